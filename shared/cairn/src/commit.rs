@@ -1,0 +1,199 @@
+//! A commit: the events of one command on one stream, stored as one item.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    event::{CodecError, Event},
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// One event as it is stored: its JSON is carried as text, so the relay passes it on unread.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// The stored type name, `OrderPlaced`.
+    pub name: String,
+    /// The schema version of `data`, from 1.
+    pub schema: u32,
+    /// The JSON of the event.
+    pub data: Box<RawValue>,
+}
+
+impl PartialEq for StoredEvent {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.schema, self.data.get()) == (&other.name, other.schema, other.data.get())
+    }
+}
+
+/// What one command appended to one stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version of the first event, from 1. The others follow by position.
+    pub version: u64,
+    /// The id of the command that made it. A stream holds one commit of each id.
+    pub id: String,
+    /// What the command asked for, as a digest: the same id with another digest is a mistake
+    /// of the sender.
+    pub fingerprint: Option<String>,
+    /// When; never before an earlier commit of the stream.
+    pub at: Timestamp,
+    /// The request that everything here follows from.
+    pub correlation: String,
+    /// The event or request that caused it directly.
+    pub causation: Option<String>,
+    /// Who asked for it, where that is known.
+    pub actor: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// The events, in order; at least one.
+    pub events: Vec<StoredEvent>,
+}
+
+impl Commit {
+    /// The version of the last event.
+    pub fn last_version(&self) -> u64 {
+        self.version + (self.events.len() as u64).saturating_sub(1)
+    }
+
+    /// The events with their versions and what the commit knows about them.
+    pub fn recorded(&self) -> impl Iterator<Item = RecordedEvent> + '_ {
+        (self.version..)
+            .zip(&self.events)
+            .map(|(version, event)| RecordedEvent {
+                stream: self.stream.clone(),
+                version,
+                at: self.at,
+                correlation: self.correlation.clone(),
+                causation: self.causation.clone(),
+                traceparent: self.traceparent.clone(),
+                event: event.clone(),
+            })
+    }
+}
+
+/// One event of a stream, as a consumer sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedEvent {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its place in the stream, from 1, without gaps.
+    pub version: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// The request that everything here follows from.
+    pub correlation: String,
+    /// The event or request that caused it directly.
+    pub causation: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// The event.
+    pub event: StoredEvent,
+}
+
+impl RecordedEvent {
+    /// The event's id on the bus, `order-<uuid>@3`. Unique, and the same at every delivery.
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.stream, self.version)
+    }
+
+    /// The event in its current form.
+    ///
+    /// # Errors
+    /// As [`Event::decode`].
+    pub fn decode<E: Event>(&self) -> Result<E, CodecError> {
+        E::decode(&self.event)
+    }
+}
+
+/// What a commit says of the command that made it, besides its events.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The command's id: the same for every retry of it.
+    pub id: String,
+    /// See [`Commit::fingerprint`].
+    pub fingerprint: Option<String>,
+    /// See [`Commit::correlation`].
+    pub correlation: String,
+    /// See [`Commit::causation`].
+    pub causation: Option<String>,
+    /// See [`Commit::actor`].
+    pub actor: Option<String>,
+    /// See [`Commit::traceparent`].
+    pub traceparent: Option<String>,
+    /// The present, as the edge read it.
+    pub now: Timestamp,
+    /// How long the command may go on trying, from when it is handed over.
+    pub patience: Duration,
+}
+
+impl Context {
+    /// A commit of `events` on `stream` after `last`, whose time is `last_at`.
+    pub(crate) fn commit(
+        &self,
+        stream: &StreamId,
+        last: u64,
+        last_at: Option<Timestamp>,
+        events: Vec<StoredEvent>,
+    ) -> Commit {
+        Commit {
+            stream: stream.clone(),
+            version: last + 1,
+            id: self.id.clone(),
+            fingerprint: self.fingerprint.clone(),
+            at: last_at.map_or(self.now, |last_at| last_at.max(self.now)),
+            correlation: self.correlation.clone(),
+            causation: self.causation.clone(),
+            actor: self.actor.clone(),
+            traceparent: self.traceparent.clone(),
+            events,
+        }
+    }
+}
+
+/// A digest of what a command asks for: equal for equal commands, 128 bits in hexadecimal.
+///
+/// Taken from the parsed command, so white space and the order of a body's fields do not count.
+///
+/// # Errors
+/// When the command cannot be serialized.
+pub fn fingerprint(command: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
+    let digest = Sha256::digest(serde_json::to_vec(command)?);
+    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Serializes the JSON of an event as text.
+impl Serialize for StoredEvent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StoredEventItem {
+            name: self.name.as_str().into(),
+            schema: self.schema,
+            data: self.data.get().into(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredEvent {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let item = StoredEventItem::deserialize(deserializer)?;
+        Ok(Self {
+            name: item.name.into_owned(),
+            schema: item.schema,
+            data: RawValue::from_string(item.data.into_owned()).map_err(serde::de::Error::custom)?,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEventItem<'a> {
+    #[serde(rename = "type")]
+    name: std::borrow::Cow<'a, str>,
+    schema: u32,
+    data: std::borrow::Cow<'a, str>,
+}

@@ -1,0 +1,205 @@
+//! The stored form of an event, and how old forms are read.
+//!
+//! An event type's name, schema version and JSON are storage: they outlive the code that wrote
+//! them. A changed shape is a new schema version with an [`Upcaster`]; the stored one stays.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use crate::commit::StoredEvent;
+
+/// An aggregate's events, as a serde enum tagged with `#[serde(tag = "type", content = "data")]`
+/// whose variants carry their stored names in `#[serde(rename = "...")]`.
+pub trait Event: Serialize + DeserializeOwned {
+    /// How older schema versions become current. Each entry lifts one type by one version.
+    const UPCASTERS: &'static [Upcaster] = &[];
+
+    /// Stored names that differ from the serde names, as `(serde, stored)`: for a generic event
+    /// type whose owner gives some of its events names of its own.
+    const RENAMED: &'static [(&'static str, &'static str)] = &[];
+
+    /// The stored form, in the current schema version.
+    ///
+    /// # Errors
+    /// When the event does not serialize as the trait says. It is a mistake in the type, and a
+    /// test of any one event shows it.
+    fn encode(&self) -> Result<StoredEvent, CodecError> {
+        let tagged = serde_json::to_string(self).map_err(CodecError::Encode)?;
+        let Tagged { name, data } = serde_json::from_str(&tagged).map_err(CodecError::Encode)?;
+        let name = renamed(Self::RENAMED, name).to_owned();
+        Ok(StoredEvent {
+            schema: current_schema(Self::UPCASTERS, &name),
+            name,
+            data: data.to_owned(),
+        })
+    }
+
+    /// The event that a stored form means today.
+    ///
+    /// # Errors
+    /// When the name is unknown, the schema version is newer than this code, or the data does
+    /// not fit.
+    fn decode(stored: &StoredEvent) -> Result<Self, CodecError> {
+        let name = original(Self::RENAMED, &stored.name);
+        let fail = |source| CodecError::Decode {
+            name: stored.name.clone(),
+            schema: stored.schema,
+            source,
+        };
+        let current = current_schema(Self::UPCASTERS, &stored.name);
+        if stored.schema == current {
+            let tagged = format!(r#"{{"type":"{name}","data":{}}}"#, stored.data.get());
+            return serde_json::from_str(&tagged).map_err(fail);
+        }
+        if stored.schema > current {
+            return Err(CodecError::FromTheFuture {
+                name: stored.name.clone(),
+                schema: stored.schema,
+                current,
+            });
+        }
+        let data: Value = serde_json::from_str(stored.data.get()).map_err(fail)?;
+        let lifted = (stored.schema..current).fold(data, |data, schema| {
+            Self::UPCASTERS
+                .iter()
+                .find(|upcaster| upcaster.name == stored.name && upcaster.from == schema)
+                .map_or(data.clone(), |upcaster| (upcaster.lift)(data))
+        });
+        serde_json::from_value(serde_json::json!({ "type": name, "data": lifted })).map_err(fail)
+    }
+}
+
+/// Lifts the JSON of one event type from schema version `from` to `from + 1`.
+#[derive(Clone, Copy)]
+pub struct Upcaster {
+    /// The stored name of the event type.
+    pub name: &'static str,
+    /// The schema version it reads.
+    pub from: u32,
+    /// The change. Pure and total: what it does not know it leaves alone.
+    pub lift: fn(Value) -> Value,
+}
+
+/// A stored event that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The type is not an adjacently tagged enum.
+    #[error("the event cannot be encoded: {0}")]
+    Encode(serde_json::Error),
+    /// The stored event has no meaning in this code.
+    #[error("a stored {name} of schema version {schema} cannot be read: {source}")]
+    Decode {
+        /// The stored name.
+        name: String,
+        /// The stored schema version.
+        schema: u32,
+        /// What serde says.
+        source: serde_json::Error,
+    },
+    /// Newer code wrote it.
+    #[error("a stored {name} has schema version {schema}; this code knows up to {current}: deploy the newer code")]
+    FromTheFuture {
+        /// The stored name.
+        name: String,
+        /// The stored schema version.
+        schema: u32,
+        /// The newest version this code reads.
+        current: u32,
+    },
+}
+
+#[derive(Deserialize)]
+struct Tagged<'a> {
+    #[serde(rename = "type")]
+    name: &'a str,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+fn current_schema(upcasters: &[Upcaster], name: &str) -> u32 {
+    let lifts = upcasters.iter().filter(|upcaster| upcaster.name == name);
+    1 + lifts.map(|upcaster| upcaster.from).max().unwrap_or(0)
+}
+
+fn renamed<'a>(names: &[(&str, &'static str)], serde: &'a str) -> &'a str {
+    names
+        .iter()
+        .find(|(from, _)| *from == serde)
+        .map_or(serde, |(_, stored)| stored)
+}
+
+fn original<'a>(names: &[(&'static str, &str)], stored: &'a str) -> &'a str {
+    names
+        .iter()
+        .find(|(_, to)| *to == stored)
+        .map_or(stored, |(serde, _)| serde)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Reading {
+        #[serde(rename = "TemperatureRead")]
+        Temperature { celsius: i32 },
+        #[serde(rename = "Ended")]
+        Ended {},
+    }
+
+    impl Event for Reading {
+        const UPCASTERS: &'static [Upcaster] = &[
+            Upcaster {
+                name: "TemperatureRead",
+                from: 1,
+                lift: |data| serde_json::json!({ "degrees": data["value"] }),
+            },
+            Upcaster {
+                name: "TemperatureRead",
+                from: 2,
+                lift: |data| serde_json::json!({ "celsius": data["degrees"] }),
+            },
+        ];
+        const RENAMED: &'static [(&'static str, &'static str)] = &[("Ended", "ReadingsEnded")];
+    }
+
+    fn stored(name: &str, schema: u32, data: &str) -> StoredEvent {
+        StoredEvent {
+            name: name.to_owned(),
+            schema,
+            data: RawValue::from_string(data.to_owned()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn an_event_comes_back_as_it_was_stored_in_the_current_schema() {
+        let encoded = Reading::Temperature { celsius: 21 }.encode().unwrap();
+        assert_eq!((encoded.name.as_str(), encoded.schema), ("TemperatureRead", 3));
+        assert_eq!(encoded.data.get(), r#"{"celsius":21}"#);
+        assert_eq!(Reading::decode(&encoded).unwrap(), Reading::Temperature { celsius: 21 });
+    }
+
+    #[test]
+    fn every_older_schema_is_lifted_one_version_at_a_time() {
+        for old in [
+            stored("TemperatureRead", 1, r#"{"value":4}"#),
+            stored("TemperatureRead", 2, r#"{"degrees":4}"#),
+        ] {
+            assert_eq!(Reading::decode(&old).unwrap(), Reading::Temperature { celsius: 4 });
+        }
+    }
+
+    #[test]
+    fn a_schema_from_newer_code_is_an_error_that_says_so() {
+        let error = Reading::decode(&stored("TemperatureRead", 4, "{}")).unwrap_err();
+        assert!(error.to_string().contains("deploy the newer code"), "{error}");
+    }
+
+    #[test]
+    fn the_owner_of_a_generic_event_names_it_in_storage() {
+        let encoded = Reading::Ended {}.encode().unwrap();
+        assert_eq!(encoded.name, "ReadingsEnded");
+        assert_eq!(Reading::decode(&encoded).unwrap(), Reading::Ended {});
+    }
+}

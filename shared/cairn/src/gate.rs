@@ -1,0 +1,93 @@
+//! The version gate: an event's effect, once and in order, whatever the bus does.
+//!
+//! The version of the last event applied from a stream is kept *with* the effect, and moves from
+//! n-1 to n in the same conditional write. An event that comes again finds the gate past it. An
+//! event that comes early finds the gate behind, and the missing ones are read from the store.
+//! Lost, late, reordered and repeated deliveries therefore all end in the same state.
+
+use std::future::Future;
+
+use crate::{
+    commit::{Commit, RecordedEvent},
+    store::{EventStore, StoreError},
+};
+
+/// What came of an event at a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// The effect took place and the gate moved to the event's version.
+    Applied,
+    /// The gate was there already: nothing changed.
+    Already,
+    /// The gate is further back than the version before the event's: nothing changed.
+    Behind {
+        /// Where it is; 0 before the first event.
+        at: u64,
+    },
+}
+
+/// Something with effects behind a gate: a table of rows, say.
+pub trait Gated: Send + Sync {
+    /// Applies an event if it is the next one of its stream.
+    ///
+    /// Effect and gate change in one write, or neither does.
+    ///
+    /// # Errors
+    /// When the write fails; the effect may have taken place.
+    fn advance(
+        &self,
+        event: &RecordedEvent,
+    ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
+}
+
+/// What a delivery came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The event was applied.
+    Applied,
+    /// It had been applied before.
+    Duplicate,
+    /// It was applied after this many earlier ones that had not arrived.
+    Healed(u64),
+}
+
+/// Applies an event, and before it those that the gate has not seen.
+///
+/// # Errors
+/// When a write or read fails, or when the store lacks the events in between.
+pub async fn deliver(
+    gated: &impl Gated,
+    store: &impl EventStore,
+    event: &RecordedEvent,
+) -> Result<Delivered, StoreError> {
+    let at = match gated.advance(event).await? {
+        Advance::Applied => return Ok(Delivered::Applied),
+        Advance::Already => return Ok(Delivered::Duplicate),
+        Advance::Behind { at } => at,
+    };
+    let commits = store.read(&event.stream, at).await?;
+    let missing: Vec<_> = commits
+        .iter()
+        .flat_map(Commit::recorded)
+        .filter(|missing| missing.version > at && missing.version <= event.version)
+        .collect();
+    for missing in &missing {
+        if let Advance::Behind { at } = gated.advance(missing).await? {
+            return Err(StoreError::Corrupt {
+                stream: event.stream.clone(),
+                reason: format!("a reader is at version {at} and the store has no next event"),
+            });
+        }
+    }
+    match missing.last() {
+        Some(last) if last.version == event.version => {
+            let healed = event.version - at - 1;
+            tracing::info!(stream = %event.stream, version = event.version, healed, "gap healed");
+            Ok(Delivered::Healed(healed))
+        }
+        Some(_) | None => Err(StoreError::Corrupt {
+            stream: event.stream.clone(),
+            reason: format!("event {} was delivered but is not stored", event.version),
+        }),
+    }
+}

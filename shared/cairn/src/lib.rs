@@ -1,0 +1,52 @@
+//! Event sourcing on AWS Lambda and DynamoDB.
+//!
+//! A guided tour, in the order in which data flows:
+//!
+//! 1. [`decider`]: an aggregate is three pure functions. Commands are checked against state, events come out.
+//!    [`spec`] tests one as *given these events, when this command, then those events*.
+//! 2. [`event`] gives an event its stored form, [`commit`] puts the events of one command into one item.
+//! 3. `store` appends a commit with one conditional write and reads a stream back; `handle` runs a
+//!    command against it, safely under retries and conflicts.
+//! 4. `relay` turns commits of the table's stream into [`cloudevent`] envelopes and publishes them.
+//! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
+//! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction.
+//! 7. `lambda` is the edge: one function, its settings, its clients, its problem documents.
+//!
+//! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
+//! that stand in links build without an executor or an AWS crate (features `store` and `aws` add the rest).
+
+pub mod cloudevent;
+pub mod commit;
+pub mod decider;
+pub mod event;
+pub mod input;
+pub mod read_model;
+pub mod saga;
+pub mod spec;
+pub mod stream;
+pub mod timestamp;
+
+#[cfg(feature = "store")]
+pub mod gate;
+#[cfg(feature = "store")]
+pub mod handle;
+#[cfg(feature = "store")]
+pub mod relay;
+#[cfg(feature = "store")]
+pub mod retry;
+#[cfg(feature = "store")]
+pub mod step;
+#[cfg(feature = "store")]
+pub mod store;
+
+#[cfg(feature = "aws")]
+//DD pub mod dynamodb;
+#[cfg(feature = "aws")]
+//DD pub mod eventbridge;
+#[cfg(feature = "aws")]
+//DD pub mod lambda;
+
+pub use commit::{Commit, Context, RecordedEvent, StoredEvent};
+pub use decider::{Aggregate, Decider};
+pub use stream::StreamId;
+pub use timestamp::Timestamp;

@@ -1,0 +1,98 @@
+//! Read models: rows that follow streams, one event at a time.
+//!
+//! A read model says what an event changes in its row, without reading the row. The same changes
+//! are one `UpdateItem` on the table and a fold in memory, so a row can be checked against its
+//! streams, rebuilt from them, and shown as it was at any time, all by the same function.
+
+use serde_json::{Map, Value};
+
+use crate::{commit::RecordedEvent, event::CodecError, stream::StreamId};
+
+/// A row: its key, one gate for each stream that feeds it, and the read model's own attributes.
+pub type Row = Map<String, Value>;
+
+/// A read model with a row per aggregate.
+pub trait ReadModel: Send + Sync + 'static {
+    /// The attribute that is the table's partition key.
+    const KEY: &'static str;
+
+    /// The row that a stream feeds; `None` when the stream is none of this model's.
+    fn place(stream: &StreamId) -> Option<Place>;
+
+    /// What an event changes in its row. No changes: only the gate moves.
+    ///
+    /// # Errors
+    /// When the event cannot be decoded.
+    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError>;
+}
+
+/// Where a stream's events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The value of [`ReadModel::KEY`].
+    pub key: String,
+    /// The attribute that holds the version of the last event applied from this stream.
+    pub gate: &'static str,
+}
+
+/// One change of a row. A path is a list of attribute names joined by dots; all but the last
+/// name maps that an earlier event of the same stream has set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Gives an attribute a value.
+    Set(String, Value),
+    /// Adds to a number that is already there.
+    Add(String, i64),
+}
+
+impl Change {
+    /// Gives an attribute a value.
+    pub fn set(path: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::Set(path.into(), value.into())
+    }
+}
+
+/// The row that some streams' events add up to, gates included. `None` when no event is this
+/// model's. Events of one stream come in order; streams may be interleaved in any way.
+///
+/// # Errors
+/// When an event cannot be decoded.
+pub fn fold<'a, M: ReadModel>(
+    events: impl IntoIterator<Item = &'a RecordedEvent>,
+) -> Result<Option<Row>, CodecError> {
+    let mut row = None;
+    for event in events {
+        let Some(place) = M::place(&event.stream) else {
+            continue;
+        };
+        let row = row.get_or_insert_with(|| {
+            Row::from_iter([(M::KEY.to_owned(), Value::from(place.key.clone()))])
+        });
+        for change in M::changes(event)? {
+            apply(row, &change);
+        }
+        row.insert(place.gate.to_owned(), event.version.into());
+    }
+    Ok(row)
+}
+
+fn apply(row: &mut Row, change: &Change) {
+    let (Change::Set(path, _) | Change::Add(path, _)) = change;
+    let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut map = row;
+    for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
+        let Some(Value::Object(inner)) = map.get_mut(parent) else {
+            return;
+        };
+        map = inner;
+    }
+    match change {
+        Change::Set(_, value) => {
+            map.insert(name.to_owned(), value.clone());
+        }
+        Change::Add(_, by) => {
+            let sum = map.get(name).and_then(Value::as_i64).unwrap_or(0) + by;
+            map.insert(name.to_owned(), sum.into());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The relay: commits from the table's stream become events on the bus.
+//!
+//! Nothing else writes to the bus, so what is committed and what is published cannot part.
+
+use std::future::Future;
+
+use futures_util::{StreamExt, stream};
+
+use crate::{cloudevent::CloudEvent, retry::Tries};
+
+/// The most entries of one call. <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
+pub const MAX_ENTRIES: usize = 10;
+
+/// The most bytes of one call, and of one entry, with room for what the bus adds to them. The
+/// limit was 256 KB until January 2026 and is 1 MB since; 256 KB is what every region and every
+/// local server takes.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html>
+pub const MAX_BYTES: usize = 256 * 1024 - 4 * 1024;
+
+/// How many calls are under way at once.
+const IN_FLIGHT: usize = 4;
+
+/// The bus, as the relay needs it.
+pub trait Publisher: Send + Sync {
+    /// Publishes up to [`MAX_ENTRIES`] entries of together at most [`MAX_BYTES`].
+    ///
+    /// Returns, for each entry, whether the bus took it. A call that failed as a whole took none.
+    fn publish(&self, entries: &[&Entry]) -> impl Future<Output = Vec<bool>> + Send;
+}
+
+/// One event, ready for the bus.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The event's type.
+    pub kind: String,
+    /// The stream it belongs to.
+    pub stream: String,
+    /// The envelope's JSON.
+    pub detail: String,
+    /// Which record of the batch it comes from.
+    pub record: usize,
+}
+
+impl Entry {
+    /// The entry of an envelope, which refers to its event where it would be too large.
+    ///
+    /// # Errors
+    /// When the envelope does not serialize.
+    pub fn new(event: CloudEvent, record: usize) -> Result<Self, serde_json::Error> {
+        let mut detail = serde_json::to_string(&event)?;
+        let (kind, stream) = (event.kind.clone(), event.subject.to_string());
+        if detail.len() + kind.len() + event.source.len() > MAX_BYTES {
+            detail = serde_json::to_string(&event.by_reference())?;
+        }
+        Ok(Self {
+            kind,
+            stream,
+            detail,
+            record,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.detail.len() + self.kind.len() + 64
+    }
+}
+
+/// Publishes entries until the bus has taken each or `tries` end, and returns the first record of
+/// which an event is missing.
+///
+/// The events of one stream are published in their order: the next goes out when the one before
+/// it was taken. Different streams do not wait for each other.
+pub async fn publish_all(
+    publisher: &impl Publisher,
+    entries: Vec<Entry>,
+    mut tries: Tries,
+) -> Option<usize> {
+    let mut waiting = entries;
+    while !waiting.is_empty() {
+        let (wave, later) = first_of_each_stream(waiting);
+        let missing = publish_wave(publisher, wave).await;
+        let refused = !missing.is_empty();
+        waiting = merge(missing, later);
+        if refused && tries.again().await.is_err() {
+            break;
+        }
+    }
+    waiting.iter().map(|entry| entry.record).min()
+}
+
+/// The entries that the bus did not take.
+async fn publish_wave(publisher: &impl Publisher, wave: Vec<Entry>) -> Vec<Entry> {
+    let calls: Vec<Vec<Entry>> = chunks(wave);
+    stream::iter(calls)
+        .map(|call| async move {
+            let taken = publisher.publish(&call.iter().collect::<Vec<_>>()).await;
+            let answers = taken.into_iter().chain(std::iter::repeat(false));
+            call.into_iter()
+                .zip(answers)
+                .filter_map(|(entry, taken)| (!taken).then_some(entry))
+                .collect::<Vec<_>>()
+        })
+        .buffered(IN_FLIGHT)
+        .concat()
+        .await
+}
+
+fn first_of_each_stream(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
+    let mut seen = std::collections::HashSet::new();
+    entries
+        .into_iter()
+        .partition(|entry| seen.insert(entry.stream.clone()))
+}
+
+/// What was refused comes before what waited for it.
+fn merge(refused: Vec<Entry>, later: Vec<Entry>) -> Vec<Entry> {
+    refused.into_iter().chain(later).collect()
+}
+
+fn chunks(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut calls: Vec<Vec<Entry>> = vec![];
+    let mut bytes = 0;
+    for entry in entries {
+        let fits = bytes + entry.bytes() <= MAX_BYTES;
+        bytes = match calls.last_mut() {
+            Some(call) if fits && call.len() < MAX_ENTRIES => {
+                let grown = bytes + entry.bytes();
+                call.push(entry);
+                grown
+            }
+            _ => {
+                let first = entry.bytes();
+                calls.push(vec![entry]);
+                first
+            }
+        };
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+    use super::*;
+
+    /// A bus that refuses each entry as often as it is told to, and remembers what it took.
+    #[derive(Default)]
+    struct Bus {
+        refusals: Mutex<HashMap<String, u32>>,
+        taken: Mutex<Vec<String>>,
+        calls: Mutex<Vec<usize>>,
+    }
+
+    impl Publisher for Bus {
+        async fn publish(&self, entries: &[&Entry]) -> Vec<bool> {
+            self.calls.lock().unwrap().push(entries.len());
+            let mut refusals = self.refusals.lock().unwrap();
+            entries
+                .iter()
+                .map(|entry| match refusals.get_mut(&entry.detail) {
+                    Some(left) if *left > 0 => {
+                        *left -= 1;
+                        false
+                    }
+                    _ => {
+                        self.taken.lock().unwrap().push(entry.detail.clone());
+                        true
+                    }
+                })
+                .collect()
+        }
+    }
+
+    fn entry(stream: &str, detail: &str, record: usize) -> Entry {
+        Entry {
+            kind: "Happened".to_owned(),
+            stream: stream.to_owned(),
+            detail: detail.to_owned(),
+            record,
+        }
+    }
+
+    fn patience() -> Tries {
+        Tries::lasting(Duration::from_secs(5))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_was_refused_is_published_again_and_a_stream_keeps_its_order() {
+        let bus = Bus::default();
+        bus.refusals.lock().unwrap().insert("a1".to_owned(), 2);
+        let entries = vec![entry("a", "a1", 0), entry("a", "a2", 1), entry("b", "b1", 2)];
+        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a1", "a2"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_record_with_an_unpublished_event_is_reported() {
+        let bus = Bus::default();
+        bus.refusals.lock().unwrap().insert("b1".to_owned(), u32::MAX);
+        let entries = vec![entry("a", "a1", 0), entry("b", "b1", 1), entry("c", "c1", 2)];
+        assert_eq!(publish_all(&bus, entries, patience()).await, Some(1));
+        assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
+    }
+
+    #[tokio::test]
+    async fn calls_are_filled_by_count_and_by_bytes() {
+        let bus = Bus::default();
+        let small = (0..12).map(|n| entry(&format!("s{n}"), "x", n));
+        let large = (0..3).map(|n| entry(&format!("l{n}"), &"x".repeat(MAX_BYTES / 2 - 100), n));
+        let entries = small.chain(large).collect();
+        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(*bus.calls.lock().unwrap(), [10, 3, 2]);
+    }
+
+    #[test]
+    fn an_event_too_large_for_the_bus_goes_by_reference() {
+        let event: CloudEvent = serde_json::from_value(serde_json::json!({
+            "specversion": "1.0", "id": "order-1@2", "source": "test", "type": "Big",
+            "subject": "order-1", "time": "2026-11-23T09:30:00.000Z",
+            "datacontenttype": "application/json", "dataschema": "Big/1",
+            "streamversion": 2, "correlationid": "c",
+        }))
+        .unwrap();
+        let data = serde_json::value::to_raw_value(&"x".repeat(MAX_BYTES)).unwrap();
+        let entry = Entry::new(CloudEvent { data: Some(data), ..event }, 0).unwrap();
+        let sent: CloudEvent = serde_json::from_str(&entry.detail).unwrap();
+        assert_eq!((sent.data.is_none(), sent.dataref.as_deref()), (true, Some("order-1/2")));
+        assert!(sent.recorded().unwrap().is_none());
+    }
+}

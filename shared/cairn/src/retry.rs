@@ -1,0 +1,87 @@
+//! Trying again: with jitter, and never beyond the time there is.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+/// The tries of one piece of work that may be repeated.
+#[derive(Debug)]
+pub struct Tries {
+    until: Instant,
+    pause: Duration,
+}
+
+/// There is no time left for another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no time is left for another try")]
+pub struct OutOfTime;
+
+impl Tries {
+    const FIRST_PAUSE: Duration = Duration::from_millis(2);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+    /// Tries for as long as `patience` from now.
+    pub fn lasting(patience: Duration) -> Self {
+        Self {
+            until: Instant::now() + patience,
+            pause: Self::FIRST_PAUSE,
+        }
+    }
+
+    /// Waits before the next try: a random time up to a bound that doubles (full jitter, see
+    /// <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
+    ///
+    /// # Errors
+    /// When the next try would begin too late.
+    pub async fn again(&mut self) -> Result<(), OutOfTime> {
+        let pause = self.pause.mul_f64(fastrand::f64());
+        if Instant::now() + pause >= self.until {
+            return Err(OutOfTime);
+        }
+        sleep(pause).await;
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// What a call to something outside came to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It may work later.
+    #[error("it failed for the moment: {0}")]
+    Passing(String),
+    /// No answer in time: it may have happened, or not.
+    #[error("it did not answer within {0:?}")]
+    NoAnswer(Duration),
+}
+
+/// Calls something outside, a bounded number of times, each with a time limit.
+///
+/// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
+/// every try.
+///
+/// # Errors
+/// The last try's.
+pub async fn call<T, F>(
+    tries: u32,
+    limit: Duration,
+    mut call: impl FnMut(u32) -> F,
+) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let mut pauses = Tries::lasting(limit * tries.max(1));
+    let mut attempt = 1;
+    loop {
+        let answer = timeout(limit, call(attempt)).await;
+        let error = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_) => CallError::NoAnswer(limit),
+        };
+        if attempt >= tries || pauses.again().await.is_err() {
+            return Err(error);
+        }
+        attempt += 1;
+    }
+}

@@ -1,0 +1,543 @@
+//! Sagas: steps in order, each with an action and, where it leaves something behind, a
+//! compensation that undoes it.
+//!
+//! A saga is an aggregate like any other. Its definition is a list of steps; its events name
+//! what is due next, and a step's function subscribes to exactly that. So there is orchestration
+//! (the order stands in one place) without an orchestrator (nothing that could fail in between).
+//!
+//! Two rules keep money and goods safe:
+//! - A cancellation never overtakes a step that is due. It is noted, and the unwinding begins
+//!   when that step's outcome is known.
+//! - A compensation that fails is never swallowed: the saga is stuck, and says where.
+
+use std::{fmt::Debug, hash::Hash};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    decider::{Aggregate, Decider},
+    event::{self, Upcaster},
+};
+
+/// What makes one saga: its steps and what it works on.
+pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
+    /// The steps. Their serialized names are stored and stand in the rules of the bus.
+    type Step: Copy + Debug + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// What the steps need to know, fixed at the start.
+    type Input: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync;
+
+    /// The stream category.
+    const CATEGORY: &'static str;
+    /// The steps in order. At least one.
+    const STEPS: &'static [Self::Step];
+    /// The stored names of the saga's own events, as [`event::Event::RENAMED`] takes them.
+    const EVENT_NAMES: &'static [(&'static str, &'static str)];
+    /// How older events become current.
+    const UPCASTERS: &'static [Upcaster] = &[];
+
+    /// Whether a completed step leaves something behind that must be undone.
+    fn leaves_something(step: Self::Step) -> bool;
+}
+
+/// Forward or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Do the step.
+    Execute,
+    /// Undo it.
+    Compensate,
+}
+
+/// What has to happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Due<Step> {
+    /// The step.
+    pub step: Step,
+    /// Forward or back.
+    pub action: Action,
+}
+
+impl<Step> Due<Step> {
+    /// The step's action is due.
+    pub fn execute(step: Step) -> Self {
+        Self {
+            step,
+            action: Action::Execute,
+        }
+    }
+
+    /// The step's compensation is due.
+    pub fn compensate(step: Step) -> Self {
+        Self {
+            step,
+            action: Action::Compensate,
+        }
+    }
+}
+
+/// A saga of one definition, as a decider.
+#[derive(Debug)]
+pub struct Saga<D>(std::marker::PhantomData<D>);
+
+/// Where a saga stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State<D: Definition> {
+    /// It has not begun.
+    NotStarted,
+    /// A step is due.
+    Running {
+        /// What the saga works on.
+        input: D::Input,
+        /// The steps done, in order.
+        done: Vec<D::Step>,
+        /// The step that is due.
+        due: D::Step,
+    },
+    /// A cancellation waits for the outcome of the step that is due.
+    Halting {
+        /// What the saga works on.
+        input: D::Input,
+        /// The steps done, in order.
+        done: Vec<D::Step>,
+        /// The step that is due.
+        due: D::Step,
+        /// Why it will be unwound.
+        reason: String,
+    },
+    /// The compensation of a step is due.
+    Compensating {
+        /// What the saga works on.
+        input: D::Input,
+        /// The steps that stay to be undone after the due one, in order.
+        rest: Vec<D::Step>,
+        /// The step whose compensation is due.
+        due: D::Step,
+        /// Why it is unwound.
+        reason: String,
+    },
+    /// Every step is done.
+    Completed {
+        /// What the saga worked on.
+        input: D::Input,
+    },
+    /// Everything that was done is undone.
+    Aborted {
+        /// Why.
+        reason: String,
+    },
+    /// A compensation failed: people have to look.
+    Stuck {
+        /// The step that could not be undone.
+        step: D::Step,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl<D: Definition> State<D> {
+    /// What has to happen next; `None` before the start and at the end.
+    pub fn due(&self) -> Option<Due<D::Step>> {
+        match self {
+            Self::Running { due, .. } | Self::Halting { due, .. } => Some(Due::execute(*due)),
+            Self::Compensating { due, .. } => Some(Due::compensate(*due)),
+            Self::NotStarted | Self::Completed { .. } | Self::Aborted { .. } | Self::Stuck { .. } => {
+                None
+            }
+        }
+    }
+
+    /// What the saga works on, while something is due.
+    pub fn input(&self) -> Option<&D::Input> {
+        match self {
+            Self::Running { input, .. }
+            | Self::Halting { input, .. }
+            | Self::Compensating { input, .. }
+            | Self::Completed { input } => Some(input),
+            Self::NotStarted | Self::Aborted { .. } | Self::Stuck { .. } => None,
+        }
+    }
+
+    /// Why it is being unwound, while it is.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Halting { reason, .. }
+            | Self::Compensating { reason, .. }
+            | Self::Aborted { reason } => Some(reason),
+            Self::NotStarted
+            | Self::Running { .. }
+            | Self::Completed { .. }
+            | Self::Stuck { .. } => None,
+        }
+    }
+
+    /// Whether nothing will happen any more by itself.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Completed { .. } | Self::Aborted { .. } | Self::Stuck { .. })
+    }
+}
+
+/// What a saga is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<D: Definition> {
+    /// Begin.
+    Start(D::Input),
+    /// The step's action succeeded, with a detail worth showing.
+    Complete(D::Step, Option<String>),
+    /// The step's action was refused for good.
+    Fail(D::Step, String),
+    /// The step's compensation succeeded.
+    Undone(D::Step),
+    /// The step's compensation was refused for good.
+    UndoFailed(D::Step, String),
+    /// Unwind everything.
+    Cancel(String),
+}
+
+/// What happened in a saga. `next` is what became due by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", bound = "")]
+pub enum Event<D: Definition> {
+    /// It began.
+    Started {
+        /// What it works on.
+        input: D::Input,
+        /// The first step.
+        next: Due<D::Step>,
+    },
+    /// A step's action succeeded.
+    StepCompleted {
+        /// The step.
+        step: D::Step,
+        /// A detail worth showing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+        /// What became due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Due<D::Step>>,
+    },
+    /// A step's action was refused for good.
+    StepFailed {
+        /// The step.
+        step: D::Step,
+        /// Why.
+        reason: String,
+        /// What became due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Due<D::Step>>,
+    },
+    /// A step was undone.
+    StepCompensated {
+        /// The step.
+        step: D::Step,
+        /// What became due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Due<D::Step>>,
+    },
+    /// A step could not be undone.
+    CompensationFailed {
+        /// The step.
+        step: D::Step,
+        /// Why.
+        reason: String,
+    },
+    /// What the saga works on was cancelled from outside.
+    CancellationNoted {
+        /// Why.
+        reason: String,
+        /// What became due; nothing while a step's outcome is still awaited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Due<D::Step>>,
+    },
+    /// Every step is done.
+    Completed {},
+    /// Everything that was done is undone.
+    Aborted {
+        /// Why.
+        reason: String,
+    },
+    /// It cannot go on by itself.
+    Stuck {
+        /// The step that could not be undone.
+        step: D::Step,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a saga refuses what it is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The step is not what is due: its outcome has been recorded before, or the saga went on
+    /// without it.
+    #[error("that step is not due")]
+    NotDue,
+    /// It has begun already.
+    #[error("the saga has begun already")]
+    AlreadyStarted,
+}
+
+impl<D: Definition> Decider for Saga<D> {
+    type State = State<D>;
+    type Command = Command<D>;
+    type Event = Event<D>;
+    type Rejection = Rejection;
+
+    fn initial() -> State<D> {
+        State::NotStarted
+    }
+
+    fn decide(state: &State<D>, command: &Command<D>) -> Result<Vec<Event<D>>, Rejection> {
+        match (command, state) {
+            (Command::Start(input), State::NotStarted) => Ok(started::<D>(input)),
+            (
+                Command::Start(_),
+                State::Running { .. }
+                | State::Halting { .. }
+                | State::Compensating { .. }
+                | State::Completed { .. }
+                | State::Aborted { .. }
+                | State::Stuck { .. },
+            ) => Err(Rejection::AlreadyStarted),
+
+            (Command::Complete(step, detail), State::Running { due, .. }) if step == due => {
+                Ok(completed(*step, detail.clone()))
+            }
+            (Command::Complete(step, detail), State::Halting { done, due, reason, .. })
+                if step == due =>
+            {
+                let done: Vec<_> = done.iter().copied().chain([*step]).collect();
+                let detail = detail.clone();
+                Ok(unwinding::<D>(&done, reason, |next| Event::StepCompleted {
+                    step: *step,
+                    detail,
+                    next,
+                }))
+            }
+            (Command::Fail(step, reason), State::Running { done, due, .. }) if step == due => {
+                Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
+                    step: *step,
+                    reason: reason.clone(),
+                    next,
+                }))
+            }
+            (Command::Fail(step, failure), State::Halting { done, due, reason, .. })
+                if step == due =>
+            {
+                Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
+                    step: *step,
+                    reason: failure.clone(),
+                    next,
+                }))
+            }
+            (Command::Undone(step), State::Compensating { rest, due, reason, .. })
+                if step == due =>
+            {
+                Ok(unwinding::<D>(rest, reason, |next| Event::StepCompensated {
+                    step: *step,
+                    next,
+                }))
+            }
+            (Command::UndoFailed(step, reason), State::Compensating { due, .. }) if step == due => {
+                Ok(vec![
+                    Event::CompensationFailed {
+                        step: *step,
+                        reason: reason.clone(),
+                    },
+                    Event::Stuck {
+                        step: *step,
+                        reason: reason.clone(),
+                    },
+                ])
+            }
+            (
+                Command::Complete(..) | Command::Fail(..) | Command::Undone(_) | Command::UndoFailed(..),
+                State::NotStarted
+                | State::Running { .. }
+                | State::Halting { .. }
+                | State::Compensating { .. }
+                | State::Completed { .. }
+                | State::Aborted { .. }
+                | State::Stuck { .. },
+            ) => Err(Rejection::NotDue),
+
+            // Cancelled before it began: it never begins.
+            (Command::Cancel(reason), State::NotStarted) => Ok(vec![Event::Aborted {
+                reason: reason.clone(),
+            }]),
+            (Command::Cancel(reason), State::Running { .. }) => Ok(vec![Event::CancellationNoted {
+                reason: reason.clone(),
+                next: None,
+            }]),
+            (Command::Cancel(reason), State::Completed { .. }) => {
+                Ok(unwinding::<D>(D::STEPS, reason, |next| Event::CancellationNoted {
+                    reason: reason.clone(),
+                    next,
+                }))
+            }
+            (
+                Command::Cancel(_),
+                State::Halting { .. }
+                | State::Compensating { .. }
+                | State::Aborted { .. }
+                | State::Stuck { .. },
+            ) => Ok(vec![]),
+        }
+    }
+
+    fn evolve(state: State<D>, event: &Event<D>) -> State<D> {
+        match event {
+            Event::Started { input, next } => State::Running {
+                input: input.clone(),
+                done: vec![],
+                due: next.step,
+            },
+            Event::StepCompleted { step, next, .. } => proceed(state, Some(*step), *next),
+            Event::StepFailed { next, reason, .. } => proceed(because(state, reason), None, *next),
+            Event::StepCompensated { next, .. } => proceed(state, None, *next),
+            Event::CancellationNoted { reason, next } => {
+                proceed(because(state, reason), None, *next)
+            }
+            Event::CompensationFailed { step, reason } | Event::Stuck { step, reason } => {
+                State::Stuck {
+                    step: *step,
+                    reason: reason.clone(),
+                }
+            }
+            Event::Completed {} => match state {
+                State::Running { input, .. } => State::Completed { input },
+                State::NotStarted
+                | State::Halting { .. }
+                | State::Compensating { .. }
+                | State::Completed { .. }
+                | State::Aborted { .. }
+                | State::Stuck { .. } => state,
+            },
+            Event::Aborted { reason } => State::Aborted {
+                reason: reason.clone(),
+            },
+        }
+    }
+}
+
+impl<D: Definition> Aggregate for Saga<D> {
+    const CATEGORY: &'static str = D::CATEGORY;
+}
+
+impl<D: Definition> event::Event for Event<D> {
+    const UPCASTERS: &'static [Upcaster] = D::UPCASTERS;
+    const RENAMED: &'static [(&'static str, &'static str)] = D::EVENT_NAMES;
+}
+
+/// The step after one, or the first.
+fn following<D: Definition>(step: Option<D::Step>) -> Option<D::Step> {
+    let index = step.map_or(0, |step| {
+        1 + D::STEPS.iter().take_while(|other| **other != step).count()
+    });
+    D::STEPS.get(index).copied()
+}
+
+fn started<D: Definition>(input: &D::Input) -> Vec<Event<D>> {
+    match following::<D>(None) {
+        Some(first) => vec![Event::Started {
+            input: input.clone(),
+            next: Due::execute(first),
+        }],
+        // A saga without steps has nothing to begin.
+        None => vec![],
+    }
+}
+
+fn completed<D: Definition>(step: D::Step, detail: Option<String>) -> Vec<Event<D>> {
+    let next = following::<D>(Some(step)).map(Due::execute);
+    let completed = Event::StepCompleted { step, detail, next };
+    match next {
+        Some(_) => vec![completed],
+        None => vec![completed, Event::Completed {}],
+    }
+}
+
+/// An event that makes the last of the done steps that left something behind due for its
+/// compensation, or ends the saga when there is none.
+fn unwinding<D: Definition>(
+    done: &[D::Step],
+    reason: &str,
+    event: impl FnOnce(Option<Due<D::Step>>) -> Event<D>,
+) -> Vec<Event<D>> {
+    match last_to_undo::<D>(done) {
+        Some((step, _)) => vec![event(Some(Due::compensate(step)))],
+        None => vec![
+            event(None),
+            Event::Aborted {
+                reason: reason.to_owned(),
+            },
+        ],
+    }
+}
+
+fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
+    let index = done.iter().rposition(|step| D::leaves_something(*step))?;
+    let (rest, tail) = done.split_at(index);
+    Some((*tail.first()?, rest))
+}
+
+/// The same state with a reason for unwinding, unless it has one already.
+fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
+    match state {
+        State::Running { input, done, due } => State::Halting {
+            input,
+            done,
+            due,
+            reason: reason.to_owned(),
+        },
+        State::Completed { input } => match D::STEPS.split_last() {
+            Some((last, done)) => State::Halting {
+                input,
+                done: done.to_vec(),
+                due: *last,
+                reason: reason.to_owned(),
+            },
+            None => State::Completed { input },
+        },
+        State::NotStarted
+        | State::Halting { .. }
+        | State::Compensating { .. }
+        | State::Aborted { .. }
+        | State::Stuck { .. } => state,
+    }
+}
+
+/// Moves on to what became due. `step` is a step that was just done.
+fn proceed<D: Definition>(
+    state: State<D>,
+    step: Option<D::Step>,
+    next: Option<Due<D::Step>>,
+) -> State<D> {
+    let Some(Due { step: due, action }) = next else {
+        return state;
+    };
+    match (state, action) {
+        (State::Running { input, mut done, .. }, Action::Execute) => {
+            done.extend(step);
+            State::Running { input, done, due }
+        }
+        (
+            State::Halting { input, done: steps, reason, .. }
+            | State::Compensating { input, rest: steps, reason, .. },
+            Action::Compensate,
+        ) => {
+            let rest = steps.into_iter().take_while(|step| *step != due).collect();
+            State::Compensating { input, rest, due, reason }
+        }
+        (
+            state @ (State::NotStarted
+            | State::Running { .. }
+            | State::Halting { .. }
+            | State::Compensating { .. }
+            | State::Completed { .. }
+            | State::Aborted { .. }
+            | State::Stuck { .. }),
+            Action::Execute | Action::Compensate,
+        ) => state,
+    }
+}

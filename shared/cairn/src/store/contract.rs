@@ -1,0 +1,158 @@
+//! What every event store must do, as one suite that adapters run on themselves.
+#![expect(clippy::missing_panics_doc, reason = "a suite fails by panic")]
+#![expect(clippy::indexing_slicing, clippy::expect_used, reason = "a suite fails by panic")]
+
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
+
+use crate::{
+    commit::{Commit, StoredEvent},
+    store::{AppendError, EventStore, StoreError},
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// Runs the whole suite. The store need not be empty: every check has streams of its own.
+pub async fn check(store: &impl EventStore) {
+    a_stream_that_was_never_written_is_empty(store).await;
+    a_commit_comes_back_as_it_was_appended(store).await;
+    a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store).await;
+    the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store).await;
+    of_many_writers_at_once_one_wins(store).await;
+    an_append_to_several_streams_is_all_or_nothing(store).await;
+    a_hole_is_corruption(store).await;
+    a_long_stream_is_read_to_its_end(store).await;
+    more_streams_than_a_transaction_takes_are_refused(store).await;
+}
+
+async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
+    assert_eq!(store.read(&stream("empty"), 0).await.expect("read"), []);
+}
+
+async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
+    let mut written = commit("whole", 1, "first", 3);
+    written.fingerprint = Some("f".to_owned());
+    written.causation = Some("order-1@1".to_owned());
+    written.actor = Some("someone".to_owned());
+    written.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    store.append(std::slice::from_ref(&written)).await.expect("append");
+    assert_eq!(store.read(&stream("whole"), 0).await.expect("read"), [written]);
+}
+
+async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store: &impl EventStore) {
+    for (version, events) in [(1, 2), (3, 1), (4, 3), (7, 1)] {
+        let next = commit("after", version, &format!("c{version}"), events);
+        store.append(&[next]).await.expect("append");
+    }
+    for (after, expected) in [
+        (0, vec![1, 3, 4, 7]),
+        (1, vec![1, 3, 4, 7]),
+        (2, vec![3, 4, 7]),
+        (3, vec![4, 7]),
+        (5, vec![4, 7]),
+        (6, vec![7]),
+        (7, vec![]),
+        (99, vec![]),
+    ] {
+        let read = store.read(&stream("after"), after).await.expect("read");
+        let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
+        assert_eq!(versions, expected, "after {after}");
+    }
+}
+
+async fn the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store: &impl EventStore) {
+    let winner = commit("taken", 1, "winner", 2);
+    store.append(std::slice::from_ref(&winner)).await.expect("append");
+    let lost = store.append(&[commit("taken", 1, "loser", 1)]).await;
+    let Err(AppendError::Conflict(lost)) = lost else {
+        panic!("expected a conflict, got {lost:?}");
+    };
+    assert_eq!(lost[0].winner.as_ref(), Some(&winner));
+    assert_eq!(store.read(&stream("taken"), 0).await.expect("read"), [winner]);
+}
+
+async fn of_many_writers_at_once_one_wins(store: &impl EventStore) {
+    let tries = (0..16).map(|writer| {
+        let commit = commit("race", 1, &format!("writer-{writer}"), 1);
+        async move { store.append(&[commit]).await.is_ok() }
+    });
+    let won = join_all(tries).await.into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+    assert_eq!(store.read(&stream("race"), 0).await.expect("read").len(), 1);
+}
+
+async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore) {
+    let both = [commit("left", 1, "both", 1), commit("right", 1, "both", 2)];
+    store.append(&both).await.expect("append");
+
+    let lost = store
+        .append(&[commit("left", 2, "half", 1), commit("right", 1, "half", 1)])
+        .await;
+    let Err(AppendError::Conflict(lost)) = lost else {
+        panic!("expected a conflict, got {lost:?}");
+    };
+    assert_eq!(lost.len(), 1);
+    assert_eq!((&lost[0].stream, lost[0].winner.as_ref()), (&stream("right"), Some(&both[1])));
+    assert_eq!(store.read(&stream("left"), 0).await.expect("read"), both[..1]);
+}
+
+async fn a_hole_is_corruption(store: &impl EventStore) {
+    for version in [1, 3] {
+        let next = commit("hole", version, &format!("c{version}"), 1);
+        store.append(&[next]).await.expect("append");
+    }
+    let read = store.read(&stream("hole"), 0).await;
+    assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
+}
+
+/// Larger than the 1 MB that one page of a query holds.
+async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
+    for version in 1..=30 {
+        let mut next = commit("long", version, &format!("c{version}"), 1);
+        next.events[0].data = json(&format!("\"{}\"", "x".repeat(50_000)));
+        store.append(&[next]).await.expect("append");
+    }
+    assert_eq!(store.read(&stream("long"), 0).await.expect("read").len(), 30);
+}
+
+async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventStore) {
+    let commits: Vec<_> = (0..=100)
+        .map(|n| commit(&format!("wide-{n}"), 1, "wide", 1))
+        .collect();
+    let refused = store.append(&commits).await;
+    assert!(
+        matches!(refused, Err(AppendError::Store(StoreError::TooManyStreams(101)))),
+        "{refused:?}"
+    );
+    store.append(&commits[..100]).await.expect("a hundred are taken");
+}
+
+fn stream(key: &str) -> StreamId {
+    StreamId::new("contract", key).expect("a stream id")
+}
+
+fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
+    Commit {
+        stream: stream(key),
+        version,
+        id: id.to_owned(),
+        fingerprint: None,
+        at: Timestamp::from_millis(1_700_000_000_000),
+        correlation: "contract".to_owned(),
+        causation: None,
+        actor: None,
+        traceparent: None,
+        events: vec![
+            StoredEvent {
+                name: "Happened".to_owned(),
+                schema: 1,
+                data: json(r#"{"n":9007199254740991,"text":"\"é\u0000"}"#),
+            };
+            events
+        ],
+    }
+}
+
+fn json(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("JSON")
+}

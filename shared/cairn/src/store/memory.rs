@@ -1,0 +1,72 @@
+//! An event store in memory, for tests and examples.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{
+    commit::Commit,
+    store::{AppendError, Conflict, EventStore, MAX_STREAMS_PER_APPEND, StoreError, check_contiguous},
+    stream::StreamId,
+};
+
+/// An event store that forgets everything when it is dropped.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    streams: Mutex<BTreeMap<StreamId, BTreeMap<u64, Commit>>>,
+}
+
+impl EventStore for MemoryStore {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        if commits.len() > MAX_STREAMS_PER_APPEND {
+            return Err(StoreError::TooManyStreams(commits.len()).into());
+        }
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost: Vec<_> = commits
+            .iter()
+            .filter_map(|commit| {
+                let winner = streams.get(&commit.stream)?.get(&commit.version)?;
+                Some(Conflict {
+                    stream: commit.stream.clone(),
+                    winner: Some(winner.clone()),
+                })
+            })
+            .collect();
+        if !lost.is_empty() {
+            return Err(AppendError::Conflict(lost));
+        }
+        for commit in commits {
+            streams
+                .entry(commit.stream.clone())
+                .or_default()
+                .insert(commit.version, commit.clone());
+        }
+        Ok(())
+    }
+
+    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, StoreError> {
+        let commits: Vec<_> = {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams
+                .get(stream)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .filter(|commit| commit.last_version() > after)
+                .cloned()
+                .collect()
+        };
+        check_contiguous(stream, &commits)?;
+        Ok(commits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_store_in_memory_keeps_the_contract() {
+        crate::store::contract::check(&MemoryStore::default()).await;
+    }
+}

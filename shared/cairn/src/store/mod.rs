@@ -1,0 +1,126 @@
+//! The event store's port: append commits, read a stream back.
+//!
+//! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and, with the feature `aws`,
+//! `dynamodb::DynamoStore`.
+
+use std::future::Future;
+
+use crate::{commit::Commit, event::CodecError, stream::StreamId};
+
+pub mod contract;
+pub mod memory;
+
+/// The most streams that one append may write to.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+pub const MAX_STREAMS_PER_APPEND: usize = 100;
+
+/// The most bytes that one commit may take, as DynamoDB counts an item.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
+pub const MAX_COMMIT_BYTES: usize = 400 * 1024;
+
+/// An append-only store of commits.
+pub trait EventStore: Send + Sync {
+    /// Appends one commit to each of one or more different streams: all of them, or none.
+    ///
+    /// A commit is appended when nothing in its stream has its version. Its own version must
+    /// follow what the caller has read; there can then be no hole.
+    ///
+    /// # Errors
+    /// [`AppendError::Conflict`] when another commit got there first; nothing was written then.
+    /// After a [`StoreError::Unavailable`] the commits may have been written or not: append again
+    /// with the same ids and see.
+    fn append(&self, commits: &[Commit]) -> impl Future<Output = Result<(), AppendError>> + Send;
+
+    /// The commits of a stream that hold events after version `after`, oldest first; 0 reads it
+    /// all. Strongly consistent: what was appended before the call is there.
+    ///
+    /// The first commit returned may begin at or before `after`, if it reaches beyond it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when versions are missing in between.
+    fn read(
+        &self,
+        stream: &StreamId,
+        after: u64,
+    ) -> impl Future<Output = Result<Vec<Commit>, StoreError>> + Send;
+}
+
+/// Why nothing was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Other commits hold the place of some of these.
+    #[error("another commit was first on {}", .0.iter().map(|lost| lost.stream.as_str()).collect::<Vec<_>>().join(", "))]
+    Conflict(Vec<Conflict>),
+    /// Anything else.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One lost race.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conflict {
+    /// The stream.
+    pub stream: StreamId,
+    /// The commit that holds the place; `None` when another transaction is only about to.
+    pub winner: Option<Commit>,
+}
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Throttled, timed out or not reachable. Trying again later helps.
+    #[error("the event store is not available: {0}")]
+    Unavailable(String),
+    /// A commit is larger than an item can be.
+    #[error("a commit of {bytes} bytes on {stream} is over the limit of {MAX_COMMIT_BYTES}: split the command")]
+    TooLarge {
+        /// The stream.
+        stream: StreamId,
+        /// The item's size.
+        bytes: usize,
+    },
+    /// More streams than one transaction can write to.
+    #[error("one append takes at most {MAX_STREAMS_PER_APPEND} streams, not {0}: split the command")]
+    TooManyStreams(usize),
+    /// What is stored does not hold together.
+    #[error("the stream {stream} is corrupt: {reason}")]
+    Corrupt {
+        /// The stream.
+        stream: StreamId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store refuses the request: a missing table, a missing permission.
+    #[error("the event store refused: {0}")]
+    Refused(String),
+    /// An event cannot be read or written.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Checks that commits are of one stream and follow each other without a hole.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] at the first that does not.
+pub(crate) fn check_contiguous(stream: &StreamId, commits: &[Commit]) -> Result<(), StoreError> {
+    for (earlier, later) in commits.iter().zip(commits.iter().skip(1)) {
+        if later.version != earlier.last_version() + 1 {
+            return Err(StoreError::Corrupt {
+                stream: stream.clone(),
+                reason: format!(
+                    "version {} is followed by {}",
+                    earlier.last_version(),
+                    later.version
+                ),
+            });
+        }
+    }
+    Ok(())
+}

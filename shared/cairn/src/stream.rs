@@ -1,0 +1,105 @@
+//! Stream ids: `<category>-<key>`, the partition key of everything.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The id of one aggregate's stream, such as `order-6f9619ff-8b86-d011-b42d-00cf4fc964ff`.
+///
+/// A category of lower-case letters, a hyphen, and a key of 1 to 128 characters of
+/// `A-Za-z0-9._-`. Order is kept within a stream and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct StreamId {
+    text: String,
+    category: usize,
+}
+
+/// The text is not a stream id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._-")]
+pub struct NotAStreamId(String);
+
+impl StreamId {
+    /// The stream of `key` in `category`.
+    ///
+    /// # Errors
+    /// When either has characters that a stream id may not have.
+    pub fn new(category: &str, key: &str) -> Result<Self, NotAStreamId> {
+        format!("{category}-{key}").parse()
+    }
+
+    /// `order` in `order-<uuid>`.
+    pub fn category(&self) -> &str {
+        self.text.get(..self.category).unwrap_or_default()
+    }
+
+    /// `<uuid>` in `order-<uuid>`.
+    pub fn key(&self) -> &str {
+        self.text.get(self.category + 1..).unwrap_or_default()
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = NotAStreamId;
+
+    fn from_str(text: &str) -> Result<Self, NotAStreamId> {
+        let refuse = || NotAStreamId(text.chars().take(64).collect());
+        let (category, key) = text.split_once('-').ok_or_else(refuse)?;
+        let category_holds = !category.is_empty() && category.bytes().all(|b| b.is_ascii_lowercase());
+        let key_holds = (1..=128).contains(&key.len())
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if !category_holds || !key_holds {
+            return Err(refuse());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            category: category.len(),
+        })
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<StreamId> for String {
+    fn from(id: StreamId) -> String {
+        id.text
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = NotAStreamId;
+
+    fn try_from(text: String) -> Result<Self, NotAStreamId> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_may_have_hyphens_of_its_own() {
+        let id: StreamId = "stock-TEA-01".parse().unwrap();
+        assert_eq!((id.category(), id.key()), ("stock", "TEA-01"));
+    }
+
+    #[test]
+    fn what_could_be_mistaken_for_a_path_or_a_fragment_is_refused() {
+        for text in ["", "order", "order-", "-x", "Order-1", "order-a/b", "order-a#b", "order-é"] {
+            assert!(text.parse::<StreamId>().is_err(), "{text}");
+        }
+    }
+}

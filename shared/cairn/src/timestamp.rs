@@ -1,0 +1,107 @@
+//! Instants as the outside sees them: RFC 3339, UTC, milliseconds.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// A UTC instant with millisecond precision, between the years 0 and 9999.
+///
+/// Its text has a fixed width, so text order is time order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    const MIN_MILLIS: i64 = -62_167_219_200_000;
+    const MAX_MILLIS: i64 = 253_402_300_799_999;
+
+    /// An instant from milliseconds since 1970, kept within the years 0 to 9999.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.clamp(Self::MIN_MILLIS, Self::MAX_MILLIS))
+    }
+
+    /// Milliseconds since 1970.
+    pub fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// The system's clock. Only the edges read it; everything inside is given a `now`.
+    pub fn now() -> Self {
+        let nanos = OffsetDateTime::now_utc().unix_timestamp_nanos();
+        Self::from_millis(i64::try_from(nanos / 1_000_000).unwrap_or(Self::MAX_MILLIS))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second(),
+            at.millisecond()
+        )
+    }
+}
+
+/// The text is not an RFC 3339 instant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not an RFC 3339 time such as 2026-11-23T09:30:00.000Z")]
+pub struct NotATimestamp;
+
+impl FromStr for Timestamp {
+    type Err = NotATimestamp;
+
+    fn from_str(text: &str) -> Result<Self, NotATimestamp> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| NotATimestamp)?;
+        let millis = at.unix_timestamp_nanos().div_euclid(1_000_000);
+        i64::try_from(millis)
+            .map(Self::from_millis)
+            .map_err(|_| NotATimestamp)
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(at: Timestamp) -> String {
+        at.to_string()
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = NotATimestamp;
+
+    fn try_from(text: String) -> Result<Self, NotATimestamp> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_instant_are_one_to_one() {
+        let text = "2026-11-23T09:30:00.007Z";
+        assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn other_offsets_become_utc() {
+        let at: Timestamp = "2026-11-23T10:30:00+01:00".parse().unwrap();
+        assert_eq!(at.to_string(), "2026-11-23T09:30:00.000Z");
+    }
+
+    #[test]
+    fn text_order_is_time_order_before_1970_too() {
+        let before = Timestamp::from_millis(-1);
+        assert!(before.to_string() < Timestamp::from_millis(0).to_string());
+        assert_eq!(before.to_string().parse::<Timestamp>().unwrap(), before);
+    }
+}
