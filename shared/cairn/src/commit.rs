@@ -29,27 +29,32 @@ impl PartialEq for StoredEvent {
     }
 }
 
-/// What one command appended to one stream.
-#[derive(Clone, Debug, PartialEq)]
+/// What one command appended to one stream. Its serialized form is the stored item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
     /// The stream.
     pub stream: StreamId,
     /// The version of the first event, from 1. The others follow by position.
     pub version: u64,
     /// The id of the command that made it. A stream holds one commit of each id.
+    #[serde(rename = "commit")]
     pub id: String,
     /// What the command asked for, as a digest: the same id with another digest is a mistake
     /// of the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// When; never before an earlier commit of the stream.
     pub at: Timestamp,
     /// The request that everything here follows from.
     pub correlation: String,
     /// The event or request that caused it directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation: Option<String>,
     /// Who asked for it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// W3C trace context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
     /// The events, in order; at least one.
     pub events: Vec<StoredEvent>,
@@ -132,6 +137,7 @@ pub struct Context {
     pub patience: Duration,
 }
 
+#[cfg(feature = "store")]
 impl Context {
     /// A commit of `events` on `stream` after `last`, whose time is `last_at`.
     pub(crate) fn commit(
@@ -164,7 +170,11 @@ impl Context {
 /// When the command cannot be serialized.
 pub fn fingerprint(command: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
     let digest = Sha256::digest(serde_json::to_vec(command)?);
-    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    let (half, _) = digest.as_slice().split_at(16);
+    let number = half
+        .iter()
+        .fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
+    Ok(format!("{number:032x}"))
 }
 
 /// Serializes the JSON of an event as text.
@@ -185,7 +195,8 @@ impl<'de> Deserialize<'de> for StoredEvent {
         Ok(Self {
             name: item.name.into_owned(),
             schema: item.schema,
-            data: RawValue::from_string(item.data.into_owned()).map_err(serde::de::Error::custom)?,
+            data: RawValue::from_string(item.data.into_owned())
+                .map_err(serde::de::Error::custom)?,
         })
     }
 }

@@ -46,8 +46,12 @@ pub trait Decider {
 ///
 /// The bounds are what an asynchronous command handler needs to hold a state across an await.
 pub trait Aggregate:
-    Decider<State: Clone + Send + Sync, Command: Send + Sync, Event: Event + Send + Sync, Rejection: Send>
-    + 'static
+    Decider<
+        State: Clone + Send + Sync,
+        Command: Send + Sync,
+        Event: Event + Send + Sync,
+        Rejection: Send,
+    > + 'static
 {
     /// The first part of the stream ids, `order` in `order-<uuid>`. It is stored: never change it.
     const CATEGORY: &'static str;

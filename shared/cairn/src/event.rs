@@ -97,7 +97,9 @@ pub enum CodecError {
         source: serde_json::Error,
     },
     /// Newer code wrote it.
-    #[error("a stored {name} has schema version {schema}; this code knows up to {current}: deploy the newer code")]
+    #[error(
+        "a stored {name} has schema version {schema}; this code knows up to {current}: deploy the newer code"
+    )]
     FromTheFuture {
         /// The stored name.
         name: String,
@@ -175,9 +177,15 @@ mod tests {
     #[test]
     fn an_event_comes_back_as_it_was_stored_in_the_current_schema() {
         let encoded = Reading::Temperature { celsius: 21 }.encode().unwrap();
-        assert_eq!((encoded.name.as_str(), encoded.schema), ("TemperatureRead", 3));
+        assert_eq!(
+            (encoded.name.as_str(), encoded.schema),
+            ("TemperatureRead", 3)
+        );
         assert_eq!(encoded.data.get(), r#"{"celsius":21}"#);
-        assert_eq!(Reading::decode(&encoded).unwrap(), Reading::Temperature { celsius: 21 });
+        assert_eq!(
+            Reading::decode(&encoded).unwrap(),
+            Reading::Temperature { celsius: 21 }
+        );
     }
 
     #[test]
@@ -186,14 +194,20 @@ mod tests {
             stored("TemperatureRead", 1, r#"{"value":4}"#),
             stored("TemperatureRead", 2, r#"{"degrees":4}"#),
         ] {
-            assert_eq!(Reading::decode(&old).unwrap(), Reading::Temperature { celsius: 4 });
+            assert_eq!(
+                Reading::decode(&old).unwrap(),
+                Reading::Temperature { celsius: 4 }
+            );
         }
     }
 
     #[test]
     fn a_schema_from_newer_code_is_an_error_that_says_so() {
         let error = Reading::decode(&stored("TemperatureRead", 4, "{}")).unwrap_err();
-        assert!(error.to_string().contains("deploy the newer code"), "{error}");
+        assert!(
+            error.to_string().contains("deploy the newer code"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -92,12 +92,11 @@ async fn run<A: Aggregate>(
                 return current.replayed(&commit, context);
             }
         }
-        let events = A::decide(&current.state, command).map_err(|rejection| {
-            HandleError::Rejected {
+        let events =
+            A::decide(&current.state, command).map_err(|rejection| HandleError::Rejected {
                 rejection,
                 version: current.version,
-            }
-        })?;
+            })?;
         if events.is_empty() {
             return Ok(Handled {
                 state: current.state,
@@ -117,7 +116,10 @@ async fn run<A: Aggregate>(
             }
             Err(AppendError::Conflict(_)) => {
                 tracing::debug!(%stream, version = commit.version, "conflict");
-                tries.again().await.map_err(|OutOfTime| HandleError::Contended)?;
+                tries
+                    .again()
+                    .await
+                    .map_err(|OutOfTime| HandleError::Contended)?;
                 news = store.read(stream, current.version).await?;
             }
             Err(AppendError::Store(error)) => return Err(error.into()),
@@ -173,7 +175,11 @@ impl<A: Aggregate> Current<A> {
         Ok(())
     }
 
-    pub(crate) fn commit(&self, context: &Context, events: &[A::Event]) -> Result<Commit, CodecError> {
+    pub(crate) fn commit(
+        &self,
+        context: &Context,
+        events: &[A::Event],
+    ) -> Result<Commit, CodecError> {
         let stored = events.iter().map(Event::encode).collect::<Result<_, _>>()?;
         Ok(context.commit(&self.stream, self.version, self.at, stored))
     }

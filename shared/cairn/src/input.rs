@@ -62,7 +62,11 @@ impl<'a> Field<'a> {
     pub fn get(&self, name: &str) -> Self {
         Self {
             value: self.value.and_then(|value| value.get(name)),
-            pointer: format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1")),
+            pointer: format!(
+                "{}/{}",
+                self.pointer,
+                name.replace('~', "~0").replace('/', "~1")
+            ),
         }
     }
 
@@ -118,9 +122,7 @@ impl<'a> Field<'a> {
     }
 
     fn parsed<T, E: Display>(&self, mistakes: &mut Mistakes, result: Result<T, E>) -> Option<T> {
-        result
-            .map_err(|error| mistakes.add(self, error))
-            .ok()
+        result.map_err(|error| mistakes.add(self, error)).ok()
     }
 }
 
@@ -134,7 +136,8 @@ mod tests {
         let root = Field::root(&body);
         let mut mistakes = Mistakes::default();
         root.get("a/b").integer(&mut mistakes, Ok::<_, String>);
-        root.get("gone").text(&mut mistakes, |text| Ok::<_, String>(text.to_owned()));
+        root.get("gone")
+            .text(&mut mistakes, |text| Ok::<_, String>(text.to_owned()));
         for item in root.get("list").items(&mut mistakes).unwrap() {
             item.integer(&mut mistakes, Ok::<_, String>);
         }

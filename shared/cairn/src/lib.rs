@@ -40,11 +40,13 @@ pub mod step;
 pub mod store;
 
 #[cfg(feature = "aws")]
-//DD pub mod dynamodb;
+pub mod dynamodb;
 #[cfg(feature = "aws")]
-//DD pub mod eventbridge;
+pub mod eventbridge;
 #[cfg(feature = "aws")]
-//DD pub mod lambda;
+pub mod lambda;
+#[cfg(feature = "aws")]
+pub mod sqs;
 
 pub use commit::{Commit, Context, RecordedEvent, StoredEvent};
 pub use decider::{Aggregate, Decider};

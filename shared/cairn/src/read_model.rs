@@ -41,7 +41,7 @@ pub struct Place {
 pub enum Change {
     /// Gives an attribute a value.
     Set(String, Value),
-    /// Adds to a number that is already there.
+    /// Adds to a number, which counts as 0 before its first change.
     Add(String, i64),
 }
 
@@ -95,4 +95,29 @@ fn apply(row: &mut Row, change: &Change) {
             map.insert(name.to_owned(), sum.into());
         }
     }
+}
+
+/// A read model that adds up events of many streams: counters in partitions and rows.
+///
+/// Its gate is an item per stream beside the counters, moved in the same transaction.
+pub trait Tally: Send + Sync + 'static {
+    /// Whether a stream's events are counted.
+    fn follows(stream: &StreamId) -> bool;
+
+    /// What an event adds, and where. Nothing: only the gate moves.
+    ///
+    /// # Errors
+    /// When the event cannot be decoded.
+    fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError>;
+}
+
+/// Additions to one row of counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The partition key. Many writers are spread over several.
+    pub partition: String,
+    /// The sort key.
+    pub row: String,
+    /// Counters and what is added to each; a counter begins at 0.
+    pub add: Vec<(String, i64)>,
 }

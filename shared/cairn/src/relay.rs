@@ -189,7 +189,11 @@ mod tests {
     async fn only_what_was_refused_is_published_again_and_a_stream_keeps_its_order() {
         let bus = Bus::default();
         bus.refusals.lock().unwrap().insert("a1".to_owned(), 2);
-        let entries = vec![entry("a", "a1", 0), entry("a", "a2", 1), entry("b", "b1", 2)];
+        let entries = vec![
+            entry("a", "a1", 0),
+            entry("a", "a2", 1),
+            entry("b", "b1", 2),
+        ];
         assert_eq!(publish_all(&bus, entries, patience()).await, None);
         assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a1", "a2"]);
     }
@@ -197,8 +201,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_record_with_an_unpublished_event_is_reported() {
         let bus = Bus::default();
-        bus.refusals.lock().unwrap().insert("b1".to_owned(), u32::MAX);
-        let entries = vec![entry("a", "a1", 0), entry("b", "b1", 1), entry("c", "c1", 2)];
+        bus.refusals
+            .lock()
+            .unwrap()
+            .insert("b1".to_owned(), u32::MAX);
+        let entries = vec![
+            entry("a", "a1", 0),
+            entry("b", "b1", 1),
+            entry("c", "c1", 2),
+        ];
         assert_eq!(publish_all(&bus, entries, patience()).await, Some(1));
         assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
     }
@@ -223,9 +234,19 @@ mod tests {
         }))
         .unwrap();
         let data = serde_json::value::to_raw_value(&"x".repeat(MAX_BYTES)).unwrap();
-        let entry = Entry::new(CloudEvent { data: Some(data), ..event }, 0).unwrap();
+        let entry = Entry::new(
+            CloudEvent {
+                data: Some(data),
+                ..event
+            },
+            0,
+        )
+        .unwrap();
         let sent: CloudEvent = serde_json::from_str(&entry.detail).unwrap();
-        assert_eq!((sent.data.is_none(), sent.dataref.as_deref()), (true, Some("order-1/2")));
+        assert_eq!(
+            (sent.data.is_none(), sent.dataref.as_deref()),
+            (true, Some("order-1/2"))
+        );
         assert!(sent.recorded().unwrap().is_none());
     }
 }

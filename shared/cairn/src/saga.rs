@@ -141,9 +141,10 @@ impl<D: Definition> State<D> {
         match self {
             Self::Running { due, .. } | Self::Halting { due, .. } => Some(Due::execute(*due)),
             Self::Compensating { due, .. } => Some(Due::compensate(*due)),
-            Self::NotStarted | Self::Completed { .. } | Self::Aborted { .. } | Self::Stuck { .. } => {
-                None
-            }
+            Self::NotStarted
+            | Self::Completed { .. }
+            | Self::Aborted { .. }
+            | Self::Stuck { .. } => None,
         }
     }
 
@@ -173,7 +174,10 @@ impl<D: Definition> State<D> {
 
     /// Whether nothing will happen any more by itself.
     pub fn has_ended(&self) -> bool {
-        matches!(self, Self::Completed { .. } | Self::Aborted { .. } | Self::Stuck { .. })
+        matches!(
+            self,
+            Self::Completed { .. } | Self::Aborted { .. } | Self::Stuck { .. }
+        )
     }
 }
 
@@ -303,9 +307,12 @@ impl<D: Definition> Decider for Saga<D> {
             (Command::Complete(step, detail), State::Running { due, .. }) if step == due => {
                 Ok(completed(*step, detail.clone()))
             }
-            (Command::Complete(step, detail), State::Halting { done, due, reason, .. })
-                if step == due =>
-            {
+            (
+                Command::Complete(step, detail),
+                State::Halting {
+                    done, due, reason, ..
+                },
+            ) if step == due => {
                 let done: Vec<_> = done.iter().copied().chain([*step]).collect();
                 let detail = detail.clone();
                 Ok(unwinding::<D>(&done, reason, |next| Event::StepCompleted {
@@ -321,23 +328,24 @@ impl<D: Definition> Decider for Saga<D> {
                     next,
                 }))
             }
-            (Command::Fail(step, failure), State::Halting { done, due, reason, .. })
-                if step == due =>
-            {
-                Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
-                    step: *step,
-                    reason: failure.clone(),
-                    next,
-                }))
-            }
-            (Command::Undone(step), State::Compensating { rest, due, reason, .. })
-                if step == due =>
-            {
-                Ok(unwinding::<D>(rest, reason, |next| Event::StepCompensated {
-                    step: *step,
-                    next,
-                }))
-            }
+            (
+                Command::Fail(step, failure),
+                State::Halting {
+                    done, due, reason, ..
+                },
+            ) if step == due => Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
+                step: *step,
+                reason: failure.clone(),
+                next,
+            })),
+            (
+                Command::Undone(step),
+                State::Compensating {
+                    rest, due, reason, ..
+                },
+            ) if step == due => Ok(unwinding::<D>(rest, reason, |next| {
+                Event::StepCompensated { step: *step, next }
+            })),
             (Command::UndoFailed(step, reason), State::Compensating { due, .. }) if step == due => {
                 Ok(vec![
                     Event::CompensationFailed {
@@ -351,7 +359,10 @@ impl<D: Definition> Decider for Saga<D> {
                 ])
             }
             (
-                Command::Complete(..) | Command::Fail(..) | Command::Undone(_) | Command::UndoFailed(..),
+                Command::Complete(..)
+                | Command::Fail(..)
+                | Command::Undone(_)
+                | Command::UndoFailed(..),
                 State::NotStarted
                 | State::Running { .. }
                 | State::Halting { .. }
@@ -365,14 +376,18 @@ impl<D: Definition> Decider for Saga<D> {
             (Command::Cancel(reason), State::NotStarted) => Ok(vec![Event::Aborted {
                 reason: reason.clone(),
             }]),
-            (Command::Cancel(reason), State::Running { .. }) => Ok(vec![Event::CancellationNoted {
-                reason: reason.clone(),
-                next: None,
-            }]),
-            (Command::Cancel(reason), State::Completed { .. }) => {
-                Ok(unwinding::<D>(D::STEPS, reason, |next| Event::CancellationNoted {
+            (Command::Cancel(reason), State::Running { .. }) => {
+                Ok(vec![Event::CancellationNoted {
                     reason: reason.clone(),
-                    next,
+                    next: None,
+                }])
+            }
+            (Command::Cancel(reason), State::Completed { .. }) => {
+                Ok(unwinding::<D>(D::STEPS, reason, |next| {
+                    Event::CancellationNoted {
+                        reason: reason.clone(),
+                        next,
+                    }
                 }))
             }
             (
@@ -517,17 +532,37 @@ fn proceed<D: Definition>(
         return state;
     };
     match (state, action) {
-        (State::Running { input, mut done, .. }, Action::Execute) => {
+        (
+            State::Running {
+                input, mut done, ..
+            },
+            Action::Execute,
+        ) => {
             done.extend(step);
             State::Running { input, done, due }
         }
         (
-            State::Halting { input, done: steps, reason, .. }
-            | State::Compensating { input, rest: steps, reason, .. },
+            State::Halting {
+                input,
+                done: steps,
+                reason,
+                ..
+            }
+            | State::Compensating {
+                input,
+                rest: steps,
+                reason,
+                ..
+            },
             Action::Compensate,
         ) => {
             let rest = steps.into_iter().take_while(|step| *step != due).collect();
-            State::Compensating { input, rest, due, reason }
+            State::Compensating {
+                input,
+                rest,
+                due,
+                reason,
+            }
         }
         (
             state @ (State::NotStarted

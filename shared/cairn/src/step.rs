@@ -137,7 +137,10 @@ impl<D: Definition> DueStep<D> {
 
     /// Why the saga is being unwound, when it is.
     pub fn reason(&self) -> &str {
-        self.saga.state.reason().unwrap_or("it could not be fulfilled")
+        self.saga
+            .state
+            .reason()
+            .unwrap_or("it could not be fulfilled")
     }
 
     /// The key for calls to providers: the same for every delivery of this step and action.
@@ -167,7 +170,10 @@ impl<D: Definition> DueStep<D> {
             match store.append(&commits).await {
                 Ok(()) => return Ok(true),
                 Err(AppendError::Conflict(_)) => {
-                    tries.again().await.map_err(|OutOfTime| StepError::Contended)?;
+                    tries
+                        .again()
+                        .await
+                        .map_err(|OutOfTime| StepError::Contended)?;
                 }
                 Err(AppendError::Store(error)) => return Err(error.into()),
             }
@@ -196,7 +202,10 @@ impl<D: Definition> DueStep<D> {
         });
         let decided = futures_util::future::try_join_all(reads).await;
         let (outcome, mut commits) = match decided {
-            Ok(commits) => (plan.outcome.clone(), commits.into_iter().flatten().collect()),
+            Ok(commits) => (
+                plan.outcome.clone(),
+                commits.into_iter().flatten().collect(),
+            ),
             Err(Refusal::Rejected(reason)) => (Outcome::Failed(reason), vec![]),
             Err(Refusal::Store(error)) => return Err(error.into()),
         };
@@ -222,8 +231,11 @@ impl<D: Definition> DueStep<D> {
 /// A command on one stream that takes effect with a step's record.
 pub struct Enlisted {
     stream: StreamId,
-    decide: Box<dyn Fn(&[Commit], &Context) -> Result<Option<Commit>, Refusal> + Send + Sync>,
+    decide: Box<Decide>,
 }
+
+/// Decides on a stream's history: what to append, if anything.
+type Decide = dyn Fn(&[Commit], &Context) -> Result<Option<Commit>, Refusal> + Send + Sync;
 
 enum Refusal {
     Rejected(String),
@@ -270,12 +282,14 @@ impl Enlisted {
 
 impl std::fmt::Debug for Enlisted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enlisted").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Enlisted")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }
 
 /// The id of the commit that records a step's outcome, and the key for calls to providers.
-fn idempotency_key<S: serde::Serialize>(stream: &StreamId, due: Due<S>) -> String {
+fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -> String {
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let step = name(serde_json::json!(due.step));
     let action = name(serde_json::json!(due.action));

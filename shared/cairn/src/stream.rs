@@ -17,7 +17,9 @@ pub struct StreamId {
 
 /// The text is not a stream id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._-")]
+#[error(
+    "`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._-"
+)]
 pub struct NotAStreamId(String);
 
 impl StreamId {
@@ -51,7 +53,8 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self, NotAStreamId> {
         let refuse = || NotAStreamId(text.chars().take(64).collect());
         let (category, key) = text.split_once('-').ok_or_else(refuse)?;
-        let category_holds = !category.is_empty() && category.bytes().all(|b| b.is_ascii_lowercase());
+        let category_holds =
+            !category.is_empty() && category.bytes().all(|b| b.is_ascii_lowercase());
         let key_holds = (1..=128).contains(&key.len())
             && key
                 .bytes()
@@ -98,7 +101,16 @@ mod tests {
 
     #[test]
     fn what_could_be_mistaken_for_a_path_or_a_fragment_is_refused() {
-        for text in ["", "order", "order-", "-x", "Order-1", "order-a/b", "order-a#b", "order-é"] {
+        for text in [
+            "",
+            "order",
+            "order-",
+            "-x",
+            "Order-1",
+            "order-a/b",
+            "order-a#b",
+            "order-é",
+        ] {
             assert!(text.parse::<StreamId>().is_err(), "{text}");
         }
     }

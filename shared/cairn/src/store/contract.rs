@@ -1,6 +1,9 @@
 //! What every event store must do, as one suite that adapters run on themselves.
-#![expect(clippy::missing_panics_doc, reason = "a suite fails by panic")]
-#![expect(clippy::indexing_slicing, clippy::expect_used, reason = "a suite fails by panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a suite fails by panic"
+)]
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
@@ -34,12 +37,21 @@ async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
     written.fingerprint = Some("f".to_owned());
     written.causation = Some("order-1@1".to_owned());
     written.actor = Some("someone".to_owned());
-    written.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-    store.append(std::slice::from_ref(&written)).await.expect("append");
-    assert_eq!(store.read(&stream("whole"), 0).await.expect("read"), [written]);
+    written.traceparent =
+        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+    store
+        .append(std::slice::from_ref(&written))
+        .await
+        .expect("append");
+    assert_eq!(
+        store.read(&stream("whole"), 0).await.expect("read"),
+        [written]
+    );
 }
 
-async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store: &impl EventStore) {
+async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(
+    store: &impl EventStore,
+) {
     for (version, events) in [(1, 2), (3, 1), (4, 3), (7, 1)] {
         let next = commit("after", version, &format!("c{version}"), events);
         store.append(&[next]).await.expect("append");
@@ -62,13 +74,19 @@ async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store
 
 async fn the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store: &impl EventStore) {
     let winner = commit("taken", 1, "winner", 2);
-    store.append(std::slice::from_ref(&winner)).await.expect("append");
+    store
+        .append(std::slice::from_ref(&winner))
+        .await
+        .expect("append");
     let lost = store.append(&[commit("taken", 1, "loser", 1)]).await;
     let Err(AppendError::Conflict(lost)) = lost else {
         panic!("expected a conflict, got {lost:?}");
     };
     assert_eq!(lost[0].winner.as_ref(), Some(&winner));
-    assert_eq!(store.read(&stream("taken"), 0).await.expect("read"), [winner]);
+    assert_eq!(
+        store.read(&stream("taken"), 0).await.expect("read"),
+        [winner]
+    );
 }
 
 async fn of_many_writers_at_once_one_wins(store: &impl EventStore) {
@@ -92,8 +110,14 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
         panic!("expected a conflict, got {lost:?}");
     };
     assert_eq!(lost.len(), 1);
-    assert_eq!((&lost[0].stream, lost[0].winner.as_ref()), (&stream("right"), Some(&both[1])));
-    assert_eq!(store.read(&stream("left"), 0).await.expect("read"), both[..1]);
+    assert_eq!(
+        (&lost[0].stream, lost[0].winner.as_ref()),
+        (&stream("right"), Some(&both[1]))
+    );
+    assert_eq!(
+        store.read(&stream("left"), 0).await.expect("read"),
+        both[..1]
+    );
 }
 
 async fn a_hole_is_corruption(store: &impl EventStore) {
@@ -112,7 +136,10 @@ async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
         next.events[0].data = json(&format!("\"{}\"", "x".repeat(50_000)));
         store.append(&[next]).await.expect("append");
     }
-    assert_eq!(store.read(&stream("long"), 0).await.expect("read").len(), 30);
+    assert_eq!(
+        store.read(&stream("long"), 0).await.expect("read").len(),
+        30
+    );
 }
 
 async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventStore) {
@@ -121,10 +148,16 @@ async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventSto
         .collect();
     let refused = store.append(&commits).await;
     assert!(
-        matches!(refused, Err(AppendError::Store(StoreError::TooManyStreams(101)))),
+        matches!(
+            refused,
+            Err(AppendError::Store(StoreError::TooManyStreams(101)))
+        ),
         "{refused:?}"
     );
-    store.append(&commits[..100]).await.expect("a hundred are taken");
+    store
+        .append(&commits[..100])
+        .await
+        .expect("a hundred are taken");
 }
 
 fn stream(key: &str) -> StreamId {

@@ -7,7 +7,9 @@ use std::{
 
 use crate::{
     commit::Commit,
-    store::{AppendError, Conflict, EventStore, MAX_STREAMS_PER_APPEND, StoreError, check_contiguous},
+    store::{
+        AppendError, Conflict, EventStore, MAX_STREAMS_PER_APPEND, StoreError, check_contiguous,
+    },
     stream::StreamId,
 };
 
@@ -56,7 +58,7 @@ impl EventStore for MemoryStore {
                 .cloned()
                 .collect()
         };
-        check_contiguous(stream, &commits)?;
+        check_contiguous(stream, after, &commits)?;
         Ok(commits)
     }
 }

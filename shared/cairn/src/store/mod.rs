@@ -72,7 +72,9 @@ pub enum StoreError {
     #[error("the event store is not available: {0}")]
     Unavailable(String),
     /// A commit is larger than an item can be.
-    #[error("a commit of {bytes} bytes on {stream} is over the limit of {MAX_COMMIT_BYTES}: split the command")]
+    #[error(
+        "a commit of {bytes} bytes on {stream} is over the limit of {MAX_COMMIT_BYTES}: split the command"
+    )]
     TooLarge {
         /// The stream.
         stream: StreamId,
@@ -80,7 +82,9 @@ pub enum StoreError {
         bytes: usize,
     },
     /// More streams than one transaction can write to.
-    #[error("one append takes at most {MAX_STREAMS_PER_APPEND} streams, not {0}: split the command")]
+    #[error(
+        "one append takes at most {MAX_STREAMS_PER_APPEND} streams, not {0}: split the command"
+    )]
     TooManyStreams(usize),
     /// What is stored does not hold together.
     #[error("the stream {stream} is corrupt: {reason}")]
@@ -105,22 +109,26 @@ impl StoreError {
     }
 }
 
-/// Checks that commits are of one stream and follow each other without a hole.
+/// Checks that the commits after a version follow it and each other without a hole.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] at the first that does not.
-pub(crate) fn check_contiguous(stream: &StreamId, commits: &[Commit]) -> Result<(), StoreError> {
-    for (earlier, later) in commits.iter().zip(commits.iter().skip(1)) {
-        if later.version != earlier.last_version() + 1 {
+pub(crate) fn check_contiguous(
+    stream: &StreamId,
+    after: u64,
+    commits: &[Commit],
+) -> Result<(), StoreError> {
+    // The first commit may begin at or before `after`, and reach beyond it.
+    let first = commits.first().map_or(0, |first| first.version);
+    let mut reached = after.min(first.saturating_sub(1));
+    for commit in commits {
+        if commit.version != reached + 1 {
             return Err(StoreError::Corrupt {
                 stream: stream.clone(),
-                reason: format!(
-                    "version {} is followed by {}",
-                    earlier.last_version(),
-                    later.version
-                ),
+                reason: format!("version {reached} is followed by {}", commit.version),
             });
         }
+        reached = commit.last_version();
     }
     Ok(())
 }

@@ -1,0 +1,660 @@
+//! The adapters on Amazon DynamoDB: the event store and the gated tables of read models.
+
+use std::{collections::HashMap, fmt::Debug, marker::PhantomData, time::Duration};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{
+        put_item::PutItemError, transact_write_items::TransactWriteItemsError,
+        update_item::UpdateItemError,
+    },
+    types::{
+        AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure,
+        TransactWriteItem, Update,
+    },
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    commit::{Commit, RecordedEvent},
+    gate::{Advance, Gated},
+    read_model::{Change, ReadModel, Row, Tally},
+    retry::Tries,
+    store::{
+        AppendError, Conflict, EventStore, MAX_COMMIT_BYTES, MAX_STREAMS_PER_APPEND, StoreError,
+        check_contiguous,
+    },
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The event store: one item per commit, in a table with the keys `stream` (S) and `version` (N).
+#[derive(Clone, Debug)]
+pub struct DynamoStore {
+    client: Client,
+    table: String,
+}
+
+impl DynamoStore {
+    /// How many items a read of a stream's tail takes at a time.
+    const TAIL_PAGE: i32 = 16;
+
+    /// The store in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    async fn put(&self, commit: &Commit) -> Result<(), AppendError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item(commit)?))
+            .condition_expression("attribute_not_exists(version)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = put else { return Ok(()) };
+        let winner = match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(failed)) => failed
+                .item()
+                .map(|item| decode(&commit.stream, item))
+                .transpose()?,
+            Some(PutItemError::TransactionConflictException(_)) => None,
+            _ => return Err(classified(&error).into()),
+        };
+        // The SDK's own retry after a lost answer meets what its first try has written.
+        if winner.as_ref() == Some(commit) {
+            return Ok(());
+        }
+        Err(AppendError::Conflict(vec![Conflict {
+            stream: commit.stream.clone(),
+            winner,
+        }]))
+    }
+
+    async fn transact(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        let mut writes = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let put = Put::builder()
+                .table_name(&self.table)
+                .set_item(Some(item(commit)?))
+                .condition_expression("attribute_not_exists(version)")
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                )
+                .build()
+                .map_err(|error| StoreError::Refused(error.to_string()))?;
+            writes.push(TransactWriteItem::builder().put(put).build());
+        }
+        let sent = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(writes))
+            .client_request_token(token(commits))
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(()) };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+            error.as_service_error()
+        else {
+            return Err(classified(&error).into());
+        };
+        let mut lost = vec![];
+        for (commit, reason) in commits.iter().zip(cancelled.cancellation_reasons()) {
+            match reason.code() {
+                Some("ConditionalCheckFailed") => lost.push(Conflict {
+                    stream: commit.stream.clone(),
+                    winner: reason
+                        .item()
+                        .map(|item| decode(&commit.stream, item))
+                        .transpose()?,
+                }),
+                Some("TransactionConflict") => lost.push(Conflict {
+                    stream: commit.stream.clone(),
+                    winner: None,
+                }),
+                _ => {}
+            }
+        }
+        if lost.is_empty() {
+            return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
+        }
+        Err(AppendError::Conflict(lost))
+    }
+}
+
+impl EventStore for DynamoStore {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        if commits.len() > MAX_STREAMS_PER_APPEND {
+            return Err(StoreError::TooManyStreams(commits.len()).into());
+        }
+        match commits {
+            [] => Ok(()),
+            [commit] => self.put(commit).await,
+            several => self.transact(several).await,
+        }
+    }
+
+    /// From the end of the stream backwards, so that a tail costs what it holds.
+    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, StoreError> {
+        let mut commits: Vec<Commit> = vec![];
+        let mut from = None;
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("#stream = :stream")
+                .expression_attribute_names("#stream", "stream")
+                .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
+                .consistent_read(true)
+                .scan_index_forward(false)
+                .set_limit((after > 0).then_some(Self::TAIL_PAGE))
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|error| classified(&error))?;
+            for item in page.items() {
+                let commit = decode(stream, item)?;
+                if commit.last_version() > after {
+                    commits.push(commit);
+                }
+            }
+            from = page.last_evaluated_key;
+            let reached = commits.last().map_or(0, |commit| commit.version) <= after + 1;
+            if from.is_none() || (reached && after > 0) {
+                break;
+            }
+        }
+        commits.reverse();
+        // The last page may reach further back than was asked for.
+        let first = commits
+            .iter()
+            .rposition(|commit| commit.version <= after + 1);
+        let commits = commits.split_off(first.unwrap_or(0));
+        check_contiguous(stream, after, &commits)?;
+        Ok(commits)
+    }
+}
+
+fn item(commit: &Commit) -> Result<Item, StoreError> {
+    let item: Item = serde_dynamo::to_item(commit).map_err(|error| StoreError::Corrupt {
+        stream: commit.stream.clone(),
+        reason: error.to_string(),
+    })?;
+    let bytes = item
+        .iter()
+        .map(|(name, value)| name.len() + size(value))
+        .sum();
+    if bytes > MAX_COMMIT_BYTES {
+        return Err(StoreError::TooLarge {
+            stream: commit.stream.clone(),
+            bytes,
+        });
+    }
+    Ok(item)
+}
+
+fn decode(stream: &StreamId, item: &Item) -> Result<Commit, StoreError> {
+    serde_dynamo::from_item(item.clone()).map_err(|error| StoreError::Corrupt {
+        stream: stream.clone(),
+        reason: error.to_string(),
+    })
+}
+
+/// The bytes of a value, as DynamoDB counts them.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
+fn size(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        // At most: two digits a byte, and one byte more.
+        AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
+        AttributeValue::L(values) => 3 + values.iter().map(|value| 1 + size(value)).sum::<usize>(),
+        AttributeValue::M(values) => {
+            let members = values
+                .iter()
+                .map(|(name, value)| 1 + name.len() + size(value));
+            3 + members.sum::<usize>()
+        }
+        AttributeValue::B(blob) => blob.as_ref().len(),
+        _ => 1,
+    }
+}
+
+/// The same commits at the same places are the same transaction, for as long as DynamoDB
+/// remembers tokens (ten minutes).
+fn token(commits: &[Commit]) -> String {
+    let places: Vec<_> = commits
+        .iter()
+        .map(|commit| format!("{}@{}/{}", commit.stream, commit.version, commit.id))
+        .collect();
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, places.join("\n").as_bytes()).to_string()
+}
+
+/// A table with one row per aggregate, behind version gates.
+#[derive(Clone, Debug)]
+pub struct Rows<M> {
+    client: Client,
+    table: String,
+    model: PhantomData<M>,
+}
+
+/// A page of rows, and where the next begins.
+#[derive(Debug)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The key attributes to go on from.
+    pub next: Option<Row>,
+}
+
+impl<M: ReadModel> Rows<M> {
+    /// The rows in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self {
+            client,
+            table,
+            model: PhantomData,
+        }
+    }
+
+    /// One row, as of some moment ago: eventually consistent.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(M::KEY, AttributeValue::S(key.to_owned()))
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        got.item.map(row).transpose()
+    }
+
+    /// A page of the rows of one partition of an index, last first.
+    ///
+    /// # Errors
+    /// When the read fails; a `from` that is no position is refused.
+    pub async fn latest(
+        &self,
+        index: &Index,
+        value: &str,
+        limit: u32,
+        from: Option<Row>,
+    ) -> Result<Page, StoreError> {
+        let from = from
+            .map(|from| serde_dynamo::to_item(from).map_err(|error| malformed(&error)))
+            .transpose()?;
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(index.name)
+            .key_condition_expression("#key = :key")
+            .expression_attribute_names("#key", index.key)
+            .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
+            .scan_index_forward(false)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .set_exclusive_start_key(from)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        Ok(Page {
+            rows: page
+                .items
+                .unwrap_or_default()
+                .into_iter()
+                .map(row)
+                .collect::<Result<_, _>>()?,
+            next: page.last_evaluated_key.map(row).transpose()?,
+        })
+    }
+}
+
+/// A global secondary index.
+#[derive(Clone, Copy, Debug)]
+pub struct Index {
+    /// Its name.
+    pub name: &'static str,
+    /// Its partition key.
+    pub key: &'static str,
+}
+
+impl<M: ReadModel> Gated for Rows<M> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+        let Some(place) = M::place(&event.stream) else {
+            return Ok(Advance::Already);
+        };
+        let mut update = Expression::gate(place.gate, event.version);
+        for change in M::changes(event)? {
+            update.change(change)?;
+        }
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(M::KEY, AttributeValue::S(place.key))
+            .update_expression(update.text())
+            .condition_expression(update.condition)
+            .set_expression_attribute_names(Some(update.names))
+            .set_expression_attribute_values(Some(update.values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Advance::Applied),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(standing(failed.item(), place.gate, event.version))
+                }
+                _ => Err(classified(&error)),
+            },
+        }
+    }
+}
+
+/// A table of counters with the keys `partition` (S) and `row` (S), and a gate for each stream.
+#[derive(Clone, Debug)]
+pub struct Counters<T> {
+    client: Client,
+    table: String,
+    tally: PhantomData<T>,
+}
+
+impl<T: Tally> Counters<T> {
+    const GATE: &'static str = "version";
+    /// How long an event waits for its turn at counters that others add to.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// The counters in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self {
+            client,
+            table,
+            tally: PhantomData,
+        }
+    }
+
+    /// The rows of one partition between two sort keys, both included.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn between(
+        &self,
+        partition: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Vec<(Timestamp, Row)>, StoreError> {
+        let mut rows = vec![];
+        let mut start = None;
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("#partition = :partition AND #row BETWEEN :from AND :to")
+                .expression_attribute_names("#partition", "partition")
+                .expression_attribute_names("#row", "row")
+                .expression_attribute_values(":partition", AttributeValue::S(partition.to_owned()))
+                .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
+                .expression_attribute_values(":to", AttributeValue::S(to.to_owned()))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| classified(&error))?;
+            for item in page.items.unwrap_or_default() {
+                let row = row(item)?;
+                let start = row.get("row").and_then(Value::as_str).unwrap_or_default();
+                let start = start.parse().map_err(|error| malformed(&error))?;
+                rows.push((start, row));
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(rows);
+            }
+        }
+    }
+
+    fn updates(&self, event: &RecordedEvent) -> Result<Vec<Update>, StoreError> {
+        let gate = Expression::gate(Self::GATE, event.version);
+        let gate = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&format!("gate#{}", event.stream), "gate")))
+            .update_expression(gate.text())
+            .condition_expression(gate.condition)
+            .set_expression_attribute_names(Some(gate.names))
+            .set_expression_attribute_values(Some(gate.values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let counters = T::counts(event)?.into_iter().map(|count| {
+            let mut update = Expression::default();
+            for (name, by) in count.add {
+                update.add(&name, by);
+            }
+            Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(key(&count.partition, &count.row)))
+                .update_expression(update.text())
+                .set_expression_attribute_names(Some(update.names))
+                .set_expression_attribute_values(Some(update.values))
+        });
+        std::iter::once(gate)
+            .chain(counters)
+            .map(|update| update.build().map_err(|error| malformed(&error)))
+            .collect()
+    }
+}
+
+impl<T: Tally> Gated for Counters<T> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+        if !T::follows(&event.stream) {
+            return Ok(Advance::Already);
+        }
+        let updates = self.updates(event)?;
+        let writes: Vec<_> = updates
+            .into_iter()
+            .map(|update| TransactWriteItem::builder().update(update).build())
+            .collect();
+        let mut tries = Tries::lasting(Self::PATIENCE);
+        loop {
+            let sent = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(writes.clone()))
+                .send()
+                .await;
+            let Err(error) = sent else {
+                return Ok(Advance::Applied);
+            };
+            let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+                error.as_service_error()
+            else {
+                return Err(classified(&error));
+            };
+            let reasons = cancelled.cancellation_reasons();
+            let gate = reasons.first();
+            if let Some(gate) = gate.filter(|gate| gate.code() == Some("ConditionalCheckFailed")) {
+                return Ok(standing(gate.item(), Self::GATE, event.version));
+            }
+            let error = cancelled_otherwise(reasons);
+            if !error.is_passing() || tries.again().await.is_err() {
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn key(partition: &str, row: &str) -> Item {
+    Item::from([
+        (
+            "partition".to_owned(),
+            AttributeValue::S(partition.to_owned()),
+        ),
+        ("row".to_owned(), AttributeValue::S(row.to_owned())),
+    ])
+}
+
+/// An update expression in the making.
+#[derive(Default)]
+struct Expression {
+    set: Vec<String>,
+    add: Vec<String>,
+    condition: String,
+    names: HashMap<String, String>,
+    values: HashMap<String, AttributeValue>,
+}
+
+impl Expression {
+    /// Moves a gate to a version, from the one before it.
+    fn gate(gate: &str, version: u64) -> Self {
+        let mut update = Self::default();
+        let name = update.name(gate);
+        let to = update.value(AttributeValue::N(version.to_string()));
+        update.set.push(format!("{name} = {to}"));
+        update.condition = if version == 1 {
+            format!("attribute_not_exists({name})")
+        } else {
+            let from = update.value(AttributeValue::N((version - 1).to_string()));
+            format!("{name} = {from}")
+        };
+        update
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::Set(path, value) => {
+                let path = self.path(&path);
+                let value =
+                    serde_dynamo::to_attribute_value(value).map_err(|error| malformed(&error))?;
+                let value = self.value(value);
+                self.set.push(format!("{path} = {value}"));
+            }
+            Change::Add(path, by) => {
+                let path = self.path(&path);
+                let zero = self.value(AttributeValue::N("0".to_owned()));
+                let by = self.value(AttributeValue::N(by.to_string()));
+                self.set
+                    .push(format!("{path} = if_not_exists({path}, {zero}) + {by}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a top-level counter, whose name may have any characters.
+    fn add(&mut self, counter: &str, by: i64) {
+        let name = self.name(counter);
+        let by = self.value(AttributeValue::N(by.to_string()));
+        self.add.push(format!("{name} {by}"));
+    }
+
+    fn path(&mut self, path: &str) -> String {
+        let names: Vec<_> = path.split('.').map(|name| self.name(name)).collect();
+        names.join(".")
+    }
+
+    fn name(&mut self, name: &str) -> String {
+        let known = self.names.iter().find(|(_, known)| *known == name);
+        if let Some((alias, _)) = known {
+            return alias.clone();
+        }
+        let alias = format!("#n{}", self.names.len());
+        self.names.insert(alias.clone(), name.to_owned());
+        alias
+    }
+
+    fn value(&mut self, value: AttributeValue) -> String {
+        let alias = format!(":v{}", self.values.len());
+        self.values.insert(alias.clone(), value);
+        alias
+    }
+
+    fn text(&self) -> String {
+        let section = |keyword: &str, parts: &[String]| {
+            (!parts.is_empty()).then(|| format!("{keyword} {}", parts.join(", ")))
+        };
+        let sections = [section("SET", &self.set), section("ADD", &self.add)];
+        sections.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Where a gate stands that an event did not fit.
+fn standing(item: Option<&Item>, gate: &str, version: u64) -> Advance {
+    let at = item
+        .and_then(|item| item.get(gate))
+        .and_then(|gate| gate.as_n().ok())
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0);
+    if at >= version {
+        Advance::Already
+    } else {
+        Advance::Behind { at }
+    }
+}
+
+fn row(item: Item) -> Result<Row, StoreError> {
+    serde_dynamo::from_item(item).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &impl ToString) -> StoreError {
+    StoreError::Refused(error.to_string())
+}
+
+/// A transaction that was cancelled for other reasons than a condition.
+fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
+    let codes: Vec<_> = reasons
+        .iter()
+        .filter_map(CancellationReason::code)
+        .filter(|code| *code != "None")
+        .collect();
+    let text = format!("the transaction was cancelled: {}", codes.join(", "));
+    let passing = [
+        "TransactionConflict",
+        "ThrottlingError",
+        "ProvisionedThroughputExceeded",
+    ];
+    if codes.iter().all(|code| passing.contains(code)) {
+        StoreError::Unavailable(text)
+    } else {
+        StoreError::Refused(text)
+    }
+}
+
+/// Tells what may pass from what will not.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+fn classified<E>(error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
+{
+    const PASSING: [&str; 7] = [
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+        "TransactionInProgressException",
+        "TransactionConflictException",
+        "InternalServerError",
+        "ServiceUnavailable",
+    ];
+    let status = error
+        .raw_response()
+        .map_or(0, |response| response.status().as_u16());
+    match error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or("unknown").to_owned();
+            let message = service.err().message().unwrap_or_default();
+            if PASSING.contains(&code.as_str()) || status >= 500 {
+                StoreError::Unavailable(code)
+            } else {
+                StoreError::Refused(format!("{code}: {message}"))
+            }
+        }
+        SdkError::ConstructionFailure(_) => StoreError::Refused(format!("{error:?}")),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}

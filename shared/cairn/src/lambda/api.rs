@@ -1,0 +1,409 @@
+//! Functions behind an HTTP API: requests, answers, and problems as RFC 9457 writes them.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use aws_lambda_events::{
+    encodings::Body,
+    event::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    commit::{Context, fingerprint},
+    handle::HandleError,
+    input::FieldError,
+    lambda::{Environment, Function, FunctionError, Invocation, patience},
+    store::StoreError,
+    timestamp::Timestamp,
+};
+
+/// The largest body of a request, in bytes.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// A function that answers HTTP requests.
+pub fn function<F>(
+    environment: &Environment,
+    handle: impl Fn(Request) -> F + Send + Sync + 'static,
+) -> Function
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    let environment = environment.clone();
+    let handle = Arc::new(handle);
+    Function::new(move |payload, invocation| {
+        let (handle, environment) = (handle.clone(), environment.clone());
+        async move {
+            let request: ApiGatewayV2httpRequest =
+                serde_json::from_slice(&payload).map_err(FunctionError::new)?;
+            let correlation = correlation(&request.headers, &environment);
+            let route = request.route_key.clone().unwrap_or_default();
+            let answer = match Request::new(request, &correlation, &environment, &invocation) {
+                Ok(request) => handle(request).await,
+                Err(problem) => Err(problem),
+            };
+            let response = answer.unwrap_or_else(Problem::into_response);
+            tracing::info!(route, correlation, status = response.status, "answered");
+            response.encode(&correlation)
+        }
+    })
+}
+
+/// A request, with what every handler needs of it.
+#[derive(Debug)]
+pub struct Request {
+    /// The id that everything which follows carries: the request's own, or a new one.
+    pub correlation: String,
+    /// The `Idempotency-Key`, checked.
+    pub key: Option<String>,
+    /// The present.
+    pub now: Timestamp,
+    /// A fresh random id.
+    pub new_id: Uuid,
+    path: HashMap<String, String>,
+    query: HashMap<String, String>,
+    traceparent: Option<String>,
+    content_type: String,
+    body: Vec<u8>,
+    patience: Duration,
+}
+
+impl Request {
+    fn new(
+        request: ApiGatewayV2httpRequest,
+        correlation: &str,
+        environment: &Environment,
+        invocation: &Invocation,
+    ) -> Result<Self, Problem> {
+        let header = |name: &str| {
+            let value = request.headers.get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let key = match request.headers.get("idempotency-key") {
+            None => None,
+            Some(key) => Some(idempotency_key(key)?),
+        };
+        let content_type = header("content-type").unwrap_or_default();
+        let traceparent = header("traceparent").filter(|trace| trace.len() <= 128);
+        let query = request
+            .query_string_parameters
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let body = body(request.body, request.is_base64_encoded)?;
+        Ok(Self {
+            correlation: correlation.to_owned(),
+            key,
+            now: environment.now(),
+            new_id: environment.new_id(),
+            path: request.path_parameters,
+            query,
+            traceparent,
+            content_type,
+            body,
+            patience: patience(invocation),
+        })
+    }
+
+    /// A part of the path; empty when the route has none of this name.
+    pub fn path(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter of the query, parsed.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter.
+    pub fn query<T>(&self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let parse = |text: &String| {
+            text.parse()
+                .map_err(|error| Problem::bad_request(format!("the parameter {name} {error}")))
+        };
+        self.query.get(name).map(parse).transpose()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// 415 when it is not said to be JSON, 400 when it is none.
+    pub fn json(&self) -> Result<Value, Problem> {
+        let media_type = self.content_type.split(';').next().unwrap_or_default();
+        if !media_type.trim().eq_ignore_ascii_case("application/json") {
+            return Err(
+                Problem::new(415, "unsupported-media-type", "Unsupported media type")
+                    .detail("send the body as application/json"),
+            );
+        }
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
+    }
+
+    /// The context of a command that this request asks for.
+    ///
+    /// The command's id is the operation and the request's key: a retry finds it done. Without a
+    /// key every request is a command of its own.
+    ///
+    /// # Errors
+    /// When the command cannot be serialized.
+    pub fn context(&self, operation: &str, command: &impl Serialize) -> Result<Context, Problem> {
+        let id = match &self.key {
+            Some(key) => format!("{operation}:{key}"),
+            None => format!("{operation}:{}", self.new_id),
+        };
+        Ok(Context {
+            id,
+            fingerprint: Some(fingerprint(command).map_err(|error| Problem::internal(&error))?),
+            correlation: self.correlation.clone(),
+            causation: None,
+            actor: None,
+            traceparent: self.traceparent.clone(),
+            now: self.now,
+            patience: self.patience,
+        })
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    media_type: &'static str,
+    headers: Vec<(HeaderName, String)>,
+    body: Value,
+}
+
+impl Response {
+    /// A JSON answer.
+    ///
+    /// # Errors
+    /// When the body cannot be serialized.
+    pub fn new(status: u16, body: impl Serialize) -> Result<Self, Problem> {
+        Ok(Self {
+            status,
+            media_type: "application/json",
+            headers: vec![],
+            body: serde_json::to_value(body).map_err(|error| Problem::internal(&error))?,
+        })
+    }
+
+    /// Says where what was made is.
+    #[must_use]
+    pub fn at(mut self, location: String) -> Self {
+        self.headers.push((header::LOCATION, location));
+        self
+    }
+
+    /// Says whether this is the answer to a command that had been carried out before.
+    #[must_use]
+    pub fn replayed(mut self, replayed: bool) -> Self {
+        if replayed {
+            let name = HeaderName::from_static("idempotent-replayed");
+            self.headers.push((name, "true".to_owned()));
+        }
+        self
+    }
+
+    fn encode(self, correlation: &str) -> Result<Vec<u8>, FunctionError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(self.media_type),
+        );
+        let correlation = (
+            HeaderName::from_static("x-correlation-id"),
+            correlation.to_owned(),
+        );
+        for (name, value) in self.headers.into_iter().chain([correlation]) {
+            headers.insert(
+                name,
+                HeaderValue::try_from(value).map_err(FunctionError::new)?,
+            );
+        }
+        let mut response = ApiGatewayV2httpResponse::default();
+        response.status_code = self.status.into();
+        response.headers = headers;
+        response.body = Some(Body::Text(self.body.to_string()));
+        serde_json::to_vec(&response).map_err(FunctionError::new)
+    }
+}
+
+/// An error, as RFC 9457 writes it.
+#[derive(Debug)]
+pub struct Problem {
+    status: u16,
+    kind: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    members: Map<String, Value>,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of a kind that a program can tell from others.
+    pub fn new(status: u16, kind: &'static str, title: &'static str) -> Self {
+        Self {
+            status,
+            kind,
+            title,
+            detail: String::new(),
+            errors: vec![],
+            members: Map::new(),
+            retry_after: None,
+        }
+    }
+
+    /// A request that cannot be read.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(400, "bad-request", "Bad request").detail(detail)
+    }
+
+    /// A body with fields that are wrong.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let mut problem = Self::new(422, "invalid-fields", "Some fields are not valid")
+            .detail("nothing was stored; mend the fields in `errors` and send it again");
+        problem.errors = errors;
+        problem
+    }
+
+    /// Something that is not there.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(404, "not-found", "Not found").detail(detail)
+    }
+
+    /// A mistake of ours. What it was stands in the log.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "internal error");
+        Self::new(500, "internal", "Internal error").detail("see the log by the correlation id")
+    }
+
+    /// Says what is wrong with this request, and what to do.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// Adds a member of this kind of problem.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: Value) -> Self {
+        self.members.insert(member.to_owned(), value);
+        self
+    }
+
+    fn unavailable(error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(%error, "unavailable");
+        let mut problem = Self::new(503, "unavailable", "Not available at the moment")
+            .detail("try again with the same Idempotency-Key: it is carried out once");
+        problem.retry_after = Some(1);
+        problem
+    }
+
+    /// The problem as an answer.
+    pub fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("urn:cairn:problem:{}", self.kind),
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        });
+        if let Value::Object(body) = &mut body {
+            if !self.errors.is_empty() {
+                body.insert("errors".to_owned(), json!(self.errors));
+            }
+            body.extend(self.members);
+        }
+        Response {
+            status: self.status,
+            media_type: "application/problem+json",
+            headers: self
+                .retry_after
+                .map(|seconds| (header::RETRY_AFTER, seconds.to_string()))
+                .into_iter()
+                .collect(),
+            body,
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if error.is_passing() {
+            Self::unavailable(&error)
+        } else {
+            Self::internal(&error)
+        }
+    }
+}
+
+/// The problem that a command's failure is; what a rejection means is the caller's to say.
+pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Problem) -> Problem {
+    match error {
+        HandleError::Rejected { rejection, version } => rejected(rejection, version),
+        HandleError::IdReused => Problem::new(
+            422,
+            "idempotency-key-reused",
+            "The Idempotency-Key was used before",
+        )
+        .detail("it came with another body; use a new key for a new request"),
+        HandleError::Contended => Problem::unavailable(&error_text(&error)),
+        HandleError::Store(error) => error.into(),
+    }
+}
+
+fn error_text<R>(error: &HandleError<R>) -> String {
+    error.to_string()
+}
+
+/// The text of a header, when it is one that we would write ourselves: 1 to 128 of `A-Za-z0-9._:-`.
+fn plain(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let holds = (1..=128).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+    holds.then_some(text)
+}
+
+fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
+    let own = headers.get("x-correlation-id").and_then(plain);
+    own.map_or_else(|| environment.new_id().to_string(), str::to_owned)
+}
+
+fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
+    plain(value).map(str::to_owned).ok_or_else(|| {
+        Problem::bad_request(
+            "the Idempotency-Key must be 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+        )
+    })
+}
+
+fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
+    let body = body.unwrap_or_default();
+    let too_large = || {
+        Problem::new(413, "too-large", "The body is too large")
+            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+    };
+    // Three bytes are four characters of base64: what is longer need not be decoded.
+    if body.len() > MAX_BODY_BYTES * 4 / 3 + 4 {
+        return Err(too_large());
+    }
+    let bytes = if is_base64 {
+        let decoded: Result<aws_lambda_events::encodings::Base64Data, _> =
+            serde_json::from_value(Value::String(body));
+        decoded
+            .map_err(|error| Problem::bad_request(format!("the body cannot be decoded: {error}")))?
+            .0
+    } else {
+        body.into_bytes()
+    };
+    if bytes.len() > MAX_BODY_BYTES {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}

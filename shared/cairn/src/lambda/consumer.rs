@@ -1,0 +1,112 @@
+//! Functions that a rule of the bus invokes, one event at a time.
+
+use std::{future::Future, sync::Arc};
+
+use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+
+use crate::{
+    cloudevent::CloudEvent,
+    commit::{Context, RecordedEvent},
+    dynamodb::DynamoStore,
+    gate::{Delivered, Gated, deliver},
+    lambda::{ConfigError, Environment, Function, FunctionError, Invocation, patience},
+    store::{EventStore, StoreError},
+};
+
+/// A function that does something with an event. It has to bear the same event twice.
+///
+/// The context is that of a command caused by the event: its id is the event's.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function<F>(
+    environment: &Environment,
+    handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
+) -> Result<Function, ConfigError>
+where
+    F: Future<Output = Result<(), FunctionError>> + Send + 'static,
+{
+    let store = environment.event_store()?;
+    let environment = environment.clone();
+    let handle = Arc::new(handle);
+    Ok(Function::new(move |payload, invocation| {
+        let (store, handle, environment) = (store.clone(), handle.clone(), environment.clone());
+        async move {
+            let event = read(&store, &payload).await?;
+            let context = context(&event, &environment, &invocation);
+            tracing::debug!(
+                event = event.id(),
+                correlation = event.correlation,
+                "received"
+            );
+            handle(event, context).await?;
+            Ok(b"null".to_vec())
+        }
+    }))
+}
+
+/// A function that keeps a read model: every event passes the version gate.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn projection(
+    environment: &Environment,
+    gated: impl Gated + Clone + 'static,
+) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    function(environment, move |event, _| {
+        let (store, gated) = (store.clone(), gated.clone());
+        async move {
+            let delivered = deliver(&gated, &store, &event)
+                .await
+                .map_err(FunctionError::new)?;
+            let (id, correlation) = (event.id(), event.correlation);
+            match delivered {
+                Delivered::Applied => tracing::info!(event = id, correlation, "applied"),
+                Delivered::Duplicate => tracing::info!(event = id, correlation, "duplicate"),
+                Delivered::Healed(gap) => tracing::info!(event = id, correlation, gap, "healed"),
+            }
+            Ok(())
+        }
+    })
+}
+
+/// The event of a delivery; one that the bus could not carry is fetched from the store.
+async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, FunctionError> {
+    let delivery: EventBridgeEvent<CloudEvent> =
+        serde_json::from_slice(payload).map_err(|error| {
+            FunctionError::new(format!("the delivery is not an event of ours: {error}"))
+        })?;
+    let envelope = delivery.detail;
+    if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
+        return Ok(event);
+    }
+    let (stream, version) = (envelope.subject, envelope.streamversion);
+    let commits = store
+        .read(&stream, version - 1)
+        .await
+        .map_err(FunctionError::new)?;
+    commits
+        .iter()
+        .flat_map(crate::commit::Commit::recorded)
+        .find(|event| event.version == version)
+        .ok_or_else(|| {
+            FunctionError::new(StoreError::Corrupt {
+                stream,
+                reason: format!("event {version} was delivered but is not stored"),
+            })
+        })
+}
+
+fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invocation) -> Context {
+    Context {
+        id: event.id(),
+        fingerprint: None,
+        correlation: event.correlation.clone(),
+        causation: Some(event.id()),
+        actor: None,
+        traceparent: event.traceparent.clone(),
+        now: environment.now(),
+        patience: patience(invocation),
+    }
+}

@@ -1,0 +1,275 @@
+//! The edge: what a function is, where its settings and clients come from, and how it runs.
+//!
+//! A function is built from an [`Environment`] and takes JSON. On Lambda [`run`] does both; the
+//! one-machine system builds the same functions from the template's settings and calls them in
+//! process.
+
+use std::{fmt, future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use uuid::Uuid;
+
+use crate::{
+    dynamodb::{Counters, DynamoStore, Rows},
+    eventbridge::EventBridge,
+    read_model::{ReadModel, Tally},
+    sqs::Queue,
+    timestamp::Timestamp,
+};
+
+pub mod api;
+pub mod consumer;
+pub mod stream;
+
+type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;
+
+/// A function: JSON in, JSON out. Cloning it shares its clients.
+#[derive(Clone)]
+pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
+
+/// What an invocation knows besides its payload.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The id of the request, the same for every try of an asynchronous invocation.
+    pub request_id: String,
+    /// How long the function may take.
+    pub remaining: Duration,
+}
+
+/// The function failed: the caller may try again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct FunctionError(String);
+
+impl FunctionError {
+    /// A failure, in words.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Function {
+    /// A function from what it does with a payload.
+    pub fn new<F>(invoke: impl Fn(Vec<u8>, Invocation) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static,
+    {
+        Self(Arc::new(move |payload, invocation| {
+            Box::pin(invoke(payload, invocation))
+        }))
+    }
+
+    /// Invokes it.
+    ///
+    /// # Errors
+    /// What the function returned as an error.
+    pub async fn invoke(
+        &self,
+        payload: Vec<u8>,
+        invocation: Invocation,
+    ) -> Result<Vec<u8>, FunctionError> {
+        (self.0)(payload, invocation).await
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Function")
+    }
+}
+
+/// What builds a function.
+pub type Build = fn(&Environment) -> Result<Function, ConfigError>;
+
+/// A setting is missing or makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("the setting {name} {problem}")]
+pub struct ConfigError {
+    name: String,
+    problem: String,
+}
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Where a function gets its settings, its clients, the time and fresh ids from.
+#[derive(Clone)]
+pub struct Environment {
+    lookup: Arc<Lookup>,
+    aws: SdkConfig,
+    now: fn() -> Timestamp,
+    new_id: fn() -> Uuid,
+}
+
+impl Environment {
+    /// An environment with settings from a lookup, and clients from one SDK configuration.
+    pub fn new(
+        lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+        aws: SdkConfig,
+    ) -> Self {
+        Self {
+            lookup: Arc::new(lookup),
+            aws,
+            now: Timestamp::now,
+            new_id: Uuid::new_v4,
+        }
+    }
+
+    /// The environment of this process.
+    ///
+    /// One HTTP client with `ring`: the other provider gathers entropy at start, which can take
+    /// seconds on a small machine.
+    pub async fn of_process() -> Self {
+        use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let aws = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .load()
+            .await;
+        Self::new(|name| std::env::var(name).ok(), aws)
+    }
+
+    /// A setting.
+    ///
+    /// # Errors
+    /// When it is missing or empty.
+    pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
+        (self.lookup)(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| ConfigError {
+                name: name.to_owned(),
+                problem: "is missing: set it in the function's environment".to_owned(),
+            })
+    }
+
+    /// The event store in the table that `EVENTS_TABLE` names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
+        Ok(DynamoStore::new(
+            self.dynamodb(),
+            self.setting("EVENTS_TABLE")?,
+        ))
+    }
+
+    /// The rows of a read model in the table that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Rows<M>, ConfigError> {
+        Ok(Rows::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// The counters of a read model in the table that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn counters<T: Tally>(&self, setting: &str) -> Result<Counters<T>, ConfigError> {
+        Ok(Counters::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
+    ///
+    /// # Errors
+    /// When a setting is missing.
+    pub fn bus(&self) -> Result<EventBridge, ConfigError> {
+        let client = aws_sdk_eventbridge::Client::new(&self.aws);
+        Ok(EventBridge::new(
+            client,
+            self.setting("EVENT_BUS")?,
+            self.setting("EVENT_SOURCE")?,
+        ))
+    }
+
+    /// The queue whose URL a setting holds.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
+        Ok(Queue::new(
+            aws_sdk_sqs::Client::new(&self.aws),
+            self.setting(setting)?,
+        ))
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// A fresh random id.
+    pub fn new_id(&self) -> Uuid {
+        (self.new_id)()
+    }
+
+    fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.aws)
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+/// Runs a function on Lambda until the environment is shut down.
+///
+/// Its clients are built before the first event is asked for. A panic in it becomes an error of
+/// that one invocation.
+pub fn run(build: Build) -> ExitCode {
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_current_span(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let served = match runtime {
+        Ok(runtime) => runtime.block_on(serve(build)),
+        Err(error) => Err(error.into()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the function could not run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
+    let function = build(&Environment::of_process().await)?;
+    let service = lambda_runtime::service_fn(
+        move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
+            let function = function.clone();
+            async move {
+                let invocation = Invocation {
+                    request_id: event.context.request_id.clone(),
+                    remaining: remaining(event.context.deadline()),
+                };
+                let payload = event.payload.get().as_bytes().to_vec();
+                let answer = function.invoke(payload, invocation).await?;
+                let answer = String::from_utf8(answer)?;
+                Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
+            }
+        },
+    );
+    lambda_runtime::run(service).await
+}
+
+fn remaining(deadline: std::time::SystemTime) -> Duration {
+    deadline
+        .duration_since(std::time::SystemTime::now())
+        .unwrap_or_default()
+}
+
+/// What a function may use of its time for trying again: it has to answer within the rest.
+fn patience(invocation: &Invocation) -> Duration {
+    invocation
+        .remaining
+        .saturating_sub(Duration::from_millis(500))
+}

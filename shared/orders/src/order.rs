@@ -1,0 +1,258 @@
+//! The order: placed, confirmed, shipped, or cancelled with a reason.
+
+use cairn::{Aggregate, Decider, event};
+use serde::{Deserialize, Serialize};
+
+use crate::values::{Address, CustomerId, Item, Lines, Money, PaymentToken, Text, items};
+
+/// The order's rules.
+#[derive(Debug)]
+pub struct Order;
+
+/// What the customer asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placed {
+    /// Who.
+    pub customer_id: CustomerId,
+    /// What.
+    pub lines: Lines,
+    /// The sum over the lines.
+    pub total: Money,
+    /// How it is paid.
+    pub payment: Payment,
+    /// Where it goes.
+    pub ship_to: Address,
+}
+
+/// How an order is paid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The means of payment, as its provider knows it.
+    pub token: PaymentToken,
+}
+
+/// What can be asked of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Command {
+    /// Place it.
+    Place(Box<PlaceOrder>),
+    /// Confirm it: everything it needs is there and paid.
+    Confirm,
+    /// Hand it to the carrier.
+    Ship,
+    /// Cancel it.
+    Cancel {
+        /// Why.
+        reason: Text,
+        /// Who wants it.
+        by: Canceller,
+    },
+}
+
+/// An order to place. Its total follows from its lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceOrder {
+    /// Who.
+    pub customer_id: CustomerId,
+    /// What.
+    pub lines: Lines,
+    /// How it is paid.
+    pub payment: Payment,
+    /// Where it goes.
+    pub ship_to: Address,
+}
+
+/// Who cancelled an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Canceller {
+    /// The customer.
+    Customer,
+    /// Its fulfilment, which could not go through.
+    Fulfilment,
+}
+
+/// What happened to an order. Events about it carry what their readers need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    /// It was placed.
+    #[serde(rename = "OrderPlaced")]
+    Placed(Box<Placed>),
+    /// It was confirmed.
+    #[serde(rename = "OrderConfirmed", rename_all = "camelCase")]
+    Confirmed {
+        /// Whose.
+        customer_id: CustomerId,
+        /// What was sold.
+        items: Vec<Item>,
+        /// For how much.
+        total: Money,
+    },
+    /// It was handed to the carrier.
+    #[serde(rename = "OrderShipped", rename_all = "camelCase")]
+    Shipped {
+        /// Whose.
+        customer_id: CustomerId,
+    },
+    /// It was cancelled.
+    #[serde(rename = "OrderCancelled", rename_all = "camelCase")]
+    Cancelled {
+        /// Whose.
+        customer_id: CustomerId,
+        /// Why.
+        reason: Text,
+        /// Who wanted it.
+        by: Canceller,
+    },
+}
+
+impl event::Event for Event {}
+
+/// Where an order stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is none yet.
+    NotPlaced,
+    /// It waits to be fulfilled.
+    Placed(Box<Placed>),
+    /// It is paid and packed.
+    Confirmed(Box<Placed>),
+    /// It is on its way.
+    Shipped(Box<Placed>),
+    /// It will not be fulfilled.
+    Cancelled(Box<Placed>),
+}
+
+impl State {
+    /// The status as the outside knows it; `None` where there is no order.
+    pub fn status(&self) -> Option<&'static str> {
+        match self {
+            Self::NotPlaced => None,
+            Self::Placed(_) => Some("placed"),
+            Self::Confirmed(_) => Some("confirmed"),
+            Self::Shipped(_) => Some("shipped"),
+            Self::Cancelled(_) => Some("cancelled"),
+        }
+    }
+
+    /// What the customer asked for; `None` where there is no order.
+    pub fn placed(&self) -> Option<&Placed> {
+        match self {
+            Self::NotPlaced => None,
+            Self::Placed(placed)
+            | Self::Confirmed(placed)
+            | Self::Shipped(placed)
+            | Self::Cancelled(placed) => Some(placed),
+        }
+    }
+}
+
+/// Why an order refuses a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such order.
+    #[error("there is no such order")]
+    NotPlaced,
+    /// An order with this id is there already.
+    #[error("the order has been placed already")]
+    AlreadyPlaced,
+    /// It is not confirmed yet.
+    #[error("the order is not confirmed yet")]
+    NotConfirmed,
+    /// It is confirmed already.
+    #[error("the order is confirmed already")]
+    AlreadyConfirmed,
+    /// It has been shipped.
+    #[error("the order has been shipped")]
+    AlreadyShipped,
+    /// It was cancelled.
+    #[error("the order was cancelled")]
+    Cancelled,
+}
+
+impl Decider for Order {
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+
+    fn initial() -> State {
+        State::NotPlaced
+    }
+
+    fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
+        match (command, state) {
+            (Command::Place(order), State::NotPlaced) => Ok(vec![placed(order)]),
+            (
+                Command::Place(_),
+                State::Placed(_) | State::Confirmed(_) | State::Shipped(_) | State::Cancelled(_),
+            ) => Err(Rejection::AlreadyPlaced),
+
+            (Command::Confirm, State::Placed(order)) => Ok(vec![Event::Confirmed {
+                customer_id: order.customer_id.clone(),
+                items: items(&order.lines),
+                total: order.total,
+            }]),
+            (Command::Confirm, State::Confirmed(_)) => Err(Rejection::AlreadyConfirmed),
+
+            (Command::Ship, State::Confirmed(order)) => Ok(vec![Event::Shipped {
+                customer_id: order.customer_id.clone(),
+            }]),
+            (Command::Ship, State::Placed(_)) => Err(Rejection::NotConfirmed),
+
+            (Command::Cancel { reason, by }, State::Placed(order) | State::Confirmed(order)) => {
+                Ok(vec![Event::Cancelled {
+                    customer_id: order.customer_id.clone(),
+                    reason: reason.clone(),
+                    by: *by,
+                }])
+            }
+            (Command::Cancel { .. }, State::Cancelled(_)) => Ok(vec![]),
+
+            (Command::Confirm | Command::Ship | Command::Cancel { .. }, State::NotPlaced) => {
+                Err(Rejection::NotPlaced)
+            }
+            (Command::Confirm | Command::Ship | Command::Cancel { .. }, State::Shipped(_)) => {
+                Err(Rejection::AlreadyShipped)
+            }
+            (Command::Confirm | Command::Ship, State::Cancelled(_)) => Err(Rejection::Cancelled),
+        }
+    }
+
+    fn evolve(state: State, event: &Event) -> State {
+        match (event, state) {
+            (Event::Placed(placed), _) => State::Placed(placed.clone()),
+            (Event::Confirmed { .. }, State::Placed(order)) => State::Confirmed(order),
+            (Event::Shipped { .. }, State::Placed(order) | State::Confirmed(order)) => {
+                State::Shipped(order)
+            }
+            (Event::Cancelled { .. }, State::Placed(order) | State::Confirmed(order)) => {
+                State::Cancelled(order)
+            }
+            (
+                Event::Confirmed { .. } | Event::Shipped { .. } | Event::Cancelled { .. },
+                state @ (State::NotPlaced
+                | State::Confirmed(_)
+                | State::Shipped(_)
+                | State::Cancelled(_)),
+            ) => state,
+        }
+    }
+}
+
+impl Aggregate for Order {
+    const CATEGORY: &'static str = "order";
+}
+
+fn placed(order: &PlaceOrder) -> Event {
+    Event::Placed(Box::new(Placed {
+        customer_id: order.customer_id.clone(),
+        total: order.lines.total(),
+        lines: order.lines.clone(),
+        payment: order.payment.clone(),
+        ship_to: order.ship_to.clone(),
+    }))
+}

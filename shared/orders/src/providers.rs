@@ -1,0 +1,186 @@
+//! The outside world that fulfilment needs, as ports, and a sandbox of each.
+//!
+//! Every call carries an idempotency key: the same key asks for the same thing, so a call whose
+//! answer was lost can be made again. The sandboxes keep nothing; what they answer follows from
+//! what they are asked, so they honour the key on any number of machines.
+
+use std::future::Future;
+
+use crate::{
+    fulfilment::Input,
+    payment::Authorization,
+    shipment::Label,
+    values::{Address, Money, PaymentToken},
+};
+
+/// What a provider says when it does not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// No, and asking again will not help.
+    #[error("{0}")]
+    Refused(String),
+    /// Not at the moment.
+    #[error("{0}")]
+    Passing(String),
+}
+
+/// One call to a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The same for every repetition of this call.
+    pub key: &'a str,
+    /// Which repetition it is, from 1.
+    pub attempt: u32,
+}
+
+/// Takes money.
+pub trait PaymentProvider: Send + Sync {
+    /// Asks for a promise to pay.
+    fn authorize(
+        &self,
+        call: Call<'_>,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> impl Future<Output = Result<Authorization, ProviderError>> + Send;
+
+    /// Takes the promised money.
+    fn capture(
+        &self,
+        call: Call<'_>,
+        authorization: &Authorization,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+
+    /// Gives up a promise.
+    fn void(
+        &self,
+        call: Call<'_>,
+        authorization: &Authorization,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+
+    /// Gives money back.
+    fn refund(
+        &self,
+        call: Call<'_>,
+        authorization: &Authorization,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+}
+
+/// Carries goods.
+pub trait Carrier: Send + Sync {
+    /// Asks for a label.
+    fn arrange(
+        &self,
+        call: Call<'_>,
+        to: &Address,
+    ) -> impl Future<Output = Result<Label, ProviderError>> + Send;
+
+    /// Gives a label back.
+    fn cancel(
+        &self,
+        call: Call<'_>,
+        label: &Label,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+}
+
+/// Knows fraud.
+pub trait Screening: Send + Sync {
+    /// Looks at an order. A refusal says why.
+    fn screen(
+        &self,
+        call: Call<'_>,
+        order: &Input,
+    ) -> impl Future<Output = Result<(), ProviderError>> + Send;
+}
+
+/// The payment sandbox: the token says what happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SandboxPayments;
+
+impl PaymentProvider for SandboxPayments {
+    async fn authorize(
+        &self,
+        call: Call<'_>,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> Result<Authorization, ProviderError> {
+        match token.as_str() {
+            "tok_visa" => {}
+            "tok_flaky" if call.attempt > 2 => {}
+            "tok_flaky" => {
+                return Err(ProviderError::Passing("the provider is busy".to_owned()));
+            }
+            "tok_down" => std::future::pending().await,
+            "tok_declined" => {
+                return Err(ProviderError::Refused("payment declined".to_owned()));
+            }
+            _ => {
+                return Err(ProviderError::Refused("unknown payment token".to_owned()));
+            }
+        }
+        Ok(Authorization {
+            reference: format!("auth_{}", reference(call.key)),
+            amount,
+        })
+    }
+
+    async fn capture(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn void(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn refund(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+/// The carrier sandbox: goes everywhere but to `XX`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SandboxCarrier;
+
+impl Carrier for SandboxCarrier {
+    async fn arrange(&self, call: Call<'_>, to: &Address) -> Result<Label, ProviderError> {
+        if to.country.as_str() == "XX" {
+            return Err(ProviderError::Refused(
+                "the carrier does not deliver to XX".to_owned(),
+            ));
+        }
+        Ok(Label {
+            carrier: "Sandbox Parcel".to_owned(),
+            tracking_number: reference(call.key).to_uppercase(),
+        })
+    }
+
+    async fn cancel(&self, _: Call<'_>, _: &Label) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
+
+/// The screening sandbox: refuses large orders, and customers who say what they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SandboxScreening;
+
+impl SandboxScreening {
+    /// The largest order that passes, in minor units.
+    const LARGEST: u64 = 1_000_000;
+}
+
+impl Screening for SandboxScreening {
+    async fn screen(&self, _: Call<'_>, order: &Input) -> Result<(), ProviderError> {
+        if order.customer_id.as_str().starts_with("fraud-") || order.total().amount > Self::LARGEST
+        {
+            return Err(ProviderError::Refused(
+                "refused by fraud screening".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The sandbox's own reference for a call: the same key, the same reference.
+fn reference(key: &str) -> String {
+    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, key.as_bytes());
+    id.simple().to_string().chars().take(16).collect()
+}

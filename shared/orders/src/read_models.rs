@@ -1,0 +1,5 @@
+//! What the queries show: rows that follow the streams.
+
+pub mod orders;
+pub mod sales;
+pub mod stock;

@@ -1,0 +1,247 @@
+//! One row per order, fed by three streams: the order's, its saga's and its shipment's.
+
+use cairn::{
+    RecordedEvent, StreamId, Timestamp,
+    event::{CodecError, Event as _},
+    read_model::{Change, Place, ReadModel, Row},
+    saga::{Action, Definition},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    fulfilment::{self, Due, Fulfilment, Step},
+    order, shipment,
+    values::{Lines, Money},
+};
+
+/// The orders' read model.
+#[derive(Debug)]
+pub struct Orders;
+
+/// The gate of the order's own stream.
+pub const ORDER_GATE: &str = "orderVersion";
+
+impl ReadModel for Orders {
+    const KEY: &'static str = "orderId";
+
+    fn place(stream: &StreamId) -> Option<Place> {
+        let gate = match stream.category() {
+            "order" => ORDER_GATE,
+            "fulfilment" => "fulfilmentVersion",
+            "shipment" => "shipmentVersion",
+            _ => return None,
+        };
+        Some(Place {
+            key: stream.key().to_owned(),
+            gate,
+        })
+    }
+
+    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
+        Ok(match event.stream.category() {
+            "order" => of_order(&order::Event::decode(&event.event)?, event.at),
+            "fulfilment" => of_fulfilment(&fulfilment::Event::decode(&event.event)?, event),
+            "shipment" => of_shipment(&shipment::Event::decode(&event.event)?),
+            _ => vec![],
+        })
+    }
+}
+
+fn of_order(event: &order::Event, at: Timestamp) -> Vec<Change> {
+    let updated = |status: &str| {
+        vec![
+            Change::set("status", status),
+            Change::set("updatedAt", at.to_string()),
+        ]
+    };
+    match event {
+        order::Event::Placed(placed) => {
+            let mut changes = updated("placed");
+            changes.extend([
+                Change::set("placedAt", at.to_string()),
+                Change::set("customerId", placed.customer_id.as_str()),
+                Change::set("lines", json!(placed.lines)),
+                Change::set("total", json!(placed.total)),
+            ]);
+            changes
+        }
+        order::Event::Confirmed { .. } => updated("confirmed"),
+        order::Event::Shipped { .. } => updated("shipped"),
+        order::Event::Cancelled { reason, .. } => {
+            let mut changes = updated("cancelled");
+            let cancellation = json!({ "reason": reason, "at": at });
+            changes.push(Change::set("cancellation", cancellation));
+            changes
+        }
+    }
+}
+
+fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Change> {
+    let status = |status: &str| Change::set("fulfilment.status", status);
+    let outcome = |step: Step, outcome: &str, detail: Option<&str>| {
+        let mut entry = json!({ "outcome": outcome, "at": recorded.at });
+        if let (Some(detail), Value::Object(entry)) = (detail, &mut entry) {
+            entry.insert("detail".to_owned(), detail.into());
+        }
+        Change::set(format!("fulfilment.steps.{}", step.name()), entry)
+    };
+    let unwinding = |next: &Option<Due>| {
+        next.filter(|next| next.action == Action::Compensate)
+            .map(|_| status("compensating"))
+    };
+    let begun = |status: &str| Change::set("fulfilment", json!({ "status": status, "steps": {} }));
+
+    match event {
+        fulfilment::Event::Started { .. } => vec![begun("running")],
+        fulfilment::Event::StepCompleted { step, detail, next } => {
+            [outcome(*step, "completed", detail.as_deref())]
+                .into_iter()
+                .chain(unwinding(next))
+                .collect()
+        }
+        fulfilment::Event::StepFailed { step, reason, next } => {
+            [outcome(*step, "failed", Some(reason))]
+                .into_iter()
+                .chain(unwinding(next))
+                .collect()
+        }
+        fulfilment::Event::StepCompensated { step, .. } => {
+            vec![outcome(*step, "compensated", None)]
+        }
+        fulfilment::Event::CompensationFailed { step, reason } => {
+            vec![outcome(*step, "compensation-failed", Some(reason))]
+        }
+        fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
+        fulfilment::Event::Completed {} => vec![status("completed")],
+        // A saga that was cancelled before it began has this as its only event.
+        fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],
+        fulfilment::Event::Aborted { .. } => vec![status("aborted")],
+        fulfilment::Event::Stuck { .. } => vec![status("stuck")],
+    }
+}
+
+fn of_shipment(event: &shipment::Event) -> Vec<Change> {
+    match event {
+        shipment::Event::Arranged(label) => vec![Change::set("shipment", json!(label))],
+        shipment::Event::Refused { .. } => vec![],
+        shipment::Event::Cancelled(_) => vec![Change::set("shipment", Value::Null)],
+    }
+}
+
+/// An order as the API shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderView {
+    order_id: String,
+    customer_id: String,
+    status: String,
+    lines: Lines,
+    total: Money,
+    placed_at: Timestamp,
+    updated_at: Timestamp,
+    /// The version of the order's own stream that this shows.
+    pub version: u64,
+    fulfilment: FulfilmentView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shipment: Option<shipment::Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancellation: Option<Cancellation>,
+}
+
+#[derive(Debug, Serialize)]
+struct FulfilmentView {
+    status: String,
+    steps: Vec<StepView>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepView {
+    step: Step,
+    #[serde(flatten)]
+    outcome: StepOutcome,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StepOutcome {
+    outcome: String,
+    at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Cancellation {
+    reason: String,
+    at: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredOrder {
+    order_id: String,
+    customer_id: String,
+    status: String,
+    lines: Lines,
+    total: Money,
+    placed_at: Timestamp,
+    updated_at: Timestamp,
+    order_version: u64,
+    #[serde(default)]
+    fulfilment: StoredFulfilment,
+    shipment: Option<shipment::Label>,
+    cancellation: Option<Cancellation>,
+}
+
+#[derive(Deserialize)]
+struct StoredFulfilment {
+    status: String,
+    steps: Map<String, Value>,
+}
+
+/// Before its first event a saga is about to run.
+impl Default for StoredFulfilment {
+    fn default() -> Self {
+        Self {
+            status: "running".to_owned(),
+            steps: Map::new(),
+        }
+    }
+}
+
+/// The row as the API shows it; `None` while the order's own events are not in it yet.
+///
+/// # Errors
+/// When the row is not as this module writes it.
+pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
+    if !row.contains_key(ORDER_GATE) {
+        return Ok(None);
+    }
+    let stored: StoredOrder = serde_json::from_value(Value::Object(row.clone()))?;
+    let mut steps = vec![];
+    for step in Fulfilment::STEPS {
+        if let Some(outcome) = stored.fulfilment.steps.get(step.name()) {
+            steps.push(StepView {
+                step: *step,
+                outcome: serde_json::from_value(outcome.clone())?,
+            });
+        }
+    }
+    let latest = steps.iter().map(|step| step.outcome.at).max();
+    Ok(Some(OrderView {
+        order_id: stored.order_id,
+        customer_id: stored.customer_id,
+        status: stored.status,
+        lines: stored.lines,
+        total: stored.total,
+        placed_at: stored.placed_at,
+        updated_at: latest.map_or(stored.updated_at, |at| at.max(stored.updated_at)),
+        version: stored.order_version,
+        fulfilment: FulfilmentView {
+            status: stored.fulfilment.status,
+            steps,
+        },
+        shipment: stored.shipment,
+        cancellation: stored.cancellation,
+    }))
+}

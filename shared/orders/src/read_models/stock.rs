@@ -1,0 +1,79 @@
+//! One row per SKU.
+
+use cairn::{
+    RecordedEvent, StreamId,
+    event::{CodecError, Event as _},
+    read_model::{Change, Place, ReadModel, Row},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::stock::Event;
+
+/// The stock's read model.
+#[derive(Debug)]
+pub struct StockLevels;
+
+/// The gate of a SKU's stream.
+pub const GATE: &str = "version";
+
+impl ReadModel for StockLevels {
+    const KEY: &'static str = "sku";
+
+    fn place(stream: &StreamId) -> Option<Place> {
+        (stream.category() == "stock").then(|| Place {
+            key: stream.key().to_owned(),
+            gate: GATE,
+        })
+    }
+
+    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
+        let on_hand = |by| Change::Add("onHand".to_owned(), by);
+        let reserved = |by| Change::Add("reserved".to_owned(), by);
+        Ok(match Event::decode(&event.event)? {
+            Event::Received { quantity } => vec![on_hand(signed(quantity))],
+            Event::Reserved { quantity, .. } => vec![reserved(signed(quantity))],
+            Event::Released { quantity, .. } => vec![reserved(-signed(quantity))],
+            Event::Allocated { quantity, .. } => {
+                vec![on_hand(-signed(quantity)), reserved(-signed(quantity))]
+            }
+            Event::Returned { quantity, .. } => {
+                vec![on_hand(signed(quantity)), reserved(signed(quantity))]
+            }
+        })
+    }
+}
+
+/// A SKU's stock as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockView {
+    /// What.
+    pub sku: String,
+    /// The pieces in the house, reserved ones included.
+    pub on_hand: u64,
+    /// The pieces set aside for orders.
+    pub reserved: u64,
+    /// The pieces that can still be reserved.
+    pub available: u64,
+    /// The version of the SKU's stream that this shows.
+    pub version: u64,
+}
+
+/// The row as the API shows it.
+pub fn render(row: &Row) -> StockView {
+    let number = |name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (on_hand, reserved) = (number("onHand"), number("reserved"));
+    let sku = row.get(StockLevels::KEY).and_then(Value::as_str);
+    StockView {
+        sku: sku.unwrap_or_default().to_owned(),
+        on_hand,
+        reserved,
+        available: on_hand.saturating_sub(reserved),
+        version: number(GATE),
+    }
+}
+
+fn signed(quantity: u64) -> i64 {
+    i64::try_from(quantity).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,127 @@
+//! Bodies of requests, read into commands.
+
+use cairn::input::{Field, FieldError, Mistakes};
+use serde_json::Value;
+
+use crate::{
+    order::{Payment, PlaceOrder},
+    values::{
+        Address, Currency, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT, Money, Quantity, Sku,
+        Text,
+    },
+};
+
+/// The body of `POST /orders`.
+///
+/// # Errors
+/// Every field that is wrong, in the order of reading.
+pub fn place_order(body: &Value) -> Result<PlaceOrder, Vec<FieldError>> {
+    let root = Field::root(body);
+    let mut mistakes = Mistakes::default();
+    let customer_id = root.get("customerId").text(&mut mistakes, str::parse);
+    let lines = lines(&root.get("lines"), &mut mistakes);
+    let token = root
+        .get("payment")
+        .get("token")
+        .text(&mut mistakes, str::parse);
+    let ship_to = address(&root.get("shipTo"), &mut mistakes);
+    let order = (|| {
+        Some(PlaceOrder {
+            customer_id: customer_id?,
+            lines: lines?,
+            payment: Payment { token: token? },
+            ship_to: ship_to?,
+        })
+    })();
+    mistakes.result(order)
+}
+
+/// The body of `POST /orders/{orderId}/cancel`: the reason.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
+    let mut mistakes = Mistakes::default();
+    let reason = Field::root(body)
+        .get("reason")
+        .text(&mut mistakes, str::parse);
+    mistakes.result(reason)
+}
+
+/// The body of `POST /stock/{sku}/receipts`: the pieces received.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
+    let mut mistakes = Mistakes::default();
+    let quantity = Field::root(body)
+        .get("quantity")
+        .integer(&mut mistakes, Quantity::try_from);
+    mistakes.result(quantity)
+}
+
+fn lines(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Lines> {
+    let items = field.items(mistakes)?;
+    // Thousands of lines are one mistake, not thousands.
+    if !(1..=50).contains(&items.len()) {
+        mistakes.add(field, InvalidLines::Count);
+        return None;
+    }
+    let read: Vec<_> = items.iter().map(|item| line(item, mistakes)).collect();
+    let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
+    match Lines::try_from(lines) {
+        Ok(lines) => Some(lines),
+        Err(error @ InvalidLines::MixedCurrencies(index)) => {
+            let at = items.get(index).unwrap_or(field);
+            mistakes.add(&at.get("unitPrice").get("currency"), error);
+            None
+        }
+        Err(error @ (InvalidLines::Count | InvalidLines::TooMuch)) => {
+            mistakes.add(field, error);
+            None
+        }
+    }
+}
+
+fn line(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Line> {
+    let sku = field.get("sku").text(mistakes, str::parse::<Sku>);
+    let quantity = field.get("quantity").integer(mistakes, Quantity::try_from);
+    let price = field.get("unitPrice");
+    let amount = price.get("amount").integer(mistakes, |amount| {
+        if amount <= MAX_AMOUNT {
+            Ok(amount)
+        } else {
+            Err(Invalid("must be at most 9007199254740991"))
+        }
+    });
+    let currency = price.get("currency").text(mistakes, str::parse::<Currency>);
+    Some(Line {
+        sku: sku?,
+        quantity: quantity?,
+        unit_price: Money {
+            amount: amount?,
+            currency: currency?,
+        },
+    })
+}
+
+fn address(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Address> {
+    let name = field.get("name").text(mistakes, str::parse);
+    let line1 = field.get("line1").text(mistakes, str::parse);
+    let second = field.get("line2");
+    let line2 = second
+        .is_present()
+        .then(|| second.text(mistakes, str::parse))
+        .flatten();
+    let city = field.get("city").text(mistakes, str::parse);
+    let postal_code = field.get("postalCode").text(mistakes, str::parse);
+    let country = field.get("country").text(mistakes, str::parse);
+    Some(Address {
+        name: name?,
+        line1: line1?,
+        line2,
+        city: city?,
+        postal_code: postal_code?,
+        country: country?,
+    })
+}
