@@ -20,6 +20,7 @@ pub mod commit;
 pub mod decider;
 pub mod event;
 pub mod input;
+pub mod provider;
 pub mod read_model;
 pub mod saga;
 pub mod spec;

@@ -4,6 +4,8 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::provider::ProviderError;
+
 /// The tries of one piece of work that may be repeated.
 #[derive(Debug)]
 pub struct Tries {
@@ -44,39 +46,39 @@ impl Tries {
     }
 }
 
-/// What a call to something outside came to.
+/// A provider's last word was not one: it may have done what it was asked for, or not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// It may work later.
-    #[error("it failed for the moment: {0}")]
+    #[error("the provider failed for the moment: {0}")]
     Passing(String),
-    /// No answer in time: it may have happened, or not.
-    #[error("it did not answer within {0:?}")]
+    /// No answer in time.
+    #[error("the provider did not answer within {0:?}")]
     NoAnswer(Duration),
 }
 
-/// Calls something outside, a bounded number of times, each with a time limit.
+/// Calls a provider up to `tries` times, each with a time limit, until it says yes or no.
 ///
 /// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
-/// every try.
+/// every try. The inner error is the provider's no.
 ///
 /// # Errors
-/// The last try's.
+/// What the last try failed with, when none brought an answer.
 pub async fn call<T, F>(
     tries: u32,
     limit: Duration,
     mut call: impl FnMut(u32) -> F,
-) -> Result<T, CallError>
+) -> Result<Result<T, String>, CallError>
 where
-    F: Future<Output = Result<T, CallError>>,
+    F: Future<Output = Result<T, ProviderError>>,
 {
     let mut pauses = Tries::lasting(limit * tries.max(1));
     let mut attempt = 1;
     loop {
-        let answer = timeout(limit, call(attempt)).await;
-        let error = match answer {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => error,
+        let error = match timeout(limit, call(attempt)).await {
+            Ok(Ok(answer)) => return Ok(Ok(answer)),
+            Ok(Err(ProviderError::Refused(reason))) => return Ok(Err(reason)),
+            Ok(Err(ProviderError::Passing(reason))) => CallError::Passing(reason),
             Err(_) => CallError::NoAnswer(limit),
         };
         if attempt >= tries || pauses.again().await.is_err() {

@@ -269,6 +269,23 @@ pub enum Event<D: Definition> {
     },
 }
 
+impl<D: Definition> Event<D> {
+    /// What became due by it.
+    pub fn next(&self) -> Option<Due<D::Step>> {
+        match self {
+            Self::Started { next, .. } => Some(*next),
+            Self::StepCompleted { next, .. }
+            | Self::StepFailed { next, .. }
+            | Self::StepCompensated { next, .. }
+            | Self::CancellationNoted { next, .. } => *next,
+            Self::CompensationFailed { .. }
+            | Self::Completed {}
+            | Self::Aborted { .. }
+            | Self::Stuck { .. } => None,
+        }
+    }
+}
+
 /// Why a saga refuses what it is told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -291,6 +308,10 @@ impl<D: Definition> Decider for Saga<D> {
         State::NotStarted
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "every command in every state, written out"
+    )]
     fn decide(state: &State<D>, command: &Command<D>) -> Result<Vec<Event<D>>, Rejection> {
         match (command, state) {
             (Command::Start(input), State::NotStarted) => Ok(started::<D>(input)),

@@ -267,7 +267,7 @@ impl Enlisted {
                 current.advance(commit)?;
             }
             let events = A::decide(&current.state, &command)
-                .map_err(|rejection| Refusal::Rejected(rejection.to_string()))?;
+                .map_err(|rejection| Refusal::Rejected(format!("{rejection} ({})", of.key())))?;
             if events.is_empty() {
                 return Ok(None);
             }

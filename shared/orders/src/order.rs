@@ -173,6 +173,19 @@ pub enum Rejection {
     Cancelled,
 }
 
+impl Rejection {
+    /// The status of the order that refuses; `None` where the refusal does not tell.
+    pub fn status(self) -> Option<&'static str> {
+        match self {
+            Self::NotPlaced | Self::AlreadyPlaced => None,
+            Self::NotConfirmed => Some("placed"),
+            Self::AlreadyConfirmed => Some("confirmed"),
+            Self::AlreadyShipped => Some("shipped"),
+            Self::Cancelled => Some("cancelled"),
+        }
+    }
+}
+
 impl Decider for Order {
     type State = State;
     type Command = Command;

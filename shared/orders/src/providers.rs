@@ -6,32 +6,14 @@
 
 use std::future::Future;
 
+use cairn::provider::{Call, ProviderError};
+
 use crate::{
     fulfilment::Input,
     payment::Authorization,
     shipment::Label,
     values::{Address, Money, PaymentToken},
 };
-
-/// What a provider says when it does not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProviderError {
-    /// No, and asking again will not help.
-    #[error("{0}")]
-    Refused(String),
-    /// Not at the moment.
-    #[error("{0}")]
-    Passing(String),
-}
-
-/// One call to a provider.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// The same for every repetition of this call.
-    pub key: &'a str,
-    /// Which repetition it is, from 1.
-    pub attempt: u32,
-}
 
 /// Takes money.
 pub trait PaymentProvider: Send + Sync {

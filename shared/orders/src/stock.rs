@@ -103,7 +103,8 @@ impl State {
 
     /// The pieces set aside for orders; never more than are on hand.
     pub fn reserved(&self) -> u64 {
-        self.reservations.values().sum()
+        let reserved = self.reservations.values();
+        reserved.fold(0, |sum: u64, quantity| sum.saturating_add(*quantity))
     }
 
     /// The pieces that can still be reserved.
@@ -165,6 +166,8 @@ impl Decider for Stock {
                 }]),
                 None => Err(Rejection::NotReserved),
             },
+            // What was allocated is not remembered, or the state would grow with every order: that
+            // there was an allocation is for the saga to know, whose record is in the same append.
             Command::Return { order, quantity } => match reserved(&order) {
                 Some(_) => Err(Rejection::AlreadyReserved),
                 None => Ok(vec![Event::Returned {

@@ -202,6 +202,23 @@ impl Sku {
     }
 }
 
+impl Text {
+    /// What can be kept of any text: control characters become blanks, and the end is cut off.
+    pub fn abridged(text: &str) -> Self {
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let kept: String = text.chars().map(plain).take(200).collect();
+        let text = if kept.trim().is_empty() {
+            "-".to_owned()
+        } else {
+            kept
+        };
+        Self {
+            text,
+            rule: PhantomData,
+        }
+    }
+}
+
 impl<R: Rule> FromStr for Checked<R> {
     type Err = Invalid;
 

@@ -19,6 +19,7 @@ use crate::{
 
 pub mod api;
 pub mod consumer;
+pub mod step;
 pub mod stream;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;

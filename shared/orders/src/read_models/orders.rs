@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The orders' read model.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Orders;
 
 /// The gate of the order's own stream.
@@ -94,11 +94,8 @@ fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Cha
 
     match event {
         fulfilment::Event::Started { .. } => vec![begun("running")],
-        fulfilment::Event::StepCompleted { step, detail, next } => {
-            [outcome(*step, "completed", detail.as_deref())]
-                .into_iter()
-                .chain(unwinding(next))
-                .collect()
+        fulfilment::Event::StepCompleted { step, detail, .. } => {
+            vec![outcome(*step, "completed", detail.as_deref())]
         }
         fulfilment::Event::StepFailed { step, reason, next } => {
             [outcome(*step, "failed", Some(reason))]

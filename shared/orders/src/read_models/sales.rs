@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The sales' read model.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sales;
 
 /// How many partitions the counters of one kind of window are spread over.
@@ -161,7 +161,8 @@ pub fn render(window: Window, rows: impl IntoIterator<Item = (Timestamp, Row)>) 
     for (start, row) in rows {
         let window = sums.entry(start).or_default();
         for (name, value) in row {
-            *window.entry(name).or_default() += value.as_i64().unwrap_or(0);
+            let sum = window.entry(name).or_default();
+            *sum = sum.saturating_add(value.as_i64().unwrap_or(0));
         }
     }
     sums.into_iter()

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::stock::Event;
 
 /// The stock's read model.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct StockLevels;
 
 /// The gate of a SKU's stream.

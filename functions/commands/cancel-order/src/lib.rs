@@ -1,0 +1,65 @@
+//! `POST /orders/{orderId}/cancel`: cancels an order that is not shipped yet.
+
+use cairn::{
+    dynamodb::DynamoStore,
+    handle::handle,
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response, problem},
+    },
+};
+use orders::{
+    order::{Canceller, Command, Order, Rejection},
+    requests,
+    values::OrderId,
+};
+use serde_json::json;
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    Ok(api::function(environment, move |request| {
+        cancel(store.clone(), request)
+    }))
+}
+
+async fn cancel(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+    let reason = requests::cancel_order(&request.json()?).map_err(Problem::invalid)?;
+    let order_id: OrderId = request
+        .path("orderId")
+        .parse()
+        .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
+    let command = Command::Cancel {
+        reason,
+        by: Canceller::Customer,
+    };
+    let context = request.context("cancel-order", &command)?;
+    let cancelled = handle::<Order>(&store, &order_id.order_stream(), &command, &context)
+        .await
+        .map_err(|error| {
+            problem(error, |rejection, version| {
+                refused(order_id, rejection, version)
+            })
+        })?;
+    let body = json!({
+        "orderId": order_id,
+        "status": cancelled.state.status(),
+        "version": cancelled.version,
+    });
+    Ok(Response::new(200, body)?.replayed(cancelled.replayed))
+}
+
+fn refused(order_id: OrderId, rejection: Rejection, version: u64) -> Problem {
+    match rejection.status() {
+        None => Problem::not_found(rejection.to_string()),
+        Some(status) => Problem::new(409, "cannot-be-cancelled", "The order cannot be cancelled")
+            .detail(rejection.to_string())
+            .with(
+                "order",
+                json!({ "orderId": order_id, "status": status, "version": version }),
+            ),
+    }
+}

@@ -1,0 +1,49 @@
+//! `POST /stock/{sku}/receipts`: takes pieces of a SKU in.
+
+use cairn::{
+    dynamodb::DynamoStore,
+    handle::handle,
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response, problem},
+    },
+};
+use orders::{
+    read_models::stock::StockView,
+    requests,
+    stock::{Command, Stock},
+    values::Sku,
+};
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    Ok(api::function(environment, move |request| {
+        receive(store.clone(), request)
+    }))
+}
+
+async fn receive(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+    let sku: Sku = request
+        .path("sku")
+        .parse()
+        .map_err(|error| Problem::bad_request(format!("the sku {error}")))?;
+    let quantity = requests::receive_stock(&request.json()?).map_err(Problem::invalid)?;
+    let command = Command::Receive(quantity);
+    let context = request.context("receive-stock", &command)?;
+    let received = handle::<Stock>(&store, &sku.stock_stream(), &command, &context)
+        .await
+        .map_err(|error| problem(error, |rejection, _| Problem::internal(&rejection)))?;
+    let stock = received.state;
+    let body = StockView {
+        sku: sku.to_string(),
+        on_hand: stock.on_hand(),
+        reserved: stock.reserved(),
+        available: stock.available(),
+        version: received.version,
+    };
+    Ok(Response::new(201, body)?.replayed(received.replayed))
+}

@@ -1,0 +1,61 @@
+//! `POST /orders/{orderId}/ship`: hands a confirmed order to the carrier.
+
+use cairn::{
+    dynamodb::DynamoStore,
+    handle::handle,
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response, problem},
+    },
+};
+use orders::{
+    order::{Command, Order, Rejection},
+    values::OrderId,
+};
+use serde_json::json;
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    Ok(api::function(environment, move |request| {
+        ship(store.clone(), request)
+    }))
+}
+
+async fn ship(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+    // The body says nothing yet; its digest is still part of the request's identity.
+    let body = request.json()?;
+    let order_id: OrderId = request
+        .path("orderId")
+        .parse()
+        .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
+    let context = request.context("ship-order", &body)?;
+    let shipped = handle::<Order>(&store, &order_id.order_stream(), &Command::Ship, &context)
+        .await
+        .map_err(|error| {
+            problem(error, |rejection, version| {
+                refused(order_id, rejection, version)
+            })
+        })?;
+    let body = json!({
+        "orderId": order_id,
+        "status": shipped.state.status(),
+        "version": shipped.version,
+    });
+    Ok(Response::new(200, body)?.replayed(shipped.replayed))
+}
+
+fn refused(order_id: OrderId, rejection: Rejection, version: u64) -> Problem {
+    match rejection.status() {
+        None => Problem::not_found(rejection.to_string()),
+        Some(status) => Problem::new(409, "cannot-be-shipped", "The order cannot be shipped")
+            .detail(rejection.to_string())
+            .with(
+                "order",
+                json!({ "orderId": order_id, "status": status, "version": version }),
+            ),
+    }
+}

@@ -1,0 +1,89 @@
+//! `GET /orders/{orderId}`: an order as it is, at least at a version, or as it was at a time.
+
+use cairn::{
+    Commit, RecordedEvent, Timestamp,
+    dynamodb::{DynamoStore, Rows},
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response},
+    },
+    read_model::{Row, fold},
+    store::EventStore,
+};
+use futures_util::future::try_join_all;
+use orders::{
+    read_models::orders::{OrderView, Orders, render},
+    values::OrderId,
+};
+
+/// The function. It needs `EVENTS_TABLE` and `ORDERS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    let rows = environment.rows("ORDERS_TABLE")?;
+    Ok(api::function(environment, move |request| {
+        get(store.clone(), rows.clone(), request)
+    }))
+}
+
+async fn get(
+    store: DynamoStore,
+    rows: Rows<Orders>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let at: Option<Timestamp> = request.query("at")?;
+    let version: Option<u64> = request.query("minVersion")?;
+    let unknown = || Problem::not_found("there is no such order");
+    let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
+    if let Some(at) = at {
+        let view = from_events(&store, order_id, |event| event.at <= at).await?;
+        let view =
+            view.ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
+        return Response::new(200, view);
+    }
+    let version = version.unwrap_or(1);
+    if let Some(row) = rows.get(&order_id.to_string()).await?
+        && let Some(view) = shown(&row)?
+        && view.version >= version
+    {
+        return Response::new(200, view);
+    }
+    // The row is behind, or not there yet: the events know.
+    let view = from_events(&store, order_id, |_| true)
+        .await?
+        .ok_or_else(unknown)?;
+    if view.version < version {
+        return Err(Problem::not_found(format!(
+            "the order is at version {}: there is no version {version} yet",
+            view.version
+        )));
+    }
+    Response::new(200, view)
+}
+
+async fn from_events(
+    store: &DynamoStore,
+    order_id: OrderId,
+    until: impl Fn(&RecordedEvent) -> bool,
+) -> Result<Option<OrderView>, Problem> {
+    let streams = [
+        order_id.order_stream(),
+        order_id.fulfilment_stream(),
+        order_id.shipment_stream(),
+    ];
+    let commits = try_join_all(streams.iter().map(|stream| store.read(stream, 0))).await?;
+    let events: Vec<_> = commits
+        .iter()
+        .flatten()
+        .flat_map(Commit::recorded)
+        .filter(until)
+        .collect();
+    let row = fold::<Orders>(&events).map_err(|error| Problem::internal(&error))?;
+    row.map_or(Ok(None), |row| shown(&row))
+}
+
+fn shown(row: &Row) -> Result<Option<OrderView>, Problem> {
+    render(row).map_err(|error| Problem::internal(&error))
+}

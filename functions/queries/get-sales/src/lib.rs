@@ -1,0 +1,46 @@
+//! `GET /sales`: windows of sales between two times. Windows without sales are left out.
+
+use cairn::{
+    Timestamp,
+    dynamodb::Counters,
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response},
+    },
+};
+use futures_util::future::try_join_all;
+use orders::read_models::sales::{SHARDS, Sales, Window, render};
+use serde_json::json;
+
+/// How many windows an answer goes back when the request does not say.
+const USUAL_WINDOWS: i64 = 60;
+
+/// The function. It needs `SALES_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let counters = environment.counters("SALES_TABLE")?;
+    Ok(api::function(environment, move |request| {
+        get(counters.clone(), request)
+    }))
+}
+
+async fn get(counters: Counters<Sales>, request: Request) -> Result<Response, Problem> {
+    let window: Window = request.query("window")?.unwrap_or(Window::Hour);
+    let to = request.query("to")?.unwrap_or(request.now);
+    let back = Timestamp::from_millis(to.as_millis() - window.millis() * USUAL_WINDOWS);
+    let from = request.query("from")?.unwrap_or(back);
+    if from > to {
+        return Err(Problem::bad_request(
+            "the parameter from must not be after to",
+        ));
+    }
+    let (first, last) = (window.start(from).to_string(), window.start(to).to_string());
+    let partitions: Vec<_> = (0..SHARDS).map(|shard| window.partition(shard)).collect();
+    let shards = partitions
+        .iter()
+        .map(|partition| counters.between(partition, &first, &last));
+    let rows = try_join_all(shards).await?.into_iter().flatten();
+    Response::new(200, json!({ "windows": render(window, rows) }))
+}

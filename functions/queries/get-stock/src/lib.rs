@@ -1,0 +1,56 @@
+//! `GET /stock/{sku}`: what there is of a SKU.
+
+use cairn::{
+    Commit,
+    dynamodb::{DynamoStore, Rows},
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response},
+    },
+    read_model::fold,
+    store::EventStore,
+};
+use orders::{
+    read_models::stock::{StockLevels, render},
+    values::Sku,
+};
+
+/// The function. It needs `EVENTS_TABLE` and `STOCK_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    let rows = environment.rows("STOCK_TABLE")?;
+    Ok(api::function(environment, move |request| {
+        get(store.clone(), rows.clone(), request)
+    }))
+}
+
+async fn get(
+    store: DynamoStore,
+    rows: Rows<StockLevels>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let version = request.query("minVersion")?.unwrap_or(1_u64);
+    let unknown = || Problem::not_found("there is no such sku");
+    let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
+    if let Some(row) = rows.get(sku.as_str()).await? {
+        let view = render(&row);
+        if view.version >= version {
+            return Response::new(200, view);
+        }
+    }
+    // The row is behind, or not there yet: the events know.
+    let commits = store.read(&sku.stock_stream(), 0).await?;
+    let events: Vec<_> = commits.iter().flat_map(Commit::recorded).collect();
+    let row = fold::<StockLevels>(&events).map_err(|error| Problem::internal(&error))?;
+    let view = render(&row.ok_or_else(unknown)?);
+    if view.version < version {
+        return Err(Problem::not_found(format!(
+            "the stock is at version {}: there is no version {version} yet",
+            view.version
+        )));
+    }
+    Response::new(200, view)
+}

@@ -1,0 +1,89 @@
+//! `GET /customers/{customerId}/orders`: a customer's orders, newest first, page by page.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cairn::{
+    dynamodb::{Index, Rows},
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response},
+    },
+    read_model::Row,
+};
+use orders::{
+    read_models::orders::{Orders, render},
+    values::CustomerId,
+};
+use serde_json::{Map, Value, json};
+
+const BY_CUSTOMER: Index = Index {
+    name: "byCustomer",
+    key: "customerId",
+};
+/// The attributes that say where a page of the index begins.
+const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
+const MOST: u32 = 100;
+const USUAL: u32 = 20;
+
+/// The function. It needs `ORDERS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let rows = environment.rows("ORDERS_TABLE")?;
+    Ok(api::function(environment, move |request| {
+        list(rows.clone(), request)
+    }))
+}
+
+async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem> {
+    let customer_id: CustomerId = request
+        .path("customerId")
+        .parse()
+        .map_err(|error| Problem::not_found(format!("the customer id {error}")))?;
+    let limit = request.query("limit")?.unwrap_or(USUAL);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Problem::bad_request(format!(
+            "the parameter limit must be from 1 to {MOST}"
+        )));
+    }
+    let cursor: Option<String> = request.query("cursor")?;
+    let from = cursor
+        .map(|cursor| position(&cursor, &customer_id))
+        .transpose()?;
+
+    let page = rows
+        .latest(&BY_CUSTOMER, customer_id.as_str(), limit, from)
+        .await?;
+    let mut orders = vec![];
+    for row in &page.rows {
+        orders.extend(render(row).map_err(|error| Problem::internal(&error))?);
+    }
+    let mut body = json!({ "orders": orders });
+    if let (Some(next), Value::Object(body)) = (page.next, &mut body) {
+        body.insert("cursor".to_owned(), cursor_to(next).into());
+    }
+    Response::new(200, body)
+}
+
+fn cursor_to(position: Row) -> String {
+    URL_SAFE_NO_PAD.encode(Value::Object(position).to_string())
+}
+
+/// The position that a cursor stands for. It must be one of this customer's.
+fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
+    let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
+    let position: Option<Map<String, Value>> =
+        decoded.and_then(|json| serde_json::from_slice(&json).ok());
+    position
+        .filter(|position| {
+            position.len() == POSITION.len()
+                && POSITION
+                    .iter()
+                    .all(|name| position.get(*name).is_some_and(Value::is_string))
+                && position.get(BY_CUSTOMER.key).and_then(Value::as_str)
+                    == Some(customer_id.as_str())
+        })
+        .ok_or_else(|| {
+            Problem::bad_request("the cursor is none that an earlier page of this list has given")
+        })
+}

@@ -1,0 +1,99 @@
+//! Gets a label for an order from the carrier; its compensation calls the shipment off.
+
+use std::time::Duration;
+
+use cairn::{
+    dynamodb::DynamoStore,
+    handle::load,
+    lambda::{
+        ConfigError, Environment, Function, FunctionError,
+        step::{self, Effect},
+    },
+    provider::Call,
+    retry,
+    step::{DueStep, Enlisted, Plan},
+};
+use orders::{
+    fulfilment::{Fulfilment, Step},
+    order::Order,
+    providers::{Carrier, SandboxCarrier},
+    shipment::{Command, Shipment, State},
+};
+
+/// How long the carrier may take for one answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    step::function(
+        environment,
+        ArrangeShipment {
+            store,
+            carrier: SandboxCarrier,
+        },
+    )
+}
+
+struct ArrangeShipment<C> {
+    store: DynamoStore,
+    carrier: C,
+}
+
+impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
+    const STEP: Step = Step::ArrangeShipment;
+
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        let (key, order_id) = (due.idempotency_key(), due.input().order_id);
+        let order = load::<Order>(&self.store, &order_id.order_stream())
+            .await
+            .map_err(FunctionError::new)?;
+        let Some(placed) = order.state.placed() else {
+            return Err(FunctionError::new(format!(
+                "the order {order_id} is not in the store"
+            )));
+        };
+        let answer = retry::call(3, LIMIT, |attempt| {
+            self.carrier
+                .arrange(Call { key: &key, attempt }, &placed.ship_to)
+        });
+        let record = |command| Enlisted::new::<Shipment>(order_id.shipment_stream(), command);
+        Ok(match answer.await.map_err(FunctionError::new)? {
+            Ok(label) => {
+                let detail = format!("{} {}", label.carrier, label.tracking_number);
+                Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)
+            }
+            Err(reason) => {
+                let refusal = Command::RecordRefusal {
+                    reason: reason.clone(),
+                };
+                Plan::failed(reason, vec![record(refusal)])
+            }
+        })
+    }
+
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        let (key, stream) = (
+            due.idempotency_key(),
+            due.input().order_id.shipment_stream(),
+        );
+        let shipment = load::<Shipment>(&self.store, &stream)
+            .await
+            .map_err(FunctionError::new)?;
+        if let State::Arranged(label) = &shipment.state {
+            let answer = retry::call(3, LIMIT, |attempt| {
+                self.carrier.cancel(Call { key: &key, attempt }, label)
+            });
+            if let Err(reason) = answer.await.map_err(FunctionError::new)? {
+                return Ok(Plan::failed(reason, vec![]));
+            }
+        }
+        Ok(Plan::done(vec![Enlisted::new::<Shipment>(
+            stream,
+            Command::RecordCancellation,
+        )]))
+    }
+}

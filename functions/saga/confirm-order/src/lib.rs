@@ -1,0 +1,51 @@
+//! The last step: confirms the order and lets its stock go, together. Its compensation, when a
+//! confirmed order is cancelled, takes the stock back as it was: reserved.
+
+use cairn::{
+    lambda::{
+        ConfigError, Environment, Function, FunctionError,
+        step::{self, Effect},
+    },
+    step::{DueStep, Enlisted, Plan},
+};
+use orders::{
+    fulfilment::{Fulfilment, Step},
+    order::{self, Order},
+    stock::{self, Stock},
+    values::items,
+};
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    step::function(environment, ConfirmOrder)
+}
+
+struct ConfirmOrder;
+
+impl Effect<Fulfilment> for ConfirmOrder {
+    const STEP: Step = Step::ConfirmOrder;
+
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        let order = due.input().order_id;
+        let confirm = Enlisted::new::<Order>(order.order_stream(), order::Command::Confirm);
+        let allocations = items(&due.input().lines).into_iter().map(|item| {
+            Enlisted::new::<Stock>(item.sku.stock_stream(), stock::Command::Allocate { order })
+        });
+        Ok(Plan::done(
+            [confirm].into_iter().chain(allocations).collect(),
+        ))
+    }
+
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        let order = due.input().order_id;
+        let returns = items(&due.input().lines).into_iter().map(|item| {
+            let quantity = item.quantity;
+            let command = stock::Command::Return { order, quantity };
+            Enlisted::new::<Stock>(item.sku.stock_stream(), command)
+        });
+        Ok(Plan::done(returns.collect()))
+    }
+}

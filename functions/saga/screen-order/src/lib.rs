@@ -1,0 +1,81 @@
+//! The first step: begins an order's fulfilment and screens it for fraud. Its compensation is
+//! the last of an unwinding: it cancels the order.
+
+use std::time::Duration;
+
+use cairn::{
+    RecordedEvent, StreamId,
+    event::Event as _,
+    lambda::{
+        ConfigError, Environment, Function, FunctionError,
+        step::{self, Effect},
+    },
+    provider::Call,
+    retry,
+    step::{DueStep, Enlisted, Plan},
+};
+use orders::{
+    fulfilment::{Fulfilment, Input, Step},
+    order::{self, Canceller, Order},
+    providers::{SandboxScreening, Screening},
+    values::{OrderId, Text},
+};
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    step::function(environment, ScreenOrder(SandboxScreening))
+}
+
+struct ScreenOrder<S>(S);
+
+impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
+    const STEP: Step = Step::ScreenOrder;
+
+    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
+        if event.stream.category() != "order" {
+            return Ok(None);
+        }
+        let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+        match order::Event::decode(&event.event).map_err(FunctionError::new)? {
+            order::Event::Placed(placed) => Ok(Some((
+                order_id.fulfilment_stream(),
+                Input::of(order_id, &placed),
+            ))),
+            order::Event::Confirmed { .. }
+            | order::Event::Shipped { .. }
+            | order::Event::Cancelled { .. } => Err(FunctionError::new(
+                "only OrderPlaced begins a fulfilment: mend the rule",
+            )),
+        }
+    }
+
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        let key = due.idempotency_key();
+        let screened = retry::call(3, Duration::from_secs(2), |attempt| {
+            self.0.screen(Call { key: &key, attempt }, due.input())
+        });
+        Ok(match screened.await.map_err(FunctionError::new)? {
+            Ok(()) => Plan::done(vec![]),
+            // Nothing else has happened yet, so the order is cancelled with the refusal.
+            Err(reason) => {
+                let cancel = cancel(due.input().order_id, &reason);
+                Plan::failed(reason, vec![cancel])
+            }
+        })
+    }
+
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+        Ok(Plan::done(vec![cancel(due.input().order_id, due.reason())]))
+    }
+}
+
+fn cancel(order_id: OrderId, reason: &str) -> Enlisted {
+    let command = order::Command::Cancel {
+        reason: Text::abridged(reason),
+        by: Canceller::Fulfilment,
+    };
+    Enlisted::new::<Order>(order_id.order_stream(), command)
+}

@@ -1,0 +1,34 @@
+//! Tells the fulfilment of an order that the customer has cancelled it.
+
+use cairn::{
+    event::Event as _,
+    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    step,
+};
+use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
+
+/// The function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    consumer::function(environment, move |event, context| {
+        let store = store.clone();
+        async move {
+            let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+            match Event::decode(&event.event).map_err(FunctionError::new)? {
+                Event::Cancelled { reason, .. } => {
+                    let saga = order_id.fulfilment_stream();
+                    step::cancel::<Fulfilment>(&store, &saga, reason.as_str(), &context)
+                        .await
+                        .map(drop)
+                        .map_err(FunctionError::new)
+                }
+                Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(
+                    FunctionError::new("only OrderCancelled unwinds a fulfilment: mend the rule"),
+                ),
+            }
+        }
+    })
+}

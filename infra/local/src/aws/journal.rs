@@ -1,0 +1,46 @@
+//! What must outlive this process besides the tables: deliveries under way, positions in streams,
+//! and messages in queues.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::Connection;
+
+/// An `SQLite` database of our own.
+#[derive(Debug)]
+pub struct Journal(Mutex<Connection>);
+
+impl Journal {
+    /// Opens the journal, in a file or in memory.
+    ///
+    /// # Errors
+    /// When the file is no such database.
+    pub fn open(file: Option<&Path>) -> rusqlite::Result<Self> {
+        let connection = match file {
+            Some(file) => Connection::open(file)?,
+            None => Connection::open_in_memory()?,
+        };
+        // As for the tables: safe against a killed process, at no cost for every write.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = NORMAL;
+             CREATE TABLE IF NOT EXISTS deliveries (
+                 id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
+             CREATE TABLE IF NOT EXISTS positions (
+                 function TEXT PRIMARY KEY, sequence TEXT NOT NULL) WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS messages (
+                 id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body TEXT NOT NULL,
+                 visible_at_ms INTEGER NOT NULL, receives INTEGER NOT NULL);
+             CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, visible_at_ms);",
+        )?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// The connection. One caller at a time.
+    pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

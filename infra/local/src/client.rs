@@ -1,0 +1,120 @@
+//! A small JSON-over-HTTP client, for what uses the system from outside.
+
+use std::net::SocketAddr;
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+/// A client of one server. Cloning it shares its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pool: Pool<HttpConnector, Full<Bytes>>,
+    server: SocketAddr,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, null where it is no JSON.
+    pub body: Value,
+}
+
+/// There was no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{method} {path} has no answer: {problem}")]
+pub struct NoAnswer {
+    method: Method,
+    path: String,
+    problem: String,
+}
+
+impl Client {
+    /// A client of the server at an address.
+    pub fn new(server: SocketAddr) -> Self {
+        Self {
+            pool: Pool::builder(TokioExecutor::new()).build_http(),
+            server,
+        }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// When there is no answer. An answer with an error's status is an answer.
+    pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
+        self.send(Method::GET, path, &[], Bytes::new()).await
+    }
+
+    /// Posts JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, NoAnswer> {
+        let headers: Vec<_> = [(CONTENT_TYPE.as_str(), "application/json")]
+            .into_iter()
+            .chain(headers.iter().copied())
+            .collect();
+        self.send(Method::POST, path, &headers, body.to_string().into())
+            .await
+    }
+
+    /// Sends any request.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
+        let fail = |problem: String| NoAnswer {
+            method: method.clone(),
+            path: path.to_owned(),
+            problem,
+        };
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(format!("http://{}{path}", self.server));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| fail(error.to_string()))?;
+        let answer = self
+            .pool
+            .request(request)
+            .await
+            .map_err(|error| fail(format!("{error:?}")))?;
+        let (parts, body) = answer.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| fail(error.to_string()))?
+            .to_bytes();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
+    }
+}

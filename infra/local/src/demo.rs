@@ -1,0 +1,326 @@
+//! The main job, once, seen from outside: orders that succeed and orders that fail, each followed
+//! to its end over HTTP.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use console::style;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    client::Client,
+    system::{Options, System},
+    template::Template,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long an order may take to its end before the demo gives up on it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One order of the demo, and how it must end.
+struct Story {
+    title: &'static str,
+    sku: &'static str,
+    quantity: u64,
+    token: &'static str,
+    then: Then,
+    status: &'static str,
+    fulfilment: &'static str,
+}
+
+/// What is done with an order once it is placed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Wait,
+    Ship,
+    /// Cancel it as soon as its stock is reserved.
+    Cancel,
+}
+
+const STORIES: [Story; 4] = [
+    Story {
+        title: "An order goes through and ships",
+        sku: "TEA-01",
+        quantity: 2,
+        token: "tok_visa",
+        then: Then::Ship,
+        status: "shipped",
+        fulfilment: "completed",
+    },
+    Story {
+        title: "The payment provider declines",
+        sku: "TEA-01",
+        quantity: 1,
+        token: "tok_declined",
+        then: Then::Wait,
+        status: "cancelled",
+        fulfilment: "aborted",
+    },
+    Story {
+        title: "There is not enough stock",
+        sku: "POT-07",
+        quantity: 10,
+        token: "tok_visa",
+        then: Then::Wait,
+        status: "cancelled",
+        fulfilment: "aborted",
+    },
+    Story {
+        title: "The customer cancels half-way",
+        sku: "TEA-01",
+        quantity: 3,
+        token: "tok_flaky",
+        then: Then::Cancel,
+        status: "cancelled",
+        fulfilment: "aborted",
+    },
+];
+
+/// Runs the demo on a system of its own, in memory.
+///
+/// # Errors
+/// When the system does not start or does not answer.
+pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
+    let system = System::start(template, &Options::default()).await?;
+    let client = Client::new(system.http);
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "Cairn runs at http://{}, in memory, for this demo.\n",
+        system.http
+    )?;
+
+    let stock = [("TEA-01", 100), ("POT-07", 5)];
+    for (sku, quantity) in stock {
+        let body = json!({ "quantity": quantity });
+        let received = client
+            .post(&format!("/stock/{sku}/receipts"), &[], &body)
+            .await?;
+        expect(received.status.as_u16() == 201, "stock is received")?;
+        writeln!(out, "Received {quantity} pieces of {sku}.")?;
+    }
+
+    let mut ended_well = 0;
+    for story in &STORIES {
+        writeln!(out, "\n{}", style(story.title).bold())?;
+        let order = tell(&client, story).await?;
+        print_time_line(&client, &order, &mut out).await?;
+        let told = (text(&order, "/status"), text(&order, "/fulfilment/status"));
+        let as_it_must = told == (story.status, story.fulfilment);
+        ended_well += usize::from(as_it_must);
+        let mark = if as_it_must {
+            style("ok").green()
+        } else {
+            style("WRONG").red()
+        };
+        let reason = order
+            .pointer("/cancellation/reason")
+            .and_then(Value::as_str);
+        let reason = reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        writeln!(
+            out,
+            "  {mark}  the order is {}, its fulfilment {}{reason}",
+            told.0, told.1
+        )?;
+    }
+
+    system.settled().await;
+    let books = books_balance(&client, &mut out).await?;
+    system.stop().await;
+    let well = ended_well == STORIES.len() && books;
+    let verdict = format!(
+        "{ended_well} of {} orders ended as they must",
+        STORIES.len()
+    );
+    let verdict = if well {
+        style(verdict).green()
+    } else {
+        style(verdict).red()
+    };
+    writeln!(out, "\n{verdict}")?;
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Places an order, follows it to its end and returns it.
+async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
+    let body = json!({
+        "customerId": "c-42",
+        "lines": [{
+            "sku": story.sku,
+            "quantity": story.quantity,
+            "unitPrice": { "amount": 1250, "currency": "EUR" },
+        }],
+        "payment": { "token": story.token },
+        "shipTo": {
+            "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+            "postalCode": "10115", "country": "DE",
+        },
+    });
+    let placed = client.post("/orders", &[], &body).await?;
+    expect(placed.status.as_u16() == 201, "the order is placed")?;
+    let path = format!("/orders/{}", text(&placed.body, "/orderId"));
+
+    let bar = progress();
+    let mut then = story.then;
+    let begun = Instant::now();
+    loop {
+        let order = client.get(&path).await?.body;
+        let done = |step: &str| outcomes(&order).any(|(name, _)| name == step);
+        bar.set_position(outcomes(&order).count() as u64);
+        bar.set_message(
+            outcomes(&order)
+                .last()
+                .map(|(step, _)| step.to_owned())
+                .unwrap_or_default(),
+        );
+        match then {
+            Then::Cancel if done("reserve-stock") => {
+                let reason = json!({ "reason": "changed my mind" });
+                client.post(&format!("{path}/cancel"), &[], &reason).await?;
+                then = Then::Wait;
+            }
+            Then::Ship if text(&order, "/status") == "confirmed" => {
+                client
+                    .post(&format!("{path}/ship"), &[], &json!({}))
+                    .await?;
+                then = Then::Wait;
+            }
+            Then::Wait | Then::Ship | Then::Cancel => {}
+        }
+        let ended = text(&order, "/fulfilment/status") == story.fulfilment
+            && text(&order, "/status") == story.status;
+        if ended || begun.elapsed() > PATIENCE {
+            bar.finish_and_clear();
+            return Ok(order);
+        }
+        sleep(Duration::from_millis(3)).await;
+    }
+}
+
+/// A bar over the steps, on a terminal; nothing elsewhere.
+fn progress() -> ProgressBar {
+    let bar = MultiProgress::new().add(ProgressBar::new(6));
+    if let Ok(look) = ProgressStyle::with_template("  {bar:24} {pos}/{len} steps  {msg}") {
+        bar.set_style(look);
+    }
+    bar
+}
+
+/// Every event of the order's streams, with the milliseconds since it was placed.
+async fn print_time_line(
+    client: &Client,
+    order: &Value,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let path = format!("/orders/{}/events", text(order, "/orderId"));
+    let events = client.get(&path).await?.body;
+    let events = events
+        .get("events")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let mut begun = None;
+    for event in &events {
+        let at: cairn::Timestamp = text(event, "/time").parse()?;
+        let since = at.as_millis() - begun.get_or_insert(at).as_millis();
+        let about = ["/data/step", "/data/reason", "/data/detail"];
+        let about: Vec<_> = about
+            .iter()
+            .filter_map(|pointer| event.pointer(pointer)?.as_str())
+            .collect();
+        let stream = text(event, "/subject")
+            .split('-')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        writeln!(
+            out,
+            "  {}  {:<11} {:<22} {}",
+            style(format!("{since:>4} ms")).dim(),
+            style(stream).cyan(),
+            text(event, "/type"),
+            style(about.join(", ")).dim(),
+        )?;
+    }
+    Ok(())
+}
+
+/// What is left in stock and what was sold agree with what happened.
+async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Failure> {
+    writeln!(out, "\n{}", style("The books").bold())?;
+    let mut balance = true;
+    for (sku, on_hand) in [("TEA-01", 98), ("POT-07", 5)] {
+        let stock = client.get(&format!("/stock/{sku}")).await?.body;
+        let is = (stock.get("onHand"), stock.get("reserved"));
+        balance &= is == (Some(&json!(on_hand)), Some(&json!(0)));
+        writeln!(
+            out,
+            "  {sku}: {} on hand, {} reserved",
+            number(is.0),
+            number(is.1)
+        )?;
+    }
+    let sales = client.get("/sales?window=day").await?.body;
+    let sum = |pointer: &str| -> i64 {
+        let windows = sales
+            .get("windows")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        windows
+            .filter_map(|window| window.pointer(pointer)?.as_i64())
+            .sum()
+    };
+    let (placed, confirmed, cancelled) = (
+        sum("/ordersPlaced"),
+        sum("/ordersConfirmed"),
+        sum("/ordersCancelled"),
+    );
+    // The order that the customer cancels may have been confirmed just before.
+    let revenue = sum("/revenue/0/amount");
+    balance &= placed == 4 && cancelled == 3 && confirmed >= 1;
+    writeln!(
+        out,
+        "  sales: {placed} placed, {confirmed} confirmed, {cancelled} cancelled, revenue {revenue} EUR cents"
+    )?;
+    Ok(balance)
+}
+
+fn outcomes(order: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let steps = order.pointer("/fulfilment/steps").and_then(Value::as_array);
+    steps
+        .into_iter()
+        .flatten()
+        .map(|step| (text(step, "/step"), text(step, "/outcome")))
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn number(value: Option<&Value>) -> u64 {
+    value.and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn expect(holds: bool, what: &str) -> Result<(), Failure> {
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("expected that {what}").into())
+    }
+}

@@ -1,0 +1,294 @@
+//! The HTTP API: routes requests to functions in API Gateway's own form, payload format 2.0.
+//!
+//! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::Response,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use cairn::Timestamp;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{deliveries::Hosted, template::Trigger};
+
+/// The most bytes that API Gateway passes on.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
+const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
+
+/// The routes, and the functions behind them.
+#[derive(Debug)]
+pub struct Gateway {
+    routes: Vec<Route>,
+    functions: Arc<HashMap<String, Hosted>>,
+}
+
+#[derive(Debug)]
+struct Route {
+    method: String,
+    path: String,
+    function: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FunctionAnswer {
+    status_code: u16,
+    #[serde(default)]
+    headers: HashMap<String, String>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+impl Gateway {
+    /// The API of these functions.
+    pub fn new(functions: Arc<HashMap<String, Hosted>>) -> Self {
+        let routes = functions
+            .values()
+            .flat_map(|hosted| {
+                hosted
+                    .spec
+                    .triggers
+                    .iter()
+                    .filter_map(|trigger| match trigger {
+                        Trigger::Http(route) => Some(Route {
+                            method: route.method.to_uppercase(),
+                            path: route.path.clone(),
+                            function: hosted.spec.id.clone(),
+                        }),
+                        Trigger::Rule(_) | Trigger::Stream(_) => None,
+                    })
+            })
+            .collect();
+        Self { routes, functions }
+    }
+
+    /// The API as a service.
+    pub fn router(self) -> Router {
+        Router::new().fallback(answer).with_state(Arc::new(self))
+    }
+
+    /// The route of a request, with the parameters of its path.
+    fn find(&self, method: &str, path: &str) -> Result<(&Route, Map<String, Value>), StatusCode> {
+        let mut status = StatusCode::NOT_FOUND;
+        for route in &self.routes {
+            if let Some(parameters) = parameters(&route.path, path) {
+                if route.method == method {
+                    return Ok((route, parameters));
+                }
+                status = StatusCode::METHOD_NOT_ALLOWED;
+            }
+        }
+        Err(status)
+    }
+}
+
+async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let correlation = request.headers().get("x-correlation-id").cloned();
+    let answer = match handle(&gateway, request, &request_id).await {
+        Ok(answer) => answer,
+        Err((status, detail)) => problem(status, detail),
+    };
+    let mut response = Response::new(Body::from(answer.1));
+    *response.status_mut() = answer.0;
+    *response.headers_mut() = answer.2;
+    let own = correlation.filter(|value| !value.is_empty() && value.len() <= 128);
+    let fallback = own.or_else(|| HeaderValue::try_from(request_id).ok());
+    if let (false, Some(id)) = (
+        response.headers().contains_key("x-correlation-id"),
+        fallback,
+    ) {
+        response.headers_mut().insert("x-correlation-id", id);
+    }
+    response
+}
+
+type Answered = (StatusCode, Vec<u8>, HeaderMap);
+
+async fn handle(
+    gateway: &Gateway,
+    request: Request,
+    request_id: &str,
+) -> Result<Answered, (StatusCode, String)> {
+    let (parts, body) = request.into_parts();
+    let (route, parameters) = gateway
+        .find(parts.method.as_str(), parts.uri.path())
+        .map_err(|status| {
+            (
+                status,
+                format!("{} {} is no route", parts.method, parts.uri.path()),
+            )
+        })?;
+    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err((
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is over 10 MB".to_owned(),
+            ));
+        }
+        Err(error) => return Err((StatusCode::BAD_REQUEST, error.to_string())),
+    };
+    let payload = payload(&parts, route, parameters, &body, request_id);
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(function = route.function, %error, "the function failed");
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the function failed: see the log".to_owned(),
+        )
+    };
+    let Some(hosted) = gateway.functions.get(&route.function) else {
+        return Err(failed(&"it is not there"));
+    };
+    let answer = hosted
+        .invoke(payload.to_string().into_bytes(), request_id)
+        .await
+        .map_err(|error| failed(&error))?;
+    let answer: FunctionAnswer = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
+    let status = StatusCode::from_u16(answer.status_code).map_err(|error| failed(&error))?;
+    let body = answer.body.unwrap_or_default();
+    let body = if answer.is_base64_encoded {
+        STANDARD.decode(body).map_err(|error| failed(&error))?
+    } else {
+        body.into_bytes()
+    };
+    let headers = answer
+        .headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
+        .collect();
+    Ok((status, body, headers))
+}
+
+fn payload(
+    parts: &Parts,
+    route: &Route,
+    parameters: Map<String, Value>,
+    body: &[u8],
+    request_id: &str,
+) -> Value {
+    let path = parts.uri.path();
+    let query = parts.uri.query().unwrap_or_default();
+    // What comes several times is joined by commas, as API Gateway does.
+    let join = |map: &mut Map<String, Value>, name: String, value: &str| {
+        let joined = match map.get(&name).and_then(Value::as_str) {
+            Some(earlier) => format!("{earlier},{value}"),
+            None => value.to_owned(),
+        };
+        map.insert(name, joined.into());
+    };
+    let mut headers = Map::new();
+    for (name, value) in &parts.headers {
+        join(
+            &mut headers,
+            name.to_string(),
+            &String::from_utf8_lossy(value.as_bytes()),
+        );
+    }
+    let mut parsed = Map::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        join(&mut parsed, name.into_owned(), &value);
+    }
+    let text = std::str::from_utf8(body).ok();
+    let body = match (body.is_empty(), text) {
+        (true, _) => Value::Null,
+        (false, Some(text)) => text.into(),
+        (false, None) => STANDARD.encode(body).into(),
+    };
+    let route_key = format!("{} {}", route.method, route.path);
+    json!({
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "queryStringParameters": parsed,
+        "pathParameters": parameters,
+        "requestContext": {
+            "apiId": "local",
+            "routeKey": route_key,
+            "stage": "$default",
+            "requestId": request_id,
+            "timeEpoch": Timestamp::now().as_millis(),
+            "http": {
+                "method": parts.method.as_str(),
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": "",
+            },
+        },
+        "body": body,
+        "isBase64Encoded": text.is_none(),
+    })
+}
+
+/// The parameters of a path that fits a template such as `/orders/{orderId}`.
+fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
+    let mut parameters = Map::new();
+    let mut actual = path.split('/');
+    for part in template.split('/') {
+        let value = actual.next()?;
+        let name = part
+            .strip_prefix('{')
+            .and_then(|part| part.strip_suffix('}'));
+        match name {
+            Some(_) if value.is_empty() => return None,
+            Some(name) => {
+                let decoded = percent_decode_str(value).decode_utf8_lossy();
+                parameters.insert(name.to_owned(), decoded.into_owned().into());
+            }
+            None if part == value => {}
+            None => return None,
+        }
+    }
+    actual.next().is_none().then_some(parameters)
+}
+
+/// What the gateway itself has to say, in the form that the functions use.
+fn problem(status: StatusCode, detail: String) -> Answered {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let kind = title.to_lowercase().replace(' ', "-");
+    let body = json!({
+        "type": format!("urn:cairn:problem:{kind}"),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    let media_type = HeaderValue::from_static("application/problem+json");
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
+    (status, body.to_string().into_bytes(), headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_fits_a_template_part_by_part_and_is_decoded() {
+        let found = parameters("/orders/{orderId}/events", "/orders/a%2Fb/events").unwrap();
+        assert_eq!(found["orderId"], "a/b");
+        for other in [
+            "/orders/a",
+            "/orders//events",
+            "/orders/a/events/x",
+            "/order/a/events",
+        ] {
+            assert!(
+                parameters("/orders/{orderId}/events", other).is_none(),
+                "{other}"
+            );
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `cargo run`: the whole system on one machine.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use cairn::cloudevent::CloudEvent;
+use cairn_local::{
+    bus::Seen,
+    demo, measure,
+    system::{Options, System},
+    template::Template,
+};
+use clap::{Parser, Subcommand};
+use console::style;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tracing_subscriber::EnvFilter;
+
+/// Cairn on one machine: an event-sourced order fulfilment system, with the AWS it needs.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The port of the HTTP API; 0 takes any free one.
+    #[arg(long, default_value_t = 3000, value_name = "N")]
+    port: u16,
+    /// The port of the AWS endpoint; 0 takes any free one.
+    #[arg(long, default_value_t = 4566, value_name = "N")]
+    aws_port: u16,
+    /// Keep state in this directory across restarts. Without it, state is in memory.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print no line for each event.
+    #[arg(long)]
+    quiet: bool,
+    /// Deliver every event twice, late and in no order, to see that it changes nothing.
+    #[arg(long)]
+    disturb: bool,
+    /// The template to run; by default template.yaml here or in a directory above.
+    #[arg(long, value_name = "FILE", global = true)]
+    template: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the main job once: orders that succeed and orders that fail, each followed to its end.
+    Demo,
+    /// Measure: the time from an order to its confirmation, orders a second, and calls per order.
+    Measure {
+        /// How many orders are measured under load.
+        #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        orders: u32,
+        /// How many clients place them.
+        #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+        clients: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error),
+    };
+    let found = arguments.template.clone().or_else(find_template);
+    let Some(path) = found else {
+        return refuse(
+            &"there is no template.yaml here or above: run this in the project, or name it with --template",
+        );
+    };
+    let template = match Template::load(&path) {
+        Ok(template) => template,
+        Err(error) => return refuse(&error),
+    };
+    runtime.block_on(async {
+        let finished = match arguments.command {
+            None => serve(&template, &arguments).await,
+            Some(Command::Demo) => demo::run(&template).await,
+            Some(Command::Measure { orders, clients }) => {
+                measure::run(&template, orders, clients).await
+            }
+        };
+        finished.unwrap_or_else(|error| refuse(&error))
+    })
+}
+
+async fn serve(
+    template: &Template,
+    arguments: &Arguments,
+) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
+    let options = Options {
+        port: arguments.port,
+        aws_port: arguments.aws_port,
+        data: arguments.data.clone(),
+        disturb: arguments.disturb,
+    };
+    let system = System::start(template, &options).await?;
+    let events = system.watch();
+    greet(&system)?;
+    if arguments.quiet {
+        drop(events);
+        tokio::signal::ctrl_c().await?;
+    } else {
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result?,
+            result = print_events(events) => result?,
+        }
+    }
+    system.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn greet(system: &System) -> io::Result<()> {
+    let (http, endpoint) = (system.http, system.endpoint);
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}  http://{http}", style("HTTP API    ").bold())?;
+    writeln!(out, "{}  http://{endpoint}", style("AWS endpoint").bold())?;
+    if system.resumed > 0 {
+        writeln!(
+            out,
+            "Taking up {} deliveries that were under way.",
+            system.resumed
+        )?;
+    }
+    writeln!(
+        out,
+        "
+Try, in another terminal:
+
+  curl -s http://{http}/stock/TEA-01/receipts --json '{{\"quantity\":100}}'
+  curl -s http://{http}/orders --json '{{\"customerId\":\"c-42\",\"lines\":[{{\"sku\":\"TEA-01\",\"quantity\":2,\"unitPrice\":{{\"amount\":1250,\"currency\":\"EUR\"}}}}],\"payment\":{{\"token\":\"tok_visa\"}},\"shipTo\":{{\"name\":\"A. Lovelace\",\"line1\":\"1 Main St\",\"city\":\"Berlin\",\"postalCode\":\"10115\",\"country\":\"DE\"}}}}'
+  curl -s http://{http}/customers/c-42/orders
+
+Ctrl-C ends it.
+"
+    )
+}
+
+async fn print_events(mut events: Receiver<Seen>) -> io::Result<()> {
+    loop {
+        match events.recv().await {
+            Ok(seen) => writeln!(io::stdout(), "{}", line(&seen))?,
+            Err(RecvError::Lagged(missed)) => {
+                writeln!(io::stdout(), "({missed} events were too fast to print)")?;
+            }
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+/// `12:00:00.000  OrderPlaced  order-...@1`
+fn line(seen: &Seen) -> String {
+    let at = seen.at.to_string();
+    let clock = at.get(11..23).unwrap_or_default();
+    let event: Result<CloudEvent, _> = serde_json::from_str(&seen.detail);
+    let id = event.map_or_else(|_| "not an event of ours".to_owned(), |event| event.id);
+    format!(
+        "{}  {:<28} {}",
+        style(clock).dim(),
+        seen.kind,
+        style(id).dim()
+    )
+}
+
+fn find_template() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors()
+        .map(|directory: &Path| directory.join("template.yaml"))
+        .find(|file| file.is_file())
+}
+
+/// One line on stderr, status 2.
+fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
+    // If stderr is gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "cairn: {error}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,180 @@
+//! How fast the system is on this machine, and how many calls an order takes.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    client::Client,
+    system::{Options, System},
+    template::Template,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How many orders are placed one after the other.
+const ALONE: usize = 200;
+/// How many SKUs the orders are spread over, one piece of one SKU each.
+const SKUS: u32 = 50;
+
+/// Measures on a system of its own, in memory.
+///
+/// # Errors
+/// When the system does not start, or does not do what is asked of it.
+pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitCode, Failure> {
+    let system = System::start(template, &Options::default()).await?;
+    let client = Client::new(system.http);
+    for sku in 0..SKUS {
+        let body = json!({ "quantity": 1_000_000 });
+        client
+            .post(&format!("/stock/SKU-{sku}/receipts"), &[], &body)
+            .await?;
+    }
+    system.settled().await;
+
+    let bar = ProgressBar::new(ALONE as u64 + u64::from(orders));
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} orders, {elapsed}",
+    )?);
+    let before = system.aws.meter.counts();
+    let mut times = vec![];
+    for n in 0..ALONE {
+        let begun = Instant::now();
+        confirmed(&client, u32::try_from(n)? % SKUS).await?;
+        times.push(begun.elapsed());
+        bar.inc(1);
+    }
+    system.settled().await;
+    let calls = per_order(&before, &system.aws.meter.counts(), ALONE);
+
+    let (begun, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
+    let mut placing = JoinSet::new();
+    for _ in 0..clients {
+        let (client, next, bar) = (client.clone(), next.clone(), bar.clone());
+        placing.spawn(async move {
+            loop {
+                let order = next.fetch_add(1, Ordering::Relaxed);
+                if order >= orders {
+                    return Ok::<_, Failure>(());
+                }
+                confirmed(&client, order % SKUS).await?;
+                bar.inc(1);
+            }
+        });
+    }
+    while let Some(placed) = placing.join_next().await {
+        placed??;
+    }
+    let under_load = begun.elapsed();
+    bar.finish_and_clear();
+    system.stop().await;
+
+    times.sort();
+    let at = |share: usize| {
+        times
+            .get(times.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "POST to confirmed, one order at a time ({ALONE} orders):"
+    )?;
+    writeln!(
+        out,
+        "  p50 {:.1} ms, p99 {:.1} ms",
+        millis(at(50)),
+        millis(at(99))
+    )?;
+    writeln!(
+        out,
+        "Orders fulfilled with {clients} clients ({orders} orders of one piece, {SKUS} SKUs):"
+    )?;
+    writeln!(
+        out,
+        "  {:.0} a second",
+        f64::from(orders) / under_load.as_secs_f64()
+    )?;
+    writeln!(
+        out,
+        "Calls for one order, from POST to confirmed, read models included:"
+    )?;
+    for (operation, count) in calls {
+        writeln!(out, "  {operation:<20} {count:.1}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Places an order and waits until it is confirmed, by asking as a client would.
+async fn confirmed(client: &Client, sku: u32) -> Result<(), Failure> {
+    let body = json!({
+        "customerId": "c-measure",
+        "lines": [{
+            "sku": format!("SKU-{sku}"),
+            "quantity": 1,
+            "unitPrice": { "amount": 1250, "currency": "EUR" },
+        }],
+        "payment": { "token": "tok_visa" },
+        "shipTo": {
+            "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+            "postalCode": "10115", "country": "DE",
+        },
+    });
+    let placed = client.post("/orders", &[], &body).await?;
+    let id = placed
+        .body
+        .get("orderId")
+        .and_then(Value::as_str)
+        .ok_or("the order was refused")?;
+    let path = format!("/orders/{id}");
+    loop {
+        let order = client.get(&path).await?.body;
+        match order.get("status").and_then(Value::as_str) {
+            Some("placed") => sleep(Duration::from_millis(2)).await,
+            Some("confirmed") => return Ok(()),
+            status => return Err(format!("an order ended as {status:?}").into()),
+        }
+    }
+}
+
+type Counts = BTreeMap<(String, String), u64>;
+
+/// The calls of the functions behind an order, by operation. The queries that only wait are not
+/// counted, nor is the reading of the stream, which is Lambda's own and free on AWS.
+fn per_order(before: &Counts, after: &Counts, orders: usize) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::<String, u64>::new();
+    for ((caller, operation), count) in after {
+        if caller == "GetOrderFunction" || caller == "stream" {
+            continue;
+        }
+        let earlier = before
+            .get(&(caller.clone(), operation.clone()))
+            .copied()
+            .unwrap_or(0);
+        *sums.entry(operation.clone()).or_default() += count - earlier;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of calls are far below 2^52"
+    )]
+    let share = |count: u64| count as f64 / orders as f64;
+    sums.into_iter()
+        .map(|(operation, count)| (operation, share(count)))
+        .collect()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,641 @@
+//! template.yaml, read strictly.
+//!
+//! Every property of every resource is either used, or named here as one that changes nothing on
+//! one machine, or an error that names its line. So the one-machine system cannot drift from what
+//! is deployed by overlooking something.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::yaml::{Kind, Node, parse};
+
+/// The region that ARNs and clients name.
+pub const REGION: &str = "us-east-1";
+/// The account that ARNs name.
+pub const ACCOUNT: &str = "000000000000";
+const STACK: &str = "cairn";
+
+/// What is wrong with the template, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("template.yaml, line {line}: {problem}")]
+pub struct TemplateError {
+    line: usize,
+    problem: String,
+}
+
+impl TemplateError {
+    pub(crate) fn new(line: usize, problem: impl Into<String>) -> Self {
+        Self {
+            line,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The system, as far as it runs on one machine.
+#[derive(Debug, Clone, Default)]
+pub struct Template {
+    /// The tables.
+    pub tables: Vec<Table>,
+    /// The names of the buses.
+    pub buses: Vec<String>,
+    /// The names of the queues.
+    pub queues: Vec<String>,
+    /// The functions.
+    pub functions: Vec<FunctionSpec>,
+}
+
+/// A table, as `CreateTable` takes it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name, which is its logical id.
+    pub name: String,
+    /// The request that creates it.
+    pub create: Value,
+}
+
+/// A function.
+#[derive(Debug, Clone)]
+pub struct FunctionSpec {
+    /// Its logical id.
+    pub id: String,
+    /// The name of its crate: the last part of `CodeUri`.
+    pub stem: String,
+    /// The line it begins on.
+    pub line: usize,
+    /// Its environment variables.
+    pub settings: BTreeMap<String, String>,
+    /// How long an invocation may take, in seconds.
+    pub timeout_s: u64,
+    /// How often a failed asynchronous invocation is tried again.
+    pub retries: u32,
+    /// The queue for asynchronous invocations that failed for good.
+    pub on_failure: Option<String>,
+    /// What invokes it.
+    pub triggers: Vec<Trigger>,
+}
+
+/// What invokes a function.
+#[derive(Debug, Clone)]
+pub enum Trigger {
+    /// A route of the HTTP API.
+    Http(Route),
+    /// A rule of a bus.
+    Rule(Rule),
+    /// The stream of a table.
+    Stream(Mapping),
+}
+
+/// A route of the HTTP API.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The method.
+    pub method: String,
+    /// The path, with parameters in braces.
+    pub path: String,
+}
+
+/// A rule of a bus.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The bus.
+    pub bus: String,
+    /// The event pattern.
+    pub pattern: Value,
+    /// The line the pattern begins on.
+    pub line: usize,
+}
+
+/// A mapping of a table's stream to a function.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// The table.
+    pub table: String,
+    /// The most records of one batch.
+    pub batch_size: usize,
+    /// Whether the function reports what it could not handle.
+    pub reports_failures: bool,
+    /// Whether a failed batch is halved.
+    pub bisects: bool,
+    /// How often a failed batch is tried again.
+    pub retries: u32,
+    /// The queue for pointers to records that failed for good.
+    pub on_failure: Option<String>,
+}
+
+impl Template {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds what is not understood here.
+    pub fn load(path: &Path) -> Result<Self, TemplateError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            TemplateError::new(0, format!("{} cannot be read: {error}", path.display()))
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// When it holds what is not understood here.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut root = Fields::of("the template", parse(text)?)?;
+        root.ignore(&[
+            "AWSTemplateFormatVersion",
+            "Transform",
+            "Description",
+            "Metadata",
+            "Outputs",
+        ]);
+        let mut names = Names::new(root.take("Parameters"))?;
+        let globals = root.take("Globals");
+        let mut resources = vec![];
+        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+            let mut resource = Fields::of(&id, node)?;
+            resource.ignore(&[
+                "DeletionPolicy",
+                "UpdateReplacePolicy",
+                "Metadata",
+                "DependsOn",
+            ]);
+            let kind = names.text(&resource.required("Type")?)?;
+            let properties = match resource.take("Properties") {
+                Some(properties) => properties,
+                None => Node {
+                    line: resource.line,
+                    kind: Kind::Map(vec![]),
+                },
+            };
+            let line = resource.line;
+            resource.finish()?;
+            names.resource(&id, &kind, &properties)?;
+            resources.push((id, kind, line, properties));
+        }
+        root.finish()?;
+
+        // Globals refer to resources, so they are read when all of those are known.
+        let globals = Globals::new(globals, &names)?;
+        let mut template = Self::default();
+        for (id, kind, line, properties) in resources {
+            let properties = Fields::of(&id, properties)?;
+            match kind.as_str() {
+                "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
+                "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
+                "AWS::SQS::Queue" => template.queues.push(queue(&id, properties)?),
+                "AWS::Serverless::Function" => {
+                    template
+                        .functions
+                        .push(function(&id, line, properties, &globals, &names)?);
+                }
+                // Who may send to a queue is IAM's, and the API's routes stand at its functions.
+                "AWS::SQS::QueuePolicy" => {}
+                "AWS::Serverless::HttpApi" => properties.finish()?,
+                _ => {
+                    return Err(TemplateError::new(
+                        line,
+                        format!("{id} is a {kind}, which cannot run on one machine"),
+                    ));
+                }
+            }
+        }
+        Ok(template)
+    }
+}
+
+fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, TemplateError> {
+    properties.ignore(&[
+        "PointInTimeRecoverySpecification",
+        "DeletionProtectionEnabled",
+        "SSESpecification",
+    ]);
+    let mut create = serde_json::Map::new();
+    create.insert("TableName".to_owned(), id.into());
+    for name in ["BillingMode", "AttributeDefinitions", "KeySchema"] {
+        create.insert(name.to_owned(), names.value(&properties.required(name)?)?);
+    }
+    if let Some(indexes) = properties.take("GlobalSecondaryIndexes") {
+        create.insert("GlobalSecondaryIndexes".to_owned(), names.value(&indexes)?);
+    }
+    if let Some(stream) = properties.take("StreamSpecification") {
+        let mut stream = Fields::of("StreamSpecification", stream)?;
+        let view = names.text(&stream.required("StreamViewType")?)?;
+        stream.finish()?;
+        let specification = json!({ "StreamEnabled": true, "StreamViewType": view });
+        create.insert("StreamSpecification".to_owned(), specification);
+    }
+    properties.finish()?;
+    Ok(Table {
+        name: id.to_owned(),
+        create: create.into(),
+    })
+}
+
+fn bus(mut properties: Fields, names: &Names) -> Result<String, TemplateError> {
+    let name = names.text(&properties.required("Name")?)?;
+    properties.finish()?;
+    Ok(name)
+}
+
+fn queue(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
+    properties.ignore(&[
+        "MessageRetentionPeriod",
+        "KmsMasterKeyId",
+        "SqsManagedSseEnabled",
+    ]);
+    properties.finish()?;
+    Ok(id.to_owned())
+}
+
+#[derive(Default)]
+struct Globals {
+    settings: BTreeMap<String, String>,
+    timeout_s: Option<u64>,
+}
+
+/// What says where a function's code runs, which here is this process.
+const RUNTIME: [&str; 8] = [
+    "Runtime",
+    "Architectures",
+    "Handler",
+    "MemorySize",
+    "Policies",
+    "Tracing",
+    "LoggingConfig",
+    "Description",
+];
+
+impl Globals {
+    fn new(node: Option<Node>, names: &Names) -> Result<Self, TemplateError> {
+        let Some(node) = node else {
+            return Ok(Self::default());
+        };
+        let mut globals = Fields::of("Globals", node)?;
+        let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
+        globals.finish()?;
+        function.ignore(&RUNTIME);
+        let timeout_s = function
+            .take("Timeout")
+            .map(|node| names.number(&node))
+            .transpose()?;
+        let settings = function
+            .take("Environment")
+            .map_or(Ok(BTreeMap::new()), |node| settings_of(node, names))?;
+        function.finish()?;
+        Ok(Self {
+            settings,
+            timeout_s,
+        })
+    }
+}
+
+fn settings_of(node: Node, names: &Names) -> Result<BTreeMap<String, String>, TemplateError> {
+    let mut environment = Fields::of("Environment", node)?;
+    let variables = Fields::of("Variables", environment.required("Variables")?)?;
+    environment.finish()?;
+    variables
+        .entries
+        .into_iter()
+        .map(|(name, value)| Ok((name, names.text(&value)?)))
+        .collect()
+}
+
+fn function(
+    id: &str,
+    line: usize,
+    mut properties: Fields,
+    globals: &Globals,
+    names: &Names,
+) -> Result<FunctionSpec, TemplateError> {
+    properties.ignore(&RUNTIME);
+    let code = names.text(&properties.required("CodeUri")?)?;
+    let mut settings = globals.settings.clone();
+    if let Some(environment) = properties.take("Environment") {
+        settings.extend(settings_of(environment, names)?);
+    }
+    let timeout_s = match properties.take("Timeout") {
+        Some(timeout) => names.number(&timeout)?,
+        // AWS's own default.
+        None => globals.timeout_s.unwrap_or(3),
+    };
+    let (mut retries, mut on_failure) = (2, None);
+    if let Some(config) = properties.take("EventInvokeConfig") {
+        let mut config = Fields::of("EventInvokeConfig", config)?;
+        config.ignore(&["MaximumEventAgeInSeconds"]);
+        if let Some(attempts) = config.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        on_failure = destination(config.take("DestinationConfig"), names)?;
+        config.finish()?;
+    }
+    let mut triggers = vec![];
+    if let Some(events) = properties.take("Events") {
+        for (name, event) in Fields::of("Events", events)?.entries {
+            let mut event = Fields::of(&name, event)?;
+            let kind = names.text(&event.required("Type")?)?;
+            let properties = Fields::of(&name, event.required("Properties")?)?;
+            let line = event.line;
+            event.finish()?;
+            triggers.push(match kind.as_str() {
+                "HttpApi" => Trigger::Http(route(properties, names)?),
+                "EventBridgeRule" => Trigger::Rule(rule(properties, names)?),
+                "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
+                _ => {
+                    let problem = format!("an event of type {kind} cannot be had on one machine");
+                    return Err(TemplateError::new(line, problem));
+                }
+            });
+        }
+    }
+    properties.finish()?;
+    Ok(FunctionSpec {
+        id: id.to_owned(),
+        stem: code.rsplit('/').next().unwrap_or_default().to_owned(),
+        line,
+        settings,
+        timeout_s,
+        retries,
+        on_failure,
+        triggers,
+    })
+}
+
+fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> {
+    properties.ignore(&["ApiId"]);
+    let route = Route {
+        method: names.text(&properties.required("Method")?)?,
+        path: names.text(&properties.required("Path")?)?,
+    };
+    properties.finish()?;
+    Ok(route)
+}
+
+fn rule(mut properties: Fields, names: &Names) -> Result<Rule, TemplateError> {
+    // A target in this process is always reached, so what happens when it is not has no place.
+    properties.ignore(&["DeadLetterConfig", "RetryPolicy"]);
+    let pattern = properties.required("Pattern")?;
+    let rule = Rule {
+        bus: names.text(&properties.required("EventBusName")?)?,
+        pattern: names.value(&pattern)?,
+        line: pattern.line,
+    };
+    properties.finish()?;
+    Ok(rule)
+}
+
+fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateError> {
+    let stream = properties.required("Stream")?;
+    let arn = names.text(&stream)?;
+    let table = arn
+        .split("table/")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .ok_or_else(|| {
+            TemplateError::new(stream.line, "Stream must be the ARN of a table's stream")
+        })?
+        .to_owned();
+    let start = properties.required("StartingPosition")?;
+    if names.text(&start)? != "TRIM_HORIZON" {
+        let problem = "a stream is read from TRIM_HORIZON here: anything later could miss events";
+        return Err(TemplateError::new(start.line, problem));
+    }
+    let mut number = |name: &str, default: u64| match properties.take(name) {
+        Some(node) => names.number(&node),
+        None => Ok(default),
+    };
+    let batch_size: u64 = number("BatchSize", 100)?;
+    let retries = number("MaximumRetryAttempts", 10_000)?;
+    let reports_failures = match properties.take("FunctionResponseTypes") {
+        Some(types) => names.value(&types)? == json!(["ReportBatchItemFailures"]),
+        None => false,
+    };
+    let bisects = match properties.take("BisectBatchOnFunctionError") {
+        Some(node) => names.value(&node)? == json!(true),
+        None => false,
+    };
+    let on_failure = destination(properties.take("DestinationConfig"), names)?;
+    properties.finish()?;
+    Ok(Mapping {
+        table,
+        batch_size: usize::try_from(batch_size).unwrap_or(100),
+        reports_failures,
+        bisects,
+        retries: u32::try_from(retries).unwrap_or(u32::MAX),
+        on_failure,
+    })
+}
+
+/// The queue of a failure destination.
+fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, TemplateError> {
+    let Some(node) = node else {
+        return Ok(None);
+    };
+    let mut config = Fields::of("DestinationConfig", node)?;
+    let mut failure = Fields::of("OnFailure", config.required("OnFailure")?)?;
+    config.finish()?;
+    failure.ignore(&["Type"]);
+    let destination = failure.required("Destination")?;
+    failure.finish()?;
+    let arn = names.text(&destination)?;
+    match arn.strip_prefix(&format!("arn:aws:sqs:{REGION}:{ACCOUNT}:")) {
+        Some(queue) => Ok(Some(queue.to_owned())),
+        None => Err(TemplateError::new(
+            destination.line,
+            "a failure destination must be a queue",
+        )),
+    }
+}
+
+/// What references stand for.
+#[derive(Default)]
+struct Names {
+    parameters: HashMap<String, String>,
+    refs: HashMap<String, String>,
+    attributes: HashMap<(String, String), String>,
+}
+
+impl Names {
+    fn new(parameters: Option<Node>) -> Result<Self, TemplateError> {
+        let mut names = Self::default();
+        for (name, value) in [
+            ("AWS::Region", REGION),
+            ("AWS::AccountId", ACCOUNT),
+            ("AWS::StackName", STACK),
+            ("AWS::Partition", "aws"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+        ] {
+            names.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        let Some(parameters) = parameters else {
+            return Ok(names);
+        };
+        for (name, node) in Fields::of("Parameters", parameters)?.entries {
+            let mut parameter = Fields::of(&name, node)?;
+            let default = names.text(&parameter.required("Default")?)?;
+            names.parameters.insert(name, default);
+        }
+        Ok(names)
+    }
+
+    /// Makes a resource known. Its own properties may refer to those before it.
+    fn resource(&mut self, id: &str, kind: &str, properties: &Node) -> Result<(), TemplateError> {
+        let mut attribute = |name: &str, value: String| {
+            self.attributes
+                .insert((id.to_owned(), name.to_owned()), value);
+        };
+        let reference = match kind {
+            "AWS::DynamoDB::Table" => {
+                let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{id}");
+                attribute("StreamArn", format!("{arn}/stream/latest"));
+                attribute("Arn", arn);
+                id.to_owned()
+            }
+            "AWS::SQS::Queue" => {
+                attribute("Arn", format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{id}"));
+                crate::aws::queues::url(id)
+            }
+            "AWS::Events::EventBus" => {
+                let mut bus = Fields::of(id, properties.clone())?;
+                let name = self.text(&bus.required("Name")?)?;
+                let arn = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
+                self.attributes
+                    .insert((id.to_owned(), "Arn".to_owned()), arn);
+                name
+            }
+            _ => id.to_owned(),
+        };
+        self.refs.insert(id.to_owned(), reference);
+        Ok(())
+    }
+
+    fn reference(&self, name: &str, line: usize) -> Result<String, TemplateError> {
+        let known = self.refs.get(name).or_else(|| self.parameters.get(name));
+        if let Some(value) = known {
+            return Ok(value.clone());
+        }
+        if let Some((id, attribute)) = name.split_once('.') {
+            let key = (id.to_owned(), attribute.to_owned());
+            if let Some(value) = self.attributes.get(&key) {
+                return Ok(value.clone());
+            }
+        }
+        Err(TemplateError::new(
+            line,
+            format!("{name} is not known here"),
+        ))
+    }
+
+    /// A value with every reference resolved.
+    fn value(&self, node: &Node) -> Result<Value, TemplateError> {
+        Ok(match &node.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Int(value) => (*value).into(),
+            Kind::Text(text) => text.as_str().into(),
+            Kind::List(items) => items
+                .iter()
+                .map(|item| self.value(item))
+                .collect::<Result<_, _>>()?,
+            Kind::Map(entries) => {
+                let entry = |(key, value): &(String, Node)| Ok((key.clone(), self.value(value)?));
+                Value::Object(entries.iter().map(entry).collect::<Result<_, _>>()?)
+            }
+            Kind::Call(function, argument) => self.call(function, argument)?.into(),
+        })
+    }
+
+    fn call(&self, function: &str, argument: &Node) -> Result<String, TemplateError> {
+        match (function, &argument.kind) {
+            ("Ref" | "GetAtt", Kind::Text(name)) => self.reference(name, argument.line),
+            ("Sub", Kind::Text(text)) => {
+                let mut out = String::new();
+                let mut rest = text.as_str();
+                while let Some((before, after)) = rest.split_once("${") {
+                    let (name, after) = after.split_once('}').ok_or_else(|| {
+                        TemplateError::new(argument.line, "a ${ in this text is not closed")
+                    })?;
+                    out.push_str(before);
+                    out.push_str(&self.reference(name, argument.line)?);
+                    rest = after;
+                }
+                Ok(out + rest)
+            }
+            _ => {
+                let problem = format!("!{function} is not understood here");
+                Err(TemplateError::new(argument.line, problem))
+            }
+        }
+    }
+
+    fn text(&self, node: &Node) -> Result<String, TemplateError> {
+        match self.value(node)? {
+            Value::String(text) => Ok(text),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(value) => Ok(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                Err(TemplateError::new(node.line, "a text is wanted here"))
+            }
+        }
+    }
+
+    fn number<T: TryFrom<u64>>(&self, node: &Node) -> Result<T, TemplateError> {
+        self.value(node)?
+            .as_u64()
+            .and_then(|number| number.try_into().ok())
+            .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
+    }
+}
+
+/// A map whose entries have to be used up.
+struct Fields {
+    of: String,
+    line: usize,
+    entries: Vec<(String, Node)>,
+}
+
+impl Fields {
+    fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
+        match node.kind {
+            Kind::Map(entries) => Ok(Self {
+                of: what.to_owned(),
+                line: node.line,
+                entries,
+            }),
+            _ => Err(TemplateError::new(
+                node.line,
+                format!("{what} must be a map"),
+            )),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Node> {
+        let index = self.entries.iter().position(|(key, _)| key == name)?;
+        Some(self.entries.remove(index).1)
+    }
+
+    fn required(&mut self, name: &str) -> Result<Node, TemplateError> {
+        self.take(name)
+            .ok_or_else(|| TemplateError::new(self.line, format!("{} has no {name}", self.of)))
+    }
+
+    /// Drops what changes nothing on one machine.
+    fn ignore(&mut self, names: &[&str]) {
+        self.entries
+            .retain(|(key, _)| !names.contains(&key.as_str()));
+    }
+
+    /// An error if anything was not used.
+    fn finish(self) -> Result<(), TemplateError> {
+        match self.entries.first() {
+            None => Ok(()),
+            Some((key, node)) => Err(TemplateError::new(
+                node.line,
+                format!("{} of {} is not understood on one machine", key, self.of),
+            )),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Every row of the contract's table of bad input: a clear error, and nothing stored.
+
+use axum::{
+    body::Bytes,
+    http::{Method, StatusCode},
+};
+use cairn_local::{client::Answer, system::Options};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order};
+
+/// The answer is a problem of this status.
+#[track_caller]
+fn problem(answer: &Answer, status: u16) {
+    assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    for member in ["type", "title", "detail"] {
+        assert!(
+            answer.body[member].is_string(),
+            "no {member}: {}",
+            answer.body
+        );
+    }
+    assert_eq!(answer.body["status"], status);
+}
+
+fn changed(pointer: &str, value: Value) -> Value {
+    let mut order = order("TEA-01", 1, "tok_visa");
+    *order.pointer_mut(pointer).unwrap() = value;
+    order
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_field_is_pointed_at_and_nothing_is_stored() {
+    let system = Fixture::start().await;
+    let line = order("TEA-01", 1, "tok_visa")["lines"][0].clone();
+    let dollars = {
+        let mut line = line.clone();
+        line["unitPrice"]["currency"] = json!("USD");
+        line
+    };
+    let dear = {
+        let mut line = line.clone();
+        line["unitPrice"]["amount"] = json!(9_007_199_254_740_991_u64);
+        line
+    };
+    let cases = [
+        (changed("/customerId", json!(7)), "/customerId"),
+        (
+            changed("/lines/0/quantity", json!("2")),
+            "/lines/0/quantity",
+        ),
+        (changed("/lines/0/quantity", json!(0)), "/lines/0/quantity"),
+        (
+            changed("/lines/0/quantity", json!(1_000_001)),
+            "/lines/0/quantity",
+        ),
+        (
+            changed("/lines/0/quantity", json!(1.5)),
+            "/lines/0/quantity",
+        ),
+        (changed("/lines/0/quantity", json!(-1)), "/lines/0/quantity"),
+        (
+            changed("/lines/0/unitPrice/currency", json!("EUX")),
+            "/lines/0/unitPrice/currency",
+        ),
+        (
+            changed("/lines", json!([line, dollars])),
+            "/lines/1/unitPrice/currency",
+        ),
+        (changed("/lines", json!([])), "/lines"),
+        (changed("/lines", json!(vec![line.clone(); 51])), "/lines"),
+        (changed("/lines", json!("none")), "/lines"),
+        (changed("/lines/0/sku", json!("tea 01")), "/lines/0/sku"),
+        (
+            changed("/lines/0/sku", json!("A".repeat(41))),
+            "/lines/0/sku",
+        ),
+        (changed("/lines", json!([dear, line])), "/lines"),
+        (changed("/payment", json!(null)), "/payment/token"),
+        (
+            changed("/shipTo/country", json!("Germany")),
+            "/shipTo/country",
+        ),
+        (json!([]), "/customerId"),
+    ];
+    for (body, pointer) in cases {
+        let answer = system.post("/orders", &body).await;
+        problem(&answer, 422);
+        let errors = answer.body["errors"].as_array().unwrap();
+        assert!(
+            errors.iter().any(|error| error["pointer"] == pointer),
+            "{pointer}: {errors:?}"
+        );
+    }
+    for (quantity, path) in [
+        (json!(0), "/stock/TEA-01/receipts"),
+        (json!("1"), "/stock/TEA-01/receipts"),
+    ] {
+        problem(
+            &system.post(path, &json!({ "quantity": quantity })).await,
+            422,
+        );
+    }
+    problem(
+        &system
+            .post("/stock/tea%2F01/receipts", &json!({ "quantity": 1 }))
+            .await,
+        400,
+    );
+    assert!(system.history().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_json_is_refused() {
+    let system = Fixture::start().await;
+    let deep = "[".repeat(100_000);
+    for body in [&b"{"[..], b"", b"\xff\xfe", b"{\"a\":1}}", deep.as_bytes()] {
+        let headers = [("content-type", "application/json")];
+        let body = Bytes::copy_from_slice(body);
+        let answer = system
+            .client
+            .send(Method::POST, "/orders", &headers, body)
+            .await
+            .unwrap();
+        problem(&answer, 400);
+    }
+    assert!(system.history().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_said_to_be_json_is_refused() {
+    let system = Fixture::start().await;
+    let body = Bytes::from(order("TEA-01", 1, "tok_visa").to_string());
+    for headers in [&[("content-type", "text/plain")][..], &[]] {
+        let answer = system
+            .client
+            .send(Method::POST, "/orders", headers, body.clone())
+            .await
+            .unwrap();
+        problem(&answer, 415);
+    }
+    let charset = [("content-type", "application/json; charset=utf-8")];
+    let answer = system
+        .client
+        .send(Method::POST, "/orders", &charset, body)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_256_kb_is_refused() {
+    let system = Fixture::start().await;
+    let headers = [("content-type", "application/json")];
+    for bytes in [256 * 1024 + 1, 2 * 1024 * 1024, 11 * 1024 * 1024] {
+        let body = Bytes::from(vec![b' '; bytes]);
+        let answer = system
+            .client
+            .send(Method::POST, "/orders", &headers, body)
+            .await
+            .unwrap();
+        problem(&answer, 413);
+    }
+    let mut body = order("TEA-01", 1, "tok_visa").to_string();
+    body.push_str(&" ".repeat(256 * 1024 - body.len()));
+    let answer = system
+        .client
+        .send(Method::POST, "/orders", &headers, body.into())
+        .await
+        .unwrap();
+    assert_eq!(
+        answer.status,
+        StatusCode::CREATED,
+        "256 KB are not too much"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_404_and_a_wrong_method_405() {
+    let system = Fixture::start().await;
+    let unknown = "7b9f7c4e-0d5c-4bb0-9d0e-111111111111";
+    for path in [
+        format!("/orders/{unknown}"),
+        format!("/orders/{unknown}/events"),
+        "/orders/none".to_owned(),
+        "/orders/a%23b%2Fc/events".to_owned(),
+        "/stock/NONE-01".to_owned(),
+        "/stock/tea".to_owned(),
+        "/nowhere".to_owned(),
+        "/".to_owned(),
+    ] {
+        problem(&system.get(&path).await, 404);
+    }
+    for path in [
+        format!("/orders/{unknown}/cancel"),
+        "/orders/none/cancel".to_owned(),
+    ] {
+        problem(&system.post(&path, &json!({ "reason": "x" })).await, 404);
+    }
+    problem(
+        &system
+            .post(&format!("/orders/{unknown}/ship"), &json!({}))
+            .await,
+        404,
+    );
+    for (method, path) in [
+        (Method::GET, "/orders"),
+        (Method::DELETE, "/orders/none"),
+        (Method::PUT, "/stock/TEA-01"),
+        (Method::POST, "/sales"),
+    ] {
+        let answer = system
+            .client
+            .send(method, path, &[], Bytes::new())
+            .await
+            .unwrap();
+        problem(&answer, 405);
+    }
+    assert!(system.history().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_allowed_now_is_409_with_the_present_state() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let placed = system.place(&order("TEA-01", 1, "tok_down")).await;
+    let too_early = system
+        .post(&format!("/orders/{placed}/ship"), &json!({}))
+        .await;
+    problem(&too_early, 409);
+    assert_eq!(too_early.body["order"]["status"], "placed");
+
+    let cancel = format!("/orders/{placed}/cancel");
+    let cancelled = system.post(&cancel, &json!({ "reason": "x" })).await;
+    assert_eq!(cancelled.status, StatusCode::OK);
+    let again = system.post(&cancel, &json!({ "reason": "y" })).await;
+    assert_eq!((again.status, again.body), (StatusCode::OK, cancelled.body));
+    let too_late = system
+        .post(&format!("/orders/{placed}/ship"), &json!({}))
+        .await;
+    problem(&too_late, 409);
+    assert_eq!(too_late.body["order"]["status"], "cancelled");
+
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let order = system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let id = order["orderId"].as_str().unwrap();
+    let shipped = system.post(&format!("/orders/{id}/ship"), &json!({})).await;
+    assert_eq!(
+        (shipped.status, &shipped.body["status"]),
+        (StatusCode::OK, &json!("shipped"))
+    );
+    let gone = system
+        .post(&format!("/orders/{id}/cancel"), &json!({ "reason": "x" }))
+        .await;
+    problem(&gone, 409);
+    assert_eq!(
+        gone.body["order"],
+        json!({ "orderId": id, "status": "shipped", "version": 3 })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_make_no_sense_are_refused() {
+    let system = Fixture::start().await;
+    let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+    for path in [
+        format!("/orders/{id}?minVersion=x"),
+        format!("/orders/{id}?at=yesterday"),
+        "/stock/TEA-01?minVersion=-1".to_owned(),
+        "/customers/c-42/orders?limit=0".to_owned(),
+        "/customers/c-42/orders?limit=101".to_owned(),
+        "/customers/c-42/orders?cursor=!!".to_owned(),
+        "/customers/c-42/orders?cursor=e30".to_owned(),
+        "/sales?window=week".to_owned(),
+        "/sales?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z".to_owned(),
+    ] {
+        problem(&system.get(&path).await, 400);
+    }
+    let body = order("TEA-01", 1, "tok_visa");
+    for key in ["", "with space", "a/b", &"k".repeat(129)] {
+        let headers = [("idempotency-key", key)];
+        problem(
+            &system
+                .client
+                .post("/orders", &headers, &body)
+                .await
+                .unwrap(),
+            400,
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done() {
+    let system = Fixture::with(Options::default()).await;
+    let headers = [("idempotency-key", "k-1")];
+    let body = order("TEA-01", 1, "tok_visa");
+    system.system.aws.dynamo.interrupt(true);
+    let away = system
+        .client
+        .post("/orders", &headers, &body)
+        .await
+        .unwrap();
+    problem(&away, 503);
+    assert!(away.headers.contains_key("retry-after"));
+    problem(&system.get("/stock/TEA-01").await, 503);
+
+    system.system.aws.dynamo.interrupt(false);
+    assert!(system.history().is_empty());
+    let back = system
+        .client
+        .post("/orders", &headers, &body)
+        .await
+        .unwrap();
+    assert_eq!(back.status, StatusCode::CREATED);
+}

@@ -1,0 +1,126 @@
+//! `cairn-local` as people and scripts run it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+};
+
+use crate::fixture::template_file;
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-local"));
+    command.arg("--template").arg(template_file());
+    command
+}
+
+/// One clear line on stderr, nothing on stdout, status 2.
+#[track_caller]
+fn refused(output: &Output) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(output.stdout.is_empty());
+    stderr
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_status_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = command()
+        .args(["--aws-port", "0", "--port", &port])
+        .output()
+        .unwrap();
+    let stderr = refused(&output);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains(&port) && stderr.contains("--port"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_bad_flag_is_refused_with_status_2() {
+    let output = command().arg("--prot").output().unwrap();
+    assert!(refused(&output).contains("--prot"));
+}
+
+#[test]
+fn a_broken_template_is_one_line_and_status_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("template.yaml");
+    std::fs::write(
+        &file,
+        "Resources:\n  Cache:\n    Type: AWS::ElastiCache::CacheCluster\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+        .arg("--template")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let stderr = refused(&output);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("line 3") || stderr.contains("line 2"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut command = command();
+        command
+            .args(["--port", "0", "--aws-port", "0", "--quiet", "--data"])
+            .arg(data.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut first = start().spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(first.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let second = start().output().unwrap();
+    assert!(refused(&second).contains("another process uses it"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn the_demo_ends_with_status_0_and_says_so() {
+    let output = command().arg("demo").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("4 of 4 orders ended as they must"), "{text}");
+    assert!(!text.contains('\u{1b}'), "colours only on a terminal");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_it_with_status_0_after_printing_both_addresses_and_three_requests() {
+    let mut child = command()
+        .args(["--port", "0", "--aws-port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("Ctrl-C") {
+        assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    assert_eq!(text.matches("  curl ").count(), 3, "{text}");
+    assert!(
+        text.contains("HTTP API") && text.contains("AWS endpoint"),
+        "{text}"
+    );
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    out.read_to_string(&mut text).unwrap();
+}

@@ -1,0 +1,240 @@
+//! Many at once, deliveries in disorder, and a process that is killed.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use axum::http::StatusCode;
+use cairn::read_model::{ReadModel, fold};
+use cairn_local::{client::Client, system::Options};
+use futures_util::future::join_all;
+use orders::read_models::{
+    orders::Orders,
+    sales::{self, Window},
+    stock::StockLevels,
+};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order, template_file};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_twenty_times_at_once_is_one_order_and_twenty_equal_answers() {
+    let system = Fixture::start().await;
+    let body = order("TEA-01", 1, "tok_visa");
+    let key = [("idempotency-key", "once")];
+    let answers = join_all((0..20).map(|_| system.client.post("/orders", &key, &body))).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    for answer in &answers {
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        assert_eq!(answer.body, answers[0].body);
+    }
+    let replayed =
+        |answer: &&cairn_local::client::Answer| answer.headers.contains_key("idempotent-replayed");
+    assert_eq!(answers.iter().filter(replayed).count(), 19);
+    let placed = system
+        .history()
+        .into_iter()
+        .filter(|event| event.event.name == "OrderPlaced");
+    assert_eq!(placed.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 20).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    let ids = join_all((0..50).map(|_| system.place(&body))).await;
+    system.settled().await;
+
+    let orders = join_all(ids.iter().map(|id| system.order(id))).await;
+    let count = |status: &str| {
+        orders
+            .iter()
+            .filter(|order| order["status"] == status)
+            .count()
+    };
+    assert_eq!((count("confirmed"), count("cancelled")), (20, 30));
+    let stock = system.stock("TEA-01").await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"], &stock["available"]),
+        (&json!(0), &json!(0), &json!(0))
+    );
+    let sales = system.get("/sales?window=day").await.body;
+    let sum = |name: &str| -> i64 {
+        let windows = sales["windows"].as_array().unwrap().iter();
+        windows.map(|window| window[name].as_i64().unwrap()).sum()
+    };
+    assert_eq!(
+        (
+            sum("ordersPlaced"),
+            sum("ordersConfirmed"),
+            sum("ordersCancelled")
+        ),
+        (50, 20, 30)
+    );
+    let revenue: i64 = sales["windows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|window| window["revenue"].as_array().unwrap())
+        .map(|revenue| revenue["amount"].as_i64().unwrap())
+        .sum();
+    assert_eq!(revenue, 20 * 1250);
+    assert_eq!(system.system.aws.queues.depth("DeadLetters").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
+    let system = Fixture::with(Options {
+        disturb: true,
+        ..Options::default()
+    })
+    .await;
+    system.receive("TEA-01", 12).await;
+    system.receive("POT-07", 5).await;
+    let bodies = (0..30).map(|n| {
+        let sku = if n % 3 == 0 { "POT-07" } else { "TEA-01" };
+        order(
+            sku,
+            1,
+            if n % 5 == 0 {
+                "tok_declined"
+            } else {
+                "tok_visa"
+            },
+        )
+    });
+    let bodies: Vec<_> = bodies.collect();
+    let ids = join_all(bodies.iter().map(|body| system.place(body))).await;
+    for id in ids.iter().step_by(7) {
+        system
+            .post(&format!("/orders/{id}/cancel"), &json!({ "reason": "x" }))
+            .await;
+    }
+    system.settled().await;
+    read_models_equal_the_fold(&system);
+    for id in &ids {
+        let status = system.order(id).await["fulfilment"]["status"].clone();
+        assert!(
+            ["completed", "aborted"].map(Value::from).contains(&status),
+            "{id} is {status}"
+        );
+    }
+}
+
+/// Every row of every read model is what its streams add up to, and none is missing.
+pub(crate) fn read_models_equal_the_fold(system: &Fixture) {
+    let history = system.history();
+    rows_equal_the_fold::<Orders>(system, "OrdersTable", &history);
+    rows_equal_the_fold::<StockLevels>(system, "StockTable", &history);
+
+    let stored = system.scan("SalesTable").into_iter().filter_map(|row| {
+        let partition = row["partition"].as_str()?;
+        let counters = partition.starts_with("day#");
+        let start = row["row"].as_str()?.parse().ok()?;
+        counters.then(|| (start, row.as_object().cloned().unwrap_or_default()))
+    });
+    assert_eq!(
+        sales::render(Window::Day, stored),
+        sales::fold(Window::Day, &history).unwrap()
+    );
+}
+
+fn rows_equal_the_fold<M: ReadModel>(
+    system: &Fixture,
+    table: &str,
+    history: &[cairn::RecordedEvent],
+) {
+    let mut keys: Vec<_> = history
+        .iter()
+        .filter_map(|event| M::place(&event.stream))
+        .map(|place| place.key)
+        .collect();
+    keys.sort();
+    keys.dedup();
+    let rows = system.scan(table);
+    assert_eq!(rows.len(), keys.len(), "{table}");
+    for row in rows {
+        let key = row[M::KEY].as_str().unwrap();
+        let events = history
+            .iter()
+            .filter(|event| M::place(&event.stream).is_some_and(|place| place.key == key));
+        let expected = fold::<M>(events).unwrap().unwrap();
+        assert_eq!(row, Value::Object(expected), "{table} {key}");
+    }
+}
+
+/// `cairn-local` as a process of its own.
+struct Process {
+    child: Child,
+    client: Client,
+}
+
+impl Process {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+            .args(["--port", "0", "--aws-port", "0", "--quiet", "--data"])
+            .arg(data)
+            .arg("--template")
+            .arg(template_file())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.split("http://").nth(1).unwrap().parse().unwrap();
+        Self {
+            child,
+            client: Client::new(address),
+        }
+    }
+
+    /// SIGKILL: no chance to tidy up.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let receipt = json!({ "quantity": 1_000 });
+    process
+        .client
+        .post("/stock/TEA-01/receipts", &[], &receipt)
+        .await
+        .unwrap();
+    let body = order("TEA-01", 1, "tok_visa");
+    let mut accepted = vec![];
+    for n in 0..100 {
+        let placed = process.client.post("/orders", &[], &body).await.unwrap();
+        assert_eq!(placed.status, StatusCode::CREATED, "{}", placed.body);
+        accepted.push(placed.body["orderId"].as_str().unwrap().to_owned());
+        // Some are fulfilled by now, most are under way.
+        if n == 99 {
+            break;
+        }
+    }
+    process.kill();
+
+    let system = Fixture::with(Options {
+        data: Some(data.path().to_owned()),
+        ..Options::default()
+    })
+    .await;
+    system.settled().await;
+    for id in &accepted {
+        let order = system.order(id).await;
+        assert_eq!(order["status"], "confirmed", "{order}");
+    }
+    let stock = system.stock("TEA-01").await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"]),
+        (&json!(900), &json!(0))
+    );
+    read_models_equal_the_fold(&system);
+}

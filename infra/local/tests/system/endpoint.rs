@@ -1,0 +1,165 @@
+//! The AWS endpoint, as the AWS CLI uses it.
+
+use axum::http::Method;
+use cairn_local::client::{Answer, Client};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order};
+
+async fn call(client: &Client, target: &str, request: &Value) -> Answer {
+    let headers = [
+        ("x-amz-target", target),
+        ("content-type", "application/x-amz-json-1.0"),
+    ];
+    let body = request.to_string().into();
+    client
+        .send(Method::POST, "/", &headers, body)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_and_their_stream_can_be_read() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+
+    let tables = call(&client, "DynamoDB_20120810.ListTables", &json!({}))
+        .await
+        .body;
+    assert_eq!(
+        tables["TableNames"],
+        json!(["EventsTable", "OrdersTable", "SalesTable", "StockTable"])
+    );
+    let scan = call(
+        &client,
+        "DynamoDB_20120810.Scan",
+        &json!({ "TableName": "EventsTable" }),
+    )
+    .await
+    .body;
+    let stream = json!({ "S": format!("order-{id}") });
+    assert!(
+        scan["Items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|item| item["stream"] == stream)
+    );
+    let streams = json!({ "TableName": "EventsTable" });
+    let streams = call(&client, "DynamoDBStreams_20120810.ListStreams", &streams)
+        .await
+        .body;
+    assert_eq!(streams["Streams"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_put_on_the_bus_reaches_its_functions() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let detail = json!({
+        "specversion": "1.0", "id": "stock-CUP-01@1", "source": "cairn.orders",
+        "type": "StockReceived", "subject": "stock-CUP-01", "time": "2026-11-23T09:30:00.000Z",
+        "datacontenttype": "application/json", "dataschema": "StockReceived/1",
+        "streamversion": 1, "correlationid": "test", "data": { "quantity": 7 },
+    });
+    let entry = json!({
+        "EventBusName": "cairn-orders", "Source": "cairn.orders",
+        "DetailType": "StockReceived", "Detail": detail.to_string(),
+    });
+    let malformed =
+        json!({ "EventBusName": "cairn-orders", "Source": "s", "DetailType": "t", "Detail": "[" });
+    let request = json!({ "Entries": [entry, malformed] });
+    let answer = call(&client, "AWSEvents.PutEvents", &request).await.body;
+    assert_eq!(answer["FailedEntryCount"], 1);
+    assert!(answer["Entries"][0]["EventId"].is_string());
+    assert_eq!(answer["Entries"][1]["ErrorCode"], "MalformedDetail");
+    system.settled().await;
+    assert_eq!(system.stock("CUP-01").await["onHand"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let poison = json!({
+        "TableName": "EventsTable",
+        "Item": { "stream": { "S": "order-poison" }, "version": { "N": "1" }, "events": { "S": "?" } },
+    });
+    assert!(
+        call(&client, "DynamoDB_20120810.PutItem", &poison)
+            .await
+            .status
+            .is_success()
+    );
+    system.receive("TEA-01", 3).await;
+    system.settled().await;
+    assert_eq!(system.stock("TEA-01").await["onHand"], 3);
+
+    let queue = call(
+        &client,
+        "AmazonSQS.GetQueueUrl",
+        &json!({ "QueueName": "RelayFailures" }),
+    )
+    .await
+    .body;
+    let received = call(
+        &client,
+        "AmazonSQS.ReceiveMessage",
+        &json!({ "QueueUrl": queue["QueueUrl"] }),
+    )
+    .await
+    .body;
+    let message = &received["Messages"][0];
+    assert!(
+        message["Body"].as_str().unwrap().contains("order-poison"),
+        "{message}"
+    );
+    let delete =
+        json!({ "QueueUrl": queue["QueueUrl"], "ReceiptHandle": message["ReceiptHandle"] });
+    call(&client, "AmazonSQS.DeleteMessage", &delete).await;
+    assert_eq!(system.system.aws.queues.depth("RelayFailures").unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    // Version 2 of a stream that has no events: the gap cannot be healed.
+    let detail = json!({
+        "specversion": "1.0", "id": "stock-CUP-02@2", "source": "cairn.orders",
+        "type": "StockReceived", "subject": "stock-CUP-02", "time": "2026-11-23T09:30:00.000Z",
+        "datacontenttype": "application/json", "dataschema": "StockReceived/1",
+        "streamversion": 2, "correlationid": "test", "data": { "quantity": 7 },
+    });
+    let request = json!({ "Entries": [{
+        "EventBusName": "cairn-orders", "Source": "cairn.orders",
+        "DetailType": "StockReceived", "Detail": detail.to_string(),
+    }] });
+    call(&client, "AWSEvents.PutEvents", &request).await;
+    system.settled().await;
+    let queue = json!({ "QueueUrl": "http://127.0.0.1:4566/000000000000/DeadLetters" });
+    let received = call(&client, "AmazonSQS.ReceiveMessage", &queue).await.body;
+    let letter: Value =
+        serde_json::from_str(received["Messages"][0]["Body"].as_str().unwrap()).unwrap();
+    assert_eq!(letter["requestContext"]["approximateInvokeCount"], 3);
+    assert_eq!(letter["requestPayload"]["detail"]["id"], "stock-CUP-02@2");
+    let error = letter["responsePayload"]["errorMessage"].as_str().unwrap();
+    assert!(error.contains("stock-CUP-02"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_endpoint_does_not_have_it_says() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    for target in [
+        "",
+        "Kinesis.PutRecord",
+        "DynamoDB_20120810.RestoreTable",
+        "AWSEvents.PutRule",
+    ] {
+        let answer = call(&client, target, &json!({})).await;
+        assert_eq!(answer.status.as_u16(), 400, "{target}");
+        assert!(answer.body["__type"].is_string(), "{target}");
+    }
+}

@@ -1,0 +1,183 @@
+//! A running system and what tests ask of it.
+
+use std::{path::Path, time::Duration};
+
+use axum::http::StatusCode;
+use cairn::{RecordedEvent, cloudevent::CloudEvent};
+use cairn_local::{
+    client::{Answer, Client},
+    system::{Options, System},
+    template::Template,
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// Far longer than anything takes; a test that meets it has found something that hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn template_file() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
+}
+
+/// A system on free ports, in memory.
+pub(crate) struct Fixture {
+    pub(crate) system: System,
+    pub(crate) client: Client,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let template = Template::load(template_file()).unwrap();
+        let system = System::start(&template, &options).await.unwrap();
+        let client = Client::new(system.http);
+        Self { system, client }
+    }
+
+    pub(crate) async fn settled(&self) {
+        timeout(PATIENCE, self.system.settled())
+            .await
+            .expect("the system never settles");
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.client.get(path).await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.client.post(path, &[], body).await.unwrap()
+    }
+
+    pub(crate) async fn receive(&self, sku: &str, quantity: u64) {
+        let path = format!("/stock/{sku}/receipts");
+        let answer = self.post(&path, &json!({ "quantity": quantity })).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+    }
+
+    /// Places an order and returns its id.
+    pub(crate) async fn place(&self, order: &Value) -> String {
+        let answer = self.post("/orders", order).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
+        answer.body["orderId"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn order(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/orders/{id}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body
+    }
+
+    pub(crate) async fn stock(&self, sku: &str) -> Value {
+        self.get(&format!("/stock/{sku}")).await.body
+    }
+
+    /// Places an order and returns it when nothing follows from it any more.
+    pub(crate) async fn fulfil(&self, order: &Value) -> Value {
+        let id = self.place(order).await;
+        self.settled().await;
+        self.order(&id).await
+    }
+
+    /// Everything that happened to an order.
+    pub(crate) async fn events(&self, id: &str) -> Vec<RecordedEvent> {
+        let answer = self.get(&format!("/orders/{id}/events")).await;
+        let events: Vec<CloudEvent> =
+            serde_json::from_value(answer.body["events"].clone()).unwrap();
+        events
+            .iter()
+            .map(|event| event.recorded().unwrap().expect("it has data"))
+            .collect()
+    }
+
+    /// A call to one of the services, as the AWS CLI makes it.
+    pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
+        let answer = self
+            .system
+            .aws
+            .call("test", target, request.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{target}: {}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// Every committed event of every stream, each stream's in order.
+    pub(crate) fn history(&self) -> Vec<RecordedEvent> {
+        let mut commits: Vec<cairn::Commit> = self
+            .scan("EventsTable")
+            .into_iter()
+            .map(|item| serde_json::from_value(item).unwrap())
+            .collect();
+        commits.sort_by_key(|commit| (commit.stream.clone(), commit.version));
+        commits.iter().flat_map(cairn::Commit::recorded).collect()
+    }
+
+    /// The items of a table, as plain JSON.
+    pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
+        let mut items = vec![];
+        let mut request = json!({ "TableName": table });
+        loop {
+            let page = self.aws("DynamoDB_20120810.Scan", &request);
+            items.extend(page["Items"].as_array().unwrap().iter().map(plain));
+            match page.get("LastEvaluatedKey") {
+                Some(key) => request["ExclusiveStartKey"] = key.clone(),
+                None => return items,
+            }
+        }
+    }
+}
+
+/// DynamoDB's JSON without its types.
+fn plain(item: &Value) -> Value {
+    let fields = item.as_object().unwrap().iter();
+    Value::Object(
+        fields
+            .map(|(name, value)| (name.clone(), untyped(value)))
+            .collect(),
+    )
+}
+
+fn untyped(value: &Value) -> Value {
+    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
+    match kind.as_str() {
+        "S" | "BOOL" => value.clone(),
+        "N" => serde_json::from_str(value.as_str().unwrap()).unwrap(),
+        "NULL" => Value::Null,
+        "L" => value.as_array().unwrap().iter().map(untyped).collect(),
+        "M" => plain(value),
+        kind => panic!("an attribute of type {kind}"),
+    }
+}
+
+/// An order of one line that can be fulfilled, if there is stock.
+pub(crate) fn order(sku: &str, quantity: u64, token: &str) -> Value {
+    json!({
+        "customerId": "c-42",
+        "lines": [{
+            "sku": sku,
+            "quantity": quantity,
+            "unitPrice": { "amount": 1250, "currency": "EUR" },
+        }],
+        "payment": { "token": token },
+        "shipTo": {
+            "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+            "postalCode": "10115", "country": "DE",
+        },
+    })
+}
+
+/// The steps of an order's fulfilment with their outcomes, in order.
+pub(crate) fn outcomes(order: &Value) -> Vec<(&str, &str)> {
+    order["fulfilment"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| {
+            (
+                step["step"].as_str().unwrap(),
+                step["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,19 @@
+//! The system from outside: every route, every bad input, the scenarios, and what must hold when
+//! the bus misbehaves or the process is killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panic"
+)]
+
+mod bad_input;
+mod command_line;
+mod concurrency;
+mod endpoint;
+mod fixture;
+mod routes;
+mod scenarios;
+mod store;
+mod template;

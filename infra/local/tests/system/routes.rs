@@ -1,0 +1,324 @@
+//! Every route of the contract, and what every answer carries.
+
+use axum::http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::fixture::{Fixture, order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn placing_an_order_answers_with_its_place_and_its_total() {
+    let system = Fixture::start().await;
+    let placed = system
+        .post("/orders", &order("TEA-01", 2, "tok_visa"))
+        .await;
+    let id = placed.body["orderId"].as_str().unwrap();
+    assert_eq!(placed.status, StatusCode::CREATED);
+    assert_eq!(placed.headers["location"], format!("/orders/{id}"));
+    assert_eq!(placed.headers["content-type"], "application/json");
+    assert_eq!(
+        placed.body,
+        json!({
+            "orderId": id, "status": "placed", "version": 1,
+            "total": { "amount": 2500, "currency": "EUR" },
+        })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_shown_with_its_fulfilment_and_its_shipment() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let asked = order("TEA-01", 2, "tok_visa");
+    let shown = system.fulfil(&asked).await;
+    assert_eq!(shown["customerId"], "c-42");
+    assert_eq!(shown["status"], "confirmed");
+    assert_eq!(shown["lines"], asked["lines"]);
+    assert_eq!(shown["total"], json!({ "amount": 2500, "currency": "EUR" }));
+    assert_eq!(shown["version"], 2);
+    assert_eq!(shown["fulfilment"]["status"], "completed");
+    assert_eq!(shown["fulfilment"]["steps"].as_array().unwrap().len(), 6);
+    assert!(shown["shipment"]["trackingNumber"].is_string());
+    assert!(shown["placedAt"].as_str() <= shown["updatedAt"].as_str());
+    assert!(shown.get("cancellation").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_can_be_read_at_once_and_as_it_was() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+    let at_once = system.get(&format!("/orders/{id}?minVersion=1")).await;
+    assert_eq!(at_once.status, StatusCode::OK);
+    system.settled().await;
+
+    let events = system.events(&id).await;
+    let placed_at = events[0].at;
+    let then = system
+        .get(&format!("/orders/{id}?at={placed_at}"))
+        .await
+        .body;
+    assert_eq!(
+        (&then["status"], &then["version"]),
+        (&json!("placed"), &json!(1))
+    );
+    let before = cairn::Timestamp::from_millis(placed_at.as_millis() - 1);
+    let not_yet = system.get(&format!("/orders/{id}?at={before}")).await;
+    assert_eq!(not_yet.status, StatusCode::NOT_FOUND);
+
+    let ahead = system.get(&format!("/orders/{id}?minVersion=9")).await;
+    assert_eq!(ahead.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_the_row_lacks_is_read_from_the_events() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let shown = system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let id = shown["orderId"].as_str().unwrap();
+    let row = json!({ "TableName": "OrdersTable", "Key": { "orderId": { "S": id } } });
+    system.aws("DynamoDB_20120810.DeleteItem", &row);
+    let row = json!({ "TableName": "StockTable", "Key": { "sku": { "S": "TEA-01" } } });
+    system.aws("DynamoDB_20120810.DeleteItem", &row);
+
+    assert_eq!(
+        system.get(&format!("/orders/{id}?minVersion=2")).await.body,
+        shown
+    );
+    let stock = system.get("/stock/TEA-01?minVersion=3").await.body;
+    assert_eq!(
+        (&stock["onHand"], &stock["version"]),
+        (&json!(9), &json!(3))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_of_an_order_are_cloudevents_of_all_its_streams_oldest_first() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("x-correlation-id", "corr-1"), ("traceparent", trace)];
+    let placed = system
+        .client
+        .post("/orders", &headers, &body)
+        .await
+        .unwrap();
+    let id = placed.body["orderId"].as_str().unwrap();
+    system.settled().await;
+    let events = system.get(&format!("/orders/{id}/events")).await.body["events"].clone();
+    let events = events.as_array().unwrap();
+
+    let first = &events[0];
+    assert_eq!(first["specversion"], "1.0");
+    assert_eq!(first["id"], format!("order-{id}@1"));
+    assert_eq!(first["source"], "cairn.orders");
+    assert_eq!(first["type"], "OrderPlaced");
+    assert_eq!(first["subject"], format!("order-{id}"));
+    assert_eq!(first["dataschema"], "OrderPlaced/1");
+    assert_eq!(first["datacontenttype"], "application/json");
+    assert_eq!(first["streamversion"], 1);
+    for category in ["order", "fulfilment", "payment", "shipment"] {
+        let stream = format!("{category}-{id}");
+        assert!(
+            events.iter().any(|event| event["subject"] == *stream),
+            "no {stream}"
+        );
+    }
+    assert!(
+        events
+            .iter()
+            .all(|event| event["correlationid"] == "corr-1")
+    );
+    assert!(events.iter().all(|event| event["traceparent"] == trace));
+    assert!(
+        events
+            .iter()
+            .skip(1)
+            .all(|event| event["causationid"].is_string())
+    );
+    assert!(
+        events
+            .windows(2)
+            .all(|pair| pair[0]["time"].as_str() <= pair[1]["time"].as_str())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customers_orders_come_newest_first_page_by_page() {
+    let system = Fixture::start().await;
+    let mut placed = vec![];
+    for _ in 0..5 {
+        placed.push(system.place(&order("TEA-01", 1, "tok_visa")).await);
+        // Times have milliseconds: the next order must fall into another one.
+        let begun = cairn::Timestamp::now();
+        while cairn::Timestamp::now() == begun {
+            tokio::task::yield_now().await;
+        }
+    }
+    system.settled().await;
+    placed.reverse();
+
+    let mut listed = vec![];
+    let mut path = "/customers/c-42/orders?limit=2".to_owned();
+    loop {
+        let page = system.get(&path).await.body;
+        let orders = page["orders"].as_array().unwrap();
+        assert!(orders.len() <= 2);
+        listed.extend(
+            orders
+                .iter()
+                .map(|order| order["orderId"].as_str().unwrap().to_owned()),
+        );
+        match page["cursor"].as_str() {
+            Some(cursor) => path = format!("/customers/c-42/orders?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, placed);
+    let nobody = system.get("/customers/c-none/orders").await;
+    assert_eq!(
+        (nobody.status, nobody.body),
+        (StatusCode::OK, json!({ "orders": [] }))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_answers_with_the_stock_it_leaves() {
+    let system = Fixture::start().await;
+    let receipt = system
+        .post("/stock/TEA-01/receipts", &json!({ "quantity": 100 }))
+        .await;
+    let stock = json!({
+        "sku": "TEA-01", "onHand": 100, "reserved": 0, "available": 100, "version": 1,
+    });
+    assert_eq!(
+        (receipt.status, &receipt.body),
+        (StatusCode::CREATED, &stock)
+    );
+    assert_eq!(system.get("/stock/TEA-01?minVersion=1").await.body, stock);
+    system.settled().await;
+    assert_eq!(system.stock("TEA-01").await, stock);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sales_come_in_windows_of_a_minute_an_hour_or_a_day() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    system.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    for (window, millis) in [("minute", 60_000), ("hour", 3_600_000), ("day", 86_400_000)] {
+        let sales = system.get(&format!("/sales?window={window}")).await.body;
+        let windows = sales["windows"].as_array().unwrap();
+        let confirmed = windows
+            .iter()
+            .find(|window| window["ordersConfirmed"] == 1)
+            .unwrap();
+        let time =
+            |name: &str| -> cairn::Timestamp { confirmed[name].as_str().unwrap().parse().unwrap() };
+        assert_eq!(time("end").as_millis() - time("start").as_millis(), millis);
+        assert_eq!(time("start").as_millis() % millis, 0);
+        assert_eq!(
+            confirmed["revenue"],
+            json!([{ "amount": 2500, "currency": "EUR" }])
+        );
+        assert_eq!(
+            confirmed["topProducts"],
+            json!([{ "sku": "TEA-01", "quantity": 2 }])
+        );
+    }
+    let long_ago = "/sales?window=day&from=2001-01-01T00:00:00Z&to=2001-02-01T00:00:00Z";
+    assert_eq!(system.get(long_ago).await.body, json!({ "windows": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_and_body_again_is_the_same_answer_and_changes_nothing() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    let key = [("idempotency-key", "k-1")];
+    let first = system.client.post("/orders", &key, &body).await.unwrap();
+    let id = first.body["orderId"].as_str().unwrap();
+    assert!(!first.headers.contains_key("idempotent-replayed"));
+    system.settled().await;
+
+    let ship = format!("/orders/{id}/ship");
+    let requests = [
+        ("/orders", body),
+        (ship.as_str(), json!({})),
+        ("/stock/TEA-01/receipts", json!({ "quantity": 5 })),
+    ];
+    for (path, body) in requests {
+        let once = system.client.post(path, &key, &body).await.unwrap();
+        system.settled().await;
+        let before = system.history().len();
+        let again = system.client.post(path, &key, &body).await.unwrap();
+        assert_eq!(
+            (once.status, &once.body),
+            (again.status, &again.body),
+            "{path}"
+        );
+        assert_eq!(again.headers["idempotent-replayed"], "true", "{path}");
+        assert_eq!(system.history().len(), before, "{path}");
+    }
+    let replayed = system
+        .client
+        .post("/orders", &key, &order("TEA-01", 1, "tok_visa"))
+        .await
+        .unwrap();
+    assert_eq!(
+        replayed.body, first.body,
+        "as it was answered first, not as it is now"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_with_another_body_is_refused() {
+    let system = Fixture::start().await;
+    let key = [("idempotency-key", "k-1")];
+    let id = {
+        let body = order("TEA-01", 1, "tok_visa");
+        let placed = system.client.post("/orders", &key, &body).await.unwrap();
+        placed.body["orderId"].as_str().unwrap().to_owned()
+    };
+    let cancel = format!("/orders/{id}/cancel");
+    system
+        .client
+        .post(&cancel, &key, &json!({ "reason": "a" }))
+        .await
+        .unwrap();
+    system
+        .client
+        .post("/stock/TEA-01/receipts", &key, &json!({ "quantity": 5 }))
+        .await
+        .unwrap();
+    for (path, body) in [
+        ("/orders", order("TEA-01", 2, "tok_visa")),
+        (cancel.as_str(), json!({ "reason": "b" })),
+        ("/stock/TEA-01/receipts", json!({ "quantity": 6 })),
+    ] {
+        let refused = system.client.post(path, &key, &body).await.unwrap();
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_each_request_is_a_command_of_its_own() {
+    let system = Fixture::start().await;
+    let body = order("TEA-01", 1, "tok_visa");
+    assert_ne!(system.place(&body).await, system.place(&body).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_carries_a_correlation_id() {
+    let system = Fixture::start().await;
+    for path in ["/orders/none", "/sales", "/nowhere"] {
+        let own = [("x-correlation-id", "mine-1")];
+        let answer = system
+            .client
+            .send(Method::GET, path, &own, "".into())
+            .await
+            .unwrap();
+        assert_eq!(answer.headers["x-correlation-id"], "mine-1", "{path}");
+        let new = system.get(path).await;
+        assert!(!new.headers["x-correlation-id"].is_empty(), "{path}");
+    }
+}

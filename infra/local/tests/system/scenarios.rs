@@ -1,0 +1,223 @@
+//! Orders that succeed and orders that fail, each to its end.
+
+use axum::http::StatusCode;
+use cairn_local::system::Options;
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order, outcomes};
+
+const STEPS: [&str; 6] = [
+    "screen-order",
+    "reserve-stock",
+    "authorize-payment",
+    "arrange-shipment",
+    "capture-payment",
+    "confirm-order",
+];
+
+/// The first `done` steps were undone, and the one after them failed.
+#[track_caller]
+fn unwound(order: &Value, done: usize) {
+    let mut expected: Vec<_> = STEPS[..done]
+        .iter()
+        .map(|step| (*step, "compensated"))
+        .collect();
+    expected.push((STEPS[done], "failed"));
+    assert_eq!(outcomes(order), expected);
+    assert_eq!(order["status"], "cancelled");
+    assert_eq!(order["fulfilment"]["status"], "aborted");
+    assert!(order["cancellation"]["reason"].is_string());
+}
+
+/// The stock is as it was received.
+async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
+    let stock = system.stock(sku).await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"]),
+        (&json!(on_hand), &json!(0))
+    );
+}
+
+/// What was taken from the customer and not given back.
+async fn kept_money(system: &Fixture, id: &str) -> i64 {
+    let events = system.events(id).await;
+    let count = |kind: &str| {
+        events
+            .iter()
+            .filter(|event| event.event.name == kind)
+            .count()
+    };
+    let promised = count("PaymentAuthorized") - count("PaymentVoided");
+    let refunded = count("PaymentRefunded");
+    i64::try_from(promised - refunded).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paid_order_is_confirmed_and_then_ships() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let confirmed = system.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    assert_eq!(outcomes(&confirmed), STEPS.map(|step| (step, "completed")));
+    let id = confirmed["orderId"].as_str().unwrap();
+
+    let shipped = system.post(&format!("/orders/{id}/ship"), &json!({})).await;
+    assert_eq!(shipped.status, StatusCode::OK);
+    system.settled().await;
+    assert_eq!(system.order(id).await["status"], "shipped");
+    untouched(&system, "TEA-01", 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_payment_cancels_the_order_and_releases_its_stock() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let order = system.fulfil(&order("TEA-01", 2, "tok_declined")).await;
+    unwound(&order, 2);
+    assert_eq!(order["cancellation"]["reason"], "payment declined");
+    untouched(&system, "TEA-01", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_stock_for_every_line_nothing_is_reserved() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    system.receive("POT-07", 1).await;
+    let mut body = order("TEA-01", 2, "tok_visa");
+    let mut second = body["lines"][0].clone();
+    second["sku"] = json!("POT-07");
+    body["lines"].as_array_mut().unwrap().push(second);
+    let order = system.fulfil(&body).await;
+    unwound(&order, 1);
+    assert_eq!(order["cancellation"]["reason"], "out of stock (POT-07)");
+    untouched(&system, "TEA-01", 10).await;
+    untouched(&system, "POT-07", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_screening_refuses_is_cancelled_before_anything_else() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 1_000).await;
+    let mut suspicious = order("TEA-01", 1, "tok_visa");
+    suspicious["customerId"] = json!("fraud-1");
+    // 801 * 1250 is over a million minor units.
+    for body in [suspicious, order("TEA-01", 801, "tok_visa")] {
+        let order = system.fulfil(&body).await;
+        unwound(&order, 0);
+    }
+    untouched(&system, "TEA-01", 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_carrier_refuses_gives_money_and_stock_back() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let mut body = order("TEA-01", 2, "tok_visa");
+    body["shipTo"]["country"] = json!("XX");
+    let order = system.fulfil(&body).await;
+    unwound(&order, 3);
+    untouched(&system, "TEA-01", 10).await;
+    assert_eq!(
+        kept_money(&system, order["orderId"].as_str().unwrap()).await,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let order = system.fulfil(&order("TEA-01", 1, "tok_flaky")).await;
+    assert_eq!(order["status"], "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
+    let system = Fixture::with(Options {
+        disturb: true,
+        ..Options::default()
+    })
+    .await;
+    system.receive("TEA-01", 10).await;
+    for _ in 0..10 {
+        let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+        let cancel = format!("/orders/{id}/cancel");
+        let answer = system
+            .post(&cancel, &json!({ "reason": "changed my mind" }))
+            .await;
+        assert_eq!(answer.status, StatusCode::OK);
+        system.settled().await;
+        let order = system.order(&id).await;
+        assert_eq!(order["status"], "cancelled");
+        assert_eq!(order["fulfilment"]["status"], "aborted");
+        assert_eq!(order["cancellation"]["reason"], "changed my mind");
+        assert_eq!(kept_money(&system, &id).await, 0);
+    }
+    untouched(&system, "TEA-01", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_at_any_moment_of_fulfilment_gives_everything_back() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    for step in STEPS {
+        let mut events = system.system.watch();
+        let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+        let due = format!("{{\"step\":\"{step}\"");
+        let stream = format!("\"fulfilment-{id}\"");
+        // As soon as the step's completion is on the bus.
+        loop {
+            let seen = events.recv().await.unwrap();
+            if seen.kind == "StepCompleted"
+                && seen.detail.contains(&stream)
+                && seen.detail.contains(&due)
+            {
+                break;
+            }
+        }
+        let cancel = format!("/orders/{id}/cancel");
+        let answer = system
+            .post(&cancel, &json!({ "reason": "changed my mind" }))
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "at {step}");
+        system.settled().await;
+        let order = system.order(&id).await;
+        assert_eq!(order["status"], "cancelled", "at {step}");
+        assert_eq!(order["fulfilment"]["status"], "aborted", "at {step}");
+        let undone = outcomes(&order);
+        assert!(
+            undone
+                .iter()
+                .all(|(_, outcome)| ["compensated", "failed"].contains(outcome)),
+            "{undone:?}"
+        );
+        assert_eq!(kept_money(&system, &id).await, 0, "at {step}");
+        untouched(&system, "TEA-01", 10).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_order_that_is_cancelled_is_refunded_and_its_stock_comes_back() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let order = system.fulfil(&order("TEA-01", 3, "tok_visa")).await;
+    let id = order["orderId"].as_str().unwrap();
+    system
+        .post(
+            &format!("/orders/{id}/cancel"),
+            &json!({ "reason": "too late" }),
+        )
+        .await;
+    system.settled().await;
+    let order = system.order(id).await;
+    assert_eq!(order["fulfilment"]["status"], "aborted");
+    assert_eq!(outcomes(&order), STEPS.map(|step| (step, "compensated")));
+    assert!(order.get("shipment").is_none());
+    untouched(&system, "TEA-01", 10).await;
+    let names: Vec<_> = system
+        .events(id)
+        .await
+        .into_iter()
+        .map(|event| event.event.name)
+        .collect();
+    assert!(names.contains(&"PaymentRefunded".to_owned()));
+}

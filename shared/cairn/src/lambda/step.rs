@@ -1,0 +1,113 @@
+//! Functions that do one step of a saga, forward and back.
+
+use std::{future::Future, sync::Arc};
+
+use crate::{
+    commit::{Context, RecordedEvent},
+    dynamodb::DynamoStore,
+    event::Event as _,
+    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    saga::{Action, Definition, Due, Event},
+    step::{DueStep, Plan},
+    stream::StreamId,
+};
+
+/// What one step does. The function around it has loaded the saga and found the step due; it
+/// records the plan that comes out, in one append.
+///
+/// Both directions may be asked for more than once: calls to the outside carry
+/// [`DueStep::idempotency_key`], and what happens to our own streams belongs into the plan.
+pub trait Effect<D: Definition>: Send + Sync + 'static {
+    /// The step.
+    const STEP: D::Step;
+
+    /// Does the step.
+    ///
+    /// # Errors
+    /// When its outcome cannot be known now; it will be asked for again.
+    fn execute(&self, due: &DueStep<D>)
+    -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+
+    /// Undoes the step.
+    ///
+    /// # Errors
+    /// When its outcome cannot be known now; it will be asked for again.
+    fn compensate(
+        &self,
+        due: &DueStep<D>,
+    ) -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+
+    /// The saga that an event of another stream begins, for the first step.
+    ///
+    /// # Errors
+    /// When the event cannot be read.
+    fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, FunctionError> {
+        Ok(None)
+    }
+}
+
+/// The function of a step: its rule selects the events that make the step due.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function<D: Definition, E: Effect<D>>(
+    environment: &Environment,
+    effect: E,
+) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
+    let effect = Arc::new(effect);
+    consumer::function(environment, move |event, context| {
+        let (store, effect) = (store.clone(), effect.clone());
+        async move { run(&store, effect.as_ref(), event, context).await }
+    })
+}
+
+async fn run<D: Definition, E: Effect<D>>(
+    store: &DynamoStore,
+    effect: &E,
+    event: RecordedEvent,
+    context: Context,
+) -> Result<(), FunctionError> {
+    let Some((due, action)) = load::<D, E>(store, &event).await? else {
+        tracing::info!(
+            event = event.id(),
+            correlation = event.correlation,
+            "not due"
+        );
+        return Ok(());
+    };
+    let plan = match action {
+        Action::Execute => effect.execute(&due).await?,
+        Action::Compensate => effect.compensate(&due).await?,
+    };
+    let outcome = plan.outcome.clone();
+    let recorded = due
+        .record(store, plan, context)
+        .await
+        .map_err(FunctionError::new)?;
+    let (id, correlation) = (event.id(), event.correlation);
+    tracing::info!(event = id, correlation, step = ?E::STEP, ?action, ?outcome, recorded, "step");
+    Ok(())
+}
+
+async fn load<D: Definition, E: Effect<D>>(
+    store: &DynamoStore,
+    event: &RecordedEvent,
+) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
+    if let Some((saga, input)) = E::begins(event)? {
+        let due = DueStep::begin(store, &saga, input)
+            .await
+            .map_err(FunctionError::new)?;
+        return Ok(due.map(|due| (due, Action::Execute)));
+    }
+    let next = Event::<D>::decode(&event.event)
+        .map_err(FunctionError::new)?
+        .next();
+    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == E::STEP) else {
+        return Ok(None);
+    };
+    let due = DueStep::load(store, &event.stream, next)
+        .await
+        .map_err(FunctionError::new)?;
+    Ok(due.map(|due| (due, next.action)))
+}

@@ -1,0 +1,150 @@
+//! One sample order, and what can be made of it.
+
+use cairn::{RecordedEvent, StreamId, Timestamp, event::Event};
+use orders::{
+    fulfilment::Input,
+    order::{Payment, PlaceOrder, Placed},
+    payment::Authorization,
+    shipment::Label,
+    values::{Address, Line, Lines, Money, OrderId, Text},
+};
+use serde_json::{Value, json};
+
+pub(crate) const ORDER: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
+pub(crate) const OTHER_ORDER: &str = "0e2f1a54-9d3c-4b57-8f61-2a7c5d90b3e8";
+
+pub(crate) fn order_id() -> OrderId {
+    ORDER.parse().unwrap()
+}
+
+pub(crate) fn other_order_id() -> OrderId {
+    OTHER_ORDER.parse().unwrap()
+}
+
+/// The sample order as its customer sends it: two of its three lines are of the same SKU.
+pub(crate) fn body() -> Value {
+    json!({
+        "customerId": "c-42",
+        "lines": [
+            { "sku": "TEA-01", "quantity": 2, "unitPrice": { "amount": 1250, "currency": "EUR" } },
+            { "sku": "CUP-07", "quantity": 1, "unitPrice": { "amount": 900, "currency": "EUR" } },
+            { "sku": "TEA-01", "quantity": 1, "unitPrice": { "amount": 1100, "currency": "EUR" } },
+        ],
+        "payment": { "token": "tok_visa" },
+        "shipTo": {
+            "name": "A. Lovelace",
+            "line1": "1 Main St",
+            "city": "Berlin",
+            "postalCode": "10115",
+            "country": "DE",
+        },
+    })
+}
+
+pub(crate) fn lines() -> Lines {
+    let lines = vec![
+        line("TEA-01", 2, 1250),
+        line("CUP-07", 1, 900),
+        line("TEA-01", 1, 1100),
+    ];
+    lines.try_into().unwrap()
+}
+
+/// The sample order as a command.
+pub(crate) fn place_order() -> PlaceOrder {
+    PlaceOrder {
+        customer_id: "c-42".parse().unwrap(),
+        lines: lines(),
+        payment: Payment {
+            token: "tok_visa".parse().unwrap(),
+        },
+        ship_to: Address {
+            name: text("A. Lovelace"),
+            line1: text("1 Main St"),
+            line2: None,
+            city: text("Berlin"),
+            postal_code: text("10115"),
+            country: "DE".parse().unwrap(),
+        },
+    }
+}
+
+/// The sample order as a fact.
+pub(crate) fn placed() -> Placed {
+    let order = place_order();
+    Placed {
+        customer_id: order.customer_id,
+        lines: order.lines,
+        total: eur(4500),
+        payment: order.payment,
+        ship_to: order.ship_to,
+    }
+}
+
+/// The sample order as its fulfilment knows it.
+pub(crate) fn input() -> Input {
+    Input::of(order_id(), &placed())
+}
+
+pub(crate) fn line(sku: &str, quantity: u64, amount: u64) -> Line {
+    Line {
+        sku: sku.parse().unwrap(),
+        quantity: quantity.try_into().unwrap(),
+        unit_price: eur(amount),
+    }
+}
+
+pub(crate) fn eur(amount: u64) -> Money {
+    Money {
+        amount,
+        currency: "EUR".parse().unwrap(),
+    }
+}
+
+pub(crate) fn text(text: &str) -> Text {
+    text.parse().unwrap()
+}
+
+pub(crate) fn authorization() -> Authorization {
+    Authorization {
+        reference: "auth_1".to_owned(),
+        amount: eur(4500),
+    }
+}
+
+pub(crate) fn label() -> Label {
+    Label {
+        carrier: "Sandbox Parcel".to_owned(),
+        tracking_number: "TRACK1".to_owned(),
+    }
+}
+
+/// A time of day on 2026-11-23.
+pub(crate) fn at(time: &str) -> Timestamp {
+    format!("2026-11-23T{time}Z").parse().unwrap()
+}
+
+/// A stream's whole history, each event with its time of day.
+pub(crate) fn recorded<E: Event>(
+    stream: &StreamId,
+    events: impl IntoIterator<Item = (&'static str, E)>,
+) -> Vec<RecordedEvent> {
+    (1..)
+        .zip(events)
+        .map(|(version, (time, event))| RecordedEvent {
+            stream: stream.clone(),
+            version,
+            at: at(time),
+            correlation: "test".to_owned(),
+            causation: None,
+            traceparent: None,
+            event: event.encode().unwrap(),
+        })
+        .collect()
+}
+
+/// An event's stored name and JSON.
+pub(crate) fn stored<E: Event>(event: &E) -> (String, String) {
+    let stored = event.encode().unwrap();
+    (stored.name, stored.data.get().to_owned())
+}

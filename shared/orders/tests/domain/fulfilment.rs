@@ -1,0 +1,523 @@
+//! The saga: forward through the steps, and back.
+
+use cairn::{Decider as _, event::Event as _, saga::Definition as _, saga::Rejection, spec::given};
+use orders::fulfilment::{Command, Due, Event, Fulfilment, Saga, State, Step};
+
+use crate::fixtures::{ORDER, input, stored};
+
+const STEPS: &[Step] = Fulfilment::STEPS;
+
+/// A saga and all that has happened in it.
+#[derive(Clone)]
+struct Run {
+    history: Vec<Event>,
+}
+
+impl Run {
+    fn started() -> Self {
+        let mut run = Self { history: vec![] };
+        run.tell(&Command::Start(input()));
+        run
+    }
+
+    /// A run in which `step` is due and all before it are done.
+    fn up_to(step: Step) -> Self {
+        let mut run = Self::started();
+        for done in STEPS.iter().take_while(|other| **other != step) {
+            run.tell(&complete(*done));
+        }
+        run
+    }
+
+    fn completed() -> Self {
+        let mut run = Self::started();
+        run.drive(succeeding);
+        run
+    }
+
+    fn then(mut self, command: &Command) -> Self {
+        self.tell(command);
+        self
+    }
+
+    fn tell(&mut self, command: &Command) {
+        let state = Saga::fold(&self.history);
+        self.history.extend(Saga::decide(&state, command).unwrap());
+    }
+
+    fn state(&self) -> State {
+        Saga::fold(&self.history)
+    }
+
+    /// Tells the outcome of whatever is due until nothing is; gives back what was due, in order.
+    fn drive(&mut self, outcome: impl Fn(Due) -> Command) -> Vec<Due> {
+        let mut dues = vec![];
+        while let Some(due) = self.state().due() {
+            assert!(dues.len() < 2 * STEPS.len(), "it has no end: {dues:?}");
+            self.tell(&outcome(due));
+            dues.push(due);
+        }
+        dues
+    }
+}
+
+fn succeeding(due: Due) -> Command {
+    if due == Due::execute(due.step) {
+        complete(due.step)
+    } else {
+        Command::Undone(due.step)
+    }
+}
+
+/// Everything succeeds but one.
+fn failing_at(broken: Due) -> impl Fn(Due) -> Command {
+    move |due| {
+        if due != broken {
+            succeeding(due)
+        } else if due == Due::execute(due.step) {
+            fail(due.step)
+        } else {
+            undo_failed(due.step)
+        }
+    }
+}
+
+fn complete(step: Step) -> Command {
+    Command::Complete(step, None)
+}
+
+fn fail(step: Step) -> Command {
+    Command::Fail(step, "refused".to_owned())
+}
+
+fn undo_failed(step: Step) -> Command {
+    Command::UndoFailed(step, "the provider is gone".to_owned())
+}
+
+fn cancel() -> Command {
+    Command::Cancel("changed my mind".to_owned())
+}
+
+fn was_completed(step: Step, next: Option<Due>) -> Event {
+    Event::StepCompleted {
+        step,
+        detail: None,
+        next,
+    }
+}
+
+fn was_aborted(reason: &str) -> Event {
+    Event::Aborted {
+        reason: reason.to_owned(),
+    }
+}
+
+fn executions(steps: &[Step]) -> Vec<Due> {
+    steps.iter().copied().map(Due::execute).collect()
+}
+
+fn compensations(steps: &[Step]) -> Vec<Due> {
+    steps.iter().rev().copied().map(Due::compensate).collect()
+}
+
+/// Each step with those before it.
+fn each_step() -> impl Iterator<Item = (Step, &'static [Step])> {
+    (0..STEPS.len()).map(|index| (STEPS[index], &STEPS[..index]))
+}
+
+#[test]
+fn it_begins_with_the_first_step() {
+    given::<Saga>([])
+        .when(&Command::Start(input()))
+        .then([Event::Started {
+            input: input(),
+            next: Due::execute(Step::ScreenOrder),
+        }]);
+}
+
+#[test]
+fn it_begins_only_once() {
+    let mut aborted = Run::started();
+    aborted.drive(failing_at(Due::execute(Step::CapturePayment)));
+    let mut stuck = Run::completed().then(&cancel());
+    stuck.drive(failing_at(Due::compensate(Step::CapturePayment)));
+    for run in [
+        Run::started(),
+        Run::started().then(&cancel()),
+        Run::up_to(Step::ReserveStock).then(&fail(Step::ReserveStock)),
+        Run::completed(),
+        aborted,
+        stuck,
+    ] {
+        given::<Saga>(run.history)
+            .when(&Command::Start(input()))
+            .refused(&Rejection::AlreadyStarted);
+    }
+}
+
+#[test]
+fn a_completed_step_names_the_next() {
+    for pair in STEPS.windows(2) {
+        given::<Saga>(Run::up_to(pair[0]).history)
+            .when(&complete(pair[0]))
+            .then([was_completed(pair[0], Some(Due::execute(pair[1])))]);
+    }
+}
+
+#[test]
+fn the_last_step_completes_the_fulfilment() {
+    given::<Saga>(Run::up_to(Step::ConfirmOrder).history)
+        .when(&complete(Step::ConfirmOrder))
+        .then([was_completed(Step::ConfirmOrder, None), Event::Completed {}]);
+}
+
+#[test]
+fn the_detail_of_a_step_is_kept() {
+    let detail = Some("auth_1".to_owned());
+    given::<Saga>(Run::up_to(Step::AuthorizePayment).history)
+        .when(&Command::Complete(Step::AuthorizePayment, detail.clone()))
+        .then([Event::StepCompleted {
+            step: Step::AuthorizePayment,
+            detail,
+            next: Some(Due::execute(Step::ArrangeShipment)),
+        }]);
+}
+
+#[test]
+fn when_all_goes_well_every_step_is_due_once_and_in_order() {
+    let mut run = Run::started();
+    assert_eq!(run.drive(succeeding), executions(STEPS));
+    assert_eq!(run.state(), State::Completed { input: input() });
+}
+
+#[test]
+fn a_failed_step_makes_the_one_before_it_due_for_its_compensation() {
+    for pair in STEPS.windows(2) {
+        given::<Saga>(Run::up_to(pair[1]).history)
+            .when(&fail(pair[1]))
+            .then([Event::StepFailed {
+                step: pair[1],
+                reason: "refused".to_owned(),
+                next: Some(Due::compensate(pair[0])),
+            }]);
+    }
+}
+
+#[test]
+fn a_first_step_that_fails_leaves_nothing_to_undo() {
+    given::<Saga>(Run::started().history)
+        .when(&fail(Step::ScreenOrder))
+        .then([
+            Event::StepFailed {
+                step: Step::ScreenOrder,
+                reason: "refused".to_owned(),
+                next: None,
+            },
+            was_aborted("refused"),
+        ]);
+}
+
+#[test]
+fn a_failure_unwinds_the_completed_steps_in_reverse_order() {
+    for (step, before) in each_step() {
+        let mut run = Run::started();
+        let dues = run.drive(failing_at(Due::execute(step)));
+        let expected = [
+            executions(before),
+            vec![Due::execute(step)],
+            compensations(before),
+        ];
+        assert_eq!(dues, expected.concat());
+        let reason = "refused".to_owned();
+        assert_eq!(run.state(), State::Aborted { reason }, "{step:?}");
+    }
+}
+
+#[test]
+fn a_compensated_step_names_the_one_before_it_and_the_first_ends_the_unwinding() {
+    let unwinding = Run::up_to(Step::AuthorizePayment).then(&fail(Step::AuthorizePayment));
+    given::<Saga>(unwinding.clone().history)
+        .when(&Command::Undone(Step::ReserveStock))
+        .then([Event::StepCompensated {
+            step: Step::ReserveStock,
+            next: Some(Due::compensate(Step::ScreenOrder)),
+        }]);
+    let last = unwinding.then(&Command::Undone(Step::ReserveStock));
+    given::<Saga>(last.history)
+        .when(&Command::Undone(Step::ScreenOrder))
+        .then([
+            Event::StepCompensated {
+                step: Step::ScreenOrder,
+                next: None,
+            },
+            was_aborted("refused"),
+        ]);
+}
+
+#[test]
+fn a_cancellation_never_overtakes_the_step_that_is_due() {
+    for step in STEPS {
+        let run = Run::up_to(*step);
+        given::<Saga>(run.clone().history)
+            .when(&cancel())
+            .then([Event::CancellationNoted {
+                reason: "changed my mind".to_owned(),
+                next: None,
+            }]);
+        assert_eq!(run.then(&cancel()).state().due(), Some(Due::execute(*step)));
+    }
+}
+
+#[test]
+fn a_cancelled_saga_undoes_the_awaited_step_too_when_it_completes() {
+    for (step, before) in each_step() {
+        let mut run = Run::up_to(step).then(&cancel());
+        given::<Saga>(run.clone().history)
+            .when(&complete(step))
+            .then([was_completed(step, Some(Due::compensate(step)))]);
+        let expected = [
+            vec![Due::execute(step), Due::compensate(step)],
+            compensations(before),
+        ];
+        assert_eq!(run.drive(succeeding), expected.concat());
+        assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+    }
+}
+
+#[test]
+fn a_cancelled_saga_undoes_only_what_was_done_when_the_awaited_step_fails() {
+    for (step, before) in each_step() {
+        let mut run = Run::up_to(step).then(&cancel());
+        let expected = [vec![Due::execute(step)], compensations(before)];
+        assert_eq!(run.drive(failing_at(Due::execute(step))), expected.concat());
+        assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+    }
+}
+
+#[test]
+fn a_cancellation_after_the_end_unwinds_everything_from_the_confirmation_backwards() {
+    let mut run = Run::completed();
+    given::<Saga>(run.clone().history)
+        .when(&cancel())
+        .then([Event::CancellationNoted {
+            reason: "changed my mind".to_owned(),
+            next: Some(Due::compensate(Step::ConfirmOrder)),
+        }]);
+    run.tell(&cancel());
+    assert_eq!(run.drive(succeeding), compensations(STEPS));
+    assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+}
+
+#[test]
+fn a_saga_that_is_cancelled_before_its_start_never_starts() {
+    given::<Saga>([])
+        .when(&cancel())
+        .then([was_aborted("changed my mind")]);
+    given::<Saga>([was_aborted("changed my mind")])
+        .when(&Command::Start(input()))
+        .refused(&Rejection::AlreadyStarted);
+}
+
+#[test]
+fn cancelling_what_is_being_unwound_or_has_ended_does_nothing() {
+    let unwinding = Run::up_to(Step::ReserveStock).then(&fail(Step::ReserveStock));
+    let mut aborted = unwinding.clone();
+    aborted.drive(succeeding);
+    let stuck = unwinding.clone().then(&undo_failed(Step::ScreenOrder));
+    for run in [Run::started().then(&cancel()), unwinding, aborted, stuck] {
+        given::<Saga>(run.history).when(&cancel()).then_nothing();
+    }
+}
+
+#[test]
+fn a_compensation_that_fails_leaves_the_saga_stuck() {
+    let reason = "the provider is gone".to_owned();
+    let step = Step::ReserveStock;
+    let unwinding = Run::up_to(Step::AuthorizePayment).then(&fail(Step::AuthorizePayment));
+    given::<Saga>(unwinding.history)
+        .when(&undo_failed(step))
+        .then([
+            Event::CompensationFailed {
+                step,
+                reason: reason.clone(),
+            },
+            Event::Stuck { step, reason },
+        ]);
+}
+
+#[test]
+fn a_stuck_saga_does_not_go_on_whichever_compensation_failed() {
+    let reason = "the provider is gone".to_owned();
+    for (step, _) in each_step() {
+        let mut run = Run::completed().then(&cancel());
+        run.drive(failing_at(Due::compensate(step)));
+        let stuck = State::Stuck {
+            step,
+            reason: reason.clone(),
+        };
+        assert_eq!(run.state(), stuck);
+        assert!(run.state().has_ended());
+        given::<Saga>(run.history)
+            .when(&Command::Undone(step))
+            .refused(&Rejection::NotDue);
+    }
+}
+
+#[test]
+fn a_step_told_twice_is_refused() {
+    for pair in STEPS.windows(2) {
+        let run = Run::up_to(pair[1]);
+        for again in [complete(pair[0]), fail(pair[0])] {
+            given::<Saga>(run.clone().history)
+                .when(&again)
+                .refused(&Rejection::NotDue);
+        }
+    }
+    given::<Saga>(Run::completed().history)
+        .when(&complete(Step::ConfirmOrder))
+        .refused(&Rejection::NotDue);
+}
+
+#[test]
+fn a_compensation_told_twice_is_refused() {
+    let run = Run::up_to(Step::AuthorizePayment)
+        .then(&fail(Step::AuthorizePayment))
+        .then(&Command::Undone(Step::ReserveStock));
+    for again in [
+        Command::Undone(Step::ReserveStock),
+        undo_failed(Step::ReserveStock),
+    ] {
+        given::<Saga>(run.clone().history)
+            .when(&again)
+            .refused(&Rejection::NotDue);
+    }
+}
+
+#[test]
+fn a_step_that_is_due_forward_cannot_be_undone_nor_the_other_way_round() {
+    let forward = Run::up_to(Step::ReserveStock);
+    let back = forward.clone().then(&fail(Step::ReserveStock));
+    for (run, wrong) in [
+        (forward.clone(), Command::Undone(Step::ReserveStock)),
+        (forward, undo_failed(Step::ReserveStock)),
+        (back.clone(), complete(Step::ScreenOrder)),
+        (back, fail(Step::ScreenOrder)),
+    ] {
+        given::<Saga>(run.history)
+            .when(&wrong)
+            .refused(&Rejection::NotDue);
+    }
+}
+
+#[test]
+fn nothing_is_due_before_the_start() {
+    for step in STEPS {
+        for outcome in [
+            complete(*step),
+            fail(*step),
+            Command::Undone(*step),
+            undo_failed(*step),
+        ] {
+            given::<Saga>([]).when(&outcome).refused(&Rejection::NotDue);
+        }
+    }
+}
+
+#[test]
+fn a_step_has_one_name_in_storage_in_rules_and_in_the_api() {
+    for step in STEPS {
+        assert_eq!(
+            serde_json::to_value(step).unwrap(),
+            serde_json::json!(step.name())
+        );
+    }
+}
+
+#[test]
+fn the_events_are_stored_under_these_names() {
+    let (step, reason) = (Step::ScreenOrder, String::new());
+    let next = None;
+    let names = [
+        Event::Started {
+            input: input(),
+            next: Due::execute(step),
+        },
+        was_completed(step, next),
+        Event::StepFailed {
+            step,
+            reason: reason.clone(),
+            next,
+        },
+        Event::StepCompensated { step, next },
+        Event::CompensationFailed {
+            step,
+            reason: reason.clone(),
+        },
+        Event::CancellationNoted {
+            reason: reason.clone(),
+            next,
+        },
+        Event::Completed {},
+        was_aborted(&reason),
+        Event::Stuck { step, reason },
+    ]
+    .map(|event| stored(&event).0);
+    assert_eq!(
+        names,
+        [
+            "FulfilmentStarted",
+            "StepCompleted",
+            "StepFailed",
+            "StepCompensated",
+            "CompensationFailed",
+            "FulfilmentCancellationNoted",
+            "FulfilmentCompleted",
+            "FulfilmentAborted",
+            "FulfilmentStuck",
+        ]
+    );
+}
+
+#[test]
+fn the_start_is_stored_in_exactly_this_form() {
+    let started = Run::started().history.remove(0);
+    let lines = concat!(
+        r#"[{"sku":"TEA-01","quantity":2,"unitPrice":{"amount":1250,"currency":"EUR"}},"#,
+        r#"{"sku":"CUP-07","quantity":1,"unitPrice":{"amount":900,"currency":"EUR"}},"#,
+        r#"{"sku":"TEA-01","quantity":1,"unitPrice":{"amount":1100,"currency":"EUR"}}]"#,
+    );
+    let json = format!(
+        r#"{{"input":{{"orderId":"{ORDER}","customerId":"c-42","lines":{lines},"paymentToken":"tok_visa"}},"next":{{"step":"screen-order","action":"execute"}}}}"#
+    );
+    let encoded = started.encode().unwrap();
+    assert_eq!(encoded.name, "FulfilmentStarted");
+    assert_eq!(encoded.data.get(), json);
+    assert_eq!(Event::decode(&encoded).unwrap(), started);
+}
+
+#[test]
+fn what_is_due_next_stands_in_the_stored_event() {
+    for (event, json) in [
+        (
+            Event::StepCompleted {
+                step: Step::AuthorizePayment,
+                detail: Some("auth_1".to_owned()),
+                next: Some(Due::execute(Step::ArrangeShipment)),
+            },
+            r#"{"step":"authorize-payment","detail":"auth_1","next":{"step":"arrange-shipment","action":"execute"}}"#,
+        ),
+        (
+            was_completed(Step::ScreenOrder, Some(Due::compensate(Step::ScreenOrder))),
+            r#"{"step":"screen-order","next":{"step":"screen-order","action":"compensate"}}"#,
+        ),
+        (
+            was_completed(Step::ConfirmOrder, None),
+            r#"{"step":"confirm-order"}"#,
+        ),
+        (Event::Completed {}, "{}"),
+    ] {
+        let encoded = event.encode().unwrap();
+        assert_eq!(encoded.data.get(), json);
+        assert_eq!(Event::decode(&encoded).unwrap(), event);
+    }
+}

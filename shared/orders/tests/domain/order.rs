@@ -1,0 +1,225 @@
+//! Placing, confirming, shipping and cancelling.
+
+use cairn::{event::Event as _, spec::given};
+use orders::{
+    order::{Canceller, Command, Event, Order, Rejection},
+    values::Item,
+};
+
+use crate::fixtures::{eur, place_order, placed, stored, text};
+
+fn was_placed() -> Event {
+    Event::Placed(Box::new(placed()))
+}
+
+fn was_confirmed() -> Event {
+    let item = |sku: &str, quantity| Item {
+        sku: sku.parse().unwrap(),
+        quantity,
+    };
+    Event::Confirmed {
+        customer_id: placed().customer_id,
+        items: vec![item("CUP-07", 1), item("TEA-01", 3)],
+        total: eur(4500),
+    }
+}
+
+fn was_shipped() -> Event {
+    Event::Shipped {
+        customer_id: placed().customer_id,
+    }
+}
+
+fn was_cancelled() -> Event {
+    Event::Cancelled {
+        customer_id: placed().customer_id,
+        reason: text("changed my mind"),
+        by: Canceller::Customer,
+    }
+}
+
+fn place() -> Command {
+    Command::Place(Box::new(place_order()))
+}
+
+fn cancel() -> Command {
+    Command::Cancel {
+        reason: text("changed my mind"),
+        by: Canceller::Customer,
+    }
+}
+
+#[test]
+fn an_order_is_placed_with_the_total_of_its_lines() {
+    given::<Order>([]).when(&place()).then([was_placed()]);
+}
+
+#[test]
+fn an_order_is_placed_only_once_whatever_became_of_it() {
+    for history in [
+        vec![was_placed()],
+        vec![was_placed(), was_confirmed()],
+        vec![was_placed(), was_confirmed(), was_shipped()],
+        vec![was_placed(), was_cancelled()],
+    ] {
+        given::<Order>(history)
+            .when(&place())
+            .refused(&Rejection::AlreadyPlaced);
+    }
+}
+
+#[test]
+fn a_confirmation_carries_one_item_for_each_sku_and_the_total() {
+    given::<Order>([was_placed()])
+        .when(&Command::Confirm)
+        .then([was_confirmed()]);
+}
+
+#[test]
+fn an_order_is_not_confirmed_twice() {
+    given::<Order>([was_placed(), was_confirmed()])
+        .when(&Command::Confirm)
+        .refused(&Rejection::AlreadyConfirmed);
+}
+
+#[test]
+fn a_confirmed_order_ships() {
+    given::<Order>([was_placed(), was_confirmed()])
+        .when(&Command::Ship)
+        .then([was_shipped()]);
+}
+
+#[test]
+fn an_order_does_not_ship_before_it_is_confirmed() {
+    given::<Order>([was_placed()])
+        .when(&Command::Ship)
+        .refused(&Rejection::NotConfirmed);
+}
+
+#[test]
+fn an_order_can_be_cancelled_until_it_ships() {
+    for history in [vec![was_placed()], vec![was_placed(), was_confirmed()]] {
+        given::<Order>(history)
+            .when(&cancel())
+            .then([was_cancelled()]);
+    }
+}
+
+#[test]
+fn a_cancellation_says_who_wanted_it_and_why() {
+    given::<Order>([was_placed()])
+        .when(&Command::Cancel {
+            reason: text("payment declined"),
+            by: Canceller::Fulfilment,
+        })
+        .then([Event::Cancelled {
+            customer_id: placed().customer_id,
+            reason: text("payment declined"),
+            by: Canceller::Fulfilment,
+        }]);
+}
+
+#[test]
+fn cancelling_twice_does_nothing() {
+    given::<Order>([was_placed(), was_cancelled()])
+        .when(&cancel())
+        .then_nothing();
+}
+
+#[test]
+fn a_cancelled_order_stays_cancelled() {
+    for command in [Command::Confirm, Command::Ship] {
+        given::<Order>([was_placed(), was_confirmed(), was_cancelled()])
+            .when(&command)
+            .refused(&Rejection::Cancelled);
+    }
+}
+
+#[test]
+fn a_shipped_order_cannot_be_cancelled() {
+    given::<Order>([was_placed(), was_confirmed(), was_shipped()])
+        .when(&cancel())
+        .refused(&Rejection::AlreadyShipped);
+}
+
+#[test]
+fn a_shipped_order_is_neither_confirmed_nor_shipped_again() {
+    for command in [Command::Confirm, Command::Ship] {
+        given::<Order>([was_placed(), was_confirmed(), was_shipped()])
+            .when(&command)
+            .refused(&Rejection::AlreadyShipped);
+    }
+}
+
+#[test]
+fn nothing_can_be_done_with_an_order_that_was_never_placed() {
+    for command in [Command::Confirm, Command::Ship, cancel()] {
+        given::<Order>([])
+            .when(&command)
+            .refused(&Rejection::NotPlaced);
+    }
+}
+
+#[test]
+fn the_outside_knows_an_order_by_its_status() {
+    for (history, status) in [
+        (vec![], None),
+        (vec![was_placed()], Some("placed")),
+        (vec![was_placed(), was_confirmed()], Some("confirmed")),
+        (
+            vec![was_placed(), was_confirmed(), was_shipped()],
+            Some("shipped"),
+        ),
+        (vec![was_placed(), was_cancelled()], Some("cancelled")),
+    ] {
+        assert_eq!(given::<Order>(history).state().status(), status);
+    }
+}
+
+#[test]
+fn what_was_asked_for_is_known_as_long_as_the_order_is() {
+    for end in [was_confirmed(), was_shipped(), was_cancelled()] {
+        let state = given::<Order>([was_placed(), end]).state();
+        assert_eq!(state.placed(), Some(&placed()));
+    }
+    assert_eq!(given::<Order>([]).state().placed(), None);
+}
+
+#[test]
+fn an_order_placed_is_stored_in_exactly_this_form() {
+    let json = concat!(
+        r#"{"customerId":"c-42","lines":["#,
+        r#"{"sku":"TEA-01","quantity":2,"unitPrice":{"amount":1250,"currency":"EUR"}},"#,
+        r#"{"sku":"CUP-07","quantity":1,"unitPrice":{"amount":900,"currency":"EUR"}},"#,
+        r#"{"sku":"TEA-01","quantity":1,"unitPrice":{"amount":1100,"currency":"EUR"}}],"#,
+        r#""total":{"amount":4500,"currency":"EUR"},"payment":{"token":"tok_visa"},"#,
+        r#""shipTo":{"name":"A. Lovelace","line1":"1 Main St","city":"Berlin","#,
+        r#""postalCode":"10115","country":"DE"}}"#,
+    );
+    let encoded = was_placed().encode().unwrap();
+    assert_eq!((encoded.name.as_str(), encoded.schema), ("OrderPlaced", 1));
+    assert_eq!(encoded.data.get(), json);
+    assert_eq!(Event::decode(&encoded).unwrap(), was_placed());
+}
+
+#[test]
+fn the_later_events_are_stored_in_exactly_these_forms() {
+    for (event, name, json) in [
+        (
+            was_confirmed(),
+            "OrderConfirmed",
+            concat!(
+                r#"{"customerId":"c-42","items":[{"sku":"CUP-07","quantity":1},"#,
+                r#"{"sku":"TEA-01","quantity":3}],"total":{"amount":4500,"currency":"EUR"}}"#,
+            ),
+        ),
+        (was_shipped(), "OrderShipped", r#"{"customerId":"c-42"}"#),
+        (
+            was_cancelled(),
+            "OrderCancelled",
+            r#"{"customerId":"c-42","reason":"changed my mind","by":"customer"}"#,
+        ),
+    ] {
+        assert_eq!(stored(&event), (name.to_owned(), json.to_owned()));
+    }
+}

@@ -1,0 +1,599 @@
+//! What the queries show of given histories.
+
+use cairn::{
+    RecordedEvent, StreamId,
+    read_model::{Tally as _, fold},
+    saga::Definition as _,
+};
+use orders::{
+    fulfilment::{self, Due, Fulfilment, Step},
+    order::{self, Canceller},
+    read_models::{
+        orders::{Orders, render},
+        sales::{self, Sales, Window},
+        stock::{self as levels, StockLevels},
+    },
+    shipment, stock,
+    values::{Item, Money, OrderId, Sku, items},
+};
+use serde_json::{Value, json};
+
+use crate::fixtures::{
+    ORDER, OTHER_ORDER, at, eur, input, label, order_id, other_order_id, placed, recorded, text,
+};
+
+/// The order's own stream, its saga's and its shipment's.
+pub(crate) type Streams = [Vec<RecordedEvent>; 3];
+
+/// The sample order went through and shipped.
+pub(crate) fn shipped() -> Streams {
+    let order = vec![
+        ("10:00:00.000", was_placed()),
+        ("10:00:06.000", was_confirmed(4500)),
+        ("10:30:00.000", was_shipped()),
+    ];
+    let saga = vec![
+        ("10:00:00.500", was_started()),
+        ("10:00:01.000", was_done(Step::ScreenOrder, None)),
+        ("10:00:02.000", was_done(Step::ReserveStock, None)),
+        (
+            "10:00:03.000",
+            was_done(Step::AuthorizePayment, Some("auth_1")),
+        ),
+        (
+            "10:00:04.000",
+            was_done(Step::ArrangeShipment, Some("TRACK1")),
+        ),
+        ("10:00:05.000", was_done(Step::CapturePayment, None)),
+        ("10:00:06.000", was_done(Step::ConfirmOrder, None)),
+        ("10:00:06.000", fulfilment::Event::Completed {}),
+    ];
+    let shipment = vec![("10:00:04.000", shipment::Event::Arranged(label()))];
+    streams(order, saga, shipment)
+}
+
+/// The customer cancelled the sample order while its money was being taken.
+pub(crate) fn cancelled() -> Streams {
+    let reason = "changed my mind".to_owned();
+    let order = vec![
+        ("10:00:00.000", was_placed()),
+        ("10:00:05.000", was_cancelled("changed my mind")),
+    ];
+    let saga = vec![
+        ("10:00:00.500", was_started()),
+        ("10:00:01.000", was_done(Step::ScreenOrder, None)),
+        ("10:00:02.000", was_done(Step::ReserveStock, None)),
+        (
+            "10:00:03.000",
+            was_done(Step::AuthorizePayment, Some("auth_1")),
+        ),
+        (
+            "10:00:04.000",
+            was_done(Step::ArrangeShipment, Some("TRACK1")),
+        ),
+        (
+            "10:00:05.100",
+            fulfilment::Event::CancellationNoted {
+                reason: reason.clone(),
+                next: None,
+            },
+        ),
+        (
+            "10:00:06.000",
+            was_refused(Step::CapturePayment, Some(Step::ArrangeShipment)),
+        ),
+        (
+            "10:00:07.000",
+            was_undone(Step::ArrangeShipment, Some(Step::AuthorizePayment)),
+        ),
+        (
+            "10:00:08.000",
+            was_undone(Step::AuthorizePayment, Some(Step::ReserveStock)),
+        ),
+        (
+            "10:00:09.000",
+            was_undone(Step::ReserveStock, Some(Step::ScreenOrder)),
+        ),
+        ("10:00:10.000", was_undone(Step::ScreenOrder, None)),
+        ("10:00:10.000", fulfilment::Event::Aborted { reason }),
+    ];
+    let shipment = vec![
+        ("10:00:04.000", shipment::Event::Arranged(label())),
+        ("10:00:07.000", shipment::Event::Cancelled(label())),
+    ];
+    streams(order, saga, shipment)
+}
+
+fn streams(
+    order: Vec<(&'static str, order::Event)>,
+    saga: Vec<(&'static str, fulfilment::Event)>,
+    shipment: Vec<(&'static str, shipment::Event)>,
+) -> Streams {
+    let id = order_id();
+    [
+        recorded(&id.order_stream(), order),
+        recorded(&id.fulfilment_stream(), saga),
+        recorded(&id.shipment_stream(), shipment),
+    ]
+}
+
+fn was_placed() -> order::Event {
+    order::Event::Placed(Box::new(placed()))
+}
+
+fn was_confirmed(amount: u64) -> order::Event {
+    order::Event::Confirmed {
+        customer_id: placed().customer_id,
+        items: items(&placed().lines),
+        total: eur(amount),
+    }
+}
+
+fn was_shipped() -> order::Event {
+    order::Event::Shipped {
+        customer_id: placed().customer_id,
+    }
+}
+
+fn was_cancelled(reason: &str) -> order::Event {
+    order::Event::Cancelled {
+        customer_id: placed().customer_id,
+        reason: text(reason),
+        by: Canceller::Customer,
+    }
+}
+
+fn was_started() -> fulfilment::Event {
+    fulfilment::Event::Started {
+        input: input(),
+        next: Due::execute(Step::ScreenOrder),
+    }
+}
+
+fn was_done(step: Step, detail: Option<&str>) -> fulfilment::Event {
+    let mut from_here = Fulfilment::STEPS.iter().skip_while(|other| **other != step);
+    let following = from_here.nth(1);
+    fulfilment::Event::StepCompleted {
+        step,
+        detail: detail.map(str::to_owned),
+        next: following.copied().map(Due::execute),
+    }
+}
+
+fn was_refused(step: Step, undo: Option<Step>) -> fulfilment::Event {
+    fulfilment::Event::StepFailed {
+        step,
+        reason: "refused".to_owned(),
+        next: undo.map(Due::compensate),
+    }
+}
+
+fn was_undone(step: Step, undo: Option<Step>) -> fulfilment::Event {
+    fulfilment::Event::StepCompensated {
+        step,
+        next: undo.map(Due::compensate),
+    }
+}
+
+/// The order that a saga's events, after the order was placed, are shown with.
+fn shown(saga: Vec<(&'static str, fulfilment::Event)>) -> Value {
+    let order = vec![("10:00:00.000", was_placed())];
+    view(&streams(order, saga, vec![]).concat())
+}
+
+fn view(events: &[RecordedEvent]) -> Value {
+    let row = fold::<Orders>(events).unwrap().unwrap();
+    serde_json::to_value(render(&row).unwrap().unwrap()).unwrap()
+}
+
+#[test]
+fn an_order_that_shipped_is_shown_with_its_steps_and_its_shipment() {
+    let step = |step, time| json!({ "step": step, "outcome": "completed", "at": at(time) });
+    let with_detail = |step, time, detail| json!({ "step": step, "outcome": "completed", "at": at(time), "detail": detail });
+    let expected = json!({
+        "orderId": ORDER,
+        "customerId": "c-42",
+        "status": "shipped",
+        "lines": [
+            { "sku": "TEA-01", "quantity": 2, "unitPrice": { "amount": 1250, "currency": "EUR" } },
+            { "sku": "CUP-07", "quantity": 1, "unitPrice": { "amount": 900, "currency": "EUR" } },
+            { "sku": "TEA-01", "quantity": 1, "unitPrice": { "amount": 1100, "currency": "EUR" } },
+        ],
+        "total": { "amount": 4500, "currency": "EUR" },
+        "placedAt": "2026-11-23T10:00:00.000Z",
+        "updatedAt": "2026-11-23T10:30:00.000Z",
+        "version": 3,
+        "fulfilment": {
+            "status": "completed",
+            "steps": [
+                step("screen-order", "10:00:01.000"),
+                step("reserve-stock", "10:00:02.000"),
+                with_detail("authorize-payment", "10:00:03.000", "auth_1"),
+                with_detail("arrange-shipment", "10:00:04.000", "TRACK1"),
+                step("capture-payment", "10:00:05.000"),
+                step("confirm-order", "10:00:06.000"),
+            ],
+        },
+        "shipment": { "carrier": "Sandbox Parcel", "trackingNumber": "TRACK1" },
+    });
+    assert_eq!(view(&shipped().concat()), expected);
+}
+
+#[test]
+fn an_order_that_was_cancelled_is_shown_with_why_and_with_what_was_undone() {
+    let view = view(&cancelled().concat());
+    let undone = |step, time| json!({ "step": step, "outcome": "compensated", "at": at(time) });
+    let expected = json!({
+        "status": "aborted",
+        "steps": [
+            undone("screen-order", "10:00:10.000"),
+            undone("reserve-stock", "10:00:09.000"),
+            undone("authorize-payment", "10:00:08.000"),
+            undone("arrange-shipment", "10:00:07.000"),
+            { "step": "capture-payment", "outcome": "failed", "at": at("10:00:06.000"), "detail": "refused" },
+        ],
+    });
+    assert_eq!(view["status"], "cancelled");
+    assert_eq!(view["fulfilment"], expected);
+    assert_eq!(
+        view["cancellation"],
+        json!({ "reason": "changed my mind", "at": at("10:00:05.000") })
+    );
+}
+
+#[test]
+fn a_shipment_that_was_called_off_is_not_shown() {
+    assert_eq!(view(&cancelled().concat()).get("shipment"), None);
+}
+
+#[test]
+fn a_shipment_that_was_refused_is_not_shown() {
+    let refused = shipment::Event::Refused {
+        reason: "does not deliver there".to_owned(),
+    };
+    let order = vec![("10:00:00.000", was_placed())];
+    let streams = streams(order, vec![], vec![("10:00:04.000", refused)]);
+    assert_eq!(view(&streams.concat()).get("shipment"), None);
+}
+
+#[test]
+fn an_order_was_updated_when_the_latest_of_its_streams_was() {
+    let view = view(&cancelled().concat());
+    assert_eq!(view["updatedAt"], json!(at("10:00:10.000")));
+}
+
+#[test]
+fn an_order_whose_saga_has_not_begun_is_shown_as_running() {
+    let running = json!({ "status": "running", "steps": [] });
+    assert_eq!(shown(vec![])["fulfilment"], running);
+}
+
+#[test]
+fn a_saga_is_running_until_something_is_due_to_be_undone() {
+    let completed = was_done(Step::ScreenOrder, None);
+    let saga = vec![("10:00:01.000", was_started()), ("10:00:02.000", completed)];
+    assert_eq!(shown(saga)["fulfilment"]["status"], "running");
+}
+
+#[test]
+fn a_step_that_failed_is_shown_with_its_reason_and_the_saga_as_compensating() {
+    let saga = vec![
+        ("10:00:01.000", was_started()),
+        ("10:00:02.000", was_done(Step::ScreenOrder, None)),
+        (
+            "10:00:03.000",
+            was_refused(Step::ReserveStock, Some(Step::ScreenOrder)),
+        ),
+    ];
+    let fulfilment = &shown(saga)["fulfilment"];
+    assert_eq!(fulfilment["status"], "compensating");
+    assert_eq!(
+        fulfilment["steps"][1],
+        json!({ "step": "reserve-stock", "outcome": "failed", "at": at("10:00:03.000"), "detail": "refused" })
+    );
+}
+
+#[test]
+fn a_saga_is_compensating_as_soon_as_its_cancellation_is_noted() {
+    let noted = fulfilment::Event::CancellationNoted {
+        reason: "changed my mind".to_owned(),
+        next: None,
+    };
+    let saga = vec![("10:00:01.000", was_started()), ("10:00:02.000", noted)];
+    assert_eq!(shown(saga)["fulfilment"]["status"], "compensating");
+}
+
+#[test]
+fn a_stuck_saga_is_shown_with_the_step_that_could_not_be_undone() {
+    let (step, reason) = (Step::ScreenOrder, "gone".to_owned());
+    let failed = fulfilment::Event::CompensationFailed {
+        step,
+        reason: reason.clone(),
+    };
+    let saga = vec![
+        ("10:00:01.000", was_started()),
+        ("10:00:02.000", was_done(step, None)),
+        ("10:00:03.000", was_refused(Step::ReserveStock, Some(step))),
+        ("10:00:04.000", failed),
+        ("10:00:04.000", fulfilment::Event::Stuck { step, reason }),
+    ];
+    let fulfilment = &shown(saga)["fulfilment"];
+    assert_eq!(fulfilment["status"], "stuck");
+    assert_eq!(
+        fulfilment["steps"][0],
+        json!({ "step": "screen-order", "outcome": "compensation-failed", "at": at("10:00:04.000"), "detail": "gone" })
+    );
+}
+
+#[test]
+fn a_saga_that_was_cancelled_before_it_began_is_shown_as_aborted() {
+    let aborted = fulfilment::Event::Aborted {
+        reason: "changed my mind".to_owned(),
+    };
+    assert_eq!(
+        shown(vec![("10:00:01.000", aborted)])["fulfilment"],
+        json!({ "status": "aborted", "steps": [] })
+    );
+}
+
+#[test]
+fn an_order_is_not_shown_before_its_own_stream_has_arrived() {
+    let [_, saga, shipment] = shipped();
+    let row = fold::<Orders>(&[saga, shipment].concat()).unwrap().unwrap();
+    assert!(render(&row).unwrap().is_none());
+}
+
+#[test]
+fn other_streams_do_not_touch_an_orders_row() {
+    let received = [("10:00:00.000", stock::Event::Received { quantity: 1 })];
+    let stream = tea().stock_stream();
+    assert_eq!(fold::<Orders>(&recorded(&stream, received)).unwrap(), None);
+}
+
+fn tea() -> Sku {
+    "TEA-01".parse().unwrap()
+}
+
+/// TEA-01 after a reservation that was allocated, returned and released, and another that stays.
+fn stock_events() -> Vec<RecordedEvent> {
+    let order_id = order_id();
+    let quantity = 3;
+    let events = [
+        stock::Event::Received { quantity: 10 },
+        stock::Event::Reserved { order_id, quantity },
+        stock::Event::Allocated { order_id, quantity },
+        stock::Event::Returned { order_id, quantity },
+        stock::Event::Released { order_id, quantity },
+        stock::Event::Reserved {
+            order_id: other_order_id(),
+            quantity: 4,
+        },
+    ];
+    recorded(
+        &tea().stock_stream(),
+        events.map(|event| ("10:00:00.000", event)),
+    )
+}
+
+#[test]
+fn a_stock_row_shows_the_levels_after_each_event() {
+    let events = stock_events();
+    let shown = (1..=events.len()).map(|count| {
+        let row = fold::<StockLevels>(&events[..count]).unwrap().unwrap();
+        let view = levels::render(&row);
+        (view.on_hand, view.reserved, view.available)
+    });
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            (10, 0, 10),
+            (10, 3, 7),
+            (7, 0, 7),
+            (10, 3, 7),
+            (10, 0, 10),
+            (10, 4, 6),
+        ]
+    );
+}
+
+#[test]
+fn stock_is_shown_in_the_shape_of_the_contract() {
+    let row = fold::<StockLevels>(&stock_events()).unwrap().unwrap();
+    assert_eq!(
+        serde_json::to_value(levels::render(&row)).unwrap(),
+        json!({ "sku": "TEA-01", "onHand": 10, "reserved": 4, "available": 6, "version": 6 })
+    );
+}
+
+fn windows(window: Window, events: &[RecordedEvent]) -> Value {
+    json!(sales::fold(window, events).unwrap())
+}
+
+/// Two orders at the turn of a minute: one confirmed in the next, one cancelled.
+fn two_orders() -> Vec<RecordedEvent> {
+    let first = vec![
+        ("10:00:30.000", was_placed()),
+        ("10:01:00.000", was_confirmed(4500)),
+        ("10:02:00.000", was_shipped()),
+    ];
+    let second = vec![
+        ("10:00:59.999", was_placed()),
+        ("10:01:59.999", was_cancelled("changed my mind")),
+    ];
+    let streams = [
+        recorded(&order_id().order_stream(), first),
+        recorded(&other_order_id().order_stream(), second),
+    ];
+    streams.concat()
+}
+
+#[test]
+fn an_event_counts_in_the_window_of_its_own_time() {
+    assert_eq!(
+        windows(Window::Minute, &two_orders()),
+        json!([
+            {
+                "start": "2026-11-23T10:00:00.000Z",
+                "end": "2026-11-23T10:01:00.000Z",
+                "ordersPlaced": 2,
+                "ordersConfirmed": 0,
+                "ordersCancelled": 0,
+                "revenue": [],
+                "topProducts": [],
+            },
+            {
+                "start": "2026-11-23T10:01:00.000Z",
+                "end": "2026-11-23T10:02:00.000Z",
+                "ordersPlaced": 0,
+                "ordersConfirmed": 1,
+                "ordersCancelled": 1,
+                "revenue": [{ "amount": 4500, "currency": "EUR" }],
+                "topProducts": [
+                    { "sku": "TEA-01", "quantity": 3 },
+                    { "sku": "CUP-07", "quantity": 1 },
+                ],
+            },
+        ])
+    );
+}
+
+#[test]
+fn hours_and_days_of_utc_hold_what_their_minutes_hold() {
+    for (window, start, end) in [
+        (
+            Window::Hour,
+            "2026-11-23T10:00:00.000Z",
+            "2026-11-23T11:00:00.000Z",
+        ),
+        (
+            Window::Day,
+            "2026-11-23T00:00:00.000Z",
+            "2026-11-24T00:00:00.000Z",
+        ),
+    ] {
+        let windows = windows(window, &two_orders());
+        assert_eq!(windows.as_array().unwrap().len(), 1);
+        let only = &windows[0];
+        assert_eq!((&only["start"], &only["end"]), (&json!(start), &json!(end)));
+        assert_eq!(only["ordersPlaced"], 2);
+        assert_eq!(
+            only["revenue"],
+            json!([{ "amount": 4500, "currency": "EUR" }])
+        );
+    }
+}
+
+#[test]
+fn an_order_that_was_only_placed_brings_no_revenue() {
+    let events = recorded(&order_id().order_stream(), [("10:00:00.000", was_placed())]);
+    assert_eq!(windows(Window::Day, &events)[0]["revenue"], json!([]));
+}
+
+/// An order of one item that was confirmed at ten.
+fn confirmed(
+    index: u128,
+    sku: &str,
+    quantity: u64,
+    amount: u64,
+    currency: &str,
+) -> Vec<RecordedEvent> {
+    let event = order::Event::Confirmed {
+        customer_id: placed().customer_id,
+        items: vec![Item {
+            sku: sku.parse().unwrap(),
+            quantity,
+        }],
+        total: Money {
+            amount,
+            currency: currency.parse().unwrap(),
+        },
+    };
+    let id = OrderId::new(uuid::Uuid::from_u128(index));
+    recorded(&id.order_stream(), [("10:00:00.000", event)])
+}
+
+#[test]
+fn revenue_is_kept_apart_by_currency() {
+    let events = [
+        confirmed(1, "TEA-01", 1, 500, "USD"),
+        confirmed(2, "TEA-01", 1, 100, "EUR"),
+        confirmed(3, "TEA-01", 1, 200, "EUR"),
+    ];
+    assert_eq!(
+        windows(Window::Hour, &events.concat())[0]["revenue"],
+        json!([{ "amount": 300, "currency": "EUR" }, { "amount": 500, "currency": "USD" }])
+    );
+}
+
+#[test]
+fn the_top_products_are_the_ten_most_sold_and_among_equals_by_sku() {
+    let events: Vec<_> = (1..=12)
+        .flat_map(|index| {
+            let quantity = u64::try_from(index).unwrap() / 2;
+            confirmed(index, &format!("SKU-{index:02}"), quantity, 1, "EUR")
+        })
+        .collect();
+    let windows = windows(Window::Minute, &events);
+    let top = windows[0]["topProducts"].as_array().unwrap();
+    let skus: Vec<_> = top.iter().map(|product| &product["sku"]).collect();
+    assert_eq!(
+        skus,
+        [
+            "SKU-12", "SKU-10", "SKU-11", "SKU-08", "SKU-09", "SKU-06", "SKU-07", "SKU-04",
+            "SKU-05", "SKU-02",
+        ]
+    );
+}
+
+#[test]
+fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
+    let [order, saga, shipment] = shipped();
+    assert_eq!(Sales::counts(order.last().unwrap()).unwrap(), []);
+    let followed = |events: &[RecordedEvent]| Sales::follows(&events[0].stream);
+    assert_eq!(
+        [followed(&order), followed(&saga), followed(&shipment)],
+        [true, false, false]
+    );
+}
+
+/// A shard is stored: FNV-1a of the stream's id, modulo 4.
+#[test]
+fn the_shard_of_an_order_never_changes() {
+    for (key, shard) in [(ORDER, "0"), (OTHER_ORDER, "1")] {
+        let stream = StreamId::new("order", key).unwrap();
+        let events = recorded(&stream, [("10:00:00.000", was_placed())]);
+        let counts = Sales::counts(&events[0]).unwrap();
+        let partitions: Vec<_> = counts.into_iter().map(|count| count.partition).collect();
+        let expected = ["minute", "hour", "day"].map(|window| format!("{window}#{shard}"));
+        assert_eq!(partitions, expected);
+    }
+}
+
+#[test]
+fn the_counters_of_all_shards_add_up_to_what_the_events_do() {
+    let events: Vec<_> = (0..20)
+        .flat_map(|index| confirmed(index, "TEA-01", 2, 100, "EUR"))
+        .collect();
+    let counts = events
+        .iter()
+        .flat_map(|event| Sales::counts(event).unwrap());
+    let mut partitions = std::collections::BTreeSet::new();
+    let mut rows = vec![];
+    for count in counts.filter(|count| count.partition.starts_with("minute#")) {
+        let counters = count.add.into_iter().map(|(name, by)| (name, by.into()));
+        rows.push((count.row.parse().unwrap(), counters.collect()));
+        partitions.insert(count.partition);
+    }
+    assert_eq!(partitions.len(), usize::try_from(sales::SHARDS).unwrap());
+    assert_eq!(
+        sales::render(Window::Minute, rows),
+        sales::fold(Window::Minute, &events).unwrap()
+    );
+}
+
+#[test]
+fn a_window_before_1970_begins_before_its_events() {
+    let early = cairn::Timestamp::from_millis(-1);
+    let start = Window::Minute.start(early);
+    assert_eq!(start.to_string(), "1969-12-31T23:59:00.000Z");
+}

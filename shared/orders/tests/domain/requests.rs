@@ -1,0 +1,352 @@
+//! Bodies: what is taken, and where a mistake is pointed at.
+
+use orders::{
+    requests::{cancel_order, place_order, receive_stock},
+    values::{MAX_AMOUNT, Quantity},
+};
+use serde_json::{Value, json};
+
+use crate::fixtures::{self, body};
+
+/// The sample body with another value at a pointer; null where there was none.
+fn with(pointer: &str, value: impl Into<Value>) -> Value {
+    let mut body = body();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = body.pointer_mut(parent).unwrap();
+    match name.parse::<usize>() {
+        Ok(index) => parent[index] = value.into(),
+        Err(_) => parent[name] = value.into(),
+    }
+    body
+}
+
+/// The sample body without what is at a pointer.
+fn without(pointer: &str) -> Value {
+    let mut body = body();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let object = body.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    object.remove(name).expect("something to leave out");
+    body
+}
+
+/// The sample body with so many lines.
+fn with_lines(count: usize) -> Value {
+    with("/lines", vec![body()["lines"][0].clone(); count])
+}
+
+/// What an order's body is refused for.
+fn pointers(body: &Value) -> Vec<String> {
+    let errors = place_order(body).expect_err("a body with a mistake");
+    errors.into_iter().map(|error| error.pointer).collect()
+}
+
+/// Each of these values is a mistake of this field, and the only one.
+#[track_caller]
+fn refuses(pointer: &str, values: impl IntoIterator<Item = Value>) {
+    for value in values {
+        assert_eq!(
+            pointers(&with(pointer, value.clone())),
+            [pointer],
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn a_good_body_is_an_order() {
+    assert_eq!(place_order(&body()), Ok(fixtures::place_order()));
+}
+
+#[test]
+fn a_second_line_of_the_address_is_optional() {
+    let order = place_order(&with("/shipTo/line2", "2nd floor")).unwrap();
+    assert_eq!(order.ship_to.line2, Some(fixtures::text("2nd floor")));
+    let order = place_order(&with("/shipTo/line2", Value::Null)).unwrap();
+    assert_eq!(order.ship_to.line2, None);
+    refuses("/shipTo/line2", [json!(2), json!("")]);
+}
+
+#[test]
+fn a_quantity_is_a_whole_number_from_1_to_a_million() {
+    let pointer = "/lines/0/quantity";
+    for good in [1, 1_000_000] {
+        assert!(place_order(&with(pointer, good)).is_ok(), "{good}");
+    }
+    refuses(
+        pointer,
+        [
+            json!(0),
+            json!(1_000_001),
+            json!(-1),
+            json!(1.5),
+            json!(2.0),
+            json!("2"),
+            json!(true),
+            json!([2]),
+            Value::Null,
+        ],
+    );
+}
+
+#[test]
+fn an_amount_is_a_whole_number_of_minor_units() {
+    refuses(
+        "/lines/1/unitPrice/amount",
+        [
+            json!(-1),
+            json!(12.5),
+            json!("900"),
+            json!(MAX_AMOUNT + 1),
+            json!(1e30),
+            Value::Null,
+        ],
+    );
+}
+
+#[test]
+fn a_currency_is_one_of_iso_4217() {
+    refuses(
+        "/lines/0/unitPrice/currency",
+        [
+            json!("XXX"),
+            json!("eur"),
+            json!("EURO"),
+            json!("EUR USD"),
+            json!(""),
+            json!(978),
+        ],
+    );
+}
+
+#[test]
+fn an_order_in_two_currencies_is_pointed_at_where_the_second_begins() {
+    let pointer = "/lines/1/unitPrice/currency";
+    assert_eq!(pointers(&with(pointer, "USD")), [pointer]);
+}
+
+#[test]
+fn an_order_has_from_1_to_50_lines() {
+    for good in [1, 50] {
+        assert!(place_order(&with_lines(good)).is_ok(), "{good}");
+    }
+    for bad in [0, 51, 1000] {
+        assert_eq!(pointers(&with_lines(bad)), ["/lines"], "{bad}");
+    }
+    refuses("/lines", [json!({}), json!("TEA-01"), Value::Null]);
+}
+
+#[test]
+fn too_many_lines_are_one_mistake_however_bad_they_are() {
+    let body = with("/lines", vec![Value::Null; 51]);
+    assert_eq!(pointers(&body), ["/lines"]);
+}
+
+#[test]
+fn a_line_is_an_object() {
+    let body = with("/lines/1", "TEA-01");
+    assert_eq!(
+        pointers(&body),
+        [
+            "/lines/1/sku",
+            "/lines/1/quantity",
+            "/lines/1/unitPrice/amount",
+            "/lines/1/unitPrice/currency",
+        ]
+    );
+}
+
+#[test]
+fn a_sku_is_of_capital_letters_digits_and_hyphens() {
+    let pointer = "/lines/2/sku";
+    assert!(place_order(&with(pointer, "A".repeat(40))).is_ok());
+    refuses(
+        pointer,
+        [
+            json!(""),
+            json!("tea-01"),
+            json!("TEA 01"),
+            json!("TEA/01"),
+            json!("TÉA"),
+            json!("A".repeat(41)),
+            json!("TEA-01\n"),
+            json!(1),
+        ],
+    );
+}
+
+#[test]
+fn a_total_is_at_most_what_json_keeps_exactly() {
+    let mut body = with_lines(1);
+    body["lines"][0]["quantity"] = 1.into();
+    body["lines"][0]["unitPrice"]["amount"] = MAX_AMOUNT.into();
+    assert!(place_order(&body).is_ok());
+    body["lines"][0]["quantity"] = 2.into();
+    assert_eq!(pointers(&body), ["/lines"]);
+}
+
+#[test]
+fn no_field_of_an_order_may_be_missing() {
+    for pointer in [
+        "/customerId",
+        "/lines",
+        "/lines/0/sku",
+        "/lines/0/quantity",
+        "/lines/0/unitPrice/amount",
+        "/lines/0/unitPrice/currency",
+        "/payment/token",
+        "/shipTo/name",
+        "/shipTo/line1",
+        "/shipTo/city",
+        "/shipTo/postalCode",
+        "/shipTo/country",
+    ] {
+        let errors = place_order(&without(pointer)).unwrap_err();
+        assert_eq!(errors.len(), 1, "{pointer}");
+        assert_eq!(errors[0].pointer, pointer);
+        assert!(errors[0].detail.starts_with("is required"), "{pointer}");
+    }
+}
+
+#[test]
+fn a_missing_object_is_pointed_at_by_each_field_it_should_have() {
+    assert_eq!(pointers(&without("/payment")), ["/payment/token"]);
+    assert_eq!(
+        pointers(&without("/shipTo")),
+        [
+            "/shipTo/name",
+            "/shipTo/line1",
+            "/shipTo/city",
+            "/shipTo/postalCode",
+            "/shipTo/country",
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_object_has_none_of_the_fields() {
+    for body in [json!([]), json!("order"), json!(7), Value::Null] {
+        let pointers = pointers(&body);
+        assert_eq!(pointers.len(), 8, "{pointers:?}");
+        assert_eq!(pointers[0], "/customerId");
+    }
+}
+
+#[test]
+fn a_text_has_no_control_characters_and_is_not_blank() {
+    for pointer in [
+        "/shipTo/name",
+        "/shipTo/line1",
+        "/shipTo/city",
+        "/shipTo/postalCode",
+    ] {
+        refuses(
+            pointer,
+            [
+                json!("a\u{0}b"),
+                json!("a\nb"),
+                json!("a\u{1b}[31m"),
+                json!("a\u{85}"),
+                json!(""),
+                json!("  "),
+                json!("a".repeat(201)),
+                json!(10115),
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_text_is_measured_in_characters_not_in_bytes() {
+    assert!(place_order(&with("/shipTo/name", "é".repeat(200))).is_ok());
+}
+
+#[test]
+fn ids_tokens_and_countries_keep_their_rules() {
+    refuses(
+        "/customerId",
+        [json!(""), json!("c 42"), json!("c".repeat(65)), json!(42)],
+    );
+    refuses(
+        "/payment/token",
+        [
+            json!(""),
+            json!("tok visa"),
+            json!("t".repeat(129)),
+            json!(1),
+        ],
+    );
+    refuses(
+        "/shipTo/country",
+        [
+            json!("de"),
+            json!("D"),
+            json!("DEU"),
+            json!("D1"),
+            json!(49),
+        ],
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_reading() {
+    let mut body = body();
+    body["customerId"] = "c 42".into();
+    body["lines"][0]["quantity"] = 0.into();
+    body["lines"][2]["sku"] = "tea".into();
+    body["lines"][2]["unitPrice"]["currency"] = "XXX".into();
+    body["payment"] = json!({});
+    body["shipTo"]["city"] = "\u{7}".into();
+    assert_eq!(
+        pointers(&body),
+        [
+            "/customerId",
+            "/lines/0/quantity",
+            "/lines/2/sku",
+            "/lines/2/unitPrice/currency",
+            "/payment/token",
+            "/shipTo/city",
+        ]
+    );
+}
+
+#[test]
+fn a_mistake_says_what_the_field_takes() {
+    let errors = place_order(&with("/lines/0/quantity", 0)).unwrap_err();
+    assert_eq!(errors[0].detail, "must be from 1 to 1000000");
+}
+
+#[test]
+fn a_cancellation_has_a_reason() {
+    let reason = cancel_order(&json!({ "reason": "changed my mind" }));
+    assert_eq!(reason, Ok(fixtures::text("changed my mind")));
+    for body in [
+        json!({}),
+        json!({ "reason": "" }),
+        json!({ "reason": " \t" }),
+        json!({ "reason": "a\nb" }),
+        json!({ "reason": 7 }),
+        json!("changed my mind"),
+    ] {
+        let errors = cancel_order(&body).unwrap_err();
+        assert_eq!(errors.len(), 1, "{body}");
+        assert_eq!(errors[0].pointer, "/reason", "{body}");
+    }
+}
+
+#[test]
+fn a_receipt_has_a_quantity() {
+    let received = receive_stock(&json!({ "quantity": 100 }));
+    assert_eq!(received.map(Quantity::get), Ok(100));
+    for body in [
+        json!({}),
+        json!({ "quantity": 0 }),
+        json!({ "quantity": 1_000_001 }),
+        json!({ "quantity": 1.5 }),
+        json!({ "quantity": "100" }),
+        json!([100]),
+    ] {
+        let errors = receive_stock(&body).unwrap_err();
+        assert_eq!(errors.len(), 1, "{body}");
+        assert_eq!(errors[0].pointer, "/quantity", "{body}");
+    }
+}
