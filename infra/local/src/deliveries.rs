@@ -219,6 +219,8 @@ async fn deliver(hosted: &Hosted, outgoing: &Outgoing, aws: &Aws) {
 /// Why an invocation failed.
 #[derive(Debug)]
 pub enum InvokeError {
+    /// There is no such function.
+    Unknown,
     /// The function returned an error.
     Failed(String),
     /// It panicked.
@@ -230,6 +232,7 @@ pub enum InvokeError {
 impl fmt::Display for InvokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unknown => f.write_str("there is no such function"),
             Self::Failed(error) => f.write_str(error),
             Self::Panicked => f.write_str("the function panicked"),
             Self::TimedOut(seconds) => write!(f, "the function took longer than {seconds} s"),

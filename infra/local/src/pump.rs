@@ -16,6 +16,9 @@ use crate::{
     template::Mapping,
 };
 
+/// How long a stream that cannot be read is left alone.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
+
 /// A stream's way to its function.
 #[derive(Debug)]
 pub struct Pump {
@@ -39,7 +42,10 @@ impl Pump {
         let mut position = self.position(&hosted.spec.id);
         loop {
             let seen = *writes.borrow_and_update();
-            let batch = self.records(position.as_deref());
+            let Some(batch) = self.records(position.as_deref()) else {
+                sleep(UNREADABLE_PAUSE).await;
+                continue;
+            };
             if batch.is_empty() {
                 self.caught_up.send_replace(seen);
                 if writes.changed().await.is_err() {
@@ -147,7 +153,8 @@ impl Pump {
         }
     }
 
-    fn records(&self, after: Option<&str>) -> Vec<Value> {
+    /// The next records, oldest first; `None` while the stream cannot be read.
+    fn records(&self, after: Option<&str>) -> Option<Vec<Value>> {
         let table = &self.mapping.table;
         let call = |operation: &str, request: Value| -> Option<Value> {
             let target = format!("DynamoDBStreams_20120810.{operation}");
@@ -177,14 +184,14 @@ impl Pump {
         });
         let Some(mut records) = records else {
             tracing::error!(table, "the stream cannot be read");
-            return vec![];
+            return None;
         };
         for record in &mut records {
             if let Value::Object(record) = record {
                 record.insert("eventSourceARN".to_owned(), arn.as_str().into());
             }
         }
-        records
+        Some(records)
     }
 
     fn position(&self, function: &str) -> Option<String> {

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     aws::{Aws, Meter, dynamo::Dynamo, endpoint, journal::Journal, queues::Queues, sdk},
     bus::{Bus, Seen},
-    deliveries::{Deliveries, Hosted, work},
+    deliveries::{Deliveries, Hosted, InvokeError, work},
     functions,
     gateway::Gateway,
     pump::Pump,
@@ -81,6 +81,7 @@ pub struct System {
     pub aws: Arc<Aws>,
     /// How many deliveries an earlier process had left.
     pub resumed: usize,
+    functions: Arc<HashMap<String, Hosted>>,
     outstanding: watch::Receiver<usize>,
     pumps: Vec<(watch::Receiver<u64>, watch::Receiver<u64>)>,
     stop: watch::Sender<bool>,
@@ -148,7 +149,7 @@ impl System {
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
         for (listener, router) in [
-            (http, Gateway::new(functions).router()),
+            (http, Gateway::new(functions.clone()).router()),
             (endpoint, endpoint::router(aws.clone())),
         ] {
             let mut stopped = stop.subscribe();
@@ -167,6 +168,7 @@ impl System {
             endpoint: addresses.1,
             aws,
             resumed,
+            functions,
             outstanding,
             pumps,
             stop,
@@ -179,6 +181,16 @@ impl System {
     /// Every event from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.aws.bus.watch()
+    }
+
+    /// Invokes a function by its logical id, as `sam local invoke` does.
+    ///
+    /// # Errors
+    /// When there is no such function, or it fails.
+    pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
+        let hosted = self.functions.get(function).ok_or(InvokeError::Unknown)?;
+        let answer = hosted.invoke(event.as_bytes().to_vec(), "invoked").await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Waits until nothing is under way: every event is delivered, and nothing follows from it.

@@ -57,7 +57,14 @@ fn convert(node: &MarkedYaml<'_>) -> Result<Node, TemplateError> {
             }
             Kind::Map(map)
         }
-        YamlData::Tagged(tag, inner) => Kind::Call(tag.suffix.clone(), Box::new(convert(inner)?)),
+        YamlData::Tagged(tag, inner) => {
+            // The parser places a tagged value at its tag only.
+            let inner = Node {
+                line,
+                ..convert(inner)?
+            };
+            Kind::Call(tag.suffix.clone(), Box::new(inner))
+        }
         YamlData::Representation(..) | YamlData::Alias(_) | YamlData::BadValue => {
             return Err(TemplateError::new(line, "this YAML is not understood here"));
         }

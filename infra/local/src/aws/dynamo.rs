@@ -1,6 +1,10 @@
 //! `DynamoDB` and its streams, by dynoxide in process.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +18,7 @@ pub struct Dynamo {
     database: Database,
     /// Tables with a stream, each with a counter of the writes to it.
     streams: Vec<(String, watch::Sender<u64>)>,
+    away: AtomicBool,
 }
 
 /// The database cannot be opened, or a table cannot be made.
@@ -59,7 +64,11 @@ impl Dynamo {
             .filter(|table| table.create.get("StreamSpecification").is_some())
             .map(|table| (table.name.clone(), watch::Sender::new(0)))
             .collect();
-        Ok(Self { database, streams })
+        Ok(Self {
+            database,
+            streams,
+            away: AtomicBool::new(false),
+        })
     }
 
     /// Counts the writes to a table that has a stream.
@@ -68,8 +77,16 @@ impl Dynamo {
         Some(writes.subscribe())
     }
 
+    /// Makes the service unavailable, or available again.
+    pub fn interrupt(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
     /// Answers a call of either service.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
+        if self.away.load(Ordering::Relaxed) {
+            return Answer::error(503, "ServiceUnavailable", "the service is not available");
+        }
         match self.dispatch(operation, body) {
             Ok(answer) => {
                 if is_write(operation) {

@@ -80,9 +80,8 @@ fn a_directory_in_use_is_refused() {
     };
     let mut first = start().spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(first.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let mut out = BufReader::new(first.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
     let second = start().output().unwrap();
     assert!(refused(&second).contains("another process uses it"));
     first.kill().unwrap();

@@ -12,6 +12,7 @@ mod bad_input;
 mod command_line;
 mod concurrency;
 mod endpoint;
+mod events;
 mod fixture;
 mod routes;
 mod scenarios;

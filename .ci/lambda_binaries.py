@@ -1,0 +1,159 @@
+"""Runs every function as the process that Lambda runs, against the tables of a running `cargo run`.
+
+For each function it serves the Lambda Runtime API on a loopback port, starts the function's binary,
+hands it its event from events/, and checks what it answers. Then the AWS CLI is tried on the endpoint.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARIES = ROOT / "target" / "debug"
+PATIENCE_S = 60
+# What the template gives the functions, with the names that the one-machine system uses.
+SETTINGS = {
+    "EVENTS_TABLE": "EventsTable",
+    "ORDERS_TABLE": "OrdersTable",
+    "STOCK_TABLE": "StockTable",
+    "SALES_TABLE": "SalesTable",
+    "EVENT_BUS": "cairn-orders",
+    "EVENT_SOURCE": "cairn.orders",
+    "RELAY_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/RelayFailures",
+}
+
+
+def start_system():
+    """Starts the system on free ports and returns the process and the AWS endpoint."""
+    process = subprocess.Popen(
+        [BINARIES / "cairn-local", "--port", "0", "--aws-port", "0", "--quiet"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("AWS endpoint"):
+            return process, line.split()[-1]
+    raise SystemExit("the system did not start")
+
+
+def credentials(endpoint):
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def invoke(stem, event, endpoint):
+    """Hands one event to a function's binary and returns ('response' or 'error', its answer)."""
+    answers = queue.Queue()
+    handed_out = threading.Event()
+
+    class RuntimeApi(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if handed_out.is_set():
+                threading.Event().wait(PATIENCE_S)  # There is nothing more to do.
+                return
+            handed_out.set()
+            self.send_response(200)
+            self.send_header("Lambda-Runtime-Aws-Request-Id", "ci")
+            self.send_header("Lambda-Runtime-Deadline-Ms", "9999999999999")
+            self.send_header("Lambda-Runtime-Invoked-Function-Arn", f"arn:aws:lambda:us-east-1:0:function:{stem}")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(event)))
+            self.end_headers()
+            self.wfile.write(event)
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            answers.put((self.path.rsplit("/", 1)[-1], body))
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **credentials(endpoint),
+        **SETTINGS,
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_address[1]}",
+        "AWS_LAMBDA_FUNCTION_NAME": stem,
+        "AWS_LAMBDA_FUNCTION_VERSION": "1",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+        "RUST_LOG": "info",
+    }
+    process = subprocess.Popen([BINARIES / stem], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    try:
+        return answers.get(timeout=PATIENCE_S)
+    except queue.Empty:
+        raise SystemExit(f"{stem}: no answer within {PATIENCE_S} s") from None
+    finally:
+        process.kill()
+        process.communicate()
+        server.shutdown()
+        server.server_close()
+
+
+def check_binaries(endpoint):
+    stems = sorted(path.parent.parent.name for path in (ROOT / "functions").glob("*/*/src/main.rs"))
+    for stem in stems:
+        event = (ROOT / "events" / f"{stem}.json").read_bytes()
+        kind, body = invoke(stem, event, endpoint)
+        answer = json.loads(body)
+        status = answer.get("statusCode", 200) if isinstance(answer, dict) else 200
+        if kind != "response" or status >= 500:
+            raise SystemExit(f"{stem}: {kind} {answer}")
+        print(f"{stem:<20} {kind} {status}", flush=True)
+    print(f"{len(stems)} functions answered as Lambda processes")
+
+
+def check_cli(aws, endpoint):
+    def run(*arguments):
+        command = [aws, "--endpoint-url", endpoint, "--output", "json", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **credentials(endpoint)},
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"aws {' '.join(arguments)}: {done.stderr}")
+        return json.loads(done.stdout or "{}")
+
+    assert run("dynamodb", "scan", "--table-name", "EventsTable")["Count"] > 0
+    put = run("events", "put-events", "--entries", "file://events/put-events.json")
+    assert put["FailedEntryCount"] == 0, put
+    assert run("dynamodbstreams", "list-streams")["Streams"], "no stream"
+    url = run("sqs", "get-queue-url", "--queue-name", "DeadLetters")["QueueUrl"]
+    run("sqs", "receive-message", "--queue-url", url)
+    print("the AWS CLI reads the tables, puts events and reads queues")
+
+
+def main():
+    system, endpoint = start_system()
+    try:
+        check_binaries(endpoint)
+        check_cli(sys.argv[1], endpoint)
+    finally:
+        system.kill()
+        system.wait()
+
+
+main()

@@ -1,0 +1,48 @@
+//! The test events in `events/`: one for each function, and each does something.
+
+use std::path::PathBuf;
+
+use cairn_local::{functions::FUNCTIONS, template::Template};
+use serde_json::Value;
+
+use crate::fixture::{Fixture, template_file};
+
+fn event(stem: &str) -> String {
+    let file: PathBuf = template_file().with_file_name(format!("events/{stem}.json"));
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_function_takes_its_test_event() {
+    let template = Template::load(template_file()).unwrap();
+    for (stem, _) in FUNCTIONS {
+        // Each on a system of its own: an event is handled as if it were the first thing to happen.
+        let system = Fixture::start().await;
+        let function = template
+            .functions
+            .iter()
+            .find(|function| function.stem == stem)
+            .unwrap();
+        let answer = system.system.invoke(&function.id, &event(stem)).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{stem}: {error}"));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        if let Some(status) = answer.get("statusCode") {
+            let status = status.as_u64().unwrap();
+            assert!([200, 201, 404].contains(&status), "{stem}: {answer}");
+        }
+        system.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entries_for_put_events_reach_a_read_model() {
+    let system = Fixture::start().await;
+    let entries: Value = serde_json::from_str(&event("put-events")).unwrap();
+    let answer = system.aws(
+        "AWSEvents.PutEvents",
+        &serde_json::json!({ "Entries": entries }),
+    );
+    assert_eq!(answer["FailedEntryCount"], 0);
+    system.settled().await;
+    assert_eq!(system.stock("CUP-01").await["onHand"], 7);
+}
