@@ -150,7 +150,7 @@ impl Deliveries {
 }
 
 /// Works deliveries off until the queue is closed.
-pub async fn work(
+pub(crate) async fn work(
     deliveries: Deliveries,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
     functions: Arc<HashMap<String, Hosted>>,
@@ -162,9 +162,13 @@ pub async fn work(
             if deliveries.disturb {
                 sleep(Duration::from_millis(fastrand::u64(0..40))).await;
             }
-            match functions.get(&outgoing.function) {
-                Some(hosted) => deliver(hosted, &outgoing, &aws).await,
-                None => tracing::error!(function = outgoing.function, "no such function any more"),
+            if let Some(hosted) = functions.get(&outgoing.function) {
+                deliver(hosted, &outgoing, &aws).await;
+            } else {
+                tracing::error!(
+                    function = outgoing.function,
+                    "there is no such function any more"
+                );
             }
             deliveries.done(id);
         });

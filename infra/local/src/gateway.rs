@@ -98,7 +98,7 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     let correlation = request.headers().get("x-correlation-id").cloned();
     let answer = match handle(&gateway, request, &request_id).await {
         Ok(answer) => answer,
-        Err((status, detail)) => problem(status, detail),
+        Err((status, detail)) => problem(status, &detail),
     };
     let mut response = Response::new(Body::from(answer.1));
     *response.status_mut() = answer.0;
@@ -140,7 +140,7 @@ async fn handle(
         }
         Err(error) => return Err((StatusCode::BAD_REQUEST, error.to_string())),
     };
-    let payload = payload(&parts, route, parameters, &body, request_id);
+    let payload = payload(&parts, route, &parameters, &body, request_id);
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(function = route.function, %error, "the function failed");
         (
@@ -174,7 +174,7 @@ async fn handle(
 fn payload(
     parts: &Parts,
     route: &Route,
-    parameters: Map<String, Value>,
+    parameters: &Map<String, Value>,
     body: &[u8],
     request_id: &str,
 ) -> Value {
@@ -257,7 +257,7 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
 }
 
 /// What the gateway itself has to say, in the form that the functions use.
-fn problem(status: StatusCode, detail: String) -> Answered {
+fn problem(status: StatusCode, detail: &str) -> Answered {
     let title = status.canonical_reason().unwrap_or("Error");
     let kind = title.to_lowercase().replace(' ', "-");
     let body = json!({

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// Far longer than anything takes; a test that meets it has found something that hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
