@@ -247,7 +247,7 @@ async fn print_time_line(
             .to_owned();
         writeln!(
             out,
-            "  {}  {:<11} {:<22} {}",
+            "  {}  {:<11} {:<28} {}",
             style(format!("{since:>4} ms")).dim(),
             style(stream).cyan(),
             text(event, "/type"),
