@@ -1,7 +1,5 @@
 //! Gets a label for an order from the carrier; its compensation calls the shipment off.
 
-use std::time::Duration;
-
 use cairn::{
     dynamodb::DynamoStore,
     handle::load,
@@ -9,8 +7,6 @@ use cairn::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
     },
-    provider::Call,
-    retry,
     step::{DueStep, Enlisted, Plan},
 };
 use orders::{
@@ -19,9 +15,6 @@ use orders::{
     providers::{Carrier, SandboxCarrier},
     shipment::{Command, Shipment, State},
 };
-
-/// How long the carrier may take for one answer.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// The function. It needs `EVENTS_TABLE`.
 ///
@@ -56,12 +49,9 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 "the order {order_id} is not in the store"
             )));
         };
-        let answer = retry::call(3, LIMIT, |attempt| {
-            self.carrier
-                .arrange(Call { key: &key, attempt }, &placed.ship_to)
-        });
+        let answer = step::ask(&key, |call| self.carrier.arrange(call, &placed.ship_to));
         let record = |command| Enlisted::new::<Shipment>(order_id.shipment_stream(), command);
-        Ok(match answer.await.map_err(FunctionError::new)? {
+        Ok(match answer.await? {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
                 Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)
@@ -83,13 +73,10 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
         let shipment = load::<Shipment>(&self.store, &stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Arranged(label) = &shipment.state {
-            let answer = retry::call(3, LIMIT, |attempt| {
-                self.carrier.cancel(Call { key: &key, attempt }, label)
-            });
-            if let Err(reason) = answer.await.map_err(FunctionError::new)? {
-                return Ok(Plan::failed(reason, vec![]));
-            }
+        if let State::Arranged(label) = &shipment.state
+            && let Err(reason) = step::ask(&key, |call| self.carrier.cancel(call, label)).await?
+        {
+            return Ok(Plan::failed(reason, vec![]));
         }
         Ok(Plan::done(vec![Enlisted::new::<Shipment>(
             stream,

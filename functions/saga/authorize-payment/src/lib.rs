@@ -1,7 +1,5 @@
 //! Has the payment of an order authorized; its compensation voids the authorization.
 
-use std::time::Duration;
-
 use cairn::{
     dynamodb::DynamoStore,
     handle::load,
@@ -9,8 +7,6 @@ use cairn::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
     },
-    provider::Call,
-    retry,
     step::{DueStep, Enlisted, Plan},
 };
 use orders::{
@@ -18,9 +14,6 @@ use orders::{
     payment::{Command, Payment, State},
     providers::{PaymentProvider, SandboxPayments},
 };
-
-/// How long the provider may take for one answer.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// The function. It needs `EVENTS_TABLE`.
 ///
@@ -48,12 +41,11 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let amount = input.total();
-        let answer = retry::call(3, LIMIT, |attempt| {
-            let call = Call { key: &key, attempt };
+        let answer = step::ask(&key, |call| {
             self.provider.authorize(call, &input.payment_token, amount)
         });
         let record = |command| Enlisted::new::<Payment>(input.order_id.payment_stream(), command);
-        Ok(match answer.await.map_err(FunctionError::new)? {
+        Ok(match answer.await? {
             Ok(authorization) => {
                 Plan::done(vec![record(Command::RecordAuthorization(authorization))])
             }
@@ -72,14 +64,11 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
         let payment = load::<Payment>(&self.store, &stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Authorized(authorization) = &payment.state {
-            let answer = retry::call(3, LIMIT, |attempt| {
-                self.provider
-                    .void(Call { key: &key, attempt }, authorization)
-            });
-            if let Err(reason) = answer.await.map_err(FunctionError::new)? {
-                return Ok(Plan::failed(reason, vec![]));
-            }
+        if let State::Authorized(authorization) = &payment.state
+            && let Err(reason) =
+                step::ask(&key, |call| self.provider.void(call, authorization)).await?
+        {
+            return Ok(Plan::failed(reason, vec![]));
         }
         Ok(Plan::done(vec![Enlisted::new::<Payment>(
             stream,

@@ -1,7 +1,5 @@
 //! Takes the money that was authorized for an order; its compensation gives it back.
 
-use std::time::Duration;
-
 use cairn::{
     dynamodb::DynamoStore,
     handle::load,
@@ -9,8 +7,6 @@ use cairn::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
     },
-    provider::Call,
-    retry,
     step::{DueStep, Enlisted, Plan},
 };
 use orders::{
@@ -18,9 +14,6 @@ use orders::{
     payment::{Command, Payment, State},
     providers::{PaymentProvider, SandboxPayments},
 };
-
-/// How long the provider may take for one answer.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// The function. It needs `EVENTS_TABLE`.
 ///
@@ -50,14 +43,11 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
         let payment = load::<Payment>(&self.store, &stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Authorized(authorization) = &payment.state {
-            let answer = retry::call(3, LIMIT, |attempt| {
-                self.provider
-                    .capture(Call { key: &key, attempt }, authorization)
-            });
-            if let Err(reason) = answer.await.map_err(FunctionError::new)? {
-                return Ok(Plan::failed(reason, vec![]));
-            }
+        if let State::Authorized(authorization) = &payment.state
+            && let Err(reason) =
+                step::ask(&key, |call| self.provider.capture(call, authorization)).await?
+        {
+            return Ok(Plan::failed(reason, vec![]));
         }
         // Without an authorization the payment itself refuses the record, and the step fails.
         Ok(Plan::done(vec![Enlisted::new::<Payment>(
@@ -71,14 +61,11 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
         let payment = load::<Payment>(&self.store, &stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Captured(authorization) = &payment.state {
-            let answer = retry::call(3, LIMIT, |attempt| {
-                self.provider
-                    .refund(Call { key: &key, attempt }, authorization)
-            });
-            if let Err(reason) = answer.await.map_err(FunctionError::new)? {
-                return Ok(Plan::failed(reason, vec![]));
-            }
+        if let State::Captured(authorization) = &payment.state
+            && let Err(reason) =
+                step::ask(&key, |call| self.provider.refund(call, authorization)).await?
+        {
+            return Ok(Plan::failed(reason, vec![]));
         }
         Ok(Plan::done(vec![Enlisted::new::<Payment>(
             stream,

@@ -1,8 +1,6 @@
 //! The first step: begins an order's fulfilment and screens it for fraud. Its compensation is
 //! the last of an unwinding: it cancels the order.
 
-use std::time::Duration;
-
 use cairn::{
     RecordedEvent, StreamId,
     event::Event as _,
@@ -10,8 +8,6 @@ use cairn::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
     },
-    provider::Call,
-    retry,
     step::{DueStep, Enlisted, Plan},
 };
 use orders::{
@@ -54,10 +50,8 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let key = due.idempotency_key();
-        let screened = retry::call(3, Duration::from_secs(2), |attempt| {
-            self.0.screen(Call { key: &key, attempt }, due.input())
-        });
-        Ok(match screened.await.map_err(FunctionError::new)? {
+        let screened = step::ask(&key, |call| self.0.screen(call, due.input()));
+        Ok(match screened.await? {
             Ok(()) => Plan::done(vec![]),
             // Nothing else has happened yet, so the order is cancelled with the refusal.
             Err(reason) => {

@@ -1,12 +1,14 @@
 //! Functions that do one step of a saga, forward and back.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::DynamoStore,
     event::Event as _,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    provider::{Call, ProviderError},
+    retry,
     saga::{Action, Definition, Due, Event},
     step::{DueStep, Plan},
     stream::StreamId,
@@ -45,6 +47,27 @@ pub trait Effect<D: Definition>: Send + Sync + 'static {
         Ok(None)
     }
 }
+
+/// Asks a provider, up to three times within six seconds; the inner error is its no.
+///
+/// # Errors
+/// When there was neither a yes nor a no: the step will be asked for again, with the same key.
+pub async fn ask<'k, T, F>(
+    key: &'k str,
+    mut ask: impl FnMut(Call<'k>) -> F,
+) -> Result<Result<T, String>, FunctionError>
+where
+    F: Future<Output = Result<T, ProviderError>>,
+{
+    retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt }))
+        .await
+        .map_err(FunctionError::new)
+}
+
+/// How often a provider is asked within one invocation.
+const TRIES: u32 = 3;
+/// How long it may take for one answer.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// The function of a step: its rule selects the events that make the step due.
 ///
