@@ -12,6 +12,7 @@ use rusqlite::params;
 use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -149,16 +150,19 @@ impl Deliveries {
     }
 }
 
-/// Works deliveries off until the queue is closed.
+/// Works deliveries off until the queue is closed. Dropped, it drops those under way: the journal
+/// has them.
 pub(crate) async fn work(
     deliveries: Deliveries,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
     functions: Arc<HashMap<String, Hosted>>,
     aws: Arc<Aws>,
 ) {
+    let mut under_way = JoinSet::new();
     while let Some(Delivery { id, outgoing }) = queue.recv().await {
+        while under_way.try_join_next().is_some() {}
         let (deliveries, functions, aws) = (deliveries.clone(), functions.clone(), aws.clone());
-        tokio::spawn(async move {
+        under_way.spawn(async move {
             if deliveries.disturb {
                 sleep(Duration::from_millis(fastrand::u64(0..40))).await;
             }

@@ -290,7 +290,8 @@ async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Fa
     );
     // The order that the customer cancels may have been confirmed just before.
     let revenue = sum("/revenue/0/amount");
-    balance &= placed == 4 && cancelled == 3 && confirmed >= 1;
+    let sold = 2_500 + (confirmed - 1) * 3_750;
+    balance &= placed == 4 && cancelled == 3 && (1..=2).contains(&confirmed) && revenue == sold;
     writeln!(
         out,
         "  sales: {placed} placed, {confirmed} confirmed, {cancelled} cancelled, revenue {revenue} EUR cents"

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use cairn::Timestamp;
+use cairn::{Timestamp, lambda::api::is_correlation_id};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -62,7 +62,7 @@ impl Gateway {
                     .iter()
                     .filter_map(|trigger| match trigger {
                         Trigger::Http(route) => Some(Route {
-                            method: route.method.to_uppercase(),
+                            method: route.method.clone(),
                             path: route.path.clone(),
                             function: hosted.spec.id.clone(),
                         }),
@@ -78,38 +78,37 @@ impl Gateway {
         Router::new().fallback(answer).with_state(Arc::new(self))
     }
 
-    /// The route of a request, with the parameters of its path.
-    fn find(&self, method: &str, path: &str) -> Result<(&Route, Map<String, Value>), StatusCode> {
-        let mut status = StatusCode::NOT_FOUND;
+    /// The route of a request, with the parameters of its path; else the methods that the path
+    /// takes.
+    fn find(&self, method: &str, path: &str) -> Result<(&Route, Map<String, Value>), Vec<&str>> {
+        let mut takes = vec![];
         for route in &self.routes {
             if let Some(parameters) = parameters(&route.path, path) {
                 if route.method == method {
                     return Ok((route, parameters));
                 }
-                status = StatusCode::METHOD_NOT_ALLOWED;
+                takes.push(route.method.as_str());
             }
         }
-        Err(status)
+        Err(takes)
     }
 }
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
-    let correlation = request.headers().get("x-correlation-id").cloned();
-    let answer = match handle(&gateway, request, &request_id).await {
-        Ok(answer) => answer,
-        Err((status, detail)) => problem(status, &detail),
-    };
-    let mut response = Response::new(Body::from(answer.1));
-    *response.status_mut() = answer.0;
-    *response.headers_mut() = answer.2;
-    let own = correlation.filter(|value| !value.is_empty() && value.len() <= 128);
-    let fallback = own.or_else(|| HeaderValue::try_from(request_id).ok());
-    if let (false, Some(id)) = (
-        response.headers().contains_key("x-correlation-id"),
-        fallback,
-    ) {
-        response.headers_mut().insert("x-correlation-id", id);
+    let own = request.headers().get("x-correlation-id").cloned();
+    let (Ok((status, body, headers)) | Err((status, body, headers))) =
+        handle(&gateway, request, &request_id).await;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    // What no function has answered carries the request's id here.
+    let own = own.filter(|own| own.to_str().is_ok_and(is_correlation_id));
+    if let Some(id) = own.or_else(|| HeaderValue::try_from(request_id).ok()) {
+        response
+            .headers_mut()
+            .entry("x-correlation-id")
+            .or_insert(id);
     }
     response
 }
@@ -120,32 +119,28 @@ async fn handle(
     gateway: &Gateway,
     request: Request,
     request_id: &str,
-) -> Result<Answered, (StatusCode, String)> {
+) -> Result<Answered, Answered> {
     let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
     let (route, parameters) = gateway
-        .find(parts.method.as_str(), parts.uri.path())
-        .map_err(|status| {
-            (
-                status,
-                format!("{} {} is no route", parts.method, parts.uri.path()),
-            )
-        })?;
+        .find(parts.method.as_str(), path)
+        .map_err(|takes| no_route(path, &takes))?;
     let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
-            return Err((
+            return Err(problem(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is over 10 MB".to_owned(),
+                "the body is over 10 MB",
             ));
         }
-        Err(error) => return Err((StatusCode::BAD_REQUEST, error.to_string())),
+        Err(error) => return Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
     };
     let payload = payload(&parts, route, &parameters, &body, request_id);
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(function = route.function, %error, "the function failed");
-        (
+        problem(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the function failed: see the log".to_owned(),
+            "the function failed: see the log",
         )
     };
     let Some(hosted) = gateway.functions.get(&route.function) else {
@@ -254,6 +249,17 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
         }
     }
     actual.next().is_none().then_some(parameters)
+}
+
+fn no_route(path: &str, takes: &[&str]) -> Answered {
+    if takes.is_empty() {
+        return problem(StatusCode::NOT_FOUND, &format!("there is no route {path}"));
+    }
+    let takes = takes.join(", ");
+    let detail = format!("{path} takes {takes}");
+    let (status, body, mut headers) = problem(StatusCode::METHOD_NOT_ALLOWED, &detail);
+    headers.extend(HeaderValue::try_from(takes).map(|takes| (header::ALLOW, takes)));
+    (status, body, headers)
 }
 
 /// What the gateway itself has to say, in the form that the functions use.

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Cairn on one machine: an event-sourced order fulfilment system, with the AWS it needs.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version)]
+#[command(name = "cairn", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -60,7 +60,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(asked) if !asked.use_stderr() => {
+            // Help or the version; if stdout is gone there is nobody to tell.
+            let _ = asked.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let line = line.strip_prefix("error: ").unwrap_or(line);
+            return refuse(&format!("{line}; --help tells more"));
+        }
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -104,14 +117,15 @@ async fn serve(
     };
     let system = System::start(template, &options).await?;
     let events = system.watch();
-    greet(&system)?;
+    let asked_to_stop = stop_signals()?;
+    // Who starts this need not read what it prints: an output that is gone stops no orders.
+    let _ = greet(&system);
     if arguments.quiet {
-        drop(events);
-        tokio::signal::ctrl_c().await?;
+        asked_to_stop.await;
     } else {
         tokio::select! {
-            result = tokio::signal::ctrl_c() => result?,
-            result = print_events(events) => result?,
+            () = asked_to_stop => {}
+            () = print_events(events) => {}
         }
     }
     system.stop().await;
@@ -144,14 +158,40 @@ Ctrl-C ends it.
     )
 }
 
-async fn print_events(mut events: Receiver<Seen>) -> io::Result<()> {
+/// Listens for Ctrl-C, and for the signal by which services are stopped. It listens from the call
+/// on; what it returns waits.
+#[cfg(unix)]
+fn stop_signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Listens for Ctrl-C. It listens from the call on; what it returns waits.
+#[cfg(windows)]
+fn stop_signals() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
+}
+
+/// Prints until nobody reads any more, and then waits for ever.
+async fn print_events(mut events: Receiver<Seen>) {
     loop {
-        match events.recv().await {
-            Ok(seen) => writeln!(io::stdout(), "{}", line(&seen))?,
-            Err(RecvError::Lagged(missed)) => {
-                writeln!(io::stdout(), "({missed} events were too fast to print)")?;
-            }
+        let line = match events.recv().await {
+            Ok(seen) => line(&seen),
+            Err(RecvError::Lagged(missed)) => format!("({missed} events were too fast to print)"),
             Err(RecvError::Closed) => return std::future::pending().await,
+        };
+        if writeln!(io::stdout(), "{line}").is_err() {
+            return std::future::pending().await;
         }
     }
 }

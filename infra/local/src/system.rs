@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use cairn::lambda::Environment;
@@ -14,6 +15,7 @@ use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -25,6 +27,9 @@ use crate::{
     pump::Pump,
     template::{Template, TemplateError, Trigger},
 };
+
+/// How long requests under way may take when the system stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How the system is run.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +123,9 @@ impl System {
         });
         let functions = Arc::new(host(template, &aws)?);
 
+        // Before anything new is taken, or that would be taken up as well.
+        let resumed = deliveries.resume().map_err(|error| state(&error))?;
+        let outstanding = deliveries.outstanding();
         let mut workers = JoinSet::new();
         let mut pumps = vec![];
         for hosted in functions.values() {
@@ -142,8 +150,6 @@ impl System {
                 });
             }
         }
-        let resumed = deliveries.resume().map_err(|error| state(&error))?;
-        let outstanding = deliveries.outstanding();
         workers.spawn(work(deliveries, queue, functions.clone(), aws.clone()));
 
         let stop = watch::Sender::new(false);
@@ -178,6 +184,11 @@ impl System {
         })
     }
 
+    /// How many deliveries are not done.
+    pub fn outstanding(&self) -> watch::Receiver<usize> {
+        self.outstanding.clone()
+    }
+
     /// Every event from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.aws.bus.watch()
@@ -196,29 +207,36 @@ impl System {
     /// Waits until nothing is under way: every event is delivered, and nothing follows from it.
     pub async fn settled(&self) {
         let mut outstanding = self.outstanding.clone();
+        let written = || -> Vec<u64> {
+            self.pumps
+                .iter()
+                .map(|(writes, _)| *writes.borrow())
+                .collect()
+        };
         loop {
-            for (writes, caught_up) in &self.pumps {
-                let mut caught_up = caught_up.clone();
+            let before = written();
+            for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
                 // A pump that has ended will catch up with nothing more.
-                let _ = caught_up.wait_for(|seen| *seen >= *writes.borrow()).await;
+                let _ = caught_up.clone().wait_for(|seen| seen >= writes).await;
             }
             let _ = outstanding.wait_for(|count| *count == 0).await;
-            // What was delivered last may have written something more.
-            let all_seen = self
-                .pumps
-                .iter()
-                .all(|(writes, caught_up)| *caught_up.borrow() >= *writes.borrow());
-            if all_seen && *outstanding.borrow() == 0 {
+            // What was delivered meanwhile may have written something more.
+            if written() == before {
                 return;
             }
         }
     }
 
-    /// Stops the system: no new requests, the present ones are answered. What is under way on the
-    /// bus stays in the journal, for the next start where there is a data directory.
+    /// Stops the system: no new requests, the present ones are answered, unless they take longer
+    /// than a few seconds. What is under way on the bus stays in the journal, for the next start
+    /// where there is a data directory.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        while self.servers.join_next().await.is_some() {}
+        let answered = async { while self.servers.join_next().await.is_some() {} };
+        if timeout(LAST_ANSWERS, answered).await.is_err() {
+            tracing::warn!("some requests had no answer");
+        }
+        self.servers.shutdown().await;
         self.workers.shutdown().await;
     }
 }

@@ -21,8 +21,9 @@ const STACK: &str = "cairn";
 
 /// What is wrong with the template, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("template.yaml, line {line}: {problem}")]
+#[error("{file}, line {line}: {problem}")]
 pub struct TemplateError {
+    file: String,
     line: usize,
     problem: String,
 }
@@ -30,6 +31,7 @@ pub struct TemplateError {
 impl TemplateError {
     pub(crate) fn new(line: usize, problem: impl Into<String>) -> Self {
         Self {
+            file: "template.yaml".to_owned(),
             line,
             problem: problem.into(),
         }
@@ -366,8 +368,17 @@ fn function(
 
 fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> {
     properties.ignore(&["ApiId"]);
+    let method = properties.required("Method")?;
+    let known = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+    let name = names.text(&method)?.to_uppercase();
+    if !known.contains(&name.as_str()) {
+        return Err(TemplateError::new(
+            method.line,
+            format!("{name} is no method"),
+        ));
+    }
     let route = Route {
-        method: names.text(&properties.required("Method")?)?,
+        method: name,
         path: names.text(&properties.required("Path")?)?,
     };
     properties.finish()?;
@@ -409,14 +420,16 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
     };
     let batch_size: u64 = number("BatchSize", 100)?;
     let retries = number("MaximumRetryAttempts", 10_000)?;
-    let reports_failures = match properties.take("FunctionResponseTypes") {
-        Some(types) => names.value(&types)? == json!(["ReportBatchItemFailures"]),
-        None => false,
+    let mut switch = |name: &str, on: Value| match properties.take(name) {
+        Some(node) if names.value(&node)? == on => Ok(true),
+        Some(node) => Err(TemplateError::new(
+            node.line,
+            format!("{name} must be {on} or absent"),
+        )),
+        None => Ok(false),
     };
-    let bisects = match properties.take("BisectBatchOnFunctionError") {
-        Some(node) => names.value(&node)? == json!(true),
-        None => false,
-    };
+    let reports_failures = switch("FunctionResponseTypes", json!(["ReportBatchItemFailures"]))?;
+    let bisects = switch("BisectBatchOnFunctionError", json!(true))?;
     let on_failure = destination(properties.take("DestinationConfig"), names)?;
     properties.finish()?;
     Ok(Mapping {
@@ -475,7 +488,9 @@ impl Names {
         };
         for (name, node) in Fields::of("Parameters", parameters)?.entries {
             let mut parameter = Fields::of(&name, node)?;
+            parameter.ignore(&["Type", "Description", "AllowedValues", "NoEcho"]);
             let default = names.text(&parameter.required("Default")?)?;
+            parameter.finish()?;
             names.parameters.insert(name, default);
         }
         Ok(names)
@@ -605,7 +620,12 @@ impl Fields {
                 line: node.line,
                 entries,
             }),
-            _ => Err(TemplateError::new(
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Int(_)
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Call(..) => Err(TemplateError::new(
                 node.line,
                 format!("{what} must be a map"),
             )),

@@ -23,7 +23,7 @@ use crate::{
     read_model::{Change, ReadModel, Row, Tally},
     retry::Tries,
     store::{
-        AppendError, Conflict, EventStore, MAX_COMMIT_BYTES, MAX_STREAMS_PER_APPEND, StoreError,
+        AppendError, Conflict, EventStore, MAX_COMMIT_BYTES, StoreError, check_append,
         check_contiguous,
     },
     stream::StreamId,
@@ -95,7 +95,7 @@ impl DynamoStore {
             .client
             .transact_write_items()
             .set_transact_items(Some(writes))
-            .client_request_token(token(commits))
+            .client_request_token(token(commits)?)
             .send()
             .await;
         let Err(error) = sent else { return Ok(()) };
@@ -130,9 +130,7 @@ impl DynamoStore {
 
 impl EventStore for DynamoStore {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        if commits.len() > MAX_STREAMS_PER_APPEND {
-            return Err(StoreError::TooManyStreams(commits.len()).into());
-        }
+        check_append(commits)?;
         match commits {
             [] => Ok(()),
             [commit] => self.put(commit).await,
@@ -226,14 +224,12 @@ fn size(value: &AttributeValue) -> usize {
     }
 }
 
-/// The same commits at the same places are the same transaction, for as long as DynamoDB
-/// remembers tokens (ten minutes).
-fn token(commits: &[Commit]) -> String {
-    let places: Vec<_> = commits
-        .iter()
-        .map(|commit| format!("{}@{}/{}", commit.stream, commit.version, commit.id))
-        .collect();
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, places.join("\n").as_bytes()).to_string()
+/// The token of one transaction: the SDK's own retry of it after a lost answer is the same one, for
+/// as long as DynamoDB remembers tokens (ten minutes). Another invocation's try of the same step
+/// has another time, so it is another transaction, and meets the conditions.
+fn token(commits: &[Commit]) -> Result<String, StoreError> {
+    let text = serde_json::to_vec(commits).map_err(|error| malformed(&error))?;
+    Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }
 
 /// A table with one row per aggregate, behind version gates.
@@ -242,15 +238,6 @@ pub struct Rows<M> {
     client: Client,
     table: String,
     model: PhantomData<M>,
-}
-
-/// A page of rows, and where the next begins.
-#[derive(Debug)]
-pub struct Page {
-    /// The rows.
-    pub rows: Vec<Row>,
-    /// The key attributes to go on from.
-    pub next: Option<Row>,
 }
 
 impl<M: ReadModel> Rows<M> {
@@ -279,7 +266,8 @@ impl<M: ReadModel> Rows<M> {
         got.item.map(row).transpose()
     }
 
-    /// A page of the rows of one partition of an index, last first.
+    /// Up to `limit` rows of one partition of an index, last first, after the position `from`: the key
+    /// attributes of the table and of the index.
     ///
     /// # Errors
     /// When the read fails; a `from` that is no position is refused.
@@ -289,7 +277,7 @@ impl<M: ReadModel> Rows<M> {
         value: &str,
         limit: u32,
         from: Option<Row>,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Vec<Row>, StoreError> {
         let from = from
             .map(|from| serde_dynamo::to_item(from).map_err(|error| malformed(&error)))
             .transpose()?;
@@ -307,15 +295,11 @@ impl<M: ReadModel> Rows<M> {
             .send()
             .await
             .map_err(|error| classified(&error))?;
-        Ok(Page {
-            rows: page
-                .items
-                .unwrap_or_default()
-                .into_iter()
-                .map(row)
-                .collect::<Result<_, _>>()?,
-            next: page.last_evaluated_key.map(row).transpose()?,
-        })
+        page.items
+            .unwrap_or_default()
+            .into_iter()
+            .map(row)
+            .collect()
     }
 }
 

@@ -85,6 +85,7 @@ async fn run<A: Aggregate>(
 ) -> Result<Handled<A::State>, HandleError<A::Rejection>> {
     let mut tries = Tries::lasting(context.patience);
     let mut current = Current::<A>::new(stream);
+    let mut lost_before = false;
     loop {
         for commit in mem::take(&mut news) {
             current.advance(&commit)?;
@@ -114,13 +115,21 @@ async fn run<A: Aggregate>(
                     replayed: false,
                 });
             }
-            Err(AppendError::Conflict(_)) => {
+            Err(AppendError::Conflict(lost)) => {
                 tracing::debug!(%stream, version = commit.version, "conflict");
-                tries
-                    .again()
-                    .await
-                    .map_err(|OutOfTime| HandleError::Contended)?;
-                news = store.read(stream, current.version).await?;
+                // The failed write has brought back what won. A first loser decides again on that
+                // at once; who loses again is further behind, waits for a turn and reads.
+                let winner = lost.into_iter().find_map(|conflict| conflict.winner);
+                let first_loss = !mem::replace(&mut lost_before, true);
+                news = if let (Some(winner), true) = (winner, first_loss) {
+                    vec![winner]
+                } else {
+                    tries
+                        .again()
+                        .await
+                        .map_err(|OutOfTime| HandleError::Contended)?;
+                    store.read(stream, current.version).await?
+                };
             }
             Err(AppendError::Store(error)) => return Err(error.into()),
         }

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// One mistake in a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,6 +73,15 @@ impl<'a> Field<'a> {
     /// Whether there is a value that is not null.
     pub fn is_present(&self) -> bool {
         self.value.is_some_and(|value| !value.is_null())
+    }
+
+    /// The members, when this is an object.
+    pub fn object(&self, mistakes: &mut Mistakes) -> Option<&'a Map<String, Value>> {
+        let object = self.value.and_then(Value::as_object);
+        if object.is_none() {
+            mistakes.add(self, self.wanted("an object"));
+        }
+        object
     }
 
     /// A text, parsed.

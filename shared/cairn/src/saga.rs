@@ -148,7 +148,7 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// What the saga works on, while something is due.
+    /// What the saga works on; `None` before the start, and when it will not be needed again.
     pub fn input(&self) -> Option<&D::Input> {
         match self {
             Self::Running { input, .. }

@@ -9,9 +9,9 @@ use crate::{
     commit::{Commit, Context},
     decider::{Aggregate, Decider},
     event::CodecError,
-    handle::{Current, load},
+    handle::{Current, HandleError, handle, load},
     retry::{OutOfTime, Tries},
-    saga::{Action, Command, Definition, Due, Event, Saga, State},
+    saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
     store::{AppendError, EventStore, StoreError},
     stream::StreamId,
 };
@@ -70,9 +70,14 @@ impl Plan {
     }
 }
 
-/// Why a step's outcome was not recorded. Nothing was written.
+/// Why a step's outcome was not recorded. After a store error that is passing it may have been all
+/// the same; the next delivery will tell.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
+    /// The saga refuses the outcome of a step that it says is due: its definition contradicts
+    /// itself.
+    #[error("the saga refuses the outcome of its due step: {0}")]
+    Refused(#[from] Rejection),
     /// So many others write to the same streams that there was no turn.
     #[error("the step's streams are written to by too many at once: try again")]
     Contended,
@@ -135,12 +140,9 @@ impl<D: Definition> DueStep<D> {
         &self.input
     }
 
-    /// Why the saga is being unwound, when it is.
+    /// Why the saga is being unwound; empty while it is not.
     pub fn reason(&self) -> &str {
-        self.saga
-            .state
-            .reason()
-            .unwrap_or("it could not be fulfilled")
+        self.saga.state.reason().unwrap_or_default()
     }
 
     /// The key for calls to providers: the same for every delivery of this step and action.
@@ -210,13 +212,13 @@ impl<D: Definition> DueStep<D> {
             Err(Refusal::Store(error)) => return Err(error.into()),
         };
         let mut events = self.opening.clone();
-        events.extend(self.told(outcome));
+        events.extend(self.told(outcome)?);
         commits.push(self.saga.commit(context, &events)?);
         Ok(commits)
     }
 
-    /// What the saga says to the step's outcome. The step is due, so it is never refused.
-    fn told(&self, outcome: Outcome) -> Vec<Event<D>> {
+    /// What the saga says to the step's outcome.
+    fn told(&self, outcome: Outcome) -> Result<Vec<Event<D>>, Rejection> {
         let step = self.due.step;
         let command = match (self.due.action, outcome) {
             (Action::Execute, Outcome::Done(detail)) => Command::Complete(step, detail),
@@ -224,7 +226,7 @@ impl<D: Definition> DueStep<D> {
             (Action::Compensate, Outcome::Done(_)) => Command::Undone(step),
             (Action::Compensate, Outcome::Failed(reason)) => Command::UndoFailed(step, reason),
         };
-        Saga::decide(&self.saga.state, &command).unwrap_or_default()
+        Saga::decide(&self.saga.state, &command)
     }
 }
 
@@ -306,16 +308,17 @@ pub async fn cancel<D: Definition>(
     stream: &StreamId,
     reason: &str,
     context: &Context,
-) -> Result<State<D>, StepError> {
-    use crate::handle::{HandleError, handle};
+) -> Result<(), StepError> {
     let command = Command::Cancel(reason.to_owned());
     match handle::<Saga<D>>(store, stream, &command, context).await {
-        Ok(handled) => Ok(handled.state),
+        Ok(_) => Ok(()),
+        Err(HandleError::Rejected { rejection, .. }) => Err(rejection.into()),
         Err(HandleError::Contended) => Err(StepError::Contended),
         Err(HandleError::Store(error)) => Err(error.into()),
-        // A cancellation is never refused, and its id is the event's that it follows from.
-        Err(HandleError::Rejected { .. } | HandleError::IdReused) => {
-            Ok(load::<Saga<D>>(store, stream).await?.state)
-        }
+        // The id is that of the event which the cancellation follows from.
+        Err(HandleError::IdReused) => Err(StepError::Store(StoreError::Corrupt {
+            stream: stream.clone(),
+            reason: format!("the commit {} is not a cancellation", context.id),
+        })),
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies of requests, read into commands.
 
 use cairn::input::{Field, FieldError, Mistakes};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     order::{Payment, PlaceOrder},
@@ -18,12 +18,15 @@ use crate::{
 pub fn place_order(body: &Value) -> Result<PlaceOrder, Vec<FieldError>> {
     let root = Field::root(body);
     let mut mistakes = Mistakes::default();
+    if root.object(&mut mistakes).is_none() {
+        return mistakes.result(None);
+    }
     let customer_id = root.get("customerId").text(&mut mistakes, str::parse);
     let lines = lines(&root.get("lines"), &mut mistakes);
-    let token = root
-        .get("payment")
-        .get("token")
-        .text(&mut mistakes, str::parse);
+    let payment = root.get("payment");
+    let token = payment
+        .object(&mut mistakes)
+        .and_then(|_| payment.get("token").text(&mut mistakes, str::parse));
     let ship_to = address(&root.get("shipTo"), &mut mistakes);
     let order = (|| {
         Some(PlaceOrder {
@@ -46,6 +49,16 @@ pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
         .get("reason")
         .text(&mut mistakes, str::parse);
     mistakes.result(reason)
+}
+
+/// The body of `POST /orders/{orderId}/ship`: an object, of which no member has a meaning yet.
+///
+/// # Errors
+/// When it is no object.
+pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
+    let mut mistakes = Mistakes::default();
+    let members = Field::root(body).object(&mut mistakes).cloned();
+    mistakes.result(members)
 }
 
 /// The body of `POST /stock/{sku}/receipts`: the pieces received.
@@ -84,28 +97,35 @@ fn lines(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Lines> {
 }
 
 fn line(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Line> {
+    field.object(mistakes)?;
     let sku = field.get("sku").text(mistakes, str::parse::<Sku>);
     let quantity = field.get("quantity").integer(mistakes, Quantity::try_from);
     let price = field.get("unitPrice");
-    let amount = price.get("amount").integer(mistakes, |amount| {
+    let unit_price = price.object(mistakes).and_then(|_| money(&price, mistakes));
+    Some(Line {
+        sku: sku?,
+        quantity: quantity?,
+        unit_price: unit_price?,
+    })
+}
+
+fn money(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Money> {
+    let amount = field.get("amount").integer(mistakes, |amount| {
         if amount <= MAX_AMOUNT {
             Ok(amount)
         } else {
             Err(Invalid("must be at most 9007199254740991"))
         }
     });
-    let currency = price.get("currency").text(mistakes, str::parse::<Currency>);
-    Some(Line {
-        sku: sku?,
-        quantity: quantity?,
-        unit_price: Money {
-            amount: amount?,
-            currency: currency?,
-        },
+    let currency = field.get("currency").text(mistakes, str::parse::<Currency>);
+    Some(Money {
+        amount: amount?,
+        currency: currency?,
     })
 }
 
 fn address(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Address> {
+    field.object(mistakes)?;
     let name = field.get("name").text(mistakes, str::parse);
     let line1 = field.get("line1").text(mistakes, str::parse);
     let second = field.get("line2");

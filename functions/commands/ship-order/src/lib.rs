@@ -10,6 +10,7 @@ use cairn::{
 };
 use orders::{
     order::{Command, Order, Rejection},
+    requests,
     values::OrderId,
 };
 use serde_json::json;
@@ -27,7 +28,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 
 async fn ship(store: DynamoStore, request: Request) -> Result<Response, Problem> {
     // The body says nothing yet; its digest is still part of the request's identity.
-    let body = request.json()?;
+    let body = requests::ship_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request
         .path("orderId")
         .parse()

@@ -12,6 +12,8 @@ use futures_util::future::try_join_all;
 use orders::read_models::sales::{SHARDS, Sales, Window, render};
 use serde_json::json;
 
+/// The most windows of one answer: a week of minutes.
+const MOST_WINDOWS: i64 = 7 * 24 * 60;
 /// How many windows an answer goes back when the request does not say.
 const USUAL_WINDOWS: i64 = 60;
 
@@ -36,7 +38,17 @@ async fn get(counters: Counters<Sales>, request: Request) -> Result<Response, Pr
             "the parameter from must not be after to",
         ));
     }
-    let (first, last) = (window.start(from).to_string(), window.start(to).to_string());
+    if (to.as_millis() - from.as_millis()) / window.millis() > MOST_WINDOWS {
+        return Err(Problem::bad_request(format!(
+            "from and to must be at most {MOST_WINDOWS} windows apart: choose a larger window"
+        )));
+    }
+    // `to` is not included: answers that follow each other have no window in common.
+    let until = Timestamp::from_millis((to.as_millis() - 1).max(from.as_millis()));
+    let (first, last) = (
+        window.start(from).to_string(),
+        window.start(until).to_string(),
+    );
     let partitions: Vec<_> = (0..SHARDS).map(|shard| window.partition(shard)).collect();
     let shards = partitions
         .iter()

@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
+    Timestamp,
     dynamodb::{Index, Rows},
     lambda::{
         ConfigError, Environment, Function,
@@ -11,16 +12,14 @@ use cairn::{
 };
 use orders::{
     read_models::orders::{Orders, render},
-    values::CustomerId,
+    values::{CustomerId, OrderId},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const BY_CUSTOMER: Index = Index {
     name: "byCustomer",
     key: "customerId",
 };
-/// The attributes that say where a page of the index begins.
-const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
 const MOST: u32 = 100;
 const USUAL: u32 = 20;
 
@@ -51,37 +50,48 @@ async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem>
         .map(|cursor| position(&cursor, &customer_id))
         .transpose()?;
 
-    let page = rows
-        .latest(&BY_CUSTOMER, customer_id.as_str(), limit, from)
+    // One more than was asked for tells whether there is another page.
+    let mut found = rows
+        .latest(&BY_CUSTOMER, customer_id.as_str(), limit + 1, from)
         .await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
     let mut orders = vec![];
-    for row in &page.rows {
+    for row in &found {
         orders.extend(render(row).map_err(|error| Problem::internal(&error))?);
     }
     let mut body = json!({ "orders": orders });
-    if let (Some(next), Value::Object(body)) = (page.next, &mut body) {
-        body.insert("cursor".to_owned(), cursor_to(next).into());
+    if let (true, Some(last), Value::Object(body)) = (more, found.last(), &mut body) {
+        body.insert("cursor".to_owned(), cursor_after(last).into());
     }
     Response::new(200, body)
 }
 
-fn cursor_to(position: Row) -> String {
-    URL_SAFE_NO_PAD.encode(Value::Object(position).to_string())
+/// The attributes that say where a page of the index begins.
+const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
+
+fn cursor_after(row: &Row) -> String {
+    let position =
+        POSITION.map(|name| (name.to_owned(), row.get(name).cloned().unwrap_or_default()));
+    URL_SAFE_NO_PAD.encode(Value::Object(position.into_iter().collect()).to_string())
 }
 
 /// The position that a cursor stands for. It must be one of this customer's.
 fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
-    let position: Option<Map<String, Value>> =
-        decoded.and_then(|json| serde_json::from_slice(&json).ok());
+    let position: Option<Row> = decoded.and_then(|json| serde_json::from_slice(&json).ok());
     position
         .filter(|position| {
+            let text = |name: &str| {
+                position
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
             position.len() == POSITION.len()
-                && POSITION
-                    .iter()
-                    .all(|name| position.get(*name).is_some_and(Value::is_string))
-                && position.get(BY_CUSTOMER.key).and_then(Value::as_str)
-                    == Some(customer_id.as_str())
+                && text(BY_CUSTOMER.key) == customer_id.as_str()
+                && text("orderId").parse::<OrderId>().is_ok()
+                && text("placedAt").parse::<Timestamp>().is_ok()
         })
         .ok_or_else(|| {
             Problem::bad_request("the cursor is none that an earlier page of this list has given")

@@ -4,7 +4,6 @@ use std::{future::Future, sync::Arc};
 
 use cairn::{
     RecordedEvent,
-    event::Event as _,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
 };
 use orders::{order::Event, values::CustomerId};
@@ -58,29 +57,30 @@ impl Mailer for LogMailer {
 
 fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
     let order_id = event.stream.key();
-    let (customer_id, subject, text) =
-        match Event::decode(&event.event).map_err(FunctionError::new)? {
-            Event::Placed(_) => return Ok(None),
-            Event::Confirmed { customer_id, .. } => (
-                customer_id,
-                "Your order is confirmed",
-                format!("Your order {order_id} is paid and packed."),
+    let (customer_id, subject, text) = match event.decode::<Event>().map_err(FunctionError::new)? {
+        Event::Placed(_) => return Ok(None),
+        Event::Confirmed { customer_id, .. } => (
+            customer_id,
+            "Your order is confirmed",
+            format!("Your order {order_id} is paid and packed."),
+        ),
+        Event::Shipped { customer_id } => (
+            customer_id,
+            "Your order is on its way",
+            format!("Your order {order_id} has been handed to the carrier."),
+        ),
+        Event::Cancelled {
+            customer_id,
+            reason,
+            ..
+        } => (
+            customer_id,
+            "Your order was cancelled",
+            format!(
+                "Your order {order_id} was cancelled: {reason}. What was charged is given back."
             ),
-            Event::Shipped { customer_id } => (
-                customer_id,
-                "Your order is on its way",
-                format!("Your order {order_id} has been handed to the carrier."),
-            ),
-            Event::Cancelled {
-                customer_id,
-                reason,
-                ..
-            } => (
-                customer_id,
-                "Your order was cancelled",
-                format!("Your order {order_id} was cancelled: {reason}. You are not charged."),
-            ),
-        };
+        ),
+    };
     Ok(Some(Mail {
         key: event.id(),
         customer_id,

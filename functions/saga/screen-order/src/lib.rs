@@ -3,7 +3,6 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    event::Event as _,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -35,7 +34,7 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
             return Ok(None);
         }
         let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
-        match order::Event::decode(&event.event).map_err(FunctionError::new)? {
+        match event.decode::<order::Event>().map_err(FunctionError::new)? {
             order::Event::Placed(placed) => Ok(Some((
                 order_id.fulfilment_stream(),
                 Input::of(order_id, &placed),

@@ -1,7 +1,6 @@
 //! Tells the fulfilment of an order that the customer has cancelled it.
 
 use cairn::{
-    event::Event as _,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     step,
 };
@@ -17,7 +16,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         let store = store.clone();
         async move {
             let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
-            match Event::decode(&event.event).map_err(FunctionError::new)? {
+            match event.decode::<Event>().map_err(FunctionError::new)? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();
                     step::cancel::<Fulfilment>(&store, &saga, reason.as_str(), &context)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     aws::{Answer, journal::Journal},
-    template::ACCOUNT,
+    template::{ACCOUNT, REGION},
 };
 
 /// The queues.
@@ -95,7 +95,7 @@ impl Queues {
         let body = match operation {
             "GetQueueUrl" => json!({ "QueueUrl": url(queue) }),
             "GetQueueAttributes" => json!({ "Attributes": {
-                "QueueArn": format!("arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}"),
+                "QueueArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"),
                 "ApproximateNumberOfMessages": self.depth(queue)?.to_string(),
             }}),
             "SendMessage" => {

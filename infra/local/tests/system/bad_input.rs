@@ -77,12 +77,15 @@ async fn a_wrong_field_is_pointed_at_and_nothing_is_stored() {
             "/lines/0/sku",
         ),
         (changed("/lines", json!([dear, line])), "/lines"),
-        (changed("/payment", json!(null)), "/payment/token"),
+        (changed("/payment", json!(null)), "/payment"),
+        (changed("/payment/token", json!(null)), "/payment/token"),
+        (changed("/shipTo", json!("here")), "/shipTo"),
+        (changed("/lines/0", json!(1)), "/lines/0"),
         (
             changed("/shipTo/country", json!("Germany")),
             "/shipTo/country",
         ),
-        (json!([]), "/customerId"),
+        (json!([]), ""),
     ];
     for (body, pointer) in cases {
         let answer = system.post("/orders", &body).await;
@@ -204,6 +207,8 @@ async fn what_is_not_there_is_404_and_a_wrong_method_405() {
             .await,
         404,
     );
+    let wrong = system.get("/orders").await;
+    assert_eq!(wrong.headers["allow"], "POST");
     for (method, path) in [
         (Method::GET, "/orders"),
         (Method::DELETE, "/orders/none"),
@@ -273,6 +278,9 @@ async fn parameters_that_make_no_sense_are_refused() {
         "/customers/c-42/orders?limit=101".to_owned(),
         "/customers/c-42/orders?cursor=!!".to_owned(),
         "/customers/c-42/orders?cursor=e30".to_owned(),
+        // {"customerId":"c-42","orderId":"","placedAt":""}
+        "/customers/c-42/orders?cursor=eyJjdXN0b21lcklkIjoiYy00MiIsIm9yZGVySWQiOiIiLCJwbGFjZWRBdCI6IiJ9".to_owned(),
+        "/sales?window=minute&from=1970-01-01T00:00:00Z".to_owned(),
         "/sales?window=week".to_owned(),
         "/sales?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z".to_owned(),
     ] {

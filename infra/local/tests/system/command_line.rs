@@ -1,7 +1,7 @@
 //! `cairn-local` as people and scripts run it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Command, Output, Stdio},
 };
@@ -42,7 +42,11 @@ fn a_port_in_use_is_one_line_and_status_2() {
 #[test]
 fn a_bad_flag_is_refused_with_status_2() {
     let output = command().arg("--prot").output().unwrap();
-    assert!(refused(&output).contains("--prot"));
+    let stderr = refused(&output);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("--prot"), "{stderr}");
+    let idle = command().args(["--port", "5", "demo"]).output().unwrap();
+    refused(&idle);
 }
 
 #[test]
@@ -90,7 +94,11 @@ fn a_directory_in_use_is_refused() {
 
 #[test]
 fn the_demo_ends_with_status_0_and_says_so() {
-    let output = command().arg("demo").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+        .args(["demo", "--template"])
+        .arg(template_file())
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("4 of 4 orders ended as they must"), "{text}");
@@ -100,26 +108,73 @@ fn the_demo_ends_with_status_0_and_says_so() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_it_with_status_0_after_printing_both_addresses_and_three_requests() {
+    for signal in ["-INT", "-TERM"] {
+        let mut child = command()
+            .args(["--port", "0", "--aws-port", "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("Ctrl-C") {
+            assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        assert_eq!(text.matches("  curl ").count(), 3, "{text}");
+        assert!(
+            text.contains("HTTP API") && text.contains("AWS endpoint"),
+            "{text}"
+        );
+
+        // A client that never finishes its request does not hold it up.
+        let address = text
+            .lines()
+            .next()
+            .unwrap()
+            .split("http://")
+            .nth(1)
+            .unwrap();
+        let mut half = std::net::TcpStream::connect(address).unwrap();
+        half.write_all(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            .unwrap();
+
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_stops_nothing() {
     let mut child = command()
         .args(["--port", "0", "--aws-port", "0"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut text = String::new();
-    while !text.contains("Ctrl-C") {
-        assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
-    }
-    assert_eq!(text.matches("  curl ").count(), 3, "{text}");
-    assert!(
-        text.contains("HTTP API") && text.contains("AWS endpoint"),
-        "{text}"
-    );
-    let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
         .unwrap();
-    assert!(killed.success());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    out.read_to_string(&mut text).unwrap();
+    let address = first.trim().split("http://").nth(1).unwrap();
+    let body = r#"{"quantity":1}"#;
+    for _ in 0..3 {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = "POST /stock/TEA-01/receipts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+        write!(
+            stream,
+            "{head}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

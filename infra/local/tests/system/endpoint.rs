@@ -54,18 +54,19 @@ async fn tables_and_their_stream_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_put_on_the_bus_reaches_its_functions() {
+async fn an_event_put_on_the_bus_again_restores_a_row_that_was_lost() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    let detail = json!({
-        "specversion": "1.0", "id": "stock-CUP-01@1", "source": "cairn.orders",
-        "type": "StockReceived", "subject": "stock-CUP-01", "time": "2026-11-23T09:30:00.000Z",
-        "datacontenttype": "application/json", "dataschema": "StockReceived/1",
-        "streamversion": 1, "correlationid": "test", "data": { "quantity": 7 },
-    });
+    let mut events = system.system.watch();
+    system.receive("CUP-01", 7).await;
+    let seen = events.recv().await.unwrap();
+    system.settled().await;
+    let row = json!({ "TableName": "StockTable", "Key": { "sku": { "S": "CUP-01" } } });
+    system.aws("DynamoDB_20120810.DeleteItem", &row);
+
     let entry = json!({
         "EventBusName": "cairn-orders", "Source": "cairn.orders",
-        "DetailType": "StockReceived", "Detail": detail.to_string(),
+        "DetailType": seen.kind, "Detail": seen.detail,
     });
     let malformed =
         json!({ "EventBusName": "cairn-orders", "Source": "s", "DetailType": "t", "Detail": "[" });
@@ -75,7 +76,7 @@ async fn an_event_put_on_the_bus_reaches_its_functions() {
     assert!(answer["Entries"][0]["EventId"].is_string());
     assert_eq!(answer["Entries"][1]["ErrorCode"], "MalformedDetail");
     system.settled().await;
-    assert_eq!(system.stock("CUP-01").await["onHand"], 7);
+    assert_eq!(system.scan("StockTable")[0]["onHand"], 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,15 +34,21 @@ async fn every_function_takes_its_test_event() {
     }
 }
 
+/// An event that is not in the store must not be put where a read model would take it in.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_entries_for_put_events_reach_a_read_model() {
+async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
     let system = Fixture::start().await;
     let entries: Value = serde_json::from_str(&event("put-events")).unwrap();
+    let outstanding = system.system.outstanding();
     let answer = system.aws(
         "AWSEvents.PutEvents",
         &serde_json::json!({ "Entries": entries }),
     );
     assert_eq!(answer["FailedEntryCount"], 0);
+    assert_eq!(*outstanding.borrow(), 1, "one function is told");
     system.settled().await;
-    assert_eq!(system.stock("CUP-01").await["onHand"], 7);
+    for table in ["OrdersTable", "StockTable", "SalesTable"] {
+        assert!(system.scan(table).is_empty(), "{table}");
+    }
+    assert_eq!(system.system.aws.queues.depth("DeadLetters").unwrap(), 0);
 }

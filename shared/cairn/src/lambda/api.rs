@@ -121,8 +121,9 @@ impl Request {
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
         let parse = |text: &String| {
-            text.parse()
-                .map_err(|error| Problem::bad_request(format!("the parameter {name} {error}")))
+            text.parse().map_err(|error| {
+                Problem::bad_request(format!("the parameter {name} is not valid: {error}"))
+            })
         };
         self.query.get(name).map(parse).transpose()
     }
@@ -351,32 +352,33 @@ pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Proble
             "The Idempotency-Key was used before",
         )
         .detail("it came with another body; use a new key for a new request"),
-        HandleError::Contended => Problem::unavailable(&error_text(&error)),
+        HandleError::Contended => Problem::unavailable(&"the stream is contended"),
         HandleError::Store(error) => error.into(),
     }
 }
 
-fn error_text<R>(error: &HandleError<R>) -> String {
-    error.to_string()
-}
-
-/// The text of a header, when it is one that we would write ourselves: 1 to 128 of `A-Za-z0-9._:-`.
-fn plain(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
-    let holds = (1..=128).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
-    holds.then_some(text)
+/// Whether a correlation id is taken over from a request: 1 to 128 printable ASCII characters.
+pub fn is_correlation_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
 fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
-    let own = headers.get("x-correlation-id").and_then(plain);
-    own.map_or_else(|| environment.new_id().to_string(), str::to_owned)
+    let own = headers
+        .get("x-correlation-id")
+        .and_then(|value| value.to_str().ok());
+    own.filter(|own| is_correlation_id(own))
+        .map_or_else(|| environment.new_id().to_string(), str::to_owned)
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
-    plain(value).map(str::to_owned).ok_or_else(|| {
+    let holds = |key: &&str| {
+        (1..=128).contains(&key.len())
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+    };
+    let key = value.to_str().ok().filter(holds);
+    key.map(str::to_owned).ok_or_else(|| {
         Problem::bad_request(
             "the Idempotency-Key must be 1 to 128 characters of A-Z a-z 0-9 . _ : -",
         )

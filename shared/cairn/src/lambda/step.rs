@@ -5,12 +5,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::DynamoStore,
-    event::Event as _,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     provider::{Call, ProviderError},
     retry,
     saga::{Action, Definition, Due, Event},
-    step::{DueStep, Plan},
+    step::{DueStep, Outcome, Plan},
     stream::StreamId,
 };
 
@@ -77,15 +76,18 @@ pub fn function<D: Definition, E: Effect<D>>(
     environment: &Environment,
     effect: E,
 ) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let effect = Arc::new(effect);
+    let parts = Arc::new((environment.clone(), environment.event_store()?, effect));
     consumer::function(environment, move |event, context| {
-        let (store, effect) = (store.clone(), effect.clone());
-        async move { run(&store, effect.as_ref(), event, context).await }
+        let parts = parts.clone();
+        async move {
+            let (environment, store, effect) = parts.as_ref();
+            run(environment, store, effect, event, context).await
+        }
     })
 }
 
 async fn run<D: Definition, E: Effect<D>>(
+    environment: &Environment,
     store: &DynamoStore,
     effect: &E,
     event: RecordedEvent,
@@ -103,13 +105,18 @@ async fn run<D: Definition, E: Effect<D>>(
         Action::Execute => effect.execute(&due).await?,
         Action::Compensate => effect.compensate(&due).await?,
     };
-    let outcome = plan.outcome.clone();
+    let done = matches!(plan.outcome, Outcome::Done(_));
+    // A provider may have taken seconds: the record is of the moment when its answer is known.
+    let context = Context {
+        now: environment.now(),
+        ..context
+    };
     let recorded = due
         .record(store, plan, context)
         .await
         .map_err(FunctionError::new)?;
     let (id, correlation) = (event.id(), event.correlation);
-    tracing::info!(event = id, correlation, step = ?E::STEP, ?action, ?outcome, recorded, "step");
+    tracing::info!(event = id, correlation, step = ?E::STEP, ?action, done, recorded, "step");
     Ok(())
 }
 
@@ -123,7 +130,8 @@ async fn load<D: Definition, E: Effect<D>>(
             .map_err(FunctionError::new)?;
         return Ok(due.map(|due| (due, Action::Execute)));
     }
-    let next = Event::<D>::decode(&event.event)
+    let next = event
+        .decode::<Event<D>>()
         .map_err(FunctionError::new)?
         .next();
     let Some(next) = next.filter(|next: &Due<D::Step>| next.step == E::STEP) else {

@@ -23,6 +23,8 @@ pub async fn check(store: &impl EventStore) {
     the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store).await;
     of_many_writers_at_once_one_wins(store).await;
     an_append_to_several_streams_is_all_or_nothing(store).await;
+    the_same_append_at_another_time_is_a_conflict(store).await;
+    a_commit_without_events_is_refused(store).await;
     a_hole_is_corruption(store).await;
     a_long_stream_is_read_to_its_end(store).await;
     more_streams_than_a_transaction_takes_are_refused(store).await;
@@ -117,6 +119,26 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
     assert_eq!(
         store.read(&stream("left"), 0).await.expect("read"),
         both[..1]
+    );
+}
+
+/// Two invocations do the same step: the second must learn that it has lost.
+async fn the_same_append_at_another_time_is_a_conflict(store: &impl EventStore) {
+    let both = ["twice-a", "twice-b"].map(|key| commit(key, 1, "same", 1));
+    store.append(&both).await.expect("append");
+    let mut again = both.clone();
+    for commit in &mut again {
+        commit.at = Timestamp::from_millis(1_700_000_000_001);
+    }
+    let lost = store.append(&again).await;
+    assert!(matches!(lost, Err(AppendError::Conflict(_))), "{lost:?}");
+}
+
+async fn a_commit_without_events_is_refused(store: &impl EventStore) {
+    let refused = store.append(&[commit("none", 1, "none", 0)]).await;
+    assert!(
+        matches!(refused, Err(AppendError::Store(StoreError::NoEvents(_)))),
+        "{refused:?}"
     );
 }
 

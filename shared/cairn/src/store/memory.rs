@@ -7,9 +7,7 @@ use std::{
 
 use crate::{
     commit::Commit,
-    store::{
-        AppendError, Conflict, EventStore, MAX_STREAMS_PER_APPEND, StoreError, check_contiguous,
-    },
+    store::{AppendError, Conflict, EventStore, StoreError, check_append, check_contiguous},
     stream::StreamId,
 };
 
@@ -21,9 +19,7 @@ pub struct MemoryStore {
 
 impl EventStore for MemoryStore {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        if commits.len() > MAX_STREAMS_PER_APPEND {
-            return Err(StoreError::TooManyStreams(commits.len()).into());
-        }
+        check_append(commits)?;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let lost: Vec<_> = commits
             .iter()

@@ -81,6 +81,9 @@ pub enum StoreError {
         /// The item's size.
         bytes: usize,
     },
+    /// A commit without events.
+    #[error("a commit on {0} has no events: there is nothing to append")]
+    NoEvents(StreamId),
     /// More streams than one transaction can write to.
     #[error(
         "one append takes at most {MAX_STREAMS_PER_APPEND} streams, not {0}: split the command"
@@ -106,6 +109,21 @@ impl StoreError {
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Checks what an append may consist of.
+///
+/// # Errors
+/// When there are too many commits, or one without events, which would take a version that no
+/// event has.
+pub(crate) fn check_append(commits: &[Commit]) -> Result<(), StoreError> {
+    if commits.len() > MAX_STREAMS_PER_APPEND {
+        return Err(StoreError::TooManyStreams(commits.len()));
+    }
+    match commits.iter().find(|commit| commit.events.is_empty()) {
+        Some(empty) => Err(StoreError::NoEvents(empty.stream.clone())),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    event::{CodecError, Event as _},
+    event::CodecError,
     read_model::{Change, Place, ReadModel, Row},
     saga::{Action, Definition},
 };
@@ -40,9 +40,9 @@ impl ReadModel for Orders {
 
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
         Ok(match event.stream.category() {
-            "order" => of_order(&order::Event::decode(&event.event)?, event.at),
-            "fulfilment" => of_fulfilment(&fulfilment::Event::decode(&event.event)?, event),
-            "shipment" => of_shipment(&shipment::Event::decode(&event.event)?),
+            "order" => of_order(&event.decode::<order::Event>()?, event.at),
+            "fulfilment" => of_fulfilment(&event.decode::<fulfilment::Event>()?, event),
+            "shipment" => of_shipment(&event.decode::<shipment::Event>()?),
             _ => vec![],
         })
     }

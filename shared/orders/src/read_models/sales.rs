@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    event::{CodecError, Event as _},
+    event::CodecError,
     read_model::{Count, Row, Tally},
 };
 use serde::Serialize;
@@ -93,7 +93,7 @@ impl Tally for Sales {
     }
 
     fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
-        let add = match Event::decode(&event.event)? {
+        let add = match event.decode::<Event>()? {
             Event::Placed(_) => vec![(PLACED.to_owned(), 1)],
             Event::Confirmed { items, total, .. } => confirmed(&items, total),
             Event::Cancelled { .. } => vec![(CANCELLED.to_owned(), 1)],

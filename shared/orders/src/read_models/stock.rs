@@ -2,7 +2,7 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    event::{CodecError, Event as _},
+    event::CodecError,
     read_model::{Change, Place, ReadModel, Row},
 };
 use serde::Serialize;
@@ -30,7 +30,7 @@ impl ReadModel for StockLevels {
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
         let on_hand = |by| Change::Add("onHand".to_owned(), by);
         let reserved = |by| Change::Add("reserved".to_owned(), by);
-        Ok(match Event::decode(&event.event)? {
+        Ok(match event.decode::<Event>()? {
             Event::Received { quantity } => vec![on_hand(signed(quantity))],
             Event::Reserved { quantity, .. } => vec![reserved(signed(quantity))],
             Event::Released { quantity, .. } => vec![reserved(-signed(quantity))],
