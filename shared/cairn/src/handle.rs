@@ -59,7 +59,7 @@ pub async fn handle<A: Aggregate>(
     context: &Context,
 ) -> Result<Handled<A::State>, HandleError<A::Rejection>> {
     let history = store.read(stream, 0).await?;
-    run::<A>(store, stream, command, context, history).await
+    run::<A>(store, stream, command, context, Some(history)).await
 }
 
 /// Like [`handle`], for a command that begins a stream: it does not read first, because the
@@ -73,7 +73,7 @@ pub async fn create<A: Aggregate>(
     command: &A::Command,
     context: &Context,
 ) -> Result<Handled<A::State>, HandleError<A::Rejection>> {
-    run::<A>(store, stream, command, context, vec![]).await
+    run::<A>(store, stream, command, context, None).await
 }
 
 async fn run<A: Aggregate>(
@@ -81,10 +81,14 @@ async fn run<A: Aggregate>(
     stream: &StreamId,
     command: &A::Command,
     context: &Context,
-    mut news: Vec<Commit>,
+    history: Option<Vec<Commit>>,
 ) -> Result<Handled<A::State>, HandleError<A::Rejection>> {
     let mut tries = Tries::lasting(context.patience);
     let mut current = Current::<A>::new(stream);
+    // Whether the store has said that there is nothing more. An append proves what it assumes; a
+    // refusal, or finding nothing to do, proves nothing and is taken on what was read.
+    let mut is_read = history.is_some();
+    let mut news = history.unwrap_or_default();
     let mut lost_before = false;
     loop {
         for commit in mem::take(&mut news) {
@@ -93,11 +97,16 @@ async fn run<A: Aggregate>(
                 return current.replayed(&commit, context);
             }
         }
-        let events =
-            A::decide(&current.state, command).map_err(|rejection| HandleError::Rejected {
-                rejection,
-                version: current.version,
-            })?;
+        let decided = A::decide(&current.state, command);
+        if !is_read && !decided.as_ref().is_ok_and(|events| !events.is_empty()) {
+            news = store.read(stream, current.version).await?;
+            is_read = true;
+            continue;
+        }
+        let events = decided.map_err(|rejection| HandleError::Rejected {
+            rejection,
+            version: current.version,
+        })?;
         if events.is_empty() {
             return Ok(Handled {
                 state: current.state,
@@ -121,6 +130,7 @@ async fn run<A: Aggregate>(
                 // at once; who loses again is further behind, waits for a turn and reads.
                 let winner = lost.into_iter().find_map(|conflict| conflict.winner);
                 let first_loss = !mem::replace(&mut lost_before, true);
+                is_read = !first_loss || winner.is_none();
                 news = if let (Some(winner), true) = (winner, first_loss) {
                     vec![winner]
                 } else {

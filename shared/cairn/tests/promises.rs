@@ -170,6 +170,26 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_taken_on_what_was_read_and_not_on_what_was_assumed() {
+    let store = MemoryStore::default();
+    let stream = account("a");
+    for id in ["c1", "c2"] {
+        handle::<Account>(&store, &stream, &Move::Deposit(5), &context(id))
+            .await
+            .unwrap();
+    }
+    let taken = create::<Account>(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
+    assert_eq!(taken.unwrap().state, 0);
+    let again = create::<Account>(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
+    assert!(again.unwrap().replayed);
+    let refused = create::<Account>(&store, &stream, &Move::Withdraw(1), &context("c4")).await;
+    assert!(matches!(
+        refused,
+        Err(HandleError::Rejected { version: 3, .. })
+    ));
+}
+
+#[tokio::test]
 async fn a_retry_after_a_lost_answer_finds_the_command_done() {
     let store = Faulty::default();
     let (stream, deposit) = (account("a"), Move::Deposit(10));
