@@ -8,7 +8,7 @@ use std::{
 };
 
 use console::style;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -211,7 +211,7 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
 
 /// A bar over the steps, on a terminal; nothing elsewhere.
 fn progress() -> ProgressBar {
-    let bar = MultiProgress::new().add(ProgressBar::new(6));
+    let bar = ProgressBar::new(6);
     if let Ok(look) = ProgressStyle::with_template("  {bar:24} {pos}/{len} steps  {msg}") {
         bar.set_style(look);
     }

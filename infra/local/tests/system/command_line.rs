@@ -107,7 +107,7 @@ fn the_demo_ends_with_status_0_and_says_so() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_it_with_status_0_after_printing_both_addresses_and_three_requests() {
+fn it_prints_both_addresses_and_three_requests_and_a_signal_ends_it_with_status_0() {
     for signal in ["-INT", "-TERM"] {
         let mut child = command()
             .args(["--port", "0", "--aws-port", "0"])
@@ -137,10 +137,10 @@ fn ctrl_c_ends_it_with_status_0_after_printing_both_addresses_and_three_requests
         half.write_all(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             .unwrap();
 
-        let pid = child.id().to_string();
+        let kill = format!("kill {signal} {}", child.id());
         assert!(
-            Command::new("kill")
-                .args([signal, &pid])
+            Command::new("sh")
+                .args(["-c", &kill])
                 .status()
                 .unwrap()
                 .success()
