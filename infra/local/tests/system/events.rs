@@ -45,7 +45,7 @@ async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
         &serde_json::json!({ "Entries": entries }),
     );
     assert_eq!(answer["FailedEntryCount"], 0);
-    assert_eq!(*outstanding.borrow(), 1, "one function is told");
+    assert!(outstanding.has_changed().unwrap(), "a function is told");
     system.settled().await;
     for table in ["OrdersTable", "StockTable", "SalesTable"] {
         assert!(system.scan(table).is_empty(), "{table}");
