@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     event::{CodecError, Event},
+    snapshot::Snapshot,
     stream::StreamId,
     timestamp::Timestamp,
 };
@@ -56,8 +57,15 @@ pub struct Commit {
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Whether another commit of the same append records the command: a saga's, say. What was
+    /// done is found there then, and this stream need not remember it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enlisted: bool,
     /// The events, in order; at least one.
     pub events: Vec<StoredEvent>,
+    /// The state after them, in the commit that completes an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Commit {
@@ -137,31 +145,6 @@ pub struct Context {
     pub patience: Duration,
 }
 
-#[cfg(feature = "store")]
-impl Context {
-    /// A commit of `events` on `stream` after `last`, whose time is `last_at`.
-    pub(crate) fn commit(
-        &self,
-        stream: &StreamId,
-        last: u64,
-        last_at: Option<Timestamp>,
-        events: Vec<StoredEvent>,
-    ) -> Commit {
-        Commit {
-            stream: stream.clone(),
-            version: last + 1,
-            id: self.id.clone(),
-            fingerprint: self.fingerprint.clone(),
-            at: last_at.map_or(self.now, |last_at| last_at.max(self.now)),
-            correlation: self.correlation.clone(),
-            causation: self.causation.clone(),
-            actor: self.actor.clone(),
-            traceparent: self.traceparent.clone(),
-            events,
-        }
-    }
-}
-
 /// A digest of what a command asks for: equal for equal commands, 128 bits in hexadecimal.
 ///
 /// Taken from the parsed command, so white space and the order of a body's fields do not count.
@@ -169,12 +152,16 @@ impl Context {
 /// # Errors
 /// When the command cannot be serialized.
 pub fn fingerprint(command: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
-    let digest = Sha256::digest(serde_json::to_vec(command)?);
+    let digest = digest(&serde_json::to_vec(command)?);
+    Ok(format!("{digest:032x}"))
+}
+
+/// The first 128 bits of SHA-256.
+pub(crate) fn digest(bytes: &[u8]) -> u128 {
+    let digest = Sha256::digest(bytes);
     let (half, _) = digest.as_slice().split_at(16);
-    let number = half
-        .iter()
-        .fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
-    Ok(format!("{number:032x}"))
+    half.iter()
+        .fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
 
 /// Serializes the JSON of an event as text.

@@ -1,5 +1,10 @@
 //! The decider: an aggregate as three pure functions.
 
+use std::fmt::Debug;
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::event::Event;
 
 /// An aggregate's rules, without a clock, a random source or any I/O.
@@ -44,10 +49,11 @@ pub trait Decider {
 
 /// A decider whose events are stored in streams of one category.
 ///
-/// The bounds are what an asynchronous command handler needs to hold a state across an await.
+/// A state is stored as well, in snapshots, but only for code that has the same one: any change of its
+/// type makes the old snapshots unreadable, and they are ignored.
 pub trait Aggregate:
     Decider<
-        State: Clone + Send + Sync,
+        State: Clone + Debug + Serialize + DeserializeOwned + JsonSchema + Send + Sync,
         Command: Send + Sync,
         Event: Event + Send + Sync,
         Rejection: Send,
@@ -55,4 +61,18 @@ pub trait Aggregate:
 {
     /// The first part of the stream ids, `order` in `order-<uuid>`. It is stored: never change it.
     const CATEGORY: &'static str;
+
+    /// Raise it when `evolve` comes to other states from the same events although the type of the
+    /// state is the same. Snapshots of other revisions are ignored.
+    const REVISION: u32 = 1;
+
+    /// A snapshot rides in every commit that completes this many, and a load reads this many at
+    /// most. At least 1.
+    ///
+    /// A longer interval saves write units and costs read units. With commits of `c` bytes, a
+    /// snapshot of `s` bytes and a share `f` of commands that find the state in memory, a command
+    /// costs least at about `sqrt(40 * s / c / (1 - f))` commits; the curve is flat around it. For
+    /// commits of 600 bytes and snapshots of 1.4 KB, that is 10 when nothing is in memory and 14 when
+    /// half is. `infra/bench` measures the curve.
+    const SNAPSHOT_EVERY: u32 = 16;
 }

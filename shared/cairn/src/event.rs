@@ -96,6 +96,16 @@ pub enum CodecError {
         /// What serde says.
         source: serde_json::Error,
     },
+    /// A snapshot's state does not fit the type although its shape is the same.
+    #[error(
+        "a snapshot of shape {shape} cannot be read: {source}; raise the aggregate's REVISION, so that it is ignored"
+    )]
+    Snapshot {
+        /// The shape.
+        shape: String,
+        /// What serde says.
+        source: serde_json::Error,
+    },
     /// Newer code wrote it.
     #[error(
         "a stored {name} has schema version {schema}; this code knows up to {current}: deploy the newer code"

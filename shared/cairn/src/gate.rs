@@ -9,7 +9,7 @@ use std::future::Future;
 
 use crate::{
     commit::{Commit, RecordedEvent},
-    store::{EventStore, StoreError},
+    store::{EventStore, Part, StoreError},
 };
 
 /// What came of an event at a gate.
@@ -65,7 +65,7 @@ pub async fn deliver(
         Advance::Already => return Ok(Delivered::Duplicate),
         Advance::Behind { at } => at,
     };
-    let commits = store.read(&event.stream, at).await?;
+    let commits = store.read(&event.stream, &Part::after(at)).await?;
     let missing: Vec<_> = commits
         .iter()
         .flat_map(Commit::recorded)

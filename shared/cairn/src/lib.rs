@@ -4,9 +4,10 @@
 //!
 //! 1. [`decider`]: an aggregate is three pure functions. Commands are checked against state, events come out.
 //!    [`spec`] tests one as *given these events, when this command, then those events*.
-//! 2. [`event`] gives an event its stored form, [`commit`] puts the events of one command into one item.
-//! 3. `store` appends a commit with one conditional write and reads a stream back; `handle` runs a
-//!    command against it, safely under retries and conflicts.
+//! 2. [`event`] gives an event its stored form, [`commit`] puts the events of one command into one item,
+//!    some of them with a [`snapshot`] of the state.
+//! 3. `store` appends a commit with one conditional write and reads a stream back; `repository` runs
+//!    commands against it, safely under retries and conflicts, at the fewest calls.
 //! 4. `relay` turns commits of the table's stream into [`cloudevent`] envelopes and publishes them.
 //! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
 //! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction.
@@ -19,20 +20,24 @@ pub mod cloudevent;
 pub mod commit;
 pub mod decider;
 pub mod event;
+pub mod hash;
 pub mod input;
 pub mod provider;
 pub mod read_model;
 pub mod saga;
+pub mod snapshot;
 pub mod spec;
 pub mod stream;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
+pub mod current;
+#[cfg(feature = "store")]
 pub mod gate;
 #[cfg(feature = "store")]
-pub mod handle;
-#[cfg(feature = "store")]
 pub mod relay;
+#[cfg(feature = "store")]
+pub mod repository;
 #[cfg(feature = "store")]
 pub mod retry;
 #[cfg(feature = "store")]

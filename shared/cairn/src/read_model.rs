@@ -60,7 +60,17 @@ impl Change {
 pub fn fold<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, CodecError> {
-    let mut row = None;
+    fold_on::<M>(None, events)
+}
+
+/// The row that a row becomes by some more events: those after its gates.
+///
+/// # Errors
+/// When an event cannot be decoded.
+pub fn fold_on<'a, M: ReadModel>(
+    mut row: Option<Row>,
+    events: impl IntoIterator<Item = &'a RecordedEvent>,
+) -> Result<Option<Row>, CodecError> {
     for event in events {
         let Some(place) = M::place(&event.stream) else {
             continue;

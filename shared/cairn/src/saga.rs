@@ -12,6 +12,7 @@
 
 use std::{fmt::Debug, hash::Hash};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -22,9 +23,18 @@ use crate::{
 /// What makes one saga: its steps and what it works on.
 pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     /// The steps. Their serialized names are stored and stand in the rules of the bus.
-    type Step: Copy + Debug + Eq + Hash + Serialize + DeserializeOwned + Send + Sync + 'static;
+    type Step: Copy
+        + Debug
+        + Eq
+        + Hash
+        + Serialize
+        + DeserializeOwned
+        + JsonSchema
+        + Send
+        + Sync
+        + 'static;
     /// What the steps need to know, fixed at the start.
-    type Input: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync;
+    type Input: Clone + Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync;
 
     /// The stream category.
     const CATEGORY: &'static str;
@@ -81,7 +91,9 @@ impl<Step> Due<Step> {
 pub struct Saga<D>(std::marker::PhantomData<D>);
 
 /// Where a saga stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(bound = "")]
+#[schemars(bound = "D: Definition")]
 pub enum State<D: Definition> {
     /// It has not begun.
     NotStarted,

@@ -3,16 +3,17 @@
 //! So a step delivered twice, or late, can never take stock for a saga that has moved on: either
 //! both are written, or the saga was further already and neither is.
 
-use std::fmt::Display;
+use std::{fmt, future::Future, mem, pin::Pin};
 
 use crate::{
     commit::{Commit, Context},
+    current::Current,
     decider::{Aggregate, Decider},
     event::CodecError,
-    handle::{Current, HandleError, handle, load},
+    repository::{Attempt, Decision, HandleError, Repository},
     retry::{OutOfTime, Tries},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
-    store::{AppendError, EventStore, StoreError},
+    store::{AppendError, Conflict, EventStore, StoreError},
     stream::StreamId,
 };
 
@@ -30,7 +31,7 @@ pub struct DueStep<D: Definition> {
 #[derive(Debug)]
 pub struct Plan {
     /// The commands on other streams that take effect with the record, or not at all. When one is
-    /// refused none takes effect, and the step has failed for that reason.
+    /// refused none takes effect, and the step has failed for that reason. Each is on a stream of its own.
     pub enlist: Vec<Enlisted>,
     /// What the step came to, when everything enlisted is accepted.
     pub outcome: Outcome,
@@ -92,31 +93,39 @@ impl From<CodecError> for StepError {
     }
 }
 
+impl From<OutOfTime> for StepError {
+    fn from(_: OutOfTime) -> Self {
+        Self::Contended
+    }
+}
+
 impl<D: Definition> DueStep<D> {
     /// The step, if it is due. `None`: its outcome is recorded, or the saga went another way;
     /// the delivery is to be acknowledged.
     ///
+    /// The saga is read strongly consistent: a provider is not asked on the strength of what
+    /// may be over.
+    ///
     /// # Errors
     /// When the store fails.
-    pub async fn load(
-        store: &impl EventStore,
+    pub async fn load<S: EventStore + Clone>(
+        sagas: &Repository<Saga<D>, S>,
         stream: &StreamId,
         due: Due<D::Step>,
     ) -> Result<Option<Self>, StepError> {
-        let saga = load::<Saga<D>>(store, stream).await?;
-        Ok(Self::of(saga, due, vec![]))
+        Ok(Self::of(sagas.load(stream).await?, due, vec![]))
     }
 
     /// The first step of a saga that begins with it, or has begun.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn begin(
-        store: &impl EventStore,
+    pub async fn begin<S: EventStore + Clone>(
+        sagas: &Repository<Saga<D>, S>,
         stream: &StreamId,
         input: D::Input,
     ) -> Result<Option<Self>, StepError> {
-        let mut saga = load::<Saga<D>>(store, stream).await?;
+        let mut saga = sagas.load(stream).await?;
         let opening = Saga::decide(&saga.state, &Command::Start(input)).unwrap_or_default();
         for event in &opening {
             saga.state = Saga::evolve(saga.state, event);
@@ -156,9 +165,9 @@ impl<D: Definition> DueStep<D> {
     ///
     /// # Errors
     /// See [`StepError`].
-    pub async fn record(
+    pub async fn record<S: EventStore + Clone>(
         mut self,
-        store: &impl EventStore,
+        sagas: &Repository<Saga<D>, S>,
         plan: Plan,
         context: Context,
     ) -> Result<bool, StepError> {
@@ -166,55 +175,63 @@ impl<D: Definition> DueStep<D> {
             id: self.idempotency_key(),
             ..context
         };
+        let Plan {
+            mut enlist,
+            outcome,
+        } = plan;
         let mut tries = Tries::lasting(context.patience);
+        let mut lost_before = false;
         loop {
-            let commits = self.commits(store, &plan, &context).await?;
-            match store.append(&commits).await {
-                Ok(()) => return Ok(true),
-                Err(AppendError::Conflict(_)) => {
-                    tries
-                        .again()
-                        .await
-                        .map_err(|OutOfTime| StepError::Contended)?;
+            let (mut commits, outcome) = decided(&mut enlist, &outcome, &context).await?;
+            commits.push(self.record_of(outcome, &context, sagas.shape())?);
+            let lost = match sagas.store().append(&commits).await {
+                Ok(()) => {
+                    enlist.iter_mut().for_each(Enlisted::won);
+                    return Ok(true);
                 }
+                Err(AppendError::Conflict(lost)) => lost,
                 Err(AppendError::Store(error)) => return Err(error.into()),
-            }
-            let stream = self.saga.stream.clone();
-            let still_due = if self.opening.is_empty() {
-                Self::load(store, &stream, self.due).await?
-            } else {
-                Self::begin(store, &stream, self.input).await?
             };
-            match still_due {
-                Some(due) => self = due,
-                None => return Ok(false),
+            // As for a single command: what won is known at once, but only the first time.
+            let is_known = lost.iter().all(|conflict| conflict.winner.is_some())
+                && !mem::replace(&mut lost_before, true);
+            if !is_known {
+                tries.again().await?;
+            }
+            for Conflict { stream, winner } in lost {
+                let enlisted = enlist.iter_mut().find(|one| one.stream() == &stream);
+                match enlisted {
+                    Some(enlisted) => enlisted.lost(winner.filter(|_| is_known)),
+                    None => match self.still_due(sagas).await? {
+                        Some(due) => self = due,
+                        None => return Ok(false),
+                    },
+                }
             }
         }
     }
 
-    async fn commits(
+    async fn still_due<S: EventStore + Clone>(
         &self,
-        store: &impl EventStore,
-        plan: &Plan,
+        sagas: &Repository<Saga<D>, S>,
+    ) -> Result<Option<Self>, StepError> {
+        if self.opening.is_empty() {
+            Self::load(sagas, &self.saga.stream, self.due).await
+        } else {
+            Self::begin(sagas, &self.saga.stream, self.input.clone()).await
+        }
+    }
+
+    fn record_of(
+        &self,
+        outcome: Outcome,
         context: &Context,
-    ) -> Result<Vec<Commit>, StepError> {
-        let reads = plan.enlist.iter().map(|enlisted| async {
-            let history = store.read(&enlisted.stream, 0).await?;
-            (enlisted.decide)(&history, context)
-        });
-        let decided = futures_util::future::try_join_all(reads).await;
-        let (outcome, mut commits) = match decided {
-            Ok(commits) => (
-                plan.outcome.clone(),
-                commits.into_iter().flatten().collect(),
-            ),
-            Err(Refusal::Rejected(reason)) => (Outcome::Failed(reason), vec![]),
-            Err(Refusal::Store(error)) => return Err(error.into()),
-        };
+        shape: &str,
+    ) -> Result<Commit, StepError> {
         let mut events = self.opening.clone();
         events.extend(self.told(outcome)?);
-        commits.push(self.saga.commit(context, &events)?);
-        Ok(commits)
+        let (commit, _) = self.saga.commit(context, &events, false, shape)?;
+        Ok(commit)
     }
 
     /// What the saga says to the step's outcome.
@@ -230,63 +247,115 @@ impl<D: Definition> DueStep<D> {
     }
 }
 
-/// A command on one stream that takes effect with a step's record.
-pub struct Enlisted {
-    stream: StreamId,
-    decide: Box<Decide>,
+/// What the enlisted commands append, and what the step has come to by them.
+async fn decided(
+    enlist: &mut [Enlisted],
+    outcome: &Outcome,
+    context: &Context,
+) -> Result<(Vec<Commit>, Outcome), StepError> {
+    let decisions = enlist.iter_mut().map(|enlisted| enlisted.decide(context));
+    match futures_util::future::try_join_all(decisions).await {
+        Ok(commits) => Ok((commits.into_iter().flatten().collect(), outcome.clone())),
+        Err(Refusal::Rejected(reason)) => Ok((vec![], Outcome::Failed(reason))),
+        Err(Refusal::Store(error)) => Err(error.into()),
+    }
 }
 
-/// Decides on a stream's history: what to append, if anything.
-type Decide = dyn Fn(&[Commit], &Context) -> Result<Option<Commit>, Refusal> + Send + Sync;
+/// A command on one stream that takes effect with a step's record.
+pub struct Enlisted(Box<dyn Enlist>);
+
+impl Enlisted {
+    /// A command of aggregate `A`. A command with nothing to do enlists nothing.
+    pub fn new<A, S>(repository: &Repository<A, S>, stream: &StreamId, command: A::Command) -> Self
+    where
+        A: Aggregate<Rejection: fmt::Display>,
+        S: EventStore + Clone + 'static,
+    {
+        Self(Box::new(OneCommand {
+            attempt: Attempt::enlisted(repository, stream),
+            command,
+        }))
+    }
+
+    fn stream(&self) -> &StreamId {
+        self.0.stream()
+    }
+
+    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {
+        self.0.decide(context)
+    }
+
+    fn won(&mut self) {
+        self.0.won();
+    }
+
+    fn lost(&mut self, winner: Option<Commit>) {
+        self.0.lost(winner);
+    }
+}
+
+impl fmt::Debug for Enlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Enlisted").field(self.stream()).finish()
+    }
+}
+
+type Decided<'a> = Pin<Box<dyn Future<Output = Result<Option<Commit>, Refusal>> + Send + 'a>>;
 
 enum Refusal {
     Rejected(String),
     Store(StoreError),
 }
 
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+/// An [`Attempt`] on a stream of any aggregate.
+trait Enlist: Send + Sync {
+    fn stream(&self) -> &StreamId;
+    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a>;
+    fn won(&mut self);
+    fn lost(&mut self, winner: Option<Commit>);
 }
 
-impl From<CodecError> for Refusal {
-    fn from(error: CodecError) -> Self {
-        Self::Store(error.into())
-    }
+struct OneCommand<A: Aggregate, S> {
+    attempt: Attempt<A, S>,
+    command: A::Command,
 }
 
-impl Enlisted {
-    /// A command of aggregate `A`. A command with nothing to do enlists nothing.
-    pub fn new<A>(stream: StreamId, command: A::Command) -> Self
-    where
-        A: Aggregate<Rejection: Display>,
-    {
-        let of = stream.clone();
-        let decide = move |history: &[Commit], context: &Context| {
-            let mut current = Current::<A>::new(&of);
-            for commit in history {
-                current.advance(commit)?;
+impl<A, S> Enlist for OneCommand<A, S>
+where
+    A: Aggregate<Rejection: fmt::Display>,
+    S: EventStore + Clone + 'static,
+{
+    fn stream(&self) -> &StreamId {
+        self.attempt.stream()
+    }
+
+    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {
+        Box::pin(async move {
+            match self.attempt.decide(&self.command, context).await {
+                Ok(Decision::Append(commit)) => Ok(Some(*commit)),
+                // Done before means with the record: the append will meet that.
+                Ok(Decision::Done { .. }) => Ok(None),
+                Err(HandleError::Rejected { rejection, .. }) => {
+                    let stream = self.attempt.stream().key();
+                    Err(Refusal::Rejected(format!("{rejection} ({stream})")))
+                }
+                Err(HandleError::Store(error)) => Err(Refusal::Store(error)),
+                Err(HandleError::IdReused | HandleError::Contended) => {
+                    Err(Refusal::Store(StoreError::Corrupt {
+                        stream: self.attempt.stream().clone(),
+                        reason: format!("the commit {} is not this step's", context.id),
+                    }))
+                }
             }
-            let events = A::decide(&current.state, &command)
-                .map_err(|rejection| Refusal::Rejected(format!("{rejection} ({})", of.key())))?;
-            if events.is_empty() {
-                return Ok(None);
-            }
-            Ok(Some(current.commit(context, &events)?))
-        };
-        Self {
-            stream,
-            decide: Box::new(decide),
-        }
+        })
     }
-}
 
-impl std::fmt::Debug for Enlisted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enlisted")
-            .field("stream", &self.stream)
-            .finish_non_exhaustive()
+    fn won(&mut self) {
+        self.attempt.won();
+    }
+
+    fn lost(&mut self, winner: Option<Commit>) {
+        self.attempt.lost(winner);
     }
 }
 
@@ -303,14 +372,14 @@ fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -
 ///
 /// # Errors
 /// See [`StepError`].
-pub async fn cancel<D: Definition>(
-    store: &impl EventStore,
+pub async fn cancel<D: Definition, S: EventStore + Clone>(
+    sagas: &Repository<Saga<D>, S>,
     stream: &StreamId,
     reason: &str,
     context: &Context,
 ) -> Result<(), StepError> {
     let command = Command::Cancel(reason.to_owned());
-    match handle::<Saga<D>>(store, stream, &command, context).await {
+    match sagas.handle(stream, &command, context).await {
         Ok(_) => Ok(()),
         Err(HandleError::Rejected { rejection, .. }) => Err(rejection.into()),
         Err(HandleError::Contended) => Err(StepError::Contended),

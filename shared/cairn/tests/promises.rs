@@ -8,8 +8,8 @@
 
 use std::{
     sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,14 +18,17 @@ use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::Event as _,
     gate::{Advance, Delivered, Gated, deliver},
-    handle::{HandleError, create, handle, load},
+    repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
+    snapshot::Remembered,
     step::{DueStep, Enlisted, Plan, cancel},
-    store::{AppendError, EventStore, StoreError, memory::MemoryStore},
+    store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An account that may not be overdrawn.
+#[derive(Debug)]
 struct Account;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,13 +104,27 @@ fn context(id: &str) -> Context {
     }
 }
 
-/// A store that lets others in before an append, or loses the answer to one.
+/// A store that lets others in before an append, loses the answer to one, or answers an eventually
+/// consistent read late; and that counts what it is asked.
 #[derive(Default)]
 struct Faulty {
     store: MemoryStore,
     rivals: AtomicU32,
     loses_answer: AtomicBool,
+    /// What an eventually consistent read shows goes up to this version only, unless it is 0.
+    late: AtomicU64,
     appends: AtomicU32,
+    reads: Mutex<Vec<Consistency>>,
+}
+
+impl Faulty {
+    fn reads(&self) -> Vec<Consistency> {
+        std::mem::take(&mut self.reads.lock().unwrap())
+    }
+
+    fn calls(&self) -> (u32, usize) {
+        (self.appends.swap(0, Ordering::Relaxed), self.reads().len())
+    }
 }
 
 impl EventStore for Faulty {
@@ -120,6 +137,7 @@ impl EventStore for Faulty {
             let rival = Commit {
                 id: format!("rival-{rivals}"),
                 events: vec![deposit],
+                snapshot: None,
                 ..commits[0].clone()
             };
             self.store.append(&[rival]).await?;
@@ -131,26 +149,62 @@ impl EventStore for Faulty {
         Ok(())
     }
 
-    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, StoreError> {
-        self.store.read(stream, after).await
+    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+        self.reads.lock().unwrap().push(part.consistency);
+        let late = self.late.load(Ordering::Relaxed);
+        if late > 0 && part.consistency == Consistency::Eventual {
+            let until = late.min(part.until);
+            return self.store.read(stream, &Part { until, ..*part }).await;
+        }
+        self.store.read(stream, part).await
     }
+}
+
+/// Runs a command as a function does that has just started: nothing is remembered.
+async fn handle(
+    store: &impl EventStore,
+    stream: &StreamId,
+    command: &Move,
+    context: &Context,
+) -> Result<Handled<Account>, HandleError<Overdrawn>> {
+    Repository::new(store)
+        .handle(stream, command, context)
+        .await
+}
+
+async fn create(
+    store: &impl EventStore,
+    stream: &StreamId,
+    command: &Move,
+    context: &Context,
+) -> Result<Handled<Account>, HandleError<Overdrawn>> {
+    Repository::new(store)
+        .create(stream, command, context)
+        .await
+}
+
+async fn read(store: &impl EventStore, stream: &StreamId) -> Vec<Commit> {
+    store.read(stream, &Part::all()).await.unwrap()
+}
+
+/// State and version of an account, and whether the command had been carried out before.
+fn came_to(handled: &Handled<Account>) -> (i64, u64, bool) {
+    let current = &handled.current;
+    (current.state, current.version, handled.replayed)
 }
 
 #[tokio::test]
 async fn a_command_is_decided_again_on_what_others_left() {
     let store = Faulty::default();
     let stream = account("a");
-    handle::<Account>(&store, &stream, &Move::Deposit(10), &context("c1"))
+    handle(&store, &stream, &Move::Deposit(10), &context("c1"))
         .await
         .unwrap();
     store.rivals.store(3, Ordering::Relaxed);
-    let filled = handle::<Account>(&store, &stream, &Move::FillTo(20), &context("c2"))
+    let filled = handle(&store, &stream, &Move::FillTo(20), &context("c2"))
         .await
         .unwrap();
-    assert_eq!(
-        (filled.state, filled.version, filled.replayed),
-        (20, 5, false)
-    );
+    assert_eq!(came_to(&filled), (20, 5, false));
 }
 
 #[tokio::test]
@@ -160,13 +214,13 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
         async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
             self.0.append(commits).await
         }
-        async fn read(&self, _: &StreamId, _: u64) -> Result<Vec<Commit>, StoreError> {
+        async fn read(&self, _: &StreamId, _: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
             Err(StoreError::Refused("it was read".to_owned()))
         }
     }
     let store = Unread(MemoryStore::default());
-    let opened = create::<Account>(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
-    assert_eq!(opened.unwrap().version, 1);
+    let opened = create(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
+    assert_eq!(came_to(&opened.unwrap()), (1, 1, false));
 }
 
 #[tokio::test]
@@ -174,15 +228,15 @@ async fn a_refusal_is_taken_on_what_was_read_and_not_on_what_was_assumed() {
     let store = MemoryStore::default();
     let stream = account("a");
     for id in ["c1", "c2"] {
-        handle::<Account>(&store, &stream, &Move::Deposit(5), &context(id))
+        handle(&store, &stream, &Move::Deposit(5), &context(id))
             .await
             .unwrap();
     }
-    let taken = create::<Account>(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
-    assert_eq!(taken.unwrap().state, 0);
-    let again = create::<Account>(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
+    let taken = create(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
+    assert_eq!(came_to(&taken.unwrap()), (0, 3, false));
+    let again = create(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
     assert!(again.unwrap().replayed);
-    let refused = create::<Account>(&store, &stream, &Move::Withdraw(1), &context("c4")).await;
+    let refused = create(&store, &stream, &Move::Withdraw(1), &context("c4")).await;
     assert!(matches!(
         refused,
         Err(HandleError::Rejected { version: 3, .. })
@@ -194,15 +248,15 @@ async fn a_retry_after_a_lost_answer_finds_the_command_done() {
     let store = Faulty::default();
     let (stream, deposit) = (account("a"), Move::Deposit(10));
     store.loses_answer.store(true, Ordering::Relaxed);
-    let lost = create::<Account>(&store, &stream, &deposit, &context("c1")).await;
+    let lost = create(&store, &stream, &deposit, &context("c1")).await;
     assert!(matches!(
         lost,
         Err(HandleError::Store(StoreError::Unavailable(_)))
     ));
-    let again = create::<Account>(&store, &stream, &deposit, &context("c1"))
+    let again = create(&store, &stream, &deposit, &context("c1"))
         .await
         .unwrap();
-    assert_eq!((again.state, again.version, again.replayed), (10, 1, true));
+    assert_eq!(came_to(&again), (10, 1, true));
 }
 
 #[tokio::test]
@@ -210,29 +264,29 @@ async fn a_repeated_command_is_answered_as_it_was_then() {
     let store = MemoryStore::default();
     let stream = account("a");
     for (id, amount) in [("c1", 10), ("c2", 5), ("c3", 1)] {
-        handle::<Account>(&store, &stream, &Move::Deposit(amount), &context(id))
+        handle(&store, &stream, &Move::Deposit(amount), &context(id))
             .await
             .unwrap();
     }
-    let again = handle::<Account>(&store, &stream, &Move::Deposit(5), &context("c2"))
+    let again = handle(&store, &stream, &Move::Deposit(5), &context("c2"))
         .await
         .unwrap();
-    assert_eq!((again.state, again.version, again.replayed), (15, 2, true));
-    assert_eq!(store.read(&stream, 0).await.unwrap().len(), 3);
+    assert_eq!(came_to(&again), (15, 2, true));
+    assert_eq!(read(&store, &stream).await.len(), 3);
 }
 
 #[tokio::test]
 async fn an_id_that_asks_for_something_else_is_refused() {
     let store = MemoryStore::default();
     let stream = account("a");
-    handle::<Account>(&store, &stream, &Move::Deposit(1), &context("c1"))
+    handle(&store, &stream, &Move::Deposit(1), &context("c1"))
         .await
         .unwrap();
     let other = Context {
         fingerprint: Some("something else".to_owned()),
         ..context("c1")
     };
-    let refused = handle::<Account>(&store, &stream, &Move::Deposit(2), &other).await;
+    let refused = handle(&store, &stream, &Move::Deposit(2), &other).await;
     assert!(matches!(refused, Err(HandleError::IdReused)));
 }
 
@@ -240,7 +294,7 @@ async fn an_id_that_asks_for_something_else_is_refused() {
 async fn a_refusal_and_a_command_with_nothing_to_do_write_nothing() {
     let store = Faulty::default();
     let stream = account("a");
-    let refused = handle::<Account>(&store, &stream, &Move::Withdraw(1), &context("c1")).await;
+    let refused = handle(&store, &stream, &Move::Withdraw(1), &context("c1")).await;
     assert!(matches!(
         refused,
         Err(HandleError::Rejected {
@@ -248,19 +302,307 @@ async fn a_refusal_and_a_command_with_nothing_to_do_write_nothing() {
             version: 0
         })
     ));
-    let nothing = handle::<Account>(&store, &stream, &Move::FillTo(0), &context("c2")).await;
-    assert_eq!(nothing.unwrap().version, 0);
+    let nothing = handle(&store, &stream, &Move::FillTo(0), &context("c2")).await;
+    assert_eq!(came_to(&nothing.unwrap()), (0, 0, false));
     assert_eq!(store.appends.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_command_is_two_calls_at_any_length_and_one_where_the_stream_is_remembered() {
+    let store = Faulty::default();
+    let stream = account("a");
+    let accounts = Repository::<Account, _>::new(&store);
+    create(&store, &stream, &Move::Deposit(1), &context("c0"))
+        .await
+        .unwrap();
+    assert_eq!(store.calls(), (1, 0));
+    for n in 1..=100_i64 {
+        let context = context(&format!("c{n}"));
+        let deposited = handle(&store, &stream, &Move::Deposit(1), &context).await;
+        let expected = (n + 1, n.unsigned_abs() + 1, false);
+        assert_eq!(came_to(&deposited.unwrap()), expected);
+        assert_eq!(store.calls(), (1, 1), "cold, command {n}");
+    }
+    for n in 101..=120 {
+        let context = context(&format!("c{n}"));
+        let deposited = accounts.handle(&stream, &Move::Deposit(1), &context);
+        assert_eq!(came_to(&deposited.await.unwrap()).0, n + 1);
+        assert_eq!(
+            store.calls(),
+            (1, usize::from(n == 101)),
+            "warm, command {n}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_load_reads_one_interval_at_most_and_comes_to_the_fold_of_everything() {
+    let store = MemoryStore::default();
+    let stream = account("a");
+    let accounts = Repository::<Account, _>::new(&store);
+    let longest = usize::try_from(Account::SNAPSHOT_EVERY).unwrap();
+    for n in 1..=200 {
+        let command = if n % 3 == 0 {
+            Move::Withdraw(1)
+        } else {
+            Move::Deposit(n)
+        };
+        accounts
+            .handle(&stream, &command, &context(&format!("c{n}")))
+            .await
+            .unwrap();
+        let whole = read(&store, &stream).await;
+        let tail = whole
+            .iter()
+            .rev()
+            .position(|commit| commit.snapshot.is_some());
+        assert!(tail.unwrap_or(whole.len()) < longest, "after {n}");
+        let events = whole.iter().flat_map(Commit::recorded);
+        let events: Vec<Moved> = events.map(|event| event.decode().unwrap()).collect();
+        let loaded = accounts.load(&stream).await.unwrap();
+        assert_eq!(loaded.state, Account::fold(&events), "after {n}");
+    }
+    for version in [1, 15, 16, 17, 100] {
+        let events = read(&store, &stream).await;
+        let events = events.iter().take(version).flat_map(Commit::recorded);
+        let events: Vec<Moved> = events.map(|event| event.decode().unwrap()).collect();
+        let then = accounts.load_at(&stream, version as u64).await.unwrap();
+        assert_eq!(
+            (then.state, then.version),
+            (Account::fold(&events), version as u64)
+        );
+    }
+}
+
+#[tokio::test]
+async fn snapshots_of_other_code_are_ignored_and_replaced_by_the_next_command() {
+    let store = Faulty::default();
+    let stream = account("a");
+    let accounts = Repository::<Account, _>::new(&store);
+    for n in 1..=40 {
+        let context = context(&format!("c{n}"));
+        accounts
+            .handle(&stream, &Move::Deposit(1), &context)
+            .await
+            .unwrap();
+    }
+    let newer = Repository::<Recounted, _>::new(&store);
+    assert_eq!(newer.load(&stream).await.unwrap().state, 40_000);
+    let next = newer
+        .handle(&stream, &Move::Deposit(1), &context("c41"))
+        .await
+        .unwrap();
+    assert_eq!(next.current.state, 41_000);
+    let last = read(&store, &stream).await.pop().unwrap();
+    assert_eq!(last.snapshot.expect("the newer code's").state, "41000");
+    assert_eq!(newer.load(&stream).await.unwrap().state, 41_000);
+    assert_eq!(accounts.load(&stream).await.unwrap().state, 41);
+}
+
+/// An account whose rules were changed: the same events come to another state.
+#[derive(Debug)]
+struct Recounted;
+
+impl Decider for Recounted {
+    type State = i64;
+    type Command = Move;
+    type Event = Moved;
+    type Rejection = Overdrawn;
+
+    fn initial() -> i64 {
+        0
+    }
+
+    fn decide(thousandths: &i64, command: &Move) -> Result<Vec<Moved>, Overdrawn> {
+        Account::decide(&(thousandths / 1000), command)
+    }
+
+    fn evolve(thousandths: i64, event: &Moved) -> i64 {
+        thousandths + 1000 * Account::evolve(0, event)
+    }
+}
+
+impl Aggregate for Recounted {
+    const CATEGORY: &'static str = "account";
+    const REVISION: u32 = 2;
+}
+
+#[tokio::test]
+async fn a_late_read_costs_a_round_trip_and_never_a_wrong_answer() {
+    let store = Faulty::default();
+    let stream = account("a");
+    for (id, command) in [
+        ("c1", Move::Deposit(5)),
+        ("c2", Move::Deposit(5)),
+        ("c3", Move::Withdraw(10)),
+    ] {
+        handle(&store, &stream, &command, &context(id))
+            .await
+            .unwrap();
+    }
+    // A replica shows only the first: there seems to be enough, and there is not.
+    store.late.store(1, Ordering::Relaxed);
+    let refused = handle(&store, &stream, &Move::Withdraw(3), &context("c4")).await;
+    assert!(
+        matches!(refused, Err(HandleError::Rejected { version: 3, .. })),
+        "{refused:?}"
+    );
+    // There seems to be too little, and there is not.
+    handle(&store, &stream, &Move::Deposit(8), &context("c5"))
+        .await
+        .unwrap();
+    store.late.store(1, Ordering::Relaxed);
+    let taken = handle(&store, &stream, &Move::Withdraw(8), &context("c6"))
+        .await
+        .unwrap();
+    assert_eq!(came_to(&taken), (0, 5, false));
+    // There seems to be something to do, and there is; it was done.
+    let again = handle(&store, &stream, &Move::Deposit(8), &context("c5"))
+        .await
+        .unwrap();
+    assert_eq!(came_to(&again), (8, 4, true));
+    assert_eq!(read(&store, &stream).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_refusal_is_never_taken_on_a_late_read() {
+    let store = Faulty::default();
+    let stream = account("a");
+    for id in ["c1", "c2"] {
+        handle(&store, &stream, &Move::Deposit(5), &context(id))
+            .await
+            .unwrap();
+    }
+    store.late.store(1, Ordering::Relaxed);
+    store.reads();
+    let taken = handle(&store, &stream, &Move::Withdraw(10), &context("c3")).await;
+    assert_eq!(came_to(&taken.unwrap()), (0, 3, false));
+    assert_eq!(store.reads(), [Consistency::Eventual, Consistency::Strong]);
+    let filled = handle(&store, &stream, &Move::FillTo(0), &context("c4")).await;
+    assert_eq!(came_to(&filled.unwrap()), (0, 3, false));
+    assert_eq!(store.reads(), [Consistency::Eventual, Consistency::Strong]);
+}
+
+#[tokio::test]
+async fn what_is_remembered_may_be_old_and_is_never_believed_for_a_refusal() {
+    let store = Faulty::default();
+    let stream = account("a");
+    let accounts = Repository::<Account, _>::new(&store);
+    accounts
+        .handle(&stream, &Move::Deposit(1), &context("c1"))
+        .await
+        .unwrap();
+    for n in 2..=60 {
+        handle(
+            &store,
+            &stream,
+            &Move::Deposit(1),
+            &context(&format!("c{n}")),
+        )
+        .await
+        .unwrap();
+    }
+    let taken = accounts
+        .handle(&stream, &Move::Withdraw(50), &context("d1"))
+        .await;
+    assert_eq!(came_to(&taken.unwrap()), (10, 61, false));
+    for n in 62..=80 {
+        handle(
+            &store,
+            &stream,
+            &Move::Deposit(1),
+            &context(&format!("c{n}")),
+        )
+        .await
+        .unwrap();
+    }
+    let again = accounts
+        .handle(&stream, &Move::Deposit(1), &context("c70"))
+        .await;
+    assert_eq!(came_to(&again.unwrap()), (19, 70, true));
+}
+
+#[tokio::test]
+async fn a_conflict_one_behind_is_one_more_append_and_no_read() {
+    let store = Faulty::default();
+    let stream = account("a");
+    let accounts = Repository::<Account, _>::new(&store);
+    accounts
+        .handle(&stream, &Move::Deposit(10), &context("c1"))
+        .await
+        .unwrap();
+    store.calls();
+    store.rivals.store(1, Ordering::Relaxed);
+    let filled = accounts
+        .handle(&stream, &Move::FillTo(20), &context("c2"))
+        .await;
+    assert_eq!(came_to(&filled.unwrap()), (20, 3, false));
+    assert_eq!(store.calls(), (2, 0));
+}
+
+#[tokio::test]
+async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
+    let store = MemoryStore::default();
+    let stream = account("a");
+    handle(&store, &stream, &Move::Deposit(7), &context("c0"))
+        .await
+        .unwrap();
+    for n in 1..=Remembered::CAPACITY {
+        handle(
+            &store,
+            &stream,
+            &Move::Deposit(1),
+            &context(&format!("c{n}")),
+        )
+        .await
+        .unwrap();
+        let length = read(&store, &stream).await.len();
+        if n < Remembered::CAPACITY {
+            let again = handle(&store, &stream, &Move::Deposit(7), &context("c0")).await;
+            assert_eq!(came_to(&again.unwrap()), (7, 1, true), "after {n} others");
+        }
+        assert_eq!(read(&store, &stream).await.len(), length);
+    }
+    let other = Context {
+        fingerprint: Some("something else".to_owned()),
+        ..context("c9")
+    };
+    let refused = handle(&store, &stream, &Move::Deposit(1), &other).await;
+    assert!(matches!(refused, Err(HandleError::IdReused)));
+}
+
+#[tokio::test]
+async fn what_a_saga_records_is_not_remembered_by_the_streams_it_writes_to() {
+    let (store, accounts, sagas) = bank(1_000).await;
+    let plan = take(&accounts, 4);
+    begun(&sagas)
+        .await
+        .record(&sagas, plan, context("e1"))
+        .await
+        .unwrap();
+    let commits = read(&store, &account("from")).await;
+    assert_eq!(
+        commits
+            .iter()
+            .map(|commit| commit.enlisted)
+            .collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert!(
+        read(&store, &transfer())
+            .await
+            .iter()
+            .all(|commit| !commit.enlisted)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn endless_conflicts_end_with_the_patience_and_write_nothing() {
     let store = Faulty::default();
     store.rivals.store(u32::MAX, Ordering::Relaxed);
-    let contended =
-        handle::<Account>(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
+    let contended = handle(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
     assert!(matches!(contended, Err(HandleError::Contended)));
-    let history = store.read(&account("a"), 0).await.unwrap();
+    let history = read(&store, &account("a")).await;
     assert!(history.iter().all(|commit| commit.id != "c1"));
 }
 
@@ -273,11 +615,11 @@ async fn time_never_goes_backwards_within_a_stream() {
             now: Timestamp::from_millis(now),
             ..context(id)
         };
-        handle::<Account>(&store, &stream, &Move::Deposit(1), &context)
+        handle(&store, &stream, &Move::Deposit(1), &context)
             .await
             .unwrap();
     }
-    let times = store.read(&stream, 0).await.unwrap();
+    let times = read(&store, &stream).await;
     let times: Vec<_> = times.iter().map(|commit| commit.at.as_millis()).collect();
     assert_eq!(times, [2_000, 2_000, 3_000]);
 }
@@ -316,7 +658,9 @@ async fn six_events(store: &MemoryStore) -> Vec<RecordedEvent> {
             causation: None,
             actor: None,
             traceparent: None,
+            enlisted: false,
             events: vec![],
+            snapshot: None,
         };
         for _ in 0..events {
             commit
@@ -326,7 +670,7 @@ async fn six_events(store: &MemoryStore) -> Vec<RecordedEvent> {
         store.append(&[commit]).await.unwrap();
         version += events;
     }
-    let commits = store.read(&stream, 0).await.unwrap();
+    let commits = read(&store, &stream).await;
     commits.iter().flat_map(Commit::recorded).collect()
 }
 
@@ -367,7 +711,7 @@ async fn an_event_that_the_store_does_not_have_is_an_error() {
 #[derive(Clone, Debug, PartialEq)]
 struct Transfer;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 enum Step {
     Take,
     Give,
@@ -389,60 +733,69 @@ fn transfer() -> StreamId {
     StreamId::new("transfer", "t").unwrap()
 }
 
-fn take(amount: i64) -> Plan {
-    Plan::done(vec![Enlisted::new::<Account>(
-        account("from"),
-        Move::Withdraw(amount),
-    )])
+type Accounts = Repository<Account, Arc<Faulty>>;
+type Sagas = Repository<Saga<Transfer>, Arc<Faulty>>;
+
+/// A store with an account that has something, and the repositories of a step's function.
+async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
+    let store = Arc::new(Faulty::default());
+    handle(
+        &store,
+        &account("from"),
+        &Move::Deposit(balance),
+        &context("c"),
+    )
+    .await
+    .unwrap();
+    let (accounts, sagas) = (
+        Repository::new(store.clone()),
+        Repository::new(store.clone()),
+    );
+    (store, accounts, sagas)
 }
 
-async fn balance(store: &impl EventStore, key: &str) -> i64 {
-    load::<Account>(store, &account(key)).await.unwrap().state
+fn take(accounts: &Accounts, amount: i64) -> Plan {
+    let withdraw = Move::Withdraw(amount);
+    Plan::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
 }
 
-async fn state(store: &impl EventStore) -> State<Transfer> {
-    load::<Saga<Transfer>>(store, &transfer())
-        .await
-        .unwrap()
-        .state
+async fn begun(sagas: &Sagas) -> DueStep<Transfer> {
+    let begun = DueStep::begin(sagas, &transfer(), 4).await.unwrap();
+    begun.unwrap()
+}
+
+async fn balance(store: &Arc<Faulty>, key: &str) -> i64 {
+    let accounts = Accounts::new(store.clone());
+    accounts.load(&account(key)).await.unwrap().state
+}
+
+async fn state(store: &Arc<Faulty>) -> State<Transfer> {
+    let sagas = Sagas::new(store.clone());
+    sagas.load(&transfer()).await.unwrap().state
 }
 
 #[tokio::test]
 async fn a_step_delivered_twice_at_once_has_one_effect() {
-    let store = MemoryStore::default();
-    handle::<Account>(&store, &account("from"), &Move::Deposit(10), &context("c"))
-        .await
-        .unwrap();
-    let first = DueStep::<Transfer>::begin(&store, &transfer(), 4)
-        .await
-        .unwrap()
-        .unwrap();
-    let second = DueStep::<Transfer>::begin(&store, &transfer(), 4)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(first.record(&store, take(4), context("e1")).await.unwrap());
-    assert!(!second.record(&store, take(4), context("e2")).await.unwrap());
+    let (store, accounts, sagas) = bank(10).await;
+    let (first, second) = (begun(&sagas).await, begun(&sagas).await);
+    let plan = take(&accounts, 4);
+    assert!(first.record(&sagas, plan, context("e1")).await.unwrap());
+    let plan = take(&accounts, 4);
+    assert!(!second.record(&sagas, plan, context("e2")).await.unwrap());
     assert_eq!(balance(&store, "from").await, 6);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
-    let late = DueStep::<Transfer>::load(&store, &transfer(), Due::execute(Step::Take)).await;
+    let late = DueStep::<Transfer>::load(&sagas, &transfer(), Due::execute(Step::Take)).await;
     assert!(late.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
-    let store = MemoryStore::default();
-    handle::<Account>(&store, &account("from"), &Move::Deposit(3), &context("c"))
-        .await
-        .unwrap();
-    let due = DueStep::<Transfer>::begin(&store, &transfer(), 4)
-        .await
-        .unwrap()
-        .unwrap();
-    let mut plan = take(4);
-    plan.enlist
-        .push(Enlisted::new::<Account>(account("fee"), Move::Deposit(1)));
-    assert!(due.record(&store, plan, context("e1")).await.unwrap());
+    let (store, accounts, sagas) = bank(3).await;
+    let due = begun(&sagas).await;
+    let mut plan = take(&accounts, 4);
+    let fee = Enlisted::new(&accounts, &account("fee"), Move::Deposit(1));
+    plan.enlist.push(fee);
+    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
     assert_eq!(
         (balance(&store, "from").await, balance(&store, "fee").await),
         (3, 0)
@@ -452,42 +805,68 @@ async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_effect_is_not_refused_on_what_was_once_so() {
+    let (store, accounts, sagas) = bank(3).await;
+    // The function has seen the account when there was too little on it.
+    let too_much = accounts
+        .handle(&account("from"), &Move::Withdraw(4), &context("c1"))
+        .await;
+    assert!(too_much.is_err());
+    handle(&store, &account("from"), &Move::Deposit(3), &context("c2"))
+        .await
+        .unwrap();
+    let plan = take(&accounts, 4);
+    let due = begun(&sagas).await;
+    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert_eq!(balance(&store, "from").await, 2);
+    assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
+}
+
+#[tokio::test]
+async fn an_effect_that_loses_a_race_is_decided_again_on_what_won_without_a_read() {
+    let (store, accounts, sagas) = bank(10).await;
+    let due = begun(&sagas).await;
+    let plan = take(&accounts, 4);
+    store.calls();
+    store.rivals.store(1, Ordering::Relaxed);
+    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert_eq!(store.calls(), (2, 1), "two appends, the account read once");
+    assert_eq!(balance(&store, "from").await, 7);
+}
+
+#[tokio::test]
 async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recorded() {
-    let store = MemoryStore::default();
-    handle::<Account>(&store, &account("from"), &Move::Deposit(10), &context("c"))
+    let (store, accounts, sagas) = bank(10).await;
+    let plan = take(&accounts, 4);
+    begun(&sagas)
+        .await
+        .record(&sagas, plan, context("e1"))
         .await
         .unwrap();
-    let begun = DueStep::<Transfer>::begin(&store, &transfer(), 4)
-        .await
-        .unwrap()
-        .unwrap();
-    begun.record(&store, take(4), context("e1")).await.unwrap();
-    let (saga, give) = (transfer(), Due::execute(Step::Give));
-    let due = DueStep::<Transfer>::load(&store, &saga, give)
+    let give = Due::execute(Step::Give);
+    let due = DueStep::<Transfer>::load(&sagas, &transfer(), give)
         .await
         .unwrap()
         .unwrap();
-    cancel::<Transfer>(&store, &transfer(), "enough", &context("e2"))
+    cancel(&sagas, &transfer(), "enough", &context("e2"))
         .await
         .unwrap();
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 
-    let give = Plan::done(vec![Enlisted::new::<Account>(
-        account("to"),
-        Move::Deposit(4),
-    )]);
-    assert!(due.record(&store, give, context("e3")).await.unwrap());
+    let deposit = Enlisted::new(&accounts, &account("to"), Move::Deposit(4));
+    let give = Plan::done(vec![deposit]);
+    assert!(due.record(&sagas, give, context("e3")).await.unwrap());
     assert_eq!(balance(&store, "to").await, 4);
     assert_eq!(state(&store).await.due(), Some(Due::compensate(Step::Give)));
 }
 
 #[tokio::test]
 async fn a_saga_that_is_cancelled_before_it_begins_never_begins() {
-    let store = MemoryStore::default();
-    cancel::<Transfer>(&store, &transfer(), "enough", &context("e1"))
+    let (store, _, sagas) = bank(10).await;
+    cancel(&sagas, &transfer(), "enough", &context("e1"))
         .await
         .unwrap();
-    let begun = DueStep::<Transfer>::begin(&store, &transfer(), 4)
+    let begun = DueStep::<Transfer>::begin(&sagas, &transfer(), 4)
         .await
         .unwrap();
     assert!(begun.is_none());

@@ -13,6 +13,7 @@
 //! has nothing reserved and nothing charged.
 
 use cairn::saga::Definition;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -36,7 +37,9 @@ pub type State = cairn::saga::State<Fulfilment>;
 pub type Due = cairn::saga::Due<Step>;
 
 /// The steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Screens the order for fraud.
@@ -69,7 +72,7 @@ impl Step {
 
 /// What the steps need to know of the order. Who it goes to is not in here: the one step that
 /// needs the address reads it from the order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
     /// The order.

@@ -1,6 +1,7 @@
 //! The order: placed, confirmed, shipped, or cancelled with a reason.
 
 use cairn::{Aggregate, Decider, event};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{Address, CustomerId, Item, Lines, Money, PaymentToken, Text, items};
@@ -10,7 +11,7 @@ use crate::values::{Address, CustomerId, Item, Lines, Money, PaymentToken, Text,
 pub struct Order;
 
 /// What the customer asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placed {
     /// Who.
@@ -26,7 +27,7 @@ pub struct Placed {
 }
 
 /// How an order is paid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payment {
     /// The means of payment, as its provider knows it.
     pub token: PaymentToken,
@@ -112,7 +113,7 @@ pub enum Event {
 impl event::Event for Event {}
 
 /// Where an order stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// There is none yet.
     NotPlaced,

@@ -1,6 +1,7 @@
 //! The payment of one order: what the provider has said, and what it was for.
 
 use cairn::{Aggregate, Decider, event};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::values::Money;
@@ -30,7 +31,7 @@ pub enum Command {
 }
 
 /// A provider's promise to pay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Authorization {
     /// The provider's reference.
     pub reference: String,
@@ -67,7 +68,7 @@ pub enum Event {
 impl event::Event for Event {}
 
 /// Where a payment stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// Nothing was asked of the provider, or no answer is known.
     None,

@@ -1,6 +1,7 @@
 //! The shipment of one order: what the carrier has agreed to.
 
 use cairn::{Aggregate, Decider, event};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The shipment's rules.
@@ -22,7 +23,7 @@ pub enum Command {
 }
 
 /// A shipping label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Label {
     /// Who carries it.
@@ -52,7 +53,7 @@ pub enum Event {
 impl event::Event for Event {}
 
 /// Where a shipment stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// Nothing was asked of the carrier, or no answer is known.
     None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cairn::{Aggregate, Decider, event};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{OrderId, Quantity};
@@ -89,7 +90,7 @@ pub enum Event {
 impl event::Event for Event {}
 
 /// What is there. A SKU that was never received has nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     on_hand: u64,
     reservations: BTreeMap<OrderId, u64>,

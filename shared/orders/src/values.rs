@@ -1,8 +1,9 @@
 //! Checked values: what is inside one of these has been looked at, once, at the edge.
 
-use std::{fmt, marker::PhantomData, str::FromStr};
+use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
 use cairn::StreamId;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,9 +16,11 @@ pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
 pub struct Invalid(pub &'static str);
 
 /// An order's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
-pub struct OrderId(Uuid);
+pub struct OrderId(#[schemars(with = "String")] Uuid);
 
 impl OrderId {
     /// The namespace of order ids that come from an idempotency key.
@@ -242,6 +245,21 @@ impl<R: Rule> TryFrom<String> for Checked<R> {
     }
 }
 
+/// A text, as far as a schema goes; the rule is the type's own.
+impl<R> JsonSchema for Checked<R> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+}
+
 impl<R> From<Checked<R>> for String {
     fn from(checked: Checked<R>) -> String {
         checked.text
@@ -255,8 +273,11 @@ impl<R> fmt::Display for Checked<R> {
 }
 
 /// A number of pieces, 1 to 1,000,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "u64", into = "u64")]
+#[schemars(with = "u64")]
 pub struct Quantity(u64);
 
 impl Quantity {
@@ -285,8 +306,11 @@ impl From<Quantity> for u64 {
 }
 
 /// A currency of ISO 4217.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Currency([u8; 3]);
 
 /// The currencies in use, by ISO 4217 of 2026, without those for funds, metals and tests.
@@ -332,7 +356,7 @@ impl TryFrom<String> for Currency {
 }
 
 /// An amount in a currency's minor unit, 0 to 2^53-1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
     /// Minor units: cents, say.
     pub amount: u64,
@@ -341,7 +365,7 @@ pub struct Money {
 }
 
 /// A line of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
     /// What.
@@ -367,8 +391,9 @@ pub enum InvalidLines {
 }
 
 /// The lines of an order: 1 to 50, of one currency, with a total that JSON keeps exactly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Line>", into = "Vec<Line>")]
+#[schemars(with = "Vec<Line>")]
 pub struct Lines {
     lines: Vec<Line>,
     total: Money,
@@ -422,7 +447,7 @@ impl From<Lines> for Vec<Line> {
 }
 
 /// A number of pieces of one SKU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Item {
     /// What.
     pub sku: Sku,
@@ -446,7 +471,7 @@ pub fn items(lines: &Lines) -> Vec<Item> {
 }
 
 /// Where an order goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     /// Who receives it.

@@ -1,8 +1,7 @@
 //! `POST /orders/{orderId}/cancel`: cancels an order that is not shipped yet.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::handle,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -20,13 +19,13 @@ use serde_json::json;
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+    let orders = environment.repository()?;
     Ok(api::function(environment, move |request| {
-        cancel(store.clone(), request)
+        cancel(orders.clone(), request)
     }))
 }
 
-async fn cancel(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+async fn cancel(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
     let reason = requests::cancel_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request
         .path("orderId")
@@ -37,7 +36,8 @@ async fn cancel(store: DynamoStore, request: Request) -> Result<Response, Proble
         by: Canceller::Customer,
     };
     let context = request.context("cancel-order", &command)?;
-    let cancelled = handle::<Order>(&store, &order_id.order_stream(), &command, &context)
+    let cancelled = orders
+        .handle(&order_id.order_stream(), &command, &context)
         .await
         .map_err(|error| {
             problem(error, |rejection, version| {
@@ -46,8 +46,8 @@ async fn cancel(store: DynamoStore, request: Request) -> Result<Response, Proble
         })?;
     let body = json!({
         "orderId": order_id,
-        "status": cancelled.state.status(),
-        "version": cancelled.version,
+        "status": cancelled.current.state.status(),
+        "version": cancelled.current.version,
     });
     Ok(Response::new(200, body)?.replayed(cancelled.replayed))
 }

@@ -1,8 +1,7 @@
 //! `POST /orders`: places an order.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::create,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -20,13 +19,13 @@ use serde_json::json;
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+    let orders = environment.repository()?;
     Ok(api::function(environment, move |request| {
-        place(store.clone(), request)
+        place(orders.clone(), request)
     }))
 }
 
-async fn place(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+async fn place(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
     let order = requests::place_order(&request.json()?).map_err(Problem::invalid)?;
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
@@ -36,7 +35,8 @@ async fn place(store: DynamoStore, request: Request) -> Result<Response, Problem
     let context = request.context("place-order", &order)?;
     let total = order.lines.total();
     let command = Command::Place(Box::new(order));
-    let placed = create::<Order>(&store, &order_id.order_stream(), &command, &context)
+    let placed = orders
+        .create(&order_id.order_stream(), &command, &context)
         .await
         .map_err(|error| {
             problem(error, |rejection, _| {
@@ -45,8 +45,8 @@ async fn place(store: DynamoStore, request: Request) -> Result<Response, Problem
         })?;
     let body = json!({
         "orderId": order_id,
-        "status": placed.state.status(),
-        "version": placed.version,
+        "status": placed.current.state.status(),
+        "version": placed.current.version,
         "total": total,
     });
     Ok(Response::new(201, body)?

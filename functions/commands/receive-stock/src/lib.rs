@@ -1,8 +1,7 @@
 //! `POST /stock/{sku}/receipts`: takes pieces of a SKU in.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::handle,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -20,13 +19,13 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+    let stocks = environment.repository()?;
     Ok(api::function(environment, move |request| {
-        receive(store.clone(), request)
+        receive(stocks.clone(), request)
     }))
 }
 
-async fn receive(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+async fn receive(stocks: Repository<Stock>, request: Request) -> Result<Response, Problem> {
     let sku: Sku = request
         .path("sku")
         .parse()
@@ -34,16 +33,17 @@ async fn receive(store: DynamoStore, request: Request) -> Result<Response, Probl
     let quantity = requests::receive_stock(&request.json()?).map_err(Problem::invalid)?;
     let command = Command::Receive(quantity);
     let context = request.context("receive-stock", &command)?;
-    let received = handle::<Stock>(&store, &sku.stock_stream(), &command, &context)
+    let received = stocks
+        .handle(&sku.stock_stream(), &command, &context)
         .await
         .map_err(|error| problem(error, |rejection, _| Problem::internal(&rejection)))?;
-    let stock = received.state;
+    let stock = &received.current.state;
     let body = StockView {
         sku: sku.to_string(),
         on_hand: stock.on_hand(),
         reserved: stock.reserved(),
         available: stock.available(),
-        version: received.version,
+        version: received.current.version,
     };
     Ok(Response::new(201, body)?.replayed(received.replayed))
 }

@@ -1,8 +1,7 @@
 //! `POST /orders/{orderId}/ship`: hands a confirmed order to the carrier.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::handle,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -20,13 +19,13 @@ use serde_json::json;
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+    let orders = environment.repository()?;
     Ok(api::function(environment, move |request| {
-        ship(store.clone(), request)
+        ship(orders.clone(), request)
     }))
 }
 
-async fn ship(store: DynamoStore, request: Request) -> Result<Response, Problem> {
+async fn ship(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
     // The body says nothing yet; its digest is still part of the request's identity.
     let body = requests::ship_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request
@@ -34,7 +33,8 @@ async fn ship(store: DynamoStore, request: Request) -> Result<Response, Problem>
         .parse()
         .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
     let context = request.context("ship-order", &body)?;
-    let shipped = handle::<Order>(&store, &order_id.order_stream(), &Command::Ship, &context)
+    let shipped = orders
+        .handle(&order_id.order_stream(), &Command::Ship, &context)
         .await
         .map_err(|error| {
             problem(error, |rejection, version| {
@@ -43,8 +43,8 @@ async fn ship(store: DynamoStore, request: Request) -> Result<Response, Problem>
         })?;
     let body = json!({
         "orderId": order_id,
-        "status": shipped.state.status(),
-        "version": shipped.version,
+        "status": shipped.current.state.status(),
+        "version": shipped.current.version,
     });
     Ok(Response::new(200, body)?.replayed(shipped.replayed))
 }

@@ -8,7 +8,7 @@ use cairn::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
     },
-    store::EventStore,
+    store::{EventStore, Part},
 };
 use futures_util::future::try_join_all;
 use orders::values::OrderId;
@@ -37,7 +37,8 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
         order_id.shipment_stream(),
         order_id.fulfilment_stream(),
     ];
-    let histories = try_join_all(streams.iter().map(|stream| store.read(stream, 0))).await?;
+    let all = Part::all();
+    let histories = try_join_all(streams.iter().map(|stream| store.read(stream, &all))).await?;
     if histories.first().is_none_or(Vec::is_empty) {
         return Err(unknown());
     }

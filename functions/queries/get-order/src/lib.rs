@@ -8,7 +8,7 @@ use cairn::{
         api::{self, Problem, Request, Response},
     },
     read_model::{Row, fold},
-    store::EventStore,
+    store::{EventStore, Part},
 };
 use futures_util::future::try_join_all;
 use orders::{
@@ -73,7 +73,8 @@ async fn from_events(
         order_id.fulfilment_stream(),
         order_id.shipment_stream(),
     ];
-    let commits = try_join_all(streams.iter().map(|stream| store.read(stream, 0))).await?;
+    let all = Part::all();
+    let commits = try_join_all(streams.iter().map(|stream| store.read(stream, &all))).await?;
     let events: Vec<_> = commits
         .iter()
         .flatten()

@@ -7,8 +7,8 @@ use cairn::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
     },
-    read_model::fold,
-    store::EventStore,
+    read_model::fold_on,
+    store::{EventStore, Part},
 };
 use orders::{
     read_models::stock::{StockLevels, render},
@@ -35,16 +35,23 @@ async fn get(
     let version = request.query("minVersion")?.unwrap_or(1_u64);
     let unknown = || Problem::not_found("there is no such sku");
     let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
-    if let Some(row) = rows.get(sku.as_str()).await? {
-        let view = render(&row);
-        if view.version >= version {
-            return Response::new(200, view);
-        }
+    let row = rows.get(sku.as_str()).await?;
+    if let Some(view) = row
+        .as_ref()
+        .map(render)
+        .filter(|view| view.version >= version)
+    {
+        return Response::new(200, view);
     }
-    // The row is behind, or not there yet: the events know.
-    let commits = store.read(&sku.stock_stream(), 0).await?;
-    let events: Vec<_> = commits.iter().flat_map(Commit::recorded).collect();
-    let row = fold::<StockLevels>(&events).map_err(|error| Problem::internal(&error))?;
+    // The row is behind, or not there yet: the events since then know.
+    let known = row.as_ref().map_or(0, |row| render(row).version);
+    let commits = store.read(&sku.stock_stream(), &Part::after(known)).await?;
+    let news: Vec<_> = commits
+        .iter()
+        .flat_map(Commit::recorded)
+        .filter(|event| event.version > known)
+        .collect();
+    let row = fold_on::<StockLevels>(row, &news).map_err(|error| Problem::internal(&error))?;
     let view = render(&row.ok_or_else(unknown)?);
     if view.version < version {
         return Err(Problem::not_found(format!(

@@ -1,8 +1,7 @@
 //! Gets a label for an order from the carrier; its compensation calls the shipment off.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::load,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -21,18 +20,19 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
     step::function(
         environment,
         ArrangeShipment {
-            store,
+            orders: environment.repository()?,
+            shipments: environment.repository()?,
             carrier: SandboxCarrier,
         },
     )
 }
 
 struct ArrangeShipment<C> {
-    store: DynamoStore,
+    orders: Repository<Order>,
+    shipments: Repository<Shipment>,
     carrier: C,
 }
 
@@ -41,7 +41,9 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let (key, order_id) = (due.idempotency_key(), due.input().order_id);
-        let order = load::<Order>(&self.store, &order_id.order_stream())
+        let order = self
+            .orders
+            .load(&order_id.order_stream())
             .await
             .map_err(FunctionError::new)?;
         let Some(placed) = order.state.placed() else {
@@ -50,7 +52,8 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
             )));
         };
         let answer = step::ask(&key, |call| self.carrier.arrange(call, &placed.ship_to));
-        let record = |command| Enlisted::new::<Shipment>(order_id.shipment_stream(), command);
+        let stream = order_id.shipment_stream();
+        let record = |command| Enlisted::new(&self.shipments, &stream, command);
         Ok(match answer.await? {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
@@ -70,7 +73,9 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
             due.idempotency_key(),
             due.input().order_id.shipment_stream(),
         );
-        let shipment = load::<Shipment>(&self.store, &stream)
+        let shipment = self
+            .shipments
+            .load(&stream)
             .await
             .map_err(FunctionError::new)?;
         if let State::Arranged(label) = &shipment.state
@@ -78,8 +83,9 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
         {
             return Ok(Plan::failed(reason, vec![]));
         }
-        Ok(Plan::done(vec![Enlisted::new::<Shipment>(
-            stream,
+        Ok(Plan::done(vec![Enlisted::new(
+            &self.shipments,
+            &stream,
             Command::RecordCancellation,
         )]))
     }

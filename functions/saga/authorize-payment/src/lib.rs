@@ -1,8 +1,7 @@
 //! Has the payment of an order authorized; its compensation voids the authorization.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::load,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -20,18 +19,17 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
     step::function(
         environment,
         AuthorizePayment {
-            store,
+            payments: environment.repository()?,
             provider: SandboxPayments,
         },
     )
 }
 
 struct AuthorizePayment<P> {
-    store: DynamoStore,
+    payments: Repository<Payment>,
     provider: P,
 }
 
@@ -44,7 +42,8 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
         let answer = step::ask(&key, |call| {
             self.provider.authorize(call, &input.payment_token, amount)
         });
-        let record = |command| Enlisted::new::<Payment>(input.order_id.payment_stream(), command);
+        let stream = input.order_id.payment_stream();
+        let record = |command| Enlisted::new(&self.payments, &stream, command);
         Ok(match answer.await? {
             Ok(authorization) => {
                 Plan::done(vec![record(Command::RecordAuthorization(authorization))])
@@ -61,7 +60,9 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = load::<Payment>(&self.store, &stream)
+        let payment = self
+            .payments
+            .load(&stream)
             .await
             .map_err(FunctionError::new)?;
         if let State::Authorized(authorization) = &payment.state
@@ -70,8 +71,9 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
         {
             return Ok(Plan::failed(reason, vec![]));
         }
-        Ok(Plan::done(vec![Enlisted::new::<Payment>(
-            stream,
+        Ok(Plan::done(vec![Enlisted::new(
+            &self.payments,
+            &stream,
             Command::RecordVoid,
         )]))
     }

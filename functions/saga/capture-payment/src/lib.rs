@@ -1,8 +1,7 @@
 //! Takes the money that was authorized for an order; its compensation gives it back.
 
 use cairn::{
-    dynamodb::DynamoStore,
-    handle::load,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -20,18 +19,17 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
     step::function(
         environment,
         CapturePayment {
-            store,
+            payments: environment.repository()?,
             provider: SandboxPayments,
         },
     )
 }
 
 struct CapturePayment<P> {
-    store: DynamoStore,
+    payments: Repository<Payment>,
     provider: P,
 }
 
@@ -40,7 +38,9 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = load::<Payment>(&self.store, &stream)
+        let payment = self
+            .payments
+            .load(&stream)
             .await
             .map_err(FunctionError::new)?;
         if let State::Authorized(authorization) = &payment.state
@@ -50,15 +50,18 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
             return Ok(Plan::failed(reason, vec![]));
         }
         // Without an authorization the payment itself refuses the record, and the step fails.
-        Ok(Plan::done(vec![Enlisted::new::<Payment>(
-            stream,
+        Ok(Plan::done(vec![Enlisted::new(
+            &self.payments,
+            &stream,
             Command::RecordCapture,
         )]))
     }
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = load::<Payment>(&self.store, &stream)
+        let payment = self
+            .payments
+            .load(&stream)
             .await
             .map_err(FunctionError::new)?;
         if let State::Captured(authorization) = &payment.state
@@ -67,8 +70,9 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
         {
             return Ok(Plan::failed(reason, vec![]));
         }
-        Ok(Plan::done(vec![Enlisted::new::<Payment>(
-            stream,
+        Ok(Plan::done(vec![Enlisted::new(
+            &self.payments,
+            &stream,
             Command::RecordRefund,
         )]))
     }

@@ -2,6 +2,7 @@
 //! confirmed order is cancelled, takes the stock back as it was: reserved.
 
 use cairn::{
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -20,19 +21,30 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(environment, ConfirmOrder)
+    step::function(
+        environment,
+        ConfirmOrder {
+            orders: environment.repository()?,
+            stocks: environment.repository()?,
+        },
+    )
 }
 
-struct ConfirmOrder;
+struct ConfirmOrder {
+    orders: Repository<Order>,
+    stocks: Repository<Stock>,
+}
 
 impl Effect<Fulfilment> for ConfirmOrder {
     const STEP: Step = Step::ConfirmOrder;
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let order = due.input().order_id;
-        let confirm = Enlisted::new::<Order>(order.order_stream(), order::Command::Confirm);
+        let stream = order.order_stream();
+        let confirm = Enlisted::new(&self.orders, &stream, order::Command::Confirm);
         let allocations = items(&due.input().lines).into_iter().map(|item| {
-            Enlisted::new::<Stock>(item.sku.stock_stream(), stock::Command::Allocate { order })
+            let command = stock::Command::Allocate { order };
+            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
         Ok(Plan::done(
             [confirm].into_iter().chain(allocations).collect(),
@@ -44,7 +56,7 @@ impl Effect<Fulfilment> for ConfirmOrder {
         let returns = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = stock::Command::Return { order, quantity };
-            Enlisted::new::<Stock>(item.sku.stock_stream(), command)
+            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
         Ok(Plan::done(returns.collect()))
     }

@@ -1,6 +1,7 @@
 //! Reserves every SKU of an order, or none; its compensation releases them.
 
 use cairn::{
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -18,10 +19,13 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(environment, ReserveStock)
+    let stocks = environment.repository()?;
+    step::function(environment, ReserveStock { stocks })
 }
 
-struct ReserveStock;
+struct ReserveStock {
+    stocks: Repository<Stock>,
+}
 
 impl Effect<Fulfilment> for ReserveStock {
     const STEP: Step = Step::ReserveStock;
@@ -30,10 +34,8 @@ impl Effect<Fulfilment> for ReserveStock {
         let order = due.input().order_id;
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
-            Enlisted::new::<Stock>(
-                item.sku.stock_stream(),
-                Command::Reserve { order, quantity },
-            )
+            let command = Command::Reserve { order, quantity };
+            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
         Ok(Plan::done(reservations.collect()))
     }
@@ -41,7 +43,8 @@ impl Effect<Fulfilment> for ReserveStock {
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
-            Enlisted::new::<Stock>(item.sku.stock_stream(), Command::Release { order })
+            let command = Command::Release { order };
+            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
         Ok(Plan::done(releases.collect()))
     }

@@ -3,6 +3,7 @@
 
 use cairn::{
     RecordedEvent, StreamId,
+    dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -21,10 +22,19 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(environment, ScreenOrder(SandboxScreening))
+    step::function(
+        environment,
+        ScreenOrder {
+            orders: environment.repository()?,
+            screening: SandboxScreening,
+        },
+    )
 }
 
-struct ScreenOrder<S>(S);
+struct ScreenOrder<S> {
+    orders: Repository<Order>,
+    screening: S,
+}
 
 impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
     const STEP: Step = Step::ScreenOrder;
@@ -49,26 +59,28 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
         let key = due.idempotency_key();
-        let screened = step::ask(&key, |call| self.0.screen(call, due.input()));
+        let screened = step::ask(&key, |call| self.screening.screen(call, due.input()));
         Ok(match screened.await? {
             Ok(()) => Plan::done(vec![]),
             // Nothing else has happened yet, so the order is cancelled with the refusal.
             Err(reason) => {
-                let cancel = cancel(due.input().order_id, &reason);
+                let cancel = self.cancel(due, &reason);
                 Plan::failed(reason, vec![cancel])
             }
         })
     }
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
-        Ok(Plan::done(vec![cancel(due.input().order_id, due.reason())]))
+        Ok(Plan::done(vec![self.cancel(due, due.reason())]))
     }
 }
 
-fn cancel(order_id: OrderId, reason: &str) -> Enlisted {
-    let command = order::Command::Cancel {
-        reason: Text::abridged(reason),
-        by: Canceller::Fulfilment,
-    };
-    Enlisted::new::<Order>(order_id.order_stream(), command)
+impl<S> ScreenOrder<S> {
+    fn cancel(&self, due: &DueStep<Fulfilment>, reason: &str) -> Enlisted {
+        let command = order::Command::Cancel {
+            reason: Text::abridged(reason),
+            by: Canceller::Fulfilment,
+        };
+        Enlisted::new(&self.orders, &due.input().order_id.order_stream(), command)
+    }
 }

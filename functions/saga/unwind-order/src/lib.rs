@@ -11,15 +11,15 @@ use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+    let sagas = environment.repository()?;
     consumer::function(environment, move |event, context| {
-        let store = store.clone();
+        let sagas = sagas.clone();
         async move {
             let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
             match event.decode::<Event>().map_err(FunctionError::new)? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();
-                    step::cancel::<Fulfilment>(&store, &saga, reason.as_str(), &context)
+                    step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
                         .await
                         .map(drop)
                         .map_err(FunctionError::new)

@@ -141,7 +141,8 @@ fn plain(item: &Value) -> Value {
 fn untyped(value: &Value) -> Value {
     let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
     match kind.as_str() {
-        "S" | "BOOL" => value.clone(),
+        // Bytes stay in their base64.
+        "S" | "BOOL" | "B" => value.clone(),
         "N" => serde_json::from_str(value.as_str().unwrap()).unwrap(),
         "NULL" => Value::Null,
         "L" => value.as_array().unwrap().iter().map(untyped).collect(),

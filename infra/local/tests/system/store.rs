@@ -1,17 +1,261 @@
-//! The event store's adapter for DynamoDB keeps the contract, on dynoxide.
+//! The event store on DynamoDB, by the real SDK on dynoxide: it keeps the contract, and lost answers
+//! and large commits do no harm.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use cairn::{lambda::Environment, store::contract};
-use cairn_local::aws::sdk;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use cairn::{
+    Commit, Context, Decider, StoredEvent, Timestamp,
+    dynamodb::{DynamoStore, Repository},
+    lambda::Environment,
+    repository::HandleError,
+    store::{AppendError, EventStore, MAX_COMMIT_BYTES, Part, StoreError, contract},
+};
+use cairn_local::aws::{Aws, sdk};
+use orders::{
+    stock::{Command, Stock},
+    values::Sku,
+};
+use serde_json::value::to_raw_value;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, PATIENCE};
+
+fn environment(aws: SdkConfig) -> Environment {
+    let settings = |name: &str| (name == "EVENTS_TABLE").then(|| "EventsTable".to_owned());
+    Environment::new(settings, aws)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_on_dynamodb_keeps_the_contract() {
     let system = Fixture::start().await;
     let services: sdk::Services = Arc::new(OnceLock::from(system.system.aws.clone()));
-    let settings = |name: &str| (name == "EVENTS_TABLE").then(|| "EventsTable".to_owned());
-    let environment = Environment::new(settings, sdk::config("contract", &services));
+    let environment = environment(sdk::config("contract", &services));
     contract::check(&environment.event_store().unwrap()).await;
+}
+
+/// A connection to the services that loses the next answers, after they have been given.
+#[derive(Clone, Debug)]
+struct Lossy {
+    aws: Arc<Aws>,
+    losses: Arc<AtomicUsize>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Lossy {
+    fn to(system: &Fixture) -> Self {
+        Self {
+            aws: system.system.aws.clone(),
+            losses: Arc::default(),
+            calls: Arc::default(),
+        }
+    }
+
+    fn lose(&self, answers: usize) {
+        self.losses.store(answers, Ordering::Relaxed);
+    }
+
+    /// The operations called since the last time.
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    fn environment(&self) -> Environment {
+        let connector = SharedHttpConnector::new(self.clone());
+        let credentials = Credentials::for_tests();
+        environment(
+            SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::from_static("us-east-1"))
+                .credentials_provider(SharedCredentialsProvider::new(credentials))
+                .http_client(http_client_fn(move |_, _| connector.clone()))
+                .build(),
+        )
+    }
+
+    fn store(&self) -> DynamoStore {
+        self.environment().event_store().unwrap()
+    }
+
+    fn stocks(&self) -> Repository<Stock> {
+        self.environment().repository().unwrap()
+    }
+}
+
+impl HttpConnector for Lossy {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap();
+        let (_, operation) = target.split_once('.').unwrap();
+        self.calls.lock().unwrap().push(operation.to_owned());
+        let answer = self
+            .aws
+            .call("lossy", target, request.body().bytes().unwrap());
+        let left = self.losses.load(Ordering::Relaxed);
+        if left > 0 {
+            self.losses.store(left - 1, Ordering::Relaxed);
+            let lost = ConnectorError::io("the connection was closed".into());
+            return HttpConnectorFuture::ready(Err(lost));
+        }
+        let status = StatusCode::try_from(answer.status).unwrap();
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(answer.body))))
+    }
+}
+
+fn commit(stream: &str, version: u64, id: &str, data: &str) -> Commit {
+    Commit {
+        stream: stream.parse().unwrap(),
+        version,
+        id: id.to_owned(),
+        fingerprint: None,
+        at: Timestamp::from_millis(1_700_000_000_000),
+        correlation: "test".to_owned(),
+        causation: None,
+        actor: None,
+        traceparent: None,
+        enlisted: false,
+        events: vec![StoredEvent {
+            name: "Happened".to_owned(),
+            schema: 1,
+            data: to_raw_value(data).unwrap(),
+        }],
+        snapshot: None,
+    }
+}
+
+fn context(id: &str) -> Context {
+    Context {
+        id: id.to_owned(),
+        fingerprint: None,
+        correlation: "test".to_owned(),
+        causation: None,
+        actor: None,
+        traceparent: None,
+        now: Timestamp::from_millis(1_700_000_000_000),
+        patience: PATIENCE,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_answer_was_lost_is_a_success_at_the_sdks_own_retry() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let store = lossy.store();
+    let one = [commit("lost-one", 1, "c1", "x")];
+    lossy.lose(1);
+    store.append(&one).await.unwrap();
+    assert_eq!(lossy.calls(), ["PutItem", "PutItem"]);
+
+    let several = ["lost-a", "lost-b"].map(|stream| commit(stream, 1, "c1", "x"));
+    lossy.lose(1);
+    store.append(&several).await.unwrap();
+    assert_eq!(lossy.calls(), ["TransactWriteItems", "TransactWriteItems"]);
+    for commit in one.iter().chain(&several) {
+        let stored = store.read(&commit.stream, &Part::all()).await.unwrap();
+        assert_eq!(stored, std::slice::from_ref(commit));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_answer_was_lost_for_good_is_found_done_by_the_next_one() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let sku: Sku = "LOST-01".parse().unwrap();
+    let (stream, command) = (sku.stock_stream(), Command::Receive(7.try_into().unwrap()));
+    // The stream is remembered, so that it is only the append whose answers are lost.
+    let warm = lossy.stocks();
+    warm.handle(&stream, &command, &context("c1"))
+        .await
+        .unwrap();
+    lossy.lose(usize::MAX);
+    let lost = warm.handle(&stream, &command, &context("c2")).await;
+    assert!(matches!(
+        lost,
+        Err(HandleError::Store(StoreError::Unavailable(_)))
+    ));
+    lossy.lose(0);
+    let again = lossy
+        .stocks()
+        .handle(&stream, &command, &context("c2"))
+        .await
+        .unwrap();
+    assert!(again.replayed);
+    assert_eq!(again.current.version, 2);
+    assert_eq!(again.current.state.on_hand(), 14);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_loaded_by_one_call_at_any_length() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let sku: Sku = "LONG-01".parse().unwrap();
+    let (stream, command) = (sku.stock_stream(), Command::Receive(1.try_into().unwrap()));
+    let writer = lossy.stocks();
+    for n in 1..=300 {
+        let context = context(&format!("c{n}"));
+        writer.handle(&stream, &command, &context).await.unwrap();
+        if n % 37 == 0 || n == 16 {
+            lossy.calls();
+            let loaded = lossy.stocks().load(&stream).await.unwrap();
+            assert_eq!(lossy.calls(), ["Query"], "at {n}");
+            assert_eq!((loaded.state.on_hand(), loaded.version), (n, n));
+        }
+    }
+    // Snapshots were on the way; the whole history comes to the same.
+    let events = lossy.store().read(&stream, &Part::all()).await.unwrap();
+    let events: Vec<orders::stock::Event> = events
+        .iter()
+        .flat_map(Commit::recorded)
+        .map(|event| event.decode().unwrap())
+        .collect();
+    assert_eq!(
+        Stock::fold(&events),
+        lossy.stocks().load(&stream).await.unwrap().state
+    );
+}
+
+/// Right under the limit a commit is stored; right over it, it is refused without a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let store = lossy.store();
+    let probe = commit("large-0", 1, "c1", &"x".repeat(MAX_COMMIT_BYTES));
+    let refused = store.append(&[probe]).await;
+    let Err(AppendError::Store(StoreError::TooLarge { bytes, .. })) = refused else {
+        panic!("expected a refusal, got {refused:?}");
+    };
+    let room = MAX_COMMIT_BYTES - (bytes - MAX_COMMIT_BYTES);
+    let over = commit("large-1", 1, "c1", &"x".repeat(room + 1));
+    let refused = store.append(std::slice::from_ref(&over)).await;
+    assert!(matches!(
+        refused,
+        Err(AppendError::Store(StoreError::TooLarge { bytes, .. })) if bytes == MAX_COMMIT_BYTES + 1
+    ));
+    assert_eq!(lossy.calls(), Vec::<String>::new());
+
+    let largest = commit("large-2", 1, "c1", &"x".repeat(room));
+    store.append(std::slice::from_ref(&largest)).await.unwrap();
+    let stored = store.read(&largest.stream, &Part::all()).await.unwrap();
+    assert!(stored == [largest]);
+
+    let several = [commit("large-3", 1, "c1", "small"), over];
+    let refused = store.append(&several).await;
+    assert!(matches!(
+        refused,
+        Err(AppendError::Store(StoreError::TooLarge { .. }))
+    ));
+    let left_out = store.read(&several[0].stream, &Part::all()).await.unwrap();
+    assert_eq!(left_out, []);
 }

@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Context, fingerprint},
-    handle::HandleError,
     input::FieldError,
     lambda::{Environment, Function, FunctionError, Invocation, patience},
+    repository::HandleError,
     store::StoreError,
     timestamp::Timestamp,
 };

@@ -10,12 +10,13 @@ use crate::{
     dynamodb::DynamoStore,
     gate::{Delivered, Gated, deliver},
     lambda::{ConfigError, Environment, Function, FunctionError, Invocation, patience},
-    store::{EventStore, StoreError},
+    store::{EventStore, Part, StoreError},
 };
 
 /// A function that does something with an event. It has to bear the same event twice.
 ///
-/// The context is that of a command caused by the event: its id is the event's.
+/// The context is that of a command caused by the event: its id is the event's, and its time is never
+/// before the event's, whatever the clocks of two machines say.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -83,7 +84,7 @@ async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, Func
     }
     let (stream, version) = (envelope.subject, envelope.streamversion);
     let commits = store
-        .read(&stream, version - 1)
+        .read(&stream, &Part::after(version - 1))
         .await
         .map_err(FunctionError::new)?;
     commits
@@ -106,7 +107,7 @@ fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invoca
         causation: Some(event.id()),
         actor: None,
         traceparent: event.traceparent.clone(),
-        now: environment.now(),
+        now: environment.now().max(event.at),
         patience: patience(invocation),
     }
 }

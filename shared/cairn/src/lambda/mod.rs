@@ -10,7 +10,8 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use uuid::Uuid;
 
 use crate::{
-    dynamodb::{Counters, DynamoStore, Rows},
+    decider::Aggregate,
+    dynamodb::{Counters, DynamoStore, Repository, Rows},
     eventbridge::EventBridge,
     read_model::{ReadModel, Tally},
     sqs::Queue,
@@ -153,6 +154,16 @@ impl Environment {
             self.dynamodb(),
             self.setting("EVENTS_TABLE")?,
         ))
+    }
+
+    /// The streams of an aggregate in the table that `EVENTS_TABLE` names.
+    ///
+    /// What it remembers lasts as long as the function's environment.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
+        Ok(Repository::new(self.event_store()?))
     }
 
     /// The rows of a read model in the table that a setting names.

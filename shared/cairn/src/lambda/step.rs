@@ -4,11 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     commit::{Context, RecordedEvent},
-    dynamodb::DynamoStore,
+    dynamodb::Repository,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     provider::{Call, ProviderError},
     retry,
-    saga::{Action, Definition, Due, Event},
+    saga::{Action, Definition, Due, Event, Saga},
     step::{DueStep, Outcome, Plan},
     stream::StreamId,
 };
@@ -68,6 +68,8 @@ const TRIES: u32 = 3;
 /// How long it may take for one answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
+type Sagas<D> = Repository<Saga<D>>;
+
 /// The function of a step: its rule selects the events that make the step due.
 ///
 /// # Errors
@@ -76,24 +78,24 @@ pub fn function<D: Definition, E: Effect<D>>(
     environment: &Environment,
     effect: E,
 ) -> Result<Function, ConfigError> {
-    let parts = Arc::new((environment.clone(), environment.event_store()?, effect));
+    let parts = Arc::new((environment.clone(), environment.repository()?, effect));
     consumer::function(environment, move |event, context| {
         let parts = parts.clone();
         async move {
-            let (environment, store, effect) = parts.as_ref();
-            run(environment, store, effect, event, context).await
+            let (environment, sagas, effect) = parts.as_ref();
+            run(environment, sagas, effect, event, context).await
         }
     })
 }
 
 async fn run<D: Definition, E: Effect<D>>(
     environment: &Environment,
-    store: &DynamoStore,
+    sagas: &Sagas<D>,
     effect: &E,
     event: RecordedEvent,
     context: Context,
 ) -> Result<(), FunctionError> {
-    let Some((due, action)) = load::<D, E>(store, &event).await? else {
+    let Some((due, action)) = load::<D, E>(sagas, &event).await? else {
         tracing::info!(
             event = event.id(),
             correlation = event.correlation,
@@ -108,11 +110,11 @@ async fn run<D: Definition, E: Effect<D>>(
     let done = matches!(plan.outcome, Outcome::Done(_));
     // A provider may have taken seconds: the record is of the moment when its answer is known.
     let context = Context {
-        now: environment.now(),
+        now: environment.now().max(context.now),
         ..context
     };
     let recorded = due
-        .record(store, plan, context)
+        .record(sagas, plan, context)
         .await
         .map_err(FunctionError::new)?;
     let (id, correlation) = (event.id(), event.correlation);
@@ -121,11 +123,11 @@ async fn run<D: Definition, E: Effect<D>>(
 }
 
 async fn load<D: Definition, E: Effect<D>>(
-    store: &DynamoStore,
+    sagas: &Sagas<D>,
     event: &RecordedEvent,
 ) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
     if let Some((saga, input)) = E::begins(event)? {
-        let due = DueStep::begin(store, &saga, input)
+        let due = DueStep::begin(sagas, &saga, input)
             .await
             .map_err(FunctionError::new)?;
         return Ok(due.map(|due| (due, Action::Execute)));
@@ -137,7 +139,7 @@ async fn load<D: Definition, E: Effect<D>>(
     let Some(next) = next.filter(|next: &Due<D::Step>| next.step == E::STEP) else {
         return Ok(None);
     };
-    let due = DueStep::load(store, &event.stream, next)
+    let due = DueStep::load(sagas, &event.stream, next)
         .await
         .map_err(FunctionError::new)?;
     Ok(due.map(|due| (due, next.action)))

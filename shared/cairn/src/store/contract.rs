@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     commit::{Commit, StoredEvent},
-    store::{AppendError, EventStore, StoreError},
+    snapshot::Snapshot,
+    store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
 };
@@ -20,6 +21,8 @@ pub async fn check(store: &impl EventStore) {
     a_stream_that_was_never_written_is_empty(store).await;
     a_commit_comes_back_as_it_was_appended(store).await;
     a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store).await;
+    a_read_up_to_a_version_ends_with_the_commit_that_holds_it(store).await;
+    a_read_for_a_state_begins_with_the_latest_usable_snapshot(store).await;
     the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store).await;
     of_many_writers_at_once_one_wins(store).await;
     an_append_to_several_streams_is_all_or_nothing(store).await;
@@ -31,7 +34,13 @@ pub async fn check(store: &impl EventStore) {
 }
 
 async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
-    assert_eq!(store.read(&stream("empty"), 0).await.expect("read"), []);
+    assert_eq!(
+        store
+            .read(&stream("empty"), &Part::all())
+            .await
+            .expect("read"),
+        []
+    );
 }
 
 async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
@@ -39,6 +48,8 @@ async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
     written.fingerprint = Some("f".to_owned());
     written.causation = Some("order-1@1".to_owned());
     written.actor = Some("someone".to_owned());
+    written.enlisted = true;
+    written.snapshot = Some(snapshot("shape"));
     written.traceparent =
         Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     store
@@ -46,7 +57,10 @@ async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
         .await
         .expect("append");
     assert_eq!(
-        store.read(&stream("whole"), 0).await.expect("read"),
+        store
+            .read(&stream("whole"), &Part::all())
+            .await
+            .expect("read"),
         [written]
     );
 }
@@ -68,9 +82,70 @@ async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(
         (7, vec![]),
         (99, vec![]),
     ] {
-        let read = store.read(&stream("after"), after).await.expect("read");
+        let read = store
+            .read(&stream("after"), &Part::after(after))
+            .await
+            .expect("read");
         let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
         assert_eq!(versions, expected, "after {after}");
+    }
+}
+
+async fn a_read_up_to_a_version_ends_with_the_commit_that_holds_it(store: &impl EventStore) {
+    for (version, events) in [(1, 2), (3, 1), (4, 3)] {
+        let next = commit("until", version, &format!("c{version}"), events);
+        store.append(&[next]).await.expect("append");
+    }
+    for (until, expected) in [
+        (1, vec![1]),
+        (2, vec![1]),
+        (3, vec![1, 3]),
+        (5, vec![1, 3, 4]),
+        (99, vec![1, 3, 4]),
+    ] {
+        let part = Part {
+            until,
+            ..Part::all()
+        };
+        let read = store.read(&stream("until"), &part).await.expect("read");
+        let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
+        assert_eq!(versions, expected, "until {until}");
+    }
+}
+
+async fn a_read_for_a_state_begins_with_the_latest_usable_snapshot(store: &impl EventStore) {
+    for version in 1..=40 {
+        let mut next = commit("snapshots", version, &format!("c{version}"), 1);
+        next.snapshot = match version {
+            10 | 30 => Some(snapshot("ours")),
+            20 | 35 => Some(snapshot("theirs")),
+            _ => None,
+        };
+        store.append(&[next]).await.expect("append");
+    }
+    let all = Part {
+        snapshots: Some(Snapshots {
+            shape: "ours",
+            every: 3,
+        }),
+        ..Part::all()
+    };
+    for (part, first, last) in [
+        (all, 30, 40),
+        (Part { until: 29, ..all }, 10, 29),
+        (Part { until: 9, ..all }, 1, 9),
+        (Part { after: 33, ..all }, 34, 40),
+        (Part { after: 5, ..all }, 30, 40),
+    ] {
+        for consistency in [Consistency::Eventual, Consistency::Strong] {
+            let part = Part {
+                consistency,
+                ..part
+            };
+            let read = store.read(&stream("snapshots"), &part).await.expect("read");
+            let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
+            assert_eq!(versions, (first..=last).collect::<Vec<_>>(), "{part:?}");
+        }
     }
 }
 
@@ -86,7 +161,10 @@ async fn the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store: &imp
     };
     assert_eq!(lost[0].winner.as_ref(), Some(&winner));
     assert_eq!(
-        store.read(&stream("taken"), 0).await.expect("read"),
+        store
+            .read(&stream("taken"), &Part::all())
+            .await
+            .expect("read"),
         [winner]
     );
 }
@@ -98,7 +176,14 @@ async fn of_many_writers_at_once_one_wins(store: &impl EventStore) {
     });
     let won = join_all(tries).await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);
-    assert_eq!(store.read(&stream("race"), 0).await.expect("read").len(), 1);
+    assert_eq!(
+        store
+            .read(&stream("race"), &Part::all())
+            .await
+            .expect("read")
+            .len(),
+        1
+    );
 }
 
 async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore) {
@@ -117,7 +202,10 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
         (&stream("right"), Some(&both[1]))
     );
     assert_eq!(
-        store.read(&stream("left"), 0).await.expect("read"),
+        store
+            .read(&stream("left"), &Part::all())
+            .await
+            .expect("read"),
         both[..1]
     );
 }
@@ -147,7 +235,7 @@ async fn a_hole_is_corruption(store: &impl EventStore) {
         let next = commit("hole", version, &format!("c{version}"), 1);
         store.append(&[next]).await.expect("append");
     }
-    let read = store.read(&stream("hole"), 0).await;
+    let read = store.read(&stream("hole"), &Part::all()).await;
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
 }
 
@@ -159,7 +247,11 @@ async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
         store.append(&[next]).await.expect("append");
     }
     assert_eq!(
-        store.read(&stream("long"), 0).await.expect("read").len(),
+        store
+            .read(&stream("long"), &Part::all())
+            .await
+            .expect("read")
+            .len(),
         30
     );
 }
@@ -197,6 +289,8 @@ fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
         causation: None,
         actor: None,
         traceparent: None,
+        enlisted: false,
+        snapshot: None,
         events: vec![
             StoredEvent {
                 name: "Happened".to_owned(),
@@ -205,6 +299,14 @@ fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
             };
             events
         ],
+    }
+}
+
+fn snapshot(shape: &str) -> Snapshot {
+    Snapshot {
+        shape: shape.to_owned(),
+        state: r#"{"é":[1,null]}"#.to_owned(),
+        commands: vec![0, 255, 7].into(),
     }
 }
 

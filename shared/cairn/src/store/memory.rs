@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     commit::Commit,
-    store::{AppendError, Conflict, EventStore, StoreError, check_append, check_contiguous},
+    store::{AppendError, Conflict, EventStore, Part, StoreError, check_append, from_snapshot},
     stream::StreamId,
 };
 
@@ -43,18 +43,20 @@ impl EventStore for MemoryStore {
         Ok(())
     }
 
-    async fn read(&self, stream: &StreamId, after: u64) -> Result<Vec<Commit>, StoreError> {
-        let commits: Vec<_> = {
+    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+        let mut commits: Vec<_> = {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             streams
                 .get(stream)
                 .into_iter()
                 .flat_map(BTreeMap::values)
-                .filter(|commit| commit.last_version() > after)
+                .filter(|commit| commit.last_version() > part.after)
+                .filter(|commit| commit.version <= part.until)
                 .cloned()
                 .collect()
         };
-        check_contiguous(stream, after, &commits)?;
+        from_snapshot(&mut commits, part);
+        part.check(stream, &commits)?;
         Ok(commits)
     }
 }

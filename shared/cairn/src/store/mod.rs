@@ -3,7 +3,7 @@
 //! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and, with the feature `aws`,
 //! `dynamodb::DynamoStore`.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use crate::{commit::Commit, event::CodecError, stream::StreamId};
 
@@ -31,18 +31,87 @@ pub trait EventStore: Send + Sync {
     /// with the same ids and see.
     fn append(&self, commits: &[Commit]) -> impl Future<Output = Result<(), AppendError>> + Send;
 
-    /// The commits of a stream that hold events after version `after`, oldest first; 0 reads it
-    /// all. Strongly consistent: what was appended before the call is there.
-    ///
-    /// The first commit returned may begin at or before `after`, if it reaches beyond it.
+    /// A part of a stream's commits, oldest first, without a hole.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when versions are missing in between.
     fn read(
         &self,
         stream: &StreamId,
-        after: u64,
+        part: &Part<'_>,
     ) -> impl Future<Output = Result<Vec<Commit>, StoreError>> + Send;
+}
+
+impl<S: EventStore> EventStore for &S {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        S::append(self, commits).await
+    }
+
+    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, part).await
+    }
+}
+
+impl<S: EventStore> EventStore for Arc<S> {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        S::append(self, commits).await
+    }
+
+    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, part).await
+    }
+}
+
+/// Which commits of a stream to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Those that hold events after this version. The first of them may begin at or before it, if
+    /// it reaches beyond.
+    pub after: u64,
+    /// Those that begin at or before this version.
+    pub until: u64,
+    /// Nothing before the latest of them that carries such a snapshot.
+    pub snapshots: Option<Snapshots<'a>>,
+    /// How late the answer may be.
+    pub consistency: Consistency,
+}
+
+impl Part<'static> {
+    /// Every commit, strongly consistent.
+    pub fn all() -> Self {
+        Self {
+            after: 0,
+            until: u64::MAX,
+            snapshots: None,
+            consistency: Consistency::Strong,
+        }
+    }
+
+    /// The commits that hold events after a version, strongly consistent.
+    pub fn after(version: u64) -> Self {
+        Self {
+            after: version,
+            ..Self::all()
+        }
+    }
+}
+
+/// Which snapshots can be used, and how often there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshots<'a> {
+    /// Their shape.
+    pub shape: &'a str,
+    /// How many commits there are from one to the next, as a rule: so many are read at a time.
+    pub every: u32,
+}
+
+/// How late an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// It may lack the latest commits. Half the cost.
+    Eventual,
+    /// What was appended before the call is there.
+    Strong,
 }
 
 /// Why nothing was appended.
@@ -127,26 +196,48 @@ pub(crate) fn check_append(commits: &[Commit]) -> Result<(), StoreError> {
     }
 }
 
-/// Checks that the commits after a version follow it and each other without a hole.
-///
-/// # Errors
-/// [`StoreError::Corrupt`] at the first that does not.
-pub(crate) fn check_contiguous(
-    stream: &StreamId,
-    after: u64,
-    commits: &[Commit],
-) -> Result<(), StoreError> {
-    // The first commit may begin at or before `after`, and reach beyond it.
-    let first = commits.first().map_or(0, |first| first.version);
-    let mut reached = after.min(first.saturating_sub(1));
-    for commit in commits {
-        if commit.version != reached + 1 {
-            return Err(StoreError::Corrupt {
-                stream: stream.clone(),
-                reason: format!("version {reached} is followed by {}", commit.version),
-            });
-        }
-        reached = commit.last_version();
+/// The latest commits only, where one of them carries a snapshot that can be used.
+pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, part: &Part<'_>) {
+    let usable = |commit: &Commit| part.can_begin_with(commit);
+    if let Some(index) = commits.iter().rposition(usable) {
+        commits.drain(..index);
     }
-    Ok(())
+}
+
+impl Part<'_> {
+    /// Whether nothing before this commit is asked for, because of the snapshot that it carries.
+    pub(crate) fn can_begin_with(&self, commit: &Commit) -> bool {
+        matches!(
+            (&self.snapshots, &commit.snapshot),
+            (Some(wanted), Some(snapshot)) if snapshot.shape == wanted.shape
+        )
+    }
+
+    /// Checks that commits follow the version that was asked for, or begin with a snapshot, and that
+    /// each follows the one before.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] at the first that does not.
+    pub(crate) fn check(&self, stream: &StreamId, commits: &[Commit]) -> Result<(), StoreError> {
+        let Some(first) = commits.first() else {
+            return Ok(());
+        };
+        let before = first.version.saturating_sub(1);
+        let mut reached = if self.can_begin_with(first) {
+            before
+        } else {
+            // It may begin at or before `after`, and reach beyond it.
+            self.after.min(before)
+        };
+        for commit in commits {
+            if commit.version != reached + 1 {
+                return Err(StoreError::Corrupt {
+                    stream: stream.clone(),
+                    reason: format!("version {reached} is followed by {}", commit.version),
+                });
+            }
+            reached = commit.last_version();
+        }
+        Ok(())
+    }
 }

@@ -15,4 +15,5 @@ mod properties;
 mod read_models;
 mod requests;
 mod shipment;
+mod snapshots;
 mod stock;

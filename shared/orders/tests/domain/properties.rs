@@ -21,6 +21,7 @@ use orders::{
     values::{Address, Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{fixtures, read_models, read_models::Streams};
@@ -297,7 +298,7 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
 #[derive(Clone, Debug, PartialEq)]
 struct Errand;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 enum ErrandStep {
     Look,
     Take,

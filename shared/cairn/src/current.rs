@@ -1,0 +1,167 @@
+//! A stream as far as it is known: its state, and what the next commit has to know.
+
+use std::mem;
+
+use crate::{
+    commit::{Commit, Context},
+    decider::Aggregate,
+    event::{CodecError, Event},
+    snapshot::{Remembered, Snapshot},
+    store::{MAX_COMMIT_BYTES, StoreError},
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// A stream's state at a version.
+#[derive(Debug)]
+pub struct Current<A: Aggregate> {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its state.
+    pub state: A::State,
+    /// The version of the last event; 0 before the first.
+    pub version: u64,
+    at: Option<Timestamp>,
+    commands: Remembered,
+    since_snapshot: u32,
+}
+
+impl<A: Aggregate> Clone for Current<A> {
+    fn clone(&self) -> Self {
+        Self {
+            stream: self.stream.clone(),
+            state: self.state.clone(),
+            version: self.version,
+            at: self.at,
+            commands: self.commands.clone(),
+            since_snapshot: self.since_snapshot,
+        }
+    }
+}
+
+impl<A: Aggregate> Current<A> {
+    /// A stream before its first event.
+    pub(crate) fn new(stream: &StreamId) -> Self {
+        Self {
+            stream: stream.clone(),
+            state: A::initial(),
+            version: 0,
+            at: None,
+            commands: Remembered::default(),
+            since_snapshot: 0,
+        }
+    }
+
+    /// Moves on over commits as the store read them: from where this is, or from the snapshot that
+    /// the first of them carries.
+    pub(crate) fn catch_up(&mut self, commit: &Commit, shape: &str) -> Result<(), StoreError> {
+        if commit.last_version() <= self.version {
+            return Ok(());
+        }
+        if commit.version == self.version + 1 {
+            self.advance(commit)?;
+        } else if let Some(snapshot) = usable(commit, shape) {
+            self.restore(commit, snapshot)?;
+        } else {
+            return Err(StoreError::Corrupt {
+                stream: self.stream.clone(),
+                reason: format!("version {} is followed by {}", self.version, commit.version),
+            });
+        }
+        self.follow(commit, shape);
+        Ok(())
+    }
+
+    fn advance(&mut self, commit: &Commit) -> Result<(), CodecError> {
+        for stored in &commit.events {
+            let event = A::Event::decode(stored)?;
+            let state = mem::replace(&mut self.state, A::initial());
+            self.state = A::evolve(state, &event);
+        }
+        if !commit.enlisted {
+            self.commands.note(&commit.id, commit.version);
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, commit: &Commit, snapshot: &Snapshot) -> Result<(), CodecError> {
+        self.state =
+            serde_json::from_str(&snapshot.state).map_err(|source| CodecError::Snapshot {
+                shape: snapshot.shape.clone(),
+                source,
+            })?;
+        self.commands = Remembered::decode(&snapshot.commands, commit.version);
+        Ok(())
+    }
+
+    fn follow(&mut self, commit: &Commit, shape: &str) {
+        self.version = commit.last_version();
+        self.at = Some(commit.at);
+        self.since_snapshot = match usable(commit, shape) {
+            Some(_) => 0,
+            None => self.since_snapshot + 1,
+        };
+    }
+
+    /// The commit of `events` after this, and what is current then. For `enlisted` see
+    /// [`Commit::enlisted`].
+    pub(crate) fn commit(
+        &self,
+        context: &Context,
+        events: &[A::Event],
+        enlisted: bool,
+        shape: &str,
+    ) -> Result<(Commit, Self), CodecError> {
+        let mut commit = Commit {
+            stream: self.stream.clone(),
+            version: self.version + 1,
+            id: context.id.clone(),
+            fingerprint: context.fingerprint.clone(),
+            at: self.at.map_or(context.now, |last| last.max(context.now)),
+            correlation: context.correlation.clone(),
+            causation: context.causation.clone(),
+            actor: context.actor.clone(),
+            traceparent: context.traceparent.clone(),
+            enlisted,
+            events: events.iter().map(Event::encode).collect::<Result<_, _>>()?,
+            snapshot: None,
+        };
+        let mut next = self.clone();
+        next.state = events.iter().fold(next.state, A::evolve);
+        if !commit.enlisted {
+            next.commands.note(&commit.id, commit.version);
+        }
+        if self.since_snapshot + 1 >= A::SNAPSHOT_EVERY {
+            let snapshot = Snapshot {
+                shape: shape.to_owned(),
+                state: serde_json::to_string(&next.state).map_err(CodecError::Encode)?,
+                commands: next.commands.encode(commit.version),
+            };
+            commit.snapshot = Some(snapshot).filter(|snapshot| has_room(&commit, snapshot));
+        }
+        next.follow(&commit, shape);
+        Ok((commit, next))
+    }
+
+    /// Where a command of this id may stand, among those after version `after`.
+    pub(crate) fn places(&self, id: &str, after: u64) -> Vec<u64> {
+        self.commands.places(id, after)
+    }
+}
+
+fn usable<'c>(commit: &'c Commit, shape: &str) -> Option<&'c Snapshot> {
+    let snapshot = commit.snapshot.as_ref();
+    snapshot.filter(|snapshot| snapshot.shape == shape)
+}
+
+/// Whether a commit stays well within what an item may be. Where it would not, it goes without its
+/// snapshot, and the next commit brings one.
+fn has_room(commit: &Commit, snapshot: &Snapshot) -> bool {
+    const ENVELOPE: usize = 4 * 1024;
+    let events: usize = commit
+        .events
+        .iter()
+        .map(|event| event.data.get().len() + event.name.len() + 64)
+        .sum();
+    ENVELOPE + events + snapshot.state.len() <= MAX_COMMIT_BYTES
+}

@@ -1,0 +1,434 @@
+//! Running commands against streams: exactly once, whoever retries, at the fewest calls.
+//!
+//! A decision may be taken on a state that is not the latest: one that this process remembers, or
+//! one that was read from a replica that lags. An *acceptance* is proven by the append, whose
+//! condition is that nothing came after that state. A *refusal*, and finding that there is nothing
+//! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
+//! A stale state can therefore cost another round trip, and never a wrong answer.
+
+use std::{mem, sync::Arc};
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    commit::{Commit, Context},
+    current::Current,
+    decider::Aggregate,
+    event::CodecError,
+    retry::{OutOfTime, Tries},
+    snapshot::shape,
+    store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
+    stream::StreamId,
+};
+
+/// The streams of one aggregate in one store. Cloning it shares what it remembers.
+#[derive(Debug)]
+pub struct Repository<A: Aggregate, S> {
+    store: S,
+    shape: Arc<str>,
+    warm: Arc<Cache<StreamId, Arc<Current<A>>>>,
+}
+
+impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            shape: self.shape.clone(),
+            warm: self.warm.clone(),
+        }
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Handled<A: Aggregate> {
+    /// The stream right after the command, which for a repeated one is not the present.
+    pub current: Arc<Current<A>>,
+    /// Whether the command had been carried out before.
+    pub replayed: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError<R> {
+    /// The aggregate refuses it.
+    #[error("refused")]
+    Rejected {
+        /// Why.
+        rejection: R,
+        /// The version of the state that refuses it.
+        version: u64,
+    },
+    /// The id belongs to another command.
+    #[error("the id of this command was used before, for a command that asked for something else")]
+    IdReused,
+    /// So many others write to the stream that there was no turn. Nothing was written.
+    #[error("the stream is written to by too many at once: try again")]
+    Contended,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<R> From<CodecError> for HandleError<R> {
+    fn from(error: CodecError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl<R> From<OutOfTime> for HandleError<R> {
+    fn from(_: OutOfTime) -> Self {
+        Self::Contended
+    }
+}
+
+impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
+    /// How many streams are remembered, those used lately before others. Few enough that states of some
+    /// ten kilobytes fit into a small function.
+    const WARM: usize = 256;
+
+    /// The aggregate's streams in a store.
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            shape: shape::<A::State>(A::REVISION).into(),
+            warm: Arc::new(Cache::new(Self::WARM)),
+        }
+    }
+
+    /// Decides `command` on `stream` and appends what comes out, at most once per command id: see
+    /// [`Remembered::CAPACITY`](crate::snapshot::Remembered::CAPACITY).
+    ///
+    /// A command that was carried out before is answered as it was then. When others append
+    /// meanwhile, the decision is taken again on what they left. One call to the store where the
+    /// stream is remembered, two where it is not.
+    ///
+    /// # Errors
+    /// See [`HandleError`]. After an error that is not passing, nothing was written.
+    pub async fn handle(
+        &self,
+        stream: &StreamId,
+        command: &A::Command,
+        context: &Context,
+    ) -> Result<Handled<A>, HandleError<A::Rejection>> {
+        self.run(Attempt::new(self, stream), command, context).await
+    }
+
+    /// Like [`handle`](Self::handle), for a command that begins a stream: it does not read first, because
+    /// the append proves that the stream was empty. One call where nobody was faster.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    pub async fn create(
+        &self,
+        stream: &StreamId,
+        command: &A::Command,
+        context: &Context,
+    ) -> Result<Handled<A>, HandleError<A::Rejection>> {
+        let mut attempt = Attempt::new(self, stream);
+        attempt.known = Known::Assumed;
+        self.run(attempt, command, context).await
+    }
+
+    async fn run(
+        &self,
+        mut attempt: Attempt<A, S>,
+        command: &A::Command,
+        context: &Context,
+    ) -> Result<Handled<A>, HandleError<A::Rejection>> {
+        let mut tries = Tries::lasting(context.patience);
+        let mut lost_before = false;
+        loop {
+            let commit = match attempt.decide(command, context).await? {
+                Decision::Append(commit) => *commit,
+                Decision::Done { replayed } => return Ok(attempt.handled(replayed)),
+            };
+            match self.store.append(std::slice::from_ref(&commit)).await {
+                Ok(()) => {
+                    attempt.won();
+                    return Ok(attempt.handled(false));
+                }
+                Err(AppendError::Conflict(lost)) => {
+                    tracing::debug!(%commit.stream, commit.version, "conflict");
+                    // The failed write has brought back what won. A first loser decides again on
+                    // that at once; who loses again is further behind, waits for a turn and reads.
+                    let winner = lost.into_iter().find_map(|conflict| conflict.winner);
+                    let winner = winner.filter(|_| !mem::replace(&mut lost_before, true));
+                    if winner.is_none() {
+                        tries.again().await?;
+                    }
+                    attempt.lost(winner);
+                }
+                Err(AppendError::Store(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The stream as it is, strongly consistent. Only what the store says counts, nothing remembered.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored cannot be read.
+    pub async fn load(&self, stream: &StreamId) -> Result<Current<A>, StoreError> {
+        self.load_at(stream, u64::MAX).await
+    }
+
+    /// The stream as it was after the commit that holds event `version`, from the nearest snapshot
+    /// before it; as it is, where it is not that far yet.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn load_at(&self, stream: &StreamId, version: u64) -> Result<Current<A>, StoreError> {
+        let part = Part {
+            until: version,
+            ..self.latest(Consistency::Strong)
+        };
+        self.folded(stream, &self.store.read(stream, &part).await?)
+    }
+
+    fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<Current<A>, StoreError> {
+        let mut current = Current::new(stream);
+        for commit in commits {
+            current.catch_up(commit, &self.shape)?;
+        }
+        Ok(current)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The snapshots' fingerprint: see [`shape`].
+    pub(crate) fn shape(&self) -> &str {
+        &self.shape
+    }
+
+    fn latest(&self, consistency: Consistency) -> Part<'_> {
+        Part {
+            snapshots: Some(Snapshots {
+                shape: &self.shape,
+                every: A::SNAPSHOT_EVERY.max(1),
+            }),
+            consistency,
+            ..Part::all()
+        }
+    }
+}
+
+/// One stream's way to a commit: what is known of it, what was decided, and what became of that.
+#[derive(Debug)]
+pub(crate) struct Attempt<A: Aggregate, S> {
+    repository: Repository<A, S>,
+    current: Arc<Current<A>>,
+    enlisted: bool,
+    known: Known,
+    /// A commit that has won, not taken in yet.
+    winner: Option<Commit>,
+    /// What is current when the last proposal is appended.
+    next: Option<Arc<Current<A>>>,
+}
+
+/// How much of a stream is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// What was once so, and may be still.
+    Assumed,
+    /// That there is more than what is known.
+    Behind,
+    /// What the store says now.
+    Proven,
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// To append this.
+    Append(Box<Commit>),
+    /// There is nothing to append.
+    Done {
+        /// Because it was, before.
+        replayed: bool,
+    },
+}
+
+impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
+    pub(crate) fn new(repository: &Repository<A, S>, stream: &StreamId) -> Self {
+        Self {
+            repository: repository.clone(),
+            current: Arc::new(Current::new(stream)),
+            enlisted: false,
+            known: Known::Nothing,
+            winner: None,
+            next: None,
+        }
+    }
+
+    /// One whose commit goes with another that records the command.
+    pub(crate) fn enlisted(repository: &Repository<A, S>, stream: &StreamId) -> Self {
+        Self {
+            enlisted: true,
+            ..Self::new(repository, stream)
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &StreamId {
+        &self.current.stream
+    }
+
+    /// Decides on what is known, and learns more where that does not suffice.
+    pub(crate) async fn decide(
+        &mut self,
+        command: &A::Command,
+        context: &Context,
+    ) -> Result<Decision, HandleError<A::Rejection>> {
+        let done = match self.known {
+            Known::Nothing => self.begin(context).await?,
+            Known::Behind => self.read(Consistency::Strong, context).await?,
+            Known::Assumed | Known::Proven => match self.winner.take() {
+                Some(winner) => self.take_in(&[winner], context)?,
+                None => false,
+            },
+        };
+        if done {
+            return Ok(Decision::Done { replayed: true });
+        }
+        loop {
+            let decided = A::decide(&self.current.state, command);
+            let accepted = matches!(&decided, Ok(events) if !events.is_empty());
+            if !accepted && self.known != Known::Proven {
+                if self.read(Consistency::Strong, context).await? {
+                    return Ok(Decision::Done { replayed: true });
+                }
+                continue;
+            }
+            let events = decided.map_err(|rejection| HandleError::Rejected {
+                rejection,
+                version: self.current.version,
+            })?;
+            if events.is_empty() {
+                return Ok(Decision::Done { replayed: false });
+            }
+            let shape = self.repository.shape();
+            let (commit, next) = self
+                .current
+                .commit(context, &events, self.enlisted, shape)?;
+            self.next = Some(Arc::new(next));
+            return Ok(Decision::Append(Box::new(commit)));
+        }
+    }
+
+    /// The proposal was appended.
+    pub(crate) fn won(&mut self) {
+        if let Some(next) = self.next.take() {
+            let stream = next.stream.clone();
+            self.repository.warm.insert(stream, next.clone());
+            self.current = next;
+        }
+    }
+
+    /// The proposal was not appended: its place is taken by the winner, where that is known.
+    pub(crate) fn lost(&mut self, winner: Option<Commit>) {
+        self.known = match winner {
+            Some(_) => Known::Assumed,
+            None => Known::Behind,
+        };
+        self.winner = winner;
+    }
+
+    fn handled(self, replayed: bool) -> Handled<A> {
+        Handled {
+            current: self.current,
+            replayed,
+        }
+    }
+
+    /// From what is remembered, or from a read that may be a little late.
+    async fn begin<R>(&mut self, context: &Context) -> Result<bool, HandleError<R>> {
+        match self.repository.warm.get(&self.current.stream) {
+            Some(warm) => {
+                self.current = warm;
+                self.known = Known::Assumed;
+                self.recall(0, context).await
+            }
+            None => self.read(Consistency::Eventual, context).await,
+        }
+    }
+
+    /// Reads what came after what is known. Returns whether the command was among it; what is current
+    /// is then what was current right after it.
+    async fn read<R>(
+        &mut self,
+        consistency: Consistency,
+        context: &Context,
+    ) -> Result<bool, HandleError<R>> {
+        let part = Part {
+            after: self.current.version,
+            ..self.repository.latest(consistency)
+        };
+        let stream = &self.current.stream;
+        let commits = self.repository.store.read(stream, &part).await?;
+        self.known = match consistency {
+            Consistency::Eventual => Known::Assumed,
+            Consistency::Strong => Known::Proven,
+        };
+        let known = self.current.version;
+        let was_skipped = commits
+            .first()
+            .is_some_and(|first| first.version > known + 1);
+        if self.take_in(&commits, context)? {
+            return Ok(true);
+        }
+        if was_skipped && self.recall(known, context).await? {
+            return Ok(true);
+        }
+        if self.known == Known::Proven && !commits.is_empty() {
+            let current = self.current.clone();
+            self.repository.warm.insert(current.stream.clone(), current);
+        }
+        Ok(false)
+    }
+
+    /// Takes in commits up to the command's own, and says whether that was among them.
+    fn take_in<R>(
+        &mut self,
+        commits: &[Commit],
+        context: &Context,
+    ) -> Result<bool, HandleError<R>> {
+        let current = Arc::make_mut(&mut self.current);
+        for commit in commits {
+            current.catch_up(commit, &self.repository.shape)?;
+            if commit.id == context.id {
+                return same_command(commit, context).map(|()| true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks for the command among those that are remembered, from after a version.
+    async fn recall<R>(&mut self, after: u64, context: &Context) -> Result<bool, HandleError<R>> {
+        let stream = self.current.stream.clone();
+        for version in self.current.places(&context.id, after) {
+            let part = Part {
+                until: version,
+                ..self.repository.latest(Consistency::Strong)
+            };
+            let commits = self.repository.store.read(&stream, &part).await?;
+            if let Some(commit) = commits.last().filter(|commit| commit.id == context.id) {
+                same_command(commit, context)?;
+                self.current = Arc::new(self.repository.folded(&stream, &commits)?);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn same_command<R>(commit: &Commit, context: &Context) -> Result<(), HandleError<R>> {
+    if commit.fingerprint == context.fingerprint {
+        Ok(())
+    } else {
+        Err(HandleError::IdReused)
+    }
+}
