@@ -370,7 +370,7 @@ impl<M: ReadModel> Gated for Rows<M> {
             .client
             .update_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(place.key))
+            .key(M::KEY, AttributeValue::S(place.key.to_owned()))
             .update_expression(update.text())
             .condition_expression(update.condition)
             .set_expression_attribute_names(Some(update.names))

@@ -3,7 +3,11 @@
 //! An event type's name, schema version and JSON are storage: they outlive the code that wrote
 //! them. A changed shape is a new schema version with an [`Upcaster`]; the stored one stays.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor},
+    forward_to_deserialize_any,
+};
 use serde_json::{Value, value::RawValue};
 
 use crate::commit::StoredEvent;
@@ -48,8 +52,8 @@ pub trait Event: Serialize + DeserializeOwned {
         };
         let current = current_schema(Self::UPCASTERS, &stored.name);
         if stored.schema == current {
-            let tagged = format!(r#"{{"type":"{name}","data":{}}}"#, stored.data.get());
-            return serde_json::from_str(&tagged).map_err(fail);
+            let data = stored.data.get();
+            return Self::deserialize(Adjacent { name, data }).map_err(fail);
         }
         if stored.schema > current {
             return Err(CodecError::FromTheFuture {
@@ -126,6 +130,61 @@ struct Tagged<'a> {
     name: &'a str,
     #[serde(borrow)]
     data: &'a RawValue,
+}
+
+/// A stored event as the tagged enum that it becomes, without writing that down first.
+struct Adjacent<'a> {
+    name: &'a str,
+    data: &'a str,
+}
+
+impl<'de> Deserializer<'de> for Adjacent<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_map(Members {
+            event: self,
+            read: 0,
+        })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+struct Members<'a> {
+    event: Adjacent<'a>,
+    read: usize,
+}
+
+impl<'de> MapAccess<'de> for Members<'de> {
+    type Error = serde_json::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Self::Error> {
+        let Some(name) = ["type", "data"].get(self.read) else {
+            return Ok(None);
+        };
+        self.read += 1;
+        seed.deserialize(name.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, Self::Error> {
+        if self.read == 1 {
+            return seed.deserialize(self.event.name.into_deserializer());
+        }
+        let mut json = serde_json::Deserializer::from_str(self.event.data);
+        let data = seed.deserialize(&mut json)?;
+        json.end()?;
+        Ok(data)
+    }
 }
 
 fn current_schema(upcasters: &[Upcaster], name: &str) -> u32 {

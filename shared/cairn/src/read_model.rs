@@ -4,6 +4,8 @@
 //! are one `UpdateItem` on the table and a fold in memory, so a row can be checked against its
 //! streams, rebuilt from them, and shown as it was at any time, all by the same function.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::{commit::RecordedEvent, event::CodecError, stream::StreamId};
@@ -17,7 +19,7 @@ pub trait ReadModel: Send + Sync + 'static {
     const KEY: &'static str;
 
     /// The row that a stream feeds; `None` when the stream is none of this model's.
-    fn place(stream: &StreamId) -> Option<Place>;
+    fn place(stream: &StreamId) -> Option<Place<'_>>;
 
     /// What an event changes in its row. No changes: only the gate moves.
     ///
@@ -28,9 +30,9 @@ pub trait ReadModel: Send + Sync + 'static {
 
 /// Where a stream's events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Place<'a> {
     /// The value of [`ReadModel::KEY`].
-    pub key: String,
+    pub key: &'a str,
     /// The attribute that holds the version of the last event applied from this stream.
     pub gate: &'static str,
 }
@@ -40,14 +42,14 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Gives an attribute a value.
-    Set(String, Value),
+    Set(Cow<'static, str>, Value),
     /// Adds to a number, which counts as 0 before its first change.
-    Add(String, i64),
+    Add(Cow<'static, str>, i64),
 }
 
 impl Change {
     /// Gives an attribute a value.
-    pub fn set(path: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn set(path: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         Self::Set(path.into(), value.into())
     }
 }
@@ -75,34 +77,49 @@ pub fn fold_on<'a, M: ReadModel>(
         let Some(place) = M::place(&event.stream) else {
             continue;
         };
-        let row = row.get_or_insert_with(|| {
-            Row::from_iter([(M::KEY.to_owned(), Value::from(place.key.clone()))])
-        });
+        let row = row
+            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(place.key))]));
         for change in M::changes(event)? {
-            apply(row, &change);
+            apply(row, change);
         }
-        row.insert(place.gate.to_owned(), event.version.into());
+        set(row, place.gate, event.version.into());
     }
     Ok(row)
 }
 
-fn apply(row: &mut Row, change: &Change) {
-    let (Change::Set(path, _) | Change::Add(path, _)) = change;
-    let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
-    let mut map = row;
-    for parent in parents.split('.').filter(|parent| !parent.is_empty()) {
-        let Some(Value::Object(inner)) = map.get_mut(parent) else {
-            return;
-        };
-        map = inner;
-    }
+fn apply(row: &mut Row, change: Change) {
     match change {
-        Change::Set(_, value) => {
-            map.insert(name.to_owned(), value.clone());
+        Change::Set(path, value) => {
+            if let Some((map, name)) = parent(row, &path) {
+                set(map, name, value);
+            }
         }
-        Change::Add(_, by) => {
-            let sum = map.get(name).and_then(Value::as_i64).unwrap_or(0) + by;
-            map.insert(name.to_owned(), sum.into());
+        Change::Add(path, by) => {
+            if let Some((map, name)) = parent(row, &path) {
+                let sum = map.get(name).and_then(Value::as_i64).unwrap_or(0) + by;
+                set(map, name, sum.into());
+            }
+        }
+    }
+}
+
+/// The map that a path leads into, and the name in it.
+fn parent<'r, 'p>(row: &'r mut Row, path: &'p str) -> Option<(&'r mut Row, &'p str)> {
+    let Some((parents, name)) = path.rsplit_once('.') else {
+        return Some((row, path));
+    };
+    let mut map = row;
+    for parent in parents.split('.') {
+        map = map.get_mut(parent)?.as_object_mut()?;
+    }
+    Some((map, name))
+}
+
+fn set(map: &mut Row, name: &str, value: Value) {
+    match map.get_mut(name) {
+        Some(there) => *there = value,
+        None => {
+            map.insert(name.to_owned(), value);
         }
     }
 }

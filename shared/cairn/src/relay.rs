@@ -2,9 +2,12 @@
 //!
 //! Nothing else writes to the bus, so what is committed and what is published cannot part.
 
-use std::future::Future;
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{cloudevent::CloudEvent, retry::Tries};
 
@@ -69,73 +72,116 @@ impl Entry {
 /// which an event is missing.
 ///
 /// The events of one stream are published in their order: the next goes out when the one before
-/// it was taken. Different streams do not wait for each other.
+/// it was taken. Different streams do not wait for each other. A call goes out full, or when no
+/// other is under way whose answer could fill it.
 pub async fn publish_all(
     publisher: &impl Publisher,
     entries: Vec<Entry>,
     mut tries: Tries,
 ) -> Option<usize> {
-    let mut waiting = entries;
-    while !waiting.is_empty() {
-        let (wave, later) = first_of_each_stream(waiting);
-        let missing = publish_wave(publisher, wave).await;
-        let refused = !missing.is_empty();
-        waiting = merge(missing, later);
-        if refused && tries.again().await.is_err() {
-            break;
+    let mut queues = Queues::of(entries);
+    let mut calls = FuturesUnordered::new();
+    let mut is_time_left = true;
+    loop {
+        while is_time_left && calls.len() < IN_FLIGHT {
+            match queues.next_call(calls.is_empty()) {
+                Some(call) => calls.push(publish(publisher, call)),
+                None => break,
+            }
+        }
+        let Some(answered) = calls.next().await else {
+            return queues.first_record();
+        };
+        if queues.take_back(answered) {
+            is_time_left = tries.again().await.is_ok();
         }
     }
-    waiting.iter().map(|entry| entry.record).min()
 }
 
-/// The entries that the bus did not take.
-async fn publish_wave(publisher: &impl Publisher, wave: Vec<Entry>) -> Vec<Entry> {
-    let calls: Vec<Vec<Entry>> = chunks(wave);
-    stream::iter(calls)
-        .map(|call| async move {
-            let taken = publisher.publish(&call.iter().collect::<Vec<_>>()).await;
-            let answers = taken.into_iter().chain(std::iter::repeat(false));
-            call.into_iter()
-                .zip(answers)
-                .filter_map(|(entry, taken)| (!taken).then_some(entry))
-                .collect::<Vec<_>>()
-        })
-        .buffered(IN_FLIGHT)
-        .concat()
-        .await
+/// One call, and whether the bus took each of its entries.
+async fn publish(publisher: &impl Publisher, call: Vec<Turn>) -> Vec<(Turn, bool)> {
+    let entries: Vec<_> = call.iter().map(|turn| &turn.entry).collect();
+    let taken = publisher.publish(&entries).await;
+    let taken = taken.into_iter().chain(std::iter::repeat(false));
+    call.into_iter().zip(taken).collect()
 }
 
-fn first_of_each_stream(entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
-    let mut seen = std::collections::HashSet::new();
-    entries
-        .into_iter()
-        .partition(|entry| seen.insert(entry.stream.clone()))
+/// The entries of each stream that are not published, in order. A stream with an entry under way has
+/// no other ready.
+struct Queues {
+    streams: Vec<VecDeque<Entry>>,
+    ready: VecDeque<usize>,
 }
 
-/// What was refused comes before what waited for it.
-fn merge(refused: Vec<Entry>, later: Vec<Entry>) -> Vec<Entry> {
-    refused.into_iter().chain(later).collect()
+/// An entry whose turn it is, with the index of its stream.
+struct Turn {
+    stream: usize,
+    entry: Entry,
 }
 
-fn chunks(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
-    let mut calls: Vec<Vec<Entry>> = vec![];
-    let mut bytes = 0;
-    for entry in entries {
-        let fits = bytes + entry.bytes() <= MAX_BYTES;
-        bytes = match calls.last_mut() {
-            Some(call) if fits && call.len() < MAX_ENTRIES => {
-                let grown = bytes + entry.bytes();
-                call.push(entry);
-                grown
+impl Queues {
+    fn of(entries: Vec<Entry>) -> Self {
+        let mut indexes = HashMap::new();
+        let mut streams: Vec<VecDeque<Entry>> = vec![];
+        for entry in entries {
+            let next = streams.len();
+            let index = *indexes.entry(entry.stream.clone()).or_insert(next);
+            match streams.get_mut(index) {
+                Some(stream) => stream.push_back(entry),
+                None => streams.push(VecDeque::from([entry])),
             }
-            _ => {
-                let first = entry.bytes();
-                calls.push(vec![entry]);
-                first
-            }
-        };
+        }
+        Self {
+            ready: (0..streams.len()).collect(),
+            streams,
+        }
     }
-    calls
+
+    /// The next call, if it is full or need not be.
+    fn next_call(&mut self, need_not_be_full: bool) -> Option<Vec<Turn>> {
+        let (mut count, mut bytes) = (0, 0);
+        let mut is_full = false;
+        for index in &self.ready {
+            let next = self.streams.get(*index).and_then(VecDeque::front);
+            bytes += next.map_or(0, Entry::bytes);
+            is_full = count == MAX_ENTRIES || (count > 0 && bytes > MAX_BYTES);
+            if is_full {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 || !(is_full || count == MAX_ENTRIES || need_not_be_full) {
+            return None;
+        }
+        let call = self.ready.drain(..count).filter_map(|stream| {
+            let entry = self.streams.get_mut(stream)?.pop_front()?;
+            Some(Turn { stream, entry })
+        });
+        Some(call.collect())
+    }
+
+    /// Takes back what a call did not publish, and says whether that is anything.
+    fn take_back(&mut self, answered: Vec<(Turn, bool)>) -> bool {
+        let mut is_any_refused = false;
+        for (Turn { stream, entry }, taken) in answered {
+            let Some(queue) = self.streams.get_mut(stream) else {
+                continue;
+            };
+            if !taken {
+                queue.push_front(entry);
+                is_any_refused = true;
+            }
+            if !queue.is_empty() {
+                self.ready.push_back(stream);
+            }
+        }
+        is_any_refused
+    }
+
+    fn first_record(&self) -> Option<usize> {
+        let first = self.streams.iter().filter_map(VecDeque::front);
+        first.map(|entry| entry.record).min()
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +268,27 @@ mod tests {
         let entries = small.chain(large).collect();
         assert_eq!(publish_all(&bus, entries, patience()).await, None);
         assert_eq!(*bus.calls.lock().unwrap(), [10, 3, 2]);
+    }
+
+    /// Events of few streams do not make for half-empty calls, and none overtakes another.
+    #[tokio::test]
+    async fn the_streams_of_a_batch_fill_calls_together_and_each_keeps_its_order() {
+        let bus = Bus::default();
+        let mut entries = vec![];
+        for n in 0..4 {
+            entries
+                .extend((0..25).map(|s| entry(&format!("s{s}"), &format!("s{s}@{n}"), 25 * n + s)));
+        }
+        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(*bus.calls.lock().unwrap(), [10; 10]);
+        let taken = bus.taken.lock().unwrap();
+        for s in 0..25 {
+            let of_stream = taken
+                .iter()
+                .filter(|taken| taken.starts_with(&format!("s{s}@")));
+            let expected: Vec<_> = (0..4).map(|n| format!("s{s}@{n}")).collect();
+            assert_eq!(of_stream.cloned().collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -55,21 +55,19 @@ fn without_words(schema: &mut Value) {
 /// Where the latest commands of a stream stand: a short hash of each id, and the version of its
 /// commit.
 ///
-/// A hash that matches is a place to look, not an answer: the commit there has the whole id. So
-/// five bytes are enough for each, and a command that is not found here is not among them.
+/// A hash that matches is a place to look, not an answer: the commit there has the whole id. So a
+/// few bytes are enough for each, and a command that is not found here is not among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
-    commands: VecDeque<(u16, u64)>,
+    commands: VecDeque<(Hash, u64)>,
 }
+
+type Hash = [u8; 3];
 
 impl Remembered {
     /// How many commands are remembered. A command is carried out once for as long as no more
     /// than these came after it; what begins a stream, and a saga's steps, are for ever.
     pub const CAPACITY: usize = 64;
-
-    const BYTES: usize = 5;
-    /// The furthest back that three bytes reach.
-    const FURTHEST: u64 = (1 << 24) - 1;
 
     pub(crate) fn note(&mut self, id: &str, version: u64) {
         if self.commands.len() == Self::CAPACITY {
@@ -89,36 +87,56 @@ impl Remembered {
             .collect()
     }
 
-    /// The stored form, in a commit that begins at `base`. Oldest first; for each the hash, and how far
-    /// before `base` the command's commit begins, both big-endian.
+    /// The stored form, in a commit that begins at `base`: from the latest to the oldest, the hash
+    /// of each, and how far its commit is before the one that was named last, in LEB128.
     pub(crate) fn encode(&self, base: u64) -> ByteBuf {
-        let mut bytes = Vec::with_capacity(self.commands.len() * Self::BYTES);
-        for (hash, version) in &self.commands {
-            let back = base.saturating_sub(*version);
-            if back <= Self::FURTHEST {
-                let [.., a, b, c] = back.to_be_bytes();
-                bytes.extend(hash.to_be_bytes());
-                bytes.extend([a, b, c]);
-            }
+        let mut bytes = Vec::with_capacity(self.commands.len() * 4);
+        let mut from = base;
+        for (hash, version) in self.commands.iter().rev() {
+            bytes.extend(hash);
+            leb128(&mut bytes, from.saturating_sub(*version));
+            from = *version;
         }
         ByteBuf::from(bytes)
     }
 
+    /// What was encoded; of anything else, as much as makes sense.
     pub(crate) fn decode(bytes: &[u8], base: u64) -> Self {
-        let (entries, _) = bytes.as_chunks::<{ Self::BYTES }>();
-        let commands = entries.iter().map(|[h, l, a, b, c]| {
-            let back = u64::from(u32::from_be_bytes([0, *a, *b, *c]));
-            (u16::from_be_bytes([*h, *l]), base.saturating_sub(back))
-        });
-        Self {
-            commands: commands.collect(),
+        let (mut commands, mut from) = (VecDeque::new(), base);
+        let mut rest = bytes;
+        while let Some((hash, after)) = rest.split_first_chunk() {
+            let mut back = 0_u64;
+            let mut shift = 0;
+            rest = after;
+            while let Some((byte, after)) = rest.split_first() {
+                rest = after;
+                back |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            from = from.saturating_sub(back);
+            commands.push_front((*hash, from));
         }
+        Self { commands }
     }
 }
 
-fn short(id: &str) -> u16 {
+fn leb128(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [.., low] = number.to_be_bytes();
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn short(id: &str) -> Hash {
     let [a, b, c, d] = fnv1a(id).to_be_bytes();
-    u16::from_be_bytes([a ^ c, b ^ d])
+    [a ^ d, b, c]
 }
 
 #[cfg(test)]
@@ -163,22 +181,39 @@ mod tests {
             commands.note(&format!("command-{version}"), version);
         }
         let stored = commands.encode(100);
-        assert_eq!(stored.len(), 5 * Remembered::CAPACITY);
-        let commands = Remembered::decode(&stored, 100);
-        assert_eq!(commands.places("command-100", 0), [100]);
-        assert_eq!(commands.places("command-37", 0), [37]);
-        assert_eq!(commands.places("command-37", 37), Vec::<u64>::new());
-        assert!(!commands.places("command-36", 0).contains(&36));
+        assert_eq!(stored.len(), 4 * Remembered::CAPACITY);
+        let back = Remembered::decode(&stored, 100);
+        assert_eq!(back, commands);
+        assert_eq!(back.places("command-100", 0), [100]);
+        assert_eq!(back.places("command-37", 0), [37]);
+        assert_eq!(back.places("command-37", 37), Vec::<u64>::new());
+        assert_eq!(back.places("command-36", 0), Vec::<u64>::new());
     }
 
     #[test]
-    fn a_place_too_far_back_to_be_written_is_forgotten_and_not_moved() {
+    fn any_distance_between_commands_is_kept() {
         let mut commands = Remembered::default();
-        commands.note("old", 1);
-        commands.note("new", 1 << 24);
-        let base = (1 << 24) + 1;
-        let commands = Remembered::decode(&commands.encode(base), base);
-        assert_eq!(commands.places("old", 0), Vec::<u64>::new());
-        assert_eq!(commands.places("new", 0), [1 << 24]);
+        let versions = [
+            1,
+            2,
+            129,
+            130,
+            1 << 21,
+            (1 << 21) + 128,
+            1 << 40,
+            u64::MAX - 5,
+        ];
+        for version in versions {
+            commands.note(&version.to_string(), version);
+        }
+        let back = Remembered::decode(&commands.encode(u64::MAX), u64::MAX);
+        assert_eq!(back, commands);
+    }
+
+    #[test]
+    fn bytes_that_make_no_sense_do_no_harm() {
+        for bytes in [&[][..], &[1, 2], &[1, 2, 3], &[255; 40]] {
+            Remembered::decode(bytes, 7);
+        }
     }
 }

@@ -25,7 +25,7 @@ pub const ORDER_GATE: &str = "orderVersion";
 impl ReadModel for Orders {
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place> {
+    fn place(stream: &StreamId) -> Option<Place<'_>> {
         let gate = match stream.category() {
             "order" => ORDER_GATE,
             "fulfilment" => "fulfilmentVersion",
@@ -33,7 +33,7 @@ impl ReadModel for Orders {
             _ => return None,
         };
         Some(Place {
-            key: stream.key().to_owned(),
+            key: stream.key(),
             gate,
         })
     }

@@ -20,16 +20,16 @@ pub const GATE: &str = "version";
 impl ReadModel for StockLevels {
     const KEY: &'static str = "sku";
 
-    fn place(stream: &StreamId) -> Option<Place> {
+    fn place(stream: &StreamId) -> Option<Place<'_>> {
         (stream.category() == "stock").then(|| Place {
-            key: stream.key().to_owned(),
+            key: stream.key(),
             gate: GATE,
         })
     }
 
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
-        let on_hand = |by| Change::Add("onHand".to_owned(), by);
-        let reserved = |by| Change::Add("reserved".to_owned(), by);
+        let on_hand = |by| Change::Add("onHand".into(), by);
+        let reserved = |by| Change::Add("reserved".into(), by);
         Ok(match event.decode::<Event>()? {
             Event::Received { quantity } => vec![on_hand(signed(quantity))],
             Event::Reserved { quantity, .. } => vec![reserved(signed(quantity))],

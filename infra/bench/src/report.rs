@@ -1,0 +1,180 @@
+//! The table, and what it must show.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// What a scenario came to for a system, for each command.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    /// What was done.
+    pub scenario: String,
+    /// By what.
+    pub system: String,
+    /// Calls to the services.
+    pub calls: Option<f64>,
+    /// Read units.
+    pub read_units: Option<f64>,
+    /// Write units.
+    pub write_units: Option<f64>,
+    /// Dollars for a million of them.
+    pub usd_per_million: Option<f64>,
+    /// Bytes that the tables grew by for each event.
+    pub bytes_per_event: Option<f64>,
+    /// The median time, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// The time that one in a hundred exceeds.
+    pub p99_ms: Option<f64>,
+    /// The client's processor time, in microseconds.
+    pub cpu_us: Option<f64>,
+    /// What the figures do not say.
+    pub note: Option<String>,
+}
+
+impl Row {
+    /// A row of a system that did not do it.
+    pub(crate) fn failed(scenario: &str, system: &str, note: String) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            system: system.to_owned(),
+            calls: None,
+            read_units: None,
+            write_units: None,
+            usd_per_million: None,
+            bytes_per_event: None,
+            p50_ms: None,
+            p99_ms: None,
+            cpu_us: None,
+            note: Some(note),
+        }
+    }
+
+    /// The row with a note.
+    #[must_use]
+    pub(crate) fn note(self, note: &str) -> Self {
+        Self {
+            note: Some(note.to_owned()),
+            ..self
+        }
+    }
+
+    /// The row without the processor time, where that is not the command's alone.
+    #[must_use]
+    pub(crate) fn without_cpu(self) -> Self {
+        Self {
+            cpu_us: None,
+            ..self
+        }
+    }
+}
+
+/// The rows as a table for people.
+pub(crate) fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "scenario",
+            "system",
+            "calls",
+            "read units",
+            "write units",
+            "$ per million",
+            "bytes per event",
+            "p50 ms",
+            "p99 ms",
+            "CPU us",
+            "note",
+        ]);
+    for row in rows {
+        let number = |value: Option<f64>, digits: usize| {
+            value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+        };
+        table.add_row([
+            row.scenario.clone(),
+            row.system.clone(),
+            number(row.calls, 2),
+            number(row.read_units, 2),
+            number(row.write_units, 2),
+            number(row.usd_per_million, 3),
+            number(row.bytes_per_event, 0),
+            number(row.p50_ms, 1),
+            number(row.p99_ms, 1),
+            number(row.cpu_us, 0),
+            row.note.clone().unwrap_or_default(),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2).take(8) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// What our rows must show, and do not: a sentence each.
+///
+/// Only counts are looked at, never times.
+pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
+    let mut broken = vec![];
+    let mut must = |holds: bool, sentence: String| {
+        if !holds {
+            broken.push(sentence);
+        }
+    };
+    let of_commands = |row: &&Row| row.system == "cairn" && row.scenario != "rebuild";
+    for ours in rows.iter().filter(of_commands) {
+        let (Some(calls), Some(usd)) = (ours.calls, ours.usd_per_million) else {
+            must(false, format!("{}: cairn has no figures", ours.scenario));
+            continue;
+        };
+        let scenario = ours.scenario.as_str();
+        if let Some((_, most)) = CALLS.iter().find(|(name, _)| scenario.starts_with(name)) {
+            must(
+                calls <= *most,
+                format!("{scenario}: {calls:.2} calls, at most {most}"),
+            );
+        }
+        if let Some((_, most)) = DOLLARS.iter().find(|(name, _)| scenario == *name) {
+            must(
+                usd <= *most,
+                format!("{scenario}: ${usd:.3}, at most ${most}"),
+            );
+        }
+        let peers = rows
+            .iter()
+            .filter(|row| row.scenario == scenario && row.system != "cairn");
+        let cheapest = peers.filter_map(|row| row.usd_per_million).reduce(f64::min);
+        let is_at_floor = FLOOR.iter().any(|name| {
+            scenario == *name
+                || scenario
+                    .split_once('-')
+                    .is_some_and(|(kind, _)| kind == *name)
+        });
+        if let Some(cheapest) = cheapest.filter(|_| !is_at_floor) {
+            let text =
+                format!("{scenario}: ${usd:.3}, not half of the cheapest peer's ${cheapest:.3}");
+            must(usd <= cheapest / 2.0, text);
+        }
+    }
+    broken
+}
+
+/// The most calls that a command of ours may take.
+const CALLS: [(&str, f64); 9] = [
+    ("create", 1.0),
+    ("warm", 1.0),
+    ("cold", 2.0),
+    ("load", 1.0),
+    ("five-events", 2.0),
+    ("lost-answer", 2.0),
+    ("sent-again", 1.0),
+    ("conflict", 3.0),
+    ("relay", 0.11),
+];
+
+/// The most dollars for a million.
+const DOLLARS: [(&str, f64); 2] = [("cold-1000", 0.95), ("warm-1000", 0.70)];
+
+/// Where ours is at the floor of the design, and a peer's is less than twice as much: see the README
+/// beside this crate.
+const FLOOR: [&str; 4] = ["cold-10", "lost-answer", "conflict", "load"];

@@ -1,0 +1,170 @@
+//! Cairn.
+
+use std::{sync::Arc, time::Duration};
+
+use cairn::{
+    Aggregate, Context, Decider, StreamId, Timestamp,
+    commit::fingerprint,
+    dynamodb::{DynamoStore, Repository},
+    event,
+    repository::HandleError,
+};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    Failed,
+    order::{Event, State},
+    service::Client,
+    systems::{System, sdk, table},
+};
+
+const TABLE: &str = "Events";
+
+/// The interval that an aggregate has if it says nothing else.
+pub(crate) const DEFAULT_INTERVAL: u32 = 16;
+
+/// The order as a decider, with a snapshot every so many commits.
+#[derive(Debug)]
+pub(crate) struct Order<const EVERY: u32>;
+
+/// What can be asked of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) enum Command {
+    /// Place it.
+    Place,
+    /// Change it so many times.
+    Change(u64),
+}
+
+impl event::Event for Event {}
+
+impl<const EVERY: u32> Decider for Order<EVERY> {
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = &'static str;
+
+    fn initial() -> State {
+        State::default()
+    }
+
+    fn decide(state: &State, command: &Command) -> Result<Vec<Event>, &'static str> {
+        match command {
+            Command::Place => state
+                .place()
+                .map(|placed| vec![placed])
+                .ok_or("placed already"),
+            Command::Change(times) => match state.change(*times) {
+                none if none.is_empty() => Err("not placed"),
+                changes => Ok(changes),
+            },
+        }
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        state.apply(event);
+        state
+    }
+}
+
+impl<const EVERY: u32> Aggregate for Order<EVERY> {
+    const CATEGORY: &'static str = "order";
+    const SNAPSHOT_EVERY: u32 = EVERY;
+}
+
+/// The repository of a process.
+#[derive(Clone, Debug)]
+pub(crate) struct CairnEvery<const EVERY: u32> {
+    store: DynamoStore,
+    orders: Arc<Repository<Order<EVERY>>>,
+}
+
+/// The repository with the default interval.
+pub(crate) type Cairn = CairnEvery<DEFAULT_INTERVAL>;
+
+impl<const EVERY: u32> CairnEvery<EVERY> {
+    fn of(store: DynamoStore) -> Self {
+        Self {
+            orders: Arc::new(Repository::new(store.clone())),
+            store,
+        }
+    }
+}
+
+impl<const EVERY: u32> System for CairnEvery<EVERY> {
+    const NAME: &'static str = "cairn";
+    const READS_WHOLE_STREAMS: bool = false;
+
+    fn tables() -> Vec<Value> {
+        vec![table(TABLE, "stream", Some("version"))]
+    }
+
+    async fn open(client: &Client) -> Result<Self, Failed> {
+        Ok(Self::of(DynamoStore::new(sdk(client), TABLE.to_owned())))
+    }
+
+    fn cold(&self) -> Self {
+        Self::of(self.store.clone())
+    }
+
+    async fn seed(&self, id: &str, events: u64) -> Result<(), Failed> {
+        self.place(id, &format!("{id}-seed-0")).await?;
+        for n in 1..events {
+            self.change(id, &format!("{id}-seed-{n}"), 1).await?;
+        }
+        Ok(())
+    }
+
+    async fn place(&self, id: &str, command: &str) -> Result<(), Failed> {
+        let (stream, context) = (stream(id)?, context(command, &Command::Place)?);
+        let placed = self.orders.create(&stream, &Command::Place, &context);
+        placed.await.map(drop).map_err(failed)
+    }
+
+    async fn change(&self, id: &str, command: &str, events: u64) -> Result<(), Failed> {
+        let change = Command::Change(events);
+        let (stream, context) = (stream(id)?, context(command, &change)?);
+        let changed = self.orders.handle(&stream, &change, &context);
+        changed.await.map(drop).map_err(failed)
+    }
+
+    async fn load(&self, id: &str) -> Result<u64, Failed> {
+        let loaded = self.orders.load(&stream(id)?).await.map_err(Failed::new)?;
+        Ok(loaded.version)
+    }
+}
+
+/// The stream of an order.
+///
+/// # Errors
+/// When the id has characters that a stream id may not have.
+pub(crate) fn stream(id: &str) -> Result<StreamId, Failed> {
+    StreamId::new("order", id).map_err(Failed::new)
+}
+
+/// What an HTTP request would say: ids are UUIDs, as long as in real life.
+///
+/// # Errors
+/// When the command cannot be serialized.
+pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string();
+    Ok(Context {
+        fingerprint: Some(fingerprint(command).map_err(Failed::new)?),
+        correlation: id.clone(),
+        id,
+        causation: None,
+        actor: None,
+        traceparent: None,
+        now: Timestamp::now(),
+        patience: Duration::from_secs(60),
+    })
+}
+
+fn failed(error: HandleError<&'static str>) -> Failed {
+    match error {
+        HandleError::Contended => Failed::Conflict,
+        other => Failed::new(other),
+    }
+}
