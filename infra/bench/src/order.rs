@@ -78,6 +78,11 @@ impl State {
 
 /// 300 bytes, different for each number.
 fn text(of: &str, number: u64) -> String {
-    let sentence = format!("{of} {number}, please leave the parcel with the neighbours; ");
-    sentence.chars().cycle().take(300).collect()
+    const WORDS: &str = "please leave the parcel with the neighbours on the second floor, who are at \
+        home in the afternoon, and ring twice, since the first time is mistaken for the clock; the \
+        green door is the right one, the blue one has been locked since the spring, and the stairs \
+        are steeper than they look in the picture that you were sent";
+    let mut text = format!("{of} {number}: {WORDS}");
+    text.truncate(300);
+    text
 }

@@ -74,7 +74,7 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
         let payload = json!({ "Records": records }).to_string().into_bytes();
         let invocation = Invocation {
             request_id: "bench".to_owned(),
-            remaining: Duration::from_secs(60),
+            remaining: Duration::from_mins(1),
         };
         let before = thread_cpu();
         let answer = function

@@ -66,7 +66,7 @@ const COMMANDS_OF_EACH_WRITER: u64 = 10;
 /// When the store fails.
 pub(crate) async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 0, 0).await?;
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for n in 0..2 * SOME {
         let id = format!("new-{n}");
         meter.measure(stage.far.cold().place(&id, &id)).await?;
@@ -99,7 +99,7 @@ pub(crate) async fn command<S: System>(
         }
     }
     let scenario = format!("{}-{}", if warm { "warm" } else { "cold" }, length.name);
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for stream in 0..length.streams {
         for n in 0..commands {
             let process = if warm {
@@ -126,12 +126,12 @@ pub(crate) async fn command<S: System>(
 /// When the stage cannot be set.
 pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row, Failed> {
     let events = if length.name > 10 {
-        length.name - 50
+        length.name - 45
     } else {
         length.name
     };
     let stage = Stage::<S>::set(rtt, 1, events).await?;
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     let mut loaded = 0;
     for _ in 0..if S::READS_WHOLE_STREAMS { FEW } else { SOME } {
         let process = stage.far.cold();
@@ -156,7 +156,7 @@ pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row
 /// When the store fails.
 pub(crate) async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for stream in 0..FEW {
         let id = id(stream);
         meter.measure(stage.far.cold().change(&id, &id, 5)).await?;
@@ -177,7 +177,7 @@ pub(crate) async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed>
             .change(&id(stream), &format!("warm-{stream}"), 1)
             .await?;
     }
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for stream in 0..FEW {
         let id = id(stream);
         stage.client.lose(1);
@@ -197,7 +197,7 @@ pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> 
     for stream in 0..FEW {
         stage.far.change(&id(stream), &id(stream), 1).await?;
     }
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for stream in 0..FEW {
         let id = id(stream);
         meter.measure(stage.far.cold().change(&id, &id, 1)).await?;
@@ -216,7 +216,7 @@ pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> 
 /// When the store fails.
 pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     for stream in 0..FEW {
         let (rival, id) = (stage.near.cold(), id(stream));
         let rivals = id.clone();
@@ -240,7 +240,7 @@ pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
 /// When the store fails, or a command is lost.
 pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 1, 10).await?;
-    let mut meter = stage.meter().await?;
+    let mut meter = stage.meter();
     let (begun, cpu) = (Instant::now(), thread_cpu());
     let writers = (0..WRITERS).map(|writer| {
         let process = stage.far.cold();
@@ -275,7 +275,7 @@ async fn patiently<F>(mut command: impl FnMut() -> F) -> Result<(), Failed>
 where
     F: Future<Output = Result<(), Failed>>,
 {
-    let mut tries = Tries::lasting(Duration::from_secs(60));
+    let mut tries = Tries::lasting(Duration::from_mins(1));
     loop {
         match command().await {
             Err(Failed::Conflict) => tries.again().await.map_err(Failed::new)?,
@@ -323,13 +323,13 @@ impl<S: System> Stage<S> {
     }
 
     /// A meter from now on.
-    async fn meter(&self) -> Result<Meter<'_>, Failed> {
+    fn meter(&self) -> Meter<'_> {
         self.client.bill();
-        Ok(Meter {
+        Meter {
             client: &self.client,
             latencies: vec![],
             cpu: Duration::ZERO,
-        })
+        }
     }
 
     async fn expect(&self, id: &str, events: u64) -> Result<(), Failed> {

@@ -224,7 +224,8 @@ pub(crate) struct Attempt<A: Aggregate, S> {
     known: Known,
     /// A commit that has won, not taken in yet.
     winner: Option<Commit>,
-    /// What is current when the last proposal is appended.
+    /// What is current when the last proposal is appended, and not before: a state that was never
+    /// stored must not be remembered, or the next commit would leave a hole.
     next: Option<Arc<Current<A>>>,
 }
 
@@ -266,6 +267,10 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     }
 
     /// One whose commit goes with another that records the command.
+    ///
+    /// It remembers nothing and is not remembered. Streams that sagas write to are written to by several
+    /// functions, so a remembered state is often old; and to lose a transaction costs more than
+    /// the read that it would have saved.
     pub(crate) fn enlisted(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             enlisted: true,
@@ -283,6 +288,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         command: &A::Command,
         context: &Context,
     ) -> Result<Decision, HandleError<A::Rejection>> {
+        self.next = None;
         let done = match self.known {
             Known::Nothing => self.begin(context).await?,
             Known::Behind => self.read(Consistency::Strong, context).await?,
@@ -320,7 +326,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     }
 
     /// The proposal was appended.
-    pub(crate) fn won(&mut self) {
+    fn won(&mut self) {
         if let Some(next) = self.next.take() {
             let stream = next.stream.clone();
             self.repository.warm.insert(stream, next.clone());
@@ -346,7 +352,8 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
 
     /// From what is remembered, or from a read that may be a little late.
     async fn begin<R>(&mut self, context: &Context) -> Result<bool, HandleError<R>> {
-        match self.repository.warm.get(&self.current.stream) {
+        let warm = self.repository.warm.get(&self.current.stream);
+        match warm.filter(|_| !self.enlisted) {
             Some(warm) => {
                 self.current = warm;
                 self.known = Known::Assumed;

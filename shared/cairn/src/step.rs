@@ -173,6 +173,8 @@ impl<D: Definition> DueStep<D> {
     ) -> Result<bool, StepError> {
         let context = Context {
             id: self.idempotency_key(),
+            // The key says which step it is, whoever asked for it.
+            fingerprint: None,
             ..context
         };
         let Plan {
@@ -185,10 +187,7 @@ impl<D: Definition> DueStep<D> {
             let (mut commits, outcome) = decided(&mut enlist, &outcome, &context).await?;
             commits.push(self.record_of(outcome, &context, sagas.shape())?);
             let lost = match sagas.store().append(&commits).await {
-                Ok(()) => {
-                    enlist.iter_mut().for_each(Enlisted::won);
-                    return Ok(true);
-                }
+                Ok(()) => return Ok(true),
                 Err(AppendError::Conflict(lost)) => lost,
                 Err(AppendError::Store(error)) => return Err(error.into()),
             };
@@ -285,10 +284,6 @@ impl Enlisted {
         self.0.decide(context)
     }
 
-    fn won(&mut self) {
-        self.0.won();
-    }
-
     fn lost(&mut self, winner: Option<Commit>) {
         self.0.lost(winner);
     }
@@ -311,7 +306,6 @@ enum Refusal {
 trait Enlist: Send + Sync {
     fn stream(&self) -> &StreamId;
     fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a>;
-    fn won(&mut self);
     fn lost(&mut self, winner: Option<Commit>);
 }
 
@@ -348,10 +342,6 @@ where
                 }
             }
         })
-    }
-
-    fn won(&mut self) {
-        self.attempt.won();
     }
 
     fn lost(&mut self, winner: Option<Commit>) {

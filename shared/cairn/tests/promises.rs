@@ -253,9 +253,11 @@ async fn a_retry_after_a_lost_answer_finds_the_command_done() {
         lost,
         Err(HandleError::Store(StoreError::Unavailable(_)))
     ));
-    let again = create(&store, &stream, &deposit, &context("c1"))
-        .await
-        .unwrap();
+    let later = Context {
+        now: Timestamp::from_millis(2_000),
+        ..context("c1")
+    };
+    let again = create(&store, &stream, &deposit, &later).await.unwrap();
     assert_eq!(came_to(&again), (10, 1, true));
 }
 
@@ -571,29 +573,19 @@ async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
     assert!(matches!(refused, Err(HandleError::IdReused)));
 }
 
+/// What sagas append to a stream is recorded by the sagas: it pushes no command out of memory.
 #[tokio::test]
-async fn what_a_saga_records_is_not_remembered_by_the_streams_it_writes_to() {
+async fn a_command_is_remembered_over_any_number_of_commits_that_sagas_record() {
     let (store, accounts, sagas) = bank(1_000).await;
-    let plan = take(&accounts, 4);
-    begun(&sagas)
-        .await
-        .record(&sagas, plan, context("e1"))
-        .await
-        .unwrap();
-    let commits = read(&store, &account("from")).await;
-    assert_eq!(
-        commits
-            .iter()
-            .map(|commit| commit.enlisted)
-            .collect::<Vec<_>>(),
-        [false, true]
-    );
-    assert!(
-        read(&store, &transfer())
-            .await
-            .iter()
-            .all(|commit| !commit.enlisted)
-    );
+    for n in 0..2 * Remembered::CAPACITY {
+        let saga = StreamId::new("transfer", &n.to_string()).unwrap();
+        let due = DueStep::begin(&sagas, &saga, 1).await.unwrap().unwrap();
+        let plan = take(&accounts, 1);
+        assert!(due.record(&sagas, plan, context("e")).await.unwrap());
+    }
+    let (from, again) = (account("from"), Move::Deposit(1_000));
+    let again = handle(&store, &from, &again, &context("c")).await;
+    assert_eq!(came_to(&again.unwrap()), (1_000, 1, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -781,7 +773,11 @@ async fn a_step_delivered_twice_at_once_has_one_effect() {
     let plan = take(&accounts, 4);
     assert!(first.record(&sagas, plan, context("e1")).await.unwrap());
     let plan = take(&accounts, 4);
-    assert!(!second.record(&sagas, plan, context("e2")).await.unwrap());
+    let later = Context {
+        now: Timestamp::from_millis(2_000),
+        ..context("e2")
+    };
+    assert!(!second.record(&sagas, plan, later).await.unwrap());
     assert_eq!(balance(&store, "from").await, 6);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
     let late = DueStep::<Transfer>::load(&sagas, &transfer(), Due::execute(Step::Take)).await;
@@ -802,6 +798,23 @@ async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
     );
     let reason = "overdrawn (from)".to_owned();
     assert_eq!(state(&store).await, State::Aborted { reason });
+}
+
+#[tokio::test]
+async fn an_effect_that_was_dropped_because_of_another_is_not_remembered() {
+    let (store, accounts, sagas) = bank(10).await;
+    let due = begun(&sagas).await;
+    let mut plan = take(&accounts, 4);
+    let empty = Enlisted::new(&accounts, &account("empty"), Move::Withdraw(1));
+    plan.enlist.push(empty);
+    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert_eq!(balance(&store, "from").await, 10);
+
+    let taken = accounts
+        .handle(&account("from"), &Move::Withdraw(3), &context("c2"))
+        .await;
+    assert_eq!(came_to(&taken.unwrap()), (7, 2, false));
+    assert_eq!(balance(&store, "from").await, 7);
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
         actor: None,
         traceparent: None,
         now: Timestamp::now(),
-        patience: Duration::from_secs(60),
+        patience: Duration::from_mins(1),
     })
 }
 

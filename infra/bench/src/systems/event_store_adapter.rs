@@ -88,7 +88,7 @@ impl<const SNAPSHOTS: bool> Adapter<SNAPSHOTS> {
         state: &State,
     ) -> Result<(), Failed> {
         let event = EventEnvelope::new(id.clone(), version, Utc::now(), event);
-        let persisted = if SNAPSHOTS && (version == 1 || version % SNAPSHOT_EVERY == 0) {
+        let persisted = if SNAPSHOTS && (version == 1 || version.is_multiple_of(SNAPSHOT_EVERY)) {
             let snapshot = SnapshotEnvelope::new(state.clone(), version);
             self.store.persist_event_and_snapshot(event, snapshot).await
         } else {
@@ -176,7 +176,8 @@ impl<const SNAPSHOTS: bool> System for Adapter<SNAPSHOTS> {
                     ],
                 ),
             ));
-            let is_last = version + SNAPSHOT_EVERY >= events && version % SNAPSHOT_EVERY == 0;
+            let is_last =
+                version + SNAPSHOT_EVERY >= events && version.is_multiple_of(SNAPSHOT_EVERY);
             if SNAPSHOTS && is_last {
                 batch.push((
                     "snapshot",

@@ -14,6 +14,7 @@ mod concurrency;
 mod endpoint;
 mod events;
 mod fixture;
+mod hostile;
 mod routes;
 mod scenarios;
 mod store;

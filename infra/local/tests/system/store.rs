@@ -22,14 +22,14 @@ use cairn::{
     dynamodb::{DynamoStore, Repository},
     lambda::Environment,
     repository::HandleError,
-    store::{AppendError, EventStore, MAX_COMMIT_BYTES, Part, StoreError, contract},
+    store::{AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, Part, StoreError, contract},
 };
 use cairn_local::aws::{Aws, sdk};
 use orders::{
     stock::{Command, Stock},
     values::Sku,
 };
-use serde_json::value::to_raw_value;
+use serde_json::{Value, value::to_raw_value};
 
 use crate::fixture::{Fixture, PATIENCE};
 
@@ -46,11 +46,14 @@ async fn the_store_on_dynamodb_keeps_the_contract() {
     contract::check(&environment.event_store().unwrap()).await;
 }
 
-/// A connection to the services that loses the next answers, after they have been given.
+/// A connection to the services that loses the next answers, after they have been given, and on
+/// which a replica lags.
 #[derive(Clone, Debug)]
 struct Lossy {
     aws: Arc<Aws>,
     losses: Arc<AtomicUsize>,
+    /// A version that eventually consistent reads do not show.
+    hidden: Arc<AtomicUsize>,
     calls: Arc<Mutex<Vec<String>>>,
 }
 
@@ -59,6 +62,7 @@ impl Lossy {
         Self {
             aws: system.system.aws.clone(),
             losses: Arc::default(),
+            hidden: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -99,9 +103,16 @@ impl HttpConnector for Lossy {
         let target = request.headers().get("x-amz-target").unwrap();
         let (_, operation) = target.split_once('.').unwrap();
         self.calls.lock().unwrap().push(operation.to_owned());
-        let answer = self
-            .aws
-            .call("lossy", target, request.body().bytes().unwrap());
+        let body = request.body().bytes().unwrap();
+        let mut answer = self.aws.call("lossy", target, body);
+        let request: Value = serde_json::from_slice(body).unwrap();
+        if request["ConsistentRead"] == false {
+            let mut page: Value = serde_json::from_str(&answer.body).unwrap();
+            let hidden = self.hidden.load(Ordering::Relaxed).to_string();
+            let items = page["Items"].as_array_mut().unwrap();
+            items.retain(|item| item["version"]["N"] != *hidden);
+            answer.body = page.to_string();
+        }
         let left = self.losses.load(Ordering::Relaxed);
         if left > 0 {
             self.losses.store(left - 1, Ordering::Relaxed);
@@ -223,6 +234,40 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
         Stock::fold(&events),
         lossy.stocks().load(&stream).await.unwrap().state
     );
+}
+
+/// DynamoDB forgets the token of a transaction after ten minutes. Here there never was one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
+    let system = Fixture::start().await;
+    let store = Lossy::to(&system).store();
+    let both = ["late-a", "late-b"].map(|stream| commit(stream, 1, "c1", "x"));
+    for one in &both {
+        store.append(std::slice::from_ref(one)).await.unwrap();
+    }
+    store.append(&both).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let store = lossy.store();
+    let commits: Vec<_> = (1..=3)
+        .map(|version| commit("replica", version, &format!("c{version}"), "x"))
+        .collect();
+    for commit in &commits {
+        store.append(std::slice::from_ref(commit)).await.unwrap();
+    }
+    lossy.hidden.store(2, Ordering::Relaxed);
+    lossy.calls();
+    let part = Part {
+        consistency: Consistency::Eventual,
+        ..Part::all()
+    };
+    let read = store.read(&commits[0].stream, &part).await.unwrap();
+    assert_eq!(read, commits);
+    assert_eq!(lossy.calls(), ["Query", "Query"]);
 }
 
 /// Right under the limit a commit is stored; right over it, it is refused without a call.

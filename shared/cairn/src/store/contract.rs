@@ -26,6 +26,7 @@ pub async fn check(store: &impl EventStore) {
     the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store).await;
     of_many_writers_at_once_one_wins(store).await;
     an_append_to_several_streams_is_all_or_nothing(store).await;
+    the_very_same_append_again_is_a_success(store).await;
     the_same_append_at_another_time_is_a_conflict(store).await;
     a_commit_without_events_is_refused(store).await;
     a_hole_is_corruption(store).await;
@@ -208,6 +209,20 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
             .expect("read"),
         both[..1]
     );
+}
+
+/// The answer to the first one may have been lost.
+async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
+    let commits = ["again-a", "again-b", "again-c"].map(|key| commit(key, 1, "same", 1));
+    for part in [&commits[..1], &commits[1..]] {
+        for _ in 0..2 {
+            store.append(part).await.expect("append");
+        }
+    }
+    for commit in &commits {
+        let stored = store.read(&commit.stream, &Part::all()).await;
+        assert_eq!(stored.expect("read"), std::slice::from_ref(commit));
+    }
 }
 
 /// Two invocations do the same step: the second must learn that it has lost.

@@ -23,7 +23,8 @@ pub trait EventStore: Send + Sync {
     /// Appends one commit to each of one or more different streams: all of them, or none.
     ///
     /// A commit is appended when nothing in its stream has its version. Its own version must
-    /// follow what the caller has read; there can then be no hole.
+    /// follow what the caller has read; there can then be no hole. The very same commits again are
+    /// a success and change nothing: the answer to the first append may have been lost.
     ///
     /// # Errors
     /// [`AppendError::Conflict`] when another commit got there first; nothing was written then.
