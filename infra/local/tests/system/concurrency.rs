@@ -152,7 +152,7 @@ fn rows_equal_the_fold<M: ReadModel>(
         .filter_map(|event| M::place(&event.stream))
         .map(|place| place.key)
         .collect();
-    keys.sort();
+    keys.sort_unstable();
     keys.dedup();
     let rows = system.scan(table);
     assert_eq!(rows.len(), keys.len(), "{table}");

@@ -254,7 +254,7 @@ async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
     let lossy = Lossy::to(&system);
     let store = lossy.store();
     let commits: Vec<_> = (1..=3)
-        .map(|version| commit("replica", version, &format!("c{version}"), "x"))
+        .map(|version| commit("replica-1", version, &format!("c{version}"), "x"))
         .collect();
     for commit in &commits {
         store.append(std::slice::from_ref(commit)).await.unwrap();
