@@ -37,7 +37,7 @@ pub struct Commit {
     pub stream: StreamId,
     /// The version of the first event, from 1. The others follow by position.
     pub version: u64,
-    /// The id of the command that made it. A stream holds one commit of each id.
+    /// The id of the command that made it.
     #[serde(rename = "commit")]
     pub id: String,
     /// What the command asked for, as a digest: the same id with another digest is a mistake

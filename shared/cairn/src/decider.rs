@@ -67,7 +67,7 @@ pub trait Aggregate:
     const REVISION: u32 = 1;
 
     /// A snapshot rides in every commit that completes this many, and a load reads this many at
-    /// most. At least 1.
+    /// most, unless newer code ignores the snapshots that there are. At least 1.
     ///
     /// A longer interval saves write units and costs read units. With commits of `c` bytes, a
     /// snapshot of `s` bytes and a share `f` of commands that find the state in memory, a command

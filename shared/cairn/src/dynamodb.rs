@@ -40,7 +40,8 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// How many items a read of a stream's tail takes at a time.
+    /// How many items a read of a stream's tail takes first. What it does not find there, it takes in
+    /// pages as large as they come.
     const TAIL_PAGE: i32 = 8;
 
     /// The store in this table.
@@ -50,7 +51,7 @@ impl DynamoStore {
 
     /// From the end of the stream backwards, so that a tail costs what it holds.
     async fn query(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        let page_size = match part.snapshots {
+        let mut page_size = match part.snapshots {
             _ if part.after > 0 => Some(Self::TAIL_PAGE),
             Some(snapshots) => Some(i32::try_from(snapshots.every).unwrap_or(i32::MAX)),
             None => None,
@@ -68,8 +69,7 @@ impl DynamoStore {
             .expression_attribute_names("#stream", "stream")
             .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
             .consistent_read(part.consistency == Consistency::Strong)
-            .scan_index_forward(false)
-            .set_limit(page_size);
+            .scan_index_forward(false);
         if let Some(until) = until {
             query = query
                 .expression_attribute_names("#version", "version")
@@ -80,6 +80,7 @@ impl DynamoStore {
         'pages: loop {
             let page = query
                 .clone()
+                .set_limit(page_size.take())
                 .set_exclusive_start_key(from)
                 .send()
                 .await
@@ -181,10 +182,12 @@ impl DynamoStore {
         if lost.is_empty() {
             return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
         }
-        // As for a single commit, after the time for which DynamoDB remembers a token: all or none of
-        // them were written, so if one is there, the append has succeeded.
-        let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
-        if winners.clone().any(|winner| commits.contains(winner)) {
+        // As for a single commit, after the time for which DynamoDB remembers a token.
+        if lost
+            .iter()
+            .filter_map(|lost| lost.winner.as_ref())
+            .eq(commits)
+        {
             return Ok(());
         }
         Err(AppendError::Conflict(lost))

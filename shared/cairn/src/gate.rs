@@ -65,7 +65,11 @@ pub async fn deliver(
         Advance::Already => return Ok(Delivered::Duplicate),
         Advance::Behind { at } => at,
     };
-    let commits = store.read(&event.stream, &Part::after(at)).await?;
+    let missing = Part {
+        until: event.version,
+        ..Part::after(at)
+    };
+    let commits = store.read(&event.stream, &missing).await?;
     let missing: Vec<_> = commits
         .iter()
         .flat_map(Commit::recorded)

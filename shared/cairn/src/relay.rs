@@ -5,9 +5,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::timeout;
 
 use crate::{cloudevent::CloudEvent, retry::Tries};
 
@@ -72,8 +74,8 @@ impl Entry {
 /// which an event is missing.
 ///
 /// The events of one stream are published in their order: the next goes out when the one before
-/// it was taken. Different streams do not wait for each other. A call goes out full, or when no
-/// other is under way whose answer could fill it.
+/// it was taken. A call goes out full, or when no other is under way whose answer could fill it: so
+/// a stream may wait for one answer of another, never for its turn behind it.
 pub async fn publish_all(
     publisher: &impl Publisher,
     entries: Vec<Entry>,
@@ -85,23 +87,32 @@ pub async fn publish_all(
     loop {
         while is_time_left && calls.len() < IN_FLIGHT {
             match queues.next_call(calls.is_empty()) {
-                Some(call) => calls.push(publish(publisher, call)),
+                Some(call) => calls.push(publish(publisher, call, tries.left())),
                 None => break,
             }
         }
         let Some(answered) = calls.next().await else {
             return queues.first_record();
         };
-        if queues.take_back(answered) {
-            is_time_left = tries.again().await.is_ok();
-        }
+        let is_any_refused = queues.take_back(answered);
+        is_time_left = if is_any_refused {
+            tries.again().await.is_ok()
+        } else {
+            !tries.left().is_zero()
+        };
     }
 }
 
-/// One call, and whether the bus took each of its entries.
-async fn publish(publisher: &impl Publisher, call: Vec<Turn>) -> Vec<(Turn, bool)> {
+/// One call, and whether the bus took each of its entries; none, as far as is known, where there is no
+/// answer in time.
+async fn publish(
+    publisher: &impl Publisher,
+    call: Vec<Turn>,
+    limit: Duration,
+) -> Vec<(Turn, bool)> {
     let entries: Vec<_> = call.iter().map(|turn| &turn.entry).collect();
-    let taken = publisher.publish(&entries).await;
+    let taken = timeout(limit, publisher.publish(&entries)).await;
+    let taken = taken.unwrap_or_default();
     let taken = taken.into_iter().chain(std::iter::repeat(false));
     call.into_iter().zip(taken).collect()
 }
@@ -186,7 +197,7 @@ impl Queues {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::Mutex, time::Duration};
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -258,6 +269,25 @@ mod tests {
         ];
         assert_eq!(publish_all(&bus, entries, patience()).await, Some(1));
         assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
+    }
+
+    /// A bus that takes its time, or all of it.
+    struct Slow(Duration);
+
+    impl Publisher for Slow {
+        async fn publish(&self, entries: &[&Entry]) -> Vec<bool> {
+            tokio::time::sleep(self.0).await;
+            vec![true; entries.len()]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_bus_is_left_in_time_and_what_is_missing_is_reported() {
+        let entries = || (0..20).map(|n| entry("a", &format!("a{n}"), n)).collect();
+        let second = Slow(Duration::from_secs(1));
+        assert_eq!(publish_all(&second, entries(), patience()).await, Some(5));
+        let never = Slow(Duration::from_hours(1));
+        assert_eq!(publish_all(&never, entries(), patience()).await, Some(0));
     }
 
     #[tokio::test]

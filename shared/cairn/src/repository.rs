@@ -4,9 +4,9 @@
 //! one that was read from a replica that lags. An *acceptance* is proven by the append, whose
 //! condition is that nothing came after that state. A *refusal*, and finding that there is nothing
 //! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
-//! A stale state can therefore cost another round trip, and never a wrong answer.
+//! A stale state can therefore cost more round trips, and never a wrong answer.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
@@ -15,7 +15,7 @@ use crate::{
     current::Current,
     decider::Aggregate,
     event::CodecError,
-    retry::{OutOfTime, Tries},
+    retry::{Losses, OutOfTime},
     snapshot::shape,
     store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
     stream::StreamId,
@@ -101,7 +101,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     ///
     /// A command that was carried out before is answered as it was then. When others append
     /// meanwhile, the decision is taken again on what they left. One call to the store where the
-    /// stream is remembered, two where it is not.
+    /// stream is remembered as it is, two where it is not remembered; a refusal takes one more.
     ///
     /// # Errors
     /// See [`HandleError`]. After an error that is not passing, nothing was written.
@@ -136,31 +136,33 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         command: &A::Command,
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
-        let mut tries = Tries::lasting(context.patience);
-        let mut lost_before = false;
+        let mut losses = Losses::within(context.patience);
         loop {
-            let commit = match attempt.decide(command, context).await? {
-                Decision::Append(commit) => *commit,
+            let Proposal { commit, next } = match attempt.decide(command, context).await? {
+                Decision::Append(proposal) => *proposal,
                 Decision::Done { replayed } => return Ok(attempt.handled(replayed)),
             };
             match self.store.append(std::slice::from_ref(&commit)).await {
-                Ok(()) => {
-                    attempt.won();
-                    return Ok(attempt.handled(false));
-                }
+                Ok(()) => return Ok(self.appended(next)),
                 Err(AppendError::Conflict(lost)) => {
                     tracing::debug!(%commit.stream, commit.version, "conflict");
-                    // The failed write has brought back what won. A first loser decides again on
-                    // that at once; who loses again is further behind, waits for a turn and reads.
                     let winner = lost.into_iter().find_map(|conflict| conflict.winner);
-                    let winner = winner.filter(|_| !mem::replace(&mut lost_before, true));
-                    if winner.is_none() {
-                        tries.again().await?;
-                    }
-                    attempt.lost(winner);
+                    let is_enough = losses.another(winner.is_some()).await?;
+                    attempt.lost(winner.filter(|_| is_enough));
                 }
                 Err(AppendError::Store(error)) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Remembers what has become current by an append, and by nothing else: a state that was never
+    /// stored would make the next commit leave a hole.
+    fn appended(&self, next: Current<A>) -> Handled<A> {
+        let current = Arc::new(next);
+        self.warm.insert(current.stream.clone(), current.clone());
+        Handled {
+            current,
+            replayed: false,
         }
     }
 
@@ -224,9 +226,6 @@ pub(crate) struct Attempt<A: Aggregate, S> {
     known: Known,
     /// A commit that has won, not taken in yet.
     winner: Option<Commit>,
-    /// What is current when the last proposal is appended, and not before: a state that was never
-    /// stored must not be remembered, or the next commit would leave a hole.
-    next: Option<Arc<Current<A>>>,
 }
 
 /// How much of a stream is known.
@@ -244,14 +243,21 @@ enum Known {
 
 /// What was decided.
 #[derive(Debug)]
-pub(crate) enum Decision {
+pub(crate) enum Decision<A: Aggregate> {
     /// To append this.
-    Append(Box<Commit>),
+    Append(Box<Proposal<A>>),
     /// There is nothing to append.
     Done {
         /// Because it was, before.
         replayed: bool,
     },
+}
+
+/// A commit to append, and what is current once it is.
+#[derive(Debug)]
+pub(crate) struct Proposal<A: Aggregate> {
+    pub(crate) commit: Commit,
+    next: Current<A>,
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
@@ -262,7 +268,6 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
             enlisted: false,
             known: Known::Nothing,
             winner: None,
-            next: None,
         }
     }
 
@@ -287,8 +292,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         &mut self,
         command: &A::Command,
         context: &Context,
-    ) -> Result<Decision, HandleError<A::Rejection>> {
-        self.next = None;
+    ) -> Result<Decision<A>, HandleError<A::Rejection>> {
         let done = match self.known {
             Known::Nothing => self.begin(context).await?,
             Known::Behind => self.read(Consistency::Strong, context).await?,
@@ -320,17 +324,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
             let (commit, next) = self
                 .current
                 .commit(context, &events, self.enlisted, shape)?;
-            self.next = Some(Arc::new(next));
-            return Ok(Decision::Append(Box::new(commit)));
-        }
-    }
-
-    /// The proposal was appended.
-    fn won(&mut self) {
-        if let Some(next) = self.next.take() {
-            let stream = next.stream.clone();
-            self.repository.warm.insert(stream, next.clone());
-            self.current = next;
+            return Ok(Decision::Append(Box::new(Proposal { commit, next })));
         }
     }
 
@@ -390,7 +384,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         if was_skipped && self.recall(known, context).await? {
             return Ok(true);
         }
-        if self.known == Known::Proven && !commits.is_empty() {
+        if self.known == Known::Proven && !commits.is_empty() && !self.enlisted {
             let current = self.current.clone();
             self.repository.warm.insert(current.stream.clone(), current);
         }

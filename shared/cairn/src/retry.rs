@@ -30,6 +30,11 @@ impl Tries {
         }
     }
 
+    /// The time that is left.
+    pub fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     /// Waits before the next try: a random time up to a bound that doubles (full jitter, see
     /// <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
     ///
@@ -43,6 +48,35 @@ impl Tries {
         sleep(pause).await;
         self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
         Ok(())
+    }
+}
+
+/// What to do after an append that lost.
+///
+/// The failed write has brought back what won. A first loser decides again on that at once; who loses
+/// again is further behind, waits for a turn and reads.
+#[derive(Debug)]
+pub(crate) struct Losses {
+    tries: Tries,
+    lost_before: bool,
+}
+
+impl Losses {
+    pub(crate) fn within(patience: Duration) -> Self {
+        Self {
+            tries: Tries::lasting(patience),
+            lost_before: false,
+        }
+    }
+
+    /// Whether to decide again on the winners, if all are known; to read again otherwise.
+    pub(crate) async fn another(&mut self, is_winner_known: bool) -> Result<bool, OutOfTime> {
+        let is_first = !std::mem::replace(&mut self.lost_before, true);
+        if is_first && is_winner_known {
+            return Ok(true);
+        }
+        self.tries.again().await?;
+        Ok(false)
     }
 }
 

@@ -20,23 +20,25 @@ pub struct Snapshot {
     pub shape: String,
     /// The state's JSON.
     pub state: String,
-    /// Where the latest commands stand, for [`Remembered::decode`].
-    #[serde(default)]
+    /// Where the latest commands stand: [`Remembered`], written down.
     pub commands: ByteBuf,
 }
 
 /// The fingerprint of a state: its structure, and the revision of the rules that lead to it.
 ///
-/// Two builds have the same one exactly when each can use the other's snapshots. The structure is
-/// taken from the type, so no change of it can be forgotten; that the same events lead to another
-/// state now is for [`Aggregate::REVISION`](crate::Aggregate::REVISION) to say.
+/// Builds of the same shape use each other's snapshots. The structure is taken from the type, so no
+/// change of it can be forgotten; that the same events lead to another state now, or that a text
+/// inside has another form, is for [`Aggregate::REVISION`](crate::Aggregate::REVISION) to say.
 pub fn shape<S: JsonSchema>(revision: u32) -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<S>().to_value();
     without_words(&mut schema);
     let digest = digest(schema.to_string().as_bytes()) >> 64;
-    format!("{revision}-{digest:016x}")
+    format!("{LAYOUT}.{revision}-{digest:016x}")
 }
+
+/// How a [`Snapshot`] itself is written: how commands are hashed, above all.
+const LAYOUT: u32 = 1;
 
 /// What is said about a type for people is not its structure.
 fn without_words(schema: &mut Value) {
@@ -65,12 +67,12 @@ pub struct Remembered {
 type Hash = [u8; 3];
 
 impl Remembered {
-    /// How many commands are remembered. A command is carried out once for as long as no more
-    /// than these came after it; what begins a stream, and a saga's steps, are for ever.
+    /// How many commands are remembered. A command is carried out once for as long as fewer than
+    /// these came after it; what begins a stream, and a saga's steps, are for ever.
     pub const CAPACITY: usize = 64;
 
     pub(crate) fn note(&mut self, id: &str, version: u64) {
-        if self.commands.len() == Self::CAPACITY {
+        while self.commands.len() >= Self::CAPACITY {
             self.commands.pop_front();
         }
         self.commands.push_back((short(id), version));
@@ -104,7 +106,9 @@ impl Remembered {
     pub(crate) fn decode(bytes: &[u8], base: u64) -> Self {
         let (mut commands, mut from) = (VecDeque::new(), base);
         let mut rest = bytes;
-        while let Some((hash, after)) = rest.split_first_chunk() {
+        while let Some((hash, after)) = rest.split_first_chunk()
+            && commands.len() < Self::CAPACITY
+        {
             let mut back = 0_u64;
             let mut shift = 0;
             rest = after;

@@ -3,7 +3,7 @@
 //! So a step delivered twice, or late, can never take stock for a saga that has moved on: either
 //! both are written, or the saga was further already and neither is.
 
-use std::{fmt, future::Future, mem, pin::Pin};
+use std::{fmt, future::Future, pin::Pin};
 
 use crate::{
     commit::{Commit, Context},
@@ -11,7 +11,7 @@ use crate::{
     decider::{Aggregate, Decider},
     event::CodecError,
     repository::{Attempt, Decision, HandleError, Repository},
-    retry::{OutOfTime, Tries},
+    retry::{Losses, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
     store::{AppendError, Conflict, EventStore, StoreError},
     stream::StreamId,
@@ -181,8 +181,7 @@ impl<D: Definition> DueStep<D> {
             mut enlist,
             outcome,
         } = plan;
-        let mut tries = Tries::lasting(context.patience);
-        let mut lost_before = false;
+        let mut losses = Losses::within(context.patience);
         loop {
             let (mut commits, outcome) = decided(&mut enlist, &outcome, &context).await?;
             commits.push(self.record_of(outcome, &context, sagas.shape())?);
@@ -191,16 +190,12 @@ impl<D: Definition> DueStep<D> {
                 Err(AppendError::Conflict(lost)) => lost,
                 Err(AppendError::Store(error)) => return Err(error.into()),
             };
-            // As for a single command: what won is known at once, but only the first time.
-            let is_known = lost.iter().all(|conflict| conflict.winner.is_some())
-                && !mem::replace(&mut lost_before, true);
-            if !is_known {
-                tries.again().await?;
-            }
+            let is_known = lost.iter().all(|conflict| conflict.winner.is_some());
+            let is_enough = losses.another(is_known).await?;
             for Conflict { stream, winner } in lost {
                 let enlisted = enlist.iter_mut().find(|one| one.stream() == &stream);
                 match enlisted {
-                    Some(enlisted) => enlisted.lost(winner.filter(|_| is_known)),
+                    Some(enlisted) => enlisted.lost(winner.filter(|_| is_enough)),
                     None => match self.still_due(sagas).await? {
                         Some(due) => self = due,
                         None => return Ok(false),
@@ -326,7 +321,7 @@ where
     fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {
         Box::pin(async move {
             match self.attempt.decide(&self.command, context).await {
-                Ok(Decision::Append(commit)) => Ok(Some(*commit)),
+                Ok(Decision::Append(proposal)) => Ok(Some(proposal.commit)),
                 // Done before means with the record: the append will meet that.
                 Ok(Decision::Done { .. }) => Ok(None),
                 Err(HandleError::Rejected { rejection, .. }) => {
@@ -334,12 +329,13 @@ where
                     Err(Refusal::Rejected(format!("{rejection} ({stream})")))
                 }
                 Err(HandleError::Store(error)) => Err(Refusal::Store(error)),
-                Err(HandleError::IdReused | HandleError::Contended) => {
-                    Err(Refusal::Store(StoreError::Corrupt {
-                        stream: self.attempt.stream().clone(),
-                        reason: format!("the commit {} is not this step's", context.id),
-                    }))
-                }
+                Err(HandleError::Contended) => Err(Refusal::Store(StoreError::Unavailable(
+                    "contended".to_owned(),
+                ))),
+                Err(HandleError::IdReused) => Err(Refusal::Store(StoreError::Corrupt {
+                    stream: self.attempt.stream().clone(),
+                    reason: format!("the commit {} is not this step's", context.id),
+                })),
             }
         })
     }

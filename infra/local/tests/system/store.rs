@@ -22,7 +22,10 @@ use cairn::{
     dynamodb::{DynamoStore, Repository},
     lambda::Environment,
     repository::HandleError,
-    store::{AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, Part, StoreError, contract},
+    store::{
+        AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, Part, Snapshots, StoreError,
+        contract,
+    },
 };
 use cairn_local::aws::{Aws, sdk};
 use orders::{
@@ -234,6 +237,40 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
         Stock::fold(&events),
         lossy.stocks().load(&stream).await.unwrap().state
     );
+}
+
+/// After a change of an aggregate's state no snapshot can be used: the stream is read in pages as large
+/// as they come, and not an interval at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_one_takes_one() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let store = lossy.store();
+    let commits: Vec<_> = (1..=300)
+        .map(|version| commit("long-2", version, &format!("c{version}"), "x"))
+        .collect();
+    for commit in &commits {
+        store.append(std::slice::from_ref(commit)).await.unwrap();
+    }
+    let stream = &commits[0].stream;
+    lossy.calls();
+    let snapshots = Some(Snapshots {
+        shape: "newer",
+        every: 16,
+    });
+    let part = Part {
+        snapshots,
+        ..Part::all()
+    };
+    assert_eq!(store.read(stream, &part).await.unwrap().len(), 300);
+    assert_eq!(lossy.calls(), ["Query", "Query"]);
+
+    let gap = Part {
+        until: 100,
+        ..Part::after(98)
+    };
+    assert_eq!(store.read(stream, &gap).await.unwrap(), commits[98..100]);
+    assert_eq!(lossy.calls(), ["Query"]);
 }
 
 /// DynamoDB forgets the token of a transaction after ten minutes. Here there never was one.

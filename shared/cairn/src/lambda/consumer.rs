@@ -84,7 +84,13 @@ async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, Func
     }
     let (stream, version) = (envelope.subject, envelope.streamversion);
     let commits = store
-        .read(&stream, &Part::after(version - 1))
+        .read(
+            &stream,
+            &Part {
+                until: version,
+                ..Part::after(version - 1)
+            },
+        )
         .await
         .map_err(FunctionError::new)?;
     commits

@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::Repository,
@@ -103,6 +105,7 @@ async fn run<D: Definition, E: Effect<D>>(
         );
         return Ok(());
     };
+    let asked = Instant::now();
     let plan = match action {
         Action::Execute => effect.execute(&due).await?,
         Action::Compensate => effect.compensate(&due).await?,
@@ -111,6 +114,7 @@ async fn run<D: Definition, E: Effect<D>>(
     // A provider may have taken seconds: the record is of the moment when its answer is known.
     let context = Context {
         now: environment.now().max(context.now),
+        patience: context.patience.saturating_sub(asked.elapsed()),
         ..context
     };
     let recorded = due

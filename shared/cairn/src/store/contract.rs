@@ -27,6 +27,7 @@ pub async fn check(store: &impl EventStore) {
     of_many_writers_at_once_one_wins(store).await;
     an_append_to_several_streams_is_all_or_nothing(store).await;
     the_very_same_append_again_is_a_success(store).await;
+    an_append_of_which_a_part_is_there_is_a_conflict(store).await;
     the_same_append_at_another_time_is_a_conflict(store).await;
     a_commit_without_events_is_refused(store).await;
     a_hole_is_corruption(store).await;
@@ -137,6 +138,15 @@ async fn a_read_for_a_state_begins_with_the_latest_usable_snapshot(store: &impl 
         (Part { until: 9, ..all }, 1, 9),
         (Part { after: 33, ..all }, 34, 40),
         (Part { after: 5, ..all }, 30, 40),
+        (
+            Part {
+                after: 11,
+                until: 13,
+                ..all
+            },
+            12,
+            13,
+        ),
     ] {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
             let part = Part {
@@ -223,6 +233,18 @@ async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
         let stored = store.read(&commit.stream, &Part::all()).await;
         assert_eq!(stored.expect("read"), std::slice::from_ref(commit));
     }
+}
+
+/// Two appends may share a commit to the letter and still be two.
+async fn an_append_of_which_a_part_is_there_is_a_conflict(store: &impl EventStore) {
+    let both = ["part-a", "part-b"].map(|key| commit(key, 1, "first", 1));
+    store.append(&both).await.expect("append");
+    let mut other = both.clone();
+    other[1] = commit("part-b", 2, "second", 1);
+    let lost = store.append(&other).await;
+    assert!(matches!(lost, Err(AppendError::Conflict(_))), "{lost:?}");
+    let stored = store.read(&stream("part-b"), &Part::all()).await;
+    assert_eq!(stored.expect("read"), both[1..]);
 }
 
 /// Two invocations do the same step: the second must learn that it has lost.
