@@ -196,6 +196,13 @@ async fn read(store: &impl EventStore, stream: &StreamId) -> Vec<Commit> {
     store.read(stream, &Part::all()).await.unwrap()
 }
 
+/// Deposits 1 on account a, by the command of this number.
+async fn deposit_one(store: &impl EventStore, number: usize) {
+    let context = context(&format!("c{number}"));
+    let deposited = handle(store, &account("a"), &Move::Deposit(1), &context).await;
+    assert!(!deposited.unwrap().replayed);
+}
+
 /// State and version of an account, and whether the command had been carried out before.
 fn came_to(handled: &Handled<Account>) -> (i64, u64, bool) {
     let current = &handled.current;
@@ -553,28 +560,14 @@ async fn what_is_remembered_may_be_old_and_is_never_believed_for_a_refusal() {
         .await
         .unwrap();
     for n in 2..=60 {
-        handle(
-            &store,
-            &stream,
-            &Move::Deposit(1),
-            &context(&format!("c{n}")),
-        )
-        .await
-        .unwrap();
+        deposit_one(&store, n).await;
     }
     let taken = accounts
         .handle(&stream, &Move::Withdraw(50), &context("d1"))
         .await;
     assert_eq!(came_to(&taken.unwrap()), (10, 61, false));
     for n in 62..=80 {
-        handle(
-            &store,
-            &stream,
-            &Move::Deposit(1),
-            &context(&format!("c{n}")),
-        )
-        .await
-        .unwrap();
+        deposit_one(&store, n).await;
     }
     let again = accounts
         .handle(&stream, &Move::Deposit(1), &context("c70"))
@@ -608,14 +601,7 @@ async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
         .await
         .unwrap();
     for n in 1..Remembered::CAPACITY {
-        handle(
-            &store,
-            &stream,
-            &Move::Deposit(1),
-            &context(&format!("c{n}")),
-        )
-        .await
-        .unwrap();
+        deposit_one(&store, n).await;
         let again = handle(&store, &stream, &Move::Deposit(7), &context("c0")).await;
         assert_eq!(came_to(&again.unwrap()), (7, 1, true), "after {n} others");
         assert_eq!(read(&store, &stream).await.len(), 1 + n);
