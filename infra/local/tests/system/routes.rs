@@ -229,6 +229,33 @@ async fn sales_come_in_windows_of_a_minute_an_hour_or_a_day() {
     assert_eq!(system.get(long_ago).await.body, json!({ "windows": [] }));
 }
 
+/// The stream has grown by snapshots, by other receipts, and by what the orders' sagas write to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_is_recognised_by_its_key_however_busy_the_sku_is() {
+    let system = Fixture::start().await;
+    let key = [("idempotency-key", "k-1")];
+    let (path, body) = ("/stock/TEA-01/receipts", json!({ "quantity": 100 }));
+    let once = system.client.post(path, &key, &body).await.unwrap();
+    for _ in 0..20 {
+        system.receive("TEA-01", 1).await;
+        for _ in 0..2 {
+            system.place(&order("TEA-01", 1, "tok_visa")).await;
+        }
+    }
+    system.settled().await;
+    let before = system.stock("TEA-01").await;
+    assert!(before["version"].as_u64() > Some(100), "{before}");
+
+    let again = system.client.post(path, &key, &body).await.unwrap();
+    assert_eq!((again.status, &again.body), (once.status, &once.body));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = json!({ "quantity": 101 });
+    let refused = system.client.post(path, &key, &other).await.unwrap();
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    system.settled().await;
+    assert_eq!(system.stock("TEA-01").await, before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_and_body_again_is_the_same_answer_and_changes_nothing() {
     let system = Fixture::start().await;
