@@ -155,7 +155,7 @@ fn usable<'c>(commit: &'c Commit, shape: &str) -> Option<&'c Snapshot> {
 }
 
 /// Whether a commit stays well within what an item may be. Where it would not, it goes without its
-/// snapshot, and the next commit brings one.
+/// snapshot, and the next commit tries again.
 fn has_room(commit: &Commit, snapshot: &Snapshot) -> bool {
     const ENVELOPE: usize = 4 * 1024;
     let events: usize = commit
