@@ -26,7 +26,7 @@ SETTINGS = {
     "SALES_TABLE": "SalesTable",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
-    "RELAY_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/RelayFailures",
+    "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailures",
 }
 
 

@@ -60,7 +60,7 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
     let client = service.client();
     let settings = |name: &str| match name {
         "EVENT_SOURCE" => Some("cairn.orders".to_owned()),
-        "EVENT_BUS" | "RELAY_FAILURES_QUEUE" => Some("unused".to_owned()),
+        "EVENT_BUS" | "STREAM_FAILURES_QUEUE" => Some("unused".to_owned()),
         _ => None,
     };
     let environment = Environment::new(settings, client.config());

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
+    sync::Arc,
 };
 
 use cairn::Timestamp;
@@ -13,8 +14,9 @@ use tokio::sync::broadcast;
 
 use crate::{
     aws::Answer,
-    deliveries::{Deliveries, Outgoing},
+    deliveries::{Deliveries, Outgoing, Target},
     template::{ACCOUNT, REGION, Rule, Template, TemplateError, Trigger},
+    world::World,
 };
 
 /// The most entries of one call, and the most bytes of them together.
@@ -27,6 +29,7 @@ pub struct Bus {
     buses: HashMap<String, Rules>,
     deliveries: Deliveries,
     seen: broadcast::Sender<Seen>,
+    world: Arc<dyn World>,
 }
 
 /// An event that was put on a bus, for who watches.
@@ -42,8 +45,8 @@ pub struct Seen {
 
 struct Rules {
     matcher: Quamina<usize>,
-    /// The function of each rule.
-    targets: Vec<String>,
+    /// The target of each rule.
+    targets: Vec<Target>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +71,11 @@ impl Bus {
     ///
     /// # Errors
     /// When a rule is of a bus that is not there, or its pattern uses what cannot be matched here.
-    pub fn new(template: &Template, deliveries: Deliveries) -> Result<Self, TemplateError> {
+    pub fn new(
+        template: &Template,
+        deliveries: Deliveries,
+        world: Arc<dyn World>,
+    ) -> Result<Self, TemplateError> {
         let mut buses: HashMap<_, _> = template
             .buses
             .iter()
@@ -90,6 +97,7 @@ impl Bus {
             buses,
             deliveries,
             seen: broadcast::Sender::new(4096),
+            world,
         })
     }
 
@@ -131,7 +139,7 @@ impl Bus {
         for entry in request.entries {
             // Nobody may be watching.
             let _ = self.seen.send(Seen {
-                at: Timestamp::now(),
+                at: self.world.now(),
                 kind: entry.detail_type.unwrap_or_default(),
                 detail: entry.detail.unwrap_or_default(),
             });
@@ -164,7 +172,7 @@ impl Bus {
             .ok_or(refuse("Detail is required."))?;
         let detail: Map<String, Value> = serde_json::from_str(detail)
             .map_err(|_| ("MalformedDetail", "Detail is malformed."))?;
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = self.world.new_id().to_string();
         let bus = entry.event_bus_name.as_deref().unwrap_or("default");
         let bus = bus.rsplit('/').next().unwrap_or(bus);
         // An event on a bus without rules is taken, and goes nowhere.
@@ -177,7 +185,7 @@ impl Bus {
             "detail-type": kind,
             "source": source,
             "account": ACCOUNT,
-            "time": Timestamp::now(),
+            "time": self.world.now(),
             "region": REGION,
             "resources": entry.resources,
             "detail": detail,
@@ -188,9 +196,9 @@ impl Bus {
             .matches_for_event(event.as_bytes())
             .map_err(|_| ("MalformedDetail", "Detail is malformed."))?;
         for rule in BTreeSet::from_iter(matched) {
-            if let Some(function) = rules.targets.get(rule) {
+            if let Some(target) = rules.targets.get(rule) {
                 outgoing.push(Outgoing {
-                    function: function.clone(),
+                    target: target.clone(),
                     payload: event.clone(),
                 });
             }
@@ -232,7 +240,10 @@ impl Rules {
                     TemplateError::new(rule.line, problem)
                 })?;
         }
-        self.targets.push(function.to_owned());
+        self.targets.push(Target {
+            function: function.to_owned(),
+            rule: Some(rule.target.name.clone()),
+        });
         Ok(())
     }
 }

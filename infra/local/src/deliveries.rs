@@ -1,24 +1,28 @@
-//! Asynchronous invocations: taken durably, tried again, and parked when they fail for good.
+//! From a rule to a function: taken durably, tried again, and parked when it fails for good.
 //!
-//! As Lambda's own queue does: two retries by default, one and two minutes later, then the
-//! function's failure destination. Here the minutes are seconds.
-//! <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
+//! Two services stand on this way, and each has its own idea of failure:
+//! - `EventBridge` hands the event to Lambda, and tries again for up to a day when that fails; then it
+//!   goes to the rule's dead-letter queue. A function that fails is nothing to it.
+//!   <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html>
+//! - Lambda keeps the event in a queue of its own and invokes the function, by default up to three
+//!   times, with a minute and two minutes in between; then it goes to the function's failure destination.
+//!   <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use cairn::lambda::{Function, Invocation};
-use futures_util::FutureExt;
 use rusqlite::params;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{
-    aws::{Aws, journal::Journal},
-    template::{ACCOUNT, FunctionSpec, REGION},
+    aws::{Aws, journal::Journal, queues::Attributes},
+    hosting::{Hosted, Hosts, InvokeError, arn},
+    template::{ACCOUNT, FunctionSpec, REGION, RuleTarget},
+    world::{Note, World},
 };
 
 /// Where deliveries are handed in.
@@ -27,47 +31,42 @@ pub struct Deliveries {
     journal: Arc<Journal>,
     queue: mpsc::UnboundedSender<Delivery>,
     outstanding: Arc<watch::Sender<usize>>,
-    disturb: bool,
 }
 
 /// An event on its way to a function.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// The function's logical id.
-    pub function: String,
+    /// Where to.
+    pub target: Target,
     /// The event.
     pub payload: String,
 }
 
-/// A delivery under way. `id` is its place in the journal; a duplicate has none.
+/// Where an event goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The function's logical id.
+    pub function: String,
+    /// The name of the rule or schedule among the function's events; `None` when the function is
+    /// invoked directly.
+    pub rule: Option<String>,
+}
+
+/// A delivery under way, by its place in the journal.
 #[derive(Debug)]
 pub struct Delivery {
-    id: Option<i64>,
+    id: i64,
     outgoing: Outgoing,
 }
 
-/// A function in this process.
-#[derive(Debug)]
-pub struct Hosted {
-    /// What the template says of it.
-    pub spec: FunctionSpec,
-    function: Function,
-    slots: Semaphore,
-}
-
-/// How many asynchronous invocations of one function run at once: what waits, waits in the queue.
-const CONCURRENCY: usize = 8;
-
 impl Deliveries {
-    /// A queue, and where it is worked off. With `disturb` every delivery comes twice, late, and in
-    /// no order.
-    pub fn new(journal: Arc<Journal>, disturb: bool) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
+    /// A queue, and where it is worked off.
+    pub fn new(journal: Arc<Journal>) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
         let (queue, receiver) = mpsc::unbounded_channel();
         let deliveries = Self {
             journal,
             queue,
             outstanding: Arc::new(watch::Sender::new(0)),
-            disturb,
         };
         (deliveries, receiver)
     }
@@ -90,18 +89,18 @@ impl Deliveries {
             let mut connection = self.journal.connection();
             let transaction = connection.transaction()?;
             for delivery in &outgoing {
+                let Target { function, rule } = &delivery.target;
                 transaction
-                    .prepare_cached("INSERT INTO deliveries (function, payload) VALUES (?1, ?2)")?
-                    .execute(params![delivery.function, delivery.payload])?;
+                    .prepare_cached(
+                        "INSERT INTO deliveries (function, rule, payload) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![function, rule, delivery.payload])?;
                 ids.push(transaction.last_insert_rowid());
             }
             transaction.commit()?;
         }
         for (id, outgoing) in ids.into_iter().zip(outgoing) {
-            if self.disturb {
-                self.enqueue(None, outgoing.clone());
-            }
-            self.enqueue(Some(id), outgoing);
+            self.enqueue(id, outgoing);
         }
         Ok(())
     }
@@ -113,37 +112,39 @@ impl Deliveries {
     pub fn resume(&self) -> rusqlite::Result<usize> {
         let left: Vec<_> = {
             let connection = self.journal.connection();
-            let mut statement =
-                connection.prepare("SELECT id, function, payload FROM deliveries ORDER BY id")?;
+            let mut statement = connection
+                .prepare("SELECT id, function, rule, payload FROM deliveries ORDER BY id")?;
             let rows = statement.query_map([], |row| {
-                let (function, payload) = (row.get(1)?, row.get(2)?);
-                Ok((row.get(0)?, Outgoing { function, payload }))
+                let (function, rule) = (row.get(1)?, row.get(2)?);
+                let target = Target { function, rule };
+                let payload = row.get(3)?;
+                Ok((row.get(0)?, Outgoing { target, payload }))
             })?;
             rows.collect::<Result<_, _>>()?
         };
         let count = left.len();
         for (id, outgoing) in left {
-            self.enqueue(Some(id), outgoing);
+            self.enqueue(id, outgoing);
         }
         Ok(count)
     }
 
-    fn enqueue(&self, id: Option<i64>, outgoing: Outgoing) {
+    fn enqueue(&self, id: i64, outgoing: Outgoing) {
         self.outstanding.send_modify(|count| *count += 1);
         // The receiver is gone only when the system stops; the journal has the delivery.
         let _ = self.queue.send(Delivery { id, outgoing });
     }
 
-    fn done(&self, id: Option<i64>) {
-        if let Some(id) = id {
+    fn done(&self, id: i64) {
+        let deleted = {
             let connection = self.journal.connection();
-            let deleted = connection
+            connection
                 .prepare_cached("DELETE FROM deliveries WHERE id = ?1")
-                .and_then(|mut delete| delete.execute([id]));
-            // Left in the journal it is delivered again at the next start, which does no harm.
-            if let Err(error) = deleted {
-                tracing::error!(%error, "a delivery stays in the journal");
-            }
+                .and_then(|mut delete| delete.execute([id]))
+        };
+        // Left in the journal it is delivered again at the next start, which does no harm.
+        if let Err(error) = deleted {
+            tracing::error!(%error, "a delivery stays in the journal");
         }
         self.outstanding
             .send_modify(|count| *count = count.saturating_sub(1));
@@ -155,125 +156,220 @@ impl Deliveries {
 pub(crate) async fn work(
     deliveries: Deliveries,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
-    functions: Arc<HashMap<String, Hosted>>,
+    hosts: Arc<Hosts>,
     aws: Arc<Aws>,
+    world: Arc<dyn World>,
 ) {
     let mut under_way = JoinSet::new();
     while let Some(Delivery { id, outgoing }) = queue.recv().await {
         while under_way.try_join_next().is_some() {}
-        let (deliveries, functions, aws) = (deliveries.clone(), functions.clone(), aws.clone());
+        let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
+        let (aws, world) = (aws.clone(), world.clone());
         under_way.spawn(async move {
-            if deliveries.disturb {
-                sleep(Duration::from_millis(fastrand::u64(0..40))).await;
-            }
-            if let Some(hosted) = functions.get(&outgoing.function) {
-                deliver(hosted, &outgoing, &aws).await;
+            let carrier = Carrier {
+                aws: &aws,
+                world: world.as_ref(),
+            };
+            if let Some(hosted) = hosts.get(&outgoing.target.function) {
+                carrier.deliver(hosted, &outgoing).await;
             } else {
-                tracing::error!(
-                    function = outgoing.function,
-                    "there is no such function any more"
-                );
+                tracing::error!(target = ?outgoing.target, "there is no such function any more");
             }
             deliveries.done(id);
         });
     }
 }
 
-async fn deliver(hosted: &Hosted, outgoing: &Outgoing, aws: &Aws) {
-    let request_id = uuid::Uuid::new_v4().to_string();
-    let mut attempt = 0;
-    let error = loop {
-        attempt += 1;
-        let result = {
-            let Ok(_slot) = hosted.slots.acquire().await else {
-                return;
-            };
-            hosted
-                .invoke(outgoing.payload.clone().into_bytes(), &request_id)
-                .await
+/// Carries one event to its end.
+struct Carrier<'a> {
+    aws: &'a Aws,
+    world: &'a dyn World,
+}
+
+/// What Lambda could not do.
+struct Failure {
+    condition: &'static str,
+    /// How often the function was entered.
+    invocations: u32,
+    last: Option<InvokeError>,
+}
+
+impl Carrier<'_> {
+    async fn deliver(&self, hosted: &Hosted, outgoing: &Outgoing) {
+        let target = hosted.spec.target(outgoing.target.rule.as_deref());
+        let Some(target) = target else {
+            return self.invoke(hosted, &outgoing.payload).await;
         };
-        match result {
-            Ok(_) => return,
-            Err(error) if attempt > hosted.spec.retries => break error,
-            Err(error) => {
-                tracing::warn!(function = hosted.spec.id, attempt, %error, "will be tried again");
-                sleep(Duration::from_secs(attempt.into())).await;
-            }
+        if !self.reach(hosted, target, &outgoing.payload).await {
+            return;
         }
-    };
-    tracing::error!(function = hosted.spec.id, %error, "failed for good");
-    let Some(queue) = &hosted.spec.on_failure else {
-        return;
-    };
-    let payload: serde_json::Value = serde_json::from_str(&outgoing.payload).unwrap_or_default();
-    let record = json!({
+        let copies = self.world.copies(&hosted.spec.id).into_iter();
+        let copies = copies.map(|late| async move {
+            sleep(late).await;
+            self.invoke(hosted, &outgoing.payload).await;
+        });
+        futures_util::future::join_all(copies).await;
+    }
+
+    /// `EventBridge`'s part: hands the event to Lambda, or parks it.
+    async fn reach(&self, hosted: &Hosted, target: &RuleTarget, payload: &str) -> bool {
+        let since = Instant::now();
+        let max_age = self.world.pace(target.max_age);
+        let mut retries = 0;
+        let exhausted = loop {
+            if self.world.reaches(&hosted.spec.id) {
+                return true;
+            }
+            if retries == target.retries {
+                break "MaximumRetryAttempts";
+            }
+            retries += 1;
+            // How it backs off is not documented; this is from a second to ten minutes, with jitter.
+            let longest = Duration::from_secs(1 << retries.min(9)).mul_f64(self.world.chance());
+            let pause = self.world.pace(longest);
+            if since.elapsed() + pause > max_age {
+                break "MaximumEventAgeInSeconds";
+            }
+            sleep(pause).await;
+        };
+        let attributes = Attributes::from_iter([
+            ("RULE_ARN".to_owned(), rule_arn(target)),
+            ("TARGET_ARN".to_owned(), arn(&hosted.spec.id)),
+            ("ERROR_CODE".to_owned(), "SDK_CLIENT_ERROR".to_owned()),
+            (
+                "ERROR_MESSAGE".to_owned(),
+                "the target was not reached".to_owned(),
+            ),
+            ("EXHAUSTED_RETRY_CONDITION".to_owned(), exhausted.to_owned()),
+            ("RETRY_ATTEMPTS".to_owned(), retries.to_string()),
+        ]);
+        tracing::error!(function = hosted.spec.id, exhausted, "not reached");
+        self.park(
+            &hosted.spec.id,
+            target.dead_letters.as_deref(),
+            payload,
+            &attributes,
+        );
+        false
+    }
+
+    /// Lambda's part: invokes the function until it succeeds, or parks the event.
+    async fn invoke(&self, hosted: &Hosted, payload: &str) {
+        let request_id = self.world.new_id().to_string();
+        let Err(failure) = self.try_out(hosted, payload, &request_id).await else {
+            return;
+        };
+        let condition = failure.condition;
+        tracing::error!(function = hosted.spec.id, condition, "failed for good");
+        let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
+        let (queue, none) = (hosted.spec.on_failure.as_deref(), Attributes::new());
+        self.park(&hosted.spec.id, queue, &letter.to_string(), &none);
+    }
+
+    async fn try_out(&self, hosted: &Hosted, payload: &str, id: &str) -> Result<(), Failure> {
+        let spec = &hosted.spec;
+        let failure = |condition, invocations, last| Failure {
+            condition,
+            invocations,
+            last,
+        };
+        if spec.reserved == Some(0) {
+            return Err(failure("ZeroReservedConcurrency", 0, None));
+        }
+        let since = Instant::now();
+        let max_age = self.world.pace(spec.max_age);
+        let (mut invocations, mut throttles) = (0, 0);
+        loop {
+            let result = {
+                let Some(_turn) = hosted.turn().await else {
+                    return Ok(());
+                };
+                hosted.invoke(payload.as_bytes().to_vec(), id).await
+            };
+            let (error, wait) = match result {
+                Ok(_) => return Ok(()),
+                // A throttled event goes back to the queue; that uses up no retry.
+                Err(InvokeError::Throttled) => {
+                    throttles += 1;
+                    let wait = Duration::from_secs(1 << (throttles - 1_u32).min(9));
+                    (InvokeError::Throttled, wait.min(LONGEST_THROTTLE))
+                }
+                Err(error) => {
+                    invocations += 1;
+                    if invocations > spec.retries {
+                        return Err(failure("RetriesExhausted", invocations, Some(error)));
+                    }
+                    (error, RETRY_PAUSE * invocations)
+                }
+            };
+            let wait = self.world.pace(wait);
+            // An event that would be too old for its next try is given up at once.
+            if since.elapsed() + wait > max_age {
+                return Err(failure("EventAgeExceeded", invocations, Some(error)));
+            }
+            tracing::warn!(function = spec.id, invocations, %error, "will be tried again");
+            self.world.note(&Note::Retried { function: &spec.id });
+            sleep(wait).await;
+        }
+    }
+
+    fn park(&self, function: &str, queue: Option<&str>, body: &str, attributes: &Attributes) {
+        let Some(queue) = queue else {
+            tracing::error!(function, "an event is dropped: there is no queue for it");
+            return;
+        };
+        self.world.note(&Note::DeadLetter { function });
+        if let Err(error) = self.aws.queues.send(queue, body, attributes) {
+            tracing::error!(%error, queue, "a dead letter is lost");
+        }
+    }
+}
+
+/// A minute before the second try, two before the third.
+const RETRY_PAUSE: Duration = Duration::from_mins(1);
+/// The longest pause of an event that was throttled.
+const LONGEST_THROTTLE: Duration = Duration::from_mins(5);
+
+/// The record of a failed asynchronous invocation.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
+fn letter(
+    spec: &FunctionSpec,
+    payload: &str,
+    request_id: &str,
+    failure: &Failure,
+    world: &dyn World,
+) -> Value {
+    let payload: Value = serde_json::from_str(payload).unwrap_or_default();
+    let mut letter = json!({
         "version": "1.0",
-        "timestamp": cairn::Timestamp::now(),
+        "timestamp": world.now(),
         "requestContext": {
             "requestId": request_id,
-            "functionArn": format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", hosted.spec.id),
-            "condition": "RetriesExhausted",
-            "approximateInvokeCount": attempt,
+            "functionArn": format!("{}:$LATEST", arn(&spec.id)),
+            "condition": failure.condition,
+            "approximateInvokeCount": failure.invocations,
         },
         "requestPayload": payload,
-        "responseContext": { "statusCode": 200, "functionError": "Unhandled" },
-        "responsePayload": { "errorMessage": error.to_string() },
     });
-    if let Err(error) = aws.queues.send(queue, &record.to_string()) {
-        tracing::error!(%error, queue, "a dead letter is lost");
+    let (context, answer) = match &failure.last {
+        None => return letter,
+        Some(InvokeError::Throttled) => (json!({ "statusCode": 429 }), None),
+        Some(error) => (
+            json!({
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            }),
+            Some(json!({ "errorMessage": error.to_string() })),
+        ),
+    };
+    if let Value::Object(letter) = &mut letter {
+        letter.insert("responseContext".to_owned(), context);
+        letter.extend(answer.map(|answer| ("responsePayload".to_owned(), answer)));
     }
+    letter
 }
 
-/// Why an invocation failed.
-#[derive(Debug)]
-pub enum InvokeError {
-    /// There is no such function.
-    Unknown,
-    /// The function returned an error.
-    Failed(String),
-    /// It panicked.
-    Panicked,
-    /// It took too long.
-    TimedOut(u64),
-}
-
-impl fmt::Display for InvokeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("there is no such function"),
-            Self::Failed(error) => f.write_str(error),
-            Self::Panicked => f.write_str("the function panicked"),
-            Self::TimedOut(seconds) => write!(f, "the function took longer than {seconds} s"),
-        }
-    }
-}
-
-impl Hosted {
-    /// A function as the template describes it.
-    pub fn new(spec: FunctionSpec, function: Function) -> Self {
-        Self {
-            spec,
-            function,
-            slots: Semaphore::new(CONCURRENCY),
-        }
-    }
-
-    /// Invokes the function, within its time.
-    ///
-    /// # Errors
-    /// When it fails, panics or takes too long.
-    pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
-        let limit = Duration::from_secs(self.spec.timeout_s);
-        let invocation = Invocation {
-            request_id: request_id.to_owned(),
-            remaining: limit,
-        };
-        let call = std::panic::AssertUnwindSafe(self.function.invoke(payload, invocation));
-        match timeout(limit, call.catch_unwind()).await {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(InvokeError::Failed(error.to_string())),
-            Ok(Err(_)) => Err(InvokeError::Panicked),
-            Err(_) => Err(InvokeError::TimedOut(self.spec.timeout_s)),
-        }
-    }
+fn rule_arn(target: &RuleTarget) -> String {
+    format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{}", target.name)
 }

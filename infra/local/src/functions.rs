@@ -1,9 +1,11 @@
 //! The functions, by the names of their crates.
 
-use cairn::lambda::Build;
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use cairn::lambda::{Build, ConfigError, Environment, Function};
 
 /// Every function that the template may name.
-pub const FUNCTIONS: [(&str, Build); 21] = [
+pub const FUNCTIONS: [(&str, Build); 24] = [
     ("place-order", place_order::function),
     ("cancel-order", cancel_order::function),
     ("ship-order", ship_order::function),
@@ -16,6 +18,7 @@ pub const FUNCTIONS: [(&str, Build); 21] = [
     ("capture-payment", capture_payment::function),
     ("confirm-order", confirm_order::function),
     ("unwind-order", unwind_order::function),
+    ("track-deadlines", track_deadlines::function),
     ("project-orders", project_orders::function),
     ("project-stock", project_stock::function),
     ("project-sales", project_sales::function),
@@ -25,12 +28,44 @@ pub const FUNCTIONS: [(&str, Build); 21] = [
     ("get-order-events", get_order_events::function),
     ("get-stock", get_stock::function),
     ("get-sales", get_sales::function),
+    ("watch-fulfilments", watch_fulfilments::function),
+    ("redrive-dead-letters", redrive_dead_letters::function),
 ];
 
-/// What builds the function of a crate.
-pub fn find(stem: &str) -> Option<Build> {
-    FUNCTIONS
-        .into_iter()
-        .find(|(name, _)| *name == stem)
-        .map(|(_, build)| build)
+/// Builds a function from its environment.
+pub type Builder = Arc<dyn Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync>;
+
+/// What builds the function of each crate.
+#[derive(Clone)]
+pub struct Functions(BTreeMap<&'static str, Builder>);
+
+impl Default for Functions {
+    /// The functions as they are deployed.
+    fn default() -> Self {
+        let built = |(name, build): (&'static str, Build)| (name, Arc::new(build) as Builder);
+        Self(FUNCTIONS.into_iter().map(built).collect())
+    }
+}
+
+impl Functions {
+    /// The same with another builder for a crate's function: with other providers, say.
+    #[must_use]
+    pub fn with(
+        mut self,
+        stem: &'static str,
+        build: impl Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync + 'static,
+    ) -> Self {
+        self.0.insert(stem, Arc::new(build));
+        self
+    }
+
+    pub(crate) fn find(&self, stem: &str) -> Option<Builder> {
+        self.0.get(stem).cloned()
+    }
+}
+
+impl fmt::Debug for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }

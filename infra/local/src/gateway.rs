@@ -12,13 +12,17 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use cairn::{Timestamp, lambda::api::is_correlation_id};
+use cairn::lambda::api::is_correlation_id;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{deliveries::Hosted, template::Trigger};
+use crate::{
+    hosting::{Hosts, InvokeError},
+    template::Trigger,
+    world::World,
+};
 
 /// The most bytes that API Gateway passes on.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
@@ -28,7 +32,8 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Gateway {
     routes: Vec<Route>,
-    functions: Arc<HashMap<String, Hosted>>,
+    functions: Arc<Hosts>,
+    world: Arc<dyn World>,
 }
 
 #[derive(Debug)]
@@ -52,7 +57,7 @@ struct FunctionAnswer {
 
 impl Gateway {
     /// The API of these functions.
-    pub fn new(functions: Arc<HashMap<String, Hosted>>) -> Self {
+    pub fn new(functions: Arc<Hosts>, world: Arc<dyn World>) -> Self {
         let routes = functions
             .values()
             .flat_map(|hosted| {
@@ -66,11 +71,15 @@ impl Gateway {
                             path: route.path.clone(),
                             function: hosted.spec.id.clone(),
                         }),
-                        Trigger::Rule(_) | Trigger::Stream(_) => None,
+                        Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
                     })
             })
             .collect();
-        Self { routes, functions }
+        Self {
+            routes,
+            functions,
+            world,
+        }
     }
 
     /// The API as a service.
@@ -95,7 +104,7 @@ impl Gateway {
 }
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let request_id = uuid::Uuid::new_v4().to_string();
+    let request_id = gateway.world.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
     let (Ok((status, body, headers)) | Err((status, body, headers))) =
         handle(&gateway, request, &request_id).await;
@@ -135,7 +144,8 @@ async fn handle(
         }
         Err(error) => return Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
     };
-    let payload = payload(&parts, route, &parameters, &body, request_id);
+    let now_ms = gateway.world.now().as_millis();
+    let payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(function = route.function, %error, "the function failed");
         problem(
@@ -149,7 +159,13 @@ async fn handle(
     let answer = hosted
         .invoke(payload.to_string().into_bytes(), request_id)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| match error {
+            InvokeError::Throttled => problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the function is busy: try again",
+            ),
+            error => failed(&error),
+        })?;
     let answer: FunctionAnswer = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
     let status = StatusCode::from_u16(answer.status_code).map_err(|error| failed(&error))?;
     let body = answer.body.unwrap_or_default();
@@ -172,6 +188,7 @@ fn payload(
     parameters: &Map<String, Value>,
     body: &[u8],
     request_id: &str,
+    now_ms: i64,
 ) -> Value {
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
@@ -215,7 +232,7 @@ fn payload(
             "routeKey": route_key,
             "stage": "$default",
             "requestId": request_id,
-            "timeEpoch": Timestamp::now().as_millis(),
+            "timeEpoch": now_ms,
             "http": {
                 "method": parts.method.as_str(),
                 "path": path,

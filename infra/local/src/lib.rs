@@ -3,10 +3,12 @@
 //! - [`template`] reads template.yaml strictly: what it does not know is an error with a line.
 //! - [`aws`] answers the AWS calls of the functions, in process and on a loopback port: `DynamoDB`
 //!   and its streams, `PutEvents`, and queues.
-//! - [`bus`] matches events with rules; [`deliveries`] invokes functions asynchronously, durably
-//!   and with retries; [`pump`] hands the table's stream to the relay.
+//! - [`bus`] matches events with rules; [`deliveries`] brings them to functions durably and with
+//!   retries, [`pump`] brings the table's stream there, and [`hosting`] invokes them. What fails goes the way
+//!   that it goes on AWS.
 //! - [`gateway`] is the HTTP API.
-//! - [`functions`] lists the functions by the names of their crates; [`system`] puts all together.
+//! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
+//!   in a [`world`] of its own, and [`system`] gives it ports.
 //! - [`client`] is a small HTTP client, for [`demo`] and [`measure`], which use the system from
 //!   outside as anyone would.
 //!
@@ -16,12 +18,16 @@
 pub mod aws;
 pub mod bus;
 pub mod client;
+pub mod composition;
 pub mod deliveries;
 pub mod demo;
 pub mod functions;
 pub mod gateway;
+pub mod hosting;
 pub mod measure;
 pub mod pump;
+mod schedule;
 pub mod system;
 pub mod template;
+pub mod world;
 mod yaml;

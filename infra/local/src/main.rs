@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use cairn::cloudevent::CloudEvent;
@@ -11,7 +12,8 @@ use cairn_local::{
     bus::Seen,
     demo, measure,
     system::{Options, System},
-    template::Template,
+    template::{Parameters, Template, TemplateError},
+    world::ThisMachine,
 };
 use clap::{Parser, Subcommand};
 use console::style;
@@ -42,6 +44,9 @@ struct Arguments {
     /// The template to run; by default template.yaml here or in a directory above.
     #[arg(long, value_name = "FILE", global = true)]
     template: Option<PathBuf>,
+    /// A value for a parameter of the template, in place of its default.
+    #[arg(long, value_name = "NAME=VALUE", global = true, value_parser = parameter)]
+    parameter: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +62,16 @@ enum Command {
         #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
         clients: u32,
     },
+}
+
+/// What is other on one machine, where AWS's minutes are seconds.
+const HERE: [(&str, &str); 1] = [("StepPatienceSeconds", "4")];
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err("it takes NAME=VALUE".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -89,7 +104,8 @@ fn main() -> ExitCode {
             &"there is no template.yaml here or above: run this in the project, or name it with --template",
         );
     };
-    let template = match Template::load(&path) {
+    let given = arguments.parameter.iter().cloned().collect();
+    let template = match load(&path, &given) {
         Ok(template) => template,
         Err(error) => return refuse(&error),
     };
@@ -105,6 +121,19 @@ fn main() -> ExitCode {
     })
 }
 
+/// The template with what was given, and where nothing was, with what is other on one machine.
+fn load(path: &Path, given: &Parameters) -> Result<Template, TemplateError> {
+    let known = Template::load_with(path, given)?.parameters;
+    let here = HERE
+        .into_iter()
+        .filter(|(name, _)| known.iter().any(|known| known == name));
+    let mut parameters: Parameters = here
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    parameters.extend(given.clone());
+    Template::load_with(path, &parameters)
+}
+
 async fn serve(
     template: &Template,
     arguments: &Arguments,
@@ -113,7 +142,10 @@ async fn serve(
         port: arguments.port,
         aws_port: arguments.aws_port,
         data: arguments.data.clone(),
-        disturb: arguments.disturb,
+        world: Arc::new(ThisMachine {
+            disturb: arguments.disturb,
+        }),
+        ..Options::default()
     };
     let system = System::start(template, &options).await?;
     let events = system.watch();
@@ -137,12 +169,9 @@ fn greet(system: &System) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}  http://{http}", style("HTTP API    ").bold())?;
     writeln!(out, "{}  http://{endpoint}", style("AWS endpoint").bold())?;
-    if system.resumed > 0 {
-        writeln!(
-            out,
-            "Taking up {} deliveries that were under way.",
-            system.resumed
-        )?;
+    let resumed = system.composition.resumed;
+    if resumed > 0 {
+        writeln!(out, "Taking up {resumed} deliveries that were under way.")?;
     }
     writeln!(
         out,

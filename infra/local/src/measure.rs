@@ -47,7 +47,7 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} orders, {elapsed}",
     )?);
-    let before = system.aws.meter.counts();
+    let before = system.composition.aws.meter.counts();
     let mut times = vec![];
     for n in 0..ALONE {
         let begun = Instant::now();
@@ -56,7 +56,7 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
         bar.inc(1);
     }
     system.settled().await;
-    let calls = per_order(&before, &system.aws.meter.counts(), ALONE);
+    let calls = per_order(&before, &system.composition.aws.meter.counts(), ALONE);
 
     let (begun, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
     let mut placing = JoinSet::new();

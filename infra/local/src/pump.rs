@@ -1,23 +1,32 @@
 //! Hands the records of a table's stream to a function, in order, and keeps its place.
 //!
-//! A batch that fails is tried again, halved where the mapping says so; a single record that
-//! fails for good goes to the mapping's failure destination as a pointer, and the stream goes on.
+//! A batch that fails is tried again, halved where the mapping says so; what fails for good or gets
+//! too old goes to the mapping's failure destination as a pointer, and the stream goes on. What
+//! the function reports as handled is not handed over again.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html>
+//! <https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html>
 
 use std::{sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    aws::{Aws, journal::Journal},
-    deliveries::{Hosted, InvokeError},
+    aws::{Aws, Call, journal::Journal, queues::Attributes},
+    hosting::{Hosted, InvokeError, arn},
     template::Mapping,
+    world::{Note, World},
 };
 
 /// How long a stream that cannot be read is left alone.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
+/// The first and the longest pause before a batch is tried again. AWS documents neither.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A stream's way to its function.
 #[derive(Debug)]
@@ -28,8 +37,17 @@ pub struct Pump {
     pub journal: Arc<Journal>,
     /// The mapping.
     pub mapping: Mapping,
+    /// The world.
+    pub world: Arc<dyn World>,
     /// Up to which count of writes to the table everything has been handed over.
     pub caught_up: watch::Sender<u64>,
+}
+
+/// Some records that go to the function together, and how often that has failed.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    records: &'a [Value],
+    failures: u32,
 }
 
 impl Pump {
@@ -46,59 +64,77 @@ impl Pump {
                 sleep(UNREADABLE_PAUSE).await;
                 continue;
             };
-            if batch.is_empty() {
+            let Some(last) = batch.last() else {
                 self.caught_up.send_replace(seen);
                 if writes.changed().await.is_err() {
                     return;
                 }
                 continue;
-            }
-            position = self.hand_over(hosted, &batch).await.or(position);
-            if let Some(position) = &position {
-                self.keep(&hosted.spec.id, position);
-            }
+            };
+            self.hand_over(hosted, &batch).await;
+            let last = sequence(last).to_owned();
+            self.keep(&hosted.spec.id, &last);
+            position = Some(last);
         }
     }
 
-    /// Hands over a batch, and returns the place of the last record that is done with.
-    async fn hand_over(&self, hosted: &Hosted, batch: &[Value]) -> Option<String> {
-        let mut done = None;
-        let mut rest = batch;
-        let mut size = batch.len();
-        let mut attempt = 0;
-        while !rest.is_empty() {
-            let (part, later) = rest.split_at(size.min(rest.len()));
-            let left = match self.invoke(hosted, part).await {
-                Ok(left) => left,
-                Err(error) => {
-                    tracing::warn!(function = hosted.spec.id, records = part.len(), %error, "failed");
-                    if self.mapping.bisects {
-                        size = (part.len() / 2).max(1);
-                    }
-                    part
-                }
-            };
-            let handled = part.len() - left.len();
-            if let Some(last) = handled.checked_sub(1).and_then(|index| part.get(index)) {
-                done = Some(sequence(last).to_owned());
-                attempt = 0;
-            }
-            rest = rest.get(handled..).unwrap_or(later);
-            if left.is_empty() {
+    /// Hands over a batch, until each of its records is handled or parked.
+    async fn hand_over(&self, hosted: &Hosted, batch: &[Value]) {
+        let since = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        // The part that comes first is the last.
+        let mut parts = vec![Part::of(batch)];
+        while let Some(part) = parts.pop() {
+            let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
+            if too_old.is_some_and(|age| since.elapsed() > age) {
+                self.park(hosted, &part, "RecordAgeExceeded");
                 continue;
             }
-            attempt += 1;
-            match rest.first() {
-                Some(poison) if attempt > self.mapping.retries => {
-                    self.park(hosted, poison);
-                    done = Some(sequence(poison).to_owned());
-                    rest = rest.get(1..).unwrap_or_default();
-                    attempt = 0;
+            match self.invoke(hosted, part.records).await {
+                Ok([]) => continue,
+                Ok(rest) if rest.len() < part.records.len() => {
+                    tracing::warn!(
+                        function = hosted.spec.id,
+                        left = rest.len(),
+                        "handled in part"
+                    );
+                    pause = FIRST_PAUSE;
+                    parts.push(Part::of(rest));
                 }
-                Some(_) | None => sleep(Duration::from_millis(50 << attempt.min(5))).await,
+                // It did not run: that uses up no retry.
+                Err(InvokeError::Throttled) => parts.push(part),
+                failed => {
+                    let error = failed.err().map(|error| error.to_string());
+                    let records = part.records.len();
+                    tracing::warn!(function = hosted.spec.id, records, error, "failed");
+                    self.again(hosted, part, &mut parts);
+                }
             }
+            sleep(self.world.pace(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        done
+    }
+
+    /// What becomes of a part that failed as a whole. To halve it uses up no retry.
+    fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
+        if self.mapping.bisects && part.records.len() > 1 {
+            let (first, second) = part.records.split_at(part.records.len() / 2);
+            parts.extend([Part::of(second), Part::of(first)]);
+            return;
+        }
+        let part = Part {
+            failures: part.failures + 1,
+            ..part
+        };
+        if self
+            .mapping
+            .retries
+            .is_some_and(|retries| part.failures > retries)
+        {
+            self.park(hosted, &part, "RetryAttemptsExhausted");
+        } else {
+            parts.push(part);
+        }
     }
 
     /// Invokes the function with some records, and returns those that it did not handle.
@@ -108,7 +144,7 @@ impl Pump {
         records: &'a [Value],
     ) -> Result<&'a [Value], InvokeError> {
         let payload = json!({ "Records": records }).to_string().into_bytes();
-        let request_id = uuid::Uuid::new_v4().to_string();
+        let request_id = self.world.new_id().to_string();
         let answer = hosted.invoke(payload, &request_id).await?;
         if !self.mapping.reports_failures {
             return Ok(&[]);
@@ -132,23 +168,37 @@ impl Pump {
             .unwrap_or_default())
     }
 
-    fn park(&self, hosted: &Hosted, record: &Value) {
-        tracing::error!(
-            function = hosted.spec.id,
-            sequence = sequence(record),
-            "failed for good"
-        );
+    fn park(&self, hosted: &Hosted, part: &Part<'_>, condition: &str) {
+        let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
+        let (first, last) = (edge(part.records.first()), edge(part.records.last()));
+        let function = hosted.spec.id.as_str();
+        tracing::error!(function, first, last, condition, "failed for good");
         let pointer = json!({
-            "requestContext": { "functionArn": hosted.spec.id, "condition": "RetryAttemptsExhausted" },
+            "version": "1.0",
+            "timestamp": self.world.now(),
+            "requestContext": {
+                "requestId": self.world.new_id(),
+                "functionArn": arn(function),
+                "condition": condition,
+                "approximateInvokeCount": part.failures.max(1),
+            },
             "DDBStreamBatchInfo": {
-                "startSequenceNumber": sequence(record),
-                "endSequenceNumber": sequence(record),
-                "streamArn": record.get("eventSourceARN"),
+                "shardId": dynoxide::streams::shard_id(&self.mapping.table),
+                "startSequenceNumber": first,
+                "endSequenceNumber": last,
+                "batchSize": part.records.len(),
+                "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
             },
         });
-        if let Some(queue) = &self.mapping.on_failure
-            && let Err(error) = self.aws.queues.send(queue, &pointer.to_string())
-        {
+        self.world.note(&Note::DeadLetter { function });
+        let Some(queue) = &self.mapping.on_failure else {
+            return;
+        };
+        let sent = self
+            .aws
+            .queues
+            .send(queue, &pointer.to_string(), &Attributes::new());
+        if let Err(error) = sent {
             tracing::error!(%error, queue, "a dead letter is lost");
         }
     }
@@ -158,9 +208,10 @@ impl Pump {
         let table = &self.mapping.table;
         let call = |operation: &str, request: Value| -> Option<Value> {
             let target = format!("DynamoDBStreams_20120810.{operation}");
+            let request = request.to_string();
             let answer = self
                 .aws
-                .call("stream", &target, request.to_string().as_bytes());
+                .call("stream", &Call::new(&target, request.as_bytes()));
             serde_json::from_str(&answer.body).ok()
         };
         let arn = dynoxide::streams::stream_arn(table, "latest");
@@ -215,6 +266,15 @@ impl Pump {
         // An older position repeats records at the next start, which does no harm.
         if let Err(error) = kept {
             tracing::error!(%error, "the position cannot be kept");
+        }
+    }
+}
+
+impl<'a> Part<'a> {
+    fn of(records: &'a [Value]) -> Self {
+        Self {
+            records,
+            failures: 0,
         }
     }
 }

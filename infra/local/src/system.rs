@@ -1,16 +1,14 @@
-//! The system as a whole: started from a template, stopped without losing anything.
+//! The system as a whole, behind its ports: started from a template, stopped without losing anything.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
-use cairn::lambda::Environment;
 use tokio::{
     net::TcpListener,
     sync::{broadcast, watch},
@@ -19,20 +17,19 @@ use tokio::{
 };
 
 use crate::{
-    aws::{Aws, Meter, dynamo::Dynamo, endpoint, journal::Journal, queues::Queues, sdk},
-    bus::{Bus, Seen},
-    deliveries::{Deliveries, Hosted, InvokeError, work},
-    functions,
-    gateway::Gateway,
-    pump::Pump,
-    template::{Template, TemplateError, Trigger},
+    aws::endpoint,
+    bus::Seen,
+    composition::{ComposeError, Composition, Parts},
+    functions::Functions,
+    template::Template,
+    world::World,
 };
 
 /// How long requests under way may take when the system stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How the system is run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// The port of the HTTP API; 0 takes a free one.
     pub port: u16,
@@ -40,16 +37,36 @@ pub struct Options {
     pub aws_port: u16,
     /// Where state is kept; in memory when there is no place.
     pub data: Option<PathBuf>,
-    /// Whether the bus delivers everything twice, late and in no order.
-    pub disturb: bool,
+    /// The functions' code.
+    pub functions: Functions,
+    /// The world that the system runs in.
+    pub world: Arc<dyn World>,
+}
+
+impl Default for Options {
+    /// Free ports, and everything in memory.
+    fn default() -> Self {
+        let Parts {
+            data,
+            functions,
+            world,
+        } = Parts::default();
+        Self {
+            port: 0,
+            aws_port: 0,
+            data,
+            functions,
+            world,
+        }
+    }
 }
 
 /// The system cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The template is not understood.
+    /// The template is not understood, or the state cannot be opened.
     #[error(transparent)]
-    Template(#[from] TemplateError),
+    Compose(#[from] ComposeError),
     /// A port cannot be had.
     #[error(
         "the port {port} cannot be had: {source}; choose another with {flag}, 0 for any free one"
@@ -70,9 +87,6 @@ pub enum StartError {
         /// What is wrong.
         problem: String,
     },
-    /// The state cannot be opened.
-    #[error("{0}")]
-    State(String),
 }
 
 /// A running system.
@@ -82,16 +96,10 @@ pub struct System {
     pub http: SocketAddr,
     /// Where the AWS endpoint listens.
     pub endpoint: SocketAddr,
-    /// The services.
-    pub aws: Arc<Aws>,
-    /// How many deliveries an earlier process had left.
-    pub resumed: usize,
-    functions: Arc<HashMap<String, Hosted>>,
-    outstanding: watch::Receiver<usize>,
-    pumps: Vec<(watch::Receiver<u64>, watch::Receiver<u64>)>,
+    /// What runs behind the ports.
+    pub composition: Composition,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
-    workers: JoinSet<()>,
     /// Held for as long as the directory is in use.
     _lock: Option<File>,
 }
@@ -104,59 +112,21 @@ impl System {
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port").await?;
         let endpoint = listen(options.aws_port, "--aws-port").await?;
-        let addresses = (address(&http)?, address(&endpoint)?);
         let lock = options.data.as_ref().map(lock).transpose()?;
-        let file = |name: &str| options.data.as_ref().map(|data| data.join(name));
-        let state = |error: &dyn std::fmt::Display| StartError::State(error.to_string());
-
-        let journal =
-            Journal::open(file("journal.sqlite").as_deref()).map_err(|error| state(&error))?;
-        let journal = Arc::new(journal);
-        let dynamo = Dynamo::open(file("tables.sqlite").as_deref(), &template.tables)
-            .map_err(|error| state(&error))?;
-        let (deliveries, queue) = Deliveries::new(journal.clone(), options.disturb);
-        let aws = Arc::new(Aws {
-            dynamo,
-            bus: Bus::new(template, deliveries.clone())?,
-            queues: Queues::new(journal.clone(), template.queues.clone()),
-            meter: Meter::default(),
-        });
-        let functions = Arc::new(host(template, &aws)?);
-
-        // Before anything new is taken, or that would be taken up as well.
-        let resumed = deliveries.resume().map_err(|error| state(&error))?;
-        let outstanding = deliveries.outstanding();
-        let mut workers = JoinSet::new();
-        let mut pumps = vec![];
-        for hosted in functions.values() {
-            for trigger in &hosted.spec.triggers {
-                let Trigger::Stream(mapping) = trigger else {
-                    continue;
-                };
-                let pump = Pump {
-                    aws: aws.clone(),
-                    journal: journal.clone(),
-                    mapping: mapping.clone(),
-                    caught_up: watch::Sender::new(0),
-                };
-                if let Some(writes) = aws.dynamo.writes(&mapping.table) {
-                    pumps.push((writes, pump.caught_up.subscribe()));
-                }
-                let (functions, id) = (functions.clone(), hosted.spec.id.clone());
-                workers.spawn(async move {
-                    if let Some(hosted) = functions.get(&id) {
-                        pump.run(hosted).await;
-                    }
-                });
-            }
-        }
-        workers.spawn(work(deliveries, queue, functions.clone(), aws.clone()));
-
+        let composition = Composition::start(
+            template,
+            Parts {
+                data: options.data.clone(),
+                functions: options.functions.clone(),
+                world: options.world.clone(),
+            },
+        )?;
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
+        let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
         for (listener, router) in [
-            (http, Gateway::new(functions.clone()).router()),
-            (endpoint, endpoint::router(aws.clone())),
+            (http.0, composition.gateway().router()),
+            (endpoint.0, endpoint_router),
         ] {
             let mut stopped = stop.subscribe();
             servers.spawn(async move {
@@ -170,61 +140,23 @@ impl System {
             });
         }
         Ok(Self {
-            http: addresses.0,
-            endpoint: addresses.1,
-            aws,
-            resumed,
-            functions,
-            outstanding,
-            pumps,
+            http: http.1,
+            endpoint: endpoint.1,
+            composition,
             stop,
             servers,
-            workers,
             _lock: lock,
         })
     }
 
-    /// How many deliveries are not done.
-    pub fn outstanding(&self) -> watch::Receiver<usize> {
-        self.outstanding.clone()
-    }
-
     /// Every event from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
-        self.aws.bus.watch()
+        self.composition.aws.bus.watch()
     }
 
-    /// Invokes a function by its logical id, as `sam local invoke` does.
-    ///
-    /// # Errors
-    /// When there is no such function, or it fails.
-    pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
-        let hosted = self.functions.get(function).ok_or(InvokeError::Unknown)?;
-        let answer = hosted.invoke(event.as_bytes().to_vec(), "invoked").await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
-    /// Waits until nothing is under way: every event is delivered, and nothing follows from it.
+    /// Waits until nothing is under way: see [`Composition::settled`].
     pub async fn settled(&self) {
-        let mut outstanding = self.outstanding.clone();
-        let written = || -> Vec<u64> {
-            self.pumps
-                .iter()
-                .map(|(writes, _)| *writes.borrow())
-                .collect()
-        };
-        loop {
-            let before = written();
-            for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
-                // A pump that has ended will catch up with nothing more.
-                let _ = caught_up.clone().wait_for(|seen| seen >= writes).await;
-            }
-            let _ = outstanding.wait_for(|count| *count == 0).await;
-            // What was delivered meanwhile may have written something more.
-            if written() == before {
-                return;
-            }
-        }
+        self.composition.settled().await;
     }
 
     /// Stops the system: no new requests, the present ones are answered, unless they take longer
@@ -237,41 +169,18 @@ impl System {
             tracing::warn!("some requests had no answer");
         }
         self.servers.shutdown().await;
-        self.workers.shutdown().await;
+        self.composition.stop().await;
     }
 }
 
-/// The functions of a template, built with their settings and clients of their own.
-fn host(template: &Template, aws: &Arc<Aws>) -> Result<HashMap<String, Hosted>, StartError> {
-    let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
-    let mut functions = HashMap::new();
-    for spec in &template.functions {
-        let Some(build) = functions::find(&spec.stem) else {
-            let problem = format!("there is no crate {}", spec.stem);
-            return Err(TemplateError::new(spec.line, problem).into());
-        };
-        let settings = spec.settings.clone();
-        let environment = Environment::new(
-            move |name| settings.get(name).cloned(),
-            sdk::config(&spec.id, &services),
-        );
-        let function = build(&environment)
-            .map_err(|error| TemplateError::new(spec.line, format!("{}: {error}", spec.id)))?;
-        functions.insert(spec.id.clone(), Hosted::new(spec.clone(), function));
-    }
-    Ok(functions)
-}
-
-async fn listen(port: u16, flag: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+/// A port, and the address that it has become.
+async fn listen(port: u16, flag: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |source| StartError::Port { port, flag, source };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
-        .map_err(|source| StartError::Port { port, flag, source })
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener
-        .local_addr()
-        .map_err(|error| StartError::State(error.to_string()))
+        .map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((listener, address))
 }
 
 /// Makes the directory, and makes sure that nobody else uses it.

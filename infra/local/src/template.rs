@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -38,6 +39,9 @@ impl TemplateError {
     }
 }
 
+/// Values of a template's parameters, by name, in place of their defaults.
+pub type Parameters = BTreeMap<String, String>;
+
 /// The system, as far as it runs on one machine.
 #[derive(Debug, Clone, Default)]
 pub struct Template {
@@ -49,6 +53,8 @@ pub struct Template {
     pub queues: Vec<String>,
     /// The functions.
     pub functions: Vec<FunctionSpec>,
+    /// The names of its parameters.
+    pub parameters: Vec<String>,
 }
 
 /// A table, as `CreateTable` takes it.
@@ -73,12 +79,29 @@ pub struct FunctionSpec {
     pub settings: BTreeMap<String, String>,
     /// How long an invocation may take, in seconds.
     pub timeout_s: u64,
+    /// How many invocations run at once at most, where that is fixed.
+    pub reserved: Option<usize>,
     /// How often a failed asynchronous invocation is tried again.
     pub retries: u32,
+    /// How long an asynchronous invocation is kept, on AWS.
+    pub max_age: Duration,
     /// The queue for asynchronous invocations that failed for good.
     pub on_failure: Option<String>,
     /// What invokes it.
     pub triggers: Vec<Trigger>,
+}
+
+impl FunctionSpec {
+    /// The target of a rule or a schedule, by its name among the function's events.
+    pub fn target(&self, rule: Option<&str>) -> Option<&RuleTarget> {
+        let targets = self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Rule(rule) => Some(&rule.target),
+            Trigger::Schedule(schedule) => Some(&schedule.target),
+            Trigger::Http(_) | Trigger::Stream(_) => None,
+        });
+        let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
+        named.next()
+    }
 }
 
 /// What invokes a function.
@@ -90,6 +113,8 @@ pub enum Trigger {
     Rule(Rule),
     /// The stream of a table.
     Stream(Mapping),
+    /// The clock.
+    Schedule(Schedule),
 }
 
 /// A route of the HTTP API.
@@ -110,6 +135,32 @@ pub struct Rule {
     pub pattern: Value,
     /// The line the pattern begins on.
     pub line: usize,
+    /// What happens when its target is not reached.
+    pub target: RuleTarget,
+}
+
+/// What happens when the function of a rule is not reached.
+#[derive(Debug, Clone)]
+pub struct RuleTarget {
+    /// The rule's name among the function's events.
+    pub name: String,
+    /// How often it is tried again.
+    pub retries: u32,
+    /// How long it is tried, on AWS.
+    pub max_age: Duration,
+    /// The queue for events that were not handed over.
+    pub dead_letters: Option<String>,
+}
+
+/// A rule that the clock sets off.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// How often, on AWS.
+    pub every: Duration,
+    /// What the function gets instead of the event.
+    pub input: Option<String>,
+    /// What happens when its target is not reached.
+    pub target: RuleTarget,
 }
 
 /// A mapping of a table's stream to a function.
@@ -123,8 +174,10 @@ pub struct Mapping {
     pub reports_failures: bool,
     /// Whether a failed batch is halved.
     pub bisects: bool,
-    /// How often a failed batch is tried again.
-    pub retries: u32,
+    /// How often a failed batch is tried again; `None`: until its records are gone.
+    pub retries: Option<u32>,
+    /// How old a record may be, on AWS; `None`: as old as the stream keeps it.
+    pub max_age: Option<Duration>,
     /// The queue for pointers to records that failed for good.
     pub on_failure: Option<String>,
 }
@@ -135,10 +188,18 @@ impl Template {
     /// # Errors
     /// When it cannot be read, or holds what is not understood here.
     pub fn load(path: &Path) -> Result<Self, TemplateError> {
+        Self::load_with(path, &Parameters::default())
+    }
+
+    /// Reads a file, with values for some of its parameters.
+    ///
+    /// # Errors
+    /// When it cannot be read, holds what is not understood here, or lacks such a parameter.
+    pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             TemplateError::new(0, format!("{} cannot be read: {error}", path.display()))
         })?;
-        Self::parse(&text)
+        Self::parse_with(&text, parameters)
     }
 
     /// Reads a text.
@@ -146,6 +207,14 @@ impl Template {
     /// # Errors
     /// When it holds what is not understood here.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, &Parameters::default())
+    }
+
+    /// Reads a text, with values for some of its parameters.
+    ///
+    /// # Errors
+    /// When it holds what is not understood here, or lacks such a parameter.
+    pub fn parse_with(text: &str, parameters: &Parameters) -> Result<Self, TemplateError> {
         let mut root = Fields::of("the template", parse(text)?)?;
         root.ignore(&[
             "AWSTemplateFormatVersion",
@@ -154,7 +223,7 @@ impl Template {
             "Metadata",
             "Outputs",
         ]);
-        let mut names = Names::new(root.take("Parameters"))?;
+        let mut names = Names::new(root.take("Parameters"), parameters)?;
         let globals = root.take("Globals");
         let mut resources = vec![];
         for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
@@ -182,7 +251,10 @@ impl Template {
 
         // Globals refer to resources, so they are read when all of those are known.
         let globals = Globals::new(globals, &names)?;
-        let mut template = Self::default();
+        let mut template = Self {
+            parameters: names.declared.clone(),
+            ..Self::default()
+        };
         for (id, kind, line, properties) in resources {
             let properties = Fields::of(&id, properties)?;
             match kind.as_str() {
@@ -324,10 +396,16 @@ fn function(
         // AWS's own default.
         None => globals.timeout_s.unwrap_or(3),
     };
-    let (mut retries, mut on_failure) = (2, None);
+    let reserved = properties
+        .take("ReservedConcurrentExecutions")
+        .map(|reserved| names.number(&reserved))
+        .transpose()?;
+    let (mut retries, mut max_age_s, mut on_failure) = (2, 6 * 60 * 60, None);
     if let Some(config) = properties.take("EventInvokeConfig") {
         let mut config = Fields::of("EventInvokeConfig", config)?;
-        config.ignore(&["MaximumEventAgeInSeconds"]);
+        if let Some(age) = config.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
         if let Some(attempts) = config.take("MaximumRetryAttempts") {
             retries = names.number(&attempts)?;
         }
@@ -344,7 +422,8 @@ fn function(
             event.finish()?;
             triggers.push(match kind.as_str() {
                 "HttpApi" => Trigger::Http(route(properties, names)?),
-                "EventBridgeRule" => Trigger::Rule(rule(properties, names)?),
+                "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
+                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
                 _ => {
                     let problem = format!("an event of type {kind} cannot be had on one machine");
@@ -360,7 +439,9 @@ fn function(
         line,
         settings,
         timeout_s,
+        reserved,
         retries,
+        max_age: Duration::from_secs(max_age_s),
         on_failure,
         triggers,
     })
@@ -385,17 +466,84 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
     Ok(route)
 }
 
-fn rule(mut properties: Fields, names: &Names) -> Result<Rule, TemplateError> {
-    // A target in this process is always reached, so what happens when it is not has no place.
-    properties.ignore(&["DeadLetterConfig", "RetryPolicy"]);
+fn rule(name: &str, mut properties: Fields, names: &Names) -> Result<Rule, TemplateError> {
+    let target = target(name, &mut properties, names)?;
     let pattern = properties.required("Pattern")?;
     let rule = Rule {
         bus: names.text(&properties.required("EventBusName")?)?,
         pattern: names.value(&pattern)?,
         line: pattern.line,
+        target,
     };
     properties.finish()?;
     Ok(rule)
+}
+
+/// What rules and schedules have in common: the way to their target.
+fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarget, TemplateError> {
+    // What `EventBridge` does without a policy.
+    let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
+    if let Some(policy) = properties.take("RetryPolicy") {
+        let mut policy = Fields::of("RetryPolicy", policy)?;
+        if let Some(attempts) = policy.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        if let Some(age) = policy.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
+        policy.finish()?;
+    }
+    let dead_letters = match properties.take("DeadLetterConfig") {
+        Some(config) => {
+            let mut config = Fields::of("DeadLetterConfig", config)?;
+            let arn = config.required("Arn")?;
+            config.finish()?;
+            Some(queue_of(&arn, names)?)
+        }
+        None => None,
+    };
+    Ok(RuleTarget {
+        name: name.to_owned(),
+        retries,
+        max_age: Duration::from_secs(max_age_s),
+        dead_letters,
+    })
+}
+
+fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedule, TemplateError> {
+    properties.ignore(&["Name", "Description"]);
+    let target = target(name, &mut properties, names)?;
+    let expression = properties.required("Schedule")?;
+    let input = properties
+        .take("Input")
+        .map(|input| names.text(&input))
+        .transpose()?;
+    properties.finish()?;
+    let text = names.text(&expression)?;
+    let every = rate(&text).ok_or_else(|| {
+        let problem =
+            format!("{text} cannot be had on one machine: a rate in minutes, hours or days can");
+        TemplateError::new(expression.line, problem)
+    })?;
+    Ok(Schedule {
+        every,
+        input,
+        target,
+    })
+}
+
+/// The time of `rate(5 minutes)`.
+fn rate(expression: &str) -> Option<Duration> {
+    let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
+    let (value, unit) = rate.split_once(' ')?;
+    let minutes = match unit {
+        "minute" | "minutes" => 1,
+        "hour" | "hours" => 60,
+        "day" | "days" => 24 * 60,
+        _ => return None,
+    };
+    let value: u64 = value.parse().ok().filter(|value| *value > 0)?;
+    Some(Duration::from_secs(value * minutes * 60))
 }
 
 fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateError> {
@@ -414,12 +562,13 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
         let problem = "a stream is read from TRIM_HORIZON here: anything later could miss events";
         return Err(TemplateError::new(start.line, problem));
     }
-    let mut number = |name: &str, default: u64| match properties.take(name) {
-        Some(node) => names.number(&node),
-        None => Ok(default),
+    let mut number = |name: &str| {
+        let node = properties.take(name);
+        node.map(|node| names.number::<u32>(&node)).transpose()
     };
-    let batch_size: u64 = number("BatchSize", 100)?;
-    let retries = number("MaximumRetryAttempts", 10_000)?;
+    let batch_size = number("BatchSize")?.unwrap_or(100);
+    let retries = number("MaximumRetryAttempts")?;
+    let max_age = number("MaximumRecordAgeInSeconds")?;
     let mut switch = |name: &str, on: Value| match properties.take(name) {
         Some(node) if names.value(&node)? == on => Ok(true),
         Some(node) => Err(TemplateError::new(
@@ -434,10 +583,11 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
     properties.finish()?;
     Ok(Mapping {
         table,
-        batch_size: usize::try_from(batch_size).unwrap_or(100),
+        batch_size: batch_size.try_into().unwrap_or(100),
         reports_failures,
         bisects,
-        retries: u32::try_from(retries).unwrap_or(u32::MAX),
+        retries,
+        max_age: max_age.map(|age| Duration::from_secs(age.into())),
         on_failure,
     })
 }
@@ -453,12 +603,17 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
     failure.ignore(&["Type"]);
     let destination = failure.required("Destination")?;
     failure.finish()?;
-    let arn = names.text(&destination)?;
-    match arn.strip_prefix(&format!("arn:aws:sqs:{REGION}:{ACCOUNT}:")) {
-        Some(queue) => Ok(Some(queue.to_owned())),
+    queue_of(&destination, names).map(Some)
+}
+
+/// The queue that an ARN names.
+fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
+    let text = names.text(arn)?;
+    match text.strip_prefix(&format!("arn:aws:sqs:{REGION}:{ACCOUNT}:")) {
+        Some(queue) => Ok(queue.to_owned()),
         None => Err(TemplateError::new(
-            destination.line,
-            "a failure destination must be a queue",
+            arn.line,
+            "what fails must go to a queue",
         )),
     }
 }
@@ -466,13 +621,14 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
 /// What references stand for.
 #[derive(Default)]
 struct Names {
+    declared: Vec<String>,
     parameters: HashMap<String, String>,
     refs: HashMap<String, String>,
     attributes: HashMap<(String, String), String>,
 }
 
 impl Names {
-    fn new(parameters: Option<Node>) -> Result<Self, TemplateError> {
+    fn new(parameters: Option<Node>, given: &Parameters) -> Result<Self, TemplateError> {
         let mut names = Self::default();
         for (name, value) in [
             ("AWS::Region", REGION),
@@ -483,15 +639,23 @@ impl Names {
         ] {
             names.parameters.insert(name.to_owned(), value.to_owned());
         }
-        let Some(parameters) = parameters else {
-            return Ok(names);
+        let declared = match parameters {
+            Some(parameters) => Fields::of("Parameters", parameters)?.entries,
+            None => vec![],
         };
-        for (name, node) in Fields::of("Parameters", parameters)?.entries {
+        let is_declared = |name: &&String| declared.iter().any(|(known, _)| known == *name);
+        if let Some(unknown) = given.keys().find(|name| !is_declared(name)) {
+            let problem = format!("there is no parameter {unknown}");
+            return Err(TemplateError::new(0, problem));
+        }
+        for (name, node) in declared {
             let mut parameter = Fields::of(&name, node)?;
-            parameter.ignore(&["Type", "Description", "AllowedValues", "NoEcho"]);
+            parameter.ignore(&["Type", "Description", "AllowedValues", "MinValue", "NoEcho"]);
             let default = names.text(&parameter.required("Default")?)?;
             parameter.finish()?;
-            names.parameters.insert(name, default);
+            let value = given.get(&name).cloned().unwrap_or(default);
+            names.declared.push(name.clone());
+            names.parameters.insert(name, value);
         }
         Ok(names)
     }

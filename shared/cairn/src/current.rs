@@ -40,6 +40,11 @@ impl<A: Aggregate> Clone for Current<A> {
 }
 
 impl<A: Aggregate> Current<A> {
+    /// When its last event was committed; `None` before the first.
+    pub fn at(&self) -> Option<Timestamp> {
+        self.at
+    }
+
     /// A stream before its first event.
     pub(crate) fn new(stream: &StreamId) -> Self {
         Self {

@@ -30,6 +30,10 @@ use crate::{
     timestamp::Timestamp,
 };
 
+mod deadlines;
+
+pub use deadlines::Deadlines;
+
 type Item = HashMap<String, AttributeValue>;
 
 /// The event store: one item per commit, in a table with the keys `stream` (S) and `version` (N).
@@ -634,7 +638,7 @@ fn row(item: Item) -> Result<Row, StoreError> {
     serde_dynamo::from_item(item).map_err(|error| malformed(&error))
 }
 
-fn malformed(error: &impl ToString) -> StoreError {
+pub(crate) fn malformed(error: &impl ToString) -> StoreError {
     StoreError::Refused(error.to_string())
 }
 
@@ -660,7 +664,7 @@ fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
 
 /// Tells what may pass from what will not.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
-fn classified<E>(error: &SdkError<E>) -> StoreError
+pub(crate) fn classified<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {

@@ -10,14 +10,18 @@
 //!    commands against it, safely under retries and conflicts, at the fewest calls.
 //! 4. `relay` turns commits of the table's stream into [`cloudevent`] envelopes and publishes them.
 //! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
-//! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction.
-//! 7. `lambda` is the edge: one function, its settings, its clients, its problem documents.
+//! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
+//!    [`deadlines`] finds what does not go on.
+//! 7. [`dead_letter`] keeps what could not be handled, to be handled later.
+//! 8. `lambda` is the edge: one function, its settings, its clients, its problem documents.
 //!
 //! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
 //! that stand in links build without an executor or an AWS crate (features `store` and `aws` add the rest).
 
 pub mod cloudevent;
 pub mod commit;
+pub mod dead_letter;
+pub mod deadlines;
 pub mod decider;
 pub mod event;
 pub mod hash;
@@ -49,6 +53,8 @@ pub mod store;
 pub mod dynamodb;
 #[cfg(feature = "aws")]
 pub mod eventbridge;
+#[cfg(feature = "aws")]
+pub mod functions;
 #[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]

@@ -5,12 +5,15 @@
 //! what is due next, and a step's function subscribes to exactly that. So there is orchestration
 //! (the order stands in one place) without an orchestrator (nothing that could fail in between).
 //!
-//! Two rules keep money and goods safe:
+//! Three rules keep money and goods safe:
 //! - A cancellation never overtakes a step that is due. It is noted, and the unwinding begins
 //!   when that step's outcome is known.
-//! - A compensation that fails is never swallowed: the saga is stuck, and says where.
+//! - A step whose outcome stays unknown, however often it is asked for, counts as done: it is
+//!   undone like the others.
+//! - A compensation that fails is never swallowed: the saga is stuck, and says where. People
+//!   resume it, or settle the step by hand and abandon it.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{fmt::Debug, hash::Hash, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -42,6 +45,8 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     const STEPS: &'static [Self::Step];
     /// The stored names of the saga's own events, as [`event::Event::RENAMED`] takes them.
     const EVENT_NAMES: &'static [(&'static str, &'static str)];
+    /// How often a step without an outcome is asked for again before it is given up.
+    const RETRIES: u32;
     /// How older events become current.
     const UPCASTERS: &'static [Upcaster] = &[];
 
@@ -105,6 +110,8 @@ pub enum State<D: Definition> {
         done: Vec<D::Step>,
         /// The step that is due.
         due: D::Step,
+        /// How often it was asked for again.
+        retries: u32,
     },
     /// A cancellation waits for the outcome of the step that is due.
     Halting {
@@ -114,6 +121,8 @@ pub enum State<D: Definition> {
         done: Vec<D::Step>,
         /// The step that is due.
         due: D::Step,
+        /// How often it was asked for again.
+        retries: u32,
         /// Why it will be unwound.
         reason: String,
     },
@@ -125,6 +134,10 @@ pub enum State<D: Definition> {
         rest: Vec<D::Step>,
         /// The step whose compensation is due.
         due: D::Step,
+        /// How often it was asked for again.
+        retries: u32,
+        /// How often the saga was resumed at this step: each time it is asked for anew.
+        round: u32,
         /// Why it is unwound.
         reason: String,
     },
@@ -140,10 +153,18 @@ pub enum State<D: Definition> {
     },
     /// A compensation failed: people have to look.
     Stuck {
+        /// What the saga works on.
+        input: D::Input,
+        /// The steps that stay to be undone after that one, in order.
+        rest: Vec<D::Step>,
         /// The step that could not be undone.
         step: D::Step,
-        /// What it said.
+        /// How often the saga was resumed at this step.
+        round: u32,
+        /// Why it is unwound.
         reason: String,
+        /// Why the step could not be undone.
+        failure: String,
     },
 }
 
@@ -166,8 +187,9 @@ impl<D: Definition> State<D> {
             Self::Running { input, .. }
             | Self::Halting { input, .. }
             | Self::Compensating { input, .. }
+            | Self::Stuck { input, .. }
             | Self::Completed { input } => Some(input),
-            Self::NotStarted | Self::Aborted { .. } | Self::Stuck { .. } => None,
+            Self::NotStarted | Self::Aborted { .. } => None,
         }
     }
 
@@ -176,12 +198,41 @@ impl<D: Definition> State<D> {
         match self {
             Self::Halting { reason, .. }
             | Self::Compensating { reason, .. }
+            | Self::Stuck { reason, .. }
             | Self::Aborted { reason } => Some(reason),
+            Self::NotStarted | Self::Running { .. } | Self::Completed { .. } => None,
+        }
+    }
+
+    /// How often what is due was asked for again.
+    pub fn retries(&self) -> u32 {
+        match self {
+            Self::Running { retries, .. }
+            | Self::Halting { retries, .. }
+            | Self::Compensating { retries, .. } => *retries,
+            Self::NotStarted
+            | Self::Completed { .. }
+            | Self::Aborted { .. }
+            | Self::Stuck { .. } => 0,
+        }
+    }
+
+    /// How often the saga was resumed at the step that is due.
+    pub fn round(&self) -> u32 {
+        match self {
+            Self::Compensating { round, .. } | Self::Stuck { round, .. } => *round,
             Self::NotStarted
             | Self::Running { .. }
+            | Self::Halting { .. }
             | Self::Completed { .. }
-            | Self::Stuck { .. } => None,
+            | Self::Aborted { .. } => 0,
         }
+    }
+
+    /// How long the outcome of what is due is waited for: `first`, and after each retry twice as long,
+    /// so that an outage of a provider is outlasted.
+    pub fn patience(&self, first: Duration) -> Duration {
+        first.saturating_mul(2_u32.saturating_pow(self.retries()))
     }
 
     /// Whether nothing will happen any more by itself.
@@ -208,6 +259,12 @@ pub enum Command<D: Definition> {
     UndoFailed(D::Step, String),
     /// Unwind everything.
     Cancel(String),
+    /// What is due has no outcome, after so many retries: ask for it again, or give it up.
+    Retry(Due<D::Step>, u32),
+    /// Try once more to undo the step at which the saga is stuck.
+    Resume,
+    /// Leave the step at which the saga is stuck as it is, and undo the rest.
+    Abandon(String),
 }
 
 /// What happened in a saga. `next` is what became due by it.
@@ -257,6 +314,30 @@ pub enum Event<D: Definition> {
         /// Why.
         reason: String,
     },
+    /// A step's outcome did not come in time: it is asked for again.
+    StepRetried {
+        /// The step.
+        step: D::Step,
+        /// Which retry it is, from 1.
+        retry: u32,
+        /// What is still due.
+        next: Due<D::Step>,
+    },
+    /// People have settled a step that could not be undone.
+    StepAbandoned {
+        /// The step.
+        step: D::Step,
+        /// What they say about it.
+        reason: String,
+        /// What became due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Due<D::Step>>,
+    },
+    /// People want a step that could not be undone to be tried once more.
+    Resumed {
+        /// What became due.
+        next: Due<D::Step>,
+    },
     /// What the saga works on was cancelled from outside.
     CancellationNoted {
         /// Why.
@@ -285,10 +366,13 @@ impl<D: Definition> Event<D> {
     /// What became due by it.
     pub fn next(&self) -> Option<Due<D::Step>> {
         match self {
-            Self::Started { next, .. } => Some(*next),
+            Self::Started { next, .. }
+            | Self::StepRetried { next, .. }
+            | Self::Resumed { next } => Some(*next),
             Self::StepCompleted { next, .. }
             | Self::StepFailed { next, .. }
             | Self::StepCompensated { next, .. }
+            | Self::StepAbandoned { next, .. }
             | Self::CancellationNoted { next, .. } => *next,
             Self::CompensationFailed { .. }
             | Self::Completed {}
@@ -308,6 +392,9 @@ pub enum Rejection {
     /// It has begun already.
     #[error("the saga has begun already")]
     AlreadyStarted,
+    /// It goes on by itself, or has ended.
+    #[error("the saga is not stuck")]
+    NotStuck,
 }
 
 impl<D: Definition> Decider for Saga<D> {
@@ -380,22 +467,30 @@ impl<D: Definition> Decider for Saga<D> {
                 Event::StepCompensated { step: *step, next }
             })),
             (Command::UndoFailed(step, reason), State::Compensating { due, .. }) if step == due => {
-                Ok(vec![
-                    Event::CompensationFailed {
-                        step: *step,
-                        reason: reason.clone(),
-                    },
-                    Event::Stuck {
-                        step: *step,
-                        reason: reason.clone(),
-                    },
-                ])
+                Ok(stuck(*step, reason))
             }
+
+            (
+                Command::Retry(next, tried),
+                State::Running { retries, .. }
+                | State::Halting { retries, .. }
+                | State::Compensating { retries, .. },
+            ) if state.due() == Some(*next) && tried == retries => Ok(if *retries < D::RETRIES {
+                vec![Event::StepRetried {
+                    step: next.step,
+                    retry: retries + 1,
+                    next: *next,
+                }]
+            } else {
+                given_up(state)
+            }),
+
             (
                 Command::Complete(..)
                 | Command::Fail(..)
                 | Command::Undone(_)
-                | Command::UndoFailed(..),
+                | Command::UndoFailed(..)
+                | Command::Retry(..),
                 State::NotStarted
                 | State::Running { .. }
                 | State::Halting { .. }
@@ -430,6 +525,29 @@ impl<D: Definition> Decider for Saga<D> {
                 | State::Aborted { .. }
                 | State::Stuck { .. },
             ) => Ok(vec![]),
+
+            (Command::Resume, State::Stuck { step, .. }) => Ok(vec![Event::Resumed {
+                next: Due::compensate(*step),
+            }]),
+            (
+                Command::Abandon(said),
+                State::Stuck {
+                    step, rest, reason, ..
+                },
+            ) => Ok(unwinding::<D>(rest, reason, |next| Event::StepAbandoned {
+                step: *step,
+                reason: said.clone(),
+                next,
+            })),
+            (
+                Command::Resume | Command::Abandon(_),
+                State::NotStarted
+                | State::Running { .. }
+                | State::Halting { .. }
+                | State::Compensating { .. }
+                | State::Completed { .. }
+                | State::Aborted { .. },
+            ) => Err(Rejection::NotStuck),
         }
     }
 
@@ -439,19 +557,21 @@ impl<D: Definition> Decider for Saga<D> {
                 input: input.clone(),
                 done: vec![],
                 due: next.step,
+                retries: 0,
             },
             Event::StepCompleted { step, next, .. } => proceed(state, Some(*step), *next),
             Event::StepFailed { next, reason, .. } => proceed(because(state, reason), None, *next),
-            Event::StepCompensated { next, .. } => proceed(state, None, *next),
+            Event::StepCompensated { next, .. } | Event::StepAbandoned { next, .. } => {
+                proceed(state, None, *next)
+            }
+            Event::StepRetried { retry, .. } => retried(state, *retry),
+            Event::Resumed { .. } => resumed(state),
             Event::CancellationNoted { reason, next } => {
                 proceed(because(state, reason), None, *next)
             }
-            Event::CompensationFailed { step, reason } | Event::Stuck { step, reason } => {
-                State::Stuck {
-                    step: *step,
-                    reason: reason.clone(),
-                }
-            }
+            Event::CompensationFailed { reason, .. } => parked(state, reason),
+            // It goes with the failure, and says to those who listen that nothing goes on.
+            Event::Stuck { .. } => state,
             Event::Completed {} => match state {
                 State::Running { input, .. } => State::Completed { input },
                 State::NotStarted
@@ -523,6 +643,44 @@ fn unwinding<D: Definition>(
     }
 }
 
+fn stuck<D: Definition>(step: D::Step, reason: &str) -> Vec<Event<D>> {
+    vec![
+        Event::CompensationFailed {
+            step,
+            reason: reason.to_owned(),
+        },
+        Event::Stuck {
+            step,
+            reason: reason.to_owned(),
+        },
+    ]
+}
+
+/// What follows when the outcome of what is due will not be asked for any more. A step that may have
+/// been done is undone.
+fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
+    const FAILURE: &str = "no outcome in time";
+    let unwound = |done: &[D::Step], step: D::Step, reason: &str| {
+        let done: Vec<_> = done.iter().copied().chain([step]).collect();
+        unwinding::<D>(&done, reason, |next| Event::StepFailed {
+            step,
+            reason: FAILURE.to_owned(),
+            next,
+        })
+    };
+    match state {
+        State::Running { done, due, .. } => unwound(done, *due, FAILURE),
+        State::Halting {
+            done, due, reason, ..
+        } => unwound(done, *due, reason),
+        State::Compensating { due, .. } => stuck(*due, FAILURE),
+        State::NotStarted
+        | State::Completed { .. }
+        | State::Aborted { .. }
+        | State::Stuck { .. } => vec![],
+    }
+}
+
 fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
     let index = done.iter().rposition(|step| D::leaves_something(*step))?;
     let (rest, tail) = done.split_at(index);
@@ -532,10 +690,16 @@ fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])
 /// The same state with a reason for unwinding, unless it has one already.
 fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
     match state {
-        State::Running { input, done, due } => State::Halting {
+        State::Running {
             input,
             done,
             due,
+            retries,
+        } => State::Halting {
+            input,
+            done,
+            due,
+            retries,
             reason: reason.to_owned(),
         },
         State::Completed { input } => match D::STEPS.split_last() {
@@ -543,6 +707,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
                 input,
                 done: done.to_vec(),
                 due: *last,
+                retries: 0,
                 reason: reason.to_owned(),
             },
             None => State::Completed { input },
@@ -572,7 +737,12 @@ fn proceed<D: Definition>(
             Action::Execute,
         ) => {
             done.extend(step);
-            State::Running { input, done, due }
+            State::Running {
+                input,
+                done,
+                due,
+                retries: 0,
+            }
         }
         (
             State::Halting {
@@ -586,6 +756,12 @@ fn proceed<D: Definition>(
                 rest: steps,
                 reason,
                 ..
+            }
+            | State::Stuck {
+                input,
+                rest: steps,
+                reason,
+                ..
             },
             Action::Compensate,
         ) => {
@@ -594,6 +770,8 @@ fn proceed<D: Definition>(
                 input,
                 rest,
                 due,
+                retries: 0,
+                round: 0,
                 reason,
             }
         }
@@ -607,5 +785,70 @@ fn proceed<D: Definition>(
             | State::Stuck { .. }),
             Action::Execute | Action::Compensate,
         ) => state,
+    }
+}
+
+fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
+    match &mut state {
+        State::Running { retries, .. }
+        | State::Halting { retries, .. }
+        | State::Compensating { retries, .. } => *retries = retry,
+        State::NotStarted
+        | State::Completed { .. }
+        | State::Aborted { .. }
+        | State::Stuck { .. } => {}
+    }
+    state
+}
+
+fn parked<D: Definition>(state: State<D>, failure: &str) -> State<D> {
+    match state {
+        State::Compensating {
+            input,
+            rest,
+            due,
+            round,
+            reason,
+            ..
+        } => State::Stuck {
+            input,
+            rest,
+            step: due,
+            round,
+            reason,
+            failure: failure.to_owned(),
+        },
+        State::NotStarted
+        | State::Running { .. }
+        | State::Halting { .. }
+        | State::Completed { .. }
+        | State::Aborted { .. }
+        | State::Stuck { .. } => state,
+    }
+}
+
+fn resumed<D: Definition>(state: State<D>) -> State<D> {
+    match state {
+        State::Stuck {
+            input,
+            rest,
+            step,
+            round,
+            reason,
+            ..
+        } => State::Compensating {
+            input,
+            rest,
+            due: step,
+            retries: 0,
+            round: round + 1,
+            reason,
+        },
+        State::NotStarted
+        | State::Running { .. }
+        | State::Halting { .. }
+        | State::Compensating { .. }
+        | State::Completed { .. }
+        | State::Aborted { .. } => state,
     }
 }

@@ -1,6 +1,12 @@
 //! Queues for what could not be handled.
 
-use aws_sdk_sqs::Client;
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_sdk_sqs::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    types::MessageSystemAttributeName,
+};
 
 /// A queue that people and redrives read.
 #[derive(Clone, Debug)]
@@ -9,12 +15,38 @@ pub struct Queue {
     url: String,
 }
 
-/// A message was not taken.
+/// A message, hidden from others for a while.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its id, the same at every receipt.
+    pub id: String,
+    /// What it says.
+    pub body: String,
+    /// Its attributes, as text.
+    pub attributes: BTreeMap<String, String>,
+    receipt: String,
+}
+
+/// The queue did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the queue did not take a message: {0}")]
+#[error("the queue failed: {0}")]
 pub struct QueueError(String);
 
+impl<E: ProvideErrorMetadata> From<SdkError<E>> for QueueError {
+    fn from(error: SdkError<E>) -> Self {
+        let text = match error.message().or(error.code()) {
+            Some(text) => text.to_owned(),
+            None => error.to_string(),
+        };
+        Self(text)
+    }
+}
+
 impl Queue {
+    /// The most messages of one call.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html>
+    const MOST: i32 = 10;
+
     /// The queue at a URL.
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
@@ -25,13 +57,65 @@ impl Queue {
     /// # Errors
     /// When the queue did not confirm it.
     pub async fn send(&self, body: String) -> Result<(), QueueError> {
-        self.client
-            .send_message()
+        let send = self.client.send_message().queue_url(&self.url);
+        send.message_body(body).send().await?;
+        Ok(())
+    }
+
+    /// Some messages, which others do not see until `hidden` has passed. None: there are none now,
+    /// or all are hidden.
+    ///
+    /// # Errors
+    /// When the queue fails.
+    pub async fn receive(&self, hidden: Duration) -> Result<Vec<Message>, QueueError> {
+        let received = self
+            .client
+            .receive_message()
             .queue_url(&self.url)
-            .message_body(body)
+            .max_number_of_messages(Self::MOST)
+            .visibility_timeout(i32::try_from(hidden.as_secs()).unwrap_or(i32::MAX))
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .send()
-            .await
-            .map(drop)
-            .map_err(|error| QueueError(error.into_service_error().to_string()))
+            .await?;
+        let messages = received.messages.unwrap_or_default().into_iter();
+        Ok(messages
+            .map(|message| Message {
+                id: message.message_id.unwrap_or_default(),
+                body: message.body.unwrap_or_default(),
+                attributes: message
+                    .message_attributes
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, value.string_value?)))
+                    .collect(),
+                receipt: message.receipt_handle.unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// Removes a message that was received.
+    ///
+    /// # Errors
+    /// When the queue fails; the message comes again.
+    pub async fn delete(&self, message: &Message) -> Result<(), QueueError> {
+        let delete = self.client.delete_message().queue_url(&self.url);
+        delete.receipt_handle(&message.receipt).send().await?;
+        Ok(())
+    }
+
+    /// Lets others see a message that was received.
+    ///
+    /// # Errors
+    /// When the queue fails; they see it when it is not hidden any more.
+    pub async fn release(&self, message: &Message) -> Result<(), QueueError> {
+        self.client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(&message.receipt)
+            .visibility_timeout(0)
+            .send()
+            .await?;
+        Ok(())
     }
 }

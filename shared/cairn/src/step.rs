@@ -154,9 +154,20 @@ impl<D: Definition> DueStep<D> {
         self.saga.state.reason().unwrap_or_default()
     }
 
-    /// The key for calls to providers: the same for every delivery of this step and action.
+    /// The key for calls to providers: the same for every delivery of this step and action, and another
+    /// one each time that people resume a saga which was stuck at it.
     pub fn idempotency_key(&self) -> String {
-        idempotency_key(&self.saga.stream, self.due)
+        let key = idempotency_key(&self.saga.stream, self.due);
+        match self.saga.state.round() {
+            0 => key,
+            round => format!("{key}/{round}"),
+        }
+    }
+
+    /// The key with which the provider was asked to do this step, if it was: by it a compensation
+    /// names what has to be undone, also where the answer never came.
+    pub fn execution_key(&self) -> String {
+        idempotency_key(&self.saga.stream, Due::execute(self.due.step))
     }
 
     /// Records the step's outcome together with everything that is enlisted.

@@ -1,6 +1,6 @@
 //! Instants as the outside sees them: RFC 3339, UTC, milliseconds.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -24,6 +24,13 @@ impl Timestamp {
     /// Milliseconds since 1970.
     pub fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// The instant so much later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_add(millis))
     }
 
     /// The system's clock. Only the edges read it; everything inside is given a `now`.

@@ -117,8 +117,11 @@ impl Definition for Fulfilment {
         Step::ConfirmOrder,
     ];
 
+    const RETRIES: u32 = 3;
+
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[
         ("Started", "FulfilmentStarted"),
+        ("Resumed", "FulfilmentResumed"),
         ("CancellationNoted", "FulfilmentCancellationNoted"),
         ("Completed", "FulfilmentCompleted"),
         ("Aborted", "FulfilmentAborted"),

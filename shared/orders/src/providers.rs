@@ -1,7 +1,8 @@
 //! The outside world that fulfilment needs, as ports, and a sandbox of each.
 //!
 //! Every call carries an idempotency key: the same key asks for the same thing, so a call whose
-//! answer was lost can be made again. The sandboxes keep nothing; what they answer follows from
+//! answer was lost can be made again. What undoes a call names it by that key: it may be asked for
+//! when nobody knows whether the call arrived, or even before it does. The sandboxes keep nothing; what they answer follows from
 //! what they are asked, so they honour the key on any number of machines.
 
 use std::future::Future;
@@ -32,18 +33,19 @@ pub trait PaymentProvider: Send + Sync {
         authorization: &Authorization,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
-    /// Gives up a promise.
+    /// Gives up what was authorized under a key, if anything was. From then on nothing will be.
     fn void(
         &self,
         call: Call<'_>,
-        authorization: &Authorization,
+        authorized_with: &str,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
-    /// Gives money back.
+    /// Gives back what was taken under a key, if anything was. From then on nothing will be.
     fn refund(
         &self,
         call: Call<'_>,
         authorization: &Authorization,
+        captured_with: &str,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
@@ -56,11 +58,11 @@ pub trait Carrier: Send + Sync {
         to: &Address,
     ) -> impl Future<Output = Result<Label, ProviderError>> + Send;
 
-    /// Gives a label back.
+    /// Gives back the label that was arranged under a key, if one was. From then on none will be.
     fn cancel(
         &self,
         call: Call<'_>,
-        label: &Label,
+        arranged_with: &str,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
@@ -109,11 +111,11 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: &str) -> Result<(), ProviderError> {
         Ok(())
     }
 
-    async fn refund(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+    async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         Ok(())
     }
 }
@@ -135,7 +137,7 @@ impl Carrier for SandboxCarrier {
         })
     }
 
-    async fn cancel(&self, _: Call<'_>, _: &Label) -> Result<(), ProviderError> {
+    async fn cancel(&self, _: Call<'_>, _: &str) -> Result<(), ProviderError> {
         Ok(())
     }
 }

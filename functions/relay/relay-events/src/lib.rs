@@ -2,7 +2,7 @@
 
 use cairn::lambda::{ConfigError, Environment, Function, stream};
 
-/// The function. It needs `EVENT_BUS`, `EVENT_SOURCE` and `RELAY_FAILURES_QUEUE`.
+/// The function. It needs `EVENT_BUS`, `EVENT_SOURCE` and `STREAM_FAILURES_QUEUE`.
 ///
 /// # Errors
 /// When a setting is missing.

@@ -78,10 +78,16 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
             .load(&stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Arranged(label) = &shipment.state
-            && let Err(reason) = step::ask(&key, |call| self.carrier.cancel(call, label)).await?
-        {
-            return Ok(Plan::failed(reason, vec![]));
+        match shipment.state {
+            // Without a record the answer may have been lost, or the carrier may still be about to act.
+            State::None | State::Arranged(_) => {
+                let asked_with = due.execution_key();
+                let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));
+                if let Err(reason) = cancelled.await? {
+                    return Ok(Plan::failed(reason, vec![]));
+                }
+            }
+            State::Refused | State::Cancelled => {}
         }
         Ok(Plan::done(vec![Enlisted::new(
             &self.shipments,

@@ -65,11 +65,16 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
             .load(&stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Authorized(authorization) = &payment.state
-            && let Err(reason) =
-                step::ask(&key, |call| self.provider.void(call, authorization)).await?
-        {
-            return Ok(Plan::failed(reason, vec![]));
+        match payment.state {
+            // Without a record the answer may have been lost, or the provider may still be about to act.
+            State::None | State::Authorized(_) => {
+                let asked_with = due.execution_key();
+                let voided = step::ask(&key, |call| self.provider.void(call, &asked_with));
+                if let Err(reason) = voided.await? {
+                    return Ok(Plan::failed(reason, vec![]));
+                }
+            }
+            State::Declined | State::Captured(_) | State::Voided | State::Refunded => {}
         }
         Ok(Plan::done(vec![Enlisted::new(
             &self.payments,

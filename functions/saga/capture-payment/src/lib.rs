@@ -64,11 +64,19 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
             .load(&stream)
             .await
             .map_err(FunctionError::new)?;
-        if let State::Captured(authorization) = &payment.state
-            && let Err(reason) =
-                step::ask(&key, |call| self.provider.refund(call, authorization)).await?
-        {
-            return Ok(Plan::failed(reason, vec![]));
+        match &payment.state {
+            // Only authorized, as far as is known: the answer to the capture may have been lost, or the
+            // provider may still be about to act.
+            State::Authorized(authorization) | State::Captured(authorization) => {
+                let asked_with = due.execution_key();
+                let refunded = step::ask(&key, |call| {
+                    self.provider.refund(call, authorization, &asked_with)
+                });
+                if let Err(reason) = refunded.await? {
+                    return Ok(Plan::failed(reason, vec![]));
+                }
+            }
+            State::None | State::Declined | State::Voided | State::Refunded => {}
         }
         Ok(Plan::done(vec![Enlisted::new(
             &self.payments,

@@ -6,38 +6,78 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
-use crate::aws::Aws;
+use serde_json::json;
+
+use crate::{
+    aws::{Aws, Call},
+    hosting::{Hosted, Hosts, InvokeError},
+};
 
 /// The most bytes that any of the services takes in one call, with room to spare.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
-/// The endpoint: every call is a POST to `/` with the header `X-Amz-Target`.
-pub fn router(aws: Arc<Aws>) -> Router {
+/// The endpoint: every call is a POST, to `/` with the header `X-Amz-Target`, or to the path of a
+/// function's invocations.
+pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
     Router::new()
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(aws)
+        .with_state((aws, hosts))
 }
 
-async fn answer(State(aws): State<Arc<Aws>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let target = header("x-amz-target").unwrap_or_default();
+    let call = Call {
+        target: header("x-amz-target").unwrap_or_default(),
+        path: uri.path(),
+        body: &body,
+    };
+    let is_awaited = header("x-amz-invocation-type").is_none_or(|kind| kind == "RequestResponse");
+    let function = call.function().and_then(|function| aws.function(function));
+    if let Some(hosted) = function.and_then(|function| hosts.get(function))
+        && is_awaited
+    {
+        return invoked(hosted, &body).await;
+    }
     let media_type = header("content-type")
         .unwrap_or("application/x-amz-json-1.0")
         .to_owned();
-    let answer = aws.call("endpoint", target, &body);
+    let answer = aws.call("endpoint", &call);
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let request_id = uuid::Uuid::new_v4().to_string();
     let headers = [
         (header::CONTENT_TYPE, media_type),
-        (
-            header::HeaderName::from_static("x-amzn-requestid"),
-            request_id,
-        ),
+        (HeaderName::from_static("x-amzn-requestid"), request_id),
     ];
     (status, headers, answer.body).into_response()
+}
+
+/// Invokes a function and waits for what it says. That it fails is an answer too, with a header.
+async fn invoked(hosted: &Hosted, payload: &[u8]) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    match hosted.invoke(payload.to_vec(), &request_id).await {
+        Ok(answer) => answer.into_response(),
+        Err(InvokeError::Throttled) => {
+            let error = json!({ "Type": "User", "message": InvokeError::Throttled.to_string() });
+            let kind = [(
+                HeaderName::from_static("x-amzn-errortype"),
+                "TooManyRequestsException",
+            )];
+            (StatusCode::TOO_MANY_REQUESTS, kind, error.to_string()).into_response()
+        }
+        Err(error) => {
+            let error = json!({ "errorMessage": error.to_string() });
+            let kind = [(HeaderName::from_static("x-amz-function-error"), "Unhandled")];
+            (kind, error.to_string()).into_response()
+        }
+    }
 }

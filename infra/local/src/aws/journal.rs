@@ -12,29 +12,40 @@ use rusqlite::Connection;
 #[derive(Debug)]
 pub struct Journal(Mutex<Connection>);
 
+/// How the tables came to be what they are. Each step is taken once in a file's life; `user_version`
+/// says how many have been.
+const STEPS: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS deliveries (
+         id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
+     CREATE TABLE IF NOT EXISTS positions (
+         function TEXT PRIMARY KEY, sequence TEXT NOT NULL) WITHOUT ROWID;
+     CREATE TABLE IF NOT EXISTS messages (
+         id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body TEXT NOT NULL,
+         visible_at_ms INTEGER NOT NULL, receives INTEGER NOT NULL);
+     CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, visible_at_ms);",
+    "ALTER TABLE deliveries ADD COLUMN rule TEXT;
+     ALTER TABLE messages ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';",
+];
+
 impl Journal {
     /// Opens the journal, in a file or in memory.
     ///
     /// # Errors
     /// When the file is no such database.
     pub fn open(file: Option<&Path>) -> rusqlite::Result<Self> {
-        let connection = match file {
+        let mut connection = match file {
             Some(file) => Connection::open(file)?,
             None => Connection::open_in_memory()?,
         };
         // As for the tables: safe against a killed process, at no cost for every write.
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = NORMAL;
-             CREATE TABLE IF NOT EXISTS deliveries (
-                 id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
-             CREATE TABLE IF NOT EXISTS positions (
-                 function TEXT PRIMARY KEY, sequence TEXT NOT NULL) WITHOUT ROWID;
-             CREATE TABLE IF NOT EXISTS messages (
-                 id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body TEXT NOT NULL,
-                 visible_at_ms INTEGER NOT NULL, receives INTEGER NOT NULL);
-             CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, visible_at_ms);",
-        )?;
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+        let taken: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        for (step, sql) in STEPS.iter().enumerate().skip(taken) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(sql)?;
+            transaction.pragma_update(None, "user_version", step + 1)?;
+            transaction.commit()?;
+        }
         connection.set_prepared_statement_cache_capacity(32);
         Ok(Self(Mutex::new(connection)))
     }

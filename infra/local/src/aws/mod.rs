@@ -5,9 +5,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::bus::Bus;
+use crate::{
+    bus::Bus,
+    deliveries::{Deliveries, Outgoing, Target},
+};
 
 pub mod dynamo;
 pub mod endpoint;
@@ -27,8 +31,48 @@ pub struct Aws {
     pub bus: Bus,
     /// SQS.
     pub queues: Queues,
+    /// Lambda: what takes asynchronous invocations.
+    pub deliveries: Deliveries,
+    /// The logical ids of the functions.
+    pub functions: Vec<String>,
     /// What was called, by whom.
     pub meter: Meter,
+}
+
+/// A call to a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The header `X-Amz-Target`, which names the service and the operation; empty for Lambda.
+    pub target: &'a str,
+    /// The path, which for Lambda names both.
+    pub path: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Call<'a> {
+    /// A call in the JSON protocol that names its operation in a header.
+    pub fn new(target: &'a str, body: &'a [u8]) -> Self {
+        let path = "/";
+        Self { target, path, body }
+    }
+
+    /// The operation.
+    pub fn operation(&self) -> &'a str {
+        match self.target.split_once('.') {
+            Some((_, operation)) => operation,
+            None if self.function().is_some() => "Invoke",
+            None => "",
+        }
+    }
+
+    /// The function that is to be invoked, by name or ARN as it stands in the path.
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
+    pub fn function(&self) -> Option<&'a str> {
+        let path = self.path.split('?').next()?;
+        path.strip_prefix("/2015-03-31/functions/")?
+            .strip_suffix("/invocations")
+    }
 }
 
 /// The answer to a call in one of AWS's JSON protocols.
@@ -58,23 +102,59 @@ impl Answer {
 }
 
 impl Aws {
-    /// Answers a call. `target` is the header `X-Amz-Target`.
-    pub fn call(&self, caller: &str, target: &str, body: &[u8]) -> Answer {
-        let Ok(body) = std::str::from_utf8(body) else {
+    /// Answers a call.
+    pub fn call(&self, caller: &str, call: &Call<'_>) -> Answer {
+        let Ok(body) = std::str::from_utf8(call.body) else {
             return Answer::error(400, "SerializationException", "the body is not UTF-8");
         };
-        let (service, operation) = target.split_once('.').unwrap_or((target, ""));
+        let operation = call.operation();
         self.meter.count(caller, operation);
-        match service {
+        if let Some(function) = call.function() {
+            return self.invoke(function, body);
+        }
+        match call.target.split('.').next().unwrap_or_default() {
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),
             "AWSEvents" => self.bus.call(operation, body),
             "AmazonSQS" => self.queues.call(operation, body),
             _ => Answer::error(
                 400,
                 "UnknownOperationException",
-                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents and SQS",
+                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke and SQS",
             ),
         }
+    }
+
+    /// Takes an asynchronous invocation.
+    fn invoke(&self, function: &str, payload: &str) -> Answer {
+        let Some(function) = self.function(function) else {
+            let message = format!("Function not found: {function}");
+            return Answer::error(404, "ResourceNotFoundException", &message);
+        };
+        let outgoing = Outgoing {
+            target: Target {
+                function: function.to_owned(),
+                rule: None,
+            },
+            payload: payload.to_owned(),
+        };
+        match self.deliveries.accept(vec![outgoing]) {
+            Ok(()) => Answer {
+                status: 202,
+                body: String::new(),
+            },
+            Err(error) => Answer::error(500, "ServiceException", &error.to_string()),
+        }
+    }
+
+    /// The logical id of a function by its name or ARN, as it stands in a path.
+    pub(crate) fn function(&self, named: &str) -> Option<&str> {
+        let named = percent_decode_str(named).decode_utf8_lossy();
+        let name = named.split(":function:").last().unwrap_or_default();
+        let name = name.split(':').next().unwrap_or_default();
+        self.functions
+            .iter()
+            .map(String::as_str)
+            .find(|id| *id == name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queues: the calls of SQS that dead letters need.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     aws::{Answer, journal::Journal},
     template::{ACCOUNT, REGION},
+    world::World,
 };
 
 /// The queues.
@@ -15,7 +16,11 @@ use crate::{
 pub struct Queues {
     journal: Arc<Journal>,
     names: Vec<String>,
+    world: Arc<dyn World>,
 }
+
+/// The attributes of a message, all of them text.
+pub type Attributes = BTreeMap<String, String>;
 
 /// The URL of a queue. Only its last part says which one it is.
 pub fn url(name: &str) -> String {
@@ -24,21 +29,26 @@ pub fn url(name: &str) -> String {
 
 impl Queues {
     /// The queues of these names.
-    pub fn new(journal: Arc<Journal>, names: Vec<String>) -> Self {
-        Self { journal, names }
+    pub fn new(journal: Arc<Journal>, names: Vec<String>, world: Arc<dyn World>) -> Self {
+        Self {
+            journal,
+            names,
+            world,
+        }
     }
 
     /// Puts a message into a queue.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn send(&self, queue: &str, body: &str) -> rusqlite::Result<i64> {
+    pub fn send(&self, queue: &str, body: &str, attributes: &Attributes) -> rusqlite::Result<i64> {
         let connection = self.journal.connection();
         connection
             .prepare_cached(
-                "INSERT INTO messages (queue, body, visible_at_ms, receives) VALUES (?1, ?2, 0, 0)",
+                "INSERT INTO messages (queue, body, attributes, visible_at_ms, receives)
+                 VALUES (?1, ?2, ?3, 0, 0)",
             )?
-            .execute(params![queue, body])?;
+            .execute(params![queue, body, json!(attributes).to_string()])?;
         Ok(connection.last_insert_rowid())
     }
 
@@ -99,12 +109,37 @@ impl Queues {
                 "ApproximateNumberOfMessages": self.depth(queue)?.to_string(),
             }}),
             "SendMessage" => {
-                json!({ "MessageId": self.send(queue, text("MessageBody"))?.to_string() })
+                let attributes = request.get("MessageAttributes").and_then(Value::as_object);
+                let attributes = attributes
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|(name, value)| {
+                        let value = value.get("StringValue")?.as_str()?;
+                        Some((name.clone(), value.to_owned()))
+                    });
+                let id = self.send(queue, text("MessageBody"), &attributes.collect())?;
+                json!({ "MessageId": id.to_string() })
             }
             "ReceiveMessage" => {
                 let most = number("MaxNumberOfMessages", 1).clamp(1, 10);
                 let hidden_ms = number("VisibilityTimeout", 30).clamp(0, 43_200) * 1_000;
-                json!({ "Messages": self.receive(queue, most, hidden_ms)? })
+                match self.receive(queue, most, hidden_ms)? {
+                    none if none.is_empty() => json!({}),
+                    messages => json!({ "Messages": messages }),
+                }
+            }
+            "ChangeMessageVisibility" => {
+                let hidden_ms = number("VisibilityTimeout", 30).clamp(0, 43_200) * 1_000;
+                self.journal.connection().execute(
+                    "UPDATE messages SET visible_at_ms = ?3
+                     WHERE queue = ?1 AND id || '-' || receives = ?2",
+                    params![
+                        queue,
+                        text("ReceiptHandle"),
+                        self.world.now().as_millis() + hidden_ms
+                    ],
+                )?;
+                json!({})
             }
             "DeleteMessage" => {
                 self.journal.connection().execute(
@@ -130,7 +165,7 @@ impl Queues {
     }
 
     fn receive(&self, queue: &str, most: i64, hidden_ms: i64) -> rusqlite::Result<Vec<Value>> {
-        let now = cairn::Timestamp::now().as_millis();
+        let now = self.world.now().as_millis();
         let connection = self.journal.connection();
         let mut messages = vec![];
         for _ in 0..most {
@@ -139,13 +174,15 @@ impl Queues {
                     "UPDATE messages SET visible_at_ms = ?2 + ?3, receives = receives + 1
                      WHERE id = (SELECT id FROM messages WHERE queue = ?1 AND visible_at_ms <= ?2
                                  ORDER BY id LIMIT 1)
-                     RETURNING id, body, receives",
+                     RETURNING id, body, receives, attributes",
                     params![queue, now, hidden_ms.max(1)],
                     |row| {
                         let (id, body, receives): (i64, String, i64) =
                             (row.get(0)?, row.get(1)?, row.get(2)?);
+                        let attributes: String = row.get(3)?;
                         Ok(json!({
                             "MessageId": id.to_string(),
+                            "MessageAttributes": typed(&attributes),
                             "ReceiptHandle": format!("{id}-{receives}"),
                             "Body": body,
                             "Attributes": { "ApproximateReceiveCount": receives.to_string() },
@@ -160,4 +197,13 @@ impl Queues {
         }
         Ok(messages)
     }
+}
+
+/// Attributes as they were kept, in the form of the protocol.
+fn typed(attributes: &str) -> Value {
+    let attributes: Attributes = serde_json::from_str(attributes).unwrap_or_default();
+    let typed = attributes
+        .into_iter()
+        .map(|(name, value)| (name, json!({ "DataType": "String", "StringValue": value })));
+    Value::Object(typed.collect())
 }

@@ -14,16 +14,24 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 
-use crate::{aws::Aws, template::REGION};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::{
+    aws::{Answer, Aws, Call},
+    template::REGION,
+    world::{Fate, Fault, World},
+};
 
 /// The services, which come into being after the functions that call them.
 pub type Services = Arc<OnceLock<Arc<Aws>>>;
 
 /// The SDK's configuration for one caller: its clients and its calls are its own.
-pub fn config(caller: &str, services: &Services) -> SdkConfig {
+pub fn config(caller: &str, services: &Services, world: &Arc<dyn World>) -> SdkConfig {
     let connector = SharedHttpConnector::new(InProcess {
         caller: caller.to_owned(),
         services: services.clone(),
+        world: world.clone(),
     });
     let credentials = Credentials::for_tests();
     SdkConfig::builder()
@@ -34,29 +42,111 @@ pub fn config(caller: &str, services: &Services) -> SdkConfig {
         .build()
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InProcess {
     caller: String,
     services: Services,
+    world: Arc<dyn World>,
 }
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::ready(self.answer(&request))
+        let call = Call::of(&request);
+        let fate = self.world.call(&self.caller, call.operation());
+        if fate == Fate::default() {
+            return HttpConnectorFuture::ready(self.answer(&call));
+        }
+        let connector = self.clone();
+        HttpConnectorFuture::new(async move {
+            let call = Call::of(&request);
+            sleep(fate.there).await;
+            let answer = match fate.fault {
+                None => connector.answer(&call),
+                Some(Fault::Throttled) => response(&throttled(&call)),
+                Some(Fault::Unavailable) => {
+                    response(&Answer::error(500, "InternalServerError", "no luck"))
+                }
+                Some(Fault::RequestLost) => Err(no_answer()),
+                Some(Fault::AnswerLost) => connector.answer(&call).and_then(|_| Err(no_answer())),
+                Some(Fault::Stale) => connector.answer(&call).map(|answer| stale(answer, &call)),
+            };
+            sleep(fate.back).await;
+            answer
+        })
     }
 }
 
 impl InProcess {
-    fn answer(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let fail = |text: &str| ConnectorError::other(text.into(), None);
-        let services = self
-            .services
-            .get()
-            .ok_or_else(|| fail("the system is not started"))?;
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let body = request.body().bytes().unwrap_or_default();
-        let answer = services.call(&self.caller, target, body);
-        let status = StatusCode::try_from(answer.status).map_err(|_| fail("no HTTP status"))?;
-        Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
+    fn answer(&self, call: &Call<'_>) -> Result<HttpResponse, ConnectorError> {
+        match self.services.get() {
+            Some(services) => response(&services.call(&self.caller, call)),
+            None => Err(other("the system is not started")),
+        }
     }
+}
+
+impl<'a> Call<'a> {
+    fn of(request: &'a HttpRequest) -> Self {
+        let uri = request.uri();
+        let path = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+        let path = path.find('/').and_then(|start| path.get(start..));
+        Self {
+            target: request.headers().get("x-amz-target").unwrap_or_default(),
+            path: path.unwrap_or("/"),
+            body: request.body().bytes().unwrap_or_default(),
+        }
+    }
+}
+
+fn response(answer: &Answer) -> Result<HttpResponse, ConnectorError> {
+    let status = StatusCode::try_from(answer.status).map_err(|_| other("no HTTP status"))?;
+    Ok(HttpResponse::new(
+        status,
+        SdkBody::from(answer.body.clone()),
+    ))
+}
+
+fn other(text: &str) -> ConnectorError {
+    ConnectorError::other(text.into(), None)
+}
+
+fn no_answer() -> ConnectorError {
+    ConnectorError::timeout("no answer came".into())
+}
+
+/// As each service says that it is called too often.
+fn throttled(call: &Call<'_>) -> Answer {
+    match call.target.split_once('.').map(|(service, _)| service) {
+        Some("DynamoDB_20120810") => {
+            let kind = "ThrottlingException";
+            Answer::error(
+                400,
+                kind,
+                "Rate of requests exceeds the allowed throughput.",
+            )
+        }
+        _ => Answer::error(400, "ThrottlingException", "Rate exceeded"),
+    }
+}
+
+/// What a replica shows that lags: not the latest item. Only a read that may be late can be.
+fn stale(answer: HttpResponse, call: &Call<'_>) -> HttpResponse {
+    let request: Value = serde_json::from_slice(call.body).unwrap_or_default();
+    let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false));
+    if call.operation() != "Query"
+        || request.get("ConsistentRead") == Some(&true.into())
+        || !is_tail
+    {
+        return answer;
+    }
+    let page = answer.body().bytes().map(serde_json::from_slice::<Value>);
+    let Some(Ok(mut page)) = page else {
+        return answer;
+    };
+    if let Some(items) = page.get_mut("Items").and_then(Value::as_array_mut)
+        && !items.is_empty()
+    {
+        items.remove(0);
+    }
+    HttpResponse::new(answer.status(), SdkBody::from(page.to_string()))
 }

@@ -305,7 +305,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
     let system = Fixture::with(Options::default()).await;
     let headers = [("idempotency-key", "k-1")];
     let body = order("TEA-01", 1, "tok_visa");
-    system.system.aws.dynamo.interrupt(true);
+    system.system.composition.aws.dynamo.interrupt(true);
     let away = system
         .client
         .post("/orders", &headers, &body)
@@ -315,7 +315,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
     assert!(away.headers.contains_key("retry-after"));
     problem(&system.get("/stock/TEA-01").await, 503);
 
-    system.system.aws.dynamo.interrupt(false);
+    system.system.composition.aws.dynamo.interrupt(false);
     assert!(system.history().is_empty());
     let back = system
         .client

@@ -4,11 +4,12 @@ use std::{
     io::{BufRead, BufReader, Lines},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
 };
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{client::Client, system::Options};
+use cairn_local::{client::Client, system::Options, world::ThisMachine};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -82,13 +83,22 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
         .map(|revenue| revenue["amount"].as_i64().unwrap())
         .sum();
     assert_eq!(revenue, 20 * 1250);
-    assert_eq!(system.system.aws.queues.depth("DeadLetters").unwrap(), 0);
+    assert_eq!(
+        system
+            .system
+            .composition
+            .aws
+            .queues
+            .depth("DeadLetters")
+            .unwrap(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
-        disturb: true,
+        world: Arc::new(ThisMachine { disturb: true }),
         ..Options::default()
     })
     .await;

@@ -29,7 +29,13 @@ async fn tables_and_their_stream_can_be_read() {
         .body;
     assert_eq!(
         tables["TableNames"],
-        json!(["EventsTable", "OrdersTable", "SalesTable", "StockTable"])
+        json!([
+            "DeadlinesTable",
+            "EventsTable",
+            "OrdersTable",
+            "SalesTable",
+            "StockTable"
+        ])
     );
     let scan = call(
         &client,
@@ -100,26 +106,36 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
     let queue = call(
         &client,
         "AmazonSQS.GetQueueUrl",
-        &json!({ "QueueName": "RelayFailures" }),
+        &json!({ "QueueName": "StreamFailures" }),
     )
     .await
     .body;
-    let received = call(
-        &client,
-        "AmazonSQS.ReceiveMessage",
-        &json!({ "QueueUrl": queue["QueueUrl"] }),
-    )
-    .await
-    .body;
-    let message = &received["Messages"][0];
-    assert!(
-        message["Body"].as_str().unwrap().contains("order-poison"),
-        "{message}"
+    // Each of the stream's two readers parks it.
+    let receive = json!({ "QueueUrl": queue["QueueUrl"], "MaxNumberOfMessages": 10 });
+    let received = call(&client, "AmazonSQS.ReceiveMessage", &receive)
+        .await
+        .body;
+    let messages = received["Messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 2, "{received}");
+    for message in messages {
+        assert!(
+            message["Body"].as_str().unwrap().contains("order-poison"),
+            "{message}"
+        );
+        let delete =
+            json!({ "QueueUrl": queue["QueueUrl"], "ReceiptHandle": message["ReceiptHandle"] });
+        call(&client, "AmazonSQS.DeleteMessage", &delete).await;
+    }
+    assert_eq!(
+        system
+            .system
+            .composition
+            .aws
+            .queues
+            .depth("StreamFailures")
+            .unwrap(),
+        0
     );
-    let delete =
-        json!({ "QueueUrl": queue["QueueUrl"], "ReceiptHandle": message["ReceiptHandle"] });
-    call(&client, "AmazonSQS.DeleteMessage", &delete).await;
-    assert_eq!(system.system.aws.queues.depth("RelayFailures").unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

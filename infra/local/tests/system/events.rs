@@ -23,7 +23,11 @@ async fn every_function_takes_its_test_event() {
             .iter()
             .find(|function| function.stem == stem)
             .unwrap();
-        let answer = system.system.invoke(&function.id, &event(stem)).await;
+        let answer = system
+            .system
+            .composition
+            .invoke(&function.id, &event(stem))
+            .await;
         let answer = answer.unwrap_or_else(|error| panic!("{stem}: {error}"));
         let answer: Value = serde_json::from_str(&answer).unwrap();
         if let Some(status) = answer.get("statusCode") {
@@ -39,7 +43,7 @@ async fn every_function_takes_its_test_event() {
 async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
     let system = Fixture::start().await;
     let entries: Value = serde_json::from_str(&event("put-events")).unwrap();
-    let outstanding = system.system.outstanding();
+    let outstanding = system.system.composition.outstanding();
     let answer = system.aws(
         "AWSEvents.PutEvents",
         &serde_json::json!({ "Entries": entries }),
@@ -50,5 +54,14 @@ async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
     for table in ["OrdersTable", "StockTable", "SalesTable"] {
         assert!(system.scan(table).is_empty(), "{table}");
     }
-    assert_eq!(system.system.aws.queues.depth("DeadLetters").unwrap(), 0);
+    assert_eq!(
+        system
+            .system
+            .composition
+            .aws
+            .queues
+            .depth("DeadLetters")
+            .unwrap(),
+        0
+    );
 }

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use axum::http::StatusCode;
 use cairn::{RecordedEvent, cloudevent::CloudEvent};
 use cairn_local::{
+    aws::Call,
     client::{Answer, Client},
     system::{Options, System},
     template::Template,
@@ -96,8 +97,9 @@ impl Fixture {
     pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
         let answer = self
             .system
+            .composition
             .aws
-            .call("test", target, request.to_string().as_bytes());
+            .call("test", &Call::new(target, request.to_string().as_bytes()));
         assert_eq!(answer.status, 200, "{target}: {}", answer.body);
         serde_json::from_str(&answer.body).unwrap()
     }

@@ -13,6 +13,7 @@ mod command_line;
 mod concurrency;
 mod endpoint;
 mod events;
+mod failures;
 mod fixture;
 mod hostile;
 mod routes;

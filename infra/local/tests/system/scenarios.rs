@@ -1,7 +1,9 @@
 //! Orders that succeed and orders that fail, each to its end.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
-use cairn_local::system::Options;
+use cairn_local::{system::Options, world::ThisMachine};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, order, outcomes};
@@ -133,7 +135,7 @@ async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
     let system = Fixture::with(Options {
-        disturb: true,
+        world: Arc::new(ThisMachine { disturb: true }),
         ..Options::default()
     })
     .await;

@@ -27,7 +27,10 @@ use cairn::{
         contract,
     },
 };
-use cairn_local::aws::{Aws, sdk};
+use cairn_local::{
+    aws::{Aws, Call, sdk},
+    world::{ThisMachine, World},
+};
 use orders::{
     stock::{Command, Stock},
     values::Sku,
@@ -44,8 +47,9 @@ fn environment(aws: SdkConfig) -> Environment {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_on_dynamodb_keeps_the_contract() {
     let system = Fixture::start().await;
-    let services: sdk::Services = Arc::new(OnceLock::from(system.system.aws.clone()));
-    let environment = environment(sdk::config("contract", &services));
+    let services: sdk::Services = Arc::new(OnceLock::from(system.system.composition.aws.clone()));
+    let world: Arc<dyn World> = Arc::new(ThisMachine::default());
+    let environment = environment(sdk::config("contract", &services, &world));
     contract::check(&environment.event_store().unwrap()).await;
 }
 
@@ -63,7 +67,7 @@ struct Lossy {
 impl Lossy {
     fn to(system: &Fixture) -> Self {
         Self {
-            aws: system.system.aws.clone(),
+            aws: system.system.composition.aws.clone(),
             losses: Arc::default(),
             hidden: Arc::default(),
             calls: Arc::default(),
@@ -107,7 +111,7 @@ impl HttpConnector for Lossy {
         let (_, operation) = target.split_once('.').unwrap();
         self.calls.lock().unwrap().push(operation.to_owned());
         let body = request.body().bytes().unwrap();
-        let mut answer = self.aws.call("lossy", target, body);
+        let mut answer = self.aws.call("lossy", &Call::new(target, body));
         let request: Value = serde_json::from_slice(body).unwrap();
         if request["ConsistentRead"] == false {
             let mut page: Value = serde_json::from_str(&answer.body).unwrap();

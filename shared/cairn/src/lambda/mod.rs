@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     decider::Aggregate,
-    dynamodb::{Counters, DynamoStore, Repository, Rows},
+    dynamodb::{Counters, Deadlines, DynamoStore, Repository, Rows},
     eventbridge::EventBridge,
+    functions::Functions,
     read_model::{ReadModel, Tally},
     sqs::Queue,
     timestamp::Timestamp,
@@ -20,6 +21,8 @@ use crate::{
 
 pub mod api;
 pub mod consumer;
+pub mod metrics;
+pub mod operation;
 pub mod step;
 pub mod stream;
 
@@ -34,6 +37,8 @@ pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
 pub struct Invocation {
     /// The id of the request, the same for every try of an asynchronous invocation.
     pub request_id: String,
+    /// The ARN of the function.
+    pub function: String,
     /// How long the function may take.
     pub remaining: Duration,
 }
@@ -93,13 +98,44 @@ pub struct ConfigError {
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
+/// What a function has from the machine it runs on: the time, chance, and somewhere to leave figures.
+pub trait Host: Send + Sync {
+    /// The present.
+    fn now(&self) -> Timestamp;
+
+    /// A fresh random id.
+    fn new_id(&self) -> Uuid;
+
+    /// Takes figures, as one line of JSON in the embedded metric format.
+    fn emit(&self, line: &str);
+}
+
+/// This machine: its clock, its random numbers, and its standard output, where Lambda reads figures.
+#[derive(Clone, Copy, Debug)]
+struct Machine;
+
+impl Host for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn emit(&self, line: &str) {
+        use std::io::Write;
+        // Without an output there is nobody to read it.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+}
+
 /// Where a function gets its settings, its clients, the time and fresh ids from.
 #[derive(Clone)]
 pub struct Environment {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
-    now: fn() -> Timestamp,
-    new_id: fn() -> Uuid,
+    host: Arc<dyn Host>,
 }
 
 impl Environment {
@@ -111,9 +147,14 @@ impl Environment {
         Self {
             lookup: Arc::new(lookup),
             aws,
-            now: Timestamp::now,
-            new_id: Uuid::new_v4,
+            host: Arc::new(Machine),
         }
+    }
+
+    /// The same on another machine.
+    #[must_use]
+    pub fn on(self, host: Arc<dyn Host>) -> Self {
+        Self { host, ..self }
     }
 
     /// The environment of this process.
@@ -206,14 +247,45 @@ impl Environment {
         ))
     }
 
+    /// The deadlines in the table that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn deadlines(&self, setting: &str) -> Result<Deadlines, ConfigError> {
+        Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// A setting in whole seconds.
+    ///
+    /// # Errors
+    /// When it is missing or no number.
+    pub fn seconds(&self, setting: &str) -> Result<Duration, ConfigError> {
+        let text = self.setting(setting)?;
+        let seconds = text.parse().map_err(|_| ConfigError {
+            name: setting.to_owned(),
+            problem: format!("is `{text}`: it takes a number of seconds"),
+        })?;
+        Ok(Duration::from_secs(seconds))
+    }
+
+    /// The functions of this account.
+    pub fn functions(&self) -> Functions {
+        Functions::new(aws_sdk_lambda::Client::new(&self.aws))
+    }
+
     /// The present.
     pub fn now(&self) -> Timestamp {
-        (self.now)()
+        self.host.now()
     }
 
     /// A fresh random id.
     pub fn new_id(&self) -> Uuid {
-        (self.new_id)()
+        self.host.new_id()
+    }
+
+    /// Leaves figures where the machine collects them.
+    pub fn emit(&self, figures: &metrics::Figures) {
+        self.host.emit(&figures.line(self.now()));
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -261,6 +333,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
             async move {
                 let invocation = Invocation {
                     request_id: event.context.request_id.clone(),
+                    function: event.context.invoked_function_arn.clone(),
                     remaining: remaining(event.context.deadline()),
                 };
                 let payload = event.payload.get().as_bytes().to_vec();

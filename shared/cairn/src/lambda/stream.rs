@@ -1,16 +1,20 @@
-//! The relay's function: it reads the event table's stream and publishes what it finds.
+//! Functions that read the event table's stream, one batch of records at a time.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use aws_lambda_events::{
     event::dynamodb::{Event, EventRecord},
     event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
+use futures_util::{StreamExt, stream};
 
 use crate::{
     cloudevent::CloudEvent,
-    commit::Commit,
-    lambda::{ConfigError, Environment, Function, FunctionError, patience},
+    commit::{Commit, RecordedEvent},
+    dead_letter,
+    deadlines::Mark,
+    event::CodecError,
+    lambda::{ConfigError, Environment, Function, FunctionError, Invocation, patience},
     relay::{Entry, publish_all},
     retry::Tries,
     sqs::Queue,
@@ -19,36 +23,116 @@ use crate::{
 /// The function that publishes every commit of a batch.
 ///
 /// What the bus does not take is reported as the lowest failed sequence number, so the batch goes
-/// on from there. A record that is no commit goes to the queue that `RELAY_FAILURES_QUEUE` names,
+/// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
 /// with a pointer to it, and does not hold up the rest.
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn relay(environment: &Environment) -> Result<Function, ConfigError> {
-    let bus = environment.bus()?;
-    let failures = environment.queue("RELAY_FAILURES_QUEUE")?;
-    let relay = Arc::new((bus, failures));
-    Ok(Function::new(move |payload, invocation| {
-        let relay = relay.clone();
+    let bus = Arc::new(environment.bus()?);
+    let source = bus.source().to_owned();
+    let read = move |commit: &Commit, record| {
+        let event = |event| Ok(Entry::new(CloudEvent::new(&source, &event), record)?);
+        commit.recorded().map(event).collect()
+    };
+    reader(environment, read, move |entries, invocation| {
+        let bus = bus.clone();
         async move {
-            let (bus, failures) = relay.as_ref();
+            let events = entries.len();
+            let tries = Tries::lasting(patience(&invocation));
+            let failed = publish_all(bus.as_ref(), entries, tries).await;
+            tracing::info!(events, ?failed, "relayed");
+            Ok(failed)
+        }
+    })
+}
+
+/// How many marks are written at once.
+const MARKS_AT_ONCE: usize = 8;
+
+/// The function that keeps the deadlines in the table that `DEADLINES_TABLE` names: `mark` says
+/// what an event means for one. Of the marks of a batch about one thing only the latest is written.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn deadlines(
+    environment: &Environment,
+    mark: impl Fn(&RecordedEvent) -> Result<Option<Mark>, CodecError> + Send + Sync + 'static,
+) -> Result<Function, ConfigError> {
+    let deadlines = environment.deadlines("DEADLINES_TABLE")?;
+    let read = move |commit: &Commit, record| {
+        let marks = commit
+            .recorded()
+            .filter_map(|event| mark(&event).transpose());
+        marks.map(|mark| Ok((record, mark?))).collect()
+    };
+    reader(environment, read, move |marks, _| {
+        let deadlines = deadlines.clone();
+        async move {
+            let latest: BTreeMap<_, _> = marks
+                .into_iter()
+                .map(|(record, mark): (usize, Mark)| (mark.stream.clone(), (record, mark)))
+                .collect();
+            let marks = latest.len();
+            let failed = stream::iter(latest.into_values())
+                .map(|(record, mark)| {
+                    let deadlines = deadlines.clone();
+                    async move { (record, deadlines.mark(&mark).await) }
+                })
+                .buffer_unordered(MARKS_AT_ONCE)
+                .filter_map(|(record, marked)| async move {
+                    let error = marked.err()?;
+                    tracing::warn!(%error, "a deadline was not kept");
+                    Some(record)
+                })
+                .collect::<Vec<_>>()
+                .await;
+            let failed = failed.into_iter().min();
+            tracing::info!(marks, ?failed, "tracked");
+            Ok(failed)
+        }
+    })
+}
+
+type ReadError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A function that handles what `read` makes of each commit of a batch, given with the index of its
+/// record. It returns the lowest index that has to come again, with everything after it.
+fn reader<T, F>(
+    environment: &Environment,
+    read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
+    handle: impl Fn(Vec<T>, Invocation) -> F + Send + Sync + 'static,
+) -> Result<Function, ConfigError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<Option<usize>, FunctionError>> + Send + 'static,
+{
+    let parts = Arc::new((read, handle, environment.queue("STREAM_FAILURES_QUEUE")?));
+    Ok(Function::new(move |payload, invocation| {
+        let parts = parts.clone();
+        async move {
+            let (read, handle, failures) = parts.as_ref();
             let batch: Event = serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let mut entries = vec![];
+            let mut all = vec![];
             for (index, record) in batch.records.iter().enumerate() {
                 if record.event_name != "INSERT" {
                     continue;
                 }
-                match published(record, index, bus.source()) {
-                    Ok(events) => entries.extend(events),
-                    Err(error) => park(failures, record, &error.to_string()).await?,
+                let commit = serde_dynamo::from_item(record.change.new_image.clone());
+                match commit
+                    .map_err(ReadError::from)
+                    .and_then(|commit| read(&commit, index))
+                {
+                    Ok(some) => all.extend(some),
+                    Err(error) => {
+                        park(failures, &invocation.function, record, &error.to_string()).await?
+                    }
                 }
             }
-            let events = entries.len();
-            let failed = publish_all(bus, entries, Tries::lasting(patience(&invocation))).await;
-            tracing::info!(records = batch.records.len(), events, ?failed, "relayed");
+            let failed = handle(all, invocation).await?;
+            let failed = failed.and_then(|index| batch.records.get(index));
             let mut answer = DynamoDbEventResponse::default();
             answer.batch_item_failures = failed
-                .and_then(|index| batch.records.get(index))
                 .map(|record| {
                     let mut failure = DynamoDbBatchItemFailure::default();
                     failure
@@ -63,29 +147,17 @@ pub fn relay(environment: &Environment) -> Result<Function, ConfigError> {
     }))
 }
 
-fn published(
+async fn park(
+    failures: &Queue,
+    function: &str,
     record: &EventRecord,
-    index: usize,
-    source: &str,
-) -> Result<Vec<Entry>, Box<dyn std::error::Error + Send + Sync>> {
-    let commit: Commit = serde_dynamo::from_item(record.change.new_image.clone())?;
-    commit
-        .recorded()
-        .map(|event| Ok(Entry::new(CloudEvent::new(source, &event), index)?))
-        .collect()
-}
-
-async fn park(failures: &Queue, record: &EventRecord, error: &str) -> Result<(), FunctionError> {
+    error: &str,
+) -> Result<(), FunctionError> {
     let sequence = record.change.sequence_number.as_deref().unwrap_or_default();
-    tracing::error!(sequence, error, "a record is no commit");
-    let pointer = serde_json::json!({
-        "stream": record.event_source_arn,
-        "sequenceNumber": sequence,
-        "keys": record.change.keys,
-        "error": error,
-    });
+    tracing::error!(sequence, error, "a record cannot be read");
+    let record = serde_json::to_value(record).map_err(FunctionError::new)?;
     failures
-        .send(pointer.to_string())
+        .send(dead_letter::unreadable(function, &record, error).to_string())
         .await
         .map_err(FunctionError::new)
 }

@@ -109,7 +109,10 @@ fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Cha
         fulfilment::Event::CompensationFailed { step, reason } => {
             vec![outcome(*step, "compensation-failed", Some(reason))]
         }
-        fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
+        fulfilment::Event::StepRetried { .. } => vec![],
+        fulfilment::Event::StepAbandoned { .. }
+        | fulfilment::Event::Resumed { .. }
+        | fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
         fulfilment::Event::Completed {} => vec![status("completed")],
         // A saga that was cancelled before it began has this as its only event.
         fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],

@@ -1,5 +1,7 @@
 //! The saga: forward through the steps, and back.
 
+use std::time::Duration;
+
 use cairn::{Decider as _, event::Event as _, saga::Definition as _, saga::Rejection, spec::given};
 use orders::fulfilment::{Command, Due, Event, Fulfilment, Saga, State, Step};
 
@@ -33,6 +35,33 @@ impl Run {
         let mut run = Self::started();
         run.drive(succeeding);
         run
+    }
+
+    /// A run in which something is due for the first time.
+    fn up_to_due(due: Due) -> Self {
+        if due == Due::execute(due.step) {
+            return Self::up_to(due.step);
+        }
+        let mut run = Self::completed().then(&cancel());
+        while let Some(other) = run.state().due().filter(|other| *other != due) {
+            run.tell(&succeeding(other));
+        }
+        run
+    }
+
+    /// A run in which the compensation of a step has failed.
+    fn stuck_at(step: Step) -> Self {
+        let mut run = Self::completed().then(&cancel());
+        run.drive(failing_at(Due::compensate(step)));
+        run
+    }
+
+    /// What is due was asked for again as often as it is.
+    fn tried_in_vain(mut self, due: Due) -> Self {
+        for tried in 0..Fulfilment::RETRIES {
+            self.tell(&Command::Retry(due, tried));
+        }
+        self
     }
 
     fn then(mut self, command: &Command) -> Self {
@@ -346,21 +375,180 @@ fn a_compensation_that_fails_leaves_the_saga_stuck() {
 }
 
 #[test]
-fn a_stuck_saga_does_not_go_on_whichever_compensation_failed() {
-    let reason = "the provider is gone".to_owned();
+fn a_stuck_saga_does_not_go_on_by_itself_whichever_compensation_failed() {
     for (step, _) in each_step() {
-        let mut run = Run::completed().then(&cancel());
-        run.drive(failing_at(Due::compensate(step)));
-        let stuck = State::Stuck {
-            step,
-            reason: reason.clone(),
-        };
-        assert_eq!(run.state(), stuck);
+        let run = Run::stuck_at(step);
+        assert_eq!(run.state().due(), None);
         assert!(run.state().has_ended());
         given::<Saga>(run.history)
             .when(&Command::Undone(step))
             .refused(&Rejection::NotDue);
     }
+}
+
+#[test]
+fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
+    for (step, before) in each_step() {
+        let mut run = Run::stuck_at(step);
+        given::<Saga>(run.history.clone())
+            .when(&Command::Resume)
+            .then([Event::Resumed {
+                next: Due::compensate(step),
+            }]);
+        run.tell(&Command::Resume);
+        assert_eq!(run.state().round(), 1);
+        let rest = [vec![Due::compensate(step)], compensations(before)];
+        assert_eq!(run.drive(succeeding), rest.concat());
+        assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+    }
+}
+
+#[test]
+fn a_saga_that_gets_stuck_again_has_another_round() {
+    let mut run = Run::stuck_at(Step::ReserveStock);
+    for round in 1..4 {
+        run.tell(&Command::Resume);
+        assert_eq!(run.state().round(), round);
+        run.tell(&undo_failed(Step::ReserveStock));
+    }
+    run.tell(&Command::Resume);
+    run.tell(&Command::Undone(Step::ReserveStock));
+    assert_eq!(run.state().round(), 0, "the next step has its own rounds");
+}
+
+#[test]
+fn an_abandoned_step_stays_as_it_is_and_the_rest_is_undone() {
+    for (step, before) in each_step() {
+        let mut run = Run::stuck_at(step);
+        run.tell(&Command::Abandon("refunded by hand".to_owned()));
+        assert_eq!(run.drive(succeeding), compensations(before));
+        assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+    }
+}
+
+#[test]
+fn only_a_stuck_saga_is_resumed_or_abandoned() {
+    for run in [
+        Run { history: vec![] },
+        Run::started(),
+        Run::started().then(&cancel()),
+        Run::completed(),
+        Run::completed().then(&cancel()),
+    ] {
+        for command in [Command::Resume, Command::Abandon("x".to_owned())] {
+            given::<Saga>(run.history.clone())
+                .when(&command)
+                .refused(&Rejection::NotStuck);
+        }
+    }
+}
+
+#[test]
+fn what_has_no_outcome_is_asked_for_again_and_stays_due() {
+    for due in STEPS
+        .iter()
+        .flat_map(|step| [Due::execute(*step), Due::compensate(*step)])
+    {
+        let mut run = Run::up_to_due(due);
+        for retry in 1..=Fulfilment::RETRIES {
+            given::<Saga>(run.history.clone())
+                .when(&Command::Retry(due, retry - 1))
+                .then([Event::StepRetried {
+                    step: due.step,
+                    retry,
+                    next: due,
+                }]);
+            run.tell(&Command::Retry(due, retry - 1));
+            assert_eq!(run.state().due(), Some(due));
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_given_up_is_undone_with_those_before_it() {
+    for (step, before) in each_step() {
+        let due = Due::execute(step);
+        let mut run = Run::up_to_due(due).tried_in_vain(due);
+        given::<Saga>(run.history.clone())
+            .when(&Command::Retry(due, Fulfilment::RETRIES))
+            .then([Event::StepFailed {
+                step,
+                reason: "no outcome in time".to_owned(),
+                next: Some(Due::compensate(step)),
+            }]);
+        run.tell(&Command::Retry(due, Fulfilment::RETRIES));
+        let undone = [vec![Due::compensate(step)], compensations(before)];
+        assert_eq!(run.drive(succeeding), undone.concat());
+        assert_eq!(run.history.last(), Some(&was_aborted("no outcome in time")));
+    }
+}
+
+#[test]
+fn a_cancelled_saga_whose_awaited_step_is_given_up_keeps_the_reason_of_the_cancellation() {
+    for (step, before) in each_step() {
+        let due = Due::execute(step);
+        let mut run = Run::up_to(step).then(&cancel()).tried_in_vain(due);
+        run.tell(&Command::Retry(due, Fulfilment::RETRIES));
+        let undone = [vec![Due::compensate(step)], compensations(before)];
+        assert_eq!(run.drive(succeeding), undone.concat());
+        assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
+    }
+}
+
+#[test]
+fn a_compensation_that_is_given_up_leaves_the_saga_stuck() {
+    for step in STEPS {
+        let due = Due::compensate(*step);
+        let run = Run::up_to_due(due).tried_in_vain(due);
+        let reason = "no outcome in time".to_owned();
+        given::<Saga>(run.history)
+            .when(&Command::Retry(due, Fulfilment::RETRIES))
+            .then([
+                Event::CompensationFailed {
+                    step: *step,
+                    reason: reason.clone(),
+                },
+                Event::Stuck {
+                    step: *step,
+                    reason,
+                },
+            ]);
+    }
+}
+
+#[test]
+fn a_retry_of_what_is_not_due_or_was_retried_meanwhile_is_refused() {
+    let due = Due::execute(Step::ReserveStock);
+    let run = Run::up_to(Step::ReserveStock);
+    let retried = run.clone().then(&Command::Retry(due, 0));
+    for (run, command) in [
+        (run.clone(), Command::Retry(due, 1)),
+        (
+            run.clone(),
+            Command::Retry(Due::execute(Step::ScreenOrder), 0),
+        ),
+        (run, Command::Retry(Due::compensate(Step::ReserveStock), 0)),
+        (retried, Command::Retry(due, 0)),
+        (Run { history: vec![] }, Command::Retry(due, 0)),
+        (Run::completed(), Command::Retry(due, 0)),
+    ] {
+        given::<Saga>(run.history)
+            .when(&command)
+            .refused(&Rejection::NotDue);
+    }
+}
+
+#[test]
+fn retries_are_counted_for_each_step_by_itself_and_the_patience_doubles_with_each() {
+    let due = Due::execute(Step::ReserveStock);
+    let first = Duration::from_mins(5);
+    let mut run = Run::up_to(Step::ReserveStock);
+    for times in [1, 2, 4] {
+        assert_eq!(run.state().patience(first), first * times);
+        run.tell(&Command::Retry(due, run.state().retries()));
+    }
+    run.tell(&complete(Step::ReserveStock));
+    assert_eq!(run.state().patience(first), first);
 }
 
 #[test]
@@ -459,6 +647,19 @@ fn the_events_are_stored_under_these_names() {
         },
         Event::Completed {},
         was_aborted(&reason),
+        Event::StepRetried {
+            step,
+            retry: 1,
+            next: Due::execute(step),
+        },
+        Event::StepAbandoned {
+            step,
+            reason: reason.clone(),
+            next,
+        },
+        Event::Resumed {
+            next: Due::compensate(step),
+        },
         Event::Stuck { step, reason },
     ]
     .map(|event| stored(&event).0);
@@ -473,6 +674,9 @@ fn the_events_are_stored_under_these_names() {
             "FulfilmentCancellationNoted",
             "FulfilmentCompleted",
             "FulfilmentAborted",
+            "StepRetried",
+            "StepAbandoned",
+            "FulfilmentResumed",
             "FulfilmentStuck",
         ]
     );
@@ -513,6 +717,14 @@ fn what_is_due_next_stands_in_the_stored_event() {
         (
             was_completed(Step::ConfirmOrder, None),
             r#"{"step":"confirm-order"}"#,
+        ),
+        (
+            Event::StepRetried {
+                step: Step::ScreenOrder,
+                retry: 2,
+                next: Due::execute(Step::ScreenOrder),
+            },
+            r#"{"step":"screen-order","retry":2,"next":{"step":"screen-order","action":"execute"}}"#,
         ),
         (Event::Completed {}, "{}"),
     ] {

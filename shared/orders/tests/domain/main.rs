@@ -7,6 +7,7 @@
     reason = "a test fails by panic"
 )]
 
+mod deadlines;
 mod fixtures;
 mod fulfilment;
 mod order;

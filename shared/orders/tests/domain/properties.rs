@@ -6,7 +6,7 @@ use cairn::{
     Decider, RecordedEvent,
     event::Event,
     read_model::fold,
-    saga::{self, Action, Definition},
+    saga::{self, Action, Definition, Due},
 };
 use orders::{
     fulfilment::{self, Fulfilment, Input, Step},
@@ -179,7 +179,11 @@ enum Word {
     Start,
     Success,
     Refusal,
+    /// No outcome in time.
+    Silence,
     Cancel,
+    Resume,
+    Abandon,
     /// Something about the step of this index, due or not.
     Stray(usize, Action),
     StrayRefusal(usize, Action),
@@ -191,7 +195,10 @@ fn word() -> impl Strategy<Value = Word> {
         2 => Just(Word::Start),
         8 => Just(Word::Success),
         1 => Just(Word::Refusal),
+        2 => Just(Word::Silence),
         1 => Just(Word::Cancel),
+        1 => Just(Word::Resume),
+        1 => Just(Word::Abandon),
         1 => (0..6_usize, action()).prop_map(|(step, action)| Word::Stray(step, action)),
         1 => (0..6_usize, action()).prop_map(|(step, action)| Word::StrayRefusal(step, action)),
     ]
@@ -222,6 +229,12 @@ fn command<D: Definition>(
         Word::Start => Some(saga::Command::Start(input.clone())),
         Word::Success => state.due().map(|due| success(due.step, due.action)),
         Word::Refusal => state.due().map(|due| refusal(due.step, due.action)),
+        Word::Silence => {
+            let due = state.due()?;
+            Some(saga::Command::Retry(due, state.retries()))
+        }
+        Word::Resume => Some(saga::Command::Resume),
+        Word::Abandon => Some(saga::Command::Abandon("settled by hand".to_owned())),
         Word::Cancel => Some(saga::Command::Cancel("changed my mind".to_owned())),
         Word::Stray(index, action) => Some(success(step(index), action)),
         Word::StrayRefusal(index, action) => Some(refusal(step(index), action)),
@@ -265,9 +278,16 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
 fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
     let completed = history.iter().filter_map(|event| match event {
         saga::Event::StepCompleted { step, .. } => Some(*step),
+        // It was given up: whether it was done is not known.
+        saga::Event::StepFailed { step, next, .. } if *next == Some(Due::compensate(*step)) => {
+            Some(*step)
+        }
         saga::Event::Started { .. }
         | saga::Event::StepFailed { .. }
         | saga::Event::StepCompensated { .. }
+        | saga::Event::StepRetried { .. }
+        | saga::Event::StepAbandoned { .. }
+        | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
         | saga::Event::CancellationNoted { .. }
         | saga::Event::Completed {}
@@ -281,10 +301,14 @@ fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
 
 fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
     let compensated = history.iter().filter_map(|event| match event {
-        saga::Event::StepCompensated { step, .. } => Some(*step),
+        saga::Event::StepCompensated { step, .. } | saga::Event::StepAbandoned { step, .. } => {
+            Some(*step)
+        }
         saga::Event::Started { .. }
         | saga::Event::StepCompleted { .. }
         | saga::Event::StepFailed { .. }
+        | saga::Event::StepRetried { .. }
+        | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
         | saga::Event::CancellationNoted { .. }
         | saga::Event::Completed {}
@@ -322,6 +346,7 @@ impl Definition for Errand {
         ErrandStep::Leave,
     ];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
+    const RETRIES: u32 = 1;
 
     fn leaves_something(step: ErrandStep) -> bool {
         matches!(step, ErrandStep::Take | ErrandStep::Give)

@@ -127,6 +127,11 @@ fn fulfilment_events() -> Vec<orders::fulfilment::Event> {
             detail: None,
             next: Some(Due::execute(Step::ReserveStock)),
         },
+        saga::Event::StepRetried {
+            step: Step::ReserveStock,
+            retry: 1,
+            next: Due::execute(Step::ReserveStock),
+        },
         saga::Event::CancellationNoted {
             reason: "changed my mind".to_owned(),
             next: None,

@@ -1,0 +1,5 @@
+//! Runs `redrive-dead-letters` on Lambda.
+
+fn main() -> std::process::ExitCode {
+    cairn::lambda::run(redrive_dead_letters::function)
+}

@@ -1,0 +1,259 @@
+//! Looks after fulfilments that do not go on: begins them, asks for a step again, or gives it up.
+//! Invoked every minute; and by an operator, for one that is stuck.
+
+use std::sync::Arc;
+
+use cairn::{
+    Timestamp,
+    deadlines::Deadline,
+    dynamodb::{Deadlines, Repository},
+    lambda::{
+        ConfigError, Environment, Function, FunctionError,
+        metrics::Figures,
+        operation::{self, Task},
+    },
+    repository::HandleError,
+    saga::Definition as _,
+    step,
+};
+use futures_util::{StreamExt, stream};
+use orders::{
+    deadlines::{Care, care},
+    fulfilment::{self, Due, Fulfilment, Saga},
+    order::Order,
+    values::OrderId,
+};
+use serde::{Deserialize, Serialize};
+
+/// How many orders are looked after at once.
+const AT_ONCE: usize = 8;
+
+/// The function. It needs `EVENTS_TABLE`, `DEADLINES_TABLE` and `STEP_PATIENCE_SECONDS`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let watch = Arc::new(Watch {
+        orders: environment.repository()?,
+        sagas: environment.repository()?,
+        deadlines: environment.deadlines("DEADLINES_TABLE")?,
+        patience: environment.seconds("STEP_PATIENCE_SECONDS")?,
+        environment: environment.clone(),
+    });
+    Ok(operation::function(environment, move |request, task| {
+        let watch = watch.clone();
+        async move {
+            match request {
+                Request::Resume { resume } => watch.resume(resume, &task).await,
+                Request::Abandon { abandon, reason } => watch.abandon(abandon, reason, &task).await,
+                Request::Schedule { .. } => watch.look(&task).await,
+            }
+        }
+    }))
+}
+
+/// What the function is invoked with.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Request {
+    /// `{"resume": "<order id>"}`: its compensation is tried once more.
+    Resume { resume: OrderId },
+    /// `{"abandon": "<order id>", "reason": "..."}`: the compensation was settled by hand, and the rest
+    /// is undone.
+    Abandon { abandon: OrderId, reason: String },
+    /// A scheduled event.
+    Schedule {
+        #[serde(rename = "detail-type")]
+        _kind: String,
+    },
+}
+
+/// What one look came to.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    /// Fulfilments that were past their time.
+    overdue: u64,
+    /// Of these, those that were begun, asked again, given up or unwound.
+    moved: u64,
+    /// Those that could not be looked after, and will be the next time.
+    failed: u64,
+    /// Fulfilments that wait for people.
+    stuck: u64,
+}
+
+struct Watch {
+    orders: Repository<Order>,
+    sagas: Repository<Saga>,
+    deadlines: Deadlines,
+    patience: std::time::Duration,
+    environment: Environment,
+}
+
+impl Watch {
+    async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
+        let due = self.deadlines.due(task.now).await;
+        let due = due.map_err(FunctionError::new)?;
+        let mut report = Report {
+            overdue: due.len() as u64,
+            ..Report::default()
+        };
+        let mut looks = stream::iter(due)
+            .map(|deadline| async move { (self.look_after(&deadline, task).await, deadline) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((looked, deadline)) = looks.next().await {
+            match looked {
+                Ok(moved) => report.moved += u64::from(moved),
+                Err(error) => {
+                    report.failed += 1;
+                    tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
+                }
+            }
+        }
+        report.stuck = self.deadlines.parked().await.map_err(FunctionError::new)?;
+        self.environment.emit(
+            &Figures::default()
+                .count("OverdueFulfilments", report.overdue)
+                .count("StuckFulfilments", report.stuck),
+        );
+        tracing::info!(?report, "looked");
+        Ok(report)
+    }
+
+    /// Gives an order what it needs, and says whether that was anything.
+    async fn look_after(&self, deadline: &Deadline, task: &Task) -> Result<bool, FunctionError> {
+        let order_id = OrderId::of(&deadline.stream).map_err(FunctionError::new)?;
+        let stream = order_id.fulfilment_stream();
+        let order = self.orders.load(&order_id.order_stream()).await;
+        let order = order.map_err(FunctionError::new)?;
+        let saga = self.sagas.load(&stream).await.map_err(FunctionError::new)?;
+        let since = saga.at().unwrap_or(deadline.at);
+        let needs = care(
+            order_id,
+            &order.state,
+            &saga.state,
+            since,
+            task.now,
+            self.patience,
+        );
+        tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
+        // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
+        if deadline.stream.category() == "order" && needs != Care::Unwind {
+            self.deadlines
+                .close(deadline)
+                .await
+                .map_err(FunctionError::new)?;
+            return Ok(false);
+        }
+        let at = format!("{stream}@{}", saga.version);
+        let again = match needs {
+            Care::Begin(input) => {
+                let begin = fulfilment::Command::Start(*input);
+                self.tell(order_id, begin, format!("begin/{at}"), task)
+                    .await?;
+                // Its first step is asked for at once: it had its time.
+                if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
+                    let ask = fulfilment::Command::Retry(first, 0);
+                    self.tell(order_id, ask, format!("retry/{at}"), task)
+                        .await?;
+                }
+                task.now.after(self.patience)
+            }
+            Care::Unwind => {
+                let context = task.context(format!("unwind/{at}"));
+                let reason = "the customer has cancelled the order";
+                step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context)
+                    .await
+                    .map_err(FunctionError::new)?;
+                task.now.after(self.patience)
+            }
+            Care::Retry(due, retries) => {
+                let ask = fulfilment::Command::Retry(due, retries);
+                self.tell(order_id, ask, format!("retry/{at}"), task)
+                    .await?;
+                task.now.after(self.patience)
+            }
+            Care::Wait(until) => {
+                self.postpone(deadline, until).await?;
+                return Ok(false);
+            }
+            // It is parked in the deadlines as soon as they know.
+            Care::People => {
+                self.postpone(deadline, task.now.after(self.patience))
+                    .await?;
+                return Ok(false);
+            }
+            Care::Nothing => {
+                self.deadlines
+                    .close(deadline)
+                    .await
+                    .map_err(FunctionError::new)?;
+                return Ok(false);
+            }
+        };
+        self.postpone(deadline, again).await?;
+        Ok(true)
+    }
+
+    async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), FunctionError> {
+        let postponed = self.deadlines.postpone(deadline, until).await;
+        postponed.map_err(FunctionError::new)
+    }
+
+    async fn resume(&self, order_id: OrderId, task: &Task) -> Result<Report, FunctionError> {
+        self.people(order_id, fulfilment::Command::Resume, "resume", task)
+            .await
+    }
+
+    async fn abandon(
+        &self,
+        order_id: OrderId,
+        reason: String,
+        task: &Task,
+    ) -> Result<Report, FunctionError> {
+        self.people(
+            order_id,
+            fulfilment::Command::Abandon(reason),
+            "abandon",
+            task,
+        )
+        .await
+    }
+
+    async fn people(
+        &self,
+        order_id: OrderId,
+        command: fulfilment::Command,
+        verb: &str,
+        task: &Task,
+    ) -> Result<Report, FunctionError> {
+        let told = self
+            .tell(order_id, command, format!("{verb}/{}", task.id), task)
+            .await?;
+        if !told {
+            return Err(FunctionError::new(format!(
+                "the fulfilment of the order {order_id} is not stuck: there is nothing to {verb}"
+            )));
+        }
+        Ok(Report {
+            moved: 1,
+            ..Report::default()
+        })
+    }
+
+    /// Tells a fulfilment something, and says whether it listened: not where it has moved on.
+    async fn tell(
+        &self,
+        order_id: OrderId,
+        command: fulfilment::Command,
+        id: String,
+        task: &Task,
+    ) -> Result<bool, FunctionError> {
+        let (stream, context) = (order_id.fulfilment_stream(), task.context(id));
+        match self.sagas.handle(&stream, &command, &context).await {
+            Ok(_) => Ok(true),
+            Err(HandleError::Rejected { .. }) => Ok(false),
+            Err(error) => Err(FunctionError::new(error)),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The system of a template without its ports: services, functions, and what moves events between
+//! them.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    aws::{Aws, Meter, dynamo::Dynamo, journal::Journal, queues::Queues},
+    bus::Bus,
+    deliveries::{Deliveries, work},
+    functions::Functions,
+    gateway::Gateway,
+    hosting::{Hosts, InvokeError, host},
+    pump::Pump,
+    schedule,
+    template::{Template, TemplateError, Trigger},
+    world::{ThisMachine, World},
+};
+
+/// What the system is made of besides its template.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where state is kept; in memory when there is no place.
+    pub data: Option<PathBuf>,
+    /// The functions' code.
+    pub functions: Functions,
+    /// The world that it runs in.
+    pub world: Arc<dyn World>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            data: None,
+            functions: Functions::default(),
+            world: Arc::new(ThisMachine::default()),
+        }
+    }
+}
+
+/// It cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The template is not understood.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The state cannot be opened.
+    #[error("{0}")]
+    State(String),
+}
+
+/// A running system. Dropped, it stops where it is.
+#[derive(Debug)]
+pub struct Composition {
+    /// The services.
+    pub aws: Arc<Aws>,
+    /// The functions.
+    pub hosts: Arc<Hosts>,
+    /// How many deliveries an earlier process had left.
+    pub resumed: usize,
+    world: Arc<dyn World>,
+    outstanding: watch::Receiver<usize>,
+    pumps: Vec<(watch::Receiver<u64>, watch::Receiver<u64>)>,
+    workers: JoinSet<()>,
+}
+
+impl Composition {
+    /// Puts the system together and sets it going.
+    ///
+    /// # Errors
+    /// See [`ComposeError`]; nothing runs then.
+    pub fn start(template: &Template, parts: Parts) -> Result<Self, ComposeError> {
+        let Parts {
+            data,
+            functions,
+            world,
+        } = parts;
+        let file = |name: &str| data.as_ref().map(|data| data.join(name));
+        let state = |error: &dyn std::fmt::Display| ComposeError::State(error.to_string());
+
+        let journal =
+            Journal::open(file("journal.sqlite").as_deref()).map_err(|error| state(&error))?;
+        let journal = Arc::new(journal);
+        let dynamo = Dynamo::open(file("tables.sqlite").as_deref(), &template.tables)
+            .map_err(|error| state(&error))?;
+        let (deliveries, queue) = Deliveries::new(journal.clone());
+        let aws = Arc::new(Aws {
+            dynamo,
+            bus: Bus::new(template, deliveries.clone(), world.clone())?,
+            queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
+            deliveries: deliveries.clone(),
+            functions: template
+                .functions
+                .iter()
+                .map(|spec| spec.id.clone())
+                .collect(),
+            meter: Meter::default(),
+        });
+        let hosts = Arc::new(host(template, &functions, &aws, &world)?);
+
+        // Before anything new is taken, or that would be taken up as well.
+        let resumed = deliveries.resume().map_err(|error| state(&error))?;
+        let mut composition = Self {
+            outstanding: deliveries.outstanding(),
+            aws: aws.clone(),
+            hosts: hosts.clone(),
+            resumed,
+            world: world.clone(),
+            pumps: vec![],
+            workers: JoinSet::new(),
+        };
+        for hosted in hosts.values() {
+            for trigger in &hosted.spec.triggers {
+                composition.set_going(&hosted.spec.id, trigger, &journal);
+            }
+        }
+        let work = work(deliveries, queue, hosts, aws, world);
+        composition.workers.spawn(work);
+        Ok(composition)
+    }
+
+    fn set_going(&mut self, function: &str, trigger: &Trigger, journal: &Arc<Journal>) {
+        match trigger {
+            Trigger::Stream(mapping) => {
+                let pump = Pump {
+                    aws: self.aws.clone(),
+                    journal: journal.clone(),
+                    mapping: mapping.clone(),
+                    world: self.world.clone(),
+                    caught_up: watch::Sender::new(0),
+                };
+                if let Some(writes) = self.aws.dynamo.writes(&mapping.table) {
+                    self.pumps.push((writes, pump.caught_up.subscribe()));
+                }
+                let (hosts, id) = (self.hosts.clone(), function.to_owned());
+                self.workers.spawn(async move {
+                    if let Some(hosted) = hosts.get(&id) {
+                        pump.run(hosted).await;
+                    }
+                });
+            }
+            Trigger::Schedule(schedule) => {
+                self.workers.spawn(schedule::run(
+                    self.aws.deliveries.clone(),
+                    function.to_owned(),
+                    schedule.clone(),
+                    self.world.clone(),
+                ));
+            }
+            // The gateway and the bus come to these.
+            Trigger::Http(_) | Trigger::Rule(_) => {}
+        }
+    }
+
+    /// The HTTP API.
+    pub fn gateway(&self) -> Gateway {
+        Gateway::new(self.hosts.clone(), self.world.clone())
+    }
+
+    /// How many deliveries are not done.
+    pub fn outstanding(&self) -> watch::Receiver<usize> {
+        self.outstanding.clone()
+    }
+
+    /// Invokes a function by its logical id, as `sam local invoke` does.
+    ///
+    /// # Errors
+    /// When there is no such function, or it fails.
+    pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
+        let hosted = self.hosts.get(function).ok_or(InvokeError::Unknown)?;
+        let request_id = self.world.new_id().to_string();
+        let answer = hosted
+            .invoke(event.as_bytes().to_vec(), &request_id)
+            .await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Waits until nothing is under way: every event is delivered, and nothing follows from it. What
+    /// waits for its deadline is not under way.
+    pub async fn settled(&self) {
+        let mut outstanding = self.outstanding.clone();
+        let written = || -> Vec<u64> {
+            self.pumps
+                .iter()
+                .map(|(writes, _)| *writes.borrow())
+                .collect()
+        };
+        loop {
+            let before = written();
+            for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
+                // A pump that has ended will catch up with nothing more.
+                let _ = caught_up.clone().wait_for(|seen| seen >= writes).await;
+            }
+            let _ = outstanding.wait_for(|count| *count == 0).await;
+            // What was delivered meanwhile may have written something more.
+            if written() == before {
+                return;
+            }
+        }
+    }
+
+    /// Stops everything. What is under way stays in the journal, for the next start where there is a
+    /// data directory.
+    pub async fn stop(mut self) {
+        self.workers.shutdown().await;
+    }
+}

@@ -1,0 +1,248 @@
+//! Functions in this process, each in execution environments of its own.
+//!
+//! An environment handles one invocation at a time, and keeps what it remembers for the next. One whose
+//! invocation took too long is not used again.
+//! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use cairn::{
+    Timestamp,
+    lambda::{ConfigError, Environment, Function, Host, Invocation},
+};
+use futures_util::FutureExt;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::{
+    aws::{Aws, sdk},
+    functions::Functions,
+    template::{ACCOUNT, FunctionSpec, REGION, Template, TemplateError},
+    world::{Accident, Note, World},
+};
+
+/// The functions, by logical id.
+pub type Hosts = BTreeMap<String, Hosted>;
+
+/// A function in this process.
+pub struct Hosted {
+    /// What the template says of it.
+    pub spec: FunctionSpec,
+    world: Arc<dyn World>,
+    build: Box<dyn Fn() -> Result<Function, ConfigError> + Send + Sync>,
+    idle: Mutex<Vec<Function>>,
+    asynchronous: Semaphore,
+    reserved: Option<Semaphore>,
+}
+
+/// How many asynchronous invocations of one function run at once: what waits, waits in the queue.
+const CONCURRENCY: usize = 8;
+
+/// Why an invocation failed.
+#[derive(Debug)]
+pub enum InvokeError {
+    /// There is no such function.
+    Unknown,
+    /// As many run at once as are reserved for the function.
+    Throttled,
+    /// The function returned an error.
+    Failed(String),
+    /// It panicked.
+    Panicked,
+    /// It took too long.
+    TimedOut(u64),
+    /// Its environment is gone.
+    Exited,
+}
+
+impl fmt::Display for InvokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("there is no such function"),
+            Self::Throttled => f.write_str("Rate Exceeded."),
+            Self::Failed(error) => f.write_str(error),
+            Self::Panicked => f.write_str("the function panicked"),
+            Self::TimedOut(seconds) => write!(f, "Task timed out after {seconds}.00 seconds"),
+            Self::Exited => f.write_str("Runtime exited without providing a reason"),
+        }
+    }
+}
+
+/// The functions of a template, with their settings and with clients of their own.
+///
+/// # Errors
+/// When there is no such crate, or a setting is missing.
+pub(crate) fn host(
+    template: &Template,
+    functions: &Functions,
+    aws: &Arc<Aws>,
+    world: &Arc<dyn World>,
+) -> Result<Hosts, TemplateError> {
+    let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
+    let mut hosts = Hosts::new();
+    for spec in &template.functions {
+        let Some(build) = functions.find(&spec.stem) else {
+            let problem = format!("there is no crate {}", spec.stem);
+            return Err(TemplateError::new(spec.line, problem));
+        };
+        let settings = spec.settings.clone();
+        let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
+        let build = move || {
+            let settings = settings.clone();
+            let clock = Clock {
+                function: id.clone(),
+                skew_ms: surroundings.skew_ms(),
+                world: surroundings.clone(),
+            };
+            let config = sdk::config(&id, &services, &surroundings);
+            build(
+                &Environment::new(move |name| settings.get(name).cloned(), config)
+                    .on(Arc::new(clock)),
+            )
+        };
+        let first = build()
+            .map_err(|error| TemplateError::new(spec.line, format!("{}: {error}", spec.id)))?;
+        hosts.insert(
+            spec.id.clone(),
+            Hosted {
+                spec: spec.clone(),
+                world: world.clone(),
+                build: Box::new(build),
+                idle: Mutex::new(vec![first]),
+                asynchronous: Semaphore::new(CONCURRENCY),
+                reserved: spec.reserved.map(Semaphore::new),
+            },
+        );
+    }
+    Ok(hosts)
+}
+
+/// The ARN of a function in this account.
+pub fn arn(function: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}")
+}
+
+impl Hosted {
+    /// Waits until an asynchronous invocation may begin.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.asynchronous.acquire().await.ok()
+    }
+
+    /// Invokes the function, within its time.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
+        let _reserved = match &self.reserved {
+            Some(reserved) => Some(reserved.try_acquire().map_err(|_| InvokeError::Throttled)?),
+            None => None,
+        };
+        let wait = match self.world.invocation(&self.spec.id, &payload) {
+            Accident::None => None,
+            Accident::Fails(error) => return Err(InvokeError::Failed(error)),
+            Accident::Crashes(waits) => Some(waits),
+        };
+        let environment = self.environment()?;
+        let limit = Duration::from_secs(self.spec.timeout_s);
+        let invocation = Invocation {
+            request_id: request_id.to_owned(),
+            function: arn(&self.spec.id),
+            remaining: limit,
+        };
+        let call = std::panic::AssertUnwindSafe(environment.invoke(payload, invocation));
+        let call = Mortal {
+            work: Box::pin(call.catch_unwind()),
+            waits: wait,
+        };
+        let result = match timeout(limit, call).await {
+            Ok(Some(Ok(Ok(answer)))) => Ok(answer),
+            Ok(Some(Ok(Err(error)))) => Err(InvokeError::Failed(error.to_string())),
+            // The runtime catches a panic, and its environment goes on.
+            Ok(Some(Err(_))) => Err(InvokeError::Panicked),
+            Ok(None) => {
+                let function = self.spec.id.as_str();
+                self.world.note(&Note::Crashed { function });
+                return Err(InvokeError::Exited);
+            }
+            Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
+        };
+        self.idle().push(environment);
+        result
+    }
+
+    /// The environment that was used last, or a new one.
+    fn environment(&self) -> Result<Function, InvokeError> {
+        let idle = self.idle().pop();
+        match idle {
+            Some(environment) => Ok(environment),
+            None => (self.build)().map_err(|error| InvokeError::Failed(error.to_string())),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Function>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Work that may end in the middle: after it has waited a number of times.
+struct Mortal<F> {
+    work: Pin<Box<F>>,
+    waits: Option<u32>,
+}
+
+impl<F: Future> Future for Mortal<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(done) = self.work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        match &mut self.waits {
+            None => Poll::Pending,
+            Some(0) => Poll::Ready(None),
+            Some(left) => {
+                *left -= 1;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// What an execution environment has from the world.
+struct Clock {
+    function: String,
+    skew_ms: i64,
+    world: Arc<dyn World>,
+}
+
+impl Host for Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.world.now().as_millis() + self.skew_ms)
+    }
+
+    fn new_id(&self) -> Uuid {
+        self.world.new_id()
+    }
+
+    fn emit(&self, line: &str) {
+        self.world.emit(&self.function, line);
+    }
+}

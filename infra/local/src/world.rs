@@ -1,0 +1,153 @@
+//! The world around the system: its time, its chance, and what goes wrong in it.
+//!
+//! On one machine it is this machine, where next to nothing goes wrong. A test or a simulation puts
+//! another world in its place: everything that decides what happens next is asked of it.
+
+use std::{fmt, time::Duration};
+
+use cairn::Timestamp;
+use uuid::Uuid;
+
+/// A world. What it has no word for does not go wrong in it.
+pub trait World: fmt::Debug + Send + Sync + 'static {
+    /// The present.
+    fn now(&self) -> Timestamp;
+
+    /// A fresh random id.
+    fn new_id(&self) -> Uuid;
+
+    /// A random number from 0 to 1.
+    fn chance(&self) -> f64;
+
+    /// How long a wait of AWS takes here.
+    fn pace(&self, wait: Duration) -> Duration;
+
+    /// Takes the figures that a function leaves.
+    fn emit(&self, _function: &str, _line: &str) {}
+
+    /// Takes what happened, for who counts it.
+    fn note(&self, _note: &Note<'_>) {}
+
+    /// How far the clock of a new execution environment is off, in milliseconds.
+    fn skew_ms(&self) -> i64 {
+        0
+    }
+
+    /// What becomes of a call to a service.
+    fn call(&self, _caller: &str, _operation: &str) -> Fate {
+        Fate::default()
+    }
+
+    /// Whether a rule reaches its target now.
+    fn reaches(&self, _target: &str) -> bool {
+        true
+    }
+
+    /// When the copies of an event that a rule hands over arrive, from now; none: it is lost.
+    fn copies(&self, _target: &str) -> Vec<Duration> {
+        vec![Duration::ZERO]
+    }
+
+    /// What becomes of an invocation.
+    fn invocation(&self, _function: &str, _payload: &[u8]) -> Accident {
+        Accident::None
+    }
+}
+
+/// What becomes of one call to a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// How long the request is under way.
+    pub there: Duration,
+    /// What goes wrong.
+    pub fault: Option<Fault>,
+    /// How long the answer is under way.
+    pub back: Duration,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The service takes no more at the moment.
+    Throttled,
+    /// The service fails, and has done nothing.
+    Unavailable,
+    /// The request does not arrive.
+    RequestLost,
+    /// The service has done it, and the answer does not arrive.
+    AnswerLost,
+    /// An eventually consistent read does not show the latest items.
+    Stale,
+}
+
+/// What becomes of an invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accident {
+    /// Nothing.
+    None,
+    /// The function fails, as by a mistake in its code.
+    Fails(String),
+    /// The environment is gone after the function has waited so many times.
+    Crashes(u32),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// An invocation crashed, as the world wanted.
+    Crashed {
+        /// The function.
+        function: &'a str,
+    },
+    /// An asynchronous invocation failed and will be tried again.
+    Retried {
+        /// The function.
+        function: &'a str,
+    },
+    /// A message went into a queue of dead letters.
+    DeadLetter {
+        /// The function that it is for.
+        function: &'a str,
+    },
+}
+
+/// This machine. What AWS waits for in minutes takes seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThisMachine {
+    /// Whether the bus delivers everything twice, late and in no order.
+    pub disturb: bool,
+}
+
+impl ThisMachine {
+    /// How much faster it is than AWS where that waits.
+    const PACE: u32 = 60;
+    /// How late a delivery may be when the bus is disturbed, in milliseconds.
+    const LATEST_MS: u64 = 40;
+}
+
+impl World for ThisMachine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn chance(&self) -> f64 {
+        fastrand::f64()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait / Self::PACE
+    }
+
+    fn copies(&self, _: &str) -> Vec<Duration> {
+        let late = || Duration::from_millis(fastrand::u64(0..Self::LATEST_MS));
+        if self.disturb {
+            vec![late(), late()]
+        } else {
+            vec![Duration::ZERO]
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Dead letters: what could not be handled, with everything needed to handle it later.
+//!
+//! Three services write them, each in its own form:
+//! - Lambda, when a function has failed for good
+//!   (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>);
+//! - `EventBridge`, when a rule could not reach its target
+//!   (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>);
+//! - a function that reads a table's stream, for a record that it cannot read ([`unreadable`]).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::stream::StreamId;
+
+/// The most bytes of a record that is kept whole; of a larger one only its key is.
+const MAX_RECORD_BYTES: usize = 200 * 1024;
+
+/// A message of a dead-letter queue, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The ARN of the function that did not do it.
+    pub function: String,
+    /// What the function is to be invoked with.
+    pub event: Value,
+    /// Why it was not done.
+    pub error: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// The stream of the event, and its version there, where it is one of ours.
+    pub place: Option<(StreamId, u64)>,
+}
+
+/// A message that is no dead letter which can be handled again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it does not say {0}")]
+pub struct NotADeadLetter(&'static str);
+
+impl DeadLetter {
+    /// The dead letter in a message's body and attributes.
+    ///
+    /// # Errors
+    /// When it does not name a function and an event for it: a pointer into a table's stream, say.
+    pub fn parse(
+        body: &str,
+        attributes: &BTreeMap<String, String>,
+    ) -> Result<Self, NotADeadLetter> {
+        let mut body: Value =
+            serde_json::from_str(body).map_err(|_| NotADeadLetter("anything in JSON"))?;
+        if let Some(function) = attributes.get("TARGET_ARN") {
+            let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
+            return Ok(Self {
+                function: function.clone(),
+                place: place(&body),
+                error: format!(
+                    "{}: {}",
+                    attribute("ERROR_CODE"),
+                    attribute("ERROR_MESSAGE")
+                ),
+                attempts: attribute("RETRY_ATTEMPTS").parse().unwrap_or(0),
+                event: body,
+            });
+        }
+        let event = body.get_mut("requestPayload").map(Value::take);
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+        let function = text("/requestContext/functionArn");
+        let function = function.ok_or(NotADeadLetter("which function it is for"))?;
+        let event = event.ok_or(NotADeadLetter("what the function is to be given"))?;
+        let error = text("/responsePayload/errorMessage").or(text("/requestContext/condition"));
+        let attempts = body.pointer("/requestContext/approximateInvokeCount");
+        Ok(Self {
+            function: function.to_owned(),
+            place: place(&event),
+            error: error.unwrap_or_default().to_owned(),
+            attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
+            event,
+        })
+    }
+
+    /// Whether it is for a function of this name or ARN. The name that `CloudFormation` makes begins with
+    /// the stack's and ends in a random part, so the logical id is enough.
+    pub fn is_for(&self, function: &str) -> bool {
+        let name = self.function.split(":function:").last().unwrap_or_default();
+        let name = name.split(':').next().unwrap_or_default();
+        self.function == function
+            || name.split('-').any(|part| part == function)
+            || name == function
+    }
+}
+
+/// The place of one of our events, in the form in which a rule or a stream delivers it.
+fn place(event: &Value) -> Option<(StreamId, u64)> {
+    if let Some(detail) = event.get("detail") {
+        let stream = detail.get("subject")?.as_str()?.parse().ok()?;
+        return Some((stream, detail.get("streamversion")?.as_u64()?));
+    }
+    let keys = event.pointer("/Records/0/dynamodb/Keys")?;
+    let stream = keys.pointer("/stream/S")?.as_str()?.parse().ok()?;
+    Some((stream, keys.pointer("/version/N")?.as_str()?.parse().ok()?))
+}
+
+/// The dead letter for a record of a table's stream that a function cannot read: in the form of
+/// Lambda's own, so that it is handled again like those. A record too large for a message is left
+/// out: its key stands there all the same.
+pub fn unreadable(function: &str, record: &Value, error: &str) -> Value {
+    let keys = record.pointer("/dynamodb/Keys");
+    let mut letter = json!({
+        "version": "1.0",
+        "requestContext": {
+            "functionArn": function,
+            "condition": "Unreadable",
+            "approximateInvokeCount": 1,
+        },
+        "keys": keys,
+        "responsePayload": { "errorMessage": error },
+    });
+    if record.to_string().len() <= MAX_RECORD_BYTES
+        && let Value::Object(letter) = &mut letter
+    {
+        letter.insert("requestPayload".to_owned(), json!({ "Records": [record] }));
+    }
+    letter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:lambda:us-east-1:1:function:shop-ProjectOrdersFunction-8QZ";
+
+    fn delivery() -> Value {
+        json!({ "detail": { "subject": "order-1", "streamversion": 3 } })
+    }
+
+    #[test]
+    fn what_a_function_failed_at_says_everything() {
+        let body = json!({
+            "requestContext": { "functionArn": ARN, "condition": "RetriesExhausted", "approximateInvokeCount": 3 },
+            "requestPayload": delivery(),
+            "responsePayload": { "errorMessage": "no" },
+        });
+        let letter = DeadLetter::parse(&body.to_string(), &BTreeMap::new()).unwrap();
+        assert_eq!(
+            letter,
+            DeadLetter {
+                function: ARN.to_owned(),
+                event: delivery(),
+                error: "no".to_owned(),
+                attempts: 3,
+                place: Some(("order-1".parse().unwrap(), 3)),
+            }
+        );
+        assert!(letter.is_for("ProjectOrdersFunction") && letter.is_for(ARN));
+        assert!(!letter.is_for("ProjectStockFunction") && !letter.is_for("Orders"));
+    }
+
+    #[test]
+    fn what_a_rule_could_not_hand_over_says_everything() {
+        let attributes = [
+            ("TARGET_ARN", ARN),
+            ("ERROR_CODE", "THROTTLING"),
+            ("ERROR_MESSAGE", "rate exceeded"),
+            ("RETRY_ATTEMPTS", "185"),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let letter = DeadLetter::parse(&delivery().to_string(), &attributes.into()).unwrap();
+        assert_eq!(letter.error, "THROTTLING: rate exceeded");
+        assert_eq!((letter.attempts, &letter.event), (185, &delivery()));
+        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_kept_unless_it_is_too_large() {
+        let record = |text: &str| {
+            let keys = json!({ "stream": { "S": "order-1" }, "version": { "N": "3" } });
+            json!({ "dynamodb": { "Keys": keys, "NewImage": { "events": { "S": text } } } })
+        };
+        let parse = |record| {
+            let letter = unreadable(ARN, &record, "no commit");
+            DeadLetter::parse(&letter.to_string(), &BTreeMap::new())
+        };
+        let letter = parse(record("x")).unwrap();
+        assert_eq!(letter.event, json!({ "Records": [record("x")] }));
+        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        let large = parse(record(&"x".repeat(MAX_RECORD_BYTES)));
+        assert_eq!(
+            large,
+            Err(NotADeadLetter("what the function is to be given"))
+        );
+    }
+
+    #[test]
+    fn a_pointer_into_a_stream_cannot_be_handled_again() {
+        let pointer = json!({
+            "requestContext": { "functionArn": ARN },
+            "DDBStreamBatchInfo": { "startSequenceNumber": "1" },
+        });
+        assert!(DeadLetter::parse(&pointer.to_string(), &BTreeMap::new()).is_err());
+    }
+}

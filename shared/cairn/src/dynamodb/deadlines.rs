@@ -1,0 +1,208 @@
+//! The table of deadlines on DynamoDB.
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{
+        delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError,
+    },
+    types::{AttributeValue, Select},
+};
+use futures_util::future::try_join_all;
+
+use crate::{
+    deadlines::{Deadline, Kind, Mark},
+    dynamodb::{classified, malformed},
+    hash::fnv1a,
+    store::StoreError,
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// A table of deadlines with the key `stream` (S), and an index `byTime` with the keys `watch` (S) and
+/// `at` (S), which holds `version`.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    client: Client,
+    table: String,
+}
+
+const OPEN: &str = "open";
+const PARKED: &str = "parked";
+
+impl Deadlines {
+    const INDEX: &str = "byTime";
+    /// Rows are spread over this many partitions of the index, or all orders would be written to one.
+    const SHARDS: u32 = 4;
+    /// The most rows of each partition that one look finds.
+    const PAGE: i32 = 100;
+
+    /// The deadlines in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Keeps a mark. The same mark again, or an older one, changes nothing.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn mark(&self, mark: &Mark) -> Result<(), StoreError> {
+        match mark.kind {
+            Kind::Open(at) => self.put(mark, OPEN, at).await,
+            Kind::Parked(since) => self.put(mark, PARKED, since).await,
+            Kind::Closed => {
+                self.delete(&mark.stream, "version < :version", mark.version)
+                    .await
+            }
+        }
+    }
+
+    async fn put(&self, mark: &Mark, watch: &str, at: Timestamp) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("stream", text(&mark.stream))
+            .item("version", number(mark.version))
+            .item("at", text(&at))
+            .item("watch", text(&partition(watch, shard(&mark.stream))))
+            .condition_expression("attribute_not_exists(version) OR version < :version")
+            .expression_attribute_values(":version", number(mark.version))
+            .send()
+            .await;
+        unless(sent, PutItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Forgets a deadline as it was read.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn close(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.delete(&deadline.stream, "version = :version", deadline.version)
+            .await
+    }
+
+    async fn delete(
+        &self,
+        stream: &StreamId,
+        condition: &str,
+        version: u64,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .condition_expression(condition)
+            .expression_attribute_values(":version", number(version))
+            .send()
+            .await;
+        unless(sent, DeleteItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Moves a deadline, if it is still as it was read.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("stream", text(&deadline.stream))
+            .update_expression("SET #at = :until")
+            .condition_expression("version = :version")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":until", text(&until))
+            .expression_attribute_values(":version", number(deadline.version))
+            .send()
+            .await;
+        unless(sent, UpdateItemError::is_conditional_check_failed_exception)
+    }
+
+    /// What has to be looked after at a time, the oldest of each partition first; some hundreds at
+    /// most. Eventually consistent: what is missing comes the next time.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn due(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
+        let shards = (0..Self::SHARDS).map(|shard| async move {
+            let page = self
+                .partition(OPEN, shard)
+                .expression_attribute_names("#at", "at")
+                .expression_attribute_values(":now", text(&now))
+                .key_condition_expression("#watch = :watch AND #at <= :now")
+                .limit(Self::PAGE)
+                .send()
+                .await
+                .map_err(|error| classified(&error))?;
+            let rows = page.items.unwrap_or_default().into_iter();
+            rows.map(|row| serde_dynamo::from_item(row).map_err(|error| malformed(&error)))
+                .collect::<Result<Vec<Deadline>, StoreError>>()
+        });
+        Ok(try_join_all(shards).await?.into_iter().flatten().collect())
+    }
+
+    /// How many wait for people.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn parked(&self) -> Result<u64, StoreError> {
+        let shards = (0..Self::SHARDS).map(|shard| async move {
+            let page = self
+                .partition(PARKED, shard)
+                .key_condition_expression("#watch = :watch")
+                .select(Select::Count)
+                .send()
+                .await
+                .map_err(|error| classified(&error))?;
+            Ok::<_, StoreError>(u64::try_from(page.count).unwrap_or(0))
+        });
+        Ok(try_join_all(shards).await?.into_iter().sum())
+    }
+
+    fn partition(
+        &self,
+        watch: &str,
+        shard: u32,
+    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .index_name(Self::INDEX)
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":watch", text(&partition(watch, shard)))
+    }
+}
+
+fn partition(watch: &str, shard: u32) -> String {
+    format!("{watch}#{shard}")
+}
+
+/// The shard of a stream is stored: the hash never changes.
+fn shard(stream: &StreamId) -> u32 {
+    fnv1a(stream.as_str()) % Deadlines::SHARDS
+}
+
+fn text(value: &impl ToString) -> AttributeValue {
+    AttributeValue::S(value.to_string())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+/// A condition that does not hold means that there is nothing to do.
+fn unless<T, E>(
+    sent: Result<T, SdkError<E>>,
+    is_condition: impl FnOnce(&E) -> bool,
+) -> Result<(), StoreError>
+where
+    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if error.as_service_error().is_some_and(is_condition) => Ok(()),
+        Err(error) => Err(classified(&error)),
+    }
+}

@@ -1,0 +1,66 @@
+//! Functions for operation: invoked on a schedule, or by an operator.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    commit::Context,
+    lambda::{Environment, Function, FunctionError, patience},
+    timestamp::Timestamp,
+};
+
+/// What an invocation gives to the work besides its request.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The present.
+    pub now: Timestamp,
+    /// How long the work may take from now.
+    pub patience: Duration,
+    /// The id of the invocation.
+    pub id: String,
+}
+
+impl Task {
+    /// The context of a command that this work asks for, by an id that is the same whenever the same
+    /// is asked for.
+    pub fn context(&self, id: String) -> Context {
+        Context {
+            id,
+            fingerprint: None,
+            correlation: self.id.clone(),
+            causation: None,
+            actor: None,
+            traceparent: None,
+            now: self.now,
+            patience: self.patience,
+        }
+    }
+}
+
+/// A function that takes a request and answers with a report, both JSON.
+pub fn function<Q, A, F>(
+    environment: &Environment,
+    work: impl Fn(Q, Task) -> F + Send + Sync + 'static,
+) -> Function
+where
+    Q: DeserializeOwned,
+    A: Serialize,
+    F: Future<Output = Result<A, FunctionError>> + Send + 'static,
+{
+    let (environment, work) = (environment.clone(), Arc::new(work));
+    Function::new(move |payload, invocation| {
+        let task = Task {
+            now: environment.now(),
+            patience: patience(&invocation),
+            id: invocation.request_id,
+        };
+        let request = serde_json::from_slice(&payload)
+            .map_err(|error| FunctionError::new(format!("the request is not understood: {error}")));
+        let work = request.map(|request| work(request, task));
+        async move {
+            let report = work?.await?;
+            serde_json::to_vec(&report).map_err(FunctionError::new)
+        }
+    })
+}

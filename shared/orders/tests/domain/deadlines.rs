@@ -1,0 +1,205 @@
+//! When an order is looked after, and what it needs then.
+
+use std::time::Duration;
+
+use cairn::{
+    Decider as _, RecordedEvent, Timestamp,
+    deadlines::{Kind, Mark},
+    event::Event as _,
+};
+use orders::{
+    deadlines::{Care, care, mark},
+    fulfilment::{self, Due, Input, Saga, Step},
+    order::{self, Canceller},
+};
+
+use crate::fixtures::{input, order_id, placed, text};
+
+const PATIENCE: Duration = Duration::from_mins(5);
+
+fn at(minutes: i64) -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000 + minutes * 60_000)
+}
+
+fn recorded<E: cairn::event::Event>(stream: cairn::StreamId, event: &E) -> RecordedEvent {
+    RecordedEvent {
+        stream,
+        version: 7,
+        at: at(0),
+        correlation: "c".to_owned(),
+        causation: None,
+        traceparent: None,
+        event: event.encode().unwrap(),
+    }
+}
+
+fn of_order(event: &order::Event) -> Option<Mark> {
+    mark(&recorded(order_id().order_stream(), event), PATIENCE).unwrap()
+}
+
+fn of_fulfilment(event: &fulfilment::Event) -> Option<Kind> {
+    let stream = order_id().fulfilment_stream();
+    let mark = mark(&recorded(stream.clone(), event), PATIENCE).unwrap()?;
+    assert_eq!((mark.stream, mark.version), (stream, 7));
+    Some(mark.kind)
+}
+
+fn was_cancelled(by: Canceller) -> order::Event {
+    order::Event::Cancelled {
+        customer_id: placed().customer_id,
+        reason: text("changed my mind"),
+        by,
+    }
+}
+
+#[test]
+fn an_order_that_is_placed_opens_a_deadline_of_its_fulfilment() {
+    assert_eq!(
+        of_order(&order::Event::Placed(Box::new(placed()))),
+        Some(Mark {
+            stream: order_id().fulfilment_stream(),
+            version: 0,
+            kind: Kind::Open(at(5)),
+        })
+    );
+}
+
+#[test]
+fn an_order_that_its_customer_cancels_has_a_deadline_of_its_own() {
+    assert_eq!(
+        of_order(&was_cancelled(Canceller::Customer)),
+        Some(Mark {
+            stream: order_id().order_stream(),
+            version: 7,
+            kind: Kind::Open(at(5)),
+        })
+    );
+    assert_eq!(of_order(&was_cancelled(Canceller::Fulfilment)), None);
+}
+
+#[test]
+fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_parked() {
+    let (step, reason) = (Step::ScreenOrder, "no".to_owned());
+    let aborted = fulfilment::Event::Aborted {
+        reason: reason.clone(),
+    };
+    for end in [fulfilment::Event::Completed {}, aborted] {
+        assert_eq!(of_fulfilment(&end), Some(Kind::Closed));
+    }
+    let stuck = fulfilment::Event::Stuck { step, reason };
+    assert_eq!(of_fulfilment(&stuck), Some(Kind::Parked(at(0))));
+}
+
+#[test]
+fn a_fulfilment_that_goes_on_after_its_end_is_watched_again() {
+    let (step, reason) = (Step::ReserveStock, "no".to_owned());
+    let next = Some(Due::compensate(step));
+    for event in [
+        fulfilment::Event::CancellationNoted {
+            reason: reason.clone(),
+            next,
+        },
+        fulfilment::Event::Resumed {
+            next: Due::compensate(step),
+        },
+        fulfilment::Event::StepAbandoned { step, reason, next },
+    ] {
+        assert_eq!(of_fulfilment(&event), Some(Kind::Open(at(5))));
+    }
+}
+
+#[test]
+fn a_step_on_the_way_writes_no_deadline() {
+    let completed = fulfilment::Event::StepCompleted {
+        step: Step::ScreenOrder,
+        detail: None,
+        next: Some(Due::execute(Step::ReserveStock)),
+    };
+    assert_eq!(of_fulfilment(&completed), None);
+}
+
+fn needs(order: &order::State, commands: &[fulfilment::Command], now: Timestamp) -> Care {
+    let history = commands.iter().fold(vec![], |mut history, command| {
+        let state = Saga::fold(&history);
+        history.extend(Saga::decide(&state, command).unwrap());
+        history
+    });
+    care(
+        order_id(),
+        order,
+        &Saga::fold(&history),
+        at(0),
+        now,
+        PATIENCE,
+    )
+}
+
+fn open_order() -> order::State {
+    order::State::Placed(Box::new(placed()))
+}
+
+fn cancelled_order() -> order::State {
+    order::State::Cancelled(Box::new(placed()))
+}
+
+fn start() -> fulfilment::Command {
+    fulfilment::Command::Start(input())
+}
+
+fn completed() -> Vec<fulfilment::Command> {
+    let steps = <fulfilment::Fulfilment as cairn::saga::Definition>::STEPS.iter();
+    let steps = steps.map(|step| fulfilment::Command::Complete(*step, None));
+    std::iter::once(start()).chain(steps).collect()
+}
+
+#[test]
+fn a_fulfilment_that_never_began_is_begun() {
+    let input = Box::new(Input::of(order_id(), &placed()));
+    assert_eq!(needs(&open_order(), &[], at(5)), Care::Begin(input));
+}
+
+#[test]
+fn a_due_step_is_asked_for_again_when_it_had_its_time_and_not_before() {
+    let due = Due::execute(Step::ScreenOrder);
+    assert_eq!(needs(&open_order(), &[start()], at(4)), Care::Wait(at(5)));
+    assert_eq!(needs(&open_order(), &[start()], at(5)), Care::Retry(due, 0));
+    let again = [start(), fulfilment::Command::Retry(due, 0)];
+    assert_eq!(needs(&open_order(), &again, at(9)), Care::Wait(at(10)));
+    assert_eq!(needs(&open_order(), &again, at(10)), Care::Retry(due, 1));
+}
+
+#[test]
+fn a_fulfilment_that_does_not_know_of_the_cancellation_is_told() {
+    for commands in [vec![], vec![start()], completed()] {
+        assert_eq!(needs(&cancelled_order(), &commands, at(0)), Care::Unwind);
+    }
+}
+
+#[test]
+fn a_fulfilment_that_unwinds_is_asked_to_go_on_unwinding() {
+    let mut commands = completed();
+    commands.push(fulfilment::Command::Cancel("changed my mind".to_owned()));
+    let due = Due::compensate(Step::ConfirmOrder);
+    assert_eq!(
+        needs(&cancelled_order(), &commands, at(5)),
+        Care::Retry(due, 0)
+    );
+}
+
+#[test]
+fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
+    let confirmed = order::State::Confirmed(Box::new(placed()));
+    assert_eq!(needs(&confirmed, &completed(), at(5)), Care::Nothing);
+    let cancel = fulfilment::Command::Cancel("changed my mind".to_owned());
+    assert_eq!(
+        needs(&cancelled_order(), std::slice::from_ref(&cancel), at(5)),
+        Care::Nothing
+    );
+    let mut stuck = completed();
+    let no = "no".to_owned();
+    stuck.extend([
+        cancel,
+        fulfilment::Command::UndoFailed(Step::ConfirmOrder, no),
+    ]);
+    assert_eq!(needs(&cancelled_order(), &stuck, at(5)), Care::People);
+}
