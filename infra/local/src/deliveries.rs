@@ -203,7 +203,10 @@ impl Carrier<'_> {
         if !self.reach(hosted, target, &outgoing.payload).await {
             return;
         }
-        let copies = self.world.copies(&hosted.spec.id).into_iter();
+        let copies = self
+            .world
+            .copies(&hosted.spec.id, &outgoing.payload)
+            .into_iter();
         let copies = copies.map(|late| async move {
             sleep(late).await;
             self.invoke(hosted, &outgoing.payload).await;

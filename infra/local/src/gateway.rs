@@ -82,6 +82,11 @@ impl Gateway {
         }
     }
 
+    /// Answers a request.
+    pub async fn answer(&self, request: Request) -> Response {
+        answered(self, request).await
+    }
+
     /// The API as a service.
     pub fn router(self) -> Router {
         Router::new().fallback(answer).with_state(Arc::new(self))
@@ -104,10 +109,14 @@ impl Gateway {
 }
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    gateway.answer(request).await
+}
+
+async fn answered(gateway: &Gateway, request: Request) -> Response {
     let request_id = gateway.world.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
     let (Ok((status, body, headers)) | Err((status, body, headers))) =
-        handle(&gateway, request, &request_id).await;
+        handle(gateway, request, &request_id).await;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

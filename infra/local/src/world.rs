@@ -44,7 +44,7 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     }
 
     /// When the copies of an event that a rule hands over arrive, from now; none: it is lost.
-    fn copies(&self, _target: &str) -> Vec<Duration> {
+    fn copies(&self, _target: &str, _event: &str) -> Vec<Duration> {
         vec![Duration::ZERO]
     }
 
@@ -142,7 +142,7 @@ impl World for ThisMachine {
         wait / Self::PACE
     }
 
-    fn copies(&self, _: &str) -> Vec<Duration> {
+    fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
         let late = || Duration::from_millis(fastrand::u64(0..Self::LATEST_MS));
         if self.disturb {
             vec![late(), late()]

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     commit::{Commit, RecordedEvent},
     gate::{Advance, Gated},
+    guard::{Guard, holds},
     read_model::{Change, ReadModel, Row, Tally},
     retry::Tries,
     store::{
@@ -130,7 +131,7 @@ impl DynamoStore {
             _ => return Err(classified(&error).into()),
         };
         // The SDK's own retry after a lost answer meets what its first try has written.
-        if winner.as_ref() == Some(commit) {
+        if winner.as_ref() == Some(commit) && holds(Guard::CommitId) {
             return Ok(());
         }
         Err(AppendError::Conflict(vec![Conflict {
@@ -191,6 +192,7 @@ impl DynamoStore {
             .iter()
             .filter_map(|lost| lost.winner.as_ref())
             .eq(commits)
+            && holds(Guard::CommitId)
         {
             return Ok(());
         }
@@ -204,6 +206,12 @@ impl EventStore for DynamoStore {
         match commits {
             [] => Ok(()),
             [commit] => self.put(commit).await,
+            several if !holds(Guard::AtomicStep) => {
+                for commit in several {
+                    self.put(commit).await?;
+                }
+                Ok(())
+            }
             several => self.transact(several).await,
         }
     }
@@ -560,6 +568,10 @@ impl Expression {
             let from = update.value(AttributeValue::N((version - 1).to_string()));
             format!("{name} = {from}")
         };
+        if !holds(Guard::VersionGate) {
+            let either = format!("attribute_exists({name}) OR attribute_not_exists({name})");
+            update.condition = format!("{} OR {either}", update.condition);
+        }
         update
     }
 

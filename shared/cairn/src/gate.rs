@@ -9,6 +9,7 @@ use std::future::Future;
 
 use crate::{
     commit::{Commit, RecordedEvent},
+    guard::{Guard, holds},
     store::{EventStore, Part, StoreError},
 };
 
@@ -63,6 +64,7 @@ pub async fn deliver(
     let at = match gated.advance(event).await? {
         Advance::Applied => return Ok(Delivered::Applied),
         Advance::Already => return Ok(Delivered::Duplicate),
+        Advance::Behind { .. } if !holds(Guard::GapHealing) => return Ok(Delivered::Duplicate),
         Advance::Behind { at } => at,
     };
     let missing = Part {

@@ -6,27 +6,44 @@
 //! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
 //! A stale state can therefore cost more round trips, and never a wrong answer.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
 
-use quick_cache::sync::Cache;
+use quick_cache::{
+    OptionsBuilder, UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use crate::{
     commit::{Commit, Context},
     current::Current,
     decider::Aggregate,
     event::CodecError,
+    guard::{Guard, holds},
     retry::{Losses, OutOfTime},
     snapshot::shape,
     store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
     stream::StreamId,
 };
 
+/// The streams that are remembered. What is forgotten first depends on the streams alone, not on a
+/// hasher's random seed: what a process does can be repeated.
+type Warm<A> = Cache<
+    StreamId,
+    Arc<Current<A>>,
+    UnitWeighter,
+    BuildHasherDefault<DefaultHasher>,
+    DefaultLifecycle<StreamId, Arc<Current<A>>>,
+>;
+
 /// The streams of one aggregate in one store. Cloning it shares what it remembers.
 #[derive(Debug)]
 pub struct Repository<A: Aggregate, S> {
     store: S,
     shape: Arc<str>,
-    warm: Arc<Cache<StreamId, Arc<Current<A>>>>,
+    warm: Arc<Warm<A>>,
 }
 
 impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
@@ -89,10 +106,21 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
 
     /// The aggregate's streams in a store.
     pub fn new(store: S) -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(Self::WARM)
+            .weight_capacity(Self::WARM as u64)
+            .shards(1)
+            .build()
+            .unwrap_or_else(|_| unreachable!("both capacities are given"));
         Self {
             store,
             shape: shape::<A::State>(A::REVISION).into(),
-            warm: Arc::new(Cache::new(Self::WARM)),
+            warm: Arc::new(Cache::with_options(
+                options,
+                UnitWeighter,
+                BuildHasherDefault::default(),
+                DefaultLifecycle::default(),
+            )),
         }
     }
 
@@ -297,7 +325,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
             Known::Nothing => self.begin(context).await?,
             Known::Behind => self.read(Consistency::Strong, context).await?,
             Known::Assumed | Known::Proven => match self.winner.take() {
-                Some(winner) => self.take_in(&[winner], context)?,
+                Some(winner) => self.take_in(&[winner], context, Guard::CommitId)?,
                 None => false,
             },
         };
@@ -307,7 +335,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         loop {
             let decided = A::decide(&self.current.state, command);
             let accepted = matches!(&decided, Ok(events) if !events.is_empty());
-            if !accepted && self.known != Known::Proven {
+            if !accepted && self.known != Known::Proven && holds(Guard::Recheck) {
                 if self.read(Consistency::Strong, context).await? {
                     return Ok(Decision::Done { replayed: true });
                 }
@@ -378,7 +406,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         let was_skipped = commits
             .first()
             .is_some_and(|first| first.version > known + 1);
-        if self.take_in(&commits, context)? {
+        if self.take_in(&commits, context, Guard::CommandId)? {
             return Ok(true);
         }
         if was_skipped && self.recall(known, context).await? {
@@ -391,16 +419,18 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Ok(false)
     }
 
-    /// Takes in commits up to the command's own, and says whether that was among them.
+    /// Takes in commits up to the command's own, and says whether that was among them. By `guard` it is
+    /// recognised.
     fn take_in<R>(
         &mut self,
         commits: &[Commit],
         context: &Context,
+        guard: Guard,
     ) -> Result<bool, HandleError<R>> {
         let current = Arc::make_mut(&mut self.current);
         for commit in commits {
             current.catch_up(commit, &self.repository.shape)?;
-            if commit.id == context.id {
+            if commit.id == context.id && holds(guard) {
                 return same_command(commit, context).map(|()| true);
             }
         }
@@ -410,7 +440,8 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     /// Looks for the command among those that are remembered, from after a version.
     async fn recall<R>(&mut self, after: u64, context: &Context) -> Result<bool, HandleError<R>> {
         let stream = self.current.stream.clone();
-        for version in self.current.places(&context.id, after) {
+        let places = self.current.places(&context.id, after);
+        for version in places.into_iter().filter(|_| holds(Guard::CommandId)) {
             let part = Part {
                 until: version,
                 ..self.repository.latest(Consistency::Strong)

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     decider::{Aggregate, Decider},
     event::{self, Upcaster},
+    guard::{Guard, holds},
 };
 
 /// What makes one saga: its steps and what it works on.
@@ -682,7 +683,12 @@ fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
 }
 
 fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
-    let index = done.iter().rposition(|step| D::leaves_something(*step))?;
+    let leaves = |step: &D::Step| D::leaves_something(*step);
+    let index = if holds(Guard::CompensationOrder) {
+        done.iter().rposition(leaves)?
+    } else {
+        done.iter().position(leaves)?
+    };
     let (rest, tail) = done.split_at(index);
     Some((*tail.first()?, rest))
 }

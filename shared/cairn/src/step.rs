@@ -10,6 +10,7 @@ use crate::{
     current::Current,
     decider::{Aggregate, Decider},
     event::CodecError,
+    guard::{Guard, holds},
     repository::{Attempt, Decision, HandleError, Repository},
     retry::{Losses, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
@@ -157,7 +158,10 @@ impl<D: Definition> DueStep<D> {
     /// The key for calls to providers: the same for every delivery of this step and action, and another
     /// one each time that people resume a saga which was stuck at it.
     pub fn idempotency_key(&self) -> String {
-        let key = idempotency_key(&self.saga.stream, self.due);
+        let mut key = idempotency_key(&self.saga.stream, self.due);
+        if !holds(Guard::ProviderKey) {
+            key = format!("{key}/{}", fastrand::u32(..));
+        }
         match self.saga.state.round() {
             0 => key,
             round => format!("{key}/{round}"),

@@ -757,6 +757,8 @@ impl Definition for Transfer {
     const STEPS: &'static [Step] = &[Step::Take, Step::Give];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
 
+    const RETRIES: u32 = 1;
+
     fn leaves_something(_: Step) -> bool {
         true
     }

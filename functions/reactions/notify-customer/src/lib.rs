@@ -13,7 +13,18 @@ use orders::{order::Event, values::CustomerId};
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let mailer = Arc::new(LogMailer);
+    with(environment, LogMailer)
+}
+
+/// The function with a mailer of the caller's.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn with(
+    environment: &Environment,
+    mailer: impl Mailer + 'static,
+) -> Result<Function, ConfigError> {
+    let mailer = Arc::new(mailer);
     consumer::function(environment, move |event, _| {
         let mailer = mailer.clone();
         async move {

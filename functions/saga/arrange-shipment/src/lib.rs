@@ -20,12 +20,23 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    with(environment, SandboxCarrier)
+}
+
+/// The function with a carrier of the caller's.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn with(
+    environment: &Environment,
+    carrier: impl Carrier + 'static,
+) -> Result<Function, ConfigError> {
     step::function(
         environment,
         ArrangeShipment {
             orders: environment.repository()?,
             shipments: environment.repository()?,
-            carrier: SandboxCarrier,
+            carrier,
         },
     )
 }

@@ -19,11 +19,22 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    with(environment, SandboxPayments)
+}
+
+/// The function with a provider of the caller's.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn with(
+    environment: &Environment,
+    provider: impl PaymentProvider + 'static,
+) -> Result<Function, ConfigError> {
     step::function(
         environment,
         CapturePayment {
             payments: environment.repository()?,
-            provider: SandboxPayments,
+            provider,
         },
     )
 }

@@ -22,11 +22,22 @@ use orders::{
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    with(environment, SandboxScreening)
+}
+
+/// The function with a provider of the caller's.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn with(
+    environment: &Environment,
+    screening: impl Screening + 'static,
+) -> Result<Function, ConfigError> {
     step::function(
         environment,
         ScreenOrder {
             orders: environment.repository()?,
-            screening: SandboxScreening,
+            screening,
         },
     )
 }

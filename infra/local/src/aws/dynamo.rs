@@ -8,7 +8,7 @@ use std::{
 
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{aws::Answer, template::Table};
@@ -104,6 +104,24 @@ impl Dynamo {
         }
     }
 
+    /// The items of a table, as plain JSON without `DynamoDB`'s types. For who looks at it from outside.
+    pub fn items(&self, table: &str) -> Vec<Value> {
+        let mut items = vec![];
+        let mut request = json!({ "TableName": table });
+        loop {
+            let answer = self.call("Scan", &request.to_string());
+            let page: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            let found = page.get("Items").and_then(Value::as_array);
+            items.extend(found.into_iter().flatten().map(plain));
+            match (page.get("LastEvaluatedKey"), &mut request) {
+                (Some(key), Value::Object(request)) => {
+                    request.insert("ExclusiveStartKey".to_owned(), key.clone());
+                }
+                _ => return items,
+            }
+        }
+    }
+
     fn note_write(&self, body: &str) {
         for (table, writes) in &self.streams {
             if body.contains(&format!("\"{table}\"")) {
@@ -145,6 +163,35 @@ impl Dynamo {
 impl fmt::Debug for Dynamo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dynamo").finish_non_exhaustive()
+    }
+}
+
+/// An item without the types of its values. Bytes stay in their base64.
+fn plain(item: &Value) -> Value {
+    let fields = item.as_object().into_iter().flatten();
+    Value::Object(
+        fields
+            .map(|(name, value)| (name.clone(), untyped(value)))
+            .collect(),
+    )
+}
+
+fn untyped(value: &Value) -> Value {
+    let typed = value.as_object().and_then(|typed| typed.iter().next());
+    match typed.map(|(kind, value)| (kind.as_str(), value)) {
+        Some(("N", number)) => number
+            .as_str()
+            .and_then(|digits| serde_json::from_str(digits).ok())
+            .unwrap_or_default(),
+        Some(("L", values)) => values
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(untyped)
+            .collect(),
+        Some(("M", item)) => plain(item),
+        Some(("NULL", _)) | None => Value::Null,
+        Some((_, value)) => value.clone(),
     }
 }
 

@@ -64,6 +64,25 @@ impl Queues {
         )
     }
 
+    /// The bodies and attributes of all messages of a queue, oldest first, hidden or not. For who looks at
+    /// it from outside.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn messages(&self, queue: &str) -> rusqlite::Result<Vec<(String, Attributes)>> {
+        let connection = self.journal.connection();
+        let mut messages = connection
+            .prepare_cached("SELECT body, attributes FROM messages WHERE queue = ?1 ORDER BY id")?;
+        let messages = messages.query_map([queue], |row| {
+            let attributes: String = row.get(1)?;
+            Ok((
+                row.get(0)?,
+                serde_json::from_str(&attributes).unwrap_or_default(),
+            ))
+        })?;
+        messages.collect()
+    }
+
     /// Answers a call.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         let Ok(request) = serde_json::from_str::<Value>(body) else {

@@ -22,38 +22,6 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// A world whose time is the runtime's, and in which a rule reaches its target when the test says so.
-#[derive(Debug)]
-struct Virtual {
-    begun: Instant,
-    unreachable: Mutex<usize>,
-}
-
-impl World for Virtual {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).after(self.begun.elapsed())
-    }
-
-    fn new_id(&self) -> Uuid {
-        Uuid::nil()
-    }
-
-    fn chance(&self) -> f64 {
-        1.0
-    }
-
-    fn pace(&self, wait: Duration) -> Duration {
-        wait
-    }
-
-    fn reaches(&self, _: &str) -> bool {
-        let mut left = self.unreachable.lock().unwrap();
-        let reached = *left == 0;
-        *left = left.saturating_sub(1);
-        reached
-    }
-}
-
 /// What a function does when it is invoked: it takes its time, and answers or fails.
 #[derive(Clone, Debug)]
 enum Does {
@@ -68,7 +36,7 @@ enum Does {
 /// A function that does what the test says, and a system around it.
 struct Probe {
     system: Composition,
-    world: Arc<Virtual>,
+    world: Arc<Still>,
     script: Arc<Mutex<VecDeque<Does>>>,
     /// When it was invoked, in seconds from the start, and with what.
     seen: Arc<Mutex<Vec<(u64, Value)>>>,
@@ -125,20 +93,17 @@ Resources:
         .unwrap();
         let script: Arc<Mutex<VecDeque<Does>>> = Arc::default();
         let seen: Arc<Mutex<Vec<(u64, Value)>>> = Arc::default();
-        let world = Arc::new(Virtual {
-            begun: Instant::now(),
-            unreachable: Mutex::new(0),
-        });
-        let (lines, log, begun) = (script.clone(), seen.clone(), world.begun);
+        let world = Still::new();
+        let (lines, log, clock) = (script.clone(), seen.clone(), world.clone());
         let functions = Functions::default().with("probe", move |_| {
-            let (lines, log) = (lines.clone(), log.clone());
+            let (lines, log, clock) = (lines.clone(), log.clone(), clock.clone());
             Ok(Function::new(move |payload, _| {
                 let line = lines.lock().unwrap().pop_front();
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 let event = payload.clone();
                 log.lock()
                     .unwrap()
-                    .push((begun.elapsed().as_secs(), payload));
+                    .push((clock.elapsed().as_secs(), payload));
                 async move {
                     match line.unwrap_or(Does::Answer(Value::Null)) {
                         Does::Answer(answer) => Ok(answer.to_string().into_bytes()),
@@ -419,7 +384,7 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
         let event: Value = serde_json::from_str(letters[0]["Body"].as_str().unwrap()).unwrap();
         assert_eq!(event["detail"]["subject"], "order-1");
         assert!(probe.parked("Failed").is_empty());
-        assert!(probe.world.begun.elapsed() <= Duration::from_hours(24));
+        assert!(probe.world.elapsed() <= Duration::from_hours(24));
     }
 }
 
@@ -508,7 +473,7 @@ async fn a_record_that_gets_too_old_is_parked() {
         letters[0]["requestContext"]["condition"],
         "RecordAgeExceeded"
     );
-    assert!((60..130).contains(&probe.world.begun.elapsed().as_secs()));
+    assert!((60..130).contains(&probe.world.elapsed().as_secs()));
 }
 
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html>
@@ -565,10 +530,7 @@ Resources:
 ",
     )
     .unwrap();
-    let world = Arc::new(Virtual {
-        begun: Instant::now(),
-        unreachable: Mutex::new(0),
-    });
+    let world = Still::new();
     let parts = Parts {
         functions,
         world,

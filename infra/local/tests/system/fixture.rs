@@ -117,39 +117,7 @@ impl Fixture {
 
     /// The items of a table, as plain JSON.
     pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
-        let mut items = vec![];
-        let mut request = json!({ "TableName": table });
-        loop {
-            let page = self.aws("DynamoDB_20120810.Scan", &request);
-            items.extend(page["Items"].as_array().unwrap().iter().map(plain));
-            match page.get("LastEvaluatedKey") {
-                Some(key) => request["ExclusiveStartKey"] = key.clone(),
-                None => return items,
-            }
-        }
-    }
-}
-
-/// DynamoDB's JSON without its types.
-fn plain(item: &Value) -> Value {
-    let fields = item.as_object().unwrap().iter();
-    Value::Object(
-        fields
-            .map(|(name, value)| (name.clone(), untyped(value)))
-            .collect(),
-    )
-}
-
-fn untyped(value: &Value) -> Value {
-    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
-    match kind.as_str() {
-        // Bytes stay in their base64.
-        "S" | "BOOL" | "B" => value.clone(),
-        "N" => serde_json::from_str(value.as_str().unwrap()).unwrap(),
-        "NULL" => Value::Null,
-        "L" => value.as_array().unwrap().iter().map(untyped).collect(),
-        "M" => plain(value),
-        kind => panic!("an attribute of type {kind}"),
+        self.system.composition.aws.dynamo.items(table)
     }
 }
 

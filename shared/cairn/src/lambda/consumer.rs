@@ -9,7 +9,9 @@ use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::DynamoStore,
     gate::{Delivered, Gated, deliver},
-    lambda::{ConfigError, Environment, Function, FunctionError, Invocation, patience},
+    lambda::{
+        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+    },
     store::{EventStore, Part, StoreError},
 };
 
@@ -55,8 +57,10 @@ pub fn projection(
     gated: impl Gated + Clone + 'static,
 ) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
+    let surroundings = environment.clone();
     function(environment, move |event, _| {
         let (store, gated) = (store.clone(), gated.clone());
+        let environment = surroundings.clone();
         async move {
             let delivered = deliver(&gated, &store, &event)
                 .await
@@ -65,7 +69,10 @@ pub fn projection(
             match delivered {
                 Delivered::Applied => tracing::info!(event = id, correlation, "applied"),
                 Delivered::Duplicate => tracing::info!(event = id, correlation, "duplicate"),
-                Delivered::Healed(gap) => tracing::info!(event = id, correlation, gap, "healed"),
+                Delivered::Healed(gap) => {
+                    environment.emit(&Figures::default().count("GapsHealed", gap));
+                    tracing::info!(event = id, correlation, gap, "healed");
+                }
             }
             Ok(())
         }

@@ -6,7 +6,7 @@
 
 use std::{fmt, future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
 use uuid::Uuid;
 
 use crate::{
@@ -139,11 +139,19 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
+    /// connection that is gone must not use up the time of the function.
+    const CALL_LIMIT: Duration = Duration::from_secs(3);
+
     /// An environment with settings from a lookup, and clients from one SDK configuration.
     pub fn new(
         lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         aws: SdkConfig,
     ) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(Self::CALL_LIMIT)
+            .build();
+        let aws = aws.into_builder().timeout_config(timeouts).build();
         Self {
             lookup: Arc::new(lookup),
             aws,

@@ -125,7 +125,7 @@ where
                 {
                     Ok(some) => all.extend(some),
                     Err(error) => {
-                        park(failures, &invocation.function, record, &error.to_string()).await?
+                        park(failures, &invocation.function, record, &error.to_string()).await?;
                     }
                 }
             }

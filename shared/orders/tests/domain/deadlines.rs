@@ -5,7 +5,6 @@ use std::time::Duration;
 use cairn::{
     Decider as _, RecordedEvent, Timestamp,
     deadlines::{Kind, Mark},
-    event::Event as _,
 };
 use orders::{
     deadlines::{Care, care, mark},

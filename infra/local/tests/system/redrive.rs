@@ -1,0 +1,146 @@
+//! What could not be handled is handled later, once, and holds up nothing else meanwhile.
+
+use serde_json::{Value, json};
+
+use crate::{fixture::order, still::StillShop};
+
+const REDRIVE: &str = "RedriveDeadLettersFunction";
+const PROJECTION: &str = "ProjectOrdersFunction";
+
+/// A shop in which the orders' read model cannot take in an order, and another that it can.
+async fn poisoned() -> (StillShop, String, String) {
+    let shop = StillShop::open();
+    let poison = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    *shop.world.poison.lock().unwrap() = Some((PROJECTION, format!("order-{poison}@2")));
+    let other = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.system.settled().await;
+    (shop, poison, other)
+}
+
+fn row(shop: &StillShop, id: &str) -> Value {
+    let rows = shop.items("OrdersTable");
+    rows.into_iter().find(|row| row["orderId"] == id).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
+    let (shop, poison, other) = poisoned().await;
+    assert_eq!(row(&shop, &other)["status"], "confirmed");
+    assert_eq!(row(&shop, &poison)["status"], "placed");
+    assert_eq!(row(&shop, &poison)["fulfilment"]["status"], "completed");
+    assert_eq!(shop.depth("DeadLetters"), 1);
+    let messages = shop.system.aws.queues.messages("DeadLetters").unwrap();
+    let letter = cairn::dead_letter::DeadLetter::parse(&messages[0].0, &messages[0].1).unwrap();
+    assert!(letter.is_for(PROJECTION));
+    assert_eq!(letter.attempts, 3);
+    assert_eq!(letter.error, format!("it cannot read order-{poison}@2"));
+    assert_eq!(
+        letter.place,
+        Some((format!("order-{poison}").parse().unwrap(), 2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
+    let (shop, poison, _) = poisoned().await;
+    *shop.world.poison.lock().unwrap() = None;
+    let report = shop.invoke(REDRIVE, &json!({})).await;
+    assert_eq!(
+        (&report["redriven"], &report["complete"]),
+        (&json!(1), &json!(true))
+    );
+    shop.system.settled().await;
+    assert_eq!(row(&shop, &poison)["status"], "confirmed");
+    assert_eq!(shop.depth("DeadLetters"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() {
+    let (shop, poison, _) = poisoned().await;
+    *shop.world.poison.lock().unwrap() = None;
+    shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
+        .await;
+    shop.system.settled().await;
+    let healed = row(&shop, &poison);
+    assert_eq!(healed["status"], "shipped");
+    let sales = shop.items("SalesTable");
+    // Years later.
+    tokio::time::sleep(std::time::Duration::from_hours(24 * 365 * 3)).await;
+    shop.invoke(REDRIVE, &json!({})).await;
+    shop.system.settled().await;
+    assert_eq!(row(&shop, &poison), healed);
+    assert_eq!(shop.items("SalesTable"), sales);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_redriven_too_early_is_parked_again() {
+    let (shop, _, _) = poisoned().await;
+    assert_eq!(shop.invoke(REDRIVE, &json!({})).await["redriven"], 1);
+    shop.system.settled().await;
+    assert_eq!(shop.depth("DeadLetters"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay() {
+    let (shop, poison, _) = poisoned().await;
+    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
+        .await;
+    shop.system.settled().await;
+    *shop.world.poison.lock().unwrap() = None;
+    let depth = shop.depth("DeadLetters");
+    assert_eq!(depth, 2);
+
+    let other = shop
+        .invoke(REDRIVE, &json!({ "function": "ProjectStockFunction" }))
+        .await;
+    assert_eq!((&other["redriven"], &other["left"]), (&json!(0), &json!(2)));
+    let one = shop.invoke(REDRIVE, &json!({ "message": "1" })).await;
+    assert_eq!((&one["redriven"], &one["left"]), (&json!(1), &json!(1)));
+    shop.system.settled().await;
+    let rest = shop
+        .invoke(REDRIVE, &json!({ "function": "NotifyCustomerFunction" }))
+        .await;
+    assert_eq!((&rest["redriven"], &rest["left"]), (&json!(1), &json!(0)));
+    shop.system.settled().await;
+    assert_eq!(shop.depth("DeadLetters"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_rule_could_not_hand_over_is_redriven_too() {
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.system.settled().await;
+    *shop.world.unreachable.lock().unwrap() = usize::MAX;
+    shop.send("POST", &format!("/orders/{id}/ship"), &json!({}))
+        .await;
+    // A day of retries.
+    tokio::time::sleep(std::time::Duration::from_hours(25)).await;
+    assert_eq!(row(&shop, &id)["status"], "confirmed");
+    *shop.world.unreachable.lock().unwrap() = 0;
+    shop.system.settled().await;
+    let report = shop
+        .invoke(REDRIVE, &json!({ "function": PROJECTION }))
+        .await;
+    assert_eq!(report["redriven"], 1);
+    shop.system.settled().await;
+    assert_eq!(row(&shop, &id)["status"], "shipped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_redriven_stays_and_is_named() {
+    let shop = StillShop::open();
+    let pointer = json!({ "requestContext": { "functionArn": "f" }, "DDBStreamBatchInfo": {} });
+    let none = cairn_local::aws::queues::Attributes::new();
+    let queues = &shop.system.aws.queues;
+    queues
+        .send("StreamFailures", &pointer.to_string(), &none)
+        .unwrap();
+    let report = shop.invoke(REDRIVE, &json!({})).await;
+    assert_eq!(
+        report["unresolved"].as_array().unwrap().len(),
+        1,
+        "{report}"
+    );
+    assert_eq!(shop.depth("StreamFailures"), 1);
+}

@@ -1,0 +1,216 @@
+//! The project's system on virtual time, in a world where a test decides what goes wrong.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use cairn::Timestamp;
+use cairn_local::{
+    composition::{Composition, Parts},
+    functions::Functions,
+    gateway::Gateway,
+    template::Template,
+    world::{Accident, World},
+};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::fixture::template_file;
+
+/// A world whose time is the runtime's and whose ids are counted.
+#[derive(Debug)]
+pub(crate) struct Still {
+    begun: Instant,
+    ids: Mutex<u128>,
+    /// How often a rule will not reach its target.
+    pub(crate) unreachable: Mutex<usize>,
+    /// Functions to which the bus loses every delivery.
+    pub(crate) lost: Mutex<BTreeSet<&'static str>>,
+    /// A function that fails wherever its event contains a text.
+    pub(crate) poison: Mutex<Option<(&'static str, String)>>,
+    emitted: Mutex<Vec<Value>>,
+}
+
+impl Still {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            ids: Mutex::default(),
+            unreachable: Mutex::default(),
+            lost: Mutex::default(),
+            poison: Mutex::default(),
+            emitted: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The latest value of a figure.
+    pub(crate) fn figure(&self, name: &str) -> Option<u64> {
+        let emitted = self.emitted.lock().unwrap();
+        emitted.iter().rev().find_map(|line| line[name].as_u64())
+    }
+}
+
+impl World for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000).after(self.begun.elapsed())
+    }
+
+    fn new_id(&self) -> Uuid {
+        let mut ids: MutexGuard<'_, u128> = self.ids.lock().unwrap();
+        *ids += 1;
+        Uuid::from_u128(*ids)
+    }
+
+    fn chance(&self) -> f64 {
+        1.0
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait
+    }
+
+    fn emit(&self, _: &str, line: &str) {
+        self.emitted
+            .lock()
+            .unwrap()
+            .push(serde_json::from_str(line).unwrap());
+    }
+
+    fn reaches(&self, _: &str) -> bool {
+        let mut left = self.unreachable.lock().unwrap();
+        let reached = *left == 0;
+        *left = left.saturating_sub(1);
+        reached
+    }
+
+    fn copies(&self, target: &str, _: &str) -> Vec<Duration> {
+        if self.lost.lock().unwrap().contains(target) {
+            vec![]
+        } else {
+            vec![Duration::ZERO]
+        }
+    }
+
+    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+        let payload = String::from_utf8_lossy(payload);
+        match &*self.poison.lock().unwrap() {
+            Some((poisoned, text)) if function == *poisoned && payload.contains(text) => {
+                Accident::Fails(format!("it cannot read {text}"))
+            }
+            _ => Accident::None,
+        }
+    }
+}
+
+/// The shop.
+pub(crate) struct StillShop {
+    pub(crate) world: Arc<Still>,
+    pub(crate) system: Composition,
+    gateway: Gateway,
+}
+
+impl StillShop {
+    pub(crate) fn open() -> Self {
+        Self::with(Functions::default())
+    }
+
+    pub(crate) fn with(functions: Functions) -> Self {
+        let world = Still::new();
+        let template = Template::load(template_file()).unwrap();
+        let parts = Parts {
+            functions,
+            world: world.clone(),
+            ..Parts::default()
+        };
+        let system = Composition::start(&template, parts).unwrap();
+        let gateway = system.gateway();
+        Self {
+            world,
+            system,
+            gateway,
+        }
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let response = self.gateway.answer(request).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    pub(crate) async fn place(&self, order: &Value) -> String {
+        self.send("POST", "/stock/TEA-01/receipts", &json!({ "quantity": 10 }))
+            .await;
+        let (status, body) = self.send("POST", "/orders", order).await;
+        assert_eq!(status, 201, "{body}");
+        body["orderId"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn order(&self, id: &str) -> Value {
+        let (status, body) = self
+            .send("GET", &format!("/orders/{id}"), &Value::Null)
+            .await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    pub(crate) async fn stock(&self) -> Value {
+        self.send("GET", "/stock/TEA-01", &Value::Null).await.1
+    }
+
+    /// Waits until the fulfilment of an order has a status, and no longer than hours.
+    pub(crate) async fn until(&self, id: &str, status: &str) -> Value {
+        loop {
+            self.system.settled().await;
+            let order = self.order(id).await;
+            if order["fulfilment"]["status"] == status {
+                return order;
+            }
+            assert!(self.world.elapsed() < Duration::from_hours(12), "{order}");
+            sleep(Duration::from_mins(1)).await;
+        }
+    }
+
+    /// The names of an order's events.
+    pub(crate) async fn events(&self, id: &str) -> Vec<String> {
+        let (_, body) = self
+            .send("GET", &format!("/orders/{id}/events"), &Value::Null)
+            .await;
+        let events = body["events"].as_array().unwrap();
+        events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub(crate) async fn invoke(&self, function: &str, event: &Value) -> Value {
+        let answer = self.system.invoke(function, &event.to_string()).await;
+        serde_json::from_str(&answer.unwrap_or_else(|error| panic!("{function}: {error}"))).unwrap()
+    }
+
+    pub(crate) fn items(&self, table: &str) -> Vec<Value> {
+        self.system.aws.dynamo.items(table)
+    }
+
+    pub(crate) fn depth(&self, queue: &str) -> u64 {
+        self.system.aws.queues.depth(queue).unwrap()
+    }
+}

@@ -1,0 +1,234 @@
+//! Fulfilments that do not go on are found, whatever the bus and the providers do.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use cairn::provider::{Call, ProviderError};
+use cairn_local::functions::Functions;
+use orders::{
+    payment::Authorization,
+    providers::{PaymentProvider, SandboxPayments},
+    values::{Money, PaymentToken},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    fixture::{order, outcomes},
+    still::StillShop,
+};
+
+async fn cancel(shop: &StillShop, id: &str) {
+    let body = json!({ "reason": "changed my mind" });
+    let (status, body) = shop
+        .send("POST", &format!("/orders/{id}/cancel"), &body)
+        .await;
+    assert_eq!(status, 200, "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_answers_ends_in_a_cancelled_order_with_nothing_reserved_or_charged()
+{
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 2, "tok_down")).await;
+    let order = shop.until(&id, "aborted").await;
+    assert_eq!(order["status"], "cancelled");
+    assert_eq!(order["cancellation"]["reason"], "no outcome in time");
+    let undone = ["screen-order", "reserve-stock", "authorize-payment"];
+    assert_eq!(outcomes(&order), undone.map(|step| (step, "compensated")));
+    let stock = shop.stock().await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"]),
+        (&json!(10), &json!(0))
+    );
+    let events = shop.events(&id).await;
+    let retried = events.iter().filter(|name| *name == "StepRetried");
+    assert_eq!(retried.count(), 3);
+    assert!(
+        !events.iter().any(|name| name.starts_with("Payment")),
+        "{events:?}"
+    );
+    // Five minutes, and after each retry twice as long.
+    let patience = Duration::from_mins(5 + 10 + 20 + 40);
+    assert!((patience..patience * 2).contains(&shop.world.elapsed()));
+    assert!(shop.items("DeadlinesTable").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_first_delivery_is_lost_is_fulfilled_all_the_same() {
+    let shop = StillShop::open();
+    shop.world
+        .lost
+        .lock()
+        .unwrap()
+        .insert("ScreenOrderFunction");
+    let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
+    shop.system.settled().await;
+    assert_eq!(shop.events(&id).await, ["OrderPlaced"]);
+    shop.world.lost.lock().unwrap().clear();
+    let order = shop.until(&id, "completed").await;
+    assert_eq!(order["status"], "confirmed");
+    assert!(shop.world.elapsed() < Duration::from_mins(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_whose_delivery_is_lost_is_asked_for_again() {
+    let shop = StillShop::open();
+    shop.world
+        .lost
+        .lock()
+        .unwrap()
+        .insert("CapturePaymentFunction");
+    let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
+    shop.system.settled().await;
+    shop.world.lost.lock().unwrap().clear();
+    let order = shop.until(&id, "completed").await;
+    assert_eq!(order["status"], "confirmed");
+    assert!(shop.events(&id).await.contains(&"StepRetried".to_owned()));
+    assert!(shop.items("DeadlinesTable").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() {
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    shop.world
+        .lost
+        .lock()
+        .unwrap()
+        .insert("UnwindOrderFunction");
+    cancel(&shop, &id).await;
+    shop.system.settled().await;
+    assert_eq!(shop.order(&id).await["fulfilment"]["status"], "completed");
+    let order = shop.until(&id, "aborted").await;
+    assert_eq!(order["cancellation"]["reason"], "changed my mind");
+    assert!(
+        shop.events(&id)
+            .await
+            .contains(&"PaymentRefunded".to_owned())
+    );
+    assert_eq!(shop.stock().await["onHand"], 10);
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    shop.system.settled().await;
+    assert!(shop.items("DeadlinesTable").is_empty());
+}
+
+/// Gives nothing back while it is told not to.
+struct Stubborn(Arc<AtomicBool>);
+
+impl PaymentProvider for Stubborn {
+    async fn authorize(
+        &self,
+        call: Call<'_>,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> Result<Authorization, ProviderError> {
+        SandboxPayments.authorize(call, token, amount).await
+    }
+
+    async fn capture(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn void(&self, _: Call<'_>, _: &str) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(ProviderError::Refused("call us".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// A shop with an order that is stuck: its money cannot be given back.
+async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let provider = refuses.clone();
+    let functions = Functions::default().with("capture-payment", move |environment| {
+        capture_payment::with(environment, Stubborn(provider.clone()))
+    });
+    let shop = StillShop::with(functions);
+    let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    cancel(&shop, &id).await;
+    let order = shop.until(&id, "stuck").await;
+    let steps = order["fulfilment"]["steps"].as_array().unwrap();
+    let failed = steps
+        .iter()
+        .find(|step| step["step"] == "capture-payment")
+        .unwrap();
+    assert_eq!(failed["outcome"], "compensation-failed");
+    assert_eq!(failed["detail"], "call us");
+    (shop, id, refuses)
+}
+
+const WATCH: &str = "WatchFulfilmentsFunction";
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
+    let (shop, id, refuses) = stuck().await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(shop.world.figure("StuckFulfilments"), Some(1));
+    refuses.store(false, Ordering::Relaxed);
+    let report = shop.invoke(WATCH, &json!({ "resume": id })).await;
+    assert_eq!(report["moved"], 1);
+    let order = shop.until(&id, "aborted").await;
+    assert_eq!(order["cancellation"]["reason"], "changed my mind");
+    assert!(
+        shop.events(&id)
+            .await
+            .contains(&"PaymentRefunded".to_owned())
+    );
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(shop.world.figure("StuckFulfilments"), Some(0));
+    assert!(shop.items("DeadlinesTable").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_step_stays_and_the_rest_is_given_back() {
+    let (shop, id, _) = stuck().await;
+    let request = json!({ "abandon": id, "reason": "refunded by bank transfer" });
+    shop.invoke(WATCH, &request).await;
+    let order = shop.until(&id, "aborted").await;
+    let outcomes = outcomes(&order);
+    assert!(
+        outcomes.contains(&("capture-payment", "compensation-failed")),
+        "{outcomes:?}"
+    );
+    assert!(
+        outcomes.contains(&("reserve-stock", "compensated")),
+        "{outcomes:?}"
+    );
+    assert_eq!(shop.stock().await["onHand"], 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_stuck_can_be_resumed() {
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    for request in [
+        json!({ "resume": id }),
+        json!({ "abandon": id, "reason": "x" }),
+    ] {
+        let error = shop
+            .system
+            .invoke(WATCH, &request.to_string())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("is not stuck"), "{error}");
+    }
+    let error = shop
+        .system
+        .invoke(WATCH, &Value::Null.to_string())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("not understood"), "{error}");
+}

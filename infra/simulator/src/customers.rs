@@ -1,0 +1,311 @@
+//! Customers and a warehouse, who use the system over HTTP and try again with the same key until they
+//! have an answer.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{Method, Request, header},
+};
+use cairn_local::{client::Client, gateway::Gateway, world::World};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::world::Simulated;
+
+/// The SKUs. Every other order is for the first; of the last there is not enough.
+pub const SKUS: [&str; 5] = ["TEA-01", "POT-07", "CUP-07", "TIN-11", "RARE-99"];
+
+/// How often a customer tries before giving up.
+const TRIES: u32 = 60;
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What was asked for, under one key.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The command: `place-order`, say.
+    pub operation: &'static str,
+    /// The idempotency key.
+    pub key: String,
+    /// What it is about: an order's id or a SKU; for an order to place, nothing.
+    pub about: String,
+    /// The body.
+    pub body: Value,
+    /// Every answer that came, in order: its status and its body.
+    pub answers: Vec<(u16, Value)>,
+}
+
+impl Asked {
+    /// The answer to a command that was carried out.
+    pub fn accepted(&self) -> Option<&Value> {
+        let accepted = self.answers.iter().find(|(status, _)| *status < 300);
+        accepted.map(|(_, body)| body)
+    }
+}
+
+/// The way into the shop.
+#[derive(Clone, Debug)]
+enum Door {
+    /// In this process.
+    Gateway(Arc<Gateway>),
+    /// Over HTTP.
+    Http(Client),
+}
+
+/// The shop as its customers see it.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    door: Door,
+    world: Arc<Simulated>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Shop {
+    /// The shop behind a gateway.
+    pub fn new(gateway: Gateway, world: Arc<Simulated>) -> Self {
+        Self {
+            door: Door::Gateway(Arc::new(gateway)),
+            world,
+            asked: Arc::default(),
+        }
+    }
+
+    /// The same shop over HTTP.
+    #[must_use]
+    pub fn over(&self, client: Client) -> Self {
+        Self {
+            door: Door::Http(client),
+            ..self.clone()
+        }
+    }
+
+    /// What everybody has asked for.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The warehouse takes in what there is in the beginning.
+    pub async fn stock_up(&self, orders: u32) {
+        for sku in SKUS {
+            let quantity = if sku == "RARE-99" {
+                orders / 20 + 1
+            } else {
+                orders * 3
+            };
+            self.receive(sku, quantity).await;
+        }
+    }
+
+    /// The warehouse takes in more, from time to time.
+    pub async fn restock(&self, times: u32, within: Duration) {
+        for _ in 0..times {
+            sleep(self.world.up_to(within / times.max(1) * 2)).await;
+            let sku = SKUS.get(self.below(4)).copied().unwrap_or("TEA-01");
+            self.receive(sku, 3).await;
+        }
+    }
+
+    /// The warehouse takes in some pieces.
+    pub async fn receive(&self, sku: &str, quantity: u32) {
+        let path = format!("/stock/{sku}/receipts");
+        let body = json!({ "quantity": quantity });
+        self.ask("receive-stock", &path, sku, body).await;
+    }
+
+    /// One customer: places an order some time within `window`, and may cancel it or have it shipped.
+    pub async fn customer(&self, number: u32, window: Duration) {
+        // Some come all at once.
+        let comes = if number.is_multiple_of(5) {
+            window / 3
+        } else {
+            self.world.up_to(window)
+        };
+        sleep(comes).await;
+        let Some(id) = self.place_order(self.order(number)).await else {
+            return;
+        };
+        match self.below(10) {
+            // While it is fulfilled, as a rule.
+            0 | 1 => {
+                self.wait(Duration::ZERO, Duration::from_secs(2)).await;
+                self.cancel(&id).await;
+            }
+            // When it is, as a rule.
+            2 => {
+                self.wait(Duration::ZERO, Duration::from_mins(4)).await;
+                self.cancel(&id).await;
+            }
+            3 => {
+                self.wait(Duration::from_secs(30), Duration::from_mins(4))
+                    .await;
+                self.ship(&id).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody places an order of some pieces of one SKU; its id, if it is accepted.
+    pub async fn place(
+        &self,
+        customer: &str,
+        token: &str,
+        country: &str,
+        quantity: u32,
+    ) -> Option<String> {
+        let line = json!({
+            "sku": "TEA-01",
+            "quantity": quantity,
+            "unitPrice": { "amount": 1250, "currency": "EUR" },
+        });
+        self.place_order(order(customer, token, country, &[line]))
+            .await
+    }
+
+    async fn place_order(&self, body: Value) -> Option<String> {
+        let placed = self.ask("place-order", "/orders", "", body).await?;
+        self.world.count("orders");
+        Some(placed.get("orderId")?.as_str()?.to_owned())
+    }
+
+    /// Somebody has an order shipped.
+    pub async fn ship(&self, id: &str) {
+        let path = format!("/orders/{id}/ship");
+        self.ask("ship-order", &path, id, json!({})).await;
+    }
+
+    /// A customer cancels an order.
+    pub async fn cancel(&self, id: &str) {
+        let body = json!({ "reason": "changed my mind" });
+        self.ask("cancel-order", &format!("/orders/{id}/cancel"), id, body)
+            .await;
+    }
+
+    fn order(&self, number: u32) -> Value {
+        let token = match self.below(20) {
+            0 | 1 => "tok_declined",
+            2 | 3 => "tok_flaky",
+            4 => "tok_down",
+            _ => "tok_visa",
+        };
+        let customer = match self.below(25) {
+            0 => format!("fraud-{number}"),
+            _ => format!("c-{}", number % 40),
+        };
+        let country = if self.below(25) == 0 { "XX" } else { "DE" };
+        let line = || {
+            let index = if self.below(2) == 0 {
+                0
+            } else {
+                self.below(SKUS.len())
+            };
+            json!({
+                "sku": SKUS.get(index),
+                "quantity": 1 + self.below(3),
+                "unitPrice": { "amount": 100 + self.below(900), "currency": "EUR" },
+            })
+        };
+        let lines: Vec<_> = (0..=self.below(3)).map(|_| line()).collect();
+        order(&customer, token, country, &lines)
+    }
+
+    async fn wait(&self, least: Duration, more: Duration) {
+        sleep(self.world.pace(least + self.world.up_to(more))).await;
+    }
+
+    fn below(&self, bound: usize) -> usize {
+        usize::try_from(self.world.below(bound as u64)).unwrap_or(0)
+    }
+
+    /// Asks until there is an answer that is one. Some ask twice at once.
+    async fn ask(
+        &self,
+        operation: &'static str,
+        path: &str,
+        about: &str,
+        body: Value,
+    ) -> Option<Value> {
+        let key = self.world.new_id().to_string();
+        let mut asked = Asked {
+            operation,
+            key,
+            about: about.to_owned(),
+            body,
+            answers: vec![],
+        };
+        let mut pause = Duration::from_millis(500);
+        for _ in 0..TRIES {
+            let at_once = if self.below(10) == 0 { 2 } else { 1 };
+            let asks = (0..at_once).map(|_| self.send(path, &asked.key, &asked.body));
+            let answers = futures_util::future::join_all(asks).await;
+            asked.answers.extend(answers.into_iter().flatten());
+            if asked.answers.iter().any(|(status, _)| *status < 500) {
+                break;
+            }
+            self.world.count("requests tried again");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        let accepted = asked.accepted().cloned();
+        let statuses: Vec<_> = asked.answers.iter().map(|(status, _)| *status).collect();
+        let order = accepted.as_ref().and_then(|body| body.get("orderId"));
+        let about = order.and_then(Value::as_str).unwrap_or(about);
+        self.world
+            .say(operation, format_args!("{about} {statuses:?}"));
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(asked);
+        accepted
+    }
+
+    /// One request; `None` where its answer is lost on the way to the customer.
+    async fn send(&self, path: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
+        let answer = match &self.door {
+            Door::Gateway(gateway) => {
+                let request = Request::builder()
+                    .method(Method::POST)
+                    .uri(path)
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .header("idempotency-key", key)
+                    .body(Body::from(body.to_string()))
+                    .ok()?;
+                let response = gateway.answer(request).await;
+                let status = response.status().as_u16();
+                let body = response.into_body().collect().await.ok()?.to_bytes();
+                (status, serde_json::from_slice(&body).unwrap_or_default())
+            }
+            Door::Http(client) => {
+                let answer = client
+                    .post(path, &[("idempotency-key", key)], body)
+                    .await
+                    .ok()?;
+                (answer.status.as_u16(), answer.body)
+            }
+        };
+        if self.world.happens(|weather| weather.answer_lost) {
+            self.world.count("answers lost");
+            return None;
+        }
+        Some(answer)
+    }
+}
+
+fn order(customer: &str, token: &str, country: &str, lines: &[Value]) -> Value {
+    json!({
+        "customerId": customer,
+        "lines": lines,
+        "payment": { "token": token },
+        "shipTo": {
+            "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+            "postalCode": "10115", "country": country,
+        },
+    })
+}

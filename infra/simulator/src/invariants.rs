@@ -1,0 +1,681 @@
+//! What must hold after every run, each a function that returns what breaks it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn::{
+    RecordedEvent, StreamId, event,
+    read_model::{ReadModel, Tally, fold},
+};
+use orders::{
+    fulfilment::{self, Step},
+    order, payment,
+    read_models::{
+        orders::Orders,
+        sales::{self, Sales, Window},
+        stock::StockLevels,
+    },
+    stock,
+    values::items,
+};
+use serde_json::Value;
+
+use crate::observed::{Observed, OrderSeen};
+
+/// What breaks an invariant, and what it is about: an order's id, a stream, a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// What it is about.
+    pub about: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// An invariant with its name.
+pub type Invariant = (&'static str, fn(&Observed) -> Vec<Breach>);
+
+/// What holds whenever nothing is under way any more, faults or not.
+pub const AT_REST: [Invariant; 8] = [
+    ("versions are free of gaps", versions_are_free_of_gaps),
+    ("time does not go back in a stream", time_does_not_go_back),
+    (
+        "every accepted command is committed once",
+        every_accepted_command_is_committed_once,
+    ),
+    (
+        "the same command has the same answer",
+        the_same_command_has_the_same_answer,
+    ),
+    (
+        "nothing is refused without a reason",
+        nothing_is_refused_without_a_reason,
+    ),
+    ("every saga has ended", every_saga_has_ended),
+    (
+        "what is undone is undone in reverse",
+        what_is_undone_is_undone_in_reverse,
+    ),
+    (
+        "dead letters explain every missing effect",
+        dead_letters_explain_every_missing_effect,
+    ),
+];
+
+/// What holds besides when the dead letters have been delivered again, and people have helped where a
+/// saga was stuck.
+pub const AT_THE_END: [Invariant; 7] = [
+    (
+        "no saga is stuck, no deadline is open, no letter is dead",
+        nothing_is_left_over,
+    ),
+    (
+        "an order and its fulfilment agree",
+        an_order_and_its_fulfilment_agree,
+    ),
+    (
+        "money in is money for confirmed orders",
+        money_in_is_money_for_confirmed_orders,
+    ),
+    (
+        "only confirmed orders have a label",
+        only_confirmed_orders_have_a_label,
+    ),
+    ("stock adds up", stock_adds_up),
+    (
+        "every read model equals the fold",
+        every_read_model_equals_the_fold,
+    ),
+    ("every customer is told", every_customer_is_told),
+];
+
+fn breach(about: impl ToString, problem: impl Into<String>) -> Breach {
+    Breach {
+        about: about.to_string(),
+        problem: problem.into(),
+    }
+}
+
+fn decoded<E: event::Event>(events: &[RecordedEvent]) -> impl Iterator<Item = E> + '_ {
+    events.iter().filter_map(|event| event.decode().ok())
+}
+
+fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for (stream, events) in &seen.streams {
+        let versions: Vec<_> = events.iter().map(|event| event.version).collect();
+        if !versions.iter().copied().eq(1..=events.len() as u64) {
+            breaches.push(breach(stream, format!("its versions are {versions:?}")));
+        }
+    }
+    breaches
+}
+
+fn time_does_not_go_back(seen: &Observed) -> Vec<Breach> {
+    let goes_back = |events: &Vec<RecordedEvent>| !events.iter().is_sorted_by_key(|event| event.at);
+    let streams = seen.streams.iter().filter(|(_, events)| goes_back(events));
+    streams
+        .map(|(stream, _)| breach(stream, "its times go back"))
+        .collect()
+}
+
+fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
+    let mut ids = BTreeMap::<(&StreamId, &str), u32>::new();
+    let mut commands = BTreeMap::<&str, u32>::new();
+    for commit in &seen.commits {
+        *ids.entry((&commit.stream, &commit.id)).or_default() += 1;
+        *commands.entry(&commit.id).or_default() += 1;
+    }
+    let twice = ids.into_iter().filter(|(_, count)| *count > 1);
+    let mut breaches: Vec<_> = twice
+        .map(|((stream, id), count)| breach(stream, format!("{id} is there {count} times")))
+        .collect();
+    for asked in &seen.asked {
+        let id = format!("{}:{}", asked.operation, asked.key);
+        let count = commands.get(id.as_str()).copied().unwrap_or(0);
+        let refused = asked
+            .answers
+            .iter()
+            .find(|(status, _)| (400..500).contains(status));
+        let about = asked
+            .accepted()
+            .and_then(|body| body.get("orderId"))
+            .and_then(Value::as_str);
+        let about = about.unwrap_or(&asked.about);
+        // To cancel what is cancelled needs no commit.
+        let may_be_none = asked.operation == "cancel-order";
+        if asked.accepted().is_some() && count != 1 && !(may_be_none && count == 0) {
+            breaches.push(breach(
+                about,
+                format!("{id} was accepted, and has {count} commits"),
+            ));
+        }
+        if let Some((status, _)) = refused
+            && count > 0
+        {
+            breaches.push(breach(
+                about,
+                format!("{id} was refused with {status}, and is committed"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for asked in &seen.asked {
+        let accepted = asked.answers.iter().filter(|(status, _)| *status < 300);
+        let different: BTreeSet<_> = accepted
+            .map(|(status, body)| format!("{status} {body}"))
+            .collect();
+        // To cancel what is cancelled says how it stands now.
+        if different.len() > 1 && asked.operation != "cancel-order" {
+            let id = format!("{}:{}", asked.operation, asked.key);
+            breaches.push(breach(
+                &asked.about,
+                format!("{id} had the answers {different:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for asked in &seen.asked {
+        for (status, body) in asked
+            .answers
+            .iter()
+            .filter(|(status, _)| (400..500).contains(status))
+        {
+            let state = body.pointer("/order/status").and_then(Value::as_str);
+            let has_reason = match (asked.operation, status, state) {
+                ("cancel-order", 409, Some("shipped")) => true,
+                ("ship-order", 409, Some("placed" | "cancelled" | "shipped")) => {
+                    is_true_at_some_time(seen, &asked.about, state)
+                }
+                _ => false,
+            };
+            if !has_reason {
+                let id = format!("{}:{}", asked.operation, asked.key);
+                breaches.push(breach(
+                    &asked.about,
+                    format!("{id} had the answer {status} {body}"),
+                ));
+            }
+        }
+    }
+    breaches
+}
+
+fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bool {
+    let name = match state {
+        Some("placed") => "OrderPlaced",
+        Some("cancelled") => "OrderCancelled",
+        Some("shipped") => "OrderShipped",
+        _ => return false,
+    };
+    seen.events().any(|event| {
+        event.stream.category() == "order"
+            && event.stream.key() == order
+            && event.event.name == name
+    })
+}
+
+fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for order in seen.orders() {
+        if !order.fulfilment.has_ended() {
+            let due = order.fulfilment.due();
+            breaches.push(breach(
+                order.id,
+                format!("its fulfilment waits for {due:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for order in seen.orders() {
+        let events = seen.stream(&order.id.fulfilment_stream());
+        let (mut done, mut undone): (Vec<Step>, Vec<Step>) = (vec![], vec![]);
+        for event in decoded::<fulfilment::Event>(events) {
+            match event {
+                fulfilment::Event::StepCompleted { step, .. } => done.push(step),
+                fulfilment::Event::StepFailed { step, next, .. }
+                    if next == Some(fulfilment::Due::compensate(step)) =>
+                {
+                    done.push(step);
+                }
+                fulfilment::Event::StepCompensated { step, .. }
+                | fulfilment::Event::StepAbandoned { step, .. } => undone.push(step),
+                fulfilment::Event::Started { .. }
+                | fulfilment::Event::StepFailed { .. }
+                | fulfilment::Event::StepRetried { .. }
+                | fulfilment::Event::Resumed { .. }
+                | fulfilment::Event::CompensationFailed { .. }
+                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::Completed {}
+                | fulfilment::Event::Aborted { .. }
+                | fulfilment::Event::Stuck { .. } => {}
+            }
+        }
+        done.reverse();
+        let is_whole = matches!(order.fulfilment, fulfilment::State::Aborted { .. });
+        let expected = if is_whole {
+            done.as_slice()
+        } else {
+            done.get(..undone.len()).unwrap_or(&[])
+        };
+        if !undone.is_empty() && undone != expected || is_whole && undone != expected {
+            breaches.push(breach(
+                order.id,
+                format!("undone are {undone:?}, not {expected:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+/// A table's row behind its streams, and the functions that keep them.
+const PROJECTIONS: [(&str, &str); 2] = [
+    ("OrdersTable", "ProjectOrdersFunction"),
+    ("StockTable", "ProjectStockFunction"),
+];
+
+fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    if seen.unreadable > 0 {
+        breaches.push(breach(
+            "the queues",
+            format!("{} messages are no dead letters", seen.unreadable),
+        ));
+    }
+    let mut missing = |function: &str, stream: &StreamId, from: u64| {
+        for event in seen
+            .stream(stream)
+            .iter()
+            .filter(|event| event.version > from)
+        {
+            if !seen.is_explained(function, stream, event.version) {
+                let problem = format!(
+                    "{function} has not seen {}, and nothing says why",
+                    event.id()
+                );
+                breaches.push(breach(stream.key(), problem));
+            }
+        }
+    };
+    let gates = gates(seen);
+    for stream in seen.streams.keys() {
+        for (table, function) in PROJECTIONS {
+            if let Some(gate) = gate_of(table, stream) {
+                let row = gates
+                    .get(&(table, stream.key(), gate))
+                    .copied()
+                    .unwrap_or(0);
+                missing(function, stream, row);
+            }
+        }
+        if Sales::follows(stream) {
+            let gate = format!("gate#{stream}");
+            let row = gates
+                .get(&("SalesTable", gate.as_str(), "version"))
+                .copied()
+                .unwrap_or(0);
+            missing("ProjectSalesFunction", stream, row);
+        }
+    }
+    for event in mailed(seen) {
+        if !seen.books.mails.contains(&event.id())
+            && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)
+        {
+            let problem = format!("nobody was told of {}, and nothing says why", event.id());
+            breaches.push(breach(event.stream.key(), problem));
+        }
+    }
+    breaches
+}
+
+/// The attribute that holds how far a table's row has followed a stream.
+fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
+    let place = match table {
+        "OrdersTable" => Orders::place(stream),
+        "StockTable" => StockLevels::place(stream),
+        _ => None,
+    };
+    place.map(|place| place.gate)
+}
+
+/// How far each row has followed each of its streams, by table, key and gate.
+fn gates(seen: &Observed) -> BTreeMap<(&'static str, &str, &str), u64> {
+    let mut gates = BTreeMap::new();
+    for (table, key) in [
+        ("OrdersTable", Orders::KEY),
+        ("StockTable", StockLevels::KEY),
+        ("SalesTable", "partition"),
+    ] {
+        for row in seen.tables.get(table).into_iter().flatten() {
+            let key = row.get(key).and_then(Value::as_str).unwrap_or_default();
+            for (gate, version) in row.as_object().into_iter().flatten() {
+                if let Some(version) = version.as_u64() {
+                    gates.insert((table, key, gate.as_str()), version);
+                }
+            }
+        }
+    }
+    gates
+}
+
+fn mailed(seen: &Observed) -> impl Iterator<Item = &RecordedEvent> {
+    seen.events().filter(|event| {
+        ["OrderConfirmed", "OrderShipped", "OrderCancelled"].contains(&event.event.name.as_str())
+    })
+}
+
+fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
+    let stuck = seen
+        .orders()
+        .into_iter()
+        .filter_map(|order| match order.fulfilment {
+            fulfilment::State::Stuck { step, .. } => Some(breach(
+                order.id,
+                format!("its fulfilment is stuck at {step:?}"),
+            )),
+            _ => None,
+        });
+    let open = seen.tables.get("DeadlinesTable").into_iter().flatten();
+    let open = open.map(|row| {
+        let stream = row
+            .get("stream")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let key = stream.split_once('-').map_or(stream, |(_, key)| key);
+        breach(key, format!("a deadline is left: {row}"))
+    });
+    let dead = seen.dead.iter().map(|letter| {
+        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
+        breach(
+            about,
+            format!("{} has a dead letter: {}", letter.function, letter.error),
+        )
+    });
+    stuck.chain(open).chain(dead).collect()
+}
+
+/// Whether an order went through.
+fn is_fulfilled(order: &OrderSeen) -> bool {
+    matches!(order.fulfilment, fulfilment::State::Completed { .. })
+}
+
+fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for order in seen.orders() {
+        let agree = match &order.order {
+            order::State::Confirmed(_) | order::State::Shipped(_) => is_fulfilled(&order),
+            order::State::Cancelled(_) => {
+                matches!(order.fulfilment, fulfilment::State::Aborted { .. })
+            }
+            order::State::NotPlaced | order::State::Placed(_) => false,
+        };
+        if !agree {
+            let fulfilment = seen.stream(&order.id.fulfilment_stream()).last();
+            let last = fulfilment.map_or("nothing", |event| event.event.name.as_str());
+            let status = order.order.status();
+            breaches.push(breach(
+                order.id,
+                format!("it is {status:?}, its fulfilment ended with {last}"),
+            ));
+        }
+    }
+    for asked in seen.asked.iter().filter(|asked| asked.accepted().is_some()) {
+        let wanted = match asked.operation {
+            "cancel-order" => "cancelled",
+            "ship-order" => "shipped",
+            _ => continue,
+        };
+        let orders = seen.orders();
+        let order = orders
+            .iter()
+            .find(|order| order.id.to_string() == asked.about);
+        if order.and_then(|order| order.order.status()) != Some(wanted) {
+            breaches.push(breach(
+                &asked.about,
+                format!("it was told that it is {wanted}, and is not"),
+            ));
+        }
+    }
+    breaches
+}
+
+/// What the keys of a step's calls begin with.
+fn key(order: &OrderSeen, step: Step) -> String {
+    format!("{}/{}/", order.id.fulfilment_stream(), step.name())
+}
+
+fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for order in seen.orders() {
+        let (captured, authorized) = (
+            key(&order, Step::CapturePayment),
+            key(&order, Step::AuthorizePayment),
+        );
+        let taken = seen
+            .books
+            .taken
+            .iter()
+            .filter(|(key, _)| key.starts_with(&captured));
+        let taken: u64 = taken.map(|(_, money)| money.amount).sum();
+        let mut promises = seen.books.authorized.keys();
+        let due = match order.order.placed() {
+            Some(placed) if is_fulfilled(&order) => placed.total.amount,
+            _ => 0,
+        };
+        if taken != due {
+            breaches.push(breach(
+                order.id,
+                format!("{taken} was taken, and {due} is due"),
+            ));
+        }
+        if promises.any(|key| key.starts_with(&authorized)) {
+            breaches.push(breach(
+                order.id,
+                "a promise to pay is neither used nor given up",
+            ));
+        }
+        let recorded = seen.state::<payment::Payment>(&order.id.payment_stream());
+        if is_fulfilled(&order) != matches!(recorded, payment::State::Captured(_)) {
+            breaches.push(breach(
+                order.id,
+                format!("its payment is recorded as {recorded:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for order in seen.orders() {
+        let key = key(&order, Step::ArrangeShipment);
+        let labels = seen
+            .books
+            .labels
+            .keys()
+            .filter(|other| other.starts_with(&key))
+            .count();
+        if labels != usize::from(is_fulfilled(&order)) {
+            breaches.push(breach(order.id, format!("it has {labels} labels")));
+        }
+    }
+    breaches
+}
+
+fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
+    let mut sold = BTreeMap::<StreamId, u64>::new();
+    for order in seen.orders().iter().filter(|order| is_fulfilled(order)) {
+        for item in order
+            .order
+            .placed()
+            .into_iter()
+            .flat_map(|placed| items(&placed.lines))
+        {
+            *sold.entry(item.sku.stock_stream()).or_default() += item.quantity;
+        }
+    }
+    let mut breaches = vec![];
+    for (stream, events) in &seen.streams {
+        if stream.category() != "stock" {
+            continue;
+        }
+        let received = decoded(events).map(|event| match event {
+            stock::Event::Received { quantity } => quantity,
+            _ => 0,
+        });
+        let received: u64 = received.sum();
+        let sold = sold.get(stream).copied().unwrap_or(0);
+        let state = seen.state::<stock::Stock>(stream);
+        if state.reserved() > 0 {
+            breaches.push(breach(
+                stream,
+                format!("{} pieces are reserved for nobody", state.reserved()),
+            ));
+        }
+        if state.on_hand() + sold != received {
+            let there = state.on_hand();
+            let problem = format!("{received} came in, {sold} were sold, {there} are there");
+            breaches.push(breach(stream, problem));
+        }
+    }
+    breaches
+}
+
+fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = rows::<Orders>(seen, "OrdersTable", "ProjectOrdersFunction");
+    breaches.extend(rows::<StockLevels>(
+        seen,
+        "StockTable",
+        "ProjectStockFunction",
+    ));
+    breaches.extend(windows(seen));
+    breaches
+}
+
+/// The events that a row has to have taken in: those after its gate only where the bus has lost them.
+fn taken_in<'a>(
+    seen: &'a Observed,
+    function: &str,
+    stream: &StreamId,
+    gate: u64,
+) -> Result<&'a [RecordedEvent], Breach> {
+    let events = seen.stream(stream);
+    let at = usize::try_from(gate)
+        .unwrap_or(usize::MAX)
+        .min(events.len());
+    let (before, after) = events.split_at(at);
+    let unexplained = after
+        .iter()
+        .find(|event| !seen.is_explained(function, stream, event.version));
+    match unexplained {
+        None => Ok(before),
+        Some(event) => Err(breach(
+            stream.key(),
+            format!("{function} has not taken in {}", event.id()),
+        )),
+    }
+}
+
+fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> Vec<Breach> {
+    let gates = gates(seen);
+    let mut events = BTreeMap::<&str, Vec<&RecordedEvent>>::new();
+    let mut breaches = vec![];
+    for stream in seen.streams.keys() {
+        let Some(place) = M::place(stream) else {
+            continue;
+        };
+        let gate = gates
+            .get(&(table, place.key, place.gate))
+            .copied()
+            .unwrap_or(0);
+        match taken_in(seen, function, stream, gate) {
+            Ok(taken) => events.entry(place.key).or_default().extend(taken),
+            Err(breach) => breaches.push(breach),
+        }
+    }
+    let rows: BTreeMap<_, _> = seen
+        .tables
+        .get(table)
+        .into_iter()
+        .flatten()
+        .filter_map(|row| Some((row.get(M::KEY)?.as_str()?, row)))
+        .collect();
+    for (key, events) in events {
+        let expected = fold::<M>(events).ok().flatten().map(Value::Object);
+        if rows.get(key).copied() != expected.as_ref() {
+            let row = rows.get(key);
+            breaches.push(breach(
+                key,
+                format!("{table} has {row:?}, the fold is {expected:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn windows(seen: &Observed) -> Vec<Breach> {
+    let gates = gates(seen);
+    let mut events = vec![];
+    let mut breaches = vec![];
+    for stream in seen.streams.keys().filter(|stream| Sales::follows(stream)) {
+        let key = format!("gate#{stream}");
+        let gate = gates
+            .get(&("SalesTable", key.as_str(), "version"))
+            .copied()
+            .unwrap_or(0);
+        match taken_in(seen, "ProjectSalesFunction", stream, gate) {
+            Ok(taken) => events.extend(taken),
+            Err(breach) => breaches.push(breach),
+        }
+    }
+    for (window, prefix) in [
+        (Window::Minute, "minute#"),
+        (Window::Hour, "hour#"),
+        (Window::Day, "day#"),
+    ] {
+        let rows = seen.tables.get("SalesTable").into_iter().flatten();
+        let stored = rows.filter_map(|row| {
+            let of_window = row.get("partition")?.as_str()?.starts_with(prefix);
+            let start = row.get("row")?.as_str()?.parse().ok()?;
+            of_window.then(|| (start, row.as_object().cloned().unwrap_or_default()))
+        });
+        let stored = sales::render(window, stored);
+        let folded = sales::fold(window, events.iter().copied()).unwrap_or_default();
+        if stored != folded {
+            let different = stored
+                .iter()
+                .zip(&folded)
+                .find(|(stored, folded)| stored != folded);
+            breaches.push(breach(
+                "sales",
+                format!("a {window:?} is not the fold: {different:?}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn every_customer_is_told(seen: &Observed) -> Vec<Breach> {
+    let untold = mailed(seen).filter(|event| {
+        !seen.books.mails.contains(&event.id())
+            && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)
+    });
+    untold
+        .map(|event| {
+            breach(
+                event.stream.key(),
+                format!("nobody was told of {}", event.id()),
+            )
+        })
+        .collect()
+}

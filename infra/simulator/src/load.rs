@@ -1,0 +1,92 @@
+//! Many customers at once, over HTTP, in real time, under faults: each order ends, and the books balance.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use cairn_local::{
+    client::Client,
+    template::{Parameters, Template},
+};
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+
+use crate::{
+    simulation::{Outcome, Plan, Simulation, TEMPLATE},
+    world::{Simulated, Weather},
+};
+
+/// What goes wrong: a tenth of all calls is throttled, a twentieth of all answers is lost, a fifth of
+/// all deliveries comes twice.
+pub const WEATHER: Weather = Weather {
+    throttled: 0.1,
+    answer_lost: 0.05,
+    repeated: 0.2,
+    ..Weather::CALM
+};
+
+/// AWS's minutes are seconds.
+const PACE: u32 = 60;
+/// Longer than a step waits for its turn when the machine is busy.
+const STEP_PATIENCE_S: u32 = 30;
+
+/// Places orders from several clients at once. `placed` is told of each.
+///
+/// # Errors
+/// When there is no port, or the template is not understood.
+pub async fn run(
+    orders: u32,
+    clients: u32,
+    placed: impl Fn() + Sync,
+) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+    let patience = (
+        "StepPatienceSeconds".to_owned(),
+        STEP_PATIENCE_S.to_string(),
+    );
+    let plan = Plan {
+        seed: fastrand::u64(..),
+        orders,
+        weather: WEATHER,
+        template: Template::parse_with(TEMPLATE, &Parameters::from([patience]))?,
+    };
+    let world = Arc::new(Simulated::hurried(plan.seed, plan.weather, PACE));
+    let mut simulation = Simulation::begin(&plan, world);
+    let server = serve(&mut simulation).await?;
+    let shop = &simulation.shop;
+    shop.stock_up(orders).await;
+    let next = AtomicU32::new(0);
+    let client = || async {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= orders {
+                return;
+            }
+            shop.customer(number, Duration::ZERO).await;
+            placed();
+        }
+    };
+    join_all((0..clients).map(|_| client())).await;
+    let outcome = simulation.judge().await;
+    server.abort();
+    Ok(outcome)
+}
+
+/// Puts the system behind a port, and its customers before it.
+async fn serve(simulation: &mut Simulation) -> io::Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let client = Client::new(listener.local_addr()?);
+    let router = simulation.system.gateway().router();
+    simulation.shop = simulation.shop.over(client);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            // Then no customer has an answer any more, and the books will say so.
+            drop(error);
+        }
+    }))
+}

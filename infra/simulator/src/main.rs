@@ -1,0 +1,249 @@
+//! `cargo run --release -p cairn-simulator -- --seeds 1000`: tries to break the promises.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use cairn_simulator::{
+    load,
+    simulation::{Outcome, Plan, Violation, run},
+    world::Counts,
+};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The whole system on virtual time, under faults, by seed.
+///
+/// Status 0: every invariant held for every seed. Status 1: one was broken; the seed and the trace are
+/// printed.
+#[derive(Debug, Parser)]
+#[command(name = "cairn-simulator", version)]
+struct Arguments {
+    /// How many seeds are run, from 1.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    seeds: u64,
+    /// Run this seed only, and print what happened.
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// How many orders each seed places.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    orders: u32,
+    /// Instead, place this many orders over HTTP at a system in real time, under faults, and see that each ends and
+    /// the books balance.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed", "orders"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    load: Option<u32>,
+    /// From how many clients at once the load comes.
+    #[arg(long, default_value_t = 32, value_name = "N", requires = "load", value_parser = clap::value_parser!(u32).range(1..=256))]
+    clients: u32,
+    /// How many seeds run at once; by default as many as there are cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match (arguments.seed, arguments.load) {
+        (Some(seed), _) => replay(seed, arguments.orders),
+        (None, Some(orders)) => under_load(orders, arguments.clients),
+        (None, None) => explore(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // If stderr is gone there is nobody to tell.
+            let _ = writeln!(io::stderr(), "cairn-simulator: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs one seed and prints its trace. Two runs of it print the same.
+fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
+    let outcome = run(&Plan::new(seed, orders)?);
+    let mut out = io::stdout().lock();
+    for line in &outcome.trace {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out)?;
+    figures(&mut out, &outcome.counts, outcome.elapsed)?;
+    writeln!(out, "  {:<26} {}", "digest of all commits", outcome.digest)?;
+    if outcome.violations.is_empty() {
+        writeln!(out, "\nSeed {seed}: every invariant holds.")?;
+    } else {
+        report(&mut out, seed, orders, &outcome)?;
+    }
+    Ok(outcome.violations.is_empty())
+}
+
+/// Many orders in real time.
+fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
+    let bar = ProgressBar::new(orders.into());
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} orders, {elapsed}",
+    )?);
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(load::run(orders, clients, || bar.inc(1)))?;
+    bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    figures(&mut out, &outcome.counts, begun.elapsed())?;
+    for violation in &outcome.violations {
+        writeln!(out, "\nBroken: {}", violation.invariant)?;
+        shown(&mut out, violation)?;
+    }
+    if outcome.violations.is_empty() {
+        writeln!(
+            out,
+            "\n{orders} orders from {clients} clients: each has ended, and the books balance."
+        )?;
+    }
+    Ok(outcome.violations.is_empty())
+}
+
+/// Runs seeds on all cores until one breaks an invariant, or none has.
+fn explore(arguments: &Arguments) -> Result<bool, Failure> {
+    let plan = Plan::new(0, arguments.orders)?;
+    let jobs = match arguments.jobs {
+        Some(jobs) => jobs,
+        None => thread::available_parallelism()?.get() as u64,
+    };
+    let bar = ProgressBar::new(arguments.seeds);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} seeds, {elapsed}, {eta} to go",
+    )?);
+    let begun = Instant::now();
+    let next = AtomicU64::new(1);
+    let broken = AtomicBool::new(false);
+    let sum = Mutex::new((Counts::new(), Duration::ZERO, 0_u64));
+    let worst = Mutex::new(BTreeMap::<u64, Outcome>::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !broken.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > arguments.seeds {
+                        return;
+                    }
+                    let outcome = run(&Plan {
+                        seed,
+                        ..plan.clone()
+                    });
+                    bar.inc(1);
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    for (name, count) in &outcome.counts {
+                        *sum.0.entry(name).or_default() += count;
+                    }
+                    sum.1 += outcome.elapsed;
+                    sum.2 += 1;
+                    if !outcome.violations.is_empty() {
+                        broken.store(true, Ordering::Relaxed);
+                        let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
+                        worst.insert(seed, outcome);
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+
+    let (counts, elapsed, seeds) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut out = io::stdout().lock();
+    figures(&mut out, &counts, elapsed)?;
+    let real = begun.elapsed();
+    let rate = f64::from(u32::try_from(seeds)?) / real.as_secs_f64();
+    writeln!(out, "  {:<26} {rate:.2}", "seeds a second")?;
+    let worst = worst.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Some((seed, outcome)) = worst.into_iter().next() else {
+        writeln!(
+            out,
+            "\n{seeds} seeds of {} orders: every invariant holds.",
+            arguments.orders
+        )?;
+        return Ok(true);
+    };
+    let (orders, outcome) = shrunk(&plan, seed, outcome);
+    report(&mut out, seed, orders, &outcome)?;
+    Ok(false)
+}
+
+/// The same seed with the fewest orders at which the same invariant is still broken.
+fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
+    let wanted = outcome
+        .violations
+        .first()
+        .map(|violation| violation.invariant);
+    let mut smallest = (plan.orders, outcome);
+    let mut orders = plan.orders / 2;
+    while orders > 0 {
+        let outcome = run(&Plan {
+            seed,
+            orders,
+            ..plan.clone()
+        });
+        if outcome
+            .violations
+            .iter()
+            .any(|violation| Some(violation.invariant) == wanted)
+        {
+            smallest = (orders, outcome);
+        }
+        orders /= 2;
+    }
+    smallest
+}
+
+/// How many breaches of one invariant are shown.
+const SHOWN: usize = 3;
+
+fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io::Result<()> {
+    for violation in &outcome.violations {
+        writeln!(out, "\nSeed {seed} breaks: {}", violation.invariant)?;
+        shown(out, violation)?;
+    }
+    let first = outcome
+        .violations
+        .first()
+        .and_then(|violation| violation.breaches.first());
+    if let Some(breach) = first {
+        writeln!(out, "\nWhat happened to {}:", breach.about)?;
+        for line in outcome
+            .trace
+            .iter()
+            .filter(|line| line.contains(&breach.about))
+        {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    writeln!(
+        out,
+        "\nThe same again, with everything that happened:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
+    )
+}
+
+fn shown(out: &mut impl Write, violation: &Violation) -> io::Result<()> {
+    for breach in violation.breaches.iter().take(SHOWN) {
+        writeln!(out, "  {}: {}", breach.about, breach.problem)?;
+    }
+    match violation.breaches.len().checked_sub(SHOWN) {
+        None | Some(0) => Ok(()),
+        Some(more) => writeln!(out, "  and {more} more"),
+    }
+}
+
+fn figures(out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
+    for (name, count) in counts {
+        writeln!(out, "  {name:<26} {count}")?;
+    }
+    writeln!(out, "  {:<26} {}", "seconds", elapsed.as_secs())
+}

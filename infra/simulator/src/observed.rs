@@ -1,0 +1,126 @@
+//! What is there when a simulation rests: everything that was stored, sent, asked and answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cairn::{Commit, Decider, RecordedEvent, StreamId, dead_letter::DeadLetter};
+use cairn_local::aws::Aws;
+use orders::{fulfilment, order, values::OrderId};
+use serde_json::Value;
+
+use crate::{customers::Asked, providers::Books};
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Every commit, by stream and version.
+    pub commits: Vec<Commit>,
+    /// Every event of every stream, in order.
+    pub streams: BTreeMap<StreamId, Vec<RecordedEvent>>,
+    /// The items of each table that is not the events'.
+    pub tables: BTreeMap<&'static str, Vec<Value>>,
+    /// What was asked and answered.
+    pub asked: Vec<Asked>,
+    /// The providers' books.
+    pub books: Books,
+    /// The dead letters.
+    pub dead: Vec<DeadLetter>,
+    /// Messages among the dead letters that are none.
+    pub unreadable: usize,
+    /// Deliveries that the bus has lost, as `function order-...@3`.
+    pub lost: BTreeSet<String>,
+}
+
+/// One order, from its streams.
+#[derive(Clone, Debug)]
+pub struct OrderSeen {
+    /// Its id.
+    pub id: OrderId,
+    /// How it ended.
+    pub order: order::State,
+    /// How its fulfilment ended.
+    pub fulfilment: fulfilment::State,
+}
+
+impl Observed {
+    /// Looks at everything.
+    pub fn of(aws: &Aws, asked: Vec<Asked>, books: Books, lost: Vec<String>) -> Self {
+        let commits = aws.dynamo.items("EventsTable").into_iter();
+        let mut commits: Vec<Commit> = commits
+            .filter_map(|item| serde_json::from_value(item).ok())
+            .collect();
+        commits.sort_by(|a, b| (&a.stream, a.version).cmp(&(&b.stream, b.version)));
+        let mut streams = BTreeMap::<_, Vec<_>>::new();
+        for commit in &commits {
+            streams
+                .entry(commit.stream.clone())
+                .or_default()
+                .extend(commit.recorded());
+        }
+        let tables = ["OrdersTable", "StockTable", "SalesTable", "DeadlinesTable"];
+        let tables = tables.map(|table| (table, aws.dynamo.items(table)));
+        let letters = ["DeadLetters", "StreamFailures"].map(|queue| aws.queues.messages(queue));
+        let letters: Vec<_> = letters.into_iter().flatten().flatten().collect();
+        let dead: Vec<_> = letters
+            .iter()
+            .filter_map(|(body, attributes)| DeadLetter::parse(body, attributes).ok())
+            .collect();
+        Self {
+            unreadable: letters.len() - dead.len(),
+            dead,
+            commits,
+            streams,
+            tables: BTreeMap::from(tables),
+            asked,
+            books,
+            lost: lost.into_iter().collect(),
+        }
+    }
+
+    /// Every event, stream by stream.
+    pub fn events(&self) -> impl Iterator<Item = &RecordedEvent> {
+        self.streams.values().flatten()
+    }
+
+    /// The events of a stream.
+    pub fn stream(&self, stream: &StreamId) -> &[RecordedEvent] {
+        self.streams.get(stream).map_or(&[], Vec::as_slice)
+    }
+
+    /// The state that a stream's events add up to.
+    pub fn state<D>(&self, stream: &StreamId) -> D::State
+    where
+        D: Decider<Event: cairn::event::Event>,
+    {
+        let events = self.stream(stream).iter();
+        events
+            .filter_map(|event| event.decode::<D::Event>().ok())
+            .fold(D::initial(), |state, event| D::evolve(state, &event))
+    }
+
+    /// Every order that was placed.
+    pub fn orders(&self) -> Vec<OrderSeen> {
+        let streams = self
+            .streams
+            .keys()
+            .filter(|stream| stream.category() == "order");
+        let ids = streams.filter_map(|stream| OrderId::of(stream).ok());
+        ids.map(|id| OrderSeen {
+            id,
+            order: self.state::<order::Order>(&id.order_stream()),
+            fulfilment: self.state::<fulfilment::Saga>(&id.fulfilment_stream()),
+        })
+        .collect()
+    }
+
+    /// Whether it is known why an event has had no effect in a function: the bus has lost it, or it is
+    /// among the dead letters.
+    pub fn is_explained(&self, function: &str, stream: &StreamId, version: u64) -> bool {
+        let place = Some((stream.clone(), version));
+        self.lost
+            .contains(&format!("{function} {stream}@{version}"))
+            || self
+                .dead
+                .iter()
+                .any(|letter| letter.place == place && letter.is_for(function))
+    }
+}

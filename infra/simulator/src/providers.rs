@@ -1,0 +1,261 @@
+//! Providers that fail, and keep books: what they did can be compared with what the system thinks.
+//!
+//! They honour idempotency keys, and what undoes a call names it by its key. An answer may be lost after
+//! the deed, or never come; a request may arrive when it is given up already.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use cairn::{
+    lambda::FunctionError,
+    provider::{Call, ProviderError},
+};
+use notify_customer::{Mail, Mailer};
+use orders::{
+    fulfilment::Input,
+    payment::Authorization,
+    providers::{
+        Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening, Screening,
+    },
+    shipment::Label,
+    values::{Address, Money, PaymentToken},
+};
+use tokio::time::sleep;
+
+use crate::world::Simulated;
+
+/// All providers of one world, and their books. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Providers {
+    world: Arc<Simulated>,
+    books: Arc<Mutex<Books>>,
+}
+
+/// What the providers have done, by the keys with which they were asked.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// Promises to pay that were given, and neither used nor given up.
+    pub authorized: BTreeMap<String, Authorization>,
+    /// Money taken and not given back.
+    pub taken: BTreeMap<String, Money>,
+    /// Labels given out and not given back.
+    pub labels: BTreeMap<String, Label>,
+    /// The mails sent, by the event that they tell of.
+    pub mails: BTreeSet<String>,
+    /// Promises that were ever given.
+    promised: BTreeSet<String>,
+    /// What will not be done any more.
+    undone: BTreeSet<String>,
+    /// What was refused for good.
+    refused: BTreeSet<String>,
+}
+
+/// How the way of a call goes.
+enum Way {
+    /// It arrives, and its answer.
+    Good,
+    /// It arrives; the answer is an error that may pass, or none.
+    NoAnswer,
+    /// It does not arrive.
+    NotThere,
+}
+
+/// Longer than anybody waits.
+const NEVER: Duration = Duration::from_hours(1);
+
+impl Providers {
+    /// Providers in a world.
+    pub fn new(world: Arc<Simulated>) -> Self {
+        Self {
+            world,
+            books: Arc::default(),
+        }
+    }
+
+    /// The books as they are.
+    pub fn read(&self) -> Books {
+        self.books().clone()
+    }
+
+    /// What people do who settle an order's payment and shipment by hand: nothing of it is left.
+    pub fn settle(&self, order: &str) {
+        let is_other = |key: &String| !key.contains(order);
+        let mut books = self.books();
+        books.authorized.retain(|key, _| is_other(key));
+        books.taken.retain(|key, _| is_other(key));
+        books.labels.retain(|key, _| is_other(key));
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn way(&self, what: &str, key: &str) -> Way {
+        sleep(self.world.up_to(Duration::from_millis(200))).await;
+        if !self.world.happens(|weather| weather.provider) {
+            return Way::Good;
+        }
+        let (way, how) = match self.world.below(3) {
+            0 => (Way::NotThere, "does not arrive"),
+            1 => {
+                // It arrives late: perhaps when others have given it up.
+                sleep(self.world.up_to(Duration::from_secs(4))).await;
+                (Way::Good, "is slow")
+            }
+            _ => (Way::NoAnswer, "has no answer"),
+        };
+        self.world.count("provider calls gone wrong");
+        self.world.say(what, format_args!("{key} {how}"));
+        way
+    }
+
+    /// Does something at a provider, once for each key.
+    async fn deed<T>(
+        &self,
+        what: &str,
+        key: &str,
+        deed: impl FnOnce(&mut Books) -> Result<T, ProviderError>,
+    ) -> Result<T, ProviderError> {
+        match self.way(what, key).await {
+            Way::NotThere => Err(ProviderError::Passing("the provider is busy".to_owned())),
+            Way::Good => deed(&mut self.books()),
+            Way::NoAnswer => {
+                drop(deed(&mut self.books()));
+                sleep(NEVER).await;
+                Err(ProviderError::Passing("too late".to_owned()))
+            }
+        }
+    }
+
+    /// Undoes something, or refuses to: the same answer for the same key.
+    async fn undo(
+        &self,
+        what: &str,
+        key: &str,
+        undo: impl FnOnce(&mut Books),
+    ) -> Result<(), ProviderError> {
+        let refuses = self.world.happens(|weather| weather.refuses_to_undo);
+        self.deed(what, key, |books| {
+            let is_new = !books.undone.contains(key);
+            if books.refused.contains(key) || (refuses && is_new) {
+                books.refused.insert(key.to_owned());
+                return Err(ProviderError::Refused("call us".to_owned()));
+            }
+            books.undone.insert(key.to_owned());
+            undo(books);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl PaymentProvider for Providers {
+    async fn authorize(
+        &self,
+        call: Call<'_>,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> Result<Authorization, ProviderError> {
+        let said = SandboxPayments.authorize(call, token, amount).await?;
+        self.deed("authorize", call.key, |books| {
+            if books.undone.contains(call.key) {
+                return Err(ProviderError::Refused("it was voided".to_owned()));
+            }
+            // Asked again, it says the same; what was used stays used.
+            if books.promised.insert(call.key.to_owned()) {
+                books.authorized.insert(call.key.to_owned(), said.clone());
+            }
+            Ok(said)
+        })
+        .await
+    }
+
+    async fn capture(&self, call: Call<'_>, of: &Authorization) -> Result<(), ProviderError> {
+        self.deed("capture", call.key, |books| {
+            if books.undone.contains(call.key) {
+                return Err(ProviderError::Refused("it was refunded".to_owned()));
+            }
+            if !books.taken.contains_key(call.key) {
+                let is_there = |promise: &Authorization| promise.reference == of.reference;
+                let promise = books
+                    .authorized
+                    .iter()
+                    .find(|(_, promise)| is_there(promise));
+                let Some(key) = promise.map(|(key, _)| key.clone()) else {
+                    return Err(ProviderError::Refused("nothing is authorized".to_owned()));
+                };
+                books.authorized.remove(&key);
+                books.taken.insert(call.key.to_owned(), of.amount);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn void(&self, call: Call<'_>, authorized_with: &str) -> Result<(), ProviderError> {
+        self.undo("void", call.key, |books| {
+            books.undone.insert(authorized_with.to_owned());
+            books.authorized.remove(authorized_with);
+        })
+        .await
+    }
+
+    async fn refund(
+        &self,
+        call: Call<'_>,
+        _: &Authorization,
+        captured_with: &str,
+    ) -> Result<(), ProviderError> {
+        self.undo("refund", call.key, |books| {
+            books.undone.insert(captured_with.to_owned());
+            books.taken.remove(captured_with);
+        })
+        .await
+    }
+}
+
+impl Carrier for Providers {
+    async fn arrange(&self, call: Call<'_>, to: &Address) -> Result<Label, ProviderError> {
+        let label = SandboxCarrier.arrange(call, to).await?;
+        self.deed("arrange", call.key, |books| {
+            if books.undone.contains(call.key) {
+                return Err(ProviderError::Refused("it was called off".to_owned()));
+            }
+            books.labels.insert(call.key.to_owned(), label.clone());
+            Ok(label)
+        })
+        .await
+    }
+
+    async fn cancel(&self, call: Call<'_>, arranged_with: &str) -> Result<(), ProviderError> {
+        self.undo("call off", call.key, |books| {
+            books.undone.insert(arranged_with.to_owned());
+            books.labels.remove(arranged_with);
+        })
+        .await
+    }
+}
+
+impl Screening for Providers {
+    async fn screen(&self, call: Call<'_>, order: &Input) -> Result<(), ProviderError> {
+        SandboxScreening.screen(call, order).await?;
+        self.deed("screen", call.key, |_| Ok(())).await
+    }
+}
+
+impl Mailer for Providers {
+    async fn send(&self, mail: &Mail) -> Result<(), FunctionError> {
+        // Sent once for each key, however often it is asked for.
+        let sent = self.deed("mail", &mail.key, |books| {
+            books.mails.insert(mail.key.clone());
+            Ok(())
+        });
+        match tokio::time::timeout(Duration::from_secs(5), sent).await {
+            Ok(sent) => sent.map_err(FunctionError::new),
+            Err(_) => Err(FunctionError::new("no answer")),
+        }
+    }
+}

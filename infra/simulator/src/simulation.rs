@@ -1,0 +1,321 @@
+//! One seed, from the first order to the last invariant.
+
+use std::{sync::Arc, time::Duration};
+
+use cairn_local::{
+    composition::{Composition, Parts},
+    functions::Functions,
+    template::{Template, TemplateError},
+    world::World,
+};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    customers::Shop,
+    invariants::{AT_REST, AT_THE_END, Breach, Invariant},
+    observed::Observed,
+    providers::Providers,
+    world::{Counts, Simulated, Weather},
+};
+
+/// The project's template.
+pub const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// How many orders are placed.
+    pub orders: u32,
+    /// What goes wrong until the customers are served.
+    pub weather: Weather,
+    /// The system.
+    pub template: Template,
+}
+
+impl Plan {
+    /// Orders under all faults, in the project's own system.
+    ///
+    /// # Errors
+    /// When the template is not understood.
+    pub fn new(seed: u64, orders: u32) -> Result<Self, TemplateError> {
+        Ok(Self {
+            seed,
+            orders,
+            weather: Weather::STORM,
+            template: Template::parse(TEMPLATE)?,
+        })
+    }
+}
+
+/// An invariant that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What breaks it.
+    pub breaches: Vec<Breach>,
+}
+
+/// What a simulation came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was broken; nothing, if all is well.
+    pub violations: Vec<Violation>,
+    /// What was counted.
+    pub counts: Counts,
+    /// The virtual time that passed.
+    pub elapsed: Duration,
+    /// A digest of every commit in every detail: the same for the same plan.
+    pub digest: String,
+    /// What happened, line by line.
+    pub trace: Vec<String>,
+}
+
+/// How long the customers come, for each order.
+const PER_ORDER: Duration = Duration::from_secs(2);
+/// How long it is waited for the sagas to end. All retries of all steps of one take a few hours.
+const LONGEST: Duration = Duration::from_hours(24);
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_mins(5);
+
+/// Runs a plan on a runtime of its own, on this thread.
+///
+/// # Panics
+/// When the runtime cannot be made or the template does not fit the functions.
+pub fn run(plan: &Plan) -> Outcome {
+    // The SDK draws its jitter from the thread's generator, and nothing else runs on this thread.
+    fastrand::seed(plan.seed);
+    on_virtual_time(async {
+        let world = Arc::new(Simulated::new(plan.seed, plan.weather));
+        Simulation::begin(plan, world).run(plan).await
+    })
+}
+
+/// Runs a future on virtual time, on this thread.
+///
+/// # Panics
+/// When the runtime cannot be made.
+pub fn on_virtual_time<F: Future>(work: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => panic!("a runtime cannot be made: {error}"),
+    }
+}
+
+/// A system in a simulated world.
+#[derive(Debug)]
+pub struct Simulation {
+    /// The system.
+    pub system: Composition,
+    /// Its world.
+    pub world: Arc<Simulated>,
+    /// Its providers.
+    pub providers: Providers,
+    /// Its customers.
+    pub shop: Shop,
+}
+
+impl Simulation {
+    /// Sets the system of a plan going.
+    ///
+    /// # Panics
+    /// When the template does not fit the functions.
+    pub fn begin(plan: &Plan, world: Arc<Simulated>) -> Self {
+        let providers = Providers::new(world.clone());
+        let parts = Parts {
+            functions: functions(&providers),
+            world: world.clone(),
+            ..Parts::default()
+        };
+        let system = match Composition::start(&plan.template, parts) {
+            Ok(system) => system,
+            Err(error) => panic!("the system cannot be put together: {error}"),
+        };
+        let shop = Shop::new(system.gateway(), world.clone());
+        let simulation = Self {
+            system,
+            world,
+            providers,
+            shop,
+        };
+        simulation.listen();
+        simulation
+    }
+
+    async fn run(self, plan: &Plan) -> Outcome {
+        let window = PER_ORDER * plan.orders;
+        self.shop.stock_up(plan.orders).await;
+        let customers = (0..plan.orders).map(|number| self.shop.customer(number, window));
+        let restock = self.shop.restock(plan.orders / 10, window);
+        futures_util::future::join(join_all(customers), restock).await;
+        self.judge().await
+    }
+
+    /// Waits until everything has ended, and checks the invariants: under faults first, and then when the
+    /// faults are over, mistakes are mended, and people have done what people have to do.
+    pub async fn judge(self) -> Outcome {
+        self.ended().await;
+        let mut violations = check(&AT_REST, &self.observed());
+        self.world.turn(Weather::CALM);
+        if violations.is_empty() {
+            self.help().await;
+            let at_the_end = self.observed();
+            violations.extend(check(&AT_REST, &at_the_end));
+            violations.extend(check(&AT_THE_END, &at_the_end));
+        }
+        let seen = self.observed();
+        self.world.add("commits", seen.commits.len() as u64);
+        self.world.add("events", seen.events().count() as u64);
+        Outcome {
+            violations,
+            counts: self.world.counts(),
+            elapsed: self.world.elapsed(),
+            digest: digest(&seen),
+            trace: self.world.trace(),
+        }
+    }
+
+    /// Keeps what is put on the bus in the trace.
+    fn listen(&self) {
+        let (mut seen, world) = (self.system.aws.bus.watch(), self.world.clone());
+        // It ends with the bus.
+        tokio::spawn(async move {
+            while let Ok(event) = seen.recv().await {
+                let detail: Value = serde_json::from_str(&event.detail).unwrap_or_default();
+                let id = detail.get("id").and_then(Value::as_str).unwrap_or_default();
+                let next = detail
+                    .pointer("/data/next")
+                    .map(Value::to_string)
+                    .unwrap_or_default();
+                if event.kind == "StepRetried" {
+                    world.count("steps asked for again");
+                }
+                if event.kind == "FulfilmentStuck" {
+                    world.count("sagas stuck");
+                }
+                world.say("bus", format_args!("{} {id} {next}", event.kind));
+            }
+        });
+    }
+
+    /// Waits until no order has to be looked after and nothing is under way; not for ever.
+    pub async fn ended(&self) {
+        let ended = async {
+            loop {
+                self.system.settled().await;
+                if self.open() == 0 {
+                    return;
+                }
+                sleep(self.world.pace(LOOK)).await;
+            }
+        };
+        // If they do not end, an invariant will say which.
+        let _ = timeout(self.world.pace(LONGEST), ended).await;
+    }
+
+    /// How many deadlines are open.
+    fn open(&self) -> usize {
+        let rows = self.system.aws.dynamo.items("DeadlinesTable");
+        let is_open = |row: &&Value| {
+            let watch = row.get("watch").and_then(Value::as_str);
+            watch.is_some_and(|watch| watch.starts_with("open"))
+        };
+        rows.iter().filter(is_open).count()
+    }
+
+    /// Delivers the dead letters again, and resumes what is stuck.
+    async fn help(&self) {
+        self.invoke("RedriveDeadLettersFunction", &json!({})).await;
+        self.ended().await;
+        for order in self.observed().orders() {
+            if let orders::fulfilment::State::Stuck { .. } = order.fulfilment {
+                let help = match self.world.below(2) {
+                    0 => json!({ "abandon": order.id, "reason": "settled by hand" }),
+                    _ => json!({ "resume": order.id }),
+                };
+                self.settle_by_hand(&help);
+                self.invoke("WatchFulfilmentsFunction", &help).await;
+            }
+        }
+        self.ended().await;
+    }
+
+    /// Who abandons a step has done by hand what it would have done.
+    fn settle_by_hand(&self, help: &Value) {
+        if let Some(order) = help.get("abandon").and_then(Value::as_str) {
+            self.providers.settle(order);
+        }
+    }
+
+    async fn invoke(&self, function: &str, event: &Value) {
+        let answer = self.system.invoke(function, &event.to_string()).await;
+        match answer {
+            Ok(answer) => self
+                .world
+                .say("people", format_args!("{function} {event}: {answer}")),
+            Err(error) => self
+                .world
+                .say("people", format_args!("{function} {event}: {error}")),
+        }
+    }
+
+    /// Everything that is there.
+    pub fn observed(&self) -> Observed {
+        let (asked, books) = (self.shop.asked(), self.providers.read());
+        Observed::of(&self.system.aws, asked, books, self.world.lost())
+    }
+}
+
+/// The functions as they are deployed, but for the providers.
+fn functions(providers: &Providers) -> Functions {
+    let [screening, payments, captures, carrier, mailer] = [(); 5].map(|()| providers.clone());
+    Functions::default()
+        .with("screen-order", move |environment| {
+            screen_order::with(environment, screening.clone())
+        })
+        .with("authorize-payment", move |environment| {
+            authorize_payment::with(environment, payments.clone())
+        })
+        .with("capture-payment", move |environment| {
+            capture_payment::with(environment, captures.clone())
+        })
+        .with("arrange-shipment", move |environment| {
+            arrange_shipment::with(environment, carrier.clone())
+        })
+        .with("notify-customer", move |environment| {
+            notify_customer::with(environment, mailer.clone())
+        })
+}
+
+fn check(invariants: &[Invariant], seen: &Observed) -> Vec<Violation> {
+    let violation = |(invariant, holds): &Invariant| {
+        let breaches = holds(seen);
+        (!breaches.is_empty()).then_some(Violation {
+            invariant,
+            breaches,
+        })
+    };
+    invariants.iter().filter_map(violation).collect()
+}
+
+fn digest(seen: &Observed) -> String {
+    let mut digest = Sha256::new();
+    for commit in &seen.commits {
+        digest.update(serde_json::to_vec(commit).unwrap_or_default());
+    }
+    let digest = digest.finalize();
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,402 @@
+//! The simulated world: virtual time, one source of chance, and everything that goes wrong.
+//!
+//! Whatever is decided by chance is decided by the seed, in the order in which it is asked: which call is
+//! throttled, how long an answer takes and so which of two writers is first, what the bus repeats or
+//! loses, where a function crashes.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use cairn::{Timestamp, hash::fnv1a};
+use cairn_local::world::{Accident, Fate, Fault, Note, World};
+use fastrand::Rng;
+use serde_json::Value;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How often each thing goes wrong, as a part of 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// A call is throttled.
+    pub throttled: f64,
+    /// A service fails without having done anything.
+    pub unavailable: f64,
+    /// A request does not arrive.
+    pub request_lost: f64,
+    /// An answer does not arrive, though it was done.
+    pub answer_lost: f64,
+    /// An eventually consistent read lags.
+    pub stale: f64,
+    /// A rule does not reach its target.
+    pub unreached: f64,
+    /// A delivery comes twice.
+    pub repeated: f64,
+    /// A delivery is lost by the bus.
+    pub lost: f64,
+    /// A delivery comes seconds or minutes late.
+    pub late: f64,
+    /// An invocation crashes at an await.
+    pub crashed: f64,
+    /// A function always fails at one event, until its code is mended.
+    pub poison: f64,
+    /// The clock of an environment is wrong by seconds.
+    pub skewed: f64,
+    /// A provider does not answer, or says that it cannot now.
+    pub provider: f64,
+    /// A provider refuses to undo something, for good.
+    pub refuses_to_undo: f64,
+}
+
+impl Weather {
+    /// Everything goes wrong.
+    pub const STORM: Self = Self {
+        throttled: 0.03,
+        unavailable: 0.01,
+        request_lost: 0.003,
+        answer_lost: 0.01,
+        stale: 0.1,
+        unreached: 0.02,
+        repeated: 0.1,
+        lost: 0.003,
+        late: 0.05,
+        crashed: 0.01,
+        poison: 0.002,
+        skewed: 0.2,
+        provider: 0.05,
+        refuses_to_undo: 0.02,
+    };
+
+    /// Nothing does.
+    pub const CALM: Self = Self {
+        throttled: 0.0,
+        unavailable: 0.0,
+        request_lost: 0.0,
+        answer_lost: 0.0,
+        stale: 0.0,
+        unreached: 0.0,
+        repeated: 0.0,
+        lost: 0.0,
+        late: 0.0,
+        crashed: 0.0,
+        poison: 0.0,
+        skewed: 0.0,
+        provider: 0.0,
+        refuses_to_undo: 0.0,
+    };
+}
+
+/// What was counted in a run, by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// The simulated world.
+pub struct Simulated {
+    begun: Instant,
+    seed: u64,
+    /// How much faster it is than AWS where that waits; on virtual time waiting costs nothing.
+    pace: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    chance: Rng,
+    weather: Weather,
+    counts: Counts,
+    lost: Vec<String>,
+    trace: Vec<String>,
+    crash: Option<Crash>,
+    invocations: BTreeMap<String, u32>,
+    crashed: bool,
+}
+
+/// One crash at one place: the how many-th await of the how many-th invocation of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// The function's logical id.
+    pub function: String,
+    /// Which of its invocations, from 0.
+    pub invocation: u32,
+    /// Which of the invocation's waits, from 0.
+    pub wait: u32,
+}
+
+/// When every simulation begins.
+const BEGINNING: i64 = 1_800_000_000_000;
+
+impl Simulated {
+    /// The world of a seed. Its time is the runtime's, so it is made within one.
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        Self {
+            begun: Instant::now(),
+            seed,
+            pace: 1,
+            state: Mutex::new(State {
+                chance: Rng::with_seed(seed),
+                weather,
+                counts: Counts::new(),
+                lost: vec![],
+                trace: vec![],
+                crash: None,
+                invocations: BTreeMap::new(),
+                crashed: false,
+            }),
+        }
+    }
+
+    /// A world on real time, in which AWS's waits are shorter.
+    pub fn hurried(seed: u64, weather: Weather, pace: u32) -> Self {
+        Self {
+            pace,
+            ..Self::new(seed, weather)
+        }
+    }
+
+    /// Changes the weather.
+    pub fn turn(&self, weather: Weather) {
+        self.state().weather = weather;
+        self.say("weather", "it changes");
+    }
+
+    /// One crash, and no other.
+    pub fn crash_at(&self, crash: Crash) {
+        self.state().crash = Some(crash);
+    }
+
+    /// How often each function was invoked, and whether the one crash has taken place.
+    pub fn invocations(&self) -> (BTreeMap<String, u32>, bool) {
+        let state = self.state();
+        (state.invocations.clone(), state.crashed)
+    }
+
+    /// Seconds since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether something happens that does so often.
+    pub fn happens(&self, often: impl FnOnce(&Weather) -> f64) -> bool {
+        let mut state = self.state();
+        let often = often(&state.weather);
+        // In calm weather chance is not asked at all.
+        often > 0.0 && state.chance.f64() < often
+    }
+
+    /// A random number below a bound.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.state().chance.u64(0..bound.max(1))
+    }
+
+    /// A random time up to a bound.
+    pub fn up_to(&self, bound: Duration) -> Duration {
+        bound.mul_f64(self.chance())
+    }
+
+    /// Counts something.
+    pub fn count(&self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// Adds to a count.
+    pub fn add(&self, name: &'static str, by: u64) {
+        *self.state().counts.entry(name).or_default() += by;
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        self.state().counts.clone()
+    }
+
+    /// Deliveries that the bus has lost, as `function order-...@3`.
+    pub fn lost(&self) -> Vec<String> {
+        self.state().lost.clone()
+    }
+
+    /// Keeps a line of what happened.
+    pub fn say(&self, who: &str, what: impl fmt::Display) {
+        let at = self.begun.elapsed();
+        let line = format!("{:>10.3} s  {who}: {what}", at.as_secs_f64());
+        self.state().trace.push(line);
+    }
+
+    /// What happened, line by line.
+    pub fn trace(&self) -> Vec<String> {
+        self.state().trace.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, caller: &str, operation: &str) -> Option<Fault> {
+        let mut state = self.state();
+        let weather = state.weather;
+        let mut at = state.chance.f64();
+        let faults = [
+            (weather.throttled, Fault::Throttled, "calls throttled"),
+            (weather.unavailable, Fault::Unavailable, "calls refused"),
+            (weather.request_lost, Fault::RequestLost, "requests lost"),
+            (weather.answer_lost, Fault::AnswerLost, "answers lost"),
+            (weather.stale, Fault::Stale, "reads that may lag"),
+        ];
+        for (often, fault, name) in faults {
+            if at < often {
+                *state.counts.entry(name).or_default() += 1;
+                drop(state);
+                if fault != Fault::Stale {
+                    self.say(caller, format_args!("{operation}: {fault:?}"));
+                }
+                return Some(fault);
+            }
+            at -= often;
+        }
+        None
+    }
+}
+
+/// The event of a delivery, as `order-...@3`; nothing for what is none of ours.
+fn event_of(payload: &[u8]) -> Option<String> {
+    let payload: Value = serde_json::from_slice(payload).ok()?;
+    let id = payload.pointer("/detail/id")?.as_str()?;
+    Some(id.to_owned())
+}
+
+impl World for Simulated {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(BEGINNING).after(self.begun.elapsed())
+    }
+
+    fn new_id(&self) -> Uuid {
+        let random = self.state().chance.u128(..);
+        uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+
+    fn chance(&self) -> f64 {
+        self.state().chance.f64()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait / self.pace
+    }
+
+    fn emit(&self, _: &str, line: &str) {
+        let figures: Value = serde_json::from_str(line).unwrap_or_default();
+        if let Some(healed) = figures.get("GapsHealed").and_then(Value::as_u64) {
+            self.add("gaps healed", healed);
+        }
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        match note {
+            Note::Crashed { function } => {
+                self.count("crashes");
+                self.state().crashed = true;
+                self.say(function, "crashed");
+            }
+            Note::Retried { function } => {
+                self.count("invocations tried again");
+                self.say(function, "failed, will be tried again");
+            }
+            Note::DeadLetter { function } => {
+                self.count("dead letters");
+                self.say(function, "a dead letter");
+            }
+        }
+    }
+
+    fn skew_ms(&self) -> i64 {
+        if self.happens(|weather| weather.skewed) {
+            self.count("clocks wrong");
+            i64::try_from(self.below(4_000)).unwrap_or(0) - 2_000
+        } else {
+            0
+        }
+    }
+
+    fn call(&self, caller: &str, operation: &str) -> Fate {
+        let there = self.up_to(Duration::from_millis(8));
+        let back = self.up_to(Duration::from_millis(4));
+        // What moves records and queues inside of AWS is not under test.
+        let fault = self.fault(caller, operation);
+        let there = match fault {
+            Some(Fault::RequestLost) => there + Duration::from_secs(1),
+            _ => there,
+        };
+        Fate { there, fault, back }
+    }
+
+    fn reaches(&self, target: &str) -> bool {
+        if self.happens(|weather| weather.unreached) {
+            self.count("targets not reached");
+            self.say(target, "is not reached by its rule");
+            return false;
+        }
+        true
+    }
+
+    fn copies(&self, target: &str, payload: &str) -> Vec<Duration> {
+        if self.happens(|weather| weather.lost) {
+            if let Some(event) = event_of(payload.as_bytes()) {
+                self.count("deliveries lost");
+                self.say(target, format_args!("the bus loses {event}"));
+                self.state().lost.push(format!("{target} {event}"));
+                return vec![];
+            }
+        }
+        let late = || {
+            if self.happens(|weather| weather.late) {
+                self.count("deliveries late");
+                self.up_to(Duration::from_mins(3))
+            } else {
+                self.up_to(Duration::from_millis(50))
+            }
+        };
+        let mut copies = vec![late()];
+        while self.happens(|weather| weather.repeated) {
+            self.count("deliveries repeated");
+            copies.push(late());
+        }
+        copies
+    }
+
+    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+        let number = {
+            let mut state = self.state();
+            let count = state.invocations.entry(function.to_owned()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        if let Some(crash) = &self.state().crash {
+            if crash.function == function && crash.invocation == number {
+                return Accident::Crashes(crash.wait);
+            }
+            return Accident::None;
+        }
+        let poison = self.state().weather.poison;
+        if poison > 0.0
+            && let Some(event) = event_of(payload)
+        {
+            // The same function fails at the same event every time.
+            let place = fnv1a(&format!("{function}/{event}/{}", self.seed));
+            if f64::from(place) / f64::from(u32::MAX) < poison {
+                self.count("poisoned invocations");
+                self.say(function, format_args!("fails at {event}"));
+                return Accident::Fails(format!("a mistake in the code, at {event}"));
+            }
+        }
+        if self.happens(|weather| weather.crashed) {
+            return Accident::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
+        }
+        Accident::None
+    }
+}
+
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulated")
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,115 @@
+//! Without any one of its guards the system breaks a promise, and the simulator finds it.
+//!
+//! A guard that could be left out without anybody noticing would be none, or the simulator blind to it.
+
+use cairn::guard::{Guard, switch_off};
+use cairn_local::template::Template;
+use cairn_simulator::simulation::{Plan, TEMPLATE, run};
+
+/// How many seeds there are to find it with.
+const SEEDS: u64 = 200;
+/// How many orders each seed places.
+const ORDERS: u32 = 20;
+
+/// Runs seeds until one breaks an invariant, and returns which.
+fn found(template: &str) -> Option<(u64, Vec<&'static str>)> {
+    let template = Template::parse(template).unwrap();
+    (1..=SEEDS).find_map(|seed| {
+        let outcome = run(&Plan {
+            seed,
+            template: template.clone(),
+            ..Plan::new(seed, ORDERS).unwrap()
+        });
+        let broken = outcome
+            .violations
+            .iter()
+            .map(|violation| violation.invariant);
+        Some((seed, broken.collect::<Vec<_>>())).filter(|(_, broken)| !broken.is_empty())
+    })
+}
+
+/// The invariants of which at least one is broken without the guard.
+#[track_caller]
+fn breaks(guard: Guard, invariants: &[&str]) {
+    switch_off(Some(guard));
+    expect(found(TEMPLATE), invariants);
+}
+
+#[track_caller]
+fn expect(found: Option<(u64, Vec<&'static str>)>, invariants: &[&str]) {
+    let (seed, broken) = found.expect("it is not missed by any seed");
+    println!("seed {seed}: {broken:?}");
+    let is_expected = broken.iter().any(|broken| invariants.contains(broken));
+    assert!(
+        is_expected,
+        "seed {seed} breaks {broken:?}, not {invariants:?}"
+    );
+}
+
+const FOLD: &str = "every read model equals the fold";
+const ONCE: &str = "every accepted command is committed once";
+const REASON: &str = "nothing is refused without a reason";
+const ENDS: &str = "every saga has ended";
+const REVERSE: &str = "what is undone is undone in reverse";
+const LETTERS: &str = "dead letters explain every missing effect";
+const MONEY: &str = "money in is money for confirmed orders";
+const LABELS: &str = "only confirmed orders have a label";
+const STOCK: &str = "stock adds up";
+const AGREE: &str = "an order and its fulfilment agree";
+
+#[test]
+fn without_the_version_gate_a_read_model_is_not_the_fold() {
+    breaks(Guard::VersionGate, &[FOLD]);
+}
+
+#[test]
+fn without_the_healing_of_gaps_effects_are_missing() {
+    breaks(Guard::GapHealing, &[LETTERS, FOLD]);
+}
+
+#[test]
+fn without_the_comparison_of_commit_ids_what_was_accepted_is_refused() {
+    breaks(Guard::CommitId, &[ONCE, REASON]);
+}
+
+#[test]
+fn without_the_check_of_command_ids_a_command_is_carried_out_twice() {
+    breaks(Guard::CommandId, &[ONCE, REASON]);
+}
+
+#[test]
+fn without_the_atomic_step_stock_does_not_add_up() {
+    breaks(Guard::AtomicStep, &[STOCK, MONEY, AGREE]);
+}
+
+#[test]
+fn without_the_recheck_of_refusals_a_late_replica_refuses_what_is_allowed() {
+    breaks(Guard::Recheck, &[REASON, ONCE]);
+}
+
+#[test]
+fn without_the_same_key_at_every_try_a_provider_does_it_twice() {
+    breaks(Guard::ProviderKey, &[MONEY, LABELS]);
+}
+
+#[test]
+fn without_the_order_of_compensations_something_stays_undone() {
+    breaks(Guard::CompensationOrder, &[REVERSE, MONEY, STOCK]);
+}
+
+#[test]
+fn without_the_report_of_partial_failures_events_never_reach_the_bus() {
+    let reported = "            FunctionResponseTypes: [ReportBatchItemFailures]\n";
+    assert!(TEMPLATE.contains(reported));
+    expect(found(&TEMPLATE.replace(reported, "")), &[LETTERS, ENDS]);
+}
+
+#[test]
+fn without_the_watchdog_a_saga_never_ends() {
+    let often = "Schedule: rate(1 minute)";
+    assert!(TEMPLATE.contains(often));
+    expect(
+        found(&TEMPLATE.replace(often, "Schedule: rate(1000 days)")),
+        &[ENDS],
+    );
+}

@@ -1,0 +1,65 @@
+//! Seeds under all faults.
+
+use std::thread;
+
+use cairn_simulator::simulation::{Outcome, Plan, run};
+
+fn outcome(seed: u64, orders: u32) -> Outcome {
+    run(&Plan::new(seed, orders).unwrap())
+}
+
+#[test]
+fn every_invariant_holds_for_a_few_seeds() {
+    for seed in 1_000..1_004 {
+        let outcome = outcome(seed, 25);
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed}: {:#?}",
+            outcome.violations
+        );
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_history_event_for_event_on_any_thread() {
+    let here = outcome(7, 25);
+    let there = thread::spawn(|| outcome(7, 25)).join().unwrap();
+    for (one, other) in here.trace.iter().zip(&there.trace) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(here.trace.len(), there.trace.len());
+    assert_eq!(here.digest, there.digest);
+    assert_eq!(here.counts, there.counts);
+    assert_eq!(here.elapsed, there.elapsed);
+    assert_ne!(here.digest, outcome(8, 25).digest);
+}
+
+/// A fault that never happens shows nothing.
+#[test]
+fn every_kind_of_fault_happens() {
+    let counts = outcome(3, 60).counts;
+    for fault in [
+        "answers lost",
+        "calls refused",
+        "calls throttled",
+        "clocks wrong",
+        "crashes",
+        "deliveries late",
+        "deliveries lost",
+        "deliveries repeated",
+        "gaps healed",
+        "invocations tried again",
+        "poisoned invocations",
+        "provider calls gone wrong",
+        "reads that may lag",
+        "requests lost",
+        "requests tried again",
+        "steps asked for again",
+        "targets not reached",
+    ] {
+        assert!(
+            counts.get(fault).is_some_and(|count| *count > 0),
+            "{fault}: {counts:?}"
+        );
+    }
+}
