@@ -11,6 +11,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,9 @@ SETTINGS = {
     "SALES_TABLE": "SalesTable",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
+    "DEADLINES_TABLE": "DeadlinesTable",
+    "STEP_PATIENCE_SECONDS": "300",
+    "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLetters",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailures",
 }
 
@@ -122,7 +126,7 @@ def check_binaries(endpoint):
         status = answer.get("statusCode", 200) if isinstance(answer, dict) else 200
         if kind != "response" or status >= 500:
             raise SystemExit(f"{stem}: {kind} {answer}")
-        print(f"{stem:<20} {kind} {status}", flush=True)
+        print(f"{stem:<22} {kind} {status}", flush=True)
     print(f"{len(stems)} functions answered as Lambda processes")
 
 
@@ -143,7 +147,14 @@ def check_cli(aws, endpoint):
     assert run("dynamodbstreams", "list-streams")["Streams"], "no stream"
     url = run("sqs", "get-queue-url", "--queue-name", "DeadLetters")["QueueUrl"]
     run("sqs", "receive-message", "--queue-url", url)
-    print("the AWS CLI reads the tables, puts events and reads queues")
+    with tempfile.NamedTemporaryFile() as answer:
+        run(
+            "lambda", "invoke", "--function-name", "RedriveDeadLettersFunction",
+            "--payload", "{}", "--cli-binary-format", "raw-in-base64-out", answer.name,
+        )
+        report = json.load(answer)
+    assert report["complete"], report
+    print("the AWS CLI reads the tables, puts events, reads queues and invokes functions")
 
 
 def main():

@@ -158,6 +158,9 @@ impl Bus {
         outgoing: &mut Vec<Outgoing>,
     ) -> Result<String, (&'static str, &'static str)> {
         let refuse = |message| ("InvalidArgument", message);
+        if !self.world.takes() {
+            return Err(("ThrottlingException", "Rate exceeded"));
+        }
         let source = entry
             .source
             .as_deref()

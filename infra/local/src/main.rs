@@ -65,7 +65,7 @@ enum Command {
 }
 
 /// What is other on one machine, where AWS's minutes are seconds.
-const HERE: [(&str, &str); 1] = [("StepPatienceSeconds", "4")];
+const HERE: [(&str, &str); 1] = [("StepPatienceSeconds", "3")];
 
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -69,6 +69,10 @@ impl Pump {
                 if writes.changed().await.is_err() {
                     return;
                 }
+                let poll = self.world.poll();
+                if !poll.is_zero() {
+                    sleep(poll).await;
+                }
                 continue;
             };
             self.hand_over(hosted, &batch).await;

@@ -22,6 +22,12 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     /// How long a wait of AWS takes here.
     fn pace(&self, wait: Duration) -> Duration;
 
+    /// How long the reader of a table's stream waits before it takes what is new: AWS looks four times a
+    /// second (<https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>).
+    fn poll(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Takes the figures that a function leaves.
     fn emit(&self, _function: &str, _line: &str) {}
 
@@ -36,6 +42,11 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     /// What becomes of a call to a service.
     fn call(&self, _caller: &str, _operation: &str) -> Fate {
         Fate::default()
+    }
+
+    /// Whether the bus takes an entry of a call that it takes.
+    fn takes(&self) -> bool {
+        true
     }
 
     /// Whether a rule reaches its target now.

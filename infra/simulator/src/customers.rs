@@ -54,7 +54,7 @@ enum Door {
     /// In this process.
     Gateway(Arc<Gateway>),
     /// Over HTTP.
-    Http(Client),
+    Http(Box<Client>),
 }
 
 /// The shop as its customers see it.
@@ -79,7 +79,7 @@ impl Shop {
     #[must_use]
     pub fn over(&self, client: Client) -> Self {
         Self {
-            door: Door::Http(client),
+            door: Door::Http(Box::new(client)),
             ..self.clone()
         }
     }

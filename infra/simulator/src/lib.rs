@@ -5,11 +5,12 @@
 //! crashes, clocks, and [`providers`] with outages. Within it [`customers`] place orders over HTTP.
 //! [`simulation`] runs one seed to its end; then the [`invariants`] are checked, each a function.
 //!
-//! [`load`] is the same system on real time, behind a port.
+//! [`crashes`] crashes every handler at every await. [`load`] is the same system on real time, behind a port.
 //!
 //! What is absent on purpose: a wall clock, threads, and any source of chance but the seed's. So the same
 //! seed gives the same history, event for event.
 
+pub mod crashes;
 pub mod customers;
 pub mod invariants;
 pub mod load;

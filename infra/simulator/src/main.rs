@@ -6,13 +6,14 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use cairn_simulator::{
+    crashes::{STORIES, at_every_await},
     load,
     simulation::{Outcome, Plan, Violation, run},
     world::Counts,
@@ -40,6 +41,10 @@ struct Arguments {
     /// the books balance.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed", "orders"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     load: Option<u32>,
+    /// Instead, crash every handler at every await, for an order of each outcome, and see that it ends as it does
+    /// without.
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "orders", "load"])]
+    crashes: bool,
     /// From how many clients at once the load comes.
     #[arg(long, default_value_t = 32, value_name = "N", requires = "load", value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
@@ -50,11 +55,18 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.crashes {
+        return status(crash_everywhere(&arguments));
+    }
     let done = match (arguments.seed, arguments.load) {
         (Some(seed), _) => replay(seed, arguments.orders),
         (None, Some(orders)) => under_load(orders, arguments.clients),
         (None, None) => explore(&arguments),
     };
+    status(done)
+}
+
+fn status(done: Result<bool, Failure>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -86,6 +98,50 @@ fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
     Ok(outcome.violations.is_empty())
 }
 
+/// Crashes everywhere, the stories shared out among the cores.
+fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
+    let plan = Plan::new(0, 1)?;
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template(
+        "{spinner} {pos} runs, {elapsed}",
+    )?);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs(arguments) {
+            scope.spawn(|| {
+                while let Some(story) = STORIES.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = at_every_await(story, &plan.template, || bar.inc(1));
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.insert(story.name, result);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    let mut is_alike = true;
+    for (story, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match result {
+            Ok(crashes) => writeln!(out, "  {story}: ends alike after each of {crashes} crashes")?,
+            Err(difference) => {
+                is_alike = false;
+                writeln!(out, "\n{story}: {difference}")?;
+                for line in &difference.trace {
+                    writeln!(out, "  {line}")?;
+                }
+            }
+        }
+    }
+    Ok(is_alike)
+}
+
+/// How many threads there are to be.
+fn jobs(arguments: &Arguments) -> u64 {
+    let cores = || thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    arguments.jobs.unwrap_or_else(cores)
+}
+
 /// Many orders in real time.
 fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let bar = ProgressBar::new(orders.into());
@@ -114,10 +170,6 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
 /// Runs seeds on all cores until one breaks an invariant, or none has.
 fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     let plan = Plan::new(0, arguments.orders)?;
-    let jobs = match arguments.jobs {
-        Some(jobs) => jobs,
-        None => thread::available_parallelism()?.get() as u64,
-    };
     let bar = ProgressBar::new(arguments.seeds);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} seeds, {elapsed}, {eta} to go",
@@ -128,7 +180,7 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     let sum = Mutex::new((Counts::new(), Duration::ZERO, 0_u64));
     let worst = Mutex::new(BTreeMap::<u64, Outcome>::new());
     thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..jobs(arguments) {
             scope.spawn(|| {
                 while !broken.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

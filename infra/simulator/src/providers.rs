@@ -80,9 +80,10 @@ impl Providers {
         self.books().clone()
     }
 
-    /// What people do who settle an order's payment and shipment by hand: nothing of it is left.
-    pub fn settle(&self, order: &str) {
-        let is_other = |key: &String| !key.contains(order);
+    /// What people do who settle a step by hand: nothing of it is left.
+    pub fn settle(&self, order: &str, step: &str) {
+        let step = format!("{order}/{step}/");
+        let is_other = |key: &String| !key.contains(&step);
         let mut books = self.books();
         books.authorized.retain(|key, _| is_other(key));
         books.taken.retain(|key, _| is_other(key));

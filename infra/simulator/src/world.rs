@@ -31,6 +31,8 @@ pub struct Weather {
     pub answer_lost: f64,
     /// An eventually consistent read lags.
     pub stale: f64,
+    /// The bus takes nothing for a whole minute.
+    pub bus_away: f64,
     /// A rule does not reach its target.
     pub unreached: f64,
     /// A delivery comes twice.
@@ -59,6 +61,7 @@ impl Weather {
         request_lost: 0.003,
         answer_lost: 0.01,
         stale: 0.1,
+        bus_away: 0.1,
         unreached: 0.02,
         repeated: 0.1,
         lost: 0.003,
@@ -77,6 +80,7 @@ impl Weather {
         request_lost: 0.0,
         answer_lost: 0.0,
         stale: 0.0,
+        bus_away: 0.0,
         unreached: 0.0,
         repeated: 0.0,
         lost: 0.0,
@@ -122,6 +126,9 @@ pub struct Crash {
     /// Which of the invocation's waits, from 0.
     pub wait: u32,
 }
+
+/// How often AWS looks into a stream.
+const POLL: Duration = Duration::from_millis(250);
 
 /// When every simulation begins.
 const BEGINNING: i64 = 1_800_000_000_000;
@@ -230,6 +237,21 @@ impl Simulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this is one of the minutes in which the bus takes nothing.
+    fn is_bus_away(&self) -> bool {
+        let often = self.state().weather.bus_away;
+        let minute = fnv1a(&format!(
+            "{}/{}",
+            self.seed,
+            self.begun.elapsed().as_secs() / 60
+        ));
+        let is_away = often > 0.0 && f64::from(minute) / f64::from(u32::MAX) < often;
+        if is_away {
+            self.count("calls to a bus that is away");
+        }
+        is_away
+    }
+
     fn fault(&self, caller: &str, operation: &str) -> Option<Fault> {
         let mut state = self.state();
         let weather = state.weather;
@@ -242,6 +264,9 @@ impl Simulated {
             (weather.stale, Fault::Stale, "reads that may lag"),
         ];
         for (often, fault, name) in faults {
+            if fault == Fault::Stale && operation != "Query" {
+                return None;
+            }
             if at < often {
                 *state.counts.entry(name).or_default() += 1;
                 drop(state);
@@ -281,6 +306,10 @@ impl World for Simulated {
         wait / self.pace
     }
 
+    fn poll(&self) -> Duration {
+        self.pace(self.up_to(POLL))
+    }
+
     fn emit(&self, _: &str, line: &str) {
         let figures: Value = serde_json::from_str(line).unwrap_or_default();
         if let Some(healed) = figures.get("GapsHealed").and_then(Value::as_u64) {
@@ -318,13 +347,25 @@ impl World for Simulated {
     fn call(&self, caller: &str, operation: &str) -> Fate {
         let there = self.up_to(Duration::from_millis(8));
         let back = self.up_to(Duration::from_millis(4));
-        // What moves records and queues inside of AWS is not under test.
-        let fault = self.fault(caller, operation);
+        let is_away = operation == "PutEvents" && self.is_bus_away();
+        let fault = if is_away {
+            Some(Fault::Unavailable)
+        } else {
+            self.fault(caller, operation)
+        };
         let there = match fault {
             Some(Fault::RequestLost) => there + Duration::from_secs(1),
             _ => there,
         };
         Fate { there, fault, back }
+    }
+
+    fn takes(&self) -> bool {
+        if self.happens(|weather| weather.throttled) {
+            self.count("entries throttled");
+            return false;
+        }
+        true
     }
 
     fn reaches(&self, target: &str) -> bool {
@@ -337,13 +378,13 @@ impl World for Simulated {
     }
 
     fn copies(&self, target: &str, payload: &str) -> Vec<Duration> {
-        if self.happens(|weather| weather.lost) {
-            if let Some(event) = event_of(payload.as_bytes()) {
-                self.count("deliveries lost");
-                self.say(target, format_args!("the bus loses {event}"));
-                self.state().lost.push(format!("{target} {event}"));
-                return vec![];
-            }
+        if self.happens(|weather| weather.lost)
+            && let Some(event) = event_of(payload.as_bytes())
+        {
+            self.count("deliveries lost");
+            self.say(target, format_args!("the bus loses {event}"));
+            self.state().lost.push(format!("{target} {event}"));
+            return vec![];
         }
         let late = || {
             if self.happens(|weather| weather.late) {
@@ -378,8 +419,15 @@ impl World for Simulated {
         if poison > 0.0
             && let Some(event) = event_of(payload)
         {
-            // The same function fails at the same event every time.
-            let place = fnv1a(&format!("{function}/{event}/{}", self.seed));
+            // The same function fails at the same event every time; a step's function in the same saga, or
+            // asking for the step again would be another event.
+            let is_step = !function.starts_with("Project") && !function.starts_with("Notify");
+            let place = if is_step {
+                event.split('@').next().unwrap_or_default()
+            } else {
+                event.as_str()
+            };
+            let place = fnv1a(&format!("{function}/{place}/{}", self.seed));
             if f64::from(place) / f64::from(u32::MAX) < poison {
                 self.count("poisoned invocations");
                 self.say(function, format_args!("fails at {event}"));

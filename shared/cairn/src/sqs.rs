@@ -73,6 +73,8 @@ impl Queue {
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(Self::MOST)
+            // A look without waiting asks some of the queue's servers only.
+            .wait_time_seconds(1)
             .visibility_timeout(i32::try_from(hidden.as_secs()).unwrap_or(i32::MAX))
             .message_attribute_names("All")
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)

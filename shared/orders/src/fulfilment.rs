@@ -117,7 +117,8 @@ impl Definition for Fulfilment {
         Step::ConfirmOrder,
     ];
 
-    const RETRIES: u32 = 3;
+    /// With five minutes of patience a step is asked for until 75 minutes have passed, and given up after 155.
+    const RETRIES: u32 = 4;
 
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[
         ("Started", "FulfilmentStarted"),

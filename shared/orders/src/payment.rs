@@ -121,9 +121,14 @@ impl Decider for Payment {
                 Ok(vec![Event::Refunded(authorization.clone())])
             }
             // Undoing what did not happen, or is undone already, leaves nothing to do.
+            // A promise that was used is none any more: where its refund was settled by hand, too.
             (
                 Command::RecordVoid,
-                State::None | State::Declined | State::Voided | State::Refunded,
+                State::None
+                | State::Declined
+                | State::Captured(_)
+                | State::Voided
+                | State::Refunded,
             )
             | (
                 Command::RecordRefund,
@@ -133,8 +138,7 @@ impl Decider for Payment {
                 | State::Voided
                 | State::Refunded,
             ) => Ok(vec![]),
-            (Command::RecordVoid, State::Captured(_))
-            | (
+            (
                 Command::RecordAuthorization(_) | Command::RecordDecline { .. },
                 State::Authorized(_)
                 | State::Declined

@@ -170,7 +170,8 @@ impl Decider for Stock {
             // What was allocated is not remembered, or the state would grow with every order: that
             // there was an allocation is for the saga to know, whose record is in the same append.
             Command::Return { order, quantity } => match reserved(&order) {
-                Some(_) => Err(Rejection::AlreadyReserved),
+                // They were not let go: a confirmation that was given up has not happened.
+                Some(_) => Ok(vec![]),
                 None => Ok(vec![Event::Returned {
                     order_id: order,
                     quantity,

@@ -20,6 +20,10 @@ use tokio::time::timeout;
 /// How long a message is hidden while a redrive looks at the others: longer than it may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
+/// How often in a row a queue has to show nothing new before it was seen whole: a short look at a queue may
+/// miss some of it.
+const QUIET: u32 = 2;
+
 /// The function. It needs `DEAD_LETTERS_QUEUE` and `STREAM_FAILURES_QUEUE`.
 ///
 /// # Errors
@@ -98,27 +102,33 @@ impl Redrive {
         wanted: &Wanted,
         report: &mut Report,
     ) -> Result<(), FunctionError> {
-        let mut staying = BTreeMap::new();
-        loop {
-            let messages = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
-            // A message that comes again was hidden for too short a time: everything was seen.
-            let is_new = |message: &&Message| !staying.contains_key(&message.id);
-            if messages.iter().filter(is_new).count() == 0 {
-                break;
-            }
+        let mut staying = BTreeMap::<String, Message>::new();
+        let mut nothing_new = 0;
+        while nothing_new < QUIET {
+            let mut messages = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
+            messages.retain(|message| !staying.contains_key(&message.id));
+            nothing_new = if messages.is_empty() {
+                nothing_new + 1
+            } else {
+                0
+            };
             for message in messages {
+                let unresolved = |reason: &dyn std::fmt::Display| Unresolved {
+                    message: message.id.clone(),
+                    reason: reason.to_string(),
+                };
                 match DeadLetter::parse(&message.body, &message.attributes) {
                     Ok(letter) if wanted.includes(&message, &letter) => {
-                        self.deliver(&letter).await?;
-                        queue.delete(&message).await.map_err(FunctionError::new)?;
-                        report.redriven += 1;
-                        continue;
+                        match self.deliver(queue, &message, &letter).await {
+                            Ok(()) => {
+                                report.redriven += 1;
+                                continue;
+                            }
+                            Err(reason) => report.unresolved.push(unresolved(&reason)),
+                        }
                     }
                     Ok(_) => report.left += 1,
-                    Err(reason) => report.unresolved.push(Unresolved {
-                        message: message.id.clone(),
-                        reason: reason.to_string(),
-                    }),
+                    Err(reason) => report.unresolved.push(unresolved(&reason)),
                 }
                 staying.insert(message.id.clone(), message);
             }
@@ -129,10 +139,16 @@ impl Redrive {
         Ok(())
     }
 
-    async fn deliver(&self, letter: &DeadLetter) -> Result<(), FunctionError> {
+    async fn deliver(
+        &self,
+        queue: &Queue,
+        message: &Message,
+        letter: &DeadLetter,
+    ) -> Result<(), FunctionError> {
         let event = serde_json::to_vec(&letter.event).map_err(FunctionError::new)?;
         let invoked = self.functions.invoke(&letter.function, event).await;
         invoked.map_err(FunctionError::new)?;
+        queue.delete(message).await.map_err(FunctionError::new)?;
         let place = letter.place.as_ref();
         let (stream, version) = place
             .map(|(stream, version)| (stream.as_str(), *version))

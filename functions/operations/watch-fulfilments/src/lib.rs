@@ -24,6 +24,7 @@ use orders::{
     values::OrderId,
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 /// How many orders are looked after at once.
 const AT_ONCE: usize = 8;
@@ -72,14 +73,14 @@ enum Request {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
-    /// Fulfilments that were past their time.
+    /// Fulfilments that were past their time, and were begun, asked again, given up or unwound.
     overdue: u64,
-    /// Of these, those that were begun, asked again, given up or unwound.
-    moved: u64,
     /// Those that could not be looked after, and will be the next time.
     failed: u64,
     /// Fulfilments that wait for people.
     stuck: u64,
+    /// Whether there was time for all.
+    complete: bool,
 }
 
 struct Watch {
@@ -92,36 +93,54 @@ struct Watch {
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
-        let due = self.deadlines.due(task.now).await;
-        let due = due.map_err(FunctionError::new)?;
+        let parked = self.deadlines.parked(task.now).await;
+        let parked = parked.map_err(FunctionError::new)?;
         let mut report = Report {
-            overdue: due.len() as u64,
+            stuck: parked.len() as u64,
             ..Report::default()
         };
-        let mut looks = stream::iter(due)
-            .map(|deadline| async move { (self.look_after(&deadline, task).await, deadline) })
-            .buffer_unordered(AT_ONCE);
-        while let Some((looked, deadline)) = looks.next().await {
-            match looked {
-                Ok(moved) => report.moved += u64::from(moved),
-                Err(error) => {
-                    report.failed += 1;
-                    tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
+        let stuck = Figures::default().count("StuckFulfilments", report.stuck);
+        self.environment.emit(&stuck);
+        let due = self.deadlines.due(task.now).await;
+        let due = due.map_err(FunctionError::new)?.into_iter();
+        let rows = due.map(|row| (row, false));
+        let rows = rows.chain(parked.into_iter().map(|row| (row, true)));
+        let mut looks =
+            stream::iter(rows)
+                .map(|(row, is_parked)| async move {
+                    (self.look_after(&row, is_parked, task).await, row)
+                })
+                .buffer_unordered(AT_ONCE);
+        let all = async {
+            while let Some((looked, deadline)) = looks.next().await {
+                match looked {
+                    Ok(moved) => report.overdue += u64::from(moved),
+                    Err(error) => {
+                        report.failed += 1;
+                        tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
+                        // Those that cannot be looked after must not keep the others from it.
+                        let later = task.now.after(self.patience);
+                        let _ = self.postpone(&deadline, later).await;
+                    }
                 }
             }
-        }
-        report.stuck = self.deadlines.parked().await.map_err(FunctionError::new)?;
-        self.environment.emit(
-            &Figures::default()
-                .count("OverdueFulfilments", report.overdue)
-                .count("StuckFulfilments", report.stuck),
-        );
+        };
+        // Those that are left are the oldest the next time.
+        report.complete = timeout(task.patience, all).await.is_ok();
+        drop(looks);
+        let overdue = Figures::default().count("OverdueFulfilments", report.overdue);
+        self.environment.emit(&overdue);
         tracing::info!(?report, "looked");
         Ok(report)
     }
 
     /// Gives an order what it needs, and says whether that was anything.
-    async fn look_after(&self, deadline: &Deadline, task: &Task) -> Result<bool, FunctionError> {
+    async fn look_after(
+        &self,
+        deadline: &Deadline,
+        is_parked: bool,
+        task: &Task,
+    ) -> Result<bool, FunctionError> {
         let order_id = OrderId::of(&deadline.stream).map_err(FunctionError::new)?;
         let stream = order_id.fulfilment_stream();
         let order = self.orders.load(&order_id.order_stream()).await;
@@ -177,10 +196,10 @@ impl Watch {
                 self.postpone(deadline, until).await?;
                 return Ok(false);
             }
-            // It is parked in the deadlines as soon as they know.
+            Care::People if is_parked => return Ok(false),
             Care::People => {
-                self.postpone(deadline, task.now.after(self.patience))
-                    .await?;
+                let parked = self.deadlines.park(deadline, since).await;
+                parked.map_err(FunctionError::new)?;
                 return Ok(false);
             }
             Care::Nothing => {
@@ -236,7 +255,7 @@ impl Watch {
             )));
         }
         Ok(Report {
-            moved: 1,
+            complete: true,
             ..Report::default()
         })
     }

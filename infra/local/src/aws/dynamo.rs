@@ -3,7 +3,10 @@
 use std::{
     fmt,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use dynoxide::{Database, DynoxideError};
@@ -16,10 +19,14 @@ use crate::{aws::Answer, template::Table};
 /// The tables.
 pub struct Dynamo {
     database: Database,
-    /// Tables with a stream, each with a counter of the writes to it.
-    streams: Vec<(String, watch::Sender<u64>)>,
+    /// Tables with a stream, each with counters of the writes to it.
+    streams: Vec<(String, Counters)>,
     away: AtomicBool,
 }
+
+/// A counter for each who waits for writes: so they are woken in the order in which they asked, and not
+/// in one that the runtime draws.
+type Counters = Mutex<Vec<watch::Sender<u64>>>;
 
 /// The database cannot be opened, or a table cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +69,7 @@ impl Dynamo {
         let streams = tables
             .iter()
             .filter(|table| table.create.get("StreamSpecification").is_some())
-            .map(|table| (table.name.clone(), watch::Sender::new(0)))
+            .map(|table| (table.name.clone(), Counters::default()))
             .collect();
         Ok(Self {
             database,
@@ -73,8 +80,12 @@ impl Dynamo {
 
     /// Counts the writes to a table that has a stream.
     pub fn writes(&self, table: &str) -> Option<watch::Receiver<u64>> {
-        let (_, writes) = self.streams.iter().find(|(name, _)| name == table)?;
-        Some(writes.subscribe())
+        let (_, counters) = self.streams.iter().find(|(name, _)| name == table)?;
+        let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = watch::Sender::new(counters.first().map_or(0, |first| *first.borrow()));
+        let writes = counter.subscribe();
+        counters.push(counter);
+        Some(writes)
     }
 
     /// Makes the service unavailable, or available again.
@@ -123,9 +134,12 @@ impl Dynamo {
     }
 
     fn note_write(&self, body: &str) {
-        for (table, writes) in &self.streams {
+        for (table, counters) in &self.streams {
             if body.contains(&format!("\"{table}\"")) {
-                writes.send_modify(|writes| *writes += 1);
+                let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+                for counter in counters.iter() {
+                    counter.send_modify(|writes| *writes += 1);
+                }
             }
         }
     }

@@ -41,12 +41,14 @@ async fn answer(
         path: uri.path(),
         body: &body,
     };
-    let is_awaited = header("x-amz-invocation-type").is_none_or(|kind| kind == "RequestResponse");
+    let kind = header("x-amz-invocation-type").unwrap_or("RequestResponse");
     let function = call.function().and_then(|function| aws.function(function));
-    if let Some(hosted) = function.and_then(|function| hosts.get(function))
-        && is_awaited
-    {
-        return invoked(hosted, &body).await;
+    if let Some(hosted) = function.and_then(|function| hosts.get(function)) {
+        match kind {
+            "RequestResponse" => return invoked(hosted, &body).await,
+            "DryRun" => return StatusCode::NO_CONTENT.into_response(),
+            _ => {}
+        }
     }
     let media_type = header("content-type")
         .unwrap_or("application/x-amz-json-1.0")

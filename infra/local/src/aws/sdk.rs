@@ -132,7 +132,8 @@ fn throttled(call: &Call<'_>) -> Answer {
 /// What a replica shows that lags: not the latest item. Only a read that may be late can be.
 fn stale(answer: HttpResponse, call: &Call<'_>) -> HttpResponse {
     let request: Value = serde_json::from_slice(call.body).unwrap_or_default();
-    let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false));
+    let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false))
+        && request.get("ExclusiveStartKey").is_none();
     if call.operation() != "Query"
         || request.get("ConsistentRead") == Some(&true.into())
         || !is_tail

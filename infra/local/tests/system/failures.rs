@@ -7,20 +7,17 @@ use std::{
     time::Duration,
 };
 
-use cairn::{
-    Timestamp,
-    lambda::{Function, FunctionError},
-};
+use cairn::lambda::{Function, FunctionError};
 use cairn_local::{
     aws::Call,
     composition::{Composition, Parts},
     functions::Functions,
     template::Template,
-    world::World,
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
+use tokio::time::sleep;
+
+use crate::still::Still;
 
 /// What a function does when it is invoked: it takes its time, and answers or fails.
 #[derive(Clone, Debug)]

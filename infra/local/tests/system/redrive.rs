@@ -64,8 +64,8 @@ async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() 
     let healed = row(&shop, &poison);
     assert_eq!(healed["status"], "shipped");
     let sales = shop.items("SalesTable");
-    // Years later.
-    tokio::time::sleep(std::time::Duration::from_hours(24 * 365 * 3)).await;
+    // Much later: no gate knows of time.
+    tokio::time::sleep(std::time::Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
     assert_eq!(row(&shop, &poison), healed);

@@ -47,13 +47,13 @@ async fn a_provider_that_never_answers_ends_in_a_cancelled_order_with_nothing_re
     );
     let events = shop.events(&id).await;
     let retried = events.iter().filter(|name| *name == "StepRetried");
-    assert_eq!(retried.count(), 3);
+    assert_eq!(retried.count(), 4);
     assert!(
         !events.iter().any(|name| name.starts_with("Payment")),
         "{events:?}"
     );
     // Five minutes, and after each retry twice as long.
-    let patience = Duration::from_mins(5 + 10 + 20 + 40);
+    let patience = Duration::from_mins(5 + 10 + 20 + 40 + 80);
     assert!((patience..patience * 2).contains(&shop.world.elapsed()));
     assert!(shop.items("DeadlinesTable").is_empty());
 }
@@ -178,7 +178,7 @@ async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
     assert_eq!(shop.world.figure("StuckFulfilments"), Some(1));
     refuses.store(false, Ordering::Relaxed);
     let report = shop.invoke(WATCH, &json!({ "resume": id })).await;
-    assert_eq!(report["moved"], 1);
+    assert_eq!(report["complete"], true);
     let order = shop.until(&id, "aborted").await;
     assert_eq!(order["cancellation"]["reason"], "changed my mind");
     assert!(
@@ -186,7 +186,7 @@ async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
             .await
             .contains(&"PaymentRefunded".to_owned())
     );
-    tokio::time::sleep(Duration::from_mins(2)).await;
+    tokio::time::sleep(Duration::from_mins(20)).await;
     assert_eq!(shop.world.figure("StuckFulfilments"), Some(0));
     assert!(shop.items("DeadlinesTable").is_empty());
 }

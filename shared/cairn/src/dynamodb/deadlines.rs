@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     operation::{
         delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError,
     },
-    types::{AttributeValue, Select},
+    types::AttributeValue,
 };
 use futures_util::future::try_join_all;
 
@@ -100,20 +100,39 @@ impl Deadlines {
         unless(sent, DeleteItemError::is_conditional_check_failed_exception)
     }
 
-    /// Moves a deadline, if it is still as it was read.
+    /// Says from when on something has to be looked after, if its deadline is still as it was read.
     ///
     /// # Errors
     /// When the write fails.
     pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
+        self.update(deadline, OPEN, until).await
+    }
+
+    /// Counts something among those that wait for people, if its deadline is still as it was read.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn park(&self, deadline: &Deadline, since: Timestamp) -> Result<(), StoreError> {
+        self.update(deadline, PARKED, since).await
+    }
+
+    async fn update(
+        &self,
+        deadline: &Deadline,
+        watch: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let sent = self
             .client
             .update_item()
             .table_name(&self.table)
             .key("stream", text(&deadline.stream))
-            .update_expression("SET #at = :until")
+            .update_expression("SET #at = :at, #watch = :watch")
             .condition_expression("version = :version")
             .expression_attribute_names("#at", "at")
-            .expression_attribute_values(":until", text(&until))
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":at", text(&at))
+            .expression_attribute_values(":watch", text(&partition(watch, shard(&deadline.stream))))
             .expression_attribute_values(":version", number(deadline.version))
             .send()
             .await;
@@ -126,12 +145,29 @@ impl Deadlines {
     /// # Errors
     /// When a read fails.
     pub async fn due(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
+        self.page(OPEN, now).await
+    }
+
+    /// What waits for people; some hundreds at most. Eventually consistent.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn parked(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
+        self.page(PARKED, now).await
+    }
+
+    async fn page(&self, watch: &str, until: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         let shards = (0..Self::SHARDS).map(|shard| async move {
             let page = self
-                .partition(OPEN, shard)
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(Self::INDEX)
+                .key_condition_expression("#watch = :watch AND #at <= :until")
+                .expression_attribute_names("#watch", "watch")
                 .expression_attribute_names("#at", "at")
-                .expression_attribute_values(":now", text(&now))
-                .key_condition_expression("#watch = :watch AND #at <= :now")
+                .expression_attribute_values(":watch", text(&partition(watch, shard)))
+                .expression_attribute_values(":until", text(&until))
                 .limit(Self::PAGE)
                 .send()
                 .await
@@ -141,37 +177,6 @@ impl Deadlines {
                 .collect::<Result<Vec<Deadline>, StoreError>>()
         });
         Ok(try_join_all(shards).await?.into_iter().flatten().collect())
-    }
-
-    /// How many wait for people.
-    ///
-    /// # Errors
-    /// When a read fails.
-    pub async fn parked(&self) -> Result<u64, StoreError> {
-        let shards = (0..Self::SHARDS).map(|shard| async move {
-            let page = self
-                .partition(PARKED, shard)
-                .key_condition_expression("#watch = :watch")
-                .select(Select::Count)
-                .send()
-                .await
-                .map_err(|error| classified(&error))?;
-            Ok::<_, StoreError>(u64::try_from(page.count).unwrap_or(0))
-        });
-        Ok(try_join_all(shards).await?.into_iter().sum())
-    }
-
-    fn partition(
-        &self,
-        watch: &str,
-        shard: u32,
-    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.table)
-            .index_name(Self::INDEX)
-            .expression_attribute_names("#watch", "watch")
-            .expression_attribute_values(":watch", text(&partition(watch, shard)))
     }
 }
 

@@ -7,6 +7,7 @@
 use std::{fmt, future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use uuid::Uuid;
 
 use crate::{
@@ -236,7 +237,9 @@ impl Environment {
     /// # Errors
     /// When a setting is missing.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
-        let client = aws_sdk_eventbridge::Client::new(&self.aws);
+        let config = aws_sdk_eventbridge::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        let client = aws_sdk_eventbridge::Client::from_conf(config);
         Ok(EventBridge::new(
             client,
             self.setting("EVENT_BUS")?,
@@ -249,10 +252,10 @@ impl Environment {
     /// # Errors
     /// When the setting is missing.
     pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
-        Ok(Queue::new(
-            aws_sdk_sqs::Client::new(&self.aws),
-            self.setting(setting)?,
-        ))
+        let config = aws_sdk_sqs::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        let client = aws_sdk_sqs::Client::from_conf(config);
+        Ok(Queue::new(client, self.setting(setting)?))
     }
 
     /// The deadlines in the table that a setting names.
@@ -278,7 +281,9 @@ impl Environment {
 
     /// The functions of this account.
     pub fn functions(&self) -> Functions {
-        Functions::new(aws_sdk_lambda::Client::new(&self.aws))
+        let config = aws_sdk_lambda::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        Functions::new(aws_sdk_lambda::Client::from_conf(config))
     }
 
     /// The present.
@@ -297,8 +302,18 @@ impl Environment {
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.aws)
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        aws_sdk_dynamodb::Client::from_conf(config)
     }
+}
+
+/// Retries that a client has to itself. By default all clients of a process share theirs, and on one
+/// machine all functions are in one process: the failures of one would use up the retries of another.
+fn retries() -> RetryPartition {
+    RetryPartition::custom("client")
+        .token_bucket(TokenBucket::default())
+        .build()
 }
 
 impl fmt::Debug for Environment {

@@ -130,6 +130,10 @@ where
                 }
             }
             let failed = handle(all, invocation).await?;
+            // Handed over alone, by a redrive say, there is nobody to read a report.
+            if failed.is_some() && batch.records.len() == 1 {
+                return Err(FunctionError::new("the record was not handled"));
+            }
             let failed = failed.and_then(|index| batch.records.get(index));
             let mut answer = DynamoDbEventResponse::default();
             answer.batch_item_failures = failed
