@@ -81,6 +81,8 @@ pub struct Outcome {
 const PER_ORDER: Duration = Duration::from_secs(2);
 /// How long it is waited for the sagas to end. All retries of all steps of one take a few hours.
 const LONGEST: Duration = Duration::from_hours(24);
+/// How often people try to redrive.
+const REDRIVES: u32 = 5;
 /// How often it is looked whether they have.
 const LOOK: Duration = Duration::from_mins(5);
 
@@ -235,7 +237,14 @@ impl Simulation {
 
     /// Delivers the dead letters again, and resumes what is stuck, or settles it by hand.
     pub async fn help(&self) {
-        self.invoke("RedriveDeadLettersFunction", &json!({})).await;
+        for _ in 0..REDRIVES {
+            let report = self.invoke("RedriveDeadLettersFunction", &json!({})).await;
+            if report.is_some_and(|report| report.contains("\"complete\":true")) {
+                break;
+            }
+            // One that crashed has left messages hidden.
+            sleep(self.world.pace(LOOK)).await;
+        }
         self.ended().await;
         for order in self.observed().orders() {
             let State::Stuck { step, .. } = order.fulfilment else {
@@ -257,9 +266,9 @@ impl Simulation {
         self.ended().await;
     }
 
-    async fn invoke(&self, function: &str, event: &Value) {
+    async fn invoke(&self, function: &str, event: &Value) -> Option<String> {
         let answer = self.system.invoke(function, &event.to_string()).await;
-        match answer {
+        match &answer {
             Ok(answer) => self
                 .world
                 .say("people", format_args!("{function} {event}: {answer}")),
@@ -267,6 +276,7 @@ impl Simulation {
                 .world
                 .say("people", format_args!("{function} {event}: {error}")),
         }
+        answer.ok()
     }
 
     /// Everything that is there.

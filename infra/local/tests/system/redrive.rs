@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{fixture::order, still::StillShop};
+use crate::{
+    fixture::{order, template_file},
+    still::StillShop,
+};
 
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 const PROJECTION: &str = "ProjectOrdersFunction";
@@ -128,19 +131,64 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_redriven_stays_and_is_named() {
-    let shop = StillShop::open();
+async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
+    let (shop, poison, _) = poisoned().await;
+    *shop.world.poison.lock().unwrap() = None;
+    let gone = json!({
+        "requestContext": { "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:Gone" },
+        "requestPayload": {},
+    });
     let pointer = json!({ "requestContext": { "functionArn": "f" }, "DDBStreamBatchInfo": {} });
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
+        .send("DeadLetters", &gone.to_string(), &none)
+        .unwrap();
+    queues
         .send("StreamFailures", &pointer.to_string(), &none)
         .unwrap();
     let report = shop.invoke(REDRIVE, &json!({})).await;
+    assert_eq!(report["redriven"], 1, "{report}");
     assert_eq!(
         report["unresolved"].as_array().unwrap().len(),
-        1,
+        2,
         "{report}"
     );
-    assert_eq!(shop.depth("StreamFailures"), 1);
+    shop.system.settled().await;
+    assert_eq!(row(&shop, &poison)["status"], "confirmed");
+    assert_eq!(
+        (shop.depth("DeadLetters"), shop.depth("StreamFailures")),
+        (1, 1)
+    );
+}
+
+/// A record that a reader could not read is kept whole, and handed to that reader alone.
+#[tokio::test(start_paused = true)]
+async fn a_record_of_the_stream_is_redriven_to_its_reader() {
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.system.settled().await;
+    let commit = json!({
+        "stream": { "S": format!("order-{id}") }, "version": { "N": "3" },
+        "commit": { "S": "c" }, "at": { "S": "2027-01-15T09:00:00.000Z" },
+        "correlation": { "S": "c" },
+        "events": { "L": [{ "M": { "type": { "S": "OrderShipped" }, "schema": { "N": "1" },
+            "data": { "S": "{\"customerId\":\"c-42\"}" } } }] },
+    });
+    let example =
+        std::fs::read_to_string(template_file().with_file_name("events/relay-events.json"));
+    let example: Value = serde_json::from_str(&example.unwrap()).unwrap();
+    let mut record = example["Records"][0].clone();
+    record["dynamodb"]["NewImage"] = commit;
+    let relay = "arn:aws:lambda:us-east-1:000000000000:function:RelayEventsFunction";
+    let letter = cairn::dead_letter::unreadable(relay, &record, "as the test wants it");
+    let none = cairn_local::aws::queues::Attributes::new();
+    let queues = &shop.system.aws.queues;
+    queues
+        .send("StreamFailures", &letter.to_string(), &none)
+        .unwrap();
+    let report = shop.invoke(REDRIVE, &json!({})).await;
+    assert_eq!(report["redriven"], 1, "{report}");
+    shop.system.settled().await;
+    assert_eq!(row(&shop, &id)["status"], "shipped");
 }
