@@ -150,7 +150,7 @@ def check_cli(aws, endpoint):
     with tempfile.NamedTemporaryFile() as answer:
         run(
             "lambda", "invoke", "--function-name", "RedriveDeadLettersFunction",
-            "--payload", "{}", "--cli-binary-format", "raw-in-base64-out", answer.name,
+            "--payload", "{}", answer.name,
         )
         report = json.load(answer)
     assert report["complete"], report
