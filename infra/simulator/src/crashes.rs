@@ -112,7 +112,7 @@ impl fmt::Display for Difference {
 }
 
 /// Crashes each invocation of each function at each of its awaits, one at a time, and returns how many
-/// crashes there were. `told` is called after each.
+/// crashes there were; of the watch, the first looks only. `told` is called after each.
 ///
 /// # Errors
 /// At the first that makes a difference.
