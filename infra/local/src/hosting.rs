@@ -46,7 +46,7 @@ pub struct Hosted {
 }
 
 /// How many asynchronous invocations of one function run at once: what waits, waits in the queue.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: usize = 32;
 
 /// Why an invocation failed.
 #[derive(Debug)]

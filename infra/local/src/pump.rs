@@ -28,6 +28,10 @@ const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// The most records that one `GetRecords` returns.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
+const MOST_RECORDS: usize = 1_000;
+
 /// A stream's way to its function.
 #[derive(Debug)]
 pub struct Pump {
@@ -64,21 +68,24 @@ impl Pump {
                 sleep(UNREADABLE_PAUSE).await;
                 continue;
             };
-            let Some(last) = batch.last() else {
-                self.caught_up.send_replace(seen);
-                if writes.changed().await.is_err() {
-                    return;
-                }
-                let poll = self.world.poll();
-                if !poll.is_zero() {
-                    sleep(poll).await;
-                }
+            if let Some(last) = batch.last() {
+                self.hand_over(hosted, &batch).await;
+                let last = sequence(last).to_owned();
+                self.keep(&hosted.spec.id, &last);
+                position = Some(last);
+            }
+            // Else that was all that had been written.
+            if batch.len() >= self.limit() {
                 continue;
-            };
-            self.hand_over(hosted, &batch).await;
-            let last = sequence(last).to_owned();
-            self.keep(&hosted.spec.id, &last);
-            position = Some(last);
+            }
+            self.caught_up.send_replace(seen);
+            if writes.changed().await.is_err() {
+                return;
+            }
+            let poll = self.world.poll();
+            if !poll.is_zero() {
+                sleep(poll).await;
+            }
         }
     }
 
@@ -207,6 +214,11 @@ impl Pump {
         }
     }
 
+    /// How many records are read at once.
+    fn limit(&self) -> usize {
+        self.mapping.batch_size.min(MOST_RECORDS)
+    }
+
     /// The next records, oldest first; `None` while the stream cannot be read.
     fn records(&self, after: Option<&str>) -> Option<Vec<Value>> {
         let table = &self.mapping.table;
@@ -233,7 +245,7 @@ impl Pump {
         }
         let records = call("GetShardIterator", request).and_then(|answer| {
             let iterator = answer.get("ShardIterator")?.clone();
-            let request = json!({ "ShardIterator": iterator, "Limit": self.mapping.batch_size });
+            let request = json!({ "ShardIterator": iterator, "Limit": self.limit() });
             let mut answer = call("GetRecords", request)?;
             serde_json::from_value::<Vec<Value>>(answer.get_mut("Records")?.take()).ok()
         });

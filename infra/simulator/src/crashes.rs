@@ -8,7 +8,7 @@ use orders::{fulfilment, order, payment, shipment, stock};
 use crate::{
     invariants::{AT_REST, AT_THE_END},
     observed::Observed,
-    simulation::{Plan, Simulation, on_virtual_time},
+    simulation::{Plan, Remedy, Simulation, on_virtual_time},
     world::{Crash, Simulated, Weather},
 };
 
@@ -22,6 +22,8 @@ pub struct Story {
     country: &'static str,
     quantity: u32,
     then: Then,
+    weather: Weather,
+    remedy: Remedy,
 }
 
 /// What a customer does with an order that is placed.
@@ -40,10 +42,22 @@ const GOOD: Story = Story {
     country: "DE",
     quantity: 2,
     then: Then::Ship,
+    weather: Weather::CALM,
+    remedy: Remedy::Resume,
+};
+
+/// An order whose payment is taken, and not given back when it is cancelled.
+const STUCK: Story = Story {
+    then: Then::CancelWhenConfirmed,
+    weather: Weather {
+        refuses_to_undo: 1.0,
+        ..Weather::CALM
+    },
+    ..GOOD
 };
 
 /// An order of each outcome.
-pub const STORIES: [Story; 8] = [
+pub const STORIES: [Story; 10] = [
     Story {
         name: "an order that screening refuses",
         customer: "fraud-1",
@@ -85,6 +99,15 @@ pub const STORIES: [Story; 8] = [
         then: Then::Wait,
         ..GOOD
     },
+    Story {
+        name: "an order that is stuck, and resumed",
+        ..STUCK
+    },
+    Story {
+        name: "an order that is stuck, and settled by hand",
+        remedy: Remedy::Settle,
+        ..STUCK
+    },
 ];
 
 /// A crash that makes a difference.
@@ -111,78 +134,91 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Crashes each invocation of each function at each of its awaits, one at a time, and returns how many
-/// crashes there were; of the watch, the first looks only. `told` is called after each.
+/// What there is at the end of a story, but for times and ids.
+pub type Ending = BTreeMap<String, String>;
+
+/// An invocation of a function: its logical id, and which of its invocations it is, from 0.
+pub type Place = (String, usize);
+
+/// Tells a story without a crash: how it ends, and each invocation that may crash. Of those of the watch that find
+/// nothing to do there are hundreds, one like the other: of them it is the first only.
 ///
 /// # Errors
-/// At the first that makes a difference.
-pub fn at_every_await(
+/// When it breaks an invariant.
+pub fn undisturbed(
     story: &Story,
     template: &Template,
-    told: impl Fn(),
-) -> Result<u32, Box<Difference>> {
-    let (expected, invocations, _) = tell(story, template, None)?;
-    let mut crashes = 0;
-    for (function, count) in invocations {
-        let count = if function.starts_with("Watch") {
-            count.min(LOOKS)
-        } else {
-            count
-        };
-        for invocation in 0..count {
-            for wait in 0.. {
-                let crash = Crash {
-                    function: function.clone(),
-                    invocation,
-                    wait,
-                };
-                let (end, _, took_place) = tell(story, template, Some(&crash))?;
-                told();
-                if end != expected {
-                    return Err(Box::new(Difference {
-                        crash: Some(crash),
-                        problem: format!("it ends with {end:?}, not {expected:?}"),
-                        trace: vec![],
-                    }));
-                }
-                // It is done before it waits so often.
-                if !took_place {
-                    break;
-                }
-                crashes += 1;
+) -> Result<(Ending, Vec<Place>), Box<Difference>> {
+    let (ending, world) = tell(story, template, None)?;
+    let mut places = vec![];
+    for (function, calls) in world.invocations() {
+        let idle = calls.iter().min().filter(|_| function == WATCH);
+        let first_idle = calls.iter().position(|calls| Some(calls) == idle);
+        for (invocation, calls) in calls.iter().enumerate() {
+            if Some(calls) != idle || Some(invocation) == first_idle {
+                places.push((function.clone(), invocation));
             }
         }
     }
-    Ok(crashes)
+    Ok((ending, places))
 }
 
-/// The watch comes every minute of the hours that some stories take; so many of its looks are crashed.
-const LOOKS: u32 = 8;
+const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// What came of a story: its end, how often each function was invoked, and whether the crash took place.
-type Told = (BTreeMap<String, String>, BTreeMap<String, u32>, bool);
+/// Crashes one invocation at each of its awaits, one at a time, and returns how many crashes there were.
+///
+/// # Errors
+/// At the first crash that makes a difference.
+pub fn at_each_await(
+    story: &Story,
+    template: &Template,
+    expected: &Ending,
+    (function, invocation): &Place,
+) -> Result<u32, Box<Difference>> {
+    for wait in 0.. {
+        let crash = Crash {
+            function: function.clone(),
+            invocation: *invocation,
+            wait,
+        };
+        let (ending, world) = tell(story, template, Some(&crash))?;
+        if ending != *expected {
+            return Err(Box::new(Difference {
+                crash: Some(crash),
+                problem: format!("it ends with {ending:?}, not {expected:?}"),
+                trace: world.trace(),
+            }));
+        }
+        // It is done before it waits so often.
+        if !world.has_crashed() {
+            return Ok(wait);
+        }
+    }
+    Ok(0)
+}
 
 fn tell(
     story: &Story,
     template: &Template,
     crash: Option<&Crash>,
-) -> Result<Told, Box<Difference>> {
+) -> Result<(Ending, Arc<Simulated>), Box<Difference>> {
     fastrand::seed(1);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(1, Weather::CALM));
+        let world = Arc::new(Simulated::new(1, story.weather));
         if let Some(crash) = crash {
             world.crash_at(crash.clone());
         }
         let plan = Plan {
             seed: 1,
             orders: 1,
-            weather: Weather::CALM,
+            weather: story.weather,
             template: template.clone(),
         };
         let simulation = Simulation::begin(&plan, world.clone());
         act(story, &simulation).await;
         simulation.ended().await;
-        simulation.help().await;
+        world.turn(Weather::CALM);
+        simulation.help(story.remedy).await;
         let seen = simulation.observed();
         for (invariant, holds) in AT_REST.iter().chain(&AT_THE_END) {
             let breaches = holds(&seen);
@@ -194,8 +230,7 @@ fn tell(
                 }));
             }
         }
-        let (invocations, crashed) = world.invocations();
-        Ok((summary(&seen), invocations, crashed))
+        Ok((summary(&seen), world))
     })
 }
 
@@ -223,13 +258,13 @@ async fn act(story: &Story, simulation: &Simulation) {
     }
 }
 
-/// What there is in the end, but for times and ids.
-fn summary(seen: &Observed) -> BTreeMap<String, String> {
+fn summary(seen: &Observed) -> Ending {
     let mut summary = BTreeMap::new();
-    for order in seen.orders() {
-        let fulfilment = match order.fulfilment {
+    for order in seen.orders.values() {
+        let fulfilment = match &order.fulfilment {
             fulfilment::State::Completed { .. } => "completed".to_owned(),
-            fulfilment::State::Aborted { reason } => format!("aborted: {reason}"),
+            // Whoever is first to tell it of a cancellation, the customer or the order itself, has another reason.
+            fulfilment::State::Aborted { .. } => "aborted".to_owned(),
             other => format!("{other:?}"),
         };
         let (payment, shipment) = (order.id.payment_stream(), order.id.shipment_stream());
@@ -248,13 +283,18 @@ fn summary(seen: &Observed) -> BTreeMap<String, String> {
             shipment::State::Arranged(_) => "arranged",
             shipment::State::None | shipment::State::Refused | shipment::State::Cancelled => "none",
         };
-        let status = match order.order {
-            order::State::Cancelled(_) => "cancelled",
-            order::State::Confirmed(_) => "confirmed",
-            order::State::Shipped(_) => "shipped",
-            order::State::NotPlaced | order::State::Placed(_) => "open",
-        };
-        summary.insert("order".to_owned(), status.to_owned());
+        let events = seen.stream(&order.id.order_stream()).iter();
+        let cancelled =
+            events
+                .filter_map(|event| event.decode().ok())
+                .find_map(|event| match event {
+                    order::Event::Cancelled { reason, by, .. } => {
+                        Some(format!("cancelled by {by:?}: {reason}"))
+                    }
+                    _ => None,
+                });
+        let status = cancelled.unwrap_or_else(|| format!("{:?}", order.order.status()));
+        summary.insert("order".to_owned(), status);
         summary.insert("fulfilment".to_owned(), fulfilment);
         summary.insert("payment".to_owned(), payment);
         summary.insert("shipment".to_owned(), shipment.to_owned());

@@ -223,7 +223,7 @@ fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bo
 
 fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
     let mut breaches = vec![];
-    for order in seen.orders() {
+    for order in seen.orders.values() {
         if !order.fulfilment.has_ended() {
             let due = order.fulfilment.due();
             breaches.push(breach(
@@ -237,7 +237,7 @@ fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
 
 fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
     let mut breaches = vec![];
-    for order in seen.orders() {
+    for order in seen.orders.values() {
         let events = seen.stream(&order.id.fulfilment_stream());
         let (mut done, mut undone): (Vec<Step>, Vec<Step>) = (vec![], vec![]);
         for event in decoded::<fulfilment::Event>(events) {
@@ -376,8 +376,8 @@ fn mailed(seen: &Observed) -> impl Iterator<Item = &RecordedEvent> {
 
 fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
     let stuck = seen
-        .orders()
-        .into_iter()
+        .orders
+        .values()
         .filter_map(|order| match order.fulfilment {
             fulfilment::State::Stuck { step, .. } => Some(breach(
                 &order.id,
@@ -411,9 +411,9 @@ fn is_fulfilled(order: &OrderSeen) -> bool {
 
 fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
     let mut breaches = vec![];
-    for order in seen.orders() {
+    for order in seen.orders.values() {
         let agree = match &order.order {
-            order::State::Confirmed(_) | order::State::Shipped(_) => is_fulfilled(&order),
+            order::State::Confirmed(_) | order::State::Shipped(_) => is_fulfilled(order),
             order::State::Cancelled(_) => {
                 matches!(order.fulfilment, fulfilment::State::Aborted { .. })
             }
@@ -435,10 +435,8 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
             "ship-order" => "shipped",
             _ => continue,
         };
-        let orders = seen.orders();
-        let order = orders
-            .iter()
-            .find(|order| order.id.to_string() == asked.about);
+        let id = asked.about.parse().ok();
+        let order = id.and_then(|id| seen.orders.get(&id));
         if order.and_then(|order| order.order.status()) != Some(wanted) {
             breaches.push(breach(
                 &asked.about,
@@ -456,10 +454,10 @@ fn key(order: &OrderSeen, step: Step) -> String {
 
 fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
     let mut breaches = vec![];
-    for order in seen.orders() {
+    for order in seen.orders.values() {
         let (captured, authorized) = (
-            key(&order, Step::CapturePayment),
-            key(&order, Step::AuthorizePayment),
+            key(order, Step::CapturePayment),
+            key(order, Step::AuthorizePayment),
         );
         let taken = seen
             .books
@@ -469,7 +467,7 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
         let taken: u64 = taken.map(|(_, money)| money.amount).sum();
         let mut promises = seen.books.authorized.keys();
         let due = match order.order.placed() {
-            Some(placed) if is_fulfilled(&order) => placed.total.amount,
+            Some(placed) if is_fulfilled(order) => placed.total.amount,
             _ => 0,
         };
         if taken != due {
@@ -488,7 +486,7 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
         let saga = seen.stream(&order.id.fulfilment_stream());
         // What people settle by hand is not in the payment's stream.
         let by_hand = saga.iter().any(|event| event.event.name == "StepAbandoned");
-        if !by_hand && is_fulfilled(&order) != matches!(recorded, payment::State::Captured(_)) {
+        if !by_hand && is_fulfilled(order) != matches!(recorded, payment::State::Captured(_)) {
             breaches.push(breach(
                 &order.id,
                 format!("its payment is recorded as {recorded:?}"),
@@ -500,15 +498,15 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
 
 fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
     let mut breaches = vec![];
-    for order in seen.orders() {
-        let key = key(&order, Step::ArrangeShipment);
+    for order in seen.orders.values() {
+        let key = key(order, Step::ArrangeShipment);
         let labels = seen
             .books
             .labels
             .keys()
             .filter(|other| other.starts_with(&key))
             .count();
-        if labels != usize::from(is_fulfilled(&order)) {
+        if labels != usize::from(is_fulfilled(order)) {
             breaches.push(breach(&order.id, format!("it has {labels} labels")));
         }
     }
@@ -517,7 +515,7 @@ fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
 
 fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
     let mut sold = BTreeMap::<StreamId, u64>::new();
-    for order in seen.orders().iter().filter(|order| is_fulfilled(order)) {
+    for order in seen.orders.values().filter(|order| is_fulfilled(order)) {
         for item in order
             .order
             .placed()

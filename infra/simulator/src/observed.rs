@@ -28,6 +28,8 @@ pub struct Observed {
     pub unreadable: usize,
     /// Deliveries that the bus has lost, as `function order-...@3`.
     pub lost: BTreeSet<String>,
+    /// Every order that was placed, by id.
+    pub orders: BTreeMap<OrderId, OrderSeen>,
 }
 
 /// One order, from its streams.
@@ -64,7 +66,7 @@ impl Observed {
             .iter()
             .filter_map(|(body, attributes)| DeadLetter::parse(body, attributes).ok())
             .collect();
-        Self {
+        let mut seen = Self {
             unreadable: letters.len() - dead.len(),
             dead,
             commits,
@@ -73,7 +75,13 @@ impl Observed {
             asked,
             books,
             lost: lost.into_iter().collect(),
-        }
+            orders: BTreeMap::new(),
+        };
+        let streams = seen.streams.keys();
+        let orders = streams.filter(|stream| stream.category() == "order");
+        let ids = orders.filter_map(|stream| OrderId::of(stream).ok());
+        seen.orders = ids.map(|id| (id, seen.order(id))).collect();
+        seen
     }
 
     /// Every event, stream by stream.
@@ -97,19 +105,12 @@ impl Observed {
             .fold(D::initial(), |state, event| D::evolve(state, &event))
     }
 
-    /// Every order that was placed.
-    pub fn orders(&self) -> Vec<OrderSeen> {
-        let streams = self
-            .streams
-            .keys()
-            .filter(|stream| stream.category() == "order");
-        let ids = streams.filter_map(|stream| OrderId::of(stream).ok());
-        ids.map(|id| OrderSeen {
+    fn order(&self, id: OrderId) -> OrderSeen {
+        OrderSeen {
             id,
             order: self.state::<order::Order>(&id.order_stream()),
             fulfilment: self.state::<fulfilment::Saga>(&id.fulfilment_stream()),
-        })
-        .collect()
+        }
     }
 
     /// Whether it is known why an event has had no effect in a function: the bus has lost it, or it is

@@ -8,7 +8,7 @@ use cairn_local::{
     template::{Template, TemplateError},
     world::World,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use orders::fulfilment::{State, Step};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -77,13 +77,26 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
+/// What people do about a fulfilment that is stuck.
+#[derive(Clone, Copy, Debug)]
+pub enum Remedy {
+    /// They let it try again.
+    Resume,
+    /// They settle it with the provider, and let it go on without.
+    Settle,
+    /// One or the other.
+    Either,
+}
+
 /// How long the customers come, for each order.
 const PER_ORDER: Duration = Duration::from_secs(2);
 /// How long it is waited for the sagas to end. All retries of all steps of one take a few hours.
 const LONGEST: Duration = Duration::from_hours(24);
-/// How often people try to redrive.
-const REDRIVES: u32 = 5;
-/// How often it is looked whether they have.
+/// How often people try the same.
+const REPEATS: u32 = 5;
+/// How often people look after dead letters and stuck sagas while customers come.
+const WATCHES: u32 = 3;
+/// How often it is looked whether everything has ended.
 const LOOK: Duration = Duration::from_mins(5);
 
 /// Runs a plan on a runtime of its own, on this thread.
@@ -159,7 +172,7 @@ impl Simulation {
         self.shop.stock_up(plan.orders).await;
         let customers = (0..plan.orders).map(|number| self.shop.customer(number, window));
         let restock = self.shop.restock(plan.orders / 10, window);
-        futures_util::future::join(join_all(customers), restock).await;
+        join3(join_all(customers), restock, self.operators(window)).await;
         self.judge().await
     }
 
@@ -167,15 +180,15 @@ impl Simulation {
     /// faults are over, mistakes are mended, and people have done what people have to do.
     pub async fn judge(self) -> Outcome {
         self.ended().await;
-        let mut violations = check(&AT_REST, &self.observed());
+        let mut seen = self.observed();
+        let mut violations = check(&AT_REST, &seen);
         self.world.turn(Weather::CALM);
         if violations.is_empty() {
-            self.help().await;
-            let at_the_end = self.observed();
-            violations.extend(check(&AT_REST, &at_the_end));
-            violations.extend(check(&AT_THE_END, &at_the_end));
+            self.help(Remedy::Either).await;
+            seen = self.observed();
+            violations.extend(check(&AT_REST, &seen));
+            violations.extend(check(&AT_THE_END, &seen));
         }
-        let seen = self.observed();
         self.world.add("commits", seen.commits.len() as u64);
         self.world.add("events", seen.events().count() as u64);
         Outcome {
@@ -215,7 +228,7 @@ impl Simulation {
         let ended = async {
             loop {
                 self.system.settled().await;
-                if self.open() == 0 {
+                if self.watched("open") == 0 {
                     return;
                 }
                 sleep(self.world.pace(LOOK)).await;
@@ -225,28 +238,51 @@ impl Simulation {
         let _ = timeout(self.world.pace(LONGEST), ended).await;
     }
 
-    /// How many deadlines are open.
-    fn open(&self) -> usize {
+    /// How many deadlines there are that are open, or wait for people.
+    fn watched(&self, how: &str) -> usize {
         let rows = self.system.aws.dynamo.items("DeadlinesTable");
-        let is_open = |row: &&Value| {
-            let watch = row.get("watch").and_then(Value::as_str);
-            watch.is_some_and(|watch| watch.starts_with("open"))
-        };
-        rows.iter().filter(is_open).count()
+        let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
+        watches.filter(|watch| watch.starts_with(how)).count()
     }
 
-    /// Delivers the dead letters again, and resumes what is stuck, or settles it by hand.
-    pub async fn help(&self) {
-        for _ in 0..REDRIVES {
-            let report = self.invoke("RedriveDeadLettersFunction", &json!({})).await;
-            if report.is_some_and(|report| report.contains("\"complete\":true")) {
+    /// What people do in the end: they deliver the dead letters again, and do something about what is stuck.
+    pub async fn help(&self, remedy: Remedy) {
+        for _ in 0..REPEATS {
+            if self.redrive().await {
                 break;
             }
             // One that crashed has left messages hidden.
             sleep(self.world.pace(LOOK)).await;
         }
-        self.ended().await;
-        for order in self.observed().orders() {
+        for _ in 0..REPEATS {
+            self.ended().await;
+            if self.watched("parked") == 0 {
+                break;
+            }
+            self.unstick(remedy).await;
+        }
+    }
+
+    /// What people do while the faults go on: the same, and it may fail.
+    async fn operators(&self, window: Duration) {
+        for _ in 0..WATCHES {
+            sleep(window / WATCHES).await;
+            self.redrive().await;
+            if self.watched("parked") > 0 {
+                self.unstick(Remedy::Either).await;
+            }
+        }
+    }
+
+    /// Delivers the dead letters again, and says whether that was all of them.
+    async fn redrive(&self) -> bool {
+        let report = self.invoke("RedriveDeadLettersFunction", &json!({})).await;
+        report.is_some_and(|report| report.contains("\"complete\":true"))
+    }
+
+    /// Resumes each fulfilment that is stuck, or lets it go on without what was settled by hand.
+    async fn unstick(&self, remedy: Remedy) {
+        for order in self.observed().orders.values() {
             let State::Stuck { step, .. } = order.fulfilment else {
                 continue;
             };
@@ -254,16 +290,20 @@ impl Simulation {
                 step,
                 Step::AuthorizePayment | Step::ArrangeShipment | Step::CapturePayment
             );
-            let help = match self.world.below(2) {
-                0 if is_providers => {
-                    self.providers.settle(&order.id.to_string(), step.name());
-                    json!({ "abandon": order.id, "reason": "settled by hand" })
-                }
-                _ => json!({ "resume": order.id }),
+            let is_settled = match remedy {
+                Remedy::Resume => false,
+                Remedy::Settle => true,
+                Remedy::Either => self.world.below(2) == 0,
+            };
+            // What is ours can always be undone; it is never settled by hand.
+            let help = if is_settled && is_providers {
+                self.providers.settle(&order.id.to_string(), step.name());
+                json!({ "abandon": order.id, "reason": "settled by hand" })
+            } else {
+                json!({ "resume": order.id })
             };
             self.invoke("WatchFulfilmentsFunction", &help).await;
         }
-        self.ended().await;
     }
 
     async fn invoke(&self, function: &str, event: &Value) -> Option<String> {

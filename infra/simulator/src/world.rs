@@ -14,6 +14,7 @@ use std::{
 use cairn::{Timestamp, hash::fnv1a};
 use cairn_local::world::{Accident, Fate, Fault, Note, World};
 use fastrand::Rng;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -112,7 +113,8 @@ struct State {
     lost: Vec<String>,
     trace: Vec<String>,
     crash: Option<Crash>,
-    invocations: BTreeMap<String, u32>,
+    /// The calls to services that each invocation of a function made, until its next one began.
+    invocations: BTreeMap<String, Vec<u32>>,
     crashed: bool,
 }
 
@@ -122,7 +124,7 @@ pub struct Crash {
     /// The function's logical id.
     pub function: String,
     /// Which of its invocations, from 0.
-    pub invocation: u32,
+    pub invocation: usize,
     /// Which of the invocation's waits, from 0.
     pub wait: u32,
 }
@@ -172,10 +174,14 @@ impl Simulated {
         self.state().crash = Some(crash);
     }
 
-    /// How often each function was invoked, and whether the one crash has taken place.
-    pub fn invocations(&self) -> (BTreeMap<String, u32>, bool) {
-        let state = self.state();
-        (state.invocations.clone(), state.crashed)
+    /// Each function's invocations, with the calls to services that were made until its next one began.
+    pub fn invocations(&self) -> BTreeMap<String, Vec<u32>> {
+        self.state().invocations.clone()
+    }
+
+    /// Whether the one crash has taken place.
+    pub fn has_crashed(&self) -> bool {
+        self.state().crashed
     }
 
     /// Seconds since the beginning.
@@ -283,9 +289,17 @@ impl Simulated {
 
 /// The event of a delivery, as `order-...@3`; nothing for what is none of ours.
 fn event_of(payload: &[u8]) -> Option<String> {
-    let payload: Value = serde_json::from_slice(payload).ok()?;
-    let id = payload.pointer("/detail/id")?.as_str()?;
-    Some(id.to_owned())
+    #[derive(Deserialize)]
+    struct Delivered<'a> {
+        #[serde(borrow)]
+        detail: Detail<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Detail<'a> {
+        id: &'a str,
+    }
+    let delivered: Delivered<'_> = serde_json::from_slice(payload).ok()?;
+    Some(delivered.detail.id.to_owned())
 }
 
 impl World for Simulated {
@@ -345,6 +359,14 @@ impl World for Simulated {
     }
 
     fn call(&self, caller: &str, operation: &str) -> Fate {
+        if let Some(calls) = self
+            .state()
+            .invocations
+            .get_mut(caller)
+            .and_then(|calls| calls.last_mut())
+        {
+            *calls += 1;
+        }
         let there = self.up_to(Duration::from_millis(8));
         let back = self.up_to(Duration::from_millis(4));
         let is_away = operation == "PutEvents" && self.is_bus_away();
@@ -405,9 +427,9 @@ impl World for Simulated {
     fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
         let number = {
             let mut state = self.state();
-            let count = state.invocations.entry(function.to_owned()).or_default();
-            *count += 1;
-            *count - 1
+            let invocations = state.invocations.entry(function.to_owned()).or_default();
+            invocations.push(0);
+            invocations.len() - 1
         };
         if let Some(crash) = &self.state().crash {
             if crash.function == function && crash.invocation == number {
