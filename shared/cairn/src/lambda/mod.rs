@@ -6,7 +6,7 @@
 
 use std::{fmt, future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use uuid::Uuid;
 
@@ -143,6 +143,15 @@ impl Environment {
     /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
     /// connection that is gone must not use up the time of the function.
     const CALL_LIMIT: Duration = Duration::from_secs(3);
+    /// How long a call may take with all its tries: less than any function has.
+    const CALLS_LIMIT: Duration = Duration::from_secs(8);
+    /// The first pause before a call is tried again; the next are twice as long, up to a second, and each is cut short
+    /// at random. The SDK's own is a second: at one throttle in ten that is most of the time of a function with a
+    /// dozen calls, though `DynamoDB` and `EventBridge` answer again within milliseconds.
+    const FIRST_PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+    /// How often a call is tried: as long in all as three times with the SDK's own pauses.
+    const TRIES: u32 = 6;
 
     /// An environment with settings from a lookup, and clients from one SDK configuration.
     pub fn new(
@@ -151,8 +160,17 @@ impl Environment {
     ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(Self::CALL_LIMIT)
+            .operation_timeout(Self::CALLS_LIMIT)
             .build();
-        let aws = aws.into_builder().timeout_config(timeouts).build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(Self::TRIES)
+            .with_initial_backoff(Self::FIRST_PAUSE)
+            .with_max_backoff(Self::LONGEST_PAUSE);
+        let aws = aws
+            .into_builder()
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .build();
         Self {
             lookup: Arc::new(lookup),
             aws,
