@@ -1,12 +1,12 @@
 //! The system of a template without its ports: services, functions, and what moves events between
 //! them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    aws::{Aws, Meter, dynamo::Dynamo, journal::Journal, queues::Queues},
+    aws::{Aws, Meter, dynamo::Dynamo, journal::Journal, queues::Queues, roles::Roles},
     bus::Bus,
     deliveries::{Deliveries, work},
     functions::Functions,
@@ -14,7 +14,7 @@ use crate::{
     hosting::{Hosts, InvokeError, host},
     pump::Pump,
     schedule,
-    template::{Template, TemplateError, Trigger},
+    template::{FunctionSpec, Template, TemplateError, Trigger},
     world::{ThisMachine, World},
 };
 
@@ -61,7 +61,7 @@ pub struct Composition {
     pub resumed: usize,
     world: Arc<dyn World>,
     outstanding: watch::Receiver<usize>,
-    pumps: Vec<(watch::Receiver<u64>, watch::Receiver<u64>)>,
+    pumps: Vec<(watch::Receiver<u64>, watch::Receiver<Option<u64>>)>,
     workers: JoinSet<()>,
 }
 
@@ -95,6 +95,7 @@ impl Composition {
                 .iter()
                 .map(|spec| spec.id.clone())
                 .collect(),
+            roles: Roles::new(&template.functions),
             meter: Meter::default(),
         });
         let hosts = Arc::new(host(template, &functions, &aws, &world)?);
@@ -112,7 +113,7 @@ impl Composition {
         };
         for hosted in hosts.values() {
             for trigger in &hosted.spec.triggers {
-                composition.set_going(&hosted.spec.id, trigger, &journal);
+                composition.set_going(&hosted.spec, trigger, &journal);
             }
         }
         let work = work(deliveries, queue, hosts, aws, world);
@@ -120,7 +121,7 @@ impl Composition {
         Ok(composition)
     }
 
-    fn set_going(&mut self, function: &str, trigger: &Trigger, journal: &Arc<Journal>) {
+    fn set_going(&mut self, function: &FunctionSpec, trigger: &Trigger, journal: &Arc<Journal>) {
         match trigger {
             Trigger::Stream(mapping) => {
                 let pump = Pump {
@@ -128,12 +129,12 @@ impl Composition {
                     journal: journal.clone(),
                     mapping: mapping.clone(),
                     world: self.world.clone(),
-                    caught_up: watch::Sender::new(0),
+                    caught_up: watch::Sender::new(None),
                 };
                 if let Some(writes) = self.aws.dynamo.writes(&mapping.table) {
                     self.pumps.push((writes, pump.caught_up.subscribe()));
                 }
-                let (hosts, id) = (self.hosts.clone(), function.to_owned());
+                let (hosts, id) = (self.hosts.clone(), function.id.clone());
                 self.workers.spawn(async move {
                     if let Some(hosted) = hosts.get(&id) {
                         pump.run(hosted).await;
@@ -143,7 +144,8 @@ impl Composition {
             Trigger::Schedule(schedule) => {
                 self.workers.spawn(schedule::run(
                     self.aws.deliveries.clone(),
-                    function.to_owned(),
+                    function.id.clone(),
+                    Duration::from_secs(function.timeout_s),
                     schedule.clone(),
                     self.world.clone(),
                 ));
@@ -190,7 +192,8 @@ impl Composition {
             let before = written();
             for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
                 // A pump that has ended will catch up with nothing more.
-                let _ = caught_up.clone().wait_for(|seen| seen >= writes).await;
+                let is_done = |seen: &Option<u64>| seen.is_some_and(|seen| seen >= *writes);
+                let _ = caught_up.clone().wait_for(is_done).await;
             }
             let _ = outstanding.wait_for(|count| *count == 0).await;
             // What was delivered meanwhile may have written something more.

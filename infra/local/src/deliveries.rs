@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::params;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -57,6 +57,8 @@ pub struct Target {
 pub struct Delivery {
     id: i64,
     outgoing: Outgoing,
+    /// Dropped when it has come to its end.
+    ended: Option<oneshot::Sender<()>>,
 }
 
 impl Deliveries {
@@ -84,25 +86,48 @@ impl Deliveries {
         if outgoing.is_empty() {
             return Ok(());
         }
-        let mut ids = Vec::with_capacity(outgoing.len());
-        {
-            let mut connection = self.journal.connection();
-            let transaction = connection.transaction()?;
-            for delivery in &outgoing {
-                let Target { function, rule } = &delivery.target;
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO deliveries (function, rule, payload) VALUES (?1, ?2, ?3)",
-                    )?
-                    .execute(params![function, rule, delivery.payload])?;
-                ids.push(transaction.last_insert_rowid());
-            }
-            transaction.commit()?;
-        }
+        let ids = self.record(&outgoing)?;
         for (id, outgoing) in ids.into_iter().zip(outgoing) {
-            self.enqueue(id, outgoing);
+            self.enqueue(id, outgoing, None);
         }
         Ok(())
+    }
+
+    /// Takes one delivery; what it returns is done when that has come to its end.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub(crate) fn accept_one(
+        &self,
+        outgoing: Outgoing,
+    ) -> rusqlite::Result<impl Future<Output = ()> + use<>> {
+        let (ended, end) = oneshot::channel();
+        let ids = self.record(std::slice::from_ref(&outgoing))?;
+        for (id, (outgoing, ended)) in ids.into_iter().zip([(outgoing, ended)]) {
+            self.enqueue(id, outgoing, Some(ended));
+        }
+        Ok(async {
+            // It ends by being dropped.
+            let _ = end.await;
+        })
+    }
+
+    /// Writes deliveries down.
+    fn record(&self, outgoing: &[Outgoing]) -> rusqlite::Result<Vec<i64>> {
+        let mut ids = Vec::with_capacity(outgoing.len());
+        let mut connection = self.journal.connection();
+        let transaction = connection.transaction()?;
+        for delivery in outgoing {
+            let Target { function, rule } = &delivery.target;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO deliveries (function, rule, payload) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![function, rule, delivery.payload])?;
+            ids.push(transaction.last_insert_rowid());
+        }
+        transaction.commit()?;
+        Ok(ids)
     }
 
     /// Takes up what an earlier process left.
@@ -124,15 +149,19 @@ impl Deliveries {
         };
         let count = left.len();
         for (id, outgoing) in left {
-            self.enqueue(id, outgoing);
+            self.enqueue(id, outgoing, None);
         }
         Ok(count)
     }
 
-    fn enqueue(&self, id: i64, outgoing: Outgoing) {
+    fn enqueue(&self, id: i64, outgoing: Outgoing, ended: Option<oneshot::Sender<()>>) {
         self.outstanding.send_modify(|count| *count += 1);
         // The receiver is gone only when the system stops; the journal has the delivery.
-        let _ = self.queue.send(Delivery { id, outgoing });
+        let _ = self.queue.send(Delivery {
+            id,
+            outgoing,
+            ended,
+        });
     }
 
     fn done(&self, id: i64) {
@@ -161,7 +190,12 @@ pub(crate) async fn work(
     world: Arc<dyn World>,
 ) {
     let mut under_way = JoinSet::new();
-    while let Some(Delivery { id, outgoing }) = queue.recv().await {
+    while let Some(Delivery {
+        id,
+        outgoing,
+        ended,
+    }) = queue.recv().await
+    {
         while under_way.try_join_next().is_some() {}
         let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
         let (aws, world) = (aws.clone(), world.clone());
@@ -176,6 +210,7 @@ pub(crate) async fn work(
                 tracing::error!(target = ?outgoing.target, "there is no such function any more");
             }
             deliveries.done(id);
+            drop(ended);
         });
     }
 }
@@ -265,8 +300,16 @@ impl Carrier<'_> {
         let condition = failure.condition;
         tracing::error!(function = hosted.spec.id, condition, "failed for good");
         let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
-        let (queue, none) = (hosted.spec.on_failure.as_deref(), Attributes::new());
-        self.park(&hosted.spec.id, queue, &letter.to_string(), &none);
+        let queue = self
+            .aws
+            .roles
+            .destination(&hosted.spec.id, hosted.spec.on_failure.as_deref());
+        self.park(
+            &hosted.spec.id,
+            queue,
+            &letter.to_string(),
+            &Attributes::new(),
+        );
     }
 
     async fn try_out(&self, hosted: &Hosted, payload: &str, id: &str) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ use uuid::Uuid;
 use crate::{
     aws::{Aws, sdk},
     functions::Functions,
-    template::{ACCOUNT, FunctionSpec, REGION, Template, TemplateError},
+    template::{ACCOUNT, FunctionSpec, REGION, STACK, Template, TemplateError},
     world::{Accident, Note, World},
 };
 
@@ -127,9 +127,9 @@ pub(crate) fn host(
     Ok(hosts)
 }
 
-/// The ARN of a function in this account.
+/// The ARN of a function in this account. Its name begins with the stack's, as on AWS.
 pub fn arn(function: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}")
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-{function}")
 }
 
 impl Hosted {

@@ -43,8 +43,9 @@ pub struct Pump {
     pub mapping: Mapping,
     /// The world.
     pub world: Arc<dyn World>,
-    /// Up to which count of writes to the table everything has been handed over.
-    pub caught_up: watch::Sender<u64>,
+    /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
+    /// had left has been.
+    pub caught_up: watch::Sender<Option<u64>>,
 }
 
 /// Some records that go to the function together, and how often that has failed.
@@ -78,7 +79,7 @@ impl Pump {
             if batch.len() >= self.limit() {
                 continue;
             }
-            self.caught_up.send_replace(seen);
+            self.caught_up.send_replace(Some(seen));
             if writes.changed().await.is_err() {
                 return;
             }
@@ -202,7 +203,8 @@ impl Pump {
             },
         });
         self.world.note(&Note::DeadLetter { function });
-        let Some(queue) = &self.mapping.on_failure else {
+        let on_failure = self.mapping.on_failure.as_deref();
+        let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;
         };
         let sent = self

@@ -1,11 +1,13 @@
 //! Rules that the clock sets off.
 //!
+//! On AWS a function whose time limit is shorter than the interval never meets itself. Here an interval may be a second
+//! and the limit is what it is; so the next event also waits for the one before, but no longer than that limit.
 //! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-schedule.html>
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     deliveries::{Deliveries, Outgoing, Target},
@@ -13,16 +15,19 @@ use crate::{
     world::World,
 };
 
-/// Hands an event to the function at every interval, until the deliveries end.
+/// Hands an event to the function, which may take up to `limit`, at every interval, until the deliveries end.
 pub(crate) async fn run(
     deliveries: Deliveries,
     function: String,
+    limit: Duration,
     schedule: Schedule,
     world: Arc<dyn World>,
 ) {
     let name = &schedule.target.name;
+    let pause = world.pace(schedule.every);
+    sleep(pause).await;
     loop {
-        sleep(world.pace(schedule.every)).await;
+        let begun = Instant::now();
         let event = json!({
             "version": "0",
             "id": world.new_id(),
@@ -41,8 +46,12 @@ pub(crate) async fn run(
             },
             payload: schedule.input.clone().unwrap_or_else(|| event.to_string()),
         };
-        if let Err(error) = deliveries.accept(vec![outgoing]) {
-            tracing::error!(%error, function, "a scheduled event is lost");
+        let ended = deliveries.accept_one(outgoing);
+        sleep(pause).await;
+        match ended {
+            // Longer than its limit it is not waited for.
+            Ok(ended) => drop(timeout_at(begun + limit, ended).await),
+            Err(error) => tracing::error!(%error, function, "a scheduled event is lost"),
         }
     }
 }

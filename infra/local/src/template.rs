@@ -5,20 +5,25 @@
 //! is deployed by overlooking something.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use crate::yaml::{Kind, Node, parse};
+use crate::{
+    aws::roles::{Grant, queue_arn},
+    hosting::arn,
+    yaml::{Kind, Node, parse},
+};
 
 /// The region that ARNs and clients name.
 pub const REGION: &str = "us-east-1";
 /// The account that ARNs name.
 pub const ACCOUNT: &str = "000000000000";
-const STACK: &str = "cairn";
+/// The name of the stack.
+pub const STACK: &str = "cairn";
 
 /// What is wrong with the template, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +92,8 @@ pub struct FunctionSpec {
     pub max_age: Duration,
     /// The queue for asynchronous invocations that failed for good.
     pub on_failure: Option<String>,
+    /// What its role allows.
+    pub grants: BTreeSet<Grant>,
     /// What invokes it.
     pub triggers: Vec<Trigger>,
 }
@@ -332,12 +339,11 @@ struct Globals {
 }
 
 /// What says where a function's code runs, which here is this process.
-const RUNTIME: [&str; 8] = [
+const RUNTIME: [&str; 7] = [
     "Runtime",
     "Architectures",
     "Handler",
     "MemorySize",
-    "Policies",
     "Tracing",
     "LoggingConfig",
     "Description",
@@ -412,6 +418,10 @@ fn function(
         on_failure = destination(config.take("DestinationConfig"), names)?;
         config.finish()?;
     }
+    let grants = match properties.take("Policies") {
+        Some(policies) => grants(policies, names)?,
+        None => BTreeSet::new(),
+    };
     let mut triggers = vec![];
     if let Some(events) = properties.take("Events") {
         for (name, event) in Fields::of("Events", events)?.entries {
@@ -443,8 +453,54 @@ fn function(
         retries,
         max_age: Duration::from_secs(max_age_s),
         on_failure,
+        grants,
         triggers,
     })
+}
+
+/// What policies allow: statements, written out.
+fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
+    let mut grants = BTreeSet::new();
+    for policy in listed(policies) {
+        let mut policy = Fields::of("a policy", policy)?;
+        let statements = policy.required("Statement")?;
+        policy.finish()?;
+        for statement in listed(statements) {
+            let mut statement = Fields::of("a statement", statement)?;
+            statement.ignore(&["Sid"]);
+            let effect = statement.required("Effect")?;
+            if names.text(&effect)? != "Allow" {
+                return Err(TemplateError::new(
+                    effect.line,
+                    "a policy can only allow here",
+                ));
+            }
+            let actions = listed(statement.required("Action")?);
+            let resources = listed(statement.required("Resource")?);
+            statement.finish()?;
+            for (action, resource) in actions
+                .iter()
+                .flat_map(|action| resources.iter().map(move |resource| (action, resource)))
+            {
+                let (action, resource) = (names.text(action)?, names.text(resource)?);
+                grants.insert(Grant { action, resource });
+            }
+        }
+    }
+    Ok(grants)
+}
+
+/// The items of a list; what is none is the only one.
+fn listed(node: Node) -> Vec<Node> {
+    match node.kind {
+        Kind::List(items) => items,
+        Kind::Null
+        | Kind::Bool(_)
+        | Kind::Int(_)
+        | Kind::Text(_)
+        | Kind::Map(_)
+        | Kind::Call(..) => vec![node],
+    }
 }
 
 fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> {
@@ -609,7 +665,7 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
 /// The queue that an ARN names.
 fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
     let text = names.text(arn)?;
-    match text.strip_prefix(&format!("arn:aws:sqs:{REGION}:{ACCOUNT}:")) {
+    match text.strip_prefix(&queue_arn("")) {
         Some(queue) => Ok(queue.to_owned()),
         None => Err(TemplateError::new(
             arn.line,
@@ -674,7 +730,7 @@ impl Names {
                 id.to_owned()
             }
             "AWS::SQS::Queue" => {
-                attribute("Arn", format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{id}"));
+                attribute("Arn", queue_arn(id));
                 crate::aws::queues::url(id)
             }
             "AWS::Events::EventBus" => {
@@ -684,6 +740,10 @@ impl Names {
                 self.attributes
                     .insert((id.to_owned(), "Arn".to_owned()), arn);
                 name
+            }
+            "AWS::Serverless::Function" => {
+                attribute("Arn", arn(id));
+                id.to_owned()
             }
             _ => id.to_owned(),
         };

@@ -48,6 +48,19 @@ impl Asked {
     }
 }
 
+/// What a customer looked at.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// What it is about: an order's id or a SKU.
+    pub about: String,
+    /// What was looked at.
+    pub path: String,
+    /// The version that must be in it; 0 where there is none.
+    pub least: u64,
+    /// The status and the body of the answer.
+    pub answer: (u16, Value),
+}
+
 /// The way into the shop.
 #[derive(Clone, Debug)]
 enum Door {
@@ -63,6 +76,7 @@ pub struct Shop {
     door: Door,
     world: Arc<Simulated>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    looked: Arc<Mutex<Vec<Looked>>>,
 }
 
 impl Shop {
@@ -72,6 +86,7 @@ impl Shop {
             door: Door::Gateway(Arc::new(gateway)),
             world,
             asked: Arc::default(),
+            looked: Arc::default(),
         }
     }
 
@@ -87,6 +102,14 @@ impl Shop {
     /// What everybody has asked for.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What everybody has looked at.
+    pub fn looked(&self) -> Vec<Looked> {
+        self.looked
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -117,7 +140,12 @@ impl Shop {
     pub async fn receive(&self, sku: &str, quantity: u32) {
         let path = format!("/stock/{sku}/receipts");
         let body = json!({ "quantity": quantity });
-        self.ask("receive-stock", &path, sku, body).await;
+        let received = self.ask("receive-stock", &path, sku, body).await;
+        let version = received.and_then(|level| level.get("version")?.as_u64());
+        if let Some(version) = version {
+            self.look(sku, format!("/stock/{sku}?minVersion={version}"), version)
+                .await;
+        }
     }
 
     /// One customer: places an order some time within `window`, and may cancel it or have it shipped.
@@ -129,9 +157,15 @@ impl Shop {
             self.world.up_to(window)
         };
         sleep(comes).await;
-        let Some(id) = self.place_order(self.order(number)).await else {
+        let order = self.order(number);
+        let customer = order.get("customerId").and_then(Value::as_str);
+        let customer = customer.unwrap_or_default().to_owned();
+        let Some(id) = self.place_order(order).await else {
             return;
         };
+        if self.below(5) == 0 {
+            self.look_around(&id, &customer).await;
+        }
         match self.below(10) {
             // While it is fulfilled, as a rule.
             0 | 1 => {
@@ -167,6 +201,31 @@ impl Shop {
         });
         self.place_order(order(customer, token, country, &[line]))
             .await
+    }
+
+    /// A customer looks at the order that was just placed, and at everything else that there is.
+    async fn look_around(&self, id: &str, customer: &str) {
+        for (path, least) in [
+            (format!("/orders/{id}?minVersion=1"), 1),
+            (format!("/orders/{id}/events"), 0),
+            (format!("/customers/{customer}/orders"), 0),
+            ("/sales?window=minute".to_owned(), 0),
+        ] {
+            self.look(id, path, least).await;
+        }
+    }
+
+    /// Somebody looks at something that must have a version at least.
+    async fn look(&self, about: &str, path: String, least: u64) {
+        let answer = self.send(Method::GET, &path, "", &Value::Null).await;
+        let looked = answer.map(|answer| Looked {
+            about: about.to_owned(),
+            path,
+            least,
+            answer,
+        });
+        let mut all = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(looked);
     }
 
     async fn place_order(&self, body: Value) -> Option<String> {
@@ -243,7 +302,7 @@ impl Shop {
         let mut pause = Duration::from_millis(500);
         for _ in 0..TRIES {
             let at_once = if self.below(10) == 0 { 2 } else { 1 };
-            let asks = (0..at_once).map(|_| self.send(path, &asked.key, &asked.body));
+            let asks = (0..at_once).map(|_| self.send(Method::POST, path, &asked.key, &asked.body));
             let answers = futures_util::future::join_all(asks).await;
             asked.answers.extend(answers.into_iter().flatten());
             if asked.answers.iter().any(|(status, _)| *status < 500) {
@@ -267,26 +326,37 @@ impl Shop {
     }
 
     /// One request; `None` where its answer is lost on the way to the customer.
-    async fn send(&self, path: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Option<(u16, Value)> {
         let answer = match &self.door {
             Door::Gateway(gateway) => {
-                let request = Request::builder()
-                    .method(Method::POST)
-                    .uri(path)
-                    .header(header::CONTENT_TYPE, "application/json")
-                    .header("idempotency-key", key)
-                    .body(Body::from(body.to_string()))
-                    .ok()?;
+                let request = Request::builder().method(&method).uri(path);
+                let request = if method == Method::GET {
+                    request.body(Body::empty())
+                } else {
+                    request
+                        .header(header::CONTENT_TYPE, "application/json")
+                        .header("idempotency-key", key)
+                        .body(Body::from(body.to_string()))
+                };
+                let request = request.ok()?;
                 let response = gateway.answer(request).await;
                 let status = response.status().as_u16();
                 let body = response.into_body().collect().await.ok()?.to_bytes();
                 (status, serde_json::from_slice(&body).unwrap_or_default())
             }
             Door::Http(client) => {
-                let answer = client
-                    .post(path, &[("idempotency-key", key)], body)
-                    .await
-                    .ok()?;
+                let answer = if method == Method::GET {
+                    client.get(path).await
+                } else {
+                    client.post(path, &[("idempotency-key", key)], body).await
+                };
+                let answer = answer.ok()?;
                 (answer.status.as_u16(), answer.body)
             }
         };

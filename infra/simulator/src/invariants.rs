@@ -34,7 +34,7 @@ pub struct Breach {
 pub type Invariant = (&'static str, fn(&Observed) -> Vec<Breach>);
 
 /// What holds whenever nothing is under way any more, faults or not.
-pub const AT_REST: [Invariant; 8] = [
+pub const AT_REST: [Invariant; 9] = [
     ("versions are free of gaps", versions_are_free_of_gaps),
     ("time does not go back in a stream", time_does_not_go_back),
     (
@@ -49,6 +49,7 @@ pub const AT_REST: [Invariant; 8] = [
         "nothing is refused without a reason",
         nothing_is_refused_without_a_reason,
     ),
+    ("what was written can be read", what_was_written_can_be_read),
     ("every saga has ended", every_saga_has_ended),
     (
         "what is undone is undone in reverse",
@@ -219,6 +220,21 @@ fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bo
             && event.stream.key() == order
             && event.event.name == name
     })
+}
+
+fn what_was_written_can_be_read(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    for looked in &seen.looked {
+        let (status, body) = &looked.answer;
+        let version = body.get("version").and_then(Value::as_u64);
+        let is_there = *status == 200 && version.unwrap_or(0) >= looked.least;
+        // That nothing can be read now is no answer.
+        if !is_there && *status < 500 {
+            let problem = format!("{} had the answer {status} {body}", looked.path);
+            breaches.push(breach(&looked.about, problem));
+        }
+    }
+    breaches
 }
 
 fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {

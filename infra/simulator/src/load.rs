@@ -3,6 +3,7 @@
 use std::{
     io,
     net::Ipv4Addr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,8 +15,8 @@ use cairn_local::{
     client::Client,
     template::{Parameters, Template},
 };
-use futures_util::future::join_all;
-use tokio::net::TcpListener;
+use futures_util::future::{join_all, select};
+use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
     simulation::{Outcome, Plan, Simulation, TEMPLATE},
@@ -33,19 +34,30 @@ pub const WEATHER: Weather = Weather {
 
 /// AWS's minutes are seconds.
 const PACE: u32 = 60;
-/// How long a client thinks at most before its next order: two cores have about a third to spare then.
-const THINKS: Duration = Duration::from_secs(3);
+/// How long a client thinks at most before its next order: so that two cores keep up with them.
+const THINKS: Duration = Duration::from_secs(4);
+/// How often it is told how many orders are not done.
+const OFTEN: Duration = Duration::from_secs(5);
 /// A payment provider that never answers is given up after thirty-one times this.
 const STEP_PATIENCE_S: u32 = 4;
 
-/// Places orders from several clients at once. `placed` is told of each.
+/// How far a load is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress {
+    /// One more order is placed.
+    Placed,
+    /// All are. Now so many are not done, and so many deliveries under way.
+    Open(usize, usize),
+}
+
+/// Places orders from several clients at once, and waits until each has ended.
 ///
 /// # Errors
 /// When there is no port, or the template is not understood.
 pub async fn run(
     orders: u32,
     clients: u32,
-    placed: impl Fn() + Sync,
+    told: impl Fn(Progress) + Sync,
 ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
     let patience = (
         "StepPatienceSeconds".to_owned(),
@@ -70,10 +82,21 @@ pub async fn run(
                 return;
             }
             shop.customer(number, THINKS).await;
-            placed();
+            told(Progress::Placed);
         }
     };
     join_all((0..clients).map(|_| client())).await;
+    let telling = async {
+        let under_way = simulation.system.outstanding();
+        loop {
+            told(Progress::Open(
+                simulation.watched("open"),
+                *under_way.borrow(),
+            ));
+            sleep(OFTEN).await;
+        }
+    };
+    select(pin!(simulation.ended()), pin!(telling)).await;
     let outcome = simulation.judge().await;
     server.abort();
     Ok(outcome)

@@ -14,7 +14,7 @@ use std::{
 
 use cairn_simulator::{
     crashes::{STORIES, at_each_await, undisturbed},
-    load,
+    load::{self, Progress},
     simulation::{Outcome, Plan, Violation, run},
     world::Counts,
 };
@@ -196,15 +196,20 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
         "{bar:40} {pos}/{len} orders, {elapsed}{msg}",
     )?);
     bar.enable_steady_tick(Duration::from_secs(1));
-    let placed = || {
-        bar.inc(1);
-        if bar.position() == u64::from(orders) {
-            bar.set_message("; until the last has ended it takes two minutes more");
+    let told = |progress| match progress {
+        Progress::Placed => bar.inc(1),
+        Progress::Open(open, under_way) => {
+            let text = format!("{open} orders not done, {under_way} deliveries under way");
+            // Where there is no bar, a line.
+            if bar.is_hidden() {
+                let _ = writeln!(io::stderr(), "{text}");
+            }
+            bar.set_message(format!("; {text}"));
         }
     };
     let begun = Instant::now();
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(load::run(orders, clients, placed))?;
+    let outcome = runtime.block_on(load::run(orders, clients, told))?;
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
     figures(&mut out, &outcome.counts, begun.elapsed())?;

@@ -7,7 +7,11 @@ use cairn_local::aws::Aws;
 use orders::{fulfilment, order, values::OrderId};
 use serde_json::Value;
 
-use crate::{customers::Asked, providers::Books};
+use crate::{
+    customers::Asked,
+    customers::{Looked, Shop},
+    providers::Books,
+};
 
 /// Everything.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub struct Observed {
     pub tables: BTreeMap<&'static str, Vec<Value>>,
     /// What was asked and answered.
     pub asked: Vec<Asked>,
+    /// What was looked at.
+    pub looked: Vec<Looked>,
     /// The providers' books.
     pub books: Books,
     /// The dead letters.
@@ -45,7 +51,7 @@ pub struct OrderSeen {
 
 impl Observed {
     /// Looks at everything.
-    pub fn of(aws: &Aws, asked: Vec<Asked>, books: Books, lost: Vec<String>) -> Self {
+    pub fn of(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
         let commits = aws.dynamo.items("EventsTable").into_iter();
         let mut commits: Vec<Commit> = commits
             .filter_map(|item| serde_json::from_value(item).ok())
@@ -72,7 +78,8 @@ impl Observed {
             commits,
             streams,
             tables: BTreeMap::from(tables),
-            asked,
+            asked: shop.asked(),
+            looked: shop.looked(),
             books,
             lost: lost.into_iter().collect(),
             orders: BTreeMap::new(),

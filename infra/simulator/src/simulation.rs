@@ -1,8 +1,9 @@
 //! One seed, from the first order to the last invariant.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 
 use cairn_local::{
+    aws::roles::Grant,
     composition::{Composition, Parts},
     functions::Functions,
     template::{Template, TemplateError},
@@ -75,6 +76,8 @@ pub struct Outcome {
     pub digest: String,
     /// What happened, line by line.
     pub trace: Vec<String>,
+    /// Permissions that no function needed, by function.
+    pub unused: BTreeSet<(String, Grant)>,
 }
 
 /// What people do about a fulfilment that is stuck.
@@ -197,6 +200,7 @@ impl Simulation {
             elapsed: self.world.elapsed(),
             digest: digest(&seen),
             trace: self.world.trace(),
+            unused: self.system.aws.roles.unused(),
         }
     }
 
@@ -239,7 +243,7 @@ impl Simulation {
     }
 
     /// How many deadlines there are that are open, or wait for people.
-    fn watched(&self, how: &str) -> usize {
+    pub(crate) fn watched(&self, how: &str) -> usize {
         let rows = self.system.aws.dynamo.items("DeadlinesTable");
         let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
         watches.filter(|watch| watch.starts_with(how)).count()
@@ -321,8 +325,8 @@ impl Simulation {
 
     /// Everything that is there.
     pub fn observed(&self) -> Observed {
-        let (asked, books) = (self.shop.asked(), self.providers.read());
-        Observed::of(&self.system.aws, asked, books, self.world.lost())
+        let books = self.providers.read();
+        Observed::of(&self.system.aws, &self.shop, books, self.world.lost())
     }
 }
 

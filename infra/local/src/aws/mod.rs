@@ -11,16 +11,19 @@ use serde_json::{Value, json};
 use crate::{
     bus::Bus,
     deliveries::{Deliveries, Outgoing, Target},
+    template::STACK,
 };
 
 pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
 pub mod queues;
+pub mod roles;
 pub mod sdk;
 
 use dynamo::Dynamo;
 use queues::Queues;
+use roles::Roles;
 
 /// The services.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Aws {
     pub deliveries: Deliveries,
     /// The logical ids of the functions.
     pub functions: Vec<String>,
+    /// What the functions may do.
+    pub roles: Roles,
     /// What was called, by whom.
     pub meter: Meter,
 }
@@ -146,11 +151,13 @@ impl Aws {
         }
     }
 
-    /// The logical id of a function by its name or ARN, as it stands in a path.
+    /// The logical id of a function by that, its name or its ARN, as it stands in a path.
     pub(crate) fn function(&self, named: &str) -> Option<&str> {
         let named = percent_decode_str(named).decode_utf8_lossy();
         let name = named.split(":function:").last().unwrap_or_default();
         let name = name.split(':').next().unwrap_or_default();
+        let own = name.strip_prefix(STACK);
+        let name = own.and_then(|own| own.strip_prefix('-')).unwrap_or(name);
         self.functions
             .iter()
             .map(String::as_str)

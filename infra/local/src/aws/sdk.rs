@@ -79,7 +79,10 @@ impl HttpConnector for InProcess {
 impl InProcess {
     fn answer(&self, call: &Call<'_>) -> Result<HttpResponse, ConnectorError> {
         match self.services.get() {
-            Some(services) => response(&services.call(&self.caller, call)),
+            Some(services) => match services.roles.check(&self.caller, call) {
+                Ok(()) => response(&services.call(&self.caller, call)),
+                Err(refusal) => response(&refusal),
+            },
             None => Err(other("the system is not started")),
         }
     }

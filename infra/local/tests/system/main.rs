@@ -17,6 +17,7 @@ mod failures;
 mod fixture;
 mod hostile;
 mod redrive;
+mod roles;
 mod routes;
 mod scenarios;
 mod still;

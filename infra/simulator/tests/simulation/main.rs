@@ -9,4 +9,5 @@
 
 mod crashes;
 mod guards;
+mod roles;
 mod seeds;

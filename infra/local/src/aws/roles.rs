@@ -1,0 +1,229 @@
+//! What each function may do: the policies of the template, as IAM checks them.
+//!
+//! A call that the function's role does not allow is refused here as it is on AWS, so what runs here has the permissions
+//! that it needs; and what was never needed can be asked for.
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use crate::{
+    aws::{Answer, Call},
+    hosting::arn,
+    template::{ACCOUNT, FunctionSpec, REGION},
+};
+
+/// The roles of all functions.
+#[derive(Debug, Default)]
+pub struct Roles {
+    granted: BTreeMap<String, BTreeSet<Grant>>,
+    used: Mutex<BTreeSet<(String, Grant)>>,
+}
+
+/// An action that is allowed on what a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// The action: `dynamodb:Query`.
+    pub action: String,
+    /// An ARN, in which `*` stands for anything.
+    pub resource: String,
+}
+
+impl Roles {
+    /// The roles that a template gives its functions.
+    pub fn new(functions: &[FunctionSpec]) -> Self {
+        let granted = functions
+            .iter()
+            .map(|function| (function.id.clone(), function.grants.clone()))
+            .collect();
+        Self {
+            granted,
+            used: Mutex::default(),
+        }
+    }
+
+    /// Refuses a function's call that its role does not allow. Who is no function may do everything.
+    ///
+    /// # Errors
+    /// The service's answer.
+    pub(crate) fn check(&self, function: &str, call: &Call<'_>) -> Result<(), Answer> {
+        if !self.granted.contains_key(function) {
+            return Ok(());
+        }
+        for need in needs(call) {
+            self.allow(function, &need.action, &need.resource)
+                .map_err(|problem| {
+                    let status = if call.function().is_some() { 403 } else { 400 };
+                    Answer::error(status, "AccessDeniedException", &problem)
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The queue for what a function failed at, if its role lets Lambda send to it.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
+    pub(crate) fn destination<'a>(
+        &self,
+        function: &str,
+        queue: Option<&'a str>,
+    ) -> Option<&'a str> {
+        queue.filter(|queue| {
+            let allowed = self.allow(function, "sqs:SendMessage", &queue_arn(queue));
+            allowed.is_ok()
+        })
+    }
+
+    /// Whether a function's role allows an action.
+    ///
+    /// # Errors
+    /// What IAM says.
+    fn allow(&self, function: &str, action: &str, resource: &str) -> Result<(), String> {
+        let grants = self.granted.get(function).into_iter().flatten();
+        let mut is_allowed = false;
+        for grant in grants.filter(|grant| grant.covers(action, resource)) {
+            is_allowed = true;
+            self.used().insert((function.to_owned(), grant.clone()));
+        }
+        if is_allowed {
+            return Ok(());
+        }
+        let problem = format!(
+            "the role of {function} is not authorized to perform {action} on {resource}: no policy of \
+             the function in template.yaml allows it"
+        );
+        tracing::error!("{problem}");
+        Err(problem)
+    }
+
+    /// What was granted and never needed, by function.
+    pub fn unused(&self) -> BTreeSet<(String, Grant)> {
+        let used = self.used();
+        let granted = self.granted.iter().flat_map(|(function, grants)| {
+            grants.iter().map(|grant| (function.clone(), grant.clone()))
+        });
+        granted.filter(|grant| !used.contains(grant)).collect()
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<(String, Grant)>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Grant {
+    fn new(action: &str, resource: String) -> Self {
+        let action = action.to_owned();
+        Self { action, resource }
+    }
+
+    fn covers(&self, action: &str, resource: &str) -> bool {
+        self.action == action && matches(&self.resource, resource)
+    }
+}
+
+/// Whether a pattern matches a whole text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices()
+                .map(|(at, _)| at)
+                .chain([rest.len()])
+                .any(|at| rest.get(at..).is_some_and(|rest| matches(after, rest)))
+        }),
+    }
+}
+
+/// The ARN of a queue in this account.
+pub(crate) fn queue_arn(name: &str) -> String {
+    format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+}
+
+/// What a request names.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Request {
+    table_name: Option<String>,
+    index_name: Option<String>,
+    transact_items: Vec<BTreeMap<String, Named>>,
+    queue_url: String,
+    entries: Vec<Named>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Named {
+    table_name: Option<String>,
+    event_bus_name: Option<String>,
+}
+
+/// The permissions that a call takes. A call that names nothing is refused by its service.
+fn needs(call: &Call<'_>) -> Vec<Grant> {
+    if let Some(named) = call.function() {
+        let named = percent_decode_str(named).decode_utf8_lossy();
+        let resource = if named.starts_with("arn:") {
+            named.into_owned()
+        } else {
+            arn(&named)
+        };
+        return vec![Grant::new("lambda:InvokeFunction", resource)];
+    }
+    let request: Request = serde_json::from_slice(call.body).unwrap_or_default();
+    let operation = call.operation();
+    let table = |name: &str| format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}");
+    match call.target.split('.').next().unwrap_or_default() {
+        "AmazonSQS" => {
+            let name = request.queue_url.rsplit('/').next().unwrap_or_default();
+            vec![Grant::new(&format!("sqs:{operation}"), queue_arn(name))]
+        }
+        "AWSEvents" => {
+            let buses = request
+                .entries
+                .into_iter()
+                .filter_map(|entry| entry.event_bus_name);
+            let bus = |name: String| format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
+            buses
+                .map(|name| Grant::new(&format!("events:{operation}"), bus(name)))
+                .collect()
+        }
+        // A transaction takes the permissions of its parts.
+        _ if !request.transact_items.is_empty() => {
+            let parts = request.transact_items.into_iter().flatten();
+            let grant = |(part, named): (String, Named)| {
+                let name = named.table_name.unwrap_or_default();
+                let action = match part.as_str() {
+                    "ConditionCheck" => "dynamodb:ConditionCheckItem".to_owned(),
+                    part => format!("dynamodb:{part}Item"),
+                };
+                Grant::new(&action, table(&name))
+            };
+            parts.map(grant).collect()
+        }
+        _ => {
+            let name = request.table_name.unwrap_or_default();
+            let resource = match request.index_name {
+                Some(index) => format!("{}/index/{index}", table(&name)),
+                None => table(&name),
+            };
+            vec![Grant::new(&format!("dynamodb:{operation}"), resource)]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        assert!(matches("a*", "abc"));
+        assert!(matches("*c", "abc"));
+        assert!(matches("a*c*", "abcd"));
+        assert!(!matches("a*d", "abc"));
+        assert!(!matches("abc", "abcd"));
+    }
+}
