@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -551,4 +554,46 @@ Resources:
     );
     assert_eq!(seen[0]["source"], "aws.events");
     assert_eq!(seen[0]["time"], "2027-01-15T08:05:00.000Z");
+}
+
+/// On AWS a limit below the interval sees to that; here a minute is a second.
+#[tokio::test(start_paused = true)]
+async fn a_scheduled_function_never_meets_itself() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let (most, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, highest, count) = (running.clone(), most.clone(), runs.clone());
+    let functions = Functions::default().with("probe", move |_| {
+        let (now, highest, count) = (now.clone(), highest.clone(), count.clone());
+        Ok(Function::new(move |_, _| {
+            let now = now.clone();
+            highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                sleep(Duration::from_secs(3)).await;
+                now.fetch_sub(1, Ordering::Relaxed);
+                Ok(b"null".to_vec())
+            }
+        }))
+    });
+    let template = Template::parse(
+        "
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/probe
+      Timeout: 10
+      Events:
+        Often: { Type: Schedule, Properties: { Schedule: rate(1 minute) } }
+",
+    )
+    .unwrap();
+    let parts = Parts {
+        functions,
+        ..Parts::default()
+    };
+    let _system = Composition::start(&template, parts).unwrap();
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(most.load(Ordering::Relaxed), 1);
+    assert_eq!(runs.load(Ordering::Relaxed), 10);
 }
