@@ -1,7 +1,8 @@
 //! Rules that the clock sets off.
 //!
-//! On AWS a function whose time limit is shorter than the interval never meets itself. Here an interval may be a second
-//! and the limit is what it is; so the next event also waits for the one before, but no longer than that limit.
+//! On AWS a function whose time limit is shorter than the interval does not meet itself, unless an event comes late or
+//! twice. Here an interval may be a second and the limit is what it is; so the next event also waits for the one before,
+//! but no longer than that limit.
 //! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-schedule.html>
 
 use std::{sync::Arc, time::Duration};

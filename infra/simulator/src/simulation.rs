@@ -261,10 +261,11 @@ impl Simulation {
         for _ in 0..REPEATS {
             self.ended().await;
             if self.watched("parked") == 0 {
-                break;
+                return;
             }
             self.unstick(remedy).await;
         }
+        self.ended().await;
     }
 
     /// What people do while the faults go on: the same, and it may fail.

@@ -24,7 +24,7 @@ use orders::{
     values::OrderId,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// How many orders are looked after at once.
 const AT_ONCE: usize = 8;
@@ -93,6 +93,7 @@ struct Watch {
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
+        let end = Instant::now() + task.patience;
         let parked = self.deadlines.parked(task.now).await;
         let parked = parked.map_err(FunctionError::new)?;
         let mut report = Report {
@@ -126,7 +127,7 @@ impl Watch {
             }
         };
         // Those that are left are the oldest the next time.
-        report.complete = timeout(task.patience, all).await.is_ok();
+        report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
         let overdue = Figures::default().count("OverdueFulfilments", report.overdue);
         self.environment.emit(&overdue);

@@ -14,7 +14,6 @@ use serde::Deserialize;
 
 use crate::{
     aws::{Answer, Call},
-    hosting::arn,
     template::{ACCOUNT, FunctionSpec, REGION},
 };
 
@@ -168,12 +167,14 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
         let resource = if named.starts_with("arn:") {
             named.into_owned()
         } else {
-            arn(&named)
+            format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{named}")
         };
         return vec![Grant::new("lambda:InvokeFunction", resource)];
     }
     let request: Request = serde_json::from_slice(call.body).unwrap_or_default();
+    // Several messages at once take the permission of one.
     let operation = call.operation();
+    let operation = operation.strip_suffix("Batch").unwrap_or(operation);
     let table = |name: &str| format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}");
     match call.target.split('.').next().unwrap_or_default() {
         "AmazonSQS" => {
@@ -181,13 +182,13 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
             vec![Grant::new(&format!("sqs:{operation}"), queue_arn(name))]
         }
         "AWSEvents" => {
-            let buses = request
-                .entries
-                .into_iter()
-                .filter_map(|entry| entry.event_bus_name);
-            let bus = |name: String| format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
+            let buses = request.entries.into_iter().map(|entry| {
+                let bus = entry.event_bus_name.unwrap_or_else(|| "default".to_owned());
+                let name = bus.rsplit('/').next().unwrap_or_default();
+                format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}")
+            });
             buses
-                .map(|name| Grant::new(&format!("events:{operation}"), bus(name)))
+                .map(|bus| Grant::new(&format!("events:{operation}"), bus))
                 .collect()
         }
         // A transaction takes the permissions of its parts.

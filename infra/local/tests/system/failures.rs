@@ -558,7 +558,7 @@ Resources:
 
 /// On AWS a limit below the interval sees to that; here a minute is a second.
 #[tokio::test(start_paused = true)]
-async fn a_scheduled_function_never_meets_itself() {
+async fn a_scheduled_function_does_not_meet_itself() {
     let running = Arc::new(AtomicUsize::new(0));
     let (most, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, highest, count) = (running.clone(), most.clone(), runs.clone());

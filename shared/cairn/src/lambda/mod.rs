@@ -143,14 +143,13 @@ impl Environment {
     /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
     /// connection that is gone must not use up the time of the function.
     const CALL_LIMIT: Duration = Duration::from_secs(3);
-    /// How long a call may take with all its tries: less than any function has.
-    const CALLS_LIMIT: Duration = Duration::from_secs(8);
-    /// The first pause before a call is tried again; the next are twice as long, up to a second, and each is cut short
-    /// at random. The SDK's own is a second: at one throttle in ten that is most of the time of a function with a
-    /// dozen calls, though `DynamoDB` and `EventBridge` answer again within milliseconds.
+    /// How long one call may take with all its tries: a load and an append both fit into the time that functions have.
+    const CALLS_LIMIT: Duration = Duration::from_secs(6);
+    /// The longest first pause before a call is tried again; each next one may be twice as long, and each is cut short at
+    /// random. The SDK's own is a second: at one throttle in ten that is most of the time of a function with a dozen
+    /// calls, though `DynamoDB` and `EventBridge` answer again within milliseconds.
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-    /// How often a call is tried: as long in all as three times with the SDK's own pauses.
+    /// How often a call is tried: the pauses between are up to a second and a half in all.
     const TRIES: u32 = 6;
 
     /// An environment with settings from a lookup, and clients from one SDK configuration.
@@ -164,8 +163,7 @@ impl Environment {
             .build();
         let retries = RetryConfig::standard()
             .with_max_attempts(Self::TRIES)
-            .with_initial_backoff(Self::FIRST_PAUSE)
-            .with_max_backoff(Self::LONGEST_PAUSE);
+            .with_initial_backoff(Self::FIRST_PAUSE);
         let aws = aws
             .into_builder()
             .timeout_config(timeouts)
