@@ -29,8 +29,8 @@ SETTINGS = {
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",
     "STEP_PATIENCE_SECONDS": "300",
-    "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLetters",
-    "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailures",
+    "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
+    "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",
 }
 
 
@@ -145,7 +145,7 @@ def check_cli(aws, endpoint):
     put = run("events", "put-events", "--entries", "file://events/put-events.json")
     assert put["FailedEntryCount"] == 0, put
     assert run("dynamodbstreams", "list-streams")["Streams"], "no stream"
-    url = run("sqs", "get-queue-url", "--queue-name", "DeadLetters")["QueueUrl"]
+    url = run("sqs", "get-queue-url", "--queue-name", "DeadLettersQueue")["QueueUrl"]
     run("sqs", "receive-message", "--queue-url", url)
     with tempfile.NamedTemporaryFile() as answer:
         run(

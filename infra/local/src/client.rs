@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use axum::{
     body::Bytes,
-    http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, Method, Request, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -18,6 +21,7 @@ use serde_json::Value;
 pub struct Client {
     pool: Pool<HttpConnector, Full<Bytes>>,
     server: SocketAddr,
+    token: Option<String>,
 }
 
 /// An answer.
@@ -46,7 +50,15 @@ impl Client {
         Self {
             pool: Pool::builder(TokioExecutor::new()).build_http(),
             server,
+            token: None,
         }
+    }
+
+    /// The same, sending a token with every request.
+    #[must_use]
+    pub fn bearing(self, token: String) -> Self {
+        let token = Some(token);
+        Self { token, ..self }
     }
 
     /// Asks for something.
@@ -96,6 +108,9 @@ impl Client {
             .uri(format!("http://{}{path}", self.server));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request
             .body(Full::new(body))

@@ -14,7 +14,7 @@ use crate::{
     hosting::{Hosts, InvokeError, host},
     pump::Pump,
     schedule,
-    template::{FunctionSpec, Template, TemplateError, Trigger},
+    template::{Authorizer, FunctionSpec, Template, TemplateError, Trigger},
     world::{ThisMachine, World},
 };
 
@@ -59,6 +59,7 @@ pub struct Composition {
     pub hosts: Arc<Hosts>,
     /// How many deliveries an earlier process had left.
     pub resumed: usize,
+    authorizer: Option<Authorizer>,
     world: Arc<dyn World>,
     outstanding: watch::Receiver<usize>,
     pumps: Vec<(watch::Receiver<u64>, watch::Receiver<Option<u64>>)>,
@@ -95,7 +96,7 @@ impl Composition {
                 .iter()
                 .map(|spec| spec.id.clone())
                 .collect(),
-            roles: Roles::new(&template.functions),
+            roles: Roles::new(template),
             meter: Meter::default(),
         });
         let hosts = Arc::new(host(template, &functions, &aws, &world)?);
@@ -107,6 +108,7 @@ impl Composition {
             aws: aws.clone(),
             hosts: hosts.clone(),
             resumed,
+            authorizer: template.authorizer.clone(),
             world: world.clone(),
             pumps: vec![],
             workers: JoinSet::new(),
@@ -157,7 +159,11 @@ impl Composition {
 
     /// The HTTP API.
     pub fn gateway(&self) -> Gateway {
-        Gateway::new(self.hosts.clone(), self.world.clone())
+        Gateway::new(
+            self.hosts.clone(),
+            self.authorizer.clone(),
+            self.world.clone(),
+        )
     }
 
     /// How many deliveries are not done.

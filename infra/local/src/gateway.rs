@@ -20,7 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     hosting::{Hosts, InvokeError},
-    template::Trigger,
+    template::{Authorizer, Trigger},
+    tokens::{Refusal, Tokens},
     world::World,
 };
 
@@ -32,6 +33,7 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Gateway {
     routes: Vec<Route>,
+    tokens: Option<Tokens>,
     functions: Arc<Hosts>,
     world: Arc<dyn World>,
 }
@@ -40,6 +42,7 @@ pub struct Gateway {
 struct Route {
     method: String,
     path: String,
+    takes_tokens: bool,
     function: String,
 }
 
@@ -56,8 +59,12 @@ struct FunctionAnswer {
 }
 
 impl Gateway {
-    /// The API of these functions.
-    pub fn new(functions: Arc<Hosts>, world: Arc<dyn World>) -> Self {
+    /// The API of these functions, and whose tokens it takes.
+    pub fn new(
+        functions: Arc<Hosts>,
+        authorizer: Option<Authorizer>,
+        world: Arc<dyn World>,
+    ) -> Self {
         let routes = functions
             .values()
             .flat_map(|hosted| {
@@ -69,6 +76,7 @@ impl Gateway {
                         Trigger::Http(route) => Some(Route {
                             method: route.method.clone(),
                             path: route.path.clone(),
+                            takes_tokens: route.takes_tokens,
                             function: hosted.spec.id.clone(),
                         }),
                         Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
@@ -77,6 +85,7 @@ impl Gateway {
             .collect();
         Self {
             routes,
+            tokens: authorizer.map(Tokens::new),
             functions,
             world,
         }
@@ -143,6 +152,11 @@ async fn handle(
     let (route, parameters) = gateway
         .find(parts.method.as_str(), path)
         .map_err(|takes| no_route(path, &takes))?;
+    let claims = match (&gateway.tokens, route.takes_tokens) {
+        (_, false) => None,
+        (Some(tokens), true) => Some(tokens.check(&parts.headers).await.map_err(unauthorized)?),
+        (None, true) => return Err(unauthorized(Refusal::Missing)),
+    };
     let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
@@ -154,7 +168,10 @@ async fn handle(
         Err(error) => return Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
     };
     let now_ms = gateway.world.now().as_millis();
-    let payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
+    let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
+    if let (Some(claims), Some(context)) = (claims, payload.get_mut("requestContext")) {
+        context["authorizer"] = json!({ "jwt": { "claims": claims, "scopes": null } });
+    }
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(function = route.function, %error, "the function failed");
         problem(
@@ -275,6 +292,16 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
         }
     }
     actual.next().is_none().then_some(parameters)
+}
+
+/// A request that is not let in. That it was meant for here the answer says, as RFC 6750 has it.
+fn unauthorized(refusal: Refusal) -> Answered {
+    if let Refusal::NoKeys { .. } = &refusal {
+        tracing::error!("{refusal}");
+    }
+    let (status, body, mut headers) = problem(StatusCode::UNAUTHORIZED, &refusal.to_string());
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    (status, body, headers)
 }
 
 fn no_route(path: &str, takes: &[&str]) -> Answered {

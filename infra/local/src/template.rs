@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     aws::roles::{Grant, queue_arn},
+    conditions::Conditions,
     hosting::arn,
     yaml::{Kind, Node, parse},
 };
@@ -42,6 +43,12 @@ impl TemplateError {
             problem: problem.into(),
         }
     }
+
+    /// The same in a file that the template takes in.
+    fn within(self, file: &str) -> Self {
+        let file = file.to_owned();
+        Self { file, ..self }
+    }
 }
 
 /// Values of a template's parameters, by name, in place of their defaults.
@@ -58,8 +65,10 @@ pub struct Template {
     pub queues: Vec<String>,
     /// The functions.
     pub functions: Vec<FunctionSpec>,
-    /// The names of its parameters.
-    pub parameters: Vec<String>,
+    /// Who may call the routes that do not take everybody.
+    pub authorizer: Option<Authorizer>,
+    /// What no function goes beyond; `None`: nothing holds them but their roles.
+    pub boundary: Option<BTreeSet<Grant>>,
 }
 
 /// A table, as `CreateTable` takes it.
@@ -131,6 +140,19 @@ pub struct Route {
     pub method: String,
     /// The path, with parameters in braces.
     pub path: String,
+    /// Whether it takes only requests with a token.
+    pub takes_tokens: bool,
+    /// The line that it stands on.
+    pub line: usize,
+}
+
+/// Whose tokens an API takes.
+#[derive(Debug, Clone)]
+pub struct Authorizer {
+    /// The issuer, as an URL. Its keys are found by `OpenID` discovery.
+    pub issuer: String,
+    /// The audiences or client ids, one of which a token must be for.
+    pub audience: Vec<String>,
 }
 
 /// A rule of a bus.
@@ -203,25 +225,36 @@ impl Template {
     /// # Errors
     /// When it cannot be read, holds what is not understood here, or lacks such a parameter.
     pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            TemplateError::new(0, format!("{} cannot be read: {error}", path.display()))
-        })?;
-        Self::parse_with(&text, parameters)
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::parse_in(directory, &read(path)?, parameters)
     }
 
-    /// Reads a text.
+    /// The names of the parameters that a file declares.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn parameters_of(path: &Path) -> Result<Vec<String>, TemplateError> {
+        let mut root = Fields::of("the template", parse(&read(path)?)?)?;
+        Ok(Names::new(root.take("Parameters"), &Parameters::default())?.declared)
+    }
+
+    /// Reads a text that takes no other file in.
     ///
     /// # Errors
     /// When it holds what is not understood here.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        Self::parse_with(text, &Parameters::default())
+        Self::parse_in(Path::new(""), text, &Parameters::default())
     }
 
-    /// Reads a text, with values for some of its parameters.
+    /// Reads a text, with values for some of its parameters. Nested templates are read from a directory.
     ///
     /// # Errors
     /// When it holds what is not understood here, or lacks such a parameter.
-    pub fn parse_with(text: &str, parameters: &Parameters) -> Result<Self, TemplateError> {
+    pub fn parse_in(
+        directory: &Path,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Self, TemplateError> {
         let mut root = Fields::of("the template", parse(text)?)?;
         root.ignore(&[
             "AWSTemplateFormatVersion",
@@ -231,38 +264,37 @@ impl Template {
             "Outputs",
         ]);
         let mut names = Names::new(root.take("Parameters"), parameters)?;
-        let globals = root.take("Globals");
+        let conditions = Conditions::new(root.take("Conditions"), &names)?;
+        conditions.check(root.take("Rules"), &names)?;
+        let globals = match root.take("Globals") {
+            Some(globals) => conditions.choose(globals)?,
+            None => None,
+        };
+        let mut nested = Nested::new(directory);
         let mut resources = vec![];
         for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
-            let mut resource = Fields::of(&id, node)?;
-            resource.ignore(&[
-                "DeletionPolicy",
-                "UpdateReplacePolicy",
-                "Metadata",
-                "DependsOn",
-            ]);
-            let kind = names.text(&resource.required("Type")?)?;
-            let properties = match resource.take("Properties") {
-                Some(properties) => properties,
-                None => Node {
-                    line: resource.line,
-                    kind: Kind::Map(vec![]),
-                },
-            };
-            let line = resource.line;
-            resource.finish()?;
-            names.resource(&id, &kind, &properties)?;
-            resources.push((id, kind, line, properties));
+            if let Some(resource) = resource(&id, node, &conditions, &names)? {
+                names.resource(&resource, &mut nested)?;
+                resources.push(resource);
+            }
         }
         root.finish()?;
 
         // Globals refer to resources, so they are read when all of those are known.
         let globals = Globals::new(globals, &names)?;
         let mut template = Self {
-            parameters: names.declared.clone(),
+            queues: nested.queues,
             ..Self::default()
         };
-        for (id, kind, line, properties) in resources {
+        let mut api = Api::default();
+        let mut policies = BTreeMap::new();
+        for Resource {
+            id,
+            kind,
+            line,
+            properties,
+        } in resources
+        {
             let properties = Fields::of(&id, properties)?;
             match kind.as_str() {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
@@ -273,9 +305,13 @@ impl Template {
                         .functions
                         .push(function(&id, line, properties, &globals, &names)?);
                 }
-                // Who may send to a queue is IAM's, and the API's routes stand at its functions.
-                "AWS::SQS::QueuePolicy" => {}
-                "AWS::Serverless::HttpApi" => properties.finish()?,
+                "AWS::Serverless::HttpApi" => api = Api::new(properties, &names)?,
+                "AWS::IAM::ManagedPolicy" => {
+                    policies.insert(id, managed_policy(properties, &names)?);
+                }
+                // Its resources are known by now.
+                "AWS::CloudFormation::Stack" => {}
+                _ if WATCHING.contains(&kind.as_str()) => {}
                 _ => {
                     return Err(TemplateError::new(
                         line,
@@ -284,8 +320,263 @@ impl Template {
                 }
             }
         }
+        for function in &mut template.functions {
+            for trigger in &mut function.triggers {
+                if let Trigger::Http(route) = trigger {
+                    route.takes_tokens = api.takes_tokens(route)?;
+                }
+            }
+        }
+        template.authorizer = api.authorizer;
+        template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
         Ok(template)
     }
+}
+
+/// Kinds of resources that watch over others, or say who may send to them, and do no work themselves.
+const WATCHING: [&str; 7] = [
+    "AWS::SQS::QueuePolicy",
+    "AWS::Logs::LogGroup",
+    "AWS::Logs::MetricFilter",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::SNS::Topic",
+    "AWS::SNS::Subscription",
+];
+
+/// A resource that is there, with every choice made.
+struct Resource {
+    id: String,
+    kind: String,
+    line: usize,
+    properties: Node,
+}
+
+/// Reads what all resources have in common; nothing where its condition does not hold.
+fn resource(
+    id: &str,
+    node: Node,
+    conditions: &Conditions,
+    names: &Names,
+) -> Result<Option<Resource>, TemplateError> {
+    let mut resource = Fields::of(id, node)?;
+    resource.ignore(&[
+        "DeletionPolicy",
+        "UpdateReplacePolicy",
+        "Metadata",
+        "DependsOn",
+    ]);
+    let line = resource.line;
+    let kind = names.text(&resource.required("Type")?)?;
+    let condition = resource.take("Condition");
+    let properties = resource.take("Properties");
+    resource.finish()?;
+    if let Some(condition) = condition
+        && !conditions.named(&names.text(&condition)?, condition.line)?
+    {
+        return Ok(None);
+    }
+    let properties = match properties {
+        Some(properties) => conditions.choose(properties)?,
+        None => None,
+    };
+    let nothing = || Node {
+        line,
+        kind: Kind::Map(vec![]),
+    };
+    Ok(Some(Resource {
+        id: id.to_owned(),
+        kind,
+        line,
+        properties: properties.unwrap_or_else(nothing),
+    }))
+}
+
+/// Templates that the template takes in. What they hold goes by the name of the nested stack and its own.
+struct Nested {
+    directory: PathBuf,
+    queues: Vec<String>,
+}
+
+impl Nested {
+    fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            queues: vec![],
+        }
+    }
+
+    /// Takes a nested stack in, and returns its outputs.
+    fn take_in(
+        &mut self,
+        stack: &Resource,
+        names: &Names,
+    ) -> Result<Vec<(String, String)>, TemplateError> {
+        let mut properties = Fields::of(&stack.id, stack.properties.clone())?;
+        properties.ignore(&["Parameters"]);
+        let url = names.text(&properties.required("TemplateURL")?)?;
+        properties.finish()?;
+        let file = self.directory.join(&url);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            let problem = format!("{} cannot be read: {error}", file.display());
+            TemplateError::new(stack.line, problem)
+        })?;
+        self.outputs(&stack.id, &text)
+            .map_err(|error| error.within(&url))
+    }
+
+    fn outputs(&mut self, stack: &str, text: &str) -> Result<Vec<(String, String)>, TemplateError> {
+        let mut root = Fields::of("the template", parse(text)?)?;
+        root.ignore(&["AWSTemplateFormatVersion", "Description", "Parameters"]);
+        let mut names = Names::default();
+        let conditions = Conditions::default();
+        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+            let Some(found) = resource(&id, node, &conditions, &names)? else {
+                continue;
+            };
+            match found.kind.as_str() {
+                "AWS::SQS::Queue" => {
+                    let name = format!("{stack}{id}");
+                    self.queues
+                        .push(queue(&name, Fields::of(&id, found.properties)?)?);
+                    names.queue(&id, &name);
+                }
+                kind if WATCHING.contains(&kind) => {}
+                kind => {
+                    let problem =
+                        format!("{id} is a {kind}, which cannot be nested on one machine");
+                    return Err(TemplateError::new(found.line, problem));
+                }
+            }
+        }
+        let mut outputs = vec![];
+        if let Some(section) = root.take("Outputs") {
+            for (id, output) in Fields::of("Outputs", section)?.entries {
+                let mut output = Fields::of(&id, output)?;
+                output.ignore(&["Description"]);
+                outputs.push((id, names.text(&output.required("Value")?)?));
+                output.finish()?;
+            }
+        }
+        root.finish()?;
+        Ok(outputs)
+    }
+}
+
+/// What the definition of an HTTP API says about its routes.
+#[derive(Default)]
+struct Api {
+    authorizer: Option<Authorizer>,
+    /// By method and path, whether a route takes tokens only. Without a definition all take everybody.
+    routes: Option<BTreeMap<(String, String), bool>>,
+}
+
+impl Api {
+    fn new(mut properties: Fields, names: &Names) -> Result<Self, TemplateError> {
+        properties.ignore(&["AccessLogSettings", "DefaultRouteSettings"]);
+        let definition = properties.take("DefinitionBody");
+        properties.finish()?;
+        let Some(definition) = definition else {
+            return Ok(Self::default());
+        };
+        let mut definition = Fields::of("DefinitionBody", definition)?;
+        definition.ignore(&["openapi", "info"]);
+        let authorizer = match definition.take("components") {
+            Some(components) => Some(authorizer(components, names)?),
+            None => None,
+        };
+        let mut routes = BTreeMap::new();
+        for (path, methods) in Fields::of("paths", definition.required("paths")?)?.entries {
+            for (method, operation) in Fields::of(&path, methods)?.entries {
+                let mut operation = Fields::of(&method, operation)?;
+                let security = operation.take("security");
+                operation.finish()?;
+                let line = security.as_ref().map_or(0, |node| node.line);
+                let schemes = match security {
+                    Some(security) => names.value(&security)?,
+                    None => json!([]),
+                };
+                let takes_tokens = if schemes == json!([]) {
+                    false
+                } else if schemes == json!([{ "Jwt": [] }]) && authorizer.is_some() {
+                    true
+                } else {
+                    let problem = "a route takes everybody, or tokens by the scheme Jwt";
+                    return Err(TemplateError::new(line, problem));
+                };
+                routes.insert((method.to_uppercase(), path.clone()), takes_tokens);
+            }
+        }
+        definition.finish()?;
+        Ok(Self {
+            authorizer,
+            routes: Some(routes),
+        })
+    }
+
+    fn takes_tokens(&self, route: &Route) -> Result<bool, TemplateError> {
+        let Some(routes) = &self.routes else {
+            return Ok(false);
+        };
+        let key = (route.method.clone(), route.path.clone());
+        routes.get(&key).copied().ok_or_else(|| {
+            let (method, path) = key;
+            let problem =
+                format!("the definition of the API does not say who may call {method} {path}");
+            TemplateError::new(route.line, problem)
+        })
+    }
+}
+
+/// The one scheme of an API that is understood here: tokens, by the name of `Jwt`.
+fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateError> {
+    let mut components = Fields::of("components", components)?;
+    let mut schemes = Fields::of("securitySchemes", components.required("securitySchemes")?)?;
+    components.finish()?;
+    let mut scheme = Fields::of("Jwt", schemes.required("Jwt")?)?;
+    schemes.finish()?;
+    scheme.ignore(&["type"]);
+    let name = "x-amazon-apigateway-authorizer";
+    let mut authorizer = Fields::of(name, scheme.required(name)?)?;
+    scheme.finish()?;
+    for (name, only) in [
+        ("type", "jwt"),
+        ("identitySource", "$request.header.Authorization"),
+    ] {
+        let node = authorizer.required(name)?;
+        if names.text(&node)? != only {
+            let problem = format!("{name} of an authorizer can only be {only} here");
+            return Err(TemplateError::new(node.line, problem));
+        }
+    }
+    let mut jwt = Fields::of("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
+    authorizer.finish()?;
+    let issuer = names.text(&jwt.required("issuer")?)?;
+    let audience = listed(jwt.required("audience")?);
+    jwt.finish()?;
+    Ok(Authorizer {
+        issuer,
+        audience: audience
+            .iter()
+            .map(|audience| names.text(audience))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn managed_policy(mut properties: Fields, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
+    properties.ignore(&["Description", "ManagedPolicyName"]);
+    let mut document = Fields::of("PolicyDocument", properties.required("PolicyDocument")?)?;
+    properties.finish()?;
+    document.ignore(&["Version"]);
+    let statements = document.required("Statement")?;
+    document.finish()?;
+    statements_of(statements, names)
+}
+
+fn read(path: &Path) -> Result<String, TemplateError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        TemplateError::new(0, format!("{} cannot be read: {error}", path.display()))
+    })
 }
 
 fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, TemplateError> {
@@ -336,10 +627,11 @@ fn queue(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
 struct Globals {
     settings: BTreeMap<String, String>,
     timeout_s: Option<u64>,
+    boundary: Option<String>,
 }
 
-/// What says where a function's code runs, which here is this process.
-const RUNTIME: [&str; 7] = [
+/// What says where a function's code runs, which here is this process, and how a new version replaces it.
+const RUNTIME: [&str; 9] = [
     "Runtime",
     "Architectures",
     "Handler",
@@ -347,6 +639,8 @@ const RUNTIME: [&str; 7] = [
     "Tracing",
     "LoggingConfig",
     "Description",
+    "AutoPublishAlias",
+    "DeploymentPreference",
 ];
 
 impl Globals {
@@ -356,8 +650,15 @@ impl Globals {
         };
         let mut globals = Fields::of("Globals", node)?;
         let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
+        if let Some(api) = globals.take("HttpApi") {
+            Api::new(Fields::of("Globals.HttpApi", api)?, names)?;
+        }
         globals.finish()?;
         function.ignore(&RUNTIME);
+        let boundary = function
+            .take("PermissionsBoundary")
+            .map(|boundary| names.text(&boundary))
+            .transpose()?;
         let timeout_s = function
             .take("Timeout")
             .map(|node| names.number(&node))
@@ -369,6 +670,7 @@ impl Globals {
         Ok(Self {
             settings,
             timeout_s,
+            boundary,
         })
     }
 }
@@ -465,33 +767,56 @@ fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateErro
         let mut policy = Fields::of("a policy", policy)?;
         let statements = policy.required("Statement")?;
         policy.finish()?;
-        for statement in listed(statements) {
-            let mut statement = Fields::of("a statement", statement)?;
-            statement.ignore(&["Sid"]);
-            let effect = statement.required("Effect")?;
-            if names.text(&effect)? != "Allow" {
-                return Err(TemplateError::new(
-                    effect.line,
-                    "a policy can only allow here",
-                ));
-            }
-            let actions = listed(statement.required("Action")?);
-            let resources = listed(statement.required("Resource")?);
-            statement.finish()?;
-            for (action, resource) in actions
-                .iter()
-                .flat_map(|action| resources.iter().map(move |resource| (action, resource)))
-            {
-                let (action, resource) = (names.text(action)?, names.text(resource)?);
-                grants.insert(Grant { action, resource });
-            }
+        grants.extend(statements_of(statements, names)?);
+    }
+    Ok(grants)
+}
+
+fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
+    let mut grants = BTreeSet::new();
+    for statement in listed(statements) {
+        let mut statement = Fields::of("a statement", statement)?;
+        statement.ignore(&["Sid"]);
+        let effect = statement.required("Effect")?;
+        if names.text(&effect)? != "Allow" {
+            return Err(TemplateError::new(
+                effect.line,
+                "a policy can only allow here",
+            ));
+        }
+        let source = statement
+            .take("Condition")
+            .map(|condition| source_of(condition, names))
+            .transpose()?;
+        let actions = listed(statement.required("Action")?);
+        let resources = listed(statement.required("Resource")?);
+        statement.finish()?;
+        for (action, resource) in actions
+            .iter()
+            .flat_map(|action| resources.iter().map(move |resource| (action, resource)))
+        {
+            grants.insert(Grant {
+                action: names.text(action)?,
+                resource: names.text(resource)?,
+                source: source.clone(),
+            });
         }
     }
     Ok(grants)
 }
 
+/// The one condition that is understood here: the source of the events that may be put.
+fn source_of(condition: Node, names: &Names) -> Result<String, TemplateError> {
+    let mut condition = Fields::of("Condition", condition)?;
+    let mut equals = Fields::of("StringEquals", condition.required("StringEquals")?)?;
+    condition.finish()?;
+    let source = names.text(&equals.required("events:source")?)?;
+    equals.finish()?;
+    Ok(source)
+}
+
 /// The items of a list; what is none is the only one.
-fn listed(node: Node) -> Vec<Node> {
+pub(crate) fn listed(node: Node) -> Vec<Node> {
     match node.kind {
         Kind::List(items) => items,
         Kind::Null
@@ -517,6 +842,8 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
     let route = Route {
         method: name,
         path: names.text(&properties.required("Path")?)?,
+        takes_tokens: false,
+        line: method.line,
     };
     properties.finish()?;
     Ok(route)
@@ -676,7 +1003,7 @@ fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
 
 /// What references stand for.
 #[derive(Default)]
-struct Names {
+pub(crate) struct Names {
     declared: Vec<String>,
     parameters: HashMap<String, String>,
     refs: HashMap<String, String>,
@@ -706,10 +1033,22 @@ impl Names {
         }
         for (name, node) in declared {
             let mut parameter = Fields::of(&name, node)?;
-            parameter.ignore(&["Type", "Description", "AllowedValues", "MinValue", "NoEcho"]);
+            parameter.ignore(&["Type", "Description", "MinValue", "NoEcho"]);
             let default = names.text(&parameter.required("Default")?)?;
+            let allowed = parameter.take("AllowedValues");
             parameter.finish()?;
             let value = given.get(&name).cloned().unwrap_or(default);
+            if let Some(allowed) = allowed {
+                let line = allowed.line;
+                let allowed: Vec<_> = listed(allowed)
+                    .iter()
+                    .map(|value| names.text(value))
+                    .collect::<Result<_, _>>()?;
+                if !allowed.contains(&value) {
+                    let problem = format!("{name} takes {}, not {value}", allowed.join(" or "));
+                    return Err(TemplateError::new(line, problem));
+                }
+            }
             names.declared.push(name.clone());
             names.parameters.insert(name, value);
         }
@@ -717,38 +1056,58 @@ impl Names {
     }
 
     /// Makes a resource known. Its own properties may refer to those before it.
-    fn resource(&mut self, id: &str, kind: &str, properties: &Node) -> Result<(), TemplateError> {
-        let mut attribute = |name: &str, value: String| {
-            self.attributes
-                .insert((id.to_owned(), name.to_owned()), value);
-        };
-        let reference = match kind {
+    fn resource(&mut self, resource: &Resource, nested: &mut Nested) -> Result<(), TemplateError> {
+        let id = resource.id.as_str();
+        let reference = match resource.kind.as_str() {
             "AWS::DynamoDB::Table" => {
                 let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{id}");
-                attribute("StreamArn", format!("{arn}/stream/latest"));
-                attribute("Arn", arn);
+                self.attribute(id, "StreamArn", format!("{arn}/stream/latest"));
+                self.attribute(id, "Arn", arn);
                 id.to_owned()
             }
             "AWS::SQS::Queue" => {
-                attribute("Arn", queue_arn(id));
-                crate::aws::queues::url(id)
+                self.queue(id, id);
+                return Ok(());
             }
             "AWS::Events::EventBus" => {
-                let mut bus = Fields::of(id, properties.clone())?;
+                let mut bus = Fields::of(id, resource.properties.clone())?;
                 let name = self.text(&bus.required("Name")?)?;
                 let arn = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
-                self.attributes
-                    .insert((id.to_owned(), "Arn".to_owned()), arn);
+                self.attribute(id, "Arn", arn);
                 name
             }
             "AWS::Serverless::Function" => {
-                attribute("Arn", arn(id));
+                self.attribute(id, "Arn", arn(id));
+                id.to_owned()
+            }
+            "AWS::Logs::LogGroup" => {
+                let arn = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*");
+                self.attribute(id, "Arn", arn);
+                id.to_owned()
+            }
+            "AWS::CloudFormation::Stack" => {
+                for (output, value) in nested.take_in(resource, self)? {
+                    self.attribute(id, &format!("Outputs.{output}"), value);
+                }
                 id.to_owned()
             }
             _ => id.to_owned(),
         };
         self.refs.insert(id.to_owned(), reference);
         Ok(())
+    }
+
+    /// Makes a queue known that the template calls one thing, and this machine perhaps another.
+    fn queue(&mut self, id: &str, name: &str) {
+        self.attribute(id, "Arn", queue_arn(name));
+        self.attribute(id, "QueueName", name.to_owned());
+        self.refs
+            .insert(id.to_owned(), crate::aws::queues::url(name));
+    }
+
+    fn attribute(&mut self, id: &str, name: &str, value: String) {
+        self.attributes
+            .insert((id.to_owned(), name.to_owned()), value);
     }
 
     fn reference(&self, name: &str, line: usize) -> Result<String, TemplateError> {
@@ -810,7 +1169,7 @@ impl Names {
         }
     }
 
-    fn text(&self, node: &Node) -> Result<String, TemplateError> {
+    pub(crate) fn text(&self, node: &Node) -> Result<String, TemplateError> {
         match self.value(node)? {
             Value::String(text) => Ok(text),
             Value::Number(number) => Ok(number.to_string()),
@@ -830,14 +1189,14 @@ impl Names {
 }
 
 /// A map whose entries have to be used up.
-struct Fields {
+pub(crate) struct Fields {
     of: String,
     line: usize,
-    entries: Vec<(String, Node)>,
+    pub(crate) entries: Vec<(String, Node)>,
 }
 
 impl Fields {
-    fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
+    pub(crate) fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
         match node.kind {
             Kind::Map(entries) => Ok(Self {
                 of: what.to_owned(),
@@ -856,12 +1215,12 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<Node> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
         let index = self.entries.iter().position(|(key, _)| key == name)?;
         Some(self.entries.remove(index).1)
     }
 
-    fn required(&mut self, name: &str) -> Result<Node, TemplateError> {
+    pub(crate) fn required(&mut self, name: &str) -> Result<Node, TemplateError> {
         self.take(name)
             .ok_or_else(|| TemplateError::new(self.line, format!("{} has no {name}", self.of)))
     }
@@ -873,7 +1232,7 @@ impl Fields {
     }
 
     /// An error if anything was not used.
-    fn finish(self) -> Result<(), TemplateError> {
+    pub(crate) fn finish(self) -> Result<(), TemplateError> {
         match self.entries.first() {
             None => Ok(()),
             Some((key, node)) => Err(TemplateError::new(

@@ -11,15 +11,12 @@ use std::{
     time::Duration,
 };
 
-use cairn_local::{
-    client::Client,
-    template::{Parameters, Template},
-};
+use cairn_local::client::Client;
 use futures_util::future::{join_all, select};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
-    simulation::{Outcome, Plan, Simulation, TEMPLATE},
+    simulation::{Outcome, Plan, Simulation, TEMPLATE, system},
     world::{Simulated, Weather},
 };
 
@@ -59,15 +56,12 @@ pub async fn run(
     clients: u32,
     told: impl Fn(Progress) + Sync,
 ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
-    let patience = (
-        "StepPatienceSeconds".to_owned(),
-        STEP_PATIENCE_S.to_string(),
-    );
+    let patience = STEP_PATIENCE_S.to_string();
     let plan = Plan {
         seed: fastrand::u64(..),
         orders,
         weather: WEATHER,
-        template: Template::parse_with(TEMPLATE, &Parameters::from([patience]))?,
+        template: system(TEMPLATE, &[("StepPatienceSeconds", &patience)])?,
     };
     let world = Arc::new(Simulated::hurried(plan.seed, plan.weather, PACE));
     let mut simulation = Simulation::begin(&plan, world);

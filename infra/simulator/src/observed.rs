@@ -66,7 +66,8 @@ impl Observed {
         }
         let tables = ["OrdersTable", "StockTable", "SalesTable", "DeadlinesTable"];
         let tables = tables.map(|table| (table, aws.dynamo.items(table)));
-        let letters = ["DeadLetters", "StreamFailures"].map(|queue| aws.queues.messages(queue));
+        let letters =
+            ["DeadLettersQueue", "StreamFailuresQueue"].map(|queue| aws.queues.messages(queue));
         let letters: Vec<_> = letters.into_iter().flatten().flatten().collect();
         let dead: Vec<_> = letters
             .iter()

@@ -1,6 +1,15 @@
 //! The adapters on Amazon DynamoDB: the event store and the gated tables of read models.
 
-use std::{collections::HashMap, fmt::Debug, marker::PhantomData, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -42,6 +51,7 @@ type Item = HashMap<String, AttributeValue>;
 pub struct DynamoStore {
     client: Client,
     table: String,
+    conflicts: Arc<AtomicU64>,
 }
 
 impl DynamoStore {
@@ -51,7 +61,17 @@ impl DynamoStore {
 
     /// The store in this table.
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+        Self {
+            client,
+            table,
+            conflicts: Arc::default(),
+        }
+    }
+
+    /// The same, counting the appends that others were faster than.
+    #[must_use]
+    pub fn counting(self, conflicts: Arc<AtomicU64>) -> Self {
+        Self { conflicts, ..self }
     }
 
     /// From the end of the stream backwards, so that a tail costs what it holds.
@@ -203,7 +223,7 @@ impl DynamoStore {
 impl EventStore for DynamoStore {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
         check_append(commits)?;
-        match commits {
+        let appended = match commits {
             [] => Ok(()),
             [commit] => self.put(commit).await,
             several if !holds(Guard::AtomicStep) => {
@@ -213,7 +233,11 @@ impl EventStore for DynamoStore {
                 Ok(())
             }
             several => self.transact(several).await,
+        };
+        if matches!(appended, Err(AppendError::Conflict(_))) {
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
         }
+        appended
     }
 
     /// A hole in what a replica shows may be its delay: then it is the table itself that is asked.

@@ -102,6 +102,16 @@ impl Input {
     }
 }
 
+/// The figure that counts fulfilments which ended the way that an event of this type says, or came to a halt.
+pub fn outcome(event_type: &str) -> Option<&'static str> {
+    match event_type {
+        "FulfilmentCompleted" => Some("FulfilmentsCompleted"),
+        "FulfilmentAborted" => Some("FulfilmentsAborted"),
+        "FulfilmentStuck" => Some("FulfilmentsStuck"),
+        _ => None,
+    }
+}
+
 impl Definition for Fulfilment {
     type Step = Step;
     type Input = Input;

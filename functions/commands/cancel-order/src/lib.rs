@@ -5,6 +5,7 @@ use cairn::{
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
+        caller::Caller,
     },
 };
 use orders::{
@@ -20,17 +21,20 @@ use serde_json::json;
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let orders = environment.repository()?;
-    Ok(api::function(environment, move |request| {
-        cancel(orders.clone(), request)
-    }))
+    api::function(environment, move |request| cancel(orders.clone(), request))
 }
 
 async fn cancel(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
+    let unknown = || Problem::not_found(Rejection::NotPlaced.to_string());
     let reason = requests::cancel_order(&request.json()?).map_err(Problem::invalid)?;
-    let order_id: OrderId = request
-        .path("orderId")
-        .parse()
-        .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
+    let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
+    if let Caller::User(id) = &request.caller {
+        let order = orders.load(&order_id.order_stream()).await?;
+        let placed = order.state.placed().ok_or_else(unknown)?;
+        if placed.customer_id.as_str() != id {
+            return Err(unknown());
+        }
+    }
     let command = Command::Cancel {
         reason,
         by: Canceller::Customer,

@@ -20,13 +20,14 @@ use serde_json::json;
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let orders = environment.repository()?;
-    Ok(api::function(environment, move |request| {
-        place(orders.clone(), request)
-    }))
+    api::function(environment, move |request| place(orders.clone(), request))
 }
 
 async fn place(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
     let order = requests::place_order(&request.json()?).map_err(Problem::invalid)?;
+    if !request.caller.may_deal_with(order.customer_id.as_str()) {
+        return Err(Problem::forbidden("the token is not this customer's"));
+    }
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
         Some(key) => OrderId::from_key(key),

@@ -20,12 +20,11 @@ use orders::{
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let stocks = environment.repository()?;
-    Ok(api::function(environment, move |request| {
-        receive(stocks.clone(), request)
-    }))
+    api::function(environment, move |request| receive(stocks.clone(), request))
 }
 
 async fn receive(stocks: Repository<Stock>, request: Request) -> Result<Response, Problem> {
+    request.caller.operates()?;
     let sku: Sku = request
         .path("sku")
         .parse()

@@ -20,12 +20,11 @@ use serde_json::json;
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let orders = environment.repository()?;
-    Ok(api::function(environment, move |request| {
-        ship(orders.clone(), request)
-    }))
+    api::function(environment, move |request| ship(orders.clone(), request))
 }
 
 async fn ship(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
+    request.caller.operates()?;
     // The body says nothing yet; its digest is still part of the request's identity.
     let body = requests::ship_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request

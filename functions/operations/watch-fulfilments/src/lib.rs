@@ -101,7 +101,7 @@ impl Watch {
             ..Report::default()
         };
         let stuck = Figures::default().count("StuckFulfilments", report.stuck);
-        self.environment.emit(&stuck);
+        self.environment.emit(stuck);
         let due = self.deadlines.due(task.now).await;
         let due = due.map_err(FunctionError::new)?.into_iter();
         let rows = due.map(|row| (row, false));
@@ -130,7 +130,7 @@ impl Watch {
         report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
         let overdue = Figures::default().count("OverdueFulfilments", report.overdue);
-        self.environment.emit(&overdue);
+        self.environment.emit(overdue);
         tracing::info!(?report, "looked");
         Ok(report)
     }

@@ -11,7 +11,10 @@ use cairn::{
     store::{EventStore, Part},
 };
 use futures_util::future::try_join_all;
-use orders::values::OrderId;
+use orders::{
+    order::Event,
+    values::{CustomerId, OrderId},
+};
 use serde_json::json;
 
 /// The function. It needs `EVENTS_TABLE` and `EVENT_SOURCE`.
@@ -21,9 +24,9 @@ use serde_json::json;
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let source = environment.setting("EVENT_SOURCE")?;
-    Ok(api::function(environment, move |request| {
+    api::function(environment, move |request| {
         list(store.clone(), source.clone(), request)
-    }))
+    })
 }
 
 async fn list(store: DynamoStore, source: String, request: Request) -> Result<Response, Problem> {
@@ -39,7 +42,9 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     ];
     let all = Part::all();
     let histories = try_join_all(streams.iter().map(|stream| store.read(stream, &all))).await?;
-    if histories.first().is_none_or(Vec::is_empty) {
+    let placed = histories.first().and_then(|commits| commits.first());
+    let customer_id = placed.map(customer_of).transpose()?.flatten();
+    if !customer_id.is_some_and(|id| request.caller.may_deal_with(id.as_str())) {
         return Err(unknown());
     }
     let mut events: Vec<_> = histories
@@ -54,4 +59,16 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
         .map(|event| CloudEvent::new(&source, event))
         .collect();
     Response::new(200, json!({ "events": events }))
+}
+
+/// Whose order it is, from the commit that placed it.
+fn customer_of(placed: &Commit) -> Result<Option<CustomerId>, Problem> {
+    let first = placed.recorded().next();
+    let event = first.map(|first| first.decode::<Event>()).transpose();
+    Ok(match event.map_err(|error| Problem::internal(&error))? {
+        Some(Event::Placed(order)) => Some(order.customer_id),
+        Some(Event::Confirmed { .. } | Event::Shipped { .. } | Event::Cancelled { .. }) | None => {
+            None
+        }
+    })
 }

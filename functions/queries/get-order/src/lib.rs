@@ -23,9 +23,9 @@ use orders::{
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let rows = environment.rows("ORDERS_TABLE")?;
-    Ok(api::function(environment, move |request| {
+    api::function(environment, move |request| {
         get(store.clone(), rows.clone(), request)
-    }))
+    })
 }
 
 async fn get(
@@ -37,10 +37,12 @@ async fn get(
     let version: Option<u64> = request.query("minVersion")?;
     let unknown = || Problem::not_found("there is no such order");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
+    let is_theirs = |view: &OrderView| request.caller.may_deal_with(&view.customer_id);
     if let Some(at) = at {
         let view = from_events(&store, order_id, |event| event.at <= at).await?;
-        let view =
-            view.ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
+        let view = view
+            .filter(is_theirs)
+            .ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
         return Response::new(200, view);
     }
     let version = version.unwrap_or(1);
@@ -48,11 +50,16 @@ async fn get(
         && let Some(view) = shown(&row)?
         && view.version >= version
     {
-        return Response::new(200, view);
+        return if is_theirs(&view) {
+            Response::new(200, view)
+        } else {
+            Err(unknown())
+        };
     }
     // The row is behind, or not there yet: the events know.
     let view = from_events(&store, order_id, |_| true)
         .await?
+        .filter(is_theirs)
         .ok_or_else(unknown)?;
     if view.version < version {
         return Err(Problem::not_found(format!(

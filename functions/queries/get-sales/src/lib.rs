@@ -23,12 +23,11 @@ const USUAL_WINDOWS: i64 = 60;
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let counters = environment.counters("SALES_TABLE")?;
-    Ok(api::function(environment, move |request| {
-        get(counters.clone(), request)
-    }))
+    api::function(environment, move |request| get(counters.clone(), request))
 }
 
 async fn get(counters: Counters<Sales>, request: Request) -> Result<Response, Problem> {
+    request.caller.operates()?;
     let window: Window = request.query("window")?.unwrap_or(Window::Hour);
     let to = request.query("to")?.unwrap_or(request.now);
     let back = Timestamp::from_millis(to.as_millis() - window.millis() * USUAL_WINDOWS);

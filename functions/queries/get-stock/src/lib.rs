@@ -22,9 +22,9 @@ use orders::{
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let rows = environment.rows("STOCK_TABLE")?;
-    Ok(api::function(environment, move |request| {
+    api::function(environment, move |request| {
         get(store.clone(), rows.clone(), request)
-    }))
+    })
 }
 
 async fn get(

@@ -29,9 +29,7 @@ const USUAL: u32 = 20;
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let rows = environment.rows("ORDERS_TABLE")?;
-    Ok(api::function(environment, move |request| {
-        list(rows.clone(), request)
-    }))
+    api::function(environment, move |request| list(rows.clone(), request))
 }
 
 async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem> {
@@ -39,6 +37,9 @@ async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem>
         .path("customerId")
         .parse()
         .map_err(|error| Problem::not_found(format!("the customer id {error}")))?;
+    if !request.caller.may_deal_with(customer_id.as_str()) {
+        return Err(Problem::not_found("there is no such customer"));
+    }
     let limit = request.query("limit")?.unwrap_or(USUAL);
     if !(1..=MOST).contains(&limit) {
         return Err(Problem::bad_request(format!(

@@ -14,13 +14,14 @@ use serde::Deserialize;
 
 use crate::{
     aws::{Answer, Call},
-    template::{ACCOUNT, FunctionSpec, REGION},
+    template::{ACCOUNT, REGION, Template},
 };
 
 /// The roles of all functions.
 #[derive(Debug, Default)]
 pub struct Roles {
     granted: BTreeMap<String, BTreeSet<Grant>>,
+    boundary: Option<BTreeSet<Grant>>,
     used: Mutex<BTreeSet<(String, Grant)>>,
 }
 
@@ -31,17 +32,21 @@ pub struct Grant {
     pub action: String,
     /// An ARN, in which `*` stands for anything.
     pub resource: String,
+    /// The source that events must have, where that is a condition.
+    pub source: Option<String>,
 }
 
 impl Roles {
     /// The roles that a template gives its functions.
-    pub fn new(functions: &[FunctionSpec]) -> Self {
-        let granted = functions
+    pub fn new(template: &Template) -> Self {
+        let granted = template
+            .functions
             .iter()
             .map(|function| (function.id.clone(), function.grants.clone()))
             .collect();
         Self {
             granted,
+            boundary: template.boundary.clone(),
             used: Mutex::default(),
         }
     }
@@ -55,11 +60,10 @@ impl Roles {
             return Ok(());
         }
         for need in needs(call) {
-            self.allow(function, &need.action, &need.resource)
-                .map_err(|problem| {
-                    let status = if call.function().is_some() { 403 } else { 400 };
-                    Answer::error(status, "AccessDeniedException", &problem)
-                })?;
+            self.allow(function, &need).map_err(|problem| {
+                let status = if call.function().is_some() { 403 } else { 400 };
+                Answer::error(status, "AccessDeniedException", &problem)
+            })?;
         }
         Ok(())
     }
@@ -72,28 +76,35 @@ impl Roles {
         queue: Option<&'a str>,
     ) -> Option<&'a str> {
         queue.filter(|queue| {
-            let allowed = self.allow(function, "sqs:SendMessage", &queue_arn(queue));
-            allowed.is_ok()
+            let need = Grant::new("sqs:SendMessage", queue_arn(queue));
+            self.allow(function, &need).is_ok()
         })
     }
 
-    /// Whether a function's role allows an action.
+    /// Whether a function's role allows what is needed, and the boundary of all roles does not forbid it.
     ///
     /// # Errors
     /// What IAM says.
-    fn allow(&self, function: &str, action: &str, resource: &str) -> Result<(), String> {
+    fn allow(&self, function: &str, need: &Grant) -> Result<(), String> {
         let grants = self.granted.get(function).into_iter().flatten();
         let mut is_allowed = false;
-        for grant in grants.filter(|grant| grant.covers(action, resource)) {
+        for grant in grants.filter(|grant| grant.covers(need)) {
             is_allowed = true;
             self.used().insert((function.to_owned(), grant.clone()));
         }
-        if is_allowed {
+        let mut boundary = self.boundary.iter();
+        let is_within = boundary.all(|grants| grants.iter().any(|grant| grant.covers(need)));
+        if is_allowed && is_within {
             return Ok(());
         }
+        let why = if is_allowed {
+            "the permissions boundary in template.yaml does not allow it"
+        } else {
+            "no policy of the function in template.yaml allows it"
+        };
+        let (action, resource) = (&need.action, &need.resource);
         let problem = format!(
-            "the role of {function} is not authorized to perform {action} on {resource}: no policy of \
-             the function in template.yaml allows it"
+            "the role of {function} is not authorized to perform {action} on {resource}: {why}"
         );
         tracing::error!("{problem}");
         Err(problem)
@@ -115,12 +126,18 @@ impl Roles {
 
 impl Grant {
     fn new(action: &str, resource: String) -> Self {
-        let action = action.to_owned();
-        Self { action, resource }
+        Self {
+            action: action.to_owned(),
+            resource,
+            source: None,
+        }
     }
 
-    fn covers(&self, action: &str, resource: &str) -> bool {
-        self.action == action && matches(&self.resource, resource)
+    /// Whether this, being granted, allows what is needed.
+    fn covers(&self, need: &Self) -> bool {
+        self.action == need.action
+            && matches(&self.resource, &need.resource)
+            && (self.source.is_none() || self.source == need.source)
     }
 }
 
@@ -158,6 +175,7 @@ struct Request {
 struct Named {
     table_name: Option<String>,
     event_bus_name: Option<String>,
+    source: Option<String>,
 }
 
 /// The permissions that a call takes. A call that names nothing is refused by its service.
@@ -182,14 +200,16 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
             vec![Grant::new(&format!("sqs:{operation}"), queue_arn(name))]
         }
         "AWSEvents" => {
-            let buses = request.entries.into_iter().map(|entry| {
+            let grant = |entry: Named| {
                 let bus = entry.event_bus_name.unwrap_or_else(|| "default".to_owned());
                 let name = bus.rsplit('/').next().unwrap_or_default();
-                format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}")
-            });
-            buses
-                .map(|bus| Grant::new(&format!("events:{operation}"), bus))
-                .collect()
+                let bus = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
+                Grant {
+                    source: entry.source,
+                    ..Grant::new(&format!("events:{operation}"), bus)
+                }
+            };
+            request.entries.into_iter().map(grant).collect()
         }
         // A transaction takes the permissions of its parts.
         _ if !request.transact_items.is_empty() => {

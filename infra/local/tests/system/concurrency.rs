@@ -89,7 +89,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
             .composition
             .aws
             .queues
-            .depth("DeadLetters")
+            .depth("DeadLettersQueue")
             .unwrap(),
         0
     );

@@ -106,7 +106,7 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
     let queue = call(
         &client,
         "AmazonSQS.GetQueueUrl",
-        &json!({ "QueueName": "StreamFailures" }),
+        &json!({ "QueueName": "StreamFailuresQueue" }),
     )
     .await
     .body;
@@ -132,7 +132,7 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
             .composition
             .aws
             .queues
-            .depth("StreamFailures")
+            .depth("StreamFailuresQueue")
             .unwrap(),
         0
     );
@@ -155,7 +155,7 @@ async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
     }] });
     call(&client, "AWSEvents.PutEvents", &request).await;
     system.settled().await;
-    let queue = json!({ "QueueUrl": "http://127.0.0.1:4566/000000000000/DeadLetters" });
+    let queue = json!({ "QueueUrl": "http://127.0.0.1:4566/000000000000/DeadLettersQueue" });
     let received = call(&client, "AmazonSQS.ReceiveMessage", &queue).await.body;
     let letter: Value =
         serde_json::from_str(received["Messages"][0]["Body"].as_str().unwrap()).unwrap();

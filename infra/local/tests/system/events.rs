@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use cairn_local::{functions::FUNCTIONS, template::Template};
+use cairn_local::functions::FUNCTIONS;
 use serde_json::Value;
 
-use crate::fixture::{Fixture, template_file};
+use crate::fixture::{Fixture, template, template_file};
 
-fn event(stem: &str) -> String {
+pub(crate) fn event(stem: &str) -> String {
     let file: PathBuf = template_file().with_file_name(format!("events/{stem}.json"));
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_function_takes_its_test_event() {
-    let template = Template::load(template_file()).unwrap();
+    let template = template();
     for (stem, _) in FUNCTIONS {
         // Each on a system of its own: an event is handled as if it were the first thing to happen.
         let system = Fixture::start().await;
@@ -60,7 +60,7 @@ async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
             .composition
             .aws
             .queues
-            .depth("DeadLetters")
+            .depth("DeadLettersQueue")
             .unwrap(),
         0
     );

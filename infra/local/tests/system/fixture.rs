@@ -8,7 +8,7 @@ use cairn_local::{
     aws::Call,
     client::{Answer, Client},
     system::{Options, System},
-    template::Template,
+    template::{Parameters, Template, TemplateError},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -18,6 +18,27 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
+}
+
+/// The project's template, with an API that takes everybody.
+pub(crate) fn template() -> Template {
+    template_with(&[("Authorization", "none")])
+}
+
+/// The project's template with values for some of its parameters.
+pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Template::load_with(template_file(), &parameters).unwrap()
+}
+
+/// The project's template from a text, with an API that takes everybody.
+pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
+    let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+    let directory = template_file().parent().unwrap();
+    Template::parse_in(directory, text, &parameters)
 }
 
 /// A system on free ports, in memory.
@@ -32,8 +53,11 @@ impl Fixture {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        let template = Template::load(template_file()).unwrap();
-        let system = System::start(&template, &options).await.unwrap();
+        Self::of(&template(), options).await
+    }
+
+    pub(crate) async fn of(template: &Template, options: Options) -> Self {
+        let system = System::start(template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }

@@ -23,4 +23,5 @@ mod scenarios;
 mod still;
 mod store;
 mod template;
+mod tokens;
 mod watch;

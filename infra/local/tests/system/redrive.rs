@@ -31,8 +31,8 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
     assert_eq!(row(&shop, &other)["status"], "confirmed");
     assert_eq!(row(&shop, &poison)["status"], "placed");
     assert_eq!(row(&shop, &poison)["fulfilment"]["status"], "completed");
-    assert_eq!(shop.depth("DeadLetters"), 1);
-    let messages = shop.system.aws.queues.messages("DeadLetters").unwrap();
+    assert_eq!(shop.depth("DeadLettersQueue"), 1);
+    let messages = shop.system.aws.queues.messages("DeadLettersQueue").unwrap();
     let letter = cairn::dead_letter::DeadLetter::parse(&messages[0].0, &messages[0].1).unwrap();
     assert!(letter.is_for(PROJECTION));
     assert_eq!(letter.attempts, 3);
@@ -54,7 +54,7 @@ async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
     );
     shop.system.settled().await;
     assert_eq!(row(&shop, &poison)["status"], "confirmed");
-    assert_eq!(shop.depth("DeadLetters"), 0);
+    assert_eq!(shop.depth("DeadLettersQueue"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +80,7 @@ async fn what_is_redriven_too_early_is_parked_again() {
     let (shop, _, _) = poisoned().await;
     assert_eq!(shop.invoke(REDRIVE, &json!({})).await["redriven"], 1);
     shop.system.settled().await;
-    assert_eq!(shop.depth("DeadLetters"), 1);
+    assert_eq!(shop.depth("DeadLettersQueue"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,7 +91,7 @@ async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay
         .await;
     shop.system.settled().await;
     *shop.world.poison.lock().unwrap() = None;
-    let depth = shop.depth("DeadLetters");
+    let depth = shop.depth("DeadLettersQueue");
     assert_eq!(depth, 2);
 
     let other = shop
@@ -106,7 +106,7 @@ async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay
         .await;
     assert_eq!((&rest["redriven"], &rest["left"]), (&json!(1), &json!(0)));
     shop.system.settled().await;
-    assert_eq!(shop.depth("DeadLetters"), 0);
+    assert_eq!(shop.depth("DeadLettersQueue"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,10 +142,10 @@ async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
-        .send("DeadLetters", &gone.to_string(), &none)
+        .send("DeadLettersQueue", &gone.to_string(), &none)
         .unwrap();
     queues
-        .send("StreamFailures", &pointer.to_string(), &none)
+        .send("StreamFailuresQueue", &pointer.to_string(), &none)
         .unwrap();
     let report = shop.invoke(REDRIVE, &json!({})).await;
     assert_eq!(report["redriven"], 1, "{report}");
@@ -157,7 +157,10 @@ async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     shop.system.settled().await;
     assert_eq!(row(&shop, &poison)["status"], "confirmed");
     assert_eq!(
-        (shop.depth("DeadLetters"), shop.depth("StreamFailures")),
+        (
+            shop.depth("DeadLettersQueue"),
+            shop.depth("StreamFailuresQueue")
+        ),
         (1, 1)
     );
 }
@@ -185,7 +188,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
-        .send("StreamFailures", &letter.to_string(), &none)
+        .send("StreamFailuresQueue", &letter.to_string(), &none)
         .unwrap();
     let report = shop.invoke(REDRIVE, &json!({})).await;
     assert_eq!(report["redriven"], 1, "{report}");

@@ -1,14 +1,14 @@
 //! A function can do what its role allows, and nothing else.
 
-use cairn_local::{
-    composition::{Composition, Parts},
-    template::Template,
-};
+use cairn_local::composition::{Composition, Parts};
 use serde_json::Value;
 
-use crate::fixture::template_file;
+use crate::{
+    events::event,
+    fixture::{template, template_file, template_of},
+};
 
-fn template() -> String {
+fn text() -> String {
     std::fs::read_to_string(template_file()).unwrap()
 }
 
@@ -16,19 +16,19 @@ fn template() -> String {
 async fn what_the_role_does_not_allow_is_refused_and_nothing_is_stored() {
     let granted = "Action: [dynamodb:Query, dynamodb:PutItem]";
     // The first of the functions is the one that places orders.
-    let text = template().replacen(granted, "Action: [dynamodb:Query]", 1);
-    let system = Composition::start(&Template::parse(&text).unwrap(), Parts::default()).unwrap();
-    let event =
-        std::fs::read_to_string(template_file().with_file_name("events/place-order.json")).unwrap();
-    let answer = system.invoke("PlaceOrderFunction", &event).await.unwrap();
-    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let text = text().replacen(granted, "Action: [dynamodb:Query]", 1);
+    let system = Composition::start(&template_of(&text).unwrap(), Parts::default()).unwrap();
+    let answer = system
+        .invoke("PlaceOrderFunction", &event("place-order"))
+        .await;
+    let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
     assert_eq!(answer["statusCode"], 500, "{answer}");
     assert!(system.aws.dynamo.items("EventsTable").is_empty());
 }
 
 #[test]
 fn policies_name_their_actions_and_their_resources() {
-    let template = Template::parse(&template()).unwrap();
+    let template = template();
     for function in &template.functions {
         assert!(!function.grants.is_empty(), "{} has no policy", function.id);
         for grant in &function.grants {
@@ -42,4 +42,29 @@ fn policies_name_their_actions_and_their_resources() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn nothing_goes_beyond_the_boundary() {
+    let within = "Action: [dynamodb:GetItem, dynamodb:Query, dynamodb:PutItem, ";
+    assert!(text().contains(within));
+    let text = text().replace(within, "Action: [dynamodb:GetItem, dynamodb:Query, ");
+    let system = Composition::start(&template_of(&text).unwrap(), Parts::default()).unwrap();
+    let answer = system
+        .invoke("PlaceOrderFunction", &event("place-order"))
+        .await;
+    let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
+    assert_eq!(answer["statusCode"], 500, "{answer}");
+    assert!(system.aws.dynamo.items("EventsTable").is_empty());
+}
+
+#[tokio::test]
+async fn events_of_another_source_are_not_put() {
+    let ours = "EVENT_SOURCE: !Ref EventSource";
+    let text = text().replacen(ours, "EVENT_SOURCE: another.source", 1);
+    let system = Composition::start(&template_of(&text).unwrap(), Parts::default()).unwrap();
+    let answer = system
+        .invoke("RelayEventsFunction", &event("relay-events"))
+        .await;
+    assert!(answer.is_err(), "something was published: {answer:?}");
 }

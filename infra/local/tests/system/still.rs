@@ -15,7 +15,6 @@ use cairn_local::{
     composition::{Composition, Parts},
     functions::Functions,
     gateway::Gateway,
-    template::Template,
     world::{Accident, World},
 };
 use http_body_util::BodyExt;
@@ -23,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::fixture::template_file;
+use crate::fixture::template;
 
 /// A world whose time is the runtime's and whose ids are counted.
 #[derive(Debug)]
@@ -128,13 +127,12 @@ impl StillShop {
 
     pub(crate) fn with(functions: Functions) -> Self {
         let world = Still::new();
-        let template = Template::load(template_file()).unwrap();
         let parts = Parts {
             functions,
             world: world.clone(),
             ..Parts::default()
         };
-        let system = Composition::start(&template, parts).unwrap();
+        let system = Composition::start(&template(), parts).unwrap();
         let gateway = system.gateway();
         Self {
             world,

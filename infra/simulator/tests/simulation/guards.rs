@@ -3,8 +3,7 @@
 //! A guard that could be left out without anybody noticing would be none, or the simulator blind to it.
 
 use cairn::guard::{Guard, switch_off};
-use cairn_local::template::Template;
-use cairn_simulator::simulation::{Plan, TEMPLATE, run};
+use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
 /// How many seeds there are to find it with.
 const SEEDS: u64 = 200;
@@ -14,7 +13,7 @@ const ORDERS: u32 = 20;
 /// Runs seeds until one breaks one of these invariants.
 #[track_caller]
 fn expect(template: &str, invariants: &[&str]) {
-    let template = Template::parse(template).unwrap();
+    let template = system(template, &[]).unwrap();
     let found = (1..=SEEDS).find_map(|seed| {
         let outcome = run(&Plan {
             seed,

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_local::template::Template;
-use cairn_simulator::simulation::{Plan, TEMPLATE, run};
+use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
 /// What does not happen in the seeds, and has to be allowed all the same.
 const RARE: [(&str, &str, &str, &str); 5] = [
@@ -22,19 +21,19 @@ const RARE: [(&str, &str, &str, &str); 5] = [
     (
         "RedriveDeadLettersFunction",
         "sqs:ChangeMessageVisibility",
-        ":DeadLetters",
+        ":DeadLettersQueue",
         "letters that are not wanted are let go of",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:ChangeMessageVisibility",
-        ":StreamFailures",
+        ":StreamFailuresQueue",
         "so are records",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:DeleteMessage",
-        ":StreamFailures",
+        ":StreamFailuresQueue",
         "records that could not be read are delivered again",
     ),
 ];
@@ -49,7 +48,7 @@ fn every_permission_of_every_function_is_needed() {
             None => outcome.unused,
         });
     }
-    let template = Template::parse(TEMPLATE).unwrap();
+    let template = system(TEMPLATE, &[]).unwrap();
     let mut unused = unused.unwrap_or_default();
     unused.retain(|(function, grant)| {
         let is_rare = |(name, action, resource, _): &(&str, &str, &str, &str)| {

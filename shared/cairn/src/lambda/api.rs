@@ -9,12 +9,18 @@ use aws_lambda_events::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
     commit::{Context, fingerprint},
     input::FieldError,
-    lambda::{Environment, Function, FunctionError, Invocation, patience},
+    lambda::{
+        ConfigError, Environment, Function, FunctionError,
+        caller::{Access, Caller},
+        metrics::Figures,
+        patience,
+    },
     repository::HandleError,
     store::StoreError,
     timestamp::Timestamp,
@@ -24,31 +30,57 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// A function that answers HTTP requests.
+///
+/// # Errors
+/// When a setting is missing: also one of those that say who may ask, see [`Caller`].
 pub fn function<F>(
     environment: &Environment,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+) -> Result<Function, ConfigError>
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let environment = environment.clone();
-    let handle = Arc::new(handle);
-    Function::new(move |payload, invocation| {
-        let (handle, environment) = (handle.clone(), environment.clone());
+    let parts = Arc::new((environment.clone(), Access::of(environment)?, handle));
+    Ok(Function::new(move |payload, invocation| {
+        let parts = parts.clone();
         async move {
+            let (environment, access, handle) = parts.as_ref();
             let request: ApiGatewayV2httpRequest =
                 serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let correlation = correlation(&request.headers, &environment);
-            let route = request.route_key.clone().unwrap_or_default();
-            let answer = match Request::new(request, &correlation, &environment, &invocation) {
-                Ok(request) => handle(request).await,
-                Err(problem) => Err(problem),
+            let correlation = correlation(&request.headers, environment);
+            let traceparent = traceparent(&request.headers, environment);
+            let span = tracing::info_span!("request", correlation, traceparent);
+            let asked = Asked {
+                correlation: correlation.clone(),
+                traceparent,
+                now: environment.now(),
+                new_id: environment.new_id(),
+                patience: patience(&invocation),
             };
-            let response = answer.unwrap_or_else(Problem::into_response);
-            tracing::info!(route, correlation, status = response.status, "answered");
+            let answered = async {
+                let route = request.route_key.clone().unwrap_or_default();
+                let answer = match Request::new(request, asked, access) {
+                    Ok(request) => handle(request).await,
+                    Err(problem) => Err(problem),
+                };
+                let response = answer.unwrap_or_else(Problem::into_response);
+                tracing::info!(route, status = response.status, "answered");
+                response
+            };
+            let response = answered.instrument(span).await;
+            environment.emit(Figures::default());
             response.encode(&correlation)
         }
-    })
+    }))
+}
+
+/// What a request has from its surroundings.
+struct Asked {
+    correlation: String,
+    traceparent: String,
+    now: Timestamp,
+    new_id: Uuid,
+    patience: Duration,
 }
 
 /// A request, with what every handler needs of it.
@@ -56,7 +88,9 @@ where
 pub struct Request {
     /// The id that everything which follows carries: the request's own, or a new one.
     pub correlation: String,
-    /// The `Idempotency-Key`, checked.
+    /// Who asks.
+    pub caller: Caller,
+    /// The `Idempotency-Key`, checked. It is one of the caller's own: another's cannot meet it.
     pub key: Option<String>,
     /// The present.
     pub now: Timestamp,
@@ -64,7 +98,7 @@ pub struct Request {
     pub new_id: Uuid,
     path: HashMap<String, String>,
     query: HashMap<String, String>,
-    traceparent: Option<String>,
+    traceparent: String,
     content_type: String,
     body: Vec<u8>,
     patience: Duration,
@@ -73,20 +107,22 @@ pub struct Request {
 impl Request {
     fn new(
         request: ApiGatewayV2httpRequest,
-        correlation: &str,
-        environment: &Environment,
-        invocation: &Invocation,
+        asked: Asked,
+        access: &Access,
     ) -> Result<Self, Problem> {
+        let caller = access.caller(&request)?;
         let header = |name: &str| {
             let value = request.headers.get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
         let key = match request.headers.get("idempotency-key") {
             None => None,
-            Some(key) => Some(idempotency_key(key)?),
+            Some(key) => {
+                let key = idempotency_key(key)?;
+                Some(caller.id().map_or(key.clone(), |id| format!("{id}/{key}")))
+            }
         };
         let content_type = header("content-type").unwrap_or_default();
-        let traceparent = header("traceparent").filter(|trace| trace.len() <= 128);
         let query = request
             .query_string_parameters
             .iter()
@@ -94,16 +130,17 @@ impl Request {
             .collect();
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
-            correlation: correlation.to_owned(),
+            correlation: asked.correlation,
+            caller,
             key,
-            now: environment.now(),
-            new_id: environment.new_id(),
+            now: asked.now,
+            new_id: asked.new_id,
             path: request.path_parameters,
             query,
-            traceparent,
+            traceparent: asked.traceparent,
             content_type,
             body,
-            patience: patience(invocation),
+            patience: asked.patience,
         })
     }
 
@@ -161,8 +198,8 @@ impl Request {
             fingerprint: Some(fingerprint(command).map_err(|error| Problem::internal(&error))?),
             correlation: self.correlation.clone(),
             causation: None,
-            actor: None,
-            traceparent: self.traceparent.clone(),
+            actor: self.caller.id().map(str::to_owned),
+            traceparent: Some(self.traceparent.clone()),
             now: self.now,
             patience: self.patience,
         })
@@ -277,6 +314,16 @@ impl Problem {
         Self::new(404, "not-found", "Not found").detail(detail)
     }
 
+    /// A request without a token, or with one that does not say who its sender is.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(401, "unauthorized", "Unauthorized").detail(detail)
+    }
+
+    /// A request that its sender may not make.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(403, "forbidden", "Forbidden").detail(detail)
+    }
+
     /// A mistake of ours. What it was stands in the log.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
@@ -313,6 +360,12 @@ impl Problem {
             "status": self.status,
             "detail": self.detail,
         });
+        let retry_after = self
+            .retry_after
+            .map(|seconds| (header::RETRY_AFTER, seconds.to_string()))
+            .into_iter();
+        let challenge =
+            (self.status == 401).then(|| (header::WWW_AUTHENTICATE, "Bearer".to_owned()));
         if let Value::Object(body) = &mut body {
             if !self.errors.is_empty() {
                 body.insert("errors".to_owned(), json!(self.errors));
@@ -322,11 +375,7 @@ impl Problem {
         Response {
             status: self.status,
             media_type: "application/problem+json",
-            headers: self
-                .retry_after
-                .map(|seconds| (header::RETRY_AFTER, seconds.to_string()))
-                .into_iter()
-                .collect(),
+            headers: retry_after.chain(challenge).collect(),
             body,
         }
     }
@@ -368,6 +417,64 @@ fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
         .and_then(|value| value.to_str().ok());
     own.filter(|own| is_correlation_id(own))
         .map_or_else(|| environment.new_id().to_string(), str::to_owned)
+}
+
+/// The trace that a request is part of: the caller's as W3C writes it, else the one that AWS has begun, else
+/// a new one.
+///
+/// <https://www.w3.org/TR/trace-context/#traceparent-header>,
+/// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
+fn traceparent(headers: &HeaderMap, environment: &Environment) -> String {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(own) = header("traceparent").filter(|own| is_traceparent(own)) {
+        return own.to_owned();
+    }
+    let new = || {
+        let (trace, parent) = (environment.new_id().simple(), environment.new_id().simple());
+        let parent = parent.to_string();
+        format!("00-{trace}-{}-00", parent.get(..16).unwrap_or_default())
+    };
+    let begun = header("x-amzn-trace-id").and_then(from_amazon);
+    begun
+        .filter(|begun| is_traceparent(begun))
+        .unwrap_or_else(new)
+}
+
+/// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`, as W3C writes it.
+fn from_amazon(header: &str) -> Option<String> {
+    let field = |name: &str| {
+        let mut fields = header.split(';');
+        fields.find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
+    };
+    let trace = field("Root")?.strip_prefix("1-")?.replace('-', "");
+    // Where the API has begun the trace, it is its root that everything hangs on.
+    let parent = field("Parent").or_else(|| trace.get(..16))?;
+    let flags = if field("Sampled") == Some("1") {
+        "01"
+    } else {
+        "00"
+    };
+    Some(format!("00-{trace}-{parent}-{flags}"))
+}
+
+fn is_traceparent(text: &str) -> bool {
+    let lengths = [2, 32, 16, 2];
+    let parts: Vec<_> = text.split('-').collect();
+    let is_hex = |part: &str| {
+        part.bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    parts.len() == lengths.len()
+        && parts
+            .iter()
+            .zip(lengths)
+            .all(|(part, length)| part.len() == length && is_hex(part))
+        && parts.first() == Some(&"00")
+        && parts
+            .iter()
+            .skip(1)
+            .take(2)
+            .all(|id| id.bytes().any(|b| b != b'0'))
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use tracing::Instrument;
 
 use crate::{
     cloudevent::CloudEvent,
@@ -36,13 +37,18 @@ where
         let (store, handle, environment) = (store.clone(), handle.clone(), environment.clone());
         async move {
             let event = read(&store, &payload).await?;
-            let context = context(&event, &environment, &invocation);
-            tracing::debug!(
+            let span = tracing::info_span!(
+                "event",
                 event = event.id(),
                 correlation = event.correlation,
-                "received"
+                traceparent = event.traceparent,
             );
-            handle(event, context).await?;
+            let context = context(&event, &environment, &invocation);
+            let happened = event.at;
+            handle(event, context).instrument(span).await?;
+            let lag = environment.now().as_millis() - happened.as_millis();
+            let consumer = environment.short_name(&invocation.function);
+            environment.emit(Figures::of(&consumer).milliseconds("ConsumerLag", lag));
             Ok(b"null".to_vec())
         }
     }))
@@ -65,13 +71,12 @@ pub fn projection(
             let delivered = deliver(&gated, &store, &event)
                 .await
                 .map_err(FunctionError::new)?;
-            let (id, correlation) = (event.id(), event.correlation);
             match delivered {
-                Delivered::Applied => tracing::info!(event = id, correlation, "applied"),
-                Delivered::Duplicate => tracing::info!(event = id, correlation, "duplicate"),
+                Delivered::Applied => tracing::info!("applied"),
+                Delivered::Duplicate => tracing::info!("duplicate"),
                 Delivered::Healed(gap) => {
-                    environment.emit(&Figures::default().count("GapsHealed", gap));
-                    tracing::info!(event = id, correlation, gap, "healed");
+                    environment.emit(Figures::default().count("GapsHealed", gap));
+                    tracing::info!(gap, "healed");
                 }
             }
             Ok(())

@@ -9,34 +9,65 @@ use crate::timestamp::Timestamp;
 /// The namespace of every figure.
 pub const NAMESPACE: &str = "Cairn";
 
-/// Counts of one moment, by name.
+/// Figures of one moment, by name. Each is kept for the stack as a whole, and where they are a consumer's,
+/// for that consumer as well.
 #[derive(Clone, Debug, Default)]
-pub struct Figures(Map<String, Value>);
+pub struct Figures {
+    values: Map<String, Value>,
+    units: Vec<(String, &'static str)>,
+    consumer: Option<String>,
+}
 
 impl Figures {
+    /// Figures of one consumer.
+    pub fn of(consumer: &str) -> Self {
+        Self {
+            consumer: Some(consumer.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Adds a count. Names are in the form `StuckFulfilments`.
     #[must_use]
-    pub fn count(mut self, name: &str, count: u64) -> Self {
-        self.0.insert(name.to_owned(), count.into());
+    pub fn count(self, name: &str, count: u64) -> Self {
+        self.with(name, count.into(), "Count")
+    }
+
+    /// Adds a time in milliseconds. A time before zero is two clocks' disagreement, and counts as none.
+    #[must_use]
+    pub fn milliseconds(self, name: &str, milliseconds: i64) -> Self {
+        self.with(name, milliseconds.max(0).into(), "Milliseconds")
+    }
+
+    fn with(mut self, name: &str, value: Value, unit: &'static str) -> Self {
+        self.values.insert(name.to_owned(), value);
+        self.units.push((name.to_owned(), unit));
         self
     }
 
-    /// The line that `CloudWatch` turns into metrics.
-    pub fn line(&self, at: Timestamp) -> String {
-        let metrics: Vec<_> = self
-            .0
-            .keys()
-            .map(|name| json!({ "Name": name, "Unit": "Count" }))
-            .collect();
-        let mut line = self.0.clone();
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// The line that `CloudWatch` turns into metrics of a stack.
+    pub fn line(&self, stack: &str, at: Timestamp) -> String {
+        let unit = |(name, unit): &(String, &str)| json!({ "Name": name, "Unit": unit });
+        let mut dimensions = vec![vec!["Stack"]];
+        let mut line = self.values.clone();
+        line.insert("Stack".to_owned(), stack.into());
+        if let Some(consumer) = &self.consumer {
+            dimensions.push(vec!["Stack", "Consumer"]);
+            line.insert("Consumer".to_owned(), consumer.as_str().into());
+        }
         line.insert(
             "_aws".to_owned(),
             json!({
                 "Timestamp": at.as_millis(),
                 "CloudWatchMetrics": [{
                     "Namespace": NAMESPACE,
-                    "Dimensions": [[]],
-                    "Metrics": metrics,
+                    "Dimensions": dimensions,
+                    "Metrics": self.units.iter().map(unit).collect::<Vec<_>>(),
                 }],
             }),
         );

@@ -4,7 +4,17 @@
 //! one-machine system builds the same functions from the template's settings and calls them in
 //! process.
 
-use std::{fmt, future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
@@ -15,15 +25,18 @@ use crate::{
     dynamodb::{Counters, Deadlines, DynamoStore, Repository, Rows},
     eventbridge::EventBridge,
     functions::Functions,
+    lambda::{metrics::Figures, outside::Outside},
     read_model::{ReadModel, Tally},
     sqs::Queue,
     timestamp::Timestamp,
 };
 
 pub mod api;
+pub mod caller;
 pub mod consumer;
 pub mod metrics;
 pub mod operation;
+pub mod outside;
 pub mod step;
 pub mod stream;
 
@@ -97,6 +110,16 @@ pub struct ConfigError {
     problem: String,
 }
 
+impl ConfigError {
+    /// A setting and what is wrong with it.
+    pub fn new(name: &str, problem: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// What a function has from the machine it runs on: the time, chance, and somewhere to leave figures.
@@ -137,6 +160,9 @@ pub struct Environment {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
     host: Arc<dyn Host>,
+    outside: Option<Outside>,
+    /// Appends that others were faster than, since they were last told of.
+    conflicts: Arc<AtomicU64>,
 }
 
 impl Environment {
@@ -173,6 +199,8 @@ impl Environment {
             lookup: Arc::new(lookup),
             aws,
             host: Arc::new(Machine),
+            outside: None,
+            conflicts: Arc::default(),
         }
     }
 
@@ -180,6 +208,13 @@ impl Environment {
     #[must_use]
     pub fn on(self, host: Arc<dyn Host>) -> Self {
         Self { host, ..self }
+    }
+
+    /// The same with another way to what is not AWS.
+    #[must_use]
+    pub fn reaching(self, outside: Outside) -> Self {
+        let outside = Some(outside);
+        Self { outside, ..self }
     }
 
     /// The environment of this process.
@@ -205,9 +240,8 @@ impl Environment {
     pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
-            .ok_or_else(|| ConfigError {
-                name: name.to_owned(),
-                problem: "is missing: set it in the function's environment".to_owned(),
+            .ok_or_else(|| {
+                ConfigError::new(name, "is missing: set it in the function's environment")
             })
     }
 
@@ -216,10 +250,8 @@ impl Environment {
     /// # Errors
     /// When the setting is missing.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
-        Ok(DynamoStore::new(
-            self.dynamodb(),
-            self.setting("EVENTS_TABLE")?,
-        ))
+        let table = self.setting("EVENTS_TABLE")?;
+        Ok(DynamoStore::new(self.dynamodb(), table).counting(self.conflicts.clone()))
     }
 
     /// The streams of an aggregate in the table that `EVENTS_TABLE` names.
@@ -288,11 +320,16 @@ impl Environment {
     /// When it is missing or no number.
     pub fn seconds(&self, setting: &str) -> Result<Duration, ConfigError> {
         let text = self.setting(setting)?;
-        let seconds = text.parse().map_err(|_| ConfigError {
-            name: setting.to_owned(),
-            problem: format!("is `{text}`: it takes a number of seconds"),
+        let seconds = text.parse().map_err(|_| {
+            let problem = format!("is `{text}`: it takes a number of seconds");
+            ConfigError::new(setting, problem)
         })?;
         Ok(Duration::from_secs(seconds))
+    }
+
+    /// The way to what is not AWS. Made when it is asked for: few functions need it.
+    pub fn outside(&self) -> Outside {
+        self.outside.clone().unwrap_or_else(Outside::network)
     }
 
     /// The functions of this account.
@@ -312,9 +349,26 @@ impl Environment {
         self.host.new_id()
     }
 
-    /// Leaves figures where the machine collects them.
-    pub fn emit(&self, figures: &metrics::Figures) {
-        self.host.emit(&figures.line(self.now()));
+    /// Leaves figures where the machine collects them, and how many conflicts there were meanwhile.
+    pub fn emit(&self, figures: Figures) {
+        let figures = match self.conflicts.swap(0, Ordering::Relaxed) {
+            0 => figures,
+            conflicts => figures.count("Conflicts", conflicts),
+        };
+        if !figures.is_empty() {
+            let stack = self.setting("STACK").unwrap_or_default();
+            self.host.emit(&figures.line(&stack, self.now()));
+        }
+    }
+
+    /// A function's name among those of the stack, from its ARN: `ProjectOrdersFunction`.
+    fn short_name(&self, arn: &str) -> String {
+        let name = arn.split(':').nth(6).unwrap_or(arn);
+        let stack = self.setting("STACK").unwrap_or_default();
+        let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
+        // CloudFormation puts its own mark behind the name.
+        let mut parts = rest.trim_start_matches('-').split('-');
+        parts.next().unwrap_or(name).to_owned()
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
@@ -346,7 +400,7 @@ pub fn run(build: Build) -> ExitCode {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_current_span(false)
+        .with_span_list(false)
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -375,8 +429,13 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
                     function: event.context.invoked_function_arn.clone(),
                     remaining: remaining(event.context.deadline()),
                 };
+                let (begun, time) = (Instant::now(), invocation.remaining);
                 let payload = event.payload.get().as_bytes().to_vec();
                 let answer = function.invoke(payload, invocation).await?;
+                if begun.elapsed() > time.mul_f32(NEAR) {
+                    // An alarm counts these lines.
+                    tracing::warn!("near its time-out");
+                }
                 let answer = String::from_utf8(answer)?;
                 Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
             }
@@ -384,6 +443,9 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
     );
     lambda_runtime::run(service).await
 }
+
+/// The part of its time after which an invocation is near its time-out.
+const NEAR: f32 = 0.8;
 
 fn remaining(deadline: std::time::SystemTime) -> Duration {
     deadline

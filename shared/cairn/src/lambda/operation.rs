@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     commit::Context,
-    lambda::{Environment, Function, FunctionError, patience},
+    lambda::{Environment, Function, FunctionError, metrics::Figures, patience},
     timestamp::Timestamp,
 };
 
@@ -58,8 +58,10 @@ where
         let request = serde_json::from_slice(&payload)
             .map_err(|error| FunctionError::new(format!("the request is not understood: {error}")));
         let work = request.map(|request| work(request, task));
+        let environment = environment.clone();
         async move {
             let report = work?.await?;
+            environment.emit(Figures::default());
             serde_json::to_vec(&report).map_err(FunctionError::new)
         }
     })

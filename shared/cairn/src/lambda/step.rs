@@ -98,11 +98,7 @@ async fn run<D: Definition, E: Effect<D>>(
     context: Context,
 ) -> Result<(), FunctionError> {
     let Some((due, action)) = load::<D, E>(sagas, &event).await? else {
-        tracing::info!(
-            event = event.id(),
-            correlation = event.correlation,
-            "not due"
-        );
+        tracing::info!("not due");
         return Ok(());
     };
     let asked = Instant::now();
@@ -121,8 +117,7 @@ async fn run<D: Definition, E: Effect<D>>(
         .record(sagas, plan, context)
         .await
         .map_err(FunctionError::new)?;
-    let (id, correlation) = (event.id(), event.correlation);
-    tracing::info!(event = id, correlation, step = ?E::STEP, ?action, done, recorded, "step");
+    tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
     Ok(())
 }
 

@@ -14,10 +14,13 @@ use crate::{
     dead_letter,
     deadlines::Mark,
     event::CodecError,
-    lambda::{ConfigError, Environment, Function, FunctionError, Invocation, patience},
+    lambda::{
+        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+    },
     relay::{Entry, publish_all},
     retry::Tries,
     sqs::Queue,
+    timestamp::Timestamp,
 };
 
 /// The function that publishes every commit of a batch.
@@ -26,22 +29,50 @@ use crate::{
 /// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
 /// with a pointer to it, and does not hold up the rest.
 ///
+/// It leaves figures: `RelayLag`, how long ago the oldest event of a batch happened, and as many as the
+/// batch has events that `count` names. A batch that comes again is counted again.
+///
 /// # Errors
 /// When a setting is missing.
-pub fn relay(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn relay(
+    environment: &Environment,
+    count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
+) -> Result<Function, ConfigError> {
     let bus = Arc::new(environment.bus()?);
     let source = bus.source().to_owned();
     let read = move |commit: &Commit, record| {
-        let event = |event| Ok(Entry::new(CloudEvent::new(&source, &event), record)?);
-        commit.recorded().map(event).collect()
+        let entry = |event| {
+            let counted = count(&event);
+            let entry = Entry::new(CloudEvent::new(&source, &event), record)?;
+            Ok((entry, event.at, counted))
+        };
+        commit.recorded().map(entry).collect()
     };
-    reader(environment, read, move |entries, invocation| {
-        let bus = bus.clone();
+    let surroundings = environment.clone();
+    reader(environment, read, move |read, invocation| {
+        let (bus, environment) = (bus.clone(), surroundings.clone());
         async move {
+            let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
+            for (entry, at, counted) in read {
+                entries.push(entry);
+                oldest = oldest.map_or(Some(at), |oldest: Timestamp| Some(oldest.min(at)));
+                if let Some(name) = counted {
+                    *counts.entry(name).or_default() += 1;
+                }
+            }
             let events = entries.len();
             let tries = Tries::lasting(patience(&invocation));
             let failed = publish_all(bus.as_ref(), entries, tries).await;
             tracing::info!(events, ?failed, "relayed");
+            let mut figures = Figures::default();
+            if let Some(oldest) = oldest {
+                let lag = environment.now().as_millis() - oldest.as_millis();
+                figures = figures.milliseconds("RelayLag", lag);
+            }
+            for (name, count) in counts {
+                figures = figures.count(name, count);
+            }
+            environment.emit(figures);
             Ok(failed)
         }
     })

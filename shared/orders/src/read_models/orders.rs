@@ -134,7 +134,8 @@ fn of_shipment(event: &shipment::Event) -> Vec<Change> {
 #[serde(rename_all = "camelCase")]
 pub struct OrderView {
     order_id: String,
-    customer_id: String,
+    /// The customer, whose order it is.
+    pub customer_id: String,
     status: String,
     lines: Lines,
     total: Money,
@@ -180,7 +181,8 @@ struct Cancellation {
 #[serde(rename_all = "camelCase")]
 struct StoredOrder {
     order_id: String,
-    customer_id: String,
+    /// The customer, whose order it is.
+    pub customer_id: String,
     status: String,
     lines: Lines,
     total: Money,

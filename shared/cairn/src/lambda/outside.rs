@@ -1,0 +1,120 @@
+//! HTTP calls to what is not AWS: payment providers, carriers, issuers of tokens.
+
+use std::time::Duration;
+
+use aws_smithy_http_client::{
+    Connector,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::HttpRequest,
+};
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+
+/// The way out. Cloning it shares its connections.
+#[derive(Clone, Debug)]
+pub struct Outside(SharedHttpConnector);
+
+/// An answer, whatever its status says.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// No answer came: whether the request was carried out, nobody knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{url} gave no answer: {problem}")]
+pub struct NoAnswer {
+    url: String,
+    problem: String,
+}
+
+impl Outside {
+    /// How long a connection may take, and then how long a part of the answer.
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// Over the network, with the TLS that the clients of AWS have.
+    pub fn network() -> Self {
+        let settings = HttpConnectorSettings::builder()
+            .connect_timeout(Self::LIMIT)
+            .read_timeout(Self::LIMIT)
+            .build();
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build();
+        Self::over(connector)
+    }
+
+    /// Over a connector of the caller's.
+    pub fn over(connector: impl HttpConnector + 'static) -> Self {
+        Self(SharedHttpConnector::new(connector))
+    }
+
+    /// Asks for what a URL names.
+    ///
+    /// # Errors
+    /// When no answer comes. An answer with an error's status is an answer.
+    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+        self.send("GET", url, &[], String::new()).await
+    }
+
+    /// Posts a body, with headers.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+    ) -> Result<Answer, NoAnswer> {
+        self.send("POST", url, headers, body).await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: String,
+    ) -> Result<Answer, NoAnswer> {
+        let no_answer = |problem: String| NoAnswer {
+            url: url.to_owned(),
+            problem,
+        };
+        let mut request = HttpRequest::new(SdkBody::from(body));
+        let set = request.set_uri(url);
+        set.map_err(|error| no_answer(error.to_string()))?;
+        let set = request.set_method(method);
+        set.map_err(|error| no_answer(error.to_string()))?;
+        for (name, value) in headers {
+            let set = request.headers_mut().try_insert(*name, value.clone());
+            set.map_err(|error| no_answer(error.to_string()))?;
+        }
+        let answer = self.0.call(request).await;
+        let answer = answer.map_err(|error| no_answer(chain(&error)))?;
+        let status = answer.status().as_u16();
+        let body = ByteStream::new(answer.into_body()).collect().await;
+        let body = body.map_err(|error| no_answer(error.to_string()))?;
+        Ok(Answer {
+            status,
+            body: body.to_vec(),
+        })
+    }
+}
+
+/// An error with its causes: the outer one only says that there was one.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
