@@ -6,7 +6,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    aws::{Aws, Meter, dynamo::Dynamo, journal::Journal, queues::Queues, roles::Roles},
+    aws::{
+        Aws, Meter, dynamo::Dynamo, journal::Journal, mailbox::Mailbox, queues::Queues,
+        roles::Roles, secrets::Secrets,
+    },
     bus::Bus,
     deliveries::{Deliveries, work},
     functions::Functions,
@@ -25,6 +28,8 @@ pub struct Parts {
     pub data: Option<PathBuf>,
     /// The functions' code.
     pub functions: Functions,
+    /// What Secrets Manager knows.
+    pub secrets: Secrets,
     /// The world that it runs in.
     pub world: Arc<dyn World>,
 }
@@ -34,6 +39,7 @@ impl Default for Parts {
         Self {
             data: None,
             functions: Functions::default(),
+            secrets: Secrets::default(),
             world: Arc::new(ThisMachine::default()),
         }
     }
@@ -75,6 +81,7 @@ impl Composition {
         let Parts {
             data,
             functions,
+            secrets,
             world,
         } = parts;
         let file = |name: &str| data.as_ref().map(|data| data.join(name));
@@ -90,6 +97,8 @@ impl Composition {
             dynamo,
             bus: Bus::new(template, deliveries.clone(), world.clone())?,
             queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
+            mailbox: Mailbox::default(),
+            secrets,
             deliveries: deliveries.clone(),
             functions: template
                 .functions

@@ -15,7 +15,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    lambda::{ConfigError, Environment, Function, Host, Invocation},
+    lambda::{ConfigError, Environment, Function, Host, Invocation, outside::Outside},
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -25,7 +25,10 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    aws::{Aws, sdk},
+    aws::{
+        Aws,
+        sdk::{self, Beyond, Network},
+    },
     functions::Functions,
     template::{ACCOUNT, FunctionSpec, REGION, STACK, Template, TemplateError},
     world::{Accident, Note, World},
@@ -89,6 +92,7 @@ pub(crate) fn host(
     world: &Arc<dyn World>,
 ) -> Result<Hosts, TemplateError> {
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
+    let network = Network::default();
     let mut hosts = Hosts::new();
     for spec in &template.functions {
         let Some(build) = functions.find(&spec.stem) else {
@@ -97,6 +101,7 @@ pub(crate) fn host(
         };
         let settings = spec.settings.clone();
         let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
+        let network = network.clone();
         let build = move || {
             let settings = settings.clone();
             let clock = Clock {
@@ -105,9 +110,11 @@ pub(crate) fn host(
                 world: surroundings.clone(),
             };
             let config = sdk::config(&id, &services, &surroundings);
+            let beyond = Beyond::new(&id, &surroundings, &network);
             build(
                 &Environment::new(move |name| settings.get(name).cloned(), config)
-                    .on(Arc::new(clock)),
+                    .on(Arc::new(clock))
+                    .reaching(Outside::over(beyond)),
             )
         };
         let first = build()

@@ -9,6 +9,7 @@ use std::{
 
 use cairn::cloudevent::CloudEvent;
 use cairn_local::{
+    aws::secrets::Secrets,
     bus::Seen,
     demo, measure,
     system::{Options, System},
@@ -47,6 +48,9 @@ struct Arguments {
     /// A value for a parameter of the template, in place of its default.
     #[arg(long, value_name = "NAME=VALUE", global = true, value_parser = parameter)]
     parameter: Vec<(String, String)>,
+    /// A secret of Secrets Manager by its ARN, and the file that holds its text.
+    #[arg(long, value_name = "ARN=FILE", value_parser = parameter)]
+    secret: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +74,7 @@ const HERE: [(&str, &str); 2] = [("StepPatienceSeconds", "3"), ("Authorization",
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err("it takes NAME=VALUE".to_owned()),
+        None => Err("it takes two parts with = between".to_owned()),
     }
 }
 
@@ -141,6 +145,7 @@ async fn serve(
     let options = Options {
         port: arguments.port,
         aws_port: arguments.aws_port,
+        secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
         world: Arc::new(ThisMachine {
             disturb: arguments.disturb,
@@ -162,6 +167,17 @@ async fn serve(
     }
     system.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+fn secrets(given: &[(String, String)]) -> io::Result<Secrets> {
+    let mut secrets = Secrets::default();
+    for (arn, file) in given {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            io::Error::new(error.kind(), format!("the secret in {file}: {error}"))
+        })?;
+        secrets.add(arn.clone(), text.trim_end().to_owned());
+    }
+    Ok(secrets)
 }
 
 fn greet(system: &System) -> io::Result<()> {

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    aws::endpoint,
+    aws::{endpoint, secrets::Secrets},
     bus::Seen,
     composition::{ComposeError, Composition, Parts},
     functions::Functions,
@@ -39,6 +39,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// The functions' code.
     pub functions: Functions,
+    /// What Secrets Manager knows.
+    pub secrets: Secrets,
     /// The world that the system runs in.
     pub world: Arc<dyn World>,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
         let Parts {
             data,
             functions,
+            secrets,
             world,
         } = Parts::default();
         Self {
@@ -56,6 +59,7 @@ impl Default for Options {
             aws_port: 0,
             data,
             functions,
+            secrets,
             world,
         }
     }
@@ -118,6 +122,7 @@ impl System {
             Parts {
                 data: options.data.clone(),
                 functions: options.functions.clone(),
+                secrets: options.secrets.clone(),
                 world: options.world.clone(),
             },
         )?;

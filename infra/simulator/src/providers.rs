@@ -18,7 +18,8 @@ use orders::{
     fulfilment::Input,
     payment::Authorization,
     providers::{
-        Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening, Screening,
+        Asked, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening,
+        Screening,
     },
     shipment::Label,
     values::{Address, Money, PaymentToken},
@@ -196,10 +197,10 @@ impl PaymentProvider for Providers {
         .await
     }
 
-    async fn void(&self, call: Call<'_>, authorized_with: &str) -> Result<(), ProviderError> {
+    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
         self.undo("void", call.key, |books| {
-            books.undone.insert(authorized_with.to_owned());
-            books.authorized.remove(authorized_with);
+            books.undone.insert(asked.key.to_owned());
+            books.authorized.remove(asked.key);
         })
         .await
     }

@@ -59,6 +59,8 @@ pub mod functions;
 #[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
+pub mod mail;
+#[cfg(feature = "aws")]
 pub mod sqs;
 
 pub use commit::{Commit, Context, RecordedEvent, StoredEvent};

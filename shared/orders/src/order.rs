@@ -4,7 +4,7 @@ use cairn::{Aggregate, Decider, event};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Address, CustomerId, Item, Lines, Money, PaymentToken, Text, items};
+use crate::values::{Address, CustomerId, Email, Item, Lines, Money, PaymentToken, Text, items};
 
 /// The order's rules.
 #[derive(Debug)]
@@ -24,6 +24,9 @@ pub struct Placed {
     pub payment: Payment,
     /// Where it goes.
     pub ship_to: Address,
+    /// Where the customer is told how it goes; they are not told where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
 }
 
 /// How an order is paid.
@@ -63,6 +66,9 @@ pub struct PlaceOrder {
     pub payment: Payment,
     /// Where it goes.
     pub ship_to: Address,
+    /// Where the customer is told how it goes; they are not told where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
 }
 
 /// Who cancelled an order.
@@ -268,5 +274,6 @@ fn placed(order: &PlaceOrder) -> Event {
         lines: order.lines.clone(),
         payment: order.payment.clone(),
         ship_to: order.ship_to.clone(),
+        email: order.email.clone(),
     }))
 }

@@ -16,6 +16,19 @@ use crate::{
     values::{Address, Money, PaymentToken},
 };
 
+/// What an authorization was asked for with, whatever has become of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The key of that call.
+    pub key: &'a str,
+    /// What it named to pay with.
+    pub token: &'a PaymentToken,
+    /// How much it asked for.
+    pub amount: Money,
+    /// The provider's reference, where an answer has come.
+    pub reference: Option<&'a str>,
+}
+
 /// Takes money.
 pub trait PaymentProvider: Send + Sync {
     /// Asks for a promise to pay.
@@ -33,11 +46,11 @@ pub trait PaymentProvider: Send + Sync {
         authorization: &Authorization,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
-    /// Gives up what was authorized under a key, if anything was. From then on nothing will be.
+    /// Gives up what was authorized by a call, if anything was. From then on nothing will be.
     fn void(
         &self,
         call: Call<'_>,
-        authorized_with: &str,
+        asked: Asked<'_>,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
     /// Gives back what was taken under a key, if anything was. From then on nothing will be.
@@ -111,7 +124,7 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: &str) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 

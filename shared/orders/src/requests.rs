@@ -28,12 +28,18 @@ pub fn place_order(body: &Value) -> Result<PlaceOrder, Vec<FieldError>> {
         .object(&mut mistakes)
         .and_then(|_| payment.get("token").text(&mut mistakes, str::parse));
     let ship_to = address(&root.get("shipTo"), &mut mistakes);
+    let field = root.get("email");
+    let email = field
+        .is_present()
+        .then(|| field.text(&mut mistakes, str::parse))
+        .flatten();
     let order = (|| {
         Some(PlaceOrder {
             customer_id: customer_id?,
             lines: lines?,
             payment: Payment { token: token? },
             ship_to: ship_to?,
+            email,
         })
     })();
     mistakes.result(order)

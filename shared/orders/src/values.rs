@@ -117,6 +117,9 @@ pub type Text = Checked<rules::Text>;
 /// A country as ISO 3166-1 writes it. Whether it is served is the carrier's to say.
 pub type Country = Checked<rules::Country>;
 
+/// An e-mail address.
+pub type Email = Checked<rules::Email>;
+
 /// The rules of the texts.
 pub mod rules {
     use super::Rule;
@@ -133,6 +136,9 @@ pub mod rules {
     /// For lines of text.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Text;
+    /// For e-mail addresses.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub struct Email;
     /// For countries.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Country;
@@ -164,6 +170,24 @@ pub mod rules {
             is_word(text, 128, |b| {
                 b.is_ascii_alphanumeric() || b"_-".contains(&b)
             })
+        }
+    }
+
+    impl Rule for Email {
+        const TAKES: &'static str =
+            "must be an e-mail address: name@host.domain, at most 254 characters";
+
+        /// Whether it exists the mail server knows; this keeps out what could be more than one, or none.
+        fn holds(text: &str) -> bool {
+            let fine = |b: u8| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b);
+            let Some((name, host)) = text.split_once('@') else {
+                return false;
+            };
+            is_word(text, 254, fine)
+                && !name.is_empty()
+                && !host.contains('@')
+                && host.contains('.')
+                && host.split('.').all(|label| !label.is_empty())
         }
     }
 

@@ -3,17 +3,33 @@
 use std::{future::Future, sync::Arc};
 
 use cairn::{
-    RecordedEvent,
+    RecordedEvent, StreamId,
+    dynamodb::Repository,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    mail::Mails,
 };
-use orders::{order::Event, values::CustomerId};
+use orders::order::{Event, Order};
 
-/// The function. It needs `EVENTS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM`.
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, LogMailer)
+    let name = "MAIL";
+    match environment.setting(name)?.as_str() {
+        "log" => with(environment, LogMailer),
+        "ses" => {
+            let mailer = SesMailer {
+                orders: environment.repository()?,
+                mails: environment.mails("MAIL_FROM")?,
+            };
+            with(environment, mailer)
+        }
+        other => Err(ConfigError::new(
+            name,
+            format!("is `{other}`: it takes log or ses"),
+        )),
+    }
 }
 
 /// The function with a mailer of the caller's.
@@ -47,8 +63,8 @@ pub trait Mailer: Send + Sync {
 pub struct Mail {
     /// The idempotency key: the id of the event that it tells of.
     pub key: String,
-    /// To whom.
-    pub customer_id: CustomerId,
+    /// The order that it is about, whose customer it goes to.
+    pub order: StreamId,
     /// What it is about.
     pub subject: &'static str,
     /// What it says.
@@ -66,26 +82,48 @@ impl Mailer for LogMailer {
     }
 }
 
+/// A mailer that sends by SES, to the address that came with the order.
+#[derive(Debug)]
+struct SesMailer {
+    orders: Repository<Order>,
+    mails: Mails,
+}
+
+impl Mailer for SesMailer {
+    async fn send(&self, mail: &Mail) -> Result<(), FunctionError> {
+        // Events hold no address but the first: the fewer copies of it there are, the better.
+        let order = self.orders.load(&mail.order).await;
+        let order = order.map_err(FunctionError::new)?;
+        let Some(to) = order
+            .state
+            .placed()
+            .and_then(|placed| placed.email.as_ref())
+        else {
+            tracing::info!("no address to send a mail to");
+            return Ok(());
+        };
+        let sent = self
+            .mails
+            .send(&mail.key, to.as_str(), mail.subject, &mail.text);
+        sent.await.map_err(FunctionError::new)?;
+        tracing::info!(subject = mail.subject, "mail sent");
+        Ok(())
+    }
+}
+
 fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
     let order_id = event.stream.key();
-    let (customer_id, subject, text) = match event.decode::<Event>().map_err(FunctionError::new)? {
+    let (subject, text) = match event.decode::<Event>().map_err(FunctionError::new)? {
         Event::Placed(_) => return Ok(None),
-        Event::Confirmed { customer_id, .. } => (
-            customer_id,
+        Event::Confirmed { .. } => (
             "Your order is confirmed",
             format!("Your order {order_id} is paid and packed."),
         ),
-        Event::Shipped { customer_id } => (
-            customer_id,
+        Event::Shipped { .. } => (
             "Your order is on its way",
             format!("Your order {order_id} has been handed to the carrier."),
         ),
-        Event::Cancelled {
-            customer_id,
-            reason,
-            ..
-        } => (
-            customer_id,
+        Event::Cancelled { reason, .. } => (
             "Your order was cancelled",
             format!(
                 "Your order {order_id} was cancelled: {reason}. What was charged is given back."
@@ -94,7 +132,7 @@ fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
     };
     Ok(Some(Mail {
         key: event.id(),
-        customer_id,
+        order: event.stream.clone(),
         subject,
         text,
     }))

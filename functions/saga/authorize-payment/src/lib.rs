@@ -11,15 +11,16 @@ use cairn::{
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::{PaymentProvider, SandboxPayments},
+    providers::{Asked, PaymentProvider},
 };
+use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxPayments)
+    with(environment, Payments::of(environment)?)
 }
 
 /// The function with a provider of the caller's.
@@ -70,17 +71,23 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
     }
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
-        let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
+        let (input, key) = (due.input(), due.idempotency_key());
+        let stream = input.order_id.payment_stream();
         let payment = self
             .payments
             .load(&stream)
             .await
             .map_err(FunctionError::new)?;
-        match payment.state {
+        match &payment.state {
             // Without a record the answer may have been lost, or the provider may still be about to act.
-            State::None | State::Authorized(_) => {
-                let asked_with = due.execution_key();
-                let voided = step::ask(&key, |call| self.provider.void(call, &asked_with));
+            known @ (State::None | State::Authorized(_)) => {
+                let asked = Asked {
+                    key: &due.execution_key(),
+                    token: &input.payment_token,
+                    amount: input.total(),
+                    reference: reference(known),
+                };
+                let voided = step::ask(&key, |call| self.provider.void(call, asked));
                 if let Err(reason) = voided.await? {
                     return Ok(Plan::failed(reason, vec![]));
                 }
@@ -92,5 +99,15 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
             &stream,
             Command::RecordVoid,
         )]))
+    }
+}
+
+/// The provider's reference, where it is known.
+fn reference(payment: &State) -> Option<&str> {
+    match payment {
+        State::Authorized(authorization) => Some(&authorization.reference),
+        State::None | State::Declined | State::Captured(_) | State::Voided | State::Refunded => {
+            None
+        }
     }
 }

@@ -11,15 +11,16 @@ use cairn::{
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::{PaymentProvider, SandboxPayments},
+    providers::PaymentProvider,
 };
+use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxPayments)
+    with(environment, Payments::of(environment)?)
 }
 
 /// The function with a provider of the caller's.

@@ -17,13 +17,17 @@ use crate::{
 pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
+pub mod mailbox;
 pub mod queues;
 pub mod roles;
 pub mod sdk;
+pub mod secrets;
 
 use dynamo::Dynamo;
+use mailbox::Mailbox;
 use queues::Queues;
 use roles::Roles;
+use secrets::Secrets;
 
 /// The services.
 #[derive(Debug)]
@@ -34,6 +38,10 @@ pub struct Aws {
     pub bus: Bus,
     /// SQS.
     pub queues: Queues,
+    /// SES.
+    pub mailbox: Mailbox,
+    /// Secrets Manager.
+    pub secrets: Secrets,
     /// Lambda: what takes asynchronous invocations.
     pub deliveries: Deliveries,
     /// The logical ids of the functions.
@@ -44,12 +52,15 @@ pub struct Aws {
     pub meter: Meter,
 }
 
+/// The path by which SES sends a mail.
+pub(crate) const SEND_EMAIL: &str = "/v2/email/outbound-emails";
+
 /// A call to a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// The header `X-Amz-Target`, which names the service and the operation; empty for Lambda.
+    /// The header `X-Amz-Target`, which names the service and the operation; empty for Lambda and SES.
     pub target: &'a str,
-    /// The path, which for Lambda names both.
+    /// The path, which for those names both.
     pub path: &'a str,
     /// The body.
     pub body: &'a [u8],
@@ -67,6 +78,7 @@ impl<'a> Call<'a> {
         match self.target.split_once('.') {
             Some((_, operation)) => operation,
             None if self.function().is_some() => "Invoke",
+            None if self.path == SEND_EMAIL => "SendEmail",
             None => "",
         }
     }
@@ -121,10 +133,12 @@ impl Aws {
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),
             "AWSEvents" => self.bus.call(operation, body),
             "AmazonSQS" => self.queues.call(operation, body),
+            "secretsmanager" => self.secrets.call(operation, body),
+            "" if call.path == SEND_EMAIL => self.mailbox.take(body),
             _ => Answer::error(
                 400,
                 "UnknownOperationException",
-                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke and SQS",
+                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke, SQS, SES SendEmail and GetSecretValue",
             ),
         }
     }

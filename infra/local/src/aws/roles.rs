@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use crate::{
-    aws::{Answer, Call},
+    aws::{Answer, Call, SEND_EMAIL},
     template::{ACCOUNT, REGION, Template},
 };
 
@@ -168,6 +168,8 @@ struct Request {
     transact_items: Vec<BTreeMap<String, Named>>,
     queue_url: String,
     entries: Vec<Named>,
+    secret_id: String,
+    from_email_address: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -198,6 +200,15 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
         "AmazonSQS" => {
             let name = request.queue_url.rsplit('/').next().unwrap_or_default();
             vec![Grant::new(&format!("sqs:{operation}"), queue_arn(name))]
+        }
+        "secretsmanager" => {
+            let action = format!("secretsmanager:{operation}");
+            vec![Grant::new(&action, request.secret_id)]
+        }
+        "" if call.path == SEND_EMAIL => {
+            let sender = request.from_email_address;
+            let identity = format!("arn:aws:ses:{REGION}:{ACCOUNT}:identity/{sender}");
+            vec![Grant::new("ses:SendEmail", identity)]
         }
         "AWSEvents" => {
             let grant = |entry: Named| {

@@ -13,6 +13,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
+use cairn::lambda::outside::Outside;
 
 use serde_json::Value;
 use tokio::time::sleep;
@@ -85,6 +86,48 @@ impl InProcess {
             },
             None => Err(other("the system is not started")),
         }
+    }
+}
+
+/// The network, once it is needed: its certificates take a while to load.
+pub(crate) type Network = Arc<OnceLock<Outside>>;
+
+/// A function's way to what is not AWS: over the network, through the same world.
+#[derive(Clone, Debug)]
+pub(crate) struct Beyond {
+    caller: String,
+    world: Arc<dyn World>,
+    network: Network,
+}
+
+impl Beyond {
+    pub(crate) fn new(caller: &str, world: &Arc<dyn World>, network: &Network) -> Self {
+        Self {
+            caller: caller.to_owned(),
+            world: world.clone(),
+            network: network.clone(),
+        }
+    }
+}
+
+impl HttpConnector for Beyond {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let fate = self.world.call(&self.caller, request.uri());
+        let network = self.network.get_or_init(Outside::network).clone();
+        HttpConnectorFuture::new(async move {
+            sleep(fate.there).await;
+            let answer = match fate.fault {
+                None | Some(Fault::Stale) => network.call(request).await,
+                Some(Fault::Throttled) => response(&Answer::error(429, "", "too many requests")),
+                Some(Fault::Unavailable) => response(&Answer::error(500, "", "no luck")),
+                Some(Fault::RequestLost) => Err(no_answer()),
+                Some(Fault::AnswerLost) => {
+                    network.call(request).await.and_then(|_| Err(no_answer()))
+                }
+            };
+            sleep(fate.back).await;
+            answer
+        })
     }
 }
 

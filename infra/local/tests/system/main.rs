@@ -22,6 +22,7 @@ mod routes;
 mod scenarios;
 mod still;
 mod store;
+mod stripe;
 mod template;
 mod tokens;
 mod watch;

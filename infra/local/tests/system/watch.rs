@@ -12,7 +12,7 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::functions::Functions;
 use orders::{
     payment::Authorization,
-    providers::{PaymentProvider, SandboxPayments},
+    providers::{Asked, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ impl PaymentProvider for Stubborn {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: &str) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 

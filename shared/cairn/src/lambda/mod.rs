@@ -25,7 +25,8 @@ use crate::{
     dynamodb::{Counters, Deadlines, DynamoStore, Repository, Rows},
     eventbridge::EventBridge,
     functions::Functions,
-    lambda::{metrics::Figures, outside::Outside},
+    lambda::{metrics::Figures, outside::Outside, secret::Secret},
+    mail::Mails,
     read_model::{ReadModel, Tally},
     sqs::Queue,
     timestamp::Timestamp,
@@ -37,6 +38,7 @@ pub mod consumer;
 pub mod metrics;
 pub mod operation;
 pub mod outside;
+pub mod secret;
 pub mod step;
 pub mod stream;
 
@@ -330,6 +332,28 @@ impl Environment {
     /// The way to what is not AWS. Made when it is asked for: few functions need it.
     pub fn outside(&self) -> Outside {
         self.outside.clone().unwrap_or_else(Outside::network)
+    }
+
+    /// Mails from the sender that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn mails(&self, setting: &str) -> Result<Mails, ConfigError> {
+        let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        let client = aws_sdk_sesv2::Client::from_conf(config);
+        Ok(Mails::new(client, self.setting(setting)?))
+    }
+
+    /// The secret whose ARN a setting holds.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn secret(&self, setting: &str) -> Result<Secret, ConfigError> {
+        let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        let client = aws_sdk_secretsmanager::Client::from_conf(config);
+        Ok(Secret::managed(client, self.setting(setting)?))
     }
 
     /// The functions of this account.

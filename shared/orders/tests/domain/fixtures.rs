@@ -66,6 +66,7 @@ pub(crate) fn place_order() -> PlaceOrder {
             postal_code: text("10115"),
             country: "DE".parse().unwrap(),
         },
+        email: None,
     }
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn placed() -> Placed {
         total: eur(4500),
         payment: order.payment,
         ship_to: order.ship_to,
+        email: order.email,
     }
 }
 

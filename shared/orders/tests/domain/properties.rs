@@ -534,6 +534,7 @@ fn placed() -> impl Strategy<Value = Placed> {
             lines,
             payment: order::Payment { token },
             ship_to,
+            email: None,
         }
     })
 }

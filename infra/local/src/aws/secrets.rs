@@ -1,0 +1,42 @@
+//! Secrets Manager: the secrets that were given at the start.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::aws::Answer;
+
+/// Secrets by their ARNs. Nothing shows what they say.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, String>);
+
+impl Secrets {
+    /// Adds one.
+    pub fn add(&mut self, arn: String, text: String) {
+        self.0.insert(arn, text);
+    }
+
+    pub(crate) fn call(&self, operation: &str, body: &str) -> Answer {
+        if operation != "GetSecretValue" {
+            let message = format!("{operation} is not there on one machine");
+            return Answer::error(400, "InvalidRequestException", &message);
+        }
+        let request: Value = serde_json::from_str(body).unwrap_or_default();
+        let arn = request.get("SecretId").and_then(Value::as_str);
+        let arn = arn.unwrap_or_default();
+        match self.0.get(arn) {
+            Some(text) => Answer::ok(&json!({ "ARN": arn, "SecretString": text })),
+            None => Answer::error(
+                400,
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret: give it with --secret ARN=FILE",
+            ),
+        }
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

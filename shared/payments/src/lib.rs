@@ -1,0 +1,87 @@
+//! Who takes the money: the sandbox, or Stripe. The setting `PAYMENTS` says which.
+
+use cairn::{
+    lambda::{ConfigError, Environment},
+    provider::{Call, ProviderError},
+};
+use orders::{
+    payment::Authorization,
+    providers::{Asked, PaymentProvider, SandboxPayments},
+    values::{Money, PaymentToken},
+};
+
+mod stripe;
+
+pub use stripe::Stripe;
+
+/// The provider that was chosen.
+#[derive(Clone, Debug)]
+pub enum Payments {
+    /// Says that it does everything.
+    Sandbox(SandboxPayments),
+    /// Does it.
+    Stripe(Stripe),
+}
+
+impl Payments {
+    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the settings of
+    /// [`Stripe::of`].
+    ///
+    /// # Errors
+    /// When a setting is missing or names none.
+    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
+        let name = "PAYMENTS";
+        match environment.setting(name)?.as_str() {
+            "sandbox" => Ok(Self::Sandbox(SandboxPayments)),
+            "stripe" => Ok(Self::Stripe(Stripe::of(environment)?)),
+            other => Err(ConfigError::new(
+                name,
+                format!("is `{other}`: it takes sandbox or stripe"),
+            )),
+        }
+    }
+}
+
+impl PaymentProvider for Payments {
+    async fn authorize(
+        &self,
+        call: Call<'_>,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> Result<Authorization, ProviderError> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.authorize(call, token, amount).await,
+            Self::Stripe(stripe) => stripe.authorize(call, token, amount).await,
+        }
+    }
+
+    async fn capture(
+        &self,
+        call: Call<'_>,
+        authorization: &Authorization,
+    ) -> Result<(), ProviderError> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.capture(call, authorization).await,
+            Self::Stripe(stripe) => stripe.capture(call, authorization).await,
+        }
+    }
+
+    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.void(call, asked).await,
+            Self::Stripe(stripe) => stripe.void(call, asked).await,
+        }
+    }
+
+    async fn refund(
+        &self,
+        call: Call<'_>,
+        authorization: &Authorization,
+        captured_with: &str,
+    ) -> Result<(), ProviderError> {
+        match self {
+            Self::Sandbox(sandbox) => sandbox.refund(call, authorization, captured_with).await,
+            Self::Stripe(stripe) => stripe.refund(call, authorization, captured_with).await,
+        }
+    }
+}
