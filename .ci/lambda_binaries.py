@@ -1,7 +1,8 @@
 """Runs every function as the process that Lambda runs, against the tables of a running `cargo run`.
 
 For each function it serves the Lambda Runtime API on a loopback port, starts the function's binary,
-hands it its event from events/, and checks what it answers. Then the AWS CLI is tried on the endpoint.
+hands it its event from events/, and checks what it answers and what it logs. Then the AWS CLI is tried
+on the endpoint.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -31,7 +32,16 @@ SETTINGS = {
     "STEP_PATIENCE_SECONDS": "300",
     "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",
+    "STACK": "cairn",
+    "AUTHORIZATION": "jwt",
+    "CUSTOMER_CLAIM": "sub",
+    "OPERATOR_SCOPE": "cairn/operator",
+    "PAYMENTS": "sandbox",
+    "MAIL": "log",
 }
+# What the test events carry, and every line that a function logs about one.
+CORRELATION = "test-event"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def start_system():
@@ -58,7 +68,7 @@ def credentials(endpoint):
 
 
 def invoke(stem, event, endpoint):
-    """Hands one event to a function's binary and returns ('response' or 'error', its answer)."""
+    """Hands one event to a function's binary and returns ('response' or 'error', its answer, its log)."""
     answers = queue.Queue()
     handed_out = threading.Event()
 
@@ -106,26 +116,51 @@ def invoke(stem, event, endpoint):
         "RUST_LOG": "info",
     }
     process = subprocess.Popen([BINARIES / stem], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    answer = None
     try:
-        return answers.get(timeout=PATIENCE_S)
+        answer = answers.get(timeout=PATIENCE_S)
     except queue.Empty:
         raise SystemExit(f"{stem}: no answer within {PATIENCE_S} s") from None
     finally:
         process.kill()
-        process.communicate()
+        log, _ = process.communicate()
         server.shutdown()
         server.server_close()
+    return *answer, log
+
+
+def check_log(stem, event, log):
+    """Every line is JSON; a line about an event or a request says which one it follows from."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    figures = [line for line in lines if "_aws" in line]
+    for line in figures:
+        if line["Stack"] != "cairn":
+            raise SystemExit(f"{stem}: figures of no stack: {line}")
+    event = json.loads(event)
+    if "detail-type" in event and event["source"] == "cairn.orders":
+        if not any("ConsumerLag" in line and line["Consumer"] for line in figures):
+            raise SystemExit(f"{stem}: it does not say how far it is behind: {log}")
+    elif "requestContext" not in event:
+        return
+    said = [line for line in lines if "_aws" not in line]
+    if not said:
+        raise SystemExit(f"{stem}: it logs nothing")
+    for line in said:
+        span = line.get("span", {})
+        if (span.get("correlation"), span.get("traceparent")) != (CORRELATION, TRACEPARENT):
+            raise SystemExit(f"{stem}: a line does not say what it follows from: {line}")
 
 
 def check_binaries(endpoint):
     stems = sorted(path.parent.parent.name for path in (ROOT / "functions").glob("*/*/src/main.rs"))
     for stem in stems:
         event = (ROOT / "events" / f"{stem}.json").read_bytes()
-        kind, body = invoke(stem, event, endpoint)
+        kind, body, log = invoke(stem, event, endpoint)
         answer = json.loads(body)
         status = answer.get("statusCode", 200) if isinstance(answer, dict) else 200
         if kind != "response" or status >= 500:
             raise SystemExit(f"{stem}: {kind} {answer}")
+        check_log(stem, event, log)
         print(f"{stem:<22} {kind} {status}", flush=True)
     print(f"{len(stems)} functions answered as Lambda processes")
 

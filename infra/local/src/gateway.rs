@@ -154,8 +154,13 @@ async fn handle(
         .map_err(|takes| no_route(path, &takes))?;
     let claims = match (&gateway.tokens, route.takes_tokens) {
         (_, false) => None,
-        (Some(tokens), true) => Some(tokens.check(&parts.headers).await.map_err(unauthorized)?),
-        (None, true) => return Err(unauthorized(Refusal::Missing)),
+        (Some(tokens), true) => Some(
+            tokens
+                .check(&parts.headers)
+                .await
+                .map_err(|refusal| unauthorized(&refusal))?,
+        ),
+        (None, true) => return Err(unauthorized(&Refusal::Missing)),
     };
     let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
@@ -295,8 +300,8 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
 }
 
 /// A request that is not let in. That it was meant for here the answer says, as RFC 6750 has it.
-fn unauthorized(refusal: Refusal) -> Answered {
-    if let Refusal::NoKeys { .. } = &refusal {
+fn unauthorized(refusal: &Refusal) -> Answered {
+    if let Refusal::NoKeys { .. } = refusal {
         tracing::error!("{refusal}");
     }
     let (status, body, mut headers) = problem(StatusCode::UNAUTHORIZED, &refusal.to_string());

@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -44,6 +47,7 @@ pub struct Hosted {
     world: Arc<dyn World>,
     build: Box<dyn Fn() -> Result<Function, ConfigError> + Send + Sync>,
     idle: Mutex<Vec<Function>>,
+    invocations: AtomicU64,
     asynchronous: Semaphore,
     reserved: Option<Semaphore>,
 }
@@ -126,6 +130,7 @@ pub(crate) fn host(
                 world: world.clone(),
                 build: Box::new(build),
                 idle: Mutex::new(vec![first]),
+                invocations: AtomicU64::default(),
                 asynchronous: Semaphore::new(CONCURRENCY),
                 reserved: spec.reserved.map(Semaphore::new),
             },
@@ -154,6 +159,7 @@ impl Hosted {
             Some(reserved) => Some(reserved.try_acquire().map_err(|_| InvokeError::Throttled)?),
             None => None,
         };
+        self.invocations.fetch_add(1, Ordering::Relaxed);
         let wait = match self.world.invocation(&self.spec.id, &payload) {
             Accident::None => None,
             Accident::Fails(error) => return Err(InvokeError::Failed(error)),
@@ -185,6 +191,11 @@ impl Hosted {
         };
         self.idle().push(environment);
         result
+    }
+
+    /// How often it was invoked.
+    pub fn invocations(&self) -> u64 {
+        self.invocations.load(Ordering::Relaxed)
     }
 
     /// The environment that was used last, or a new one.

@@ -13,9 +13,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::broadcast::Receiver, task::JoinSet, time::sleep};
 
 use crate::{
+    bus::Seen,
     client::Client,
     system::{Options, System},
     template::Template,
@@ -25,6 +26,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How many orders are placed one after the other.
 const ALONE: usize = 200;
+/// The function that is asked until an order is confirmed.
+const WAITING: &str = "GetOrderFunction";
 /// How many SKUs the orders are spread over, one piece of one SKU each.
 const SKUS: u32 = 50;
 
@@ -47,16 +50,22 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} orders, {elapsed}",
     )?);
-    let before = system.composition.aws.meter.counts();
+    let meter = &system.composition.aws.meter;
+    meter.start_weighing();
+    let (mut events, mut seen) = (system.watch(), 0);
+    let (before, begun) = (meter.counts(), Bill::so_far(&system, 0));
     let mut times = vec![];
     for n in 0..ALONE {
         let begun = Instant::now();
         confirmed(&client, u32::try_from(n)? % SKUS).await?;
         times.push(begun.elapsed());
+        seen += come(&mut events);
         bar.inc(1);
     }
     system.settled().await;
-    let calls = per_order(&before, &system.composition.aws.meter.counts(), ALONE);
+    let calls = per_order(&before, &meter.counts(), ALONE);
+    seen += come(&mut events);
+    let bill = Bill::so_far(&system, seen).each(&begun, ALONE);
 
     let (begun, next) = (Instant::now(), Arc::new(AtomicU32::new(0)));
     let mut placing = JoinSet::new();
@@ -114,7 +123,88 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     for (operation, count) in calls {
         writeln!(out, "  {operation:<20} {count:.1}")?;
     }
+    bill.print(&mut out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What AWS bills for, counted here.
+#[derive(Clone, Copy, Default)]
+struct Bill {
+    read_units: f64,
+    write_units: f64,
+    events: f64,
+    invocations: f64,
+}
+
+/// What each costs in dollars for a million, on demand in us-east-1 in November 2026.
+/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, <https://aws.amazon.com/eventbridge/pricing/>,
+/// <https://aws.amazon.com/lambda/pricing/>
+const PRICES: Bill = Bill {
+    read_units: 0.125,
+    write_units: 0.625,
+    events: 1.0,
+    invocations: 0.2,
+};
+
+impl Bill {
+    /// What was done so far, but for the queries that only wait for an order.
+    fn so_far(system: &System, events: u64) -> Self {
+        let is_work = |function: &str| function != WAITING;
+        let units = system.composition.aws.meter.units();
+        let units = || units.iter().filter(|(caller, _)| is_work(caller));
+        let hosts = system.composition.hosts.values();
+        let hosts = hosts.filter(|hosted| is_work(&hosted.spec.id));
+        Self {
+            read_units: units().map(|(_, units)| units.read).sum(),
+            write_units: units().map(|(_, units)| units.write).sum(),
+            events: float(events),
+            invocations: hosts.map(|hosted| float(hosted.invocations())).sum(),
+        }
+    }
+
+    fn each(&self, earlier: &Self, orders: usize) -> Self {
+        let each = |now: f64, earlier: f64| (now - earlier) / float(orders as u64);
+        Self {
+            read_units: each(self.read_units, earlier.read_units),
+            write_units: each(self.write_units, earlier.write_units),
+            events: each(self.events, earlier.events),
+            invocations: each(self.invocations, earlier.invocations),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "What AWS bills for one order, and in dollars for a million:"
+        )?;
+        for (what, count, price) in [
+            ("read units", self.read_units, PRICES.read_units),
+            ("write units", self.write_units, PRICES.write_units),
+            ("events on the bus", self.events, PRICES.events),
+            ("invocations", self.invocations, PRICES.invocations),
+        ] {
+            let dollars = count * price;
+            writeln!(out, "  {what:<20} {count:>5.1}  ${dollars:.2}")?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of calls are far below 2^52"
+)]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// How many events have come since the last time.
+fn come(events: &mut Receiver<Seen>) -> u64 {
+    let mut count = 0;
+    while events.try_recv().is_ok() {
+        count += 1;
+    }
+    count
 }
 
 /// Places an order and waits until it is confirmed, by asking as a client would.
@@ -156,7 +246,7 @@ type Counts = BTreeMap<(String, String), u64>;
 fn per_order(before: &Counts, after: &Counts, orders: usize) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::<String, u64>::new();
     for ((caller, operation), count) in after {
-        if caller == "GetOrderFunction" || caller == "stream" {
+        if caller == WAITING || caller == "stream" {
             continue;
         }
         let earlier = before
@@ -165,13 +255,8 @@ fn per_order(before: &Counts, after: &Counts, orders: usize) -> BTreeMap<String,
             .unwrap_or(0);
         *sums.entry(operation.clone()).or_default() += count - earlier;
     }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of calls are far below 2^52"
-    )]
-    let share = |count: u64| count as f64 / orders as f64;
     sums.into_iter()
-        .map(|(operation, count)| (operation, share(count)))
+        .map(|(operation, count)| (operation, float(count) / float(orders as u64)))
         .collect()
 }
 

@@ -21,8 +21,9 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
                     let saga = order_id.fulfilment_stream();
                     step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
                         .await
-                        .map(drop)
-                        .map_err(FunctionError::new)
+                        .map_err(FunctionError::new)?;
+                    tracing::info!("told of the cancellation");
+                    Ok(())
                 }
                 Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(
                     FunctionError::new("only OrderCancelled unwinds a fulfilment: mend the rule"),

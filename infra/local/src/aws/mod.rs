@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use percent_encoding::percent_decode_str;
@@ -130,6 +133,11 @@ impl Aws {
             return self.invoke(function, body);
         }
         match call.target.split('.').next().unwrap_or_default() {
+            "DynamoDB_20120810" if self.meter.is_weighing() && caller != "stream" => {
+                let answer = self.dynamo.call(operation, &with_capacity(body));
+                self.meter.weigh(caller, operation, &answer.body);
+                answer
+            }
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),
             "AWSEvents" => self.bus.call(operation, body),
             "AmazonSQS" => self.queues.call(operation, body),
@@ -179,13 +187,26 @@ impl Aws {
     }
 }
 
-/// Counts calls by caller and operation.
+/// Counts calls by caller and operation, and units of `DynamoDB` where it is told to.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<BTreeMap<(String, String), u64>>);
+pub struct Meter {
+    counts: Mutex<BTreeMap<(String, String), u64>>,
+    units: Mutex<BTreeMap<String, Units>>,
+    weighs: AtomicBool,
+}
+
+/// What `DynamoDB` bills.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Units {
+    /// Read units: four kilobytes, half of that where a read may be late.
+    pub read: f64,
+    /// Write units: a kilobyte, twice that within a transaction.
+    pub write: f64,
+}
 
 impl Meter {
     fn count(&self, caller: &str, operation: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         *counts
             .entry((caller.to_owned(), operation.to_owned()))
             .or_default() += 1;
@@ -193,9 +214,51 @@ impl Meter {
 
     /// The counts so far, by caller and operation.
     pub fn counts(&self) -> BTreeMap<(String, String), u64> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.counts).clone()
     }
+
+    /// Has units counted from now on, by caller. Writes that a condition refuses are not among them.
+    pub fn start_weighing(&self) {
+        self.weighs.store(true, Ordering::Relaxed);
+    }
+
+    /// The units so far, by caller.
+    pub fn units(&self) -> BTreeMap<String, Units> {
+        lock(&self.units).clone()
+    }
+
+    fn is_weighing(&self) -> bool {
+        self.weighs.load(Ordering::Relaxed)
+    }
+
+    fn weigh(&self, caller: &str, operation: &str, answer: &str) {
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let capacity = answer.get("ConsumedCapacity").unwrap_or(&Value::Null);
+        let tables: &[Value] = match capacity {
+            Value::Array(tables) => tables,
+            table => std::slice::from_ref(table),
+        };
+        let units = tables.iter().filter_map(|table| table.get("CapacityUnits"));
+        let units: f64 = units.filter_map(Value::as_f64).sum();
+        let mut all = lock(&self.units);
+        let sum = all.entry(caller.to_owned()).or_default();
+        if matches!(operation, "GetItem" | "Query" | "Scan") {
+            sum.read += units;
+        } else {
+            sum.write += units;
+        }
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that asks what it costs.
+fn with_capacity(body: &str) -> String {
+    let mut request: Value = serde_json::from_str(body).unwrap_or_default();
+    if let Value::Object(request) = &mut request {
+        request.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
+    }
+    request.to_string()
 }

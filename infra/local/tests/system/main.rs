@@ -14,6 +14,7 @@ mod concurrency;
 mod endpoint;
 mod events;
 mod failures;
+mod figures;
 mod fixture;
 mod hostile;
 mod redrive;

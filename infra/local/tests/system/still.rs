@@ -54,6 +54,11 @@ impl Still {
         self.begun.elapsed()
     }
 
+    /// All figures so far, each with what CloudWatch makes of it.
+    pub(crate) fn figures(&self) -> Vec<Value> {
+        self.emitted.lock().unwrap().clone()
+    }
+
     /// The latest value of a figure.
     pub(crate) fn figure(&self, name: &str) -> Option<u64> {
         let emitted = self.emitted.lock().unwrap();

@@ -206,10 +206,10 @@ async fn only_an_operator_ships_takes_stock_in_and_sees_sales() {
     let shop = Closed::open().await;
     let (customer, operator) = (shop.customer("c-a"), shop.operator());
     let id = placed(&customer, "c-a").await;
-    let ship = format!("/orders/{id}/ship");
+    let path = format!("/orders/{id}/ship");
     let receipts = "/stock/TEA-01/receipts";
     for (path, body) in [
-        (ship.as_str(), json!({})),
+        (path.as_str(), json!({})),
         (receipts, json!({ "quantity": 5 })),
     ] {
         let answer = customer.post(path, &[], &body).await.unwrap();
@@ -223,8 +223,8 @@ async fn only_an_operator_ships_takes_stock_in_and_sees_sales() {
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     let theirs = placed(&operator, "c-a").await;
     shop.fixture.settled().await;
-    let ship = format!("/orders/{theirs}/ship");
-    let answer = operator.post(&ship, &[], &json!({})).await.unwrap();
+    let path = format!("/orders/{theirs}/ship");
+    let answer = operator.post(&path, &[], &json!({})).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     for path in ["/sales", &format!("/orders/{id}"), "/customers/c-a/orders"] {
         let answer = operator.get(path).await.unwrap();
