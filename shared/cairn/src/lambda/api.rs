@@ -516,3 +516,41 @@ fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_trace_that_amazon_has_begun_goes_on_as_w3c_writes_it() {
+        let header = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+        let begun = from_amazon(header).unwrap();
+        assert_eq!(
+            begun,
+            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
+        );
+        assert!(is_traceparent(&begun));
+        let root_only = from_amazon("Root=1-5759e988-bd862e3fe1be46a994272793").unwrap();
+        assert!(is_traceparent(&root_only), "{root_only}");
+        assert!(from_amazon("Self=1-67891234-0123456789abcdef").is_none());
+    }
+
+    #[test]
+    fn what_is_no_traceparent_is_not_passed_on() {
+        for text in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert!(!is_traceparent(text), "{text}");
+        }
+        assert!(is_traceparent(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+    }
+}

@@ -67,6 +67,35 @@ fn a_second_line_of_the_address_is_optional() {
 }
 
 #[test]
+fn an_email_address_is_optional_and_only_one() {
+    let order = place_order(&with("/email", "ada@example.com")).unwrap();
+    assert_eq!(order.email.unwrap().as_str(), "ada@example.com");
+    let order = place_order(&with("/email", Value::Null)).unwrap();
+    assert_eq!(order.email, None);
+    let long = format!("{}@example.com", "a".repeat(243));
+    let wrong = [
+        "",
+        "ada",
+        "@example.com",
+        "ada@",
+        "ada@example",
+        "ada@example..com",
+        "ada@a@example.com",
+        "ada@example.com,bob@example.com",
+        "Ada <ada@example.com>",
+        "ada@example.com\r\nBcc: x@y.z",
+        long.as_str(),
+    ];
+    refuses(
+        "/email",
+        wrong
+            .map(|email| json!(email))
+            .into_iter()
+            .chain([json!(1)]),
+    );
+}
+
+#[test]
 fn a_quantity_is_a_whole_number_from_1_to_a_million() {
     let pointer = "/lines/0/quantity";
     for good in [1, 1_000_000] {
