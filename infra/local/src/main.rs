@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use cairn::cloudevent::CloudEvent;
+use cairn::{cloudevent::CloudEvent, lambda::logged};
 use cairn_local::{
     aws::secrets::Secrets,
     bus::Seen,
@@ -19,7 +19,7 @@ use cairn_local::{
 use clap::{Parser, Subcommand};
 use console::style;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Cairn on one machine: an event-sourced order fulfilment system, with the AWS it needs.
 #[derive(Debug, Parser)]
@@ -93,10 +93,9 @@ fn main() -> ExitCode {
             return refuse(&format!("{line}; --help tells more"));
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
+        .with(logged())
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

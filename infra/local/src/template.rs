@@ -807,8 +807,9 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
 
 /// The one condition that is understood here: the source of the events that may be put.
 fn source_of(condition: Node, names: &Names) -> Result<String, TemplateError> {
+    let operator = "ForAllValues:StringEquals";
     let mut condition = Fields::of("Condition", condition)?;
-    let mut equals = Fields::of("StringEquals", condition.required("StringEquals")?)?;
+    let mut equals = Fields::of(operator, condition.required(operator)?)?;
     condition.finish()?;
     let source = names.text(&equals.required("events:source")?)?;
     equals.finish()?;

@@ -54,7 +54,7 @@ impl Still {
         self.begun.elapsed()
     }
 
-    /// All figures so far, each with what CloudWatch makes of it.
+    /// All figures so far, each with what `CloudWatch` makes of it.
     pub(crate) fn figures(&self) -> Vec<Value> {
         self.emitted.lock().unwrap().clone()
     }

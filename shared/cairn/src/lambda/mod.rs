@@ -16,8 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -38,6 +43,7 @@ pub mod consumer;
 pub mod metrics;
 pub mod operation;
 pub mod outside;
+mod process;
 pub mod secret;
 pub mod step;
 pub mod stream;
@@ -221,18 +227,10 @@ impl Environment {
 
     /// The environment of this process.
     ///
-    /// One HTTP client with `ring`: the other provider gathers entropy at start, which can take
-    /// seconds on a small machine.
-    pub async fn of_process() -> Self {
-        use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
-        let aws = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .load()
-            .await;
-        Self::new(|name| std::env::var(name).ok(), aws)
+    /// # Errors
+    /// When Lambda has not said in which region it is.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        Ok(Self::new(|name| std::env::var(name).ok(), process::aws()?))
     }
 
     /// A setting.
@@ -421,10 +419,13 @@ impl fmt::Debug for Environment {
 /// Its clients are built before the first event is asked for. A panic in it becomes an error of
 /// that one invocation.
 pub fn run(build: Build) -> ExitCode {
-    tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_span_list(false)
+    tracing_subscriber::registry()
+        .with(
+            tracing_subscriber::fmt::layer()
+                .json()
+                .with_span_list(false),
+        )
+        .with(logged())
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -442,8 +443,18 @@ pub fn run(build: Build) -> ExitCode {
     }
 }
 
+/// What is logged: as `RUST_LOG` says, by target and level, and errors where it says nothing. It knows no more
+/// than that: matching fields of spans takes a regular expression engine, which every function would carry.
+pub fn logged() -> Targets {
+    let said = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|said| !said.is_empty());
+    let said = said.and_then(|said| said.parse().ok());
+    said.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR))
+}
+
 async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
-    let function = build(&Environment::of_process().await)?;
+    let function = build(&Environment::of_process()?)?;
     let service = lambda_runtime::service_fn(
         move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
             let function = function.clone();

@@ -1,0 +1,77 @@
+"""The functions as Lambda takes them, and a template that says where they are."""
+
+import platform
+import re
+import shutil
+from pathlib import Path
+
+from processes import Failure, run
+from tools import ROOT, SAM, WORK, settings
+
+BUILDING_S = 3600
+BUILT = WORK / "build"
+TEMPLATE = ROOT / "template.yaml"
+
+
+def functions():
+    """The functions' folders by the name of their binary."""
+    return {path.parent.name: path.parent for path in sorted((ROOT / "functions").glob("*/*/Cargo.toml"))}
+
+
+def build():
+    """Builds all functions as a deployment does, for this machine, and returns the template of what was built."""
+    # Once for all with every core; `sam build`, which builds one function after the other, then finds all of it done.
+    packages = [word for name in functions() for word in ("--package", name)]
+    arm = ["--arm64"] if architecture() == "arm64" else []
+    cargo = ["cargo", "lambda", "build", "--release", "--locked", *arm, *packages]
+    run(cargo, WORK / "cargo-lambda.log", BUILDING_S, cwd=ROOT, env=settings())
+    sam = [
+        SAM[0] / "bin" / "sam", "build", "--no-cached", "--build-dir", BUILT,
+        "--parameter-overrides", f"Architecture={architecture()}",
+    ]
+    run(sam, WORK / "sam-build.log", BUILDING_S, cwd=ROOT, env=settings())
+    return BUILT / "template.yaml"
+
+
+def as_built():
+    """The template of the last build."""
+    template = BUILT / "template.yaml"
+    if not template.exists():
+        raise Failure("nothing is built yet; go without --skip-build once")
+    return template
+
+
+def as_found(binaries):
+    """The template with binaries from a folder, say target/debug, in place of the functions' sources."""
+    found = WORK / "found"
+    shutil.rmtree(found, ignore_errors=True)
+    for name in functions():
+        binary = Path(binaries) / name
+        if not binary.exists():
+            raise Failure(f"there is no {binary}")
+        (found / name).mkdir(parents=True)
+        shutil.copy2(binary, found / name / "bootstrap")
+    text = TEMPLATE.read_text()
+    text = re.sub(r"CodeUri: functions/\w+/([\w-]+)", rf"CodeUri: {found}/\1", text)
+    text = text.replace("TemplateURL: infra/", f"TemplateURL: {ROOT}/infra/")
+    template = found / "template.yaml"
+    template.write_text(text)
+    return template
+
+
+def add_arguments(parser):
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--skip-build", action="store_true", help="take the functions as the last run built them")
+    which.add_argument("--binaries", type=Path, metavar="DIR", help="build nothing, take the functions' binaries from DIR, say target/debug")
+
+
+def template(arguments):
+    """The template to go on with, as the arguments have it."""
+    if arguments.binaries:
+        return as_found(arguments.binaries)
+    return as_built() if arguments.skip_build else build()
+
+
+def architecture():
+    """This machine's, as Lambda calls it."""
+    return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")

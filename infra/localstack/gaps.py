@@ -1,0 +1,45 @@
+"""What MiniStack leaves out of a stack, made by calls."""
+
+
+def fill(stack, issuer, audience):
+    make_routes(stack, issuer, audience)
+    say_where_failures_go(stack)
+
+
+def make_routes(stack, issuer, audience):
+    """It makes neither routes nor authorizers from an API's body."""
+    gateway = stack.client("apigatewayv2")
+    api = stack.resources["Api"]
+    jwt = {"Issuer": issuer, "Audience": [audience]}
+    for authorizer in gateway.get_authorizers(ApiId=api)["Items"]:
+        # Of an earlier run.
+        gateway.update_authorizer(ApiId=api, AuthorizerId=authorizer["AuthorizerId"], JwtConfiguration=jwt)
+    if gateway.get_routes(ApiId=api)["Items"]:
+        return
+    authorizer = gateway.create_authorizer(
+        ApiId=api, Name="Jwt", AuthorizerType="JWT", IdentitySource=["$request.header.Authorization"],
+        JwtConfiguration=jwt,
+    )["AuthorizerId"]
+    for route, function in stack.routes():
+        integration = gateway.create_integration(
+            ApiId=api, IntegrationType="AWS_PROXY", PayloadFormatVersion="2.0",
+            IntegrationUri=stack.resources[f"{function}Aliaslive"],
+        )["IntegrationId"]
+        gateway.create_route(
+            ApiId=api, RouteKey=route, Target=f"integrations/{integration}",
+            AuthorizationType="JWT", AuthorizerId=authorizer,
+        )
+
+
+def say_where_failures_go(stack):
+    """It keeps what is said about an alias's asynchronous invocations, and heeds only what is said about a function's."""
+    functions = stack.client("lambda")
+    for name, resource in stack.template["Resources"].items():
+        if resource["Type"] != "AWS::Lambda::EventInvokeConfig":
+            continue
+        function = stack.resources[name.removesuffix("EventInvokeConfig")]
+        said = functions.get_function_event_invoke_config(FunctionName=function, Qualifier="live")
+        functions.put_function_event_invoke_config(
+            FunctionName=function, MaximumRetryAttempts=said["MaximumRetryAttempts"],
+            DestinationConfig={"OnFailure": said["DestinationConfig"]["OnFailure"]},
+        )

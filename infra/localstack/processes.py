@@ -1,0 +1,86 @@
+"""Programs that these scripts start: each ends in time, with all that it started, and leaves its output in a file."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+TAIL = 30
+WIDTH = 400
+
+
+class Failure(Exception):
+    """Why it cannot go on, in a sentence, and the file that tells more."""
+
+    def __init__(self, reason, log=None):
+        super().__init__(reason)
+        self.log = log
+
+    def __str__(self):
+        reason = super().__str__()
+        if not self.log or not Path(self.log).exists():
+            return reason
+        lines = Path(self.log).read_text(errors="replace").splitlines()[-TAIL:]
+        return "\n".join([reason, f"the end of {self.log}:", *(f"  {line[:WIDTH]}" for line in lines)])
+
+
+def start(command, log, answer=None, **options):
+    """Starts a program in a process group of its own. What it says goes to `log`; its answer, if asked for, elsewhere."""
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as said, open(answer, "wb") if answer else contextlib.nullcontext(said) as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=said, start_new_session=True, **options
+        )
+
+
+def stop(process, patience_s=15):
+    """Ends a program and everything that it started."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    # What it started may outlive it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextlib.contextmanager
+def running(command, log, **options):
+    """Runs a program while the block runs."""
+    process = start(command, log, **options)
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def run(command, log, within_s, **options):
+    """Runs a program to its end."""
+    name = " ".join(str(word) for word in command[:2])
+    with running(command, log, **options) as process:
+        try:
+            status = process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{name} has not ended within {within_s} s", log) from None
+    if status:
+        raise Failure(f"{name} ended with status {status}", log)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(ask, what, within_s=60, log=None, pause_s=0.2):
+    """Asks until the answer is true, and returns it."""
+    end = time.monotonic() + within_s
+    while True:
+        if answer := ask():
+            return answer
+        if time.monotonic() > end:
+            raise Failure(f"not within {within_s} s: {what() if callable(what) else what}", log)
+        time.sleep(pause_s)

@@ -1,0 +1,50 @@
+"""MiniStack, a stand-in for AWS, as a process of this machine."""
+
+import contextlib
+import os
+import tempfile
+import urllib.request
+
+from processes import Failure, free_port, running, until
+from tools import MINISTACK, WORK, install
+
+LOG = WORK / "ministack.log"
+
+
+@contextlib.contextmanager
+def ministack():
+    """Runs it, and yields its endpoint."""
+    programs = install(MINISTACK)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="cairn-") as folder:
+        # The functions inherit all of it, so it holds nothing else.
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": folder,
+            "TMPDIR": folder,
+            "STATE_DIR": folder,
+            "GATEWAY_PORT": str(port),
+            "BIND_HOST": "127.0.0.1",
+            # Every function has the permissions of its own role, and no others.
+            "AUTH": "true",
+            # These would listen on all interfaces.
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        with running([programs / "ministack"], LOG, env=environment, cwd=folder) as process:
+            until(lambda: healthy(port, process), "MiniStack is healthy", log=LOG)
+            yield environment["AWS_ENDPOINT_URL"]
+
+
+def healthy(port, process):
+    if process.poll() is not None:
+        raise Failure(f"MiniStack ended with status {process.returncode}", LOG)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

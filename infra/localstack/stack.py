@@ -1,0 +1,85 @@
+"""The stack: `sam deploy` of a template, and what its resources are called."""
+
+import json
+import re
+import time
+
+import boto3
+from botocore.config import Config
+from processes import Failure, run
+from tools import ROOT, SAM, WORK, settings
+
+NAME = "cairn-dev"
+DEPLOYING_S = 300
+
+
+class Stack:
+    def __init__(self, endpoint):
+        self.endpoint = endpoint
+        self.deployed_at = 0
+        self.resources = {}
+        self.outputs = {}
+        self.template = {}
+
+    def client(self, service):
+        """A client of a service, with the permissions of whoever deployed the stack."""
+        config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2})
+        return boto3.client(
+            service, endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id="test", aws_secret_access_key="test", config=config,
+        )
+
+    def deploy(self, template, **parameters):
+        overrides = [f"{name}={value}" for name, value in parameters.items()]
+        command = [
+            SAM[0] / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--stack-name", NAME,
+            "--template-file", template, "--parameter-overrides", *overrides,
+        ]
+        environment = settings(AWS_ENDPOINT_URL=self.endpoint)
+        run(command, WORK / "sam-deploy.log", DEPLOYING_S, cwd=ROOT, env=environment)
+        self.deployed_at = int(time.time() * 1000)
+        self.look()
+
+    def look(self):
+        formation = self.client("cloudformation")
+        pages = formation.get_paginator("list_stack_resources").paginate(StackName=NAME)
+        listed = [each for page in pages for each in page["StackResourceSummaries"]]
+        self.resources = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in listed}
+        template = formation.get_template(StackName=NAME, TemplateStage="Processed")["TemplateBody"]
+        self.template = template if isinstance(template, dict) else json.loads(template)
+        outputs = formation.describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
+        self.outputs = {each["OutputKey"]: each["OutputValue"] for each in outputs}
+
+    def functions(self):
+        """The functions' logical ids."""
+        return [name for name, each in self.template["Resources"].items() if each["Type"] == "AWS::Lambda::Function"]
+
+    def invoke(self, function, event):
+        """What the live version of a function answers."""
+        answer = self.client("lambda").invoke(
+            FunctionName=self.resources[function], Qualifier="live", Payload=json.dumps(event).encode()
+        )
+        body = json.load(answer["Payload"])
+        if answer.get("FunctionError"):
+            raise Failure(f"{function} failed: {body}")
+        return body
+
+    def routes(self):
+        """The API's routes, each with the logical id of its function. None is open to everybody."""
+        for path, methods in self.template["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
+            for method, operation in methods.items():
+                assert "security" in operation, f"{method} {path} is open"
+                uri = json.dumps(operation["x-amazon-apigateway-integration"]["uri"])
+                yield f"{method.upper()} {path}", re.search(r"functions/\$\{(\w+)Aliaslive\}/", uri)[1]
+
+    def log_lines(self):
+        """Every line of the functions' log group since the deployment."""
+        pages = self.client("logs").get_paginator("filter_log_events")
+        for page in pages.paginate(logGroupName=self.resources["Logs"], startTime=self.deployed_at):
+            yield from (event["message"].strip() for event in page["events"])
+
+    def dead_letters(self):
+        attributes = self.client("sqs").get_queue_attributes(
+            QueueUrl=self.outputs["DeadLettersUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+        )["Attributes"]
+        return int(attributes["ApproximateNumberOfMessages"])

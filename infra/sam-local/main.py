@@ -1,0 +1,226 @@
+"""Runs every function of template.yaml in Docker with `sam local invoke` and its event from events/, and then the
+HTTP API with `sam local start-api`, against the store of the one-machine system, which it starts.
+
+Status 0: each answered as it must. 1: one did not, with the reason. 2: it was called wrongly, or there is no Docker.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+# The tools, the build and the processes are those of infra/localstack.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+import binaries  # noqa: E402
+import tools  # noqa: E402
+from bridge import bridge  # noqa: E402
+from processes import Failure, free_port, run, running, until  # noqa: E402
+from progress import Progress  # noqa: E402
+from shop import Caller, order  # noqa: E402
+
+LOGS = tools.ROOT / "target" / "sam-local"
+BUILDING_S = 3600
+INVOKING_S = 120
+# The first start installs an engine and a base image.
+STARTING_DOCKER_S = 900
+
+
+class NoDocker(Exception):
+    pass
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="infra/sam-local/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    binaries.add_arguments(parser)
+    parser.add_argument(
+        "--base-image", metavar="TOOL", default=os.environ.get("LAMBDA_BASE_IMAGE"),
+        help="a program that makes Docker and Lambda's base image available ('start' prints what to export, 'stop' ends it); "
+        "by default $LAMBDA_BASE_IMAGE, and else Docker as it is here, which pulls the image",
+    )
+    found = parser.parse_args()
+    if found.base_image and not os.access(found.base_image, os.X_OK):
+        parser.error(f"{found.base_image} is not a program")
+    return found
+
+
+@contextlib.contextmanager
+def docker(tool):
+    """Docker, and the options that `sam local` needs for its images."""
+    if not tool:
+        if not docker_answers():
+            raise NoDocker("there is no Docker here; start one, or name a tool with --base-image")
+        yield []
+        return
+    tool = Path(tool).resolve()
+    exports = LOGS / "docker.exports"
+    try:
+        run([tool, "start"], LOGS / "docker.log", STARTING_DOCKER_S, answer=exports)
+        words = shlex.split(exports.read_text())
+        os.environ.update(word.split("=", 1) for word in words if "=" in word)
+        yield ["--skip-pull-image"]
+    finally:
+        subprocess.run([tool, "stop"], timeout=60, check=False)
+
+
+def docker_answers():
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@contextlib.contextmanager
+def system(given):
+    """The one-machine system on free ports. Yields its AWS endpoint."""
+    if not given.skip_build and not given.binaries:
+        cargo = ["cargo", "build", "--locked", "--package", "cairn-local"]
+        run(cargo, LOGS / "cargo-build.log", BUILDING_S, cwd=tools.ROOT)
+    program = tools.ROOT / "target" / "debug" / "cairn-local"
+    command = [program, "--port", "0", "--aws-port", "0", "--quiet", "--parameter", "Authorization=none"]
+    log = LOGS / "cairn-local.log"
+    with running(command, log, cwd=tools.ROOT) as process:
+
+        def address():
+            if process.poll() is not None:
+                raise Failure("the one-machine system has ended", log)
+            return re.search(r"^AWS endpoint +(\S+)$", log.read_text(), re.MULTILINE)
+
+        yield until(address, "the one-machine system is there", log=log)[1]
+
+
+class Sam:
+    """`sam local` with a template, against a store."""
+
+    def __init__(self, template, endpoint, images):
+        variables = LOGS / "variables.json"
+        variables.write_text(json.dumps({"Parameters": self.variables(endpoint)}))
+        self.environment = tools.settings()
+        self.options = [
+            "--template", template, "--env-vars", variables, *images,
+            "--parameter-overrides", f"Architecture={binaries.architecture()}", "Authorization=none", f"EndpointUrl={endpoint}",
+        ]
+
+    @staticmethod
+    def variables(endpoint):
+        # What `sam local` cannot work out: the outputs of nested stacks, and the names of buses. The names are the
+        # one-machine system's.
+        return {
+            "EVENT_BUS": "cairn-orders",
+            "DEAD_LETTERS_QUEUE": f"{endpoint}/000000000000/DeadLettersQueue",
+            "STREAM_FAILURES_QUEUE": f"{endpoint}/000000000000/StreamFailuresQueue",
+        }
+
+    def command(self, *words):
+        return [tools.SAM[0] / "bin" / "sam", "local", *words, *self.options]
+
+    def invoke(self, function, event):
+        """What a function answers."""
+        log, answer = LOGS / f"{function}.log", LOGS / f"{function}.json"
+        run(self.command("invoke", function, "--event", event), log, INVOKING_S, answer=answer, env=self.environment)
+        try:
+            return json.loads(answer.read_text()), log
+        except json.JSONDecodeError:
+            raise Failure(f"{function} did not answer with JSON: {answer.read_text()!r}", log) from None
+
+    @contextlib.contextmanager
+    def api(self):
+        """The HTTP API, as a caller."""
+        port = free_port()
+        log = LOGS / "start-api.log"
+        command = self.command("start-api", "--host", "127.0.0.1", "--port", str(port))
+        with running(command, log, env=self.environment):
+            until(lambda: "Running on http" in log.read_text(), "the API listens", log=log)
+            address = f"http://127.0.0.1:{port}"
+            yield Caller(address, address)
+
+
+def check(function, answer, log):
+    if not isinstance(answer, dict):
+        return
+    if "errorMessage" in answer:
+        raise Failure(f"{function}: {answer['errorMessage']}", log)
+    # What the event is about need not be there.
+    if answer.get("statusCode", 200) not in (200, 201, 404):
+        raise Failure(f"{function} answered {answer['statusCode']}: {answer.get('body')}", log)
+
+
+def try_the_api(caller, progress):
+    def expect(answer, status):
+        if answer.status != status:
+            raise Failure(f"{answer.status} {answer.body}, not {status}", LOGS / "start-api.log")
+        return answer.body
+
+    with progress.step("POST /orders"):
+        placed = expect(caller.post("/orders", order("c-sam", "TEA-01", 2), Idempotency_Key="sam-1"), 201)
+    path = f"/orders/{placed['orderId']}"
+    with progress.step("GET /orders/{orderId}"):
+        assert expect(caller.get(f"{path}?minVersion=1"), 200)["customerId"] == "c-sam"
+    with progress.step("GET /orders/{orderId}/events"):
+        assert expect(caller.get(f"{path}/events"), 200)["events"][0]["type"] == "OrderPlaced"
+    with progress.step("POST /orders/{orderId}/cancel"):
+        # Without stock the order may have ended before; then this answers as it would have.
+        assert expect(caller.post(f"{path}/cancel", {"reason": "changed my mind"}), 200)["status"] == "cancelled"
+    with progress.step("GET /customers/{customerId}/orders"):
+        listed = expect(caller.get("/customers/c-sam/orders"), 200)["orders"]
+        assert [each["orderId"] for each in listed] == [placed["orderId"]], listed
+
+
+def functions():
+    """The logical id of each function of the template, by its stem."""
+    found = re.findall(r"^  (\w+):\n    Type: AWS::Serverless::Function\n.*Binary: ([\w-]+)", binaries.TEMPLATE.read_text(), re.MULTILINE)
+    if len(found) != len(binaries.functions()):
+        raise Failure(f"template.yaml has {len(found)} functions, and functions/ has {len(binaries.functions())}")
+    return {stem: function for function, stem in found}
+
+
+def all_steps(given):
+    """Goes through all steps, and returns a summary."""
+    every = functions()
+    progress = Progress(9 + len(every))
+    with contextlib.ExitStack() as open_things:
+        with progress.step("Docker is there"):
+            images = open_things.enter_context(docker(given.base_image))
+        with progress.step("the functions are there" if given.binaries else "the functions are built"):
+            template = binaries.template(given)
+        with progress.step("the one-machine system runs"):
+            endpoint = open_things.enter_context(system(given))
+            port = urllib.parse.urlsplit(endpoint).port
+            endpoint = f"http://{open_things.enter_context(bridge(port))}"
+        sam = Sam(template, endpoint, images)
+        # By name: a step of the saga that comes before anything has begun is not due, and nothing to fail at.
+        for stem, function in sorted(every.items()):
+            with progress.step(f"sam local invoke {function} --event events/{stem}.json"):
+                check(function, *sam.invoke(function, tools.ROOT / "events" / f"{stem}.json"))
+        with progress.step("sam local start-api"):
+            caller = open_things.enter_context(sam.api())
+        try_the_api(caller, progress)
+    return progress.summary()
+
+
+def main():
+    given = arguments()
+    try:
+        tools.enter()
+        print(all_steps(given))
+    except NoDocker as failure:
+        print(failure, file=sys.stderr)
+        sys.exit(2)
+    except AssertionError as failure:
+        sys.exit(f"not as it must be: {failure}")
+    except Failure as failure:
+        sys.exit(str(failure))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
