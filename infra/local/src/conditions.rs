@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 
 use crate::{
-    template::{Fields, Names, TemplateError, listed},
+    template::{
+        TemplateError,
+        names::{Fields, Names, listed},
+    },
     yaml::{Kind, Node},
 };
 

@@ -13,7 +13,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cairn::lambda::api::is_correlation_id;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -162,16 +162,7 @@ async fn handle(
         ),
         (None, true) => return Err(unauthorized(&Refusal::Missing)),
     };
-    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(problem(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is over 10 MB",
-            ));
-        }
-        Err(error) => return Err(problem(StatusCode::BAD_REQUEST, &error.to_string())),
-    };
+    let body = read(body).await?;
     let now_ms = gateway.world.now().as_millis();
     let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
     if let (Some(claims), Some(context)) = (claims, payload.get_mut("requestContext")) {
@@ -211,6 +202,27 @@ async fn handle(
         .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
         .collect();
     Ok((status, body, headers))
+}
+
+/// The body. One that is too large is read to its end all the same, within reason: a client that is still
+/// sending when the answer comes and the connection ends may never see the answer.
+async fn read(mut body: Body) -> Result<Vec<u8>, Answered> {
+    let (mut bytes, mut length) = (vec![], 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| problem(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let data = frame.into_data().unwrap_or_default();
+        length += data.len();
+        if length <= MAX_BODY_BYTES {
+            bytes.extend_from_slice(&data);
+        } else if length > 10 * MAX_BODY_BYTES {
+            break;
+        }
+    }
+    if length > MAX_BODY_BYTES {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        return Err(problem(status, "the body is over 10 MB"));
+    }
+    Ok(bytes)
 }
 
 fn payload(

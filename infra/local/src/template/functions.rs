@@ -1,0 +1,329 @@
+//! Functions: their settings, and what invokes them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    aws::roles::queue_arn,
+    template::{
+        FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, TemplateError, Trigger,
+        api::Api,
+        names::{Fields, Names},
+        policies::grants,
+    },
+    yaml::Node,
+};
+
+#[derive(Default)]
+pub(super) struct Globals {
+    settings: BTreeMap<String, String>,
+    timeout_s: Option<u64>,
+    pub(super) boundary: Option<String>,
+}
+
+/// What says where a function's code runs, which here is this process, and how a new version replaces it.
+const RUNTIME: [&str; 9] = [
+    "Runtime",
+    "Architectures",
+    "Handler",
+    "MemorySize",
+    "Tracing",
+    "LoggingConfig",
+    "Description",
+    "AutoPublishAlias",
+    "DeploymentPreference",
+];
+
+impl Globals {
+    pub(super) fn new(node: Option<Node>, names: &Names) -> Result<Self, TemplateError> {
+        let Some(node) = node else {
+            return Ok(Self::default());
+        };
+        let mut globals = Fields::of("Globals", node)?;
+        let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
+        if let Some(api) = globals.take("HttpApi") {
+            Api::new(Fields::of("Globals.HttpApi", api)?, names)?;
+        }
+        globals.finish()?;
+        function.ignore(&RUNTIME);
+        let boundary = function
+            .take("PermissionsBoundary")
+            .map(|boundary| names.text(&boundary))
+            .transpose()?;
+        let timeout_s = function
+            .take("Timeout")
+            .map(|node| names.number(&node))
+            .transpose()?;
+        let settings = function
+            .take("Environment")
+            .map_or(Ok(BTreeMap::new()), |node| settings_of(node, names))?;
+        function.finish()?;
+        Ok(Self {
+            settings,
+            timeout_s,
+            boundary,
+        })
+    }
+}
+
+fn settings_of(node: Node, names: &Names) -> Result<BTreeMap<String, String>, TemplateError> {
+    let mut environment = Fields::of("Environment", node)?;
+    let variables = Fields::of("Variables", environment.required("Variables")?)?;
+    environment.finish()?;
+    variables
+        .entries
+        .into_iter()
+        .map(|(name, value)| Ok((name, names.text(&value)?)))
+        .collect()
+}
+
+pub(super) fn function(
+    id: &str,
+    line: usize,
+    mut properties: Fields,
+    globals: &Globals,
+    names: &Names,
+) -> Result<FunctionSpec, TemplateError> {
+    properties.ignore(&RUNTIME);
+    let code = names.text(&properties.required("CodeUri")?)?;
+    let mut settings = globals.settings.clone();
+    if let Some(environment) = properties.take("Environment") {
+        settings.extend(settings_of(environment, names)?);
+    }
+    let timeout_s = match properties.take("Timeout") {
+        Some(timeout) => names.number(&timeout)?,
+        // AWS's own default.
+        None => globals.timeout_s.unwrap_or(3),
+    };
+    let reserved = properties
+        .take("ReservedConcurrentExecutions")
+        .map(|reserved| names.number(&reserved))
+        .transpose()?;
+    let (mut retries, mut max_age_s, mut on_failure) = (2, 6 * 60 * 60, None);
+    if let Some(config) = properties.take("EventInvokeConfig") {
+        let mut config = Fields::of("EventInvokeConfig", config)?;
+        if let Some(age) = config.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
+        if let Some(attempts) = config.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        on_failure = destination(config.take("DestinationConfig"), names)?;
+        config.finish()?;
+    }
+    let grants = match properties.take("Policies") {
+        Some(policies) => grants(policies, names)?,
+        None => BTreeSet::new(),
+    };
+    let mut triggers = vec![];
+    if let Some(events) = properties.take("Events") {
+        for (name, event) in Fields::of("Events", events)?.entries {
+            let mut event = Fields::of(&name, event)?;
+            let kind = names.text(&event.required("Type")?)?;
+            let properties = Fields::of(&name, event.required("Properties")?)?;
+            let line = event.line;
+            event.finish()?;
+            triggers.push(match kind.as_str() {
+                "HttpApi" => Trigger::Http(route(properties, names)?),
+                "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
+                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
+                "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
+                _ => {
+                    let problem = format!("an event of type {kind} cannot be had on one machine");
+                    return Err(TemplateError::new(line, problem));
+                }
+            });
+        }
+    }
+    properties.finish()?;
+    Ok(FunctionSpec {
+        id: id.to_owned(),
+        stem: code.rsplit('/').next().unwrap_or_default().to_owned(),
+        line,
+        settings,
+        timeout_s,
+        reserved,
+        retries,
+        max_age: Duration::from_secs(max_age_s),
+        on_failure,
+        grants,
+        triggers,
+    })
+}
+
+fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> {
+    properties.ignore(&["ApiId"]);
+    let method = properties.required("Method")?;
+    let known = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+    let name = names.text(&method)?.to_uppercase();
+    if !known.contains(&name.as_str()) {
+        return Err(TemplateError::new(
+            method.line,
+            format!("{name} is no method"),
+        ));
+    }
+    let route = Route {
+        method: name,
+        path: names.text(&properties.required("Path")?)?,
+        takes_tokens: false,
+        line: method.line,
+    };
+    properties.finish()?;
+    Ok(route)
+}
+
+fn rule(name: &str, mut properties: Fields, names: &Names) -> Result<Rule, TemplateError> {
+    let target = target(name, &mut properties, names)?;
+    let pattern = properties.required("Pattern")?;
+    let rule = Rule {
+        bus: names.text(&properties.required("EventBusName")?)?,
+        pattern: names.value(&pattern)?,
+        line: pattern.line,
+        target,
+    };
+    properties.finish()?;
+    Ok(rule)
+}
+
+/// What rules and schedules have in common: the way to their target.
+fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarget, TemplateError> {
+    // What `EventBridge` does without a policy.
+    let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
+    if let Some(policy) = properties.take("RetryPolicy") {
+        let mut policy = Fields::of("RetryPolicy", policy)?;
+        if let Some(attempts) = policy.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        if let Some(age) = policy.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
+        policy.finish()?;
+    }
+    let dead_letters = match properties.take("DeadLetterConfig") {
+        Some(config) => {
+            let mut config = Fields::of("DeadLetterConfig", config)?;
+            let arn = config.required("Arn")?;
+            config.finish()?;
+            Some(queue_of(&arn, names)?)
+        }
+        None => None,
+    };
+    Ok(RuleTarget {
+        name: name.to_owned(),
+        retries,
+        max_age: Duration::from_secs(max_age_s),
+        dead_letters,
+    })
+}
+
+fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedule, TemplateError> {
+    properties.ignore(&["Name", "Description"]);
+    let target = target(name, &mut properties, names)?;
+    let expression = properties.required("Schedule")?;
+    let input = properties
+        .take("Input")
+        .map(|input| names.text(&input))
+        .transpose()?;
+    properties.finish()?;
+    let text = names.text(&expression)?;
+    let every = rate(&text).ok_or_else(|| {
+        let problem =
+            format!("{text} cannot be had on one machine: a rate in minutes, hours or days can");
+        TemplateError::new(expression.line, problem)
+    })?;
+    Ok(Schedule {
+        every,
+        input,
+        target,
+    })
+}
+
+/// The time of `rate(5 minutes)`.
+fn rate(expression: &str) -> Option<Duration> {
+    let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
+    let (value, unit) = rate.split_once(' ')?;
+    let minutes = match unit {
+        "minute" | "minutes" => 1,
+        "hour" | "hours" => 60,
+        "day" | "days" => 24 * 60,
+        _ => return None,
+    };
+    let value: u64 = value.parse().ok().filter(|value| *value > 0)?;
+    Some(Duration::from_secs(value * minutes * 60))
+}
+
+fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateError> {
+    let stream = properties.required("Stream")?;
+    let arn = names.text(&stream)?;
+    let table = arn
+        .split("table/")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .ok_or_else(|| {
+            TemplateError::new(stream.line, "Stream must be the ARN of a table's stream")
+        })?
+        .to_owned();
+    let start = properties.required("StartingPosition")?;
+    if names.text(&start)? != "TRIM_HORIZON" {
+        let problem = "a stream is read from TRIM_HORIZON here: anything later could miss events";
+        return Err(TemplateError::new(start.line, problem));
+    }
+    let mut number = |name: &str| {
+        let node = properties.take(name);
+        node.map(|node| names.number::<u32>(&node)).transpose()
+    };
+    let batch_size = number("BatchSize")?.unwrap_or(100);
+    let retries = number("MaximumRetryAttempts")?;
+    let max_age = number("MaximumRecordAgeInSeconds")?;
+    let mut switch = |name: &str, on: Value| match properties.take(name) {
+        Some(node) if names.value(&node)? == on => Ok(true),
+        Some(node) => Err(TemplateError::new(
+            node.line,
+            format!("{name} must be {on} or absent"),
+        )),
+        None => Ok(false),
+    };
+    let reports_failures = switch("FunctionResponseTypes", json!(["ReportBatchItemFailures"]))?;
+    let bisects = switch("BisectBatchOnFunctionError", json!(true))?;
+    let on_failure = destination(properties.take("DestinationConfig"), names)?;
+    properties.finish()?;
+    Ok(Mapping {
+        table,
+        batch_size: batch_size.try_into().unwrap_or(100),
+        reports_failures,
+        bisects,
+        retries,
+        max_age: max_age.map(|age| Duration::from_secs(age.into())),
+        on_failure,
+    })
+}
+
+/// The queue of a failure destination.
+fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, TemplateError> {
+    let Some(node) = node else {
+        return Ok(None);
+    };
+    let mut config = Fields::of("DestinationConfig", node)?;
+    let mut failure = Fields::of("OnFailure", config.required("OnFailure")?)?;
+    config.finish()?;
+    failure.ignore(&["Type"]);
+    let destination = failure.required("Destination")?;
+    failure.finish()?;
+    queue_of(&destination, names).map(Some)
+}
+
+/// The queue that an ARN names.
+fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
+    let text = names.text(arn)?;
+    match text.strip_prefix(&queue_arn("")) {
+        Some(queue) => Ok(queue.to_owned()),
+        None => Err(TemplateError::new(
+            arn.line,
+            "what fails must go to a queue",
+        )),
+    }
+}

@@ -1,0 +1,270 @@
+//! Values of a template: maps whose entries have to be used up, and what references stand for.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::{
+    aws::{queues::url, roles::queue_arn},
+    hosting::arn,
+    template::{ACCOUNT, Parameters, REGION, Resource, STACK, TemplateError, nested::Nested},
+    yaml::{Kind, Node},
+};
+
+/// What references stand for.
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) declared: Vec<String>,
+    parameters: HashMap<String, String>,
+    refs: HashMap<String, String>,
+    attributes: HashMap<(String, String), String>,
+}
+
+impl Names {
+    pub(crate) fn new(parameters: Option<Node>, given: &Parameters) -> Result<Self, TemplateError> {
+        let mut names = Self::default();
+        for (name, value) in [
+            ("AWS::Region", REGION),
+            ("AWS::AccountId", ACCOUNT),
+            ("AWS::StackName", STACK),
+            ("AWS::Partition", "aws"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+        ] {
+            names.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        let declared = match parameters {
+            Some(parameters) => Fields::of("Parameters", parameters)?.entries,
+            None => vec![],
+        };
+        let is_declared = |name: &&String| declared.iter().any(|(known, _)| known == *name);
+        if let Some(unknown) = given.keys().find(|name| !is_declared(name)) {
+            let problem = format!("there is no parameter {unknown}");
+            return Err(TemplateError::new(0, problem));
+        }
+        for (name, node) in declared {
+            let mut parameter = Fields::of(&name, node)?;
+            parameter.ignore(&["Type", "Description", "MinValue", "NoEcho"]);
+            let default = names.text(&parameter.required("Default")?)?;
+            let allowed = parameter.take("AllowedValues");
+            parameter.finish()?;
+            let value = given.get(&name).cloned().unwrap_or(default);
+            if let Some(allowed) = allowed {
+                let line = allowed.line;
+                let allowed: Vec<_> = listed(allowed)
+                    .iter()
+                    .map(|value| names.text(value))
+                    .collect::<Result<_, _>>()?;
+                if !allowed.contains(&value) {
+                    let problem = format!("{name} takes {}, not {value}", allowed.join(" or "));
+                    return Err(TemplateError::new(line, problem));
+                }
+            }
+            names.declared.push(name.clone());
+            names.parameters.insert(name, value);
+        }
+        Ok(names)
+    }
+
+    /// Makes a resource known. Its own properties may refer to those before it.
+    pub(super) fn resource(
+        &mut self,
+        resource: &Resource,
+        nested: &mut Nested,
+    ) -> Result<(), TemplateError> {
+        let id = resource.id.as_str();
+        let reference = match resource.kind.as_str() {
+            "AWS::DynamoDB::Table" => {
+                let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{id}");
+                self.attribute(id, "StreamArn", format!("{arn}/stream/latest"));
+                self.attribute(id, "Arn", arn);
+                id.to_owned()
+            }
+            "AWS::SQS::Queue" => {
+                self.queue(id, id);
+                return Ok(());
+            }
+            "AWS::Events::EventBus" => {
+                let mut bus = Fields::of(id, resource.properties.clone())?;
+                let name = self.text(&bus.required("Name")?)?;
+                let arn = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
+                self.attribute(id, "Arn", arn);
+                name
+            }
+            "AWS::Serverless::Function" => {
+                self.attribute(id, "Arn", arn(id));
+                id.to_owned()
+            }
+            "AWS::Logs::LogGroup" => {
+                let arn = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*");
+                self.attribute(id, "Arn", arn);
+                id.to_owned()
+            }
+            "AWS::CloudFormation::Stack" => {
+                for (output, value) in nested.take_in(resource, self)? {
+                    self.attribute(id, &format!("Outputs.{output}"), value);
+                }
+                id.to_owned()
+            }
+            _ => id.to_owned(),
+        };
+        self.refs.insert(id.to_owned(), reference);
+        Ok(())
+    }
+
+    /// Makes a queue known that the template calls one thing, and this machine perhaps another.
+    pub(crate) fn queue(&mut self, id: &str, name: &str) {
+        self.attribute(id, "Arn", queue_arn(name));
+        self.attribute(id, "QueueName", name.to_owned());
+        self.refs.insert(id.to_owned(), url(name));
+    }
+
+    fn attribute(&mut self, id: &str, name: &str, value: String) {
+        self.attributes
+            .insert((id.to_owned(), name.to_owned()), value);
+    }
+
+    fn reference(&self, name: &str, line: usize) -> Result<String, TemplateError> {
+        let known = self.refs.get(name).or_else(|| self.parameters.get(name));
+        if let Some(value) = known {
+            return Ok(value.clone());
+        }
+        if let Some((id, attribute)) = name.split_once('.') {
+            let key = (id.to_owned(), attribute.to_owned());
+            if let Some(value) = self.attributes.get(&key) {
+                return Ok(value.clone());
+            }
+        }
+        Err(TemplateError::new(
+            line,
+            format!("{name} is not known here"),
+        ))
+    }
+
+    /// A value with every reference resolved.
+    pub(crate) fn value(&self, node: &Node) -> Result<Value, TemplateError> {
+        Ok(match &node.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Int(value) => (*value).into(),
+            Kind::Text(text) => text.as_str().into(),
+            Kind::List(items) => items
+                .iter()
+                .map(|item| self.value(item))
+                .collect::<Result<_, _>>()?,
+            Kind::Map(entries) => {
+                let entry = |(key, value): &(String, Node)| Ok((key.clone(), self.value(value)?));
+                Value::Object(entries.iter().map(entry).collect::<Result<_, _>>()?)
+            }
+            Kind::Call(function, argument) => self.call(function, argument)?.into(),
+        })
+    }
+
+    fn call(&self, function: &str, argument: &Node) -> Result<String, TemplateError> {
+        match (function, &argument.kind) {
+            ("Ref" | "GetAtt", Kind::Text(name)) => self.reference(name, argument.line),
+            ("Sub", Kind::Text(text)) => {
+                let mut out = String::new();
+                let mut rest = text.as_str();
+                while let Some((before, after)) = rest.split_once("${") {
+                    let (name, after) = after.split_once('}').ok_or_else(|| {
+                        TemplateError::new(argument.line, "a ${ in this text is not closed")
+                    })?;
+                    out.push_str(before);
+                    out.push_str(&self.reference(name, argument.line)?);
+                    rest = after;
+                }
+                Ok(out + rest)
+            }
+            _ => {
+                let problem = format!("!{function} is not understood here");
+                Err(TemplateError::new(argument.line, problem))
+            }
+        }
+    }
+
+    pub(crate) fn text(&self, node: &Node) -> Result<String, TemplateError> {
+        match self.value(node)? {
+            Value::String(text) => Ok(text),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(value) => Ok(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                Err(TemplateError::new(node.line, "a text is wanted here"))
+            }
+        }
+    }
+
+    pub(crate) fn number<T: TryFrom<u64>>(&self, node: &Node) -> Result<T, TemplateError> {
+        self.value(node)?
+            .as_u64()
+            .and_then(|number| number.try_into().ok())
+            .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
+    }
+}
+
+/// A map whose entries have to be used up.
+pub(crate) struct Fields {
+    of: String,
+    pub(crate) line: usize,
+    pub(crate) entries: Vec<(String, Node)>,
+}
+
+impl Fields {
+    pub(crate) fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
+        match node.kind {
+            Kind::Map(entries) => Ok(Self {
+                of: what.to_owned(),
+                line: node.line,
+                entries,
+            }),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Int(_)
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Call(..) => Err(TemplateError::new(
+                node.line,
+                format!("{what} must be a map"),
+            )),
+        }
+    }
+
+    pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
+        let index = self.entries.iter().position(|(key, _)| key == name)?;
+        Some(self.entries.remove(index).1)
+    }
+
+    pub(crate) fn required(&mut self, name: &str) -> Result<Node, TemplateError> {
+        self.take(name)
+            .ok_or_else(|| TemplateError::new(self.line, format!("{} has no {name}", self.of)))
+    }
+
+    /// Drops what changes nothing on one machine.
+    pub(crate) fn ignore(&mut self, names: &[&str]) {
+        self.entries
+            .retain(|(key, _)| !names.contains(&key.as_str()));
+    }
+
+    /// An error if anything was not used.
+    pub(crate) fn finish(self) -> Result<(), TemplateError> {
+        match self.entries.first() {
+            None => Ok(()),
+            Some((key, node)) => Err(TemplateError::new(
+                node.line,
+                format!("{} of {} is not understood on one machine", key, self.of),
+            )),
+        }
+    }
+}
+
+/// The items of a list; what is none is the only one.
+pub(crate) fn listed(node: Node) -> Vec<Node> {
+    match node.kind {
+        Kind::List(items) => items,
+        Kind::Null
+        | Kind::Bool(_)
+        | Kind::Int(_)
+        | Kind::Text(_)
+        | Kind::Map(_)
+        | Kind::Call(..) => vec![node],
+    }
+}

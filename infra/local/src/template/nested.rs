@@ -1,0 +1,84 @@
+//! Templates that the template takes in.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    conditions::Conditions,
+    template::{
+        Resource, TemplateError, WATCHING,
+        names::{Fields, Names},
+        queue, resource,
+    },
+    yaml::parse,
+};
+
+/// Templates that the template takes in. What they hold goes by the name of the nested stack and its own.
+pub(super) struct Nested {
+    directory: PathBuf,
+    pub(super) queues: Vec<String>,
+}
+
+impl Nested {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            queues: vec![],
+        }
+    }
+
+    /// Takes a nested stack in, and returns its outputs.
+    pub(super) fn take_in(
+        &mut self,
+        stack: &Resource,
+        names: &Names,
+    ) -> Result<Vec<(String, String)>, TemplateError> {
+        let mut properties = Fields::of(&stack.id, stack.properties.clone())?;
+        properties.ignore(&["Parameters"]);
+        let url = names.text(&properties.required("TemplateURL")?)?;
+        properties.finish()?;
+        let file = self.directory.join(&url);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            let problem = format!("{} cannot be read: {error}", file.display());
+            TemplateError::new(stack.line, problem)
+        })?;
+        self.outputs(&stack.id, &text)
+            .map_err(|error| error.within(&url))
+    }
+
+    fn outputs(&mut self, stack: &str, text: &str) -> Result<Vec<(String, String)>, TemplateError> {
+        let mut root = Fields::of("the template", parse(text)?)?;
+        root.ignore(&["AWSTemplateFormatVersion", "Description", "Parameters"]);
+        let mut names = Names::default();
+        let conditions = Conditions::default();
+        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+            let Some(found) = resource(&id, node, &conditions, &names)? else {
+                continue;
+            };
+            match found.kind.as_str() {
+                "AWS::SQS::Queue" => {
+                    let name = format!("{stack}{id}");
+                    self.queues
+                        .push(queue(&name, Fields::of(&id, found.properties)?)?);
+                    names.queue(&id, &name);
+                }
+                kind if WATCHING.contains(&kind) => {}
+                kind => {
+                    let problem =
+                        format!("{id} is a {kind}, which cannot be nested on one machine");
+                    return Err(TemplateError::new(found.line, problem));
+                }
+            }
+        }
+        let mut outputs = vec![];
+        if let Some(section) = root.take("Outputs") {
+            for (id, output) in Fields::of("Outputs", section)?.entries {
+                let mut output = Fields::of(&id, output)?;
+                output.ignore(&["Description"]);
+                outputs.push((id, names.text(&output.required("Value")?)?));
+                output.finish()?;
+            }
+        }
+        root.finish()?;
+        Ok(outputs)
+    }
+}
