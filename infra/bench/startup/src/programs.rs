@@ -1,0 +1,190 @@
+//! Which programs there are, how they are built, and what they find in their environment.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::Failed;
+
+/// The least that is a function: what the others are compared with.
+pub(crate) const HELLO_WORLD: &str = "hello-world";
+/// The function that promises are made about.
+pub(crate) const PLACE_ORDER: &str = "place-order";
+/// `place-order` with the SDK's own client.
+const DEFAULT_CLIENT: &str = "default-client";
+/// One of each other kind: relay, step of the saga, query.
+const OTHERS: [&str; 3] = ["relay-events", "authorize-payment", "get-order"];
+
+/// What functions are told by the template, whichever of it they read, and by Lambda. With credentials and a region in
+/// it, and no metadata service, nothing asks beyond this machine.
+pub(crate) const ENVIRONMENT: [(&str, &str); 28] = [
+    ("RUST_LOG", "info"),
+    ("STACK", "cairn"),
+    ("AUTHORIZATION", "jwt"),
+    ("CUSTOMER_CLAIM", "sub"),
+    ("OPERATOR_SCOPE", "operate"),
+    ("PAYMENTS", "sandbox"),
+    ("MAIL", "log"),
+    ("EVENTS_TABLE", "EventsTable"),
+    ("ORDERS_TABLE", "OrdersTable"),
+    ("STOCK_TABLE", "StockTable"),
+    ("SALES_TABLE", "SalesTable"),
+    ("DEADLINES_TABLE", "DeadlinesTable"),
+    ("STEP_PATIENCE_SECONDS", "300"),
+    ("EVENT_BUS", "cairn-orders"),
+    ("EVENT_SOURCE", "cairn.orders"),
+    (
+        "DEAD_LETTERS_QUEUE",
+        "http://127.0.0.1:9/0/DeadLettersQueue",
+    ),
+    (
+        "STREAM_FAILURES_QUEUE",
+        "http://127.0.0.1:9/0/StreamFailuresQueue",
+    ),
+    ("AWS_REGION", "us-east-1"),
+    ("AWS_DEFAULT_REGION", "us-east-1"),
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+    ("AWS_SESSION_TOKEN", "test"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    ("AWS_LAMBDA_FUNCTION_NAME", "startup"),
+    ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+    ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+    ("AWS_LAMBDA_LOG_STREAM_NAME", "startup"),
+    ("AWS_LAMBDA_LOG_GROUP_NAME", "startup"),
+];
+
+/// A program that is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Its name.
+    pub name: String,
+    /// Its binary.
+    pub path: PathBuf,
+    /// Whether it is a function of the system.
+    pub is_ours: bool,
+}
+
+/// The programs that are started, hello-world first.
+pub(crate) fn started() -> Vec<Program> {
+    let ours = |name: &str| Program {
+        name: name.to_owned(),
+        path: release(name),
+        is_ours: true,
+    };
+    let beside = |package: &str, name: &str| Program {
+        name: name.to_owned(),
+        path: bench().join("target/function").join(package),
+        is_ours: false,
+    };
+    let mut programs = vec![
+        beside(HELLO_WORLD, HELLO_WORLD),
+        ours(PLACE_ORDER),
+        beside(DEFAULT_CLIENT, "place-order, the SDK's defaults"),
+    ];
+    programs.extend(OTHERS.map(ours));
+    programs
+}
+
+/// The names of all functions, by their folders.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(crate) fn functions() -> Result<Vec<String>, Failed> {
+    let mut names = vec![];
+    for group in folders(&root().join("functions"))? {
+        for function in folders(&group)? {
+            let name = function.file_name().map(|name| name.to_string_lossy());
+            names.extend(name.map(String::from));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The binaries of a function that are there, with the names of their rows: cargo's, and the one that
+/// cargo-lambda builds for a deployment, which may be for another processor.
+pub(crate) fn binaries(function: &str) -> Vec<(String, PathBuf)> {
+    let deployed = root().join("target/lambda").join(function);
+    let binaries = [
+        (function.to_owned(), release(function)),
+        (format!("{function}, bootstrap"), deployed.join("bootstrap")),
+    ];
+    let is_there = |(_, path): &(String, PathBuf)| path.exists();
+    binaries.into_iter().filter(is_there).collect()
+}
+
+/// Builds hello-world, the default client, the functions that are started, and `more` of them.
+///
+/// The two programs are built one by one: together they would have each other's features.
+///
+/// # Errors
+/// When cargo is not there, or cannot build them.
+pub(crate) fn build(more: &[String]) -> Result<(), Failed> {
+    for package in [HELLO_WORLD, DEFAULT_CLIENT] {
+        cargo(&bench(), &["--profile", "function", "--package", package])?;
+    }
+    let names = [PLACE_ORDER].into_iter().chain(OTHERS);
+    let mut arguments = vec!["--release"];
+    for name in names.chain(more.iter().map(String::as_str)) {
+        arguments.extend(["--package", name]);
+    }
+    cargo(&root(), &arguments)
+}
+
+fn cargo(workspace: &Path, arguments: &[&str]) -> Result<(), Failed> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--locked"])
+        .args(arguments)
+        // Whatever the settings of the machine say: the binaries are looked for there.
+        .arg("--target-dir")
+        .arg(workspace.join("target"))
+        .current_dir(workspace);
+    eprintln!(
+        "in {}: cargo build {}",
+        workspace.display(),
+        arguments.join(" ")
+    );
+    let status = command
+        .status()
+        .map_err(|error| Failed::new(format!("cargo cannot be run: {error}; install Rust")))?;
+    if !status.success() {
+        return Err(Failed::new(
+            "cargo could not build: see above; --build nothing measures the binaries that are there",
+        ));
+    }
+    Ok(())
+}
+
+fn folders(parent: &Path) -> Result<Vec<PathBuf>, Failed> {
+    let failed = |error: std::io::Error| {
+        Failed::new(format!("{} cannot be read: {error}", parent.display()))
+    };
+    let mut folders = vec![];
+    for entry in fs::read_dir(parent).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    Ok(folders)
+}
+
+fn release(name: &str) -> PathBuf {
+    root().join("target/release").join(name)
+}
+
+/// The root workspace.
+fn root() -> PathBuf {
+    bench().join("../..")
+}
+
+/// The workspace of the benchmarks.
+fn bench() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,230 @@
+//! The table, and what it must show.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::{
+    programs::{HELLO_WORLD, PLACE_ORDER, Program},
+    start::Start,
+};
+
+/// The most that `place-order` may take of hello-world's time.
+const TIMES_THE_TIME: f64 = 1.5;
+/// The most that `place-order` may take of hello-world's memory.
+const TIMES_THE_MEMORY: f64 = 2.0;
+/// The most bytes of a function's zip.
+const ZIP_BYTES: usize = 3_500_000;
+
+/// What a program came to. Medians of its starts, where it was started.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    name: String,
+    zip: usize,
+    /// Whether it is a function of the system.
+    is_ours: bool,
+    figures: Option<Figures>,
+}
+
+/// Medians.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    ms: f64,
+    processor_ms: f64,
+    million_instructions: Option<f64>,
+    peak_kib: f64,
+}
+
+impl Row {
+    /// A program that was started.
+    pub(crate) fn started(
+        program: &Program,
+        starts: &[Start],
+        instructions: Option<f64>,
+        zip: usize,
+    ) -> Self {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Self {
+            name: program.name.clone(),
+            zip,
+            is_ours: program.is_ours,
+            figures: Some(Figures {
+                ms: median(starts, |start| ms(start.time)),
+                processor_ms: median(starts, |start| ms(start.processor)),
+                million_instructions: instructions,
+                peak_kib: median(starts, |start| f64::from(start.peak_kib)),
+            }),
+        }
+    }
+
+    /// A binary of a function that was only packed.
+    pub(crate) fn packed(name: &str, zip: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            zip,
+            is_ours: true,
+            figures: None,
+        }
+    }
+
+    fn figure(&self, value: fn(&Figures) -> Option<f64>) -> Option<f64> {
+        self.figures.as_ref().and_then(value)
+    }
+}
+
+/// The value in the middle; of an even number of them the higher of the two.
+fn median(starts: &[Start], value: impl Fn(&Start) -> f64) -> f64 {
+    let mut values: Vec<_> = starts.iter().map(value).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A figure: its column's name, where it is, and how many digits of it matter.
+type Column = (&'static str, fn(&Figures) -> Option<f64>, usize);
+
+const COLUMNS: [Column; 4] = [
+    ("start ms", |figures| Some(figures.ms), 2),
+    ("CPU ms", |figures| Some(figures.processor_ms), 2),
+    ("M instructions", |figures| figures.million_instructions, 2),
+    ("peak MiB", |figures| Some(figures.peak_kib / 1024.0), 2),
+];
+
+/// The rows as a table for people.
+pub(crate) fn table(rows: &[Row]) -> Table {
+    let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.figure(*value).is_some());
+    let columns: Vec<_> = COLUMNS.iter().filter(is_there).collect();
+    let hello = rows.iter().find(|row| row.name == HELLO_WORLD);
+    let mut header = vec!["program"];
+    for (name, ..) in &columns {
+        header.extend([*name, "x hello-world"]);
+    }
+    header.extend(["zip MB", "at most 3.5"]);
+    let mut table = Table::new();
+    table
+        .load_preset(presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    for row in rows {
+        let mut cells = vec![row.name.clone()];
+        for (_, value, digits) in &columns {
+            let here = row.figure(*value);
+            let ratio = here.zip(hello.and_then(|hello| hello.figure(*value)));
+            cells.push(here.map_or_else(String::new, |here| format!("{here:.digits$}")));
+            cells.push(
+                ratio.map_or_else(String::new, |(here, hello)| format!("{:.2}", here / hello)),
+            );
+        }
+        cells.push(format!("{:.2}", megabytes(row.zip)));
+        cells.push(if row.zip <= ZIP_BYTES { "yes" } else { "no" }.to_owned());
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// What the rows must show, and do not: a sentence each.
+pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
+    let figures = |name: &str| rows.iter().find(|row| row.name == name)?.figures;
+    let mut broken = vec![];
+    match (figures(HELLO_WORLD), figures(PLACE_ORDER)) {
+        (Some(hello), Some(ours)) => {
+            let mut must = |what: &str, times: f64, most: f64| {
+                if times > most {
+                    let text = format!(
+                        "{PLACE_ORDER} takes {times:.2} times hello-world's {what}, at most {most}"
+                    );
+                    broken.push(text);
+                }
+            };
+            must("time to start", ours.ms / hello.ms, TIMES_THE_TIME);
+            must("memory", ours.peak_kib / hello.peak_kib, TIMES_THE_MEMORY);
+        }
+        _ => broken.push(format!("{HELLO_WORLD} and {PLACE_ORDER} have no figures")),
+    }
+    let too_large = rows.iter().filter(|row| row.is_ours && row.zip > ZIP_BYTES);
+    broken.extend(too_large.map(|row| {
+        format!(
+            "the zip of {} has {:.2} MB, at most {:.2}",
+            row.name,
+            megabytes(row.zip),
+            megabytes(ZIP_BYTES)
+        )
+    }));
+    broken
+}
+
+/// A million bytes each.
+#[expect(clippy::cast_precision_loss, reason = "for people, with two digits")]
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, ms: f64, peak_kib: f64, zip: usize) -> Row {
+        let figures = Figures {
+            ms,
+            processor_ms: ms,
+            million_instructions: None,
+            peak_kib,
+        };
+        Row {
+            name: name.to_owned(),
+            zip,
+            is_ours: true,
+            figures: Some(figures),
+        }
+    }
+
+    fn start(ms: u64) -> Start {
+        Start {
+            time: Duration::from_millis(ms),
+            processor: Duration::ZERO,
+            peak_kib: 1,
+        }
+    }
+
+    #[test]
+    fn one_slow_start_does_not_move_the_median() {
+        let starts = [3, 900, 2, 4, 3].map(start);
+        let ms = median(&starts, |start| start.time.as_secs_f64() * 1e3);
+        assert!((ms - 3.0).abs() < 1e-9, "{ms}");
+    }
+
+    #[test]
+    fn what_is_at_its_limit_is_as_promised() {
+        let rows = [
+            row(HELLO_WORLD, 2.0, 4000.0, 900_000),
+            row(PLACE_ORDER, 3.0, 8000.0, 3_500_000),
+        ];
+        assert_eq!(broken_promises(&rows), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_broken_promise_is_told() {
+        let rows = [
+            row(HELLO_WORLD, 2.0, 4000.0, 900_000),
+            row(PLACE_ORDER, 3.1, 8100.0, 3_400_000),
+            Row::packed("get-order", 3_500_001),
+        ];
+        assert_eq!(broken_promises(&rows).len(), 3);
+    }
+
+    #[test]
+    fn a_table_without_hello_world_promises_nothing() {
+        assert_eq!(broken_promises(&[]).len(), 1);
+    }
+
+    #[test]
+    fn columns_without_figures_are_left_out() {
+        let text = table(&[row(HELLO_WORLD, 2.0, 4000.0, 900_000)]).to_string();
+        assert!(
+            text.contains("start ms") && !text.contains("instructions"),
+            "{text}"
+        );
+    }
+}
