@@ -9,12 +9,11 @@ Status 0: all went as it must. 1: it did not, with the reason. 2: it was called 
 
 import argparse
 import os
-import sys
 import urllib.parse
 
 import binaries
 import tools
-from processes import Failure
+from processes import to_the_end
 
 
 def arguments():
@@ -36,16 +35,15 @@ def on_this_machine(endpoint):
 
 def main():
     given = arguments()
-    try:
+
+    def work():
         tools.enter()
         # It needs boto3, which is there from here on.
         import acceptance
 
-        print(acceptance.run(given))
-    except Failure as failure:
-        sys.exit(str(failure))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return acceptance.run(given)
+
+    to_the_end(work)
 
 
 if __name__ == "__main__":

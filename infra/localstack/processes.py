@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ WIDTH = 400
 
 class Failure(Exception):
     """Why it cannot go on, in a sentence, and the file that tells more."""
+
+    status = 1
 
     def __init__(self, reason, log=None):
         super().__init__(reason)
@@ -25,6 +28,19 @@ class Failure(Exception):
             return reason
         lines = Path(self.log).read_text(errors="replace").splitlines()[-TAIL:]
         return "\n".join([reason, f"the end of {self.log}:", *(f"  {line[:WIDTH]}" for line in lines)])
+
+
+def to_the_end(work):
+    """Does the work, prints what it returns, and ends this program with a status that says how it went."""
+    try:
+        print(work())
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        sys.exit(failure.status)
+    except AssertionError as failure:
+        sys.exit(f"not as it must be: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def start(command, log, answer=None, **options):

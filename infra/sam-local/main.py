@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 import binaries  # noqa: E402
 import tools  # noqa: E402
 from bridge import bridge  # noqa: E402
-from processes import Failure, free_port, run, running, until  # noqa: E402
+from processes import Failure, free_port, run, running, to_the_end, until  # noqa: E402
 from progress import Progress  # noqa: E402
 from shop import Caller, order  # noqa: E402
 
@@ -32,8 +32,8 @@ INVOKING_S = 120
 STARTING_DOCKER_S = 900
 
 
-class NoDocker(Exception):
-    pass
+class NoDocker(Failure):
+    status = 2
 
 
 def arguments():
@@ -208,18 +208,12 @@ def all_steps(given):
 
 def main():
     given = arguments()
-    try:
+
+    def work():
         tools.enter()
-        print(all_steps(given))
-    except NoDocker as failure:
-        print(failure, file=sys.stderr)
-        sys.exit(2)
-    except AssertionError as failure:
-        sys.exit(f"not as it must be: {failure}")
-    except Failure as failure:
-        sys.exit(str(failure))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return all_steps(given)
+
+    to_the_end(work)
 
 
 if __name__ == "__main__":

@@ -60,19 +60,11 @@ impl HttpConnector for InProcess {
         let connector = self.clone();
         HttpConnectorFuture::new(async move {
             let call = Call::of(&request);
-            sleep(fate.there).await;
-            let answer = match fate.fault {
-                None => connector.answer(&call),
-                Some(Fault::Throttled) => response(&throttled(&call)),
-                Some(Fault::Unavailable) => {
-                    response(&Answer::error(500, "InternalServerError", "no luck"))
-                }
-                Some(Fault::RequestLost) => Err(no_answer()),
-                Some(Fault::AnswerLost) => connector.answer(&call).and_then(|_| Err(no_answer())),
-                Some(Fault::Stale) => connector.answer(&call).map(|answer| stale(answer, &call)),
-            };
-            sleep(fate.back).await;
-            answer
+            let answer = undergo(fate, &throttled(&call), async { connector.answer(&call) }).await;
+            match fate.fault {
+                Some(Fault::Stale) => answer.map(|answer| stale(answer, &call)),
+                _ => answer,
+            }
         })
     }
 }
@@ -115,20 +107,29 @@ impl HttpConnector for Beyond {
         let fate = self.world.call(&self.caller, request.uri());
         let network = self.network.get_or_init(Outside::network).clone();
         HttpConnectorFuture::new(async move {
-            sleep(fate.there).await;
-            let answer = match fate.fault {
-                None | Some(Fault::Stale) => network.call(request).await,
-                Some(Fault::Throttled) => response(&Answer::error(429, "", "too many requests")),
-                Some(Fault::Unavailable) => response(&Answer::error(500, "", "no luck")),
-                Some(Fault::RequestLost) => Err(no_answer()),
-                Some(Fault::AnswerLost) => {
-                    network.call(request).await.and_then(|_| Err(no_answer()))
-                }
-            };
-            sleep(fate.back).await;
-            answer
+            let throttled = Answer::error(429, "TooManyRequests", "too many requests");
+            undergo(fate, &throttled, network.call(request)).await
         })
     }
+}
+
+/// What comes of a call by its fate: it may never be made, or made and its answer lost. That an answer is
+/// stale is its service's to say.
+async fn undergo(
+    fate: Fate,
+    throttled: &Answer,
+    call: impl Future<Output = Result<HttpResponse, ConnectorError>>,
+) -> Result<HttpResponse, ConnectorError> {
+    sleep(fate.there).await;
+    let answer = match fate.fault {
+        None | Some(Fault::Stale) => call.await,
+        Some(Fault::Throttled) => response(throttled),
+        Some(Fault::Unavailable) => response(&Answer::error(500, "InternalServerError", "no luck")),
+        Some(Fault::RequestLost) => Err(no_answer()),
+        Some(Fault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
+    };
+    sleep(fate.back).await;
+    answer
 }
 
 impl<'a> Call<'a> {

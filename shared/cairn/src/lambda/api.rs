@@ -519,8 +519,6 @@ fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panic")]
-
     use super::*;
 
     #[test]

@@ -53,11 +53,20 @@ pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::AMAZON_ROOTS;
+    use aws_smithy_http_client::Connector;
+
+    use super::*;
 
     #[test]
-    fn there_are_five_roots() {
-        let text = std::str::from_utf8(AMAZON_ROOTS).unwrap_or_default();
+    fn a_client_is_made_with_the_five_roots() {
+        let text = std::str::from_utf8(AMAZON_ROOTS).unwrap();
         assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 5);
+        // It panics at a certificate that cannot be read.
+        let trusted = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
+        let tls = TlsContext::builder().with_trust_store(trusted).build();
+        Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls.unwrap())
+            .build();
     }
 }
