@@ -323,6 +323,8 @@ impl Template {
                 // Its resources are known by now.
                 "AWS::CloudFormation::Stack" => {}
                 _ if WATCHING.contains(&kind.as_str()) => {}
+                // Its steps are a function's, and an operator takes them here.
+                "AWS::Serverless::StateMachine" => {}
                 _ => {
                     return Err(TemplateError::new(
                         line,

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::{
     commit::{Commit, RecordedEvent},
     gate::{Advance, Gated},
+    generation::Generation,
     guard::{Guard, holds},
     read_model::{Change, ReadModel, Row, Tally},
     retry::Tries,
@@ -41,8 +42,14 @@ use crate::{
 };
 
 mod deadlines;
+mod generations;
+mod projection;
+mod rebuild;
 
 pub use deadlines::Deadlines;
+pub use generations::{ChangeError, Generations};
+pub use projection::{Found, Key, Projection};
+pub use rebuild::{Begun, Comparison, Poured, Rebuild, RebuildError};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -316,20 +323,32 @@ fn token(commits: &[Commit]) -> Result<String, StoreError> {
 /// The streams of an aggregate, in a table.
 pub type Repository<A> = crate::repository::Repository<A, DynamoStore>;
 
-/// A table with one row per aggregate, behind version gates.
-#[derive(Clone, Debug)]
+/// The rows of one generation in a table with one row per aggregate, behind version gates.
+#[derive(Debug)]
 pub struct Rows<M> {
     client: Client,
     table: String,
+    generation: Generation,
     model: PhantomData<M>,
 }
 
+impl<M> Clone for Rows<M> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            table: self.table.clone(),
+            ..*self
+        }
+    }
+}
+
 impl<M: ReadModel> Rows<M> {
-    /// The rows in this table.
+    /// The rows of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
             table,
+            generation: Generation::FIRST,
             model: PhantomData,
         }
     }
@@ -343,15 +362,28 @@ impl<M: ReadModel> Rows<M> {
             .client
             .get_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(key.to_owned()))
+            .key(M::KEY, AttributeValue::S(self.generation.key(key)))
             .send()
             .await
             .map_err(|error| classified(&error))?;
-        got.item.map(row).transpose()
+        let found = got.item.map(Self::row).transpose()?;
+        Ok(found.map(|(_, row)| row))
+    }
+
+    /// A row with its key as every generation has it, and the generation.
+    fn row(item: Item) -> Result<(Generation, Row), StoreError> {
+        let mut row = row(item)?;
+        let stored = row.get(M::KEY).and_then(Value::as_str).unwrap_or_default();
+        let (generation, key) = Generation::split(stored);
+        let key = Value::from(key);
+        row.insert(M::KEY.to_owned(), key);
+        Ok((generation, row))
     }
 
     /// Up to `limit` rows of one partition of an index, last first, after the position `from`: the key
     /// attributes of the table and of the index.
+    ///
+    /// Rows of other generations, which are in the index while there is a rebuild, cost what they weigh.
     ///
     /// # Errors
     /// When the read fails; a `from` that is no position is refused.
@@ -362,10 +394,13 @@ impl<M: ReadModel> Rows<M> {
         limit: u32,
         from: Option<Row>,
     ) -> Result<Vec<Row>, StoreError> {
-        let from = from
+        let mut from: Option<Item> = from
             .map(|from| serde_dynamo::to_item(from).map_err(|error| malformed(&error)))
             .transpose()?;
-        let page = self
+        if let Some(AttributeValue::S(key)) = from.as_mut().and_then(|from| from.get_mut(M::KEY)) {
+            *key = self.generation.key(key);
+        }
+        let query = self
             .client
             .query()
             .table_name(&self.table)
@@ -374,16 +409,22 @@ impl<M: ReadModel> Rows<M> {
             .expression_attribute_names("#key", index.key)
             .expression_attribute_values(":key", AttributeValue::S(value.to_owned()))
             .scan_index_forward(false)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .set_exclusive_start_key(from)
-            .send()
-            .await
-            .map_err(|error| classified(&error))?;
-        page.items
-            .unwrap_or_default()
-            .into_iter()
-            .map(row)
-            .collect()
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let mut rows = vec![];
+        loop {
+            let page = query.clone().set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| classified(&error))?;
+            for item in page.items.unwrap_or_default() {
+                let (generation, row) = Self::row(item)?;
+                if generation == self.generation && rows.len() < limit as usize {
+                    rows.push(row);
+                }
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() || rows.len() >= limit as usize {
+                return Ok(rows);
+            }
+        }
     }
 }
 
@@ -409,7 +450,7 @@ impl<M: ReadModel> Gated for Rows<M> {
             .client
             .update_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(place.key.to_owned()))
+            .key(M::KEY, AttributeValue::S(self.generation.key(place.key)))
             .update_expression(update.text())
             .condition_expression(update.condition)
             .set_expression_attribute_names(Some(update.names))
@@ -429,12 +470,23 @@ impl<M: ReadModel> Gated for Rows<M> {
     }
 }
 
-/// A table of counters with the keys `partition` (S) and `row` (S), and a gate for each stream.
-#[derive(Clone, Debug)]
+/// The counters of one generation in a table with the keys `partition` (S) and `row` (S), and a gate for each stream.
+#[derive(Debug)]
 pub struct Counters<T> {
     client: Client,
     table: String,
+    generation: Generation,
     tally: PhantomData<T>,
+}
+
+impl<T> Clone for Counters<T> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            table: self.table.clone(),
+            ..*self
+        }
+    }
 }
 
 impl<T: Tally> Counters<T> {
@@ -442,11 +494,12 @@ impl<T: Tally> Counters<T> {
     /// How long an event waits for its turn at counters that others add to.
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// The counters in this table.
+    /// The counters of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
             table,
+            generation: Generation::FIRST,
             tally: PhantomData,
         }
     }
@@ -471,7 +524,10 @@ impl<T: Tally> Counters<T> {
                 .key_condition_expression("#partition = :partition AND #row BETWEEN :from AND :to")
                 .expression_attribute_names("#partition", "partition")
                 .expression_attribute_names("#row", "row")
-                .expression_attribute_values(":partition", AttributeValue::S(partition.to_owned()))
+                .expression_attribute_values(
+                    ":partition",
+                    AttributeValue::S(self.generation.key(partition)),
+                )
                 .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
                 .expression_attribute_values(":to", AttributeValue::S(to.to_owned()))
                 .set_exclusive_start_key(start)
@@ -491,11 +547,19 @@ impl<T: Tally> Counters<T> {
         }
     }
 
+    fn key(&self, partition: &str, row: &str) -> Item {
+        let partition = self.generation.key(partition);
+        Item::from([
+            ("partition".to_owned(), AttributeValue::S(partition)),
+            ("row".to_owned(), AttributeValue::S(row.to_owned())),
+        ])
+    }
+
     fn updates(&self, event: &RecordedEvent) -> Result<Vec<Update>, StoreError> {
         let gate = Expression::gate(Self::GATE, event.version);
         let gate = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(&format!("gate#{}", event.stream), "gate")))
+            .set_key(Some(self.key(&format!("gate#{}", event.stream), "gate")))
             .update_expression(gate.text())
             .condition_expression(gate.condition)
             .set_expression_attribute_names(Some(gate.names))
@@ -508,7 +572,7 @@ impl<T: Tally> Counters<T> {
             }
             Update::builder()
                 .table_name(&self.table)
-                .set_key(Some(key(&count.partition, &count.row)))
+                .set_key(Some(self.key(&count.partition, &count.row)))
                 .update_expression(update.text())
                 .set_expression_attribute_names(Some(update.names))
                 .set_expression_attribute_values(Some(update.values))
@@ -522,7 +586,7 @@ impl<T: Tally> Counters<T> {
 
 impl<T: Tally> Gated for Counters<T> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        if !T::follows(&event.stream) {
+        if T::lane(&event.stream).is_none() {
             return Ok(Advance::Already);
         }
         let updates = self.updates(event)?;
@@ -557,16 +621,6 @@ impl<T: Tally> Gated for Counters<T> {
             }
         }
     }
-}
-
-fn key(partition: &str, row: &str) -> Item {
-    Item::from([
-        (
-            "partition".to_owned(),
-            AttributeValue::S(partition.to_owned()),
-        ),
-        ("row".to_owned(), AttributeValue::S(row.to_owned())),
-    ])
 }
 
 /// An update expression in the making.

@@ -24,6 +24,7 @@ pub mod dead_letter;
 pub mod deadlines;
 pub mod decider;
 pub mod event;
+pub mod generation;
 pub mod guard;
 pub mod hash;
 pub mod input;

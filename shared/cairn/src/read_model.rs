@@ -15,6 +15,9 @@ pub type Row = Map<String, Value>;
 
 /// A read model with a row per aggregate.
 pub trait ReadModel: Send + Sync + 'static {
+    /// Its name.
+    const NAME: &'static str;
+
     /// The attribute that is the table's partition key.
     const KEY: &'static str;
 
@@ -128,8 +131,12 @@ fn set(map: &mut Row, name: &str, value: Value) {
 ///
 /// Its gate is an item per stream beside the counters, moved in the same transaction.
 pub trait Tally: Send + Sync + 'static {
-    /// Whether a stream's events are counted.
-    fn follows(stream: &StreamId) -> bool;
+    /// Its name.
+    const NAME: &'static str;
+
+    /// The number of the counters that a stream's events are added to: those of streams with the same number get
+    /// into each other's way. `None` when its events are not counted.
+    fn lane(stream: &StreamId) -> Option<u32>;
 
     /// What an event adds, and where. Nothing: only the gate moves.
     ///

@@ -2,7 +2,7 @@
 
 use cairn::{
     Commit, RecordedEvent, Timestamp,
-    dynamodb::{DynamoStore, Rows},
+    dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
@@ -16,7 +16,7 @@ use orders::{
     values::OrderId,
 };
 
-/// The function. It needs `EVENTS_TABLE` and `ORDERS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, `ORDERS_TABLE` and `READ_MODELS_TABLE`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -30,7 +30,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 
 async fn get(
     store: DynamoStore,
-    rows: Rows<Orders>,
+    generations: Generations<Rows<Orders>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let at: Option<Timestamp> = request.query("at")?;
@@ -46,7 +46,12 @@ async fn get(
         return Response::new(200, view);
     }
     let version = version.unwrap_or(1);
-    if let Some(row) = rows.get(&order_id.to_string()).await?
+    let key = order_id.to_string();
+    let row = generations.shown(|rows| {
+        let key = key.clone();
+        async move { rows.get(&key).await }
+    });
+    if let Some(row) = row.await?
         && let Some(view) = shown(&row)?
         && view.version >= version
     {

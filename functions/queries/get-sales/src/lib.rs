@@ -2,7 +2,7 @@
 
 use cairn::{
     Timestamp,
-    dynamodb::Counters,
+    dynamodb::{Counters, Generations},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
@@ -17,7 +17,7 @@ const MOST_WINDOWS: i64 = 7 * 24 * 60;
 /// How many windows an answer goes back when the request does not say.
 const USUAL_WINDOWS: i64 = 60;
 
-/// The function. It needs `SALES_TABLE`.
+/// The function. It needs `SALES_TABLE` and `READ_MODELS_TABLE`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -26,7 +26,10 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     api::function(environment, move |request| get(counters.clone(), request))
 }
 
-async fn get(counters: Counters<Sales>, request: Request) -> Result<Response, Problem> {
+async fn get(
+    generations: Generations<Counters<Sales>>,
+    request: Request,
+) -> Result<Response, Problem> {
     request.caller.operates()?;
     let window: Window = request.query("window")?.unwrap_or(Window::Hour);
     let to = request.query("to")?.unwrap_or(request.now);
@@ -48,10 +51,16 @@ async fn get(counters: Counters<Sales>, request: Request) -> Result<Response, Pr
         window.start(from).to_string(),
         window.start(until).to_string(),
     );
-    let partitions: Vec<_> = (0..SHARDS).map(|shard| window.partition(shard)).collect();
-    let shards = partitions
-        .iter()
-        .map(|partition| counters.between(partition, &first, &last));
-    let rows = try_join_all(shards).await?.into_iter().flatten();
+    let rows = generations.shown(|counters| {
+        let (first, last) = (first.clone(), last.clone());
+        async move {
+            let partitions: Vec<_> = (0..SHARDS).map(|shard| window.partition(shard)).collect();
+            let shards = partitions
+                .iter()
+                .map(|partition| counters.between(partition, &first, &last));
+            try_join_all(shards).await
+        }
+    });
+    let rows = rows.await?.into_iter().flatten();
     Response::new(200, json!({ "windows": render(window, rows) }))
 }

@@ -2,7 +2,7 @@
 
 use cairn::{
     Commit,
-    dynamodb::{DynamoStore, Rows},
+    dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
@@ -15,7 +15,7 @@ use orders::{
     values::Sku,
 };
 
-/// The function. It needs `EVENTS_TABLE` and `STOCK_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, `STOCK_TABLE` and `READ_MODELS_TABLE`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -29,13 +29,18 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 
 async fn get(
     store: DynamoStore,
-    rows: Rows<StockLevels>,
+    generations: Generations<Rows<StockLevels>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let version = request.query("minVersion")?.unwrap_or(1_u64);
     let unknown = || Problem::not_found("there is no such sku");
     let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
-    let row = rows.get(sku.as_str()).await?;
+    let row = generations
+        .shown(|rows| {
+            let sku = sku.clone();
+            async move { rows.get(sku.as_str()).await }
+        })
+        .await?;
     if let Some(view) = row
         .as_ref()
         .map(render)

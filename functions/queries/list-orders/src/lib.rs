@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
-    dynamodb::{Index, Rows},
+    dynamodb::{Generations, Index, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
@@ -23,7 +23,7 @@ const BY_CUSTOMER: Index = Index {
 const MOST: u32 = 100;
 const USUAL: u32 = 20;
 
-/// The function. It needs `ORDERS_TABLE`.
+/// The function. It needs `ORDERS_TABLE` and `READ_MODELS_TABLE`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -32,7 +32,10 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     api::function(environment, move |request| list(rows.clone(), request))
 }
 
-async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem> {
+async fn list(
+    generations: Generations<Rows<Orders>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let customer_id: CustomerId = request
         .path("customerId")
         .parse()
@@ -52,9 +55,14 @@ async fn list(rows: Rows<Orders>, request: Request) -> Result<Response, Problem>
         .transpose()?;
 
     // One more than was asked for tells whether there is another page.
-    let mut found = rows
-        .latest(&BY_CUSTOMER, customer_id.as_str(), limit + 1, from)
-        .await?;
+    let found = generations.shown(|rows| {
+        let (customer_id, from) = (customer_id.clone(), from.clone());
+        async move {
+            let customer = customer_id.as_str();
+            rows.latest(&BY_CUSTOMER, customer, limit + 1, from).await
+        }
+    });
+    let mut found = found.await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let mut orders = vec![];

@@ -8,8 +8,8 @@ use tracing::Instrument;
 use crate::{
     cloudevent::CloudEvent,
     commit::{Context, RecordedEvent},
-    dynamodb::DynamoStore,
-    gate::{Delivered, Gated, deliver},
+    dynamodb::{DynamoStore, Generations, Projection},
+    gate::{Delivered, deliver},
     lambda::{
         ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
     },
@@ -54,29 +54,32 @@ where
     }))
 }
 
-/// A function that keeps a read model: every event passes the version gate.
+/// A function that keeps a read model: every event passes the version gate of each generation of its rows.
 ///
 /// # Errors
 /// When a setting is missing.
-pub fn projection(
+pub fn projection<P: Projection>(
     environment: &Environment,
-    gated: impl Gated + Clone + 'static,
+    generations: Generations<P>,
 ) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let surroundings = environment.clone();
     function(environment, move |event, _| {
-        let (store, gated) = (store.clone(), gated.clone());
+        let (store, generations) = (store.clone(), generations.clone());
         let environment = surroundings.clone();
         async move {
-            let delivered = deliver(&gated, &store, &event)
-                .await
-                .map_err(FunctionError::new)?;
-            match delivered {
-                Delivered::Applied => tracing::info!("applied"),
-                Delivered::Duplicate => tracing::info!("duplicate"),
-                Delivered::Healed(gap) => {
-                    environment.emit(Figures::default().count("GapsHealed", gap));
-                    tracing::info!(gap, "healed");
+            let written = generations.written().await.map_err(FunctionError::new)?;
+            for rows in written {
+                let delivered = deliver(&rows, &store, &event)
+                    .await
+                    .map_err(FunctionError::new)?;
+                match delivered {
+                    Delivered::Applied => tracing::info!("applied"),
+                    Delivered::Duplicate => tracing::info!("duplicate"),
+                    Delivered::Healed(gap) => {
+                        environment.emit(Figures::default().count("GapsHealed", gap));
+                        tracing::info!(gap, "healed");
+                    }
                 }
             }
             Ok(())

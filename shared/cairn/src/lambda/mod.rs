@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     decider::Aggregate,
-    dynamodb::{Counters, Deadlines, DynamoStore, Repository, Rows},
+    dynamodb::{Counters, Deadlines, DynamoStore, Generations, Projection, Repository, Rows},
     eventbridge::EventBridge,
     functions::Functions,
     lambda::{metrics::Figures, outside::Outside, secret::Secret},
@@ -264,20 +264,30 @@ impl Environment {
         Ok(Repository::new(self.event_store()?))
     }
 
-    /// The rows of a read model in the table that a setting names.
+    /// The rows of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// their generations.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Rows<M>, ConfigError> {
-        Ok(Rows::new(self.dynamodb(), self.setting(setting)?))
+    /// When a setting is missing.
+    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.setting(setting)?))
     }
 
-    /// The counters of a read model in the table that a setting names.
+    /// The counters of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// their generations.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn counters<T: Tally>(&self, setting: &str) -> Result<Counters<T>, ConfigError> {
-        Ok(Counters::new(self.dynamodb(), self.setting(setting)?))
+    /// When a setting is missing.
+    pub fn counters<T: Tally>(
+        &self,
+        setting: &str,
+    ) -> Result<Generations<Counters<T>>, ConfigError> {
+        self.generations(Counters::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
+        let table = self.setting("READ_MODELS_TABLE")?;
+        Ok(Generations::new(self.dynamodb(), table, rows))
     }
 
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.

@@ -23,6 +23,7 @@ pub struct Orders;
 pub const ORDER_GATE: &str = "orderVersion";
 
 impl ReadModel for Orders {
+    const NAME: &'static str = "orders";
     const KEY: &'static str = "orderId";
 
     fn place(stream: &StreamId) -> Option<Place<'_>> {

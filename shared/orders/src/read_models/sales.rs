@@ -89,8 +89,10 @@ impl std::str::FromStr for Window {
 }
 
 impl Tally for Sales {
-    fn follows(stream: &StreamId) -> bool {
-        stream.category() == "order"
+    const NAME: &'static str = "sales";
+
+    fn lane(stream: &StreamId) -> Option<u32> {
+        (stream.category() == "order").then(|| shard(stream))
     }
 
     fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
@@ -179,7 +181,7 @@ pub fn fold<'a>(
     let mut rows = vec![];
     for event in events
         .into_iter()
-        .filter(|event| Sales::follows(&event.stream))
+        .filter(|event| Sales::lane(&event.stream).is_some())
     {
         let start = window.start(event.at);
         for count in Sales::counts(event)? {

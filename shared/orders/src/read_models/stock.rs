@@ -18,6 +18,7 @@ pub struct StockLevels;
 pub const GATE: &str = "version";
 
 impl ReadModel for StockLevels {
+    const NAME: &'static str = "stock";
     const KEY: &'static str = "sku";
 
     fn place(stream: &StreamId) -> Option<Place<'_>> {

@@ -549,7 +549,7 @@ fn the_top_products_are_the_ten_most_sold_and_among_equals_by_sku() {
 fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     let [order, saga, shipment] = shipped();
     assert_eq!(Sales::counts(order.last().unwrap()).unwrap(), []);
-    let followed = |events: &[RecordedEvent]| Sales::follows(&events[0].stream);
+    let followed = |events: &[RecordedEvent]| Sales::lane(&events[0].stream).is_some();
     assert_eq!(
         [followed(&order), followed(&saga), followed(&shipment)],
         [true, false, false]

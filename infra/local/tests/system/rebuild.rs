@@ -1,0 +1,248 @@
+//! A read model is made anew while the system takes orders, and nobody notices.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use cairn::read_model::{ReadModel, fold};
+use cairn_local::client::Client;
+use orders::read_models::{
+    orders::Orders,
+    sales::{self, Window},
+};
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order};
+
+const REBUILD: &str = "RebuildProjectionFunction";
+
+async fn step(fixture: &Fixture, projection: &str, step: &str) -> Value {
+    try_step(fixture, &json!({ "projection": projection, "step": step }))
+        .await
+        .unwrap()
+}
+
+async fn try_step(fixture: &Fixture, request: &Value) -> Result<Value, String> {
+    let invoked = fixture
+        .system
+        .composition
+        .invoke(REBUILD, &request.to_string())
+        .await;
+    let answer = invoked.map_err(|error| error.to_string())?;
+    Ok(serde_json::from_str(&answer).unwrap())
+}
+
+async fn pour(fixture: &Fixture, projection: &str) {
+    let begun = step(fixture, projection, "begin").await;
+    for segment in begun["segments"].as_array().unwrap() {
+        let request = json!({ "projection": projection, "step": "pour", "segment": segment });
+        while try_step(fixture, &request).await.unwrap()["done"] != true {}
+    }
+}
+
+async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
+    pour(fixture, projection).await;
+    let comparison = step(fixture, projection, "compare").await;
+    step(fixture, projection, "flip").await;
+    let swept = step(fixture, projection, "sweep").await;
+    assert_eq!(swept["complete"], true, "{swept}");
+    comparison
+}
+
+/// Removes every row of a table, as an accident would.
+fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
+    for row in fixture.scan(table) {
+        let key: serde_json::Map<_, _> = keys
+            .iter()
+            .map(|name| ((*name).to_owned(), json!({ "S": row[*name] })))
+            .collect();
+        fixture.aws(
+            "DynamoDB_20120810.DeleteItem",
+            &json!({ "TableName": table, "Key": key }),
+        );
+    }
+}
+
+/// The rows of orders by order id, as they are in the table's one generation, and as the events say.
+fn orders_equal_the_events(fixture: &Fixture) {
+    let history = fixture.history();
+    let rows = fixture.scan("OrdersTable");
+    assert!(!rows.is_empty());
+    let mut ids: Vec<_> = history
+        .iter()
+        .filter_map(|event| Orders::place(&event.stream))
+        .map(|place| place.key.to_owned())
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(rows.len(), ids.len());
+    for mut row in rows {
+        let stored = row["orderId"].as_str().unwrap().to_owned();
+        let id = stored.split('/').next_back().unwrap().to_owned();
+        row["orderId"] = id.clone().into();
+        let events = history.iter().filter(|event| {
+            Orders::place(&event.stream).is_some_and(|place| place.key == id.as_str())
+        });
+        let expected = fold::<Orders>(events).unwrap().unwrap();
+        assert_eq!(row, Value::Object(expected), "{id}");
+    }
+}
+
+async fn sales_equal_the_events(fixture: &Fixture) {
+    let answer = fixture.get("/sales?window=day").await;
+    let expected = sales::fold(Window::Day, &fixture.history()).unwrap();
+    assert_eq!(answer.body["windows"], json!(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_rows_are_rebuilt_while_clients_place_orders() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 1_000_000).await;
+    for _ in 0..10 {
+        fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    }
+    fixture.settled().await;
+
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..32)
+        .map(|client| {
+            let (http, done) = (fixture.system.http, done.clone());
+            tokio::spawn(async move {
+                let http = Client::new(http);
+                let mut placed = 0;
+                while !done.load(Ordering::Relaxed) || placed == 0 {
+                    let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
+                    let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
+                    let answer = answer.unwrap();
+                    assert_eq!(answer.status, 201, "{}", answer.body);
+                    let id = answer.body["orderId"].as_str().unwrap();
+                    let path = format!("/orders/{id}?minVersion=1");
+                    let answer = http.get(&path).await.unwrap();
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                    placed += 1;
+                }
+            })
+        })
+        .collect();
+
+    empty(&fixture, "OrdersTable", &["orderId"]);
+    empty(&fixture, "SalesTable", &["partition", "row"]);
+    for projection in ["orders", "sales"] {
+        // Killed twice on the way: what was being poured is dropped wherever it is.
+        let begun = step(&fixture, projection, "begin").await;
+        for segment in 0..2 {
+            let request = json!({ "projection": projection, "step": "pour", "segment": segment });
+            tokio::select! {
+                biased;
+                () = tokio::task::yield_now() => {}
+                _ = try_step(&fixture, &request) => {}
+            }
+        }
+        let again = step(&fixture, projection, "begin").await;
+        assert_eq!(again, begun);
+        rebuild(&fixture, projection).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    fixture.settled().await;
+    // A delivery that was under way at the flip may have written to a row that was just dropped.
+    step(&fixture, "orders", "sweep").await;
+    orders_equal_the_events(&fixture);
+    sales_equal_the_events(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_wrong_is_named_by_the_comparison_and_right_afterwards() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    let good = fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let bad = fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let id = bad["orderId"].as_str().unwrap();
+    let changed = json!({
+        "TableName": "OrdersTable",
+        "Key": { "orderId": { "S": id } },
+        "UpdateExpression": "SET customerId = :other",
+        "ExpressionAttributeValues": { ":other": { "S": "c-13" } },
+    });
+    fixture.aws("DynamoDB_20120810.UpdateItem", &changed);
+
+    let comparison = rebuild(&fixture, "orders").await;
+    assert_eq!(
+        (&comparison["alike"], &comparison["differing"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(comparison["examples"], json!([format!("{id}: differs")]));
+    assert_eq!(fixture.order(id).await, bad);
+    assert_eq!(fixture.order(good["orderId"].as_str().unwrap()).await, good);
+    orders_equal_the_events(&fixture);
+    let listed = fixture.get("/customers/c-42/orders").await;
+    assert_eq!(listed.body["orders"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_shows_every_order_once_while_there_are_two_generations() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    for _ in 0..5 {
+        fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    }
+    pour(&fixture, "orders").await;
+    let first = fixture.get("/customers/c-42/orders?limit=3").await.body;
+    assert_eq!(first["orders"].as_array().unwrap().len(), 3);
+    step(&fixture, "orders", "flip").await;
+    // The second page is read from other rows than the first was.
+    let cursor = first["cursor"].as_str().unwrap();
+    let path = format!("/customers/c-42/orders?limit=3&cursor={cursor}");
+    let second = fixture.get(&path).await.body;
+    assert_eq!(second["orders"].as_array().unwrap().len(), 2, "{second}");
+    assert_eq!(second["cursor"], Value::Null);
+    let ids = |page: &Value| -> Vec<Value> {
+        let orders = page["orders"].as_array().unwrap();
+        orders
+            .iter()
+            .map(|order| order["orderId"].clone())
+            .collect()
+    };
+    let mut all = [ids(&first), ids(&second)].concat();
+    all.sort_by_key(Value::to_string);
+    all.dedup();
+    assert_eq!(all.len(), 5);
+}
+
+#[tokio::test]
+async fn what_is_not_poured_is_not_shown() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let flip = json!({ "projection": "stock", "step": "flip" });
+    let error = try_step(&fixture, &flip).await.unwrap_err();
+    assert!(error.contains("begin a rebuild"), "{error}");
+    step(&fixture, "stock", "begin").await;
+    let error = try_step(&fixture, &flip).await.unwrap_err();
+    assert!(error.contains("pour it first"), "{error}");
+    step(&fixture, "stock", "abandon").await;
+    step(&fixture, "stock", "sweep").await;
+    assert_eq!(fixture.scan("StockTable").len(), 1);
+    assert_eq!(fixture.stock("TEA-01").await["onHand"], 9);
+}
+
+#[tokio::test]
+async fn an_event_of_the_present_reaches_the_rows_that_are_being_built() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.settled().await;
+    pour(&fixture, "stock").await;
+    fixture.receive("TEA-01", 5).await;
+    fixture.settled().await;
+    step(&fixture, "stock", "flip").await;
+    assert_eq!(fixture.stock("TEA-01").await["onHand"], 15);
+    // Until it is swept the old row follows too.
+    fixture.receive("TEA-01", 1).await;
+    fixture.settled().await;
+    let rows = fixture.scan("StockTable");
+    assert!(rows.iter().all(|row| row["onHand"] == 16), "{rows:?}");
+    assert_eq!(rows.len(), 2);
+}

@@ -1,0 +1,207 @@
+//! The generations of a read model on DynamoDB.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use futures_util::future::try_join;
+use serde::Deserialize;
+
+use super::{Item, Projection, classified, malformed};
+use crate::{
+    generation::{Generation, OutOfTurn, Standing},
+    store::StoreError,
+};
+
+/// A read model's rows, with what is known of their generations: a table with the keys `readModel` (S) and `item` (S),
+/// which several read models share.
+#[derive(Debug)]
+pub struct Generations<P> {
+    pub(super) client: Client,
+    pub(super) table: String,
+    rows: P,
+    /// What was read last. Clones share it.
+    known: Arc<Mutex<Standing>>,
+    turn: Arc<AtomicU32>,
+}
+
+impl<P: Clone> Clone for Generations<P> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            table: self.table.clone(),
+            rows: self.rows.clone(),
+            known: self.known.clone(),
+            turn: self.turn.clone(),
+        }
+    }
+}
+
+impl<P: Projection> Generations<P> {
+    /// A read model's standing is asked for at every event, and one item answers 3,000 times a second at most: there
+    /// are so many copies. The first of them decides.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
+    const COPIES: u32 = 4;
+
+    /// The generations of some rows, as this table knows them.
+    pub fn new(client: Client, table: String, rows: P) -> Self {
+        Self {
+            client,
+            table,
+            rows,
+            known: Arc::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// The rows of one generation.
+    pub fn of(&self, generation: Generation) -> P {
+        self.rows.of(generation)
+    }
+
+    /// The rows to which an event goes that was committed before this call: those that are shown first.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn written(&self) -> Result<Vec<P>, StoreError> {
+        let standing = self.any_standing().await?;
+        Ok(standing.written().map(|of| self.of(of)).collect())
+    }
+
+    /// What is read from the rows that are shown.
+    ///
+    /// Reads where they were the last time, and asks at the same time whether they still are there.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let known = self.known().live;
+        let (standing, answer) = try_join(self.any_standing(), read(self.of(known))).await?;
+        if standing.live == known {
+            return Ok(answer);
+        }
+        read(self.of(standing.live)).await
+    }
+
+    /// The standing as it is, from the copy that decides.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        self.copy(0).await
+    }
+
+    /// Changes the standing, and returns when every copy says so.
+    ///
+    /// # Errors
+    /// When it is not the turn of the change, or a call fails; then the same change may be made again.
+    pub async fn change(
+        &self,
+        next: impl Fn(&Standing) -> Result<Standing, OutOfTurn>,
+    ) -> Result<Standing, ChangeError> {
+        loop {
+            let standing = self.standing().await?;
+            let changed = next(&standing)?;
+            // Another may have changed it since it was read. Where nothing changes, an earlier call may have ended
+            // before all copies had it.
+            if changed == standing || self.put(0, &changed).await? {
+                for copy in 1..Self::COPIES {
+                    self.put(copy, &changed).await?;
+                }
+                return Ok(changed);
+            }
+        }
+    }
+
+    fn known(&self) -> Standing {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    async fn any_standing(&self) -> Result<Standing, StoreError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let standing = self.copy(turn % Self::COPIES).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone_from(&standing);
+        Ok(standing)
+    }
+
+    async fn copy(&self, copy: u32) -> Result<Standing, StoreError> {
+        Ok(self.item(&name(copy)).await?.unwrap_or_default())
+    }
+
+    /// Whether a copy has this standing now, which follows what it had. It may have had a later one.
+    async fn put(&self, copy: u32, standing: &Standing) -> Result<bool, StoreError> {
+        let item: Item = serde_dynamo::to_item(standing).map_err(|error| malformed(&error))?;
+        let (condition, revision) = if copy == 0 {
+            let before = standing.revision.saturating_sub(1);
+            (
+                "attribute_not_exists(revision) OR revision = :revision",
+                before,
+            )
+        } else {
+            (
+                "attribute_not_exists(revision) OR revision <= :revision",
+                standing.revision,
+            )
+        };
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
+            .item("item", AttributeValue::S(name(copy)))
+            .condition_expression(condition)
+            .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
+        let Err(error) = put.send().await else {
+            return Ok(true);
+        };
+        match error.as_service_error() {
+            Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
+            _ => Err(classified(&error)),
+        }
+    }
+
+    /// An item of this read model, read strongly.
+    pub(super) async fn item<T: for<'de> Deserialize<'de>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("readModel", AttributeValue::S(P::NAME.to_owned()))
+            .key("item", AttributeValue::S(name.to_owned()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let item = got.item.map(serde_dynamo::from_item);
+        item.transpose().map_err(|error| malformed(&error))
+    }
+}
+
+fn name(copy: u32) -> String {
+    format!("standing#{copy}")
+}
+
+/// Why a standing was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Another step comes first.
+    #[error(transparent)]
+    OutOfTurn(#[from] OutOfTurn),
+    /// A call failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

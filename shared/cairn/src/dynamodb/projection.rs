@@ -1,0 +1,240 @@
+//! A read model's table as a rebuild works on it: rows of all generations, side by side.
+
+use std::future::Future;
+
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+
+use super::{Counters, Item, Rows, classified, row};
+use crate::{
+    gate::Gated,
+    generation::Generation,
+    hash::fnv1a,
+    read_model::{ReadModel, Row, Tally},
+    store::StoreError,
+    stream::StreamId,
+};
+
+/// The gated rows of one generation of a read model.
+pub trait Projection: Gated + Clone + Send + Sync + 'static {
+    /// The read model's name.
+    const NAME: &'static str;
+
+    /// The rows of another generation in the same table.
+    #[must_use]
+    fn of(&self, generation: Generation) -> Self;
+
+    /// Which streams get into each other's way: those with the same number, from 0 to 15. `None` for streams
+    /// that are none of the read model's.
+    fn lane(stream: &StreamId) -> Option<u32>;
+
+    /// Some items of the table, whatever their generation, and where the next ones begin.
+    ///
+    /// # Errors
+    /// When the read fails.
+    fn items(
+        &self,
+        from: Option<Key>,
+    ) -> impl Future<Output = Result<(Vec<Found>, Option<Key>), StoreError>> + Send;
+
+    /// The item that has a key in this generation, read strongly, without its key.
+    ///
+    /// # Errors
+    /// When the read fails.
+    fn item(&self, key: &Key) -> impl Future<Output = Result<Option<Row>, StoreError>> + Send;
+
+    /// Removes the item that has a key in this generation.
+    ///
+    /// # Errors
+    /// When the write fails.
+    fn remove(&self, key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Vec<(&'static str, String)>);
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let values: Vec<_> = self.0.iter().map(|(_, value)| value.as_str()).collect();
+        f.write_str(&values.join(" "))
+    }
+}
+
+/// An item of a table.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its generation.
+    pub generation: Generation,
+    /// Its key.
+    pub key: Key,
+    /// The rest of it.
+    pub row: Row,
+}
+
+impl<M: ReadModel> Projection for Rows<M> {
+    const NAME: &'static str = M::NAME;
+
+    fn of(&self, generation: Generation) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
+    }
+
+    fn lane(stream: &StreamId) -> Option<u32> {
+        M::place(stream).map(|place| fnv1a(place.key) % 16)
+    }
+
+    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        self.shared(&[M::KEY]).items(from).await
+    }
+
+    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        self.shared(&[M::KEY]).item(key).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        self.shared(&[M::KEY]).remove(key).await
+    }
+}
+
+impl<M> Rows<M> {
+    fn shared(&self, keys: &'static [&'static str]) -> Shared<'_> {
+        Shared {
+            client: &self.client,
+            table: &self.table,
+            generation: self.generation,
+            keys,
+        }
+    }
+}
+
+impl<T: Tally> Projection for Counters<T> {
+    const NAME: &'static str = T::NAME;
+
+    fn of(&self, generation: Generation) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
+    }
+
+    fn lane(stream: &StreamId) -> Option<u32> {
+        T::lane(stream)
+    }
+
+    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        self.shared().items(from).await
+    }
+
+    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        self.shared().item(key).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        self.shared().remove(key).await
+    }
+}
+
+impl<T> Counters<T> {
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            client: &self.client,
+            table: &self.table,
+            generation: self.generation,
+            keys: &["partition", "row"],
+        }
+    }
+}
+
+/// What both kinds of tables have in common: the generation stands in front of the partition key.
+struct Shared<'a> {
+    client: &'a Client,
+    table: &'a str,
+    generation: Generation,
+    keys: &'static [&'static str],
+}
+
+impl Shared<'_> {
+    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        let page = self
+            .client
+            .scan()
+            .table_name(self.table)
+            .set_exclusive_start_key(from.map(|from| stored(&from, None)))
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let items = page.items.unwrap_or_default().into_iter();
+        let found: Vec<_> = items
+            .map(|item| self.found(item))
+            .collect::<Result<_, _>>()?;
+        let next = page.last_evaluated_key.map(|item| self.key(&item));
+        Ok((found, next))
+    }
+
+    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(self.table)
+            .set_key(Some(stored(key, Some(self.generation))))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let found = got.item.map(|item| self.found(item)).transpose()?;
+        Ok(found.map(|found| found.row))
+    }
+
+    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        self.client
+            .delete_item()
+            .table_name(self.table)
+            .set_key(Some(stored(key, Some(self.generation))))
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        Ok(())
+    }
+
+    fn found(&self, item: Item) -> Result<Found, StoreError> {
+        let Key(mut parts) = self.key(&item);
+        let mut row = row(item)?;
+        row.retain(|name, _| !self.keys.contains(&name.as_str()));
+        let mut generation = Generation::FIRST;
+        if let Some((_, partition)) = parts.first_mut() {
+            let (of, key) = Generation::split(partition);
+            (generation, *partition) = (of, key.to_owned());
+        }
+        let key = Key(parts);
+        Ok(Found {
+            generation,
+            key,
+            row,
+        })
+    }
+
+    /// The key as it is stored, its generation in front.
+    fn key(&self, item: &Item) -> Key {
+        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+        let parts = self.keys.iter();
+        Key(parts
+            .map(|name| (*name, text(name).unwrap_or_default()))
+            .collect())
+    }
+}
+
+/// A key in a generation; as it is without one.
+fn stored(key: &Key, generation: Option<Generation>) -> Item {
+    let parts = key.0.iter().enumerate();
+    parts
+        .map(|(place, (name, value))| {
+            let value = match generation.filter(|_| place == 0) {
+                Some(generation) => generation.key(value),
+                None => value.clone(),
+            };
+            ((*name).to_owned(), AttributeValue::S(value))
+        })
+        .collect()
+}

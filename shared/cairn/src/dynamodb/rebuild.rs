@@ -1,0 +1,475 @@
+//! Rebuilding a read model while the system runs.
+//!
+//! A new generation of rows takes the events of the present at once, from the functions that keep the old one;
+//! meanwhile a scan pours the events of the past through the same gates. What comes twice, and what comes early, is
+//! nothing new to a gate. When all is poured the two are compared, the new rows are shown, and the old ones dropped.
+//!
+//! Each step may be taken again, and a rebuild that was killed goes on where it was. Nothing but rows is written:
+//! sagas and reactions do not hear of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DynamoStore, Item, classified, decode,
+    generations::{ChangeError, Generations},
+    malformed,
+    projection::{Found, Key, Projection},
+};
+use crate::{
+    commit::{Commit, RecordedEvent},
+    gate::deliver,
+    generation::{Beside, Generation, OutOfTurn, Standing},
+    read_model::Row,
+    retry::Tries,
+    store::StoreError,
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// The rebuild of one read model.
+#[derive(Clone, Debug)]
+pub struct Rebuild<P> {
+    store: DynamoStore,
+    generations: Generations<P>,
+}
+
+/// A rebuild under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Begun {
+    /// The new generation.
+    pub generation: Generation,
+    /// The parts of history, each of which can be poured by itself, from 0.
+    pub segments: Vec<u32>,
+}
+
+/// How far a part of history is poured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Poured {
+    /// How many events were read so far; those of other read models are among them.
+    pub events: u64,
+    /// Whether there are no more.
+    pub done: bool,
+    /// The last commit that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<Position>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    stream: StreamId,
+    version: u64,
+}
+
+/// The new rows beside those that are shown. Rows that the present changes may count as differing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Rows that are the same.
+    pub alike: u64,
+    /// Rows that are not, which is what a rebuild may be for.
+    pub differing: u64,
+    /// Rows that only the new generation has.
+    pub only_new: u64,
+    /// Rows that only the old generation has: no event leads to them.
+    pub only_old: u64,
+    /// The keys of some rows of the last three kinds.
+    pub examples: Vec<String>,
+}
+
+impl Comparison {
+    /// How many keys are named.
+    const EXAMPLES: usize = 10;
+
+    fn name(&mut self, what: &str, key: &Key) {
+        if self.examples.len() < Self::EXAMPLES {
+            self.examples.push(format!("{key}: {what}"));
+        }
+    }
+}
+
+/// Why a step of a rebuild was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// Another step comes first.
+    #[error(transparent)]
+    OutOfTurn(#[from] OutOfTurn),
+    /// History is not poured yet.
+    #[error("segment {0} is not poured to its end: pour it first")]
+    Unfinished(u32),
+    /// A call failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ChangeError> for RebuildError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::OutOfTurn(error) => Self::OutOfTurn(error),
+            ChangeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl<P: Projection> Rebuild<P> {
+    /// How long an event waits for what only passes: throttling, or others that write to the same counters.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// How many rows are compared or removed at a time.
+    const AT_ONCE: usize = 16;
+    /// How often rows that differ are looked at again: the present may have changed one before the other.
+    const LOOKS: u32 = 3;
+
+    /// The rebuild of a read model from a store.
+    pub fn new(store: DynamoStore, generations: Generations<P>) -> Self {
+        Self { store, generations }
+    }
+
+    /// Begins a rebuild in so many parts, or goes on with the one that was begun. From now on the new rows take
+    /// every event.
+    ///
+    /// # Errors
+    /// When the last rebuild has not ended, or a call fails.
+    pub async fn begin(&self, now: Timestamp, segments: u32) -> Result<Begun, RebuildError> {
+        let change = self
+            .generations
+            .change(|standing| standing.begun(now, segments));
+        let (generation, segments) = change.await?.building()?;
+        Ok(Begun {
+            generation,
+            segments: (0..segments).collect(),
+        })
+    }
+
+    /// Pours a part of history into the new rows, page by page, for as long as `go_on` says so after each. It begins
+    /// after the last page that was poured.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, or a call fails.
+    pub async fn pour(
+        &self,
+        segment: u32,
+        go_on: impl Fn(&Poured) -> bool,
+    ) -> Result<Poured, RebuildError> {
+        let (generation, segments) = self.generations.standing().await?.building()?;
+        let rows = self.generations.of(generation);
+        let mark = mark(generation, segment);
+        let mut poured: Poured = self.generations.item(&mark).await?.unwrap_or_default();
+        while !poured.done && go_on(&poured) {
+            let after = poured.after.as_ref();
+            let page = self.store.scan(segment, segments, after).await?;
+            self.apply(&rows, &page.commits).await?;
+            let events = page.commits.iter().map(|commit| commit.events.len() as u64);
+            poured = Poured {
+                events: poured.events + events.sum::<u64>(),
+                done: page.next.is_none(),
+                after: page.next,
+            };
+            self.generations.keep(&mark, &poured).await?;
+        }
+        Ok(poured)
+    }
+
+    /// Where the read model stands, and how far each part of history is poured, if there is a rebuild.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn progress(&self) -> Result<(Standing, Vec<Poured>), RebuildError> {
+        let standing = self.generations.standing().await?;
+        let Ok((generation, segments)) = standing.building() else {
+            return Ok((standing, vec![]));
+        };
+        let mut segments_poured = vec![];
+        for segment in 0..segments {
+            let poured = self.generations.item(&mark(generation, segment)).await?;
+            segments_poured.push(poured.unwrap_or_default());
+        }
+        Ok((standing, segments_poured))
+    }
+
+    /// Streams that do not get into each other's way go side by side, the events of each in order.
+    async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), StoreError> {
+        let mut lanes = BTreeMap::<u32, Vec<RecordedEvent>>::new();
+        for commit in commits {
+            if let Some(lane) = P::lane(&commit.stream) {
+                lanes.entry(lane).or_default().extend(commit.recorded());
+            }
+        }
+        let mut side_by_side = Vec::with_capacity(lanes.len());
+        for events in lanes.values() {
+            side_by_side.push(self.apply_in_order(rows, events));
+        }
+        try_join_all(side_by_side).await.map(|_| ())
+    }
+
+    async fn apply_in_order(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        for event in events {
+            let mut tries = Tries::lasting(Self::PATIENCE);
+            while let Err(error) = deliver(rows, &self.store, event).await {
+                if !error.is_passing() || tries.again().await.is_err() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the new rows with those that are shown.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, history is not poured, or a read fails.
+    pub async fn compare(&self) -> Result<Comparison, RebuildError> {
+        let standing = self.finished().await?;
+        let (new, _) = standing.building()?;
+        let (old_rows, new_rows) = (self.generations.of(standing.live), self.generations.of(new));
+        let mut comparison = Comparison::default();
+        let mut news = 0;
+        let mut from = None;
+        loop {
+            let (found, next) = old_rows.items(from).await?;
+            news += found.iter().filter(|row| row.generation == new).count() as u64;
+            let mut olds = found
+                .into_iter()
+                .filter(|row| row.generation == standing.live)
+                .peekable();
+            let mut pairs = vec![];
+            while olds.peek().is_some() {
+                let mut looks = vec![];
+                for old in olds.by_ref().take(Self::AT_ONCE) {
+                    looks.push(Self::pair(old, &old_rows, &new_rows));
+                }
+                pairs.extend(try_join_all(looks).await?);
+            }
+            for (key, likeness) in pairs {
+                match likeness {
+                    Likeness::Alike => comparison.alike += 1,
+                    Likeness::Differing => {
+                        comparison.differing += 1;
+                        comparison.name("differs", &key);
+                    }
+                    Likeness::OnlyOld => {
+                        comparison.only_old += 1;
+                        comparison.name("is not in the new rows", &key);
+                    }
+                }
+            }
+            from = next;
+            if from.is_none() {
+                break;
+            }
+        }
+        let paired = comparison.alike + comparison.differing;
+        comparison.only_new = news.saturating_sub(paired);
+        Ok(comparison)
+    }
+
+    async fn pair(old: Found, olds: &P, news: &P) -> Result<(Key, Likeness), StoreError> {
+        let key = old.key;
+        let mut old: Option<Row> = Some(old.row);
+        let mut likeness = Likeness::Alike;
+        for _ in 0..Self::LOOKS {
+            let new = news.item(&key).await?;
+            likeness = match (&old, &new) {
+                (None, _) => Likeness::Alike,
+                (Some(_), None) => Likeness::OnlyOld,
+                (Some(old), Some(new)) if old == new => Likeness::Alike,
+                (Some(_), Some(_)) => Likeness::Differing,
+            };
+            if likeness == Likeness::Alike {
+                break;
+            }
+            old = olds.item(&key).await?;
+        }
+        Ok((key, likeness))
+    }
+
+    /// Shows the new rows. The old ones follow the events until they are swept.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, history is not poured, or a call fails.
+    pub async fn flip(&self) -> Result<Generation, RebuildError> {
+        let standing = self.generations.standing().await?;
+        let new = match standing.beside {
+            // An earlier call's answer was lost, or it ended half-way.
+            Some(Beside::Retiring { .. }) => standing.live,
+            Some(Beside::Building { .. }) | None => self.finished().await?.building()?.0,
+        };
+        let change = self.generations.change(|standing| standing.flipped(new));
+        Ok(change.await?.live)
+    }
+
+    /// Gives the rebuild up: the new rows take no more events, and a sweep drops them.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, or a call fails.
+    pub async fn abandon(&self) -> Result<Generation, RebuildError> {
+        self.generations.standing().await?.building()?;
+        let change = self.generations.change(|standing| Ok(standing.alone()));
+        Ok(change.await?.live)
+    }
+
+    /// Drops the rows that are not shown any more, page by page, for as long as `go_on` says so of their number.
+    /// Says how many it has dropped, and whether it came to the end. What is being built stays. A delivery that was under
+    /// way at the flip may write a dropped row once more: nobody sees it, and the next sweep takes it.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn sweep(&self, go_on: impl Fn(u64) -> bool) -> Result<(u64, bool), RebuildError> {
+        let change = self.generations.change(|standing| match standing.beside {
+            Some(Beside::Building { .. }) => Ok(standing.clone()),
+            Some(Beside::Retiring { .. }) | None => Ok(standing.alone()),
+        });
+        let standing = change.await?;
+        let rows = self.generations.of(standing.live);
+        let (mut dropped, mut from) = (0, None);
+        loop {
+            let (found, next) = rows.items(from).await?;
+            let mut over = vec![];
+            for row in &found {
+                if standing.is_over(row.generation) {
+                    over.push((self.generations.of(row.generation), &row.key));
+                }
+            }
+            for some in over.chunks(Self::AT_ONCE) {
+                let mut removals = vec![];
+                for (rows, key) in some {
+                    removals.push(rows.remove(key));
+                }
+                try_join_all(removals).await?;
+            }
+            dropped += over.len() as u64;
+            from = next;
+            if from.is_none() {
+                self.generations.forget(&standing).await?;
+                return Ok((dropped, true));
+            }
+            if !go_on(dropped) {
+                return Ok((dropped, false));
+            }
+        }
+    }
+
+    /// The standing of a rebuild of which all history is poured.
+    async fn finished(&self) -> Result<Standing, RebuildError> {
+        let (standing, poured) = self.progress().await?;
+        standing.building()?;
+        match (0..).zip(&poured).find(|(_, poured)| !poured.done) {
+            Some((segment, _)) => Err(RebuildError::Unfinished(segment)),
+            None => Ok(standing),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    Alike,
+    Differing,
+    OnlyOld,
+}
+
+/// The item that says how far a segment is.
+fn mark(generation: Generation, segment: u32) -> String {
+    format!("{MARK}{generation}#{segment}")
+}
+
+const MARK: &str = "segment#";
+
+impl<P: Projection> Generations<P> {
+    async fn keep(&self, mark: &str, poured: &Poured) -> Result<(), StoreError> {
+        let item: Item = serde_dynamo::to_item(poured).map_err(|error| malformed(&error))?;
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
+            .item("item", AttributeValue::S(mark.to_owned()));
+        put.send().await.map_err(|error| classified(&error))?;
+        Ok(())
+    }
+
+    /// Removes what was noted of rebuilds that have ended.
+    async fn forget(&self, standing: &Standing) -> Result<(), StoreError> {
+        let model = AttributeValue::S(P::NAME.to_owned());
+        let noted = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("readModel = :model AND begins_with(#item, :mark)")
+            .expression_attribute_names("#item", "item")
+            .expression_attribute_values(":model", model.clone())
+            .expression_attribute_values(":mark", AttributeValue::S(MARK.to_owned()))
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let building = standing.building().ok().map(|(generation, _)| generation);
+        for note in noted.items.unwrap_or_default() {
+            let Some(AttributeValue::S(name)) = note.get("item") else {
+                continue;
+            };
+            if generation_of(name) == building {
+                continue;
+            }
+            self.client
+                .delete_item()
+                .table_name(&self.table)
+                .key("readModel", model.clone())
+                .key("item", AttributeValue::S(name.clone()))
+                .send()
+                .await
+                .map_err(|error| classified(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn generation_of(mark: &str) -> Option<Generation> {
+    let (generation, _) = mark.strip_prefix(MARK)?.split_once('#')?;
+    generation.parse().ok()
+}
+
+/// Some commits of the table.
+#[derive(Debug)]
+struct Page {
+    commits: Vec<Commit>,
+    next: Option<Position>,
+}
+
+impl DynamoStore {
+    /// How many commits are read at a time: little enough to be poured within a function's time.
+    const SCAN_PAGE: i32 = 256;
+
+    /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
+    async fn scan(
+        &self,
+        segment: u32,
+        segments: u32,
+        after: Option<&Position>,
+    ) -> Result<Page, StoreError> {
+        let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let after = after.map(serde_dynamo::to_item);
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .segment(part(segment))
+            .total_segments(part(segments))
+            .limit(Self::SCAN_PAGE)
+            .set_exclusive_start_key(after.transpose().map_err(|error| malformed(&error))?)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let next = page.last_evaluated_key.map(serde_dynamo::from_item);
+        let commits = page.items.unwrap_or_default().into_iter().map(|item| {
+            let position: Position =
+                serde_dynamo::from_item(item.clone()).map_err(|error| malformed(&error))?;
+            decode(&position.stream, item)
+        });
+        Ok(Page {
+            commits: commits.collect::<Result<_, _>>()?,
+            next: next.transpose().map_err(|error| malformed(&error))?,
+        })
+    }
+}
