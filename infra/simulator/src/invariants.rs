@@ -644,7 +644,11 @@ fn windows(seen: &Observed) -> Vec<Breach> {
     let gates = gates(seen);
     let mut events = vec![];
     let mut breaches = vec![];
-    for stream in seen.streams.keys().filter(|stream| Sales::follows(stream)) {
+    for stream in seen
+        .streams
+        .keys()
+        .filter(|stream| Sales::lane(stream).is_some())
+    {
         let key = format!("gate#{stream}");
         let gate = gates
             .get(&("SalesTable", key.as_str(), "version"))

@@ -33,6 +33,7 @@ async fn tables_and_their_stream_can_be_read() {
             "DeadlinesTable",
             "EventsTable",
             "OrdersTable",
+            "ReadModelsTable",
             "SalesTable",
             "StockTable"
         ])

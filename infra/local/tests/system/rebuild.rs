@@ -213,6 +213,25 @@ async fn a_list_shows_every_order_once_while_there_are_two_generations() {
 }
 
 #[tokio::test]
+async fn a_rebuild_needs_every_permission_that_it_has() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    for projection in ["orders", "stock", "sales"] {
+        let comparison = rebuild(&fixture, projection).await;
+        let same = comparison["alike"].as_u64().unwrap();
+        assert!(same > 0 && comparison["differing"] == 0, "{comparison}");
+        assert_eq!(comparison["only_old"], 0, "{comparison}");
+    }
+    let mut unused = fixture.system.composition.aws.roles.unused();
+    unused.retain(|(function, grant)| {
+        // Only what came early is read from the store.
+        function == REBUILD && grant.action != "dynamodb:Query"
+    });
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
+#[tokio::test]
 async fn what_is_not_poured_is_not_shown() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
