@@ -53,7 +53,7 @@ def as_found(binaries):
         shutil.copy2(binary, found / name / "bootstrap")
     text = TEMPLATE.read_text()
     text = re.sub(r"CodeUri: functions/\w+/([\w-]+)", rf"CodeUri: {found}/\1", text)
-    text = text.replace("TemplateURL: infra/", f"TemplateURL: {ROOT}/infra/")
+    text = re.sub(r"(TemplateURL|DefinitionUri): infra/", rf"\1: {ROOT}/infra/", text)
     template = found / "template.yaml"
     template.write_text(text)
     return template

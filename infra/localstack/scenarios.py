@@ -331,6 +331,28 @@ def the_watch_looks_and_a_redrive_finds_nothing_to_do(world):
     equal((report["redriven"], report["unresolved"], report["complete"]), (0, [], True), report)
 
 
+def a_read_model_is_rebuilt_by_its_state_machine(world):
+    sku = world.received(10)
+    name, _ = world.customer()
+    id = world.place(order(name, sku))
+    before = world.ended(id, "completed", "confirmed")
+    world.stack.client("dynamodb").update_item(
+        TableName=world.stack.resources["OrdersTable"], Key={"orderId": {"S": id}},
+        UpdateExpression="SET #status = :wrong", ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":wrong": {"S": "shipped"}},
+    )
+    equal(world.order(id)["status"], "shipped", "the damaged row")
+    machines = world.stack.client("stepfunctions")
+    started = machines.start_execution(stateMachineArn=world.stack.resources["Rebuild"], input='{"projection": "orders"}')
+    execution = started["executionArn"]
+    ended = until(
+        lambda: (seen := machines.describe_execution(executionArn=execution))["status"] != "RUNNING" and seen,
+        lambda: machines.get_execution_history(executionArn=execution, maxResults=1000)["events"][-3:], ENDING_S, LOG, pause_s=1,
+    )
+    equal(ended["status"], "SUCCEEDED", ended)
+    equal(world.order(id), before, "the order after the rebuild")
+
+
 def a_step_whose_delivery_is_lost_is_asked_for_again(world):
     sku = world.received(10)
     name, _ = world.customer()
@@ -377,6 +399,7 @@ def speaker(world, line):
         "tracked": "TrackDeadlinesFunction",
         "looked": "WatchFulfilmentsFunction",
         "redriven": "RedriveDeadLettersFunction",
+        "rebuilding": "RebuildProjectionFunction",
     }
     if message == "answered":
         return dict(world.stack.routes())[fields["route"]]
@@ -471,6 +494,7 @@ SCENARIOS = [
     a_customer_deals_with_their_own_orders_and_with_no_others,
     only_an_operator_ships_takes_stock_in_and_sees_sales,
     the_watch_looks_and_a_redrive_finds_nothing_to_do,
+    a_read_model_is_rebuilt_by_its_state_machine,
     a_step_whose_delivery_is_lost_is_asked_for_again,
     nothing_was_denied_and_the_logs_tell_of_every_function,
     the_figures_of_the_dashboard_and_of_the_alarms_are_there,

@@ -334,7 +334,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
                 missing(function, stream, row);
             }
         }
-        if Sales::follows(stream) {
+        if Sales::lane(stream).is_some() {
             let gate = format!("gate#{stream}");
             let row = gates
                 .get(&("SalesTable", gate.as_str(), "version"))

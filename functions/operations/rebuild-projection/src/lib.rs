@@ -138,6 +138,7 @@ pub enum Report {
 
 impl Rebuilds {
     async fn step(&self, request: Request, task: &Task) -> Result<Report, FunctionError> {
+        tracing::info!(projection = ?request.projection, step = ?request.step, "rebuilding");
         match request.projection {
             Name::Orders => step(&self.orders, request.step, task).await,
             Name::Stock => step(&self.stock, request.step, task).await,
