@@ -24,9 +24,9 @@ from bridge import bridge  # noqa: E402
 from processes import Failure, free_port, run, running, to_the_end, until  # noqa: E402
 from progress import Progress  # noqa: E402
 from shop import Caller, order  # noqa: E402
+from system import build, system  # noqa: E402
 
 LOGS = tools.ROOT / "target" / "sam-local"
-BUILDING_S = 3600
 INVOKING_S = 120
 # The first start installs an engine and a base image.
 STARTING_DOCKER_S = 900
@@ -79,22 +79,12 @@ def docker_answers():
 
 
 @contextlib.contextmanager
-def system(given):
-    """The one-machine system on free ports. Yields its AWS endpoint."""
-    if not given.skip_build and not given.binaries:
-        cargo = ["cargo", "build", "--locked", "--package", "cairn-local"]
-        run(cargo, LOGS / "cargo-build.log", BUILDING_S, cwd=tools.ROOT)
-    program = tools.ROOT / "target" / "debug" / "cairn-local"
-    command = [program, "--port", "0", "--aws-port", "0", "--quiet", "--parameter", "Authorization=none"]
-    log = LOGS / "cairn-local.log"
-    with running(command, log, cwd=tools.ROOT) as process:
-
-        def address():
-            if process.poll() is not None:
-                raise Failure("the one-machine system has ended", log)
-            return re.search(r"^AWS endpoint +(\S+)$", log.read_text(), re.MULTILINE)
-
-        yield until(address, "the one-machine system is there", log=log)[1]
+def store(given):
+    """The one-machine system, for its AWS endpoint."""
+    built = given.skip_build or given.binaries
+    program = tools.ROOT / "target" / "debug" / "cairn-local" if built else build(LOGS / "cargo-build.log")
+    with system(program, LOGS / "cairn-local.log", "--parameter", "Authorization=none") as (_, endpoint):
+        yield endpoint
 
 
 class Sam:
@@ -192,7 +182,7 @@ def all_steps(given):
         with progress.step("the functions are there" if given.binaries else "the functions are built"):
             template = binaries.template(given)
         with progress.step("the one-machine system runs"):
-            endpoint = open_things.enter_context(system(given))
+            endpoint = open_things.enter_context(store(given))
             port = urllib.parse.urlsplit(endpoint).port
             endpoint = f"http://{open_things.enter_context(bridge(port))}"
         sam = Sam(template, endpoint, images)

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use cairn::lambda::api::is_correlation_id;
+use cairn::lambda::api::{Problem, is_correlation_id};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -124,8 +124,9 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 async fn answered(gateway: &Gateway, request: Request) -> Response {
     let request_id = gateway.world.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
-    let (Ok((status, body, headers)) | Err((status, body, headers))) =
-        handle(gateway, request, &request_id).await;
+    let (status, headers, body) = handle(gateway, request, &request_id)
+        .await
+        .unwrap_or_else(refused);
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -140,13 +141,13 @@ async fn answered(gateway: &Gateway, request: Request) -> Response {
     response
 }
 
-type Answered = (StatusCode, Vec<u8>, HeaderMap);
+type Answered = (StatusCode, HeaderMap, Vec<u8>);
 
 async fn handle(
     gateway: &Gateway,
     request: Request,
     request_id: &str,
-) -> Result<Answered, Answered> {
+) -> Result<Answered, Problem> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let (route, parameters) = gateway
@@ -168,13 +169,8 @@ async fn handle(
     if let (Some(claims), Some(context)) = (claims, payload.get_mut("requestContext")) {
         context["authorizer"] = json!({ "jwt": { "claims": claims, "scopes": null } });
     }
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(function = route.function, %error, "the function failed");
-        problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the function failed: see the log",
-        )
-    };
+    let failed =
+        |error: &dyn std::fmt::Display| Problem::internal(&format!("{}: {error}", route.function));
     let Some(hosted) = gateway.functions.get(&route.function) else {
         return Err(failed(&"it is not there"));
     };
@@ -182,10 +178,7 @@ async fn handle(
         .invoke(payload.to_string().into_bytes(), request_id)
         .await
         .map_err(|error| match error {
-            InvokeError::Throttled => problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the function is busy: try again",
-            ),
+            InvokeError::Throttled => Problem::unavailable(&"the function is busy"),
             error => failed(&error),
         })?;
     let answer: FunctionAnswer = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
@@ -201,15 +194,15 @@ async fn handle(
         .into_iter()
         .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
         .collect();
-    Ok((status, body, headers))
+    Ok((status, headers, body))
 }
 
 /// The body. One that is too large is read to its end all the same, within reason: a client that is still
 /// sending when the answer comes and the connection ends may never see the answer.
-async fn read(mut body: Body) -> Result<Vec<u8>, Answered> {
+async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut length) = (vec![], 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| problem(StatusCode::BAD_REQUEST, &error.to_string()))?;
+        let frame = frame.map_err(|error| Problem::bad_request(error.to_string()))?;
         let data = frame.into_data().unwrap_or_default();
         length += data.len();
         if length <= MAX_BODY_BYTES {
@@ -219,8 +212,7 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Answered> {
         }
     }
     if length > MAX_BODY_BYTES {
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        return Err(problem(status, "the body is over 10 MB"));
+        return Err(Problem::too_large());
     }
     Ok(bytes)
 }
@@ -311,40 +303,31 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
     actual.next().is_none().then_some(parameters)
 }
 
-/// A request that is not let in. That it was meant for here the answer says, as RFC 6750 has it.
-fn unauthorized(refusal: &Refusal) -> Answered {
+/// What the gateway itself has to say, in the form that the functions use.
+fn refused(problem: Problem) -> Answered {
+    let (status, headers, body) = problem.into_response().into_parts();
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, headers, body.into_bytes())
+}
+
+fn unauthorized(refusal: &Refusal) -> Problem {
     if let Refusal::NoKeys { .. } = refusal {
         tracing::error!("{refusal}");
     }
-    let (status, body, mut headers) = problem(StatusCode::UNAUTHORIZED, &refusal.to_string());
-    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    (status, body, headers)
+    Problem::unauthorized(refusal.to_string())
 }
 
-fn no_route(path: &str, takes: &[&str]) -> Answered {
+fn no_route(path: &str, takes: &[&str]) -> Problem {
     if takes.is_empty() {
-        return problem(StatusCode::NOT_FOUND, &format!("there is no route {path}"));
+        return Problem::not_found(format!("there is no route {path}"));
     }
     let takes = takes.join(", ");
-    let detail = format!("{path} takes {takes}");
-    let (status, body, mut headers) = problem(StatusCode::METHOD_NOT_ALLOWED, &detail);
-    headers.extend(HeaderValue::try_from(takes).map(|takes| (header::ALLOW, takes)));
-    (status, body, headers)
-}
-
-/// What the gateway itself has to say, in the form that the functions use.
-fn problem(status: StatusCode, detail: &str) -> Answered {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let kind = title.to_lowercase().replace(' ', "-");
-    let body = json!({
-        "type": format!("urn:cairn:problem:{kind}"),
-        "title": title,
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    let media_type = HeaderValue::from_static("application/problem+json");
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]);
-    (status, body.to_string().into_bytes(), headers)
+    let problem = Problem::new(405, "method-not-allowed", "Method not allowed")
+        .detail(format!("{path} takes {takes}"));
+    match HeaderValue::try_from(takes) {
+        Ok(takes) => problem.header(header::ALLOW, takes),
+        Err(_) => problem,
+    }
 }
 
 #[cfg(test)]

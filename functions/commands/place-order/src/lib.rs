@@ -51,6 +51,6 @@ async fn place(orders: Repository<Order>, request: Request) -> Result<Response, 
         "total": total,
     });
     Ok(Response::new(201, body)?
-        .at(format!("/orders/{order_id}"))
+        .at(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
 }

@@ -17,6 +17,7 @@ mod failures;
 mod figures;
 mod fixture;
 mod hostile;
+mod openapi;
 mod rebuild;
 mod redrive;
 mod roles;

@@ -26,13 +26,13 @@ static KEYS: LazyLock<[RsaPrivateKey; 2]> =
 const AUDIENCE: &str = "shop";
 
 /// A shop that takes tokens of an issuer of its own.
-struct Closed {
-    fixture: Fixture,
+pub(crate) struct Closed {
+    pub(crate) fixture: Fixture,
     issuer: String,
 }
 
 impl Closed {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let issuer = issuer().await;
         let template = template_with(&[
             ("Authorization", "jwt"),
@@ -59,7 +59,7 @@ impl Closed {
         self.fixture.client.clone().bearing(token)
     }
 
-    fn customer(&self, id: &str) -> Client {
+    pub(crate) fn customer(&self, id: &str) -> Client {
         self.bearing(self.token(id, "openid"))
     }
 

@@ -211,7 +211,7 @@ impl Request {
 pub struct Response {
     status: u16,
     media_type: &'static str,
-    headers: Vec<(HeaderName, String)>,
+    headers: HeaderMap,
     body: Value,
 }
 
@@ -224,48 +224,50 @@ impl Response {
         Ok(Self {
             status,
             media_type: "application/json",
-            headers: vec![],
+            headers: HeaderMap::new(),
             body: serde_json::to_value(body).map_err(|error| Problem::internal(&error))?,
         })
     }
 
     /// Says where what was made is.
-    #[must_use]
-    pub fn at(mut self, location: String) -> Self {
-        self.headers.push((header::LOCATION, location));
-        self
+    ///
+    /// # Errors
+    /// When the place has characters that no header holds.
+    pub fn at(mut self, location: String) -> Result<Self, Problem> {
+        let location =
+            HeaderValue::try_from(location).map_err(|error| Problem::internal(&error))?;
+        self.headers.insert(header::LOCATION, location);
+        Ok(self)
     }
 
     /// Says whether this is the answer to a command that had been carried out before.
     #[must_use]
     pub fn replayed(mut self, replayed: bool) -> Self {
         if replayed {
-            let name = HeaderName::from_static("idempotent-replayed");
-            self.headers.push((name, "true".to_owned()));
+            self.headers
+                .insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
         self
     }
 
-    fn encode(self, correlation: &str) -> Result<Vec<u8>, FunctionError> {
-        let mut headers = HeaderMap::new();
+    /// The status, the headers and the body.
+    pub fn into_parts(self) -> (u16, HeaderMap, String) {
+        let mut headers = self.headers;
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static(self.media_type),
         );
-        let correlation = (
-            HeaderName::from_static("x-correlation-id"),
-            correlation.to_owned(),
-        );
-        for (name, value) in self.headers.into_iter().chain([correlation]) {
-            headers.insert(
-                name,
-                HeaderValue::try_from(value).map_err(FunctionError::new)?,
-            );
-        }
+        (self.status, headers, self.body.to_string())
+    }
+
+    fn encode(self, correlation: &str) -> Result<Vec<u8>, FunctionError> {
+        let (status, mut headers, body) = self.into_parts();
+        let correlation = HeaderValue::try_from(correlation).map_err(FunctionError::new)?;
+        headers.insert("x-correlation-id", correlation);
         let mut response = ApiGatewayV2httpResponse::default();
-        response.status_code = self.status.into();
+        response.status_code = status.into();
         response.headers = headers;
-        response.body = Some(Body::Text(self.body.to_string()));
+        response.body = Some(Body::Text(body));
         serde_json::to_vec(&response).map_err(FunctionError::new)
     }
 }
@@ -279,7 +281,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     members: Map<String, Value>,
-    retry_after: Option<u32>,
+    /// In a box: every function of a handler returns a problem, and most have none.
+    headers: Box<HeaderMap>,
 }
 
 impl Problem {
@@ -292,7 +295,7 @@ impl Problem {
             detail: String::new(),
             errors: vec![],
             members: Map::new(),
-            retry_after: None,
+            headers: Box::default(),
         }
     }
 
@@ -316,12 +319,28 @@ impl Problem {
 
     /// A request without a token, or with one that does not say who its sender is.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(401, "unauthorized", "Unauthorized").detail(detail)
+        Self::new(401, "unauthorized", "Unauthorized")
+            .detail(detail)
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
     /// A request that its sender may not make.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(403, "forbidden", "Forbidden").detail(detail)
+    }
+
+    /// A body of more than [`MAX_BODY_BYTES`].
+    pub fn too_large() -> Self {
+        Self::new(413, "too-large", "The body is too large")
+            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+    }
+
+    /// What works again in a moment. Nothing is half done.
+    pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(%error, "unavailable");
+        Self::new(503, "unavailable", "Not available at the moment")
+            .detail("try again with the same Idempotency-Key: it is carried out once")
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     /// A mistake of ours. What it was stands in the log.
@@ -344,12 +363,11 @@ impl Problem {
         self
     }
 
-    fn unavailable(error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(%error, "unavailable");
-        let mut problem = Self::new(503, "unavailable", "Not available at the moment")
-            .detail("try again with the same Idempotency-Key: it is carried out once");
-        problem.retry_after = Some(1);
-        problem
+    /// Adds a header of the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
     }
 
     /// The problem as an answer.
@@ -360,12 +378,6 @@ impl Problem {
             "status": self.status,
             "detail": self.detail,
         });
-        let retry_after = self
-            .retry_after
-            .map(|seconds| (header::RETRY_AFTER, seconds.to_string()))
-            .into_iter();
-        let challenge =
-            (self.status == 401).then(|| (header::WWW_AUTHENTICATE, "Bearer".to_owned()));
         if let Value::Object(body) = &mut body {
             if !self.errors.is_empty() {
                 body.insert("errors".to_owned(), json!(self.errors));
@@ -375,7 +387,7 @@ impl Problem {
         Response {
             status: self.status,
             media_type: "application/problem+json",
-            headers: retry_after.chain(challenge).collect(),
+            headers: *self.headers,
             body,
         }
     }
@@ -494,13 +506,9 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
 
 fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
     let body = body.unwrap_or_default();
-    let too_large = || {
-        Problem::new(413, "too-large", "The body is too large")
-            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
-    };
     // Three bytes are four characters of base64: what is longer need not be decoded.
     if body.len() > MAX_BODY_BYTES * 4 / 3 + 4 {
-        return Err(too_large());
+        return Err(Problem::too_large());
     }
     let bytes = if is_base64 {
         let decoded: Result<aws_lambda_events::encodings::Base64Data, _> =
@@ -512,7 +520,7 @@ fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
         body.into_bytes()
     };
     if bytes.len() > MAX_BODY_BYTES {
-        return Err(too_large());
+        return Err(Problem::too_large());
     }
     Ok(bytes)
 }

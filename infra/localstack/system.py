@@ -1,0 +1,31 @@
+"""The one-machine system, as a process of this machine."""
+
+import contextlib
+import re
+
+from processes import Failure, run, running, until
+from tools import ROOT
+
+BUILDING_S = 3600
+
+
+def build(log):
+    """Builds it, and returns the program."""
+    run(["cargo", "build", "--locked", "--package", "cairn-local"], log, BUILDING_S, cwd=ROOT)
+    return ROOT / "target" / "debug" / "cairn-local"
+
+
+@contextlib.contextmanager
+def system(program, log, *options):
+    """Runs it on free ports. Yields the addresses of its HTTP API and of its AWS endpoint."""
+    command = [program, "--port", "0", "--aws-port", "0", "--quiet", *options]
+    with running(command, log, cwd=ROOT) as process:
+
+        def addresses():
+            if process.poll() is not None:
+                raise Failure("the one-machine system has ended", log)
+            found = dict(re.findall(r"^(HTTP API|AWS endpoint) +(\S+)$", log.read_text(), re.MULTILINE))
+            return len(found) == 2 and found
+
+        found = until(addresses, "the one-machine system is there", log=log)
+        yield found["HTTP API"], found["AWS endpoint"]
