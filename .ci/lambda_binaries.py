@@ -26,6 +26,7 @@ SETTINGS = {
     "ORDERS_TABLE": "OrdersTable",
     "STOCK_TABLE": "StockTable",
     "SALES_TABLE": "SalesTable",
+    "READ_MODELS_TABLE": "ReadModelsTable",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",
