@@ -9,6 +9,7 @@ Status 0: all went as it must. 1: it did not, with the requests. 2: it was calle
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -61,18 +62,12 @@ def schemathesis(programs, api, given):
     try:
         run(command, LOG, RUNNING_S, cwd=WORK, env=environment)
     except Failure as failure:
-        text = LOG.read_text()
-        failures = text.find("FAILURES ===")
-        if failures < 0:
+        found = re.search(r"^=+ (ERRORS|FAILURES) =+$.*", LOG.read_text(), re.MULTILINE | re.DOTALL)
+        if not found:
             raise
-        print(text[text.rindex("\n", 0, failures) :], flush=True)
+        print(found[0], flush=True)
         raise Failure(f"the API is not as {DOCUMENT.relative_to(tools.ROOT)} says: the requests stand above, and in {LOG}") from failure
-    return summary(LOG.read_text())
-
-
-def summary(text):
-    """The end of what Schemathesis has to say."""
-    return text[text.rindex("\n", 0, text.index("SUMMARY ===")) :].strip()
+    return re.search(r"^=+ SUMMARY =+$.*", LOG.read_text(), re.MULTILINE | re.DOTALL)[0].strip()
 
 
 def all_steps(given):
