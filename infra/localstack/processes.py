@@ -31,7 +31,11 @@ class Failure(Exception):
 
 
 def to_the_end(work):
-    """Does the work, prints what it returns, and ends this program with a status that says how it went."""
+    """Does the work, prints what it returns, and ends this program with a status that says how it went.
+
+    From here on SIGTERM ends it as Ctrl-C does: with all that it has started.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         print(work())
     except Failure as failure:

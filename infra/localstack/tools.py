@@ -1,7 +1,6 @@
 """The Python tools of infra/localstack and infra/sam-local: installed from PyPI into folders of their own, once."""
 
 import os
-import signal
 import sys
 import venv
 from pathlib import Path
@@ -32,8 +31,7 @@ def install(tools):
 
 
 def enter():
-    """Goes on with this program in the Python that has boto3. From here on SIGTERM ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Goes on with this program in the Python that has boto3."""
     folder, _ = SAM
     if Path(sys.prefix) != folder:
         python = install(SAM) / "python"

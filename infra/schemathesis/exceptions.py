@@ -65,7 +65,9 @@ def breaks_rule_of_cursor(case, problem):
 def breaks_rule_of_times(case, problem):
     """`from` is not after `to`, and there are not too many windows between."""
     query = case.query or {}
-    window = WINDOWS[query.get("window", "hour")]
+    window = WINDOWS.get(query.get("window", "hour"))
+    if window is None:
+        return False
     to = datetime.fromisoformat(query["to"]) if "to" in query else datetime.now(timezone.utc)
     start = datetime.fromisoformat(query["from"]) if "from" in query else to
     return start > to or (to - start) // window > MOST_WINDOWS

@@ -477,7 +477,7 @@ impl Document {
             ":",
         ];
         let mut texts: Vec<_> = taken.map(str::to_owned).into();
-        for length in [0, 1, 2, 40, 41, 64, 65, 128, 129, 200, 201, 254, 255] {
+        for length in [0, 1, 2, 3, 40, 41, 64, 65, 128, 129, 200, 201, 254, 255] {
             texts.extend(["A", " ", "é"].map(|piece| piece.repeat(length)));
             texts.push(format!("a@b.{}", "c".repeat(length.saturating_sub(4))));
         }
@@ -489,8 +489,12 @@ impl Document {
                 .map(String::from)
                 .collect();
             for _ in 0..rng.usize(1..3) {
+                // Another character in its place, or one more before it.
                 let place = rng.usize(0..text.len());
-                text[place] = String::from(*rng.choice(&pieces).unwrap());
+                if rng.bool() {
+                    text[place].clear();
+                }
+                text[place].insert_str(0, rng.choice(pieces).unwrap());
             }
             texts.push(text.concat());
             texts.push(
