@@ -48,8 +48,8 @@ mod rebuild;
 
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
-pub use projection::{Found, Key, Projection};
-pub use rebuild::{Begun, Comparison, Poured, Rebuild, RebuildError};
+pub use projection::{Found, Key, Projection, Table};
+pub use rebuild::{Begun, Comparison, Poured, Rebuild, RebuildError, Swept};
 
 type Item = HashMap<String, AttributeValue>;
 

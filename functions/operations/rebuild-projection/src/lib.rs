@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cairn::{
-    dynamodb::{Comparison, Counters, Generations, Poured, Projection, Rebuild, Rows},
+    dynamodb::{Begun, Comparison, Counters, Poured, Projection, Rebuild, Rows, Swept},
     generation::{Generation, Standing},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
@@ -21,22 +21,16 @@ use tokio::time::Instant;
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
     let rebuilds = Arc::new(Rebuilds {
-        orders: rebuild(environment, environment.rows("ORDERS_TABLE")?)?,
-        stock: rebuild(environment, environment.rows("STOCK_TABLE")?)?,
-        sales: rebuild(environment, environment.counters("SALES_TABLE")?)?,
+        orders: Rebuild::new(store.clone(), environment.rows("ORDERS_TABLE")?),
+        stock: Rebuild::new(store.clone(), environment.rows("STOCK_TABLE")?),
+        sales: Rebuild::new(store, environment.counters("SALES_TABLE")?),
     });
     Ok(operation::function(environment, move |request, task| {
         let rebuilds = rebuilds.clone();
         async move { rebuilds.step(request, &task).await }
     }))
-}
-
-fn rebuild<P: Projection>(
-    environment: &Environment,
-    generations: Generations<P>,
-) -> Result<Rebuild<P>, ConfigError> {
-    Ok(Rebuild::new(environment.event_store()?, generations))
 }
 
 /// The read models.
@@ -47,19 +41,19 @@ struct Rebuilds {
 }
 
 /// One step of one rebuild.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
+#[derive(Debug, Deserialize)]
+struct Request {
     /// Of which read model.
-    pub projection: Name,
+    projection: Name,
     /// Which step.
     #[serde(flatten)]
-    pub step: Step,
+    step: Step,
 }
 
 /// A read model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Name {
+enum Name {
     /// A row per order.
     Orders,
     /// A row per SKU.
@@ -69,9 +63,9 @@ pub enum Name {
 }
 
 /// The steps.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
-pub enum Step {
+enum Step {
     /// Begin, or go on with what was begun.
     Begin {
         /// Into how many parts history is divided. They can be poured at the same time.
@@ -101,39 +95,23 @@ const fn segments() -> u32 {
 }
 
 /// What a step came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Report {
-    /// A rebuild is under way.
-    Begun {
-        /// The new generation.
-        generation: Generation,
-        /// The parts of history, from 0.
-        segments: Vec<u32>,
-    },
-    /// How far a part of history is.
+enum Report {
+    Begun(Begun),
     Poured(Poured),
-    /// Where the read model stands, and how far each part of history is.
     Progress {
-        /// Its generations.
+        /// The generations there are.
         standing: Standing,
-        /// The parts; none where nothing is being built.
+        /// How far each part of history is; none where nothing is being built.
         segments: Vec<Poured>,
     },
-    /// The new rows beside the old ones.
     Compared(Comparison),
-    /// The generation that is shown now.
     Shown {
-        /// It.
+        /// The generation that is shown now.
         live: Generation,
     },
-    /// How much was dropped.
-    Swept {
-        /// So many rows.
-        dropped: u64,
-        /// Whether that was all.
-        complete: bool,
-    },
+    Swept(Swept),
 }
 
 impl Rebuilds {
@@ -157,13 +135,10 @@ async fn step<P: Projection>(
     let report = match step {
         Step::Begin { segments } => {
             let begun = rebuild.begin(task.now, segments.max(1)).await;
-            begun.map(|begun| Report::Begun {
-                generation: begun.generation,
-                segments: begun.segments,
-            })
+            begun.map(Report::Begun)
         }
         Step::Pour { segment } => {
-            let poured = rebuild.pour(segment, |_| is_time_left()).await;
+            let poured = rebuild.pour(segment, is_time_left).await;
             poured.map(Report::Poured)
         }
         Step::Progress => {
@@ -173,10 +148,7 @@ async fn step<P: Projection>(
         Step::Compare => rebuild.compare().await.map(Report::Compared),
         Step::Flip => rebuild.flip().await.map(|live| Report::Shown { live }),
         Step::Abandon => rebuild.abandon().await.map(|live| Report::Shown { live }),
-        Step::Sweep => {
-            let swept = rebuild.sweep(|_| is_time_left()).await;
-            swept.map(|(dropped, complete)| Report::Swept { dropped, complete })
-        }
+        Step::Sweep => rebuild.sweep(is_time_left).await.map(Report::Swept),
     };
     report.map_err(FunctionError::new)
 }

@@ -221,7 +221,7 @@ async fn a_rebuild_needs_every_permission_that_it_has() {
         let comparison = rebuild(&fixture, projection).await;
         let same = comparison["alike"].as_u64().unwrap();
         assert!(same > 0 && comparison["differing"] == 0, "{comparison}");
-        assert_eq!(comparison["only_old"], 0, "{comparison}");
+        assert_eq!(comparison["onlyOld"], 0, "{comparison}");
     }
     let mut unused = fixture.system.composition.aws.roles.unused();
     unused.retain(|(function, grant)| {

@@ -3,14 +3,16 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{
+    Client, operation::put_item::builders::PutItemFluentBuilder, types::AttributeValue,
+};
 use futures_util::future::try_join;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Item, Projection, classified, malformed};
 use crate::{
@@ -25,8 +27,8 @@ pub struct Generations<P> {
     pub(super) client: Client,
     pub(super) table: String,
     rows: P,
-    /// What was read last. Clones share it.
-    known: Arc<Mutex<Standing>>,
+    /// The one that was shown when the standing was read last. Clones share it.
+    known: Arc<Mutex<Generation>>,
     turn: Arc<AtomicU32>,
 }
 
@@ -49,9 +51,9 @@ impl<P: Projection> Generations<P> {
     const COPIES: u32 = 4;
 
     /// The generations of some rows, as this table knows them.
-    pub fn new(client: Client, table: String, rows: P) -> Self {
+    pub fn new(table: String, rows: P) -> Self {
         Self {
-            client,
+            client: rows.table().client.clone(),
             table,
             rows,
             known: Arc::default(),
@@ -83,7 +85,7 @@ impl<P: Projection> Generations<P> {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let known = self.known().live;
+        let known = *self.known();
         let (standing, answer) = try_join(self.any_standing(), read(self.of(known))).await?;
         if standing.live == known {
             return Ok(answer);
@@ -121,16 +123,14 @@ impl<P: Projection> Generations<P> {
         }
     }
 
-    fn known(&self) -> Standing {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone()
+    fn known(&self) -> MutexGuard<'_, Generation> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn any_standing(&self) -> Result<Standing, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let standing = self.copy(turn % Self::COPIES).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone_from(&standing);
+        *self.known() = standing.live;
         Ok(standing)
     }
 
@@ -140,7 +140,6 @@ impl<P: Projection> Generations<P> {
 
     /// Whether a copy has this standing now, which follows what it had. It may have had a later one.
     async fn put(&self, copy: u32, standing: &Standing) -> Result<bool, StoreError> {
-        let item: Item = serde_dynamo::to_item(standing).map_err(|error| malformed(&error))?;
         let (condition, revision) = if copy == 0 {
             let before = standing.revision.saturating_sub(1);
             (
@@ -154,12 +153,7 @@ impl<P: Projection> Generations<P> {
             )
         };
         let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
-            .item("item", AttributeValue::S(name(copy)))
+            .keeping(&name(copy), standing)?
             .condition_expression(condition)
             .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
         let Err(error) = put.send().await else {
@@ -169,6 +163,22 @@ impl<P: Projection> Generations<P> {
             Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
             _ => Err(classified(&error)),
         }
+    }
+
+    /// A write of an item of this read model.
+    pub(super) fn keeping(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<PutItemFluentBuilder, StoreError> {
+        let item: Item = serde_dynamo::to_item(value).map_err(|error| malformed(&error))?;
+        Ok(self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
+            .item("item", AttributeValue::S(name.to_owned())))
     }
 
     /// An item of this read model, read strongly.

@@ -1,7 +1,5 @@
 //! A read model's table as a rebuild works on it: rows of all generations, side by side.
 
-use std::future::Future;
-
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 use super::{Counters, Item, Rows, classified, row};
@@ -23,30 +21,12 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
     #[must_use]
     fn of(&self, generation: Generation) -> Self;
 
-    /// Which streams get into each other's way: those with the same number, from 0 to 15. `None` for streams
-    /// that are none of the read model's.
+    /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
+    /// of the read model's.
     fn lane(stream: &StreamId) -> Option<u32>;
 
-    /// Some items of the table, whatever their generation, and where the next ones begin.
-    ///
-    /// # Errors
-    /// When the read fails.
-    fn items(
-        &self,
-        from: Option<Key>,
-    ) -> impl Future<Output = Result<(Vec<Found>, Option<Key>), StoreError>> + Send;
-
-    /// The item that has a key in this generation, read strongly, without its key.
-    ///
-    /// # Errors
-    /// When the read fails.
-    fn item(&self, key: &Key) -> impl Future<Output = Result<Option<Row>, StoreError>> + Send;
-
-    /// Removes the item that has a key in this generation.
-    ///
-    /// # Errors
-    /// When the write fails.
-    fn remove(&self, key: &Key) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// The table, with the rows of every generation.
+    fn table(&self) -> Table<'_>;
 }
 
 /// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
@@ -85,26 +65,12 @@ impl<M: ReadModel> Projection for Rows<M> {
         M::place(stream).map(|place| fnv1a(place.key) % 16)
     }
 
-    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
-        self.shared(&[M::KEY]).items(from).await
-    }
-
-    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
-        self.shared(&[M::KEY]).item(key).await
-    }
-
-    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
-        self.shared(&[M::KEY]).remove(key).await
-    }
-}
-
-impl<M> Rows<M> {
-    fn shared(&self, keys: &'static [&'static str]) -> Shared<'_> {
-        Shared {
+    fn table(&self) -> Table<'_> {
+        Table {
             client: &self.client,
-            table: &self.table,
+            name: &self.table,
             generation: self.generation,
-            keys,
+            keys: &[M::KEY],
         }
     }
 }
@@ -123,44 +89,35 @@ impl<T: Tally> Projection for Counters<T> {
         T::lane(stream)
     }
 
-    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
-        self.shared().items(from).await
-    }
-
-    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
-        self.shared().item(key).await
-    }
-
-    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
-        self.shared().remove(key).await
-    }
-}
-
-impl<T> Counters<T> {
-    fn shared(&self) -> Shared<'_> {
-        Shared {
+    fn table(&self) -> Table<'_> {
+        Table {
             client: &self.client,
-            table: &self.table,
+            name: &self.table,
             generation: self.generation,
             keys: &["partition", "row"],
         }
     }
 }
 
-/// What both kinds of tables have in common: the generation stands in front of the partition key.
-struct Shared<'a> {
-    client: &'a Client,
-    table: &'a str,
+/// A table with the rows of every generation: it stands in front of the partition key.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    pub(super) client: &'a Client,
+    name: &'a str,
     generation: Generation,
     keys: &'static [&'static str],
 }
 
-impl Shared<'_> {
-    async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+impl Table<'_> {
+    /// Some items, whatever their generation, and where the next ones begin.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
         let page = self
             .client
             .scan()
-            .table_name(self.table)
+            .table_name(self.name)
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
@@ -173,11 +130,15 @@ impl Shared<'_> {
         Ok((found, next))
     }
 
-    async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+    /// The item that has a key in this generation, read strongly, without its key.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let got = self
             .client
             .get_item()
-            .table_name(self.table)
+            .table_name(self.name)
             .set_key(Some(stored(key, Some(self.generation))))
             .consistent_read(true)
             .send()
@@ -187,10 +148,14 @@ impl Shared<'_> {
         Ok(found.map(|found| found.row))
     }
 
-    async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+    /// Removes the item that has a key in this generation.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         self.client
             .delete_item()
-            .table_name(self.table)
+            .table_name(self.name)
             .set_key(Some(stored(key, Some(self.generation))))
             .send()
             .await

@@ -14,10 +14,10 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DynamoStore, Item, classified, decode,
+    DynamoStore, classified, decode,
     generations::{ChangeError, Generations},
     malformed,
-    projection::{Found, Key, Projection},
+    projection::{Found, Key, Projection, Table},
 };
 use crate::{
     commit::{Commit, RecordedEvent},
@@ -65,7 +65,8 @@ struct Position {
 }
 
 /// The new rows beside those that are shown. Rows that the present changes may count as differing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Comparison {
     /// Rows that are the same.
     pub alike: u64,
@@ -75,8 +76,17 @@ pub struct Comparison {
     pub only_new: u64,
     /// Rows that only the old generation has: no event leads to them.
     pub only_old: u64,
-    /// The keys of some rows of the last three kinds.
+    /// The keys of some rows that differ, or that only the old generation has.
     pub examples: Vec<String>,
+}
+
+/// How much was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// So many rows.
+    pub dropped: u64,
+    /// Whether that was all.
+    pub complete: bool,
 }
 
 impl Comparison {
@@ -118,8 +128,6 @@ impl<P: Projection> Rebuild<P> {
     const PATIENCE: Duration = Duration::from_secs(20);
     /// How many rows are compared or removed at a time.
     const AT_ONCE: usize = 16;
-    /// How often rows that differ are looked at again: the present may have changed one before the other.
-    const LOOKS: u32 = 3;
 
     /// The rebuild of a read model from a store.
     pub fn new(store: DynamoStore, generations: Generations<P>) -> Self {
@@ -142,7 +150,7 @@ impl<P: Projection> Rebuild<P> {
         })
     }
 
-    /// Pours a part of history into the new rows, page by page, for as long as `go_on` says so after each. It begins
+    /// Pours a part of history into the new rows, page by page, for as long as `go_on` says so before each. It begins
     /// after the last page that was poured.
     ///
     /// # Errors
@@ -150,13 +158,13 @@ impl<P: Projection> Rebuild<P> {
     pub async fn pour(
         &self,
         segment: u32,
-        go_on: impl Fn(&Poured) -> bool,
+        go_on: impl Fn() -> bool,
     ) -> Result<Poured, RebuildError> {
         let (generation, segments) = self.generations.standing().await?.building()?;
         let rows = self.generations.of(generation);
         let mark = mark(generation, segment);
         let mut poured: Poured = self.generations.item(&mark).await?.unwrap_or_default();
-        while !poured.done && go_on(&poured) {
+        while !poured.done && go_on() {
             let after = poured.after.as_ref();
             let page = self.store.scan(segment, segments, after).await?;
             self.apply(&rows, &page.commits).await?;
@@ -166,7 +174,8 @@ impl<P: Projection> Rebuild<P> {
                 done: page.next.is_none(),
                 after: page.next,
             };
-            self.generations.keep(&mark, &poured).await?;
+            let kept = self.generations.keeping(&mark, &poured)?.send().await;
+            kept.map_err(|error| classified(&error))?;
         }
         Ok(poured)
     }
@@ -227,7 +236,7 @@ impl<P: Projection> Rebuild<P> {
         let mut news = 0;
         let mut from = None;
         loop {
-            let (found, next) = old_rows.items(from).await?;
+            let (found, next) = old_rows.table().items(from).await?;
             news += found.iter().filter(|row| row.generation == new).count() as u64;
             let mut olds = found
                 .into_iter()
@@ -237,7 +246,7 @@ impl<P: Projection> Rebuild<P> {
             while olds.peek().is_some() {
                 let mut looks = vec![];
                 for old in olds.by_ref().take(Self::AT_ONCE) {
-                    looks.push(Self::pair(old, &old_rows, &new_rows));
+                    looks.push(pair(old, old_rows.table(), new_rows.table()));
                 }
                 pairs.extend(try_join_all(looks).await?);
             }
@@ -262,26 +271,6 @@ impl<P: Projection> Rebuild<P> {
         let paired = comparison.alike + comparison.differing;
         comparison.only_new = news.saturating_sub(paired);
         Ok(comparison)
-    }
-
-    async fn pair(old: Found, olds: &P, news: &P) -> Result<(Key, Likeness), StoreError> {
-        let key = old.key;
-        let mut old: Option<Row> = Some(old.row);
-        let mut likeness = Likeness::Alike;
-        for _ in 0..Self::LOOKS {
-            let new = news.item(&key).await?;
-            likeness = match (&old, &new) {
-                (None, _) => Likeness::Alike,
-                (Some(_), None) => Likeness::OnlyOld,
-                (Some(old), Some(new)) if old == new => Likeness::Alike,
-                (Some(_), Some(_)) => Likeness::Differing,
-            };
-            if likeness == Likeness::Alike {
-                break;
-            }
-            old = olds.item(&key).await?;
-        }
-        Ok((key, likeness))
     }
 
     /// Shows the new rows. The old ones follow the events until they are swept.
@@ -309,13 +298,13 @@ impl<P: Projection> Rebuild<P> {
         Ok(change.await?.live)
     }
 
-    /// Drops the rows that are not shown any more, page by page, for as long as `go_on` says so of their number.
-    /// Says how many it has dropped, and whether it came to the end. What is being built stays. A delivery that was under
-    /// way at the flip may write a dropped row once more: nobody sees it, and the next sweep takes it.
+    /// Drops the rows that are not shown any more, page by page, for as long as `go_on` says so after each. What is
+    /// being built stays. A delivery that was under way at the flip may write a dropped row once more: nobody sees it,
+    /// and the next sweep takes it.
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn sweep(&self, go_on: impl Fn(u64) -> bool) -> Result<(u64, bool), RebuildError> {
+    pub async fn sweep(&self, go_on: impl Fn() -> bool) -> Result<Swept, RebuildError> {
         let change = self.generations.change(|standing| match standing.beside {
             Some(Beside::Building { .. }) => Ok(standing.clone()),
             Some(Beside::Retiring { .. }) | None => Ok(standing.alone()),
@@ -324,7 +313,7 @@ impl<P: Projection> Rebuild<P> {
         let rows = self.generations.of(standing.live);
         let (mut dropped, mut from) = (0, None);
         loop {
-            let (found, next) = rows.items(from).await?;
+            let (found, next) = rows.table().items(from).await?;
             let mut over = vec![];
             for row in &found {
                 if standing.is_over(row.generation) {
@@ -334,18 +323,18 @@ impl<P: Projection> Rebuild<P> {
             for some in over.chunks(Self::AT_ONCE) {
                 let mut removals = vec![];
                 for (rows, key) in some {
-                    removals.push(rows.remove(key));
+                    removals.push(async move { rows.table().remove(key).await });
                 }
                 try_join_all(removals).await?;
             }
             dropped += over.len() as u64;
             from = next;
-            if from.is_none() {
+            let complete = from.is_none();
+            if complete {
                 self.generations.forget(&standing).await?;
-                return Ok((dropped, true));
             }
-            if !go_on(dropped) {
-                return Ok((dropped, false));
+            if complete || !go_on() {
+                return Ok(Swept { dropped, complete });
             }
         }
     }
@@ -359,6 +348,30 @@ impl<P: Projection> Rebuild<P> {
             None => Ok(standing),
         }
     }
+}
+
+/// How often rows that differ are looked at again: the present may have changed one before the other.
+const LOOKS: u32 = 3;
+
+/// How an old row is to the new one that has its key.
+async fn pair(old: Found, olds: Table<'_>, news: Table<'_>) -> Result<(Key, Likeness), StoreError> {
+    let key = old.key;
+    let mut old: Option<Row> = Some(old.row);
+    let mut likeness = Likeness::Alike;
+    for _ in 0..LOOKS {
+        let new = news.item(&key).await?;
+        likeness = match (&old, &new) {
+            (None, _) => Likeness::Alike,
+            (Some(_), None) => Likeness::OnlyOld,
+            (Some(old), Some(new)) if old == new => Likeness::Alike,
+            (Some(_), Some(_)) => Likeness::Differing,
+        };
+        if likeness == Likeness::Alike {
+            break;
+        }
+        old = olds.item(&key).await?;
+    }
+    Ok((key, likeness))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,19 +389,6 @@ fn mark(generation: Generation, segment: u32) -> String {
 const MARK: &str = "segment#";
 
 impl<P: Projection> Generations<P> {
-    async fn keep(&self, mark: &str, poured: &Poured) -> Result<(), StoreError> {
-        let item: Item = serde_dynamo::to_item(poured).map_err(|error| malformed(&error))?;
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
-            .item("item", AttributeValue::S(mark.to_owned()));
-        put.send().await.map_err(|error| classified(&error))?;
-        Ok(())
-    }
-
     /// Removes what was noted of rebuilds that have ended.
     async fn forget(&self, standing: &Standing) -> Result<(), StoreError> {
         let model = AttributeValue::S(P::NAME.to_owned());
@@ -463,9 +463,12 @@ impl DynamoStore {
             .map_err(|error| classified(&error))?;
         let next = page.last_evaluated_key.map(serde_dynamo::from_item);
         let commits = page.items.unwrap_or_default().into_iter().map(|item| {
-            let position: Position =
-                serde_dynamo::from_item(item.clone()).map_err(|error| malformed(&error))?;
-            decode(&position.stream, item)
+            let stream = item.get("stream").and_then(|stream| stream.as_s().ok());
+            let stream: StreamId = stream
+                .map_or("", String::as_str)
+                .parse()
+                .map_err(|error| malformed(&error))?;
+            decode(&stream, item)
         });
         Ok(Page {
             commits: commits.collect::<Result<_, _>>()?,

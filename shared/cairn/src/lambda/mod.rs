@@ -286,8 +286,7 @@ impl Environment {
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
-        let table = self.setting("READ_MODELS_TABLE")?;
-        Ok(Generations::new(self.dynamodb(), table, rows))
+        Ok(Generations::new(self.setting("READ_MODELS_TABLE")?, rows))
     }
 
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
