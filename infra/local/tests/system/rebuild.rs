@@ -183,6 +183,32 @@ async fn a_row_that_is_wrong_is_named_by_the_comparison_and_right_afterwards() {
 }
 
 #[tokio::test]
+async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.settled().await;
+    let item = json!({ "sku": { "S": "POT-07" }, "version": { "N": "1" } });
+    let put = json!({ "TableName": "StockTable", "Item": item });
+    fixture.aws("DynamoDB_20120810.PutItem", &put);
+
+    pour(&fixture, "stock").await;
+    let comparison = step(&fixture, "stock", "compare").await;
+    let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &comparison[kind]);
+    assert_eq!(counts, [1, 0, 0, 1]);
+    assert_eq!(
+        comparison["examples"],
+        json!(["POT-07: is not in the new rows"])
+    );
+    step(&fixture, "stock", "abandon").await;
+    step(&fixture, "stock", "sweep").await;
+    assert_eq!(fixture.scan("StockTable").len(), 2);
+    pour(&fixture, "stock").await;
+    step(&fixture, "stock", "flip").await;
+    step(&fixture, "stock", "sweep").await;
+    assert_eq!(fixture.scan("StockTable").len(), 1);
+}
+
+#[tokio::test]
 async fn a_list_shows_every_order_once_while_there_are_two_generations() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
