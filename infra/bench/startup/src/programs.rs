@@ -20,7 +20,7 @@ const OTHERS: [&str; 3] = ["relay-events", "authorize-payment", "get-order"];
 
 /// What functions are told by the template, whichever of it they read, and by Lambda. With credentials and a region in
 /// it, and no metadata service, nothing asks beyond this machine.
-pub(crate) const ENVIRONMENT: [(&str, &str); 28] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 29] = [
     ("RUST_LOG", "info"),
     ("STACK", "cairn"),
     ("AUTHORIZATION", "jwt"),
@@ -32,6 +32,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 28] = [
     ("ORDERS_TABLE", "OrdersTable"),
     ("STOCK_TABLE", "StockTable"),
     ("SALES_TABLE", "SalesTable"),
+    ("READ_MODELS_TABLE", "ReadModelsTable"),
     ("DEADLINES_TABLE", "DeadlinesTable"),
     ("STEP_PATIENCE_SECONDS", "300"),
     ("EVENT_BUS", "cairn-orders"),

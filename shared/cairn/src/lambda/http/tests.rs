@@ -180,6 +180,13 @@ async fn get(connector: &SharedHttpConnector, url: &str) -> Result<u16, Connecto
     Ok(status)
 }
 
+/// How a call fails that waits for something: with nothing else to do, a paused clock runs to the end of the wait.
+async fn after_all_waits(call: JoinHandle<Result<u16, ConnectorError>>) -> ConnectorError {
+    time::pause();
+    let answer = time::timeout(Duration::from_hours(2), call).await;
+    answer.expect("a limit").unwrap().unwrap_err()
+}
+
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_call() {
     let server = Server::plain(Manner::Answers).await;
@@ -243,9 +250,7 @@ async fn a_handshake_that_does_not_end_is_a_time_out() {
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let call = tokio::spawn(async move { get(&connector, &url).await });
     let (_stream, _) = listener.accept().await.unwrap();
-    // With nothing else to do, the paused clock runs to the end of the wait.
-    time::pause();
-    let error = call.await.unwrap().unwrap_err();
+    let error = after_all_waits(call).await;
     assert!(error.is_timeout(), "{error:?}");
 }
 
@@ -259,8 +264,7 @@ async fn an_answer_that_does_not_come_is_a_time_out() {
     while server.requests() == 0 {
         server.seen.came.notified().await;
     }
-    time::pause();
-    let error = call.await.unwrap().unwrap_err();
+    let error = after_all_waits(call).await;
     assert!(error.is_timeout(), "{error:?}");
 }
 
