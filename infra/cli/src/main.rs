@@ -11,10 +11,18 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod completions;
+mod cost;
+mod dead_letters;
+mod diff;
 mod failure;
 mod history;
+mod lag;
 mod output;
+mod rebuild;
+mod sagas;
 mod stack;
+mod state;
+mod tail;
 
 use failure::{Failure, Verdict};
 use output::Output;
@@ -47,6 +55,15 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     History(history::History),
+    State(state::State),
+    Diff(diff::Diff),
+    Tail(tail::Tail),
+    Lag(lag::Lag),
+    Sagas(sagas::Sagas),
+    Saga(sagas::OneSaga),
+    DeadLetters(dead_letters::DeadLetters),
+    Rebuild(rebuild::Rebuild),
+    Cost(cost::Cost),
     Completions(completions::Completions),
 }
 
@@ -83,6 +100,15 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let stack = arguments.access.connect().await?;
     match &arguments.command {
         Command::History(history) => history.run(&stack, &mut out).await,
+        Command::State(state) => state.run(&stack, &mut out).await,
+        Command::Diff(diff) => diff.run(&stack, &mut out).await,
+        Command::Tail(tail) => tail.run(&stack, &mut out).await,
+        Command::Lag(lag) => lag.run(&stack, &mut out).await,
+        Command::Sagas(sagas) => sagas.run(&stack, &mut out).await,
+        Command::Saga(saga) => saga.run(&stack, &mut out).await,
+        Command::DeadLetters(letters) => letters.run(&stack, &mut out).await,
+        Command::Rebuild(rebuild) => rebuild.run(&stack, &mut out).await,
+        Command::Cost(cost) => cost.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),
     }
 }

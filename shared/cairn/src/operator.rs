@@ -17,7 +17,17 @@ use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::lambda::Environment;
+use crate::{
+    lambda::{
+        Environment,
+        outside::{NoAnswer, Outside},
+    },
+    store::StoreError,
+};
+
+mod tail;
+
+pub use tail::{Beginning, Tail, Unreadable};
 
 /// AWS as the AWS CLI finds it: region and credentials from the environment, a profile, single sign-on, a process or
 /// the machine.
@@ -50,6 +60,9 @@ pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
     }
     loader.load().await
 }
+
+/// Where an endpoint on one machine says what was called and what it cost.
+const METER: &str = "/_cairn/meter";
 
 /// Whether an URL leads to this machine.
 fn is_here(url: &str) -> bool {
@@ -155,6 +168,46 @@ impl Stack {
     /// What its functions are told, and clients of what it is made of.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// The logical ids of its functions.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.functions.keys().map(String::as_str)
+    }
+
+    /// The commits of the event table as they happen.
+    ///
+    /// # Errors
+    /// When the table has no stream, or a call fails.
+    pub async fn tail(&self, beginning: Beginning) -> Result<Tail, StoreError> {
+        let refused = |problem: &dyn std::fmt::Display| StoreError::Refused(problem.to_string());
+        let table = self.environment.setting("EVENTS_TABLE");
+        let table = table.map_err(|error| refused(&error))?;
+        let client = aws_sdk_dynamodb::Client::new(&self.aws);
+        let described = client.describe_table().table_name(&table).send().await;
+        let described = described.map_err(|error| StoreError::Unavailable(cause(&error)))?;
+        let stream = described.table.and_then(|table| table.latest_stream_arn);
+        let stream = stream.ok_or_else(|| refused(&format!("the table {table} has no stream")))?;
+        Tail::begin(
+            aws_sdk_dynamodbstreams::Client::new(&self.aws),
+            stream,
+            beginning,
+        )
+        .await
+    }
+
+    /// What a stand-in for AWS on this machine has counted of calls and units, by function. `None`: AWS does not say.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, NoAnswer> {
+        let Some(endpoint) = self.aws.endpoint_url().filter(|endpoint| is_here(endpoint)) else {
+            return Ok(None);
+        };
+        let url = format!("{}{METER}", endpoint.trim_end_matches('/'));
+        let answer = Outside::network().get(&url).await?;
+        let counted = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
+        Ok(counted.flatten())
     }
 
     /// Invokes a function by its logical id, as its alias `live` runs it, and waits for what it says.

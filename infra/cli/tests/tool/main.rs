@@ -7,6 +7,12 @@
     reason = "a test fails by panic"
 )]
 
+mod dead_letters;
 mod fixture;
 mod history;
+mod lag;
+mod past;
 mod reach;
+mod rebuild;
+mod sagas;
+mod tail;

@@ -1,6 +1,6 @@
 //! The AWS endpoint on a port, for the AWS CLI and for functions in containers.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
@@ -25,8 +25,11 @@ const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html>
 const FUNCTIONS: &str = "/2015-03-31/functions";
 
+/// The path of what was counted, which AWS has nothing like.
+const METER: &str = "/_cairn/meter";
+
 /// The endpoint: every call is a POST, to `/` with the header `X-Amz-Target`, or to the path of a
-/// function's invocations; but for the list of functions, which is a GET.
+/// function's invocations; but for the list of functions, which is a GET, and for what was counted.
 pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
     Router::new()
         .fallback(answer)
@@ -43,6 +46,9 @@ async fn answer(
 ) -> Response {
     if method == Method::GET && uri.path().trim_end_matches('/') == FUNCTIONS {
         return list(&hosts).into_response();
+    }
+    if method == Method::GET && uri.path() == METER {
+        return counted(&aws, &hosts).into_response();
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let call = Call {
@@ -87,6 +93,29 @@ fn list(hosts: &Hosts) -> String {
         })
         .collect();
     json!({ "Functions": functions }).to_string()
+}
+
+/// How often each function was invoked, what it has called, and the units that this took.
+fn counted(aws: &Aws, hosts: &Hosts) -> String {
+    let (calls, units) = (aws.meter.counts(), aws.meter.units());
+    let functions: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|(id, hosted)| {
+            let calls = calls.iter().filter(|((caller, _), _)| caller == id);
+            let calls: BTreeMap<_, _> = calls
+                .map(|((_, operation), count)| (operation, count))
+                .collect();
+            let units = units.get(id).copied().unwrap_or_default();
+            let counted = json!({
+                "invocations": hosted.invocations(),
+                "calls": calls,
+                "readUnits": units.read,
+                "writeUnits": units.write,
+            });
+            (id.clone(), counted)
+        })
+        .collect();
+    json!({ "functions": functions }).to_string()
 }
 
 /// Invokes a function and waits for what it says. That it fails is an answer too, with a header.
