@@ -19,8 +19,8 @@ use aws_sdk_dynamodb::{
         update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure,
-        TransactWriteItem, Update,
+        AttributeValue, CancellationReason, KeysAndAttributes, Put,
+        ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
 use serde_json::Value;
@@ -349,6 +349,12 @@ impl<M> Clone for Rows<M> {
 }
 
 impl<M: ReadModel> Rows<M> {
+    /// How long a page waits for rows that are throttled.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    /// The most keys of one `BatchGetItem`.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
+    const MAX_BATCH: usize = 100;
+
     /// The rows of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
@@ -386,14 +392,78 @@ impl<M: ReadModel> Rows<M> {
         Ok((generation, row))
     }
 
-    /// Up to `limit` rows of one partition of an index, last first, after the position `from`: the key
-    /// attributes of the table and of the index.
+    /// Up to `limit` rows of one partition of an index, last first, after the position `from`, each as of some moment
+    /// ago.
     ///
-    /// Rows of other generations, which are in the index while there is a rebuild, cost what they weigh.
+    /// The index has keys only: a change of a row does not write to it. So the rows are read by their keys, a hundred
+    /// with one call. Keys of other generations, which are in the index while there is a rebuild, cost what they weigh.
     ///
     /// # Errors
-    /// When the read fails; a `from` that is no position is refused.
+    /// When a read fails; a `from` that is no position is refused.
     pub async fn latest(
+        &self,
+        index: &Index,
+        value: &str,
+        limit: u32,
+        from: Option<Row>,
+    ) -> Result<Page, StoreError> {
+        // One more than was asked for tells whether there is another page.
+        let mut positions = self.positions(index, value, limit + 1, from).await?;
+        let more = positions.len() > limit as usize;
+        positions.truncate(limit as usize);
+        let key = |position: &Row| {
+            position
+                .get(M::KEY)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        let keys: Vec<String> = positions.iter().filter_map(key).collect();
+        let mut found = self.all(&keys).await?;
+        // A key whose row is gone by now: its generation was swept.
+        let rows = keys.iter().filter_map(|key| found.remove(key)).collect();
+        let next = positions.pop().filter(|_| more);
+        Ok(Page { rows, next })
+    }
+
+    /// The rows with these keys, those that there are.
+    async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
+        let mut rows = HashMap::new();
+        for keys in keys.chunks(Self::MAX_BATCH) {
+            let keys = keys.iter().map(|key| {
+                let stored = AttributeValue::S(self.generation.key(key));
+                Item::from([(M::KEY.to_owned(), stored)])
+            });
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect()));
+            let wanted = wanted.build().map_err(|error| malformed(&error))?;
+            let mut rest = Some(HashMap::from([(self.table.clone(), wanted)]));
+            let mut tries = Tries::lasting(Self::PATIENCE);
+            while let Some(wanted) = rest {
+                let got = self.client.batch_get_item().set_request_items(Some(wanted));
+                let got = got.send().await.map_err(|error| classified(&error))?;
+                for item in got
+                    .responses
+                    .into_iter()
+                    .flat_map(HashMap::into_values)
+                    .flatten()
+                {
+                    let (_, row) = Self::row(item)?;
+                    let key = row.get(M::KEY).and_then(Value::as_str);
+                    rows.insert(key.unwrap_or_default().to_owned(), row);
+                }
+                // What is throttled, or over 16 MB.
+                rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
+                if rest.is_some() && tries.again().await.is_err() {
+                    let problem = "not all rows could be read: throttled";
+                    return Err(StoreError::Unavailable(problem.to_owned()));
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Where up to `limit` rows stand in one partition of an index, last first: the key attributes of the table and of
+    /// the index.
+    async fn positions(
         &self,
         index: &Index,
         value: &str,
@@ -434,7 +504,16 @@ impl<M: ReadModel> Rows<M> {
     }
 }
 
-/// A global secondary index.
+/// Some rows, and where the next ones begin.
+#[derive(Debug)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The position after which the next page begins, if there is one.
+    pub next: Option<Row>,
+}
+
+/// A global secondary index, of which no more is read than keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Index {
     /// Its name.

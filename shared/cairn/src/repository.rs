@@ -8,7 +8,7 @@
 
 use std::{
     hash::{BuildHasherDefault, DefaultHasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use quick_cache::{
@@ -43,7 +43,8 @@ type Warm<A> = Cache<
 #[derive(Debug)]
 pub struct Repository<A: Aggregate, S> {
     store: S,
-    shape: Arc<str>,
+    /// Made at the first use: not every start comes to one.
+    shape: Arc<LazyLock<String>>,
     warm: Arc<Warm<A>>,
 }
 
@@ -115,7 +116,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
             .unwrap_or_else(|_| unreachable!("both capacities are given"));
         Self {
             store,
-            shape: shape::<A::State>(A::REVISION).into(),
+            shape: Arc::new(LazyLock::new(|| shape::<A::State>(A::REVISION))),
             warm: Arc::new(Cache::with_options(
                 options,
                 UnitWeighter,

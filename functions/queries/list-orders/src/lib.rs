@@ -54,24 +54,21 @@ async fn list(
         .map(|cursor| position(&cursor, &customer_id))
         .transpose()?;
 
-    // One more than was asked for tells whether there is another page.
     let found = generations.shown(|rows| {
         let (customer_id, from) = (customer_id.clone(), from.clone());
         async move {
             let customer = customer_id.as_str();
-            rows.latest(&BY_CUSTOMER, customer, limit + 1, from).await
+            rows.latest(&BY_CUSTOMER, customer, limit, from).await
         }
     });
-    let mut found = found.await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
+    let found = found.await?;
     let mut orders = vec![];
-    for row in &found {
+    for row in &found.rows {
         orders.extend(render(row).map_err(|error| Problem::internal(&error))?);
     }
     let mut body = json!({ "orders": orders });
-    if let (true, Some(last), Value::Object(body)) = (more, found.last(), &mut body) {
-        body.insert("cursor".to_owned(), cursor_after(last).into());
+    if let (Some(next), Value::Object(body)) = (found.next, &mut body) {
+        body.insert("cursor".to_owned(), cursor_after(next).into());
     }
     Response::new(200, body)
 }
@@ -79,10 +76,8 @@ async fn list(
 /// The attributes that say where a page of the index begins.
 const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
 
-fn cursor_after(row: &Row) -> String {
-    let position =
-        POSITION.map(|name| (name.to_owned(), row.get(name).cloned().unwrap_or_default()));
-    URL_SAFE_NO_PAD.encode(Value::Object(position.into_iter().collect()).to_string())
+fn cursor_after(position: Row) -> String {
+    URL_SAFE_NO_PAD.encode(Value::Object(position).to_string())
 }
 
 /// The position that a cursor stands for. It must be one of this customer's.

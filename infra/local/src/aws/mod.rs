@@ -242,7 +242,7 @@ impl Meter {
         let units: f64 = units.filter_map(Value::as_f64).sum();
         let mut all = lock(&self.units);
         let sum = all.entry(caller.to_owned()).or_default();
-        if matches!(operation, "GetItem" | "Query" | "Scan") {
+        if matches!(operation, "GetItem" | "BatchGetItem" | "Query" | "Scan") {
             sum.read += units;
         } else {
             sum.write += units;

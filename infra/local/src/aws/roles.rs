@@ -166,6 +166,8 @@ struct Request {
     table_name: Option<String>,
     index_name: Option<String>,
     transact_items: Vec<BTreeMap<String, Named>>,
+    #[serde(rename = "RequestItems")]
+    batch: serde_json::Map<String, serde_json::Value>,
     queue_url: String,
     entries: Vec<Named>,
     secret_id: String,
@@ -234,6 +236,11 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
                 Grant::new(&action, table(&name))
             };
             parts.map(grant).collect()
+        }
+        _ if !request.batch.is_empty() => {
+            let action = format!("dynamodb:{operation}");
+            let grant = |name: &String| Grant::new(&action, table(name));
+            request.batch.keys().map(grant).collect()
         }
         _ => {
             let name = request.table_name.unwrap_or_default();

@@ -81,7 +81,7 @@ impl InProcess {
     }
 }
 
-/// The network, once it is needed: its certificates take a while to load.
+/// The network, once it is needed. All functions share its connections.
 pub(crate) type Network = Arc<OnceLock<Outside>>;
 
 /// A function's way to what is not AWS: over the network, through the same world.

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use aws_smithy_http_client::{
-    Connector,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
 use aws_smithy_runtime_api::client::{
     http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
     orchestrator::HttpRequest,
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
+
+use crate::lambda::http::{Http, Trusted};
 
 /// The way out. Cloning it shares its connections.
 #[derive(Clone, Debug)]
@@ -34,20 +32,16 @@ pub struct NoAnswer {
 }
 
 impl Outside {
-    /// How long a connection may take, and then how long a part of the answer.
+    /// How long a connection may take, and how long the head of an answer.
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// Over the network, with the TLS that the clients of AWS have.
+    /// Over the network, to servers that the machine trusts.
     pub fn network() -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Self::LIMIT)
             .read_timeout(Self::LIMIT)
             .build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build();
-        Self::over(connector)
+        Self(Http::new(Trusted::Machine).connector(&settings))
     }
 
     /// Over a connector of the caller's.

@@ -7,9 +7,11 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
 };
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
-use crate::lambda::ConfigError;
+use crate::lambda::{
+    ConfigError,
+    http::{Http, Trusted},
+};
 
 /// The roots that the endpoints of AWS have, by Amazon Trust Services.
 /// <https://www.amazontrust.com/repository/>,
@@ -18,8 +20,7 @@ const AMAZON_ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
 /// Region and credentials as Lambda sets them; the endpoint by `ENDPOINT_URL` or `AWS_ENDPOINT_URL`, where AWS is elsewhere.
 ///
-/// One HTTP client with `ring`: the other provider gathers entropy at start, which can take seconds on a small
-/// machine. It trusts Amazon's roots; those of the machine where AWS is elsewhere, or in China, whose endpoints have others.
+/// It trusts Amazon's roots; those of the machine where AWS is elsewhere, or in China, whose endpoints have others.
 ///
 /// # Errors
 /// When there is no region.
@@ -29,22 +30,16 @@ pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
         .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing: Lambda sets it"))?;
     let endpoint = variable("ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT_URL"));
     let trusted = if endpoint.is_some() || region.starts_with("cn-") {
-        TrustStore::default()
+        Trusted::Machine
     } else {
-        TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
+        Trusted::These(AMAZON_ROOTS)
     };
-    let tls = TlsContext::builder().with_trust_store(trusted).build();
-    let tls = tls.map_err(|error| ConfigError::new("TLS", format!("has no roots: {error}")))?;
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https();
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(http);
+        .http_client(Http::new(trusted));
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }
@@ -53,20 +48,12 @@ pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use aws_smithy_http_client::Connector;
-
     use super::*;
 
     #[test]
-    fn a_client_is_made_with_the_five_roots() {
+    fn all_five_roots_can_be_read() {
         let text = std::str::from_utf8(AMAZON_ROOTS).unwrap();
         assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 5);
-        // It panics at a certificate that cannot be read.
-        let trusted = TrustStore::empty().with_pem_certificate(AMAZON_ROOTS);
-        let tls = TlsContext::builder().with_trust_store(trusted).build();
-        Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls.unwrap())
-            .build();
+        assert_eq!(Trusted::These(AMAZON_ROOTS).roots().len(), 5);
     }
 }
