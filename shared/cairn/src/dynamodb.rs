@@ -49,7 +49,7 @@ mod rebuild;
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
 pub use projection::{Found, Key, Projection, Table};
-pub use rebuild::{Begun, Comparison, Page, Position, Poured, Rebuild, RebuildError, Swept};
+pub use rebuild::{Begun, Comparison, Position, Poured, Rebuild, RebuildError, Scanned, Swept};
 
 type Item = HashMap<String, AttributeValue>;
 

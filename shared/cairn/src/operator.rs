@@ -14,12 +14,12 @@ use aws_config::{
 };
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     lambda::{
         Environment,
+        http::{Http, Trusted},
         outside::{NoAnswer, Outside},
     },
     store::StoreError,
@@ -35,9 +35,7 @@ pub use tail::{Beginning, Tail, Unreadable};
 /// An `endpoint` on this very machine is a stand-in for AWS, which takes anybody. What the environment does not say is
 /// made up for it, so that nothing has to be set up; and the credentials of a profile never go there.
 pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http = Http::new(Trusted::Machine);
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);

@@ -432,7 +432,7 @@ fn generation_of(mark: &str) -> Option<Generation> {
 
 /// Some commits of the table.
 #[derive(Debug)]
-pub struct Page {
+pub struct Scanned {
     /// The commits. Those of one stream are in order.
     pub commits: Vec<Commit>,
     /// Where the next ones begin, if there are more.
@@ -452,7 +452,7 @@ impl DynamoStore {
         segment: u32,
         segments: u32,
         after: Option<&Position>,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Scanned, StoreError> {
         let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let after = after.map(serde_dynamo::to_item);
         let page = self
@@ -476,7 +476,7 @@ impl DynamoStore {
                 .map_err(|error| malformed(&error))?;
             decode(&stream, item)
         });
-        Ok(Page {
+        Ok(Scanned {
             commits: commits.collect::<Result<_, _>>()?,
             next: next.transpose().map_err(|error| malformed(&error))?,
         })
