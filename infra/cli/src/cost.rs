@@ -46,44 +46,42 @@ struct Counted {
     write_units: f64,
 }
 
-impl Cost {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let meter: Option<Meter> = stack.meter().await.map_err(Failure::refused)?;
-        let Some(Meter { mut functions }) = meter else {
-            return Err(Failure::refused(
-                "AWS does not count units by function: the dashboard shows those of the tables and the functions' \
-                 invocations, and `cargo run --release -- measure` what one order takes",
-            ));
-        };
-        functions.retain(|_, counted| counted.invocations > 0);
-        if out.is_json {
-            out.document(&json!({ "functions": functions }))?;
-            return Ok(Verdict::Well);
-        }
-        let mut dearest: Vec<_> = functions.iter().collect();
-        dearest.sort_by(|one, other| other.1.dollars().total_cmp(&one.1.dollars()));
-        let mut rows: Vec<_> = dearest
-            .into_iter()
-            .map(|(name, counted)| counted.row(name))
-            .collect();
-        let mut sum = Counted::default();
-        for counted in functions.values() {
-            sum.invocations += counted.invocations;
-            sum.read_units += counted.read_units;
-            sum.write_units += counted.write_units;
-        }
-        rows.push(sum.row("all"));
-        let heads = [
-            "FUNCTION",
-            "INVOCATIONS",
-            "READ UNITS",
-            "WRITE UNITS",
-            "DOLLARS",
-            "CALLS",
-        ];
-        out.table(heads, &rows)?;
-        Ok(Verdict::Well)
+pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    let meter: Option<Meter> = stack.meter().await.map_err(Failure::refused)?;
+    let Some(Meter { mut functions }) = meter else {
+        return Err(Failure::refused(
+            "AWS does not count units by function: the dashboard shows those of the tables and the functions' \
+             invocations, and `cargo run --release -- measure` what one order takes",
+        ));
+    };
+    functions.retain(|_, counted| counted.invocations > 0);
+    if out.is_json {
+        out.document(&json!({ "functions": functions }))?;
+        return Ok(Verdict::Well);
     }
+    let mut dearest: Vec<_> = functions.iter().collect();
+    dearest.sort_by(|one, other| other.1.dollars().total_cmp(&one.1.dollars()));
+    let mut rows: Vec<_> = dearest
+        .into_iter()
+        .map(|(name, counted)| counted.row(name))
+        .collect();
+    let mut sum = Counted::default();
+    for counted in functions.values() {
+        sum.invocations += counted.invocations;
+        sum.read_units += counted.read_units;
+        sum.write_units += counted.write_units;
+    }
+    rows.push(sum.row("all"));
+    let heads = [
+        "FUNCTION",
+        "INVOCATIONS",
+        "READ UNITS",
+        "WRITE UNITS",
+        "DOLLARS",
+        "CALLS",
+    ];
+    out.table(heads, &rows)?;
+    Ok(Verdict::Well)
 }
 
 impl Counted {

@@ -182,20 +182,13 @@ impl Redrive {
                 ..report
             };
         }
-        if let Some(id) = &self.message
-            && sum.redriven == 0
-            && sum
-                .unresolved
-                .iter()
-                .all(|unresolved| unresolved.message != *id)
-        {
-            return Err(none(id));
-        }
-        if self.message.is_some() || self.function.is_some() {
+        if let Some(id) = &self.message {
             // Those that nobody can deliver were looked at as well.
-            let is_asked =
-                |unresolved: &Unresolved| self.message.as_ref() == Some(&unresolved.message);
-            sum.unresolved.retain(is_asked);
+            sum.unresolved
+                .retain(|unresolved| unresolved.message == *id);
+            if sum.redriven == 0 && sum.unresolved.is_empty() {
+                return Err(none(id));
+            }
         }
         let verdict = Verdict::unless(!sum.unresolved.is_empty());
         if out.is_json {

@@ -83,7 +83,7 @@ impl Lag {
         }
         let parts = try_join_all(parts).await?;
         readers.bar.finish_and_clear();
-        let mut all = [const { None }; 3].map(|_: Option<()>| Behind::default());
+        let mut all: [Behind; 3] = std::array::from_fn(|_| Behind::default());
         for part in parts {
             for (sum, behind) in all.iter_mut().zip(part) {
                 sum.add(behind);
@@ -150,7 +150,7 @@ impl<O: Projection, K: Projection, S: Projection> Readers<O, K, S> {
     /// A part of the events, compared page by page. The gates are read after the events, so an event that is not past its
     /// gate then had not arrived.
     async fn part(&self, segment: u32) -> Result<[Behind; 3], Failure> {
-        let mut sums = [Behind::default(), Behind::default(), Behind::default()];
+        let mut sums: [Behind; 3] = std::array::from_fn(|_| Behind::default());
         let mut after = None;
         loop {
             let page = self.store.scan(segment, SEGMENTS, after.as_ref()).await?;
@@ -199,7 +199,7 @@ async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Fai
 }
 
 impl Behind {
-    /// Adds what was found elsewhere. A stream that two pages have a part of is one.
+    /// Adds what was found elsewhere. A stream that two pages have a part of counts once, as long as it is named.
     fn add(&mut self, other: Self) {
         let is_known = |stream: &StreamId| self.examples.contains(stream);
         let known = other

@@ -108,7 +108,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         Command::Saga(saga) => saga.run(&stack, &mut out).await,
         Command::DeadLetters(letters) => letters.run(&stack, &mut out).await,
         Command::Rebuild(rebuild) => rebuild.run(&stack, &mut out).await,
-        Command::Cost(cost) => cost.run(&stack, &mut out).await,
+        Command::Cost(cost::Cost {}) => cost::run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),
     }
 }

@@ -1,5 +1,7 @@
 //! `cairn dead-letters`.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::fixture::Fixture;
@@ -76,7 +78,7 @@ async fn what_cannot_be_delivered_again_says_why() {
     let system = Fixture::start().await;
     let queues = &system.system.composition.aws.queues;
     queues
-        .send("StreamFailuresQueue", "?", &Default::default())
+        .send("StreamFailuresQueue", "?", &BTreeMap::new())
         .unwrap();
     let listed = system.json(&["dead-letters", "list"], 1).await;
     assert_eq!(listed["deadLetters"][0]["queue"], "stream-failures");

@@ -78,15 +78,17 @@ impl Tail {
         if !self.ended.is_empty() {
             self.look().await?;
         }
-        for shard in std::mem::take(&mut self.waiting) {
-            let parent = shard.parent_shard_id.as_ref();
-            let is_read = |parent| self.reading.iter().any(|(id, _)| id == parent);
-            let waits = |parent| {
-                self.waiting
-                    .iter()
-                    .any(|other| other.shard_id() == Some(parent))
-            };
-            if parent.is_some_and(|parent| is_read(parent) || waits(parent)) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let parents: BTreeSet<_> = waiting
+            .iter()
+            .filter_map(|shard| shard.shard_id.clone())
+            .chain(self.reading.iter().map(|(id, _)| id.clone()))
+            .collect();
+        for shard in waiting {
+            if shard
+                .parent_shard_id()
+                .is_some_and(|parent| parents.contains(parent))
+            {
                 self.waiting.push(shard);
             } else {
                 self.open(shard, ShardIteratorType::TrimHorizon).await?;
