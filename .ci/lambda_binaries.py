@@ -190,7 +190,9 @@ def check_cli(aws, endpoint):
         )
         report = json.load(answer)
     assert report["complete"], report
-    print("the AWS CLI reads the tables, puts events, reads queues and invokes functions")
+    told = run("lambda", "list-functions")["Functions"][0]["Environment"]["Variables"]
+    assert told["STACK"] == "cairn", told
+    print("the AWS CLI reads the tables, puts events, reads queues, lists and invokes functions")
 
 
 def main():

@@ -51,7 +51,6 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
         "{bar:40} {pos}/{len} orders, {elapsed}",
     )?);
     let meter = &system.composition.aws.meter;
-    meter.start_weighing();
     let (mut events, mut seen) = (system.watch(), 0);
     let (before, begun) = (meter.counts(), Bill::so_far(&system, 0));
     let mut times = vec![];

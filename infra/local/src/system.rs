@@ -126,6 +126,8 @@ impl System {
                 world: options.world.clone(),
             },
         )?;
+        // Whoever comes by the endpoint may ask what it costs.
+        composition.aws.meter.start_weighing();
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());

@@ -74,6 +74,16 @@ impl Commit {
         self.version + (self.events.len() as u64).saturating_sub(1)
     }
 
+    /// Its events up to a version, without the state after all of them.
+    #[must_use]
+    pub(crate) fn until(mut self, version: u64) -> Self {
+        let wanted = (version + 1).saturating_sub(self.version);
+        self.events
+            .truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.snapshot = None;
+        self
+    }
+
     /// The events with their versions and what the commit knows about them.
     pub fn recorded(&self) -> impl Iterator<Item = RecordedEvent> + '_ {
         (self.version..)

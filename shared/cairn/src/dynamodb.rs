@@ -49,7 +49,7 @@ mod rebuild;
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
 pub use projection::{Found, Key, Projection, Table};
-pub use rebuild::{Begun, Comparison, Poured, Rebuild, RebuildError, Swept};
+pub use rebuild::{Begun, Comparison, Position, Poured, Rebuild, RebuildError, Scanned, Swept};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -84,7 +84,13 @@ impl DynamoStore {
     /// From the end of the stream backwards, so that a tail costs what it holds.
     async fn query(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
         let mut page_size = match part.snapshots {
-            _ if part.after > 0 => Some(Self::TAIL_PAGE),
+            _ if part.after > 0 => {
+                let wanted = part.until.saturating_sub(part.after);
+                Some(
+                    i32::try_from(wanted)
+                        .map_or(Self::TAIL_PAGE, |most| most.clamp(1, Self::TAIL_PAGE)),
+                )
+            }
             Some(snapshots) => Some(i32::try_from(snapshots.every).unwrap_or(i32::MAX)),
             None => None,
         };
@@ -634,11 +640,17 @@ impl<T: Tally> Counters<T> {
         ])
     }
 
+    /// The partition and the row of a stream's gate.
+    fn gate_key(stream: &StreamId) -> (String, String) {
+        (format!("gate#{stream}"), "gate".to_owned())
+    }
+
     fn updates(&self, event: &RecordedEvent) -> Result<Vec<Update>, StoreError> {
         let gate = Expression::gate(Self::GATE, event.version);
+        let (partition, row) = Self::gate_key(&event.stream);
         let gate = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(self.key(&format!("gate#{}", event.stream), "gate")))
+            .set_key(Some(self.key(&partition, &row)))
             .update_expression(gate.text())
             .condition_expression(gate.condition)
             .set_expression_attribute_names(Some(gate.names))

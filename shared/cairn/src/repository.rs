@@ -26,6 +26,7 @@ use crate::{
     snapshot::shape,
     store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
     stream::StreamId,
+    timestamp::Timestamp,
 };
 
 /// The streams that are remembered. What is forgotten first depends on the streams alone, not on a
@@ -203,8 +204,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.load_at(stream, u64::MAX).await
     }
 
-    /// The stream as it was after the commit that holds event `version`, from the nearest snapshot
-    /// before it; as it is, where it is not that far yet.
+    /// The stream as it was after event `version`, from the nearest snapshot before it; as it is, where it is not that
+    /// far yet. One call to the store, or two where the snapshot is of the very commit that `version` lies within.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -213,7 +214,71 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
             until: version,
             ..self.latest(Consistency::Strong)
         };
-        self.folded(stream, &self.store.read(stream, &part).await?)
+        let mut commits = self.store.read(stream, &part).await?;
+        if let Some(last) = commits.pop_if(|last| last.last_version() > version) {
+            if commits.is_empty() {
+                let before = Part {
+                    until: last.version - 1,
+                    ..part
+                };
+                commits = self.store.read(stream, &before).await?;
+            }
+            commits.push(last.until(version));
+        }
+        self.folded(stream, &commits)
+    }
+
+    /// The stream as it was at a time, from the nearest snapshot before it. One call to the store where nothing older
+    /// than the latest snapshot is asked for; else a few more, the number of digits of the version in binary at most.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn load_by(
+        &self,
+        stream: &StreamId,
+        time: Timestamp,
+    ) -> Result<Current<A>, StoreError> {
+        let latest = self.latest(Consistency::Strong);
+        let mut commits = self.store.read(stream, &latest).await?;
+        match commits.first() {
+            Some(first) if first.at > time => {
+                let version = self.version_by(stream, time, first.version).await?;
+                self.load_at(stream, version).await
+            }
+            Some(_) | None => {
+                commits.retain(|commit| commit.at <= time);
+                self.folded(stream, &commits)
+            }
+        }
+    }
+
+    /// The version of the last event by a time, before one that is later. Time never goes back within a stream, so the
+    /// place is found by halving.
+    async fn version_by(
+        &self,
+        stream: &StreamId,
+        time: Timestamp,
+        later: u64,
+    ) -> Result<u64, StoreError> {
+        let (mut by_then, mut later) = (0, later);
+        while by_then + 1 < later {
+            let middle = by_then + (later - by_then) / 2;
+            let one = Part {
+                until: middle,
+                ..Part::after(middle - 1)
+            };
+            let commits = self.store.read(stream, &one).await?;
+            let commit = commits.last().ok_or_else(|| StoreError::Corrupt {
+                stream: stream.clone(),
+                reason: format!("version {middle} is missing"),
+            })?;
+            if commit.at <= time {
+                by_then = commit.last_version();
+            } else {
+                later = commit.version;
+            }
+        }
+        Ok(by_then)
     }
 
     fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<Current<A>, StoreError> {

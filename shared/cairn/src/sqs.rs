@@ -96,6 +96,32 @@ impl Queue {
             .collect())
     }
 
+    /// How often in a row a queue has to show nothing new before it was seen whole: a short look at a queue may miss some
+    /// of it.
+    pub const QUIET: u32 = 2;
+
+    /// Every message once, seen and let go again. Those that somebody else looks at are hidden meanwhile, and missing.
+    ///
+    /// # Errors
+    /// When the queue fails; what was seen stays hidden for a minute then.
+    pub async fn look(&self) -> Result<Vec<Message>, QueueError> {
+        let (mut seen, mut nothing_new) = (Vec::<Message>::new(), 0);
+        while nothing_new < Self::QUIET {
+            let mut messages = self.receive(Duration::from_mins(1)).await?;
+            messages.retain(|message| seen.iter().all(|known| known.id != message.id));
+            nothing_new = if messages.is_empty() {
+                nothing_new + 1
+            } else {
+                0
+            };
+            seen.append(&mut messages);
+        }
+        for message in &seen {
+            self.release(message).await?;
+        }
+        Ok(seen)
+    }
+
     /// Removes a message that was received.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use cairn::{
     saga::{Command as Tell, Definition, Due, Saga, State},
     snapshot::Remembered,
     step::{DueStep, Enlisted, Plan, cancel},
-    store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore},
+    store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore, read_by},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -396,12 +396,92 @@ async fn a_load_reads_one_interval_at_most_and_comes_to_the_fold_of_everything()
     for commit in &whole {
         for version in commit.version..=commit.last_version() {
             let then = accounts.load_at(&stream, version).await.unwrap();
-            let expected = folded(&whole, commit.last_version());
             assert_eq!(
                 (then.state, then.version),
-                (expected, commit.last_version())
+                (folded(&whole, version), version)
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_past_time_is_found_on_a_long_stream_with_few_reads() {
+    const COMMITS: u64 = 3_000;
+    let store = Arc::new(Faulty::default());
+    let stream = account("long");
+    for n in 1..=COMMITS {
+        let command = match n % 3 {
+            0 => Move::DepositBoth(1, 2),
+            _ => Move::Deposit(1),
+        };
+        // Two commits in each tenth millisecond.
+        let now = Timestamp::from_millis(i64::try_from(n / 2 * 10).unwrap());
+        let context = Context {
+            now,
+            ..context(&format!("c{n}"))
+        };
+        let accounts = Repository::<Account, _>::new(store.clone());
+        accounts.handle(&stream, &command, &context).await.unwrap();
+    }
+    let whole = read(&store, &stream).await;
+    let accounts = Repository::<Account, _>::new(store.clone());
+    for at in [
+        -1,
+        0,
+        5,
+        10,
+        11,
+        3_333,
+        7_490,
+        14_980,
+        14_999,
+        15_000,
+        i64::MAX,
+    ] {
+        let time = Timestamp::from_millis(at);
+        let by_then = whole.iter().filter(|commit| commit.at <= time);
+        let version = by_then.clone().next_back().map_or(0, Commit::last_version);
+        store.reads();
+        let then = accounts.load_by(&stream, time).await.unwrap();
+        let reads = store.reads();
+        assert_eq!(
+            (then.version, then.state),
+            (version, folded(&whole, version)),
+            "at {at}"
+        );
+        // Two pages and a probe for each digit of the version.
+        let every = Account::SNAPSHOT_EVERY as usize;
+        let read: usize = reads.iter().map(|(_, commits)| commits).sum();
+        assert!(reads.len() <= 2 + 12, "at {at}: {reads:?}");
+        assert!(read <= 2 * every + 12, "at {at}: {reads:?}");
+
+        store.reads();
+        let commits = read_by(&store, &stream, time).await.unwrap();
+        let read: usize = store.reads().iter().map(|(_, commits)| commits).sum();
+        assert!(commits.iter().eq(by_then), "at {at}");
+        assert!(read <= 2 * commits.len() + 32, "at {at}: {read}");
+    }
+}
+
+#[tokio::test]
+async fn the_past_of_a_short_stream_is_one_read() {
+    let store = Arc::new(Faulty::default());
+    let accounts = Repository::<Account, _>::new(store.clone());
+    let stream = account("short");
+    for n in 0..5 {
+        let context = context(&format!("c{n}"));
+        accounts
+            .handle(&stream, &Move::Deposit(1), &context)
+            .await
+            .unwrap();
+    }
+    store.reads();
+    for at in [0, 1_000, 2_000] {
+        let time = Timestamp::from_millis(at);
+        accounts.load_by(&stream, time).await.unwrap();
+        assert_eq!(store.reads().len(), 1, "at {at}");
+        read_by(&store, &stream, time).await.unwrap();
+        assert_eq!(store.reads().len(), 1, "at {at}");
     }
 }
 

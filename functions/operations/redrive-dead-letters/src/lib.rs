@@ -20,10 +20,6 @@ use tokio::time::timeout;
 /// How long a message is hidden while a redrive looks at the others: longer than it may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
-/// How often in a row a queue has to show nothing new before it was seen whole: a short look at a queue may
-/// miss some of it.
-const QUIET: u32 = 2;
-
 /// The function. It needs `DEAD_LETTERS_QUEUE` and `STREAM_FAILURES_QUEUE`.
 ///
 /// # Errors
@@ -104,7 +100,7 @@ impl Redrive {
     ) -> Result<(), FunctionError> {
         let mut staying = BTreeMap::<String, Message>::new();
         let mut nothing_new = 0;
-        while nothing_new < QUIET {
+        while nothing_new < Queue::QUIET {
             let mut messages = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
             messages.retain(|message| !staying.contains_key(&message.id));
             nothing_new = if messages.is_empty() {

@@ -1,14 +1,14 @@
 //! `GET /orders/{orderId}`: an order as it is, at least at a version, or as it was at a time.
 
 use cairn::{
-    Commit, RecordedEvent, Timestamp,
+    Commit, StreamId, Timestamp,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
     },
     read_model::{Row, fold},
-    store::{EventStore, Part},
+    store::{self, EventStore, Part, StoreError},
 };
 use futures_util::future::try_join_all;
 use orders::{
@@ -39,7 +39,7 @@ async fn get(
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let is_theirs = |view: &OrderView| request.caller.may_deal_with(&view.customer_id);
     if let Some(at) = at {
-        let view = from_events(&store, order_id, |event| event.at <= at).await?;
+        let view = from_events(&store, order_id, Some(at)).await?;
         let view = view
             .filter(is_theirs)
             .ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
@@ -62,7 +62,7 @@ async fn get(
         };
     }
     // The row is behind, or not there yet: the events know.
-    let view = from_events(&store, order_id, |_| true)
+    let view = from_events(&store, order_id, None)
         .await?
         .filter(is_theirs)
         .ok_or_else(unknown)?;
@@ -75,26 +75,38 @@ async fn get(
     Response::new(200, view)
 }
 
+/// The order as its events say, all of them or those by a time. What is shown is more than the states that snapshots hold,
+/// so it begins with the first event.
 async fn from_events(
     store: &DynamoStore,
     order_id: OrderId,
-    until: impl Fn(&RecordedEvent) -> bool,
+    by: Option<Timestamp>,
 ) -> Result<Option<OrderView>, Problem> {
     let streams = [
         order_id.order_stream(),
         order_id.fulfilment_stream(),
         order_id.shipment_stream(),
     ];
-    let all = Part::all();
-    let commits = try_join_all(streams.iter().map(|stream| store.read(stream, &all))).await?;
+    let histories = streams.iter().map(|stream| history(store, stream, by));
+    let commits = try_join_all(histories).await?;
     let events: Vec<_> = commits
         .iter()
         .flatten()
         .flat_map(Commit::recorded)
-        .filter(until)
         .collect();
     let row = fold::<Orders>(&events).map_err(|error| Problem::internal(&error))?;
     row.map_or(Ok(None), |row| shown(&row))
+}
+
+async fn history(
+    store: &DynamoStore,
+    stream: &StreamId,
+    by: Option<Timestamp>,
+) -> Result<Vec<Commit>, StoreError> {
+    match by {
+        Some(time) => store::read_by(store, stream, time).await,
+        None => store.read(stream, &Part::all()).await,
+    }
 }
 
 fn shown(row: &Row) -> Result<Option<OrderView>, Problem> {

@@ -70,6 +70,57 @@ async fn an_order_can_be_read_at_once_and_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_early_time_of_a_long_history_costs_what_happened_by_then() {
+    const RETRIES: u64 = 400;
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
+    system.settled().await;
+    let events = system.events(&id).await;
+    let last = events.iter().map(|event| event.at).max().unwrap();
+    let stream = format!("fulfilment-{id}");
+    let versions = events
+        .iter()
+        .filter(|event| event.stream.as_str() == stream);
+    let version = versions.count() as u64;
+    let later = cairn::Timestamp::from_millis(last.as_millis() + 1);
+    for retry in 1..=RETRIES {
+        let data = json!({
+            "step": "confirm-order", "retry": retry,
+            "next": { "step": "confirm-order", "action": "execute" },
+        });
+        let event = json!({ "M": {
+            "type": { "S": "StepRetried" }, "schema": { "N": "1" }, "data": { "S": data.to_string() },
+        } });
+        let item = json!({
+            "stream": { "S": stream }, "version": { "N": (version + retry).to_string() },
+            "commit": { "S": format!("retry-{retry}") }, "at": { "S": later.to_string() },
+            "correlation": { "S": "test" }, "events": { "L": [event] },
+        });
+        let put = json!({ "TableName": "EventsTable", "Item": item });
+        system.aws("DynamoDB_20120810.PutItem", &put);
+    }
+    let meter = &system.system.composition.aws.meter;
+    let read = || {
+        meter
+            .units()
+            .get("GetOrderFunction")
+            .map_or(0.0, |units| units.read)
+    };
+    let mut costs = vec![];
+    for at in [last, later] {
+        let before = read();
+        let order = system.get(&format!("/orders/{id}?at={at}")).await;
+        assert_eq!(order.body["status"], "confirmed", "{}", order.body);
+        costs.push(read() - before);
+    }
+    let [early, late] = costs[..] else {
+        panic!("{costs:?}")
+    };
+    assert!(early * 4.0 < late, "{costs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_the_row_lacks_is_read_from_the_events() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 10).await;

@@ -156,6 +156,30 @@ impl Deadlines {
         self.page(PARKED, now).await
     }
 
+    /// Everything there is, in no order, with whether it waits for people. It reads the whole table, which has a row for
+    /// each thing that has not ended. Eventually consistent.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn all(&self) -> Result<Vec<(Deadline, bool)>, StoreError> {
+        let (mut all, mut from) = (vec![], None);
+        loop {
+            let scan = self.client.scan().table_name(&self.table);
+            let page = scan.set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| classified(&error))?;
+            for row in page.items.unwrap_or_default() {
+                let watch = row.get("watch").and_then(|watch| watch.as_s().ok());
+                let is_parked = watch.is_some_and(|watch| watch.starts_with(PARKED));
+                let deadline = serde_dynamo::from_item(row).map_err(|error| malformed(&error))?;
+                all.push((deadline, is_parked));
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
     async fn page(&self, watch: &str, until: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         let shards = (0..Self::SHARDS).map(|shard| async move {
             let page = self

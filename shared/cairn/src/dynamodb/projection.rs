@@ -1,5 +1,7 @@
 //! A read model's table as a rebuild works on it: rows of all generations, side by side.
 
+use std::future::Future;
+
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 use super::{Counters, Item, Rows, classified, row};
@@ -24,6 +26,12 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
     /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
     /// of the read model's.
     fn lane(stream: &StreamId) -> Option<u32>;
+
+    /// The version of the last event of a stream that is in the rows; 0 before the first. Read strongly.
+    ///
+    /// # Errors
+    /// When the read fails.
+    fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// The table, with the rows of every generation.
     fn table(&self) -> Table<'_>;
@@ -65,6 +73,14 @@ impl<M: ReadModel> Projection for Rows<M> {
         M::place(stream).map(|place| fnv1a(place.key) % 16)
     }
 
+    async fn reached(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        let Some(place) = M::place(stream) else {
+            return Ok(0);
+        };
+        let key = Key(vec![(M::KEY, place.key.to_owned())]);
+        self.table().number(&key, place.gate).await
+    }
+
     fn table(&self) -> Table<'_> {
         Table {
             client: &self.client,
@@ -87,6 +103,12 @@ impl<T: Tally> Projection for Counters<T> {
 
     fn lane(stream: &StreamId) -> Option<u32> {
         T::lane(stream)
+    }
+
+    async fn reached(&self, stream: &StreamId) -> Result<u64, StoreError> {
+        let (partition, row) = Self::gate_key(stream);
+        let key = Key(vec![("partition", partition), ("row", row)]);
+        self.table().number(&key, Self::GATE).await
     }
 
     fn table(&self) -> Table<'_> {
@@ -146,6 +168,24 @@ impl Table<'_> {
             .map_err(|error| classified(&error))?;
         let found = got.item.map(|item| self.found(item)).transpose()?;
         Ok(found.map(|found| found.row))
+    }
+
+    /// A number in the item that has a key in this generation, read strongly; 0 where there is none.
+    async fn number(&self, key: &Key, name: &str) -> Result<u64, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(self.name)
+            .set_key(Some(stored(key, Some(self.generation))))
+            .projection_expression("#number")
+            .expression_attribute_names("#number", name)
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let item = got.item.unwrap_or_default();
+        let digits = item.get(name).and_then(|number| number.as_n().ok());
+        Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
     }
 
     /// Removes the item that has a key in this generation.

@@ -38,7 +38,7 @@ pub struct Rebuild<P> {
 }
 
 /// A rebuild under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
     /// The new generation.
     pub generation: Generation,
@@ -58,14 +58,15 @@ pub struct Poured {
     after: Option<Position>,
 }
 
+/// A place in a part of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Position {
+pub struct Position {
     stream: StreamId,
     version: u64,
 }
 
 /// The new rows beside those that are shown. Rows that the present changes may count as differing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
     /// Rows that are the same.
@@ -81,7 +82,7 @@ pub struct Comparison {
 }
 
 /// How much was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
     /// So many rows.
     pub dropped: u64,
@@ -431,9 +432,11 @@ fn generation_of(mark: &str) -> Option<Generation> {
 
 /// Some commits of the table.
 #[derive(Debug)]
-struct Page {
-    commits: Vec<Commit>,
-    next: Option<Position>,
+pub struct Scanned {
+    /// The commits. Those of one stream are in order.
+    pub commits: Vec<Commit>,
+    /// Where the next ones begin, if there are more.
+    pub next: Option<Position>,
 }
 
 impl DynamoStore {
@@ -441,12 +444,15 @@ impl DynamoStore {
     const SCAN_PAGE: i32 = 256;
 
     /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
-    async fn scan(
+    ///
+    /// # Errors
+    /// When the read fails, or there is something that is no commit.
+    pub async fn scan(
         &self,
         segment: u32,
         segments: u32,
         after: Option<&Position>,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Scanned, StoreError> {
         let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let after = after.map(serde_dynamo::to_item);
         let page = self
@@ -470,7 +476,7 @@ impl DynamoStore {
                 .map_err(|error| malformed(&error))?;
             decode(&stream, item)
         });
-        Ok(Page {
+        Ok(Scanned {
             commits: commits.collect::<Result<_, _>>()?,
             next: next.transpose().map_err(|error| malformed(&error))?,
         })

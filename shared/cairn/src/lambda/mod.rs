@@ -40,7 +40,7 @@ use crate::{
 pub mod api;
 pub mod caller;
 pub mod consumer;
-mod http;
+pub(crate) mod http;
 pub mod metrics;
 pub mod operation;
 pub mod outside;

@@ -5,7 +5,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use crate::{commit::Commit, event::CodecError, stream::StreamId};
+use crate::{commit::Commit, event::CodecError, stream::StreamId, timestamp::Timestamp};
 
 pub mod contract;
 pub mod memory;
@@ -179,6 +179,38 @@ impl StoreError {
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// The commits of a stream by a time, oldest first, strongly consistent.
+///
+/// They are read from the beginning, in parts each twice as long as the one before: so of what came after that time
+/// no more is read than of what came before it, and a short stream takes one call.
+///
+/// # Errors
+/// As [`EventStore::read`].
+pub async fn read_by(
+    store: &impl EventStore,
+    stream: &StreamId,
+    time: Timestamp,
+) -> Result<Vec<Commit>, StoreError> {
+    const FIRST: u64 = 32;
+    let (mut commits, mut after, mut length) = (vec![], 0, FIRST);
+    loop {
+        let part = Part {
+            until: after + length,
+            ..Part::after(after)
+        };
+        let read = store.read(stream, &part).await?;
+        let last = read.last().map(|last| (last.last_version(), last.at));
+        commits.extend(read.into_iter().filter(|commit| commit.at <= time));
+        match last {
+            Some((reached, at)) if reached >= part.until && at <= time => {
+                after = reached;
+                length *= 2;
+            }
+            Some(_) | None => return Ok(commits),
+        }
     }
 }
 

@@ -1,0 +1,116 @@
+//! `cairn cost`: what each function does to the bill.
+
+use std::collections::BTreeMap;
+
+use cairn::operator::Stack;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+};
+
+/// What AWS takes for a million of each in dollars, on demand in us-east-1 in November 2026.
+/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, <https://aws.amazon.com/lambda/pricing/>
+const READ_UNIT: f64 = 0.125;
+const WRITE_UNIT: f64 = 0.625;
+const INVOCATION: f64 = 0.2;
+
+/// Shows the invocations, calls and units of each function since the system was started.
+///
+/// Units are counted by the system on one machine (`cargo run`). AWS counts invocations by function, but units by table:
+/// there the dashboard shows both.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn --endpoint-url http://127.0.0.1:4566 cost
+  cairn cost --json | jq '.functions | map_values(.writeUnits)'
+
+Status: 0, or 2 if it was called wrongly, or the system cannot be reached or does not count.")]
+pub(crate) struct Cost {}
+
+#[derive(Debug, Deserialize)]
+struct Meter {
+    functions: BTreeMap<String, Counted>,
+}
+
+/// What a function has done.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counted {
+    invocations: u64,
+    calls: BTreeMap<String, u64>,
+    read_units: f64,
+    write_units: f64,
+}
+
+pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    let meter: Option<Meter> = stack.meter().await.map_err(Failure::refused)?;
+    let Some(Meter { mut functions }) = meter else {
+        return Err(Failure::refused(
+            "AWS does not count units by function: the dashboard shows those of the tables and the functions' \
+             invocations, and `cargo run --release -- measure` what one order takes",
+        ));
+    };
+    functions.retain(|_, counted| counted.invocations > 0);
+    if out.is_json {
+        out.document(&json!({ "functions": functions }))?;
+        return Ok(Verdict::Well);
+    }
+    let mut dearest: Vec<_> = functions.iter().collect();
+    dearest.sort_by(|one, other| other.1.dollars().total_cmp(&one.1.dollars()));
+    let mut rows: Vec<_> = dearest
+        .into_iter()
+        .map(|(name, counted)| counted.row(name))
+        .collect();
+    let mut sum = Counted::default();
+    for counted in functions.values() {
+        sum.invocations += counted.invocations;
+        sum.read_units += counted.read_units;
+        sum.write_units += counted.write_units;
+    }
+    rows.push(sum.row("all"));
+    let heads = [
+        "FUNCTION",
+        "INVOCATIONS",
+        "READ UNITS",
+        "WRITE UNITS",
+        "DOLLARS",
+        "CALLS",
+    ];
+    out.table(heads, &rows)?;
+    Ok(Verdict::Well)
+}
+
+impl Counted {
+    /// What it would cost on AWS, without the functions' time.
+    fn dollars(&self) -> f64 {
+        let units = self.read_units * READ_UNIT + self.write_units * WRITE_UNIT;
+        (units + float(self.invocations) * INVOCATION) / 1_000_000.0
+    }
+
+    fn row(&self, name: &str) -> [String; 6] {
+        let calls = self
+            .calls
+            .iter()
+            .map(|(operation, count)| format!("{operation} {count}"));
+        [
+            name.to_owned(),
+            self.invocations.to_string(),
+            format!("{:.1}", self.read_units),
+            format!("{:.1}", self.write_units),
+            format!("{:.6}", self.dollars()),
+            calls.collect::<Vec<_>>().join(", "),
+        ]
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of invocations are far below 2^52"
+)]
+fn float(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,160 @@
+//! `cairn diff`: what changed from one version to another.
+
+use std::collections::BTreeMap;
+
+use cairn::{StreamId, operator::Stack};
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+    state::{When, past},
+};
+
+/// Shows what changed in the state of a stream between two of its versions.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn diff stock-TEA-01 1 2
+  cairn diff fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b 2 5 --json | jq '.changes[]'
+
+Status: 0, or 1 if there is no such version, or 2 if it was called wrongly or the system cannot be reached.")]
+pub(crate) struct Diff {
+    /// The stream, `stock-TEA-01`.
+    stream: StreamId,
+    /// From this version.
+    from: u64,
+    /// To this version.
+    to: u64,
+}
+
+/// A value that changed.
+#[derive(Debug, PartialEq, Serialize)]
+struct Change {
+    /// Where it is, as a JSON pointer.
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Value>,
+}
+
+impl Diff {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let before = past(stack, &self.stream, When::Version(self.from)).await?;
+        let after = past(stack, &self.stream, When::Version(self.to)).await?;
+        let changes = changes(&before.state, &after.state);
+        if out.is_json {
+            let end = |version, at| json!({ "version": version, "at": at });
+            out.document(&json!({
+                "stream": self.stream,
+                "from": end(before.version, before.at),
+                "to": end(after.version, after.at),
+                "changes": changes,
+            }))?;
+            return Ok(Verdict::Well);
+        }
+        let text = |value: &Option<Value>| value.as_ref().map(Value::to_string).unwrap_or_default();
+        let rows: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                [
+                    change.path.clone(),
+                    text(&change.before),
+                    text(&change.after),
+                ]
+            })
+            .collect();
+        let heads = [
+            "WHERE".to_owned(),
+            format!("@{}", self.from),
+            format!("@{}", self.to),
+        ];
+        out.table(heads.each_ref().map(String::as_str), &rows)?;
+        Ok(Verdict::Well)
+    }
+}
+
+fn changes(before: &Value, after: &Value) -> Vec<Change> {
+    let (mut before, mut after) = (leaves(before), leaves(after));
+    let mut paths: Vec<_> = before.keys().chain(after.keys()).cloned().collect();
+    paths.sort();
+    paths.dedup();
+    let changes = paths.into_iter().filter_map(|path| {
+        let (before, after) = (before.remove(&path), after.remove(&path));
+        (before != after).then_some(Change {
+            path,
+            before,
+            after,
+        })
+    });
+    changes.collect()
+}
+
+/// The values that hold no others, by their places.
+///
+/// The variant of a state is one of them, so that what two variants have in common is not a change.
+fn leaves(state: &Value) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_uppercase());
+    match state {
+        Value::String(variant) => {
+            found.insert("/is".to_owned(), variant.as_str().into());
+        }
+        Value::Object(only) if only.len() == 1 && only.keys().all(|name| is_name(name)) => {
+            for (variant, fields) in only {
+                found.insert("/is".to_owned(), variant.as_str().into());
+                collect(fields, "", &mut found);
+            }
+        }
+        other => collect(other, "", &mut found),
+    }
+    found
+}
+
+fn collect(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                collect(member, &format!("{path}/{name}"), into);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (place, item) in items.iter().enumerate() {
+                collect(item, &format!("{path}/{place}"), into);
+            }
+        }
+        leaf => {
+            into.insert(path.to_owned(), leaf.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_variant_is_one_change_beside_those_of_its_values() {
+        let before = json!({ "Placed": { "lines": [{ "sku": "A" }], "note": "x" } });
+        let after = json!({ "Shipped": { "lines": [{ "sku": "A" }, { "sku": "B" }], "by": {} } });
+        let change = |path: &str, before: Option<Value>, after: Option<Value>| Change {
+            path: path.to_owned(),
+            before,
+            after,
+        };
+        assert_eq!(
+            changes(&before, &after),
+            [
+                change("/by", None, Some(json!({}))),
+                change("/is", Some("Placed".into()), Some("Shipped".into())),
+                change("/lines/1/sku", None, Some("B".into())),
+                change("/note", Some("x".into()), None),
+            ]
+        );
+        assert_eq!(changes(&json!("None"), &json!("None")), []);
+    }
+}

@@ -1,0 +1,114 @@
+//! `cairn state`: what the events of a stream add up to, now or at any time before.
+
+use cairn::{Aggregate, StreamId, Timestamp, operator::Stack};
+use clap::Args;
+use orders::{fulfilment::Saga, order::Order, payment::Payment, shipment::Shipment, stock::Stock};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+};
+
+/// Shows the state of a stream: as it is, as it was at a time, or after one of its events.
+///
+/// It is folded from the nearest snapshot before, by the rules of this build.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn state order-2d6944f5-e237-4a33-9c67-ba4a44120b1b
+  cairn state stock-TEA-01 --at 2026-11-23T09:30:00Z
+  cairn state fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b --version 3 --json | jq .state
+
+Status: 0, or 1 if there was no such state, or 2 if it was called wrongly or the system cannot be reached.")]
+pub(crate) struct State {
+    /// The stream, `stock-TEA-01`.
+    stream: StreamId,
+    /// As it was then.
+    #[arg(long, value_name = "TIME", conflicts_with = "version")]
+    at: Option<Timestamp>,
+    /// As it was after this event.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<u64>,
+}
+
+/// Which state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum When {
+    Now,
+    At(Timestamp),
+    Version(u64),
+}
+
+/// A stream as it was.
+#[derive(Debug, Serialize)]
+pub(crate) struct Past {
+    pub(crate) stream: StreamId,
+    pub(crate) version: u64,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) state: Value,
+}
+
+impl State {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let when = match (self.at, self.version) {
+            (Some(time), _) => When::At(time),
+            (None, Some(version)) => When::Version(version),
+            (None, None) => When::Now,
+        };
+        let past = past(stack, &self.stream, when).await?;
+        if out.is_json {
+            out.document(&past)?;
+            return Ok(Verdict::Well);
+        }
+        let at = past.at.map(|at| at.to_string()).unwrap_or_default();
+        out.line(&format!("{}@{}, {at}", past.stream, past.version))?;
+        out.line(&serde_json::to_string_pretty(&past.state)?)?;
+        Ok(Verdict::Well)
+    }
+}
+
+/// A stream as it was, by the rules of its category.
+pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result<Past, Failure> {
+    match stream.category() {
+        Order::CATEGORY => folded::<Order>(stack, stream, when).await,
+        Stock::CATEGORY => folded::<Stock>(stack, stream, when).await,
+        Payment::CATEGORY => folded::<Payment>(stack, stream, when).await,
+        Shipment::CATEGORY => folded::<Shipment>(stack, stream, when).await,
+        Saga::CATEGORY => folded::<Saga>(stack, stream, when).await,
+        other => Err(Failure::refused(format!(
+            "there are no streams `{other}-...`: there are order, stock, payment, shipment and fulfilment"
+        ))),
+    }
+}
+
+async fn folded<A: Aggregate>(
+    stack: &Stack,
+    stream: &StreamId,
+    when: When,
+) -> Result<Past, Failure> {
+    let repository = stack.environment().repository::<A>()?;
+    let then = match when {
+        When::Now => repository.load(stream).await?,
+        When::At(time) => repository.load_by(stream, time).await?,
+        When::Version(version) => repository.load_at(stream, version).await?,
+    };
+    let version = then.version;
+    match when {
+        When::Now if version == 0 => Err(Failure::found(format!("{stream} has no events"))),
+        When::At(time) if version == 0 => {
+            let problem = format!("{stream} had no events yet at {time}");
+            Err(Failure::found(problem))
+        }
+        When::Version(wanted) if version < wanted || wanted == 0 => Err(Failure::found(format!(
+            "{stream} is at version {version}: it has no version {wanted}"
+        ))),
+        When::Now | When::At(_) | When::Version(_) => Ok(Past {
+            stream: stream.clone(),
+            version,
+            at: then.at(),
+            state: serde_json::to_value(&then.state)?,
+        }),
+    }
+}

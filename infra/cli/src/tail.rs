@@ -1,0 +1,128 @@
+//! `cairn tail`: events as they happen.
+
+use std::time::Duration;
+
+use cairn::{
+    Commit,
+    cloudevent::CloudEvent,
+    operator::{Beginning, Stack},
+};
+use clap::{Args, ValueEnum};
+use console::style;
+use tokio::time::sleep;
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+};
+
+/// How long a stream that had nothing new is left alone: AWS answers five times a second for each shard.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Shows events as they happen, until Ctrl-C.
+///
+/// They come from the event table's stream, which keeps them for a day: what is committed is there, whether or not it
+/// was published. For a program each is a CloudEvent on a line of its own.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn tail
+  cairn tail --stream stock-TEA-01
+  cairn tail --from start --limit 100 --json | jq -r .type
+
+Status: 0, or 2 if it was called wrongly or the system cannot be reached.")]
+pub(crate) struct Tail {
+    /// Where to begin: with what comes now, or with the oldest that the stream still has.
+    #[arg(long, value_enum, default_value_t = From::Now)]
+    from: From,
+    /// Only events of streams that begin so: `order-`, say.
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
+    stream: String,
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    Now,
+    Start,
+}
+
+impl Tail {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let source = stack.environment().setting("EVENT_SOURCE")?;
+        let mut tail = stack
+            .tail(match self.from {
+                From::Now => Beginning::Now,
+                From::Start => Beginning::Oldest,
+            })
+            .await?;
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let end = tokio::signal::ctrl_c();
+        tokio::pin!(end);
+        while left > 0 {
+            let commits = tokio::select! {
+                biased;
+                _ = &mut end => break,
+                commits = tail.next() => commits?,
+            };
+            let is_idle = commits.is_empty();
+            for commit in commits {
+                match commit {
+                    Ok(commit) => self.show(&commit, &source, &mut left, out)?,
+                    Err(unreadable) => warn(&unreadable),
+                }
+            }
+            if is_idle {
+                tokio::select! {
+                    biased;
+                    _ = &mut end => break,
+                    () = sleep(PAUSE) => {}
+                }
+            }
+        }
+        Ok(Verdict::Well)
+    }
+
+    fn show(
+        &self,
+        commit: &Commit,
+        source: &str,
+        left: &mut u64,
+        out: &mut Output,
+    ) -> Result<(), Failure> {
+        if !commit.stream.as_str().starts_with(&self.stream) {
+            return Ok(());
+        }
+        for event in commit.recorded() {
+            if *left == 0 {
+                return Ok(());
+            }
+            *left -= 1;
+            if out.is_json {
+                out.document(&CloudEvent::new(source, &event))?;
+                continue;
+            }
+            let at = event.at.to_string();
+            out.line(&format!(
+                "{}  {:<28} {}",
+                style(at).dim(),
+                event.event.name,
+                event.id()
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is no event of ours is told where it disturbs no program.
+fn warn(problem: &dyn std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "cairn: {problem}");
+}

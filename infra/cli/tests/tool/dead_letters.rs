@@ -1,0 +1,92 @@
+//! `cairn dead-letters`.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::fixture::Fixture;
+
+/// An event that comes before the one that precedes it is stored: its reader fails at it for good.
+async fn with_a_dead_letter() -> Fixture {
+    let system = Fixture::start().await;
+    let detail = json!({
+        "specversion": "1.0", "id": "stock-CUP-02@2", "source": "cairn.orders",
+        "type": "StockReceived", "subject": "stock-CUP-02", "time": "2026-11-23T09:30:00.000Z",
+        "datacontenttype": "application/json", "dataschema": "StockReceived/1",
+        "streamversion": 2, "correlationid": "test", "data": { "quantity": 7 },
+    });
+    let request = json!({ "Entries": [{
+        "EventBusName": "cairn-orders", "Source": "cairn.orders",
+        "DetailType": "StockReceived", "Detail": detail.to_string(),
+    }] });
+    system.aws("AWSEvents.PutEvents", &request);
+    system.settled().await;
+    system
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_listed_shown_and_delivered_again() {
+    let system = with_a_dead_letter().await;
+    let listed = system.json(&["dead-letters", "list"], 1).await;
+    let letters = listed["deadLetters"].as_array().unwrap();
+    assert_eq!(letters.len(), 1, "{listed}");
+    assert_eq!(letters[0]["function"], "ProjectStockFunction");
+    assert_eq!(letters[0]["event"], "stock-CUP-02@2");
+    assert_eq!(letters[0]["attempts"], 3);
+    let id = letters[0]["message"].as_str().unwrap();
+
+    // Looking hides nothing.
+    let said = system.run(&["dead-letters", "list"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.out.contains("ProjectStockFunction"), "{said:?}");
+    let whole = system.json(&["dead-letters", "show", id], 0).await;
+    assert_eq!(
+        whole["body"]["requestPayload"]["detail"]["id"],
+        "stock-CUP-02@2"
+    );
+
+    let unknown = system.run(&["dead-letters", "redrive", "nothing"]).await;
+    assert_eq!(unknown.status, 1, "{unknown:?}");
+    let none = system
+        .json(
+            &[
+                "dead-letters",
+                "redrive",
+                "--function",
+                "ProjectOrdersFunction",
+            ],
+            0,
+        )
+        .await;
+    assert_eq!(none["redriven"], 0);
+
+    system.receive("CUP-02", 5).await;
+    system.receive("CUP-02", 7).await;
+    system.settled().await;
+    let redriven = system.json(&["dead-letters", "redrive", id], 0).await;
+    assert_eq!(redriven["redriven"], 1);
+    system.settled().await;
+    let said = system.run(&["dead-letters", "list"]).await;
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (0, "There are no dead letters.\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_delivered_again_says_why() {
+    let system = Fixture::start().await;
+    let queues = &system.system.composition.aws.queues;
+    queues
+        .send("StreamFailuresQueue", "?", &BTreeMap::new())
+        .unwrap();
+    let listed = system.json(&["dead-letters", "list"], 1).await;
+    assert_eq!(listed["deadLetters"][0]["queue"], "stream-failures");
+    let error = listed["deadLetters"][0]["error"].as_str().unwrap();
+    assert!(error.contains("cannot be delivered again"), "{error}");
+    let said = system.run(&["dead-letters", "redrive", "--all"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    let which = system.run(&["dead-letters", "redrive"]).await;
+    assert_eq!(which.status, 2, "{which:?}");
+}

@@ -1,0 +1,18 @@
+//! The operator's tool as people and scripts run it, against a system of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panic"
+)]
+
+mod dead_letters;
+mod fixture;
+mod history;
+mod lag;
+mod past;
+mod reach;
+mod rebuild;
+mod sagas;
+mod tail;

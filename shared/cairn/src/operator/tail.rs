@@ -1,0 +1,165 @@
+//! The events of a table as they happen, from its stream.
+//!
+//! A stream is made of shards. Each ends after some hours, and its children go on: they are begun when it has been
+//! read to its end, so that what belongs together comes in order.
+//! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodbstreams::{
+    Client,
+    types::{OperationType, Record, Shard, ShardIteratorType},
+};
+
+use super::cause;
+use crate::{commit::Commit, store::StoreError};
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With what comes from now on.
+    Now,
+    /// With the oldest that the stream still has, of a day at most.
+    Oldest,
+}
+
+/// A table's stream, read on and on.
+#[derive(Debug)]
+pub struct Tail {
+    client: Client,
+    stream: String,
+    /// Every shard that was ever seen.
+    known: BTreeSet<String>,
+    /// Shards that wait for their parents.
+    waiting: Vec<Shard>,
+    /// Shards that are read, each with where to go on.
+    reading: Vec<(String, String)>,
+    /// Shards that have ended and whose children are not known yet.
+    ended: Vec<String>,
+}
+
+/// A record of the stream that is no commit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the stream cannot be read: {0}")]
+pub struct Unreadable(String);
+
+impl Tail {
+    pub(super) async fn begin(
+        client: Client,
+        stream: String,
+        beginning: Beginning,
+    ) -> Result<Self, StoreError> {
+        let mut tail = Self {
+            client,
+            stream,
+            known: BTreeSet::new(),
+            waiting: vec![],
+            reading: vec![],
+            ended: vec![],
+        };
+        tail.look().await?;
+        if beginning == Beginning::Now {
+            for shard in std::mem::take(&mut tail.waiting) {
+                let range = shard.sequence_number_range.as_ref();
+                let is_open = range.is_none_or(|range| range.ending_sequence_number.is_none());
+                if is_open {
+                    tail.open(shard, ShardIteratorType::Latest).await?;
+                }
+            }
+        }
+        Ok(tail)
+    }
+
+    /// What has come since the last call; nothing, when that is nothing yet. Commits of one stream come in order.
+    ///
+    /// # Errors
+    /// When a call fails.
+    pub async fn next(&mut self) -> Result<Vec<Result<Commit, Unreadable>>, StoreError> {
+        if !self.ended.is_empty() {
+            self.look().await?;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let parents: BTreeSet<_> = waiting
+            .iter()
+            .filter_map(|shard| shard.shard_id.clone())
+            .chain(self.reading.iter().map(|(id, _)| id.clone()))
+            .collect();
+        for shard in waiting {
+            if shard
+                .parent_shard_id()
+                .is_some_and(|parent| parents.contains(parent))
+            {
+                self.waiting.push(shard);
+            } else {
+                self.open(shard, ShardIteratorType::TrimHorizon).await?;
+            }
+        }
+        let mut commits = vec![];
+        for (shard, iterator) in std::mem::take(&mut self.reading) {
+            let records = self.client.get_records().shard_iterator(iterator).send();
+            let page = records.await.map_err(|error| unavailable(&error))?;
+            commits.extend(
+                page.records
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(commit),
+            );
+            match page.next_shard_iterator {
+                Some(next) => self.reading.push((shard, next)),
+                None => self.ended.push(shard),
+            }
+        }
+        Ok(commits)
+    }
+
+    /// Finds the shards that are new.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let mut from = None;
+        loop {
+            let describe = self.client.describe_stream().stream_arn(&self.stream);
+            let described = describe.set_exclusive_start_shard_id(from).send().await;
+            let described = described.map_err(|error| unavailable(&error))?;
+            let description = described.stream_description;
+            let Some(description) = description else {
+                return Ok(());
+            };
+            for shard in description.shards.unwrap_or_default() {
+                let id = shard.shard_id.clone().unwrap_or_default();
+                if self.known.insert(id) {
+                    let parent = shard.parent_shard_id.as_ref();
+                    self.ended.retain(|ended| Some(ended) != parent);
+                    self.waiting.push(shard);
+                }
+            }
+            from = description.last_evaluated_shard_id;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn open(&mut self, shard: Shard, at: ShardIteratorType) -> Result<(), StoreError> {
+        let id = shard.shard_id.unwrap_or_default();
+        let open = self.client.get_shard_iterator().stream_arn(&self.stream);
+        let opened = open.shard_id(&id).shard_iterator_type(at).send().await;
+        let opened = opened.map_err(|error| unavailable(&error))?;
+        if let Some(iterator) = opened.shard_iterator {
+            self.reading.push((id, iterator));
+        }
+        Ok(())
+    }
+}
+
+/// The commit in a record; none in what removes one.
+fn commit(record: Record) -> Option<Result<Commit, Unreadable>> {
+    if record.event_name == Some(OperationType::Remove) {
+        return None;
+    }
+    let image = record.dynamodb?.new_image?;
+    let commit = serde_dynamo::from_item(image);
+    Some(commit.map_err(|error: serde_dynamo::Error| Unreadable(error.to_string())))
+}
+
+fn unavailable(error: &(impl std::error::Error + 'static)) -> StoreError {
+    StoreError::Unavailable(cause(error))
+}
