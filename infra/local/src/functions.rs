@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use cairn::lambda::{Build, ConfigError, Environment, Function};
 
 /// Every function that the template may name.
-pub const FUNCTIONS: [(&str, Build); 25] = [
+pub const FUNCTIONS: &[(&str, Build)] = &[
     ("place-order", place_order::function),
     ("cancel-order", cancel_order::function),
     ("ship-order", ship_order::function),
@@ -44,7 +44,7 @@ impl Default for Functions {
     /// The functions as they are deployed.
     fn default() -> Self {
         let built = |(name, build): (&'static str, Build)| (name, Arc::new(build) as Builder);
-        Self(FUNCTIONS.into_iter().map(built).collect())
+        Self(FUNCTIONS.iter().copied().map(built).collect())
     }
 }
 

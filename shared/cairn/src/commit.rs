@@ -1,4 +1,7 @@
 //! A commit: the events of one command on one stream, stored as one item.
+//!
+//! All events of a command are in one item, so they are written together, reach the table's stream together, and cost one
+//! write. A commit is never changed. An event's version follows from its commit's and from its place in it.
 
 use std::time::Duration;
 
@@ -153,6 +156,23 @@ pub struct Context {
     pub now: Timestamp,
     /// How long the command may go on trying, from when it is handed over.
     pub patience: Duration,
+}
+
+impl Context {
+    /// The context of a command that nothing else is known of: what follows from it is found by its own id.
+    pub fn new(id: impl Into<String>, now: Timestamp, patience: Duration) -> Self {
+        let id = id.into();
+        Self {
+            correlation: id.clone(),
+            id,
+            fingerprint: None,
+            causation: None,
+            actor: None,
+            traceparent: None,
+            now,
+            patience,
+        }
+    }
 }
 
 /// A digest of what a command asks for: equal for equal commands, 128 bits in hexadecimal.

@@ -1,4 +1,6 @@
 //! A stream as far as it is known: its state, and what the next commit has to know.
+//!
+//! What is known may be less than what there is; a commit made from it is then refused by the store.
 
 use std::mem;
 

@@ -6,6 +6,9 @@
 //! - `EventBridge`, when a rule could not reach its target
 //!   (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>);
 //! - a function that reads a table's stream, for a record that it cannot read ([`unreadable`]).
+//!
+//! A letter is the invocation that failed, so it is handled by making it again. Nothing depends on when that is: every
+//! function bears an event that it has had before.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +16,9 @@ use serde_json::{Value, json};
 
 use crate::stream::StreamId;
 
-/// The most bytes of a record that is kept whole; of a larger one only its key is.
+/// The most bytes of a record that is kept whole; of a larger one only its key is. The rest of what a message may have,
+/// 256 KB at least, is for what is said about it.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const MAX_RECORD_BYTES: usize = 200 * 1024;
 
 /// A message of a dead-letter queue, understood.

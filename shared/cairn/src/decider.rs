@@ -1,4 +1,7 @@
 //! The decider: an aggregate as three pure functions.
+//!
+//! `decide` may refuse and `evolve` may not. Neither reads a clock, draws a random number or waits, so the same history comes
+//! to the same state everywhere: in a function, in a test, in a read that asks how it was last week.
 
 use std::fmt::Debug;
 

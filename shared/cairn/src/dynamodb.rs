@@ -1,4 +1,10 @@
-//! The adapters on Amazon DynamoDB: the event store and the gated tables of read models.
+//! The adapters on Amazon DynamoDB: the event store, the gated tables of read models, deadlines, and rebuilds.
+//!
+//! An append is one `PutItem`, or one `TransactWriteItems` where it has several streams; a load is one `Query` from the end of the
+//! stream backwards; an event of a row is one `UpdateItem`, of a counter one transaction. Each write has a condition which
+//! proves that it comes next, and [brings back what is there](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html)
+//! when it does not. A read goes on over [pages of 1 MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html)
+//! to its end.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,7 @@
 //! The relay's publisher on Amazon EventBridge.
+//!
+//! A call that succeeds may have failed entries: each entry has [an answer of its
+//! own](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), and each is reported.
 
 use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 

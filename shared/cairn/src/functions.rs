@@ -1,4 +1,7 @@
 //! Functions, as others invoke them.
+//!
+//! Asynchronously only: Lambda keeps the event and [tries again by
+//! itself](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html), so nobody waits and nothing is lost.
 
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
 

@@ -1,6 +1,75 @@
 //! Event sourcing on AWS Lambda and DynamoDB.
 //!
-//! A guided tour, in the order in which data flows:
+//! An aggregate is three pure functions. What they decide is appended to `DynamoDB` with one conditional write, is published
+//! from the table's stream, and has its effect on each reader once. This is a whole program; on Lambda the store is
+//! `dynamodb::DynamoStore` and the rest stays as it is:
+//!
+#![cfg_attr(feature = "store", doc = "```")]
+#![cfg_attr(not(feature = "store"), doc = "```ignore")]
+//! use std::{error::Error, sync::Arc, time::Duration};
+//!
+//! use cairn::{Aggregate, Context, Decider, StreamId, Timestamp, event};
+//! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug)] struct GiftCard;
+//!
+//! enum Command { Load(u64), Spend(u64) }
+//!
+//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+//! #[serde(tag = "type", content = "data")]
+//! enum Event {
+//!     #[serde(rename = "CardLoaded")]
+//!     Loaded { amount: u64 },
+//!     #[serde(rename = "CardSpent")]
+//!     Spent { amount: u64 },
+//! }
+//! impl event::Event for Event {}
+//!
+//! #[derive(Debug, PartialEq)] struct NotEnough;
+//!
+//! impl Decider for GiftCard {
+//!     type State = u64;
+//!     type Command = Command;
+//!     type Event = Event;
+//!     type Rejection = NotEnough;
+//!     fn initial() -> u64 { 0 }
+//!     fn decide(left: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
+//!         match *command {
+//!             Command::Load(amount) => Ok(vec![Event::Loaded { amount }]),
+//!             Command::Spend(amount) if amount <= *left => Ok(vec![Event::Spent { amount }]),
+//!             Command::Spend(_) => Err(NotEnough),
+//!         }
+//!     }
+//!     fn evolve(left: u64, event: &Event) -> u64 {
+//!         match *event {
+//!             Event::Loaded { amount } => left.saturating_add(amount),
+//!             Event::Spent { amount } => left.saturating_sub(amount),
+//!         }
+//!     }
+//! }
+//! impl Aggregate for GiftCard { const CATEGORY: &'static str = "card"; }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn Error>> {
+//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).refused(&NotEnough);
+//!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
+//!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
+//!     let now = Timestamp::now();
+//!     let asked = |id: &str| Context::new(id, now, Duration::from_secs(5));
+//!     cards.handle(&card, &Command::Load(50), &asked("load-1")).await?;
+//!     let spent = cards.handle(&card, &Command::Spend(20), &asked("spend-1")).await?;
+//!     assert_eq!((spent.current.state, spent.current.version), (30, 2));
+//!     // The same command again, because its answer was lost: nothing happens, and the answer is the same.
+//!     let again = cards.handle(&card, &Command::Spend(20), &asked("spend-1")).await?;
+//!     assert!(again.replayed && again.current.state == 30);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A guided tour
+//!
+//! In the order in which data flows:
 //!
 //! 1. [`decider`]: an aggregate is three pure functions. Commands are checked against state, events come out.
 //!    [`spec`] tests one as *given these events, when this command, then those events*.
@@ -16,8 +85,41 @@
 //! 8. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
 //!    the way in for people.
 //!
-//! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
-//! that stand in links build without an executor or an AWS crate (features `store`, `aws` and `operator` add the rest).
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | none | the pure core: deciders, the codec, sagas, read models. No executor, no AWS crate |
+//! | `store` | what waits: `store` with `store::memory`, `repository`, `relay`, `gate`, `step`, `retry` |
+//! | `aws` | `dynamodb`, `eventbridge`, `sqs`, `mail`, `functions`, and `lambda`, the edge |
+//! | `operator` | what people use: the way in to a running stack |
+//! | `unguarded` | for tests only: switches for the [guards](guard) |
+//!
+//! # What holds
+//!
+//! - A command is carried out once for each id, as long as fewer than
+//!   [64 others](snapshot::Remembered::CAPACITY) came after it on its stream; what begins a stream, and a saga's steps, for ever.
+//! - A stream's versions have no gaps, and its times do not go back. There is no order among streams.
+//! - Every committed event is published, at least once. Each reader behind a version gate takes it in once and in order.
+//! - A saga ends: completed, undone, or stuck with a place and a reason.
+//!
+//! What is absent on purpose: this crate knows no order, no customer and no SKU; it has no time window within which
+//! a repetition is recognised, and no coordinator that could fail between two steps.
+//!
+//! # The limits of AWS
+//!
+//! | limit | how it is kept |
+//! |---|---|
+//! | [an item has 400 KB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html) | a larger commit is refused before the write: `store::MAX_COMMIT_BYTES` |
+//! | [a transaction has 100 items, and 4 MB](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) | `store::MAX_STREAMS_PER_APPEND`; `DynamoDB` refuses what is larger, and nothing is written |
+//! | [a query's page has 1 MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html) | every read follows its pages |
+//! | [a token of a transaction counts for ten minutes](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) | after that the conditions recognise it |
+//! | [a table's stream keeps a record for 24 hours](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html), and [feeds two readers](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html) | the mapping's maximum age is below; there are two readers, the relay and the deadlines |
+//! | [`PutEvents` takes 10 entries](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), each of which may fail | `relay::MAX_ENTRIES`; what failed is published again |
+//! | [an entry had 256 KB, now 1 MB](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html) | `relay::MAX_BYTES`; a larger event goes by reference |
+//! | [a rule's target is tried for 24 hours or 185 times](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html) | then it is a [dead letter](dead_letter) |
+//! | [a function that fails is tried twice more](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html) | then it is a [dead letter](dead_letter) |
+//! | [`ReceiveMessage` gives 10 messages](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html) | a redrive asks until there are none |
 
 pub mod cloudevent;
 pub mod commit;

@@ -1,4 +1,7 @@
 //! Mails, sent by Amazon SES.
+//!
+//! The one effect here that may take place twice: [SES knows no idempotency
+//! key](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html).
 
 use aws_sdk_sesv2::{
     Client,

@@ -1,4 +1,7 @@
 //! Calls to providers outside: what they carry, and how they fail.
+//!
+//! A provider says yes, no for good, or not now. When it says nothing nobody knows what it did: the call is made again with
+//! the same key, and a saga that gives it up counts it as done and has it undone.
 
 /// What a provider says when it does not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,8 @@
 //! A read model says what an event changes in its row, without reading the row. The same changes
 //! are one `UpdateItem` on the table and a fold in memory, so a row can be checked against its
 //! streams, rebuilt from them, and shown as it was at any time, all by the same function.
+//!
+//! [`ReadModel`] is a row per aggregate, fed by one stream or by several; [`Tally`] adds up events of many streams.
 
 use std::borrow::Cow;
 

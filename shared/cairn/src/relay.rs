@@ -1,6 +1,7 @@
 //! The relay: commits from the table's stream become events on the bus.
 //!
-//! Nothing else writes to the bus, so what is committed and what is published cannot part.
+//! Nothing else writes to the bus, so what is committed and what is published cannot part. Each event is published at least
+//! once. Those of one stream are published in their order, which the bus need not keep: readers have a [gate](crate::gate).
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,4 +1,6 @@
 //! Trying again: with jitter, and never beyond the time there is.
+//!
+//! What is tried again has to bear that it was done already. Time is the executor's, so a test may pause it.
 
 use std::{future::Future, time::Duration};
 

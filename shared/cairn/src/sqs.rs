@@ -1,4 +1,6 @@
 //! Queues for what could not be handled.
+//!
+//! A message comes at least once, in no order, and stays until it is deleted: what is received and not deleted comes again.
 
 use std::{collections::BTreeMap, time::Duration};
 

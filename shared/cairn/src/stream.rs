@@ -1,4 +1,8 @@
 //! Stream ids: `<category>-<key>`, the partition key of everything.
+//!
+//! Order is kept within a stream, and streams are written to in parallel. A partition of `DynamoDB` takes
+//! [1,000 writes a second](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html): that is
+//! how much one stream can take, and the table has no such bound.
 
 use std::{fmt, str::FromStr};
 

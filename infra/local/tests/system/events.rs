@@ -21,7 +21,7 @@ async fn every_function_takes_its_test_event() {
         let function = template
             .functions
             .iter()
-            .find(|function| function.stem == stem)
+            .find(|function| function.stem == *stem)
             .unwrap();
         let answer = system
             .system

@@ -26,7 +26,8 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The largest body of a request, in bytes.
+/// The largest body of a request, in bytes: less than the 6 MB that Lambda takes, and less than what makes a commit too large.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// A function that answers HTTP requests.

@@ -1,4 +1,7 @@
 //! Functions that a rule of the bus invokes, one event at a time.
+//!
+//! An event comes [at least once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in no order. A
+//! [`projection`] bears that by its gates; any other [`function()`] has to, by the id of its context. An error means: try again.
 
 use std::{future::Future, sync::Arc};
 

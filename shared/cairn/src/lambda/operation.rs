@@ -1,4 +1,6 @@
 //! Functions for operation: invoked on a schedule, or by an operator.
+//!
+//! One takes as much work as its time allows and reports how far it came: who invokes it again goes on there.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
 //! HTTP calls to what is not AWS: payment providers, carriers, issuers of tokens.
+//!
+//! No call is repeated here: who makes it knows whether it may be.
 
 use std::time::Duration;
 

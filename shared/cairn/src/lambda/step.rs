@@ -1,4 +1,6 @@
 //! Functions that do one step of a saga, forward and back.
+//!
+//! A step that is not due any more is acknowledged and does nothing. An error leaves it due, and its outcome unknown.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,4 +1,7 @@
 //! Functions that read the event table's stream, one batch of records at a time.
+//!
+//! The records of one stream of events come in order and at least once. What is not handled is [reported as the lowest failed
+//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html), and comes again with all after it.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 

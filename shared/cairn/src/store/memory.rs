@@ -1,4 +1,6 @@
 //! An event store in memory, for tests and examples.
+//!
+//! It keeps the same [`contract`](super::contract) as the one on `DynamoDB`, and every read of it is strongly consistent.
 
 use std::{
     collections::BTreeMap,

@@ -1,0 +1,33 @@
+//! What people see: a row per book with the copies there are and those that are out.
+
+use cairn::{
+    RecordedEvent, StreamId,
+    event::CodecError,
+    read_model::{Change, Place, ReadModel},
+};
+
+use crate::book::Event;
+
+/// The shelf.
+#[derive(Clone, Copy, Debug)]
+pub struct Shelf;
+
+impl ReadModel for Shelf {
+    const NAME: &'static str = "shelf";
+    const KEY: &'static str = "book";
+
+    fn place(stream: &StreamId) -> Option<Place<'_>> {
+        (stream.category() == "book").then(|| Place {
+            key: stream.key(),
+            gate: "version",
+        })
+    }
+
+    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
+        Ok(match event.decode::<Event>()? {
+            Event::Added { copies } => vec![Change::Add("copies".into(), copies.into())],
+            Event::HandedOut { .. } => vec![Change::Add("out".into(), 1)],
+            Event::TakenBack { .. } => vec![Change::Add("out".into(), -1)],
+        })
+    }
+}

@@ -1,0 +1,184 @@
+"""Follows docs/your-own-aggregate.md in a fresh clone of what is committed, and counts what a newcomer writes.
+
+What stands before a block says what it is, to people and to this program:
+
+    New file `FILE`:                                 the block is the file
+    Instead of `FILE`:                               the same, of a file that is there
+    In `FILE`, after `TEXT`:                         the block comes after the only line that holds the text
+    In `FILE`, before `TEXT`:                        or before it
+    In `FILE`, instead of `TEXT`:                    or in its place
+    In `FILE`, at `PLACE`, after `TEXT`:             the first such line from the only line on that holds the place
+
+A block of `sh` is run by bash and has to succeed. `cargo run` alone is a system that runs to the end of its section, on free
+ports: the address of the guide is replaced by its own. A block of `json` is what the block of `sh` before it has to end with.
+A block that nobody says anything about is a mistake.
+
+The clone is target/guide/tree, and it builds into this tree's target: what comes from registries is built once for both.
+
+Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# The processes are those of infra/localstack.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+from processes import Failure, run, running, to_the_end, until  # noqa: E402
+from progress import Progress  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = ROOT / "docs" / "your-own-aggregate.md"
+WORK = ROOT / "target" / "guide"
+TREE = WORK / "tree"
+LOG = WORK / "guide.log"
+ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target")}
+# What one block may take: with nothing built, a build of everything.
+BLOCK_S = 3600
+ADDRESS = "http://127.0.0.1:3000"
+SYSTEM = "cargo run"
+
+PLACE = re.compile(
+    r"(?:New file `(?P<new>[^`]+)`|Instead of `(?P<whole>[^`]+)`"
+    r"|In `(?P<file>[^`]+)`(?:, at `(?P<at>[^`]+)`)?, (?P<where>after|before|instead of) `(?P<text>[^`]+)`):"
+)
+# What a newcomer writes, by where it goes: the first that fits.
+KINDS = [
+    ("tests", r"/tests/|^\.ci/"),
+    ("rules and rows", r"^shared/orders/"),
+    ("functions", r"^functions/"),
+    ("template and API document", r"\.yaml$"),
+    ("lists of functions", ""),
+]
+
+
+@dataclass
+class Block:
+    """A fenced block, and the line of text before it."""
+
+    language: str
+    text: str
+    before: str
+    line: int
+
+
+def sections(markdown):
+    """The sections that have blocks: the heading of each, and its blocks."""
+    found, heading, before, block = {}, "", "", None
+    for number, line in enumerate(markdown.splitlines(), 1):
+        if block is None and line.startswith("```"):
+            block = Block(line[3:], "", before, number)
+        elif block is not None and line == "```":
+            found.setdefault(heading, []).append(block)
+            block, before = None, ""
+        elif block is not None:
+            block.text += f"{line}\n"
+        elif line.startswith("## "):
+            heading, before = line[3:], ""
+        elif line:
+            before = line
+    return found
+
+
+def line_with(lines, text, file, start=0, only=True):
+    """The index of the line that holds the text."""
+    found = [index for index, line in enumerate(lines) if index >= start and text in line]
+    if not found or (only and len(found) > 1):
+        raise Failure(f"{file} has {len(found)} lines with `{text}`")
+    return found[0]
+
+
+def place(block, place):
+    """Puts a block where its text says. Returns the file."""
+    new = place["new"] or place["whole"]
+    name = new or place["file"]
+    file = TREE / name
+    if file.exists() == bool(place["new"]):
+        raise Failure(f"{name} is {'there already' if file.exists() else 'not there'}")
+    if new:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text)
+        return name
+    lines = file.read_text().splitlines(keepends=True)
+    start = line_with(lines, place["at"], name) if place["at"] else 0
+    at = line_with(lines, place["text"], name, start, only=not place["at"])
+    end = at if place["where"] == "before" else at + 1
+    lines[end if place["where"] == "after" else at : end] = [block.text]
+    file.write_text("".join(lines))
+    return name
+
+
+def start_system(stack):
+    """Starts the system of the clone until the section ends, and returns its address."""
+    run(["cargo", "build", "--quiet", "--package", "cairn-local"], LOG, BLOCK_S, cwd=TREE, env=ENVIRONMENT)
+    log = WORK / "system.log"
+    command = [*SYSTEM.split(), "--quiet", "--", "--port", "0", "--aws-port", "0"]
+    process = stack.enter_context(running(command, log, cwd=TREE, env=ENVIRONMENT))
+
+    def address():
+        if process.poll() is not None:
+            raise Failure("the system has ended", log)
+        return re.search(r"^HTTP API +(\S+)$", log.read_text(), re.MULTILINE)
+
+    return until(address, "the system is there", log=log)[1]
+
+
+def follow(blocks, written):
+    """Does what a section says, and counts the lines that go into each kind of file."""
+    address, answer = ADDRESS, WORK / "answer"
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            try:
+                if where := PLACE.fullmatch(block.before):
+                    name = place(block, where)
+                    kind = next(kind for kind, files in KINDS if re.search(files, name))
+                    written[kind] = written.get(kind, 0) + len(block.text.splitlines())
+                elif block.language == "sh" and block.text.strip() == SYSTEM:
+                    address = start_system(stack)
+                elif block.language == "sh":
+                    script = block.text.replace(ADDRESS, address)
+                    command = ["bash", "-euo", "pipefail", "-c", script]
+                    run(command, LOG, BLOCK_S, answer=answer, cwd=TREE, env=ENVIRONMENT)
+                elif block.language == "json":
+                    if not answer.read_text().strip().endswith(block.text.strip()):
+                        raise Failure("the answer is another", answer)
+                else:
+                    raise Failure("nothing says where it goes")
+            except Failure as failure:
+                failure.args = (f"{GUIDE.name}, line {block.line}: {failure.args[0]}",)
+                # What a test says, it says on its output.
+                failure.log = answer if failure.log == LOG and "test result" in answer.read_text() else failure.log
+                raise
+
+
+def all_steps():
+    """Goes through all sections, and returns a summary."""
+    parts = sections(GUIDE.read_text())
+    progress, written = Progress(len(parts) + 1), {}
+    with progress.step("a fresh clone is there"):
+        shutil.rmtree(TREE, ignore_errors=True)
+        run(["git", "clone", "--quiet", ROOT, TREE], LOG, BLOCK_S)
+    for heading, blocks in parts.items():
+        with progress.step(heading):
+            follow(blocks, written)
+    counted = [f"  {kind:<28}{written[kind]:>4}" for kind, _ in KINDS if kind in written]
+    total = f"  {'lines written in all':<28}{sum(written.values()):>4}"
+    return "\n".join([*counted, total, progress.summary()])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="infra/guide/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    to_the_end(all_steps)
+
+
+if __name__ == "__main__":
+    main()

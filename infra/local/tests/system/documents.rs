@@ -1,0 +1,153 @@
+//! The guides name what is there: every link leads somewhere, every name in code is in the file that it links to, and
+//! the runs of the saga's guide are what happens.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use regex_lite::Regex;
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order, template_file};
+
+fn root() -> PathBuf {
+    let root = template_file().parent().unwrap();
+    root.canonicalize().unwrap()
+}
+
+/// The README and everything under docs/ that is Markdown.
+fn documents() -> Vec<PathBuf> {
+    let mut found = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// A document without what stands in fences.
+fn prose(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let is_prose = |(index, part): (usize, &str)| (index % 2 == 0).then(|| part.to_owned());
+    let parts: Vec<_> = text
+        .split("\n```")
+        .enumerate()
+        .filter_map(is_prose)
+        .collect();
+    parts.join("\n")
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(file: &Path) -> BTreeSet<String> {
+    let prose = prose(file);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|heading| {
+            let words = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = words
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+/// What is wrong with a link, if something is.
+fn mistake(document: &Path, text: &str, target: &str) -> Option<String> {
+    let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let file = match path {
+        "" => document.to_owned(),
+        path => document.parent().unwrap().join(path),
+    };
+    if !file.exists() {
+        return Some(format!("{target} is not there"));
+    }
+    if !anchor.is_empty() && !anchors(&file).contains(anchor) {
+        return Some(format!("{path} has no heading {anchor}"));
+    }
+    // What is written as code and leads to Rust has to be found there: a test, a type, a function.
+    let name = text.strip_prefix('`')?.strip_suffix('`')?;
+    let is_rust = file.extension().is_some_and(|extension| extension == "rs");
+    if !is_rust || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return None;
+    }
+    let code = fs::read_to_string(&file).unwrap();
+    let is_test = name.matches('_').count() > 2;
+    let named = match is_test {
+        true => code.contains(&format!("fn {name}(")),
+        false => code.contains(name) || path.contains(name),
+    };
+    (!named).then(|| format!("{path} has no {name}"))
+}
+
+#[test]
+fn every_link_of_the_guides_leads_to_what_it_names() {
+    let link = Regex::new(r"\[([^\]]+)\]\(([^)\s]+)\)").unwrap();
+    let (mut mistakes, mut links) = (vec![], 0);
+    for document in documents() {
+        for found in link.captures_iter(&prose(&document)) {
+            let (text, target) = (&found[1], &found[2]);
+            if target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let name = document.strip_prefix(root()).unwrap().display();
+            mistakes.extend(mistake(&document, text, target).map(|why| format!("{name}: {why}")));
+        }
+    }
+    assert!(links > 150, "{links} links were found");
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
+}
+
+/// The lines of a saga's stream, as its guide shows them.
+async fn run(system: &Fixture, order: &Value) -> String {
+    let id = system.place(order).await;
+    system.settled().await;
+    let events = system.events(&id).await;
+    let saga = events
+        .iter()
+        .filter(|event| event.stream.category() == "fulfilment");
+    let line = |event: &cairn::RecordedEvent| {
+        let data: Value = serde_json::from_str(event.event.data.get()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let next = &data["next"];
+        let next = format!("{} {}", text(&next["step"]), text(&next["action"]));
+        let line = format!("{:<21}{:<20}{next}", event.event.name, text(&data["step"]));
+        line.trim_end().to_owned()
+    };
+    saga.map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runs_of_the_sagas_guide_are_what_happens() {
+    let guide = fs::read_to_string(root().join("docs/saga.md")).unwrap();
+    let shown = |heading: &str| {
+        let (_, rest) = guide
+            .split_once(&format!("### {heading}\n\n```text\n"))
+            .unwrap();
+        rest.split_once("\n```").unwrap().0.to_owned()
+    };
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let mut abroad = order("TEA-01", 1, "tok_visa");
+    abroad["shipTo"]["country"] = json!("XX");
+    for (heading, order) in [
+        ("An order goes through", order("TEA-01", 1, "tok_visa")),
+        (
+            "The payment is declined",
+            order("TEA-01", 1, "tok_declined"),
+        ),
+        ("The carrier refuses", abroad),
+    ] {
+        assert_eq!(run(&system, &order).await, shown(heading), "{heading}");
+    }
+}
