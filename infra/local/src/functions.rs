@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use cairn::lambda::{Build, ConfigError, Environment, Function};
 
 /// Every function that the template may name.
-pub const FUNCTIONS: [(&str, Build); 25] = [
+pub const FUNCTIONS: [(&str, Build); 26] = [
     ("place-order", place_order::function),
     ("cancel-order", cancel_order::function),
     ("ship-order", ship_order::function),
@@ -28,6 +28,7 @@ pub const FUNCTIONS: [(&str, Build); 25] = [
     ("get-order-events", get_order_events::function),
     ("get-stock", get_stock::function),
     ("get-sales", get_sales::function),
+    ("show-console", show_console::function),
     ("watch-fulfilments", watch_fulfilments::function),
     ("rebuild-projection", rebuild_projection::function),
     ("redrive-dead-letters", redrive_dead_letters::function),
