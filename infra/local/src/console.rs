@@ -5,7 +5,7 @@
 //! refused.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,9 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use cairn::{
-    Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter, lambda::api::Problem,
-};
+use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter, lambda::api::Problem};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{
@@ -114,6 +112,9 @@ struct Frame<'a> {
     waiting: &'a BTreeMap<String, u64>,
     dead_letters: u64,
     troubles: Vec<Trouble>,
+    /// The SKUs of which there is stock, for a reader that comes new.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    skus: BTreeSet<String>,
 }
 
 /// An event, as far as the page needs it.
@@ -166,7 +167,9 @@ impl Console {
     pub(crate) fn router(self: Arc<Self>) -> Router {
         let paths = ROUTES.iter().map(|(path, _)| *path);
         paths
-            .fold(Router::new(), |router, path| router.route(path, any(answer)))
+            .fold(Router::new(), |router, path| {
+                router.route(path, any(answer))
+            })
             .with_state(self)
     }
 
@@ -219,6 +222,7 @@ impl Console {
             waiting: &board.waiting,
             dead_letters: board.dead_letters,
             troubles: self.machine.troubles.all(),
+            skus: BTreeSet::new(),
         }
     }
 
@@ -227,7 +231,10 @@ impl Console {
         let board = self.board();
         let consumers = self.machine.ledger.tallies();
         let events = board.events.iter().map(AsRef::as_ref).collect();
-        let frame = self.frame(&board, events, &[], &consumers);
+        let frame = Frame {
+            skus: self.machine.ledger.skus(),
+            ..self.frame(&board, events, &[], &consumers)
+        };
         (message("state", &frame), self.frames.subscribe())
     }
 
@@ -361,7 +368,11 @@ fn order(path: &str) -> Option<&str> {
 /// led here by another name says so in `Host`; a page says where it is from in `Origin`, and can send JSON elsewhere
 /// only if it is allowed to, which nobody is.
 fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let host = text(header::HOST).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -372,7 +383,9 @@ fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     }
     let is_elsewhere = |origin: &HeaderValue| origin != format!("http://{host}").as_str();
     if headers.get(header::ORIGIN).is_some_and(is_elsewhere) {
-        return Err(Problem::forbidden("this is for the page of this machine only"));
+        return Err(Problem::forbidden(
+            "this is for the page of this machine only",
+        ));
     }
     if method != Method::GET && text(header::CONTENT_TYPE) != Some("application/json") {
         return Err(
@@ -416,4 +429,48 @@ fn told(seen: &Seen) -> Option<Box<RawValue>> {
 fn message(kind: &str, frame: &Frame<'_>) -> Bytes {
     let data = serde_json::to_string(frame).unwrap_or_default();
     format!("event: {kind}\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panic")]
+mod tests {
+    use std::path::Path;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        composition::{Composition, Parts},
+        template::Parameters,
+    };
+
+    async fn next(stream: &mut Body) -> String {
+        let frame = stream.frame().await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_too_far_behind_is_told_the_present() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+        let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+        let template = Template::load_with(Path::new(file), &parameters).unwrap();
+        let system = Composition::start(&template, Parts::default()).unwrap();
+        let stop = watch::Sender::new(false);
+        let (aws, hosts) = (system.aws.clone(), system.hosts.clone());
+        let console = Console::new(Arc::default(), aws, hosts, stop.subscribe());
+        let mut stream = console.stream().into_body();
+        assert!(next(&mut stream).await.starts_with("event: state\n"));
+        let send = |number: usize| console.frames.send(format!("{number}").into()).unwrap();
+        (0..MOST_FRAMES).for_each(|number| assert!(send(number) > 0));
+        for number in 0..MOST_FRAMES {
+            assert_eq!(next(&mut stream).await, number.to_string());
+        }
+        (0..=MOST_FRAMES).for_each(|number| assert!(send(number) > 0));
+        assert!(next(&mut stream).await.starts_with("event: state\n"));
+        // What it was told is newer than what it has missed.
+        send(4_711);
+        assert_eq!(next(&mut stream).await, "4711");
+        stop.send_replace(true);
+        assert!(stream.frame().await.is_none());
+    }
 }

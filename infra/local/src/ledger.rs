@@ -4,7 +4,7 @@
 //! of single deliveries only the latest are kept.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,6 +15,8 @@ use crate::world::Note;
 /// Of how many orders the deliveries are kept, and how many of each.
 const MOST_ORDERS: usize = 500;
 const MOST_OF_ONE: usize = 400;
+/// How many SKUs are known by name.
+const MOST_SKUS: usize = 200;
 /// How many deliveries wait to be taken. Whoever takes them comes many times a second.
 const MOST_FRESH: usize = 1_000;
 
@@ -70,6 +72,7 @@ struct Book {
     by_order: HashMap<String, Vec<Delivery>>,
     /// The orders in `by_order`, oldest first.
     orders: VecDeque<String>,
+    skus: BTreeSet<String>,
 }
 
 /// A line of figures, as far as it tells of a consumer.
@@ -149,6 +152,11 @@ impl Ledger {
         book.by_order.get(order).cloned().unwrap_or_default()
     }
 
+    /// The SKUs whose stock has changed.
+    pub fn skus(&self) -> BTreeSet<String> {
+        self.book().skus.clone()
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +181,10 @@ impl Book {
             if of_order.len() < MOST_OF_ONE {
                 of_order.push(delivery.clone());
             }
+        } else if let Some((sku, _)) = stock_of(&delivery.event)
+            && self.skus.len() < MOST_SKUS
+        {
+            self.skus.insert(sku.to_owned());
         }
         if self.fresh.len() < MOST_FRESH {
             self.fresh.push(delivery);
@@ -185,6 +197,11 @@ pub(crate) fn order_of(event: &str) -> Option<&str> {
     let (stream, _) = event.rsplit_once('@')?;
     let (category, key) = stream.split_once('-')?;
     (category != "stock").then_some(key)
+}
+
+/// The SKU and the version of an event of stock: `stock-TEA-01@2`.
+fn stock_of(event: &str) -> Option<(&str, &str)> {
+    event.strip_prefix("stock-")?.rsplit_once('@')
 }
 
 #[cfg(test)]
@@ -242,5 +259,6 @@ mod tests {
         assert_eq!(book.by_order.len(), MOST_ORDERS);
         assert_eq!(book.orders.len(), MOST_ORDERS);
         assert_eq!(book.fresh.len(), MOST_FRESH);
+        assert_eq!(Vec::from_iter(&book.skus), ["TEA-01"]);
     }
 }

@@ -190,11 +190,11 @@ fn secrets(given: &[(String, String)]) -> io::Result<Secrets> {
 fn greet(system: &System) -> io::Result<()> {
     let (http, endpoint) = (system.http, system.endpoint);
     let mut out = io::stdout().lock();
-    if system.has_page() {
-        writeln!(out, "{}  http://{http}/", style("See it work ").bold())?;
-    }
     writeln!(out, "{}  http://{http}", style("HTTP API    ").bold())?;
     writeln!(out, "{}  http://{endpoint}", style("AWS endpoint").bold())?;
+    if system.has_page() {
+        writeln!(out, "{}  http://{http}/", style("Web page    ").bold())?;
+    }
     let resumed = system.composition.resumed;
     if resumed > 0 {
         writeln!(out, "Taking up {resumed} deliveries that were under way.")?;

@@ -154,10 +154,7 @@ impl System {
             servers.spawn(console.clone().run());
             http_router = http_router.merge(console.router());
         }
-        for (listener, router) in [
-            (http.0, http_router),
-            (endpoint.0, endpoint_router),
-        ] {
+        for (listener, router) in [(http.0, http_router), (endpoint.0, endpoint_router)] {
             let mut stopped = stop.subscribe();
             servers.spawn(async move {
                 let serve = axum::serve(listener, router).with_graceful_shutdown(async move {

@@ -41,7 +41,8 @@ function order(sku, quantity, customerId, { token = "tok_visa", country = "DE", 
 
 /** Takes pieces in where there are too few for an order that shall not fail for want of them. */
 async function provide(sku, quantity) {
-  const level = await stock.get(sku);
+  // Of what nothing was heard there is nothing.
+  const level = settings.live && !levels.heard.has(sku) ? null : await stock.get(sku);
   if ((level?.available ?? 0) >= quantity) return "";
   await stock.receive(sku, 1_000);
   return `Took in 1,000 pieces of ${sku} first. `;
@@ -194,9 +195,12 @@ function drawOrders() {
 
 const levels = {
   all: new Map(["TEA-01", "POT-07", "CUP-03"].map((sku) => [sku, null])),
+  /** Those of which there is stock, as far as it was heard. */
+  heard: new Set(),
   stale: new Set(),
   add(sku) {
     if (!this.all.has(sku)) this.all.set(sku, null);
+    this.heard.add(sku);
     this.stale.add(sku);
   },
   /** Reads what has changed. */
@@ -208,7 +212,7 @@ const levels = {
     levels.draw();
   }),
   refreshAll() {
-    for (const sku of this.all.keys()) this.stale.add(sku);
+    for (const sku of settings.live ? this.heard : this.all.keys()) this.stale.add(sku);
     this.refresh();
   },
   draw() {
@@ -228,7 +232,7 @@ async function take(sku) {
   } catch (error) {
     say($("placed"), error.message);
   }
-  levels.stale.add(sku);
+  levels.add(sku);
   levels.refresh();
 }
 
@@ -238,21 +242,27 @@ const ABOUT = {
   "relay-events": "puts what is committed on the bus", "unwind-order": "tells the saga of a cancellation", "notify-customer": "writes to the customer",
   "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
 };
+/** In the order in which an event meets them. */
+const TURNS = ["relay-events", "screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"];
+const turn = (id) => (TURNS.indexOf(name(id)) + TURNS.length + 1) % (TURNS.length + 1);
 /** The worst lag of the last seconds, by consumer. */
 const lags = new Map();
 const LAG_MS = 3_000;
 
 function drawConsumers(consumers, waiting) {
   const now = Date.now();
-  const rows = Object.entries(consumers);
-  const make = ([id]) => el("tr", {}, el("th", { scope: "row" }, name(id), el("small", {}, ` ${ABOUT[name(id)] ?? "step of the saga"}`)), ...Array.from({ length: 7 }, () => el("td")));
+  const rows = Object.entries(consumers).sort(([a], [b]) => turn(a) - turn(b));
+  const make = ([id]) => el("tr", {}, el("th", { scope: "row" }, name(id), el("small", {}, ABOUT[name(id)] ?? "step of the saga")), ...Array.from({ length: 7 }, () => el("td")));
   list($("tallies").tBodies[0], rows, ([id]) => id, make, (row, [id, tally]) => {
     const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
     if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
     lags.set(id, recent);
     const behind = recent.length ? `${count(Math.max(...recent.map(({ ms }) => ms)))} ms` : "–";
     const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
-    [...cells, behind].forEach((text, index) => say(row.children[index + 1], text));
+    [...cells, behind].forEach((text, index) => {
+      say(row.children[index + 1], text);
+      row.children[index + 1].classList.toggle("none", text === "0" || text === "–");
+    });
   });
   say($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
 }
@@ -268,6 +278,7 @@ const letters = {
         el("span", {}, el("b", {}, letter.function ? name(letter.function) : letter.queue), letter.event ? " at " : "", letter.event ? el("code", {}, short(letter.event)) : ""),
         el("small", {}, `${letter.error}${letter.attempts ? `, ${letter.attempts} tries` : ""}`),
         el("button", { type: "button", className: "small", onclick: () => redrive({ message: letter.message }) }, "Redrive", el("span", { className: "hidden" }, ` ${letter.event ?? letter.message}`)));
+    $("no-letters").hidden = letters.length > 0;
     list($("letters"), letters.slice(0, 20), (letter) => `${letter.queue} ${letter.message}`, make);
   }),
   hear(many) {
@@ -320,6 +331,7 @@ function connected(text, tone) {
 
 function takeIn(frame) {
   frame.events.forEach(note);
+  frame.skus?.forEach((sku) => levels.add(sku));
   const id = watched();
   const touches = frame.events.some((event) => id && event.id.includes(id));
   const theirs = hear(frame.deliveries);

@@ -51,6 +51,12 @@ function table(windows) {
 
 const size = () => ({ width: Math.max($("chart").clientWidth, 100), height: 230 });
 
+/** The hour and minute, or the day. */
+function tick(seconds) {
+  const time = new Date(seconds * 1000).toISOString();
+  return $("window").value === "day" ? time.slice(5, 10) : time.slice(11, 16);
+}
+
 function draw() {
   if (chart) return chart.setData(data);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -63,7 +69,7 @@ function draw() {
       legend: { show: false },
       cursor: { y: false },
       scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.1, 4)] } },
-      axes: [axis, { ...axis, size: 46, values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")) }],
+      axes: [{ ...axis, values: (_, times) => times.map(tick) }, { ...axis, size: 46, values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")) }],
       series: [{}, line("placed", "--accent"), line("confirmed", "--good"), line("cancelled", "--bad", [6, 4])],
     },
     data,

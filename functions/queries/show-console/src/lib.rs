@@ -18,9 +18,17 @@ const FILES: [(&str, &str, &str); 10] = [
     ("dom.js", JS, include_str!("../site/dom.js")),
     ("order.js", JS, include_str!("../site/order.js")),
     ("sales.js", JS, include_str!("../site/sales.js")),
-    ("cairn.svg", "image/svg+xml", include_str!("../site/cairn.svg")),
+    (
+        "cairn.svg",
+        "image/svg+xml",
+        include_str!("../site/cairn.svg"),
+    ),
     // uPlot as it comes from npm, with its licence beside it.
-    ("uPlot.iife.min.js", JS, include_str!("../site/uPlot.iife.min.js")),
+    (
+        "uPlot.iife.min.js",
+        JS,
+        include_str!("../site/uPlot.iife.min.js"),
+    ),
     ("uPlot.min.css", CSS, include_str!("../site/uPlot.min.css")),
 ];
 
@@ -48,7 +56,10 @@ fn show(authorization: &str, request: &Request) -> Result<Response, Problem> {
     let name = request.path("file");
     let response = if name == "settings.json" {
         // On one machine there is more to see: another answer stands in place of this one there.
-        Response::new(200, json!({ "live": false, "authorization": authorization }))?
+        Response::new(
+            200,
+            json!({ "live": false, "authorization": authorization }),
+        )?
     } else {
         let mut files = FILES.iter();
         let (_, media_type, text) = files
