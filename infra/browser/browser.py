@@ -109,7 +109,7 @@ class Page:
         return self.page.eval_on_selector_all(f"{table} tbody tr", script)
 
     def picture(self, name, **options):
-        self.page.screenshot(path=self.folder / f"{name}.png", **options)
+        self.page.screenshot(path=self.folder / f"{name}.png", **{"full_page": True, **options})
 
     def has_no_barriers(self):
         """No serious fault by axe-core."""

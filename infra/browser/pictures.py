@@ -2,6 +2,9 @@
 
 from browser import PHONE
 
+# From the top to the end of the order.
+VIEW = {"x": 0, "y": 0, "width": 1400, "height": 1500}
+
 
 def pictures(page, browser, _):
     """Takes them, and looks for barriers in each."""
@@ -24,11 +27,11 @@ def pictures(page, browser, _):
     page.until("() => document.querySelectorAll('#timeline .did.duplicate').length > 10")
     page.has_no_barriers()
     page.picture("page-light-whole", full_page=True)
-    page.picture("page-light")
+    page.picture("page-light", clip=VIEW)
     page.page.emulate_media(color_scheme="dark")
     page.has_no_barriers()
     page.picture("page-dark-whole", full_page=True)
-    page.picture("page-dark")
+    page.picture("page-dark", clip=VIEW)
     page.page.press("#moment", "Home")
     page.page.press("#moment", "ArrowRight")
     page.until("() => document.getElementById('moment-says').textContent.startsWith('As it was')")
@@ -44,7 +47,8 @@ def pictures(page, browser, _):
         phone.has_no_barriers()
         too_wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert phone.page.evaluate(too_wide) == 0, "it has to be moved sideways to be read"
-        phone.picture("page-phone")
+        phone.page.evaluate("() => document.getElementById('order').scrollIntoView()")
+        phone.picture("page-phone", full_page=False)
         phone.picture("page-phone-whole", full_page=True)
         phone.page.emulate_media(color_scheme="dark")
         phone.has_no_barriers()

@@ -48,13 +48,17 @@ async function provide(sku, quantity) {
   return `Took in 1,000 pieces of ${sku} first. `;
 }
 
+let placing = false;
+
 $("order-form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  // Not disabled meanwhile: that would take the focus away.
+  if (placing) return;
+  placing = true;
   const scenario = SCENARIOS.find(({ id }) => id === new FormData(event.target).get("scenario"));
   const sku = $("sku").value;
   const quantity = scenario.quantity ?? Number($("quantity").value);
   const customer = scenario.customer ?? $("customer").value;
-  $("place-order").disabled = true;
   try {
     const first = scenario.quantity ? "" : await provide(sku, quantity);
     const placed = await orders.place(order(sku, quantity, customer, scenario));
@@ -64,7 +68,7 @@ $("order-form").addEventListener("submit", async (event) => {
   } catch (error) {
     say($("placed"), error.message);
   }
-  $("place-order").disabled = false;
+  placing = false;
   if (!settings.live) poll.orders();
 });
 
@@ -134,16 +138,22 @@ $("troubles").append(
         el("small", {}, says)))),
 );
 
+/** Until when what the stream tells is older than what was chosen here. */
+let chosen = 0;
+
 $("troubles").addEventListener("change", async () => {
+  chosen = Infinity;
   const on = [...$("troubles").querySelectorAll("input:checked")].map((input) => input.name);
   try {
-    show((await ask("PUT", "/console/troubles", { troubles: on })).troubles);
+    await ask("PUT", "/console/troubles", { troubles: on });
   } catch (error) {
     say($("connection"), error.message);
   }
+  chosen = performance.now() + 300;
 });
 
 function show(troubles) {
+  if (performance.now() < chosen) return;
   for (const input of $("troubles").querySelectorAll("input")) input.checked = troubles.includes(input.name);
 }
 
@@ -239,7 +249,7 @@ async function take(sku) {
 // ------------------------------------------------------------------------------------------ consumers
 
 const ABOUT = {
-  "relay-events": "puts what is committed on the bus", "unwind-order": "tells the saga of a cancellation", "notify-customer": "writes to the customer",
+  "relay-events": "puts what is committed on the bus", "unwind-order": "tells the saga of a cancellation", "notify-customer": "writes to the customer, one key for each event",
   "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
 };
 /** In the order in which an event meets them. */
@@ -259,6 +269,8 @@ function drawConsumers(consumers, waiting) {
     lags.set(id, recent);
     const behind = recent.length ? `${count(Math.max(...recent.map(({ ms }) => ms)))} ms` : "–";
     const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
+    // What puts events on the bus hands them on, and applies none.
+    if (name(id) === "relay-events") cells.fill("–", 0, 3);
     [...cells, behind].forEach((text, index) => {
       say(row.children[index + 1], text);
       row.children[index + 1].classList.toggle("none", text === "0" || text === "–");

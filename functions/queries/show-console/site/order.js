@@ -128,7 +128,7 @@ function saga(order) {
     const outcome = step?.outcome ?? (name === due ? "due" : "");
     item.className = outcome;
     say(item.children[1], MARKS[outcome] ?? "not begun");
-    say(item.children[2], step?.detail ?? (outcome === "compensated" ? undone : done));
+    say(item.children[2], step?.detail ?? { completed: done, compensated: undone }[outcome] ?? "");
   });
 }
 
@@ -185,14 +185,18 @@ function updateRow(row, event) {
     one.gap += gap ?? 0;
     did.set(key, one);
   }
-  cell.replaceChildren(...[...did.values()].flatMap((one) => [chipOf(one), " "]));
+  const together = [...did.values()].sort((a, b) => a.consumer.localeCompare(b.consumer));
+  cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
 }
 
 const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "came early, healed a gap of"] };
 
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
-  const more = outcome === "healed" ? ` +${gap}` : times > 1 ? ` ×${times}` : "";
+  const twice = times > 1 ? ` ×${times}` : "";
+  // Who writes to customers cannot know whether a mail is out; who sends it knows the key.
+  const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
+  const more = outcome === "healed" ? ` +${gap}` : twice + key;
   return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${more}` }, `${sign} ${name(consumer)}${more}`);
 }
 
