@@ -41,6 +41,7 @@ def parameters(tokens):
     return {
         "Architecture": binaries.architecture(),
         "Authorization": "jwt",
+        "Console": "on",
         "JwtIssuer": tokens.url,
         "JwtAudience": AUDIENCE,
         "StepPatienceSeconds": PATIENCE_S,

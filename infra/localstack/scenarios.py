@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import re
 import uuid
 
 from processes import until
@@ -376,6 +377,17 @@ def without_rule(world, rule):
         events.enable_rule(**which)
 
 
+def the_page_is_there_for_everybody_and_tells_nothing(world):
+    page = world.anybody.get("/")
+    equal((page.status, page.headers["content-type"]), (200, "text/html; charset=utf-8"), "the page")
+    assert "script-src 'self'" in page.headers["content-security-policy"], page.headers
+    for name in re.findall(r'"/console/([\w.-]+)"', page.body):
+        equal(world.anybody.get(f"/console/{name}").status, 200, name)
+    settings = world.anybody.get("/console/settings.json").body
+    equal(settings, {"live": False, "authorization": "jwt"}, "its settings")
+    equal(world.anybody.get("/console/stream").status, 404, "what only one machine has")
+
+
 def nothing_was_denied_and_the_logs_tell_of_every_function(world):
     lines = list(world.stack.log_lines())
     denied = [line for line in lines if "AccessDenied" in line or "not authorized to perform" in line]
@@ -496,6 +508,7 @@ SCENARIOS = [
     the_watch_looks_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
     a_step_whose_delivery_is_lost_is_asked_for_again,
+    the_page_is_there_for_everybody_and_tells_nothing,
     nothing_was_denied_and_the_logs_tell_of_every_function,
     the_figures_of_the_dashboard_and_of_the_alarms_are_there,
     # Last: it denies something on purpose.

@@ -43,7 +43,8 @@ class Caller:
         finally:
             connection.close()
         names = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, names, json.loads(text) if text else None)
+        is_json = "json" in names.get("content-type", "")
+        return Answer(answer.status, names, json.loads(text) if text and is_json else text or None)
 
     def get(self, path, **headers):
         return self.send("GET", path, **headers)

@@ -96,7 +96,8 @@ class Sam:
         self.environment = tools.settings()
         self.options = [
             "--template", template, "--env-vars", variables, *images,
-            "--parameter-overrides", f"Architecture={binaries.architecture()}", "Authorization=none", f"EndpointUrl={endpoint}",
+            "--parameter-overrides", f"Architecture={binaries.architecture()}", "Authorization=none", "Console=on",
+            f"EndpointUrl={endpoint}",
         ]
 
     @staticmethod

@@ -8,7 +8,7 @@
 //!   times, with a minute and two minutes in between; then it goes to the function's failure destination.
 //!   <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rusqlite::params;
 use serde_json::{Value, json};
@@ -76,6 +76,18 @@ impl Deliveries {
     /// How many deliveries are not done.
     pub fn outstanding(&self) -> watch::Receiver<usize> {
         self.outstanding.subscribe()
+    }
+
+    /// How many deliveries to each function are not done.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn waiting(&self) -> rusqlite::Result<BTreeMap<String, u64>> {
+        let connection = self.journal.connection();
+        let mut counts = connection
+            .prepare_cached("SELECT function, COUNT(*) FROM deliveries GROUP BY function")?;
+        let counts = counts.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        counts.collect()
     }
 
     /// Takes deliveries. When this returns, they survive the process.

@@ -28,6 +28,7 @@ pub const FUNCTIONS: &[(&str, Build)] = &[
     ("get-order-events", get_order_events::function),
     ("get-stock", get_stock::function),
     ("get-sales", get_sales::function),
+    ("show-console", show_console::function),
     ("watch-fulfilments", watch_fulfilments::function),
     ("rebuild-projection", rebuild_projection::function),
     ("redrive-dead-letters", redrive_dead_letters::function),

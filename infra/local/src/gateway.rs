@@ -124,12 +124,17 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 async fn answered(gateway: &Gateway, request: Request) -> Response {
     let request_id = gateway.world.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
-    let (status, headers, body) = handle(gateway, request, &request_id)
-        .await
-        .unwrap_or_else(refused);
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
+    let answer = handle(gateway, request, &request_id).await;
+    answer_to(answer.map(response), own, request_id)
+}
+
+/// The answer to a request with, perhaps, a correlation id of its own.
+pub(crate) fn answer_to(
+    answer: Result<Response, Problem>,
+    own: Option<HeaderValue>,
+    request_id: String,
+) -> Response {
+    let mut response = answer.unwrap_or_else(|problem| response(refused(problem)));
     // What no function has answered carries the request's id here.
     let own = own.filter(|own| own.to_str().is_ok_and(is_correlation_id));
     if let Some(id) = own.or_else(|| HeaderValue::try_from(request_id).ok()) {
@@ -142,6 +147,13 @@ async fn answered(gateway: &Gateway, request: Request) -> Response {
 }
 
 type Answered = (StatusCode, HeaderMap, Vec<u8>);
+
+fn response((status, headers, body): Answered) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
 
 async fn handle(
     gateway: &Gateway,
@@ -199,7 +211,7 @@ async fn handle(
 
 /// The body. One that is too large is read to its end all the same, within reason: a client that is still
 /// sending when the answer comes and the connection ends may never see the answer.
-async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut length) = (vec![], 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -317,7 +329,7 @@ fn unauthorized(refusal: &Refusal) -> Problem {
     Problem::unauthorized(refusal.to_string())
 }
 
-fn no_route(path: &str, takes: &[&str]) -> Problem {
+pub(crate) fn no_route(path: &str, takes: &[&str]) -> Problem {
     if takes.is_empty() {
         return Problem::not_found(format!("there is no route {path}"));
     }

@@ -6,7 +6,8 @@
 //! - [`bus`] matches events with rules; [`deliveries`] brings them to functions durably and with
 //!   retries, [`pump`] brings the table's stream there, and [`hosting`] invokes them. What fails goes the way
 //!   that it goes on AWS.
-//! - [`gateway`] is the HTTP API.
+//! - [`gateway`] is the HTTP API; beside it the page on which to see all this has what only one machine has: what each
+//!   consumer did, kept in the [`ledger`], and [`troubles`] to switch on.
 //! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
 //!   in a [`world`] of its own, and [`system`] gives it ports.
 //! - [`client`] is a small HTTP client, for [`demo`] and [`measure`], which use the system from
@@ -20,16 +21,19 @@ pub mod bus;
 pub mod client;
 pub mod composition;
 mod conditions;
+mod console;
 pub mod deliveries;
 pub mod demo;
 pub mod functions;
 pub mod gateway;
 pub mod hosting;
+pub mod ledger;
 pub mod measure;
 pub mod pump;
 mod schedule;
 pub mod system;
 pub mod template;
 mod tokens;
+pub mod troubles;
 pub mod world;
 mod yaml;

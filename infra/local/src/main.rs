@@ -14,6 +14,7 @@ use cairn_local::{
     demo, measure,
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
+    troubles::Trouble,
     world::ThisMachine,
 };
 use clap::{Parser, Subcommand};
@@ -69,7 +70,11 @@ enum Command {
 }
 
 /// What is other on one machine, where AWS's minutes are seconds and nobody from outside can call.
-const HERE: [(&str, &str); 2] = [("StepPatienceSeconds", "3"), ("Authorization", "none")];
+const HERE: [(&str, &str); 3] = [
+    ("StepPatienceSeconds", "3"),
+    ("Authorization", "none"),
+    ("Console", "on"),
+];
 
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -146,11 +151,14 @@ async fn serve(
         aws_port: arguments.aws_port,
         secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
-        world: Arc::new(ThisMachine {
-            disturb: arguments.disturb,
-        }),
         ..Options::default()
     };
+    let machine = ThisMachine::default();
+    if arguments.disturb {
+        let troubles = [Trouble::Duplicates, Trouble::Disorder];
+        machine.troubles.set(&troubles);
+    }
+    let options = options.on(Arc::new(machine));
     let system = System::start(template, &options).await?;
     let events = system.watch();
     let asked_to_stop = stop_signals()?;
@@ -184,6 +192,9 @@ fn greet(system: &System) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}  http://{http}", style("HTTP API    ").bold())?;
     writeln!(out, "{}  http://{endpoint}", style("AWS endpoint").bold())?;
+    if system.has_page() {
+        writeln!(out, "{}  http://{http}/", style("Web page    ").bold())?;
+    }
     let resumed = system.composition.resumed;
     if resumed > 0 {
         writeln!(out, "Taking up {resumed} deliveries that were under way.")?;

@@ -20,9 +20,10 @@ use crate::{
     aws::{endpoint, secrets::Secrets},
     bus::Seen,
     composition::{ComposeError, Composition, Parts},
+    console::{Console, SHOW_CONSOLE, is_open},
     functions::Functions,
     template::Template,
-    world::World,
+    world::{ThisMachine, World},
 };
 
 /// How long requests under way may take when the system stops.
@@ -43,6 +44,21 @@ pub struct Options {
     pub secrets: Secrets,
     /// The world that the system runs in.
     pub world: Arc<dyn World>,
+    /// The same world once more, if it is this machine and its page shall show what happens on it.
+    pub shown: Option<Arc<ThisMachine>>,
+}
+
+impl Options {
+    /// This machine as the world, and its page shows what happens on it.
+    #[must_use]
+    pub fn on(self, machine: Arc<ThisMachine>) -> Self {
+        Self {
+            functions: machine.troubles.functions(),
+            world: machine.clone(),
+            shown: Some(machine),
+            ..self
+        }
+    }
 }
 
 impl Default for Options {
@@ -61,6 +77,7 @@ impl Default for Options {
             functions,
             secrets,
             world,
+            shown: None,
         }
     }
 }
@@ -131,10 +148,15 @@ impl System {
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
-        for (listener, router) in [
-            (http.0, composition.gateway().router()),
-            (endpoint.0, endpoint_router),
-        ] {
+        let mut http_router = composition.gateway().router();
+        let shown = options.shown.as_ref();
+        if let Some(machine) = shown.filter(|_| is_open(template)) {
+            let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
+            let console = Console::new(machine.clone(), aws, hosts, stop.subscribe());
+            servers.spawn(console.clone().run());
+            http_router = http_router.merge(console.router());
+        }
+        for (listener, router) in [(http.0, http_router), (endpoint.0, endpoint_router)] {
             let mut stopped = stop.subscribe();
             servers.spawn(async move {
                 let serve = axum::serve(listener, router).with_graceful_shutdown(async move {
@@ -154,6 +176,12 @@ impl System {
             servers,
             _lock: lock,
         })
+    }
+
+    /// Whether there is a page on which to see it work.
+    pub fn has_page(&self) -> bool {
+        let mut hosts = self.composition.hosts.values();
+        hosts.any(|hosted| hosted.spec.stem == SHOW_CONSOLE)
     }
 
     /// Every event from now on.

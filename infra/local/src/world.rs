@@ -3,10 +3,15 @@
 //! On one machine it is this machine, where next to nothing goes wrong. A test or a simulation puts
 //! another world in its place: everything that decides what happens next is asked of it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use cairn::Timestamp;
 use uuid::Uuid;
+
+use crate::{
+    ledger::Ledger,
+    troubles::{BROKEN, Trouble, Troubles},
+};
 
 /// A world. What it has no word for does not go wrong in it.
 pub trait World: fmt::Debug + Send + Sync + 'static {
@@ -123,17 +128,40 @@ pub enum Note<'a> {
 }
 
 /// This machine. What AWS waits for in minutes takes seconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ThisMachine {
-    /// Whether the bus delivers everything twice, late and in no order.
-    pub disturb: bool,
+    /// What goes wrong here at the moment.
+    pub troubles: Troubles,
+    /// What the consumers of events have done.
+    pub ledger: Arc<Ledger>,
 }
 
 impl ThisMachine {
     /// How much faster it is than AWS where that waits.
     const PACE: u32 = 60;
-    /// How late a delivery may be when the bus is disturbed, in milliseconds.
-    const LATEST_MS: u64 = 40;
+    /// How late a delivery may be when the bus keeps no order, in milliseconds.
+    const DISORDER_MS: u64 = 40;
+    /// How late a delivery is when the bus is slow, in milliseconds.
+    const DELAY_MS: Range<u64> = 1_000..2_000;
+
+    /// A machine with these troubles.
+    pub fn with(troubles: &[Trouble]) -> Self {
+        let machine = Self::default();
+        machine.troubles.set(troubles);
+        machine
+    }
+
+    /// How late one delivery is.
+    fn late(&self) -> Duration {
+        let mut late_ms = 0;
+        if self.troubles.has(Trouble::Disorder) {
+            late_ms += fastrand::u64(0..Self::DISORDER_MS);
+        }
+        if self.troubles.has(Trouble::Delays) {
+            late_ms += fastrand::u64(Self::DELAY_MS);
+        }
+        Duration::from_millis(late_ms)
+    }
 }
 
 impl World for ThisMachine {
@@ -153,12 +181,27 @@ impl World for ThisMachine {
         wait / Self::PACE
     }
 
+    fn emit(&self, function: &str, line: &str) {
+        self.ledger.read(function, line);
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        self.ledger.note(note);
+    }
+
     fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
-        let late = || Duration::from_millis(fastrand::u64(0..Self::LATEST_MS));
-        if self.disturb {
-            vec![late(), late()]
+        let copies = if self.troubles.has(Trouble::Duplicates) {
+            2
         } else {
-            vec![Duration::ZERO]
+            1
+        };
+        (0..copies).map(|_| self.late()).collect()
+    }
+
+    fn invocation(&self, function: &str, _: &[u8]) -> Accident {
+        if function == BROKEN && self.troubles.has(Trouble::BrokenReader) {
+            return Accident::Fails("it was broken from the page".to_owned());
         }
+        Accident::None
     }
 }

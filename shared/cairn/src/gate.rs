@@ -46,10 +46,21 @@ pub trait Gated: Send + Sync {
 pub enum Delivered {
     /// The event was applied.
     Applied,
-    /// It had been applied before.
+    /// It had been applied before, or there is nothing left to do at it.
     Duplicate,
     /// It was applied after this many earlier ones that had not arrived.
     Healed(u64),
+}
+
+impl Delivered {
+    /// The outcome as it stands in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Healed(_) => "healed",
+        }
+    }
 }
 
 /// Applies an event, and before it those that the gate has not seen.

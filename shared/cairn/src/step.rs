@@ -368,8 +368,8 @@ fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -
     format!("{stream}/{step}/{action}")
 }
 
-/// Tells a saga that what it works on was cancelled. Nothing happens where it is unwinding or
-/// has ended otherwise.
+/// Tells a saga that what it works on was cancelled, and returns whether it is told for the first time. Nothing happens
+/// where it is unwinding or has ended otherwise.
 ///
 /// # Errors
 /// See [`StepError`].
@@ -378,10 +378,10 @@ pub async fn cancel<D: Definition, S: EventStore + Clone>(
     stream: &StreamId,
     reason: &str,
     context: &Context,
-) -> Result<(), StepError> {
+) -> Result<bool, StepError> {
     let command = Command::Cancel(reason.to_owned());
     match sagas.handle(stream, &command, context).await {
-        Ok(_) => Ok(()),
+        Ok(handled) => Ok(!handled.replayed),
         Err(HandleError::Rejected { rejection, .. }) => Err(rejection.into()),
         Err(HandleError::Contended) => Err(StepError::Contended),
         Err(HandleError::Store(error)) => Err(error.into()),

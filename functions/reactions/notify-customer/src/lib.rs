@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use cairn::{
     RecordedEvent, StreamId,
     dynamodb::Repository,
+    gate::Delivered,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     mail::Mails,
 };
@@ -45,9 +46,11 @@ pub fn with(
         let mailer = mailer.clone();
         async move {
             let Some(mail) = mail(&event)? else {
-                return Ok(());
+                return Ok(Delivered::Duplicate);
             };
-            mailer.send(&mail).await
+            mailer.send(&mail).await?;
+            // The same event again is the same key again: who sends knows it, and this function need not.
+            Ok(Delivered::Applied)
         }
     })
 }

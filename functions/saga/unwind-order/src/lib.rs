@@ -1,6 +1,7 @@
 //! Tells the fulfilment of an order that the customer has cancelled it.
 
 use cairn::{
+    gate::Delivered,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     step,
 };
@@ -19,11 +20,16 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
             match event.decode::<Event>().map_err(FunctionError::new)? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();
-                    step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
-                        .await
-                        .map_err(FunctionError::new)?;
-                    tracing::info!("told of the cancellation");
-                    Ok(())
+                    let is_news =
+                        step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
+                            .await
+                            .map_err(FunctionError::new)?;
+                    tracing::info!(is_news, "told of the cancellation");
+                    Ok(if is_news {
+                        Delivered::Applied
+                    } else {
+                        Delivered::Duplicate
+                    })
                 }
                 Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(
                     FunctionError::new("only OrderCancelled unwinds a fulfilment: mend the rule"),

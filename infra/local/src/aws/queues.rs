@@ -52,6 +52,11 @@ impl Queues {
         Ok(connection.last_insert_rowid())
     }
 
+    /// The names of the queues.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// How many messages a queue holds.
     ///
     /// # Errors
@@ -79,6 +84,27 @@ impl Queues {
                 row.get(0)?,
                 serde_json::from_str(&attributes).unwrap_or_default(),
             ))
+        })?;
+        messages.collect()
+    }
+
+    /// The latest messages of a queue with their ids, newest first, hidden or not.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn latest(
+        &self,
+        queue: &str,
+        most: u32,
+    ) -> rusqlite::Result<Vec<(i64, String, Attributes)>> {
+        let connection = self.journal.connection();
+        let mut messages = connection.prepare_cached(
+            "SELECT id, body, attributes FROM messages WHERE queue = ?1 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let messages = messages.query_map(params![queue, most], |row| {
+            let attributes: String = row.get(2)?;
+            let attributes = serde_json::from_str(&attributes).unwrap_or_default();
+            Ok((row.get(0)?, row.get(1)?, attributes))
         })?;
         messages.collect()
     }

@@ -9,7 +9,7 @@ use std::{
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{client::Client, system::Options, world::ThisMachine};
+use cairn_local::{client::Client, system::Options, troubles::Trouble, world::ThisMachine};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -98,7 +98,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine { disturb: true }),
+        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
         ..Options::default()
     })
     .await;

@@ -69,6 +69,9 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
         json!([["Stack"], ["Stack", "Consumer"]])
     );
     assert_eq!(lag["Stack"], "cairn");
+    // Beside it, for whoever looks for one event in the log.
+    assert_eq!(lag["Outcome"], "applied");
+    assert!(lag["Event"].as_str().unwrap().contains('@'), "{lag}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,9 +20,9 @@ pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
 }
 
-/// The project's template, with an API that takes everybody.
+/// The project's template, with an API that takes everybody, and with its page.
 pub(crate) fn template() -> Template {
-    template_with(&[("Authorization", "none")])
+    template_with(&[("Authorization", "none"), ("Console", "on")])
 }
 
 /// The project's template with values for some of its parameters.
@@ -36,7 +36,9 @@ pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
 
 /// The project's template from a text, with an API that takes everybody.
 pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
-    let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+    let parameters = [("Authorization", "none"), ("Console", "on")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let parameters = Parameters::from(parameters);
     let directory = template_file().parent().unwrap();
     Template::parse_in(directory, text, &parameters)
 }

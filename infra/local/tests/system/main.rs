@@ -11,6 +11,7 @@
 mod bad_input;
 mod command_line;
 mod concurrency;
+mod console;
 mod documents;
 mod endpoint;
 mod events;

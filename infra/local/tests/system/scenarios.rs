@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use cairn_local::{system::Options, world::ThisMachine};
+use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, order, outcomes};
@@ -135,7 +135,7 @@ async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine { disturb: true }),
+        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
         ..Options::default()
     })
     .await;

@@ -41,8 +41,31 @@ pub fn function<F>(
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let parts = Arc::new((environment.clone(), Access::of(environment)?, handle));
-    Ok(Function::new(move |payload, invocation| {
+    Ok(with(environment, Access::of(environment)?, handle))
+}
+
+/// A function that answers everybody's HTTP requests, whoever the API's other routes take: a page, say, that asks for
+/// a token itself.
+pub fn open<F>(
+    environment: &Environment,
+    handle: impl Fn(Request) -> F + Send + Sync + 'static,
+) -> Function
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    with(environment, Access::Open, handle)
+}
+
+fn with<F>(
+    environment: &Environment,
+    access: Access,
+    handle: impl Fn(Request) -> F + Send + Sync + 'static,
+) -> Function
+where
+    F: Future<Output = Result<Response, Problem>> + Send + 'static,
+{
+    let parts = Arc::new((environment.clone(), access, handle));
+    Function::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
             let (environment, access, handle) = parts.as_ref();
@@ -72,7 +95,7 @@ where
             environment.emit(Figures::default());
             response.encode(&correlation)
         }
-    }))
+    })
 }
 
 /// What a request has from its surroundings.
@@ -213,7 +236,7 @@ pub struct Response {
     status: u16,
     media_type: &'static str,
     headers: HeaderMap,
-    body: Value,
+    body: String,
 }
 
 impl Response {
@@ -226,8 +249,31 @@ impl Response {
             status,
             media_type: "application/json",
             headers: HeaderMap::new(),
-            body: serde_json::to_value(body).map_err(|error| Problem::internal(&error))?,
+            body: serde_json::to_value(body)
+                .map_err(|error| Problem::internal(&error))?
+                .to_string(),
         })
+    }
+
+    /// An answer that is a text of some other kind.
+    pub fn text(media_type: &'static str, body: impl Into<String>) -> Self {
+        Self {
+            status: 200,
+            media_type,
+            headers: HeaderMap::new(),
+            body: body.into(),
+        }
+    }
+
+    /// Adds a header that is always the same.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        let (name, value) = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+        self.headers.insert(name, value);
+        self
     }
 
     /// Says where what was made is.
@@ -258,7 +304,7 @@ impl Response {
             header::CONTENT_TYPE,
             HeaderValue::from_static(self.media_type),
         );
-        (self.status, headers, self.body.to_string())
+        (self.status, headers, self.body)
     }
 
     fn encode(self, correlation: &str) -> Result<Vec<u8>, FunctionError> {
@@ -389,7 +435,7 @@ impl Problem {
             status: self.status,
             media_type: "application/problem+json",
             headers: *self.headers,
-            body,
+            body: body.to_string(),
         }
     }
 }

@@ -19,7 +19,10 @@ use crate::{
     store::{EventStore, Part, StoreError},
 };
 
-/// A function that does something with an event. It has to bear the same event twice.
+/// A function that does something with an event, and says what came of it. It has to bear the same event twice.
+///
+/// It leaves a figure, `ConsumerLag`, and beside it which event that was and what came of it: `Event`, `Outcome`
+/// (`applied`, `duplicate` or `healed`) and `Gap`.
 ///
 /// The context is that of a command caused by the event: its id is the event's, and its time is never
 /// before the event's, whatever the clocks of two machines say.
@@ -31,7 +34,7 @@ pub fn function<F>(
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
 ) -> Result<Function, ConfigError>
 where
-    F: Future<Output = Result<(), FunctionError>> + Send + 'static,
+    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
 {
     let store = environment.event_store()?;
     let environment = environment.clone();
@@ -47,11 +50,18 @@ where
                 traceparent = event.traceparent,
             );
             let context = context(&event, &environment, &invocation);
-            let happened = event.at;
-            handle(event, context).instrument(span).await?;
+            let (happened, id) = (event.at, event.id());
+            let delivered = handle(event, context).instrument(span).await?;
             let lag = environment.now().as_millis() - happened.as_millis();
             let consumer = environment.short_name(&invocation.function);
-            environment.emit(Figures::of(&consumer).milliseconds("ConsumerLag", lag));
+            let mut figures = Figures::of(&consumer)
+                .milliseconds("ConsumerLag", lag)
+                .about("Event", id)
+                .about("Outcome", delivered.name());
+            if let Delivered::Healed(gap) = delivered {
+                figures = figures.about("Gap", gap);
+            }
+            environment.emit(figures);
             Ok(b"null".to_vec())
         }
     }))
@@ -72,6 +82,8 @@ pub fn projection<P: Projection>(
         let environment = surroundings.clone();
         async move {
             let written = generations.written().await.map_err(FunctionError::new)?;
+            // What is told is what came of it in the rows that are shown, which are the first.
+            let mut shown = None;
             for rows in written {
                 let delivered = deliver(&rows, &store, &event)
                     .await
@@ -84,8 +96,9 @@ pub fn projection<P: Projection>(
                         tracing::info!(gap, "healed");
                     }
                 }
+                shown.get_or_insert(delivered);
             }
-            Ok(())
+            Ok(shown.unwrap_or(Delivered::Duplicate))
         }
     })
 }

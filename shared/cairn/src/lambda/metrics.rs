@@ -39,6 +39,13 @@ impl Figures {
         self.with(name, milliseconds.max(0).into(), "Milliseconds")
     }
 
+    /// Adds what is no figure, and is found in the log beside the figures.
+    #[must_use]
+    pub fn about(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.values.insert(name.to_owned(), value.into());
+        self
+    }
+
     fn with(mut self, name: &str, value: Value, unit: &'static str) -> Self {
         self.values.insert(name.to_owned(), value);
         self.units.push((name.to_owned(), unit));

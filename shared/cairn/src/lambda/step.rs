@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::Repository,
+    gate::Delivered,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     provider::{Call, ProviderError},
     retry,
@@ -98,10 +99,10 @@ async fn run<D: Definition, E: Effect<D>>(
     effect: &E,
     event: RecordedEvent,
     context: Context,
-) -> Result<(), FunctionError> {
+) -> Result<Delivered, FunctionError> {
     let Some((due, action)) = load::<D, E>(sagas, &event).await? else {
         tracing::info!("not due");
-        return Ok(());
+        return Ok(Delivered::Duplicate);
     };
     let asked = Instant::now();
     let plan = match action {
@@ -120,7 +121,11 @@ async fn run<D: Definition, E: Effect<D>>(
         .await
         .map_err(FunctionError::new)?;
     tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
-    Ok(())
+    Ok(if recorded {
+        Delivered::Applied
+    } else {
+        Delivered::Duplicate
+    })
 }
 
 async fn load<D: Definition, E: Effect<D>>(

@@ -1,0 +1,441 @@
+// Puts the page together: what is placed, what is broken, and what is heard of it.
+
+import { $, el, list, say, seldom, count, money } from "./dom.js";
+import { ask, get, hasToken, orders, settings, stock, use } from "./api.js";
+import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, watch, watched } from "./order.js";
+import { refresh as refreshSales } from "./sales.js";
+
+document.body.classList.toggle("live", settings.live);
+
+// ------------------------------------------------------------------------------------------ placing orders
+
+const PRICE = 1_250;
+const HOME = { name: "A. Lovelace", line1: "1 Main St", city: "Berlin", postalCode: "10115", country: "DE" };
+const SCENARIOS = [
+  { id: "good", title: "It goes through", says: "Paid, packed, confirmed. You can ship it then." },
+  { id: "flaky", title: "Paid at the third try", says: "The payment provider is busy twice.", token: "tok_flaky" },
+  { id: "declined", title: "Payment is declined", says: "The stock is released again.", token: "tok_declined" },
+  { id: "none", title: "Out of stock", says: "9,000 pieces, which nobody has.", quantity: 9_000, price: 100 },
+  { id: "fraud", title: "Refused by screening", says: "A customer who says fraud-… in their name.", customer: "fraud-42" },
+  { id: "carrier", title: "The carrier refuses", says: "It goes to XX: the payment is voided.", country: "XX" },
+  { id: "down", title: "Payment never answers", says: "Tried again, then given up after a minute and a half.", token: "tok_down" },
+  { id: "cancelled", title: "Cancelled half-way", says: "The customer changes their mind at once.", cancel: true },
+];
+
+$("scenarios").append(
+  ...SCENARIOS.map((scenario, index) =>
+    el("label", { className: "choice" },
+      el("input", { type: "radio", name: "scenario", value: scenario.id, checked: index === 0 }),
+      el("span", {}, scenario.title),
+      el("small", {}, scenario.says))),
+);
+
+function order(sku, quantity, customerId, { token = "tok_visa", country = "DE", price = PRICE } = {}) {
+  return {
+    customerId,
+    lines: [{ sku, quantity, unitPrice: { amount: price, currency: "EUR" } }],
+    payment: { token },
+    shipTo: { ...HOME, country },
+  };
+}
+
+/** Takes pieces in where there are too few for an order that shall not fail for want of them. */
+async function provide(sku, quantity) {
+  // Of what nothing was heard there is nothing.
+  const level = settings.live && !levels.heard.has(sku) ? null : await stock.get(sku);
+  if ((level?.available ?? 0) >= quantity) return "";
+  await stock.receive(sku, 1_000);
+  return `Took in 1,000 pieces of ${sku} first. `;
+}
+
+let placing = false;
+
+$("order-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  // Not disabled meanwhile: that would take the focus away.
+  if (placing) return;
+  placing = true;
+  const scenario = SCENARIOS.find(({ id }) => id === new FormData(event.target).get("scenario"));
+  const sku = $("sku").value;
+  const quantity = scenario.quantity ?? Number($("quantity").value);
+  const customer = scenario.customer ?? $("customer").value;
+  try {
+    const first = scenario.quantity ? "" : await provide(sku, quantity);
+    const placed = await orders.place(order(sku, quantity, customer, scenario));
+    say($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
+    watch(placed.orderId);
+    if (scenario.cancel) await orders.cancel(placed.orderId, "changed my mind");
+  } catch (error) {
+    say($("placed"), error.message);
+  }
+  placing = false;
+  if (!settings.live) poll.orders();
+});
+
+const LOAD = { seconds: 20, aSecond: 50, ticksASecond: 10, products: 20, mostAtOnce: 200 };
+let load = null;
+
+$("load").addEventListener("click", () => (load ? load.stop() : run().catch((error) => say($("placed"), error.message))));
+
+/** Orders by the second, of many products, some of which fail. */
+async function run() {
+  const products = Array.from({ length: LOAD.products }, (_, index) => `BOX-${String(index + 1).padStart(2, "0")}`);
+  const kinds = [{}, {}, { token: "tok_declined" }, {}, {}, { token: "tok_flaky" }, {}, {}, { country: "XX" }, {}];
+  const most = LOAD.seconds * LOAD.aSecond;
+  let [sent, placed, refused, ticks] = [0, 0, 0, 0];
+  let stopped = false;
+  load = { stop: () => (stopped = true) };
+  say($("load"), "Stop");
+  say($("placed"), "Taking stock in first.");
+  await Promise.all(products.map((sku) => stock.receive(sku, 1_000)));
+  const began = performance.now();
+  const progress = () => {
+    const seconds = Math.max((performance.now() - began) / 1_000, 0.1);
+    const rate = Math.round(placed / seconds);
+    say($("placed"), `${count(placed)} of ${count(most)} placed, ${rate} a second${refused ? `, ${refused} refused` : ""}.`);
+  };
+  const one = async (index) => {
+    try {
+      await orders.place(order(products[index % products.length], 1, "c-load", kinds[index % kinds.length]));
+      placed += 1;
+    } catch {
+      refused += 1;
+    }
+  };
+  await new Promise((done) => {
+    const timer = setInterval(() => {
+      ticks += 1;
+      const due = Math.min(Math.floor((ticks * LOAD.aSecond) / LOAD.ticksASecond), most);
+      while (sent < due && sent - placed - refused < LOAD.mostAtOnce) one(sent++);
+      if (ticks % 5 === 0) progress();
+      if (stopped || (sent >= most && placed + refused >= sent)) {
+        clearInterval(timer);
+        done();
+      }
+    }, 1_000 / LOAD.ticksASecond);
+  });
+  progress();
+  load = null;
+  say($("load"), "50 a second, for 20 seconds");
+}
+
+// ------------------------------------------------------------------------------------------ breaking things
+
+const TROUBLES = [
+  ["duplicates", "Duplicates", "The bus delivers every event twice."],
+  ["disorder", "No order", "Deliveries overtake each other."],
+  ["delays", "Delays", "Each delivery is one to two seconds late."],
+  ["provider-away", "Payment provider away", "Its steps are tried again, given up as dead letters, and asked for again by the watchdog. Back on, orders go on."],
+  ["broken-reader", "A broken reader", "project-sales fails at every event. Mend it, redrive its dead letters, and not one sale is missing."],
+];
+
+$("troubles").append(
+  ...TROUBLES.map(([id, title, says]) =>
+    el("li", {},
+      el("label", { className: "choice" },
+        el("input", { type: "checkbox", role: "switch", name: id }),
+        el("span", {}, title),
+        el("small", {}, says)))),
+);
+
+/** Until when what the stream tells is older than what was chosen here. */
+let chosen = 0;
+
+$("troubles").addEventListener("change", async () => {
+  chosen = Infinity;
+  const on = [...$("troubles").querySelectorAll("input:checked")].map((input) => input.name);
+  try {
+    await ask("PUT", "/console/troubles", { troubles: on });
+  } catch (error) {
+    say($("connection"), error.message);
+  }
+  chosen = performance.now() + 300;
+});
+
+function show(troubles) {
+  if (performance.now() < chosen) return;
+  for (const input of $("troubles").querySelectorAll("input")) input.checked = troubles.includes(input.name);
+}
+
+// ------------------------------------------------------------------------------------------ latest orders
+
+const MOST_KNOWN = 400;
+const MOST_SHOWN = 25;
+/** By id, oldest first. */
+const known = new Map();
+
+const STATUS = { OrderPlaced: "placed", OrderConfirmed: "confirmed", OrderShipped: "shipped", OrderCancelled: "cancelled" };
+const FULFILMENT = {
+  FulfilmentStarted: "running", StepCompleted: "running", StepFailed: "compensating", StepCompensated: "compensating",
+  FulfilmentResumed: "compensating", FulfilmentCompleted: "completed", FulfilmentAborted: "aborted", FulfilmentStuck: "stuck",
+};
+
+/** What an event says of the order that it belongs to. Of each stream the latest version counts. */
+function note(event) {
+  const [stream, version] = event.id.split("@");
+  const dash = stream.indexOf("-");
+  const [category, id] = [stream.slice(0, dash), stream.slice(dash + 1)];
+  if (category === "stock") return levels.add(id);
+  if (category !== "order" && category !== "fulfilment") return;
+  const row = known.get(id) ?? { id, what: "", order: 0, fulfilment: 0, status: "placed", saga: "running" };
+  if (event.type === "OrderPlaced") row.what = event.data.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ");
+  if (row[category] < Number(version)) {
+    row[category] = Number(version);
+    if (category === "order") row.status = STATUS[event.type] ?? row.status;
+    else if (row.saga !== "compensating" || event.type !== "StepCompleted") row.saga = FULFILMENT[event.type] ?? row.saga;
+  }
+  known.set(id, row);
+  if (known.size > MOST_KNOWN) known.delete(known.keys().next().value);
+}
+
+function drawOrders() {
+  const latest = [...known.values()].slice(-MOST_SHOWN).reverse();
+  const make = ({ id }) =>
+    el("li", {}, el("button", { type: "button", onclick: () => watch(id) }, el("code", {}, id.slice(0, 8)), el("span", { className: "what-of" }), el("span")));
+  list($("orders"), latest, (row) => row.id, make, (item, row) => {
+    const [button] = item.children;
+    button.setAttribute("aria-pressed", row.id === watched());
+    say(button.children[1], row.what);
+    const standing = ["completed", "aborted"].includes(row.saga) ? row.status : row.saga;
+    if (button.children[2].textContent !== standing) button.children[2].replaceChildren(chip(standing));
+  });
+}
+
+// ------------------------------------------------------------------------------------------ stock
+
+const levels = {
+  all: new Map(["TEA-01", "POT-07", "CUP-03"].map((sku) => [sku, null])),
+  /** Those of which there is stock, as far as it was heard. */
+  heard: new Set(),
+  stale: new Set(),
+  add(sku) {
+    if (!this.all.has(sku)) this.all.set(sku, null);
+    this.heard.add(sku);
+    this.stale.add(sku);
+  },
+  /** Reads what has changed. */
+  refresh: seldom(500, async () => {
+    const stale = [...levels.stale];
+    levels.stale.clear();
+    const found = await Promise.all(stale.map(stock.get));
+    stale.forEach((sku, index) => levels.all.set(sku, found[index]));
+    levels.draw();
+  }),
+  refreshAll() {
+    for (const sku of settings.live ? this.heard : this.all.keys()) this.stale.add(sku);
+    this.refresh();
+  },
+  draw() {
+    const make = ([sku]) =>
+      el("tr", {}, el("th", { scope: "row" }, sku), el("td"), el("td"), el("td"),
+        el("td", {}, el("button", { type: "button", className: "small", onclick: () => take(sku) }, "+100", el("span", { className: "hidden" }, ` of ${sku}`))));
+    const rows = [...this.all].sort(([a], [b]) => a.localeCompare(b));
+    list($("levels").tBodies[0], rows, ([sku]) => sku, make, (row, [, level]) => {
+      ["onHand", "reserved", "available"].forEach((key, index) => say(row.children[index + 1], level ? count(level[key]) : "–"));
+    });
+  },
+};
+
+async function take(sku) {
+  try {
+    await stock.receive(sku, 100);
+  } catch (error) {
+    say($("placed"), error.message);
+  }
+  levels.add(sku);
+  levels.refresh();
+}
+
+// ------------------------------------------------------------------------------------------ consumers
+
+const ABOUT = {
+  "relay-events": "puts what is committed on the bus", "unwind-order": "tells the saga of a cancellation", "notify-customer": "writes to the customer, one key for each event",
+  "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
+};
+/** In the order in which an event meets them. */
+const TURNS = ["relay-events", "screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"];
+const turn = (id) => (TURNS.indexOf(name(id)) + TURNS.length + 1) % (TURNS.length + 1);
+/** The worst lag of the last seconds, by consumer. */
+const lags = new Map();
+const LAG_MS = 3_000;
+
+function drawConsumers(consumers, waiting) {
+  const now = Date.now();
+  const rows = Object.entries(consumers).sort(([a], [b]) => turn(a) - turn(b));
+  const make = ([id]) => el("tr", {}, el("th", { scope: "row" }, name(id), el("small", {}, ABOUT[name(id)] ?? "step of the saga")), ...Array.from({ length: 7 }, () => el("td")));
+  list($("tallies").tBodies[0], rows, ([id]) => id, make, (row, [id, tally]) => {
+    const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
+    if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
+    lags.set(id, recent);
+    const behind = recent.length ? `${count(Math.max(...recent.map(({ ms }) => ms)))} ms` : "–";
+    const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
+    // What puts events on the bus hands them on, and applies none.
+    if (name(id) === "relay-events") cells.fill("–", 0, 3);
+    [...cells, behind].forEach((text, index) => {
+      say(row.children[index + 1], text);
+      row.children[index + 1].classList.toggle("none", text === "0" || text === "–");
+    });
+  });
+  say($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
+}
+
+// ------------------------------------------------------------------------------------------ dead letters
+
+const letters = {
+  many: -1,
+  refresh: seldom(1_000, async () => {
+    const { letters } = await get("/console/dead-letters");
+    const make = (letter) =>
+      el("li", {},
+        el("span", {}, el("b", {}, letter.function ? name(letter.function) : letter.queue), letter.event ? " at " : "", letter.event ? el("code", {}, short(letter.event)) : ""),
+        el("small", {}, `${letter.error}${letter.attempts ? `, ${letter.attempts} tries` : ""}`),
+        el("button", { type: "button", className: "small", onclick: () => redrive({ message: letter.message }) }, "Redrive", el("span", { className: "hidden" }, ` ${letter.event ?? letter.message}`)));
+    $("no-letters").hidden = letters.length > 0;
+    list($("letters"), letters.slice(0, 20), (letter) => `${letter.queue} ${letter.message}`, make);
+  }),
+  hear(many) {
+    say($("dead-count"), count(many));
+    $("dead-count").className = many ? "pill bad" : "pill";
+    $("redrive-all").disabled = many === 0;
+    if (many !== this.many) this.refresh();
+    this.many = many;
+  },
+};
+
+const short = (event) => event.replace(/-([0-9a-f]{8})-[0-9a-f-]{27}/, "-$1…");
+
+async function redrive(which) {
+  say($("redriven"), "delivering again…");
+  try {
+    const report = await ask("POST", "/console/dead-letters/redrive", which);
+    const stay = report.unresolved.length ? `, ${report.unresolved.length} cannot be` : "";
+    say($("redriven"), `${count(report.redriven)} delivered again${stay}${report.complete ? "" : "; there are more"}`);
+  } catch (error) {
+    say($("redriven"), error.message);
+  }
+  letters.many = -1;
+}
+
+$("redrive-all").addEventListener("click", () => redrive({}));
+
+// ------------------------------------------------------------------------------------------ what is heard, live
+
+const heard = { frame: null, drawn: true, counts: [], stale: false };
+
+function listen() {
+  const source = new EventSource("/console/stream");
+  source.addEventListener("open", () => connected("live", "good"));
+  source.addEventListener("error", () => connected("reconnecting", "bad"));
+  source.addEventListener("frame", (message) => takeIn(JSON.parse(message.data)));
+  // The present as a whole: at the beginning, and when this page could not keep up.
+  source.addEventListener("state", (message) => {
+    known.clear();
+    takeIn(JSON.parse(message.data));
+    remember();
+    refreshAll();
+  });
+}
+
+function connected(text, tone) {
+  say($("connection"), text);
+  $("connection").className = `pill ${tone}`;
+}
+
+function takeIn(frame) {
+  frame.events.forEach(note);
+  frame.skus?.forEach((sku) => levels.add(sku));
+  const id = watched();
+  const touches = frame.events.some((event) => id && event.id.includes(id));
+  const theirs = hear(frame.deliveries);
+  if (touches || theirs) refreshOrder();
+  let sold = false;
+  for (const { consumer, event } of frame.deliveries) {
+    if (consumer === "ProjectStockFunction") levels.add(event.slice("stock-".length, event.lastIndexOf("@")));
+    if (consumer === "ProjectSalesFunction") sold = true;
+  }
+  if (sold) refreshSales();
+  if (levels.stale.size) levels.refresh();
+  // When it has become quiet, what was read in between is read once more.
+  const isQuiet = !frame.events.length && !frame.deliveries.length;
+  if (isQuiet && heard.stale) refreshAll();
+  heard.stale = !isQuiet;
+  const now = performance.now();
+  heard.counts.push([now, frame.seen]);
+  while (now - heard.counts[0][0] > 2_000) heard.counts.shift();
+  heard.frame = { ...frame, consumers: merged(frame.consumers) };
+  if (!heard.drawn) return;
+  heard.drawn = false;
+  requestAnimationFrame(() => {
+    heard.drawn = true;
+    draw(heard.frame);
+  });
+}
+
+/** A frame that is not drawn must not take its lag with it. */
+function merged(consumers) {
+  if (heard.drawn) return consumers;
+  for (const [id, tally] of Object.entries(consumers)) {
+    const before = heard.frame.consumers[id]?.lagMs ?? null;
+    if (before !== null) tally.lagMs = Math.max(before, tally.lagMs ?? 0);
+  }
+  return consumers;
+}
+
+function draw(frame) {
+  const [[from, first], [to, last]] = [heard.counts[0], heard.counts.at(-1)];
+  say($("n-events"), count(frame.seen));
+  say($("n-rate"), to > from ? count(Math.round(((last - first) * 1_000) / (to - from))) : "0");
+  show(frame.troubles);
+  drawOrders();
+  drawConsumers(frame.consumers, frame.waiting);
+  letters.hear(frame.deadLetters);
+}
+
+function refreshAll() {
+  refreshOrder();
+  refreshSales();
+  levels.refreshAll();
+}
+
+// ------------------------------------------------------------------------------------------ or asked for
+
+const poll = {
+  orders: seldom(1_000, async () => {
+    for (const one of (await orders.of($("customer").value)).reverse()) {
+      const what = one.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ");
+      known.delete(one.orderId);
+      known.set(one.orderId, { id: one.orderId, what, order: one.version, fulfilment: 0, status: one.status, saga: one.fulfilment.status });
+    }
+    drawOrders();
+  }),
+  every(seconds, ask) {
+    setInterval(() => {
+      if (!document.hidden && (settings.authorization === "none" || hasToken())) ask();
+    }, seconds * 1_000);
+  },
+  begin() {
+    connected("asking every few seconds", "");
+    this.every(1, () => watched() && !hasEnded() && refreshOrder());
+    this.every(3, () => this.orders());
+    this.every(5, () => watched() && refreshOrder());
+    this.every(5, () => levels.refreshAll());
+    this.every(10, refreshSales);
+    if (settings.authorization === "none") this.now();
+  },
+  now() {
+    this.orders();
+    refreshAll();
+  },
+};
+
+$("token-panel").hidden = settings.authorization === "none";
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  use($("token").value);
+  poll.now();
+});
+
+levels.draw();
+drawOrders();
+if (settings.live) listen();
+else poll.begin();

@@ -1,0 +1,75 @@
+// A page's elements. Text from anywhere goes in as text, never as markup.
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element with properties and children; a child that is no element becomes text. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+/** Sets a text if it is another one: what does not change is not announced again. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
+ * Makes the children of an element those of a list, in its order. `make` makes one, `update` brings it up to date;
+ * those that are there already stay what they are, with their focus.
+ */
+export function list(parent, items, key, make, update = () => {}) {
+  const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const name = String(key(item));
+    let child = there.get(name);
+    if (!child) {
+      child = make(item);
+      child.dataset.key = name;
+    }
+    there.delete(name);
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+    update(child, item);
+  }
+  for (const child of there.values()) child.remove();
+}
+
+/**
+ * Work that is asked for often and done seldom: at once, then no more than once in `pause` ms, and always after it was
+ * asked for the last time. One run at a time.
+ */
+export function seldom(pause, work) {
+  let asked = false;
+  let busy = false;
+  return async function ask() {
+    asked = true;
+    if (busy) return;
+    busy = true;
+    while (asked) {
+      asked = false;
+      try {
+        await work();
+      } catch (error) {
+        console.warn(error.message);
+      }
+      await new Promise((done) => setTimeout(done, pause));
+    }
+    busy = false;
+  };
+}
+
+const numbers = new Intl.NumberFormat("en");
+export const count = (value) => numbers.format(value ?? 0);
+
+export function money({ amount, currency }) {
+  // Minor units: two digits for all that are ordered here.
+  return new Intl.NumberFormat("en", { style: "currency", currency }).format(amount / 100);
+}
+
+export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");

@@ -1,0 +1,239 @@
+// The order that is looked at: its steps, its time line, and how it was.
+
+import { $, el, list, say, seldom, clock, money } from "./dom.js";
+import { get, orders, settings } from "./api.js";
+
+export const STEPS = [
+  ["screen-order", "screened for fraud", "order cancelled"],
+  ["reserve-stock", "stock reserved", "stock released"],
+  ["authorize-payment", "payment authorized", "payment voided"],
+  ["arrange-shipment", "parcel label made", "label called off"],
+  ["capture-payment", "money taken", "money given back"],
+  ["confirm-order", "order confirmed", "stock taken back"],
+];
+const MARKS = { completed: "✓ done", failed: "✗ failed", compensated: "↩ undone", "compensation-failed": "✗ could not be undone", due: "… next" };
+const ENDED = ["completed", "aborted"];
+/** Rows of the time line that are shown at most: the first and the latest. */
+const MOST_ROWS = 120;
+
+const state = { id: null, order: null, past: null, events: [], moments: [], deliveries: new Map(), heard: 0, pinned: null, dirty: false };
+const pasts = new Map();
+
+export const watched = () => state.id;
+export const hasEnded = () => state.order !== null && ENDED.includes(state.order.fulfilment.status);
+
+/** Looks at another order. */
+export function watch(id) {
+  if (state.id === id) return;
+  Object.assign(state, { id, order: null, past: null, events: [], moments: [], deliveries: new Map(), heard: 0, pinned: null });
+  pasts.clear();
+  say($("order-said"), "");
+  draw();
+  refresh();
+  remember();
+}
+
+/** Reads the order and its events again. */
+export const refresh = seldom(150, async () => {
+  const id = state.id;
+  if (!id) return;
+  const [order, events] = await Promise.all([orders.get(id), orders.events(id)]);
+  if (id !== state.id || !order) return;
+  state.order = order;
+  state.events = events;
+  state.moments = [...new Set(events.map((event) => event.time))];
+  draw();
+});
+
+/** What consumers did with its events before it was looked at. */
+export async function remember() {
+  if (!settings.live || !state.id) return;
+  const id = state.id;
+  const { deliveries } = await get(`/console/orders/${id}/deliveries`);
+  if (id === state.id) hear(deliveries);
+}
+
+/** What consumers did: of any orders, once each. */
+export function hear(deliveries) {
+  let news = false;
+  for (const delivery of deliveries) {
+    if (!state.id || !delivery.event.includes(state.id)) continue;
+    const known = state.deliveries.get(delivery.event) ?? [];
+    if (known.some((other) => other.n === delivery.n)) continue;
+    known.push(delivery);
+    known.sort((a, b) => a.n - b.n);
+    state.deliveries.set(delivery.event, known);
+    news = true;
+  }
+  if (news) draw();
+  return news;
+}
+
+function draw() {
+  if (state.dirty) return;
+  state.dirty = true;
+  requestAnimationFrame(() => {
+    state.dirty = false;
+    render();
+  });
+}
+
+function render() {
+  const shown = state.pinned === null ? state.order : state.past;
+  $("order-none").hidden = state.id !== null;
+  $("order-view").hidden = state.id === null;
+  $("order-view").classList.toggle("past", state.pinned !== null);
+  if (state.id === null) return;
+  head(shown);
+  saga(shown);
+  slider();
+  list(rows(), shownEvents(), (event) => event.id, makeRow, updateRow);
+  const now = state.order;
+  $("cancel").disabled = !now || !["placed", "confirmed"].includes(now.status);
+  $("ship").disabled = !now || now.status !== "confirmed" || now.fulfilment.status !== "completed";
+}
+
+const rows = () => $("timeline").tBodies[0];
+
+function shownEvents() {
+  const { events } = state;
+  return events.length <= MOST_ROWS ? events : [...events.slice(0, MOST_ROWS / 2), ...events.slice(-MOST_ROWS / 2)];
+}
+
+const TONES = { confirmed: "good", shipped: "good", completed: "good", cancelled: "bad", aborted: "bad", stuck: "bad", compensating: "warn" };
+export const chip = (text) => el("span", { className: `pill ${TONES[text] ?? ""}` }, text);
+
+function head(order) {
+  const what = order ? order.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ") : "";
+  const parts = order
+    ? [el("span", {}, `${what}, ${money(order.total)}`), chip(order.status), el("span", {}, "fulfilment"), chip(order.fulfilment.status)]
+    : [el("span", {}, "not there yet")];
+  const reason = order?.cancellation?.reason;
+  const parcel = order?.shipment ? `${order.shipment.carrier} ${order.shipment.trackingNumber}` : null;
+  const text = [reason, parcel].filter(Boolean).join(", ");
+  const key = JSON.stringify([state.id, what, order?.status, order?.fulfilment.status, text]);
+  if ($("order-head").dataset.said === key) return;
+  $("order-head").dataset.said = key;
+  $("order-head").replaceChildren(el("code", { id: "order-id" }, state.id), ...parts, el("span", { className: "quiet" }, text));
+}
+
+function saga(order) {
+  const steps = order?.fulfilment.steps ?? [];
+  const status = order?.fulfilment.status;
+  // Of a step that was done and undone the last outcome counts.
+  const outcomes = new Map(steps.map((step) => [step.step, step]));
+  const due = status === "running" ? STEPS.find(([name]) => !outcomes.has(name))?.[0] : null;
+  list($("saga"), STEPS, ([name]) => name, ([name]) => el("li", {}, el("b", {}, name), el("span", {}), el("small", {})), (item, [name, done, undone]) => {
+    const step = outcomes.get(name);
+    const outcome = step?.outcome ?? (name === due ? "due" : "");
+    item.className = outcome;
+    say(item.children[1], MARKS[outcome] ?? "not begun");
+    say(item.children[2], step?.detail ?? { completed: done, compensated: undone }[outcome] ?? "");
+  });
+}
+
+function slider() {
+  const input = $("moment");
+  const last = Math.max(state.moments.length, 1);
+  input.max = last;
+  input.value = state.pinned ?? last;
+  $("now").disabled = state.pinned === null;
+  const place = state.pinned ?? last;
+  const time = state.moments[place - 1];
+  if (!time) return say($("moment-says"), "");
+  const upTo = state.events.filter((event) => event.time <= time);
+  const versions = new Map(upTo.map((event) => [event.subject.split("-")[0], event.streamversion]));
+  const at = [...versions].map(([stream, version]) => `${stream}@${version}`).join(", ");
+  const text = state.pinned === null
+    ? `Now: ${at}. Move the slider to see the order as it was at each version.`
+    : `As it was at ${clock(time)}, ${after(time)} after it was placed: ${at}.`;
+  say($("moment-says"), text);
+  input.setAttribute("aria-valuetext", text);
+}
+
+const after = (time) => {
+  const ms = Date.parse(time) - Date.parse(state.moments[0] ?? time);
+  return ms < 10_000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
+};
+
+function makeRow(event) {
+  const about = [event.data?.step, event.data?.reason, event.data?.detail].filter((text) => typeof text === "string");
+  const stream = event.subject.split("-")[0];
+  return el(
+    "tr",
+    {},
+    el("td", {}, `+${after(event.time)}`),
+    el("td", {}, el("b", {}, event.type)),
+    el("td", { className: "id" }, `${stream}@${event.streamversion}`),
+    el("td", { className: "about" }, about.join(", ")),
+    el("td", { "data-live": "" }),
+  );
+}
+
+function updateRow(row, event) {
+  const time = state.moments[(state.pinned ?? 0) - 1];
+  row.classList.toggle("later", time !== undefined && event.time > time);
+  const deliveries = state.deliveries.get(event.id) ?? [];
+  const cell = row.lastElementChild;
+  if (cell.childElementCount && Number(cell.dataset.n) === deliveries.length) return;
+  cell.dataset.n = deliveries.length;
+  const did = new Map();
+  for (const { consumer, outcome, gap } of deliveries) {
+    const key = `${consumer} ${outcome}`;
+    const one = did.get(key) ?? { consumer, outcome, gap: 0, times: 0 };
+    one.times += 1;
+    one.gap += gap ?? 0;
+    did.set(key, one);
+  }
+  const together = [...did.values()].sort((a, b) => a.consumer.localeCompare(b.consumer));
+  cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
+}
+
+const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "came early, healed a gap of"] };
+
+function chipOf({ consumer, outcome, gap, times }) {
+  const [sign, words] = SIGNS[outcome] ?? ["", outcome];
+  const twice = times > 1 ? ` ×${times}` : "";
+  // Who writes to customers cannot know whether a mail is out; who sends it knows the key.
+  const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
+  const more = outcome === "healed" ? ` +${gap}` : twice + key;
+  return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${more}` }, `${sign} ${name(consumer)}${more}`);
+}
+
+/** `ProjectOrdersFunction` as its crate is called: `project-orders`. */
+export const name = (id) => id.replace(/Function$/, "").replace(/(?!^)([A-Z])/g, "-$1").toLowerCase();
+
+async function look(place) {
+  const { id } = state;
+  state.pinned = place >= state.moments.length ? null : place;
+  const time = state.moments[place - 1];
+  if (state.pinned !== null) {
+    // The past does not change: what was asked for once is known.
+    if (!pasts.has(time)) pasts.set(time, await orders.at(id, time));
+    if (id !== state.id || state.pinned !== place) return;
+    state.past = pasts.get(time);
+  }
+  draw();
+}
+
+function show(work) {
+  return async () => {
+    const id = state.id;
+    try {
+      await work(id);
+      say($("order-said"), "");
+    } catch (error) {
+      say($("order-said"), error.message);
+    }
+    refresh();
+  };
+}
+
+$("moment").addEventListener("input", (event) => look(Number(event.target.value)));
+$("now").addEventListener("click", () => {
+  state.pinned = null;
+  draw();
+  $("moment").focus();
+});
+$("cancel").addEventListener("click", show((id) => orders.cancel(id, "changed my mind")));
+$("ship").addEventListener("click", show((id) => orders.ship(id)));

@@ -1,0 +1,136 @@
+"""A headless browser, and a page in it whose console has to stay empty."""
+
+import contextlib
+import json
+import os
+import urllib.request
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error, sync_playwright
+from processes import Failure
+
+DESKTOP = {"viewport": {"width": 1400, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+PATIENCE_MS = 20_000
+
+
+class Browser:
+    def __init__(self, program, folder):
+        self.program = program
+        self.folder = folder
+        self.open_things = contextlib.ExitStack()
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        playwright = self.open_things.enter_context(sync_playwright())
+        # Root has no sandbox of Chromium's; the only page that is opened is our own.
+        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        self.chromium = playwright.chromium.launch(executable_path=self.program, args=options)
+        self.open_things.callback(self.chromium.close)
+        return self
+
+    def __exit__(self, *raised):
+        return self.open_things.__exit__(*raised)
+
+    @contextlib.contextmanager
+    def page(self, api, endpoint=None, **options):
+        """Opens the page. When the block ends, its console must be empty, and no file may have been missing."""
+        context = self.chromium.new_context(**{**DESKTOP, **options})
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        said = []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text} {message.location.get('url', '')}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.goto(f"{api}/")
+        try:
+            yield Page(page, api, endpoint, self.folder)
+        except (Error, AssertionError) as failure:
+            page.screenshot(path=self.folder / "failure.png", full_page=True)
+            raise Failure(f"{failure}\nthe page then: {self.folder / 'failure.png'}; its console: {said}") from failure
+        finally:
+            context.close()
+        if said:
+            raise Failure(f"the console is not empty: {said}")
+
+    def visits(self, visit, api, endpoint, given):
+        with self.page(api, endpoint) as page:
+            page.connected("live")
+            visit(page, self, given)
+
+
+class Page:
+    """The page, and the API that it is compared with."""
+
+    def __init__(self, page, api, endpoint, folder):
+        self.page = page
+        self.api = api
+        self.endpoint = endpoint
+        self.folder = folder
+
+    def connected(self, how):
+        self.wait(f"#connection:has-text('{how}')")
+
+    def wait(self, selector, within_ms=PATIENCE_MS):
+        self.page.wait_for_selector(selector, timeout=within_ms)
+
+    def until(self, script, within_ms=PATIENCE_MS, argument=None):
+        """Waits until a script in the page says true."""
+        self.page.wait_for_function(script, arg=argument, timeout=within_ms)
+
+    def text(self, selector):
+        return self.page.inner_text(selector).strip()
+
+    def order_is(self, status, fulfilment, within_ms=PATIENCE_MS):
+        self.until(
+            "([status, fulfilment]) => JSON.stringify([...document.querySelectorAll('#order-head .pill')].map((pill) => pill.textContent))"
+            " === JSON.stringify([status, fulfilment])",
+            within_ms,
+            [status, fulfilment],
+        )
+
+    def place(self, scenario, sku="TEA-01"):
+        """Places an order by the form, and returns its id."""
+        self.page.check(f"#scenarios input[value={scenario}]")
+        self.page.select_option("#sku", sku)
+        before = self.text("#placed")
+        self.page.click("#place-order")
+        self.until("(before) => document.getElementById('placed').textContent.trim() !== before", argument=before)
+        said = self.text("#placed")
+        assert "Placed " in said, said
+        return said.split("Placed ")[1].split(",")[0]
+
+    def steps(self):
+        """The outcome of each step as it is shown."""
+        return self.page.eval_on_selector_all("#saga li", "(all) => all.map((one) => one.className)")
+
+    def cells(self, table):
+        """The rows of a table."""
+        script = "(rows) => rows.map((row) => [...row.children].map((cell) => cell.innerText.trim()))"
+        return self.page.eval_on_selector_all(f"{table} tbody tr", script)
+
+    def picture(self, name, **options):
+        self.page.screenshot(path=self.folder / f"{name}.png", **{"full_page": True, **options})
+
+    def has_no_barriers(self):
+        """No serious fault by axe-core."""
+        found = Axe().run(self.page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        told = [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes']][:4]}" for one in serious]
+        assert not told, "\n".join(told)
+
+    def get(self, path):
+        with urllib.request.urlopen(self.api + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def items(self, table):
+        """The items of a table."""
+        found, start = [], {}
+        while True:
+            body = json.dumps({"TableName": table, **start}).encode()
+            headers = {"X-Amz-Target": "DynamoDB_20120810.Scan", "Content-Type": "application/x-amz-json-1.0"}
+            with urllib.request.urlopen(urllib.request.Request(self.endpoint, body, headers), timeout=60) as answer:
+                page = json.load(answer)
+            found += page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}

@@ -1,0 +1,54 @@
+"""The pictures of the README: something has happened, and something is broken."""
+
+from browser import PHONE
+
+# From the top to the end of the order.
+VIEW = {"x": 0, "y": 0, "width": 1400, "height": 1500}
+
+
+def pictures(page, browser, _):
+    """Takes them, and looks for barriers in each."""
+    for scenario in ("good", "carrier", "none", "flaky", "fraud"):
+        page.place(scenario)
+    page.order_is("cancelled", "aborted")
+    page.place("declined", "POT-07")
+    page.order_is("cancelled", "aborted")
+    page.page.check("#troubles input[name=duplicates]")
+    page.page.check("#troubles input[name=disorder]")
+    page.place("good", "CUP-03")
+    page.order_is("confirmed", "completed")
+    page.page.check("#troubles input[name=broken-reader]")
+    page.place("cancelled")
+    page.order_is("cancelled", "aborted")
+    page.wait("#letters li")
+    page.until("() => document.querySelectorAll('#orders li .pill').length >= 8")
+    page.page.locator("#orders li").nth(1).locator("button").click()
+    page.order_is("confirmed", "completed")
+    page.until("() => document.querySelectorAll('#timeline .did.duplicate').length > 10")
+    page.has_no_barriers()
+    page.picture("page-light-whole", full_page=True)
+    page.picture("page-light", clip=VIEW)
+    page.page.emulate_media(color_scheme="dark")
+    page.has_no_barriers()
+    page.picture("page-dark-whole", full_page=True)
+    page.picture("page-dark", clip=VIEW)
+    page.page.press("#moment", "Home")
+    page.page.press("#moment", "ArrowRight")
+    page.until("() => document.getElementById('moment-says').textContent.startsWith('As it was')")
+    page.has_no_barriers()
+    page.page.locator("#order").screenshot(path=page.folder / "order-past-dark.png")
+    page.page.emulate_media(color_scheme="light")
+    page.has_no_barriers()
+    page.page.locator("#order").screenshot(path=page.folder / "order-past-light.png")
+    with browser.page(page.api, **PHONE) as phone:
+        phone.connected("live")
+        phone.page.locator("#orders button").nth(1).click()
+        phone.order_is("confirmed", "completed")
+        phone.has_no_barriers()
+        too_wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert phone.page.evaluate(too_wide) == 0, "it has to be moved sideways to be read"
+        phone.page.evaluate("() => document.getElementById('order').scrollIntoView()")
+        phone.picture("page-phone", full_page=False)
+        phone.picture("page-phone-whole", full_page=True)
+        phone.page.emulate_media(color_scheme="dark")
+        phone.has_no_barriers()

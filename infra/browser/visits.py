@@ -1,0 +1,317 @@
+"""What visitors do, each on a system of its own: `VISITS` where it is live, `ALONE` where it is not, or not only."""
+
+import json
+import statistics
+import time
+import urllib.request
+
+from issuer import AUDIENCE, issuer
+from processes import until
+from system import system
+
+DONE = ["completed"] * 6
+
+
+def every_kind_of_order_ends_as_it_must(page, *_):
+    """What is shown in the end, and the outcome of each step."""
+    ends = {
+        "good": ("confirmed", "completed", DONE),
+        "flaky": ("confirmed", "completed", DONE),
+        "declined": ("cancelled", "aborted", ["compensated", "compensated", "failed", "", "", ""]),
+        "none": ("cancelled", "aborted", ["compensated", "failed", "", "", "", ""]),
+        "fraud": ("cancelled", "aborted", ["failed", "", "", "", "", ""]),
+        "carrier": ("cancelled", "aborted", ["compensated", "compensated", "compensated", "failed", "", ""]),
+    }
+    for scenario, (status, fulfilment, steps) in ends.items():
+        order = page.place(scenario)
+        page.order_is(status, fulfilment)
+        assert page.steps() == steps, f"{scenario}: {page.steps()}"
+        the_time_line_is_whole(page, order)
+    order = page.place("cancelled")
+    page.order_is("cancelled", "aborted")
+    assert "completed" not in page.steps(), page.steps()
+    # What never answers is given up after minutes: that it waits for the payment is seen at once.
+    page.place("down")
+    page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
+    assert len(page.cells("#timeline")) > 2
+    assert page.page.locator("#orders li").count() == 8
+
+
+def the_time_line_is_whole(page, order):
+    """It has every event of the order, and what every consumer has done with it."""
+    events = page.get(f"/orders/{order}/events")["events"]
+    page.until("(many) => document.querySelectorAll('#timeline tbody tr').length === many", argument=len(events))
+    shown = [(row[1], row[2]) for row in page.cells("#timeline")]
+    assert shown == [(event["type"], f"{event['subject'].split('-')[0]}@{event['streamversion']}") for event in events], shown
+    # Everything of the saga is told to the read model of orders.
+    page.until(
+        "() => [...document.querySelectorAll('#timeline tbody tr')].filter((row) => /fulfilment@|order@/.test(row.textContent))"
+        ".every((row) => row.textContent.includes('project-orders'))"
+    )
+
+
+def the_slider_shows_the_order_as_it_was(page, *_):
+    order = page.place("declined")
+    page.order_is("cancelled", "aborted")
+    events = page.get(f"/orders/{order}/events")["events"]
+    moments = sorted({event["time"] for event in events})
+    page.until("(many) => Number(document.getElementById('moment').max) === many", argument=len(moments))
+    for place, moment in enumerate(moments[:-1], 1):
+        page.page.evaluate(
+            "(place) => { const slider = document.getElementById('moment'); slider.value = place; slider.dispatchEvent(new Event('input')); }",
+            place,
+        )
+        then = page.get(f"/orders/{order}?at={moment}")
+        page.order_is(then["status"], then["fulfilment"]["status"])
+        outcomes = {step["step"]: step["outcome"] for step in then["fulfilment"]["steps"]}
+        later = sum(event["time"] > moment for event in events)
+
+        def is_shown():
+            shown = {name: outcome for name, outcome in zip(names(page), page.steps()) if outcome not in ("", "due")}
+            return shown == outcomes and page.page.locator("#timeline tr.later").count() == later
+
+        until(is_shown, f"{outcomes} at {moment}, and {later} events that come later", 10)
+    page.page.click("#now")
+    page.order_is("cancelled", "aborted")
+    assert page.page.locator("#timeline tr.later").count() == 0
+
+
+def names(page):
+    return page.page.eval_on_selector_all("#saga b", "(all) => all.map((one) => one.textContent)")
+
+
+def an_order_is_shipped_and_another_cancelled(page, *_):
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    page.page.click("#ship")
+    page.order_is("shipped", "completed")
+    assert page.page.is_disabled("#ship") and page.page.is_disabled("#cancel")
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    page.page.click("#cancel")
+    page.order_is("cancelled", "aborted")
+    page.wait("#timeline >> text=changed my mind")
+
+
+def an_order_is_placed_and_looked_at_by_keyboard_alone(page, *_):
+    keys = page.page.keyboard
+    focused = "() => { const at = document.activeElement; return at.id || (at.type === 'radio' ? at.value : at.name) || at.outerHTML.slice(0, 80); }"
+
+    def tab_to(wanted):
+        for _ in range(40):
+            keys.press("Tab")
+            ring = "() => getComputedStyle(document.activeElement.closest('label.choice') ?? document.activeElement).outlineStyle"
+            assert page.page.evaluate(ring) != "none", f"the focus is not seen at {page.page.evaluate(focused)}"
+            if page.page.evaluate(focused) == wanted:
+                return
+        raise AssertionError(f"Tab does not lead to {wanted}")
+
+    tab_to("good")
+    keys.press("ArrowDown")
+    keys.press("ArrowDown")
+    assert page.page.evaluate(focused) == "declined"
+    tab_to("quantity")
+    keys.press("ArrowUp")
+    tab_to("place-order")
+    keys.press("Enter")
+    page.order_is("cancelled", "aborted")
+    assert "3 × TEA-01" in page.text("#order-head"), page.text("#order-head")
+    tab_to("duplicates")
+    keys.press("Space")
+    page.until("() => document.querySelector('#troubles input[name=duplicates]').checked")
+    until(lambda: page.get("/console/troubles") == {"troubles": ["duplicates"]}, "the trouble is on")
+    tab_to("moment")
+    keys.press("Home")
+    page.order_is("placed", "running")
+    keys.press("End")
+    page.order_is("cancelled", "aborted")
+
+
+def stock_is_taken_in_and_sales_are_counted(page, *_):
+    page.place("good", "POT-07")
+    page.order_is("confirmed", "completed")
+    page.page.click("#levels tr:has-text('POT-07') button")
+    page.until("() => [...document.querySelectorAll('#levels tr')].some((row) => row.innerText.includes('POT-07') && row.innerText.includes('1,098'))")
+    page.until("() => document.getElementById('n-confirmed').textContent === '1'")
+    assert page.text("#n-revenue") == "€25.00", page.text("#n-revenue")
+    page.page.click("#sales summary")
+    for window in ("minute", "hour", "day"):
+        page.page.select_option("#window", window)
+        sold = page.get(f"/sales?window={window}")["windows"][-1]
+        start = sold["start"][:16].replace("T", " ")
+        page.until("(start) => [...document.querySelectorAll('#windows tbody th')].some((cell) => cell.textContent === start)", argument=start)
+        assert page.cells("#windows")[0] == [start, "1", "1", "0", "€25.00"], page.cells("#windows")
+    assert page.page.locator("#chart canvas").count() == 1
+    assert "1 placed, 1 confirmed" in page.page.get_attribute("#chart", "aria-label")
+
+
+def what_comes_twice_and_in_no_order_changes_nothing(page, *_):
+    for name in ("duplicates", "disorder", "delays"):
+        page.page.check(f"#troubles input[name={name}]")
+    until(lambda: len(page.get("/console/troubles")["troubles"]) == 3, "the troubles are on")
+    page.place("good")
+    page.order_is("confirmed", "completed", 60_000)
+    page.wait("#timeline .did.duplicate")
+    page.until("() => [...document.querySelectorAll('#tallies td:nth-child(3)')].some((cell) => Number(cell.textContent) > 5)")
+    page.page.uncheck("#troubles input[name=delays]")
+    until(lambda: page.get("/sales?window=day")["windows"][0]["ordersConfirmed"] == 1, "it is sold once")
+
+
+def a_reader_breaks_and_its_dead_letters_are_redriven(page, *_):
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    page.until("() => document.getElementById('n-confirmed').textContent === '1'")
+    page.page.check("#troubles input[name=broken-reader]")
+    until(lambda: page.get("/console/troubles")["troubles"] == ["broken-reader"], "the trouble is on")
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    page.until("() => document.getElementById('dead-count').textContent === '2'")
+    page.wait("#letters li:has-text('project-sales')")
+    assert "it was broken from the page, 3 tries" in page.text("#letters"), page.text("#letters")
+    assert page.text("#n-confirmed") == "1", "a sale is missing as long as it is broken"
+    page.page.uncheck("#troubles input[name=broken-reader]")
+    until(lambda: page.get("/console/troubles")["troubles"] == [], "the trouble is off")
+    page.page.locator("#letters li button").first.click()
+    page.until("() => document.getElementById('dead-count').textContent === '1'")
+    page.page.click("#redrive-all")
+    page.until("() => document.getElementById('dead-count').textContent === '0'")
+    page.wait("#no-letters")
+    page.until("() => document.getElementById('n-confirmed').textContent === '2'")
+
+
+def an_order_waits_for_a_provider_that_is_away(page, *_):
+    page.page.check("#troubles input[name=provider-away]")
+    until(lambda: page.get("/console/troubles")["troubles"] == ["provider-away"], "the trouble is on")
+    page.place("good")
+    page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
+    page.wait("#letters li:has-text('authorize-payment')")
+    page.page.uncheck("#troubles input[name=provider-away]")
+    # Nobody redrives anything: the watchdog asks for the step again.
+    page.order_is("confirmed", "completed", 60_000)
+    page.wait("#timeline >> text=StepRetried")
+
+
+def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given):
+    """The numbers on the page are in the end those of the API and of the tables."""
+    every = ("duplicates", "disorder", "delays", "provider-away", "broken-reader")
+    for name in every:
+        page.page.check(f"#troubles input[name={name}]")
+    until(lambda: len(page.get("/console/troubles")["troubles"]) == len(every), "every trouble is on")
+    page.page.evaluate(
+        """() => {
+            window.gaps = [];
+            let last = performance.now();
+            const beat = (now) => { window.gaps.push(now - last); last = now; requestAnimationFrame(beat); };
+            requestAnimationFrame(beat);
+        }"""
+    )
+    page.page.click("#load")
+    page.wait("#placed:has-text('a second')")
+    begun = time.monotonic()
+    answers = []
+    while time.monotonic() - begun < given.load_seconds:
+        # It answers a visitor: the order that is chosen is shown.
+        asked = time.monotonic()
+        button = page.page.locator("#orders button").first
+        wanted = button.locator("code").inner_text()
+        button.click()
+        page.until("(id) => document.getElementById('order-id')?.textContent.startsWith(id)", argument=wanted)
+        answers.append(time.monotonic() - asked)
+        # Two of them only for a while: what they leave takes longer than the rest.
+        if time.monotonic() - begun > given.load_seconds / 2:
+            for name in ("provider-away", "broken-reader"):
+                page.page.uncheck(f"#troubles input[name={name}]")
+        time.sleep(0.5)
+    page.picture("load", full_page=True)
+    page.until("() => document.getElementById('load').textContent !== 'Stop'", 180_000)
+    said = page.text("#placed")
+    placed = int(said.split(" of ")[0].replace(",", ""))
+    gaps = page.page.evaluate("() => window.gaps")
+    longest, usual = max(gaps), statistics.median(gaps)
+    for name in ("duplicates", "disorder", "delays"):
+        page.page.uncheck(f"#troubles input[name={name}]")
+    until(lambda: page.get("/console/troubles")["troubles"] == [], "every trouble is off")
+
+    def at_rest():
+        if page.text("#dead-count") != "0" and page.page.is_enabled("#redrive-all"):
+            page.page.click("#redrive-all")
+        return not page.items("DeadlinesTable") and page.text("#n-waiting") in ("0", "1") and page.text("#dead-count") == "0"
+
+    until(at_rest, lambda: f"at rest: {page.text('#n-waiting')} waiting, {page.text('#dead-count')} dead letters", 420, pause_s=2)
+    numbers_agree(page, placed)
+    rate = f"{said} Frames: {usual:.0f} ms at the median, {longest:.0f} ms at most; a choice was shown after {max(answers):.1f} s at most."
+    print(rate, flush=True)
+    assert longest < 2_000 and max(answers) < 5, rate
+
+
+def numbers_agree(page, placed):
+    """The page's numbers are those of the API, and those what is in the store."""
+    today = page.get("/sales?window=day")["windows"]
+    sums = {key: sum(window[key] for window in today) for key in ("ordersPlaced", "ordersConfirmed", "ordersCancelled")}
+    assert sums["ordersPlaced"] == placed, (sums, placed)
+    shown = dict(zip(sums, ("#n-placed", "#n-confirmed", "#n-cancelled")))
+    for key, selector in shown.items():
+        page.until("([selector, text]) => document.querySelector(selector).textContent === text", argument=[selector, f"{sums[key]:,}"])
+    events = {}
+    for item in page.items("EventsTable"):
+        for event in item["events"]["L"]:
+            kind = event["M"]["type"]["S"]
+            events[kind] = events.get(kind, 0) + 1
+    assert sums["ordersConfirmed"] == events["OrderConfirmed"], (sums, events)
+    assert sums["ordersCancelled"] == events["OrderCancelled"], (sums, events)
+    for row in page.cells("#levels"):
+        sku, *shown = row[:4]
+        if shown[0] == "–":
+            continue
+        level = page.get(f"/stock/{sku}")
+        assert level["reserved"] == 0, level
+        wanted = [f"{level[key]:,}" for key in ("onHand", "reserved", "available")]
+        page.until(
+            "([sku, wanted]) => [...document.querySelectorAll('#levels tbody tr')].some((row) => row.children[0].textContent === sku"
+            " && wanted.every((text, index) => row.children[index + 1].textContent === text))",
+            argument=[sku, wanted],
+        )
+
+
+def where_the_api_takes_tokens_it_is_asked_again_and_again(browser, binary, log):
+    """As on AWS: no stream, a token of the visitor's, and nothing that only one machine has."""
+    with issuer() as tokens:
+        options = {"Authorization": "jwt", "JwtIssuer": tokens.url, "JwtAudience": AUDIENCE}
+        parameters = [word for name, value in options.items() for word in ("--parameter", f"{name}={value}")]
+        with system(binary, log, *parameters) as (api, endpoint), browser.page(api, endpoint) as page:
+            page.connected("asking")
+            for hidden in ("#break", "#consumers", "#dead", "#load"):
+                assert not page.page.is_visible(hidden), hidden
+            page.has_no_barriers()
+            page.page.fill("#token", tokens.token("c-42", "cairn/operator"))
+            # Of what there is nothing the API says so, and the browser counts that as an error of the page's.
+            headers = {"Authorization": f"Bearer {tokens.token('o-1', 'cairn/operator')}"}
+            for sku in ("TEA-01", "POT-07", "CUP-03"):
+                receive(api, sku, headers)
+            page.page.press("#token", "Enter")
+            page.until("() => document.querySelector('#levels tbody').innerText.includes('100')")
+            page.place("good")
+            page.order_is("confirmed", "completed")
+            assert page.steps() == DONE
+            page.wait("#orders li:has-text('confirmed')")
+            page.picture("page-tokens", full_page=True)
+
+
+def receive(api, sku, headers):
+    body = json.dumps({"quantity": 100}).encode()
+    request = urllib.request.Request(f"{api}/stock/{sku}/receipts", body, {"Content-Type": "application/json", **headers})
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+VISITS = [
+    every_kind_of_order_ends_as_it_must,
+    the_slider_shows_the_order_as_it_was,
+    an_order_is_shipped_and_another_cancelled,
+    an_order_is_placed_and_looked_at_by_keyboard_alone,
+    stock_is_taken_in_and_sales_are_counted,
+    what_comes_twice_and_in_no_order_changes_nothing,
+    a_reader_breaks_and_its_dead_letters_are_redriven,
+    an_order_waits_for_a_provider_that_is_away,
+    it_stays_live_and_right_with_fifty_orders_a_second_and_faults,
+]
+ALONE = [where_the_api_takes_tokens_it_is_asked_again_and_again]

@@ -1,0 +1,476 @@
+//! What the page shows that only one machine has: events and what became of them as they happen, dead letters, and
+//! troubles to switch on. The page itself is a function's, as on AWS, and so is everything else behind it.
+//!
+//! All of it stays on this machine: what is asked by a name that is not this machine's, or by a page from elsewhere, is
+//! refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, header},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter, lambda::api::Problem};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+use tokio::{
+    sync::{
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+        watch,
+    },
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    aws::Aws,
+    bus::Seen,
+    gateway::{answer_to, no_route, read},
+    hosting::{Hosted, Hosts},
+    ledger::{Delivery, Tally},
+    template::Template,
+    troubles::Trouble,
+    world::{ThisMachine, World},
+};
+
+/// The crate of the function that serves the page.
+pub(crate) const SHOW_CONSOLE: &str = "show-console";
+
+/// How often the page is told what is new.
+const FRAME: Duration = Duration::from_millis(100);
+/// Every so many frames what is counted by looking is counted, and a frame is sent even if nothing is new.
+const LOOK: u32 = 10;
+/// How many frames a reader may be behind before it is told the present instead.
+const MOST_FRAMES: usize = 32;
+/// How many of the latest events a reader is told that comes new.
+const MOST_EVENTS: usize = 600;
+/// How many dead letters are shown, of however many there are.
+const MOST_LETTERS: u32 = 50;
+
+/// The paths, and what each of them takes.
+const ROUTES: [(&str, &[&str]); 6] = [
+    ("/console/settings.json", &["GET"]),
+    ("/console/stream", &["GET"]),
+    ("/console/troubles", &["GET", "PUT"]),
+    ("/console/dead-letters", &["GET"]),
+    ("/console/dead-letters/redrive", &["POST"]),
+    ("/console/orders/{orderId}/deliveries", &["GET"]),
+];
+
+/// Whether a system has the page, and takes everybody: what is told here is asked for without a token.
+pub(crate) fn is_open(template: &Template) -> bool {
+    let mut functions = template.functions.iter();
+    functions.any(|function| function.stem == SHOW_CONSOLE) && template.authorizer.is_none()
+}
+
+/// The live part of the page.
+#[derive(Debug)]
+pub(crate) struct Console {
+    machine: Arc<ThisMachine>,
+    aws: Arc<Aws>,
+    hosts: Arc<Hosts>,
+    frames: broadcast::Sender<Bytes>,
+    board: Mutex<Board>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What a reader that comes new has to know.
+#[derive(Debug, Default)]
+struct Board {
+    frames: u32,
+    events: VecDeque<Box<RawValue>>,
+    /// Events seen since the start.
+    seen: u64,
+    waiting: BTreeMap<String, u64>,
+    dead_letters: u64,
+}
+
+/// What is new; for a reader that comes new, what there is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Frame<'a> {
+    at: Timestamp,
+    events: Vec<&'a RawValue>,
+    seen: u64,
+    deliveries: &'a [Delivery],
+    consumers: &'a BTreeMap<String, Tally>,
+    waiting: &'a BTreeMap<String, u64>,
+    dead_letters: u64,
+    troubles: Vec<Trouble>,
+    /// The SKUs of which there is stock, for a reader that comes new.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    skus: BTreeSet<String>,
+}
+
+/// An event, as far as the page needs it.
+#[derive(Serialize)]
+struct Told<'a> {
+    id: &'a str,
+    r#type: &'a str,
+    at: Timestamp,
+    data: Option<&'a RawValue>,
+}
+
+/// The troubles that there shall be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    troubles: Vec<Trouble>,
+}
+
+impl Console {
+    pub(crate) fn new(
+        machine: Arc<ThisMachine>,
+        aws: Arc<Aws>,
+        hosts: Arc<Hosts>,
+        stopped: watch::Receiver<bool>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            machine,
+            aws,
+            hosts,
+            frames: broadcast::Sender::new(MOST_FRAMES),
+            board: Mutex::default(),
+            stopped,
+        })
+    }
+
+    /// Tells what is new, until the system stops.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut seen = self.aws.bus.watch();
+        let mut stopped = self.stopped.clone();
+        let mut ticks = interval(FRAME);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick(&mut seen),
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    pub(crate) fn router(self: Arc<Self>) -> Router {
+        let paths = ROUTES.iter().map(|(path, _)| *path);
+        paths
+            .fold(Router::new(), |router, path| {
+                router.route(path, any(answer))
+            })
+            .with_state(self)
+    }
+
+    fn tick(&self, seen: &mut broadcast::Receiver<Seen>) {
+        let mut events = vec![];
+        let mut board = self.board();
+        loop {
+            match seen.try_recv() {
+                Ok(event) => {
+                    board.seen += 1;
+                    events.extend(told(&event));
+                }
+                Err(TryRecvError::Lagged(missed)) => board.seen += missed,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        let is_look = board.frames % LOOK == 0;
+        board.frames = board.frames.wrapping_add(1);
+        if is_look {
+            board.waiting = self.aws.deliveries.waiting().unwrap_or_default();
+            let queues = self.aws.queues.names().iter();
+            let depths = queues.map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
+            board.dead_letters = depths.sum();
+        }
+        let (consumers, deliveries) = self.machine.ledger.take();
+        if is_look || !events.is_empty() || !deliveries.is_empty() {
+            let news = events.iter().map(AsRef::as_ref).collect();
+            let frame = self.frame(&board, news, &deliveries, &consumers);
+            // Nobody may be reading.
+            let _ = self.frames.send(message("frame", &frame));
+        }
+        board.events.extend(events);
+        let surplus = board.events.len().saturating_sub(MOST_EVENTS);
+        board.events.drain(..surplus);
+    }
+
+    fn frame<'a>(
+        &self,
+        board: &'a Board,
+        events: Vec<&'a RawValue>,
+        deliveries: &'a [Delivery],
+        consumers: &'a BTreeMap<String, Tally>,
+    ) -> Frame<'a> {
+        Frame {
+            at: self.machine.now(),
+            events,
+            seen: board.seen,
+            deliveries,
+            consumers,
+            waiting: &board.waiting,
+            dead_letters: board.dead_letters,
+            troubles: self.machine.troubles.all(),
+            skus: BTreeSet::new(),
+        }
+    }
+
+    /// What there is, and from then on what is new. Frames are sent under the same lock, so that none is missed.
+    fn present(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
+        let board = self.board();
+        let consumers = self.machine.ledger.tallies();
+        let events = board.events.iter().map(AsRef::as_ref).collect();
+        let frame = Frame {
+            skus: self.machine.ledger.skus(),
+            ..self.frame(&board, events, &[], &consumers)
+        };
+        (message("state", &frame), self.frames.subscribe())
+    }
+
+    /// Tells a reader the present, then every frame. One that is too far behind is told the present again: what it
+    /// does not read is not kept for it.
+    fn stream(self: &Arc<Self>) -> Response {
+        struct Reader {
+            console: Arc<Console>,
+            next: Option<Bytes>,
+            frames: broadcast::Receiver<Bytes>,
+        }
+        let (state, frames) = self.present();
+        let reader = Reader {
+            console: self.clone(),
+            next: Some(state),
+            frames,
+        };
+        let messages = stream::unfold(reader, |mut reader| async move {
+            if let Some(next) = reader.next.take() {
+                return Some((Ok::<_, Infallible>(next), reader));
+            }
+            let mut stopped = reader.console.stopped.clone();
+            let received = tokio::select! {
+                received = reader.frames.recv() => received,
+                _ = stopped.wait_for(|stopped| *stopped) => return None,
+            };
+            match received {
+                Ok(frame) => Some((Ok(frame), reader)),
+                Err(RecvError::Lagged(_)) => {
+                    let (state, frames) = reader.console.present();
+                    reader.frames = frames;
+                    Some((Ok(state), reader))
+                }
+                Err(RecvError::Closed) => None,
+            }
+        });
+        let headers = [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        (headers, Body::from_stream(messages)).into_response()
+    }
+
+    fn letters(&self) -> Result<Response, Problem> {
+        let queues = &self.aws.queues;
+        let mut letters = vec![];
+        for queue in queues.names() {
+            let latest = queues.latest(queue, MOST_LETTERS);
+            for (id, body, attributes) in latest.map_err(|error| Problem::internal(&error))? {
+                let letter = DeadLetter::parse(&body, &attributes);
+                letters.push(match letter {
+                    Ok(letter) => json!({
+                        "message": id.to_string(),
+                        "queue": queue,
+                        "function": self.aws.function(&letter.function),
+                        "event": letter.place.map(|(stream, version)| format!("{stream}@{version}")),
+                        "error": letter.error,
+                        "attempts": letter.attempts,
+                    }),
+                    Err(error) => json!({
+                        "message": id.to_string(),
+                        "queue": queue,
+                        "error": error.to_string(),
+                    }),
+                });
+            }
+        }
+        Ok(found(&json!({ "letters": letters })))
+    }
+
+    /// Asks the function that redrives, as an operator would.
+    async fn redrive(&self, wanted: Vec<u8>) -> Result<Response, Problem> {
+        let redrives = |hosted: &&Hosted| hosted.spec.stem == "redrive-dead-letters";
+        let function = self.hosts.values().find(redrives);
+        let function = function.ok_or_else(|| Problem::not_found("there is no such function"))?;
+        let id = self.machine.new_id().to_string();
+        match function.invoke(wanted, &id).await {
+            Ok(report) => Ok(json_of(report)),
+            Err(error) => Err(Problem::bad_request(error.to_string())),
+        }
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn answer(State(console): State<Arc<Console>>, request: Request) -> Response {
+    let own = request.headers().get("x-correlation-id").cloned();
+    let id = console.machine.new_id().to_string();
+    answer_to(handle(&console, request).await, own, id)
+}
+
+async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    admit(&parts.method, &parts.headers)?;
+    match (parts.method.as_str(), path) {
+        ("GET", "/console/settings.json") => {
+            Ok(found(&json!({ "live": true, "authorization": "none" })))
+        }
+        ("GET", "/console/stream") => Ok(console.stream()),
+        ("GET", "/console/troubles") => Ok(troubles(&console.machine)),
+        ("PUT", "/console/troubles") => {
+            let wanted: Wanted = serde_json::from_slice(&read(body).await?)
+                .map_err(|error| Problem::bad_request(error.to_string()))?;
+            console.machine.troubles.set(&wanted.troubles);
+            Ok(troubles(&console.machine))
+        }
+        ("GET", "/console/dead-letters") => console.letters(),
+        ("POST", "/console/dead-letters/redrive") => console.redrive(read(body).await?).await,
+        ("GET", _) if order(path).is_some() => {
+            let deliveries = console.machine.ledger.of(order(path).unwrap_or_default());
+            Ok(found(&json!({ "deliveries": deliveries })))
+        }
+        _ => {
+            let mut routes = ROUTES.iter();
+            let takes = routes.find(|(known, _)| *known == path);
+            Err(no_route(path, takes.map_or(&["GET"], |(_, takes)| takes)))
+        }
+    }
+}
+
+/// The order in `/console/orders/{orderId}/deliveries`.
+fn order(path: &str) -> Option<&str> {
+    path.strip_prefix("/console/orders/")?
+        .strip_suffix("/deliveries")
+}
+
+/// Lets only those in who ask for this machine by a name of its own, and are no page from elsewhere. A browser that was
+/// led here by another name says so in `Host`; a page says where it is from in `Origin`, and can send JSON elsewhere
+/// only if it is allowed to, which nobody is.
+fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let host = text(header::HOST).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    if !["127.0.0.1", "localhost", "[::1]"].contains(&name) {
+        return Err(Problem::forbidden("this is for this machine only"));
+    }
+    let is_elsewhere = |origin: &HeaderValue| origin != format!("http://{host}").as_str();
+    if headers.get(header::ORIGIN).is_some_and(is_elsewhere) {
+        return Err(Problem::forbidden(
+            "this is for the page of this machine only",
+        ));
+    }
+    if method != Method::GET && text(header::CONTENT_TYPE) != Some("application/json") {
+        return Err(
+            Problem::new(415, "unsupported-media-type", "Unsupported media type")
+                .detail("send the body as application/json"),
+        );
+    }
+    Ok(())
+}
+
+fn troubles(machine: &ThisMachine) -> Response {
+    found(&json!({ "troubles": machine.troubles.all() }))
+}
+
+fn found(body: &Value) -> Response {
+    json_of(body.to_string().into_bytes())
+}
+
+fn json_of(body: Vec<u8>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, body).into_response()
+}
+
+/// An event as the page is told of it; nothing where it is none of ours.
+fn told(seen: &Seen) -> Option<Box<RawValue>> {
+    let event: CloudEvent = serde_json::from_str(&seen.detail).ok()?;
+    let told = Told {
+        id: &event.id,
+        r#type: &event.kind,
+        at: event.time,
+        data: event.data.as_deref(),
+    };
+    to_raw_value(&told).ok()
+}
+
+/// A message of a stream of events.
+/// <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+fn message(kind: &str, frame: &Frame<'_>) -> Bytes {
+    let data = serde_json::to_string(frame).unwrap_or_default();
+    format!("event: {kind}\ndata: {data}\n\n").into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panic")]
+mod tests {
+    use std::path::Path;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::{
+        composition::{Composition, Parts},
+        template::Parameters,
+    };
+
+    async fn next(stream: &mut Body) -> String {
+        let frame = stream.frame().await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_too_far_behind_is_told_the_present() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+        let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+        let template = Template::load_with(Path::new(file), &parameters).unwrap();
+        let system = Composition::start(&template, Parts::default()).unwrap();
+        let stop = watch::Sender::new(false);
+        let (aws, hosts) = (system.aws.clone(), system.hosts.clone());
+        let console = Console::new(Arc::default(), aws, hosts, stop.subscribe());
+        let mut stream = console.stream().into_body();
+        assert!(next(&mut stream).await.starts_with("event: state\n"));
+        let send = |number: usize| console.frames.send(format!("{number}").into()).unwrap();
+        (0..MOST_FRAMES).for_each(|number| assert!(send(number) > 0));
+        for number in 0..MOST_FRAMES {
+            assert_eq!(next(&mut stream).await, number.to_string());
+        }
+        (0..=MOST_FRAMES).for_each(|number| assert!(send(number) > 0));
+        assert!(next(&mut stream).await.starts_with("event: state\n"));
+        // What it was told is newer than what it has missed.
+        send(4_711);
+        assert_eq!(next(&mut stream).await, "4711");
+        stop.send_replace(true);
+        assert!(stream.frame().await.is_none());
+    }
+}

@@ -1,0 +1,264 @@
+//! What each consumer has done with each event, for who watches.
+//!
+//! Functions tell it themselves, by the lines of figures that they leave. The counts are of everything since the start;
+//! of single deliveries only the latest are kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::world::Note;
+
+/// Of how many orders the deliveries are kept, and how many of each.
+const MOST_ORDERS: usize = 500;
+const MOST_OF_ONE: usize = 400;
+/// How many SKUs are known by name.
+const MOST_SKUS: usize = 200;
+/// How many deliveries wait to be taken. Whoever takes them comes many times a second.
+const MOST_FRESH: usize = 1_000;
+
+/// The ledger of one machine.
+#[derive(Debug, Default)]
+pub struct Ledger(Mutex<Book>);
+
+/// What one consumer has done since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Events that were applied as they came.
+    pub applied: u64,
+    /// Deliveries of what had been done before.
+    pub duplicates: u64,
+    /// Events that came early, so that the ones before them were read from the store.
+    pub healed: u64,
+    /// The events that were read from the store.
+    pub missing: u64,
+    /// Invocations that failed and were tried again.
+    pub retried: u64,
+    /// Deliveries that were given up.
+    pub dead_letters: u64,
+    /// How far behind it was at most since this was asked for the last time, in milliseconds; nothing where it had
+    /// nothing to do.
+    pub lag_ms: Option<u64>,
+}
+
+/// What a consumer did with one delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// Its number in the ledger, from 1.
+    pub n: u64,
+    /// The consumer's logical id.
+    pub consumer: String,
+    /// The event: `order-...@3`.
+    pub event: String,
+    /// `applied`, `duplicate` or `healed`.
+    pub outcome: String,
+    /// How many earlier events had to be read from the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<u64>,
+    /// How long ago the event had happened, in milliseconds.
+    pub lag_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    latest: u64,
+    tallies: BTreeMap<String, Tally>,
+    fresh: Vec<Delivery>,
+    by_order: HashMap<String, Vec<Delivery>>,
+    /// The orders in `by_order`, oldest first.
+    orders: VecDeque<String>,
+    skus: BTreeSet<String>,
+}
+
+/// A line of figures, as far as it tells of a consumer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line {
+    consumer_lag: Option<u64>,
+    relay_lag: Option<u64>,
+    event: Option<String>,
+    outcome: Option<String>,
+    gap: Option<u64>,
+}
+
+impl Ledger {
+    /// Reads a line of figures that a function has left.
+    pub(crate) fn read(&self, function: &str, line: &str) {
+        let Ok(line) = serde_json::from_str::<Line>(line) else {
+            return;
+        };
+        let Some(lag_ms) = line.consumer_lag.or(line.relay_lag) else {
+            return;
+        };
+        let mut book = self.book();
+        let tally = book.tally(function);
+        tally.lag_ms = tally.lag_ms.max(Some(lag_ms));
+        let (Some(event), Some(outcome)) = (line.event, line.outcome) else {
+            return;
+        };
+        match outcome.as_str() {
+            "duplicate" => tally.duplicates += 1,
+            "healed" => {
+                tally.healed += 1;
+                tally.missing += line.gap.unwrap_or_default();
+            }
+            _ => tally.applied += 1,
+        }
+        book.latest += 1;
+        let delivery = Delivery {
+            n: book.latest,
+            consumer: function.to_owned(),
+            event,
+            outcome,
+            gap: line.gap,
+            lag_ms,
+        };
+        book.keep(delivery);
+    }
+
+    /// Takes note of what went wrong.
+    pub(crate) fn note(&self, note: &Note<'_>) {
+        match note {
+            Note::Retried { function } => self.book().tally(function).retried += 1,
+            Note::DeadLetter { function } => self.book().tally(function).dead_letters += 1,
+            Note::Crashed { .. } => {}
+        }
+    }
+
+    /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
+    /// they are very many.
+    pub fn take(&self) -> (BTreeMap<String, Tally>, Vec<Delivery>) {
+        let mut book = self.book();
+        let tallies = book.tallies.clone();
+        for tally in book.tallies.values_mut() {
+            tally.lag_ms = None;
+        }
+        (tallies, std::mem::take(&mut book.fresh))
+    }
+
+    /// What each consumer has done.
+    pub fn tallies(&self) -> BTreeMap<String, Tally> {
+        self.book().tallies.clone()
+    }
+
+    /// What was done with the events of an order, as far as it is still known.
+    pub fn of(&self, order: &str) -> Vec<Delivery> {
+        let book = self.book();
+        book.by_order.get(order).cloned().unwrap_or_default()
+    }
+
+    /// The SKUs whose stock has changed.
+    pub fn skus(&self) -> BTreeSet<String> {
+        self.book().skus.clone()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn tally(&mut self, consumer: &str) -> &mut Tally {
+        self.tallies.entry(consumer.to_owned()).or_default()
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        if let Some(order) = order_of(&delivery.event) {
+            if !self.by_order.contains_key(order) {
+                if self.orders.len() == MOST_ORDERS
+                    && let Some(oldest) = self.orders.pop_front()
+                {
+                    self.by_order.remove(&oldest);
+                }
+                self.orders.push_back(order.to_owned());
+            }
+            let of_order = self.by_order.entry(order.to_owned()).or_default();
+            if of_order.len() < MOST_OF_ONE {
+                of_order.push(delivery.clone());
+            }
+        } else if let Some((sku, _)) = stock_of(&delivery.event)
+            && self.skus.len() < MOST_SKUS
+        {
+            self.skus.insert(sku.to_owned());
+        }
+        if self.fresh.len() < MOST_FRESH {
+            self.fresh.push(delivery);
+        }
+    }
+}
+
+/// The order that an event is about: the key of its stream, `payment-<order>@2`.
+pub(crate) fn order_of(event: &str) -> Option<&str> {
+    let (stream, _) = event.rsplit_once('@')?;
+    let (category, key) = stream.split_once('-')?;
+    (category != "stock").then_some(key)
+}
+
+/// The SKU and the version of an event of stock: `stock-TEA-01@2`.
+fn stock_of(event: &str) -> Option<(&str, &str)> {
+    event.strip_prefix("stock-")?.rsplit_once('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(event: &str, outcome: &str) -> String {
+        serde_json::json!({ "ConsumerLag": 5, "Event": event, "Outcome": outcome, "Gap": 2 })
+            .to_string()
+    }
+
+    #[test]
+    fn what_consumers_tell_is_counted_and_the_worst_lag_is_of_the_time_since_it_was_asked_for() {
+        let ledger = Ledger::default();
+        ledger.read("A", &line("order-1@1", "applied"));
+        ledger.read("A", &line("order-1@4", "healed"));
+        ledger.read("A", &line("order-1@4", "duplicate"));
+        ledger.read("A", "no figures");
+        ledger.read("Relay", r#"{"RelayLag":7}"#);
+        ledger.note(&Note::Retried { function: "A" });
+        let (tallies, fresh) = ledger.take();
+        let expected = Tally {
+            applied: 1,
+            duplicates: 1,
+            healed: 1,
+            missing: 2,
+            retried: 1,
+            dead_letters: 0,
+            lag_ms: Some(5),
+        };
+        assert_eq!(tallies.get("A"), Some(&expected));
+        assert_eq!(tallies.get("Relay").and_then(|tally| tally.lag_ms), Some(7));
+        assert_eq!(fresh.iter().map(|one| one.n).collect::<Vec<_>>(), [1, 2, 3]);
+        let (tallies, fresh) = ledger.take();
+        assert_eq!(tallies.get("A").map(|tally| tally.lag_ms), Some(None));
+        assert!(fresh.is_empty());
+        assert_eq!(ledger.of("1").len(), 3);
+    }
+
+    #[test]
+    fn what_it_keeps_is_bounded() {
+        let ledger = Ledger::default();
+        for order in 0..2 * MOST_ORDERS {
+            for _ in 0..2 {
+                ledger.read("A", &line(&format!("order-{order}@1"), "applied"));
+            }
+        }
+        for _ in 0..2 * MOST_OF_ONE {
+            ledger.read("A", &line("order-last@1", "duplicate"));
+            ledger.read("A", &line("stock-TEA-01@1", "applied"));
+        }
+        assert!(ledger.of("0").is_empty());
+        assert_eq!(ledger.of("last").len(), MOST_OF_ONE);
+        let book = ledger.book();
+        assert_eq!(book.by_order.len(), MOST_ORDERS);
+        assert_eq!(book.orders.len(), MOST_ORDERS);
+        assert_eq!(book.fresh.len(), MOST_FRESH);
+        assert_eq!(Vec::from_iter(&book.skus), ["TEA-01"]);
+    }
+}

@@ -1,0 +1,395 @@
+//! The page, and what only one machine tells it: all of it live, and for this machine only.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use axum::http::{Method, StatusCode};
+use cairn_local::{system::Options, template::Template, world::ThisMachine};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::fixture::{Fixture, PATIENCE, order, template, template_with};
+
+async fn shop() -> Fixture {
+    shop_of(&template()).await
+}
+
+async fn shop_of(template: &Template) -> Fixture {
+    let options = Options::default().on(Arc::new(ThisMachine::default()));
+    Fixture::of(template, options).await
+}
+
+/// A whole answer as text, headers and all.
+async fn raw(server: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// A reader of the stream of events.
+struct Reader(BufReader<TcpStream>);
+
+impl Reader {
+    async fn of(server: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        let request = format!("GET /console/stream HTTP/1.1\r\nHost: {server}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The next message; nothing when the stream has ended.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        let mut kind = None;
+        loop {
+            let mut line = String::new();
+            let read = timeout(PATIENCE, self.0.read_line(&mut line)).await;
+            if read.unwrap().unwrap() == 0 {
+                return None;
+            }
+            if let Some(event) = line.strip_prefix("event: ") {
+                kind = Some(event.trim().to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return Some((kind.unwrap(), serde_json::from_str(data).unwrap()));
+            }
+        }
+    }
+}
+
+async fn put(shop: &Fixture, headers: &[(&str, &str)], body: &Value) -> (u16, Value) {
+    let body = body.to_string().into();
+    let path = "/console/troubles";
+    let answer = shop.client.send(Method::PUT, path, headers, body).await;
+    let answer = answer.unwrap();
+    (answer.status.as_u16(), answer.body)
+}
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+async fn troubled(shop: &Fixture, troubles: &[&str]) {
+    let wanted = json!({ "troubles": troubles });
+    assert_eq!(put(shop, &JSON, &wanted).await, (200, wanted));
+}
+
+async fn letters(shop: &Fixture) -> Vec<Value> {
+    let letters = shop.get("/console/dead-letters").await.body["letters"].take();
+    letters.as_array().unwrap().clone()
+}
+
+async fn redrive(shop: &Fixture) -> Value {
+    let path = "/console/dead-letters/redrive";
+    let report = shop.post(path, &json!({})).await;
+    assert_eq!(report.status, StatusCode::OK, "{}", report.body);
+    shop.settled().await;
+    report.body
+}
+
+/// How often each outcome was told of an order's events, by consumer and event.
+async fn outcomes(shop: &Fixture, id: &str) -> BTreeMap<(String, String), Vec<String>> {
+    let path = format!("/console/orders/{id}/deliveries");
+    let deliveries = shop.get(&path).await.body["deliveries"].take();
+    let mut outcomes = BTreeMap::<_, Vec<_>>::new();
+    for delivery in deliveries.as_array().unwrap() {
+        let text = |name: &str| delivery[name].as_str().unwrap().to_owned();
+        let key = (text("consumer"), text("event"));
+        outcomes.entry(key).or_default().push(text("outcome"));
+    }
+    outcomes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
+    let shop = shop().await;
+    let page = raw(shop.system.http, "/").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("content-type: text/html; charset=utf-8\r\n"));
+    assert!(page.contains("content-security-policy: default-src 'none'; script-src 'self'"));
+    assert!(page.contains("x-content-type-options: nosniff\r\n"));
+    assert!(page.contains("x-correlation-id: "));
+    assert!(
+        !page.contains("style=\"") && !page.contains("<script>"),
+        "{page}"
+    );
+    let mut size = page.len();
+    let scripts = ["dom.js", "api.js", "order.js", "sales.js"];
+    let named = page.split(['"', '<', '>']);
+    let named = named.filter_map(|text| text.strip_prefix("/console/"));
+    let named: Vec<_> = named
+        .filter(|name| name.contains('.'))
+        .chain(scripts)
+        .collect();
+    assert!(named.len() > 8, "{named:?}");
+    for name in named {
+        let answer = raw(shop.system.http, &format!("/console/{name}")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n"),
+            "{name}: {answer}"
+        );
+        size += answer.len();
+    }
+    assert!(size < 150_000, "{size} bytes are not small");
+
+    let nothing = shop.get("/console/nothing.js").await;
+    assert_eq!(nothing.status, StatusCode::NOT_FOUND);
+    assert_eq!(nothing.headers["content-type"], "application/problem+json");
+    for (path, allowed) in [
+        ("/", "GET"),
+        ("/console/stream", "GET"),
+        ("/console/troubles", "GET, PUT"),
+        ("/console/dead-letters/redrive", "POST"),
+    ] {
+        let answer = shop.client.send(Method::DELETE, path, &JSON, "".into());
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(answer.headers["allow"], allowed, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert!(answer.headers.contains_key("x-correlation-id"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_tells_the_present_and_then_what_happens() {
+    let shop = shop().await;
+    shop.receive("TEA-01", 10).await;
+    shop.settled().await;
+    let mut reader = Reader::of(shop.system.http).await;
+    let (kind, state) = reader.next().await.unwrap();
+    assert_eq!(kind, "state");
+    assert_eq!(state["skus"], json!(["TEA-01"]));
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    let last = format!("fulfilment-{id}@8");
+    let (mut events, mut applied, mut tally) = (vec![], 0, Value::Null);
+    let is_done = |delivery: &Value| {
+        delivery["consumer"] == "ProjectOrdersFunction" && delivery["event"] == last.as_str()
+    };
+    loop {
+        let (kind, mut frame) = reader.next().await.unwrap();
+        assert_eq!(kind, "frame");
+        let news = frame["events"].take();
+        events.extend(news.as_array().unwrap().iter().cloned());
+        tally = frame["consumers"]["ProjectOrdersFunction"].take();
+        let deliveries = frame["deliveries"].as_array().unwrap();
+        applied += deliveries.iter().filter(|one| is_done(one)).count();
+        if applied > 0 {
+            break;
+        }
+    }
+    let order: Vec<_> = events
+        .iter()
+        .filter(|event| event["id"].as_str().unwrap().contains(&id))
+        .collect();
+    let placed = order.iter().find(|event| event["type"] == "OrderPlaced");
+    assert_eq!(placed.unwrap()["data"]["customerId"], "c-42");
+    assert!(
+        order
+            .iter()
+            .any(|event| event["id"] == last.as_str() && event["type"] == "FulfilmentCompleted")
+    );
+    assert!(tally["applied"].as_u64() > Some(0), "{tally}");
+    assert!(tally["lagMs"].is_u64(), "{tally}");
+
+    // Who comes now is told of it as the present.
+    let (_, state) = Reader::of(shop.system.http).await.next().await.unwrap();
+    let known = state["events"].as_array().unwrap();
+    assert!(known.iter().any(|event| event["id"] == last.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_system_and_holds_it_up_no_longer() {
+    let shop = shop().await;
+    let mut reader = Reader::of(shop.system.http).await;
+    reader.next().await.unwrap();
+    let begun = std::time::Instant::now();
+    shop.system.stop().await;
+    assert!(begun.elapsed().as_secs() < 3, "it waited for the reader");
+    while reader.next().await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_twice_and_in_no_order_is_told_as_such_and_done_once() {
+    let shop = shop().await;
+    troubled(&shop, &["duplicates", "disorder"]).await;
+    shop.receive("TEA-01", 10).await;
+    let shown = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    assert_eq!(shown["fulfilment"]["status"], "completed");
+    let outcomes = outcomes(&shop, shown["orderId"].as_str().unwrap()).await;
+    assert!(outcomes.len() > 20, "{outcomes:?}");
+    for ((consumer, event), outcomes) in &outcomes {
+        assert_eq!(outcomes.len(), 2, "{consumer} {event}");
+        let news = outcomes.iter().filter(|outcome| *outcome != "duplicate");
+        // Who writes to customers sends with one key for both.
+        let most = if consumer == "NotifyCustomerFunction" {
+            2
+        } else {
+            1
+        };
+        assert!(news.count() <= most, "{consumer} {event}: {outcomes:?}");
+    }
+    // Without troubles each comes once.
+    troubled(&shop, &[]).await;
+    let shown = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    let outcomes = self::outcomes(&shop, shown["orderId"].as_str().unwrap()).await;
+    assert!(
+        outcomes.values().all(|outcomes| outcomes.len() == 1),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_reader_leaves_dead_letters_and_a_redrive_makes_up_for_it() {
+    let shop = shop().await;
+    shop.receive("TEA-01", 10).await;
+    troubled(&shop, &["broken-reader"]).await;
+    shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    let left = letters(&shop).await;
+    assert!(!left.is_empty());
+    for letter in &left {
+        assert_eq!(letter["function"], "ProjectSalesFunction", "{letter}");
+        assert_eq!(letter["attempts"], 3, "{letter}");
+        assert!(
+            letter["error"].as_str().unwrap().contains("broken"),
+            "{letter}"
+        );
+    }
+    assert_eq!(shop.get("/sales").await.body, json!({ "windows": [] }));
+
+    troubled(&shop, &[]).await;
+    let one = json!({ "message": left[0]["message"] });
+    let path = "/console/dead-letters/redrive";
+    assert_eq!(shop.post(path, &one).await.body["redriven"], 1);
+    shop.settled().await;
+    assert_eq!(letters(&shop).await.len(), left.len() - 1);
+    assert_eq!(redrive(&shop).await["redriven"], left.len() - 1);
+    assert!(letters(&shop).await.is_empty());
+    let sales = shop.get("/sales").await.body["windows"][0].take();
+    assert_eq!(
+        (&sales["ordersPlaced"], &sales["ordersConfirmed"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_waits_for_a_payment_provider_that_is_away_and_goes_on() {
+    let shop = shop().await;
+    shop.receive("TEA-01", 10).await;
+    troubled(&shop, &["provider-away"]).await;
+    let waiting = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
+    assert_eq!(waiting["fulfilment"]["status"], "running");
+    let left = letters(&shop).await;
+    assert_eq!(left[0]["function"], "AuthorizePaymentFunction");
+    troubled(&shop, &[]).await;
+    redrive(&shop).await;
+    let id = waiting["orderId"].as_str().unwrap();
+    assert_eq!(shop.order(id).await["fulfilment"]["status"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_from_elsewhere_changes_nothing_and_learns_nothing() {
+    let shop = shop().await;
+    let wanted = json!({ "troubles": ["delays"] });
+    let host = shop.system.http.to_string();
+    let own = format!("http://{host}");
+    let json = JSON[0];
+    for elsewhere in [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:1",
+        "https://127.0.0.1",
+    ] {
+        let headers = [json, ("origin", elsewhere)];
+        assert_eq!(put(&shop, &headers, &wanted).await.0, 403, "{elsewhere}");
+    }
+    // A name that somebody else has made to lead here.
+    let rebound = format!("evil.example:{}", shop.system.http.port());
+    let origin = format!("http://{rebound}");
+    let headers = [
+        json,
+        ("host", rebound.as_str()),
+        ("origin", origin.as_str()),
+    ];
+    assert_eq!(put(&shop, &headers, &wanted).await.0, 403);
+    let read = |headers: Vec<(&'static str, String)>, path: &'static str| {
+        let client = shop.client.clone();
+        async move {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            client
+                .send(Method::GET, path, &headers, "".into())
+                .await
+                .unwrap()
+                .status
+        }
+    };
+    for path in [
+        "/console/stream",
+        "/console/dead-letters",
+        "/console/troubles",
+    ] {
+        assert_eq!(
+            read(vec![("host", rebound.clone())], path).await,
+            403,
+            "{path}"
+        );
+        let elsewhere = vec![("origin", "http://evil.example".to_owned())];
+        assert_eq!(read(elsewhere, path).await, 403, "{path}");
+    }
+    // What a form of another page can send.
+    for simple in ["text/plain", "application/x-www-form-urlencoded"] {
+        assert_eq!(
+            put(&shop, &[("content-type", simple)], &wanted).await.0,
+            415
+        );
+    }
+    let unknown = json!({ "troubles": ["fire"] });
+    assert_eq!(put(&shop, &JSON, &unknown).await.0, 400);
+    assert_eq!(
+        shop.get("/console/troubles").await.body,
+        json!({ "troubles": [] })
+    );
+
+    assert_eq!(put(&shop, &[json, ("origin", &own)], &wanted).await.0, 200);
+    assert_eq!(shop.get("/console/troubles").await.body, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_api_takes_tokens_the_page_has_nothing_that_the_api_does_not_tell() {
+    let template = template_with(&[
+        ("Console", "on"),
+        ("JwtIssuer", "http://127.0.0.1:1"),
+        ("JwtAudience", "shop"),
+    ]);
+    let shop = shop_of(&template).await;
+    let settings = shop.get("/console/settings.json").await;
+    assert_eq!(
+        settings.body,
+        json!({ "live": false, "authorization": "jwt" })
+    );
+    assert!(raw(shop.system.http, "/").await.contains("<!doctype html>"));
+    for path in [
+        "/console/stream",
+        "/console/troubles",
+        "/console/dead-letters",
+    ] {
+        assert_eq!(shop.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_there_only_where_it_is_asked_for() {
+    let shop = shop_of(&template_with(&[("Authorization", "none")])).await;
+    for path in [
+        "/",
+        "/console/console.js",
+        "/console/settings.json",
+        "/console/stream",
+    ] {
+        assert_eq!(shop.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
