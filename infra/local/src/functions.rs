@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use cairn::lambda::{Build, ConfigError, Environment, Function};
 
 /// Every function that the template may name.
-pub const FUNCTIONS: [(&str, Build); 25] = [
+pub const FUNCTIONS: [(&str, Build); 26] = [
     ("place-order", place_order::function),
     ("cancel-order", cancel_order::function),
     ("ship-order", ship_order::function),
@@ -31,6 +31,7 @@ pub const FUNCTIONS: [(&str, Build); 25] = [
     ("watch-fulfilments", watch_fulfilments::function),
     ("rebuild-projection", rebuild_projection::function),
     ("redrive-dead-letters", redrive_dead_letters::function),
+    ("forget-customer", forget_customer::function),
 ];
 
 /// Builds a function from its environment.

@@ -13,7 +13,8 @@
 //! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
 //!    [`deadlines`] finds what does not go on.
 //! 7. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 8. `lambda` is the edge: one function, its settings, its clients, its problem documents.
+//! 8. [`sealed`] stands in events where personal data would; `seal` opens it for as long as its subject's key is there.
+//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents.
 //!
 //! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
 //! that stand in links build without an executor or an AWS crate (features `store` and `aws` add the rest).
@@ -31,6 +32,7 @@ pub mod input;
 pub mod provider;
 pub mod read_model;
 pub mod saga;
+pub mod sealed;
 pub mod snapshot;
 pub mod spec;
 pub mod stream;
@@ -58,9 +60,13 @@ pub mod eventbridge;
 #[cfg(feature = "aws")]
 pub mod functions;
 #[cfg(feature = "aws")]
+pub mod kms;
+#[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
 pub mod mail;
+#[cfg(feature = "aws")]
+pub mod seal;
 #[cfg(feature = "aws")]
 pub mod sqs;
 

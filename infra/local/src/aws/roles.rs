@@ -169,6 +169,7 @@ struct Request {
     queue_url: String,
     entries: Vec<Named>,
     secret_id: String,
+    key_id: String,
     from_email_address: String,
 }
 
@@ -205,6 +206,7 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
             let action = format!("secretsmanager:{operation}");
             vec![Grant::new(&action, request.secret_id)]
         }
+        "TrentService" => vec![Grant::new(&format!("kms:{operation}"), request.key_id)],
         "" if call.path == SEND_EMAIL => {
             let sender = request.from_email_address;
             let identity = format!("arn:aws:ses:{REGION}:{ACCOUNT}:identity/{sender}");

@@ -94,6 +94,10 @@ impl Names {
                 self.attribute(id, "Arn", arn(id));
                 id.to_owned()
             }
+            "AWS::KMS::Key" => {
+                self.attribute(id, "Arn", key_arn(id));
+                id.to_owned()
+            }
             "AWS::Logs::LogGroup" => {
                 let arn = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*");
                 self.attribute(id, "Arn", arn);
@@ -199,6 +203,11 @@ impl Names {
             .and_then(|number| number.try_into().ok())
             .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
     }
+}
+
+/// The ARN of a key of KMS in this account.
+pub(super) fn key_arn(id: &str) -> String {
+    format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/{id}")
 }
 
 /// A map whose entries have to be used up.
