@@ -28,7 +28,7 @@ SETTINGS = {
     "SALES_TABLE": "SalesTable",
     "READ_MODELS_TABLE": "ReadModelsTable",
     "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
-    "PERSONAL_DATA_KEY": "arn:aws:kms:us-east-1:000000000000:key/PersonalDataKey",
+    "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",

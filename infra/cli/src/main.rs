@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod completions;
 mod failure;
+mod forget;
 mod history;
 mod output;
 mod stack;
@@ -47,6 +48,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     History(history::History),
+    Forget(forget::Forget),
     Completions(completions::Completions),
 }
 
@@ -83,6 +85,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let stack = arguments.access.connect().await?;
     match &arguments.command {
         Command::History(history) => history.run(&stack, &mut out).await,
+        Command::Forget(forget) => forget.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),
     }
 }

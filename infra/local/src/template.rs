@@ -26,7 +26,7 @@ mod policies;
 
 use api::Api;
 use functions::{Globals, function};
-use names::{Fields, Names, key_arn};
+use names::{Fields, Names};
 use nested::Nested;
 use policies::managed_policy;
 
@@ -74,7 +74,7 @@ pub struct Template {
     pub buses: Vec<String>,
     /// The names of the queues.
     pub queues: Vec<String>,
-    /// The ARNs of the keys of KMS.
+    /// The ids of the keys of KMS.
     pub keys: Vec<String>,
     /// The functions.
     pub functions: Vec<FunctionSpec>,
@@ -450,7 +450,7 @@ fn key(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
         "PendingWindowInDays",
     ]);
     properties.finish()?;
-    Ok(key_arn(id))
+    Ok(id.to_owned())
 }
 
 fn bus(mut properties: Fields, names: &Names) -> Result<String, TemplateError> {

@@ -24,7 +24,7 @@ impl MasterKey {
     /// <https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html>
     const CONTEXT: &str = "subject";
 
-    /// The key of this ARN.
+    /// The key of this id.
     pub fn new(client: Client, id: String) -> Self {
         Self { client, id }
     }

@@ -274,6 +274,10 @@ mod tests {
     /// The form is stored: what was sealed years ago has to open.
     #[test]
     fn it_is_sealed_in_exactly_this_form() {
-        assert_eq!(sealed(NAME).as_str(), "?");
+        let kept =
+            "AaK/u6TalZ+1nUfpHoRphiTSy5eG/lhLle4tEVdcQ+MPoUgHOo0UZQ69rvNP9ihCqkkFJWVwFe5aewc=";
+        assert_eq!(sealed(NAME).as_str(), kept);
+        let kept = Sealed::<String>::of(kept.to_owned());
+        assert_eq!(key(1).open(&place(&stream("1")), &kept).unwrap(), NAME);
     }
 }

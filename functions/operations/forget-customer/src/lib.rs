@@ -22,7 +22,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
             async move {
                 let forgotten = keys.forget(request.customer.as_str(), task.now).await;
                 let forgotten = forgotten.map_err(FunctionError::new)?;
-                tracing::info!(customer = request.customer.as_str(), ?forgotten, "forget");
+                tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "forgotten");
                 Ok(Report {
                     customer: request.customer,
                     forgotten: match forgotten {

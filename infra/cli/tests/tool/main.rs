@@ -8,5 +8,6 @@
 )]
 
 mod fixture;
+mod forget;
 mod history;
 mod reach;

@@ -11,23 +11,26 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cairn::seal::Key;
 use serde_json::{Value, json};
 
-use crate::{aws::Answer, world::World};
+use crate::{
+    aws::{Answer, roles::key_arn},
+    world::World,
+};
 
-/// The keys of the template, by their ARNs.
+/// The keys of the template, by their ids.
 #[derive(Debug)]
 pub struct Kms {
-    arns: Vec<String>,
+    ids: Vec<String>,
     master: Key,
     world: Arc<dyn World>,
 }
 
 impl Kms {
-    /// The keys of these ARNs. What they wrap is unwrapped again by who opens the same file; without a file, by this one
+    /// The keys of these ids. What they wrap is unwrapped again by who opens the same file; without a file, by this one
     /// alone.
     ///
     /// # Errors
     /// When the file cannot be read or made, or holds something else.
-    pub fn open(file: Option<&Path>, arns: Vec<String>, world: Arc<dyn World>) -> io::Result<Self> {
+    pub fn open(file: Option<&Path>, ids: Vec<String>, world: Arc<dyn World>) -> io::Result<Self> {
         let secret = match file {
             Some(file) if file.exists() => {
                 let kept = fs::read(file)?;
@@ -44,7 +47,7 @@ impl Kms {
             None => random(world.as_ref()),
         };
         Ok(Self {
-            arns,
+            ids,
             master: Key::new(&secret),
             world,
         })
@@ -52,19 +55,20 @@ impl Kms {
 
     pub(crate) fn call(&self, operation: &str, body: &str) -> Answer {
         let request: Value = serde_json::from_str(body).unwrap_or_default();
-        let arn = request.get("KeyId").and_then(Value::as_str);
-        let Some(arn) = arn.filter(|arn| self.arns.iter().any(|known| known == arn)) else {
-            let message = "there is no such key; name it by its ARN";
+        let id = request.get("KeyId").and_then(Value::as_str);
+        let Some(id) = id.filter(|id| self.ids.iter().any(|known| known == id)) else {
+            let message = "there is no such key; name it by its id";
             return Answer::error(400, "NotFoundException", message);
         };
+        let arn = key_arn(id);
         // A wrapped key opens with the same context only.
         let context = request.get("EncryptionContext").unwrap_or(&Value::Null);
         let about = json!([arn, context]).to_string();
         match operation {
-            "GenerateDataKey" => self.generate(arn, about.as_bytes()),
+            "GenerateDataKey" => self.generate(&arn, about.as_bytes()),
             "Decrypt" => {
                 let wrapped = request.get("CiphertextBlob").and_then(Value::as_str);
-                self.decrypt(arn, about.as_bytes(), wrapped.unwrap_or_default())
+                self.decrypt(&arn, about.as_bytes(), wrapped.unwrap_or_default())
             }
             _ => {
                 let message = format!("{operation} is not there on one machine");

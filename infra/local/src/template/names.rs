@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::{
-    aws::{queues::url, roles::queue_arn},
+    aws::{
+        queues::url,
+        roles::{key_arn, queue_arn},
+    },
     hosting::arn,
     template::{ACCOUNT, Parameters, REGION, Resource, STACK, TemplateError, nested::Nested},
     yaml::{Kind, Node},
@@ -203,11 +206,6 @@ impl Names {
             .and_then(|number| number.try_into().ok())
             .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
     }
-}
-
-/// The ARN of a key of KMS in this account.
-pub(super) fn key_arn(id: &str) -> String {
-    format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/{id}")
 }
 
 /// A map whose entries have to be used up.

@@ -335,7 +335,7 @@ impl Environment {
         Ok(KeyTable::new(self.dynamodb(), self.setting(setting)?))
     }
 
-    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose ARN another holds.
+    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose id another holds.
     ///
     /// # Errors
     /// When a setting is missing.
