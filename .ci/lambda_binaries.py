@@ -27,6 +27,8 @@ SETTINGS = {
     "STOCK_TABLE": "StockTable",
     "SALES_TABLE": "SalesTable",
     "READ_MODELS_TABLE": "ReadModelsTable",
+    "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
+    "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",

@@ -354,6 +354,34 @@ def a_read_model_is_rebuilt_by_its_state_machine(world):
     equal(world.order(id), before, "the order after the rebuild")
 
 
+def who_a_customer_is_can_be_forgotten(world):
+    sku = world.received(10)
+    name, _ = world.customer()
+    body = order(name, sku)
+    key = {"idempotency_key": str(uuid.uuid4())}
+    id = world.place(body, **key)
+    world.ended(id, "completed", "confirmed")
+    events = world.events(id)
+    assert "Lovelace" not in json.dumps(events), events
+    table = world.stack.resources["CustomerKeysTable"]
+
+    def stored():
+        return world.stack.client("dynamodb").get_item(TableName=table, Key={"subject": {"S": name}})["Item"]
+
+    assert "wrapped" in stored(), stored()
+    for expected in ("now", "before"):
+        forgotten = world.stack.invoke("ForgetCustomerFunction", {"customer": name})
+        equal(forgotten, {"customer": name, "forgotten": expected})
+        assert "wrapped" not in stored(), stored()
+    # What there is stays, and what is sent again has the same answer.
+    equal(world.events(id), events, "the events")
+    equal(world.order(id)["status"], "confirmed")
+    again = world.operator.post("/orders", body, **key)
+    equal((again.status, again.body["orderId"]), (201, id), again.body)
+    for line in world.stack.log_lines():
+        assert "Lovelace" not in line, line
+
+
 def a_step_whose_delivery_is_lost_is_asked_for_again(world):
     sku = world.received(10)
     name, _ = world.customer()
@@ -412,6 +440,7 @@ def speaker(world, line):
         "looked": "WatchFulfilmentsFunction",
         "redriven": "RedriveDeadLettersFunction",
         "rebuilding": "RebuildProjectionFunction",
+        "forgotten": "ForgetCustomerFunction",
     }
     if message == "answered":
         return dict(world.stack.routes())[fields["route"]]
@@ -507,6 +536,7 @@ SCENARIOS = [
     only_an_operator_ships_takes_stock_in_and_sees_sales,
     the_watch_looks_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
+    who_a_customer_is_can_be_forgotten,
     a_step_whose_delivery_is_lost_is_asked_for_again,
     the_page_is_there_for_everybody_and_tells_nothing,
     nothing_was_denied_and_the_logs_tell_of_every_function,

@@ -15,6 +15,7 @@ mod cost;
 mod dead_letters;
 mod diff;
 mod failure;
+mod forget;
 mod history;
 mod lag;
 mod output;
@@ -64,6 +65,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     Rebuild(rebuild::Rebuild),
     Cost(cost::Cost),
+    Forget(forget::Forget),
     Completions(completions::Completions),
 }
 
@@ -109,6 +111,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         Command::DeadLetters(letters) => letters.run(&stack, &mut out).await,
         Command::Rebuild(rebuild) => rebuild.run(&stack, &mut out).await,
         Command::Cost(cost::Cost {}) => cost::run(&stack, &mut out).await,
+        Command::Forget(forget) => forget.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),
     }
 }

@@ -7,7 +7,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     aws::{
-        Aws, Meter, dynamo::Dynamo, journal::Journal, mailbox::Mailbox, queues::Queues,
+        Aws, Meter, dynamo::Dynamo, journal::Journal, kms::Kms, mailbox::Mailbox, queues::Queues,
         roles::Roles, secrets::Secrets,
     },
     bus::Bus,
@@ -92,6 +92,9 @@ impl Composition {
         let journal = Arc::new(journal);
         let dynamo = Dynamo::open(file("tables.sqlite").as_deref(), &template.tables)
             .map_err(|error| state(&error))?;
+        let (keys, chance) = (template.keys.clone(), world.clone());
+        let kms = Kms::open(file("master.key").as_deref(), keys, chance);
+        let kms = kms.map_err(|error| state(&error))?;
         let (deliveries, queue) = Deliveries::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
@@ -99,6 +102,7 @@ impl Composition {
             queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
             mailbox: Mailbox::default(),
             secrets,
+            kms,
             deliveries: deliveries.clone(),
             functions: template
                 .functions

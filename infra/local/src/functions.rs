@@ -32,6 +32,7 @@ pub const FUNCTIONS: &[(&str, Build)] = &[
     ("watch-fulfilments", watch_fulfilments::function),
     ("rebuild-projection", rebuild_projection::function),
     ("redrive-dead-letters", redrive_dead_letters::function),
+    ("forget-customer", forget_customer::function),
 ];
 
 /// Builds a function from its environment.

@@ -133,16 +133,18 @@ struct Bill {
     write_units: f64,
     events: f64,
     invocations: f64,
+    keys: f64,
 }
 
 /// What each costs in dollars for a million, on demand in us-east-1 in November 2026.
 /// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, <https://aws.amazon.com/eventbridge/pricing/>,
-/// <https://aws.amazon.com/lambda/pricing/>
+/// <https://aws.amazon.com/lambda/pricing/>, <https://aws.amazon.com/kms/pricing/>
 const PRICES: Bill = Bill {
     read_units: 0.125,
     write_units: 0.625,
     events: 1.0,
     invocations: 0.2,
+    keys: 3.0,
 };
 
 impl Bill {
@@ -153,11 +155,14 @@ impl Bill {
         let units = || units.iter().filter(|(caller, _)| is_work(caller));
         let hosts = system.composition.hosts.values();
         let hosts = hosts.filter(|hosted| is_work(&hosted.spec.id));
+        let calls = system.composition.aws.meter.counts();
+        let keys = calls.iter().filter(|((_, call), _)| is_of_kms(call));
         Self {
             read_units: units().map(|(_, units)| units.read).sum(),
             write_units: units().map(|(_, units)| units.write).sum(),
             events: float(events),
             invocations: hosts.map(|hosted| float(hosted.invocations())).sum(),
+            keys: keys.map(|(_, count)| float(*count)).sum(),
         }
     }
 
@@ -168,6 +173,7 @@ impl Bill {
             write_units: each(self.write_units, earlier.write_units),
             events: each(self.events, earlier.events),
             invocations: each(self.invocations, earlier.invocations),
+            keys: each(self.keys, earlier.keys),
         }
     }
 
@@ -181,12 +187,17 @@ impl Bill {
             ("write units", self.write_units, PRICES.write_units),
             ("events on the bus", self.events, PRICES.events),
             ("invocations", self.invocations, PRICES.invocations),
+            ("calls of KMS", self.keys, PRICES.keys),
         ] {
             let dollars = count * price;
             writeln!(out, "  {what:<20} {count:>5.1}  ${dollars:.2}")?;
         }
         Ok(())
     }
+}
+
+fn is_of_kms(operation: &str) -> bool {
+    matches!(operation, "GenerateDataKey" | "Decrypt")
 }
 
 #[expect(

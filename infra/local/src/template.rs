@@ -74,6 +74,8 @@ pub struct Template {
     pub buses: Vec<String>,
     /// The names of the queues.
     pub queues: Vec<String>,
+    /// The ids of the keys of KMS.
+    pub keys: Vec<String>,
     /// The functions.
     pub functions: Vec<FunctionSpec>,
     /// Who may call the routes that do not take everybody.
@@ -310,6 +312,7 @@ impl Template {
             match kind.as_str() {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
                 "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
+                "AWS::KMS::Key" => template.keys.push(key(&id, properties)?),
                 "AWS::SQS::Queue" => template.queues.push(queue(&id, properties)?),
                 "AWS::Serverless::Function" => {
                     template
@@ -437,6 +440,17 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         name: id.to_owned(),
         create: create.into(),
     })
+}
+
+fn key(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
+    properties.ignore(&[
+        "Description",
+        "EnableKeyRotation",
+        "KeyPolicy",
+        "PendingWindowInDays",
+    ]);
+    properties.finish()?;
+    Ok(id.to_owned())
 }
 
 fn bus(mut properties: Fields, names: &Names) -> Result<String, TemplateError> {

@@ -368,13 +368,16 @@ impl Shop {
     }
 }
 
+/// Who everything is sent to.
+pub const NAME: &str = "A. Lovelace";
+
 fn order(customer: &str, token: &str, country: &str, lines: &[Value]) -> Value {
     json!({
         "customerId": customer,
         "lines": lines,
         "payment": { "token": token },
         "shipTo": {
-            "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+            "name": NAME, "line1": "1 Main St", "city": "Berlin",
             "postalCode": "10115", "country": country,
         },
     })

@@ -19,7 +19,10 @@ use orders::{
 };
 use serde_json::Value;
 
-use crate::observed::{Observed, OrderSeen};
+use crate::{
+    customers::NAME,
+    observed::{Observed, OrderSeen},
+};
 
 /// What breaks an invariant, and what it is about: an order's id, a stream, a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub struct Breach {
 pub type Invariant = (&'static str, fn(&Observed) -> Vec<Breach>);
 
 /// What holds whenever nothing is under way any more, faults or not.
-pub const AT_REST: [Invariant; 9] = [
+pub const AT_REST: [Invariant; 10] = [
     ("versions are free of gaps", versions_are_free_of_gaps),
     ("time does not go back in a stream", time_does_not_go_back),
     (
@@ -59,6 +62,7 @@ pub const AT_REST: [Invariant; 9] = [
         "dead letters explain every missing effect",
         dead_letters_explain_every_missing_effect,
     ),
+    ("nobody's name is stored as it is read", no_name_is_stored),
 ];
 
 /// What holds besides when the dead letters have been delivered again, and people have helped where a
@@ -350,6 +354,29 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
             let problem = format!("nobody was told of {}, and nothing says why", event.id());
             breaches.push(breach(event.stream.key(), problem));
         }
+    }
+    breaches
+}
+
+fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
+    let mut breaches = vec![];
+    let mut look = |what: &str, about: &str, text: String| {
+        if text.contains(NAME) {
+            breaches.push(breach(about, format!("{what} shows who it is: {text}")));
+        }
+    };
+    for commit in &seen.commits {
+        let text = serde_json::to_string(commit).unwrap_or_default();
+        look("a commit", commit.stream.key(), text);
+    }
+    for (table, rows) in &seen.tables {
+        for row in rows {
+            look("a row", table, row.to_string());
+        }
+    }
+    for letter in &seen.dead {
+        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
+        look("a dead letter", about, letter.event.to_string());
     }
     breaches
 }

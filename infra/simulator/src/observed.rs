@@ -64,7 +64,13 @@ impl Observed {
                 .or_default()
                 .extend(commit.recorded());
         }
-        let tables = ["OrdersTable", "StockTable", "SalesTable", "DeadlinesTable"];
+        let tables = [
+            "OrdersTable",
+            "StockTable",
+            "SalesTable",
+            "DeadlinesTable",
+            "CustomerKeysTable",
+        ];
         let tables = tables.map(|table| (table, aws.dynamo.items(table)));
         let letters =
             ["DeadLettersQueue", "StreamFailuresQueue"].map(|queue| aws.queues.messages(queue));

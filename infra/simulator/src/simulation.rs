@@ -111,7 +111,7 @@ const PER_ORDER: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_hours(24);
 /// How often people try the same.
 const REPEATS: u32 = 5;
-/// How often people look after dead letters and stuck sagas while customers come.
+/// How often people look after dead letters and stuck sagas while customers come, and forget one of them.
 const WATCHES: u32 = 3;
 /// How often it is looked whether everything has ended.
 const LOOK: Duration = Duration::from_mins(5);
@@ -284,8 +284,11 @@ impl Simulation {
 
     /// What people do while the faults go on: the same, and it may fail.
     async fn operators(&self, window: Duration) {
-        for _ in 0..WATCHES {
+        for watch in 0..WATCHES {
             sleep(window / WATCHES).await;
+            // Somebody who is ordering, it may be: customers come back under the same id.
+            let customer = json!({ "customer": format!("c-{watch}") });
+            self.invoke("ForgetCustomerFunction", &customer).await;
             self.redrive().await;
             if self.watched("parked") > 0 {
                 self.unstick(Remedy::Either).await;

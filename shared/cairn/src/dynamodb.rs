@@ -49,11 +49,13 @@ use crate::{
 
 mod deadlines;
 mod generations;
+mod keys;
 mod projection;
 mod rebuild;
 
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
+pub use keys::{Forgotten, KeyTable, Keyring};
 pub use projection::{Found, Key, Projection, Table};
 pub use rebuild::{Begun, Comparison, Position, Poured, Rebuild, RebuildError, Scanned, Swept};
 

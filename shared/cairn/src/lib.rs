@@ -82,7 +82,8 @@
 //! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
 //!    [`deadlines`] finds what does not go on.
 //! 7. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 8. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
+//! 8. [`sealed`] stands in events where personal data would; `seal` opens it for as long as its subject's key is there.
+//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
 //!    the way in for people.
 //!
 //! # Features
@@ -134,6 +135,7 @@ pub mod input;
 pub mod provider;
 pub mod read_model;
 pub mod saga;
+pub mod sealed;
 pub mod snapshot;
 pub mod spec;
 pub mod stream;
@@ -161,11 +163,15 @@ pub mod eventbridge;
 #[cfg(feature = "aws")]
 pub mod functions;
 #[cfg(feature = "aws")]
+pub mod kms;
+#[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
 pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
+#[cfg(feature = "aws")]
+pub mod seal;
 #[cfg(feature = "aws")]
 pub mod sqs;
 

@@ -1,6 +1,6 @@
 //! The order: placed, confirmed, shipped, or cancelled with a reason.
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider, event, sealed::Sealed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +22,11 @@ pub struct Placed {
     pub total: Money,
     /// How it is paid.
     pub payment: Payment,
-    /// Where it goes.
-    pub ship_to: Address,
-    /// Where the customer is told how it goes; they are not told where there is none.
+    /// Where it goes: sealed, see [`personal`](crate::personal).
+    pub ship_to: Sealed<Address>,
+    /// Where the customer is told how it goes, sealed; they are not told where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<Email>,
+    pub email: Option<Sealed<Email>>,
 }
 
 /// How an order is paid.
@@ -54,7 +54,7 @@ pub enum Command {
     },
 }
 
-/// An order to place. Its total follows from its lines.
+/// An order to place. Its total follows from its lines; what is personal in it is sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlaceOrder {
@@ -64,11 +64,11 @@ pub struct PlaceOrder {
     pub lines: Lines,
     /// How it is paid.
     pub payment: Payment,
-    /// Where it goes.
-    pub ship_to: Address,
-    /// Where the customer is told how it goes; they are not told where there is none.
+    /// Where it goes: sealed, see [`personal`](crate::personal).
+    pub ship_to: Sealed<Address>,
+    /// Where the customer is told how it goes, sealed; they are not told where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<Email>,
+    pub email: Option<Sealed<Email>>,
 }
 
 /// Who cancelled an order.

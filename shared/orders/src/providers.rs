@@ -62,7 +62,7 @@ pub trait PaymentProvider: Send + Sync {
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// Carries goods.
+/// Carries goods. What it says is stored in events, and nothing of the address may be in it.
 pub trait Carrier: Send + Sync {
     /// Asks for a label.
     fn arrange(

@@ -1,21 +1,58 @@
 //! Bodies of requests, read into commands.
 
-use cairn::input::{Field, FieldError, Mistakes};
+use cairn::{
+    input::{Field, FieldError, Mistakes},
+    sealed::Sealed,
+};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
     order::{Payment, PlaceOrder},
     values::{
-        Address, Currency, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT, Money, Quantity, Sku,
-        Text,
+        Address, Currency, CustomerId, Email, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT,
+        Money, Quantity, Sku, Text,
     },
 };
+
+/// An order as its customer asks for it. This is the only form in which an address can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderRequest {
+    /// Who.
+    pub customer_id: CustomerId,
+    /// What.
+    pub lines: Lines,
+    /// How it is paid.
+    pub payment: Payment,
+    /// Where it goes.
+    pub ship_to: Address,
+    /// Where the customer is told how it goes.
+    pub email: Option<Email>,
+}
+
+impl OrderRequest {
+    /// What is asked for, without what is personal: a digest of that would be stored, and could be found out by guessing.
+    pub fn impersonal(&self) -> impl Serialize {
+        (&self.customer_id, &self.lines, &self.payment)
+    }
+
+    /// The command, with what is personal as it was sealed.
+    pub fn sealed(self, ship_to: Sealed<Address>, email: Option<Sealed<Email>>) -> PlaceOrder {
+        PlaceOrder {
+            customer_id: self.customer_id,
+            lines: self.lines,
+            payment: self.payment,
+            ship_to,
+            email,
+        }
+    }
+}
 
 /// The body of `POST /orders`.
 ///
 /// # Errors
 /// Every field that is wrong, in the order of reading.
-pub fn place_order(body: &Value) -> Result<PlaceOrder, Vec<FieldError>> {
+pub fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
     let root = Field::root(body);
     let mut mistakes = Mistakes::default();
     if root.object(&mut mistakes).is_none() {
@@ -34,7 +71,7 @@ pub fn place_order(body: &Value) -> Result<PlaceOrder, Vec<FieldError>> {
         .then(|| field.text(&mut mistakes, str::parse))
         .flatten();
     let order = (|| {
-        Some(PlaceOrder {
+        Some(OrderRequest {
             customer_id: customer_id?,
             lines: lines?,
             payment: Payment { token: token? },

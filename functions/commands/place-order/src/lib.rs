@@ -1,31 +1,46 @@
 //! `POST /orders`: places an order.
 
+use std::sync::Arc;
+
 use cairn::{
-    dynamodb::Repository,
+    dynamodb::{Keyring, Repository},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
     },
+    seal::Key,
 };
 use orders::{
-    order::{Command, Order},
-    requests,
+    order::{Command, Order, PlaceOrder, Placed},
+    personal,
+    requests::{self, OrderRequest},
     values::OrderId,
 };
 use serde_json::json;
 
-/// The function. It needs `EVENTS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let orders = environment.repository()?;
-    api::function(environment, move |request| place(orders.clone(), request))
+    let parts = Arc::new(Parts {
+        orders: environment.repository()?,
+        customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+    });
+    api::function(environment, move |request| {
+        let parts = parts.clone();
+        async move { place(&parts, request).await }
+    })
 }
 
-async fn place(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
-    let order = requests::place_order(&request.json()?).map_err(Problem::invalid)?;
-    if !request.caller.may_deal_with(order.customer_id.as_str()) {
+struct Parts {
+    orders: Repository<Order>,
+    customers: Keyring,
+}
+
+async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
+    let asked = requests::place_order(&request.json()?).map_err(Problem::invalid)?;
+    if !request.caller.may_deal_with(asked.customer_id.as_str()) {
         return Err(Problem::forbidden("the token is not this customer's"));
     }
     // A key names the order, so its retry meets the order that it has placed.
@@ -33,10 +48,12 @@ async fn place(orders: Repository<Order>, request: Request) -> Result<Response, 
         Some(key) => OrderId::from_key(key),
         None => OrderId::new(request.new_id),
     };
-    let context = request.context("place-order", &order)?;
-    let total = order.lines.total();
-    let command = Command::Place(Box::new(order));
-    let placed = orders
+    let context = request.context("place-order", &asked.impersonal())?;
+    let key = parts.customers.key_for(asked.customer_id.as_str()).await?;
+    let order = sealed(asked, order_id, &key).map_err(|error| Problem::internal(&error))?;
+    let command = Command::Place(Box::new(order.clone()));
+    let placed = parts
+        .orders
         .create(&order_id.order_stream(), &command, &context)
         .await
         .map_err(|error| {
@@ -44,13 +61,42 @@ async fn place(orders: Repository<Order>, request: Request) -> Result<Response, 
                 Problem::new(409, "already-placed", "Already placed").detail(rejection.to_string())
             })
         })?;
+    if let Some(stored) = placed.current.state.placed()
+        && contradicts(stored, &order)
+    {
+        return Err(Problem::key_reused());
+    }
     let body = json!({
         "orderId": order_id,
         "status": placed.current.state.status(),
         "version": placed.current.version,
-        "total": total,
+        "total": order.lines.total(),
     });
     Ok(Response::new(201, body)?
         .at(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
+}
+
+fn sealed(
+    asked: OrderRequest,
+    order_id: OrderId,
+    key: &Key,
+) -> Result<PlaceOrder, serde_json::Error> {
+    let stream = order_id.order_stream();
+    let place = personal::ship_to(&asked.customer_id, &stream);
+    let ship_to = key.seal(&place, &asked.ship_to)?;
+    let place = personal::email(&asked.customer_id, &stream);
+    let email = asked.email.as_ref().map(|email| key.seal(&place, email));
+    let email = email.transpose()?;
+    Ok(asked.sealed(ship_to, email))
+}
+
+/// Whether an order that is there is known to have other personal data than the one that is asked for: an
+/// `Idempotency-Key` that came with another body. What was sealed with a key that is gone, nobody can compare; then the
+/// rest of the body decides, as it does for every order.
+fn contradicts(stored: &Placed, asked: &PlaceOrder) -> bool {
+    let emails = stored.email.as_ref().zip(asked.email.as_ref());
+    stored.ship_to.contradicts(&asked.ship_to)
+        || stored.email.is_some() != asked.email.is_some()
+        || emails.is_some_and(|(stored, asked)| stored.contradicts(asked))
 }

@@ -4,14 +4,18 @@ use std::{future::Future, sync::Arc};
 
 use cairn::{
     RecordedEvent, StreamId,
-    dynamodb::Repository,
+    dynamodb::{Keyring, Repository},
     gate::Delivered,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     mail::Mails,
 };
-use orders::order::{Event, Order};
+use orders::{
+    order::{Event, Order},
+    personal,
+};
 
-/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM`.
+/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM` and the customers' keys
+/// by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -22,6 +26,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         "ses" => {
             let mailer = SesMailer {
                 orders: environment.repository()?,
+                customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
                 mails: environment.mails("MAIL_FROM")?,
             };
             with(environment, mailer)
@@ -89,6 +94,7 @@ impl Mailer for LogMailer {
 #[derive(Debug)]
 struct SesMailer {
     orders: Repository<Order>,
+    customers: Keyring,
     mails: Mails,
 }
 
@@ -97,12 +103,17 @@ impl Mailer for SesMailer {
         // Events hold no address but the first: the fewer copies of it there are, the better.
         let order = self.orders.load(&mail.order).await;
         let order = order.map_err(FunctionError::new)?;
-        let Some(to) = order
-            .state
-            .placed()
-            .and_then(|placed| placed.email.as_ref())
+        let placed = order.state.placed();
+        let Some((placed, email)) =
+            placed.and_then(|placed| Some((placed, placed.email.as_ref()?)))
         else {
             tracing::info!("no address to send a mail to");
+            return Ok(());
+        };
+        let place = personal::email(&placed.customer_id, &mail.order);
+        let to = self.customers.open(&place, email).await;
+        let Some(to) = to.map_err(FunctionError::new)? else {
+            tracing::info!("the customer was forgotten");
             return Ok(());
         };
         let sent = self

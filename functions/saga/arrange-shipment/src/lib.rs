@@ -1,7 +1,7 @@
 //! Gets a label for an order from the carrier; its compensation calls the shipment off.
 
 use cairn::{
-    dynamodb::Repository,
+    dynamodb::{Keyring, Repository},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         step::{self, Effect},
@@ -11,11 +11,13 @@ use cairn::{
 use orders::{
     fulfilment::{Fulfilment, Step},
     order::Order,
+    personal,
     providers::{Carrier, SandboxCarrier},
-    shipment::{Command, Shipment, State},
+    shipment::{Command, Label, Shipment, State},
+    values::Address,
 };
 
-/// The function. It needs `EVENTS_TABLE`.
+/// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -36,6 +38,7 @@ pub fn with(
         ArrangeShipment {
             orders: environment.repository()?,
             shipments: environment.repository()?,
+            customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
             carrier,
         },
     )
@@ -44,7 +47,29 @@ pub fn with(
 struct ArrangeShipment<C> {
     orders: Repository<Order>,
     shipments: Repository<Shipment>,
+    customers: Keyring,
     carrier: C,
+}
+
+/// Why nothing is sent to a customer who was forgotten: where to, nobody knows any more.
+const FORGOTTEN: &str = "the customer was forgotten";
+
+impl<C: Carrier + 'static> ArrangeShipment<C> {
+    /// The carrier's label, or its no.
+    async fn label(
+        &self,
+        key: &str,
+        to: Option<&Address>,
+    ) -> Result<Result<Label, String>, FunctionError> {
+        if let Some(to) = to {
+            return step::ask(key, |call| self.carrier.arrange(call, to)).await;
+        }
+        // It may have been asked before the customer was forgotten, and its answer may have been lost.
+        let undo = format!("{key}/forgotten");
+        let undone = step::ask(&undo, |call| self.carrier.cancel(call, key)).await?;
+        undone.map_err(FunctionError::new)?;
+        Ok(Err(FORGOTTEN.to_owned()))
+    }
 }
 
 impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
@@ -62,10 +87,13 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 "the order {order_id} is not in the store"
             )));
         };
-        let answer = step::ask(&key, |call| self.carrier.arrange(call, &placed.ship_to));
+        let place = personal::ship_to(&placed.customer_id, &order.stream);
+        let to = self.customers.open(&place, &placed.ship_to).await;
+        let to = to.map_err(FunctionError::new)?;
+        let answer = self.label(&key, to.as_ref()).await?;
         let stream = order_id.shipment_stream();
         let record = |command| Enlisted::new(&self.shipments, &stream, command);
-        Ok(match answer.await? {
+        Ok(match answer {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
                 Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)

@@ -9,6 +9,7 @@
 
 mod dead_letters;
 mod fixture;
+mod forget;
 mod history;
 mod lag;
 mod past;

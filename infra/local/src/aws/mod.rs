@@ -20,6 +20,7 @@ use crate::{
 pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
+pub mod kms;
 pub mod mailbox;
 pub mod queues;
 pub mod roles;
@@ -27,6 +28,7 @@ pub mod sdk;
 pub mod secrets;
 
 use dynamo::Dynamo;
+use kms::Kms;
 use mailbox::Mailbox;
 use queues::Queues;
 use roles::Roles;
@@ -45,6 +47,8 @@ pub struct Aws {
     pub mailbox: Mailbox,
     /// Secrets Manager.
     pub secrets: Secrets,
+    /// KMS.
+    pub kms: Kms,
     /// Lambda: what takes asynchronous invocations.
     pub deliveries: Deliveries,
     /// The logical ids of the functions.
@@ -142,11 +146,12 @@ impl Aws {
             "AWSEvents" => self.bus.call(operation, body),
             "AmazonSQS" => self.queues.call(operation, body),
             "secretsmanager" => self.secrets.call(operation, body),
+            "TrentService" => self.kms.call(operation, body),
             "" if call.path == SEND_EMAIL => self.mailbox.take(body),
             _ => Answer::error(
                 400,
                 "UnknownOperationException",
-                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke, SQS, SES SendEmail and GetSecretValue",
+                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke, SQS, SES SendEmail, GetSecretValue, and GenerateDataKey and Decrypt of KMS",
             ),
         }
     }

@@ -159,6 +159,11 @@ pub(crate) fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
 }
 
+/// The ARN of a key of KMS in this account.
+pub(crate) fn key_arn(id: &str) -> String {
+    format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/{id}")
+}
+
 /// What a request names.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -171,6 +176,7 @@ struct Request {
     queue_url: String,
     entries: Vec<Named>,
     secret_id: String,
+    key_id: String,
     from_email_address: String,
 }
 
@@ -206,6 +212,10 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
         "secretsmanager" => {
             let action = format!("secretsmanager:{operation}");
             vec![Grant::new(&action, request.secret_id)]
+        }
+        "TrentService" => {
+            let action = format!("kms:{operation}");
+            vec![Grant::new(&action, key_arn(&request.key_id))]
         }
         "" if call.path == SEND_EMAIL => {
             let sender = request.from_email_address;

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::{
-    aws::{queues::url, roles::queue_arn},
+    aws::{
+        queues::url,
+        roles::{key_arn, queue_arn},
+    },
     hosting::arn,
     template::{ACCOUNT, Parameters, REGION, Resource, STACK, TemplateError, nested::Nested},
     yaml::{Kind, Node},
@@ -92,6 +95,10 @@ impl Names {
             }
             "AWS::Serverless::Function" => {
                 self.attribute(id, "Arn", arn(id));
+                id.to_owned()
+            }
+            "AWS::KMS::Key" => {
+                self.attribute(id, "Arn", key_arn(id));
                 id.to_owned()
             }
             "AWS::Logs::LogGroup" => {

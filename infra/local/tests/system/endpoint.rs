@@ -30,6 +30,7 @@ async fn tables_and_their_stream_can_be_read() {
     assert_eq!(
         tables["TableNames"],
         json!([
+            "CustomerKeysTable",
             "DeadlinesTable",
             "EventsTable",
             "OrdersTable",

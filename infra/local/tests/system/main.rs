@@ -18,6 +18,7 @@ mod events;
 mod failures;
 mod figures;
 mod fixture;
+mod forget;
 mod hostile;
 mod openapi;
 mod rebuild;

@@ -8,13 +8,14 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{Request, header},
+    http::{HeaderMap, Request, header},
 };
 use cairn::Timestamp;
 use cairn_local::{
     composition::{Composition, Parts},
     functions::Functions,
     gateway::Gateway,
+    template::Template,
     world::{Accident, World},
 };
 use http_body_util::BodyExt;
@@ -131,13 +132,20 @@ impl StillShop {
     }
 
     pub(crate) fn with(functions: Functions) -> Self {
-        let world = Still::new();
         let parts = Parts {
             functions,
-            world: world.clone(),
             ..Parts::default()
         };
-        let system = Composition::start(&template(), parts).unwrap();
+        Self::of(&template(), parts)
+    }
+
+    pub(crate) fn of(template: &Template, parts: Parts) -> Self {
+        let world = Still::new();
+        let parts = Parts {
+            world: world.clone(),
+            ..parts
+        };
+        let system = Composition::start(template, parts).unwrap();
         let gateway = system.gateway();
         Self {
             world,
@@ -147,16 +155,30 @@ impl StillShop {
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let request = Request::builder()
+        let (status, _, body) = self.send_with(method, path, &[], body).await;
+        (status, body)
+    }
+
+    /// Sends a request with headers, and returns the status, the headers and the body of its answer.
+    pub(crate) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> (u16, HeaderMap, Value) {
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.to_string()))
-            .unwrap();
-        let response = self.gateway.answer(request).await;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+            .header(header::CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let (parts, body) = self.gateway.answer(request).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap();
+        (parts.status.as_u16(), parts.headers, body)
     }
 
     pub(crate) async fn place(&self, order: &Value) -> String {

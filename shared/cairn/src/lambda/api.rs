@@ -382,6 +382,16 @@ impl Problem {
             .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
     }
 
+    /// A key that came before with another body.
+    pub fn key_reused() -> Self {
+        Self::new(
+            422,
+            "idempotency-key-reused",
+            "The Idempotency-Key was used before",
+        )
+        .detail("it came with another body; use a new key for a new request")
+    }
+
     /// What works again in a moment. Nothing is half done.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "unavailable");
@@ -454,12 +464,7 @@ impl From<StoreError> for Problem {
 pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Problem) -> Problem {
     match error {
         HandleError::Rejected { rejection, version } => rejected(rejection, version),
-        HandleError::IdReused => Problem::new(
-            422,
-            "idempotency-key-reused",
-            "The Idempotency-Key was used before",
-        )
-        .detail("it came with another body; use a new key for a new request"),
+        HandleError::IdReused => Problem::key_reused(),
         HandleError::Contended => Problem::unavailable(&"the stream is contended"),
         HandleError::Store(error) => error.into(),
     }

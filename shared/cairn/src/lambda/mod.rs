@@ -27,9 +27,13 @@ use uuid::Uuid;
 
 use crate::{
     decider::Aggregate,
-    dynamodb::{Counters, Deadlines, DynamoStore, Generations, Projection, Repository, Rows},
+    dynamodb::{
+        Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, Projection, Repository,
+        Rows,
+    },
     eventbridge::EventBridge,
     functions::Functions,
+    kms::MasterKey,
     lambda::{metrics::Figures, outside::Outside, secret::Secret},
     mail::Mails,
     read_model::{ReadModel, Tally},
@@ -322,6 +326,26 @@ impl Environment {
     /// When the setting is missing.
     pub fn deadlines(&self, setting: &str) -> Result<Deadlines, ConfigError> {
         Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// The subjects' keys in the table that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn key_table(&self, setting: &str) -> Result<KeyTable, ConfigError> {
+        Ok(KeyTable::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose id another holds.
+    ///
+    /// # Errors
+    /// When a setting is missing.
+    pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
+        let config = aws_sdk_kms::config::Builder::from(&self.aws);
+        let config = config.retry_partition(retries()).build();
+        let client = aws_sdk_kms::Client::from_conf(config);
+        let master = MasterKey::new(client, self.setting(master)?);
+        Ok(Keyring::new(self.key_table(table)?, master))
     }
 
     /// A setting in whole seconds.

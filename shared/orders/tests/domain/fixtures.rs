@@ -1,10 +1,11 @@
 //! One sample order, and what can be made of it.
 
-use cairn::{RecordedEvent, StreamId, Timestamp, event::Event};
+use cairn::{RecordedEvent, StreamId, Timestamp, event::Event, sealed::Sealed};
 use orders::{
     fulfilment::Input,
     order::{Payment, PlaceOrder, Placed},
     payment::Authorization,
+    requests::OrderRequest,
     shipment::Label,
     values::{Address, Line, Lines, Money, OrderId, Text},
 };
@@ -50,9 +51,9 @@ pub(crate) fn lines() -> Lines {
     lines.try_into().unwrap()
 }
 
-/// The sample order as a command.
-pub(crate) fn place_order() -> PlaceOrder {
-    PlaceOrder {
+/// The sample order as it is asked for.
+pub(crate) fn request() -> OrderRequest {
+    OrderRequest {
         customer_id: "c-42".parse().unwrap(),
         lines: lines(),
         payment: Payment {
@@ -68,6 +69,11 @@ pub(crate) fn place_order() -> PlaceOrder {
         },
         email: None,
     }
+}
+
+/// The sample order as a command.
+pub(crate) fn place_order() -> PlaceOrder {
+    request().sealed(Sealed::of("AQ+the+address".to_owned()), None)
 }
 
 /// The sample order as a fact.

@@ -7,6 +7,7 @@ use cairn::{
     event::Event,
     read_model::fold,
     saga::{self, Action, Definition, Due},
+    sealed::Sealed,
 };
 use orders::{
     fulfilment::{self, Fulfilment, Input, Step},
@@ -18,7 +19,7 @@ use orders::{
     },
     shipment::{self, Label, Shipment},
     stock::{self, Stock},
-    values::{Address, Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
+    values::{Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use schemars::JsonSchema;
@@ -527,15 +528,20 @@ fn input() -> impl Strategy<Value = Input> {
 
 fn placed() -> impl Strategy<Value = Placed> {
     let token = checked::<rules::PaymentToken>("[A-Za-z0-9_-]{1,128}");
-    (customer_id(), lines(), token, address()).prop_map(|(customer_id, lines, token, ship_to)| {
-        Placed {
-            customer_id,
-            total: lines.total(),
-            lines,
-            payment: order::Payment { token },
-            ship_to,
-            email: None,
-        }
+    let parts = (
+        customer_id(),
+        lines(),
+        token,
+        sealed(),
+        option::of(sealed()),
+    );
+    parts.prop_map(|(customer_id, lines, token, ship_to, email)| Placed {
+        customer_id,
+        total: lines.total(),
+        lines,
+        payment: order::Payment { token },
+        ship_to,
+        email,
     })
 }
 
@@ -552,18 +558,8 @@ fn lines() -> impl Strategy<Value = Lines> {
     })
 }
 
-fn address() -> impl Strategy<Value = Address> {
-    let country = checked::<rules::Country>("[A-Z]{2}");
-    (text(), text(), option::of(text()), text(), text(), country).prop_map(
-        |(name, line1, line2, city, postal_code, country)| Address {
-            name,
-            line1,
-            line2,
-            city,
-            postal_code,
-            country,
-        },
-    )
+fn sealed<T: Debug>() -> impl Strategy<Value = Sealed<T>> {
+    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::of)
 }
 
 fn money() -> impl Strategy<Value = Money> {

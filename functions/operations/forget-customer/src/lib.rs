@@ -1,0 +1,64 @@
+//! Forgets a customer: removes the key without which nobody reads who they are and where they live.
+//!
+//! Nothing else is changed. Events, read models, queues and logs hold personal data only as it was sealed with that key.
+
+use cairn::{
+    dynamodb::Forgotten,
+    lambda::{ConfigError, Environment, Function, FunctionError, operation},
+};
+use orders::values::CustomerId;
+use serde::{Deserialize, Serialize};
+
+/// The function. It needs `CUSTOMER_KEYS_TABLE`.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let keys = environment.key_table("CUSTOMER_KEYS_TABLE")?;
+    Ok(operation::function(
+        environment,
+        move |request: Request, task| {
+            let keys = keys.clone();
+            async move {
+                let forgotten = keys.forget(request.customer.as_str(), task.now).await;
+                let forgotten = forgotten.map_err(FunctionError::new)?;
+                tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "forgotten");
+                Ok(Report {
+                    customer: request.customer,
+                    forgotten: match forgotten {
+                        Forgotten::Now => When::Now,
+                        Forgotten::Before => When::Before,
+                        Forgotten::Unknown => When::Unknown,
+                    },
+                })
+            }
+        },
+    ))
+}
+
+/// Who.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// The customer's id.
+    customer: CustomerId,
+}
+
+/// What it came to.
+#[derive(Serialize)]
+struct Report {
+    customer: CustomerId,
+    forgotten: When,
+}
+
+/// When the customer was forgotten.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum When {
+    /// By this request.
+    Now,
+    /// By an earlier one; again, nothing is left to do.
+    Before,
+    /// Never: nothing of theirs was sealed.
+    Unknown,
+}

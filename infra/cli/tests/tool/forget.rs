@@ -1,0 +1,52 @@
+//! `cairn forget`.
+
+use crate::fixture::Fixture;
+
+/// The key of the customer of all orders.
+fn key(system: &Fixture) -> serde_json::Value {
+    let request = serde_json::json!({
+        "TableName": "CustomerKeysTable", "Key": { "subject": { "S": "c-42" } },
+    });
+    system.aws("DynamoDB_20120810.GetItem", &request)["Item"]["wrapped"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_is_forgotten_once_and_again_nothing_is_left_to_do() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 3).await;
+    let id = system.fulfil("tok_visa").await;
+    let history = system.json(&["history", &id], 0).await;
+    assert!(!history.to_string().contains("Lovelace"), "{history}");
+    assert!(key(&system).is_object());
+
+    let said = system.run(&["forget", "c-42", "--yes"]).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert_eq!(said.out, "c-42 is forgotten: the key is gone\n");
+    assert!(key(&system).is_null());
+    let again = system.json(&["forget", "c-42", "--yes"], 0).await;
+    assert_eq!(
+        again,
+        serde_json::json!({ "customer": "c-42", "forgotten": "before" })
+    );
+    assert_eq!(system.json(&["history", &id], 0).await, history);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_customer_has_status_1() {
+    let system = Fixture::start().await;
+    let said = system.run(&["forget", "c-nobody", "--yes"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.out.contains("c-nobody is not known"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_forgotten_where_nobody_can_be_asked() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 3).await;
+    system.fulfil("tok_visa").await;
+    for arguments in [&["forget", "c-42"][..], &["forget", "c 42", "--yes"]] {
+        let said = system.run(arguments).await;
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{said:?}");
+    }
+    assert!(key(&system).is_object());
+}

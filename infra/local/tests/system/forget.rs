@@ -1,0 +1,520 @@
+//! Who a customer is and where they live is nowhere to be read, and when they are forgotten, it opens nowhere.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use cairn::provider::{Call, ProviderError};
+use cairn_local::{
+    aws,
+    composition::{Composition, Parts},
+    functions::Functions,
+    system::Options,
+    template::Template,
+    world::World,
+};
+use orders::{
+    providers::{Carrier, SandboxCarrier},
+    shipment::Label,
+    values::{Address, OrderId},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
+
+use crate::{
+    fixture::{Fixture, order, template_with},
+    still::StillShop,
+};
+
+const CUSTOMER: &str = "c-zq";
+const NAME: &str = "Zebedee Quillfeather";
+const STREET: &str = "17 Hobnail Yard";
+const CITY: &str = "Nether Wallop";
+const POSTAL_CODE: &str = "ZQ9-Y7X";
+const EMAIL: &str = "zebedee@quillfeather.example";
+const PERSONAL: [&str; 5] = [NAME, STREET, CITY, POSTAL_CODE, EMAIL];
+
+const FORGET: &str = "ForgetCustomerFunction";
+const STEP: &str = "ArrangeShipmentFunction";
+
+fn theirs(customer: &str) -> Value {
+    let mut order = order("TEA-01", 1, "tok_visa");
+    order["customerId"] = customer.into();
+    order["email"] = EMAIL.into();
+    order["shipTo"] = json!({
+        "name": NAME, "line1": STREET, "city": CITY, "postalCode": POSTAL_CODE, "country": "GB",
+    });
+    order
+}
+
+/// A carrier that remembers where it was sent.
+#[derive(Clone, Default)]
+struct Remembering(Arc<Mutex<Vec<Address>>>);
+
+impl Carrier for Remembering {
+    async fn arrange(&self, call: Call<'_>, to: &Address) -> Result<Label, ProviderError> {
+        self.0.lock().unwrap().push(to.clone());
+        SandboxCarrier.arrange(call, to).await
+    }
+
+    async fn cancel(&self, call: Call<'_>, arranged_with: &str) -> Result<(), ProviderError> {
+        SandboxCarrier.cancel(call, arranged_with).await
+    }
+}
+
+/// The lines that functions log on this thread, at the level that the template gives them.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn listen(&self) -> DefaultGuard {
+        let lines = self.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(move || lines.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(layer)
+            .with(LevelFilter::INFO);
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn template() -> Template {
+    template_with(&[
+        ("Authorization", "none"),
+        ("Mail", "ses"),
+        ("MailFrom", "shop@example.com"),
+    ])
+}
+
+/// A shop that writes to its customers, keeps everything in files, and is listened to.
+struct Shop {
+    shop: StillShop,
+    carrier: Remembering,
+    files: TempDir,
+    lines: Lines,
+    _listening: DefaultGuard,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let (carrier, files, lines) = (
+            Remembering::default(),
+            tempfile::tempdir().unwrap(),
+            Lines::default(),
+        );
+        let listening = lines.listen();
+        let asked = carrier.clone();
+        let functions = Functions::default().with("arrange-shipment", move |environment| {
+            arrange_shipment::with(environment, asked.clone())
+        });
+        let parts = Parts {
+            data: Some(files.path().to_owned()),
+            functions,
+            ..Parts::default()
+        };
+        let shop = StillShop::of(&template(), parts);
+        let receipt = json!({ "quantity": 10 });
+        shop.send("POST", "/stock/TEA-01/receipts", &receipt).await;
+        Self {
+            shop,
+            carrier,
+            files,
+            lines,
+            _listening: listening,
+        }
+    }
+
+    /// Places an order under a key, and returns its id with whether it was placed before.
+    async fn place(&self, key: &str, order: &Value) -> (String, bool) {
+        let headers = [("idempotency-key", key)];
+        let (status, headers, body) = self
+            .shop
+            .send_with("POST", "/orders", &headers, order)
+            .await;
+        assert_eq!(status, 201, "{body}");
+        let id = body["orderId"].as_str().unwrap().to_owned();
+        (id, headers.contains_key("idempotent-replayed"))
+    }
+
+    async fn forget(&self, customer: &str) -> Value {
+        let report = self
+            .shop
+            .invoke(FORGET, &json!({ "customer": customer }))
+            .await;
+        assert_eq!(report["customer"], customer);
+        report["forgotten"].clone()
+    }
+
+    fn key_of(&self, customer: &str) -> Option<Value> {
+        let keys = self.shop.items("CustomerKeysTable");
+        let theirs = keys.into_iter().find(|key| key["subject"] == customer);
+        theirs.and_then(|key| key.get("wrapped").cloned())
+    }
+
+    fn mails(&self) -> usize {
+        self.shop.system.aws.mailbox.mails().len()
+    }
+
+    /// Every byte that was stored: tables, their stream, queues, deliveries.
+    fn stored(&self) -> Vec<u8> {
+        let mut all = vec![];
+        for file in fs::read_dir(self.files.path()).unwrap() {
+            all.extend(fs::read(file.unwrap().path()).unwrap());
+        }
+        all
+    }
+
+    /// Everything that one can see: by the endpoint, in the log, among the figures, and over HTTP.
+    async fn seen(&self, orders: &[&str]) -> String {
+        let mut seen = self.lines.text();
+        for figure in self.shop.world.figures() {
+            seen += &figure.to_string();
+        }
+        for table in &template().tables {
+            for item in self.shop.items(&table.name) {
+                seen += &item.to_string();
+            }
+        }
+        for queue in &template().queues {
+            for message in self.shop.system.aws.queues.messages(queue).unwrap() {
+                seen += &format!("{message:?}");
+            }
+        }
+        let now = self.shop.world.now();
+        for id in orders {
+            for path in [
+                format!("/orders/{id}"),
+                format!("/orders/{id}?at={now}"),
+                format!("/orders/{id}?minVersion=1"),
+                format!("/orders/{id}/events"),
+                format!("/customers/{CUSTOMER}/orders"),
+            ] {
+                let (status, answer) = self.shop.send("GET", &path, &Value::Null).await;
+                assert_eq!(status, 200, "{path}: {answer}");
+                seen += &answer.to_string();
+            }
+        }
+        seen
+    }
+
+    async fn shows_nothing_personal(&self, orders: &[&str]) {
+        let (stored, seen) = (self.stored(), self.seen(orders).await);
+        // What is there is found.
+        for id in orders {
+            assert!(contains(&stored, id) && seen.contains(id));
+            let logged = format!("fulfilment-{id}@1");
+            assert!(self.lines.text().contains(&logged), "{logged}");
+        }
+        assert!(contains(&stored, CUSTOMER));
+        for text in PERSONAL {
+            assert!(!contains(&stored, text), "{text} is stored");
+            assert!(!seen.contains(text), "{text} is shown");
+        }
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    let mut parts = bytes.windows(text.len());
+    parts.any(|part| part == text.as_bytes())
+}
+
+/// Where an order stands, and its fulfilment.
+fn status(order: &Value) -> (&str, &str) {
+    let (status, fulfilment) = (&order["status"], &order["fulfilment"]["status"]);
+    (status.as_str().unwrap(), fulfilment.as_str().unwrap())
+}
+
+async fn rebuild(shop: &StillShop) -> Value {
+    let step = |step: Value| async move {
+        let mut request = json!({ "projection": "orders" });
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(step.as_object().unwrap().clone());
+        shop.invoke("RebuildProjectionFunction", &request).await
+    };
+    let begun = step(json!({ "step": "begin" })).await;
+    for segment in begun["segments"].as_array().unwrap() {
+        let pour = json!({ "step": "pour", "segment": segment });
+        while step(pour.clone()).await["done"] != true {}
+    }
+    let comparison = step(json!({ "step": "compare" })).await;
+    step(json!({ "step": "flip" })).await;
+    assert_eq!(step(json!({ "step": "sweep" })).await["complete"], true);
+    comparison
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_forgotten() {
+    let shop = Shop::open().await;
+    // One is shipped, one is for somebody else, one is among the dead letters, and one is half-way.
+    let (shipped, _) = shop.place("k-1", &theirs(CUSTOMER)).await;
+    let (other, _) = shop.place("k-2", &theirs("c-other")).await;
+    shop.shop.until(&shipped, "completed").await;
+    shop.shop.until(&other, "completed").await;
+    let path = format!("/orders/{shipped}/ship");
+    assert_eq!(shop.shop.send("POST", &path, &json!({})).await.0, 200);
+    shop.shop.system.settled().await;
+    let dead = OrderId::from_key("k-3").to_string();
+    *shop.shop.world.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
+    assert_eq!(shop.place("k-3", &theirs(CUSTOMER)).await.0, dead);
+    shop.shop.system.settled().await;
+    shop.shop.world.lost.lock().unwrap().insert(STEP);
+    let (half_way, _) = shop.place("k-4", &theirs(CUSTOMER)).await;
+    shop.shop.system.settled().await;
+    let all = [
+        shipped.as_str(),
+        other.as_str(),
+        dead.as_str(),
+        half_way.as_str(),
+    ];
+
+    assert!(shop.shop.depth("DeadLettersQueue") > 0);
+    assert_eq!(
+        status(&shop.shop.order(&half_way).await),
+        ("placed", "running")
+    );
+    // Who needs it has been told: the carrier of two orders, and two who read mails, one of them twice.
+    let addresses = shop.carrier.0.lock().unwrap().clone();
+    assert_eq!(addresses.len(), 2);
+    assert_eq!(addresses[0].name.as_str(), NAME);
+    assert_eq!(addresses[0].line1.as_str(), STREET);
+    assert_eq!(shop.mails(), 3);
+    let mail = &shop.shop.system.aws.mailbox.mails()[0];
+    assert_eq!(mail["Destination"]["ToAddresses"], json!([EMAIL]));
+    shop.shows_nothing_personal(&all).await;
+    let before = shop.shop.items("EventsTable").len();
+
+    assert!(shop.key_of(CUSTOMER).is_some());
+    assert_eq!(shop.forget(CUSTOMER).await, "now");
+    assert_eq!(shop.key_of(CUSTOMER), None);
+    assert_eq!(shop.forget(CUSTOMER).await, "before");
+    assert_eq!(shop.forget("c-nobody").await, "unknown");
+    assert!(shop.key_of("c-other").is_some());
+    assert_eq!(shop.shop.items("EventsTable").len(), before);
+
+    // What can be read could be read before; a rebuild comes to the same rows.
+    let rows = shop.shop.items("OrdersTable").len();
+    let comparison = rebuild(&shop.shop).await;
+    assert_eq!(comparison["differing"], 0, "{comparison}");
+    assert_eq!(comparison["alike"], rows, "{comparison}");
+    // A request that is sent again has its answer, whoever was forgotten.
+    for (key, id) in [("k-1", &shipped), ("k-3", &dead), ("k-4", &half_way)] {
+        assert_eq!(shop.place(key, &theirs(CUSTOMER)).await, (id.clone(), true));
+    }
+
+    // What had no label yet goes nowhere.
+    *shop.shop.world.poison.lock().unwrap() = None;
+    shop.shop.world.lost.lock().unwrap().clear();
+    shop.shop
+        .invoke("RedriveDeadLettersFunction", &json!({}))
+        .await;
+    for id in [&dead, &half_way] {
+        let order = shop.shop.until(id, "aborted").await;
+        assert_eq!(status(&order), ("cancelled", "aborted"));
+        assert_eq!(
+            order["cancellation"]["reason"],
+            "the customer was forgotten"
+        );
+    }
+    assert_eq!(status(&shop.shop.order(&shipped).await).0, "shipped");
+    shop.shop.system.settled().await;
+    assert_eq!(shop.shop.stock().await["available"], 8);
+    assert_eq!(shop.shop.depth("DeadLettersQueue"), 0);
+    assert_eq!(shop.carrier.0.lock().unwrap().len(), 2);
+    assert_eq!(shop.mails(), 3, "nobody knows where to write to");
+    shop.shows_nothing_personal(&all).await;
+
+    // Each permission was needed.
+    let mut unused = shop.shop.system.aws.roles.unused();
+    unused.retain(|(_, grant)| {
+        let resources = ["table/CustomerKeysTable", "key/PersonalDataKey"];
+        resources.iter().any(|name| grant.resource.ends_with(name))
+    });
+    assert!(unused.is_empty(), "never needed: {unused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_somebody_new_and_can_be_forgotten_again() {
+    let shop = Shop::open().await;
+    let first = shop.shop.place(&theirs(CUSTOMER)).await;
+    shop.shop.until(&first, "completed").await;
+    let key = shop.key_of(CUSTOMER);
+    assert_eq!(shop.forget(CUSTOMER).await, "now");
+    let second = shop.shop.place(&theirs(CUSTOMER)).await;
+    shop.shop.until(&second, "completed").await;
+    let addresses = shop.carrier.0.lock().unwrap().len();
+    assert_eq!((addresses, shop.mails()), (2, 2));
+    assert!(shop.key_of(CUSTOMER).is_some_and(|new| Some(new) != key));
+    // A mail about the first order finds no address: its key is not the new one.
+    let path = format!("/orders/{first}/ship");
+    assert_eq!(shop.shop.send("POST", &path, &json!({})).await.0, 200);
+    shop.shop.system.settled().await;
+    assert_eq!(shop.mails(), 2);
+    assert_eq!(shop.shop.depth("DeadLettersQueue"), 0);
+    assert_eq!(shop.forget(CUSTOMER).await, "now");
+    assert_eq!(shop.key_of(CUSTOMER), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_with_another_address_is_another_request_as_long_as_that_can_be_told() {
+    let shop = Shop::open().await;
+    let (id, replayed) = shop.place("k-1", &theirs(CUSTOMER)).await;
+    assert!(!replayed);
+    assert_eq!(shop.place("k-1", &theirs(CUSTOMER)).await, (id, true));
+
+    let mut moved = theirs(CUSTOMER);
+    moved["shipTo"]["line1"] = "18 Hobnail Yard".into();
+    let mut renamed = theirs(CUSTOMER);
+    renamed["email"] = "another@quillfeather.example".into();
+    let mut silent = theirs(CUSTOMER);
+    silent.as_object_mut().unwrap().remove("email");
+    for other in [moved, renamed, silent] {
+        let headers = [("idempotency-key", "k-1")];
+        let (status, _, body) = shop
+            .shop
+            .send_with("POST", "/orders", &headers, &other)
+            .await;
+        assert_eq!(status, 422, "{body}");
+        assert_eq!(body["type"], "urn:cairn:problem:idempotency-key-reused");
+    }
+    shop.shop.system.settled().await;
+    assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sealed_for_one_order_does_not_open_in_another() {
+    let shop = Shop::open().await;
+    shop.shop.world.lost.lock().unwrap().insert(STEP);
+    let (one, two) = (
+        shop.shop.place(&theirs(CUSTOMER)).await,
+        shop.shop.place(&theirs(CUSTOMER)).await,
+    );
+    shop.shop.system.settled().await;
+    // Somebody who can write to the table has one order sent to where another goes.
+    let placed = |id: &str| {
+        let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
+        call(
+            &shop.shop.system,
+            "GetItem",
+            &json!({ "TableName": "EventsTable", "Key": key }),
+        )
+    };
+    let (mut item, other) = (placed(&one), placed(&two));
+    let data = |item: &Value| {
+        item["Item"]["events"]["L"][0]["M"]["data"]["S"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut changed: Value = serde_json::from_str(&data(&item)).unwrap();
+    let with: Value = serde_json::from_str(&data(&other)).unwrap();
+    assert_ne!(
+        changed["shipTo"], with["shipTo"],
+        "no two orders have the same text"
+    );
+    changed["shipTo"] = with["shipTo"].clone();
+    item["Item"]["events"]["L"][0]["M"]["data"]["S"] = changed.to_string().into();
+    let put = json!({ "TableName": "EventsTable", "Item": item["Item"] });
+    call(&shop.shop.system, "PutItem", &put);
+
+    shop.shop.world.lost.lock().unwrap().clear();
+    shop.shop.until(&two, "completed").await;
+    let order = shop.shop.order(&one).await;
+    assert_eq!(order["status"], "placed", "{order}");
+    let letters = shop.shop.system.aws.queues.messages("DeadLettersQueue");
+    let letters = format!("{:?}", letters.unwrap());
+    assert!(
+        letters.contains("it is not what was sealed here"),
+        "{letters}"
+    );
+    assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
+}
+
+fn call(system: &Composition, operation: &str, request: &Value) -> Value {
+    let target = format!("DynamoDB_20120810.{operation}");
+    let request = request.to_string();
+    let call = aws::Call::new(&target, request.as_bytes());
+    let answer = system.aws.call("test", &call);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_first_orders_at_once_have_one_key_and_all_of_them_are_sent() {
+    let carrier = Remembering::default();
+    let asked = carrier.clone();
+    let options = Options {
+        functions: Functions::default().with("arrange-shipment", move |environment| {
+            arrange_shipment::with(environment, asked.clone())
+        }),
+        ..Options::default()
+    };
+    let shop = Fixture::with(options).await;
+    shop.receive("TEA-01", 100).await;
+    let mut placing = JoinSet::new();
+    for _ in 0..16 {
+        let client = shop.client.clone();
+        placing.spawn(async move { client.post("/orders", &[], &theirs(CUSTOMER)).await });
+    }
+    while let Some(placed) = placing.join_next().await {
+        assert_eq!(placed.unwrap().unwrap().status, 201);
+    }
+    shop.settled().await;
+    assert_eq!(shop.scan("CustomerKeysTable").len(), 1);
+    let addresses = carrier.0.lock().unwrap();
+    assert_eq!(addresses.len(), 16);
+    assert!(addresses.iter().all(|to| to.name.as_str() == NAME));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_outlive_the_process_with_the_rest_of_the_state() {
+    let files = tempfile::tempdir().unwrap();
+    let open = |files: &Path| {
+        let parts = Parts {
+            data: Some(files.to_owned()),
+            ..Parts::default()
+        };
+        StillShop::of(&template(), parts)
+    };
+    let shop = open(files.path());
+    shop.world.lost.lock().unwrap().insert(STEP);
+    let id = shop.place(&theirs(CUSTOMER)).await;
+    shop.system.settled().await;
+    shop.system.stop().await;
+
+    let shop = open(files.path());
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    shop.until(&id, "completed").await;
+    shop.system.stop().await;
+
+    fs::write(files.path().join("master.key"), "short").unwrap();
+    let parts = Parts {
+        data: Some(files.path().to_owned()),
+        ..Parts::default()
+    };
+    let error = Composition::start(&template(), parts).unwrap_err();
+    assert!(error.to_string().contains("holds no key"), "{error}");
+}
