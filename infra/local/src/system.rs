@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    runtime::{self, Handle, Runtime},
     sync::{broadcast, watch},
     task::JoinSet,
     time::timeout,
@@ -100,6 +101,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no thread for requests.
+    #[error("there is no thread for requests: {0}")]
+    Thread(io::Error),
     /// The data directory cannot be used.
     #[error("the data directory {} cannot be used: {problem}", .path.display())]
     Data {
@@ -121,6 +125,7 @@ pub struct System {
     pub composition: Composition,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
+    _own: OwnThread,
     /// Held for as long as the directory is in use.
     _lock: Option<File>,
 }
@@ -131,8 +136,8 @@ impl System {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
-        let http = listen(options.port, "--port").await?;
-        let endpoint = listen(options.aws_port, "--aws-port").await?;
+        let http = listen(options.port, "--port")?;
+        let endpoint = listen(options.aws_port, "--aws-port")?;
         let lock = options.data.as_ref().map(lock).transpose()?;
         let composition = Composition::start(
             template,
@@ -147,18 +152,23 @@ impl System {
         composition.aws.meter.start_weighing();
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
+        let own = OwnThread::new()?;
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
         let mut http_router = composition.gateway().router();
         let shown = options.shown.as_ref();
         if let Some(machine) = shown.filter(|_| is_open(template)) {
             let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
             let console = Console::new(machine.clone(), aws, hosts, stop.subscribe());
-            servers.spawn(console.clone().run());
+            servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }
         for (listener, router) in [(http.0, http_router), (endpoint.0, endpoint_router)] {
             let mut stopped = stop.subscribe();
-            servers.spawn(async move {
+            let server = async move {
+                let listener = match TcpListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => return tracing::error!(%error, "a server cannot listen"),
+                };
                 let serve = axum::serve(listener, router).with_graceful_shutdown(async move {
                     // Stopped, or dropped: either is the end.
                     let _ = stopped.wait_for(|stop| *stop).await;
@@ -166,7 +176,8 @@ impl System {
                 if let Err(error) = serve.await {
                     tracing::error!(%error, "a server ended");
                 }
-            });
+            };
+            servers.spawn_on(server, &own.handle);
         }
         Ok(Self {
             http: http.1,
@@ -174,6 +185,7 @@ impl System {
             composition,
             stop,
             servers,
+            _own: own,
             _lock: lock,
         })
     }
@@ -208,12 +220,43 @@ impl System {
     }
 }
 
+/// A thread for requests. Events are worked off as fast as the machine can, and what waits for that is long at times;
+/// here as on AWS no request has to wait behind it.
+#[derive(Debug)]
+struct OwnThread {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl OwnThread {
+    fn new() -> Result<Self, StartError> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("requests")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(StartError::Thread)?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Without waiting: it may be dropped where nothing may wait.
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A port, and the address that it has become.
-async fn listen(port: u16, flag: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAddr), StartError> {
     let fail = |source| StartError::Port { port, flag, source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(fail)?;
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((listener, address))
 }

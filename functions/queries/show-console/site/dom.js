@@ -40,6 +40,12 @@ export function list(parent, items, key, make, update = () => {}) {
   for (const child of there.values()) child.remove();
 }
 
+/** Says how it stands with the system. */
+export function connected(text, tone) {
+  say($("connection"), text);
+  $("connection").className = `pill ${tone}`;
+}
+
 /**
  * Work that is asked for often and done seldom: at once, then no more than once in `pause` ms, and always after it was
  * asked for the last time. One run at a time.
@@ -56,7 +62,7 @@ export function seldom(pause, work) {
       try {
         await work();
       } catch (error) {
-        console.warn(error.message);
+        connected(error.message, "bad");
       }
       await new Promise((done) => setTimeout(done, pause));
     }
