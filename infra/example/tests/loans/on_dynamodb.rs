@@ -18,7 +18,7 @@ use library_loans::{
     reader::{self, Reader},
     shelf::Shelf,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{asked, tables::Tables};
 
@@ -116,7 +116,7 @@ impl Deployed {
             .unwrap();
         let row = rows.shown(|rows| async move { rows.get(book).await }).await;
         let row = row.unwrap().unwrap();
-        let number = |name: &str| row.get(name).and_then(|value| value.as_i64()).unwrap_or(0);
+        let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or(0);
         (number("copies"), number("out"))
     }
 }

@@ -82,9 +82,10 @@ fn mistake(document: &Path, text: &str, target: &str) -> Option<String> {
     }
     let code = fs::read_to_string(&file).unwrap();
     let is_test = name.matches('_').count() > 2;
-    let named = match is_test {
-        true => code.contains(&format!("fn {name}(")),
-        false => code.contains(name) || path.contains(name),
+    let named = if is_test {
+        code.contains(&format!("fn {name}("))
+    } else {
+        code.contains(name) || path.contains(name)
     };
     (!named).then(|| format!("{path} has no {name}"))
 }
