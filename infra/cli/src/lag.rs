@@ -29,7 +29,7 @@ const EXAMPLES: usize = 10;
 /// Says how far each read model is behind the events.
 ///
 /// It compares every stream in the event table with the version gates of the rows, so it is exact, and works where
-/// there is no CloudWatch. It reads each event once and up to three gates a stream: about 6 read units for an order,
+/// there are no metrics. It reads each event once and up to three gates a stream: about 6 read units for an order,
 /// or 75 cents for a million. The figure `ConsumerLag` says what it was lately, of these and all other consumers, for nothing.
 /// A relay that stands still shows here as all of them being behind.
 #[derive(Debug, Args)]

@@ -103,8 +103,8 @@ impl Rebuild {
             // It was killed after the new rows were shown: all that is left is to drop the old ones.
             return self.end(&steps, "swept", 0, None, out).await;
         }
-        let begin = json!({ "segments": self.segments });
-        let begun: Begun = steps.take_with("begin", begin).await?;
+        let wish = json!({ "segments": self.segments });
+        let begun: Begun = steps.take_with("begin", wish).await?;
         let events = steps.pour(begun.segments, is_building).await?;
         let comparison: Comparison = steps.take("compare").await?;
         if comparison.only_old > 0 && !self.without_strangers {
@@ -154,10 +154,10 @@ impl Rebuild {
                 }
             }
             None if self.abandon => {
-                out.line("The rebuild is given up; what was shown is shown.")?
+                out.line("The rebuild is given up; what was shown is shown.")?;
             }
             None => {
-                out.line("The new rows were shown already. To rebuild once more, start it again.")?
+                out.line("The new rows were shown already. To rebuild once more, start it again.")?;
             }
         }
         out.line(&format!("{dropped} rows that are not shown were dropped."))?;

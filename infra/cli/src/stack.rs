@@ -8,7 +8,7 @@ use crate::failure::Failure;
 /// Where the system is.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
-    /// Where AWS is, if it is not AWS itself: http://127.0.0.1:4566 for `cargo run`.
+    /// Where AWS is, if it is not AWS itself: `http://127.0.0.1:4566` for `cargo run`.
     #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL")]
     endpoint_url: Option<String>,
     /// The stack, where there is more than one: `cairn-dev`, say.

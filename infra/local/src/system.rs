@@ -135,7 +135,7 @@ impl System {
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
-    pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
+    pub fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port")?;
         let endpoint = listen(options.aws_port, "--aws-port")?;
         let lock = options.data.as_ref().map(lock).transpose()?;

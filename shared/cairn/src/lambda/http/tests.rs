@@ -83,10 +83,11 @@ impl Server {
                     tokio::spawn(async move {
                         match tls {
                             // A client that does not like the certificate goes away.
-                            Some(tls) => match tls.accept(stream).await {
-                                Ok(stream) => seen.serve(manner, TokioIo::new(stream)).await,
-                                Err(_) => {}
-                            },
+                            Some(tls) => {
+                                if let Ok(stream) = tls.accept(stream).await {
+                                    seen.serve(manner, TokioIo::new(stream)).await;
+                                }
+                            }
                             None => seen.serve(manner, TokioIo::new(stream)).await,
                         }
                     });
