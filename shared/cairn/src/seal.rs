@@ -87,7 +87,7 @@ impl Key {
     ) -> Result<T, OpenError> {
         let bytes = base64::decode(sealed.as_str()).map_err(|_| OpenError::Tampered)?;
         let about = about(place).map_err(|_| OpenError::Tampered)?;
-        let text = self.open_bytes(&about, bytes)?;
+        let text = self.open_bytes(&about, &bytes)?;
         // What serde says would show what is in it.
         serde_json::from_slice(&text).map_err(|_| OpenError::Form)
     }
@@ -118,7 +118,7 @@ impl Key {
     ///
     /// # Errors
     /// [`OpenError::OtherKey`] or [`OpenError::Tampered`].
-    pub fn open_bytes(&self, about: &[u8], sealed: Vec<u8>) -> Result<Vec<u8>, OpenError> {
+    pub fn open_bytes(&self, about: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let rest = sealed.strip_prefix(&[Self::FORMAT]);
         let (id, rest) = rest
             .and_then(|rest| rest.split_at_checked(Self::ID_BYTES))
@@ -171,7 +171,7 @@ mod tests {
         StreamId::new("order", key).unwrap()
     }
 
-    fn place<'a>(stream: &'a StreamId) -> Place<'a> {
+    fn place(stream: &StreamId) -> Place<'_> {
         Place {
             subject: "c-42",
             stream,

@@ -89,7 +89,7 @@ impl Kms {
 
     fn decrypt(&self, arn: &str, about: &[u8], wrapped: &str) -> Answer {
         let wrapped = BASE64_STANDARD.decode(wrapped).unwrap_or_default();
-        match self.master.open_bytes(about, wrapped) {
+        match self.master.open_bytes(about, &wrapped) {
             Ok(bare) => Answer::ok(&json!({
                 "KeyId": arn,
                 "Plaintext": BASE64_STANDARD.encode(bare),
