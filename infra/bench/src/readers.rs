@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
     lambda::{Environment, Host, Invocation, stream::relay as relay_function},
-    sealed::Sealed,
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
+    sealed::Sealed,
 };
 use orders::{
     fulfilment::{self, Due, Input, Step},
