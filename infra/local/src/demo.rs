@@ -87,7 +87,7 @@ const STORIES: [Story; 4] = [
 /// # Errors
 /// When the system does not start or does not answer.
 pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
-    let system = System::start(template, &Options::default())?;
+    let system = System::start(template, &Options::default()).await?;
     let client = Client::new(system.http);
     let mut out = io::stdout();
     writeln!(

@@ -159,7 +159,7 @@ async fn serve(
         machine.troubles.set(&troubles);
     }
     let options = options.on(Arc::new(machine));
-    let system = System::start(template, &options)?;
+    let system = System::start(template, &options).await?;
     let events = system.watch();
     let asked_to_stop = stop_signals()?;
     // Who starts this need not read what it prints: an output that is gone stops no orders.

@@ -135,7 +135,11 @@ impl System {
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
-    pub fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
+    #[expect(
+        clippy::unused_async,
+        reason = "what it starts needs the executor that it is called in"
+    )]
+    pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port")?;
         let endpoint = listen(options.aws_port, "--aws-port")?;
         let lock = options.data.as_ref().map(lock).transpose()?;

@@ -41,7 +41,7 @@ impl Fixture {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
         let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
         let template = Template::load_with(&file, &parameters).unwrap();
-        let system = System::start(&template, &options).unwrap();
+        let system = System::start(&template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }

@@ -50,7 +50,7 @@ async fn a_row_that_an_event_has_not_reached_is_found() {
         .find(|line| line.starts_with("ProjectStock"))
         .unwrap();
     assert!(
-        line.contains("2") && line.ends_with("stock-TEA-01"),
+        line.contains('2') && line.ends_with("stock-TEA-01"),
         "{line}"
     );
 }

@@ -163,22 +163,22 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     assert_eq!(state["skus"], json!(["TEA-01"]));
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     let last = format!("fulfilment-{id}@8");
-    let (mut events, mut applied, mut tally) = (vec![], 0, Value::Null);
+    let (mut events, mut applied) = (vec![], 0);
     let is_done = |delivery: &Value| {
         delivery["consumer"] == "ProjectOrdersFunction" && delivery["event"] == last.as_str()
     };
-    loop {
+    let tally = loop {
         let (kind, mut frame) = reader.next().await.unwrap();
         assert_eq!(kind, "frame");
         let news = frame["events"].take();
         events.extend(news.as_array().unwrap().iter().cloned());
-        tally = frame["consumers"]["ProjectOrdersFunction"].take();
+        let tally = frame["consumers"]["ProjectOrdersFunction"].take();
         let deliveries = frame["deliveries"].as_array().unwrap();
         applied += deliveries.iter().filter(|one| is_done(one)).count();
         if applied > 0 {
-            break;
+            break tally;
         }
-    }
+    };
     let order: Vec<_> = events
         .iter()
         .filter(|event| event["id"].as_str().unwrap().contains(&id))

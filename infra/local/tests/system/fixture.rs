@@ -59,7 +59,7 @@ impl Fixture {
     }
 
     pub(crate) async fn of(template: &Template, options: Options) -> Self {
-        let system = System::start(template, &options).unwrap();
+        let system = System::start(template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }

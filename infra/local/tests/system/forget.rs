@@ -110,7 +110,7 @@ fn template() -> Template {
 
 /// A shop that writes to its customers, keeps everything in files, and is listened to.
 struct Shop {
-    shop: StillShop,
+    still: StillShop,
     carrier: Remembering,
     files: TempDir,
     lines: Lines,
@@ -134,11 +134,11 @@ impl Shop {
             functions,
             ..Parts::default()
         };
-        let shop = StillShop::of(&template(), parts);
+        let still = StillShop::of(&template(), parts);
         let receipt = json!({ "quantity": 10 });
-        shop.send("POST", "/stock/TEA-01/receipts", &receipt).await;
+        still.send("POST", "/stock/TEA-01/receipts", &receipt).await;
         Self {
-            shop,
+            still,
             carrier,
             files,
             lines,
@@ -150,7 +150,7 @@ impl Shop {
     async fn place(&self, key: &str, order: &Value) -> (String, bool) {
         let headers = [("idempotency-key", key)];
         let (status, headers, body) = self
-            .shop
+            .still
             .send_with("POST", "/orders", &headers, order)
             .await;
         assert_eq!(status, 201, "{body}");
@@ -160,7 +160,7 @@ impl Shop {
 
     async fn forget(&self, customer: &str) -> Value {
         let report = self
-            .shop
+            .still
             .invoke(FORGET, &json!({ "customer": customer }))
             .await;
         assert_eq!(report["customer"], customer);
@@ -168,13 +168,13 @@ impl Shop {
     }
 
     fn key_of(&self, customer: &str) -> Option<Value> {
-        let keys = self.shop.items("CustomerKeysTable");
+        let keys = self.still.items("CustomerKeysTable");
         let theirs = keys.into_iter().find(|key| key["subject"] == customer);
         theirs.and_then(|key| key.get("wrapped").cloned())
     }
 
     fn mails(&self) -> usize {
-        self.shop.system.aws.mailbox.mails().len()
+        self.still.system.aws.mailbox.mails().len()
     }
 
     /// Every byte that was stored: tables, their stream, queues, deliveries.
@@ -189,20 +189,20 @@ impl Shop {
     /// Everything that one can see: by the endpoint, in the log, among the figures, and over HTTP.
     async fn seen(&self, orders: &[&str]) -> String {
         let mut seen = self.lines.text();
-        for figure in self.shop.world.figures() {
+        for figure in self.still.world.figures() {
             seen += &figure.to_string();
         }
         for table in &template().tables {
-            for item in self.shop.items(&table.name) {
+            for item in self.still.items(&table.name) {
                 seen += &item.to_string();
             }
         }
         for queue in &template().queues {
-            for message in self.shop.system.aws.queues.messages(queue).unwrap() {
-                seen += &format!("{message:?}");
+            for message in self.still.system.aws.queues.messages(queue).unwrap() {
+                seen.push_str(&format!("{message:?}"));
             }
         }
-        let now = self.shop.world.now();
+        let now = self.still.world.now();
         for id in orders {
             for path in [
                 format!("/orders/{id}"),
@@ -211,7 +211,7 @@ impl Shop {
                 format!("/orders/{id}/events"),
                 format!("/customers/{CUSTOMER}/orders"),
             ] {
-                let (status, answer) = self.shop.send("GET", &path, &Value::Null).await;
+                let (status, answer) = self.still.send("GET", &path, &Value::Null).await;
                 assert_eq!(status, 200, "{path}: {answer}");
                 seen += &answer.to_string();
             }
@@ -272,18 +272,18 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     // One is shipped, one is for somebody else, one is among the dead letters, and one is half-way.
     let (shipped, _) = shop.place("k-1", &theirs(CUSTOMER)).await;
     let (other, _) = shop.place("k-2", &theirs("c-other")).await;
-    shop.shop.until(&shipped, "completed").await;
-    shop.shop.until(&other, "completed").await;
+    shop.still.until(&shipped, "completed").await;
+    shop.still.until(&other, "completed").await;
     let path = format!("/orders/{shipped}/ship");
-    assert_eq!(shop.shop.send("POST", &path, &json!({})).await.0, 200);
-    shop.shop.system.settled().await;
+    assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
+    shop.still.system.settled().await;
     let dead = OrderId::from_key("k-3").to_string();
-    *shop.shop.world.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
+    *shop.still.world.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
     assert_eq!(shop.place("k-3", &theirs(CUSTOMER)).await.0, dead);
-    shop.shop.system.settled().await;
-    shop.shop.world.lost.lock().unwrap().insert(STEP);
+    shop.still.system.settled().await;
+    shop.still.world.lost.lock().unwrap().insert(STEP);
     let (half_way, _) = shop.place("k-4", &theirs(CUSTOMER)).await;
-    shop.shop.system.settled().await;
+    shop.still.system.settled().await;
     let all = [
         shipped.as_str(),
         other.as_str(),
@@ -291,9 +291,9 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
         half_way.as_str(),
     ];
 
-    assert!(shop.shop.depth("DeadLettersQueue") > 0);
+    assert!(shop.still.depth("DeadLettersQueue") > 0);
     assert_eq!(
-        status(&shop.shop.order(&half_way).await),
+        status(&shop.still.order(&half_way).await),
         ("placed", "running")
     );
     // Who needs it has been told: the carrier of two orders, and two who read mails, one of them twice.
@@ -302,10 +302,10 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(addresses[0].name.as_str(), NAME);
     assert_eq!(addresses[0].line1.as_str(), STREET);
     assert_eq!(shop.mails(), 3);
-    let mail = &shop.shop.system.aws.mailbox.mails()[0];
+    let mail = &shop.still.system.aws.mailbox.mails()[0];
     assert_eq!(mail["Destination"]["ToAddresses"], json!([EMAIL]));
     shop.shows_nothing_personal(&all).await;
-    let before = shop.shop.items("EventsTable").len();
+    let before = shop.still.items("EventsTable").len();
 
     assert!(shop.key_of(CUSTOMER).is_some());
     assert_eq!(shop.forget(CUSTOMER).await, "now");
@@ -313,11 +313,11 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(shop.forget(CUSTOMER).await, "before");
     assert_eq!(shop.forget("c-nobody").await, "unknown");
     assert!(shop.key_of("c-other").is_some());
-    assert_eq!(shop.shop.items("EventsTable").len(), before);
+    assert_eq!(shop.still.items("EventsTable").len(), before);
 
     // What can be read could be read before; a rebuild comes to the same rows.
-    let rows = shop.shop.items("OrdersTable").len();
-    let comparison = rebuild(&shop.shop).await;
+    let rows = shop.still.items("OrdersTable").len();
+    let comparison = rebuild(&shop.still).await;
     assert_eq!(comparison["differing"], 0, "{comparison}");
     assert_eq!(comparison["alike"], rows, "{comparison}");
     // A request that is sent again has its answer, whoever was forgotten.
@@ -326,29 +326,29 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     }
 
     // What had no label yet goes nowhere.
-    *shop.shop.world.poison.lock().unwrap() = None;
-    shop.shop.world.lost.lock().unwrap().clear();
-    shop.shop
+    *shop.still.world.poison.lock().unwrap() = None;
+    shop.still.world.lost.lock().unwrap().clear();
+    shop.still
         .invoke("RedriveDeadLettersFunction", &json!({}))
         .await;
     for id in [&dead, &half_way] {
-        let order = shop.shop.until(id, "aborted").await;
+        let order = shop.still.until(id, "aborted").await;
         assert_eq!(status(&order), ("cancelled", "aborted"));
         assert_eq!(
             order["cancellation"]["reason"],
             "the customer was forgotten"
         );
     }
-    assert_eq!(status(&shop.shop.order(&shipped).await).0, "shipped");
-    shop.shop.system.settled().await;
-    assert_eq!(shop.shop.stock().await["available"], 8);
-    assert_eq!(shop.shop.depth("DeadLettersQueue"), 0);
+    assert_eq!(status(&shop.still.order(&shipped).await).0, "shipped");
+    shop.still.system.settled().await;
+    assert_eq!(shop.still.stock().await["available"], 8);
+    assert_eq!(shop.still.depth("DeadLettersQueue"), 0);
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 2);
     assert_eq!(shop.mails(), 3, "nobody knows where to write to");
     shop.shows_nothing_personal(&all).await;
 
     // Each permission was needed.
-    let mut unused = shop.shop.system.aws.roles.unused();
+    let mut unused = shop.still.system.aws.roles.unused();
     unused.retain(|(_, grant)| {
         let resources = ["table/CustomerKeysTable", "key/PersonalDataKey"];
         resources.iter().any(|name| grant.resource.ends_with(name))
@@ -359,21 +359,21 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_is_somebody_new_and_can_be_forgotten_again() {
     let shop = Shop::open().await;
-    let first = shop.shop.place(&theirs(CUSTOMER)).await;
-    shop.shop.until(&first, "completed").await;
+    let first = shop.still.place(&theirs(CUSTOMER)).await;
+    shop.still.until(&first, "completed").await;
     let key = shop.key_of(CUSTOMER);
     assert_eq!(shop.forget(CUSTOMER).await, "now");
-    let second = shop.shop.place(&theirs(CUSTOMER)).await;
-    shop.shop.until(&second, "completed").await;
+    let second = shop.still.place(&theirs(CUSTOMER)).await;
+    shop.still.until(&second, "completed").await;
     let addresses = shop.carrier.0.lock().unwrap().len();
     assert_eq!((addresses, shop.mails()), (2, 2));
     assert!(shop.key_of(CUSTOMER).is_some_and(|new| Some(new) != key));
     // A mail about the first order finds no address: its key is not the new one.
     let path = format!("/orders/{first}/ship");
-    assert_eq!(shop.shop.send("POST", &path, &json!({})).await.0, 200);
-    shop.shop.system.settled().await;
+    assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
+    shop.still.system.settled().await;
     assert_eq!(shop.mails(), 2);
-    assert_eq!(shop.shop.depth("DeadLettersQueue"), 0);
+    assert_eq!(shop.still.depth("DeadLettersQueue"), 0);
     assert_eq!(shop.forget(CUSTOMER).await, "now");
     assert_eq!(shop.key_of(CUSTOMER), None);
 }
@@ -394,30 +394,30 @@ async fn a_key_with_another_address_is_another_request_as_long_as_that_can_be_to
     for other in [moved, renamed, silent] {
         let headers = [("idempotency-key", "k-1")];
         let (status, _, body) = shop
-            .shop
+            .still
             .send_with("POST", "/orders", &headers, &other)
             .await;
         assert_eq!(status, 422, "{body}");
         assert_eq!(body["type"], "urn:cairn:problem:idempotency-key-reused");
     }
-    shop.shop.system.settled().await;
+    shop.still.system.settled().await;
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     let shop = Shop::open().await;
-    shop.shop.world.lost.lock().unwrap().insert(STEP);
+    shop.still.world.lost.lock().unwrap().insert(STEP);
     let (one, two) = (
-        shop.shop.place(&theirs(CUSTOMER)).await,
-        shop.shop.place(&theirs(CUSTOMER)).await,
+        shop.still.place(&theirs(CUSTOMER)).await,
+        shop.still.place(&theirs(CUSTOMER)).await,
     );
-    shop.shop.system.settled().await;
+    shop.still.system.settled().await;
     // Somebody who can write to the table has one order sent to where another goes.
     let placed = |id: &str| {
         let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
         call(
-            &shop.shop.system,
+            &shop.still.system,
             "GetItem",
             &json!({ "TableName": "EventsTable", "Key": key }),
         )
@@ -438,13 +438,13 @@ async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     changed["shipTo"] = with["shipTo"].clone();
     item["Item"]["events"]["L"][0]["M"]["data"]["S"] = changed.to_string().into();
     let put = json!({ "TableName": "EventsTable", "Item": item["Item"] });
-    call(&shop.shop.system, "PutItem", &put);
+    call(&shop.still.system, "PutItem", &put);
 
-    shop.shop.world.lost.lock().unwrap().clear();
-    shop.shop.until(&two, "completed").await;
-    let order = shop.shop.order(&one).await;
+    shop.still.world.lost.lock().unwrap().clear();
+    shop.still.until(&two, "completed").await;
+    let order = shop.still.order(&one).await;
     assert_eq!(order["status"], "placed", "{order}");
-    let letters = shop.shop.system.aws.queues.messages("DeadLettersQueue");
+    let letters = shop.still.system.aws.queues.messages("DeadLettersQueue");
     let letters = format!("{:?}", letters.unwrap());
     assert!(
         letters.contains("it is not what was sealed here"),

@@ -15,7 +15,7 @@ async fn refused(from: &str, to: &str) -> String {
     let changed = text.replacen(from, to, 1);
     match template_of(&changed) {
         Err(error) => error.to_string(),
-        Ok(template) => match System::start(&template, &Options::default()) {
+        Ok(template) => match System::start(&template, &Options::default()).await {
             Err(error) => error.to_string(),
             Ok(_) => panic!("it started with {to}"),
         },
