@@ -72,7 +72,7 @@ pub struct PlaceOrder {
 }
 
 /// Who cancelled an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Canceller {
     /// The customer.
@@ -82,7 +82,7 @@ pub enum Canceller {
 }
 
 /// What happened to an order. Events about it carry what their readers need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
     /// It was placed.
