@@ -8,11 +8,13 @@
     reason = "a test fails by panic"
 )]
 
+mod asyncapi;
 mod bad_input;
 mod command_line;
 mod concurrency;
 mod endpoint;
 mod events;
+mod evolution;
 mod failures;
 mod figures;
 mod fixture;

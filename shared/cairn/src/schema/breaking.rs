@@ -197,8 +197,8 @@ impl Check<'_> {
                 }
             }
             "required" => {
-                let names = new.get("required").into_iter().flat_map(listed);
-                for name in names.filter_map(Value::as_str) {
+                let needed = new.get("required").into_iter().flat_map(listed);
+                for name in needed.filter_map(Value::as_str) {
                     if !is_required(old, name) {
                         breaks.push(broken(&below(at, name), "is required now"));
                     }
@@ -250,7 +250,10 @@ impl Check<'_> {
 
     /// Whether it can be seen that no document keeps all of the old schemas and the new one as well.
     fn disjoint(&self, old: &[Value], new: &Value) -> bool {
-        let (Some(old), Some(new)) = (flat(self.old, old), flat(self.new, &[new.clone()])) else {
+        let (Some(old), Some(new)) = (
+            flat(self.old, old),
+            flat(self.new, std::slice::from_ref(new)),
+        ) else {
             return true;
         };
         self.flat_disjoint(&old, &new)
@@ -526,7 +529,7 @@ fn value_accepted(
             || !is_within(old, new, false))
         .then(|| format!("is a number of the format {wanted} now")),
         // Any other is a form of texts.
-        "format" if !has(old, "string") => None,
+        "format" | "pattern" if !has(old, "string") => None,
         "multipleOf" if is_number => {
             let is_multiple = |of: f64| wanted.as_f64().is_some_and(|wanted| of % wanted == 0.0);
             let steps = old.iter().filter_map(|old| old.get("multipleOf")?.as_f64());
@@ -534,7 +537,6 @@ fn value_accepted(
             (!steps.chain(whole).any(is_multiple)).then(|| format!("is a multiple of {wanted} now"))
         }
         "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" | "multipleOf" => None,
-        "pattern" if !has(old, "string") => None,
         "uniqueItems" if !has(old, "array") || wanted == &Value::Bool(false) => None,
         "format" | "pattern" | "uniqueItems" => {
             (!is_same()).then(|| format!("has the {keyword} {wanted} now"))

@@ -47,6 +47,8 @@ fn orders() -> Vec<order::Event> {
         },
         order::Event::Shipped { customer_id },
         cancelled(Canceller::Customer, "changed my mind"),
+        cancelled(Canceller::Operator, "asked for it by telephone"),
+        cancelled(Canceller::Somebody, "changed my mind"),
         cancelled(Canceller::Fulfilment, "payment declined"),
     ]
 }
