@@ -46,6 +46,8 @@ def parameters(tokens):
         "JwtAudience": AUDIENCE,
         "StepPatienceSeconds": PATIENCE_S,
         "DeletionProtection": "false",
+        # MiniStack has no registry of schemas.
+        "SchemaRegistry": "false",
     }
 
 

@@ -349,8 +349,8 @@ impl Template {
     }
 }
 
-/// Kinds of resources that watch over others, or say who may send to them, and do no work themselves.
-const WATCHING: [&str; 7] = [
+/// Kinds of resources that watch over others, describe them or say who may send to them, and do no work themselves.
+const WATCHING: [&str; 9] = [
     "AWS::SQS::QueuePolicy",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
@@ -358,6 +358,8 @@ const WATCHING: [&str; 7] = [
     "AWS::CloudWatch::Dashboard",
     "AWS::SNS::Topic",
     "AWS::SNS::Subscription",
+    "AWS::EventSchemas::Registry",
+    "AWS::EventSchemas::Schema",
 ];
 
 /// A resource that is there, with every choice made.

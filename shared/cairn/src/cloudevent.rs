@@ -2,6 +2,7 @@
 //!
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -13,9 +14,10 @@ use crate::{
 
 /// One event in its CloudEvents JSON form, with our extensions in lower case as the
 /// specification asks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CloudEvent {
     /// Always `1.0`.
+    #[schemars(extend("enum" = ["1.0"]))]
     pub specversion: String,
     /// `order-<uuid>@3`: the stream and the version. Unique within the source.
     pub id: String,
@@ -25,28 +27,36 @@ pub struct CloudEvent {
     #[serde(rename = "type")]
     pub kind: String,
     /// The stream.
+    #[schemars(with = "String")]
     pub subject: StreamId,
     /// When it was committed.
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
     /// Always `application/json`.
+    #[schemars(extend("enum" = ["application/json"]))]
     pub datacontenttype: String,
     /// `OrderPlaced/1`: the type and the schema version of `data`.
     pub dataschema: String,
     /// The event's place in its stream, from 1. An integer, which the specification bounds at 2^31-1.
+    #[schemars(range(min = 1))]
     pub streamversion: u64,
     /// The request that this follows from.
     pub correlationid: String,
     /// The event or request that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub causationid: Option<String>,
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub traceparent: Option<String>,
     /// The event itself, unless `dataref` stands for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Value")]
     pub data: Option<Box<RawValue>>,
     /// Where the event is, when it is too large for the bus: its stream and version in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub dataref: Option<String>,
 }
 

@@ -67,21 +67,23 @@ pub trait Event: Serialize + DeserializeOwned {
             Self::UPCASTERS
                 .iter()
                 .find(|upcaster| upcaster.name == stored.name && upcaster.from == schema)
-                .map_or(data.clone(), |upcaster| (upcaster.lift)(data))
+                .and_then(|upcaster| upcaster.lift)
+                .map_or(data.clone(), |lift| lift(data))
         });
         serde_json::from_value(serde_json::json!({ "type": name, "data": lifted })).map_err(fail)
     }
 }
 
 /// Lifts the JSON of one event type from schema version `from` to `from + 1`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Upcaster {
     /// The stored name of the event type.
     pub name: &'static str,
     /// The schema version it reads.
     pub from: u32,
-    /// The change. Pure and total: what it does not know it leaves alone.
-    pub lift: fn(Value) -> Value,
+    /// The change. Pure and total: what it does not know it leaves alone. `None`: there is nothing to change, because
+    /// everything that version `from` took the next one takes too; [`breaking`](crate::schema::breaking) tells.
+    pub lift: Option<fn(Value) -> Value>,
 }
 
 /// A stored event that cannot be written or read.
@@ -187,12 +189,12 @@ impl<'de> MapAccess<'de> for Members<'de> {
     }
 }
 
-fn current_schema(upcasters: &[Upcaster], name: &str) -> u32 {
+pub(crate) fn current_schema(upcasters: &[Upcaster], name: &str) -> u32 {
     let lifts = upcasters.iter().filter(|upcaster| upcaster.name == name);
     1 + lifts.map(|upcaster| upcaster.from).max().unwrap_or(0)
 }
 
-fn renamed<'a>(names: &[(&str, &'static str)], serde: &'a str) -> &'a str {
+pub(crate) fn renamed<'a>(names: &[(&str, &'static str)], serde: &'a str) -> &'a str {
     names
         .iter()
         .find(|(from, _)| *from == serde)
@@ -224,12 +226,17 @@ mod tests {
             Upcaster {
                 name: "TemperatureRead",
                 from: 1,
-                lift: |data| serde_json::json!({ "degrees": data["value"] }),
+                lift: Some(|data| serde_json::json!({ "degrees": data["value"] })),
             },
             Upcaster {
                 name: "TemperatureRead",
                 from: 2,
-                lift: |data| serde_json::json!({ "celsius": data["degrees"] }),
+                lift: Some(|data| serde_json::json!({ "celsius": data["degrees"] })),
+            },
+            Upcaster {
+                name: "TemperatureRead",
+                from: 3,
+                lift: None,
             },
         ];
         const RENAMED: &'static [(&'static str, &'static str)] = &[("Ended", "ReadingsEnded")];
@@ -248,7 +255,7 @@ mod tests {
         let encoded = Reading::Temperature { celsius: 21 }.encode().unwrap();
         assert_eq!(
             (encoded.name.as_str(), encoded.schema),
-            ("TemperatureRead", 3)
+            ("TemperatureRead", 4)
         );
         assert_eq!(encoded.data.get(), r#"{"celsius":21}"#);
         assert_eq!(
@@ -262,6 +269,7 @@ mod tests {
         for old in [
             stored("TemperatureRead", 1, r#"{"value":4}"#),
             stored("TemperatureRead", 2, r#"{"degrees":4}"#),
+            stored("TemperatureRead", 3, r#"{"celsius":4}"#),
         ] {
             assert_eq!(
                 Reading::decode(&old).unwrap(),
@@ -272,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_schema_from_newer_code_is_an_error_that_says_so() {
-        let error = Reading::decode(&stored("TemperatureRead", 4, "{}")).unwrap_err();
+        let error = Reading::decode(&stored("TemperatureRead", 5, "{}")).unwrap_err();
         assert!(
             error.to_string().contains("deploy the newer code"),
             "{error}"

@@ -73,7 +73,7 @@
 //!
 //! 1. [`decider`]: an aggregate is three pure functions. Commands are checked against state, events come out.
 //!    [`spec`] tests one as *given these events, when this command, then those events*.
-//! 2. [`event`] gives an event its stored form, [`commit`] puts the events of one command into one item,
+//! 2. [`event`] gives an event its stored form, [`schema`] tells which changes of that its readers survive, [`commit`] puts the events of one command into one item,
 //!    some of them with a [`snapshot`] of the state.
 //! 3. `store` appends a commit with one conditional write and reads a stream back; `repository` runs
 //!    commands against it, safely under retries and conflicts, at the fewest calls.
@@ -135,6 +135,7 @@ pub mod input;
 pub mod provider;
 pub mod read_model;
 pub mod saga;
+pub mod schema;
 pub mod sealed;
 pub mod snapshot;
 pub mod spec;

@@ -56,7 +56,7 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
 }
 
 /// Forward or back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Do the step.
@@ -66,7 +66,7 @@ pub enum Action {
 }
 
 /// What has to happen next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Due<Step> {
     /// The step.
     pub step: Step,
@@ -269,8 +269,9 @@ pub enum Command<D: Definition> {
 }
 
 /// What happened in a saga. `next` is what became due by it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data", bound = "")]
+#[schemars(bound = "D: Definition")]
 pub enum Event<D: Definition> {
     /// It began.
     Started {

@@ -9,9 +9,8 @@ use std::collections::VecDeque;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use serde_json::Value;
 
-use crate::{commit::digest, hash::fnv1a};
+use crate::{commit::digest, hash::fnv1a, schema::structure};
 
 /// The state after a commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,28 +30,13 @@ pub struct Snapshot {
 /// inside has another form, is for [`Aggregate::REVISION`](crate::Aggregate::REVISION) to say.
 pub fn shape<S: JsonSchema>(revision: u32) -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<S>().to_value();
-    without_words(&mut schema);
+    let schema = structure(generator.into_root_schema_for::<S>().to_value());
     let digest = digest(schema.to_string().as_bytes()) >> 64;
     format!("{LAYOUT}.{revision}-{digest:016x}")
 }
 
 /// How a [`Snapshot`] itself is written: how commands are hashed, above all.
 const LAYOUT: u32 = 1;
-
-/// What is said about a type for people is not its structure.
-fn without_words(schema: &mut Value) {
-    match schema {
-        Value::Object(members) => {
-            members.retain(|name, value| {
-                !(value.is_string() && matches!(name.as_str(), "description" | "title"))
-            });
-            members.values_mut().for_each(without_words);
-        }
-        Value::Array(values) => values.iter_mut().for_each(without_words),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
 
 /// Where the latest commands of a stream stand: a short hash of each id, and the version of its
 /// commit.

@@ -36,7 +36,7 @@ pub fn mark(event: &RecordedEvent, patience: Duration) -> Result<Option<Mark>, C
                 }));
             }
             order::Event::Cancelled { by, .. } => match by {
-                Canceller::Customer => Some(open),
+                Canceller::Customer | Canceller::Operator | Canceller::Somebody => Some(open),
                 Canceller::Fulfilment => None,
             },
             order::Event::Confirmed { .. } | order::Event::Shipped { .. } => None,

@@ -1,8 +1,13 @@
 //! The order: placed, confirmed, shipped, or cancelled with a reason.
 
-use cairn::{Aggregate, Decider, event, sealed::Sealed};
+use cairn::{
+    Aggregate, Decider,
+    event::{self, Upcaster},
+    sealed::Sealed,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::values::{Address, CustomerId, Email, Item, Lines, Money, PaymentToken, Text, items};
 
@@ -72,17 +77,21 @@ pub struct PlaceOrder {
 }
 
 /// Who cancelled an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Canceller {
     /// The customer.
     Customer,
+    /// An operator, in the customer's name.
+    Operator,
+    /// Who asks over an open API, and nobody knows whether it is the one or the other.
+    Somebody,
     /// Its fulfilment, which could not go through.
     Fulfilment,
 }
 
 /// What happened to an order. Events about it carry what their readers need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
     /// It was placed.
@@ -112,11 +121,33 @@ pub enum Event {
         /// Why.
         reason: Text,
         /// Who wanted it.
+        #[serde(rename = "cancelledBy")]
         by: Canceller,
     },
 }
 
-impl event::Event for Event {}
+impl event::Event for Event {
+    const UPCASTERS: &'static [Upcaster] = &[Upcaster {
+        name: "OrderCancelled",
+        from: 1,
+        lift: Some(with_canceller),
+    }];
+}
+
+/// Version 1 said `by: customer` of whoever asked for it: docs/decisions/0027.
+fn with_canceller(mut data: Value) -> Value {
+    if let Some(members) = data.as_object_mut()
+        && let Some(by) = members.remove("by")
+    {
+        let by = if by == "customer" {
+            "somebody".into()
+        } else {
+            by
+        };
+        members.insert("cancelledBy".to_owned(), by);
+    }
+    data
+}
 
 /// Where an order stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -40,7 +40,7 @@ pub struct Authorization {
 }
 
 /// What happened to a payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
     /// The provider authorized it.

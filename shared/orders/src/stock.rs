@@ -44,7 +44,7 @@ pub enum Command {
 }
 
 /// What happened to a SKU's stock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
     /// Pieces came in.

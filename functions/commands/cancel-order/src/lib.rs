@@ -35,11 +35,18 @@ async fn cancel(orders: Repository<Order>, request: Request) -> Result<Response,
             return Err(unknown());
         }
     }
-    let command = Command::Cancel {
-        reason,
+    // A request is the same whoever sends it: its digest must not say who.
+    let asked = Command::Cancel {
+        reason: reason.clone(),
         by: Canceller::Customer,
     };
-    let context = request.context("cancel-order", &command)?;
+    let context = request.context("cancel-order", &asked)?;
+    let by = match &request.caller {
+        Caller::User(_) => Canceller::Customer,
+        Caller::Operator(_) => Canceller::Operator,
+        Caller::Anybody => Canceller::Somebody,
+    };
+    let command = Command::Cancel { reason, by };
     let cancelled = orders
         .handle(&order_id.order_stream(), &command, &context)
         .await

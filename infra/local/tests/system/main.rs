@@ -8,6 +8,7 @@
     reason = "a test fails by panic"
 )]
 
+mod asyncapi;
 mod bad_input;
 mod command_line;
 mod concurrency;
@@ -15,6 +16,7 @@ mod console;
 mod documents;
 mod endpoint;
 mod events;
+mod evolution;
 mod failures;
 mod figures;
 mod fixture;

@@ -517,7 +517,7 @@ impl Document {
 }
 
 /// YAML as JSON.
-fn plain(node: &Yaml<'_>) -> Value {
+pub(crate) fn plain(node: &Yaml<'_>) -> Value {
     match node {
         Yaml::Value(Scalar::Null) => Value::Null,
         Yaml::Value(Scalar::Boolean(value)) => (*value).into(),

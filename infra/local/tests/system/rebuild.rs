@@ -41,7 +41,7 @@ async fn pour(fixture: &Fixture, projection: &str) {
     }
 }
 
-async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
+pub(crate) async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
     pour(fixture, projection).await;
     let comparison = step(fixture, projection, "compare").await;
     step(fixture, projection, "flip").await;
@@ -51,7 +51,7 @@ async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
 }
 
 /// Removes every row of a table, as an accident would.
-fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
+pub(crate) fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
     for row in fixture.scan(table) {
         let key: serde_json::Map<_, _> = keys
             .iter()

@@ -63,7 +63,7 @@ impl Closed {
         self.bearing(self.token(id, "openid"))
     }
 
-    fn operator(&self) -> Client {
+    pub(crate) fn operator(&self) -> Client {
         self.bearing(self.token("o-1", "openid cairn/operator"))
     }
 

@@ -1,10 +1,11 @@
 //! Placing, confirming, shipping and cancelling.
 
-use cairn::{event::Event as _, spec::given};
+use cairn::{StoredEvent, event::Event as _, spec::given};
 use orders::{
     order::{Canceller, Command, Event, Order, Rejection},
     values::Item,
 };
+use serde_json::value::RawValue;
 
 use crate::fixtures::{eur, place_order, placed, stored, text};
 
@@ -216,9 +217,32 @@ fn the_later_events_are_stored_in_exactly_these_forms() {
         (
             was_cancelled(),
             "OrderCancelled",
-            r#"{"customerId":"c-42","reason":"changed my mind","by":"customer"}"#,
+            r#"{"customerId":"c-42","reason":"changed my mind","cancelledBy":"customer"}"#,
         ),
     ] {
         assert_eq!(stored(&event), (name.to_owned(), json.to_owned()));
+    }
+}
+
+/// Version 1 said `customer` of whoever asked for it.
+#[test]
+fn a_cancellation_of_version_1_does_not_say_who_asked_for_it() {
+    for (stored, by) in [
+        ("customer", Canceller::Somebody),
+        ("fulfilment", Canceller::Fulfilment),
+    ] {
+        let data = format!(r#"{{"customerId":"c-42","reason":"changed my mind","by":"{stored}"}}"#);
+        let event = StoredEvent {
+            name: "OrderCancelled".to_owned(),
+            schema: 1,
+            data: RawValue::from_string(data).unwrap(),
+        };
+        let expected = Event::Cancelled {
+            customer_id: placed().customer_id,
+            reason: text("changed my mind"),
+            by,
+        };
+        assert_eq!(Event::decode(&event).unwrap(), expected);
+        assert_eq!(expected.encode().unwrap().schema, 2);
     }
 }

@@ -430,7 +430,12 @@ fn shipment_command() -> impl Strategy<Value = shipment::Command> {
 }
 
 fn order_event() -> impl Strategy<Value = order::Event> {
-    let by = select(vec![Canceller::Customer, Canceller::Fulfilment]);
+    let by = select(vec![
+        Canceller::Customer,
+        Canceller::Operator,
+        Canceller::Somebody,
+        Canceller::Fulfilment,
+    ]);
     let item = (sku(), any::<u64>()).prop_map(|(sku, quantity)| Item { sku, quantity });
     prop_oneof![
         placed().prop_map(|placed| order::Event::Placed(Box::new(placed))),

@@ -1,0 +1,222 @@
+//! docs/asyncapi.yaml says what is on the bus: every version of every event, in the envelope that the code makes, and who
+//! takes which by the template.
+
+use std::{collections::BTreeSet, path::Path};
+
+use cairn::{
+    cloudevent::CloudEvent,
+    schema::{EventType, of, structure},
+};
+use cairn_local::template::Trigger;
+use orders::catalogue::event_types;
+use saphyr::{LoadableYamlNode, Yaml};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    fixture::{template, template_file},
+    openapi::plain,
+};
+
+const MESSAGES: &str = "#/components/messages/";
+
+fn file(name: &str) -> String {
+    let file = template_file().with_file_name(name);
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn document() -> Value {
+    plain(&Yaml::load_from_str(&file("docs/asyncapi.yaml")).unwrap()[0])
+}
+
+fn members<'a>(document: &'a Value, pointer: &str) -> &'a Map<String, Value> {
+    let found = document.pointer(pointer).and_then(Value::as_object);
+    found.unwrap_or_else(|| panic!("the document has no {pointer}"))
+}
+
+/// Every version of every type, with its name as a message.
+fn versions() -> Vec<(String, EventType, u32)> {
+    let mut versions = vec![];
+    for kind in event_types() {
+        for version in 1..=kind.version {
+            versions.push((format!("{}-{version}", kind.name), kind.clone(), version));
+        }
+    }
+    versions
+}
+
+#[test]
+fn every_version_of_every_event_is_a_message() {
+    let document = document();
+    let messages = members(&document, "/components/messages");
+    let mut documented: BTreeSet<_> = messages.keys().cloned().collect();
+    for (name, kind, version) in versions() {
+        assert!(documented.remove(&name), "there is no message {name}");
+        let schema = format!("events/schemas/{}/{version}.json", kind.name);
+        file(&schema);
+        let EventType { name: kind, .. } = kind;
+        let message = &messages[&name];
+        assert_eq!(message["name"], kind, "{name}");
+        let payload = json!({ "allOf": [
+            { "$ref": "#/components/schemas/CloudEvent" },
+            { "properties": {
+                "type": { "const": kind },
+                "dataschema": { "const": format!("{kind}/{version}") },
+                "data": { "$ref": format!("../{schema}") },
+            } },
+        ] });
+        assert_eq!(message["payload"], payload, "{name}");
+    }
+    assert!(documented.is_empty(), "these are no events: {documented:?}");
+}
+
+#[test]
+fn the_bus_carries_every_message() {
+    let document = document();
+    let carried = members(&document, "/channels/bus/messages");
+    for name in members(&document, "/components/messages").keys() {
+        let reference = json!({ "$ref": format!("{MESSAGES}{name}") });
+        assert_eq!(carried.get(name), Some(&reference), "{name}");
+    }
+    assert_eq!(carried.len(), versions().len());
+}
+
+#[test]
+fn the_envelope_is_the_one_that_the_code_makes() {
+    let mut envelope = of::<CloudEvent>();
+    envelope.as_object_mut().unwrap().remove("$schema");
+    let documented = document()["components"]["schemas"]["CloudEvent"].clone();
+    assert_eq!(structure(documented), structure(envelope));
+}
+
+#[test]
+fn whoever_takes_events_by_the_template_has_an_operation() {
+    let document = document();
+    let mut operations = members(&document, "/operations").clone();
+    let relay = operations.remove("relay-events").unwrap();
+    assert_eq!(relay["action"], "send");
+    assert_eq!(relay["messages"], Value::Null, "it sends all of them");
+    for function in &template().functions {
+        let patterns: Vec<_> = function
+            .triggers
+            .iter()
+            .filter_map(|trigger| match trigger {
+                Trigger::Rule(rule) => Some(&rule.pattern),
+                Trigger::Http(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+            })
+            .collect();
+        if patterns.is_empty() {
+            continue;
+        }
+        let stem = &function.stem;
+        let operation = operations.remove(stem);
+        let operation = operation.unwrap_or_else(|| panic!("there is no operation {stem}"));
+        assert_eq!(operation["action"], "receive", "{stem}");
+        let taken: BTreeSet<_> = versions()
+            .into_iter()
+            .filter(|(_, kind, version)| {
+                patterns
+                    .iter()
+                    .any(|pattern| may_match(pattern, kind, *version))
+            })
+            .map(|(name, _, _)| format!("#/channels/bus/messages/{name}"))
+            .collect();
+        let documented = operation["messages"].as_array().unwrap().iter();
+        let documented: BTreeSet<_> = documented
+            .map(|message| message["$ref"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(documented, taken, "{stem}");
+    }
+    assert!(operations.is_empty(), "no rule leads to {operations:?}");
+}
+
+/// Whether a rule can take a version of an event: by its type, its stream, and what its data can be.
+fn may_match(pattern: &Value, kind: &EventType, version: u32) -> bool {
+    let texts = |node: &Value| node.as_array().cloned();
+    let is_named =
+        texts(&pattern["detail-type"]).is_none_or(|names| names.contains(&json!(kind.name)));
+    let detail = &pattern["detail"];
+    let is_there = texts(&detail["subject"]).is_none_or(|forms| {
+        let category = format!("{}-", kind.category);
+        forms.iter().any(|form| form["prefix"] == category)
+    });
+    let path = format!("events/schemas/{}/{version}.json", kind.name);
+    let schema: Value = serde_json::from_str(&file(&path)).unwrap();
+    is_named && is_there && can_be(&detail["data"], &schema, &schema)
+}
+
+/// Whether data of a schema can be as a part of a pattern says.
+fn can_be(pattern: &Value, schema: &Value, root: &Value) -> bool {
+    match pattern {
+        Value::Object(members) => members.iter().all(|(name, pattern)| {
+            let mut found = vec![];
+            members_of(schema, root, name, &mut found);
+            found.iter().any(|schema| can_be(pattern, schema, root))
+        }),
+        Value::Array(values) => {
+            let mut taken = vec![];
+            values_of(schema, root, &mut taken);
+            taken.is_empty() || values.iter().any(|value| taken.contains(value))
+        }
+        _ => true,
+    }
+}
+
+/// The schemas that one stands for: itself, what it refers to, and what it chooses from.
+fn each<'a>(schema: &'a Value, root: &'a Value, see: &mut impl FnMut(&'a Value)) {
+    see(schema);
+    if let Some(reference) = schema["$ref"].as_str() {
+        each(root.pointer(&reference[1..]).unwrap(), root, see);
+    }
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        for schema in schema[keyword].as_array().into_iter().flatten() {
+            each(schema, root, see);
+        }
+    }
+}
+
+fn members_of<'a>(schema: &'a Value, root: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+    each(schema, root, &mut |schema| {
+        found.extend(schema["properties"].get(name))
+    });
+}
+
+fn values_of(schema: &Value, root: &Value, found: &mut Vec<Value>) {
+    each(schema, root, &mut |schema| {
+        found.extend(schema["enum"].as_array().into_iter().flatten().cloned());
+        found.extend(schema.get("const").cloned());
+    });
+}
+
+/// What the document refers to is there: in itself, or a file beside it.
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = document();
+    let mut references = vec![];
+    collect(&document, &mut references);
+    for reference in &references {
+        match reference.strip_prefix('#') {
+            Some(pointer) => assert!(document.pointer(pointer).is_some(), "{reference}"),
+            None => {
+                let beside = Path::new("docs").join(reference);
+                file(beside.to_str().unwrap());
+            }
+        }
+    }
+    assert!(references.len() > 50, "{}", references.len());
+}
+
+fn collect(node: &Value, references: &mut Vec<String>) {
+    match node {
+        Value::Object(members) => {
+            references.extend(
+                members
+                    .get("$ref")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
+            );
+            members.values().for_each(|node| collect(node, references));
+        }
+        Value::Array(nodes) => nodes.iter().for_each(|node| collect(node, references)),
+        _ => {}
+    }
+}

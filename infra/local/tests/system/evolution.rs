@@ -1,0 +1,239 @@
+//! Events of versions that nobody writes any more are read by everything that there is today.
+
+use axum::http::StatusCode;
+use cairn_local::client::Client;
+use serde_json::{Value, json};
+
+use crate::{
+    events::event,
+    fixture::{Fixture, PATIENCE, order},
+    rebuild::{empty, rebuild},
+    tokens::Closed,
+};
+
+const ORDER: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
+
+/// Puts a commit of one event into the table as the code of its time wrote it.
+fn store(fixture: &Fixture, version: u64, at: &str, kind: &str, data: &Value) {
+    let (name, schema) = kind.split_once('/').unwrap();
+    let item = json!({
+        "stream": { "S": format!("order-{ORDER}") },
+        "version": { "N": version.to_string() },
+        "commit": { "S": format!("{kind} by hand") },
+        "at": { "S": at },
+        "correlation": { "S": "by-hand" },
+        "events": { "L": [{ "M": {
+            "type": { "S": name },
+            "schema": { "N": schema },
+            "data": { "S": data.to_string() },
+        } }] },
+    });
+    let put = json!({ "TableName": "EventsTable", "Item": item });
+    fixture.aws("DynamoDB_20120810.PutItem", &put);
+}
+
+fn placed() -> Value {
+    let mut placed = order("TEA-01", 2, "tok_visa");
+    placed["total"] = json!({ "amount": 2500, "currency": "EUR" });
+    placed
+}
+
+fn cancelled() -> Value {
+    json!({ "customerId": "c-42", "reason": "changed my mind", "by": "customer" })
+}
+
+/// An order that was placed, fulfilled and then cancelled, all of it in the past, by code that wrote version 1 of its events.
+async fn old_order() -> Fixture {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    store(
+        &fixture,
+        1,
+        "2026-11-23T09:30:00.000Z",
+        "OrderPlaced/1",
+        &placed(),
+    );
+    fixture.settled().await;
+    assert_eq!(fixture.order(ORDER).await["status"], "confirmed");
+    let cancelled_at = fixture.order(ORDER).await["updatedAt"].clone();
+    let cancelled_at = cancelled_at.as_str().unwrap();
+    store(&fixture, 3, cancelled_at, "OrderCancelled/1", &cancelled());
+    fixture.settled().await;
+    fixture
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_event_unwinds_what_it_unwound() {
+    let fixture = old_order().await;
+    let order = fixture.order(ORDER).await;
+    assert_eq!(order["status"], "cancelled", "{order}");
+    assert_eq!(order["cancellation"]["reason"], "changed my mind");
+    assert_eq!(order["fulfilment"]["status"], "aborted", "{order}");
+    let stock = fixture.stock("TEA-01").await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"]),
+        (&json!(10), &json!(0))
+    );
+    let sales = fixture.get("/sales?window=day").await.body;
+    let windows = sales["windows"].as_array().unwrap().iter();
+    let cancelled = windows.filter_map(|window| window["ordersCancelled"].as_u64());
+    assert_eq!(cancelled.sum::<u64>(), 1, "{sales}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_meets_an_old_event() {
+    let fixture = old_order().await;
+    let reason = json!({ "reason": "once more" });
+    let again = fixture
+        .post(&format!("/orders/{ORDER}/cancel"), &reason)
+        .await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.body);
+    assert_eq!(
+        (&again.body["status"], &again.body["version"]),
+        (&json!("cancelled"), &json!(3))
+    );
+    let ship = fixture
+        .post(&format!("/orders/{ORDER}/ship"), &json!({}))
+        .await;
+    assert_eq!(ship.status, StatusCode::CONFLICT, "{}", ship.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_order_is_shown_as_of_a_past_time() {
+    let fixture = old_order().await;
+    let then = fixture
+        .get(&format!("/orders/{ORDER}?at=2026-11-23T09:31:00.000Z"))
+        .await
+        .body;
+    assert_eq!(
+        (&then["status"], &then["version"]),
+        (&json!("placed"), &json!(1))
+    );
+    assert_eq!(then["cancellation"], Value::Null);
+    let now = fixture
+        .get(&format!("/orders/{ORDER}?at=2126-11-23T09:30:00.000Z"))
+        .await
+        .body;
+    assert_eq!(now, fixture.order(ORDER).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_old_order_are_folded_and_rebuilt() {
+    let fixture = old_order().await;
+    let order = fixture.order(ORDER).await;
+    let sales = fixture.get("/sales?window=day").await.body;
+    empty(&fixture, "OrdersTable", &["orderId"]);
+    empty(&fixture, "SalesTable", &["partition", "row"]);
+    // Without a row the store is read.
+    let folded = fixture
+        .get(&format!("/orders/{ORDER}?minVersion=3"))
+        .await
+        .body;
+    assert_eq!(folded, order);
+    for projection in ["orders", "sales"] {
+        rebuild(&fixture, projection).await;
+    }
+    assert_eq!(fixture.order(ORDER).await, order);
+    assert_eq!(fixture.get("/sales?window=day").await.body, sales);
+    let comparison = rebuild(&fixture, "orders").await;
+    assert_eq!(
+        (&comparison["alike"], &comparison["differing"]),
+        (&json!(1), &json!(0))
+    );
+}
+
+/// What is stored is what is published and shown: an old event stays an old event.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_event_is_passed_on_as_it_is_stored() {
+    let fixture = Fixture::start().await;
+    let mut bus = fixture.system.watch();
+    store(
+        &fixture,
+        1,
+        "2026-11-23T09:30:00.000Z",
+        "OrderPlaced/1",
+        &placed(),
+    );
+    store(
+        &fixture,
+        2,
+        "2026-11-23T09:35:00.000Z",
+        "OrderCancelled/1",
+        &cancelled(),
+    );
+    let published = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let seen = bus.recv().await.unwrap();
+            if seen.kind == "OrderCancelled" {
+                return serde_json::from_str::<Value>(&seen.detail).unwrap();
+            }
+        }
+    });
+    let published = published.await.unwrap();
+    assert_eq!(published["dataschema"], "OrderCancelled/1");
+    assert_eq!(published["data"], cancelled());
+    fixture.settled().await;
+    let events = fixture.get(&format!("/orders/{ORDER}/events")).await.body;
+    let mut shown = events["events"].as_array().unwrap().iter();
+    let shown = shown
+        .find(|event| event["type"] == "OrderCancelled")
+        .unwrap();
+    assert_eq!(shown["dataschema"], "OrderCancelled/1");
+    assert_eq!(shown["data"], cancelled());
+}
+
+/// Who cancelled an order, and how that was stored; the order's fulfilment is undone in any case.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_says_who_wanted_it() {
+    let shop = Closed::open().await;
+    let fixture = &shop.fixture;
+    let (customer, operator) = (shop.customer("c-42"), shop.operator());
+    let cancelled_by = async |caller: &Client| {
+        let placed = customer
+            .post("/orders", &[], &order("TEA-01", 1, "tok_visa"))
+            .await
+            .unwrap();
+        let id = placed.body["orderId"].as_str().unwrap().to_owned();
+        let reason = json!({ "reason": "changed my mind" });
+        let answer = caller
+            .post(&format!("/orders/{id}/cancel"), &[], &reason)
+            .await
+            .unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        fixture.settled().await;
+        let order = operator.get(&format!("/orders/{id}")).await.unwrap().body;
+        assert_eq!(order["fulfilment"]["status"], "aborted", "{order}");
+        stored(fixture, &id)
+    };
+    assert_eq!(cancelled_by(&customer).await, "customer");
+    assert_eq!(cancelled_by(&operator).await, "operator");
+
+    let open = Fixture::start().await;
+    let id = open.place(&order("TEA-01", 1, "tok_down")).await;
+    open.post(&format!("/orders/{id}/cancel"), &json!({ "reason": "x" }))
+        .await;
+    assert_eq!(stored(&open, &id), "somebody");
+    let failed = open.fulfil(&order("NONE-01", 1, "tok_visa")).await;
+    assert_eq!(
+        stored(&open, failed["orderId"].as_str().unwrap()),
+        "fulfilment"
+    );
+}
+
+fn stored(fixture: &Fixture, id: &str) -> Value {
+    let history = fixture.history();
+    let mut events = history.iter().filter(|event| event.stream.key() == id);
+    let cancelled = events
+        .find(|event| event.event.name == "OrderCancelled")
+        .unwrap();
+    assert_eq!(cancelled.event.schema, 2);
+    let data: Value = serde_json::from_str(cancelled.event.data.get()).unwrap();
+    data["cancelledBy"].clone()
+}
+
+/// The test event of the function that both versions reach.
+#[test]
+fn the_test_event_is_of_the_version_of_today() {
+    let event: Value = serde_json::from_str(&event("unwind-order")).unwrap();
+    assert_eq!(event["detail"]["dataschema"], "OrderCancelled/2");
+}

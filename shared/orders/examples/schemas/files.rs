@@ -1,0 +1,150 @@
+//! The files that follow from the types of events.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cairn::{cloudevent::CloudEvent, schema::EventType};
+use orders::catalogue::event_types;
+use serde_json::{Value, json};
+
+use crate::samples;
+
+/// The folder with a folder for each type of event.
+pub(crate) fn schemas() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/schemas")
+}
+
+/// The template that registers the schemas.
+pub(crate) fn template() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/schemas.yaml")
+}
+
+/// The schema of a version of a type.
+pub(crate) fn schema(name: &str, version: u32) -> PathBuf {
+    schemas().join(format!("{name}/{version}.json"))
+}
+
+/// Examples of a version's data: a list.
+pub(crate) fn golden(name: &str, version: u32) -> PathBuf {
+    schemas().join(format!("{name}/{version}.golden.json"))
+}
+
+/// What examples of a type's current version are.
+pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
+    let all = samples::all().into_iter();
+    all.filter(|event| event.name == kind.name)
+        .map(|event| serde_json::from_str(event.data.get()).unwrap())
+        .collect()
+}
+
+/// A file of JSON; `None` where there is none.
+pub(crate) fn read(file: &Path) -> Option<Value> {
+    let text = fs::read_to_string(file).ok()?;
+    Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
+}
+
+pub(crate) fn write(file: &Path, value: &Value) -> io::Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(file))?;
+    fs::write(file, format!("{value:#}\n"))
+}
+
+/// The versions of all types, by name and version, that have a schema in a file.
+pub(crate) fn shipped() -> Vec<(String, u32)> {
+    let mut shipped: Vec<_> = event_types()
+        .iter()
+        .flat_map(|kind| (1..=kind.version).map(|version| (kind.name.clone(), version)))
+        .filter(|(name, version)| schema(name, *version).exists())
+        .collect();
+    shipped.sort();
+    shipped
+}
+
+/// infra/schemas.yaml: every version of every type for the registry.
+pub(crate) fn registered() -> String {
+    let mut template = HEAD.to_owned();
+    for (name, version) in shipped() {
+        let data = read(&schema(&name, version)).unwrap_or_default();
+        let content = on_the_bus(&name, version, &data);
+        template.push_str(&format!(
+            r#"
+  {name}{version}:
+    Type: AWS::EventSchemas::Schema
+    Properties:
+      RegistryName: !GetAtt Registry.RegistryName
+      SchemaName: !Sub "${{Source}}@{name}-{version}"
+      Type: JSONSchemaDraft4
+      Content: |
+        {content}
+"#
+        ));
+    }
+    template
+}
+
+const HEAD: &str = r##"AWSTemplateFormatVersion: "2010-09-09"
+Description: The schemas of events, as the bus carries them
+
+# Written by `cargo run -p orders --example schemas`, from events/schemas.
+
+Parameters:
+  Name:
+    Type: String
+    Description: What the registry is called
+  Source:
+    Type: String
+    Description: The source of the events on the bus
+
+Resources:
+  Registry:
+    Type: AWS::EventSchemas::Registry
+    Properties:
+      RegistryName: !Ref Name
+      Description: The events of orders, stock, payments, shipments and fulfilments
+"##;
+
+/// The schema of what a rule's target gets.
+fn on_the_bus(name: &str, version: u32, data: &Value) -> Value {
+    let mut data = data.clone();
+    let mut envelope = cairn::schema::of::<CloudEvent>();
+    draft_4(&mut data);
+    draft_4(&mut envelope);
+    // References are resolved from the root.
+    let definitions = data
+        .as_object_mut()
+        .and_then(|data| data.remove("definitions"));
+    envelope["properties"]["type"] = json!({ "enum": [name] });
+    envelope["properties"]["dataschema"] = json!({ "enum": [format!("{name}/{version}")] });
+    envelope["properties"]["data"] = data;
+    let mut schema = json!({
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "title": name,
+        "type": "object",
+        "required": ["source", "detail-type", "detail"],
+        "properties": {
+            "source": { "type": "string" },
+            "detail-type": { "enum": [name] },
+            "detail": envelope,
+        },
+    });
+    if let Some(definitions) = definitions {
+        schema["definitions"] = definitions;
+    }
+    schema
+}
+
+/// What draft 7 says in a way that draft 4 does not know.
+fn draft_4(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.remove("$schema");
+            if let Some(value) = members.remove("const") {
+                members.insert("enum".to_owned(), json!([value]));
+            }
+            members.values_mut().for_each(draft_4);
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(draft_4),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,66 @@
+//! Writes what follows from the types of events: events/schemas and infra/schemas.yaml.
+//!
+//! A version that is there already has been shipped, and is not written again unless it is named: `--replace OrderPlaced/1`
+//! is for a version that nobody has stored yet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for those who change this code"
+)]
+
+mod files;
+#[allow(dead_code, reason = "the tests need more of it")]
+#[path = "../../tests/domain/fixtures.rs"]
+mod fixtures;
+#[path = "../../tests/domain/samples.rs"]
+mod samples;
+
+use std::{fs, process::ExitCode};
+
+use cairn::schema::structure;
+use orders::catalogue::event_types;
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let replaced: Vec<_> = arguments
+        .iter()
+        .filter(|name| *name != "--replace")
+        .collect();
+    let mut refused = false;
+    for kind in event_types() {
+        let version = format!("{}/{}", kind.name, kind.version);
+        let is_replaced = replaced.contains(&&version);
+        let file = files::schema(&kind.name, kind.version);
+        let shipped = files::read(&file);
+        let is_shipped = shipped.clone().map(structure);
+        if is_shipped.is_some_and(|shipped| shipped != structure(kind.schema.clone()))
+            && !is_replaced
+        {
+            eprintln!(
+                "{version} has been shipped with another schema: give {} a new version by an Upcaster",
+                kind.name
+            );
+            refused = true;
+            continue;
+        }
+        if shipped.as_ref() != Some(&kind.schema) {
+            files::write(&file, &kind.schema).unwrap();
+            println!("wrote {version}");
+        }
+        let golden = files::golden(&kind.name, kind.version);
+        if is_replaced || !golden.exists() {
+            files::write(&golden, &Value::Array(files::samples_of(&kind))).unwrap();
+            println!("wrote examples of {version}");
+        }
+    }
+    fs::write(files::template(), files::registered()).unwrap();
+    if refused {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,259 @@
+//! What was shipped stays readable: every version of every event, by its schema and by its examples.
+
+use std::{collections::BTreeMap, fs};
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use cairn::{
+    event::{self, Upcaster},
+    schema::{EventType, breaking, structure},
+};
+use orders::catalogue::event_types;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{files, samples};
+
+/// The schemas of the versions of a type, from 1.
+type Versions = BTreeMap<u32, Value>;
+
+const COMMAND: &str = "cargo run -p orders --example schemas";
+
+/// The schemas in the files.
+fn shipped(name: &str) -> Versions {
+    let versions = 1..=u32::MAX;
+    versions
+        .map_while(|version| Some((version, files::read(&files::schema(name, version))?)))
+        .collect()
+}
+
+/// What is wrong with a type of event, as today's code has it, beside what was shipped.
+fn mistakes(kind: &EventType, shipped: &Versions) -> Vec<String> {
+    let EventType { name, version, .. } = kind;
+    let mut mistakes = vec![];
+    match shipped.get(version) {
+        None => mistakes.push(format!("{name}/{version} has no schema yet: {COMMAND}")),
+        Some(schema) if schema == &kind.schema => {}
+        Some(schema) if structure(schema.clone()) == structure(kind.schema.clone()) => {
+            mistakes.push(format!("{name}/{version} is described anew: {COMMAND}"));
+        }
+        Some(_) => mistakes.push(format!(
+            "{name}/{version} was shipped with another schema: it needs a new version by an Upcaster"
+        )),
+    }
+    if shipped.len() > *version as usize {
+        mistakes.push(format!("{name}/{} is newer than the code", shipped.len()));
+    }
+    for (old, new) in shipped.iter().zip(shipped.iter().skip(1)) {
+        if kind.is_lifted(*old.0) {
+            continue;
+        }
+        for found in breaking(old.1, new.1) {
+            mistakes.push(format!(
+                "{name}/{} cannot be read as {name}/{}, and no Upcaster changes it: {found}",
+                old.0, new.0
+            ));
+        }
+    }
+    mistakes
+}
+
+#[test]
+fn every_event_is_as_it_was_shipped() {
+    let types = event_types();
+    let found: Vec<_> = types
+        .iter()
+        .flat_map(|kind| mistakes(kind, &shipped(&kind.name)))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
+    let mut named: Vec<_> = fs::read_dir(files::schemas())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    named.sort();
+    let mut types: Vec<_> = event_types().into_iter().map(|kind| kind.name).collect();
+    types.sort();
+    assert_eq!(named, types);
+}
+
+/// Each version's examples are valid by its schema, are read by today's code, and come out as a valid example of today's.
+#[test]
+fn every_example_of_every_version_is_read() {
+    for kind in event_types() {
+        let versions = shipped(&kind.name);
+        let current = Valid::by(&kind.schema);
+        for (version, schema) in &versions {
+            let name = format!("{}/{version}", kind.name);
+            let examples = files::read(&files::golden(&kind.name, *version));
+            let examples = examples.unwrap_or_else(|| panic!("{name} has no examples: {COMMAND}"));
+            let valid = Valid::by(schema);
+            for example in examples.as_array().unwrap() {
+                valid.check(&name, example);
+                let renewed = kind.renew(*version, example);
+                let renewed = renewed.unwrap_or_else(|error| panic!("{name}: {error}"));
+                current.check(&name, &renewed);
+                if *version == kind.version {
+                    assert_eq!(&renewed, example, "{name} is written otherwise now");
+                }
+            }
+            // Each member is in one of them, or the examples would not show that it is read.
+            for member in schema["properties"].as_object().into_iter().flatten() {
+                let mut examples = examples.as_array().unwrap().iter();
+                let is_shown = examples.any(|example| example.get(member.0).is_some());
+                assert!(is_shown, "{name}: no example has {}", member.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_today_is_valid_by_its_schema() {
+    for kind in event_types() {
+        let valid = Valid::by(&kind.schema);
+        let samples = files::samples_of(&kind);
+        assert!(!samples.is_empty(), "there is no sample of {}", kind.name);
+        for sample in samples {
+            valid.check(&kind.name, &sample);
+        }
+    }
+    assert!(samples::all().len() >= event_types().len());
+}
+
+#[test]
+fn the_registry_gets_every_version() {
+    let template = fs::read_to_string(files::template()).unwrap();
+    assert!(
+        template == files::registered(),
+        "infra/schemas.yaml is behind: {COMMAND}"
+    );
+}
+
+/// A type in versions 1 to 3: 2 takes what 1 took, and 3 does not take what 2 took.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "data")]
+enum Reading {
+    TemperatureRead { celsius: i32 },
+}
+
+impl event::Event for Reading {
+    const UPCASTERS: &'static [Upcaster] = &[
+        to_version(2, None),
+        to_version(3, Some(|data| json!({ "celsius": data["degrees"] }))),
+    ];
+}
+
+/// The same without what lifts version 2.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "data")]
+enum Unlifted {
+    TemperatureRead { celsius: i32 },
+}
+
+impl event::Event for Unlifted {
+    const UPCASTERS: &'static [Upcaster] = &[to_version(2, None), to_version(3, None)];
+}
+
+const fn to_version(version: u32, lift: Option<fn(Value) -> Value>) -> Upcaster {
+    Upcaster {
+        name: "TemperatureRead",
+        from: version - 1,
+        lift,
+    }
+}
+
+fn reading<E: event::Event + JsonSchema>() -> (EventType, Versions) {
+    let kind = EventType::of::<E>("reading").remove(0);
+    let version = |members: Value| json!({ "type": "object", "properties": members, "required": ["degrees"] });
+    let degrees = json!({ "type": "integer" });
+    let versions = Versions::from([
+        (1, version(json!({ "degrees": degrees }))),
+        (
+            2,
+            version(json!({ "degrees": degrees, "place": { "type": "string" } })),
+        ),
+        (3, kind.schema.clone()),
+    ]);
+    (kind, versions)
+}
+
+#[test]
+fn versions_that_follow_each_other_are_fine() {
+    let (kind, versions) = reading::<Reading>();
+    assert_eq!(mistakes(&kind, &versions), [""; 0]);
+    let data = kind.renew(2, &json!({ "degrees": 4 })).unwrap();
+    assert_eq!(data, json!({ "celsius": 4 }));
+}
+
+#[test]
+fn a_version_that_breaks_readers_needs_an_upcaster() {
+    let (kind, versions) = reading::<Unlifted>();
+    assert_eq!(
+        mistakes(&kind, &versions),
+        [
+            "TemperatureRead/2 cannot be read as TemperatureRead/3, and no Upcaster changes it: \
+             /celsius is required now"
+        ]
+    );
+    let error = kind.renew(2, &json!({ "degrees": 4 })).unwrap_err();
+    assert!(error.to_string().contains("missing field"), "{error}");
+}
+
+#[test]
+fn a_version_that_was_shipped_does_not_change() {
+    let (mut kind, versions) = reading::<Reading>();
+    kind.schema["properties"]["place"] = json!({ "type": "string" });
+    let [mistake] = mistakes(&kind, &versions).try_into().unwrap();
+    assert!(
+        mistake.contains("TemperatureRead/3 was shipped with another schema"),
+        "{mistake}"
+    );
+    kind.schema = versions[&3].clone();
+    kind.schema["description"] = "It was read.".into();
+    let [mistake] = mistakes(&kind, &versions).try_into().unwrap();
+    assert!(
+        mistake.contains("TemperatureRead/3 is described anew"),
+        "{mistake}"
+    );
+}
+
+#[test]
+fn a_version_has_a_schema_and_no_schema_is_without_a_version() {
+    let (kind, mut versions) = reading::<Reading>();
+    versions.insert(4, json!(true));
+    assert_eq!(
+        mistakes(&kind, &versions),
+        ["TemperatureRead/4 is newer than the code"]
+    );
+    versions.retain(|version, _| *version < 3);
+    let [mistake] = mistakes(&kind, &versions).try_into().unwrap();
+    assert!(
+        mistake.contains("TemperatureRead/3 has no schema yet"),
+        "{mistake}"
+    );
+}
+
+struct Valid {
+    schemas: Schemas,
+    root: SchemaIndex,
+}
+
+impl Valid {
+    fn by(schema: &Value) -> Self {
+        let mut compiler = Compiler::new();
+        compiler.add_resource("urn:schema", schema.clone()).unwrap();
+        let mut schemas = Schemas::new();
+        let root = compiler.compile("urn:schema", &mut schemas).unwrap();
+        Self { schemas, root }
+    }
+
+    #[track_caller]
+    fn check(&self, name: &str, data: &Value) {
+        if let Err(error) = self.schemas.validate(data, self.root) {
+            panic!("{name}: {data} is not valid: {error}");
+        }
+    }
+}
