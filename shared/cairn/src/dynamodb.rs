@@ -31,7 +31,7 @@ use crate::{
     gate::{Advance, Gated},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, ReadModel, Row, Tally},
+    read_model::{Change, Count, ReadModel, Row, Tally},
     retry::Tries,
     store::{
         AppendError, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part, StoreError,
@@ -41,11 +41,14 @@ use crate::{
     timestamp::Timestamp,
 };
 
+mod audit;
 mod deadlines;
 mod generations;
+mod history;
 mod projection;
 mod rebuild;
 
+pub use audit::{Audit, AuditError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
 pub use projection::{Found, Key, Projection, Table};
@@ -491,6 +494,8 @@ impl<T> Clone for Counters<T> {
 
 impl<T: Tally> Counters<T> {
     const GATE: &'static str = "version";
+    /// What the partition keys of gates begin with.
+    const GATES: &'static str = "gate#";
     /// How long an event waits for its turn at counters that others add to.
     const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -547,32 +552,38 @@ impl<T: Tally> Counters<T> {
         }
     }
 
-    fn key(&self, partition: &str, row: &str) -> Item {
-        let partition = self.generation.key(partition);
-        Item::from([
-            ("partition".to_owned(), AttributeValue::S(partition)),
-            ("row".to_owned(), AttributeValue::S(row.to_owned())),
-        ])
+    fn gate_of(stream: &StreamId) -> Key {
+        let partition = format!("{}{stream}", Self::GATES);
+        Key::of([("partition", &partition), ("row", "gate")])
+    }
+
+    fn row_of(count: &Count) -> Key {
+        Key::of([("partition", &count.partition), ("row", &count.row)])
+    }
+
+    fn stored(&self, key: &Key) -> Item {
+        projection::stored(key, Some(self.generation))
     }
 
     fn updates(&self, event: &RecordedEvent) -> Result<Vec<Update>, StoreError> {
         let gate = Expression::gate(Self::GATE, event.version);
         let gate = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(self.key(&format!("gate#{}", event.stream), "gate")))
+            .set_key(Some(self.stored(&Self::gate_of(&event.stream))))
             .update_expression(gate.text())
             .condition_expression(gate.condition)
             .set_expression_attribute_names(Some(gate.names))
             .set_expression_attribute_values(Some(gate.values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let counters = T::counts(event)?.into_iter().map(|count| {
+            let key = self.stored(&Self::row_of(&count));
             let mut update = Expression::default();
             for (name, by) in count.add {
                 update.add(&name, by);
             }
             Update::builder()
                 .table_name(&self.table)
-                .set_key(Some(self.key(&count.partition, &count.row)))
+                .set_key(Some(key))
                 .update_expression(update.text())
                 .set_expression_attribute_names(Some(update.names))
                 .set_expression_attribute_values(Some(update.values))

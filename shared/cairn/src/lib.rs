@@ -12,12 +12,14 @@
 //! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
 //! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
 //!    [`deadlines`] finds what does not go on.
-//! 7. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 8. `lambda` is the edge: one function, its settings, its clients, its problem documents.
+//! 7. [`audit`] says whether all of that holds together.
+//! 8. [`dead_letter`] keeps what could not be handled, to be handled later.
+//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents.
 //!
 //! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
 //! that stand in links build without an executor or an AWS crate (features `store` and `aws` add the rest).
 
+pub mod audit;
 pub mod cloudevent;
 pub mod commit;
 pub mod dead_letter;

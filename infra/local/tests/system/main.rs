@@ -8,6 +8,7 @@
     reason = "a test fails by panic"
 )]
 
+mod audit;
 mod bad_input;
 mod command_line;
 mod concurrency;

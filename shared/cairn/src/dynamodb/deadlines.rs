@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join_all;
 
 use crate::{
-    deadlines::{Deadline, Kind, Mark},
-    dynamodb::{classified, malformed},
+    deadlines::{Deadline, Kept, Kind, Mark},
+    dynamodb::{Item, classified, malformed},
     hash::fnv1a,
     store::StoreError,
     stream::StreamId,
@@ -156,6 +156,48 @@ impl Deadlines {
         self.page(PARKED, now).await
     }
 
+    /// The deadline of a stream, read strongly.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn of(&self, stream: &StreamId) -> Result<Option<Kept>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        got.item.map(kept).transpose()
+    }
+
+    /// Some of all deadlines, and the stream after which the next ones begin.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn all(
+        &self,
+        after: Option<&StreamId>,
+    ) -> Result<(Vec<Kept>, Option<StreamId>), StoreError> {
+        let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .set_exclusive_start_key(after)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(kept);
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let next = page
+            .last_evaluated_key
+            .and_then(|_| rows.last().map(|row| row.deadline.stream.clone()));
+        Ok((rows, next))
+    }
+
     async fn page(&self, watch: &str, until: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         let shards = (0..Self::SHARDS).map(|shard| async move {
             let page = self
@@ -178,6 +220,16 @@ impl Deadlines {
         });
         Ok(try_join_all(shards).await?.into_iter().flatten().collect())
     }
+}
+
+fn kept(item: Item) -> Result<Kept, StoreError> {
+    let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
+    let is_parked = watch.is_some_and(|watch| watch.starts_with(PARKED));
+    let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
+    Ok(Kept {
+        deadline,
+        is_parked,
+    })
 }
 
 fn partition(watch: &str, shard: u32) -> String {

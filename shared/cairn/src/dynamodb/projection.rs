@@ -1,9 +1,12 @@
 //! A read model's table as a rebuild works on it: rows of all generations, side by side.
 
+use std::future::Future;
+
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, Item, Rows, classified, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, classified, row};
 use crate::{
+    audit::Report,
     gate::Gated,
     generation::Generation,
     hash::fnv1a,
@@ -25,13 +28,39 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
     /// of the read model's.
     fn lane(stream: &StreamId) -> Option<u32>;
 
+    /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
+    /// that are none of the read model's.
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)>;
+
     /// The table, with the rows of every generation.
     fn table(&self) -> Table<'_>;
+
+    /// Compares the rows of this generation with what their events add up to.
+    ///
+    /// # Errors
+    /// When a read fails.
+    fn audit(
+        &self,
+        store: &DynamoStore,
+        report: &mut Report,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key(Vec<(&'static str, String)>);
+
+impl Key {
+    /// A key of these attributes.
+    pub(super) fn of<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
+        Self(parts.map(|(name, value)| (name, value.to_owned())).into())
+    }
+
+    /// The partition key.
+    pub(super) fn partition(&self) -> &str {
+        self.0.first().map_or("", |(_, value)| value.as_str())
+    }
+}
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,6 +94,11 @@ impl<M: ReadModel> Projection for Rows<M> {
         M::place(stream).map(|place| fnv1a(place.key) % 16)
     }
 
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
+        let place = M::place(stream)?;
+        Some((Key::of([(M::KEY, place.key)]), place.gate))
+    }
+
     fn table(&self) -> Table<'_> {
         Table {
             client: &self.client,
@@ -72,6 +106,10 @@ impl<M: ReadModel> Projection for Rows<M> {
             generation: self.generation,
             keys: &[M::KEY],
         }
+    }
+
+    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
+        audit::rows::<M>(self.table(), store, report).await
     }
 }
 
@@ -89,6 +127,11 @@ impl<T: Tally> Projection for Counters<T> {
         T::lane(stream)
     }
 
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
+        T::lane(stream)?;
+        Some((Self::gate_of(stream), Self::GATE))
+    }
+
     fn table(&self) -> Table<'_> {
         Table {
             client: &self.client,
@@ -96,6 +139,10 @@ impl<T: Tally> Projection for Counters<T> {
             generation: self.generation,
             keys: &["partition", "row"],
         }
+    }
+
+    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
+        audit::counters(self, store, report).await
     }
 }
 
@@ -109,6 +156,11 @@ pub struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// The generation that is meant where a key has none.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Some items, whatever their generation, and where the next ones begin.
     ///
     /// # Errors
@@ -191,7 +243,7 @@ impl Table<'_> {
 }
 
 /// A key in a generation; as it is without one.
-fn stored(key: &Key, generation: Option<Generation>) -> Item {
+pub(super) fn stored(key: &Key, generation: Option<Generation>) -> Item {
     let parts = key.0.iter().enumerate();
     parts
         .map(|(place, (name, value))| {

@@ -14,9 +14,9 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DynamoStore, classified, decode,
+    DynamoStore, classified,
     generations::{ChangeError, Generations},
-    malformed,
+    history::Position,
     projection::{Found, Key, Projection, Table},
 };
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
     read_model::Row,
     retry::Tries,
     store::StoreError,
-    stream::StreamId,
     timestamp::Timestamp,
 };
 
@@ -56,12 +55,6 @@ pub struct Poured {
     /// The last commit that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<Position>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Position {
-    stream: StreamId,
-    version: u64,
 }
 
 /// The new rows beside those that are shown. Rows that the present changes may count as differing.
@@ -166,13 +159,14 @@ impl<P: Projection> Rebuild<P> {
         let mut poured: Poured = self.generations.item(&mark).await?.unwrap_or_default();
         while !poured.done && go_on() {
             let after = poured.after.as_ref();
-            let page = self.store.scan(segment, segments, after).await?;
-            self.apply(&rows, &page.commits).await?;
-            let events = page.commits.iter().map(|commit| commit.events.len() as u64);
+            let mut page = self.store.scan(segment, segments, after).await?;
+            let (next, commits) = (page.next.take(), page.commits()?);
+            self.apply(&rows, &commits).await?;
+            let events = commits.iter().map(|commit| commit.events.len() as u64);
             poured = Poured {
                 events: poured.events + events.sum::<u64>(),
-                done: page.next.is_none(),
-                after: page.next,
+                done: next.is_none(),
+                after: next,
             };
             let kept = self.generations.keeping(&mark, &poured)?.send().await;
             kept.map_err(|error| classified(&error))?;
@@ -427,52 +421,4 @@ impl<P: Projection> Generations<P> {
 fn generation_of(mark: &str) -> Option<Generation> {
     let (generation, _) = mark.strip_prefix(MARK)?.split_once('#')?;
     generation.parse().ok()
-}
-
-/// Some commits of the table.
-#[derive(Debug)]
-struct Page {
-    commits: Vec<Commit>,
-    next: Option<Position>,
-}
-
-impl DynamoStore {
-    /// How many commits are read at a time: little enough to be poured within a function's time.
-    const SCAN_PAGE: i32 = 256;
-
-    /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
-    async fn scan(
-        &self,
-        segment: u32,
-        segments: u32,
-        after: Option<&Position>,
-    ) -> Result<Page, StoreError> {
-        let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let after = after.map(serde_dynamo::to_item);
-        let page = self
-            .client
-            .scan()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .segment(part(segment))
-            .total_segments(part(segments))
-            .limit(Self::SCAN_PAGE)
-            .set_exclusive_start_key(after.transpose().map_err(|error| malformed(&error))?)
-            .send()
-            .await
-            .map_err(|error| classified(&error))?;
-        let next = page.last_evaluated_key.map(serde_dynamo::from_item);
-        let commits = page.items.unwrap_or_default().into_iter().map(|item| {
-            let stream = item.get("stream").and_then(|stream| stream.as_s().ok());
-            let stream: StreamId = stream
-                .map_or("", String::as_str)
-                .parse()
-                .map_err(|error| malformed(&error))?;
-            decode(&stream, item)
-        });
-        Ok(Page {
-            commits: commits.collect::<Result<_, _>>()?,
-            next: next.transpose().map_err(|error| malformed(&error))?,
-        })
-    }
 }
