@@ -14,10 +14,11 @@
 //!    [`deadlines`] finds what does not go on.
 //! 7. [`audit`] says whether all of that holds together.
 //! 8. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents.
+//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
+//!    the way in for people.
 //!
 //! What is absent on purpose: this crate knows no order, no customer and no SKU; the modules above
-//! that stand in links build without an executor or an AWS crate (features `store` and `aws` add the rest).
+//! that stand in links build without an executor or an AWS crate (features `store`, `aws` and `operator` add the rest).
 
 pub mod audit;
 pub mod cloudevent;
@@ -63,6 +64,8 @@ pub mod functions;
 pub mod lambda;
 #[cfg(feature = "aws")]
 pub mod mail;
+#[cfg(feature = "operator")]
+pub mod operator;
 #[cfg(feature = "aws")]
 pub mod sqs;
 

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
@@ -14,14 +14,19 @@ use serde_json::json;
 
 use crate::{
     aws::{Aws, Call},
-    hosting::{Hosted, Hosts, InvokeError},
+    hosting::{Hosted, Hosts, InvokeError, arn},
+    template::STACK,
 };
 
 /// The most bytes that any of the services takes in one call, with room to spare.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
+/// The path of all functions, by which Lambda lists them.
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html>
+const FUNCTIONS: &str = "/2015-03-31/functions";
+
 /// The endpoint: every call is a POST, to `/` with the header `X-Amz-Target`, or to the path of a
-/// function's invocations.
+/// function's invocations; but for the list of functions, which is a GET.
 pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
     Router::new()
         .fallback(answer)
@@ -31,10 +36,14 @@ pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
 
 async fn answer(
     State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if method == Method::GET && uri.path().trim_end_matches('/') == FUNCTIONS {
+        return list(&hosts).into_response();
+    }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let call = Call {
         target: header("x-amz-target").unwrap_or_default(),
@@ -61,6 +70,23 @@ async fn answer(
         (HeaderName::from_static("x-amzn-requestid"), request_id),
     ];
     (status, headers, answer.body).into_response()
+}
+
+/// Every function with what it is told.
+fn list(hosts: &Hosts) -> String {
+    let functions: Vec<_> = hosts
+        .values()
+        .map(|hosted| {
+            let spec = &hosted.spec;
+            json!({
+                "FunctionName": format!("{STACK}-{}", spec.id),
+                "FunctionArn": arn(&spec.id),
+                "Timeout": spec.timeout_s,
+                "Environment": { "Variables": spec.settings },
+            })
+        })
+        .collect();
+    json!({ "Functions": functions }).to_string()
 }
 
 /// Invokes a function and waits for what it says. That it fails is an answer too, with a header.

@@ -1,0 +1,32 @@
+//! `cairn completions`: the commands and options, for a shell to complete.
+
+use std::io::{self, Write};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::{
+    Arguments,
+    failure::{Failure, Verdict},
+};
+
+/// Prints what a shell needs to complete commands and options.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn completions bash > ~/.local/share/bash-completion/completions/cairn
+  cairn completions zsh > ~/.zfunc/_cairn
+  cairn completions fish > ~/.config/fish/completions/cairn.fish")]
+pub(crate) struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(&self) -> Result<Verdict, Failure> {
+        let mut script = vec![];
+        clap_complete::generate(self.shell, &mut Arguments::command(), "cairn", &mut script);
+        io::stdout().write_all(&script)?;
+        Ok(Verdict::Well)
+    }
+}

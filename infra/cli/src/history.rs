@@ -1,0 +1,117 @@
+//! `cairn history`: what happened.
+
+use cairn::{
+    Commit, RecordedEvent, StreamId,
+    cloudevent::CloudEvent,
+    dynamodb::DynamoStore,
+    operator::Stack,
+    store::{EventStore, Part},
+};
+use clap::Args;
+use orders::values::OrderId;
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+};
+
+/// Shows the events of a stream, or all that happened to an order.
+///
+/// For a program each event is a CloudEvent, as on the bus.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn history order-2d6944f5-e237-4a33-9c67-ba4a44120b1b
+  cairn history 2d6944f5-e237-4a33-9c67-ba4a44120b1b     its order, payment, shipment and fulfilment
+  cairn history stock-TEA-01 --after 100
+  cairn history stock-TEA-01 --json | jq -r '.events[].type'
+
+Status: 0, or 1 if there are no events, or 2 if it was called wrongly or the system cannot be reached.")]
+pub(crate) struct History {
+    /// A stream, `stock-TEA-01`; or the id of an order, for all of its streams.
+    #[arg(value_name = "STREAM|ORDER", value_parser = subject)]
+    subject: Subject,
+    /// Only events after this version.
+    #[arg(long, value_name = "VERSION", default_value_t = 0)]
+    after: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Subject {
+    Stream(StreamId),
+    Order(OrderId),
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    if let Ok(order) = text.parse() {
+        return Ok(Subject::Order(order));
+    }
+    let stream: Result<StreamId, _> = text.parse();
+    stream
+        .map(Subject::Stream)
+        .map_err(|error| error.to_string())
+}
+
+impl History {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let store = stack.environment().event_store()?;
+        let mut events = match &self.subject {
+            Subject::Stream(stream) => events(&store, stream, self.after).await?,
+            Subject::Order(order) => {
+                let mut events = vec![];
+                for stream in [
+                    order.order_stream(),
+                    order.payment_stream(),
+                    order.shipment_stream(),
+                    order.fulfilment_stream(),
+                ] {
+                    events.extend(self::events(&store, &stream, self.after).await?);
+                }
+                events
+            }
+        };
+        if events.is_empty() {
+            let subject = match &self.subject {
+                Subject::Stream(stream) => stream.to_string(),
+                Subject::Order(order) => format!("the order {order}"),
+            };
+            return Err(Failure::found(format!("{subject} has no such events")));
+        }
+        // Stable, and time never goes backwards within a stream: each stream keeps its order.
+        events.sort_by_key(|event| event.at);
+        if out.is_json {
+            let source = stack.environment().setting("EVENT_SOURCE")?;
+            let events: Vec<_> = events
+                .iter()
+                .map(|event| CloudEvent::new(&source, event))
+                .collect();
+            out.document(&json!({ "events": events }))?;
+            return Ok(Verdict::Well);
+        }
+        let rows: Vec<_> = events.iter().map(row).collect();
+        out.table(["TIME", "EVENT", "STREAM@VERSION", "DATA"], &rows)?;
+        Ok(Verdict::Well)
+    }
+}
+
+async fn events(
+    store: &DynamoStore,
+    stream: &StreamId,
+    after: u64,
+) -> Result<Vec<RecordedEvent>, Failure> {
+    let commits = store.read(stream, &Part::after(after)).await?;
+    let events = commits.iter().flat_map(Commit::recorded);
+    Ok(events.filter(|event| event.version > after).collect())
+}
+
+/// An event as people read it.
+pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {
+    let data = event.event.data.get().to_owned();
+    [
+        event.at.to_string(),
+        event.event.name.clone(),
+        event.id(),
+        data,
+    ]
+}

@@ -1,0 +1,95 @@
+//! `cairn`: the operator's tool.
+//!
+//! One file for each command. [`stack`] finds the system, [`output`] prints in two forms, [`failure`] says what
+//! status a command ends with. What the tool knows of AWS it knows through the toolkit, as the functions do.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+mod completions;
+mod failure;
+mod history;
+mod output;
+mod stack;
+
+use failure::{Failure, Verdict};
+use output::Output;
+
+/// The operator's tool of Cairn: what happened, what is late, and how to mend it.
+///
+/// It works against AWS, a stand-in for it, and `cargo run` alike.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cairn",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  cairn --endpoint-url http://127.0.0.1:4566 history stock-TEA-01
+  AWS_PROFILE=shop cairn --stack cairn sagas --stuck
+
+Status: 0 when all is well, 1 when something is wrong, 2 when it was called wrongly or the system cannot be reached."
+)]
+struct Arguments {
+    #[command(flatten)]
+    access: stack::Access,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    History(history::History),
+    Completions(completions::Completions),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(asked) if !asked.use_stderr() => {
+            // Help or the version; if stdout is gone there is nobody to tell.
+            let _ = asked.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return told(&error, 2),
+    };
+    match runtime.block_on(run(&arguments)) {
+        Ok(Verdict::Well) | Err(Failure::Output) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
+        Err(Failure::Found(problem)) => told(&problem, 1),
+        Err(Failure::Refused(problem)) => told(&problem, 2),
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
+    let mut out = Output::new(arguments.json);
+    if let Command::Completions(completions) = &arguments.command {
+        return completions.run();
+    }
+    let stack = arguments.access.connect().await?;
+    match &arguments.command {
+        Command::History(history) => history.run(&stack, &mut out).await,
+        Command::Completions(completions) => completions.run(),
+    }
+}
+
+/// One line on stderr.
+fn told(problem: &dyn std::fmt::Display, status: u8) -> ExitCode {
+    // If stderr is gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "cairn: {problem}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,87 @@
+//! What is printed: tables for people, JSON for programs.
+
+use std::io::{self, Stdout, Write};
+
+use console::{measure_text_width, style, truncate_str};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Standard output, in one of two forms.
+#[derive(Debug)]
+pub(crate) struct Output {
+    out: Stdout,
+    /// Whether a program reads it.
+    pub(crate) is_json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(is_json: bool) -> Self {
+        Self {
+            out: io::stdout(),
+            is_json,
+        }
+    }
+
+    /// One JSON document on a line of its own.
+    pub(crate) fn document(&mut self, document: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(document)?;
+        line.push(b'\n');
+        self.out.write_all(&line)?;
+        Ok(self.out.flush()?)
+    }
+
+    /// A line for people.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.out, "{line}")?)
+    }
+
+    /// A table for people. The last column is cut where the terminal ends.
+    pub(crate) fn table<const N: usize>(
+        &mut self,
+        head: [&str; N],
+        rows: &[[String; N]],
+    ) -> Result<(), Failure> {
+        let mut widths = head.map(measure_text_width);
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = measure_text_width(cell).max(*width);
+            }
+        }
+        let line = |cells: [&str; N]| {
+            let mut line = String::new();
+            for (cell, width) in cells.iter().zip(widths) {
+                let padding = width - measure_text_width(cell);
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', padding + 2));
+            }
+            let line = line.trim_end();
+            match console::Term::stdout().size_checked() {
+                Some((_, columns)) => truncate_str(line, columns.into(), "…").into_owned(),
+                None => line.to_owned(),
+            }
+        };
+        writeln!(self.out, "{}", style(line(head)).bold())?;
+        for row in rows {
+            writeln!(self.out, "{}", line(row.each_ref().map(String::as_str)))?;
+        }
+        Ok(())
+    }
+}
+
+/// How long, as people say it: `3 min`.
+pub(crate) fn duration(millis: i64) -> String {
+    const UNITS: [(i64, &str); 4] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "min"),
+        (1_000, "s"),
+    ];
+    let millis = millis.max(0);
+    for (unit, name) in UNITS {
+        if millis >= unit {
+            return format!("{} {name}", millis / unit);
+        }
+    }
+    format!("{millis} ms")
+}

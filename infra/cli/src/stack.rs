@@ -1,0 +1,54 @@
+//! The way to a running system: from what was said on the command line to a stack.
+
+use cairn::operator::{self, FindError, InvokeError, Stack};
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// Where the system is.
+#[derive(Debug, Args)]
+pub(crate) struct Access {
+    /// Where AWS is, if it is not AWS itself: http://127.0.0.1:4566 for `cargo run`.
+    #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL")]
+    endpoint_url: Option<String>,
+    /// The stack, where there is more than one: `cairn-dev`, say.
+    #[arg(long, global = true, value_name = "NAME", env = "CAIRN_STACK")]
+    stack: Option<String>,
+    /// The profile with region and credentials.
+    #[arg(long, global = true, value_name = "NAME", env = "AWS_PROFILE")]
+    profile: Option<String>,
+}
+
+impl Access {
+    /// Finds the stack.
+    pub(crate) async fn connect(&self) -> Result<Stack, Failure> {
+        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let endpoint = said(&self.endpoint_url);
+        let (profile, name) = (said(&self.profile), said(&self.stack));
+        let aws = operator::aws(endpoint.as_deref(), profile.as_deref()).await;
+        let found = Stack::find(&aws, name.as_deref()).await;
+        found.map_err(|error| match error {
+            FindError::Unreachable(problem) => {
+                let (place, hint) = match &endpoint {
+                    Some(endpoint) => (endpoint.as_str(), "is the system running there?"),
+                    None => (
+                        "AWS",
+                        "for a system on this machine there is --endpoint-url http://127.0.0.1:4566",
+                    ),
+                };
+                Failure::refused(format!("{place} does not answer: {problem}; {hint}"))
+            }
+            FindError::Several(_) => Failure::refused(format!("{error}; choose one with --stack")),
+            FindError::None | FindError::Unknown(..) => Failure::refused(error),
+        })
+    }
+}
+
+impl From<InvokeError> for Failure {
+    fn from(error: InvokeError) -> Self {
+        match error {
+            InvokeError::Failed(_) => Self::found(error),
+            InvokeError::Unknown { .. } | InvokeError::Unreachable { .. } => Self::refused(error),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A running system, and the tool against it.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use cairn_local::{
+    aws::Call,
+    client::Client,
+    system::{Options, System},
+    template::{Parameters, Template},
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// Far longer than anything takes; a test that meets it has found something that hangs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A system on free ports, in memory.
+pub(crate) struct Fixture {
+    pub(crate) system: System,
+    client: Client,
+}
+
+/// What the tool came to.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+        let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+        let template = Template::load_with(&file, &parameters).unwrap();
+        let system = System::start(&template, &options).await.unwrap();
+        let client = Client::new(system.http);
+        Self { system, client }
+    }
+
+    /// The tool's command line for this system, with nothing of the environment that could lead it elsewhere.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tool(arguments);
+        command.env(
+            "AWS_ENDPOINT_URL",
+            format!("http://{}", self.system.endpoint),
+        );
+        command
+    }
+
+    /// Runs the tool against this system.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
+        said(self.command(arguments)).await
+    }
+
+    /// What the tool says in JSON, which it does with this status.
+    pub(crate) async fn json(&self, arguments: &[&str], status: i32) -> Value {
+        let said = self.run(&[arguments, &["--json"]].concat()).await;
+        assert_eq!(said.status, status, "{said:?}");
+        serde_json::from_str(&said.out).unwrap()
+    }
+
+    pub(crate) async fn settled(&self) {
+        timeout(PATIENCE, self.system.settled())
+            .await
+            .expect("the system never settles");
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
+        let answer = self.client.post(path, &[], body).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.body);
+        answer.body
+    }
+
+    pub(crate) async fn receive(&self, sku: &str, quantity: u64) {
+        let path = format!("/stock/{sku}/receipts");
+        self.post(&path, &json!({ "quantity": quantity })).await;
+    }
+
+    /// Places an order of a piece of `TEA-01` and returns its id when nothing follows from it any more.
+    pub(crate) async fn fulfil(&self, token: &str) -> String {
+        let id = self.place(token).await;
+        self.settled().await;
+        id
+    }
+
+    pub(crate) async fn place(&self, token: &str) -> String {
+        let order = json!({
+            "customerId": "c-42",
+            "lines": [{
+                "sku": "TEA-01",
+                "quantity": 1,
+                "unitPrice": { "amount": 1250, "currency": "EUR" },
+            }],
+            "payment": { "token": token },
+            "shipTo": {
+                "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
+                "postalCode": "10115", "country": "DE",
+            },
+        });
+        let placed = self.post("/orders", &order).await;
+        placed["orderId"].as_str().unwrap().to_owned()
+    }
+
+    /// A call to one of the services, as the AWS CLI makes it.
+    pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
+        let aws = &self.system.composition.aws;
+        let answer = aws.call("test", &Call::new(target, request.to_string().as_bytes()));
+        assert_eq!(answer.status, 200, "{target}: {}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+}
+
+/// The tool's command line, with nothing of the environment.
+pub(crate) fn tool(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    command.env_clear().args(arguments);
+    command
+}
+
+/// Runs a command to its end, while the system of the test goes on.
+pub(crate) async fn said(mut command: Command) -> Said {
+    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = timeout(PATIENCE, run)
+        .await
+        .expect("the tool hangs")
+        .unwrap();
+    Said {
+        status: status.code().unwrap(),
+        out: String::from_utf8(stdout).unwrap(),
+        err: String::from_utf8(stderr).unwrap(),
+    }
+}

@@ -1,0 +1,12 @@
+//! The operator's tool as people and scripts run it, against a system of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panic"
+)]
+
+mod fixture;
+mod history;
+mod reach;

@@ -1,0 +1,281 @@
+//! An operator's way into a running system: the AWS that a person has, and a stack of functions with their settings.
+//!
+//! The functions know everything by its name: their tables, their queues, how long a step may take. So a stack is
+//! found by asking Lambda for its functions, and what they are told is an [`Environment`] for the tool as well.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
+    retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::lambda::Environment;
+
+/// AWS as the AWS CLI finds it: region and credentials from the environment, a profile, single sign-on, a process or
+/// the machine.
+///
+/// An `endpoint` on this very machine is a stand-in for AWS, which takes anybody. What the environment does not say is
+/// made up for it, so that nothing has to be set up; and the credentials of a profile never go there.
+pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = endpoint {
+        loader = loader.endpoint_url(endpoint);
+        if is_here(endpoint) {
+            let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+            let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+            loader = loader.region(Region::new(region));
+            loader = match variable("AWS_ACCESS_KEY_ID") {
+                Some(_) => {
+                    loader.credentials_provider(EnvironmentVariableCredentialsProvider::new())
+                }
+                None => loader
+                    .credentials_provider(Credentials::new("test", "test", None, None, "none")),
+            };
+        }
+    }
+    loader.load().await
+}
+
+/// Whether an URL leads to this machine.
+fn is_here(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+}
+
+/// A running system.
+#[derive(Debug)]
+pub struct Stack {
+    /// Its name.
+    pub name: String,
+    aws: SdkConfig,
+    environment: Environment,
+    /// The names of its functions by their logical ids.
+    functions: BTreeMap<String, String>,
+    lambda: Client,
+}
+
+/// A stack was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// AWS does not answer, or refuses.
+    #[error("{0}")]
+    Unreachable(String),
+    /// There is none.
+    #[error("there is no stack of Cairn here")]
+    None,
+    /// There is none of this name.
+    #[error("there is no stack {0} here; there is {known}", known = .1.join(", "))]
+    Unknown(String, Vec<String>),
+    /// There are several.
+    #[error("there are several stacks here: {}", .0.join(", "))]
+    Several(Vec<String>),
+}
+
+/// A function did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// The stack has no such function.
+    #[error("the stack {stack} has no function {function}")]
+    Unknown {
+        /// The stack.
+        stack: String,
+        /// The function's logical id.
+        function: String,
+    },
+    /// It was not invoked, or its answer was lost.
+    #[error("{function} was not reached: {problem}")]
+    Unreachable {
+        /// The function's logical id.
+        function: String,
+        /// What Lambda says.
+        problem: String,
+    },
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Stack {
+    /// How long one try to find the functions may take.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// The stack of this name; without one, the only one that there is.
+    ///
+    /// # Errors
+    /// When there is none, or more than one and no name.
+    pub async fn find(aws: &SdkConfig, name: Option<&str>) -> Result<Self, FindError> {
+        if aws.region().is_none() {
+            let problem = "no region is known: set AWS_REGION, or name a profile that has one";
+            return Err(FindError::Unreachable(problem.to_owned()));
+        }
+        let mut stacks = stacks(aws).await?;
+        let known = || stacks.keys().cloned().collect::<Vec<_>>();
+        let name = match (name, known().as_slice()) {
+            (Some(name), _) if stacks.contains_key(name) => name.to_owned(),
+            (_, []) => return Err(FindError::None),
+            (Some(name), known) => {
+                return Err(FindError::Unknown(name.to_owned(), known.to_vec()));
+            }
+            (None, [only]) => only.clone(),
+            (None, known) => return Err(FindError::Several(known.to_vec())),
+        };
+        let Found {
+            functions,
+            settings,
+        } = stacks.remove(&name).unwrap_or_default();
+        let lambda = aws_sdk_lambda::config::Builder::from(aws)
+            .retry_config(RetryConfig::standard())
+            .build();
+        Ok(Self {
+            name,
+            aws: aws.clone(),
+            environment: Environment::new(move |name| settings.get(name).cloned(), aws.clone()),
+            functions,
+            lambda: Client::from_conf(lambda),
+        })
+    }
+
+    /// What its functions are told, and clients of what it is made of.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Invokes a function by its logical id, as its alias `live` runs it, and waits for what it says.
+    ///
+    /// # Errors
+    /// When there is no answer, or the function fails.
+    pub async fn invoke<A: DeserializeOwned>(
+        &self,
+        function: &str,
+        request: &(impl Serialize + Sync),
+    ) -> Result<A, InvokeError> {
+        let name = self.functions.get(function);
+        let name = name.ok_or_else(|| InvokeError::Unknown {
+            stack: self.name.clone(),
+            function: function.to_owned(),
+        })?;
+        let failed = |error: &dyn std::fmt::Display| InvokeError::Failed(error.to_string());
+        let payload = serde_json::to_vec(request).map_err(|error| failed(&error))?;
+        let invoke = self.lambda.invoke().function_name(name).qualifier("live");
+        let answer = invoke.payload(Blob::new(payload)).send().await;
+        let answer = answer.map_err(|error| InvokeError::Unreachable {
+            function: function.to_owned(),
+            problem: cause(&error),
+        })?;
+        let said = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        if answer.function_error.is_none() {
+            return serde_json::from_slice(&said).map_err(|error| failed(&error));
+        }
+        let error: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+        let message = error
+            .get("errorMessage")
+            .and_then(serde_json::Value::as_str);
+        Err(failed(&message.unwrap_or("the function does not say why")))
+    }
+}
+
+/// What is found of a stack.
+#[derive(Debug, Default)]
+struct Found {
+    functions: BTreeMap<String, String>,
+    settings: HashMap<String, String>,
+}
+
+/// The stacks of an account, by what their functions are told.
+async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, Found>, FindError> {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Stack::LIMIT);
+    let config = aws_sdk_lambda::config::Builder::from(aws)
+        .timeout_config(timeouts.build())
+        .build();
+    let functions = Client::from_conf(config).list_functions();
+    let mut functions = functions.into_paginator().items().send();
+    let mut stacks = BTreeMap::<String, Found>::new();
+    while let Some(function) = functions.next().await {
+        let function = function.map_err(|error| FindError::Unreachable(cause(&error)))?;
+        let Some((stack, name, settings)) = ours(function) else {
+            continue;
+        };
+        let found = stacks.entry(stack.clone()).or_default();
+        if let Some(id) = logical_id(&stack, &name) {
+            found.functions.insert(id.to_owned(), name.clone());
+        }
+        found.settings.extend(settings);
+    }
+    Ok(stacks)
+}
+
+/// The stack, the name and the settings of a function, if it is one of such a system.
+fn ours(function: FunctionConfiguration) -> Option<(String, String, HashMap<String, String>)> {
+    let settings = function.environment?.variables?;
+    let stack = settings
+        .get("STACK")
+        .filter(|_| settings.contains_key("EVENTS_TABLE"))?;
+    Some((stack.clone(), function.function_name?, settings))
+}
+
+/// `PlaceOrderFunction` in `cairn-PlaceOrderFunction-8QZ`.
+fn logical_id<'a>(stack: &str, name: &'a str) -> Option<&'a str> {
+    let rest = name.strip_prefix(stack)?.strip_prefix('-')?;
+    rest.split('-').next()
+}
+
+/// What is at the bottom of an error of the SDK, in one line.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_on_this_machine_is_known() {
+        for url in [
+            "http://127.0.0.1:4566",
+            "http://localhost",
+            "http://[::1]:4566/",
+        ] {
+            assert!(is_here(url), "{url}");
+        }
+        for url in [
+            "https://lambda.us-east-1.amazonaws.com",
+            "http://127.0.0.1.example.org:80",
+        ] {
+            assert!(!is_here(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_function_is_known_by_its_logical_id_whatever_stands_behind_it() {
+        assert_eq!(
+            logical_id("a-b", "a-b-PlaceOrderFunction-8QZ"),
+            Some("PlaceOrderFunction")
+        );
+        assert_eq!(
+            logical_id("a-b", "a-b-PlaceOrderFunction"),
+            Some("PlaceOrderFunction")
+        );
+        assert_eq!(logical_id("a-b", "c-PlaceOrderFunction"), None);
+    }
+}
