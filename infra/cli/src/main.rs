@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod completions;
 mod failure;
 mod history;
@@ -46,6 +47,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Audit(audit::Audit),
     History(history::History),
     Completions(completions::Completions),
 }
@@ -82,6 +84,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     }
     let stack = arguments.access.connect().await?;
     match &arguments.command {
+        Command::Audit(audit) => audit.run(&stack, &mut out).await,
         Command::History(history) => history.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),
     }

@@ -7,6 +7,7 @@
     reason = "a test fails by panic"
 )]
 
+mod audit;
 mod fixture;
 mod history;
 mod reach;

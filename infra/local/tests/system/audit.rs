@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,19 +12,9 @@ use cairn::{
     Timestamp,
     audit::{Finding, Limits, Report},
     dynamodb::{Audit, AuditError},
-    lambda::Environment,
 };
-use cairn_local::{
-    aws::sdk,
-    client::Client,
-    system::Options,
-    template::Template,
-    world::{ThisMachine, World},
-};
-use orders::{
-    deadlines::Fulfilments,
-    read_models::{orders::Orders, sales::Sales, stock::StockLevels},
-};
+use cairn_local::{audit, client::Client, system::Options, template::Template};
+use orders::deadlines::Fulfilments;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, order, template};
@@ -36,32 +26,12 @@ const AT_ONCE: Limits = Limits {
 };
 
 fn audit(fixture: &Fixture, limits: Limits) -> Audit {
-    let services = Arc::new(OnceLock::from(fixture.system.composition.aws.clone()));
-    let world: Arc<dyn World> = Arc::new(ThisMachine::default());
-    let settings = |name: &str| match name {
-        "EVENTS_TABLE" => Some("EventsTable".to_owned()),
-        "ORDERS_TABLE" => Some("OrdersTable".to_owned()),
-        "STOCK_TABLE" => Some("StockTable".to_owned()),
-        "SALES_TABLE" => Some("SalesTable".to_owned()),
-        "READ_MODELS_TABLE" => Some("ReadModelsTable".to_owned()),
-        "DEADLINES_TABLE" => Some("DeadlinesTable".to_owned()),
-        _ => None,
-    };
-    let environment = Environment::new(settings, sdk::config("audit", &services, &world));
-    let deadlines = environment.deadlines("DEADLINES_TABLE").unwrap();
-    Audit::new(
-        environment.event_store().unwrap(),
-        deadlines,
-        Timestamp::now(),
-    )
-    .within(limits)
-    .with(environment.rows::<Orders>("ORDERS_TABLE").unwrap())
-    .with(environment.rows::<StockLevels>("STOCK_TABLE").unwrap())
-    .with(environment.counters::<Sales>("SALES_TABLE").unwrap())
+    let operator = fixture.system.composition.operator();
+    audit::audit(&operator, Timestamp::now(), limits).unwrap()
 }
 
 async fn report(fixture: &Fixture) -> Report {
-    let audit = audit(fixture, AT_ONCE);
+    let audit = self::audit(fixture, AT_ONCE);
     audit.run::<Fulfilments>(None).await.unwrap()
 }
 
@@ -167,9 +137,9 @@ async fn nothing_is_found_while_clients_place_orders() {
         })
         .collect();
     let mut compared = 0;
-    for _ in 0..5 {
+    for _ in 0..3 {
         // With a minute to settle, as an operator has it: rows, counters and versions are compared as they move.
-        let audit = audit(&fixture, Limits::default());
+        let audit = self::audit(&fixture, Limits::default());
         let report = audit.run::<Fulfilments>(None).await.unwrap();
         assert_eq!(report.findings, []);
         compared += report.rows.get("orders").map_or(0, |rows| rows.compared);
@@ -300,7 +270,7 @@ async fn what_is_younger_than_the_time_to_settle_is_not_missed_yet() {
     fixture.receive("TEA-01", 5).await;
     fixture.place(&order("TEA-01", 1, "tok_visa")).await;
     fixture.settled().await;
-    let audit = audit(&fixture, Limits::default());
+    let audit = self::audit(&fixture, Limits::default());
     let report = audit.run::<Fulfilments>(None).await.unwrap();
     assert_eq!(report.findings, []);
 }
@@ -329,7 +299,7 @@ async fn a_row_that_differs_from_the_fold_is_found() {
     });
     assert_eq!(findings(&fixture).await, [differs]);
     // The others are not asked.
-    let audit = audit(&fixture, AT_ONCE);
+    let audit = self::audit(&fixture, AT_ONCE);
     let report = audit.run::<Fulfilments>(Some("stock")).await.unwrap();
     assert_eq!(report.findings, []);
 }
@@ -455,7 +425,7 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
         "watch",
         &json!({ "S": "open#9" }),
     );
-    let audit = audit(&fixture, Limits::default());
+    let audit = self::audit(&fixture, Limits::default());
     let report = audit.run::<Fulfilments>(None).await.unwrap();
     let overdue = Finding::Overdue {
         stream: format!("fulfilment-{id}").parse().unwrap(),
@@ -532,7 +502,7 @@ async fn a_fulfilment_that_has_not_ended_and_has_no_deadline_is_found() {
 #[tokio::test]
 async fn a_read_model_that_is_not_there_is_no_read_model() {
     let (fixture, _) = quiet().await;
-    let audit = audit(&fixture, AT_ONCE);
+    let audit = self::audit(&fixture, AT_ONCE);
     let error = audit
         .run::<Fulfilments>(Some("customers"))
         .await
