@@ -683,7 +683,7 @@ async fn tally<T: Tally>(
     let mut add = |sums: &mut Sums, event: &RecordedEvent| match T::counts(event) {
         Ok(counts) => {
             for count in counts {
-                if let Some(sum) = sums.at(Counters::<T>::row_of(&count)) {
+                if let Some(sum) = sums.at(Key::from(&count)) {
                     sum.add(count.add);
                 }
             }

@@ -10,7 +10,7 @@ use crate::{
     gate::Gated,
     generation::Generation,
     hash::fnv1a,
-    read_model::{ReadModel, Row, Tally},
+    read_model::{Count, ReadModel, Row, Tally},
     store::StoreError,
     stream::StreamId,
 };
@@ -47,7 +47,7 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
 }
 
 /// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<(&'static str, String)>);
 
 impl Key {
@@ -56,9 +56,21 @@ impl Key {
         Self(parts.map(|(name, value)| (name, value.to_owned())).into())
     }
 
+    /// Its values.
+    pub(super) fn values(&self) -> Vec<String> {
+        self.0.iter().map(|(_, value)| value.clone()).collect()
+    }
+
     /// The partition key.
     pub(super) fn partition(&self) -> &str {
         self.0.first().map_or("", |(_, value)| value.as_str())
+    }
+}
+
+/// Where counters are.
+impl From<&Count> for Key {
+    fn from(count: &Count) -> Self {
+        Self::of([("partition", &count.partition), ("row", &count.row)])
     }
 }
 
@@ -166,10 +178,26 @@ impl Table<'_> {
     /// # Errors
     /// When the read fails.
     pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        self.part(0, 1, from).await
+    }
+
+    /// Some items of one part of the table.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn part(
+        &self,
+        segment: u32,
+        segments: u32,
+        from: Option<Key>,
+    ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let page = self
             .client
             .scan()
             .table_name(self.name)
+            .segment(number(segment))
+            .total_segments(number(segments))
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
@@ -230,6 +258,12 @@ impl Table<'_> {
             key,
             row,
         })
+    }
+
+    /// The key of these values.
+    pub(super) fn key_of(&self, values: &[String]) -> Key {
+        let parts = self.keys.iter().zip(values);
+        Key(parts.map(|(name, value)| (*name, value.clone())).collect())
     }
 
     /// The key as it is stored, its generation in front.
