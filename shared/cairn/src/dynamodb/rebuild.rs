@@ -58,8 +58,8 @@ pub struct Poured {
 }
 
 /// The new rows beside those that are shown. Rows that the present changes may count as differing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Comparison {
     /// Rows that are the same.
     pub alike: u64,
@@ -71,6 +71,21 @@ pub struct Comparison {
     pub only_old: u64,
     /// The keys of some rows that differ, or that only the old generation has.
     pub examples: Vec<String>,
+}
+
+/// How far a part of the rows is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Compared {
+    /// Whether that is all of it.
+    pub done: bool,
+    #[serde(flatten)]
+    comparison: Comparison,
+    /// New rows in this part. The old row of the same key may be in another one.
+    new_rows: u64,
+    /// The last row that was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    after: Vec<String>,
 }
 
 /// How much was dropped.
@@ -90,6 +105,36 @@ impl Comparison {
         if self.examples.len() < Self::EXAMPLES {
             self.examples.push(format!("{key}: {what}"));
         }
+    }
+
+    fn note(&mut self, key: &Key, likeness: Likeness) {
+        match likeness {
+            Likeness::Alike => self.alike += 1,
+            Likeness::Differing => {
+                self.differing += 1;
+                self.name("differs", key);
+            }
+            Likeness::OnlyOld => {
+                self.only_old += 1;
+                self.name("is not in the new rows", key);
+            }
+        }
+    }
+
+    /// What the comparisons of all parts come to.
+    pub fn of(parts: impl IntoIterator<Item = Compared>) -> Self {
+        let (mut all, mut new_rows) = (Self::default(), 0);
+        for part in parts {
+            new_rows += part.new_rows;
+            all.alike += part.comparison.alike;
+            all.differing += part.comparison.differing;
+            all.only_old += part.comparison.only_old;
+            let room = Self::EXAMPLES.saturating_sub(all.examples.len());
+            all.examples
+                .extend(part.comparison.examples.into_iter().take(room));
+        }
+        all.only_new = new_rows.saturating_sub(all.alike + all.differing);
+        all
     }
 }
 
@@ -207,6 +252,29 @@ impl<P: Projection> Rebuild<P> {
     }
 
     async fn apply_in_order(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        let mut events = events;
+        while !events.is_empty() {
+            let (together, rest) = events.split_at(P::fitting(events).clamp(1, events.len()));
+            self.apply_together(rows, together).await?;
+            events = rest;
+        }
+        Ok(())
+    }
+
+    /// Where one of them is not the next of its stream, because it has been poured before or the present was faster, each
+    /// goes by itself.
+    async fn apply_together(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        let mut tries = Tries::lasting(Self::PATIENCE);
+        while events.len() > 1 {
+            match rows.advance_all(events).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => break,
+                Err(error) if !error.is_passing() || tries.again().await.is_err() => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
         for event in events {
             let mut tries = Tries::lasting(Self::PATIENCE);
             while let Err(error) = deliver(rows, &self.store, event).await {
@@ -224,47 +292,60 @@ impl<P: Projection> Rebuild<P> {
     /// When nothing is being rebuilt, history is not poured, or a read fails.
     pub async fn compare(&self) -> Result<Comparison, RebuildError> {
         let standing = self.finished().await?;
+        let all = self.compare_part(&standing, (0, 1), Compared::default(), || true);
+        Ok(Comparison::of([all.await?]))
+    }
+
+    /// Compares a part of the rows, page by page, for as long as `go_on` says so before each. There are as many parts as
+    /// those of history. What it came to so far is handed on from one call to the next, and all parts together are
+    /// [`Comparison::of`] them.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, history is not poured, or a read fails.
+    pub async fn compare_segment(
+        &self,
+        segment: u32,
+        so_far: Compared,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Compared, RebuildError> {
+        let standing = self.finished().await?;
+        let (_, segments) = standing.building()?;
+        self.compare_part(&standing, (segment, segments), so_far, go_on)
+            .await
+    }
+
+    async fn compare_part(
+        &self,
+        standing: &Standing,
+        (segment, segments): (u32, u32),
+        so_far: Compared,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Compared, RebuildError> {
         let (new, _) = standing.building()?;
         let (old_rows, new_rows) = (self.generations.of(standing.live), self.generations.of(new));
-        let mut comparison = Comparison::default();
-        let mut news = 0;
-        let mut from = None;
-        loop {
-            let (found, next) = old_rows.table().items(from).await?;
-            news += found.iter().filter(|row| row.generation == new).count() as u64;
+        let table = old_rows.table();
+        let mut so_far = so_far;
+        while !so_far.done && go_on() {
+            let from = (!so_far.after.is_empty()).then(|| table.key_of(&so_far.after));
+            let (found, next) = table.part(segment, segments, from).await?;
+            so_far.new_rows += found.iter().filter(|row| row.generation == new).count() as u64;
             let mut olds = found
                 .into_iter()
                 .filter(|row| row.generation == standing.live)
                 .peekable();
-            let mut pairs = vec![];
             while olds.peek().is_some() {
                 let mut looks = vec![];
                 for old in olds.by_ref().take(Self::AT_ONCE) {
-                    looks.push(pair(old, old_rows.table(), new_rows.table()));
+                    looks.push(pair(old, table, new_rows.table()));
                 }
-                pairs.extend(try_join_all(looks).await?);
-            }
-            for (key, likeness) in pairs {
-                match likeness {
-                    Likeness::Alike => comparison.alike += 1,
-                    Likeness::Differing => {
-                        comparison.differing += 1;
-                        comparison.name("differs", &key);
-                    }
-                    Likeness::OnlyOld => {
-                        comparison.only_old += 1;
-                        comparison.name("is not in the new rows", &key);
-                    }
+                for (key, likeness) in try_join_all(looks).await? {
+                    so_far.comparison.note(&key, likeness);
                 }
             }
-            from = next;
-            if from.is_none() {
-                break;
-            }
+            so_far.done = next.is_none();
+            so_far.after = next.map(|next| next.values()).unwrap_or_default();
         }
-        let paired = comparison.alike + comparison.differing;
-        comparison.only_new = news.saturating_sub(paired);
-        Ok(comparison)
+        Ok(so_far)
     }
 
     /// Shows the new rows. The old ones follow the events until they are swept.
