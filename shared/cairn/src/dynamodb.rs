@@ -563,7 +563,7 @@ impl<T: Tally> Counters<T> {
     }
 
     /// What events change: their streams' gates first, then counters, each once.
-    fn updates(&self, batch: Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
+    fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
         let gates = batch.gates.iter().map(|(stream, (from, to))| {
             let gate = Expression::gate(Self::GATE, *from, *to);
             Update::builder()
@@ -599,7 +599,7 @@ impl<T: Tally> Counters<T> {
     }
 
     /// Writes what events change. A gate that refuses them is returned, if one does.
-    async fn write(&self, batch: Batch<'_>) -> Result<Result<(), Refused>, StoreError> {
+    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), Refused>, StoreError> {
         let (gates, writes) = self.updates(batch)?;
         let mut tries = Tries::lasting(Self::PATIENCE);
         loop {
@@ -640,7 +640,7 @@ impl<T: Tally> Gated for Counters<T> {
             return Ok(Advance::Already);
         }
         let (batch, _) = Batch::of::<T>(std::slice::from_ref(event))?;
-        Ok(match self.write(batch).await? {
+        Ok(match self.write(&batch).await? {
             Ok(()) => Advance::Applied,
             Err(Refused(item)) => standing(item.as_ref(), Self::GATE, event.version),
         })
@@ -652,7 +652,7 @@ impl<T: Tally> Gated for Counters<T> {
 
     async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, StoreError> {
         let (batch, taken) = Batch::of::<T>(events)?;
-        Ok(taken == events.len() && self.write(batch).await?.is_ok())
+        Ok(taken == events.len() && self.write(&batch).await?.is_ok())
     }
 }
 
@@ -695,7 +695,7 @@ impl<'a> Batch<'a> {
         for count in counts {
             match self.counters.get(&Key::from(count)) {
                 Some(counters) => {
-                    is_short &= counters.len() + count.add.len() <= Self::MOST_COUNTERS
+                    is_short &= counters.len() + count.add.len() <= Self::MOST_COUNTERS;
                 }
                 None => items += 1,
             }

@@ -28,8 +28,6 @@ use crate::{
 
 /// How many streams or rows are looked at together.
 const AT_ONCE: usize = 16;
-/// In how many parts the events are read side by side.
-const SEGMENTS: u32 = 4;
 
 /// An audit of a store, its read models and its deadlines.
 pub struct Audit {
@@ -99,14 +97,7 @@ impl Audit {
         if let Some(only) = only.filter(|_| !readers.iter().any(is_meant)) {
             return Err(AuditError::Unknown(only.to_owned()));
         }
-        let mut segments = vec![];
-        for segment in 0..SEGMENTS {
-            segments.push(self.segment::<P>(segment, &readers));
-        }
-        let mut report = Report::default();
-        for part in try_join_all(segments).await? {
-            report.join(part);
-        }
+        let mut report = self.streams::<P>(&readers).await?;
         self.deadlines(&mut report).await?;
         for reader in readers.iter().filter(|reader| is_meant(reader)) {
             let compared = reader.model.audit(reader.live, &self.store, &mut report);
@@ -130,14 +121,11 @@ impl Audit {
         Ok(readers)
     }
 
-    async fn segment<P: Process>(
-        &self,
-        segment: u32,
-        readers: &[Reader<'_>],
-    ) -> Result<Report, StoreError> {
+    /// Walks over all commits, and looks at each stream where it ends.
+    async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
         let (mut walk, mut report, mut after) = (Walk::default(), Report::default(), None);
         loop {
-            let Page { items, next } = self.store.scan(segment, SEGMENTS, after.as_ref()).await?;
+            let Page { items, next } = self.store.scan(0, 1, after.as_ref()).await?;
             let mut ended = vec![];
             for item in items {
                 match item {
@@ -488,7 +476,9 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
     match look {
         Ok(finding) => {
             rows.compared += 1;
-            finding.into_iter().for_each(|finding| report.add(finding));
+            if let Some(finding) = finding {
+                report.add(finding);
+            }
         }
         Err(Stopped::Found(finding)) => {
             rows.skipped += 1;
@@ -541,7 +531,10 @@ async fn fold_to<M: ReadModel>(
     store: &DynamoStore,
 ) -> Result<(Option<Row>, u64), Stopped> {
     let (mut reached, mut after) = (0, None);
-    while until > 0 {
+    if until == 0 {
+        return Ok((row, 0));
+    }
+    loop {
         let page = store.page(stream, until, after.as_ref()).await?;
         for commit in page.items {
             let commit = commit.map_err(|_| Stopped::Broken)?;
@@ -559,10 +552,9 @@ async fn fold_to<M: ReadModel>(
         }
         after = page.next;
         if after.is_none() {
-            break;
+            return Ok((row, reached));
         }
     }
-    Ok((row, reached))
 }
 
 /// The names of what is not the same in two rows.

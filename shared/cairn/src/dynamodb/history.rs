@@ -78,14 +78,14 @@ impl DynamoStore {
         segments: u32,
         after: Option<&Position>,
     ) -> Result<Page, StoreError> {
-        let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let (segment, segments) = part(segment, segments);
         let page = self
             .client
             .scan()
             .table_name(&self.table)
             .consistent_read(true)
-            .segment(part(segment))
-            .total_segments(part(segments))
+            .set_segment(segment)
+            .set_total_segments(segments)
             .limit(Self::PAGE)
             .set_exclusive_start_key(start(after)?)
             .send()
@@ -139,6 +139,16 @@ impl DynamoStore {
             .map_err(|error| classified(&error))?;
         Ok(page.items.unwrap_or_default().into_iter().map(read).next())
     }
+}
+
+/// A part as a scan names it. The whole is none: on one machine that is read in the order in which it is kept, and a part
+/// has to be sought out.
+pub(super) fn part(segment: u32, segments: u32) -> (Option<i32>, Option<i32>) {
+    let number = |number: u32| {
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        (segments > 1).then_some(number)
+    };
+    (number(segment), number(segments))
 }
 
 fn start(after: Option<&Position>) -> Result<Option<Item>, StoreError> {

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, audit, classified, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, classified, history::part, row};
 use crate::{
     audit::Report,
     gate::Gated,
@@ -191,13 +191,13 @@ impl Table<'_> {
         segments: u32,
         from: Option<Key>,
     ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
-        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let (segment, segments) = part(segment, segments);
         let page = self
             .client
             .scan()
             .table_name(self.name)
-            .segment(number(segment))
-            .total_segments(number(segments))
+            .set_segment(segment)
+            .set_total_segments(segments)
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
