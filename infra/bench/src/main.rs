@@ -21,6 +21,7 @@ mod instructions;
 mod interval;
 mod order;
 mod readers;
+mod rebuild;
 mod report;
 mod scenarios;
 mod service;
@@ -58,6 +59,15 @@ enum Command {
     },
     /// The cost of a command by the interval between snapshots.
     Interval,
+    /// The rebuild of a read model, and an audit: events a second, memory, units.
+    Rebuild {
+        /// Only this one, as JSON: what runs in a process of its own.
+        #[arg(long, hide = true, requires = "events")]
+        what: Option<rebuild::What>,
+        /// Of so many events.
+        #[arg(long, hide = true)]
+        events: Option<u64>,
+    },
 }
 
 /// A scenario could not be run, or a command was not carried out.
@@ -90,6 +100,7 @@ impl Failed {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let rtt = Duration::from_millis(arguments.rtt_ms);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -98,6 +109,11 @@ fn main() -> ExitCode {
             match arguments.command {
                 None => compare(&arguments).await,
                 Some(Command::Interval) => interval::print().await,
+                Some(Command::Rebuild {
+                    what: Some(what),
+                    events: Some(events),
+                }) => rebuild::measure(what, events, rtt).await,
+                Some(Command::Rebuild { .. }) => rebuild::print(rtt),
                 Some(Command::Instructions {
                     repeat: Some(times),
                     what,

@@ -211,7 +211,11 @@ fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
 
 const EVENTS_OF_AN_ORDER: usize = 11;
 
-fn fulfilled_orders(events: usize) -> Result<Vec<RecordedEvent>, Failed> {
+/// The order that is placed everywhere here.
+///
+/// # Errors
+/// When it is not one.
+pub(crate) fn placed() -> Result<Placed, Failed> {
     let body = json!({
         "customerId": "c-42",
         "lines": [
@@ -224,25 +228,33 @@ fn fulfilled_orders(events: usize) -> Result<Vec<RecordedEvent>, Failed> {
     });
     let place =
         requests::place_order(&body).map_err(|errors| Failed::new(format!("{errors:?}")))?;
-    let placed = Placed {
-        customer_id: place.customer_id.clone(),
+    Ok(Placed {
+        customer_id: place.customer_id,
         total: place.lines.total(),
-        lines: place.lines.clone(),
-        payment: place.payment.clone(),
+        lines: place.lines,
+        payment: place.payment,
         // As long as such an address is when it is sealed.
         ship_to: Sealed::of("A".repeat(176)),
         email: None,
-    };
+    })
+}
+
+fn fulfilled_orders(events: usize) -> Result<Vec<RecordedEvent>, Failed> {
+    let placed = placed()?;
     let mut all = Vec::with_capacity(events);
     for number in 0..events.div_ceil(EVENTS_OF_AN_ORDER) {
-        let id = OrderId::from_key(&number.to_string());
-        all.extend(fulfilled(id, &placed)?);
+        all.extend(history(&number.to_string(), &placed)?);
     }
     all.truncate(events);
     Ok(all)
 }
 
-fn fulfilled(id: OrderId, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed> {
+/// Everything that happens to an order that goes through.
+///
+/// # Errors
+/// When an event cannot be made.
+pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed> {
+    let id = OrderId::from_key(key);
     let completed = |step, next: Option<Step>| saga::Event::StepCompleted {
         step,
         detail: None,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -71,6 +72,18 @@ impl Service {
     /// # Errors
     /// When a table is refused.
     pub(crate) fn start(tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
+        Self::open(None, tables, rtt)
+    }
+
+    /// Starts the services with these tables in a file.
+    ///
+    /// # Errors
+    /// When a table is refused.
+    pub(crate) fn in_file(file: &Path, tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
+        Self::open(Some(file), tables, rtt)
+    }
+
+    fn open(file: Option<&Path>, tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
         let tables: Vec<_> = tables
             .iter()
             .map(|create| Table {
@@ -78,7 +91,7 @@ impl Service {
                 create: create.clone(),
             })
             .collect();
-        let dynamo = Dynamo::open(None, &tables).map_err(Failed::new)?;
+        let dynamo = Dynamo::open(file, &tables).map_err(Failed::new)?;
         let (calls, received) = mpsc::channel::<Call>();
         // It ends when the last client is gone.
         std::thread::spawn(move || {

@@ -154,8 +154,10 @@ impl<O: Projection, K: Projection, S: Projection> Readers<O, K, S> {
         let mut after = None;
         loop {
             let page = self.store.scan(segment, SEGMENTS, after.as_ref()).await?;
+            after.clone_from(&page.next);
+            let commits = page.commits()?;
             let mut events = Events::new();
-            for event in page.commits.iter().flat_map(cairn::Commit::recorded) {
+            for event in commits.iter().flat_map(cairn::Commit::recorded) {
                 let of_stream = events.entry(event.stream).or_default();
                 of_stream.push((event.version, event.at));
             }
@@ -163,10 +165,9 @@ impl<O: Projection, K: Projection, S: Projection> Readers<O, K, S> {
             orders.add(compare(&self.orders, &events).await?);
             stock.add(compare(&self.stock, &events).await?);
             sales.add(compare(&self.sales, &events).await?);
-            self.bar.inc(page.commits.len() as u64);
+            self.bar.inc(commits.len() as u64);
             self.bar
                 .set_message(format!("{} commits read", self.bar.position()));
-            after = page.next;
             if after.is_none() {
                 return Ok(sums);
             }

@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod completions;
 mod cost;
 mod dead_letters;
@@ -55,6 +56,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Audit(audit::Audit),
     History(history::History),
     State(state::State),
     Diff(diff::Diff),
@@ -101,6 +103,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     }
     let stack = arguments.access.connect().await?;
     match &arguments.command {
+        Command::Audit(audit) => audit.run(&stack, &mut out).await,
         Command::History(history) => history.run(&stack, &mut out).await,
         Command::State(state) => state.run(&stack, &mut out).await,
         Command::Diff(diff) => diff.run(&stack, &mut out).await,

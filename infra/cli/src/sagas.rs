@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn::{
     Timestamp,
-    deadlines::Deadline,
+    deadlines::{Deadline, Kept},
     dynamodb::Repository,
     operator::Stack,
     saga::{Action, State},
@@ -73,10 +73,18 @@ impl Sagas {
         let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
         // A cancelled order has a deadline of its own, and its fulfilment another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
-        for (deadline, _) in deadlines.all().await? {
-            let order = OrderId::of(&deadline.stream).map_err(Failure::found)?;
-            let row = rows.entry(order).or_insert_with(|| deadline.clone());
-            row.at = row.at.min(deadline.at);
+        let mut after = None;
+        loop {
+            let (page, next) = deadlines.all(after.as_ref()).await?;
+            for Kept { deadline, .. } in page {
+                let order = OrderId::of(&deadline.stream).map_err(Failure::found)?;
+                let row = rows.entry(order).or_insert_with(|| deadline.clone());
+                row.at = row.at.min(deadline.at);
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
         }
         let now = Timestamp::now();
         let open = stream::iter(rows)

@@ -1,14 +1,20 @@
 //! The system of a template without its ports: services, functions, and what moves events between
 //! them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use cairn::lambda::Environment;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     aws::{
         Aws, Meter, dynamo::Dynamo, journal::Journal, kms::Kms, mailbox::Mailbox, queues::Queues,
-        roles::Roles, secrets::Secrets,
+        roles::Roles, sdk, secrets::Secrets,
     },
     bus::Bus,
     deliveries::{Deliveries, work},
@@ -177,6 +183,18 @@ impl Composition {
             self.authorizer.clone(),
             self.world.clone(),
         )
+    }
+
+    /// What an operator has: the settings of all functions, and clients that no role holds back.
+    pub fn operator(&self) -> Environment {
+        let settings = self
+            .hosts
+            .values()
+            .map(|hosted| hosted.spec.settings.clone());
+        let settings: HashMap<_, _> = settings.flatten().collect();
+        let services = Arc::new(OnceLock::from(self.aws.clone()));
+        let config = sdk::config("operator", &services, &self.world);
+        Environment::new(move |name| settings.get(name).cloned(), config)
     }
 
     /// How many deliveries are not done.

@@ -10,12 +10,14 @@
 //!   consumer did, kept in the [`ledger`], and [`troubles`] to switch on.
 //! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
 //!   in a [`world`] of its own, and [`system`] gives it ports.
+//! - [`audit`] is the operator's, of the whole system.
 //! - [`client`] is a small HTTP client, for [`demo`] and [`measure`], which use the system from
 //!   outside as anyone would.
 //!
 //! What is absent on purpose: no business rule, and no second implementation of anything that
 //! runs on Lambda. The functions are the very ones that are deployed.
 
+pub mod audit;
 pub mod aws;
 pub mod bus;
 pub mod client;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn::{
-    RecordedEvent, StreamId, event,
+    RecordedEvent, StreamId,
+    audit::{Finding, Report},
+    event,
     read_model::{ReadModel, Tally, fold},
 };
 use orders::{
@@ -92,7 +94,7 @@ pub const AT_THE_END: [Invariant; 7] = [
     ("every customer is told", every_customer_is_told),
 ];
 
-fn breach(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Breach {
+pub(crate) fn breach(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Breach {
     Breach {
         about: about.to_string(),
         problem: problem.into(),
@@ -711,6 +713,55 @@ fn windows(seen: &Observed) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// The function that keeps a read model.
+fn keeper(projection: &str) -> &'static str {
+    match projection {
+        "orders" => "ProjectOrdersFunction",
+        "stock" => "ProjectStockFunction",
+        _ => "ProjectSalesFunction",
+    }
+}
+
+/// What an audit has found that the simulator does not know to be so: the bus may have lost the last events of a stream
+/// on their way to a read model, or to all of them.
+pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Breach> {
+    let is_lost = |function: &str, stream: &StreamId, from: u64, to: u64| {
+        (from..=to).all(|version| seen.is_explained(function, stream, version))
+    };
+    let is_known = |finding: &Finding| match finding {
+        Finding::Behind {
+            projection,
+            stream,
+            at,
+            head,
+            ..
+        } => is_lost(keeper(projection), stream, at + 1, *head),
+        Finding::RowMissing {
+            projection,
+            stream,
+            head,
+            ..
+        } => is_lost(keeper(projection), stream, 1, *head),
+        Finding::Unpublished {
+            stream, from, to, ..
+        } => keepers(stream).all(|function| is_lost(function, stream, *from, *to)),
+        _ => false,
+    };
+    let findings = report.findings.iter().filter(|finding| !is_known(finding));
+    findings
+        .map(|finding| breach("the audit", finding.to_string()))
+        .collect()
+}
+
+/// The functions that keep read models of a stream.
+fn keepers(stream: &StreamId) -> impl Iterator<Item = &'static str> {
+    let rows = PROJECTIONS
+        .into_iter()
+        .filter(|(table, _)| gate_of(table, stream).is_some())
+        .map(|(_, function)| function);
+    rows.chain(Sales::lane(stream).map(|_| "ProjectSalesFunction"))
 }
 
 fn every_customer_is_told(seen: &Observed) -> Vec<Breach> {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, fmt::Write, path::Path, sync::Arc, time::Duration};
 
+use cairn::audit::Limits;
 use cairn_local::{
+    audit::audit,
     aws::roles::Grant,
     composition::{Composition, Parts},
     functions::Functions,
@@ -10,14 +12,17 @@ use cairn_local::{
     world::World,
 };
 use futures_util::future::{join_all, join3};
-use orders::fulfilment::{State, Step};
+use orders::{
+    deadlines::Fulfilments,
+    fulfilment::{State, Step},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     customers::Shop,
-    invariants::{AT_REST, AT_THE_END, Breach, Invariant},
+    invariants::{AT_REST, AT_THE_END, Breach, Invariant, breach, unexplained},
     observed::Observed,
     providers::Providers,
     world::{Counts, Simulated, Weather},
@@ -205,6 +210,7 @@ impl Simulation {
             seen = self.observed();
             violations.extend(check(&AT_REST, &seen));
             violations.extend(check(&AT_THE_END, &seen));
+            violations.extend(self.audited(&seen).await);
         }
         self.world.add("commits", seen.commits.len() as u64);
         self.world.add("events", seen.events().count() as u64);
@@ -216,6 +222,27 @@ impl Simulation {
             trace: self.world.trace(),
             unused: self.system.aws.roles.unused(),
         }
+    }
+
+    /// What the operator's audit finds, and the bus has not lost.
+    async fn audited(&self, seen: &Observed) -> Option<Violation> {
+        // Nothing is under way any more.
+        let limits = Limits {
+            settle: Duration::ZERO,
+            overdue: Duration::ZERO,
+        };
+        let audit = audit(&self.system.operator(), self.world.now(), limits);
+        let breaches = match audit {
+            Ok(audit) => match audit.run::<Fulfilments>(None).await {
+                Ok(report) => unexplained(seen, &report),
+                Err(error) => vec![breach("the audit", error.to_string())],
+            },
+            Err(error) => vec![breach("the audit", error.to_string())],
+        };
+        (!breaches.is_empty()).then_some(Violation {
+            invariant: "the audit finds nothing",
+            breaches,
+        })
     }
 
     /// Keeps what is put on the bus in the trace.

@@ -32,6 +32,15 @@ pub enum Kind {
     Closed,
 }
 
+/// A deadline as it stands in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The deadline.
+    pub deadline: Deadline,
+    /// Whether it waits for people.
+    pub is_parked: bool,
+}
+
 /// Something that has to be looked after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {

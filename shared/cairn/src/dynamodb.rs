@@ -7,7 +7,7 @@
 //! to its end.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     marker::PhantomData,
     sync::{
@@ -37,7 +37,7 @@ use crate::{
     gate::{Advance, Gated},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, ReadModel, Row, Tally},
+    read_model::{Change, Count, ReadModel, Row, Tally},
     retry::Tries,
     store::{
         AppendError, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part, StoreError,
@@ -47,17 +47,21 @@ use crate::{
     timestamp::Timestamp,
 };
 
+mod audit;
 mod deadlines;
 mod generations;
+mod history;
 mod keys;
 mod projection;
 mod rebuild;
 
+pub use audit::{Audit, AuditError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Generations};
+pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyTable, Keyring};
 pub use projection::{Found, Key, Projection, Table};
-pub use rebuild::{Begun, Comparison, Position, Poured, Rebuild, RebuildError, Scanned, Swept};
+pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -535,7 +539,8 @@ impl<M: ReadModel> Gated for Rows<M> {
         let Some(place) = M::place(&event.stream) else {
             return Ok(Advance::Already);
         };
-        let mut update = Expression::gate(place.gate, event.version);
+        let before = event.version.saturating_sub(1);
+        let mut update = Expression::gate(place.gate, before, event.version);
         for change in M::changes(event)? {
             update.change(change)?;
         }
@@ -584,6 +589,8 @@ impl<T> Clone for Counters<T> {
 
 impl<T: Tally> Counters<T> {
     const GATE: &'static str = "version";
+    /// What the partition keys of gates begin with.
+    const GATES: &'static str = "gate#";
     /// How long an event waits for its turn at counters that others add to.
     const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -640,59 +647,54 @@ impl<T: Tally> Counters<T> {
         }
     }
 
-    fn key(&self, partition: &str, row: &str) -> Item {
-        let partition = self.generation.key(partition);
-        Item::from([
-            ("partition".to_owned(), AttributeValue::S(partition)),
-            ("row".to_owned(), AttributeValue::S(row.to_owned())),
-        ])
+    fn gate_of(stream: &StreamId) -> Key {
+        let partition = format!("{}{stream}", Self::GATES);
+        Key::of([("partition", &partition), ("row", "gate")])
     }
 
-    /// The partition and the row of a stream's gate.
-    fn gate_key(stream: &StreamId) -> (String, String) {
-        (format!("gate#{stream}"), "gate".to_owned())
+    fn stored(&self, key: &Key) -> Item {
+        projection::stored(key, Some(self.generation))
     }
 
-    fn updates(&self, event: &RecordedEvent) -> Result<Vec<Update>, StoreError> {
-        let gate = Expression::gate(Self::GATE, event.version);
-        let (partition, row) = Self::gate_key(&event.stream);
-        let gate = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(self.key(&partition, &row)))
-            .update_expression(gate.text())
-            .condition_expression(gate.condition)
-            .set_expression_attribute_names(Some(gate.names))
-            .set_expression_attribute_values(Some(gate.values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let counters = T::counts(event)?.into_iter().map(|count| {
+    /// What events change: their streams' gates first, then counters, each once.
+    fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
+        let gates = batch.gates.iter().map(|(stream, (from, to))| {
+            let gate = Expression::gate(Self::GATE, *from, *to);
+            Update::builder()
+                .set_key(Some(self.stored(&Self::gate_of(stream))))
+                .update_expression(gate.text())
+                .condition_expression(gate.condition)
+                .set_expression_attribute_names(Some(gate.names))
+                .set_expression_attribute_values(Some(gate.values))
+                .return_values_on_condition_check_failure(
+                    ReturnValuesOnConditionCheckFailure::AllOld,
+                )
+        });
+        let counters = batch.counters.iter().map(|(key, counters)| {
             let mut update = Expression::default();
-            for (name, by) in count.add {
-                update.add(&name, by);
+            for (name, by) in counters {
+                update.add(name, *by);
             }
             Update::builder()
-                .table_name(&self.table)
-                .set_key(Some(self.key(&count.partition, &count.row)))
+                .set_key(Some(self.stored(key)))
                 .update_expression(update.text())
                 .set_expression_attribute_names(Some(update.names))
                 .set_expression_attribute_values(Some(update.values))
         });
-        std::iter::once(gate)
-            .chain(counters)
-            .map(|update| update.build().map_err(|error| malformed(&error)))
-            .collect()
+        let updates = gates.chain(counters).map(|update| {
+            let update = update.table_name(&self.table).build();
+            let update = update.map_err(|error| malformed(&error))?;
+            Ok(TransactWriteItem::builder().update(update).build())
+        });
+        Ok((
+            batch.gates.len(),
+            updates.collect::<Result<_, StoreError>>()?,
+        ))
     }
-}
 
-impl<T: Tally> Gated for Counters<T> {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        if T::lane(&event.stream).is_none() {
-            return Ok(Advance::Already);
-        }
-        let updates = self.updates(event)?;
-        let writes: Vec<_> = updates
-            .into_iter()
-            .map(|update| TransactWriteItem::builder().update(update).build())
-            .collect();
+    /// Writes what events change. A gate that refuses them is returned, if one does.
+    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), Refused>, StoreError> {
+        let (gates, writes) = self.updates(batch)?;
         let mut tries = Tries::lasting(Self::PATIENCE);
         loop {
             let sent = self
@@ -702,7 +704,7 @@ impl<T: Tally> Gated for Counters<T> {
                 .send()
                 .await;
             let Err(error) = sent else {
-                return Ok(Advance::Applied);
+                return Ok(Ok(()));
             };
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
@@ -710,13 +712,99 @@ impl<T: Tally> Gated for Counters<T> {
                 return Err(classified(&error));
             };
             let reasons = cancelled.cancellation_reasons();
-            let gate = reasons.first();
-            if let Some(gate) = gate.filter(|gate| gate.code() == Some("ConditionalCheckFailed")) {
-                return Ok(standing(gate.item(), Self::GATE, event.version));
+            let mut of_gates = reasons.iter().take(gates);
+            let refused = of_gates.find(|gate| gate.code() == Some("ConditionalCheckFailed"));
+            if let Some(gate) = refused {
+                return Ok(Err(Refused(gate.item().cloned())));
             }
             let error = cancelled_otherwise(reasons);
             if !error.is_passing() || tries.again().await.is_err() {
                 return Err(error);
+            }
+        }
+    }
+}
+
+/// A gate that is not where it would have to be, as it is.
+struct Refused(Option<Item>);
+
+impl<T: Tally> Gated for Counters<T> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+        if T::lane(&event.stream).is_none() {
+            return Ok(Advance::Already);
+        }
+        let (batch, _) = Batch::of::<T>(std::slice::from_ref(event))?;
+        Ok(match self.write(&batch).await? {
+            Ok(()) => Advance::Applied,
+            Err(Refused(item)) => standing(item.as_ref(), Self::GATE, event.version),
+        })
+    }
+
+    fn fitting(events: &[RecordedEvent]) -> usize {
+        Batch::of::<T>(events).map_or(1, |(_, events)| events)
+    }
+
+    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, StoreError> {
+        let (batch, taken) = Batch::of::<T>(events)?;
+        Ok(taken == events.len() && self.write(&batch).await?.is_ok())
+    }
+}
+
+/// What events change together: each gate, and each row of counters, once.
+#[derive(Default)]
+struct Batch<'a> {
+    /// From which version to which.
+    gates: BTreeMap<&'a StreamId, (u64, u64)>,
+    counters: BTreeMap<Key, BTreeMap<String, i64>>,
+}
+
+impl<'a> Batch<'a> {
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+    const MOST_ITEMS: usize = 100;
+    /// What an expression of 4 KB has room for, with some to spare.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
+    const MOST_COUNTERS: usize = 200;
+
+    /// The first of some events that fit into one transaction, and how many they are: at least one. Those of each stream
+    /// follow each other.
+    fn of<T: Tally>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
+        let mut batch = Self::default();
+        let mut taken = 0;
+        for event in events {
+            let counts = T::counts(event)?;
+            if taken > 0 && !batch.has_room(event, &counts) {
+                break;
+            }
+            batch.add(event, counts);
+            taken += 1;
+        }
+        Ok((batch, taken))
+    }
+
+    fn has_room(&self, event: &RecordedEvent, counts: &[Count]) -> bool {
+        let gate = self.gates.get(&event.stream);
+        let follows = gate.is_none_or(|(_, to)| to + 1 == event.version);
+        let mut items = self.gates.len() + self.counters.len() + usize::from(gate.is_none());
+        let mut is_short = true;
+        for count in counts {
+            match self.counters.get(&Key::from(count)) {
+                Some(counters) => {
+                    is_short &= counters.len() + count.add.len() <= Self::MOST_COUNTERS;
+                }
+                None => items += 1,
+            }
+        }
+        follows && is_short && items <= Self::MOST_ITEMS
+    }
+
+    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<Count>) {
+        let before = event.version.saturating_sub(1);
+        let gate = self.gates.entry(&event.stream).or_insert((before, before));
+        gate.1 = event.version;
+        for count in counts {
+            let counters = self.counters.entry(Key::from(&count)).or_default();
+            for (name, by) in count.add {
+                *counters.entry(name).or_default() += by;
             }
         }
     }
@@ -733,16 +821,16 @@ struct Expression {
 }
 
 impl Expression {
-    /// Moves a gate to a version, from the one before it.
-    fn gate(gate: &str, version: u64) -> Self {
+    /// Moves a gate from one version to another; 0 is before the first.
+    fn gate(gate: &str, from: u64, to: u64) -> Self {
         let mut update = Self::default();
         let name = update.name(gate);
-        let to = update.value(AttributeValue::N(version.to_string()));
+        let to = update.value(AttributeValue::N(to.to_string()));
         update.set.push(format!("{name} = {to}"));
-        update.condition = if version == 1 {
+        update.condition = if from == 0 {
             format!("attribute_not_exists({name})")
         } else {
-            let from = update.value(AttributeValue::N((version - 1).to_string()));
+            let from = update.value(AttributeValue::N(from.to_string()));
             format!("{name} = {from}")
         };
         if !holds(Guard::VersionGate) {
@@ -881,5 +969,81 @@ where
         }
         SdkError::ConstructionFailure(_) => StoreError::Refused(format!("{error:?}")),
         _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, value::to_raw_value};
+
+    use super::*;
+    use crate::{commit::StoredEvent, event::CodecError};
+
+    /// Counts events by their names.
+    struct Names;
+
+    impl Tally for Names {
+        const NAME: &'static str = "names";
+
+        fn lane(_: &StreamId) -> Option<u32> {
+            Some(0)
+        }
+
+        fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
+            Ok(vec![Count {
+                partition: "all".to_owned(),
+                row: "row".to_owned(),
+                add: vec![(event.event.name.clone(), 1)],
+            }])
+        }
+    }
+
+    fn event(stream: &str, version: u64, name: &str) -> RecordedEvent {
+        RecordedEvent {
+            stream: stream.parse().unwrap(),
+            version,
+            at: Timestamp::from_millis(7),
+            correlation: "c".to_owned(),
+            causation: None,
+            traceparent: None,
+            event: StoredEvent {
+                name: name.to_owned(),
+                schema: 1,
+                data: to_raw_value(&json!({})).unwrap(),
+            },
+        }
+    }
+
+    #[test]
+    fn events_that_are_counted_together_move_each_gate_once_and_add_up() {
+        let events = [
+            event("order-a", 3, "Placed"),
+            event("order-a", 4, "Placed"),
+            event("order-b", 1, "Placed"),
+        ];
+        let (batch, taken) = Batch::of::<Names>(&events).unwrap();
+        assert_eq!(taken, 3);
+        let gates: Vec<_> = batch.gates.into_iter().collect();
+        assert_eq!(
+            gates,
+            [(&events[0].stream, (2, 4)), (&events[2].stream, (0, 1))]
+        );
+        let counters: Vec<_> = batch.counters.into_values().collect();
+        assert_eq!(counters, [BTreeMap::from([("Placed".to_owned(), 3)])]);
+    }
+
+    #[test]
+    fn a_transaction_takes_no_more_than_there_is_room_for_and_no_gap() {
+        let fitting = |events: &[RecordedEvent]| Counters::<Names>::fitting(events);
+        let streams: Vec<_> = (0..150)
+            .map(|number| event(&format!("order-{number}"), 1, "Placed"))
+            .collect();
+        assert_eq!(fitting(&streams), 99, "one item holds the counters");
+        let names: Vec<_> = (1..=300)
+            .map(|version| event("order-a", version, &format!("Event{version}")))
+            .collect();
+        assert_eq!(fitting(&names), 200);
+        let gap = [event("order-a", 1, "Placed"), event("order-a", 3, "Placed")];
+        assert_eq!(fitting(&gap), 1);
     }
 }

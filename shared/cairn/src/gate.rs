@@ -39,6 +39,23 @@ pub trait Gated: Send + Sync {
         &self,
         event: &RecordedEvent,
     ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
+
+    /// How many of the first of some events fit into one write, at least one.
+    fn fitting(_events: &[RecordedEvent]) -> usize {
+        1
+    }
+
+    /// Applies events that fit into one write if each is the next one of its stream, and says whether they are: if not,
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// As [`Gated::advance`].
+    fn advance_all(
+        &self,
+        _events: &[RecordedEvent],
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        async { Ok(false) }
+    }
 }
 
 /// What a delivery came to.

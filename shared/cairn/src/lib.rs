@@ -81,9 +81,10 @@
 //! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
 //! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
 //!    [`deadlines`] finds what does not go on.
-//! 7. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 8. [`sealed`] stands in events where personal data would; `seal` opens it for as long as its subject's key is there.
-//! 9. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
+//! 7. [`audit`] says whether all of that holds together.
+//! 8. [`dead_letter`] keeps what could not be handled, to be handled later.
+//! 9. [`sealed`] stands in events where personal data would; `seal` opens it for as long as its subject's key is there.
+//! 10. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
 //!    the way in for people.
 //!
 //! # Features
@@ -122,6 +123,7 @@
 //! | [a function that fails is tried twice more](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html) | then it is a [dead letter](dead_letter) |
 //! | [`ReceiveMessage` gives 10 messages](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html) | a redrive asks until there are none |
 
+pub mod audit;
 pub mod cloudevent;
 pub mod commit;
 pub mod dead_letter;

@@ -26,6 +26,9 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The row that a stream feeds; `None` when the stream is none of this model's.
     fn place(stream: &StreamId) -> Option<Place<'_>>;
 
+    /// The streams that feed a row: all that have their place in it.
+    fn streams(key: &str) -> Vec<StreamId>;
+
     /// What an event changes in its row. No changes: only the gate moves.
     ///
     /// # Errors

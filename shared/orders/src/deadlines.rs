@@ -7,14 +7,15 @@
 use std::time::Duration;
 
 use cairn::{
-    RecordedEvent, Timestamp,
+    Decider as _, RecordedEvent, StreamId, Timestamp,
+    audit::Process,
     deadlines::{Kind, Mark},
     event::CodecError,
 };
 
 use crate::{
-    fulfilment::{self, Due, Input},
-    order::{self, Canceller},
+    fulfilment::{self, Due, Input, Saga},
+    order::{self, Canceller, Order},
     values::OrderId,
 };
 
@@ -116,5 +117,62 @@ pub fn care(
         }
         State::Stuck { .. } => Care::People,
         State::Completed { .. } | State::Aborted { .. } => Care::Nothing,
+    }
+}
+
+/// The fulfilments of all orders, as an audit looks at them.
+#[derive(Clone, Copy, Debug)]
+pub struct Fulfilments;
+
+impl Process for Fulfilments {
+    fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError> {
+        let leaves_something = match last.stream.category() {
+            "order" => match last.decode::<order::Event>()? {
+                order::Event::Placed(_) => true,
+                order::Event::Cancelled { by, .. } => match by {
+                    Canceller::Customer => true,
+                    Canceller::Fulfilment => false,
+                },
+                order::Event::Confirmed { .. } | order::Event::Shipped { .. } => false,
+            },
+            "fulfilment" => match last.decode::<fulfilment::Event>()? {
+                fulfilment::Event::Completed {} | fulfilment::Event::Aborted { .. } => false,
+                fulfilment::Event::Started { .. }
+                | fulfilment::Event::StepCompleted { .. }
+                | fulfilment::Event::StepFailed { .. }
+                | fulfilment::Event::StepCompensated { .. }
+                | fulfilment::Event::StepRetried { .. }
+                | fulfilment::Event::StepAbandoned { .. }
+                | fulfilment::Event::Resumed { .. }
+                | fulfilment::Event::CompensationFailed { .. }
+                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::Stuck { .. } => true,
+            },
+            _ => false,
+        };
+        let order_id = OrderId::of(&last.stream).ok();
+        Ok(order_id
+            .filter(|_| leaves_something)
+            .map(|order_id| vec![order_id.order_stream(), order_id.fulfilment_stream()])
+            .unwrap_or_default())
+    }
+
+    fn goes_on(events: &[RecordedEvent]) -> Result<bool, CodecError> {
+        let (mut order, mut saga) = (Order::initial(), Saga::initial());
+        for event in events {
+            match event.stream.category() {
+                "order" => order = Order::evolve(order, &event.decode()?),
+                "fulfilment" => saga = Saga::evolve(saga, &event.decode()?),
+                _ => {}
+            }
+        }
+        let last = events.last();
+        let Some((last, order_id)) =
+            last.and_then(|last| Some((last, OrderId::of(&last.stream).ok()?)))
+        else {
+            return Ok(false);
+        };
+        let needs = care(order_id, &order, &saga, last.at, last.at, Duration::ZERO);
+        Ok(needs != Care::Nothing)
     }
 }

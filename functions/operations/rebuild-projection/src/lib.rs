@@ -1,11 +1,12 @@
 //! Rebuilds a read model while the system runs, step by step.
 //!
-//! Begin; pour each segment until it is done; compare; flip; sweep until it is complete. Every step may be taken again.
+//! Begin; pour each segment until it is done; compare each segment until it is done; total; flip; sweep until it is
+//! complete. Every step may be taken again.
 
 use std::{sync::Arc, time::Duration};
 
 use cairn::{
-    dynamodb::{Begun, Comparison, Counters, Poured, Projection, Rebuild, Rows, Swept},
+    dynamodb::{Begun, Compared, Comparison, Counters, Poured, Projection, Rebuild, Rows, Swept},
     generation::{Generation, Standing},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
@@ -79,8 +80,19 @@ enum Step {
     },
     /// Say how far all parts are.
     Progress,
-    /// Compare the new rows with those that are shown.
-    Compare,
+    /// Compare the new rows with those that are shown: all of them, or those of one part for as long as there is time.
+    Compare {
+        /// Which part, from 0.
+        segment: Option<u32>,
+        /// What comparing it has come to so far.
+        #[serde(default)]
+        compared: Compared,
+    },
+    /// Say what the comparisons of all parts come to.
+    Total {
+        /// Each of them.
+        compared: Vec<Compared>,
+    },
     /// Show the new rows.
     Flip,
     /// Give the rebuild up.
@@ -106,6 +118,7 @@ enum Report {
         /// How far each part of history is; none where nothing is being built.
         segments: Vec<Poured>,
     },
+    ComparedPart(Compared),
     Compared(Comparison),
     Shown {
         /// The generation that is shown now.
@@ -145,7 +158,15 @@ async fn step<P: Projection>(
             let progress = rebuild.progress().await;
             progress.map(|(standing, segments)| Report::Progress { standing, segments })
         }
-        Step::Compare => rebuild.compare().await.map(Report::Compared),
+        Step::Compare { segment: None, .. } => rebuild.compare().await.map(Report::Compared),
+        Step::Compare {
+            segment: Some(segment),
+            compared,
+        } => {
+            let compared = rebuild.compare_segment(segment, compared, is_time_left);
+            compared.await.map(Report::ComparedPart)
+        }
+        Step::Total { compared } => Ok(Report::Compared(Comparison::of(compared))),
         Step::Flip => rebuild.flip().await.map(|live| Report::Shown { live }),
         Step::Abandon => rebuild.abandon().await.map(|live| Report::Shown { live }),
         Step::Sweep => rebuild.sweep(is_time_left).await.map(Report::Swept),

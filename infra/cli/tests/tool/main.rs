@@ -7,6 +7,7 @@
     reason = "a test fails by panic"
 )]
 
+mod audit;
 mod dead_letters;
 mod fixture;
 mod forget;

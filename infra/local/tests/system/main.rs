@@ -9,6 +9,7 @@
 )]
 
 mod asyncapi;
+mod audit;
 mod bad_input;
 mod command_line;
 mod concurrency;

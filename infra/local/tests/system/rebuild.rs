@@ -209,6 +209,60 @@ async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides()
 }
 
 #[tokio::test]
+async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 100).await;
+    for _ in 0..12 {
+        fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    }
+    fixture.settled().await;
+    let rows = fixture.scan("OrdersTable");
+    let key = |row: &Value| json!({ "orderId": { "S": row["orderId"] } });
+    let changed = json!({
+        "TableName": "OrdersTable",
+        "Key": key(&rows[0]),
+        "UpdateExpression": "SET customerId = :other",
+        "ExpressionAttributeValues": { ":other": { "S": "c-13" } },
+    });
+    fixture.aws("DynamoDB_20120810.UpdateItem", &changed);
+    let lost = json!({ "TableName": "OrdersTable", "Key": key(&rows[1]) });
+    fixture.aws("DynamoDB_20120810.DeleteItem", &lost);
+    let phantom = json!({ "orderId": { "S": "nobody's" } });
+    let put = json!({ "TableName": "OrdersTable", "Item": phantom });
+    fixture.aws("DynamoDB_20120810.PutItem", &put);
+
+    pour(&fixture, "orders").await;
+    let begun = step(&fixture, "orders", "begin").await;
+    let mut parts = vec![];
+    for segment in begun["segments"].as_array().unwrap() {
+        let mut compared = json!({});
+        while compared["done"] != true {
+            let request = json!({
+                "projection": "orders", "step": "compare", "segment": segment, "compared": compared,
+            });
+            compared = try_step(&fixture, &request).await.unwrap();
+        }
+        parts.push(compared);
+    }
+    assert!(
+        parts.iter().filter(|part| part["alike"] != 0).count() > 1,
+        "{parts:?}"
+    );
+    let total = json!({ "projection": "orders", "step": "total", "compared": parts });
+    let mut total = try_step(&fixture, &total).await.unwrap();
+    let mut whole = step(&fixture, "orders", "compare").await;
+    let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &whole[kind]);
+    assert_eq!(counts, [10, 1, 1, 1]);
+    for comparison in [&mut total, &mut whole] {
+        comparison["examples"]
+            .as_array_mut()
+            .unwrap()
+            .sort_by_key(Value::to_string);
+    }
+    assert_eq!(total, whole);
+}
+
+#[tokio::test]
 async fn a_list_shows_every_order_once_while_there_are_two_generations() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;

@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join_all;
 
 use crate::{
-    deadlines::{Deadline, Kind, Mark},
-    dynamodb::{classified, malformed},
+    deadlines::{Deadline, Kept, Kind, Mark},
+    dynamodb::{Item, classified, malformed},
     hash::fnv1a,
     store::StoreError,
     stream::StreamId,
@@ -158,28 +158,46 @@ impl Deadlines {
         self.page(PARKED, now).await
     }
 
-    /// Everything there is, in no order, with whether it waits for people. It reads the whole table, which has a row for
-    /// each thing that has not ended. Eventually consistent.
+    /// The deadline of a stream, read strongly.
     ///
     /// # Errors
-    /// When a read fails.
-    pub async fn all(&self) -> Result<Vec<(Deadline, bool)>, StoreError> {
-        let (mut all, mut from) = (vec![], None);
-        loop {
-            let scan = self.client.scan().table_name(&self.table);
-            let page = scan.set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| classified(&error))?;
-            for row in page.items.unwrap_or_default() {
-                let watch = row.get("watch").and_then(|watch| watch.as_s().ok());
-                let is_parked = watch.is_some_and(|watch| watch.starts_with(PARKED));
-                let deadline = serde_dynamo::from_item(row).map_err(|error| malformed(&error))?;
-                all.push((deadline, is_parked));
-            }
-            from = page.last_evaluated_key;
-            if from.is_none() {
-                return Ok(all);
-            }
-        }
+    /// When the read fails.
+    pub async fn of(&self, stream: &StreamId) -> Result<Option<Kept>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        got.item.map(kept).transpose()
+    }
+
+    /// Some of all deadlines, and the stream after which the next ones begin.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn all(
+        &self,
+        after: Option<&StreamId>,
+    ) -> Result<(Vec<Kept>, Option<StreamId>), StoreError> {
+        let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .set_exclusive_start_key(after)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(kept);
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let next = page
+            .last_evaluated_key
+            .and_then(|_| rows.last().map(|row| row.deadline.stream.clone()));
+        Ok((rows, next))
     }
 
     async fn page(&self, watch: &str, until: Timestamp) -> Result<Vec<Deadline>, StoreError> {
@@ -204,6 +222,16 @@ impl Deadlines {
         });
         Ok(try_join_all(shards).await?.into_iter().flatten().collect())
     }
+}
+
+fn kept(item: Item) -> Result<Kept, StoreError> {
+    let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
+    let is_parked = watch.is_some_and(|watch| watch.starts_with(PARKED));
+    let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
+    Ok(Kept {
+        deadline,
+        is_parked,
+    })
 }
 
 fn partition(watch: &str, shard: u32) -> String {

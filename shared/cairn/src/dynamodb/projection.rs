@@ -4,12 +4,13 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, Item, Rows, classified, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, classified, history::part, row};
 use crate::{
+    audit::Report,
     gate::Gated,
     generation::Generation,
     hash::fnv1a,
-    read_model::{ReadModel, Row, Tally},
+    read_model::{Count, ReadModel, Row, Tally},
     store::StoreError,
     stream::StreamId,
 };
@@ -27,19 +28,64 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
     /// of the read model's.
     fn lane(stream: &StreamId) -> Option<u32>;
 
+    /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
+    /// that are none of the read model's.
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)>;
+
     /// The version of the last event of a stream that is in the rows; 0 before the first. Read strongly.
     ///
     /// # Errors
     /// When the read fails.
-    fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        async move {
+            match Self::gate(stream) {
+                Some((key, gate)) => self.table().number(&key, gate).await,
+                None => Ok(0),
+            }
+        }
+    }
 
     /// The table, with the rows of every generation.
     fn table(&self) -> Table<'_>;
+
+    /// Compares the rows of this generation with what their events add up to.
+    ///
+    /// # Errors
+    /// When a read fails.
+    fn audit(
+        &self,
+        store: &DynamoStore,
+        report: &mut Report,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<(&'static str, String)>);
+
+impl Key {
+    /// A key of these attributes.
+    pub(super) fn of<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
+        Self(parts.map(|(name, value)| (name, value.to_owned())).into())
+    }
+
+    /// Its values.
+    pub(super) fn values(&self) -> Vec<String> {
+        self.0.iter().map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The partition key.
+    pub(super) fn partition(&self) -> &str {
+        self.0.first().map_or("", |(_, value)| value.as_str())
+    }
+}
+
+/// Where counters are.
+impl From<&Count> for Key {
+    fn from(count: &Count) -> Self {
+        Self::of([("partition", &count.partition), ("row", &count.row)])
+    }
+}
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,12 +119,9 @@ impl<M: ReadModel> Projection for Rows<M> {
         M::place(stream).map(|place| fnv1a(place.key) % 16)
     }
 
-    async fn reached(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        let Some(place) = M::place(stream) else {
-            return Ok(0);
-        };
-        let key = Key(vec![(M::KEY, place.key.to_owned())]);
-        self.table().number(&key, place.gate).await
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
+        let place = M::place(stream)?;
+        Some((Key::of([(M::KEY, place.key)]), place.gate))
     }
 
     fn table(&self) -> Table<'_> {
@@ -88,6 +131,10 @@ impl<M: ReadModel> Projection for Rows<M> {
             generation: self.generation,
             keys: &[M::KEY],
         }
+    }
+
+    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
+        audit::rows::<M>(self.table(), store, report).await
     }
 }
 
@@ -105,10 +152,9 @@ impl<T: Tally> Projection for Counters<T> {
         T::lane(stream)
     }
 
-    async fn reached(&self, stream: &StreamId) -> Result<u64, StoreError> {
-        let (partition, row) = Self::gate_key(stream);
-        let key = Key(vec![("partition", partition), ("row", row)]);
-        self.table().number(&key, Self::GATE).await
+    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
+        T::lane(stream)?;
+        Some((Self::gate_of(stream), Self::GATE))
     }
 
     fn table(&self) -> Table<'_> {
@@ -118,6 +164,10 @@ impl<T: Tally> Projection for Counters<T> {
             generation: self.generation,
             keys: &["partition", "row"],
         }
+    }
+
+    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
+        audit::counters(self, store, report).await
     }
 }
 
@@ -131,15 +181,36 @@ pub struct Table<'a> {
 }
 
 impl Table<'_> {
+    /// The generation that is meant where a key has none.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Some items, whatever their generation, and where the next ones begin.
     ///
     /// # Errors
     /// When the read fails.
     pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        self.part(0, 1, from).await
+    }
+
+    /// Some items of one part of the table.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn part(
+        &self,
+        segment: u32,
+        segments: u32,
+        from: Option<Key>,
+    ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+        let (segment, segments) = part(segment, segments);
         let page = self
             .client
             .scan()
             .table_name(self.name)
+            .set_segment(segment)
+            .set_total_segments(segments)
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
@@ -220,6 +291,12 @@ impl Table<'_> {
         })
     }
 
+    /// The key of these values.
+    pub(super) fn key_of(&self, values: &[String]) -> Key {
+        let parts = self.keys.iter().zip(values);
+        Key(parts.map(|(name, value)| (*name, value.clone())).collect())
+    }
+
     /// The key as it is stored, its generation in front.
     fn key(&self, item: &Item) -> Key {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
@@ -231,7 +308,7 @@ impl Table<'_> {
 }
 
 /// A key in a generation; as it is without one.
-fn stored(key: &Key, generation: Option<Generation>) -> Item {
+pub(super) fn stored(key: &Key, generation: Option<Generation>) -> Item {
     let parts = key.0.iter().enumerate();
     parts
         .map(|(place, (name, value))| {

@@ -14,9 +14,9 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DynamoStore, classified, decode,
+    DynamoStore, classified,
     generations::{ChangeError, Generations},
-    malformed,
+    history::Position,
     projection::{Found, Key, Projection, Table},
 };
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
     read_model::Row,
     retry::Tries,
     store::StoreError,
-    stream::StreamId,
     timestamp::Timestamp,
 };
 
@@ -58,16 +57,9 @@ pub struct Poured {
     after: Option<Position>,
 }
 
-/// A place in a part of the table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    stream: StreamId,
-    version: u64,
-}
-
 /// The new rows beside those that are shown. Rows that the present changes may count as differing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Comparison {
     /// Rows that are the same.
     pub alike: u64,
@@ -79,6 +71,21 @@ pub struct Comparison {
     pub only_old: u64,
     /// The keys of some rows that differ, or that only the old generation has.
     pub examples: Vec<String>,
+}
+
+/// How far a part of the rows is compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Compared {
+    /// Whether that is all of it.
+    pub done: bool,
+    #[serde(flatten)]
+    comparison: Comparison,
+    /// New rows in this part. The old row of the same key may be in another one.
+    new_rows: u64,
+    /// The last row that was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    after: Vec<String>,
 }
 
 /// How much was dropped.
@@ -98,6 +105,36 @@ impl Comparison {
         if self.examples.len() < Self::EXAMPLES {
             self.examples.push(format!("{key}: {what}"));
         }
+    }
+
+    fn note(&mut self, key: &Key, likeness: Likeness) {
+        match likeness {
+            Likeness::Alike => self.alike += 1,
+            Likeness::Differing => {
+                self.differing += 1;
+                self.name("differs", key);
+            }
+            Likeness::OnlyOld => {
+                self.only_old += 1;
+                self.name("is not in the new rows", key);
+            }
+        }
+    }
+
+    /// What the comparisons of all parts come to.
+    pub fn of(parts: impl IntoIterator<Item = Compared>) -> Self {
+        let (mut all, mut new_rows) = (Self::default(), 0);
+        for part in parts {
+            new_rows += part.new_rows;
+            all.alike += part.comparison.alike;
+            all.differing += part.comparison.differing;
+            all.only_old += part.comparison.only_old;
+            let room = Self::EXAMPLES.saturating_sub(all.examples.len());
+            all.examples
+                .extend(part.comparison.examples.into_iter().take(room));
+        }
+        all.only_new = new_rows.saturating_sub(all.alike + all.differing);
+        all
     }
 }
 
@@ -167,13 +204,14 @@ impl<P: Projection> Rebuild<P> {
         let mut poured: Poured = self.generations.item(&mark).await?.unwrap_or_default();
         while !poured.done && go_on() {
             let after = poured.after.as_ref();
-            let page = self.store.scan(segment, segments, after).await?;
-            self.apply(&rows, &page.commits).await?;
-            let events = page.commits.iter().map(|commit| commit.events.len() as u64);
+            let mut page = self.store.scan(segment, segments, after).await?;
+            let (next, commits) = (page.next.take(), page.commits()?);
+            self.apply(&rows, &commits).await?;
+            let events = commits.iter().map(|commit| commit.events.len() as u64);
             poured = Poured {
                 events: poured.events + events.sum::<u64>(),
-                done: page.next.is_none(),
-                after: page.next,
+                done: next.is_none(),
+                after: next,
             };
             let kept = self.generations.keeping(&mark, &poured)?.send().await;
             kept.map_err(|error| classified(&error))?;
@@ -214,6 +252,29 @@ impl<P: Projection> Rebuild<P> {
     }
 
     async fn apply_in_order(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        let mut events = events;
+        while !events.is_empty() {
+            let (together, rest) = events.split_at(P::fitting(events).clamp(1, events.len()));
+            self.apply_together(rows, together).await?;
+            events = rest;
+        }
+        Ok(())
+    }
+
+    /// Where one of them is not the next of its stream, because it has been poured before or the present was faster, each
+    /// goes by itself.
+    async fn apply_together(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+        let mut tries = Tries::lasting(Self::PATIENCE);
+        while events.len() > 1 {
+            match rows.advance_all(events).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => break,
+                Err(error) if !error.is_passing() || tries.again().await.is_err() => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
         for event in events {
             let mut tries = Tries::lasting(Self::PATIENCE);
             while let Err(error) = deliver(rows, &self.store, event).await {
@@ -231,47 +292,60 @@ impl<P: Projection> Rebuild<P> {
     /// When nothing is being rebuilt, history is not poured, or a read fails.
     pub async fn compare(&self) -> Result<Comparison, RebuildError> {
         let standing = self.finished().await?;
+        let all = self.compare_part(&standing, (0, 1), Compared::default(), || true);
+        Ok(Comparison::of([all.await?]))
+    }
+
+    /// Compares a part of the rows, page by page, for as long as `go_on` says so before each. There are as many parts as
+    /// those of history. What it came to so far is handed on from one call to the next, and all parts together are
+    /// [`Comparison::of`] them.
+    ///
+    /// # Errors
+    /// When nothing is being rebuilt, history is not poured, or a read fails.
+    pub async fn compare_segment(
+        &self,
+        segment: u32,
+        so_far: Compared,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Compared, RebuildError> {
+        let standing = self.finished().await?;
+        let (_, segments) = standing.building()?;
+        self.compare_part(&standing, (segment, segments), so_far, go_on)
+            .await
+    }
+
+    async fn compare_part(
+        &self,
+        standing: &Standing,
+        (segment, segments): (u32, u32),
+        so_far: Compared,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Compared, RebuildError> {
         let (new, _) = standing.building()?;
         let (old_rows, new_rows) = (self.generations.of(standing.live), self.generations.of(new));
-        let mut comparison = Comparison::default();
-        let mut news = 0;
-        let mut from = None;
-        loop {
-            let (found, next) = old_rows.table().items(from).await?;
-            news += found.iter().filter(|row| row.generation == new).count() as u64;
+        let table = old_rows.table();
+        let mut so_far = so_far;
+        while !so_far.done && go_on() {
+            let from = (!so_far.after.is_empty()).then(|| table.key_of(&so_far.after));
+            let (found, next) = table.part(segment, segments, from).await?;
+            so_far.new_rows += found.iter().filter(|row| row.generation == new).count() as u64;
             let mut olds = found
                 .into_iter()
                 .filter(|row| row.generation == standing.live)
                 .peekable();
-            let mut pairs = vec![];
             while olds.peek().is_some() {
                 let mut looks = vec![];
                 for old in olds.by_ref().take(Self::AT_ONCE) {
-                    looks.push(pair(old, old_rows.table(), new_rows.table()));
+                    looks.push(pair(old, table, new_rows.table()));
                 }
-                pairs.extend(try_join_all(looks).await?);
-            }
-            for (key, likeness) in pairs {
-                match likeness {
-                    Likeness::Alike => comparison.alike += 1,
-                    Likeness::Differing => {
-                        comparison.differing += 1;
-                        comparison.name("differs", &key);
-                    }
-                    Likeness::OnlyOld => {
-                        comparison.only_old += 1;
-                        comparison.name("is not in the new rows", &key);
-                    }
+                for (key, likeness) in try_join_all(looks).await? {
+                    so_far.comparison.note(&key, likeness);
                 }
             }
-            from = next;
-            if from.is_none() {
-                break;
-            }
+            so_far.done = next.is_none();
+            so_far.after = next.map(|next| next.values()).unwrap_or_default();
         }
-        let paired = comparison.alike + comparison.differing;
-        comparison.only_new = news.saturating_sub(paired);
-        Ok(comparison)
+        Ok(so_far)
     }
 
     /// Shows the new rows. The old ones follow the events until they are swept.
@@ -428,57 +502,4 @@ impl<P: Projection> Generations<P> {
 fn generation_of(mark: &str) -> Option<Generation> {
     let (generation, _) = mark.strip_prefix(MARK)?.split_once('#')?;
     generation.parse().ok()
-}
-
-/// Some commits of the table.
-#[derive(Debug)]
-pub struct Scanned {
-    /// The commits. Those of one stream are in order.
-    pub commits: Vec<Commit>,
-    /// Where the next ones begin, if there are more.
-    pub next: Option<Position>,
-}
-
-impl DynamoStore {
-    /// How many commits are read at a time: little enough to be poured within a function's time.
-    const SCAN_PAGE: i32 = 256;
-
-    /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
-    ///
-    /// # Errors
-    /// When the read fails, or there is something that is no commit.
-    pub async fn scan(
-        &self,
-        segment: u32,
-        segments: u32,
-        after: Option<&Position>,
-    ) -> Result<Scanned, StoreError> {
-        let part = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let after = after.map(serde_dynamo::to_item);
-        let page = self
-            .client
-            .scan()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .segment(part(segment))
-            .total_segments(part(segments))
-            .limit(Self::SCAN_PAGE)
-            .set_exclusive_start_key(after.transpose().map_err(|error| malformed(&error))?)
-            .send()
-            .await
-            .map_err(|error| classified(&error))?;
-        let next = page.last_evaluated_key.map(serde_dynamo::from_item);
-        let commits = page.items.unwrap_or_default().into_iter().map(|item| {
-            let stream = item.get("stream").and_then(|stream| stream.as_s().ok());
-            let stream: StreamId = stream
-                .map_or("", String::as_str)
-                .parse()
-                .map_err(|error| malformed(&error))?;
-            decode(&stream, item)
-        });
-        Ok(Scanned {
-            commits: commits.collect::<Result<_, _>>()?,
-            next: next.transpose().map_err(|error| malformed(&error))?,
-        })
-    }
 }

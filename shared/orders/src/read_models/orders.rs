@@ -39,6 +39,13 @@ impl ReadModel for Orders {
         })
     }
 
+    fn streams(key: &str) -> Vec<StreamId> {
+        let categories = ["order", "fulfilment", "shipment"].into_iter();
+        categories
+            .filter_map(|category| StreamId::new(category, key).ok())
+            .collect()
+    }
+
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
         Ok(match event.stream.category() {
             "order" => of_order(&event.decode::<order::Event>()?, event.at),

@@ -28,6 +28,10 @@ impl ReadModel for StockLevels {
         })
     }
 
+    fn streams(key: &str) -> Vec<StreamId> {
+        StreamId::new("stock", key).into_iter().collect()
+    }
+
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
         let on_hand = |by| Change::Add("onHand".into(), by);
         let reserved = |by| Change::Add("reserved".into(), by);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use cairn::{
     Decider as _, RecordedEvent, Timestamp,
+    audit::Process as _,
     deadlines::{Kind, Mark},
 };
 use orders::{
-    deadlines::{Care, care, mark},
+    deadlines::{Care, Fulfilments, care, mark},
     fulfilment::{self, Due, Input, Saga, Step},
     order::{self, Canceller},
 };
@@ -201,4 +202,57 @@ fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
         fulfilment::Command::UndoFailed(Step::ConfirmOrder, no),
     ]);
     assert_eq!(needs(&cancelled_order(), &stuck, at(5)), Care::People);
+}
+
+/// Whether an order with this last event, and a fulfilment that was told this, go on.
+fn goes_on(order: &order::Event, commands: &[fulfilment::Command]) -> bool {
+    let mut events = vec![recorded(order_id().order_stream(), order)];
+    let mut history = vec![];
+    for command in commands {
+        let state = Saga::fold(&history);
+        history.extend(Saga::decide(&state, command).unwrap());
+    }
+    let stream = order_id().fulfilment_stream();
+    events.extend(history.iter().map(|event| recorded(stream.clone(), event)));
+    Fulfilments::goes_on(&events).unwrap()
+}
+
+#[test]
+fn an_order_goes_on_until_its_fulfilment_has_ended_and_while_people_are_waited_for() {
+    let placed = order::Event::Placed(Box::new(placed()));
+    assert!(goes_on(&placed, &[]));
+    assert!(goes_on(&placed, &[start()]));
+    assert!(!goes_on(&placed, &completed()));
+    let mut stuck = completed();
+    stuck.extend([
+        fulfilment::Command::Cancel("changed my mind".to_owned()),
+        fulfilment::Command::UndoFailed(Step::ConfirmOrder, "no".to_owned()),
+    ]);
+    assert!(goes_on(&placed, &stuck));
+}
+
+#[test]
+fn only_streams_whose_end_leaves_something_to_be_done_are_looked_at() {
+    let order = |event: &order::Event| {
+        let last = recorded(order_id().order_stream(), event);
+        Fulfilments::streams(&last).unwrap()
+    };
+    let saga = |event: &fulfilment::Event| {
+        let last = recorded(order_id().fulfilment_stream(), event);
+        Fulfilments::streams(&last).unwrap()
+    };
+    let both = [order_id().order_stream(), order_id().fulfilment_stream()];
+    assert_eq!(order(&order::Event::Placed(Box::new(placed()))), both);
+    assert_eq!(order(&was_cancelled(Canceller::Customer)), both);
+    assert_eq!(order(&was_cancelled(Canceller::Fulfilment)), []);
+    let (step, reason) = (Step::ScreenOrder, "no".to_owned());
+    let stuck = fulfilment::Event::Stuck {
+        step,
+        reason: reason.clone(),
+    };
+    assert_eq!(saga(&stuck), both);
+    assert_eq!(saga(&fulfilment::Event::Completed {}), []);
+    assert_eq!(saga(&fulfilment::Event::Aborted { reason }), []);
+    let stock = recorded("stock-TEA-01".parse().unwrap(), &stuck);
+    assert_eq!(Fulfilments::streams(&stock).unwrap(), []);
 }

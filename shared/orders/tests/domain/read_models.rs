@@ -2,7 +2,7 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    read_model::{Tally as _, fold},
+    read_model::{ReadModel, Tally as _, fold},
     saga::Definition as _,
 };
 use orders::{
@@ -596,4 +596,30 @@ fn a_window_before_1970_begins_before_its_events() {
     let early = cairn::Timestamp::from_millis(-1);
     let start = Window::Minute.start(early);
     assert_eq!(start.to_string(), "1969-12-31T23:59:00.000Z");
+}
+
+#[test]
+fn a_row_knows_the_streams_that_feed_it() {
+    fn check<M: ReadModel>(key: &str, others: &[&str]) {
+        let streams = M::streams(key);
+        let gates: std::collections::BTreeSet<_> = streams
+            .iter()
+            .map(|stream| {
+                let place = M::place(stream).expect("it is none of the model's");
+                assert_eq!(place.key, key);
+                place.gate
+            })
+            .collect();
+        assert_eq!(gates.len(), streams.len(), "two streams share a gate");
+        let categories = ["order", "fulfilment", "shipment", "payment", "stock"];
+        for category in categories {
+            let stream = StreamId::new(category, key).unwrap();
+            let is_named = streams.contains(&stream);
+            assert_eq!(is_named, M::place(&stream).is_some(), "{stream}");
+            assert_eq!(is_named, !others.contains(&category), "{stream}");
+        }
+        assert_eq!(M::streams("no key/of#ours"), []);
+    }
+    check::<Orders>(ORDER, &["payment", "stock"]);
+    check::<StockLevels>("TEA-01", &["order", "fulfilment", "shipment", "payment"]);
 }

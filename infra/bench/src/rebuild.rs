@@ -1,0 +1,303 @@
+//! The rebuild of a read model through DynamoDB, and an audit: how fast, how much memory, what it costs.
+//!
+//! Each measurement has a process of its own, whose peak is then that of nothing else, and its database in a file, which
+//! would otherwise be in the same memory. For Linux only: it reads `/proc`.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use cairn::{
+    Commit, RecordedEvent, Timestamp,
+    audit::Limits,
+    dynamodb::{Projection, Rebuild},
+    lambda::Environment,
+    store::EventStore,
+};
+use cairn_local::{
+    audit::audit,
+    template::{Parameters, Template},
+};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use futures_util::future::try_join_all;
+use orders::{
+    deadlines::Fulfilments,
+    read_models::{orders::Orders, sales::Sales},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Failed,
+    bill::{READ_USD, WRITE_USD},
+    readers::{history, placed},
+    service::{Client, Service},
+};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// The rows of orders.
+    Orders,
+    /// The windows of sales.
+    Sales,
+    /// An audit of both.
+    Audit,
+}
+
+/// How long histories are: so many events at least, of whole orders.
+const EVENTS: [u64; 2] = [10_000, 100_000];
+/// One part. On AWS eight are poured side by side; here the database is one thread, and seeks a part out from the whole.
+const SEGMENTS: u32 = 1;
+/// So many milliseconds lie between two orders.
+const PACE: i64 = 600;
+
+/// What came of a measurement.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measured {
+    events: u64,
+    seconds: f64,
+    calls: u64,
+    read_units: f64,
+    write_units: f64,
+    /// What is resident before, and at the most.
+    before_kib: u64,
+    peak_kib: u64,
+}
+
+/// Measures everything, each in a process of its own, and prints it.
+///
+/// # Errors
+/// When a process fails.
+pub(crate) fn print(rtt: Duration) -> Result<ExitCode, Failed> {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header([
+        "what",
+        "events",
+        "events a second",
+        "calls an event",
+        "read units",
+        "write units",
+        "$ per million events",
+        "MiB before",
+        "MiB peak",
+    ]);
+    for what in What::value_variants() {
+        for events in EVENTS {
+            let name = what.to_possible_value();
+            let name = name.map_or_else(String::new, |name| name.get_name().to_owned());
+            eprintln!("{name}: {events} events");
+            let measured = in_a_process(&name, events, rtt)?;
+            #[expect(clippy::cast_precision_loss, reason = "some hundred thousand")]
+            let float = |number: u64| number as f64;
+            let count = float(measured.events);
+            let mib = |kib: u64| format!("{:.1}", float(kib) / 1024.0);
+            let usd = measured.read_units * READ_USD + measured.write_units * WRITE_USD;
+            table.add_row([
+                name,
+                measured.events.to_string(),
+                format!("{:.0}", count / measured.seconds),
+                format!("{:.3}", float(measured.calls) / count),
+                format!("{:.3}", measured.read_units / count),
+                format!("{:.3}", measured.write_units / count),
+                format!("{:.3}", usd / count),
+                mib(measured.before_kib),
+                mib(measured.peak_kib),
+            ]);
+        }
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_a_process(what: &str, events: u64, rtt: Duration) -> Result<Measured, Failed> {
+    let program = std::env::current_exe().map_err(Failed::new)?;
+    let output = Command::new(program)
+        .args(["--rtt-ms", &rtt.as_millis().to_string(), "rebuild"])
+        .args(["--what", what, "--events", &events.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(Failed::new)?;
+    if !output.status.success() {
+        return Err(Failed::new(format!("{what} of {events} events failed")));
+    }
+    serde_json::from_slice(&output.stdout).map_err(Failed::new)
+}
+
+/// Measures one, and prints it as JSON: what runs in a process of its own.
+///
+/// # Errors
+/// When a call fails.
+pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<ExitCode, Failed> {
+    let directory = Scratch::new()?;
+    let service = Service::in_file(&directory.0.join("tables.sqlite"), &tables()?, rtt)?;
+    let events = seed(&environment(&service.near()), events).await?;
+    let client = service.client();
+    let far = environment(&client);
+    let rows = far.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
+    let counters = far.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
+    let store = far.event_store().map_err(Failed::new)?;
+    let orders = Rebuild::new(store.clone(), rows);
+    let sales = Rebuild::new(store, counters);
+    if what == What::Audit {
+        let near = environment(&service.near());
+        let store = near.event_store().map_err(Failed::new)?;
+        let rows = near.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
+        let counters = near.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
+        show(&Rebuild::new(store.clone(), rows), events).await?;
+        show(&Rebuild::new(store, counters), events).await?;
+    }
+    client.bill();
+    forget_peak()?;
+    let before_kib = resident("VmRSS:")?;
+    let begun = Instant::now();
+    match what {
+        What::Orders => pour(&orders, events).await?,
+        What::Sales => pour(&sales, events).await?,
+        What::Audit => {
+            let limits = Limits::default();
+            let audit = audit(&far, Timestamp::now(), limits).map_err(Failed::new)?;
+            let report = audit.run::<Fulfilments>(None).await.map_err(Failed::new)?;
+            if report.found > 0 || report.events != events {
+                return Err(Failed::new(format!("{report:?}")));
+            }
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let bill = client.bill();
+    let measured = Measured {
+        events,
+        seconds,
+        calls: bill.total(),
+        read_units: bill.read,
+        write_units: bill.write,
+        before_kib,
+        peak_kib: resident("VmHWM:")?,
+    };
+    let json = serde_json::to_string(&measured).map_err(Failed::new)?;
+    println!("{json}");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
+    let begun = rebuild.begin(Timestamp::now(), SEGMENTS).await;
+    let begun = begun.map_err(Failed::new)?;
+    let mut parts = vec![];
+    for segment in begun.segments {
+        parts.push(rebuild.pour(segment, || true));
+    }
+    let poured = try_join_all(parts).await.map_err(Failed::new)?;
+    let read: u64 = poured.iter().map(|part| part.events).sum();
+    if read == events {
+        return Ok(());
+    }
+    Err(Failed::new(format!("{read} events instead of {events}")))
+}
+
+async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
+    pour(rebuild, events).await?;
+    rebuild.flip().await.map_err(Failed::new)?;
+    rebuild.sweep(|| true).await.map_err(Failed::new)?;
+    Ok(())
+}
+
+/// The template's tables; the events' without its stream, which nobody reads here.
+fn tables() -> Result<Vec<Value>, Failed> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+    let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+    let template = Template::load_with(file.as_ref(), &parameters).map_err(Failed::new)?;
+    let tables = template.tables.into_iter().map(|table| {
+        let mut create = table.create;
+        if let Some(create) = create.as_object_mut() {
+            create.remove("StreamSpecification");
+        }
+        create
+    });
+    Ok(tables.collect())
+}
+
+fn environment(client: &Client) -> Environment {
+    let settings = |name: &str| {
+        let table = match name {
+            "EVENTS_TABLE" => "EventsTable",
+            "ORDERS_TABLE" => "OrdersTable",
+            "STOCK_TABLE" => "StockTable",
+            "SALES_TABLE" => "SalesTable",
+            "READ_MODELS_TABLE" => "ReadModelsTable",
+            "DEADLINES_TABLE" => "DeadlinesTable",
+            _ => return None,
+        };
+        Some(table.to_owned())
+    };
+    Environment::new(settings, client.config())
+}
+
+/// Stores orders that went through, one event a commit, a hundred orders a minute, and says how many events they have.
+async fn seed(near: &Environment, events: u64) -> Result<u64, Failed> {
+    let store = near.event_store().map_err(Failed::new)?;
+    let placed = placed()?;
+    let (mut stored, mut number) = (0, 0);
+    while stored < events {
+        let at = Timestamp::from_millis(1_700_000_000_000 + number * PACE);
+        for event in history(&number.to_string(), &placed)? {
+            let appended = store.append(&[commit(&event, at)]).await;
+            appended.map_err(Failed::new)?;
+            stored += 1;
+        }
+        number += 1;
+    }
+    Ok(stored)
+}
+
+fn commit(event: &RecordedEvent, at: Timestamp) -> Commit {
+    Commit {
+        stream: event.stream.clone(),
+        version: event.version,
+        id: event.id(),
+        fingerprint: None,
+        at,
+        correlation: event.correlation.clone(),
+        causation: None,
+        actor: None,
+        traceparent: None,
+        enlisted: false,
+        events: vec![event.event.clone()],
+        snapshot: None,
+    }
+}
+
+/// What the kernel knows of this process's memory.
+fn resident(what: &str) -> Result<u64, Failed> {
+    let status = fs::read_to_string("/proc/self/status").map_err(Failed::new)?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.ok_or_else(|| Failed::new(format!("/proc/self/status has no {what}")))
+}
+
+/// Has the peak begin anew. <https://docs.kernel.org/filesystems/proc.html>
+fn forget_peak() -> Result<(), Failed> {
+    fs::write("/proc/self/clear_refs", "5").map_err(Failed::new)
+}
+
+/// A directory that goes with the process.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failed> {
+        let name = format!("cairn-bench-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).map_err(Failed::new)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left of it is the system's to remove.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

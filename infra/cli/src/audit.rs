@@ -1,0 +1,111 @@
+//! `cairn audit`: whether what is stored holds together.
+
+use std::time::Duration;
+
+use cairn::{
+    Timestamp,
+    audit::{Limits, Report},
+    dynamodb,
+    operator::Stack,
+};
+use clap::{Args, builder::PossibleValuesParser};
+use orders::{
+    deadlines::Fulfilments,
+    read_models::{orders::Orders, sales::Sales, stock::StockLevels},
+};
+
+use crate::{
+    failure::{Failure, Verdict},
+    output::Output,
+};
+
+/// Looks whether versions are free of gaps, every commit was published, every read model equals its events, and
+/// nothing is past its deadline; names what is not.
+///
+/// It reads everything and changes nothing, while the system runs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn audit
+  cairn audit --projection orders     the rows of one read model only
+  cairn audit --settle 0              in a system that rests: nothing is under way any more
+  cairn audit --json | jq -r '.findings[] | select(.kind == \"row-differs\") | .key'
+
+Status: 0 if nothing is found, 1 if something is, 2 if it cannot look.")]
+pub(crate) struct Audit {
+    /// Compare the rows of this read model only.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["orders", "stock", "sales"]))]
+    projection: Option<String>,
+    /// How long ago something was committed that has to be everywhere.
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().settle.as_secs())]
+    settle: u64,
+    /// How long a deadline may be past before it counts as forgotten.
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().overdue.as_secs())]
+    overdue: u64,
+}
+
+impl Audit {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let environment = stack.environment();
+        let (store, deadlines) = (
+            environment.event_store()?,
+            environment.deadlines("DEADLINES_TABLE")?,
+        );
+        let limits = Limits {
+            settle: Duration::from_secs(self.settle),
+            overdue: Duration::from_secs(self.overdue),
+        };
+        let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
+            .within(limits)
+            .with(environment.rows::<Orders>("ORDERS_TABLE")?)
+            .with(environment.rows::<StockLevels>("STOCK_TABLE")?)
+            .with(environment.counters::<Sales>("SALES_TABLE")?);
+        let report = audit.run::<Fulfilments>(self.projection.as_deref()).await;
+        let report = report.map_err(Failure::refused)?;
+        if out.is_json {
+            out.document(&report)?;
+        } else {
+            print(&report, out)?;
+        }
+        Ok(Verdict::unless(report.found > 0))
+    }
+}
+
+fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
+    for finding in &report.findings {
+        out.line(&finding.to_string())?;
+    }
+    let unnamed = report.found - report.findings.len() as u64;
+    if unnamed > 0 {
+        out.line(&format!("... and {unnamed} more"))?;
+    }
+    if report.found > 0 {
+        out.line("")?;
+    }
+    out.line(&format!(
+        "{} streams with {} commits of {} events",
+        report.streams, report.commits, report.events
+    ))?;
+    if report.streams_without_gate > 0 {
+        out.line(&format!(
+            "{} streams are read by no read model: whether they were published cannot be seen",
+            report.streams_without_gate
+        ))?;
+    }
+    for (name, rows) in &report.rows {
+        let skipped = match rows.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} skipped: they changed, or their events have a hole"),
+        };
+        out.line(&format!("{name}: {} rows compared{skipped}", rows.compared))?;
+    }
+    out.line(&format!(
+        "{} fulfilments go on, {} wait for people",
+        report.open, report.parked
+    ))?;
+    out.line(&match report.found {
+        0 => "Nothing is wrong.".to_owned(),
+        1 => "1 finding".to_owned(),
+        found => format!("{found} findings"),
+    })
+}

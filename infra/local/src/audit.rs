@@ -1,0 +1,25 @@
+//! The audit of this system, as `cairn audit` makes it.
+
+use cairn::{
+    Timestamp,
+    audit::Limits,
+    dynamodb::Audit,
+    lambda::{ConfigError, Environment},
+};
+use orders::read_models::{orders::Orders, sales::Sales, stock::StockLevels};
+
+/// The audit of a system at the time `now`, of all read models.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn audit(operator: &Environment, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
+    let (store, deadlines) = (
+        operator.event_store()?,
+        operator.deadlines("DEADLINES_TABLE")?,
+    );
+    Ok(Audit::new(store, deadlines, now)
+        .within(limits)
+        .with(operator.rows::<Orders>("ORDERS_TABLE")?)
+        .with(operator.rows::<StockLevels>("STOCK_TABLE")?)
+        .with(operator.counters::<Sales>("SALES_TABLE")?))
+}

@@ -1,0 +1,511 @@
+//! An audit finds what was spoilt by hand, and nothing in a system that works.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use cairn::{
+    Timestamp,
+    audit::{Finding, Limits, Report},
+    dynamodb::{Audit, AuditError},
+};
+use cairn_local::{audit, client::Client, system::Options, template::Template};
+use orders::deadlines::Fulfilments;
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, order, template};
+
+/// What was committed has to be everywhere at once: for systems in which nothing is under way.
+const AT_ONCE: Limits = Limits {
+    settle: Duration::ZERO,
+    overdue: Duration::ZERO,
+};
+
+fn audit(fixture: &Fixture, limits: Limits) -> Audit {
+    let operator = fixture.system.composition.operator();
+    audit::audit(&operator, Timestamp::now(), limits).unwrap()
+}
+
+async fn report(fixture: &Fixture) -> Report {
+    let audit = self::audit(fixture, AT_ONCE);
+    audit.run::<Fulfilments>(None).await.unwrap()
+}
+
+/// The findings as an operator's program gets them.
+async fn findings(fixture: &Fixture) -> Vec<Value> {
+    let report = report(fixture).await;
+    assert_eq!(report.found, report.findings.len() as u64);
+    let findings = report.findings.iter();
+    findings
+        .map(|finding| serde_json::to_value(finding).unwrap())
+        .collect()
+}
+
+fn dynamodb(fixture: &Fixture, operation: &str, request: &Value) -> Value {
+    fixture.aws(&format!("DynamoDB_20120810.{operation}"), request)
+}
+
+fn delete(fixture: &Fixture, table: &str, key: &Value) {
+    let request = json!({ "TableName": table, "Key": key });
+    dynamodb(fixture, "DeleteItem", &request);
+}
+
+fn edit(fixture: &Fixture, table: &str, key: &Value, attribute: &str, value: &Value) {
+    let request = json!({
+        "TableName": table,
+        "Key": key,
+        "UpdateExpression": "SET #attribute = :value",
+        "ExpressionAttributeNames": { "#attribute": attribute },
+        "ExpressionAttributeValues": { ":value": value },
+    });
+    dynamodb(fixture, "UpdateItem", &request);
+}
+
+fn commit_key(stream: &str, version: u64) -> Value {
+    json!({ "stream": { "S": stream }, "version": { "N": version.to_string() } })
+}
+
+/// A system with a hundred pieces and one order that went through.
+async fn quiet() -> (Fixture, String) {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 100).await;
+    let order = fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    assert_eq!(order["status"], "confirmed");
+    let id = order["orderId"].as_str().unwrap().to_owned();
+    (fixture, id)
+}
+
+#[tokio::test]
+async fn nothing_is_found_in_a_system_that_rests() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 100).await;
+    for token in ["tok_visa", "tok_declined", "tok_flaky"] {
+        fixture.fulfil(&order("TEA-01", 1, token)).await;
+    }
+    let id = fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    let path = format!("/orders/{id}/cancel");
+    fixture
+        .post(&path, &json!({ "reason": "changed my mind" }))
+        .await;
+    fixture.settled().await;
+    let report = report(&fixture).await;
+    assert_eq!(report.findings, []);
+    assert_eq!(report.events, fixture.history().len() as u64);
+    // Nobody keeps a gate of the payments' streams; of all others somebody does.
+    let firsts = fixture
+        .history()
+        .into_iter()
+        .filter(|event| event.version == 1);
+    let payments = firsts.filter(|event| event.stream.category() == "payment");
+    assert_eq!(report.streams_without_gate, payments.count() as u64);
+    assert_eq!(
+        (
+            report.rows["orders"].compared,
+            report.rows["stock"].compared
+        ),
+        (4, 1)
+    );
+    assert_eq!(
+        report.rows["sales"].compared,
+        fixture.scan("SalesTable").len() as u64
+    );
+    assert!(report.rows.values().all(|rows| rows.skipped == 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_found_while_clients_place_orders() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 1_000_000).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..16)
+        .map(|client| {
+            let (http, done) = (fixture.system.http, done.clone());
+            tokio::spawn(async move {
+                let http = Client::new(http);
+                let mut placed = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
+                    let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
+                    assert_eq!(answer.unwrap().status, 201);
+                    placed += 1;
+                }
+            })
+        })
+        .collect();
+    let mut compared = 0;
+    for _ in 0..3 {
+        // With a minute to settle, as an operator has it: rows, counters and versions are compared as they move.
+        let audit = self::audit(&fixture, Limits::default());
+        let report = audit.run::<Fulfilments>(None).await.unwrap();
+        assert_eq!(report.findings, []);
+        compared += report.rows.get("orders").map_or(0, |rows| rows.compared);
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(compared > 0);
+    fixture.settled().await;
+    assert_eq!(report(&fixture).await.findings, []);
+}
+
+#[tokio::test]
+async fn a_hole_in_the_versions_of_a_stream_is_found() {
+    let (fixture, id) = quiet().await;
+    let stream = format!("fulfilment-{id}");
+    delete(&fixture, "EventsTable", &commit_key(&stream, 3));
+    let found = findings(&fixture).await;
+    let hole = json!({ "kind": "hole", "stream": stream, "after": 2, "before": 4 });
+    assert_eq!(found, [hole]);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_missing_at_the_end_of_its_stream_is_found_by_the_row_that_knew_it() {
+    let (fixture, _) = quiet().await;
+    let last = fixture.scan("StockTable")[0]["version"].as_u64().unwrap();
+    delete(&fixture, "EventsTable", &commit_key("stock-TEA-01", last));
+    let ahead = json!({
+        "kind": "row-ahead", "projection": "stock", "key": "TEA-01",
+        "stream": "stock-TEA-01", "at": last, "head": last - 1,
+    });
+    assert_eq!(findings(&fixture).await, [ahead]);
+}
+
+#[tokio::test]
+async fn what_is_no_commit_is_found() {
+    let (fixture, _) = quiet().await;
+    let mut item = commit_key("stock-POT-07", 1);
+    item["note"] = json!({ "S": "by hand" });
+    dynamodb(
+        &fixture,
+        "PutItem",
+        &json!({ "TableName": "EventsTable", "Item": item }),
+    );
+    fixture.settled().await;
+    let found = findings(&fixture).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (&found[0]["kind"], &found[0]["stream"]),
+        (&json!("unreadable"), &json!("stock-POT-07"))
+    );
+}
+
+/// The template of a system in which nothing is published, and nobody looks after what does not go on.
+fn silent() -> Template {
+    let mut template = template();
+    for function in &mut template.functions {
+        if ["RelayEventsFunction", "WatchFulfilmentsFunction"].contains(&function.id.as_str()) {
+            function.triggers.clear();
+        }
+    }
+    template
+}
+
+async fn silenced() -> Fixture {
+    Fixture::of(&silent(), Options::default()).await
+}
+
+#[tokio::test]
+async fn events_that_never_reached_the_bus_are_found() {
+    let fixture = silenced().await;
+    fixture.receive("TEA-01", 5).await;
+    fixture.receive("TEA-01", 6).await;
+    let id = fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    fixture.settled().await;
+    let found = findings(&fixture).await;
+    let of = |kind: &str| -> Vec<&Value> {
+        found
+            .iter()
+            .filter(|finding| finding["kind"] == kind)
+            .collect()
+    };
+    // Two read models would know of the order if it had been published.
+    let unpublished = of("unpublished");
+    assert_eq!(unpublished.len(), 1, "{found:?}");
+    assert_eq!(
+        (
+            &unpublished[0]["stream"],
+            &unpublished[0]["from"],
+            &unpublished[0]["to"]
+        ),
+        (&json!(format!("order-{id}")), &json!(1), &json!(1))
+    );
+    // Only one would know of the stock: it may have lost its row as well.
+    let missing = of("row-missing");
+    assert_eq!(missing.len(), 1, "{found:?}");
+    assert_eq!(
+        (&missing[0]["key"], &missing[0]["head"]),
+        (&json!("TEA-01"), &json!(2))
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_never_reached_the_bus_is_found_behind_others_that_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        data: Some(directory.path().to_owned()),
+        ..Options::default()
+    };
+    let fixture = Fixture::with(options.clone()).await;
+    fixture.receive("TEA-01", 5).await;
+    fixture.settled().await;
+    fixture.system.stop().await;
+    let fixture = Fixture::of(&silent(), options).await;
+    fixture.receive("TEA-01", 7).await;
+    fixture.settled().await;
+    let found = findings(&fixture).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["kind"], "unpublished");
+    assert_eq!((&found[0]["from"], &found[0]["to"]), (&json!(2), &json!(2)));
+}
+
+#[tokio::test]
+async fn what_is_younger_than_the_time_to_settle_is_not_missed_yet() {
+    let fixture = silenced().await;
+    fixture.receive("TEA-01", 5).await;
+    fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    fixture.settled().await;
+    let audit = self::audit(&fixture, Limits::default());
+    let report = audit.run::<Fulfilments>(None).await.unwrap();
+    assert_eq!(report.findings, []);
+}
+
+#[tokio::test]
+async fn a_row_that_differs_from_the_fold_is_found() {
+    let (fixture, id) = quiet().await;
+    let key = json!({ "orderId": { "S": id } });
+    edit(
+        &fixture,
+        "OrdersTable",
+        &key,
+        "customerId",
+        &json!({ "S": "c-13" }),
+    );
+    edit(
+        &fixture,
+        "OrdersTable",
+        &key,
+        "note",
+        &json!({ "S": "by hand" }),
+    );
+    let differs = json!({
+        "kind": "row-differs", "projection": "orders", "key": id,
+        "attributes": ["customerId", "note"],
+    });
+    assert_eq!(findings(&fixture).await, [differs]);
+    // The others are not asked.
+    let audit = self::audit(&fixture, AT_ONCE);
+    let report = audit.run::<Fulfilments>(Some("stock")).await.unwrap();
+    assert_eq!(report.findings, []);
+}
+
+#[tokio::test]
+async fn counters_that_differ_from_the_fold_are_found() {
+    let (fixture, _) = quiet().await;
+    let rows = fixture.scan("SalesTable");
+    let day = rows
+        .iter()
+        .find(|row| row["partition"].as_str().unwrap().starts_with("day#"))
+        .unwrap();
+    let key = json!({ "partition": { "S": day["partition"] }, "row": { "S": day["row"] } });
+    edit(
+        &fixture,
+        "SalesTable",
+        &key,
+        "ordersPlaced",
+        &json!({ "N": "2" }),
+    );
+    let found = findings(&fixture).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["kind"], "row-differs");
+    assert_eq!(found[0]["attributes"], json!(["ordersPlaced"]));
+    delete(&fixture, "SalesTable", &key);
+    let found = findings(&fixture).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["kind"], "row-differs");
+    let other =
+        json!({ "partition": { "S": "day#9" }, "row": { "S": "2026-01-01T00:00:00.000Z" } });
+    edit(
+        &fixture,
+        "SalesTable",
+        &other,
+        "ordersPlaced",
+        &json!({ "N": "1" }),
+    );
+    let found = findings(&fixture).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found.iter().any(|finding| finding["kind"] == "no-events"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_is_missing_is_found() {
+    let (fixture, id) = quiet().await;
+    delete(&fixture, "OrdersTable", &json!({ "orderId": { "S": id } }));
+    let found = findings(&fixture).await;
+    let mut streams: Vec<_> = found
+        .iter()
+        .map(|finding| {
+            assert_eq!(finding["kind"], "row-missing");
+            assert_eq!(
+                (&finding["projection"], &finding["key"]),
+                (&json!("orders"), &json!(id))
+            );
+            finding["stream"].as_str().unwrap()
+        })
+        .collect();
+    streams.sort_unstable();
+    let expected = ["fulfilment", "order", "shipment"].map(|category| format!("{category}-{id}"));
+    assert_eq!(streams, expected);
+}
+
+#[tokio::test]
+async fn a_row_that_no_event_leads_to_is_found() {
+    let (fixture, _) = quiet().await;
+    let item = json!({ "sku": { "S": "POT-07" }, "onHand": { "N": "1" } });
+    dynamodb(
+        &fixture,
+        "PutItem",
+        &json!({ "TableName": "StockTable", "Item": item }),
+    );
+    let unfounded = json!({ "kind": "no-events", "projection": "stock", "key": "POT-07" });
+    assert_eq!(findings(&fixture).await, [unfounded]);
+}
+
+#[tokio::test]
+async fn a_read_model_that_lost_its_last_event_is_behind() {
+    let (fixture, id) = quiet().await;
+    // The row as it was before: what a poisoned invocation leaves.
+    let key = json!({ "partition": { "S": format!("gate#order-{id}") }, "row": { "S": "gate" } });
+    edit(
+        &fixture,
+        "SalesTable",
+        &key,
+        "version",
+        &json!({ "N": "1" }),
+    );
+    let found = findings(&fixture).await;
+    let behind: Vec<_> = found
+        .iter()
+        .filter(|finding| finding["kind"] == "behind")
+        .collect();
+    assert_eq!(behind.len(), 1, "{found:?}");
+    assert_eq!(behind[0]["projection"], "sales");
+    assert_eq!(
+        (&behind[0]["at"], &behind[0]["head"]),
+        (&json!(1), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn a_fulfilment_that_is_past_its_deadline_is_found() {
+    let fixture = silenced().await;
+    fixture.receive("TEA-01", 5).await;
+    let id = fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    fixture.settled().await;
+    let key = json!({ "stream": { "S": format!("fulfilment-{id}") } });
+    edit(
+        &fixture,
+        "DeadlinesTable",
+        &key,
+        "at",
+        &json!({ "S": "2026-01-01T00:00:00.000Z" }),
+    );
+    edit(
+        &fixture,
+        "DeadlinesTable",
+        &key,
+        "watch",
+        &json!({ "S": "open#9" }),
+    );
+    let audit = self::audit(&fixture, Limits::default());
+    let report = audit.run::<Fulfilments>(None).await.unwrap();
+    let overdue = Finding::Overdue {
+        stream: format!("fulfilment-{id}").parse().unwrap(),
+        version: 0,
+        at: "2026-01-01T00:00:00.000Z".parse().unwrap(),
+    };
+    assert_eq!(report.findings, [overdue]);
+    assert_eq!((report.open, report.parked), (1, 0));
+    // Where it waits for people it is theirs.
+    edit(
+        &fixture,
+        "DeadlinesTable",
+        &key,
+        "watch",
+        &json!({ "S": "parked#9" }),
+    );
+    let report = audit.run::<Fulfilments>(None).await.unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!((report.open, report.parked), (0, 1));
+}
+
+#[tokio::test]
+async fn an_order_whose_fulfilment_never_began_and_has_no_deadline_is_found() {
+    let fixture = silenced().await;
+    let id = fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    fixture.settled().await;
+    delete(
+        &fixture,
+        "DeadlinesTable",
+        &json!({ "stream": { "S": format!("fulfilment-{id}") } }),
+    );
+    let found = findings(&fixture).await;
+    let unwatched: Vec<_> = found
+        .iter()
+        .filter(|finding| finding["kind"] == "unwatched")
+        .collect();
+    assert_eq!(unwatched.len(), 1, "{found:?}");
+    let streams = json!({ format!("order-{id}"): 1, format!("fulfilment-{id}"): 0 });
+    assert_eq!(unwatched[0]["streams"], streams);
+}
+
+#[tokio::test]
+async fn a_fulfilment_that_has_not_ended_and_has_no_deadline_is_found() {
+    let (fixture, id) = quiet().await;
+    // The last commits are undone, as a restore to an earlier time does: it has taken the money, and not confirmed the order.
+    let stream = format!("fulfilment-{id}");
+    let history = fixture.history();
+    let last = history
+        .iter()
+        .rfind(|event| event.stream.as_str() == stream)
+        .unwrap();
+    let item = fixture.scan("EventsTable").into_iter().find(|item| {
+        item["stream"] == stream
+            && item["version"].as_u64().unwrap() + item["events"].as_array().unwrap().len() as u64
+                == last.version + 1
+    });
+    let first = item.unwrap()["version"].as_u64().unwrap();
+    delete(&fixture, "EventsTable", &commit_key(&stream, first));
+    delete(
+        &fixture,
+        "EventsTable",
+        &commit_key(&format!("order-{id}"), 2),
+    );
+    let found = findings(&fixture).await;
+    let unwatched: Vec<_> = found
+        .iter()
+        .filter(|finding| finding["kind"] == "unwatched")
+        .collect();
+    assert_eq!(unwatched.len(), 1, "{found:?}");
+    let streams = json!({ format!("order-{id}"): 1, stream: first - 1 });
+    assert_eq!(unwatched[0]["streams"], streams);
+}
+
+#[tokio::test]
+async fn a_read_model_that_is_not_there_is_no_read_model() {
+    let (fixture, _) = quiet().await;
+    let audit = self::audit(&fixture, AT_ONCE);
+    let error = audit
+        .run::<Fulfilments>(Some("customers"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, AuditError::Unknown(_)), "{error}");
+}

@@ -1,0 +1,164 @@
+//! The table's commits in pages: all of them, or those of one stream.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
+
+use super::{DynamoStore, Item, classified, decode, malformed};
+use crate::{commit::Commit, store::StoreError, stream::StreamId};
+
+/// Where a page ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    stream: StreamId,
+    version: u64,
+}
+
+/// Some commits of the table, and what is stored among them that is none.
+#[derive(Debug)]
+pub struct Scanned {
+    pub(super) items: Vec<Result<Commit, Unreadable>>,
+    /// Where the next ones begin, if there are more.
+    pub next: Option<Position>,
+}
+
+/// An item that is no commit.
+#[derive(Debug, thiserror::Error)]
+#[error("{stream}@{version} cannot be read: {reason}")]
+pub(super) struct Unreadable {
+    pub(super) stream: String,
+    pub(super) version: u64,
+    pub(super) reason: String,
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Refused(unreadable.to_string())
+    }
+}
+
+impl Scanned {
+    fn of(items: Option<Vec<Item>>, last: Option<Item>) -> Result<Self, StoreError> {
+        let next = last.map(serde_dynamo::from_item).transpose();
+        Ok(Self {
+            items: items.unwrap_or_default().into_iter().map(read).collect(),
+            next: next.map_err(|error| malformed(&error))?,
+        })
+    }
+
+    /// The commits, if all that is there are commits. Those of one stream are in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], with the first that is none.
+    pub fn commits(self) -> Result<Vec<Commit>, StoreError> {
+        let commits: Result<_, Unreadable> = self.items.into_iter().collect();
+        Ok(commits?)
+    }
+}
+
+fn read(item: Item) -> Result<Commit, Unreadable> {
+    let text = item.get("stream").and_then(|stream| stream.as_s().ok());
+    let stream = text.cloned().unwrap_or_default();
+    let digits = item.get("version").and_then(|version| version.as_n().ok());
+    let version = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let commit = match stream.parse::<StreamId>() {
+        Ok(stream) => decode(&stream, item).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    commit.map_err(|reason| Unreadable {
+        stream,
+        version,
+        reason,
+    })
+}
+
+impl DynamoStore {
+    /// How many commits are read at a time: little enough to be poured within a function's time.
+    const PAGE: i32 = 256;
+
+    /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn scan(
+        &self,
+        segment: u32,
+        segments: u32,
+        after: Option<&Position>,
+    ) -> Result<Scanned, StoreError> {
+        let (segment, segments) = part(segment, segments);
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .set_segment(segment)
+            .set_total_segments(segments)
+            .limit(Self::PAGE)
+            .set_exclusive_start_key(start(after)?)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        Scanned::of(page.items, page.last_evaluated_key)
+    }
+
+    /// Commits of a stream that begin at or before a version, oldest first, read strongly.
+    pub(super) async fn page(
+        &self,
+        stream: &StreamId,
+        until: u64,
+        after: Option<&Position>,
+    ) -> Result<Scanned, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#stream = :stream AND #version <= :until")
+            .expression_attribute_names("#stream", "stream")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
+            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
+            .limit(Self::PAGE)
+            .set_exclusive_start_key(start(after)?)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        Scanned::of(page.items, page.last_evaluated_key)
+    }
+
+    /// The last commit of a stream, read strongly.
+    pub(super) async fn last(
+        &self,
+        stream: &StreamId,
+    ) -> Result<Option<Result<Commit, Unreadable>>, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#stream = :stream")
+            .expression_attribute_names("#stream", "stream")
+            .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
+            .scan_index_forward(false)
+            .limit(1)
+            .send()
+            .await
+            .map_err(|error| classified(&error))?;
+        Ok(page.items.unwrap_or_default().into_iter().map(read).next())
+    }
+}
+
+/// A part as a scan names it. The whole is none: on one machine that is read in the order in which it is kept, and a part
+/// has to be sought out.
+pub(super) fn part(segment: u32, segments: u32) -> (Option<i32>, Option<i32>) {
+    let number = |number: u32| {
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        (segments > 1).then_some(number)
+    };
+    (number(segment), number(segments))
+}
+
+fn start(after: Option<&Position>) -> Result<Option<Item>, StoreError> {
+    let item = after.map(serde_dynamo::to_item).transpose();
+    item.map_err(|error| malformed(&error))
+}
