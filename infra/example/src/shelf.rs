@@ -23,6 +23,10 @@ impl ReadModel for Shelf {
         })
     }
 
+    fn streams(key: &str) -> Vec<StreamId> {
+        StreamId::new("book", key).into_iter().collect()
+    }
+
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
         Ok(match event.decode::<Event>()? {
             Event::Added { copies } => vec![Change::Add("copies".into(), copies.into())],

@@ -130,7 +130,7 @@ impl Process for Fulfilments {
             "order" => match last.decode::<order::Event>()? {
                 order::Event::Placed(_) => true,
                 order::Event::Cancelled { by, .. } => match by {
-                    Canceller::Customer => true,
+                    Canceller::Customer | Canceller::Operator | Canceller::Somebody => true,
                     Canceller::Fulfilment => false,
                 },
                 order::Event::Confirmed { .. } | order::Event::Shipped { .. } => false,

@@ -176,7 +176,7 @@ fn each<'a>(schema: &'a Value, root: &'a Value, see: &mut impl FnMut(&'a Value))
 
 fn members_of<'a>(schema: &'a Value, root: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     each(schema, root, &mut |schema| {
-        found.extend(schema["properties"].get(name))
+        found.extend(schema["properties"].get(name));
     });
 }
 
@@ -194,12 +194,11 @@ fn every_reference_leads_somewhere() {
     let mut references = vec![];
     collect(&document, &mut references);
     for reference in &references {
-        match reference.strip_prefix('#') {
-            Some(pointer) => assert!(document.pointer(pointer).is_some(), "{reference}"),
-            None => {
-                let beside = Path::new("docs").join(reference);
-                file(beside.to_str().unwrap());
-            }
+        if let Some(pointer) = reference.strip_prefix('#') {
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        } else {
+            let beside = Path::new("docs").join(reference);
+            file(beside.to_str().unwrap());
         }
     }
     assert!(references.len() > 50, "{}", references.len());

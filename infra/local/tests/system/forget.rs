@@ -1,6 +1,7 @@
 //! Who a customer is and where they live is nowhere to be read, and when they are forgotten, it opens nowhere.
 
 use std::{
+    fmt::Write as _,
     fs, io,
     path::Path,
     sync::{Arc, Mutex},
@@ -198,9 +199,8 @@ impl Shop {
             }
         }
         for queue in &template().queues {
-            for message in self.still.system.aws.queues.messages(queue).unwrap() {
-                seen.push_str(&format!("{message:?}"));
-            }
+            let messages = self.still.system.aws.queues.messages(queue).unwrap();
+            write!(seen, "{messages:?}").unwrap();
         }
         let now = self.still.world.now();
         for id in orders {

@@ -83,7 +83,7 @@ pub(crate) fn registered() -> String {
     template
 }
 
-const HEAD: &str = r##"AWSTemplateFormatVersion: "2010-09-09"
+const HEAD: &str = r#"AWSTemplateFormatVersion: "2010-09-09"
 Description: The schemas of events, as the bus carries them
 
 # Written by `cargo run -p orders --example schemas`, from events/schemas.
@@ -102,7 +102,7 @@ Resources:
     Properties:
       RegistryName: !Ref Name
       Description: The events of orders, stock, payments, shipments and fulfilments
-"##;
+"#;
 
 /// The schema of what a rule's target gets.
 fn on_the_bus(name: &str, version: u32, data: &Value) -> Value {

@@ -253,6 +253,6 @@ fn only_streams_whose_end_leaves_something_to_be_done_are_looked_at() {
     assert_eq!(saga(&stuck), both);
     assert_eq!(saga(&fulfilment::Event::Completed {}), []);
     assert_eq!(saga(&fulfilment::Event::Aborted { reason }), []);
-    let stock = recorded("stock-TEA-01".parse().unwrap(), &stuck);
-    assert_eq!(Fulfilments::streams(&stock).unwrap(), []);
+    let elsewhere = recorded("stock-TEA-01".parse().unwrap(), &stuck);
+    assert_eq!(Fulfilments::streams(&elsewhere).unwrap(), []);
 }
