@@ -186,7 +186,7 @@ impl Console {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        let is_look = board.frames % LOOK == 0;
+        let is_look = board.frames.is_multiple_of(LOOK);
         board.frames = board.frames.wrapping_add(1);
         if is_look {
             board.waiting = self.aws.deliveries.waiting().unwrap_or_default();
