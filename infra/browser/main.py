@@ -33,7 +33,7 @@ def arguments():
         prog="infra/browser/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
-    parser.add_argument("--load-seconds", type=int, default=20, metavar="N", help="how long orders come by the second; by default %(default)s")
+    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="how long orders come by the second, which they do for 20 at most; by default %(default)s")
     parser.add_argument(
         "--screenshots", type=Path, metavar="DIR", help="put the pictures of the README there, and leave the tests out"
     )

@@ -140,8 +140,8 @@ impl System {
         reason = "what it starts needs the executor that it is called in"
     )]
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
-        let http = listen(options.port, "--port")?;
-        let endpoint = listen(options.aws_port, "--aws-port")?;
+        let http = listen(options.port, "--port").await?;
+        let endpoint = listen(options.aws_port, "--aws-port").await?;
         let lock = options.data.as_ref().map(lock).transpose()?;
         let composition = Composition::start(
             template,
@@ -257,12 +257,14 @@ impl Drop for OwnThread {
 }
 
 /// A port, and the address that it has become.
-fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAddr), StartError> {
+async fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAddr), StartError> {
     let fail = |source| StartError::Port { port, flag, source };
-    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(fail)?;
-    listener.set_nonblocking(true).map_err(fail)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    Ok((listener, address))
+    // Without its runtime: another one is to accept connections.
+    Ok((listener.into_std().map_err(fail)?, address))
 }
 
 /// Makes the directory, and makes sure that nobody else uses it.

@@ -112,7 +112,7 @@ async function run() {
       ticks += 1;
       fill();
       if (ticks % 5 === 0) progress();
-      if (stopped || (sent >= most && placed + refused >= sent)) {
+      if ((stopped || sent >= most) && placed + refused >= sent) {
         clearInterval(timer);
         done();
       }

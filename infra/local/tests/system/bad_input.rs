@@ -191,7 +191,8 @@ async fn what_is_not_there_is_404_and_a_wrong_method_405() {
         "/stock/NONE-01".to_owned(),
         "/stock/tea".to_owned(),
         "/nowhere".to_owned(),
-        "/".to_owned(),
+        "/console".to_owned(),
+        "/console/nothing.js".to_owned(),
     ] {
         problem(&system.get(&path).await, 404);
     }

@@ -35,7 +35,9 @@ async fn what_the_role_does_not_allow_is_refused_and_nothing_is_stored() {
 fn policies_name_their_actions_and_their_resources() {
     let template = template();
     for function in &template.functions {
-        assert!(!function.grants.is_empty(), "{} has no policy", function.id);
+        // The page calls nothing.
+        let has_policy = function.stem != "show-console";
+        assert_eq!(!function.grants.is_empty(), has_policy, "{}", function.id);
         for grant in &function.grants {
             assert!(!grant.action.contains('*'), "{}: {grant:?}", function.id);
             // A redrive invokes whichever function has failed, by a name that is made when it is deployed.
