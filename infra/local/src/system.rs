@@ -135,10 +135,6 @@ impl System {
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
-    #[expect(
-        clippy::unused_async,
-        reason = "what it starts needs the executor that it is called in"
-    )]
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port").await?;
         let endpoint = listen(options.aws_port, "--aws-port").await?;

@@ -63,11 +63,10 @@ pub(crate) fn shipped() -> Vec<(String, u32)> {
 
 /// infra/schemas.yaml: every version of every type for the registry.
 pub(crate) fn registered() -> String {
-    let mut template = HEAD.to_owned();
-    for (name, version) in shipped() {
+    let schemas = shipped().into_iter().map(|(name, version)| {
         let data = read(&schema(&name, version)).unwrap_or_default();
         let content = on_the_bus(&name, version, &data);
-        template.push_str(&format!(
+        format!(
             r#"
   {name}{version}:
     Type: AWS::EventSchemas::Schema
@@ -78,9 +77,9 @@ pub(crate) fn registered() -> String {
       Content: |
         {content}
 "#
-        ));
-    }
-    template
+        )
+    });
+    [HEAD.to_owned()].into_iter().chain(schemas).collect()
 }
 
 const HEAD: &str = r#"AWSTemplateFormatVersion: "2010-09-09"
