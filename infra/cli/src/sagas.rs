@@ -94,7 +94,7 @@ impl Sagas {
             })
             .buffered(AT_ONCE)
             .try_collect::<Vec<_>>();
-        let mut open = open.await?;
+        let mut open: Vec<Open> = open.await?.into_iter().flatten().collect();
         let is_stuck = |open: &Open| open.phase == STUCK;
         let verdict = Verdict::unless(open.iter().any(is_stuck));
         open.retain(|open| !self.stuck || is_stuck(open));
@@ -122,6 +122,7 @@ impl Sagas {
 
 const STUCK: &str = "stuck";
 
+/// A fulfilment as it is now; none where it has ended, and only its deadline is still to go.
 async fn look(
     order_id: OrderId,
     deadline: &Deadline,
@@ -129,29 +130,29 @@ async fn look(
     sagas: &Repository<Saga>,
     now: Timestamp,
     patience: std::time::Duration,
-) -> Result<Open, Failure> {
+) -> Result<Option<Open>, Failure> {
     let order = orders.load(&order_id.order_stream()).await?;
     let saga = sagas.load(&order_id.fulfilment_stream()).await?;
     let since = saga.at().unwrap_or(deadline.at);
-    let needs = care(order_id, &order.state, &saga.state, since, now, patience);
+    let needs = match care(order_id, &order.state, &saga.state, since, now, patience) {
+        Care::Begin(_) => "to be begun".to_owned(),
+        Care::Unwind => "to be unwound".to_owned(),
+        Care::Retry(..) => "to be asked again".to_owned(),
+        Care::Wait(until) => format!("nothing until {until}"),
+        Care::People => "people".to_owned(),
+        Care::Nothing => return Ok(None),
+    };
     let (phase, step, failure) = phase(&saga.state);
-    Ok(Open {
+    Ok(Some(Open {
         order: order_id,
         phase,
         step,
         action: saga.state.due().map(|due| due.action),
         retries: saga.state.retries(),
         since,
-        needs: match needs {
-            Care::Begin(_) => "to be begun".to_owned(),
-            Care::Unwind => "to be unwound".to_owned(),
-            Care::Retry(..) => "to be asked again".to_owned(),
-            Care::Wait(until) => format!("nothing until {until}"),
-            Care::People => "people".to_owned(),
-            Care::Nothing => "nothing".to_owned(),
-        },
+        needs,
         reason: failure.or(saga.state.reason()).map(str::to_owned),
-    })
+    }))
 }
 
 /// What people call a state, the step that it is about, and why it is stuck.

@@ -241,7 +241,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         let latest = self.latest(Consistency::Strong);
         let mut commits = self.store.read(stream, &latest).await?;
         match commits.first() {
-            Some(first) if first.at > time => {
+            // What begins with the first commit is all there is.
+            Some(first) if first.at > time && first.version > 1 => {
                 let version = self.version_by(stream, time, first.version).await?;
                 self.load_at(stream, version).await
             }

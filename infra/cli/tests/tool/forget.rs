@@ -7,7 +7,7 @@ fn key(system: &Fixture) -> serde_json::Value {
     let request = serde_json::json!({
         "TableName": "CustomerKeysTable", "Key": { "subject": { "S": "c-42" } },
     });
-    system.aws("DynamoDB_20120810.GetItem", &request)["Item"]["wrapped"].clone()
+    system.aws("DynamoDB_20120810.GetItem", &request)["Item"]["wrappedKey"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! Events of versions that nobody writes any more are read by everything that there is today.
 
 use axum::http::StatusCode;
-use cairn_local::client::Client;
+use cairn_local::{client::Client, composition::Composition};
+use orders::personal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -32,9 +33,18 @@ fn store(fixture: &Fixture, version: u64, at: &str, kind: &str, data: &Value) {
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 }
 
-fn placed() -> Value {
+async fn placed(system: &Composition) -> Value {
     let mut placed = order("TEA-01", 2, "tok_visa");
     placed["total"] = json!({ "amount": 2500, "currency": "EUR" });
+    let customer = "c-42".parse().unwrap();
+    let stream = format!("order-{ORDER}").parse().unwrap();
+    let keys = system
+        .operator()
+        .keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")
+        .unwrap();
+    let key = keys.key_for("c-42").await.unwrap();
+    let sealed = key.seal(&personal::ship_to(&customer, &stream), &placed["shipTo"]);
+    placed["shipTo"] = json!(sealed.unwrap());
     placed
 }
 
@@ -51,7 +61,7 @@ async fn old_order() -> Fixture {
         1,
         "2026-11-23T09:30:00.000Z",
         "OrderPlaced/1",
-        &placed(),
+        &placed(&fixture.system.composition).await,
     );
     fixture.settled().await;
     assert_eq!(fixture.order(ORDER).await["status"], "confirmed");
@@ -152,7 +162,7 @@ async fn an_old_event_is_passed_on_as_it_is_stored() {
         1,
         "2026-11-23T09:30:00.000Z",
         "OrderPlaced/1",
-        &placed(),
+        &placed(&fixture.system.composition).await,
     );
     store(
         &fixture,

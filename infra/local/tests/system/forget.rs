@@ -171,7 +171,7 @@ impl Shop {
     fn key_of(&self, customer: &str) -> Option<Value> {
         let keys = self.still.items("CustomerKeysTable");
         let theirs = keys.into_iter().find(|key| key["subject"] == customer);
-        theirs.and_then(|key| key.get("wrapped").cloned())
+        theirs.and_then(|key| key.get("wrappedKey").cloned())
     }
 
     fn mails(&self) -> usize {

@@ -17,7 +17,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A table with the key `subject` (S). An item holds the subject's key, `wrapped`, or since when it is gone, `forgottenAt`.
+/// A table with the key `subject` (S). An item holds the subject's key, `wrappedKey`, or since when it is gone, `forgottenAt`.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     client: Client,
@@ -37,7 +37,7 @@ pub enum Forgotten {
 
 impl KeyTable {
     const SUBJECT: &str = "subject";
-    const WRAPPED: &str = "wrapped";
+    const WRAPPED: &str = "wrappedKey";
 
     /// The keys in this table.
     pub fn new(client: Client, table: String) -> Self {
@@ -56,8 +56,8 @@ impl KeyTable {
             .update_item()
             .table_name(&self.table)
             .key(Self::SUBJECT, text(subject))
-            .update_expression("SET forgottenAt = :now REMOVE wrapped")
-            .condition_expression("attribute_exists(wrapped)")
+            .update_expression("SET forgottenAt = :now REMOVE wrappedKey")
+            .condition_expression("attribute_exists(wrappedKey)")
             .expression_attribute_values(":now", text(&now.to_string()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
@@ -101,7 +101,7 @@ impl KeyTable {
             .table_name(&self.table)
             .item(Self::SUBJECT, text(subject))
             .item(Self::WRAPPED, AttributeValue::B(Blob::new(key.clone())))
-            .condition_expression("attribute_not_exists(wrapped)")
+            .condition_expression("attribute_not_exists(wrappedKey)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;

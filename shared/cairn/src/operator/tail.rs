@@ -59,10 +59,14 @@ impl Tail {
         };
         tail.look().await?;
         if beginning == Beginning::Now {
-            for shard in std::mem::take(&mut tail.waiting) {
-                let range = shard.sequence_number_range.as_ref();
-                let is_open = range.is_none_or(|range| range.ending_sequence_number.is_none());
-                if is_open {
+            // What comes now comes to those that have no children yet.
+            let shards = std::mem::take(&mut tail.waiting);
+            let parents = shards
+                .iter()
+                .filter_map(|shard| shard.parent_shard_id.clone());
+            let parents: BTreeSet<_> = parents.collect();
+            for shard in shards {
+                if !shard.shard_id().is_some_and(|id| parents.contains(id)) {
                     tail.open(shard, ShardIteratorType::Latest).await?;
                 }
             }
