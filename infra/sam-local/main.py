@@ -167,7 +167,7 @@ def try_the_api(caller, progress):
 
 def functions():
     """The logical id of each function of the template, by its stem."""
-    found = re.findall(r"^  (\w+):\n    Type: AWS::Serverless::Function\n.*Binary: ([\w-]+)", binaries.TEMPLATE.read_text(), re.MULTILINE)
+    found = re.findall(r"^  (\w+):\n    Type: AWS::Serverless::Function\n(?:    Condition: .*\n)?.*Binary: ([\w-]+)", binaries.TEMPLATE.read_text(), re.MULTILINE)
     if len(found) != len(binaries.functions()):
         raise Failure(f"template.yaml has {len(found)} functions, and functions/ has {len(binaries.functions())}")
     return {stem: function for function, stem in found}
