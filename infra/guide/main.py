@@ -13,7 +13,8 @@ A block of `sh` is run by bash and has to succeed. `cargo run` alone is a system
 ports: the address of the guide is replaced by its own. A block of `json` is what the block of `sh` before it has to end with.
 A block that nobody says anything about is a mistake.
 
-The clone is target/guide/tree, and it builds into this tree's target: what comes from registries is built once for both.
+The clone is target/guide/tree, and it builds into a folder beside it: in this tree's own target Cargo would take the
+clone's crates for this tree's, since both have the same places in their workspaces.
 
 Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
 """
@@ -38,7 +39,7 @@ GUIDE = ROOT / "docs" / "your-own-aggregate.md"
 WORK = ROOT / "target" / "guide"
 TREE = WORK / "tree"
 LOG = WORK / "guide.log"
-ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target")}
+ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(WORK / "target")}
 # What one block may take: with nothing built, a build of everything.
 BLOCK_S = 3600
 ADDRESS = "http://127.0.0.1:3000"
