@@ -18,18 +18,20 @@ def functions():
     return {path.parent.name: path.parent for path in sorted((ROOT / "functions").glob("*/*/Cargo.toml"))}
 
 
-def build():
-    """Builds all functions as a deployment does, for this machine, and returns the template of what was built."""
+def build(debug):
+    """Builds all functions for this machine, as a deployment does or as `cargo build`. Returns the template of what was built."""
     # Once for all with every core; `sam build`, which builds one function after the other, then finds all of it done.
     packages = [word for name in functions() for word in ("--package", name)]
     arm = ["--arm64"] if architecture() == "arm64" else []
-    cargo = ["cargo", "lambda", "build", "--release", "--locked", *arm, *packages]
-    run(cargo, WORK / "cargo-lambda.log", BUILDING_S, cwd=ROOT, env=settings())
+    mode = [] if debug else ["--release"]
+    environment = settings(SAM_BUILD_MODE="debug", CARGO_LAMBDA_COMPILER="cargo") if debug else settings()
+    cargo = ["cargo", "lambda", "build", *mode, "--locked", *arm, *packages]
+    run(cargo, WORK / "cargo-lambda.log", BUILDING_S, cwd=ROOT, env=environment)
     sam = [
         SAM[0] / "bin" / "sam", "build", "--no-cached", "--build-dir", BUILT,
         "--parameter-overrides", f"Architecture={architecture()}",
     ]
-    run(sam, WORK / "sam-build.log", BUILDING_S, cwd=ROOT, env=settings())
+    run(sam, WORK / "sam-build.log", BUILDING_S, cwd=ROOT, env=environment)
     return BUILT / "template.yaml"
 
 
@@ -61,6 +63,7 @@ def as_found(binaries):
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group()
+    which.add_argument("--debug", action="store_true", help="build them as `cargo build` does, and take what it has built")
     which.add_argument("--skip-build", action="store_true", help="take the functions as the last run built them")
     which.add_argument("--binaries", type=Path, metavar="DIR", help="build nothing, take the functions' binaries from DIR, say target/debug")
 
@@ -69,7 +72,7 @@ def template(arguments):
     """The template to go on with, as the arguments have it."""
     if arguments.binaries:
         return as_found(arguments.binaries)
-    return as_built() if arguments.skip_build else build()
+    return as_built() if arguments.skip_build else build(arguments.debug)
 
 
 def architecture():
