@@ -14,7 +14,8 @@ ports: the address of the guide is replaced by its own. A block of `json` is wha
 A block that nobody says anything about is a mistake.
 
 The clone is target/guide/tree, and it builds into a folder beside it: in this tree's own target Cargo would take the
-clone's crates for this tree's, since both have the same places in their workspaces.
+clone's crates for this tree's, since both have the same places in their workspaces. That folder begins with a copy of
+the libraries that this tree has built. Cargo finds the clone's sources newer, and builds what is of the workspace again.
 
 Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
 """
@@ -39,7 +40,8 @@ GUIDE = ROOT / "docs" / "your-own-aggregate.md"
 WORK = ROOT / "target" / "guide"
 TREE = WORK / "tree"
 LOG = WORK / "guide.log"
-ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(WORK / "target")}
+TARGET = WORK / "target"
+ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
 # What one block may take: with nothing built, a build of everything.
 BLOCK_S = 3600
 ADDRESS = "http://127.0.0.1:3000"
@@ -158,13 +160,26 @@ def follow(blocks, written):
                 raise
 
 
+def fresh_clone():
+    """Clones what is committed, beside a copy of what is built of the libraries."""
+    for old in (TREE, TARGET):
+        shutil.rmtree(old, ignore_errors=True)
+    built = ROOT / "target" / "debug"
+    for part, names in [("deps", r".*\.(rlib|rmeta|so|d)"), ("build", ".*"), (".fingerprint", ".*")]:
+        if (built / part).exists():
+            (TARGET / "debug" / part).mkdir(parents=True)
+        for found in filter(lambda path: re.fullmatch(names, path.name), (built / part).glob("*")):
+            copy = shutil.copytree if found.is_dir() else shutil.copy2
+            copy(found, TARGET / "debug" / part / found.name)
+    run(["git", "clone", "--quiet", ROOT, TREE], LOG, BLOCK_S)
+
+
 def all_steps():
     """Goes through all sections, and returns a summary."""
     parts = sections(GUIDE.read_text())
     progress, written = Progress(len(parts) + 1), {}
     with progress.step("a fresh clone is there"):
-        shutil.rmtree(TREE, ignore_errors=True)
-        run(["git", "clone", "--quiet", ROOT, TREE], LOG, BLOCK_S)
+        fresh_clone()
     for heading, blocks in parts.items():
         with progress.step(heading):
             follow(blocks, written)

@@ -79,7 +79,7 @@ impl Commit {
 
     /// Its events up to a version, without the state after all of them.
     #[must_use]
-    pub(crate) fn until(mut self, version: u64) -> Self {
+    pub fn until(mut self, version: u64) -> Self {
         let wanted = (version + 1).saturating_sub(self.version);
         self.events
             .truncate(usize::try_from(wanted).unwrap_or(usize::MAX));

@@ -127,7 +127,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     }
 
     /// Decides `command` on `stream` and appends what comes out, at most once per command id: see
-    /// [`Remembered::CAPACITY`](crate::snapshot::Remembered::CAPACITY).
+    /// [`Remembered::CAPACITY`](crate::remembered::Remembered::CAPACITY).
     ///
     /// A command that was carried out before is answered as it was then. When others append
     /// meanwhile, the decision is taken again on what they left. One call to the store where the

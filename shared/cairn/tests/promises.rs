@@ -18,9 +18,9 @@ use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::Event as _,
     gate::{Advance, Delivered, Gated, deliver},
+    remembered::Remembered,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
-    snapshot::Remembered,
     step::{DueStep, Enlisted, Plan, cancel},
     store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore, read_by},
 };

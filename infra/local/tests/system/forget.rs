@@ -506,7 +506,6 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
     shop.system.stop().await;
 
     let shop = open(files.path());
-    tokio::time::sleep(Duration::from_mins(10)).await;
     shop.until(&id, "completed").await;
     shop.system.stop().await;
 

@@ -1,7 +1,7 @@
 //! The files that follow from the types of events.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -43,11 +43,6 @@ pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
 pub(crate) fn read(file: &Path) -> Option<Value> {
     let text = fs::read_to_string(file).ok()?;
     Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
-}
-
-pub(crate) fn write(file: &Path, value: &Value) -> io::Result<()> {
-    fs::create_dir_all(file.parent().unwrap_or(file))?;
-    fs::write(file, format!("{value:#}\n"))
 }
 
 /// The versions of all types, by name and version, that have a schema in a file.

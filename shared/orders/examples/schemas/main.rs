@@ -12,13 +12,12 @@
 )]
 
 mod files;
-#[allow(dead_code, reason = "the tests need more of it")]
-#[path = "../../tests/domain/fixtures.rs"]
-mod fixtures;
+#[path = "../../tests/domain/sample_order.rs"]
+mod sample_order;
 #[path = "../../tests/domain/samples.rs"]
 mod samples;
 
-use std::{fs, process::ExitCode};
+use std::{fs, io, path::Path, process::ExitCode};
 
 use cairn::schema::structure;
 use orders::catalogue::event_types;
@@ -48,12 +47,12 @@ fn main() -> ExitCode {
             continue;
         }
         if shipped.as_ref() != Some(&kind.schema) {
-            files::write(&file, &kind.schema).unwrap();
+            write(&file, &kind.schema).unwrap();
             println!("wrote {version}");
         }
         let golden = files::golden(&kind.name, kind.version);
         if is_replaced || !golden.exists() {
-            files::write(&golden, &Value::Array(files::samples_of(&kind))).unwrap();
+            write(&golden, &Value::Array(files::samples_of(&kind))).unwrap();
             println!("wrote examples of {version}");
         }
     }
@@ -63,4 +62,9 @@ fn main() -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+fn write(file: &Path, value: &Value) -> io::Result<()> {
+    fs::create_dir_all(file.parent().unwrap_or(file))?;
+    fs::write(file, format!("{value:#}\n"))
 }

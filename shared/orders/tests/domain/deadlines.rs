@@ -13,7 +13,7 @@ use orders::{
     order::{self, Canceller},
 };
 
-use crate::fixtures::{input, order_id, placed, text};
+use crate::sample_order::{input, order_id, placed, text};
 
 const PATIENCE: Duration = Duration::from_mins(5);
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use cairn::{Decider as _, event::Event as _, saga::Definition as _, saga::Rejection, spec::given};
 use orders::fulfilment::{Command, Due, Event, Fulfilment, Saga, State, Step};
 
-use crate::fixtures::{ORDER, input, stored};
+use crate::{
+    fixtures::stored,
+    sample_order::{ORDER, input},
+};
 
 const STEPS: &[Step] = Fulfilment::STEPS;
 

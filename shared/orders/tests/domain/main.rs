@@ -9,7 +9,6 @@
 )]
 
 mod deadlines;
-#[allow(dead_code, reason = "the example needs more of it")]
 #[path = "../../examples/schemas/files.rs"]
 mod files;
 mod fixtures;
@@ -19,6 +18,7 @@ mod payment;
 mod properties;
 mod read_models;
 mod requests;
+mod sample_order;
 mod samples;
 mod schemas;
 mod shipment;

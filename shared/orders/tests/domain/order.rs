@@ -7,7 +7,10 @@ use orders::{
 };
 use serde_json::value::RawValue;
 
-use crate::fixtures::{eur, place_order, placed, stored, text};
+use crate::{
+    fixtures::stored,
+    sample_order::{eur, place_order, placed, text},
+};
 
 fn was_placed() -> Event {
     Event::Placed(Box::new(placed()))

@@ -3,7 +3,10 @@
 use cairn::spec::given;
 use orders::payment::{Command, Event, Payment, Rejection};
 
-use crate::fixtures::{authorization, eur, stored};
+use crate::{
+    fixtures::stored,
+    sample_order::{authorization, eur},
+};
 
 fn authorized() -> Event {
     Event::Authorized(authorization())

@@ -25,7 +25,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{fixtures, read_models, read_models::Streams};
+use crate::{fixtures, read_models, read_models::Streams, sample_order};
 
 /// Without files of past failures: what a failure shows goes into a test of its own.
 fn cases(cases: u32) -> ProptestConfig {
@@ -146,7 +146,7 @@ proptest! {
 
     #[test]
     fn a_fulfilment_goes_to_its_end_or_all_the_way_back(words in vec(word(), 0..40)) {
-        goes_to_its_end_or_all_the_way_back::<Fulfilment>(&fixtures::input(), &words);
+        goes_to_its_end_or_all_the_way_back::<Fulfilment>(&sample_order::input(), &words);
     }
 
     #[test]
@@ -393,11 +393,11 @@ fn stock_command() -> impl Strategy<Value = stock::Command> {
 
 fn order_command() -> impl Strategy<Value = order::Command> {
     let cancel = order::Command::Cancel {
-        reason: fixtures::text("changed my mind"),
+        reason: sample_order::text("changed my mind"),
         by: Canceller::Customer,
     };
     select(vec![
-        order::Command::Place(Box::new(fixtures::place_order())),
+        order::Command::Place(Box::new(sample_order::place_order())),
         order::Command::Confirm,
         order::Command::Ship,
         cancel,
@@ -406,11 +406,11 @@ fn order_command() -> impl Strategy<Value = order::Command> {
 
 fn payment_command() -> impl Strategy<Value = payment::Command> {
     let decline = payment::Command::RecordDecline {
-        amount: fixtures::eur(4500),
+        amount: sample_order::eur(4500),
         reason: "payment declined".to_owned(),
     };
     select(vec![
-        payment::Command::RecordAuthorization(fixtures::authorization()),
+        payment::Command::RecordAuthorization(sample_order::authorization()),
         decline,
         payment::Command::RecordCapture,
         payment::Command::RecordVoid,
@@ -423,7 +423,7 @@ fn shipment_command() -> impl Strategy<Value = shipment::Command> {
         reason: "does not deliver there".to_owned(),
     };
     select(vec![
-        shipment::Command::RecordArrangement(fixtures::label()),
+        shipment::Command::RecordArrangement(sample_order::label()),
         refusal,
         shipment::Command::RecordCancellation,
     ])

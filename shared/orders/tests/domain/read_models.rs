@@ -18,8 +18,9 @@ use orders::{
 };
 use serde_json::{Value, json};
 
-use crate::fixtures::{
-    ORDER, OTHER_ORDER, at, eur, input, label, order_id, other_order_id, placed, recorded, text,
+use crate::{
+    fixtures::{OTHER_ORDER, at, other_order_id, recorded},
+    sample_order::{ORDER, eur, input, label, order_id, placed, text},
 };
 
 /// The order's own stream, its saga's and its shipment's.

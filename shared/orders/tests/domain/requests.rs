@@ -7,7 +7,7 @@ use orders::{
 };
 use serde_json::{Value, json};
 
-use crate::fixtures::{self, body};
+use crate::{fixtures::body, sample_order};
 
 /// The sample body with another value at a pointer; null where there was none.
 fn with(pointer: &str, value: impl Into<Value>) -> Value {
@@ -75,13 +75,13 @@ fn what_is_remembered_of_a_request_does_not_depend_on_what_is_personal() {
 
 #[test]
 fn a_good_body_is_an_order() {
-    assert_eq!(place_order(&body()), Ok(fixtures::request()));
+    assert_eq!(place_order(&body()), Ok(sample_order::request()));
 }
 
 #[test]
 fn a_second_line_of_the_address_is_optional() {
     let order = place_order(&with("/shipTo/line2", "2nd floor")).unwrap();
-    assert_eq!(order.ship_to.line2, Some(fixtures::text("2nd floor")));
+    assert_eq!(order.ship_to.line2, Some(sample_order::text("2nd floor")));
     let order = place_order(&with("/shipTo/line2", Value::Null)).unwrap();
     assert_eq!(order.ship_to.line2, None);
     refuses("/shipTo/line2", [json!(2), json!("")]);
@@ -354,7 +354,7 @@ fn a_mistake_says_what_the_field_takes() {
 #[test]
 fn a_cancellation_has_a_reason() {
     let reason = cancel_order(&json!({ "reason": "changed my mind" }));
-    assert_eq!(reason, Ok(fixtures::text("changed my mind")));
+    assert_eq!(reason, Ok(sample_order::text("changed my mind")));
     for body in [
         json!({}),
         json!({ "reason": "" }),

@@ -8,7 +8,7 @@ use orders::{
     values::items,
 };
 
-use crate::fixtures::{authorization, eur, input, label, order_id, placed, text};
+use crate::sample_order::{authorization, eur, input, label, order_id, placed, text};
 
 /// The samples as they are stored today.
 pub(crate) fn all() -> Vec<StoredEvent> {
@@ -37,11 +37,11 @@ fn orders() -> Vec<order::Event> {
     };
     let placed = |placed: Placed| order::Event::Placed(Box::new(placed));
     vec![
-        placed(crate::fixtures::placed()),
+        placed(crate::sample_order::placed()),
         placed(with_everything),
         order::Event::Confirmed {
             customer_id: customer_id.clone(),
-            items: items(&crate::fixtures::lines()),
+            items: items(&crate::sample_order::lines()),
             total: eur(4500),
         },
         order::Event::Shipped { customer_id },

@@ -3,7 +3,7 @@
 use cairn::spec::given;
 use orders::shipment::{Command, Event, Rejection, Shipment};
 
-use crate::fixtures::{label, stored};
+use crate::{fixtures::stored, sample_order::label};
 
 fn arranged() -> Event {
     Event::Arranged(label())

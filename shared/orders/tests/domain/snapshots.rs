@@ -10,7 +10,10 @@ use orders::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::fixtures::{authorization, eur, input, label, order_id, other_order_id, placed, text};
+use crate::{
+    fixtures::other_order_id,
+    sample_order::{authorization, eur, input, label, order_id, placed, text},
+};
 
 /// A snapshot is used by all code whose shape is the same, so the same events must come to the
 /// same states there.

@@ -3,7 +3,10 @@
 use cairn::spec::given;
 use orders::stock::{Command, Event, Rejection, State, Stock};
 
-use crate::fixtures::{ORDER, order_id, other_order_id, stored};
+use crate::{
+    fixtures::{other_order_id, stored},
+    sample_order::{ORDER, order_id},
+};
 
 fn received(quantity: u64) -> Event {
     Event::Received { quantity }

@@ -1,0 +1,102 @@
+//! One sample order, and what becomes of it.
+
+use cairn::sealed::Sealed;
+use orders::{
+    fulfilment::Input,
+    order::{Payment, PlaceOrder, Placed},
+    payment::Authorization,
+    requests::OrderRequest,
+    shipment::Label,
+    values::{Address, Line, Lines, Money, OrderId, Text},
+};
+
+pub(crate) const ORDER: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
+
+pub(crate) fn order_id() -> OrderId {
+    ORDER.parse().unwrap()
+}
+
+pub(crate) fn lines() -> Lines {
+    let lines = vec![
+        line("TEA-01", 2, 1250),
+        line("CUP-07", 1, 900),
+        line("TEA-01", 1, 1100),
+    ];
+    lines.try_into().unwrap()
+}
+
+/// The sample order as it is asked for.
+pub(crate) fn request() -> OrderRequest {
+    OrderRequest {
+        customer_id: "c-42".parse().unwrap(),
+        lines: lines(),
+        payment: Payment {
+            token: "tok_visa".parse().unwrap(),
+        },
+        ship_to: Address {
+            name: text("A. Lovelace"),
+            line1: text("1 Main St"),
+            line2: None,
+            city: text("Berlin"),
+            postal_code: text("10115"),
+            country: "DE".parse().unwrap(),
+        },
+        email: None,
+    }
+}
+
+/// The sample order as a command.
+pub(crate) fn place_order() -> PlaceOrder {
+    request().sealed(Sealed::of("AQ+the+address".to_owned()), None)
+}
+
+/// The sample order as a fact.
+pub(crate) fn placed() -> Placed {
+    let order = place_order();
+    Placed {
+        customer_id: order.customer_id,
+        lines: order.lines,
+        total: eur(4500),
+        payment: order.payment,
+        ship_to: order.ship_to,
+        email: order.email,
+    }
+}
+
+/// The sample order as its fulfilment knows it.
+pub(crate) fn input() -> Input {
+    Input::of(order_id(), &placed())
+}
+
+pub(crate) fn line(sku: &str, quantity: u64, amount: u64) -> Line {
+    Line {
+        sku: sku.parse().unwrap(),
+        quantity: quantity.try_into().unwrap(),
+        unit_price: eur(amount),
+    }
+}
+
+pub(crate) fn eur(amount: u64) -> Money {
+    Money {
+        amount,
+        currency: "EUR".parse().unwrap(),
+    }
+}
+
+pub(crate) fn text(text: &str) -> Text {
+    text.parse().unwrap()
+}
+
+pub(crate) fn authorization() -> Authorization {
+    Authorization {
+        reference: "auth_1".to_owned(),
+        amount: eur(4500),
+    }
+}
+
+pub(crate) fn label() -> Label {
+    Label {
+        carrier: "Sandbox Parcel".to_owned(),
+        tracking_number: "TRACK1".to_owned(),
+    }
+}
