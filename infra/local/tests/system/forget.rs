@@ -5,7 +5,6 @@ use std::{
     fs, io,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use cairn::provider::{Call, ProviderError};
