@@ -52,6 +52,13 @@ class Browser:
         if said:
             raise Failure(f"the console is not empty: {said}")
 
+    def picture_of(self, document, name):
+        """A picture of a whole document that is made here."""
+        page = self.chromium.new_page(viewport={"width": 1640, "height": 200})
+        page.set_content(document)
+        page.screenshot(path=self.folder / f"{name}.png", full_page=True)
+        page.close()
+
     def visits(self, visit, api, endpoint, given):
         with self.page(api, endpoint) as page:
             page.connected("live")

@@ -72,11 +72,12 @@ def enter():
 def all_steps(given):
     """Goes through all steps, and returns a summary."""
     from browser import Browser
+    from demo import demo
     from pictures import pictures
     from visits import ALONE, VISITS
 
     visits = [pictures] if given.screenshots else [*VISITS, pictures]
-    progress = Progress(2 + len(visits) + (0 if given.screenshots else len(ALONE)))
+    progress = Progress(3 + len(visits) + (0 if given.screenshots else len(ALONE)))
     with progress.step("Chromium is there"):
         program = chromium()
     with progress.step("the one-machine system is there"):
@@ -86,12 +87,14 @@ def all_steps(given):
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)
+        with progress.step("the demo"):
+            demo(browser, binary)
         for visit in [] if given.screenshots else ALONE:
             with progress.step(sentence(visit)):
                 visit(browser, binary, LOG)
     if given.screenshots:
         given.screenshots.mkdir(parents=True, exist_ok=True)
-        for name in ("page-light.png", "page-dark.png", "page-phone.png"):
+        for name in ("demo.png", "page-light.png", "page-dark.png", "page-phone.png"):
             shutil.copy(PICTURES / name, given.screenshots / name)
     return progress.summary()
 

@@ -20,7 +20,7 @@ const OTHERS: [&str; 3] = ["relay-events", "authorize-payment", "get-order"];
 
 /// What functions are told by the template, whichever of it they read, and by Lambda. With credentials and a region in
 /// it, and no metadata service, nothing asks beyond this machine.
-pub(crate) const ENVIRONMENT: [(&str, &str); 29] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 31] = [
     ("RUST_LOG", "info"),
     ("STACK", "cairn"),
     ("AUTHORIZATION", "jwt"),
@@ -34,6 +34,8 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 29] = [
     ("SALES_TABLE", "SalesTable"),
     ("READ_MODELS_TABLE", "ReadModelsTable"),
     ("DEADLINES_TABLE", "DeadlinesTable"),
+    ("CUSTOMER_KEYS_TABLE", "CustomerKeysTable"),
+    ("PERSONAL_DATA_KEY", "alias/personal-data"),
     ("STEP_PATIENCE_SECONDS", "300"),
     ("EVENT_BUS", "cairn-orders"),
     ("EVENT_SOURCE", "cairn.orders"),
