@@ -4,12 +4,12 @@ use std::fmt;
 
 use aws_sdk_kms::{Client, primitives::Blob, types::DataKeySpec};
 
-use crate::{dynamodb::classified, seal::Key, store::StoreError};
+use crate::{dynamodb::classified, on_demand::OnDemand, seal::Key, store::StoreError};
 
 /// A key of KMS, which wraps others and never leaves it.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    client: Client,
+    client: OnDemand<Client>,
     id: String,
 }
 
@@ -25,7 +25,7 @@ impl MasterKey {
     const CONTEXT: &str = "subject";
 
     /// The key of this id.
-    pub fn new(client: Client, id: String) -> Self {
+    pub fn new(client: OnDemand<Client>, id: String) -> Self {
         Self { client, id }
     }
 

@@ -173,6 +173,8 @@ pub mod kms;
 pub mod lambda;
 #[cfg(feature = "aws")]
 pub mod mail;
+#[cfg(feature = "aws")]
+pub mod on_demand;
 #[cfg(feature = "operator")]
 pub mod operator;
 #[cfg(feature = "aws")]

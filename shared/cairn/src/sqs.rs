@@ -10,10 +10,12 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
+use crate::on_demand::OnDemand;
+
 /// A queue that people and redrives read.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    client: Client,
+    client: OnDemand<Client>,
     url: String,
 }
 
@@ -50,7 +52,7 @@ impl Queue {
     const MOST: i32 = 10;
 
     /// The queue at a URL.
-    pub fn new(client: Client, url: String) -> Self {
+    pub fn new(client: OnDemand<Client>, url: String) -> Self {
         Self { client, url }
     }
 

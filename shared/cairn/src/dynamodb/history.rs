@@ -1,6 +1,6 @@
 //! The table's commits in pages: all of them, or those of one stream.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 
 use super::{DynamoStore, Item, classified, decode, malformed};
@@ -109,15 +109,7 @@ impl DynamoStore {
         after: Option<&Position>,
     ) -> Result<Scanned, StoreError> {
         let page = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("#stream = :stream AND #version <= :until")
-            .expression_attribute_names("#stream", "stream")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
-            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
+            .of_stream(stream, until)
             .limit(Self::PAGE)
             .set_exclusive_start_key(start(after)?)
             .send()
@@ -132,19 +124,26 @@ impl DynamoStore {
         stream: &StreamId,
     ) -> Result<Option<Result<Commit, Unreadable>>, StoreError> {
         let page = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("#stream = :stream")
-            .expression_attribute_names("#stream", "stream")
-            .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
+            .of_stream(stream, u64::MAX)
             .scan_index_forward(false)
             .limit(1)
             .send()
             .await
             .map_err(|error| classified(&error))?;
         Ok(page.items.unwrap_or_default().into_iter().map(read).next())
+    }
+
+    /// A strong read of the commits of a stream that begin at or before a version.
+    fn of_stream(&self, stream: &StreamId, until: u64) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#stream = :stream AND #version <= :until")
+            .expression_attribute_names("#stream", "stream")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
+            .expression_attribute_values(":until", AttributeValue::N(until.to_string()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +36,7 @@ use crate::{
     kms::MasterKey,
     lambda::{metrics::Figures, outside::Outside, secret::Secret},
     mail::Mails,
+    on_demand::OnDemand,
     read_model::{ReadModel, Tally},
     sqs::Queue,
     timestamp::Timestamp,
@@ -172,6 +173,7 @@ impl Host for Machine {
 pub struct Environment {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
+    dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
     host: Arc<dyn Host>,
     outside: Option<Outside>,
     /// Appends that others were faster than, since they were last told of.
@@ -211,6 +213,7 @@ impl Environment {
         Self {
             lookup: Arc::new(lookup),
             aws,
+            dynamodb: Arc::default(),
             host: Arc::new(Machine),
             outside: None,
             conflicts: Arc::default(),
@@ -316,7 +319,7 @@ impl Environment {
     pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = aws_sdk_sqs::Client::from_conf(config);
+        let client = OnDemand::new(|| aws_sdk_sqs::Client::from_conf(config));
         Ok(Queue::new(client, self.setting(setting)?))
     }
 
@@ -343,7 +346,7 @@ impl Environment {
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = aws_sdk_kms::Client::from_conf(config);
+        let client = OnDemand::new(|| aws_sdk_kms::Client::from_conf(config));
         let master = MasterKey::new(client, self.setting(master)?);
         Ok(Keyring::new(self.key_table(table)?, master))
     }
@@ -427,10 +430,14 @@ impl Environment {
         parts.next().unwrap_or(name).to_owned()
     }
 
+    /// One for all tables of the function.
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        let config = aws_sdk_dynamodb::config::Builder::from(&self.aws);
-        let config = config.retry_partition(retries()).build();
-        aws_sdk_dynamodb::Client::from_conf(config)
+        let make = || {
+            let config = aws_sdk_dynamodb::config::Builder::from(&self.aws);
+            let config = config.retry_partition(retries()).build();
+            aws_sdk_dynamodb::Client::from_conf(config)
+        };
+        self.dynamodb.get_or_init(make).clone()
     }
 }
 
@@ -450,7 +457,7 @@ impl fmt::Debug for Environment {
 
 /// Runs a function on Lambda until the environment is shut down.
 ///
-/// Its clients are built before the first event is asked for. A panic in it becomes an error of
+/// The clients that every event needs are built before the first event is asked for. A panic in it becomes an error of
 /// that one invocation.
 pub fn run(build: Build) -> ExitCode {
     tracing_subscriber::registry()
