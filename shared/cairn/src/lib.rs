@@ -100,7 +100,7 @@
 //! # What holds
 //!
 //! - A command is carried out once for each id, as long as fewer than
-//!   [64 others](remembered::Remembered::CAPACITY) came after it on its stream; what begins a stream, and a saga's steps, for ever.
+//!   64 others (`Remembered::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
 //! - A stream's versions have no gaps, and its times do not go back. There is no order among streams.
 //! - Every committed event is published, at least once. Each reader behind a version gate takes it in once and in order.
 //! - A saga ends: completed, undone, or stuck with a place and a reason.
