@@ -1,4 +1,4 @@
-//! `cargo run --profile simulation -p cairn-simulator -- --seeds 1000`: tries to break the promises.
+//! `cargo run --release -p cairn-simulator -- --seeds 1000`: tries to break the promises.
 
 use std::{
     collections::BTreeMap,
@@ -338,7 +338,7 @@ fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io
     }
     writeln!(
         out,
-        "\nThe same again, with everything that happened:\n  cargo run --profile simulation -p cairn-simulator -- --seed {seed} --orders {orders}"
+        "\nThe same again, with everything that happened:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
     )
 }
 
