@@ -54,7 +54,7 @@ class Browser:
 
     def picture_of(self, document, name):
         """A picture of a whole document that is made here."""
-        page = self.chromium.new_page(viewport={"width": 1640, "height": 200})
+        page = self.chromium.new_page(viewport={"width": 1800, "height": 200})
         page.set_content(document)
         page.screenshot(path=self.folder / f"{name}.png", full_page=True)
         page.close()
