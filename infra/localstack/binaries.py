@@ -63,7 +63,7 @@ def as_found(binaries):
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--debug", action="store_true", help="build them as `cargo build` does, and take what it has built")
+    which.add_argument("--debug", action="store_true", help="build them without optimization, as `cargo build` does")
     which.add_argument("--skip-build", action="store_true", help="take the functions as the last run built them")
     which.add_argument("--binaries", type=Path, metavar="DIR", help="build nothing, take the functions' binaries from DIR, say target/debug")
 
