@@ -39,6 +39,9 @@ struct Arguments {
     /// Only the scenarios whose names begin so.
     #[arg(long, value_name = "PREFIX")]
     only: Option<String>,
+    /// Not the scenarios whose names end so.
+    #[arg(long, value_name = "SUFFIX", value_delimiter = ',')]
+    skip: Vec<String>,
     /// Exit with status 1 where our rows do not show what they must.
     #[arg(long)]
     check: bool,
@@ -135,6 +138,7 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let mut run = Run {
         rtt: Duration::from_millis(arguments.rtt_ms),
         only: arguments.only.as_deref().unwrap_or_default(),
+        skip: &arguments.skip,
         rows: vec![],
     };
     run.all::<Cairn>().await?;
@@ -172,6 +176,7 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, Failed> {
 struct Run<'a> {
     rtt: Duration,
     only: &'a str,
+    skip: &'a [String],
     rows: Vec<Row>,
 }
 
@@ -221,7 +226,8 @@ impl Run<'_> {
     }
 
     fn wants(&self, scenario: &str) -> bool {
-        scenario.starts_with(self.only)
+        let skipped = self.skip.iter().any(|suffix| scenario.ends_with(suffix));
+        scenario.starts_with(self.only) && !skipped
     }
 }
 
