@@ -2,31 +2,36 @@
 
 import contextlib
 import sys
+import threading
 import time
 
 
 class Progress:
-    """Counts steps, of which it knows how many there will be."""
+    """Counts steps, of which it knows how many there will be. Some may go side by side."""
 
     def __init__(self, steps):
         self.steps = steps
         self.done = 0
+        self.ending = threading.Lock()
         self.began = time.monotonic()
 
     @contextlib.contextmanager
     def step(self, what):
         began = time.monotonic()
-        place = f"[{self.done + 1:>2}/{self.steps}]"
         # On a terminal the line is there before its outcome.
         if sys.stdout.isatty():
-            print(f"{place} ...    {what}", end="\r", flush=True)
+            self.line("...", what, "\r")
         outcome = "failed"
         try:
             yield
             outcome = "ok"
-            self.done += 1
         finally:
-            print(f"{place} {outcome:<7}{what}  {time.monotonic() - began:.1f} s", flush=True)
+            with self.ending:
+                self.line(outcome, f"{what}  {time.monotonic() - began:.1f} s", "\n")
+                self.done += outcome == "ok"
+
+    def line(self, outcome, what, end):
+        print(f"[{self.done + 1:>2}/{self.steps}] {outcome:<7}{what}{end}", end="", flush=True)
 
     def summary(self):
         return f"all {self.steps} steps went as they must, in {time.monotonic() - self.began:.0f} s"
