@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use cairn::provider::{Call, ProviderError};
@@ -12,10 +13,10 @@ use cairn_local::{
     aws,
     composition::{Composition, Parts},
     functions::Functions,
-    system::Options,
     template::Template,
     world::World,
 };
+use futures_util::future::join_all;
 use orders::{
     providers::{Carrier, SandboxCarrier},
     shipment::Label,
@@ -23,12 +24,11 @@ use orders::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 
 use crate::{
-    fixture::{Fixture, order, template_with},
+    fixture::{order, template_with},
     still::StillShop,
 };
 
@@ -461,30 +461,18 @@ fn call(system: &Composition, operation: &str, request: &Value) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn many_first_orders_at_once_have_one_key_and_all_of_them_are_sent() {
-    let carrier = Remembering::default();
-    let asked = carrier.clone();
-    let options = Options {
-        functions: Functions::default().with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, asked.clone())
-        }),
-        ..Options::default()
-    };
-    let shop = Fixture::with(options).await;
-    shop.receive("TEA-01", 100).await;
-    let mut placing = JoinSet::new();
-    for _ in 0..16 {
-        let client = shop.client.clone();
-        placing.spawn(async move { client.post("/orders", &[], &theirs(CUSTOMER)).await });
-    }
-    while let Some(placed) = placing.join_next().await {
-        assert_eq!(placed.unwrap().unwrap().status, 201);
-    }
-    shop.settled().await;
-    assert_eq!(shop.scan("CustomerKeysTable").len(), 1);
-    let addresses = carrier.0.lock().unwrap();
-    assert_eq!(addresses.len(), 16);
+    let shop = Shop::open().await;
+    // Each looks for a key before any is kept.
+    *shop.still.world.distance.lock().unwrap() = Duration::from_millis(5);
+    let placing = ["1", "2", "3", "4"].map(|key| async {
+        let (id, _) = shop.place(key, &theirs(CUSTOMER)).await;
+        shop.still.until(&id, "completed").await
+    });
+    join_all(placing).await;
+    let addresses = shop.carrier.0.lock().unwrap();
+    assert_eq!(addresses.len(), 4);
     assert!(addresses.iter().all(|to| to.name.as_str() == NAME));
 }
 

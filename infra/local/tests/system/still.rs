@@ -16,7 +16,7 @@ use cairn_local::{
     functions::Functions,
     gateway::Gateway,
     template::Template,
-    world::{Accident, World},
+    world::{Accident, Fate, World},
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub(crate) struct Still {
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
     /// A function that fails wherever its event contains a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
+    /// How long each call to a service is under way.
+    pub(crate) distance: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
 }
 
@@ -47,6 +49,7 @@ impl Still {
             unreachable: Mutex::default(),
             lost: Mutex::default(),
             poison: Mutex::default(),
+            distance: Mutex::default(),
             emitted: Mutex::default(),
         })
     }
@@ -91,6 +94,13 @@ impl World for Still {
             .lock()
             .unwrap()
             .push(serde_json::from_str(line).unwrap());
+    }
+
+    fn call(&self, _: &str, _: &str) -> Fate {
+        Fate {
+            there: *self.distance.lock().unwrap(),
+            ..Fate::default()
+        }
     }
 
     fn reaches(&self, _: &str) -> bool {
