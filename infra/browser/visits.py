@@ -27,6 +27,10 @@ def every_kind_of_order_ends_as_it_must(page, *_):
         page.order_is(status, fulfilment)
         assert page.steps() == steps, f"{scenario}: {page.steps()}"
         the_time_line_is_whole(page, order)
+    page.place("stuck")
+    page.order_is("placed", "stuck")
+    assert page.steps()[2:4] == ["compensation-failed", "failed"], page.steps()
+    page.wait("#order-head >> text=cairn saga abandon")
     order = page.place("cancelled")
     page.order_is("cancelled", "aborted")
     assert "completed" not in page.steps(), page.steps()
@@ -34,7 +38,7 @@ def every_kind_of_order_ends_as_it_must(page, *_):
     page.place("down")
     page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
     assert len(page.cells("#timeline")) > 2
-    assert page.page.locator("#orders li").count() == 8
+    assert page.page.locator("#orders li").count() == 9
 
 
 def the_time_line_is_whole(page, order):
@@ -167,6 +171,8 @@ def a_reader_breaks_and_its_dead_letters_are_redriven(page, *_):
     page.order_is("confirmed", "completed")
     page.until("() => document.getElementById('dead-count').textContent === '2'")
     page.wait("#letters li:has-text('project-sales')")
+    page.wait("#timeline .did.failed:has-text('project-sales ×2')")
+    page.wait("#timeline .did.dead-letter:has-text('project-sales, given up')")
     assert "it was broken from the page, 3 tries" in page.text("#letters"), page.text("#letters")
     assert page.text("#n-confirmed") == "1", "a sale is missing as long as it is broken"
     page.page.uncheck("#troubles input[name=broken-reader]")

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
-    state::{When, past},
+    state::{When, one_stream, past},
 };
 
 /// Shows what changed in the state of a stream between two of its versions.
@@ -23,6 +23,7 @@ Examples:
 Status: 0, or 1 if there is no such version, or 2 if it was called wrongly or the system cannot be reached.")]
 pub(crate) struct Diff {
     /// The stream, `stock-TEA-01`.
+    #[arg(value_parser = one_stream)]
     stream: StreamId,
     /// From this version.
     from: u64,

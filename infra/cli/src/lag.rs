@@ -112,7 +112,8 @@ impl Lag {
         let rows: Vec<_> = consumers
             .iter()
             .map(|Consumer { consumer, behind }| {
-                let examples: Vec<_> = behind.examples.iter().map(StreamId::as_str).collect();
+                let mut examples: Vec<_> = behind.examples.iter().map(StreamId::as_str).collect();
+                examples.truncate(1);
                 [
                     (*consumer).to_owned(),
                     behind.events.to_string(),

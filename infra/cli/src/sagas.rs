@@ -58,7 +58,7 @@ struct Open {
     action: Option<Action>,
     /// How often the step was asked for again.
     retries: u32,
-    /// When the saga last moved; where it has not begun, from when on it is looked after.
+    /// When the saga last moved; where it has not begun, when the order did.
     since: Timestamp,
     needs: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,15 @@ impl Sagas {
         }
         let rows: Vec<_> = open.iter().map(|open| open.row(now)).collect();
         out.table(
-            ["ORDER", "PHASE", "STEP", "AGE", "RETRIES", "NEEDS", "WHY"],
+            [
+                "ORDER",
+                "PHASE",
+                "STEP",
+                "QUIET FOR",
+                "RETRIES",
+                "NEEDS",
+                "WHY",
+            ],
             &rows,
         )?;
         Ok(verdict)
@@ -149,7 +157,7 @@ async fn look(
         step,
         action: saga.state.due().map(|due| due.action),
         retries: saga.state.retries(),
-        since,
+        since: saga.at().or(order.at()).unwrap_or(since),
         needs,
         reason: failure.or(saga.state.reason()).map(str::to_owned),
     }))

@@ -2,7 +2,10 @@
 
 use cairn::{Aggregate, StreamId, Timestamp, operator::Stack};
 use clap::Args;
-use orders::{fulfilment::Saga, order::Order, payment::Payment, shipment::Shipment, stock::Stock};
+use orders::{
+    fulfilment::Saga, order::Order, payment::Payment, shipment::Shipment, stock::Stock,
+    values::OrderId,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +27,7 @@ Examples:
 Status: 0, or 1 if there was no such state, or 2 if it was called wrongly or the system cannot be reached.")]
 pub(crate) struct State {
     /// The stream, `stock-TEA-01`.
+    #[arg(value_parser = one_stream)]
     stream: StreamId,
     /// As it was then.
     #[arg(long, value_name = "TIME", conflicts_with = "version")]
@@ -31,6 +35,16 @@ pub(crate) struct State {
     /// As it was after this event.
     #[arg(long, value_name = "VERSION")]
     version: Option<u64>,
+}
+
+/// One stream, where the id of an order would mean four.
+pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
+    if text.parse::<OrderId>().is_ok() {
+        let each = ["order", "payment", "shipment", "fulfilment"].map(|of| format!("{of}-{text}"));
+        return Err(format!("an order has four streams: {}", each.join(", ")));
+    }
+    let stream = text.parse::<StreamId>();
+    stream.map_err(|error| error.to_string())
 }
 
 /// Which state.

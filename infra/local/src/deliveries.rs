@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rusqlite::params;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -293,9 +294,16 @@ impl Carrier<'_> {
             ("EXHAUSTED_RETRY_CONDITION".to_owned(), exhausted.to_owned()),
             ("RETRY_ATTEMPTS".to_owned(), retries.to_string()),
         ]);
-        tracing::error!(function = hosted.spec.id, exhausted, "not reached");
+        let event = event_of(payload);
+        tracing::error!(
+            function = hosted.spec.id,
+            event,
+            exhausted,
+            "not reached: a dead letter"
+        );
         self.park(
             &hosted.spec.id,
+            event.as_deref(),
             target.dead_letters.as_deref(),
             payload,
             &attributes,
@@ -309,8 +317,14 @@ impl Carrier<'_> {
         let Err(failure) = self.try_out(hosted, payload, &request_id).await else {
             return;
         };
-        let condition = failure.condition;
-        tracing::error!(function = hosted.spec.id, condition, "failed for good");
+        let event = event_of(payload);
+        tracing::error!(
+            function = hosted.spec.id,
+            event,
+            condition = failure.condition,
+            error = failure.last.as_ref().map(ToString::to_string),
+            "failed for good: a dead letter"
+        );
         let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
         let queue = self
             .aws
@@ -318,6 +332,7 @@ impl Carrier<'_> {
             .destination(&hosted.spec.id, hosted.spec.on_failure.as_deref());
         self.park(
             &hosted.spec.id,
+            event.as_deref(),
             queue,
             &letter.to_string(),
             &Attributes::new(),
@@ -366,21 +381,45 @@ impl Carrier<'_> {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }
             tracing::warn!(function = spec.id, invocations, %error, "will be tried again");
-            self.world.note(&Note::Retried { function: &spec.id });
+            self.world.note(&Note::Retried {
+                function: &spec.id,
+                event: event_of(payload).as_deref(),
+            });
             sleep(wait).await;
         }
     }
 
-    fn park(&self, function: &str, queue: Option<&str>, body: &str, attributes: &Attributes) {
+    fn park(
+        &self,
+        function: &str,
+        event: Option<&str>,
+        queue: Option<&str>,
+        body: &str,
+        attributes: &Attributes,
+    ) {
         let Some(queue) = queue else {
             tracing::error!(function, "an event is dropped: there is no queue for it");
             return;
         };
-        self.world.note(&Note::DeadLetter { function });
+        self.world.note(&Note::DeadLetter { function, event });
         if let Err(error) = self.aws.queues.send(queue, body, attributes) {
             tracing::error!(%error, queue, "a dead letter is lost");
         }
     }
+}
+
+/// The event that the bus delivers, `order-...@3`; none where a payload is something else.
+fn event_of(payload: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Delivered {
+        detail: Detail,
+    }
+    #[derive(Deserialize)]
+    struct Detail {
+        id: String,
+    }
+    let delivered: Delivered = serde_json::from_str(payload).ok()?;
+    Some(delivered.detail.id)
 }
 
 /// A minute before the second try, two before the third.

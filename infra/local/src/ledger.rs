@@ -55,13 +55,14 @@ pub struct Delivery {
     pub consumer: String,
     /// The event: `order-...@3`.
     pub event: String,
-    /// `applied`, `duplicate` or `healed`.
+    /// `applied`, `duplicate` or `healed`; `failed` where it will be tried again, `dead-letter` where it will not.
     pub outcome: String,
     /// How many earlier events had to be read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<u64>,
-    /// How long ago the event had happened, in milliseconds.
-    pub lag_ms: u64,
+    /// How long ago the event had happened, in milliseconds, where the consumer could tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -109,25 +110,41 @@ impl Ledger {
             }
             _ => tally.applied += 1,
         }
-        book.latest += 1;
-        let delivery = Delivery {
-            n: book.latest,
+        let n = book.next();
+        book.keep(Delivery {
+            n,
             consumer: function.to_owned(),
             event,
             outcome,
             gap: line.gap,
-            lag_ms,
-        };
-        book.keep(delivery);
+            lag_ms: Some(lag_ms),
+        });
     }
 
     /// Takes note of what went wrong.
     pub(crate) fn note(&self, note: &Note<'_>) {
-        match note {
-            Note::Retried { function } => self.book().tally(function).retried += 1,
-            Note::DeadLetter { function } => self.book().tally(function).dead_letters += 1,
-            Note::Crashed { .. } => {}
-        }
+        let mut book = self.book();
+        let (function, event, outcome) = match *note {
+            Note::Retried { function, event } => {
+                book.tally(function).retried += 1;
+                (function, event, "failed")
+            }
+            Note::DeadLetter { function, event } => {
+                book.tally(function).dead_letters += 1;
+                (function, event, "dead-letter")
+            }
+            Note::Crashed { .. } => return,
+        };
+        let Some(event) = event else { return };
+        let n = book.next();
+        book.keep(Delivery {
+            n,
+            consumer: function.to_owned(),
+            event: event.to_owned(),
+            outcome: outcome.to_owned(),
+            gap: None,
+            lag_ms: None,
+        });
     }
 
     /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
@@ -165,6 +182,12 @@ impl Ledger {
 impl Book {
     fn tally(&mut self, consumer: &str) -> &mut Tally {
         self.tallies.entry(consumer.to_owned()).or_default()
+    }
+
+    /// The number of the next delivery.
+    fn next(&mut self) -> u64 {
+        self.latest += 1;
+        self.latest
     }
 
     fn keep(&mut self, delivery: Delivery) {
@@ -221,24 +244,39 @@ mod tests {
         ledger.read("A", &line("order-1@4", "duplicate"));
         ledger.read("A", "no figures");
         ledger.read("Relay", r#"{"RelayLag":7}"#);
-        ledger.note(&Note::Retried { function: "A" });
+        for event in [None, Some("order-1@5")] {
+            ledger.note(&Note::Retried {
+                function: "A",
+                event,
+            });
+        }
         let (tallies, fresh) = ledger.take();
         let expected = Tally {
             applied: 1,
             duplicates: 1,
             healed: 1,
             missing: 2,
-            retried: 1,
+            retried: 2,
             dead_letters: 0,
             lag_ms: Some(5),
         };
         assert_eq!(tallies.get("A"), Some(&expected));
         assert_eq!(tallies.get("Relay").and_then(|tally| tally.lag_ms), Some(7));
-        assert_eq!(fresh.iter().map(|one| one.n).collect::<Vec<_>>(), [1, 2, 3]);
+        let told: Vec<_> = fresh
+            .iter()
+            .map(|one| (one.n, one.outcome.as_str()))
+            .collect();
+        let expected = [
+            (1, "applied"),
+            (2, "healed"),
+            (3, "duplicate"),
+            (4, "failed"),
+        ];
+        assert_eq!(told, expected);
         let (tallies, fresh) = ledger.take();
         assert_eq!(tallies.get("A").map(|tally| tally.lag_ms), Some(None));
         assert!(fresh.is_empty());
-        assert_eq!(ledger.of("1").len(), 3);
+        assert_eq!(ledger.of("1").len(), 4);
     }
 
     #[test]

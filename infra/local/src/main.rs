@@ -40,7 +40,7 @@ struct Arguments {
     /// Print no line for each event.
     #[arg(long)]
     quiet: bool,
-    /// Deliver every event twice, late and in no order, to see that it changes nothing.
+    /// Deliver every event twice and in no order, to see that it changes nothing.
     #[arg(long)]
     disturb: bool,
     /// The template to run; by default template.yaml here or in a directory above.
@@ -172,6 +172,8 @@ async fn serve(
             () = print_events(events) => {}
         }
     }
+    // To a terminal nothing else is told of what takes a while after many orders.
+    let _ = writeln!(io::stderr(), "stopping, once what is under way has ended");
     system.stop().await;
     Ok(ExitCode::SUCCESS)
 }

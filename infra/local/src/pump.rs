@@ -202,7 +202,10 @@ impl Pump {
                 "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
             },
         });
-        self.world.note(&Note::DeadLetter { function });
+        self.world.note(&Note::DeadLetter {
+            function,
+            event: None,
+        });
         let on_failure = self.mapping.on_failure.as_deref();
         let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;

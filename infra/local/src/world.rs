@@ -119,11 +119,15 @@ pub enum Note<'a> {
     Retried {
         /// The function.
         function: &'a str,
+        /// The event, `order-...@3`, where it is one.
+        event: Option<&'a str>,
     },
     /// A message went into a queue of dead letters.
     DeadLetter {
         /// The function that it is for.
         function: &'a str,
+        /// The event, `order-...@3`, where it is one.
+        event: Option<&'a str>,
     },
 }
 

@@ -338,11 +338,11 @@ impl World for Simulated {
                 self.state().crashed = true;
                 self.say(function, "crashed");
             }
-            Note::Retried { function } => {
+            Note::Retried { function, .. } => {
                 self.count("invocations tried again");
                 self.say(function, "failed, will be tried again");
             }
-            Note::DeadLetter { function } => {
+            Note::DeadLetter { function, .. } => {
                 self.count("dead letters");
                 self.say(function, "a dead letter");
             }

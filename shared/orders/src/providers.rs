@@ -93,6 +93,18 @@ pub trait Screening: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SandboxPayments;
 
+impl SandboxPayments {
+    /// How the reference of money begins that is not given back.
+    const KEPT: &str = "kept_";
+
+    fn give_back(reference: &str) -> Result<(), ProviderError> {
+        if reference.starts_with(Self::KEPT) {
+            return Err(ProviderError::Refused("the bank refuses".to_owned()));
+        }
+        Ok(())
+    }
+}
+
 impl PaymentProvider for SandboxPayments {
     async fn authorize(
         &self,
@@ -101,7 +113,7 @@ impl PaymentProvider for SandboxPayments {
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
         match token.as_str() {
-            "tok_visa" => {}
+            "tok_visa" | "tok_norefund" => {}
             "tok_flaky" if call.attempt > 2 => {}
             "tok_flaky" => {
                 return Err(ProviderError::Passing("the provider is busy".to_owned()));
@@ -114,8 +126,13 @@ impl PaymentProvider for SandboxPayments {
                 return Err(ProviderError::Refused("unknown payment token".to_owned()));
             }
         }
+        let kind = if token.as_str() == "tok_norefund" {
+            Self::KEPT
+        } else {
+            "auth_"
+        };
         Ok(Authorization {
-            reference: format!("auth_{}", reference(call.key)),
+            reference: format!("{kind}{}", reference(call.key)),
             amount,
         })
     }
@@ -124,12 +141,17 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
-        Ok(())
+    async fn void(&self, _: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+        asked.reference.map_or(Ok(()), Self::give_back)
     }
 
-    async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
-        Ok(())
+    async fn refund(
+        &self,
+        _: Call<'_>,
+        authorization: &Authorization,
+        _: &str,
+    ) -> Result<(), ProviderError> {
+        Self::give_back(&authorization.reference)
     }
 }
 

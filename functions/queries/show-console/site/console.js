@@ -2,7 +2,7 @@
 
 import { $, connected, el, list, say, seldom, count, money } from "./dom.js";
 import { ask, get, hasToken, orders, settings, stock, use } from "./api.js";
-import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, watch, watched } from "./order.js";
+import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, since, watch, watched } from "./order.js";
 import { refresh as refreshSales } from "./sales.js";
 
 document.body.classList.toggle("live", settings.live);
@@ -15,11 +15,12 @@ const SCENARIOS = [
   { id: "good", title: "It goes through", says: "Paid, packed, confirmed. You can ship it then." },
   { id: "flaky", title: "Paid at the third try", says: "The payment provider is busy twice.", token: "tok_flaky" },
   { id: "declined", title: "Payment is declined", says: "The stock is released again.", token: "tok_declined" },
-  { id: "none", title: "Out of stock", says: "9,000 pieces, which nobody has.", quantity: 9_000, price: 100 },
-  { id: "fraud", title: "Refused by screening", says: "A customer who says fraud-… in their name.", customer: "fraud-42" },
+  { id: "none", title: "Out of stock", says: "9,000 pieces at €1, which nobody has.", quantity: 9_000, price: 100 },
+  { id: "fraud", title: "Refused by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
   { id: "carrier", title: "The carrier refuses", says: "It goes to XX: the payment is voided.", country: "XX" },
   { id: "down", title: "Payment never answers", says: "Tried again, then given up after a minute and a half.", token: "tok_down" },
   { id: "cancelled", title: "Cancelled half-way", says: "The customer changes their mind at once.", cancel: true },
+  { id: "stuck", title: "Money is not given back", says: "The carrier refuses, then the bank does: people have to help.", token: "tok_norefund", country: "XX" },
 ];
 
 $("scenarios").append(
@@ -48,6 +49,13 @@ async function provide(sku, quantity) {
   return `Took in 1,000 pieces of ${sku} first. `;
 }
 
+/** Shows an order, where the visitor sees it. */
+function lookAt(id) {
+  watch(id);
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  if ($("saga").getBoundingClientRect().bottom > innerHeight) $("order").scrollIntoView({ behavior });
+}
+
 let placing = false;
 
 $("order-form").addEventListener("submit", async (event) => {
@@ -63,7 +71,7 @@ $("order-form").addEventListener("submit", async (event) => {
     const first = scenario.quantity ? "" : await provide(sku, quantity);
     const placed = await orders.place(order(sku, quantity, customer, scenario));
     say($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
-    watch(placed.orderId);
+    lookAt(placed.orderId);
     if (scenario.cancel) await orders.cancel(placed.orderId, "changed my mind");
   } catch (error) {
     say($("placed"), error.message);
@@ -127,7 +135,7 @@ async function run() {
 
 const TROUBLES = [
   ["duplicates", "Duplicates", "The bus delivers every event twice."],
-  ["disorder", "No order", "Deliveries overtake each other."],
+  ["disorder", "Out of order", "Deliveries overtake each other."],
   ["delays", "Delays", "Each delivery is one to two seconds late."],
   ["provider-away", "Payment provider away", "Its steps are tried again, given up as dead letters, and asked for again by the watchdog. Back on, orders go on."],
   ["broken-reader", "A broken reader", "project-sales fails at every event. Mend it, redrive its dead letters, and not one sale is missing."],
@@ -195,13 +203,13 @@ function note(event) {
 function drawOrders() {
   const latest = [...known.values()].slice(-MOST_SHOWN).reverse();
   const make = ({ id }) =>
-    el("li", {}, el("button", { type: "button", onclick: () => watch(id) }, el("code", {}, id.slice(0, 8)), el("span", { className: "what-of" }), el("span")));
+    el("li", {}, el("button", { type: "button", onclick: () => lookAt(id) }, el("code", {}, id.slice(0, 8)), el("span", { className: "what-of" }), chip("")));
   list($("orders"), latest, (row) => row.id, make, (item, row) => {
     const [button] = item.children;
     button.setAttribute("aria-pressed", row.id === watched());
     say(button.children[1], row.what);
     const standing = ["completed", "aborted"].includes(row.saga) ? row.status : row.saga;
-    if (button.children[2].textContent !== standing) button.children[2].replaceChildren(chip(standing));
+    if (button.children[2].textContent !== standing) button.children[2].replaceWith(chip(standing));
   });
 }
 
@@ -271,7 +279,7 @@ function drawConsumers(consumers, waiting) {
     const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
     if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
     lags.set(id, recent);
-    const behind = recent.length ? `${count(Math.max(...recent.map(({ ms }) => ms)))} ms` : "–";
+    const behind = recent.length ? since(Math.max(...recent.map(({ ms }) => ms))) : "–";
     const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
     // What puts events on the bus hands them on, and applies none.
     if (name(id) === "relay-events") cells.fill("–", 0, 3);
@@ -287,6 +295,7 @@ function drawConsumers(consumers, waiting) {
 
 const letters = {
   many: -1,
+  shown: 0,
   refresh: seldom(1_000, async () => {
     const { letters } = await get("/console/dead-letters");
     const make = (letter) =>
@@ -302,7 +311,9 @@ const letters = {
     $("redrive-all").disabled = many === 0;
     $("no-letters").hidden = many > 0;
     if (many !== this.many) this.refresh();
-    this.many = many;
+    // What was said of a redrive does not speak of new ones.
+    if (many > this.shown) say($("redriven"), "");
+    this.many = this.shown = many;
   },
 };
 

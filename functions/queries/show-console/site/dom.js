@@ -78,4 +78,4 @@ export function money({ amount, currency }) {
   return new Intl.NumberFormat("en", { style: "currency", currency }).format(amount / 100);
 }
 
-export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+export const clock = (time) => `${new Date(time).toISOString().slice(11, 19)} UTC`;

@@ -1,6 +1,6 @@
 // The order that is looked at: its steps, its time line, and how it was.
 
-import { $, el, list, say, seldom, clock, money } from "./dom.js";
+import { $, el, list, say, seldom, clock, count, money } from "./dom.js";
 import { get, orders, settings } from "./api.js";
 
 export const STEPS = [
@@ -110,7 +110,8 @@ function head(order) {
     : [el("span", {}, "not there yet")];
   const reason = order?.cancellation?.reason;
   const parcel = order?.shipment ? `${order.shipment.carrier} ${order.shipment.trackingNumber}` : null;
-  const text = [reason, parcel].filter(Boolean).join(", ");
+  const people = order?.fulfilment.status === "stuck" ? `it waits for people: cairn saga abandon ${state.id} --reason "refunded by hand"` : null;
+  const text = [reason, parcel, people].filter(Boolean).join(", ");
   const key = JSON.stringify([state.id, what, order?.status, order?.fulfilment.status, text]);
   if ($("order-head").dataset.said === key) return;
   $("order-head").dataset.said = key;
@@ -128,7 +129,8 @@ function saga(order) {
     const outcome = step?.outcome ?? (name === due ? "due" : "");
     item.className = outcome;
     say(item.children[1], MARKS[outcome] ?? "not begun");
-    say(item.children[2], step?.detail ?? { completed: done, compensated: undone }[outcome] ?? "");
+    const wasDone = steps.some((step) => step.step === name && step.outcome === "completed");
+    say(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer came: called off" }[outcome] ?? "");
   });
 }
 
@@ -151,10 +153,10 @@ function slider() {
   input.setAttribute("aria-valuetext", text);
 }
 
-const after = (time) => {
-  const ms = Date.parse(time) - Date.parse(state.moments[0] ?? time);
-  return ms < 10_000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
-};
+/** A time that has passed. */
+export const since = (ms) => (ms < 10_000 ? `${count(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+const after = (time) => since(Date.parse(time) - Date.parse(state.moments[0] ?? time));
 
 function makeRow(event) {
   const about = [event.data?.step, event.data?.reason, event.data?.detail].filter((text) => typeof text === "string");
@@ -189,14 +191,14 @@ function updateRow(row, event) {
   cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
 }
 
-const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "came early, healed a gap of"] };
+const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "came early, healed a gap of"], failed: ["✗", "failed, tried again"], "dead-letter": ["✗", "given up"] };
 
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
   const twice = times > 1 ? ` ×${times}` : "";
   // Who writes to customers cannot know whether a mail is out; who sends it knows the key.
   const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
-  const more = outcome === "healed" ? ` +${gap}` : twice + key;
+  const more = { healed: ` +${gap}`, "dead-letter": ", given up" }[outcome] ?? twice + key;
   return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${more}` }, `${sign} ${name(consumer)}${more}`);
 }
 
