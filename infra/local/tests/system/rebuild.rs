@@ -1,11 +1,18 @@
 //! A read model is made anew while the system takes orders, and nobody notices.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use cairn::read_model::{ReadModel, fold};
+use cairn::{
+    Timestamp,
+    dynamodb::{Compared, Comparison, Rebuild},
+    read_model::{ReadModel, fold},
+};
 use cairn_local::client::Client;
 use orders::read_models::{
     orders::Orders,
@@ -260,6 +267,46 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
             .sort_by_key(Value::to_string);
     }
     assert_eq!(total, whole);
+}
+
+#[tokio::test]
+async fn a_comparison_goes_on_where_it_was_stopped() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 100).await;
+    for _ in 0..3 {
+        fixture.place(&order("TEA-01", 1, "tok_visa")).await;
+    }
+    fixture.settled().await;
+    // A read brings a megabyte of rows at most.
+    let phantoms = ["a", "b", "c", "d", "e", "f"];
+    for key in phantoms {
+        let item = json!({ "orderId": { "S": key }, "note": { "S": "x".repeat(300_000) } });
+        let put = json!({ "TableName": "OrdersTable", "Item": item });
+        fixture.aws("DynamoDB_20120810.PutItem", &put);
+    }
+    let operator = fixture.system.composition.operator();
+    let (store, rows) = (
+        operator.event_store(),
+        operator.rows::<Orders>("ORDERS_TABLE"),
+    );
+    let rebuild = Rebuild::new(store.unwrap(), rows.unwrap());
+    for segment in rebuild.begin(Timestamp::now(), 1).await.unwrap().segments {
+        assert!(rebuild.pour(segment, || true).await.unwrap().done);
+    }
+    let (mut compared, mut stops) = (Compared::default(), 0);
+    while !compared.done {
+        let is_first = Cell::new(true);
+        // As a function hands it on to its next invocation.
+        let handed = serde_json::to_value(&compared).unwrap();
+        let handed = serde_json::from_value(handed).unwrap();
+        let part = rebuild.compare_segment(0, handed, || is_first.replace(false));
+        compared = part.await.unwrap();
+        stops += 1;
+    }
+    assert!(stops > 1, "it was never stopped");
+    let whole = rebuild.compare().await.unwrap();
+    assert_eq!((whole.alike, whole.only_old), (3, phantoms.len() as u64));
+    assert_eq!(Comparison::of([compared]), whole);
 }
 
 #[tokio::test]
