@@ -27,6 +27,8 @@ def every_kind_of_order_ends_as_it_must(page, *_):
         page.order_is(status, fulfilment)
         assert page.steps() == steps, f"{scenario}: {page.steps()}"
         the_time_line_is_whole(page, order)
+    # The last of them: what was done is undone by name.
+    assert "payment voided" in page.text("#saga"), page.text("#saga")
     page.place("stuck")
     page.order_is("placed", "stuck")
     assert page.steps()[2:4] == ["compensation-failed", "failed"], page.steps()

@@ -112,14 +112,16 @@ impl Lag {
         let rows: Vec<_> = consumers
             .iter()
             .map(|Consumer { consumer, behind }| {
-                let mut examples: Vec<_> = behind.examples.iter().map(StreamId::as_str).collect();
-                examples.truncate(1);
                 [
                     (*consumer).to_owned(),
                     behind.events.to_string(),
                     behind.streams.to_string(),
                     age(behind).map(duration).unwrap_or_default(),
-                    examples.join(" "),
+                    behind
+                        .examples
+                        .first()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
                 ]
             })
             .collect();

@@ -380,10 +380,11 @@ impl Carrier<'_> {
             if since.elapsed() + wait > max_age {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }
-            tracing::warn!(function = spec.id, invocations, %error, "will be tried again");
+            let event = event_of(payload);
+            tracing::warn!(function = spec.id, event, invocations, %error, "will be tried again");
             self.world.note(&Note::Retried {
                 function: &spec.id,
-                event: event_of(payload).as_deref(),
+                event: event.as_deref(),
             });
             sleep(wait).await;
         }

@@ -112,9 +112,10 @@ impl PaymentProvider for SandboxPayments {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
-        match token.as_str() {
-            "tok_visa" | "tok_norefund" => {}
-            "tok_flaky" if call.attempt > 2 => {}
+        let kind = match token.as_str() {
+            "tok_visa" => "auth_",
+            "tok_norefund" => Self::KEPT,
+            "tok_flaky" if call.attempt > 2 => "auth_",
             "tok_flaky" => {
                 return Err(ProviderError::Passing("the provider is busy".to_owned()));
             }
@@ -125,11 +126,6 @@ impl PaymentProvider for SandboxPayments {
             _ => {
                 return Err(ProviderError::Refused("unknown payment token".to_owned()));
             }
-        }
-        let kind = if token.as_str() == "tok_norefund" {
-            Self::KEPT
-        } else {
-            "auth_"
         };
         Ok(Authorization {
             reference: format!("{kind}{}", reference(call.key)),

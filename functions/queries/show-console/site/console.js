@@ -294,8 +294,7 @@ function drawConsumers(consumers, waiting) {
 // ------------------------------------------------------------------------------------------ dead letters
 
 const letters = {
-  many: -1,
-  shown: 0,
+  many: 0,
   refresh: seldom(1_000, async () => {
     const { letters } = await get("/console/dead-letters");
     const make = (letter) =>
@@ -312,8 +311,8 @@ const letters = {
     $("no-letters").hidden = many > 0;
     if (many !== this.many) this.refresh();
     // What was said of a redrive does not speak of new ones.
-    if (many > this.shown) say($("redriven"), "");
-    this.many = this.shown = many;
+    if (many > this.many) say($("redriven"), "");
+    this.many = many;
   },
 };
 
@@ -328,7 +327,7 @@ async function redrive(which) {
   } catch (error) {
     say($("redriven"), error.message);
   }
-  letters.many = -1;
+  letters.refresh();
 }
 
 $("redrive-all").addEventListener("click", () => redrive({}));

@@ -129,7 +129,8 @@ function saga(order) {
     const outcome = step?.outcome ?? (name === due ? "due" : "");
     item.className = outcome;
     say(item.children[1], MARKS[outcome] ?? "not begun");
-    const wasDone = steps.some((step) => step.step === name && step.outcome === "completed");
+    // What has no outcome in time is undone as well.
+    const wasDone = state.events.some((event) => event.type === "StepCompleted" && event.data.step === name);
     say(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer came: called off" }[outcome] ?? "");
   });
 }

@@ -66,6 +66,11 @@ async fn what_never_was_has_status_1_and_what_cannot_be_status_2() {
         (&["state", "shop-1"], 2, "no streams `shop-...`"),
         (&["state", "Stock"], 2, "is not a stream id"),
         (
+            &["state", "2d6944f5-e237-4a33-9c67-ba4a44120b1b"],
+            2,
+            "payment-2d6944f5-e237-4a33-9c67-ba4a44120b1b",
+        ),
+        (
             &["state", "stock-TEA-01", "--at", "yesterday"],
             2,
             "RFC 3339",

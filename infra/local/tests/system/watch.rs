@@ -172,6 +172,24 @@ async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
 const WATCH: &str = "WatchFulfilmentsFunction";
 
 #[tokio::test(start_paused = true)]
+async fn money_that_the_sandbox_keeps_leaves_an_order_to_people() {
+    let shop = StillShop::open();
+    let mut order = order("TEA-01", 2, "tok_norefund");
+    order["shipTo"]["country"] = "XX".into();
+    let id = shop.place(&order).await;
+    shop.until(&id, "stuck").await;
+    for help in [
+        json!({ "resume": id }),
+        json!({ "abandon": id, "reason": "refunded by hand" }),
+    ] {
+        shop.invoke(WATCH, &help).await;
+        shop.system.settled().await;
+    }
+    assert_eq!(shop.until(&id, "aborted").await["status"], "cancelled");
+    assert_eq!(shop.stock().await["reserved"], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
     let (shop, id, refuses) = stuck().await;
     tokio::time::sleep(Duration::from_mins(2)).await;
