@@ -4,12 +4,13 @@ import contextlib
 
 import binaries
 import gaps
+import operators
 from issuer import AUDIENCE, issuer
 from processes import Failure
 from progress import Progress
 from scenarios import SCENARIOS, World
 from server import LOG, ministack
-from stack import Stack
+from stack import NAME, Stack
 
 # Small, so that what is late is looked after soon.
 PATIENCE_S = 3
@@ -17,12 +18,14 @@ PATIENCE_S = 3
 
 def run(given):
     """Goes through all steps, and returns a summary."""
-    progress = Progress(4 + len(SCENARIOS))
+    progress = Progress(5 + len(SCENARIOS))
     # Of an earlier run; another server writes none here.
     LOG.unlink(missing_ok=True)
     with contextlib.ExitStack() as open_things:
         with progress.step("the functions are there" if given.binaries else "the functions are built"):
             template = binaries.template(given)
+        with progress.step("the operator's tool is there" if given.binaries else "the operator's tool is built"):
+            program = operators.tool(given.binaries)
         with progress.step(f"a server is there: {given.endpoint or 'MiniStack'}"):
             tokens = open_things.enter_context(issuer())
             stack = Stack(given.endpoint or open_things.enter_context(ministack()))
@@ -30,7 +33,7 @@ def run(given):
             stack.deploy(template, **parameters(tokens))
         with progress.step("what the server leaves out is made"):
             gaps.fill(stack, tokens.url, AUDIENCE)
-        world = World(stack, tokens)
+        world = World(stack, tokens, operators.Tool(program, stack.endpoint, NAME))
         for scenario in SCENARIOS:
             with progress.step(scenario.__name__.replace("_", " ")):
                 passed(scenario, world)

@@ -26,8 +26,9 @@ def equal(found, expected, what=""):
 class World:
     """A deployed system, and what scenarios ask of it. Each scenario has a customer and an SKU of its own."""
 
-    def __init__(self, stack, issuer):
+    def __init__(self, stack, issuer, tool):
         self.stack = stack
+        self.tool = tool
         self.issuer = issuer
         self.run = uuid.uuid4().hex[:6]
         self.count = itertools.count(1)
@@ -354,6 +355,58 @@ def a_read_model_is_rebuilt_by_its_state_machine(world):
     equal(world.order(id), before, "the order after the rebuild")
 
 
+def the_tool_shows_what_happened(world):
+    sku = world.received(10)
+    name, _ = world.customer()
+    id = world.fulfil(order(name, sku, 3))["orderId"]
+    events = world.tool("history", id)["events"]
+    equal([event["id"] for event in events], [event["id"] for event in world.events(id)], "the order's events")
+    stock = f"stock-{sku}"
+    equal(world.tool("state", stock, "--version", "1")["state"]["on_hand"], 10, "the stock as it was received")
+    equal(world.tool("state", stock)["state"]["on_hand"], 7, "the stock")
+    changes = {change["path"]: change.get("after") for change in world.tool("diff", stock, "2", "3")["changes"]}
+    equal(changes["/on_hand"], 7, "what the allocation changed")
+    # On one line each, of all that the stream still has.
+    told = world.tool.lines("tail", "--from", "start", "--stream", f"order-{id}", "--limit", "2")
+    equal([(event["type"], event["streamversion"]) for event in told], [("OrderPlaced", 1), ("OrderConfirmed", 2)], "the tail")
+    assert "does not count" in world.tool.refusal("cost"), "units are counted on one machine only"
+
+
+def what_the_audit_finds_the_tool_mends(world):
+    def audit(status):
+        return world.tool("audit", "--settle", "0", status=status)["findings"]
+
+    sku = world.received(10)
+    world.untouched(sku, 10)
+    until(lambda: not world.tool("sagas")["sagas"], "every fulfilment has ended", ENDING_S, LOG)
+
+    def behind():
+        return [each for each in world.tool("lag")["consumers"] if each["events"]]
+
+    until(lambda: not behind(), behind, ENDING_S, LOG)
+    equal(audit(0), [], "before")
+    world.stack.client("dynamodb").delete_item(TableName=world.stack.resources["StockTable"], Key={"sku": {"S": sku}})
+    [found] = audit(1)
+    assert sku in json.dumps(found), found
+    equal(world.tool("rebuild", "stock")["did"], "rebuilt", "the read model")
+    equal(audit(0), [], "after")
+    world.untouched(sku, 10)
+
+
+def a_fulfilment_that_is_stuck_ends_by_the_tool(world):
+    sku = world.received(10)
+    name, _ = world.customer()
+    # The carrier refuses it, and the bank refuses to give the money back.
+    id = world.place(order(name, sku, token="tok_norefund", country="XX"))
+    world.ended(id, "stuck")
+    [stuck] = world.tool("sagas", "--stuck", status=1)["sagas"]
+    equal((stuck["order"], stuck["step"]), (id, "authorize-payment"), stuck)
+    world.tool("saga", "abandon", id, "--reason", "refunded by hand")
+    world.ended(id, "aborted", "cancelled")
+    world.untouched(sku, 10)
+    equal(world.tool("sagas")["sagas"], [], "what is under way")
+
+
 def who_a_customer_is_can_be_forgotten(world):
     sku = world.received(10)
     name, _ = world.customer()
@@ -370,7 +423,7 @@ def who_a_customer_is_can_be_forgotten(world):
 
     assert "wrappedKey" in stored(), stored()
     for expected in ("now", "before"):
-        forgotten = world.stack.invoke("ForgetCustomerFunction", {"customer": name})
+        forgotten = world.tool("forget", name, "--yes")
         equal(forgotten, {"customer": name, "forgotten": expected})
         assert "wrappedKey" not in stored(), stored()
     # What there is stays, and what is sent again has the same answer.
@@ -489,8 +542,10 @@ def what_is_redriven_when_the_mistake_is_mended_takes_effect(world):
         )
         until(world.stack.dead_letters, "a dead letter, since the function may do nothing", ENDING_S, LOG)
     equal(customer.get(f"/customers/{name}/orders").body["orders"], [], "the read model")
-    redriven = world.stack.invoke("RedriveDeadLettersFunction", {"function": projection})
-    equal((redriven["redriven"], redriven["complete"]), (1, True), redriven)
+    [letter] = world.tool("dead-letters", "list", status=1)["deadLetters"]
+    equal((letter["function"], letter["event"]), (projection, confirmed["id"]), letter)
+    redriven = world.tool("dead-letters", "redrive", "--function", projection)
+    equal((redriven["redriven"], redriven["left"], redriven["unresolved"]), (1, 0, []), redriven)
     listed = until(lambda: customer.get(f"/customers/{name}/orders").body["orders"], "the order is listed", ENDING_S, LOG)
     equal([(each["orderId"], each["status"]) for each in listed], [(id, "confirmed")], "the read model")
     equal(world.stack.dead_letters(), 0, "dead letters")
@@ -536,6 +591,9 @@ SCENARIOS = [
     only_an_operator_ships_takes_stock_in_and_sees_sales,
     the_watch_looks_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
+    the_tool_shows_what_happened,
+    what_the_audit_finds_the_tool_mends,
+    a_fulfilment_that_is_stuck_ends_by_the_tool,
     who_a_customer_is_can_be_forgotten,
     a_step_whose_delivery_is_lost_is_asked_for_again,
     the_page_is_there_for_everybody_and_tells_nothing,

@@ -190,7 +190,7 @@ async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Fai
     let mut behind = Behind::default();
     for (stream, events, reached) in gates {
         let missing = events.iter().filter(|(version, _)| *version > reached);
-        if let Some((_, oldest)) = missing.clone().next() {
+        if let Some(oldest) = missing.clone().map(|(_, at)| at).min() {
             behind.add(Behind {
                 streams: 1,
                 events: missing.count() as u64,

@@ -40,13 +40,13 @@ pub enum Finding {
         /// The first one after it.
         before: u64,
     },
-    /// A commit begins at a version that another one holds.
+    /// A commit holds a version that is held already.
     Overlap {
         /// The stream.
         stream: StreamId,
         /// Where the commit begins.
         version: u64,
-        /// How far the one before it goes.
+        /// How far goes what holds it already.
         last: u64,
     },
     /// What is stored is no commit, or no event that this code knows.
@@ -160,7 +160,7 @@ impl fmt::Display for Finding {
                 last,
             } => write!(
                 f,
-                "{stream}: a commit begins at version {version}, and the one before it goes to {last}"
+                "{stream}: a commit begins at version {version}, and what is there besides goes to {last}"
             ),
             Self::Unreadable {
                 stream,
@@ -344,11 +344,19 @@ impl Default for Limits {
     }
 }
 
-/// A walk over commits as a scan brings them: those of one stream one after the other, in the order of their versions.
-/// It holds the end of one stream, and no more.
+/// A walk over commits as a scan brings them: those of one stream one after the other, though not always in the order of
+/// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has holes.
 #[derive(Debug, Default)]
 pub struct Walk {
-    head: Option<RecordedEvent>,
+    current: Option<Walked>,
+}
+
+/// What was seen of a stream.
+#[derive(Debug)]
+struct Walked {
+    head: RecordedEvent,
+    /// The versions, as the first and the last of each run without a hole.
+    runs: BTreeMap<u64, u64>,
 }
 
 impl Walk {
@@ -364,31 +372,65 @@ impl Walk {
             });
             return None;
         };
-        let ended = self.head.take_if(|head| head.stream != commit.stream);
-        let before = self.head.as_ref().map_or(0, |head| head.version);
-        if before == 0 {
+        let is_over = |walked: &mut Walked| walked.head.stream != commit.stream;
+        let ended = self.current.take_if(is_over);
+        let ended = ended.map(|walked| walked.end(report));
+        let (first, last_version) = (commit.version, last.version);
+        if let Some(walked) = &mut self.current {
+            if let Some(held) = walked.hold(first, last_version) {
+                report.add(Finding::Overlap {
+                    stream: commit.stream.clone(),
+                    version: first,
+                    last: held,
+                });
+            }
+            if walked.head.version < last_version {
+                walked.head = last;
+            }
+        } else {
             report.streams += 1;
+            let runs = BTreeMap::from([(first, last_version)]);
+            self.current = Some(Walked { head: last, runs });
         }
-        let stream = commit.stream.clone();
-        if commit.version > before + 1 {
-            report.add(Finding::Hole {
-                stream,
-                after: before,
-                before: commit.version,
-            });
-        } else if commit.version <= before {
-            report.add(Finding::Overlap {
-                stream,
-                version: commit.version,
-                last: before,
-            });
-        }
-        self.head = Some(last);
         ended
     }
 
     /// The last event of the last stream.
-    pub fn end(self) -> Option<RecordedEvent> {
+    pub fn end(self, report: &mut Report) -> Option<RecordedEvent> {
+        self.current.map(|walked| walked.end(report))
+    }
+}
+
+impl Walked {
+    /// Takes in the versions of a commit. Returns how far one goes that holds some of them already.
+    fn hold(&mut self, first: u64, last: u64) -> Option<u64> {
+        let (mut held, mut run) = (None, (first, last));
+        while let Some((&from, &to)) = self.runs.range(..=run.1.saturating_add(1)).next_back()
+            && to.saturating_add(1) >= run.0
+        {
+            if from <= last && to >= first {
+                held = held.max(Some(to));
+            }
+            self.runs.remove(&from);
+            run = (run.0.min(from), run.1.max(to));
+        }
+        self.runs.insert(run.0, run.1);
+        held
+    }
+
+    /// The last event, when all was seen.
+    fn end(self, report: &mut Report) -> RecordedEvent {
+        let mut after = 0;
+        for (from, to) in self.runs {
+            if from > after + 1 {
+                report.add(Finding::Hole {
+                    stream: self.head.stream.clone(),
+                    after,
+                    before: from,
+                });
+            }
+            after = to;
+        }
         self.head
     }
 }
@@ -427,7 +469,7 @@ mod tests {
         for commit in commits {
             ends.extend(walk.step(commit, &mut report));
         }
-        ends.extend(walk.end());
+        ends.extend(walk.end(&mut report));
         (ends.iter().map(RecordedEvent::id).collect(), report)
     }
 
@@ -475,6 +517,34 @@ mod tests {
             last: 3,
         };
         assert_eq!(report.findings, [expected]);
+    }
+
+    #[test]
+    fn the_order_in_which_a_stream_is_scanned_makes_no_hole_of_none() {
+        // As text, 10 comes before 2.
+        let versions = [1, 10, 11, 2, 4, 3];
+        let mut commits: Vec<_> = versions.map(|first| commit("order-a", first, 1)).into();
+        commits.push(commit("order-a", 5, 5));
+        let (ends, report) = walked(&commits);
+        assert_eq!(ends, ["order-a@11"]);
+        assert_eq!(report.findings, []);
+        assert_eq!((report.streams, report.commits, report.events), (1, 7, 11));
+
+        commits.retain(|commit| commit.version != 4);
+        commits.push(commit("order-a", 7, 1));
+        let (_, report) = walked(&commits);
+        let stream: StreamId = "order-a".parse().unwrap();
+        let hole = Finding::Hole {
+            stream: stream.clone(),
+            after: 3,
+            before: 5,
+        };
+        let overlap = Finding::Overlap {
+            stream,
+            version: 7,
+            last: 11,
+        };
+        assert_eq!(report.findings, [overlap, hole]);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Audit {
             }
             after = next;
             if after.is_none() {
-                ended.extend(mem::take(&mut walk).end());
+                ended.extend(mem::take(&mut walk).end(&mut report));
             }
             for heads in ended.chunks(AT_ONCE) {
                 let mut looks = vec![];
@@ -722,7 +722,8 @@ async fn tally<T: Tally>(
             for event in commit.recorded().filter(|event| event.version <= gate) {
                 add(sums, &event);
             }
-            current = Some((commit.stream.clone(), commit.last_version()));
+            let before = current.take().map_or(0, |(_, last)| last);
+            current = Some((commit.stream.clone(), commit.last_version().max(before)));
         }
         after = next;
         if after.is_none() {

@@ -45,7 +45,7 @@ impl Scanned {
         })
     }
 
-    /// The commits, if all that is there are commits. Those of one stream are in order.
+    /// The commits, if all that is there are commits.
     ///
     /// # Errors
     /// [`StoreError::Refused`], with the first that is none.
@@ -75,7 +75,8 @@ impl DynamoStore {
     /// How many commits are read at a time: little enough to be poured within a function's time.
     const PAGE: i32 = 256;
 
-    /// Commits of one part of the table, read strongly. Those of one stream are in one part, and in order.
+    /// Commits of one part of the table, read strongly. Those of one stream are in one part, one after the other; in the
+    /// order of their versions as `DynamoDB` keeps them, which it does not promise.
     ///
     /// # Errors
     /// When the read fails.
