@@ -13,8 +13,9 @@ use orders::{
     values::{Money, PaymentToken},
 };
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, PATIENCE};
 
 /// Gives nothing back while it is told not to.
 struct Stubborn(Arc<AtomicBool>);
@@ -145,15 +146,21 @@ async fn an_order_that_nobody_placed_is_not_stuck() {
 async fn a_fulfilment_that_goes_on_says_what_it_waits_for() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 10).await;
-    let id = system.fulfil("tok_down").await;
-    let listed = system.json(&["sagas"], 0).await;
-    let saga = &listed["sagas"][0];
+    let id = system.place("tok_down").await;
+    let reached = async {
+        loop {
+            let listed = system.json(&["sagas"], 0).await;
+            if listed["sagas"][0]["step"] == "authorize-payment" {
+                return listed["sagas"][0].clone();
+            }
+        }
+    };
+    let saga = timeout(PATIENCE, reached).await.unwrap();
     assert_eq!(
         (&saga["order"], &saga["phase"]),
         (&json!(id), &json!("running")),
-        "{listed}"
+        "{saga}"
     );
-    assert_eq!(saga["step"], "authorize-payment");
     assert_eq!(saga["action"], "execute");
     let none = system.json(&["sagas", "--stuck"], 0).await;
     assert_eq!(none, json!({ "sagas": [] }));

@@ -2,11 +2,13 @@
 //!
 //! A guard that could be left out without anybody noticing would be none, or the simulator blind to it.
 
+use std::ops::RangeInclusive;
+
 use cairn::guard::{Guard, switch_off};
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
-/// How many seeds there are to find it with.
-const SEEDS: u64 = 200;
+/// The seeds there are to find it with. The seventh and the eighth miss what is missed least often.
+const SEEDS: RangeInclusive<u64> = 7..=200;
 /// How many orders each seed places.
 const ORDERS: u32 = 20;
 
@@ -14,7 +16,7 @@ const ORDERS: u32 = 20;
 #[track_caller]
 fn expect(template: &str, invariants: &[&str]) {
     let template = system(template, &[]).unwrap();
-    let found = (1..=SEEDS).find_map(|seed| {
+    let found = SEEDS.into_iter().find_map(|seed| {
         let outcome = run(&Plan {
             seed,
             template: template.clone(),
