@@ -1,46 +1,72 @@
 """From the sources to the last scenario, step by step."""
 
 import contextlib
+import uuid
 
 import binaries
 import gaps
 import operators
+import processes
 from issuer import AUDIENCE, issuer
 from processes import Failure
 from progress import Progress
-from scenarios import SCENARIOS, World
+from scenarios import SCENARIOS, SHOP, World
 from server import LOG, ministack
-from stack import NAME, Stack
+from stack import Stack, client
+from stripe_account import stripe
+from stripe_scenarios import STRIPE_SCENARIOS
+from tools import ROOT, SAM, WORK, settings
 
 # Small, so that what is late is looked after soon.
 PATIENCE_S = 3
+VALIDATING_S = 300
 
 
 def run(given):
     """Goes through all steps, and returns a summary."""
-    progress = Progress(5 + len(SCENARIOS))
+    progress = Progress(6 + len(SCENARIOS) + len(STRIPE_SCENARIOS))
     # Of an earlier run; another server writes none here.
     LOG.unlink(missing_ok=True)
     with contextlib.ExitStack() as open_things:
+        with progress.step("sam validate --lint"):
+            validate()
         with progress.step("the functions are there" if given.binaries else "the functions are built"):
             template = binaries.template(given)
         with progress.step("the operator's tool is there" if given.binaries else "the operator's tool is built"):
-            program = operators.tool(given.binaries)
+            tool = operators.tool(given.binaries)
         with progress.step(f"a server is there: {given.endpoint or 'MiniStack'}"):
             tokens = open_things.enter_context(issuer())
-            stack = Stack(given.endpoint or open_things.enter_context(ministack()))
-        with progress.step("sam deploy"):
-            stack.deploy(template, **parameters(tokens))
-        with progress.step("what the server leaves out is made"):
+            endpoint = given.endpoint or open_things.enter_context(ministack())
+
+        def deployed(name, **parameters):
+            stack = Stack(endpoint, name)
+            stack.deploy(template, **common(tokens), **parameters)
             gaps.fill(stack, tokens.url, AUDIENCE)
-        world = World(stack, tokens, operators.Tool(program, stack.endpoint, NAME))
-        for scenario in SCENARIOS:
-            with progress.step(scenario.__name__.replace("_", " ")):
-                passed(scenario, world)
+            return World(stack, tokens, operators.Tool(tool, endpoint, name))
+
+        with progress.step("sam deploy, with mails by SES"):
+            world = deployed("cairn-dev", **by_ses(endpoint))
+        go_through(SCENARIOS, world, progress)
+        with progress.step("sam deploy, with payments by Stripe"):
+            account = open_things.enter_context(stripe())
+            world = deployed("cairn-stripe", **by_stripe(endpoint, account))
+            world.account = account
+        go_through(STRIPE_SCENARIOS, world, progress)
     return progress.summary()
 
 
-def parameters(tokens):
+def validate():
+    command = [SAM[0] / "bin" / "sam", "validate", "--lint"]
+    processes.run(command, WORK / "sam-validate.log", VALIDATING_S, cwd=ROOT, env=settings())
+
+
+def go_through(scenarios, world, progress):
+    for scenario in scenarios:
+        with progress.step(scenario.__name__.replace("_", " ")):
+            passed(scenario, world)
+
+
+def common(tokens):
     return {
         "Architecture": binaries.architecture(),
         "Authorization": "jwt",
@@ -52,6 +78,20 @@ def parameters(tokens):
         # MiniStack has no registry of schemas.
         "SchemaRegistry": "false",
     }
+
+
+def by_ses(endpoint):
+    mails = client("sesv2", endpoint)
+    # Of an earlier run.
+    with contextlib.suppress(mails.exceptions.AlreadyExistsException):
+        mails.create_email_identity(EmailIdentity=SHOP)
+    return {"Mail": "ses", "MailFrom": SHOP}
+
+
+def by_stripe(endpoint, account):
+    secrets = client("secretsmanager", endpoint)
+    secret = secrets.create_secret(Name=f"cairn/stripe-{uuid.uuid4()}", SecretString=account.KEY)
+    return {"Payments": "stripe", "StripeUrl": account.url, "StripeSecretArn": secret["ARN"]}
 
 
 def passed(scenario, world):

@@ -1,11 +1,14 @@
 """What MiniStack leaves out of a stack, made by calls."""
 
+import json
+
 from stack import OPEN
 
 
 def fill(stack, issuer, audience):
     make_routes(stack, issuer, audience)
     say_where_failures_go(stack)
+    let_mails_go(stack)
 
 
 def make_routes(stack, issuer, audience):
@@ -43,3 +46,12 @@ def say_where_failures_go(stack):
             FunctionName=function, MaximumRetryAttempts=said["MaximumRetryAttempts"],
             DestinationConfig={"OnFailure": said["DestinationConfig"]["OnFailure"]},
         )
+
+
+def let_mails_go(stack):
+    """It asks whether mails may be sent from every identity there is, where SES asks for the sender's."""
+    iam = stack.client("iam")
+    role = stack.resources["NotifyCustomerFunctionRole"]
+    statement = {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName=role, PolicyName="Mails", PolicyDocument=policy)

@@ -4,15 +4,17 @@ import contextlib
 import itertools
 import json
 import re
+import urllib.request
 import uuid
 
 from processes import until
 from server import LOG
-from shop import Caller, order
-from stack import NAME
+from shop import ANSWERING_S, Caller, order
 
 STEPS = ["screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"]
 ENDED = ("completed", "aborted", "stuck")
+# Who sends mails.
+SHOP = "shop@example.com"
 # Far longer than anything takes here; the watch, which repairs what got lost, comes within it.
 ENDING_S = 90
 # What fits into a message.
@@ -93,6 +95,13 @@ class World:
         """What was taken from the customer and not given back."""
         kinds = self.kinds(id)
         return kinds.count("PaymentAuthorized") - kinds.count("PaymentVoided") - kinds.count("PaymentRefunded")
+
+    def mails_to(self, address):
+        """What SES was asked to send, oldest first. This path is the server's own."""
+        with urllib.request.urlopen(f"{self.stack.endpoint}/_ministack/ses/messages", timeout=ANSWERING_S) as answer:
+            accounts = json.load(answer)["messages"].values()
+        mails = (mail for mails in accounts for mail in mails if address in mail["To"])
+        return sorted(mails, key=lambda mail: mail["Timestamp"])
 
     def look_after(self):
         """Has the watch look now, and not within a minute."""
@@ -399,12 +408,28 @@ def a_fulfilment_that_is_stuck_ends_by_the_tool(world):
     # The carrier refuses it, and the bank refuses to give the money back.
     id = world.place(order(name, sku, token="tok_norefund", country="XX"))
     world.ended(id, "stuck")
+    until(lambda: world.look_after()["stuck"] == 1, "the watch tells of it", ENDING_S, LOG)
     [stuck] = world.tool("sagas", "--stuck", status=1)["sagas"]
     equal((stuck["order"], stuck["step"]), (id, "authorize-payment"), stuck)
     world.tool("saga", "abandon", id, "--reason", "refunded by hand")
     world.ended(id, "aborted", "cancelled")
     world.untouched(sku, 10)
-    equal(world.tool("sagas")["sagas"], [], "what is under way")
+    until(lambda: world.look_after()["stuck"] == 0, "nothing is stuck", ENDING_S, LOG)
+    equal(world.tool("sagas", "--stuck")["sagas"], [], "what is stuck")
+
+
+def a_customer_is_written_to_by_ses(world):
+    sku = world.received(10)
+    name, _ = world.customer()
+    address = f"{name}@example.org"
+    id = world.fulfil({**order(name, sku), "email": address})["orderId"]
+    equal(world.operator.post(f"/orders/{id}/ship", {}).status, 200, "shipping")
+    until(lambda: len(world.mails_to(address)) == 2, lambda: world.mails_to(address), ENDING_S, LOG)
+    confirmed, shipped = world.mails_to(address)
+    equal([confirmed["Subject"], shipped["Subject"]], ["Your order is confirmed", "Your order is on its way"], "the mails")
+    equal({confirmed["Source"], shipped["Source"]}, {SHOP}, "who wrote")
+    assert id in confirmed["BodyText"], confirmed
+    assert address not in json.dumps(world.events(id)), "the address in the events"
 
 
 def who_a_customer_is_can_be_forgotten(world):
@@ -506,14 +531,14 @@ def the_figures_of_the_dashboard_and_of_the_alarms_are_there(world):
         if '"_aws"' not in line:
             continue
         line = json.loads(line)
-        equal(line["Stack"], NAME, line)
+        equal(line["Stack"], world.stack.name, line)
         for directive in line["_aws"]["CloudWatchMetrics"]:
             equal(directive["Namespace"], "Cairn", line)
             figures |= {metric["Name"] for metric in directive["Metrics"]}
     watch = world.stack.client("cloudwatch")
     alarms = watch.describe_alarms()["MetricAlarms"]
     assert len(alarms) > 5 and all(alarm["AlarmActions"] for alarm in alarms), alarms
-    dashboard = json.loads(watch.get_dashboard(DashboardName=NAME)["DashboardBody"])
+    dashboard = json.loads(watch.get_dashboard(DashboardName=world.stack.name)["DashboardBody"])
     filters = world.stack.client("logs").describe_metric_filters(logGroupName=world.stack.resources["Logs"])["metricFilters"]
     figures |= {each["metricName"] for filter in filters for each in filter["metricTransformations"]}
     asked = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "Cairn"} | set(own_metrics(dashboard))
@@ -594,6 +619,7 @@ SCENARIOS = [
     the_tool_shows_what_happened,
     what_the_audit_finds_the_tool_mends,
     a_fulfilment_that_is_stuck_ends_by_the_tool,
+    a_customer_is_written_to_by_ses,
     who_a_customer_is_can_be_forgotten,
     a_step_whose_delivery_is_lost_is_asked_for_again,
     the_page_is_there_for_everybody_and_tells_nothing,

@@ -9,7 +9,6 @@ from botocore.config import Config
 from processes import Failure, run
 from tools import ROOT, SAM, WORK, settings
 
-NAME = "cairn-dev"
 DEPLOYING_S = 300
 # The page, which asks for a token itself.
 OPEN = {"GET /", "GET /console/{file}"}
@@ -20,41 +19,46 @@ def chosen(node):
     return node["Fn::If"][1] if "Fn::If" in node else node
 
 
+def client(service, endpoint):
+    """A client of a service, with the permissions of whoever deploys."""
+    config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2})
+    return boto3.client(
+        service, endpoint_url=endpoint, region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test", config=config,
+    )
+
+
 class Stack:
-    def __init__(self, endpoint):
+    def __init__(self, endpoint, name):
         self.endpoint = endpoint
+        self.name = name
         self.deployed_at = 0
         self.resources = {}
         self.outputs = {}
         self.template = {}
 
     def client(self, service):
-        """A client of a service, with the permissions of whoever deployed the stack."""
-        config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2})
-        return boto3.client(
-            service, endpoint_url=self.endpoint, region_name="us-east-1",
-            aws_access_key_id="test", aws_secret_access_key="test", config=config,
-        )
+        return client(service, self.endpoint)
 
     def deploy(self, template, **parameters):
         overrides = [f"{name}={value}" for name, value in parameters.items()]
         command = [
-            SAM[0] / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--stack-name", NAME,
+            SAM[0] / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--stack-name", self.name,
             "--template-file", template, "--parameter-overrides", *overrides,
         ]
         environment = settings(AWS_ENDPOINT_URL=self.endpoint)
-        run(command, WORK / "sam-deploy.log", DEPLOYING_S, cwd=ROOT, env=environment)
+        run(command, WORK / f"sam-deploy-{self.name}.log", DEPLOYING_S, cwd=ROOT, env=environment)
         self.deployed_at = int(time.time() * 1000)
         self.look()
 
     def look(self):
         formation = self.client("cloudformation")
-        pages = formation.get_paginator("list_stack_resources").paginate(StackName=NAME)
+        pages = formation.get_paginator("list_stack_resources").paginate(StackName=self.name)
         listed = [each for page in pages for each in page["StackResourceSummaries"]]
         self.resources = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in listed}
-        template = formation.get_template(StackName=NAME, TemplateStage="Processed")["TemplateBody"]
+        template = formation.get_template(StackName=self.name, TemplateStage="Processed")["TemplateBody"]
         self.template = template if isinstance(template, dict) else json.loads(template)
-        outputs = formation.describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
+        outputs = formation.describe_stacks(StackName=self.name)["Stacks"][0]["Outputs"]
         self.outputs = {each["OutputKey"]: each["OutputValue"] for each in outputs}
 
     def functions(self):

@@ -10,10 +10,11 @@ from processes import run
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "localstack"
 INSTALLING_S = 900
-# Two folders, since MiniStack and the SAM CLI each want another version of botocore. The versions are those that
-# were tried: both follow AWS by hand, and what one of them leaves out is worked around here.
+# Folders of their own, since MiniStack and the SAM CLI each want another version of botocore. The versions are those
+# that were tried: all of them follow others by hand, and what one of them leaves out is worked around here.
 SAM = WORK / "sam", ["aws-sam-cli==1.170.0", "boto3[crt]==1.43.108", "cargo-lambda==1.9.2", "cryptography", "ziglang==0.17.1"]
 MINISTACK = WORK / "ministack", ["ministack[full]==1.5.33"]
+LOCALSTRIPE = WORK / "localstripe", ["localstripe==1.15.10"]
 
 
 def install(tools):

@@ -26,7 +26,7 @@ pub(super) struct Globals {
 }
 
 /// What says where a function's code runs, which here is this process, and how a new version replaces it.
-const RUNTIME: [&str; 9] = [
+const RUNTIME: [&str; 10] = [
     "Runtime",
     "Architectures",
     "Handler",
@@ -35,6 +35,7 @@ const RUNTIME: [&str; 9] = [
     "LoggingConfig",
     "Description",
     "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
     "DeploymentPreference",
 ];
 

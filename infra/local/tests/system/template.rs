@@ -158,6 +158,7 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         "Tracing: Active",
         "PermissionsBoundary: !Ref Boundary",
         "AutoPublishAlias: live",
+        "AutoPublishAliasAllProperties: true",
     ] {
         assert_eq!(text.matches(for_all).count(), 1, "{for_all}");
     }
