@@ -39,8 +39,8 @@ def every_kind_of_order_ends_as_it_must(page, *_):
     # What never answers is given up after minutes: that it waits for the payment is seen at once.
     page.place("down")
     page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
-    assert len(page.cells("#timeline")) > 2
-    assert page.page.locator("#orders li").count() == 9
+    page.until("() => document.querySelectorAll('#timeline tbody tr').length > 2")
+    page.until("() => document.querySelectorAll('#orders li').length === 9")
 
 
 def the_time_line_is_whole(page, order):
