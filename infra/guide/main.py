@@ -125,11 +125,9 @@ def start_system(stack):
     process = stack.enter_context(running(command, log, cwd=TREE, env=ENVIRONMENT))
 
     def address():
-        if process.poll() is not None:
-            raise Failure("the system has ended", log)
         return re.search(r"^HTTP API +(\S+)$", log.read_text(), re.MULTILINE)
 
-    return until(address, "the system is there", log=log)[1]
+    return there(process, "the system", address, log)[1]
 
 
 def follow(blocks, written):

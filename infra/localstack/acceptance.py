@@ -38,19 +38,18 @@ def run(given):
             tokens = open_things.enter_context(issuer())
             endpoint = given.endpoint or open_things.enter_context(ministack())
 
-        def deployed(name, **parameters):
+        def deployed(name, account=None, **parameters):
             stack = Stack(endpoint, name)
             stack.deploy(template, **common(tokens), **parameters)
             gaps.fill(stack, tokens.url, AUDIENCE)
-            return World(stack, tokens, operators.Tool(tool, endpoint, name))
+            return World(stack, tokens, operators.Tool(tool, endpoint, name), account)
 
         with progress.step("sam deploy, with mails by SES"):
             world = deployed("cairn-dev", **by_ses(endpoint))
         go_through(SCENARIOS, world, progress)
         with progress.step("sam deploy, with payments by Stripe"):
             account = open_things.enter_context(stripe())
-            world = deployed("cairn-stripe", **by_stripe(endpoint, account))
-            world.account = account
+            world = deployed("cairn-stripe", account, **by_stripe(endpoint, account))
         go_through(STRIPE_SCENARIOS, world, progress)
     return progress.summary()
 

@@ -104,3 +104,15 @@ def until(ask, what, within_s=60, log=None, pause_s=0.2):
         if time.monotonic() > end:
             raise Failure(f"not within {within_s} s: {what() if callable(what) else what}", log)
         time.sleep(pause_s)
+
+
+def there(process, name, ask, log):
+    """Asks a program that was started until it answers, and returns the answer."""
+
+    def look():
+        if process.poll() is not None:
+            raise Failure(f"{name} ended with status {process.returncode}", log)
+        with contextlib.suppress(OSError):
+            return ask()
+
+    return until(look, f"{name} is there", log=log)

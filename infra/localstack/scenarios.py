@@ -28,9 +28,10 @@ def equal(found, expected, what=""):
 class World:
     """A deployed system, and what scenarios ask of it. Each scenario has a customer and an SKU of its own."""
 
-    def __init__(self, stack, issuer, tool):
+    def __init__(self, stack, issuer, tool, account=None):
         self.stack = stack
         self.tool = tool
+        self.account = account
         self.issuer = issuer
         self.run = uuid.uuid4().hex[:6]
         self.count = itertools.count(1)

@@ -5,7 +5,7 @@ import os
 import tempfile
 import urllib.request
 
-from processes import Failure, free_port, running, until
+from processes import free_port, running, there
 from tools import MINISTACK, WORK, install
 
 LOG = WORK / "ministack.log"
@@ -36,15 +36,10 @@ def ministack():
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         with running([programs / "ministack"], LOG, env=environment, cwd=folder) as process:
-            until(lambda: healthy(port, process), "MiniStack is healthy", log=LOG)
+            there(process, "MiniStack", lambda: healthy(port), LOG)
             yield environment["AWS_ENDPOINT_URL"]
 
 
-def healthy(port, process):
-    if process.poll() is not None:
-        raise Failure(f"MiniStack ended with status {process.returncode}", LOG)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+def healthy(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=5) as answer:
+        return answer.status == 200

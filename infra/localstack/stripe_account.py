@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from processes import Failure, free_port, running, until
+from processes import free_port, running, there
 from tools import LOCALSTRIPE, WORK, install
 
 LOG = WORK / "localstripe.log"
@@ -51,14 +50,5 @@ def stripe():
     account = Account(f"http://127.0.0.1:{port}")
     server = Path(__file__).with_name("stripe_server.py")
     with running([programs / "python", "-B", server, str(port)], LOG, env={"PATH": os.environ["PATH"]}) as process:
-        until(lambda: answers(account, process), "localstripe answers", log=LOG)
+        there(process, "localstripe", lambda: account.call("payment_intents"), LOG)
         yield account
-
-
-def answers(account, process):
-    if process.poll() is not None:
-        raise Failure(f"localstripe ended with status {process.returncode}", LOG)
-    try:
-        return account.call("payment_intents")
-    except (OSError, urllib.error.URLError):
-        return None

@@ -3,7 +3,7 @@
 import contextlib
 import re
 
-from processes import Failure, run, running, until
+from processes import run, running, there
 from tools import ROOT
 
 BUILDING_S = 3600
@@ -22,10 +22,8 @@ def system(program, log, *options):
     with running(command, log, cwd=ROOT) as process:
 
         def addresses():
-            if process.poll() is not None:
-                raise Failure("the one-machine system has ended", log)
             found = dict(re.findall(r"^(HTTP API|AWS endpoint) +(\S+)$", log.read_text(), re.MULTILINE))
             return len(found) == 2 and found
 
-        found = until(addresses, "the one-machine system is there", log=log)
+        found = there(process, "the one-machine system", addresses, log)
         yield found["HTTP API"], found["AWS endpoint"]
