@@ -32,7 +32,7 @@ from pathlib import Path
 # The processes are those of infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
-from processes import Failure, run, running, to_the_end, until  # noqa: E402
+from processes import Failure, run, running, there, to_the_end  # noqa: E402
 from progress import Progress  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
