@@ -154,9 +154,19 @@ def check_log(stem, event, log):
             raise SystemExit(f"{stem}: a line does not say what it follows from: {line}")
 
 
+def check_linked(stem):
+    """A function lies where it is linked: `build` in its manifest names functions/build.rs."""
+    executable = 2  # ET_EXEC in `e_type`, the 16 bits at 16; a position-independent one is ET_DYN, 3.
+    with open(BINARIES / stem, "rb") as binary:
+        kind = int.from_bytes(binary.read(18)[16:], sys.byteorder)
+    if kind != executable:
+        raise SystemExit(f'{stem} is relocated when it starts: its Cargo.toml lacks build = "../../build.rs"')
+
+
 def check_binaries(endpoint):
     stems = sorted(path.parent.parent.name for path in (ROOT / "functions").glob("*/*/src/main.rs"))
     for stem in stems:
+        check_linked(stem)
         event = (ROOT / "events" / f"{stem}.json").read_bytes()
         kind, body, log = invoke(stem, event, endpoint)
         answer = json.loads(body)

@@ -79,9 +79,10 @@ async fn measure(arguments: &Arguments) -> Result<ExitCode, Failed> {
         Build::Nothing => {}
     }
     let programs = programs::started();
-    let starts = all_starts(&programs, arguments.starts).await?;
+    let unpacked = programs::unpacked(&programs)?;
+    let starts = all_starts(&unpacked, arguments.starts).await?;
     let mut rows = vec![];
-    for (program, starts) in programs.iter().zip(&starts) {
+    for (program, starts) in unpacked.iter().zip(&starts) {
         let mut instructions = None;
         if arguments.instructions {
             eprintln!("counting instructions: {}", program.name);

@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, Permissions},
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -90,6 +92,36 @@ pub(crate) fn started() -> Vec<Program> {
     ];
     programs.extend(OTHERS.map(ours));
     programs
+}
+
+/// Copies of programs, each written in one go, as Lambda unpacks an archive. What a linker has just written in pieces
+/// also lies in pieces in the page cache: its start takes more faults, and counts less memory.
+///
+/// # Errors
+/// When a binary is not there, or the copy cannot be written.
+pub(crate) fn unpacked(programs: &[Program]) -> Result<Vec<Program>, Failed> {
+    let folder = bench().join("target/unpacked");
+    fs::create_dir_all(&folder).map_err(Failed::new)?;
+    let unpack = |program: &Program| {
+        let path = folder.join(&program.name);
+        let content = fs::read(&program.path).map_err(|error| {
+            Failed::new(format!(
+                "{} cannot be read: {error}; without --build nothing it is built",
+                program.path.display()
+            ))
+        })?;
+        // A new file each time: what an earlier one was like does not count.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Failed::new(error)),
+            _ => fs::write(&path, content).map_err(Failed::new)?,
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(Failed::new)?;
+        Ok(Program {
+            path,
+            ..program.clone()
+        })
+    };
+    programs.iter().map(unpack).collect()
 }
 
 /// The names of all functions, by their folders.

@@ -115,11 +115,11 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
     let mut child = command.spawn().map_err(|error| {
         let executed = command.as_std().get_program().to_string_lossy();
         let remedy = if executed == VALGRIND {
-            "install it (Debian: apt-get install valgrind)"
+            "; install it (Debian: apt-get install valgrind)"
         } else {
-            "without --build nothing it is built"
+            ""
         };
-        Failed::new(format!("{executed} cannot be executed: {error}; {remedy}"))
+        Failed::new(format!("{executed} cannot be executed: {error}{remedy}"))
     })?;
     let asked = tokio::select! {
         asked = tokio::time::timeout(PATIENCE, first_request(&api)) => asked,

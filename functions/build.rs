@@ -1,0 +1,16 @@
+//! How the programs of functions are linked: to stay where they are. Nothing of them is relocated when they start.
+//!
+//! All of them have this build script; see `docs/decisions/0034-a-function-stays-where-it-is-linked.md`.
+
+use std::env;
+
+// Cargo reads what a build script prints.
+#[expect(clippy::print_stdout)]
+fn main() {
+    // Of this script and its environment alone, not of the function's code.
+    println!("cargo::rerun-if-changed=Cargo.toml");
+    let target = |part: &str| env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default();
+    if target("OS") == "linux" && target("ENV") == "gnu" {
+        println!("cargo::rustc-link-arg-bins=-no-pie");
+    }
+}
