@@ -4,8 +4,6 @@
 
 use std::env;
 
-// Cargo reads what a build script prints.
-#[expect(clippy::print_stdout)]
 fn main() {
     // Of this script and its environment alone, not of the function's code.
     println!("cargo::rerun-if-changed=Cargo.toml");

@@ -21,6 +21,7 @@ mod history;
 mod lag;
 mod output;
 mod rebuild;
+mod republish;
 mod sagas;
 mod stack;
 mod state;
@@ -66,6 +67,7 @@ enum Command {
     Saga(sagas::OneSaga),
     DeadLetters(dead_letters::DeadLetters),
     Rebuild(rebuild::Rebuild),
+    Republish(republish::Republish),
     Cost(cost::Cost),
     Forget(forget::Forget),
     Completions(completions::Completions),
@@ -113,6 +115,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         Command::Saga(saga) => saga.run(&stack, &mut out).await,
         Command::DeadLetters(letters) => letters.run(&stack, &mut out).await,
         Command::Rebuild(rebuild) => rebuild.run(&stack, &mut out).await,
+        Command::Republish(republish) => republish.run(&stack, &mut out).await,
         Command::Cost(cost::Cost {}) => cost::run(&stack, &mut out).await,
         Command::Forget(forget) => forget.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),

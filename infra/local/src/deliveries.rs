@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     aws::{Aws, journal::Journal, queues::Attributes},
-    hosting::{Hosted, Hosts, InvokeError, arn},
+    hosting::{Hosted, Hosts, InvokeError, live},
     template::{ACCOUNT, FunctionSpec, REGION, RuleTarget},
     world::{Note, World},
 };
@@ -285,7 +285,7 @@ impl Carrier<'_> {
         };
         let attributes = Attributes::from_iter([
             ("RULE_ARN".to_owned(), rule_arn(target)),
-            ("TARGET_ARN".to_owned(), arn(&hosted.spec.id)),
+            ("TARGET_ARN".to_owned(), live(&hosted.spec.id)),
             ("ERROR_CODE".to_owned(), "SDK_CLIENT_ERROR".to_owned()),
             (
                 "ERROR_MESSAGE".to_owned(),
@@ -443,7 +443,7 @@ fn letter(
         "timestamp": world.now(),
         "requestContext": {
             "requestId": request_id,
-            "functionArn": format!("{}:$LATEST", arn(&spec.id)),
+            "functionArn": live(&spec.id),
             "condition": failure.condition,
             "approximateInvokeCount": failure.invocations,
         },

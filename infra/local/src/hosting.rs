@@ -139,6 +139,11 @@ pub(crate) fn host(
     Ok(hosts)
 }
 
+/// The ARN of a function's alias `live`, as which everybody invokes it.
+pub(crate) fn live(function: &str) -> String {
+    format!("{}:live", arn(function))
+}
+
 /// The ARN of a function in this account. Its name begins with the stack's, as on AWS.
 pub fn arn(function: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-{function}")
@@ -169,7 +174,7 @@ impl Hosted {
         let limit = Duration::from_secs(self.spec.timeout_s);
         let invocation = Invocation {
             request_id: request_id.to_owned(),
-            function: arn(&self.spec.id),
+            function: live(&self.spec.id),
             remaining: limit,
         };
         let call = std::panic::AssertUnwindSafe(environment.invoke(payload, invocation));

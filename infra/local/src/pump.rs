@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     aws::{Aws, Call, journal::Journal, queues::Attributes},
-    hosting::{Hosted, InvokeError, arn},
+    hosting::{Hosted, InvokeError, live},
     template::Mapping,
     world::{Note, World},
 };
@@ -190,7 +190,7 @@ impl Pump {
             "timestamp": self.world.now(),
             "requestContext": {
                 "requestId": self.world.new_id(),
-                "functionArn": arn(function),
+                "functionArn": live(function),
                 "condition": condition,
                 "approximateInvokeCount": part.failures.max(1),
             },

@@ -12,11 +12,17 @@ use aws_config::{
     BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
     retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_lambda_events::event::{
+    dynamodb::{self, EventRecord},
+    streams::DynamoDbEventResponse,
+};
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
+    commit::Commit,
     lambda::{
         Environment,
         http::{Http, Trusted},
@@ -126,6 +132,9 @@ pub enum InvokeError {
 impl Stack {
     /// How long one try to find the functions may take.
     const LIMIT: Duration = Duration::from_secs(10);
+    /// How many commits a function is given at once. An item has 400 KB at most, a payload 6 MB.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+    const HANDED_OVER: usize = 10;
 
     /// The stack of this name; without one, the only one that there is.
     ///
@@ -234,12 +243,45 @@ impl Stack {
         if answer.function_error.is_none() {
             return serde_json::from_slice(&said).map_err(|error| failed(&error));
         }
-        let error: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
-        let message = error
-            .get("errorMessage")
-            .and_then(serde_json::Value::as_str);
+        let error: Value = serde_json::from_slice(&said).unwrap_or_default();
+        let message = error.get("errorMessage").and_then(Value::as_str);
         Err(failed(&message.unwrap_or("the function does not say why")))
     }
+
+    /// Hands commits of one stream, in their order, to a function that reads the event table's stream: as that does, a
+    /// few at a time. The function bears that it has had them before.
+    ///
+    /// # Errors
+    /// When it is not reached, or does not handle them all. Those before the first that it names are handled.
+    pub async fn hand_over(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
+        let failed = |problem: String| InvokeError::Failed(format!("{function}: {problem}"));
+        for batch in commits.chunks(Self::HANDED_OVER) {
+            let records = records(batch).map_err(|error| failed(error.to_string()))?;
+            let answer: DynamoDbEventResponse = self.invoke(function, &records).await?;
+            if let Some(first) = answer.batch_item_failures.first() {
+                let version = first.item_identifier.as_deref().unwrap_or_default();
+                return Err(failed(format!("it fails at version {version}: try again")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Commits as a table's stream hands them to a function.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
+fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
+    let record = |commit: &Commit| {
+        let mut record = EventRecord::default();
+        record.event_name = "INSERT".to_owned();
+        record.change.new_image = serde_dynamo::to_item(commit)?;
+        // What a reader names that has failed.
+        record.change.sequence_number = Some(commit.version.to_string());
+        Ok(record)
+    };
+    let records: serde_dynamo::Result<_> = commits.iter().map(record).collect();
+    let mut event = dynamodb::Event::default();
+    event.records = records?;
+    Ok(event)
 }
 
 /// What is found of a stack.

@@ -93,10 +93,16 @@ pub enum CallError {
     NoAnswer(Duration),
 }
 
+/// The longest pause after a provider's first failure. After the next it is twice as long, and so on.
+const PROVIDER_PAUSE: Duration = Duration::from_millis(500);
+
 /// Calls a provider up to `tries` times, each with a time limit, until it says yes or no.
 ///
 /// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
 /// every try. The inner error is the provider's no.
+///
+/// Between tries it waits for up to half a second, then up to a whole, and at least for half of that: who did not answer in time
+/// may be at work still, and [refuses the same key](https://docs.stripe.com/error-codes#idempotency-key-in-use) meanwhile.
 ///
 /// # Errors
 /// What the last try failed with, when none brought an answer.
@@ -108,7 +114,6 @@ pub async fn call<T, F>(
 where
     F: Future<Output = Result<T, ProviderError>>,
 {
-    let mut pauses = Tries::lasting(limit * tries.max(1));
     let mut attempt = 1;
     loop {
         let error = match timeout(limit, call(attempt)).await {
@@ -117,9 +122,33 @@ where
             Ok(Err(ProviderError::Passing(reason))) => CallError::Passing(reason),
             Err(_) => CallError::NoAnswer(limit),
         };
-        if attempt >= tries || pauses.again().await.is_err() {
+        if attempt >= tries {
             return Err(error);
         }
+        let longest = PROVIDER_PAUSE * 2_u32.saturating_pow(attempt - 1);
+        sleep(longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))).await;
         attempt += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_is_still_at_work_is_left_time_to_end() {
+        let limit = Duration::from_secs(3);
+        let began = Instant::now();
+        let answer = call(3, limit, |attempt| async move {
+            // The first request goes on without us; its key is in use until it has its answer.
+            if attempt == 1 {
+                sleep(limit * 2).await;
+            }
+            if began.elapsed() < limit + Duration::from_millis(700) {
+                return Err(ProviderError::Passing("the key is in use".to_owned()));
+            }
+            Ok(attempt)
+        });
+        assert_eq!(answer.await, Ok(Ok(3)));
     }
 }

@@ -16,5 +16,6 @@ mod lag;
 mod past;
 mod reach;
 mod rebuild;
+mod republish;
 mod sagas;
 mod tail;

@@ -47,7 +47,7 @@ impl PaymentProvider for Stubborn {
 }
 
 /// A system with an order that is stuck: its money cannot be given back.
-async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
+pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
     let functions = Functions::default().with("capture-payment", move |environment| {

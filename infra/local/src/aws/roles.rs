@@ -32,8 +32,17 @@ pub struct Grant {
     pub action: String,
     /// An ARN, in which `*` stands for anything.
     pub resource: String,
-    /// The source that events must have, where that is a condition.
-    pub source: Option<String>,
+    /// The value that something of the call must have, where that is a condition.
+    pub condition: Option<(Key, String)>,
+}
+
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// `events:source`, the source of each event.
+    Source,
+    /// `ses:FromAddress`, the sender of a mail.
+    Sender,
 }
 
 impl Roles {
@@ -129,15 +138,21 @@ impl Grant {
         Self {
             action: action.to_owned(),
             resource,
-            source: None,
+            condition: None,
         }
+    }
+
+    /// The same, of a call that has such a value.
+    fn with(self, key: Key, value: Option<String>) -> Self {
+        let condition = value.map(|value| (key, value));
+        Self { condition, ..self }
     }
 
     /// Whether this, being granted, allows what is needed.
     fn covers(&self, need: &Self) -> bool {
         self.action == need.action
             && matches(&self.resource, &need.resource)
-            && (self.source.is_none() || self.source == need.source)
+            && (self.condition.is_none() || self.condition == need.condition)
     }
 }
 
@@ -220,17 +235,14 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
         "" if call.path == SEND_EMAIL => {
             let sender = request.from_email_address;
             let identity = format!("arn:aws:ses:{REGION}:{ACCOUNT}:identity/{sender}");
-            vec![Grant::new("ses:SendEmail", identity)]
+            vec![Grant::new("ses:SendEmail", identity).with(Key::Sender, Some(sender))]
         }
         "AWSEvents" => {
             let grant = |entry: Named| {
                 let bus = entry.event_bus_name.unwrap_or_else(|| "default".to_owned());
                 let name = bus.rsplit('/').next().unwrap_or_default();
                 let bus = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
-                Grant {
-                    source: entry.source,
-                    ..Grant::new(&format!("events:{operation}"), bus)
-                }
+                Grant::new(&format!("events:{operation}"), bus).with(Key::Source, entry.source)
             };
             request.entries.into_iter().map(grant).collect()
         }

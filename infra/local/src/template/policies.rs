@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    aws::roles::Grant,
+    aws::roles::{Grant, Key},
     template::{
         TemplateError,
         names::{Fields, Names, listed},
@@ -48,9 +48,9 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
                 "a policy can only allow here",
             ));
         }
-        let source = statement
+        let condition = statement
             .take("Condition")
-            .map(|condition| source_of(condition, names))
+            .map(|condition| condition_of(condition, names))
             .transpose()?;
         let actions = listed(statement.required("Action")?);
         let resources = listed(statement.required("Resource")?);
@@ -62,20 +62,33 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
             grants.insert(Grant {
                 action: names.text(action)?,
                 resource: names.text(resource)?,
-                source: source.clone(),
+                condition: condition.clone(),
             });
         }
     }
     Ok(grants)
 }
 
-/// The one condition that is understood here: the source of the events that may be put.
-fn source_of(condition: Node, names: &Names) -> Result<String, TemplateError> {
-    let operator = "ForAllValues:StringEquals";
+/// The conditions that are understood here, by their operators.
+const CONDITIONS: [(&str, &str, Key); 2] = [
+    ("ForAllValues:StringEquals", "events:source", Key::Source),
+    ("StringEquals", "ses:FromAddress", Key::Sender),
+];
+
+fn condition_of(condition: Node, names: &Names) -> Result<(Key, String), TemplateError> {
+    let line = condition.line;
     let mut condition = Fields::of("Condition", condition)?;
-    let mut equals = Fields::of(operator, condition.required(operator)?)?;
+    let known = CONDITIONS
+        .iter()
+        .find_map(|(operator, name, key)| Some((condition.take(operator)?, operator, name, key)));
+    let Some((equals, operator, name, key)) = known else {
+        let operators = CONDITIONS.map(|(operator, ..)| operator).join(" or ");
+        let problem = format!("a condition of a policy can only be {operators} here");
+        return Err(TemplateError::new(line, problem));
+    };
     condition.finish()?;
-    let source = names.text(&equals.required("events:source")?)?;
+    let mut equals = Fields::of(operator, equals)?;
+    let value = names.text(&equals.required(name)?)?;
     equals.finish()?;
-    Ok(source)
+    Ok((*key, value))
 }

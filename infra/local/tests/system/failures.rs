@@ -246,7 +246,7 @@ async fn what_fails_for_good_goes_to_the_functions_destination_with_everything_a
     let [letter] = letters.as_slice() else {
         panic!("{letters:?}");
     };
-    let arn = "arn:aws:lambda:us-east-1:000000000000:function:cairn-ProbeFunction:$LATEST";
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function:cairn-ProbeFunction:live";
     assert_eq!(letter["requestContext"]["functionArn"], arn);
     assert_eq!(letter["requestContext"]["condition"], "RetriesExhausted");
     assert_eq!(letter["requestContext"]["approximateInvokeCount"], 3);
@@ -384,7 +384,7 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
             condition,
             "{policy}"
         );
-        let arn = "arn:aws:lambda:us-east-1:000000000000:function:cairn-ProbeFunction";
+        let arn = "arn:aws:lambda:us-east-1:000000000000:function:cairn-ProbeFunction:live";
         assert_eq!(attribute("TARGET_ARN"), arn);
         let event: Value = serde_json::from_str(letters[0]["Body"].as_str().unwrap()).unwrap();
         assert_eq!(event["detail"]["subject"], "order-1");

@@ -183,7 +183,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let example: Value = serde_json::from_str(&example.unwrap()).unwrap();
     let mut record = example["Records"][0].clone();
     record["dynamodb"]["NewImage"] = commit;
-    let relay = "arn:aws:lambda:us-east-1:000000000000:function:cairn-RelayEventsFunction";
+    let relay = "arn:aws:lambda:us-east-1:000000000000:function:cairn-RelayEventsFunction:live";
     let letter = cairn::dead_letter::unreadable(relay, &record, "as the test wants it");
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;

@@ -1,6 +1,11 @@
 //! A function can do what its role allows, and nothing else.
 
-use cairn_local::composition::{Composition, Parts};
+use std::collections::BTreeSet;
+
+use cairn_local::{
+    composition::{Composition, Parts},
+    hosting::arn,
+};
 use serde_json::Value;
 
 use crate::{
@@ -40,15 +45,33 @@ fn policies_name_their_actions_and_their_resources() {
         assert_eq!(!function.grants.is_empty(), has_policy, "{}", function.id);
         for grant in &function.grants {
             assert!(!grant.action.contains('*'), "{}: {grant:?}", function.id);
-            // A redrive invokes whichever function has failed, by a name that is made when it is deployed.
-            let may_be_any = grant.action == "lambda:InvokeFunction";
-            assert!(
-                may_be_any || !grant.resource.contains('*'),
-                "{}: {grant:?}",
-                function.id
-            );
+            // A redrive invokes a function that failed as the alias or version as which it did.
+            let versions = (grant.action == "lambda:InvokeFunction").then_some(":*");
+            let resource = versions.and_then(|any| grant.resource.strip_suffix(any));
+            let resource = resource.unwrap_or(&grant.resource);
+            assert!(!resource.contains('*'), "{}: {grant:?}", function.id);
         }
     }
+}
+
+#[test]
+fn a_redrive_may_invoke_those_whose_failures_are_kept_and_nobody_else() {
+    let template = template();
+    let redrive = template.functions.iter();
+    let redrive = redrive
+        .clone()
+        .find(|function| function.id == "RedriveDeadLettersFunction");
+    let grants = redrive.unwrap().grants.iter();
+    let may_be_invoked: BTreeSet<_> = grants
+        .filter(|grant| grant.action == "lambda:InvokeFunction")
+        .map(|grant| grant.resource.clone())
+        .collect();
+    let kept = template.functions.iter();
+    let kept: BTreeSet<_> = kept
+        .filter(|function| function.on_failure.is_some())
+        .map(|function| format!("{}:*", arn(&function.id)))
+        .collect();
+    assert_eq!(may_be_invoked, kept);
 }
 
 #[tokio::test]

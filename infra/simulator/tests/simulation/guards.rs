@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use cairn::guard::{Guard, switch_off};
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
-/// The seeds there are to find it with. The seventh and the eighth miss what is missed least often.
-const SEEDS: RangeInclusive<u64> = 7..=200;
+/// The seeds there are to find it with. The first two miss what is missed least often.
+const SEEDS: RangeInclusive<u64> = 43..=236;
 /// How many orders each seed places.
 const ORDERS: u32 = 20;
 

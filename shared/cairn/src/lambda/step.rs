@@ -52,7 +52,7 @@ pub trait Effect<D: Definition>: Send + Sync + 'static {
     }
 }
 
-/// Asks a provider, up to three times within six seconds; the inner error is its no.
+/// Asks a provider, up to three times within eleven seconds; the inner error is its no.
 ///
 /// # Errors
 /// When there was neither a yes nor a no: the step will be asked for again, with the same key.
@@ -70,8 +70,8 @@ where
 
 /// How often a provider is asked within one invocation.
 const TRIES: u32 = 3;
-/// How long it may take for one answer.
-const LIMIT: Duration = Duration::from_secs(2);
+/// How long it may take for one answer: two calls and a handshake with Stripe, and the card's bank behind it.
+const LIMIT: Duration = Duration::from_secs(3);
 
 type Sagas<D> = Repository<Saga<D>>;
 
