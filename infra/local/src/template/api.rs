@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     template::{
         Authorizer, Route, TemplateError,
-        names::{Fields, Names, listed},
+        names::{Fields, Names},
     },
     yaml::Node,
 };
@@ -101,13 +101,7 @@ fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateErr
     let mut jwt = Fields::of("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
     authorizer.finish()?;
     let issuer = names.text(&jwt.required("issuer")?)?;
-    let audience = listed(jwt.required("audience")?);
+    let audience = names.texts(&jwt.required("audience")?)?;
     jwt.finish()?;
-    Ok(Authorizer {
-        issuer,
-        audience: audience
-            .iter()
-            .map(|audience| names.text(audience))
-            .collect::<Result<_, _>>()?,
-    })
+    Ok(Authorizer { issuer, audience })
 }

@@ -200,6 +200,25 @@ impl Names {
         }
     }
 
+    /// Several texts: a list of them, or one that is split.
+    pub(crate) fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
+        let wrong = || TemplateError::new(node.line, "a list of texts is wanted here");
+        match &node.kind {
+            Kind::List(items) => items.iter().map(|item| self.text(item)).collect(),
+            Kind::Call(function, argument) if function == "Split" => {
+                let Kind::List(parts) = &argument.kind else {
+                    return Err(wrong());
+                };
+                let [separator, text] = parts.as_slice() else {
+                    return Err(wrong());
+                };
+                let (separator, text) = (self.text(separator)?, self.text(text)?);
+                Ok(text.split(separator.as_str()).map(String::from).collect())
+            }
+            _ => Err(wrong()),
+        }
+    }
+
     pub(crate) fn number<T: TryFrom<u64>>(&self, node: &Node) -> Result<T, TemplateError> {
         self.value(node)?
             .as_u64()

@@ -46,7 +46,7 @@ fn policies_name_their_actions_and_their_resources() {
         for grant in &function.grants {
             assert!(!grant.action.contains('*'), "{}: {grant:?}", function.id);
             // A redrive invokes a function that failed as the alias or version as which it did.
-            let versions = (grant.action == "lambda:InvokeFunction").then_some(":*");
+            let versions = (grant.action == "lambda:InvokeFunction").then_some('*');
             let resource = versions.and_then(|any| grant.resource.strip_suffix(any));
             let resource = resource.unwrap_or(&grant.resource);
             assert!(!resource.contains('*'), "{}: {grant:?}", function.id);
@@ -69,7 +69,7 @@ fn a_redrive_may_invoke_those_whose_failures_are_kept_and_nobody_else() {
     let kept = template.functions.iter();
     let kept: BTreeSet<_> = kept
         .filter(|function| function.on_failure.is_some())
-        .map(|function| format!("{}:*", arn(&function.id)))
+        .map(|function| format!("{}*", arn(&function.id)))
         .collect();
     assert_eq!(may_be_invoked, kept);
 }

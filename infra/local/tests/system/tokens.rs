@@ -24,6 +24,8 @@ static KEYS: LazyLock<[RsaPrivateKey; 2]> =
     LazyLock::new(|| [(); 2].map(|()| RsaPrivateKey::new(&mut rand::thread_rng(), 2048).unwrap()));
 
 const AUDIENCE: &str = "shop";
+/// Those of people who see everything are for another client of the issuer.
+const AUDIENCES: &str = "shop,shop-operators";
 
 /// A shop that takes tokens of an issuer of its own.
 pub(crate) struct Closed {
@@ -37,7 +39,7 @@ impl Closed {
         let template = template_with(&[
             ("Authorization", "jwt"),
             ("JwtIssuer", &issuer),
-            ("JwtAudience", AUDIENCE),
+            ("JwtAudience", AUDIENCES),
         ]);
         let fixture = Fixture::of(&template, Options::default()).await;
         Self { fixture, issuer }
@@ -128,6 +130,9 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "no token");
     let good = shop.claims("c-1", "");
     assert_eq!(shop.status(&signed(0, &good)).await, StatusCode::OK);
+    let mut second = good.clone();
+    second["aud"] = json!("shop-operators");
+    assert_eq!(shop.status(&signed(0, &second)).await, StatusCode::OK);
     // Whom it is for may stand in another claim.
     let mut other = good.clone();
     other["client_id"] = other["aud"].take();
@@ -144,6 +149,7 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
         ("no end", "exp", Value::Null),
         ("another issuer", "iss", json!("http://127.0.0.1:1")),
         ("another audience", "aud", json!("other-shop")),
+        ("both at once", "aud", json!(AUDIENCES)),
         ("nobody's", "sub", json!("")),
     ] {
         let mut claims = good.clone();
