@@ -272,7 +272,7 @@ impl Stack {
 fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     let record = |commit: &Commit| {
         let mut record = EventRecord::default();
-        record.event_name = "INSERT".to_owned();
+        record.event_name = "INSERT".into();
         record.change.new_image = serde_dynamo::to_item(commit)?;
         // What a reader names that has failed.
         record.change.sequence_number = Some(commit.version.to_string());
