@@ -394,6 +394,7 @@ def what_the_audit_finds_the_tool_mends(world):
         return [each for each in world.tool("lag")["consumers"] if each["events"]]
 
     until(lambda: not behind(), behind, ENDING_S, LOG)
+
     def a_row_is_lost():
         world.stack.client("dynamodb").delete_item(TableName=world.stack.resources["StockTable"], Key={"sku": {"S": sku}})
         [found] = audit(1)

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     fs::{self, Permissions},
-    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -110,11 +109,7 @@ pub(crate) fn unpacked(programs: &[Program]) -> Result<Vec<Program>, Failed> {
                 program.path.display()
             ))
         })?;
-        // A new file each time: what an earlier one was like does not count.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Failed::new(error)),
-            _ => fs::write(&path, content).map_err(Failed::new)?,
-        }
+        fs::write(&path, content).map_err(Failed::new)?;
         fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(Failed::new)?;
         Ok(Program {
             path,
