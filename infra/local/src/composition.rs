@@ -13,10 +13,11 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     aws::{
-        Aws, Meter, dynamo::Dynamo, journal::Journal, kms::Kms, mailbox::Mailbox, queues::Queues,
-        roles::Roles, sdk, secrets::Secrets,
+        Aws, Meter, journal::Journal, mailbox::Mailbox, queues::Queues, roles::Roles, sdk,
+        secrets::Secrets,
     },
     bus::Bus,
+    data::{DataError, Stores},
     deliveries::{Deliveries, work},
     functions::Functions,
     gateway::Gateway,
@@ -57,9 +58,12 @@ pub enum ComposeError {
     /// The template is not understood.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The state cannot be opened.
-    #[error("{0}")]
-    State(String),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The deliveries that an earlier process left cannot be read.
+    #[error("reading the journal failed: {0}")]
+    Journal(#[from] rusqlite::Error),
 }
 
 /// A running system. Dropped, it stops where it is.
@@ -90,17 +94,12 @@ impl Composition {
             secrets,
             world,
         } = parts;
-        let file = |name: &str| data.as_ref().map(|data| data.join(name));
-        let state = |error: &dyn std::fmt::Display| ComposeError::State(error.to_string());
-
-        let journal =
-            Journal::open(file("journal.sqlite").as_deref()).map_err(|error| state(&error))?;
+        let Stores {
+            journal,
+            dynamo,
+            kms,
+        } = Stores::open(data.as_deref(), template, &world)?;
         let journal = Arc::new(journal);
-        let dynamo = Dynamo::open(file("tables.sqlite").as_deref(), &template.tables)
-            .map_err(|error| state(&error))?;
-        let (keys, chance) = (template.keys.clone(), world.clone());
-        let kms = Kms::open(file("master.key").as_deref(), keys, chance);
-        let kms = kms.map_err(|error| state(&error))?;
         let (deliveries, queue) = Deliveries::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
@@ -121,7 +120,7 @@ impl Composition {
         let hosts = Arc::new(host(template, &functions, &aws, &world)?);
 
         // Before anything new is taken, or that would be taken up as well.
-        let resumed = deliveries.resume().map_err(|error| state(&error))?;
+        let resumed = deliveries.resume()?;
         let mut composition = Self {
             outstanding: deliveries.outstanding(),
             aws: aws.clone(),

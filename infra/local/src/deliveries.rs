@@ -125,8 +125,18 @@ impl Deliveries {
         })
     }
 
-    /// Writes deliveries down.
+    /// How many writes of deliveries have failed: see [`Journal::faults`].
+    pub(crate) fn faults(&self) -> u64 {
+        self.journal.faults()
+    }
+
+    /// Writes deliveries into the journal: all of them or none.
     fn record(&self, outgoing: &[Outgoing]) -> rusqlite::Result<Vec<i64>> {
+        let ids = self.insert(outgoing);
+        ids.inspect_err(|error| self.journal.report(error))
+    }
+
+    fn insert(&self, outgoing: &[Outgoing]) -> rusqlite::Result<Vec<i64>> {
         let mut ids = Vec::with_capacity(outgoing.len());
         let mut connection = self.journal.connection();
         let transaction = connection.transaction()?;
@@ -186,7 +196,7 @@ impl Deliveries {
         };
         // Left in the journal it is delivered again at the next start, which does no harm.
         if let Err(error) = deleted {
-            tracing::error!(%error, "a delivery stays in the journal");
+            self.journal.report(&error);
         }
         self.outstanding
             .send_modify(|count| *count = count.saturating_sub(1));
@@ -307,7 +317,8 @@ impl Carrier<'_> {
             target.dead_letters.as_deref(),
             payload,
             &attributes,
-        );
+        )
+        .await;
         false
     }
 
@@ -336,7 +347,8 @@ impl Carrier<'_> {
             queue,
             &letter.to_string(),
             &Attributes::new(),
-        );
+        )
+        .await;
     }
 
     async fn try_out(&self, hosted: &Hosted, payload: &str, id: &str) -> Result<(), Failure> {
@@ -353,6 +365,7 @@ impl Carrier<'_> {
         let max_age = self.world.pace(spec.max_age);
         let (mut invocations, mut throttles) = (0, 0);
         loop {
+            let faults = self.aws.storage_faults();
             let result = {
                 let Some(_turn) = hosted.turn().await else {
                     return Ok(());
@@ -361,11 +374,15 @@ impl Carrier<'_> {
             };
             let (error, wait) = match result {
                 Ok(_) => return Ok(()),
-                // A throttled event goes back to the queue; that uses up no retry.
-                Err(InvokeError::Throttled) => {
+                // A throttled event goes back to the queue; that uses up no retry. Neither does one that failed
+                // while this machine's disk was full, which DynamoDB's and EventBridge's never are.
+                Err(error)
+                    if matches!(error, InvokeError::Throttled)
+                        || self.aws.storage_faults() > faults =>
+                {
                     throttles += 1;
                     let wait = Duration::from_secs(1 << (throttles - 1_u32).min(9));
-                    (InvokeError::Throttled, wait.min(LONGEST_THROTTLE))
+                    (error, wait.min(LONGEST_THROTTLE))
                 }
                 Err(error) => {
                     invocations += 1;
@@ -390,7 +407,7 @@ impl Carrier<'_> {
         }
     }
 
-    fn park(
+    async fn park(
         &self,
         function: &str,
         event: Option<&str>,
@@ -403,9 +420,23 @@ impl Carrier<'_> {
             return;
         };
         self.world.note(&Note::DeadLetter { function, event });
-        if let Err(error) = self.aws.queues.send(queue, body, attributes) {
-            tracing::error!(%error, queue, "a dead letter is lost");
-        }
+        store_letter(self.aws, self.world, queue, body, attributes).await;
+    }
+}
+
+/// Stores a dead letter. While the journal cannot be written, it waits: what the letter is about is nowhere else then.
+pub(crate) async fn store_letter(
+    aws: &Aws,
+    world: &dyn World,
+    queue: &str,
+    body: &str,
+    attributes: &Attributes,
+) {
+    let mut pause = RETRY_PAUSE;
+    while let Err(error) = aws.queues.send(queue, body, attributes) {
+        tracing::error!(%error, queue, "a dead letter waits for the journal");
+        sleep(world.pace(pause)).await;
+        pause = (pause * 2).min(LONGEST_THROTTLE);
     }
 }
 

@@ -11,6 +11,7 @@
 //! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
 //!   in a [`world`] of its own, and [`system`] gives it ports.
 //! - [`audit`] is the operator's, of the whole system.
+//! - [`printer`] prints without waiting for a reader, and [`signals`] ends the program within two seconds.
 //! - [`client`] is a small HTTP client, for [`demo`] and [`measure`], which use the system from
 //!   outside as anyone would.
 //!
@@ -24,6 +25,7 @@ pub mod client;
 pub mod composition;
 mod conditions;
 mod console;
+mod data;
 pub mod deliveries;
 pub mod demo;
 pub mod functions;
@@ -31,8 +33,10 @@ pub mod gateway;
 pub mod hosting;
 pub mod ledger;
 pub mod measure;
+pub mod printer;
 pub mod pump;
 mod schedule;
+pub mod signals;
 pub mod system;
 pub mod template;
 mod tokens;

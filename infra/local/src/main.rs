@@ -1,10 +1,13 @@
-//! `cargo run`: the whole system on one machine.
+//! `cargo run`: the whole system, locally.
 
 use std::{
-    io::{self, Write},
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt::Write,
+    io, panic,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use cairn::{cloudevent::CloudEvent, lambda::logged};
@@ -12,6 +15,8 @@ use cairn_local::{
     aws::secrets::Secrets,
     bus::Seen,
     demo, measure,
+    printer::Printer,
+    signals::{AtSignal, Signals},
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
     troubles::Trouble,
@@ -22,9 +27,9 @@ use console::style;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Cairn on one machine: an event-sourced order fulfilment system, with the AWS it needs.
+/// Run Cairn locally: an event-sourced order fulfilment system, with the AWS that it needs
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, args_conflicts_with_subcommands = true)]
+#[command(name = "cairn-local", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -83,11 +88,30 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// How long the end of the program waits for a reader of its output.
+const LAST_LINES: Duration = Duration::from_millis(300);
+
 fn main() -> ExitCode {
+    let printers = (
+        Printer::new("stdout", io::stdout()),
+        Printer::new("stderr", io::stderr()),
+    );
+    let (Ok(out), Ok(err)) = printers else {
+        // There is no thread that could print why.
+        return ExitCode::from(2);
+    };
+    let status = run(&out, &err);
+    out.flush(LAST_LINES);
+    err.flush(LAST_LINES);
+    status
+}
+
+fn run(out: &Printer, err: &Printer) -> ExitCode {
+    let refuse = |error: &dyn std::fmt::Display| refuse(err, error);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => {
-            // Help or the version; if stdout is gone there is nobody to tell.
+            // Help or the version; its reader may be gone.
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
@@ -95,13 +119,22 @@ fn main() -> ExitCode {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default();
             let line = line.strip_prefix("error: ").unwrap_or(line);
-            return refuse(&format!("{line}; --help tells more"));
+            return refuse(&format!("{line}; see --help"));
         }
     };
+    let at_signal = match arguments.command {
+        None => AtSignal::Stop,
+        Some(Command::Demo | Command::Measure { .. }) => AtSignal::CutOff,
+    };
+    let signals = match Signals::listen(at_signal) {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&format!("listening for signals failed: {error}")),
+    };
     tracing_subscriber::registry()
-        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
+        .with(tracing_subscriber::fmt::layer().with_writer(err.clone()))
         .with(logged())
         .init();
+    report_panics(err.clone());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error),
@@ -117,16 +150,29 @@ fn main() -> ExitCode {
         Ok(template) => template,
         Err(error) => return refuse(&error),
     };
-    runtime.block_on(async {
-        let finished = match arguments.command {
-            None => serve(&template, &arguments).await,
+    let finished = runtime.block_on(async {
+        match arguments.command {
+            None => serve(&template, &arguments, &signals, out, err).await,
             Some(Command::Demo) => demo::run(&template).await,
             Some(Command::Measure { orders, clients }) => {
                 measure::run(&template, orders, clients).await
             }
-        };
-        finished.unwrap_or_else(|error| refuse(&error))
-    })
+        }
+    });
+    // What is still under way is of no use any more.
+    runtime.shutdown_background();
+    finished.unwrap_or_else(|error| refuse(&error))
+}
+
+/// Prints panics as the log is printed: without waiting for a reader.
+fn report_panics(err: Printer) {
+    panic::set_hook(Box::new(move |panic| {
+        let trace = Backtrace::capture();
+        err.line(match trace.status() {
+            BacktraceStatus::Captured => format!("{panic}\n{trace}"),
+            _ => panic.to_string(),
+        });
+    }));
 }
 
 /// The template with what was given, and where nothing was, with what is other on one machine.
@@ -145,6 +191,9 @@ fn load(path: &Path, given: &Parameters) -> Result<Template, TemplateError> {
 async fn serve(
     template: &Template,
     arguments: &Arguments,
+    signals: &Signals,
+    out: &Printer,
+    err: &Printer,
 ) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
     let options = Options {
         port: arguments.port,
@@ -161,19 +210,17 @@ async fn serve(
     let options = options.on(Arc::new(machine));
     let system = System::start(template, &options).await?;
     let events = system.watch();
-    let asked_to_stop = stop_signals()?;
-    // Who starts this need not read what it prints: an output that is gone stops no orders.
-    let _ = greet(&system);
-    if arguments.quiet {
-        asked_to_stop.await;
-    } else {
-        tokio::select! {
-            () = asked_to_stop => {}
-            () = print_events(events) => {}
-        }
+    let mut stop = signals.stop();
+    out.line(greeting(&system));
+    tokio::select! {
+        // It fails only without its sender, which is the caller's.
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = print_events(events, out), if !arguments.quiet => {}
     }
-    // To a terminal nothing else is told of what takes a while after many orders.
-    let _ = writeln!(io::stderr(), "stopping, once what is under way has ended");
+    err.line(match arguments.data {
+        Some(_) => "stopping: the next start with this --data continues what is under way",
+        None => "stopping",
+    });
     system.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -189,20 +236,23 @@ fn secrets(given: &[(String, String)]) -> io::Result<Secrets> {
     Ok(secrets)
 }
 
-fn greet(system: &System) -> io::Result<()> {
+fn greeting(system: &System) -> String {
     let (http, endpoint) = (system.http, system.endpoint);
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}  http://{http}", style("HTTP API    ").bold())?;
-    writeln!(out, "{}  http://{endpoint}", style("AWS endpoint").bold())?;
+    let mut text = format!(
+        "{}  http://{http}\n{}  http://{endpoint}\n",
+        style("HTTP API    ").bold(),
+        style("AWS endpoint").bold()
+    );
+    // To write into a text does not fail.
     if system.has_page() {
-        writeln!(out, "{}  http://{http}/", style("Web page    ").bold())?;
+        let _ = writeln!(text, "{}  http://{http}/", style("Web page    ").bold());
     }
     let resumed = system.composition.resumed;
     if resumed > 0 {
-        writeln!(out, "Taking up {resumed} deliveries that were under way.")?;
+        let _ = writeln!(text, "Continuing {resumed} deliveries that were under way.");
     }
-    writeln!(
-        out,
+    let _ = writeln!(
+        text,
         "
 Try, in another terminal:
 
@@ -210,45 +260,20 @@ Try, in another terminal:
   curl -s http://{http}/orders --json '{{\"customerId\":\"c-42\",\"lines\":[{{\"sku\":\"TEA-01\",\"quantity\":2,\"unitPrice\":{{\"amount\":1250,\"currency\":\"EUR\"}}}}],\"payment\":{{\"token\":\"tok_visa\"}},\"shipTo\":{{\"name\":\"A. Lovelace\",\"line1\":\"1 Main St\",\"city\":\"Berlin\",\"postalCode\":\"10115\",\"country\":\"DE\"}}}}'
   curl -s http://{http}/customers/c-42/orders
 
-Ctrl-C ends it.
-"
-    )
+Ctrl-C ends it."
+    );
+    text
 }
 
-/// Listens for Ctrl-C, and for the signal by which services are stopped. It listens from the call
-/// on; what it returns waits.
-#[cfg(unix)]
-fn stop_signals() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Listens for Ctrl-C. It listens from the call on; what it returns waits.
-#[cfg(windows)]
-fn stop_signals() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        interrupt.recv().await;
-    })
-}
-
-/// Prints until nobody reads any more, and then waits for ever.
-async fn print_events(mut events: Receiver<Seen>) {
+/// Prints events for as long as there are any.
+async fn print_events(mut events: Receiver<Seen>, out: &Printer) {
     loop {
-        let line = match events.recv().await {
-            Ok(seen) => line(&seen),
-            Err(RecvError::Lagged(missed)) => format!("({missed} events were too fast to print)"),
+        match events.recv().await {
+            Ok(seen) => out.line(line(&seen)),
+            Err(RecvError::Lagged(missed)) => {
+                out.line(format!("({missed} events were not printed)"));
+            }
             Err(RecvError::Closed) => return std::future::pending().await,
-        };
-        if writeln!(io::stdout(), "{line}").is_err() {
-            return std::future::pending().await;
         }
     }
 }
@@ -274,9 +299,8 @@ fn find_template() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// One line on stderr, status 2.
-fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
-    // If stderr is gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "cairn: {error}");
+/// Prints one line on stderr: exit status 2.
+fn refuse(err: &Printer, error: &dyn std::fmt::Display) -> ExitCode {
+    err.line(format!("cairn-local: {error}"));
     ExitCode::from(2)
 }

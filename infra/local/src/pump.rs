@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     aws::{Aws, Call, journal::Journal, queues::Attributes},
+    deliveries::store_letter,
     hosting::{Hosted, InvokeError, live},
     template::Mapping,
     world::{Note, World},
@@ -99,9 +100,10 @@ impl Pump {
         while let Some(part) = parts.pop() {
             let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
             if too_old.is_some_and(|age| since.elapsed() > age) {
-                self.park(hosted, &part, "RecordAgeExceeded");
+                self.park(hosted, &part, "RecordAgeExceeded").await;
                 continue;
             }
+            let faults = self.aws.storage_faults();
             match self.invoke(hosted, part.records).await {
                 Ok([]) => continue,
                 Ok(rest) if rest.len() < part.records.len() => {
@@ -115,11 +117,13 @@ impl Pump {
                 }
                 // It did not run: that uses up no retry.
                 Err(InvokeError::Throttled) => parts.push(part),
+                // It failed while this machine's disk was full: that uses up no retry either.
+                Err(_) | Ok(_) if self.aws.storage_faults() > faults => parts.push(part),
                 failed => {
                     let error = failed.err().map(|error| error.to_string());
                     let records = part.records.len();
                     tracing::warn!(function = hosted.spec.id, records, error, "failed");
-                    self.again(hosted, part, &mut parts);
+                    self.again(hosted, part, &mut parts).await;
                 }
             }
             sleep(self.world.pace(pause)).await;
@@ -128,7 +132,7 @@ impl Pump {
     }
 
     /// What becomes of a part that failed as a whole. To halve it uses up no retry.
-    fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
+    async fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
         if self.mapping.bisects && part.records.len() > 1 {
             let (first, second) = part.records.split_at(part.records.len() / 2);
             parts.extend([Part::of(second), Part::of(first)]);
@@ -143,7 +147,7 @@ impl Pump {
             .retries
             .is_some_and(|retries| part.failures > retries)
         {
-            self.park(hosted, &part, "RetryAttemptsExhausted");
+            self.park(hosted, &part, "RetryAttemptsExhausted").await;
         } else {
             parts.push(part);
         }
@@ -180,7 +184,7 @@ impl Pump {
             .unwrap_or_default())
     }
 
-    fn park(&self, hosted: &Hosted, part: &Part<'_>, condition: &str) {
+    async fn park(&self, hosted: &Hosted, part: &Part<'_>, condition: &str) {
         let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
         let (first, last) = (edge(part.records.first()), edge(part.records.last()));
         let function = hosted.spec.id.as_str();
@@ -210,13 +214,8 @@ impl Pump {
         let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;
         };
-        let sent = self
-            .aws
-            .queues
-            .send(queue, &pointer.to_string(), &Attributes::new());
-        if let Err(error) = sent {
-            tracing::error!(%error, queue, "a dead letter is lost");
-        }
+        let (world, pointer) = (self.world.as_ref(), pointer.to_string());
+        store_letter(&self.aws, world, queue, &pointer, &Attributes::new()).await;
     }
 
     /// How many records are read at once.
@@ -286,7 +285,7 @@ impl Pump {
         );
         // An older position repeats records at the next start, which does no harm.
         if let Err(error) = kept {
-            tracing::error!(%error, "the position cannot be kept");
+            self.journal.report(&error);
         }
     }
 }

@@ -22,13 +22,14 @@ use crate::{
     bus::Seen,
     composition::{ComposeError, Composition, Parts},
     console::{Console, SHOW_CONSOLE, is_open},
+    data::{self, DataError},
     functions::Functions,
     template::Template,
     world::{ThisMachine, World},
 };
 
 /// How long requests under way may take when the system stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(3);
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How the system is run.
 #[derive(Debug, Clone)]
@@ -105,13 +106,8 @@ pub enum StartError {
     #[error("there is no thread for requests: {0}")]
     Thread(io::Error),
     /// The data directory cannot be used.
-    #[error("the data directory {} cannot be used: {problem}", .path.display())]
-    Data {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
+    #[error(transparent)]
+    Data(#[from] DataError),
 }
 
 /// A running system.
@@ -138,7 +134,7 @@ impl System {
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port").await?;
         let endpoint = listen(options.aws_port, "--aws-port").await?;
-        let lock = options.data.as_ref().map(lock).transpose()?;
+        let lock = options.data.as_deref().map(data::lock).transpose()?;
         let composition = Composition::start(
             template,
             Parts {
@@ -206,8 +202,8 @@ impl System {
         self.composition.settled().await;
     }
 
-    /// Stops the system: no new requests, the present ones are answered, unless they take longer
-    /// than a few seconds. What is under way on the bus stays in the journal, for the next start
+    /// Stops the system: it takes no new requests, and answers the present ones unless they take longer
+    /// than a second. What is under way on the bus stays in the journal, for the next start
     /// where there is a data directory.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
@@ -261,21 +257,4 @@ async fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAdd
     let address = listener.local_addr().map_err(fail)?;
     // Without its runtime: another one is to accept connections.
     Ok((listener.into_std().map_err(fail)?, address))
-}
-
-/// Makes the directory, and makes sure that nobody else uses it.
-fn lock(path: &PathBuf) -> Result<File, StartError> {
-    let fail = |problem: String| StartError::Data {
-        path: path.clone(),
-        problem,
-    };
-    std::fs::create_dir_all(path).map_err(|error| fail(error.to_string()))?;
-    let file = File::create(path.join("lock")).map_err(|error| fail(error.to_string()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(fail(
-            "another process uses it; stop that one, or choose another with --data".to_owned(),
-        )),
-        Err(std::fs::TryLockError::Error(error)) => Err(fail(error.to_string())),
-    }
 }

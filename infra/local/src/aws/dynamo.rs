@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -22,6 +22,9 @@ pub struct Dynamo {
     /// Tables with a stream, each with counters of the writes to it.
     streams: Vec<(String, Counters)>,
     away: AtomicBool,
+    /// The file of the database, for the log.
+    file: String,
+    faults: AtomicU64,
 }
 
 /// A counter for each who waits for writes: so they are woken in the order in which they asked, and not
@@ -30,8 +33,12 @@ type Counters = Mutex<Vec<watch::Sender<u64>>>;
 
 /// The database cannot be opened, or a table cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the database cannot be opened: {0}")]
+#[error("{0}")]
 pub struct OpenError(String);
+
+/// The code of the error for a database file that is damaged or cannot be written. `DynamoDB` has no such error. It is
+/// none that a client sends again, because the same call cannot succeed before the file is restored.
+const DAMAGED: &str = "DatabaseDamaged";
 
 impl Dynamo {
     /// Opens the tables, in a file or in memory, and makes those that are missing.
@@ -51,20 +58,28 @@ impl Dynamo {
             .disable_bulk_loading()
             .map_err(|error| fail(&error))?;
         index_streams(&name).map_err(|error| fail(&error))?;
-        let known = database
-            .list_tables(serde_json::from_value(json!({})).map_err(|error| fail(&error))?)
-            .map_err(|error| fail(&error))?;
-        let known = serde_json::to_value(known).map_err(|error| fail(&error))?;
-        let known = known.get("TableNames").and_then(|names| names.as_array());
+        let known = run("{}", |request| database.list_tables(request));
+        let known = known.map_err(|error| fail(&error))?;
+        let known: Value = serde_json::from_str(&known).map_err(|error| fail(&error))?;
+        let known = known.get("TableNames").and_then(Value::as_array);
         for table in tables {
             if known.is_some_and(|names| names.iter().any(|name| *name == *table.name)) {
+                let request = json!({ "TableName": table.name }).to_string();
+                let described = run(&request, |request| database.describe_table(request));
+                let described = described.map_err(|error| fail(&error))?;
+                let described = serde_json::from_str(&described).map_err(|error| fail(&error))?;
+                if let Some(part) = difference(&table.create, &described) {
+                    let name = &table.name;
+                    let problem =
+                        format!("the table {name} in it has another {part} than the template");
+                    return Err(OpenError(problem));
+                }
                 continue;
             }
-            let create =
-                serde_json::from_value(table.create.clone()).map_err(|error| fail(&error))?;
-            database
-                .create_table(create)
-                .map_err(|error| fail(&error))?;
+            run(&table.create.to_string(), |request| {
+                database.create_table(request)
+            })
+            .map_err(|error| fail(&error))?;
         }
         let streams = tables
             .iter()
@@ -75,7 +90,16 @@ impl Dynamo {
             database,
             streams,
             away: AtomicBool::new(false),
+            file: name,
+            faults: AtomicU64::default(),
         })
+    }
+
+    /// How many calls have failed for want of space or by an I/O error: see [`Journal::faults`].
+    ///
+    /// [`Journal::faults`]: crate::aws::journal::Journal::faults
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
     }
 
     /// Counts the writes to a table that has a stream.
@@ -108,10 +132,27 @@ impl Dynamo {
                     body: answer,
                 }
             }
-            Err(error) => Answer {
-                status: error.status_code(),
-                body: error.to_json(),
-            },
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&self, error: &DynoxideError) -> Answer {
+        match fault(error) {
+            None => {}
+            Some(Fault::Transient) => {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+                let file = &self.file;
+                tracing::error!(file, %error, "the database cannot be read or written now");
+            }
+            Some(Fault::Damaged) => {
+                let file = &self.file;
+                tracing::error!(file, %error, "the database is damaged");
+                return Answer::error(400, DAMAGED, &format!("{file}: {error}"));
+            }
+        }
+        Answer {
+            status: error.status_code(),
+            body: error.to_json(),
         }
     }
 
@@ -178,6 +219,82 @@ impl fmt::Debug for Dynamo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dynamo").finish_non_exhaustive()
     }
+}
+
+/// A fault of the database's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The disk is full, or has an I/O error, or another process has locked the file.
+    Transient,
+    /// The file is damaged, gone, or cannot be written. It stays so until an operator restores it.
+    Damaged,
+}
+
+/// The fault of the file behind an error; `None` for an answer of `DynamoDB`.
+fn fault(error: &DynoxideError) -> Option<Fault> {
+    // dynoxide keeps SQLite's text and drops its code where an error passes its storage interface.
+    const TRANSIENT: [&str; 4] = [
+        "database or disk is full",
+        "I/O error",
+        "locked",
+        "interrupted",
+    ];
+    let text = match error {
+        DynoxideError::InternalServerError(text) => text.clone(),
+        DynoxideError::SqliteError(error) => error.to_string(),
+        _ => return None,
+    };
+    let is_transient = TRANSIENT.iter().any(|part| text.contains(part));
+    Some(if is_transient {
+        Fault::Transient
+    } else {
+        Fault::Damaged
+    })
+}
+
+/// The names of the tables in a database file.
+///
+/// # Errors
+/// When the file is no database of dynoxide.
+pub(crate) fn table_names(file: &Path) -> rusqlite::Result<Vec<String>> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let database = rusqlite::Connection::open_with_flags(file, flags)?;
+    let mut names = database.prepare("SELECT table_name FROM _tables")?;
+    let names = names.query_map([], |row| row.get(0))?;
+    names.collect()
+}
+
+/// The part in which a table is other than its template says; `None` when it is the same. A table whose making was cut
+/// off lacks its stream, and what is written to it reaches no function.
+fn difference(create: &Value, described: &Value) -> Option<&'static str> {
+    let described = described.get("Table").unwrap_or(&Value::Null);
+    let stream = |table: &Value| {
+        table
+            .pointer("/StreamSpecification/StreamViewType")
+            .cloned()
+    };
+    let indexes = |table: &Value| {
+        let indexes = table
+            .get("GlobalSecondaryIndexes")
+            .and_then(Value::as_array);
+        let mut indexes: Vec<_> = indexes
+            .into_iter()
+            .flatten()
+            .map(|index| {
+                let part = |name| index.get(name).map(Value::to_string);
+                (part("IndexName"), part("KeySchema"))
+            })
+            .collect();
+        indexes.sort();
+        indexes
+    };
+    if create.get("KeySchema") != described.get("KeySchema") {
+        return Some("key");
+    }
+    if stream(create) != stream(described) {
+        return Some("stream");
+    }
+    (indexes(create) != indexes(described)).then_some("index")
 }
 
 /// An item without the types of its values. Bytes stay in their base64.

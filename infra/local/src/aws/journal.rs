@@ -2,15 +2,36 @@
 //! and messages in queues.
 
 use std::{
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rusqlite::Connection;
 
 /// An `SQLite` database of our own.
 #[derive(Debug)]
-pub struct Journal(Mutex<Connection>);
+pub struct Journal {
+    connection: Mutex<Connection>,
+    file: PathBuf,
+    faults: AtomicU64,
+}
+
+/// The journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// `SQLite` reports an error.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    /// A later version of this program has written it.
+    #[error("it is of version {found}, and this program reads versions up to {}", STEPS.len())]
+    Newer {
+        /// The version of the file.
+        found: usize,
+    },
+}
 
 /// How the tables came to be what they are. Each step is taken once in a file's life; `user_version`
 /// says how many have been.
@@ -32,7 +53,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the file is no such database.
-    pub fn open(file: Option<&Path>) -> rusqlite::Result<Self> {
+    pub fn open(file: Option<&Path>) -> Result<Self, OpenError> {
         let mut connection = match file {
             Some(file) => Connection::open(file)?,
             None => Connection::open_in_memory()?,
@@ -40,6 +61,9 @@ impl Journal {
         // As for the tables: safe against a killed process, at no cost for every write.
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
         let taken: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if taken > STEPS.len() {
+            return Err(OpenError::Newer { found: taken });
+        }
         for (step, sql) in STEPS.iter().enumerate().skip(taken) {
             let transaction = connection.transaction()?;
             transaction.execute_batch(sql)?;
@@ -47,11 +71,30 @@ impl Journal {
             transaction.commit()?;
         }
         connection.set_prepared_statement_cache_capacity(32);
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self {
+            connection: Mutex::new(connection),
+            file: file.unwrap_or(Path::new(":memory:")).to_owned(),
+            faults: AtomicU64::default(),
+        })
+    }
+
+    /// Logs that a write failed and names the file, and counts it: see [`faults`](Self::faults).
+    pub(crate) fn report(&self, error: &rusqlite::Error) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+        let file = self.file.display();
+        tracing::error!(%file, %error, "the journal cannot be written");
+    }
+
+    /// How many writes have failed. A delivery that fails meanwhile fails because of this machine's disk, not of the
+    /// function, and that uses up no retry.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
     }
 
     /// The connection. One caller at a time.
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

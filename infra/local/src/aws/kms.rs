@@ -25,32 +25,40 @@ pub struct Kms {
 }
 
 impl Kms {
-    /// The keys of these ids. What they wrap is unwrapped again by who opens the same file; without a file, by this one
-    /// alone.
+    /// The keys of these ids, in memory: another `Kms` cannot unwrap what they wrap.
+    pub fn new(ids: Vec<String>, world: Arc<dyn World>) -> Self {
+        let secret = random(world.as_ref());
+        Self::of(&secret, ids, world)
+    }
+
+    /// The keys of these ids, wrapped by the secret that [`make`](Self::make) has written.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or holds something else.
-    pub fn open(file: Option<&Path>, ids: Vec<String>, world: Arc<dyn World>) -> io::Result<Self> {
-        let secret = match file {
-            Some(file) if file.exists() => {
-                let kept = fs::read(file)?;
-                kept.try_into().map_err(|_| {
-                    let problem = format!("{} holds no key", file.display());
-                    io::Error::new(io::ErrorKind::InvalidData, problem)
-                })?
-            }
-            Some(file) => {
-                let secret = random(world.as_ref());
-                keep(file, &secret)?;
-                secret
-            }
-            None => random(world.as_ref()),
-        };
-        Ok(Self {
+    /// When the file cannot be read, or its content is not a secret.
+    pub fn open(file: &Path, ids: Vec<String>, world: Arc<dyn World>) -> io::Result<Self> {
+        let kept = fs::read(file)?;
+        let secret = kept.try_into().map_err(|kept: Vec<u8>| {
+            let (is, must) = (kept.len(), Key::BYTES);
+            let problem = format!("it holds no key: it has {is} bytes and must have {must}");
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })?;
+        Ok(Self::of(&secret, ids, world))
+    }
+
+    /// Writes a new secret to a new file, which no other user can read.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be written.
+    pub fn make(file: &Path, world: &dyn World) -> io::Result<()> {
+        keep(file, &random(world))
+    }
+
+    fn of(secret: &[u8; Key::BYTES], ids: Vec<String>, world: Arc<dyn World>) -> Self {
+        Self {
             ids,
-            master: Key::new(&secret),
+            master: Key::new(secret),
             world,
-        })
+        }
     }
 
     pub(crate) fn call(&self, operation: &str, body: &str) -> Answer {
@@ -110,7 +118,7 @@ fn random(world: &dyn World) -> [u8; Key::BYTES] {
     secret
 }
 
-/// Keeps a secret in a new file that nobody else may read.
+/// Keeps a secret in a new file that no other user can read.
 fn keep(file: &Path, secret: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -178,6 +178,13 @@ impl Aws {
         }
     }
 
+    /// How many calls have failed because this machine could not write: see [`Journal::faults`].
+    ///
+    /// [`Journal::faults`]: journal::Journal::faults
+    pub(crate) fn storage_faults(&self) -> u64 {
+        self.dynamo.faults() + self.deliveries.faults()
+    }
+
     /// The logical id of a function by that, its name or its ARN, as it stands in a path.
     pub(crate) fn function(&self, named: &str) -> Option<&str> {
         let named = percent_decode_str(named).decode_utf8_lossy();

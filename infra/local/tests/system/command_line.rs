@@ -1,12 +1,22 @@
-//! `cairn-local` as people and scripts run it.
+//! `cairn-local` as users and scripts run it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpListener,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
-use crate::fixture::template_file;
+use cairn_local::client::Client;
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::{
+    data::ended,
+    fixture::{order, template_file},
+    process::{Process, wait},
+};
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-local"));
@@ -14,12 +24,14 @@ fn command() -> Command {
     command
 }
 
-/// One clear line on stderr, nothing on stdout, status 2.
+/// One clear line on stderr, nothing on stdout, exit status 2.
 #[track_caller]
 fn refused(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(output.stdout.is_empty());
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("cairn-local: "), "{stderr}");
     stderr
 }
 
@@ -32,7 +44,6 @@ fn a_port_in_use_is_one_line_and_status_2() {
         .output()
         .unwrap();
     let stderr = refused(&output);
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
         stderr.contains(&port) && stderr.contains("--port"),
         "{stderr}"
@@ -43,7 +54,6 @@ fn a_port_in_use_is_one_line_and_status_2() {
 fn a_bad_flag_is_refused_with_status_2() {
     let output = command().arg("--prot").output().unwrap();
     let stderr = refused(&output);
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("--prot"), "{stderr}");
     let idle = command().args(["--port", "5", "demo"]).output().unwrap();
     refused(&idle);
@@ -64,7 +74,6 @@ fn a_broken_template_is_one_line_and_status_2() {
         .output()
         .unwrap();
     let stderr = refused(&output);
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
         stderr.contains("line 3") || stderr.contains("line 2"),
         "{stderr}"
@@ -103,6 +112,19 @@ fn the_demo_ends_with_status_0_and_says_so() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("4 of 4 orders ended as they must"), "{text}");
     assert!(!text.contains('\u{1b}'), "colours only on a terminal");
+}
+
+#[test]
+fn help_and_version_name_this_program() {
+    for (flag, text) in [
+        ("--help", "Usage: cairn-local"),
+        ("--version", "cairn-local "),
+    ] {
+        let output = command().arg(flag).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(out.contains(text), "{out}");
+    }
 }
 
 #[cfg(unix)]
@@ -177,4 +199,93 @@ fn an_output_that_nobody_reads_stops_nothing() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The contract is two seconds. A loaded machine may be slower, and a process that waits for a reader never ends.
+#[cfg(unix)]
+const END: Duration = Duration::from_secs(10);
+
+/// Sends SIGINT to a process, which must end with exit status 0.
+#[cfg(unix)]
+fn interrupt(mut child: Child) {
+    let kill = format!("kill -INT {}", child.id());
+    let begun = Instant::now();
+    let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(wait(&mut child).code(), Some(0));
+    assert!(begun.elapsed() < END, "{:?}", begun.elapsed());
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_output_that_stops_or_ends_delays_no_event_and_no_signal() {
+    for is_closed in [false, true] {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let child = command()
+            .args(["--port", "0", "--aws-port", "0"])
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(reader).lines();
+        let first = lines.next().unwrap().unwrap();
+        let client = Client::new(first.split("http://").nth(1).unwrap().parse().unwrap());
+        if is_closed {
+            drop(lines);
+        } else {
+            // Fills the pipe, and waits for its reader until the end of this test.
+            thread::spawn(move || while writer.write_all(&[b'x'; 1024]).is_ok() {});
+            std::mem::forget(lines);
+        }
+        let receipt = json!({ "quantity": 10 });
+        let path = "/stock/TEA-01/receipts";
+        client.post(path, &[], &receipt).await.unwrap();
+        let body = order("TEA-01", 1, "tok_visa");
+        let placed = client.post("/orders", &[], &body).await.unwrap();
+        ended(&client, placed.body["orderId"].as_str().unwrap()).await;
+        interrupt(child);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn many_orders_under_way_do_not_delay_the_end_and_the_next_start_continues_them() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let (client, receipt) = (&process.client, json!({ "quantity": 1_000 }));
+    let path = "/stock/TEA-01/receipts";
+    client.post(path, &[], &receipt).await.unwrap();
+    let body = order("TEA-01", 1, "tok_visa");
+    let placing = (0..100).map(|_| client.post("/orders", &[], &body));
+    let placed = join_all(placing).await;
+    let begun = Instant::now();
+    process.signal("INT");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(begun.elapsed() < END, "{:?}", begun.elapsed());
+
+    let process = Process::start(data.path());
+    for placed in placed {
+        let placed = placed.unwrap().body;
+        let order = ended(&process.client, placed["orderId"].as_str().unwrap()).await;
+        assert_eq!(order["status"], "confirmed", "{order}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_cuts_the_demo_off_with_the_exit_status_of_a_shell() {
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+            .args(["demo", "--template"])
+            .arg(template_file())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        let kill = format!("kill -{signal} {}", child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(wait(&mut child).code(), Some(status));
+    }
 }

@@ -1,15 +1,10 @@
 //! Many at once, deliveries in disorder, and a process that is killed.
 
-use std::{
-    io::{BufRead, BufReader, Lines},
-    path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{client::Client, system::Options, troubles::Trouble, world::ThisMachine};
+use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -18,7 +13,10 @@ use orders::read_models::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order, template_file};
+use crate::{
+    fixture::{Fixture, order},
+    process::Process,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_twenty_times_at_once_is_one_order_and_twenty_equal_answers() {
@@ -173,41 +171,6 @@ fn rows_equal_the_fold<M: ReadModel>(
             .filter(|event| M::place(&event.stream).is_some_and(|place| place.key == key));
         let expected = fold::<M>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{table} {key}");
-    }
-}
-
-/// `cairn-local` as a process of its own.
-struct Process {
-    child: Child,
-    /// Kept open: a process whose output nobody takes ends.
-    _out: Lines<BufReader<ChildStdout>>,
-    client: Client,
-}
-
-impl Process {
-    fn start(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
-            .args(["--port", "0", "--aws-port", "0", "--quiet", "--data"])
-            .arg(data)
-            .arg("--template")
-            .arg(template_file())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        let address = first.split("http://").nth(1).unwrap().parse().unwrap();
-        Self {
-            child,
-            _out: lines,
-            client: Client::new(address),
-        }
-    }
-
-    /// SIGKILL: no chance to tidy up.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 }
 

@@ -1,0 +1,109 @@
+//! The signals that end the program: Ctrl-C, and SIGTERM, by which services are stopped.
+//!
+//! A thread of its own waits for them, so that they are heard while every other thread is busy, or waits for a disk or
+//! for a reader of the output.
+
+use std::{io, process, thread, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+
+/// How long the program may take from a signal to its end. The contract is two seconds.
+const LIMIT: Duration = Duration::from_millis(1_500);
+
+/// What the program does at a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtSignal {
+    /// A signal is the usual end: exit status 0.
+    Stop,
+    /// A signal cuts the work off: exit status 128 and the signal's number, as of a shell.
+    CutOff,
+}
+
+/// Listens for signals.
+#[derive(Debug)]
+pub struct Signals(watch::Sender<bool>);
+
+impl Signals {
+    /// Listens from now on. A signal ends the program at once, without waiting for any work; where a receiver of
+    /// [`stop`](Self::stop) exists, it ends when that has stopped, or after a second and a half, or at the next signal.
+    /// What is in a data directory survives any end.
+    ///
+    /// # Errors
+    /// When the process cannot listen, or has no thread for it.
+    pub fn listen(at_signal: AtSignal) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut signals = {
+            let _context = runtime.enter();
+            Listener::new()?
+        };
+        let stop = watch::Sender::new(false);
+        let stopping = stop.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let number = runtime.block_on(async {
+                    let number = signals.next().await;
+                    stopping.send_replace(true);
+                    if stopping.receiver_count() > 0 {
+                        // A second signal and the end of the time have the same effect.
+                        let _ = timeout(LIMIT, signals.next()).await;
+                    }
+                    number
+                });
+                process::exit(match at_signal {
+                    AtSignal::Stop => 0,
+                    AtSignal::CutOff => 128 + number,
+                });
+            })?;
+        Ok(Self(stop))
+    }
+
+    /// Becomes true at a signal.
+    pub fn stop(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+}
+
+#[cfg(unix)]
+struct Listener {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Listener {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next signal, and returns its number.
+    async fn next(&mut self) -> i32 {
+        use tokio::signal::unix::SignalKind;
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Listener(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Listener {
+    fn new() -> io::Result<Self> {
+        Ok(Self(tokio::signal::windows::ctrl_c()?))
+    }
+
+    /// Waits for the next Ctrl-C, and returns the number of SIGINT.
+    async fn next(&mut self) -> i32 {
+        self.0.recv().await;
+        2
+    }
+}
