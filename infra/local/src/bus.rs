@@ -1,13 +1,8 @@
-//! Buses: what is put on one goes to every target whose rule matches.
+//! Buses: an event that is put on one goes to every target whose rule matches.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use cairn::Timestamp;
-use quamina::Quamina;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
@@ -15,7 +10,8 @@ use tokio::sync::broadcast;
 use crate::{
     aws::Answer,
     deliveries::{Deliveries, Outgoing, Target},
-    template::{ACCOUNT, REGION, Rule, Template, TemplateError, Trigger},
+    pattern::Pattern,
+    template::{ACCOUNT, REGION, Template, Trigger},
     world::World,
 };
 
@@ -24,9 +20,12 @@ use crate::{
 const MAX_ENTRIES: usize = 10;
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// The longest trace header.
+const MAX_TRACE_HEADER: usize = 500;
+
 /// The buses and their rules.
 pub struct Bus {
-    buses: HashMap<String, Rules>,
+    buses: HashMap<String, Vec<Rule>>,
     deliveries: Deliveries,
     seen: broadcast::Sender<Seen>,
     world: Arc<dyn World>,
@@ -43,10 +42,9 @@ pub struct Seen {
     pub detail: String,
 }
 
-struct Rules {
-    matcher: Quamina<usize>,
-    /// The target of each rule.
-    targets: Vec<Target>,
+struct Rule {
+    pattern: Pattern,
+    target: Target,
 }
 
 #[derive(Deserialize)]
@@ -64,41 +62,41 @@ struct Entry {
     detail: Option<String>,
     #[serde(default)]
     resources: Vec<String>,
+    /// In seconds since 1970.
+    time: Option<f64>,
+    trace_header: Option<String>,
 }
+
+/// An entry that is refused: the code and the message of its answer.
+struct Refusal(&'static str, String);
 
 impl Bus {
     /// The buses of a template.
-    ///
-    /// # Errors
-    /// When a rule is of a bus that is not there, or its pattern uses what cannot be matched here.
-    pub fn new(
-        template: &Template,
-        deliveries: Deliveries,
-        world: Arc<dyn World>,
-    ) -> Result<Self, TemplateError> {
-        let mut buses: HashMap<_, _> = template
+    pub fn new(template: &Template, deliveries: Deliveries, world: Arc<dyn World>) -> Self {
+        let mut buses: HashMap<_, Vec<_>> = template
             .buses
             .iter()
-            .map(|name| (name.clone(), Rules::new()))
+            .map(|name| (name.clone(), vec![]))
             .collect();
         for function in &template.functions {
             for trigger in &function.triggers {
-                let Trigger::Rule(rule) = trigger else {
-                    continue;
-                };
-                let Some(rules) = buses.get_mut(&rule.bus) else {
-                    let problem = format!("there is no bus {}", rule.bus);
-                    return Err(TemplateError::new(rule.line, problem));
-                };
-                rules.add(rule, &function.id)?;
+                if let Trigger::Rule(rule) = trigger {
+                    buses.entry(rule.bus.clone()).or_default().push(Rule {
+                        pattern: rule.matcher.clone(),
+                        target: Target {
+                            function: function.id.clone(),
+                            rule: Some(rule.target.name.clone()),
+                        },
+                    });
+                }
             }
         }
-        Ok(Self {
+        Self {
             buses,
             deliveries,
             seen: broadcast::Sender::new(4096),
             world,
-        })
+        }
     }
 
     /// Every event from now on.
@@ -124,25 +122,33 @@ impl Bus {
                 "a call takes 1 to 10 entries of together at most 1 MB",
             );
         }
-        let mut outgoing = vec![];
+        if let Some(problem) = request.entries.iter().find_map(Entry::invalid) {
+            return Answer::error(400, "ValidationException", &problem);
+        }
+        let (mut outgoing, mut seen) = (vec![], vec![]);
         let answers: Vec<_> = request
             .entries
-            .iter()
-            .map(|entry| match self.route(entry, &mut outgoing) {
-                Ok(id) => json!({ "EventId": id }),
-                Err((code, message)) => json!({ "ErrorCode": code, "ErrorMessage": message }),
+            .into_iter()
+            .map(|entry| match self.route(&entry, &mut outgoing) {
+                Ok(id) => {
+                    seen.push(Seen {
+                        at: self.world.now(),
+                        kind: entry.detail_type.unwrap_or_default(),
+                        detail: entry.detail.unwrap_or_default(),
+                    });
+                    json!({ "EventId": id })
+                }
+                Err(Refusal(code, message)) => {
+                    json!({ "ErrorCode": code, "ErrorMessage": message })
+                }
             })
             .collect();
         if let Err(error) = self.deliveries.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
-        for entry in request.entries {
-            // Nobody may be watching.
-            let _ = self.seen.send(Seen {
-                at: self.world.now(),
-                kind: entry.detail_type.unwrap_or_default(),
-                detail: entry.detail.unwrap_or_default(),
-            });
+        for event in seen {
+            // A bus without a receiver is no error.
+            let _ = self.seen.send(event);
         }
         let failed = answers
             .iter()
@@ -151,34 +157,25 @@ impl Bus {
         Answer::ok(&json!({ "FailedEntryCount": failed, "Entries": answers }))
     }
 
-    /// Finds who gets an entry, and returns its id.
-    fn route(
-        &self,
-        entry: &Entry,
-        outgoing: &mut Vec<Outgoing>,
-    ) -> Result<String, (&'static str, &'static str)> {
-        let refuse = |message| ("InvalidArgument", message);
+    /// Adds the deliveries of an entry, and returns its id.
+    fn route(&self, entry: &Entry, outgoing: &mut Vec<Outgoing>) -> Result<String, Refusal> {
         if !self.world.takes() {
-            return Err(("ThrottlingException", "Rate exceeded"));
+            let message = "Rate exceeded".to_owned();
+            return Err(Refusal("ThrottlingException", message));
         }
-        let source = entry
-            .source
-            .as_deref()
-            .ok_or(refuse("Source is required."))?;
-        let kind = entry
-            .detail_type
-            .as_deref()
-            .ok_or(refuse("DetailType is required."))?;
-        let detail = entry
-            .detail
-            .as_deref()
-            .ok_or(refuse("Detail is required."))?;
+        let source = required("Source", entry.source.as_deref())?;
+        let kind = required("DetailType", entry.detail_type.as_deref())?;
+        let detail = required("Detail", entry.detail.as_deref())?;
+        if source.starts_with("aws.") {
+            let message = "Not authorized for the source.".to_owned();
+            return Err(Refusal("NotAuthorizedForSourceException", message));
+        }
         let detail: Map<String, Value> = serde_json::from_str(detail)
-            .map_err(|_| ("MalformedDetail", "Detail is malformed."))?;
+            .map_err(|_| Refusal("MalformedDetail", "Detail is malformed.".to_owned()))?;
         let id = self.world.new_id().to_string();
         let bus = entry.event_bus_name.as_deref().unwrap_or("default");
         let bus = bus.rsplit('/').next().unwrap_or(bus);
-        // An event on a bus without rules is taken, and goes nowhere.
+        // An event on a bus without rules is accepted, and goes nowhere.
         let Some(rules) = self.buses.get(bus) else {
             return Ok(id);
         };
@@ -188,26 +185,36 @@ impl Bus {
             "detail-type": kind,
             "source": source,
             "account": ACCOUNT,
-            "time": self.world.now(),
+            "time": in_seconds(entry.at().unwrap_or_else(|| self.world.now())),
             "region": REGION,
             "resources": entry.resources,
             "detail": detail,
-        })
-        .to_string();
-        let matched = rules
-            .matcher
-            .matches_for_event(event.as_bytes())
-            .map_err(|_| ("MalformedDetail", "Detail is malformed."))?;
-        for rule in BTreeSet::from_iter(matched) {
-            if let Some(target) = rules.targets.get(rule) {
-                outgoing.push(Outgoing {
-                    target: target.clone(),
-                    payload: event.clone(),
-                });
-            }
+        });
+        let payload = event.to_string();
+        for rule in rules.iter().filter(|rule| rule.pattern.matches(&event)) {
+            outgoing.push(Outgoing {
+                target: rule.target.clone(),
+                payload: payload.clone(),
+            });
         }
         Ok(id)
     }
+}
+
+/// A parameter of an entry that has to be there, and not to be empty.
+fn required<'e>(name: &str, value: Option<&'e str>) -> Result<&'e str, Refusal> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| {
+        let message =
+            format!("Parameter {name} is not valid. Reason: {name} is a required argument.");
+        Refusal("InvalidArgument", message)
+    })
+}
+
+/// The time of an event, as events have it: without fractions of a second.
+fn in_seconds(at: Timestamp) -> String {
+    let mut text = at.to_string();
+    text.truncate("2026-11-23T09:30:00".len());
+    text + "Z"
 }
 
 impl fmt::Debug for Bus {
@@ -219,87 +226,107 @@ impl fmt::Debug for Bus {
 }
 
 impl Entry {
+    /// Its size as `EventBridge` counts it.
+    /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html#eb-putevents-calculate-size>
     fn bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        length(&self.source) + length(&self.detail_type) + length(&self.detail)
-    }
-}
-
-impl Rules {
-    fn new() -> Self {
-        Self {
-            matcher: Quamina::new(),
-            targets: vec![],
-        }
+        let resources: usize = self.resources.iter().map(String::len).sum();
+        let time = if self.time.is_some() { 14 } else { 0 };
+        time + length(&self.source) + length(&self.detail_type) + length(&self.detail) + resources
     }
 
-    fn add(&mut self, rule: &Rule, function: &str) -> Result<(), TemplateError> {
-        let index = self.targets.len();
-        for pattern in alternatives(&rule.pattern) {
-            self.matcher
-                .add_pattern(index, &pattern.to_string())
-                .map_err(|error| {
-                    let problem = format!("the pattern cannot be matched here: {error}");
-                    TemplateError::new(rule.line, problem)
-                })?;
-        }
-        self.targets.push(Target {
-            function: function.to_owned(),
-            rule: Some(rule.target.name.clone()),
-        });
-        Ok(())
+    /// The time that the sender gave the event.
+    fn at(&self) -> Option<Timestamp> {
+        // A float beyond the range becomes its nearest end, and then the nearest year that has a text.
+        #[expect(clippy::cast_possible_truncation, reason = "see above")]
+        self.time
+            .map(|seconds| Timestamp::from_millis((seconds * 1000.0) as i64))
     }
-}
 
-/// A pattern without `$or`: one for each alternative. The matcher lacks `$or`, and takes several
-/// patterns of one name for alternatives.
-fn alternatives(pattern: &Value) -> Vec<Value> {
-    let Value::Object(fields) = pattern else {
-        return vec![pattern.clone()];
-    };
-    let mut expanded = vec![Map::new()];
-    for (name, value) in fields {
-        let choices: Vec<Map<String, Value>> = match (name.as_str(), value) {
-            ("$or", Value::Array(options)) => options
-                .iter()
-                .flat_map(alternatives)
-                .filter_map(|option| match option {
-                    Value::Object(option) => Some(option),
-                    _ => None,
-                })
-                .collect(),
-            _ => alternatives(value)
-                .into_iter()
-                .map(|value| Map::from_iter([(name.clone(), value)]))
-                .collect(),
-        };
-        expanded = expanded
-            .iter()
-            .flat_map(|so_far| {
-                choices.iter().map(move |choice| {
-                    let mut both = so_far.clone();
-                    both.extend(choice.clone());
-                    both
-                })
-            })
-            .collect();
+    /// The reason why the whole call is refused for this entry.
+    fn invalid(&self) -> Option<String> {
+        let length = self
+            .trace_header
+            .as_ref()
+            .map_or(0, |header| header.chars().count());
+        (length > MAX_TRACE_HEADER).then(|| {
+            format!("TraceHeader has {length} characters: it can have up to {MAX_TRACE_HEADER}")
+        })
     }
-    expanded.into_iter().map(Value::Object).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
+    use crate::{aws::journal::Journal, world::ThisMachine};
+
+    /// A bus with a rule for each pattern, each with a function of its own.
+    fn bus(patterns: &[&str]) -> Bus {
+        let mut text = String::from(
+            "Resources:\n  Bus: { Type: AWS::Events::EventBus, Properties: { Name: orders } }\n",
+        );
+        for (index, pattern) in patterns.iter().enumerate() {
+            write!(
+                text,
+                "  F{index}:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/f
+      Events:
+        Rule: {{ Type: EventBridgeRule, Properties: {{ EventBusName: !Ref Bus, Pattern: {{ detail: {pattern} }} }} }}
+"
+            )
+            .unwrap();
+        }
+        let template = Template::parse(&text).unwrap();
+        let (deliveries, _) = Deliveries::new(Arc::new(Journal::open(None).unwrap()));
+        Bus::new(&template, deliveries, Arc::new(ThisMachine::default()))
+    }
+
+    /// The functions that get an event.
+    fn targets(bus: &Bus, detail: &str) -> Vec<String> {
+        let entry = json!({
+            "EventBusName": "orders", "Source": "s", "DetailType": "t", "Detail": detail,
+        });
+        let mut outgoing = vec![];
+        let entry = serde_json::from_value(entry).unwrap();
+        assert!(bus.route(&entry, &mut outgoing).is_ok());
+        outgoing
+            .into_iter()
+            .map(|outgoing| outgoing.target.function)
+            .collect()
+    }
 
     #[test]
-    fn an_or_becomes_one_pattern_for_each_alternative() {
-        let pattern = json!({ "source": ["s"], "detail": { "$or": [{ "a": [1] }, { "b": [2] }] } });
-        assert_eq!(
-            alternatives(&pattern),
-            [
-                json!({ "source": ["s"], "detail": { "a": [1] } }),
-                json!({ "source": ["s"], "detail": { "b": [2] } }),
-            ]
-        );
+    fn a_rule_changes_no_other_rule_in_any_order() {
+        for (one, other, detail) in [
+            (
+                "{ total: [{ numeric: ['<=', 500] }] }",
+                "{ total: [500] }",
+                r#"{"total":100}"#,
+            ),
+            (
+                "{ lines: [{ exists: true }] }",
+                "{ sku: [T] }",
+                r#"{"lines":[1,{"sku":"T"}]}"#,
+            ),
+            (
+                "{ x: [{ prefix: a }] }",
+                "{ x: [{ anything-but: ab }] }",
+                r#"{"x":"ab"}"#,
+            ),
+            (
+                "{ x: [{ wildcard: 'a*' }] }",
+                "{ x: [{ exists: false }] }",
+                r#"{"x":"ab"}"#,
+            ),
+        ] {
+            assert_eq!(targets(&bus(&[one]), detail), ["F0"], "{one}");
+            assert!(targets(&bus(&[other]), detail).is_empty(), "{other}");
+            assert_eq!(targets(&bus(&[one, other]), detail), ["F0"]);
+            assert_eq!(targets(&bus(&[other, one]), detail), ["F1"]);
+        }
     }
 }

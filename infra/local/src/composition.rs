@@ -103,7 +103,7 @@ impl Composition {
         let (deliveries, queue) = Deliveries::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
-            bus: Bus::new(template, deliveries.clone(), world.clone())?,
+            bus: Bus::new(template, deliveries.clone(), world.clone()),
             queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
             mailbox: Mailbox::default(),
             secrets,

@@ -92,7 +92,9 @@ impl Conditions {
                 }
                 Kind::Map(kept)
             }
-            kind @ (Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Text(_)) => kind,
+            kind @ (Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Text(_)) => {
+                kind
+            }
         };
         Ok(Some(Node { line, kind }))
     }

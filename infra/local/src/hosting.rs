@@ -101,7 +101,7 @@ pub(crate) fn host(
     for spec in &template.functions {
         let Some(build) = functions.find(&spec.stem) else {
             let problem = format!("there is no crate {}", spec.stem);
-            return Err(TemplateError::new(spec.line, problem));
+            return Err(template.error(spec.line, problem));
         };
         let settings = spec.settings.clone();
         let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
@@ -121,8 +121,8 @@ pub(crate) fn host(
                     .reaching(Outside::over(beyond)),
             )
         };
-        let first = build()
-            .map_err(|error| TemplateError::new(spec.line, format!("{}: {error}", spec.id)))?;
+        let first =
+            build().map_err(|error| template.error(spec.line, format!("{}: {error}", spec.id)))?;
         hosts.insert(
             spec.id.clone(),
             Hosted {

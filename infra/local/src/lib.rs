@@ -3,7 +3,7 @@
 //! - [`template`] reads template.yaml strictly: what it does not know is an error with a line.
 //! - [`aws`] answers the AWS calls of the functions, in process and on a loopback port: `DynamoDB`
 //!   and its streams, `PutEvents`, and queues.
-//! - [`bus`] matches events with rules; [`deliveries`] brings them to functions durably and with
+//! - [`bus`] holds events against rules, each a [`pattern`] of its own; [`deliveries`] brings them to functions durably and with
 //!   retries, [`pump`] brings the table's stream there, and [`hosting`] invokes them. What fails goes the way
 //!   that it goes on AWS.
 //! - [`gateway`] is the HTTP API; beside it the page on which to see all this has what only one machine has: what each
@@ -33,6 +33,7 @@ pub mod gateway;
 pub mod hosting;
 pub mod ledger;
 pub mod measure;
+pub mod pattern;
 pub mod printer;
 pub mod pump;
 mod schedule;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::Path,
     time::Duration,
 };
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     aws::roles::Grant,
     conditions::Conditions,
+    pattern::Pattern,
     yaml::{Kind, Node, parse},
 };
 
@@ -22,6 +24,7 @@ mod api;
 mod functions;
 pub(crate) mod names;
 mod nested;
+mod parameters;
 mod policies;
 
 use api::Api;
@@ -37,30 +40,53 @@ pub const ACCOUNT: &str = "000000000000";
 /// The name of the stack.
 pub const STACK: &str = "cairn";
 
-/// What is wrong with the template, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}, line {line}: {problem}")]
+/// An error in a template, with its file and, where it has one, its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
-    file: String,
-    line: usize,
+    /// Nothing, until it is known.
+    file: Option<String>,
+    line: Option<usize>,
     problem: String,
 }
 
 impl TemplateError {
     pub(crate) fn new(line: usize, problem: impl Into<String>) -> Self {
         Self {
-            file: "template.yaml".to_owned(),
-            line,
+            line: Some(line),
+            ..Self::of_all(problem)
+        }
+    }
+
+    /// An error of the template as a whole.
+    fn of_all(problem: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            line: None,
             problem: problem.into(),
         }
     }
 
-    /// The same in a file that the template takes in.
-    fn within(self, file: &str) -> Self {
-        let file = file.to_owned();
-        Self { file, ..self }
+    /// The same error in a file, unless it is known to be in another.
+    fn within(mut self, file: &str) -> Self {
+        self.file.get_or_insert_with(|| file.to_owned());
+        self
     }
 }
+
+impl std::error::Error for TemplateError {}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file.as_deref().unwrap_or(DEFAULT_FILE))?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+/// The name of a template that is given as a text.
+const DEFAULT_FILE: &str = "template.yaml";
 
 /// Values of a template's parameters, by name, in place of their defaults.
 pub type Parameters = BTreeMap<String, String>;
@@ -68,6 +94,8 @@ pub type Parameters = BTreeMap<String, String>;
 /// The system, as far as it runs on one machine.
 #[derive(Debug, Clone, Default)]
 pub struct Template {
+    /// Its file, as errors name it.
+    file: String,
     /// The tables.
     pub tables: Vec<Table>,
     /// The names of the buses.
@@ -173,8 +201,10 @@ pub struct Authorizer {
 pub struct Rule {
     /// The bus.
     pub bus: String,
-    /// The event pattern.
+    /// The event pattern as it is written.
     pub pattern: Value,
+    /// The event pattern as it is matched.
+    pub matcher: Pattern,
     /// The line the pattern begins on.
     pub line: usize,
     /// What happens when its target is not reached.
@@ -239,7 +269,12 @@ impl Template {
     /// When it cannot be read, holds what is not understood here, or lacks such a parameter.
     pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
         let directory = path.parent().unwrap_or(Path::new(""));
-        Self::parse_in(directory, &read(path)?, parameters)
+        let file = path.display().to_string();
+        let template = read(path).and_then(|text| Self::parse_in(directory, &text, parameters));
+        match template {
+            Ok(template) => Ok(Self { file, ..template }),
+            Err(error) => Err(error.within(&file)),
+        }
     }
 
     /// The names of the parameters that a file declares.
@@ -247,8 +282,19 @@ impl Template {
     /// # Errors
     /// When it cannot be read.
     pub fn parameters_of(path: &Path) -> Result<Vec<String>, TemplateError> {
-        let mut root = Fields::of("the template", parse(&read(path)?)?)?;
-        Ok(Names::new(root.take("Parameters"), &Parameters::default())?.declared)
+        let declared = |text: String| {
+            let mut root = Fields::of("the template", parse(&text)?)?;
+            let parameters = root.take("Parameters");
+            parameters.map_or(Ok(vec![]), parameters::names)
+        };
+        read(path)
+            .and_then(declared)
+            .map_err(|error| error.within(&path.display().to_string()))
+    }
+
+    /// An error of this template.
+    pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> TemplateError {
+        TemplateError::new(line, problem).within(&self.file)
     }
 
     /// Reads a text that takes no other file in.
@@ -296,6 +342,7 @@ impl Template {
         // Globals refer to resources, so they are read when all of those are known.
         let globals = Globals::new(globals, &names)?;
         let mut template = Self {
+            file: DEFAULT_FILE.to_owned(),
             queues: nested.queues,
             ..Self::default()
         };
@@ -343,9 +390,24 @@ impl Template {
                 }
             }
         }
+        template.check_buses()?;
         template.authorizer = api.authorizer;
         template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
         Ok(template)
+    }
+
+    /// Checks that every rule is a rule of a bus of the template.
+    fn check_buses(&self) -> Result<(), TemplateError> {
+        let triggers = self.functions.iter().flat_map(|spec| &spec.triggers);
+        for trigger in triggers {
+            if let Trigger::Rule(rule) = trigger
+                && !self.buses.contains(&rule.bus)
+            {
+                let problem = format!("there is no bus {}", rule.bus);
+                return Err(TemplateError::new(rule.line, problem));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -411,9 +473,8 @@ fn resource(
 }
 
 fn read(path: &Path) -> Result<String, TemplateError> {
-    std::fs::read_to_string(path).map_err(|error| {
-        TemplateError::new(0, format!("{} cannot be read: {error}", path.display()))
-    })
+    std::fs::read_to_string(path)
+        .map_err(|error| TemplateError::of_all(format!("reading the file failed: {error}")))
 }
 
 fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, TemplateError> {

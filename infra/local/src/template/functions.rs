@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     aws::roles::queue_arn,
+    pattern::Pattern,
     template::{
         FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, TemplateError, Trigger,
         api::Api,
@@ -179,10 +180,13 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
 
 fn rule(name: &str, mut properties: Fields, names: &Names) -> Result<Rule, TemplateError> {
     let target = target(name, &mut properties, names)?;
-    let pattern = properties.required("Pattern")?;
+    let pattern = names.resolved(&properties.required("Pattern")?)?;
+    let matcher =
+        Pattern::parse(&pattern).map_err(|error| TemplateError::new(error.line, error.problem))?;
     let rule = Rule {
         bus: names.text(&properties.required("EventBusName")?)?,
         pattern: names.value(&pattern)?,
+        matcher,
         line: pattern.line,
         target,
     };

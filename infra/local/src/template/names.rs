@@ -10,14 +10,15 @@ use crate::{
         roles::{key_arn, queue_arn},
     },
     hosting::arn,
-    template::{ACCOUNT, Parameters, REGION, Resource, STACK, TemplateError, nested::Nested},
+    template::{
+        ACCOUNT, Parameters, REGION, Resource, STACK, TemplateError, nested::Nested, parameters,
+    },
     yaml::{Kind, Node},
 };
 
 /// What references stand for.
 #[derive(Default)]
 pub(crate) struct Names {
-    pub(crate) declared: Vec<String>,
     parameters: HashMap<String, String>,
     refs: HashMap<String, String>,
     attributes: HashMap<(String, String), String>,
@@ -35,36 +36,9 @@ impl Names {
         ] {
             names.parameters.insert(name.to_owned(), value.to_owned());
         }
-        let declared = match parameters {
-            Some(parameters) => Fields::of("Parameters", parameters)?.entries,
-            None => vec![],
-        };
-        let is_declared = |name: &&String| declared.iter().any(|(known, _)| known == *name);
-        if let Some(unknown) = given.keys().find(|name| !is_declared(name)) {
-            let problem = format!("there is no parameter {unknown}");
-            return Err(TemplateError::new(0, problem));
-        }
-        for (name, node) in declared {
-            let mut parameter = Fields::of(&name, node)?;
-            parameter.ignore(&["Type", "Description", "MinValue", "NoEcho"]);
-            let default = names.text(&parameter.required("Default")?)?;
-            let allowed = parameter.take("AllowedValues");
-            parameter.finish()?;
-            let value = given.get(&name).cloned().unwrap_or(default);
-            if let Some(allowed) = allowed {
-                let line = allowed.line;
-                let allowed: Vec<_> = listed(allowed)
-                    .iter()
-                    .map(|value| names.text(value))
-                    .collect::<Result<_, _>>()?;
-                if !allowed.contains(&value) {
-                    let problem = format!("{name} takes {}, not {value}", allowed.join(" or "));
-                    return Err(TemplateError::new(line, problem));
-                }
-            }
-            names.declared.push(name.clone());
-            names.parameters.insert(name, value);
-        }
+        names
+            .parameters
+            .extend(parameters::values(parameters, given)?);
         Ok(names)
     }
 
@@ -153,6 +127,7 @@ impl Names {
             Kind::Null => Value::Null,
             Kind::Bool(value) => (*value).into(),
             Kind::Int(value) => (*value).into(),
+            Kind::Float(value) => (*value).into(),
             Kind::Text(text) => text.as_str().into(),
             Kind::List(items) => items
                 .iter()
@@ -163,6 +138,30 @@ impl Names {
                 Value::Object(entries.iter().map(entry).collect::<Result<_, _>>()?)
             }
             Kind::Call(function, argument) => self.call(function, argument)?.into(),
+        })
+    }
+
+    /// The same node with every reference resolved.
+    pub(crate) fn resolved(&self, node: &Node) -> Result<Node, TemplateError> {
+        let kind = match &node.kind {
+            Kind::List(items) => {
+                let items = items.iter().map(|item| self.resolved(item));
+                Kind::List(items.collect::<Result<_, _>>()?)
+            }
+            Kind::Map(entries) => {
+                let entries = entries
+                    .iter()
+                    .map(|(key, value)| Ok((key.clone(), self.resolved(value)?)));
+                Kind::Map(entries.collect::<Result<_, _>>()?)
+            }
+            Kind::Call(function, argument) => Kind::Text(self.call(function, argument)?),
+            kind @ (Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Text(_)) => {
+                kind.clone()
+            }
+        };
+        Ok(Node {
+            line: node.line,
+            kind,
         })
     }
 
@@ -245,6 +244,7 @@ impl Fields {
             Kind::Null
             | Kind::Bool(_)
             | Kind::Int(_)
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::List(_)
             | Kind::Call(..) => Err(TemplateError::new(
@@ -289,6 +289,7 @@ pub(crate) fn listed(node: Node) -> Vec<Node> {
         Kind::Null
         | Kind::Bool(_)
         | Kind::Int(_)
+        | Kind::Float(_)
         | Kind::Text(_)
         | Kind::Map(_)
         | Kind::Call(..) => vec![node],

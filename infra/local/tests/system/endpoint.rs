@@ -88,6 +88,95 @@ async fn an_event_put_on_the_bus_again_restores_a_row_that_was_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_the_bus_refuses_fails_alone_and_by_name() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let mut events = system.system.watch();
+    let entry = |changes: Value| {
+        let mut entry = json!({
+            "EventBusName": "cairn-orders", "Source": "shop", "DetailType": "Opened", "Detail": "{}",
+        });
+        let changes = changes.as_object().unwrap().clone();
+        entry.as_object_mut().unwrap().extend(changes);
+        entry
+    };
+    let refused = [
+        (json!({ "Source": "" }), "InvalidArgument", "Source"),
+        (json!({ "Source": null }), "InvalidArgument", "Source"),
+        (json!({ "DetailType": "" }), "InvalidArgument", "DetailType"),
+        (json!({ "Detail": null }), "InvalidArgument", "Detail"),
+        (json!({ "Detail": "" }), "InvalidArgument", "Detail"),
+        (json!({ "Detail": "[]" }), "MalformedDetail", "Detail"),
+        (json!({ "Detail": "5" }), "MalformedDetail", "Detail"),
+        (
+            json!({ "Source": "aws.s3" }),
+            "NotAuthorizedForSourceException",
+            "source",
+        ),
+    ];
+    let mut entries: Vec<_> = refused
+        .iter()
+        .map(|(changes, ..)| entry(changes.clone()))
+        .collect();
+    entries.push(entry(
+        json!({ "Source": "aws-shop", "Detail": r#"{"n":1}"# }),
+    ));
+    let request = json!({ "Entries": entries });
+    let answer = call(&client, "AWSEvents.PutEvents", &request).await.body;
+    assert_eq!(answer["FailedEntryCount"], 8, "{answer}");
+    for (index, (changes, code, named)) in refused.iter().enumerate() {
+        let answer = &answer["Entries"][index];
+        assert_eq!(answer["ErrorCode"], *code, "{changes}");
+        let message = answer["ErrorMessage"].as_str().unwrap();
+        assert!(message.contains(named), "{message}");
+    }
+    assert!(answer["Entries"][8]["EventId"].is_string());
+    // An entry that is refused was never on the bus.
+    assert_eq!(events.recv().await.unwrap().detail, r#"{"n":1}"#);
+
+    let longest = "x".repeat(500);
+    let traced = |header: &str| json!({ "Entries": [entry(json!({ "TraceHeader": header }))] });
+    let answer = call(&client, "AWSEvents.PutEvents", &traced(&longest)).await;
+    assert_eq!(answer.body["FailedEntryCount"], 0);
+    let answer = call(&client, "AWSEvents.PutEvents", &traced(&(longest + "x"))).await;
+    assert_eq!(answer.status.as_u16(), 400);
+    assert!(
+        answer.body["__type"]
+            .as_str()
+            .unwrap()
+            .contains("ValidationException")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_has_the_time_that_its_sender_gives() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    // Version 2 of a stream without events: the event ends in the queue of dead letters.
+    let detail = json!({
+        "specversion": "1.0", "id": "stock-CUP-03@2", "source": "cairn.orders",
+        "type": "StockReceived", "subject": "stock-CUP-03", "time": "2026-11-23T09:30:00.000Z",
+        "datacontenttype": "application/json", "dataschema": "StockReceived/1",
+        "streamversion": 2, "correlationid": "test", "data": { "quantity": 7 },
+    });
+    let request = json!({ "Entries": [{
+        "EventBusName": "cairn-orders", "Source": "cairn.orders", "Time": 1_513_968_228.9,
+        "DetailType": "StockReceived", "Detail": detail.to_string(),
+    }] });
+    call(&client, "AWSEvents.PutEvents", &request).await;
+    system.settled().await;
+    let queue = json!({ "QueueUrl": "http://127.0.0.1:4566/000000000000/DeadLettersQueue" });
+    let received = call(&client, "AmazonSQS.ReceiveMessage", &queue).await.body;
+    let letter: Value =
+        serde_json::from_str(received["Messages"][0]["Body"].as_str().unwrap()).unwrap();
+    assert_eq!(letter["requestPayload"]["time"], "2017-12-22T18:43:48Z");
+
+    let request = json!({ "Entries": [{ "Source": "s", "DetailType": "t", "Detail": "{}", "Time": "today" }] });
+    let answer = call(&client, "AWSEvents.PutEvents", &request).await;
+    assert_eq!(answer.body["__type"], "SerializationException");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);

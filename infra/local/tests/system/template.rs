@@ -1,9 +1,11 @@
-//! What the one-machine system does not understand in the template stops it, with a line.
+//! The local system refuses a template that it does not understand, with file and line.
+
+use std::path::Path;
 
 use cairn_local::{
     functions::FUNCTIONS,
     system::{Options, System},
-    template::{Template, Trigger},
+    template::{Parameters, Template, Trigger},
 };
 
 use crate::fixture::{template, template_file, template_of};
@@ -60,15 +62,18 @@ async fn a_reference_to_nothing_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_pattern_that_cannot_be_matched_is_an_error() {
+async fn a_pattern_that_eventbridge_refuses_is_an_error() {
     let error = refused(
         "detail-type: [OrderPlaced]",
         "detail-type: [{ colour: red }]",
     )
     .await;
-    assert!(
-        error.contains("the pattern cannot be matched here"),
-        "{error}"
+    let line = line_of("detail-type: [OrderPlaced]");
+    assert_eq!(
+        error,
+        format!(
+            "template.yaml, line {line}: the event pattern is refused: there is no operator colour"
+        )
     );
 }
 
@@ -137,8 +142,122 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
+    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "0")]);
+    assert!(
+        error.contains("parameter StepPatienceSeconds takes at least 1, not \"0\" (MinValue)"),
+        "{error}"
+    );
+    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "soon")]);
+    assert!(
+        error.contains("parameter StepPatienceSeconds takes a number, not \"soon\" (Type)"),
+        "{error}"
+    );
     let error = refused(&[("Colour", "red")]);
     assert!(error.contains("there is no parameter Colour"), "{error}");
+}
+
+/// A template of one parameter with some constraints.
+fn with_parameter(constraints: &str, value: &str) -> Result<Template, String> {
+    let text = format!("Parameters:\n  P: {{ {constraints} }}\nResources: {{}}\n");
+    let given = Parameters::from([("P".to_owned(), value.to_owned())]);
+    Template::parse_in(Path::new(""), &text, &given).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_parameter_is_held_against_each_of_its_constraints() {
+    for (constraints, value, constraint) in [
+        ("Type: String, AllowedValues: [a, b]", "c", "AllowedValues"),
+        (
+            "Type: Number, AllowedValues: [1, 2.5]",
+            "2",
+            "AllowedValues",
+        ),
+        (
+            "Type: String, AllowedPattern: '[a-z]+'",
+            "ab1",
+            "AllowedPattern",
+        ),
+        (
+            "Type: String, AllowedPattern: 'a|b'",
+            "ab",
+            "AllowedPattern",
+        ),
+        ("Type: String, MinLength: 3", "ab", "MinLength"),
+        ("Type: String, MaxLength: 3", "abcd", "MaxLength"),
+        ("Type: Number, MinValue: 1", "0.99", "MinValue"),
+        ("Type: Number, MaxValue: 10", "11", "MaxValue"),
+        ("Type: Number, MinValue: 1.5", "1", "MinValue"),
+        ("Type: Number", "", "Type"),
+        ("Type: Number", "5s", "Type"),
+        ("Type: Number", "inf", "Type"),
+        ("Type: 'List<Number>'", "1, two", "Type"),
+        ("Type: 'List<Number>', MaxValue: 3", "1, 4", "MaxValue"),
+    ] {
+        let error = with_parameter(constraints, value).unwrap_err();
+        let start = "template.yaml, line 2: parameter P takes ";
+        assert!(error.starts_with(start), "{error}");
+        let end = format!("not {value:?} ({constraint})");
+        assert!(error.ends_with(&end), "{error}");
+    }
+    for (constraints, value) in [
+        ("Type: String, AllowedValues: [a, b]", "b"),
+        ("Type: Number, AllowedValues: [1, 2.5]", "2.5"),
+        (
+            "Type: String, AllowedPattern: '[a-zä]+', MinLength: 2, MaxLength: 2",
+            "äb",
+        ),
+        ("Type: Number, MinValue: 1, MaxValue: 10", "10"),
+        ("Type: Number, MinValue: -1", "-0.5"),
+        ("Type: 'List<Number>', MaxValue: 3", "1, 3"),
+        ("Type: CommaDelimitedList", "a,b"),
+        ("Type: 'AWS::SSM::Parameter::Value<String>'", "/name"),
+    ] {
+        with_parameter(constraints, value).unwrap();
+    }
+    let error = with_parameter(
+        "Type: String, MinLength: 1, ConstraintDescription: not empty",
+        "",
+    );
+    assert!(error.unwrap_err().ends_with("(MinLength): not empty"));
+    for constraints in [
+        "Type: Text",
+        "Type: String, AllowedPattern: '(?=a)'",
+        "Default: a",
+    ] {
+        let error = with_parameter(constraints, "a").unwrap_err();
+        assert!(error.starts_with("template.yaml, line 2: "), "{error}");
+    }
+}
+
+#[test]
+fn a_parameter_without_a_default_has_to_be_given() {
+    let error = Template::parse("Parameters:\n  P: { Type: String }\nResources: {}\n");
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("give it with --parameter P=VALUE"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_plain_scalar_that_sam_reads_otherwise_is_an_error_anywhere() {
+    let line = line_of("detail-type: [OrderPlaced]");
+    for scalar in ["NO", "010", "1_000", "12:30"] {
+        let error = refused(
+            "detail-type: [OrderPlaced]",
+            &format!("detail-type: [{scalar}]"),
+        )
+        .await;
+        assert!(
+            error.starts_with(&format!("template.yaml, line {line}: ")),
+            "{error}"
+        );
+        assert!(error.ends_with("quote it"), "{error}");
+    }
+    let error = refused("RUST_LOG: info", "RUST_LOG: off").await;
+    assert!(error.ends_with("quote it"), "{error}");
+    let error = refused("RUST_LOG: info", "RUST_LOG: info\n        RUST_LOG: warn").await;
+    assert!(error.contains("RUST_LOG is there twice"), "{error}");
 }
 
 #[tokio::test]

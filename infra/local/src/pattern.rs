@@ -1,0 +1,123 @@
+//! Event patterns: the rules of a bus, matched as `EventBridge` matches them.
+//!
+//! A [`Pattern`] is a value of its own and is evaluated alone, so no rule can change another.
+//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html>
+//!
+//! Numbers in an event are those of `serde_json`: a number that no `u64`, `i64` or `f64` holds is
+//! compared as the nearest `f64`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::yaml::Node;
+
+mod compiler;
+mod event;
+mod operator;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use event::{Leaf, Place, leaves_at};
+use operator::Test;
+
+/// An event pattern.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// One of them has to match. Without `$or` there is one.
+    alternatives: Vec<Fields>,
+}
+
+/// A pattern that `EventBridge` refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PatternError {
+    /// The line of the part that is refused.
+    pub(crate) line: usize,
+    pub(crate) problem: String,
+}
+
+/// The fields of a pattern by path, in the order in which they are matched.
+#[derive(Debug, Clone, Default)]
+struct Fields(BTreeMap<String, Field>);
+
+/// The values that a field can have: one that passes a test, or none at all.
+#[derive(Debug, Clone, Default)]
+struct Field {
+    tests: Vec<Test>,
+    may_be_absent: bool,
+}
+
+impl Pattern {
+    /// Reads a pattern in which every reference is resolved.
+    pub(crate) fn parse(node: &Node) -> Result<Self, PatternError> {
+        compiler::compile(node).map(|alternatives| Self { alternatives })
+    }
+
+    /// Whether the pattern matches an event.
+    pub fn matches(&self, event: &Value) -> bool {
+        self.alternatives
+            .iter()
+            .any(|fields| fields.match_all(event))
+    }
+}
+
+impl Fields {
+    fn match_all(&self, event: &Value) -> bool {
+        let mut found = vec![];
+        for (path, field) in &self.0 {
+            let leaves = leaves_at(event, path);
+            let is_taken = leaves.iter().any(|leaf| field.takes(leaf));
+            let can_miss = || leaves.iter().all(|leaf| !leaf.place.is_empty());
+            let may_match = is_taken || (field.may_be_absent && can_miss());
+            if !may_match {
+                return false;
+            }
+            found.push((field, leaves));
+        }
+        let is_in_array = |leaf: &Leaf<'_>| !leaf.place.is_empty();
+        let in_arrays = found
+            .iter()
+            .any(|(_, leaves)| leaves.iter().any(is_in_array));
+        !in_arrays || match_in_arrays(found)
+    }
+}
+
+/// Matches fields of which some are in arrays of objects. The fields have to be in the same element
+/// of each array that they share.
+///
+/// After each field, `places` are the elements that a match so far can be in.
+fn match_in_arrays(mut fields: Vec<(&Field, Vec<Leaf<'_>>)>) -> bool {
+    let mut places = BTreeSet::from([Place::default()]);
+    fields.reverse();
+    while let Some((field, leaves)) = fields.pop() {
+        // An array without later fields restricts none.
+        let later: BTreeSet<usize> = fields
+            .iter()
+            .flat_map(|(_, leaves)| leaves.iter().flat_map(|leaf| leaf.place.arrays()))
+            .collect();
+        let taken: BTreeSet<&Place> = leaves
+            .iter()
+            .filter(|leaf| field.takes(leaf))
+            .map(|leaf| &leaf.place)
+            .collect();
+        let mut next = BTreeSet::new();
+        for place in &places {
+            let joined = taken.iter().filter_map(|other| place.join(other));
+            next.extend(joined.map(|joined| joined.within(&later)));
+            let is_absent = || leaves.iter().all(|leaf| place.join(&leaf.place).is_none());
+            if field.may_be_absent && is_absent() {
+                next.insert(place.within(&later));
+            }
+        }
+        places = next;
+    }
+    !places.is_empty()
+}
+
+impl Field {
+    fn takes(&self, leaf: &Leaf<'_>) -> bool {
+        self.tests.iter().any(|test| test.passes(leaf.value))
+    }
+}

@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Pattern, tests::read};
+use crate::yaml::{Node, parse};
+
+/// Events with arrays of objects two levels deep, in which few values occur.
+fn events() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(json!(1)),
+        Just(json!(2)),
+        Just(json!([1, 2])),
+        Just(json!(null))
+    ];
+    let object = |value: BoxedStrategy<Value>| {
+        let members = prop::collection::btree_map("[xyz]", value, 0..3);
+        members
+            .prop_map(|members: BTreeMap<String, Value>| json!(members))
+            .boxed()
+    };
+    let array = |value: BoxedStrategy<Value>| {
+        prop::collection::vec(value, 0..4)
+            .prop_map(Value::from)
+            .boxed()
+    };
+    let inner = array(object(leaf.clone().boxed()));
+    let outer = array(object(prop_oneof![leaf, inner].boxed()));
+    prop::collection::btree_map("[ab]", outer, 0..3).prop_map(|members| json!(members))
+}
+
+/// Patterns over the same names.
+fn patterns() -> impl Strategy<Value = Value> {
+    let values = prop_oneof![
+        Just(json!([1])),
+        Just(json!([2, null])),
+        Just(json!([{ "exists": true }])),
+        Just(json!([{ "exists": false }])),
+        Just(json!([1, { "exists": false }])),
+        Just(json!([{ "anything-but": [1] }])),
+    ];
+    let path = "[ab]\\.[xyz](\\.[xyz])?";
+    prop::collection::btree_map(path, values, 1..5).prop_map(|fields| json!(fields))
+}
+
+/// The leaves of an event by path, each with the elements of the arrays around it.
+fn leaves(value: &Value, path: &str, place: &str, found: &mut Vec<(String, String, Value)>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                leaves(value, &path, &format!("{place}/{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let place = match item {
+                    Value::Object(_) | Value::Array(_) => format!("{place}[{index}"),
+                    _ => place.to_owned(),
+                };
+                leaves(item, path, &place, found);
+            }
+        }
+        leaf => found.push((path.to_owned(), place.to_owned(), leaf.clone())),
+    }
+}
+
+/// Whether two places are in the same element of each array that they share: `[` begins an element,
+/// and what is before it names the array.
+fn consistent(one: &str, other: &str) -> bool {
+    one.match_indices('[').all(|(at, _)| {
+        let element = |place: &str| {
+            let rest = place.get(at + 1..)?;
+            rest.split(['/', '[']).next().map(str::to_owned)
+        };
+        let is_shared = other.get(..=at) == one.get(..=at);
+        !is_shared || element(one) == element(other)
+    })
+}
+
+/// Tries every choice of leaves, one field after another.
+fn by_every_choice(
+    fields: &[(&String, &Value)],
+    all: &[(String, String, Value)],
+    places: &[&str],
+) -> bool {
+    let Some(((path, values), rest)) = fields.split_first() else {
+        return true;
+    };
+    let fits = |place: &str| places.iter().all(|other| consistent(place, other));
+    let here: Vec<_> = all
+        .iter()
+        .filter(|(known, place, _)| known == *path && fits(place))
+        .collect();
+    let takes = |leaf: &Value| {
+        values.as_array().unwrap().iter().any(|test| match test {
+            Value::Object(test) => {
+                test.get("exists") == Some(&json!(true))
+                    || test.get("anything-but").is_some_and(|but| but[0] != *leaf)
+            }
+            literal => literal == leaf,
+        })
+    };
+    let may_be_absent = values
+        .as_array()
+        .unwrap()
+        .contains(&json!({ "exists": false }));
+    let chosen = here
+        .iter()
+        .filter(|(_, _, leaf)| takes(leaf))
+        .any(|(_, place, _)| by_every_choice(rest, all, &[places, &[place.as_str()]].concat()));
+    chosen || (may_be_absent && here.is_empty() && by_every_choice(rest, all, places))
+}
+
+proptest! {
+    #[test]
+    fn the_search_finds_what_every_choice_finds(event in events(), pattern in patterns()) {
+        let mut all = vec![];
+        leaves(&event, "", "", &mut all);
+        let fields: Vec<_> = pattern.as_object().unwrap().iter().collect();
+        let expected = by_every_choice(&fields, &all, &[]);
+        let pattern = read(&pattern.to_string()).unwrap();
+        prop_assert_eq!(pattern.matches(&event), expected);
+    }
+
+    #[test]
+    fn an_or_matches_where_one_of_its_alternatives_does(
+        event in events(),
+        one in patterns(),
+        other in patterns(),
+    ) {
+        let alone = |pattern: &Value| {
+            read(&pattern.to_string()).unwrap().matches(&event)
+        };
+        let both = read(&json!({ "$or": [one, other] }).to_string()).unwrap();
+        let either = alone(&one) || alone(&other);
+        prop_assert_eq!(both.matches(&event), either);
+    }
+
+    #[test]
+    fn any_text_is_a_pattern_or_a_refusal_with_a_line(text in "\\PC{0,60}") {
+        if let Ok(node) = parse(&text) {
+            let Node { line, .. } = node;
+            prop_assert!(Pattern::parse(&node).err().is_none_or(|error| error.line >= line));
+        }
+    }
+}

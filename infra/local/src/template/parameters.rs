@@ -1,0 +1,217 @@
+//! Parameters of a template: their values, held against the constraints that the template declares.
+//! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html>
+
+use regex_lite::Regex;
+
+use crate::{
+    template::{
+        Parameters, TemplateError,
+        names::{Fields, Names, listed},
+    },
+    yaml::Node,
+};
+
+/// The names of the parameters that a template declares.
+pub(super) fn names(section: Node) -> Result<Vec<String>, TemplateError> {
+    let declared = Fields::of("Parameters", section)?.entries;
+    Ok(declared.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The values of the parameters: those that are given, and the defaults of the others.
+pub(super) fn values(
+    section: Option<Node>,
+    given: &Parameters,
+) -> Result<Vec<(String, String)>, TemplateError> {
+    let declared = match section {
+        Some(section) => Fields::of("Parameters", section)?.entries,
+        None => vec![],
+    };
+    for name in given.keys() {
+        if !declared.iter().any(|(known, _)| known == name) {
+            return Err(TemplateError::of_all(format!(
+                "there is no parameter {name}: the template declares {}",
+                joined(declared.iter().map(|(known, _)| known.as_str()))
+            )));
+        }
+    }
+    let mut values = vec![];
+    for (name, node) in declared {
+        let mut parameter = Fields::of(&name, node)?;
+        parameter.ignore(&["Description", "NoEcho"]);
+        let line = parameter.line;
+        let default = parameter.take("Default");
+        let constraints = Constraints::new(parameter)?;
+        let value = match (given.get(&name), default) {
+            (Some(value), _) => value.clone(),
+            (None, Some(default)) => text(&default)?,
+            (None, None) => {
+                let problem = format!(
+                    "parameter {name} has no value and no Default: give it with --parameter {name}=VALUE"
+                );
+                return Err(TemplateError::new(line, problem));
+            }
+        };
+        constraints.check(&name, &value)?;
+        values.push((name, value));
+    }
+    Ok(values)
+}
+
+/// The type of a parameter, as far as it restricts its values.
+enum Type {
+    Text,
+    Number,
+    Numbers,
+}
+
+/// The constraints of a parameter, each with its line.
+struct Constraints {
+    kind: (Type, Node),
+    allowed: Option<(Vec<String>, Node)>,
+    pattern: Option<(Regex, Node)>,
+    lengths: [Option<(usize, Node)>; 2],
+    bounds: [Option<(f64, Node)>; 2],
+    /// The sentence with which the template explains them.
+    description: Option<String>,
+}
+
+impl Constraints {
+    fn new(mut parameter: Fields) -> Result<Self, TemplateError> {
+        let kind = parameter.required("Type")?;
+        let name = text(&kind)?;
+        let known = match name.as_str() {
+            "String" | "CommaDelimitedList" => Type::Text,
+            "Number" => Type::Number,
+            "List<Number>" => Type::Numbers,
+            // AWS checks that such a resource or parameter exists.
+            name if name.starts_with("AWS::") || name.starts_with("List<AWS::") => Type::Text,
+            _ => {
+                let problem = format!("{name} is no type of a parameter");
+                return Err(TemplateError::new(kind.line, problem));
+            }
+        };
+        let allowed = parameter.take("AllowedValues").map(|node| {
+            let values = listed(node.clone())
+                .iter()
+                .map(text)
+                .collect::<Result<_, _>>()?;
+            Ok((values, node))
+        });
+        let pattern = parameter.take("AllowedPattern").map(|node| {
+            let expression = text(&node)?;
+            match Regex::new(&format!("^(?:{expression})$")) {
+                Ok(regex) => Ok((regex, node)),
+                Err(error) => Err(TemplateError::new(
+                    node.line,
+                    format!("AllowedPattern {expression} cannot be checked locally: {error}"),
+                )),
+            }
+        });
+        let mut length = |name: &str| {
+            let node = parameter.take(name);
+            node.map(|node| Ok((parsed(&node)?, node))).transpose()
+        };
+        let lengths = [length("MinLength")?, length("MaxLength")?];
+        let mut bound = |name: &str| {
+            let node = parameter.take(name);
+            node.map(|node| Ok((parsed(&node)?, node))).transpose()
+        };
+        let bounds = [bound("MinValue")?, bound("MaxValue")?];
+        let description = parameter.take("ConstraintDescription");
+        let constraints = Self {
+            kind: (known, kind),
+            allowed: allowed.transpose()?,
+            pattern: pattern.transpose()?,
+            lengths,
+            bounds,
+            description: description.as_ref().map(text).transpose()?,
+        };
+        parameter.finish()?;
+        Ok(constraints)
+    }
+
+    fn check(&self, name: &str, value: &str) -> Result<(), TemplateError> {
+        let refuse = |node: &Node, constraint: &str, wanted: String| {
+            let mut problem =
+                format!("parameter {name} takes {wanted}, not {value:?} ({constraint})");
+            if let Some(description) = &self.description {
+                problem = format!("{problem}: {description}");
+            }
+            Err(TemplateError::new(node.line, problem))
+        };
+        let (kind, node) = &self.kind;
+        let numbers: Vec<f64> = match kind {
+            Type::Text => vec![],
+            Type::Number | Type::Numbers => {
+                let parts: Vec<_> = match kind {
+                    Type::Numbers => value.split(',').map(str::trim).collect(),
+                    _ => vec![value],
+                };
+                let numbers: Option<_> = parts.into_iter().map(number).collect();
+                match numbers {
+                    Some(numbers) => numbers,
+                    None => return refuse(node, "Type", "a number".to_owned()),
+                }
+            }
+        };
+        if let Some((allowed, node)) = &self.allowed
+            && !allowed.iter().any(|allowed| allowed == value)
+        {
+            return refuse(node, "AllowedValues", allowed.join(" or "));
+        }
+        if let Some((regex, node)) = &self.pattern
+            && !regex.is_match(value)
+        {
+            let wanted = format!("a text that matches {}", text(node)?);
+            return refuse(node, "AllowedPattern", wanted);
+        }
+        let length = value.chars().count();
+        let [least, most] = &self.lengths;
+        if let Some((least, node)) = least
+            && length < *least
+        {
+            return refuse(node, "MinLength", format!("at least {least} characters"));
+        }
+        if let Some((most, node)) = most
+            && length > *most
+        {
+            return refuse(node, "MaxLength", format!("at most {most} characters"));
+        }
+        let [least, most] = &self.bounds;
+        if let Some((least, node)) = least
+            && numbers.iter().any(|number| number < least)
+        {
+            return refuse(node, "MinValue", format!("at least {least}"));
+        }
+        if let Some((most, node)) = most
+            && numbers.iter().any(|number| number > most)
+        {
+            return refuse(node, "MaxValue", format!("at most {most}"));
+        }
+        Ok(())
+    }
+}
+
+/// A text of the template. Parameters are read before there is anything to refer to.
+fn text(node: &Node) -> Result<String, TemplateError> {
+    Names::default().text(node)
+}
+
+fn parsed<T: std::str::FromStr>(node: &Node) -> Result<T, TemplateError> {
+    let wrong = || TemplateError::new(node.line, "a number is required here");
+    text(node)?.parse().map_err(|_| wrong())
+}
+
+/// A number in digits: the words that Rust reads as numbers are none.
+fn number(text: &str) -> Option<f64> {
+    let number: f64 = text.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+fn joined<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
+}
