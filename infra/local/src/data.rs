@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::{
     aws::{
@@ -61,6 +61,7 @@ pub struct DataError {
 type Cause = Box<dyn Error + Send + Sync>;
 
 const RESTORE: &str = "restore it from a backup, or choose another directory with --data";
+const ACCESS: &str = "let this user read and write it, or choose another directory with --data";
 const FREE: &str = "solve that and start again, or choose another directory with --data";
 
 impl DataError {
@@ -258,7 +259,7 @@ fn mark(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes the tables that a changed template adds: in a copy, which replaces the original as a whole. A table that
-/// is made in place lacks its stream for a while, and what were written to it then would reach no function.
+/// is made in place lacks its stream for a while, and a start that is cut off then would leave it so.
 fn add_tables(directory: &Path, tables: &[Table]) -> Result<(), DataError> {
     let [original, copy] = [TABLES, NEW_TABLES].map(|name| directory.join(name));
     let fail_to_make = |error: Cause| DataError::making(&copy, error);
@@ -299,23 +300,33 @@ fn require(path: &Path, missing: &'static str) -> Result<(), DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(DataError::opening(path, missing))
         }
-        Err(error) => Err(DataError::opening(path, error)),
+        Err(error) => Err(DataError::opening(path, error).next(ACCESS)),
     }
 }
 
 /// Reads a whole database and checks that its pages hold together, and that it can be written.
 fn check(path: &Path) -> Result<(), DataError> {
-    let checked = || -> Result<(), Cause> {
+    let checked = || -> rusqlite::Result<String> {
         let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            let verdict = verdict.replace('\n', " ");
-            return Err(format!("the database is damaged: {verdict}").into());
-        }
+        let verdict = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         database.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
-        Ok(())
+        Ok(verdict)
     };
-    checked().map_err(|cause| DataError::opening(path, cause))
+    match checked() {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(verdict) => {
+            let verdict = verdict.replace('\n', " ");
+            let cause = format!("the database is damaged: {verdict}");
+            Err(DataError::opening(path, cause))
+        }
+        Err(error) => {
+            let next = match error.sqlite_error_code() {
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => ACCESS,
+                _ => RESTORE,
+            };
+            Err(DataError::opening(path, error).next(next))
+        }
+    }
 }
 
 /// Removes a file of ours, and what `SQLite` keeps beside it, where they exist.

@@ -1,0 +1,284 @@
+"""Starts the local system on full disks of every size, and kills it at every write of a first start.
+
+Each first start completes, or is refused with one line and exit status 2, or is killed. The next start, with space, must
+complete the data directory, and each accepted order must reach its end. A system whose disk is full answers 503, and
+continues without a restart when there is space again.
+
+It needs Linux with user namespaces (`unshare --mount --map-root-user`) for its disks, and `strace` for its kills. What
+this machine lacks is left out, with a line that says so.
+
+Exit status 0: everything is as it must be. 1: something is not; the case is named. 2: the command line is wrong.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# The processes and the system are those of infra/localstack.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
+
+import tools  # noqa: E402
+from processes import Failure, to_the_end, until  # noqa: E402
+from progress import Progress  # noqa: E402
+from system import build  # noqa: E402
+
+WORK = tools.ROOT / "target" / "disk"
+# The sizes of the disks in KiB. tmpfs takes whole pages, so these are all sizes from 60 to 352. Beyond, some starts complete.
+SIZES = [*range(60, 353, 4), *range(380, 1001, 20)]
+PLENTY = "64m"
+# The system calls that change what a directory contains. Between two of them the directory is the same.
+WRITES = ["write", "pwrite64", "ftruncate", "rename", "unlink"]
+STARTING_S = 60
+ENDING_S = 60
+
+ORDER = {
+    "customerId": "c-42",
+    "lines": [{"sku": "TEA-01", "quantity": 1, "unitPrice": {"amount": 1250, "currency": "EUR"}}],
+    "payment": {"token": "tok_visa"},
+    "shipTo": {"name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin", "postalCode": "10115", "country": "DE"},
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="infra/disk/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at once; by default %(default)s")
+    found = parser.parse_args()
+    if found.binary and not os.access(found.binary, os.X_OK):
+        parser.error(f"{found.binary} is not a program")
+    return found
+
+
+class System:
+    """The local system with a data directory, from its start to its end. `api` is its address, or `None` where it was refused."""
+
+    def __init__(self, program, data, *before):
+        command = [*before, program, "--port", "0", "--aws-port", "0", "--quiet", "--data", data]
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            command, cwd=tools.ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True
+        )
+        ready, _, _ = select.select([self.process.stdout], [], [], STARTING_S)
+        first = self.process.stdout.readline().decode() if ready else ""
+        found = re.search(r"http://(\S+)", first)
+        self.api = found and found[1]
+        if not self.api:
+            self.status = self.process.wait(ENDING_S)
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def refusal(self):
+        """The line of a start that was refused."""
+        said = self.said()
+        if self.status != 2 or len(said.splitlines()) != 1 or not said.startswith("cairn-local: "):
+            raise Failure(f"a start was not refused with one line and exit status 2, but with {self.status}: {said}")
+        return said.strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+    def ask(self, method, path, body=None, key=None):
+        """Sends a request, and returns status and body of the answer."""
+        connection = http.client.HTTPConnection(self.api, timeout=ENDING_S)
+        headers = {"Content-Type": "application/json"} if body else {}
+        if key:
+            headers["Idempotency-Key"] = key
+        connection.request(method, path, json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        found = answer.status, json.loads(answer.read() or "null")
+        connection.close()
+        return found
+
+    def receive(self):
+        status, body = self.ask("POST", "/stock/TEA-01/receipts", {"quantity": 1000})
+        if status != 201:
+            raise Failure(f"a receipt was answered with {status}: {body}")
+
+    def place(self, key):
+        """Places an order. Returns its id, or `None` where it was refused as transient."""
+        status, body = self.ask("POST", "/orders", ORDER, key)
+        if status not in (201, 503):
+            raise Failure(f"an order was answered with {status}: {body}")
+        return body["orderId"] if status == 201 else None
+
+    def follow(self, order):
+        """Waits until an order has reached its end."""
+
+        def ended():
+            status, body = self.ask("GET", f"/orders/{order}")
+            return status == 200 and body["status"] != "placed" and body["fulfilment"]["status"] in ("completed", "aborted")
+
+        until(ended, f"the order {order} reaches its end", ENDING_S, pause_s=0.02)
+
+
+def completed(program, data, accepted):
+    """Starts with a directory that an earlier start has left: it must be completed."""
+    with System(program, data) as system:
+        if not system.api:
+            raise Failure(f"the next start is refused: {system.refusal()}")
+        system.receive()
+        order = system.place("second")
+        if not order:
+            raise Failure("an order is refused though there is space")
+        for order in [*accepted, order]:
+            system.follow(order)
+
+
+def mount(directory, options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", directory], check=True)
+
+
+@contextlib.contextmanager
+def disk(size):
+    """A disk of a size."""
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        mount(directory, f"size={size}")
+        try:
+            yield directory
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def full(program, kib):
+    """A first start on a disk of a size, and the next one with space. Returns the end of the first."""
+    with disk(f"{kib}k") as directory:
+        data, accepted = Path(directory) / "data", []
+        with System(program, data) as system:
+            if system.api:
+                accepted += filter(None, [system.place("first")])
+                end = "completed, an order accepted" if accepted else "completed, an order refused with 503"
+            else:
+                end = "refused"
+                if directory not in system.refusal():
+                    raise Failure(f"the line does not name the directory: {system.refusal()}")
+        mount(directory, f"remount,size={PLENTY}")
+        completed(program, data, accepted)
+        return end
+
+
+def filled(program):
+    """A disk that is full while the system runs, and then is not. Returns how many orders it took."""
+    with disk("4m") as directory, System(program, Path(directory) / "data") as system:
+        system.receive()
+        accepted = []
+        while order := system.place(f"order-{len(accepted)}"):
+            accepted.append(order)
+        status, body = system.ask("GET", "/stock/TEA-01")
+        if status != 200:
+            raise Failure(f"a query was answered with {status} on a full disk: {body}")
+        mount(directory, f"remount,size={PLENTY}")
+        accepted.append(until(lambda: system.place(f"order-{len(accepted)}"), "an order is accepted again"))
+        for order in accepted:
+            system.follow(order)
+        return len(accepted)
+
+
+def writes(program):
+    """How often a first start makes each of the system calls, in the thread that makes the directory."""
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        log = Path(directory) / "calls"
+        traced = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={','.join(WRITES)}", "-e", "signal=none"]
+        with System(program, Path(directory) / "data", *traced) as system:
+            if not system.api:
+                raise Failure(f"the system does not start under strace: {system.said()}")
+        calls = re.findall(r"^(\d+) +(\w+)\((.*)$", log.read_text(), re.MULTILINE)
+    thread = next(thread for thread, call, _ in calls if call == "rename")
+    return collections.Counter(call for caller, call, _ in calls if caller == thread)
+
+
+def killed(program, call, n):
+    """A first start that is killed at a system call, and the next one."""
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        data = Path(directory) / "data"
+        injected = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={n}"]
+        with System(program, data, "strace", "-f", "-qq", "-o", "/dev/null", *injected):
+            pass
+        try:
+            completed(program, data, [])
+        except Failure as failure:
+            raise Failure(f"killed at {call} {n}: {failure}") from failure
+
+
+def side_by_side(jobs, work, cases):
+    """Does the work for each case, some at once, and returns what comes of each."""
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(work, *case) for case in cases]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def has_disks():
+    """Whether this process can mount. A user namespace with a root of its own is entered first."""
+    return os.environ.get("CAIRN_DISK_MOUNTS") == "yes"
+
+
+def enter_namespace():
+    command = ["unshare", "--mount", "--map-root-user"]
+    if has_disks() or not shutil.which("unshare") or subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode:
+        return
+    os.environ["CAIRN_DISK_MOUNTS"] = "yes"
+    os.execvp(command[0], [*command, sys.executable, "-B", *sys.argv])
+
+
+def has_strace():
+    return shutil.which("strace") and not subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"]).returncode
+
+
+def all_steps(given):
+    """Goes through all steps, and returns a summary."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    progress = Progress(1 + 2 * has_disks() + bool(has_strace()))
+    with progress.step("the local system is there"):
+        program = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
+    found = []
+    if has_disks():
+        with progress.step(f"a first start on {len(SIZES)} disks of {SIZES[0]} to {SIZES[-1]} KiB"):
+            ends = side_by_side(given.jobs, full, [(program, kib) for kib in SIZES])
+            found += [f"{count} disks: {end}" for end, count in collections.Counter(ends).items()]
+        with progress.step("a disk that is full while the system runs"):
+            found.append(f"{filled(program)} orders reached their end on a disk that was full meanwhile")
+    else:
+        found.append("left out: disks, because this machine has no user namespaces with mounts")
+    if has_strace():
+        with progress.step("a kill at each write of a first start"):
+            cases = [(program, call, n) for call, count in writes(program).items() for n in range(1, count + 1)]
+            side_by_side(given.jobs, killed, cases)
+            found.append(f"{len(cases)} kills, each completed by the next start")
+    else:
+        found.append("left out: kills, because this machine has no strace that can trace")
+    return "\n".join([*found, progress.summary()])
+
+
+def main():
+    given = arguments()
+    enter_namespace()
+    to_the_end(lambda: all_steps(given))
+
+
+if __name__ == "__main__":
+    main()
