@@ -18,7 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BINARIES = ROOT / "target" / "debug"
+BUILT = ROOT / "target"
+# The functions as `cargo lambda build` leaves them.
+FUNCTIONS = BUILT / "lambda"
 PATIENCE_S = 60
 # What the template gives the functions, with the names that the one-machine system uses.
 SETTINGS = {
@@ -50,7 +52,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def start_system():
     """Starts the system on free ports and returns the process and the AWS endpoint."""
     process = subprocess.Popen(
-        [BINARIES / "cairn-local", "--port", "0", "--aws-port", "0", "--quiet"],
+        [BUILT / "debug" / "cairn-local", "--port", "0", "--aws-port", "0", "--quiet"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )
     for line in process.stdout:
@@ -118,7 +120,7 @@ def invoke(stem, event, endpoint):
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
         "RUST_LOG": "info",
     }
-    process = subprocess.Popen([BINARIES / stem], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([FUNCTIONS / stem / "bootstrap"], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     answer = None
     try:
         answer = answers.get(timeout=PATIENCE_S)
@@ -157,7 +159,7 @@ def check_log(stem, event, log):
 def check_linked(stem):
     """A function lies where it is linked: `build` in its manifest names functions/build.rs."""
     executable = 2  # ET_EXEC in `e_type`, the 16 bits at 16; a position-independent one is ET_DYN, 3.
-    with open(BINARIES / stem, "rb") as binary:
+    with open(FUNCTIONS / stem / "bootstrap", "rb") as binary:
         kind = int.from_bytes(binary.read(18)[16:], sys.byteorder)
     if kind != executable:
         raise SystemExit(f'{stem} is relocated when it starts: its Cargo.toml lacks build = "../../build.rs"')

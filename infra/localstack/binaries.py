@@ -20,7 +20,7 @@ def functions():
 
 def build(debug):
     """Builds all functions for this machine, as a deployment does or as `cargo build`. Returns the template of what was built."""
-    # Once for all with every core; `sam build`, which builds one function after the other, then finds all of it done.
+    # Once for all with every core; `sam build`, which builds each function by itself, then finds all of it done.
     packages = [word for name in functions() for word in ("--package", name)]
     arm = ["--arm64"] if architecture() == "arm64" else []
     mode = [] if debug else ["--release"]
@@ -28,7 +28,7 @@ def build(debug):
     cargo = ["cargo", "lambda", "build", *mode, "--locked", *arm, *packages]
     run(cargo, WORK / "cargo-lambda.log", BUILDING_S, cwd=ROOT, env=environment)
     sam = [
-        SAM[0] / "bin" / "sam", "build", "--no-cached", "--build-dir", BUILT,
+        SAM[0] / "bin" / "sam", "build", "--no-cached", "--parallel", "--build-dir", BUILT,
         "--parameter-overrides", f"Architecture={architecture()}",
     ]
     run(sam, WORK / "sam-build.log", BUILDING_S, cwd=ROOT, env=environment)

@@ -1,107 +1,18 @@
-//! Without any one of its guards the system breaks a promise, and the simulator finds it.
+//! The guards, in a build of their own: only that build has switches for them.
 //!
-//! A guard that could be left out without anybody noticing would be none, or the simulator blind to it.
+//! Cargo unifies the features of a build. Were the switches part of this one, every test of the
+//! workspace would run against a kit with switches instead of the kit that ships.
 
-use std::ops::RangeInclusive;
-
-use cairn::guard::{Guard, switch_off};
-use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
-
-/// The seeds there are to find it with. The first two miss what is missed least often.
-const SEEDS: RangeInclusive<u64> = 43..=236;
-/// How many orders each seed places.
-const ORDERS: u32 = 20;
-
-/// Runs seeds until one breaks one of these invariants.
-#[track_caller]
-fn expect(template: &str, invariants: &[&str]) {
-    let template = system(template, &[]).unwrap();
-    let found = SEEDS.into_iter().find_map(|seed| {
-        let outcome = run(&Plan {
-            seed,
-            template: template.clone(),
-            ..Plan::new(seed, ORDERS).unwrap()
-        });
-        let mut broken = outcome
-            .violations
-            .iter()
-            .map(|violation| violation.invariant);
-        broken.find(|broken| invariants.contains(broken))
-    });
-    found.expect("no seed misses it");
-}
-
-/// Without the guard, at least one of these invariants is broken.
-#[track_caller]
-fn breaks(guard: Guard, invariants: &[&str]) {
-    switch_off(Some(guard));
-    expect(TEMPLATE, invariants);
-}
-
-const FOLD: &str = "every read model equals the fold";
-const ONCE: &str = "every accepted command is committed once";
-const REASON: &str = "nothing is refused without a reason";
-const ENDS: &str = "every saga has ended";
-const REVERSE: &str = "what is undone is undone in reverse";
-const LETTERS: &str = "dead letters explain every missing effect";
-const MONEY: &str = "money in is money for confirmed orders";
-const LABELS: &str = "only confirmed orders have a label";
-const STOCK: &str = "stock adds up";
-const AGREE: &str = "an order and its fulfilment agree";
+use std::process::Command;
 
 #[test]
-fn without_the_version_gate_a_read_model_is_not_the_fold() {
-    breaks(Guard::VersionGate, &[FOLD, LETTERS]);
-}
-
-#[test]
-fn without_the_healing_of_gaps_effects_are_missing() {
-    breaks(Guard::GapHealing, &[LETTERS, FOLD]);
-}
-
-#[test]
-fn without_the_comparison_of_commit_ids_what_was_accepted_is_refused() {
-    breaks(Guard::CommitId, &[ONCE, REASON]);
-}
-
-#[test]
-fn without_the_check_of_command_ids_a_command_is_carried_out_twice() {
-    breaks(Guard::CommandId, &[ONCE, REASON]);
-}
-
-#[test]
-fn without_the_atomic_step_stock_does_not_add_up() {
-    breaks(Guard::AtomicStep, &[STOCK, MONEY, AGREE]);
-}
-
-#[test]
-fn without_the_recheck_of_refusals_a_late_replica_refuses_what_is_allowed() {
-    breaks(Guard::Recheck, &[REASON, ONCE]);
-}
-
-#[test]
-fn without_the_same_key_at_every_try_a_provider_does_it_twice() {
-    breaks(Guard::ProviderKey, &[MONEY, LABELS]);
-}
-
-#[test]
-fn without_the_order_of_compensations_something_stays_undone() {
-    breaks(Guard::CompensationOrder, &[REVERSE, MONEY, STOCK]);
-}
-
-#[test]
-fn without_the_report_of_partial_failures_events_never_reach_the_bus() {
-    let reported = "            FunctionResponseTypes: [ReportBatchItemFailures]\n";
-    assert!(TEMPLATE.contains(reported));
-    expect(&TEMPLATE.replace(reported, ""), &[LETTERS, ENDS]);
-}
-
-#[test]
-fn without_the_watchdog_a_saga_never_ends() {
-    let often = "Schedule: rate(1 minute)";
-    assert!(TEMPLATE.contains(often));
-    expect(
-        &TEMPLATE.replace(often, "Schedule: rate(1000 days)"),
-        &[ENDS],
-    );
+fn every_guard_is_needed() {
+    // The whole workspace is named so that its libraries keep their features and are not built again.
+    let build = Command::new(env!("CARGO"))
+        .args(["test", "--workspace", "--locked"])
+        .args(["--features", "cairn-simulator/unguarded"])
+        .args(["--test", "guards"])
+        .status()
+        .unwrap();
+    assert!(build.success(), "see the failures of tests/guards.rs above");
 }
