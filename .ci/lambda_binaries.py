@@ -1,8 +1,8 @@
 """Runs every function as the process that Lambda runs, against the tables of a running `cargo run`.
 
 For each function it serves the Lambda Runtime API on a loopback port, starts the function's binary,
-hands it its event from events/, and checks what it answers and what it logs. Then the AWS CLI is tried
-on the endpoint.
+hands it its event from events/, and checks what it answers and what it logs. Then clients of other kinds use
+the endpoint: see .ci/clients.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -214,6 +214,7 @@ def main():
     try:
         check_binaries(endpoint)
         check_cli(sys.argv[1], endpoint)
+        subprocess.run([ROOT / ".ci" / "clients" / "run", endpoint], check=True)
     finally:
         system.kill()
         system.wait()

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The AWS CLI: what the endpoint has, it answers; what it does not have is a clean error that names it.
+set -euo pipefail
+
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" --output json "$@"; }
+
+# Fails unless the call is refused by name.
+refused() {
+  local said
+  if ! said=$(aws "$@" 2>&1) && [[ $said == *"An error occurred"*"is not available locally"* ]]; then
+    return
+  fi
+  printf 'aws %s is not refused by name: %s\n' "$*" "$said"
+  return 1
+}
+
+dead_letter() {
+  local url handle
+  url=$(aws sqs get-queue-url --queue-name DeadLettersQueue --query QueueUrl --output text)
+  aws sqs send-message --queue-url "$url" --message-body x > /dev/null
+  handle=$(aws sqs receive-message --queue-url "$url" --query 'Messages[0].ReceiptHandle' --output text)
+  aws sqs delete-message --queue-url "$url" --receipt-handle "$handle"
+}
+
+checks=()
+check() {
+  "$@" &
+  checks+=($!)
+}
+
+check dead_letter
+check aws sts get-caller-identity > /dev/null
+check aws lambda get-function --function-name GetStockFunction > /dev/null
+# Each of these services has another protocol: XML of three kinds, JSON of two kinds, and CBOR.
+check refused s3api list-buckets
+check refused sns list-topics
+check refused ec2 describe-instances
+check refused kinesis list-streams
+check refused cloudwatch describe-alarms
+check refused lambda list-event-source-mappings
+check refused sqs create-queue --queue-name x
+for check in "${checks[@]}"; do
+  wait "$check"
+done
+echo "the AWS CLI is answered, or refused by name"
