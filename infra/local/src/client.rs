@@ -33,6 +33,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, null where it is no JSON.
     pub body: Value,
+    /// The body as text.
+    pub text: String,
 }
 
 /// There was no answer.
@@ -130,6 +132,7 @@ impl Client {
             status: parts.status,
             headers: parts.headers,
             body: serde_json::from_slice(&body).unwrap_or_default(),
+            text: String::from_utf8_lossy(&body).into_owned(),
         })
     }
 }

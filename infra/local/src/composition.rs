@@ -105,7 +105,7 @@ impl Composition {
             dynamo,
             bus: Bus::new(template, deliveries.clone(), world.clone()),
             queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
-            mailbox: Mailbox::default(),
+            mailbox: Mailbox::new(world.clone()),
             secrets,
             kms,
             deliveries: deliveries.clone(),

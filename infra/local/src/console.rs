@@ -287,7 +287,7 @@ impl Console {
                 let letter = DeadLetter::parse(&body, &attributes);
                 letters.push(match letter {
                     Ok(letter) => json!({
-                        "message": id.to_string(),
+                        "message": id,
                         "queue": queue,
                         "function": self.aws.function(&letter.function),
                         "event": letter.place.map(|(stream, version)| format!("{stream}@{version}")),
@@ -295,7 +295,7 @@ impl Console {
                         "attempts": letter.attempts,
                     }),
                     Err(error) => json!({
-                        "message": id.to_string(),
+                        "message": id,
                         "queue": queue,
                         "error": error.to_string(),
                     }),

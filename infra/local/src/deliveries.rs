@@ -489,7 +489,7 @@ fn letter(
                 "executedVersion": "$LATEST",
                 "functionError": "Unhandled",
             }),
-            Some(json!({ "errorMessage": error.to_string() })),
+            Some(error.payload(request_id)),
         ),
     };
     if let Value::Object(letter) = &mut letter {

@@ -5,6 +5,7 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
 
 use std::{
+    any::{Any, type_name},
     collections::BTreeMap,
     fmt,
     pin::Pin,
@@ -21,6 +22,7 @@ use cairn::{
     lambda::{ConfigError, Environment, Function, Host, Invocation, outside::Outside},
 };
 use futures_util::FutureExt;
+use serde_json::{Value, json};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
@@ -84,6 +86,30 @@ impl fmt::Display for InvokeError {
         }
     }
 }
+
+impl InvokeError {
+    /// The payload by which Lambda and the Rust runtime report it.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror>
+    pub(crate) fn payload(&self, request_id: &str) -> Value {
+        let (kind, message) = match self {
+            Self::Unknown | Self::Failed(_) => (type_name::<&BoxError>(), self.to_string()),
+            Self::Panicked => (type_name::<&Box<dyn Any + Send>>(), self.to_string()),
+            Self::Throttled => ("TooManyRequestsException", self.to_string()),
+            Self::TimedOut(_) => {
+                let message = format!("RequestId: {request_id} Error: {self}");
+                ("Sandbox.Timedout", message)
+            }
+            Self::Exited => {
+                let message = format!("RequestId: {request_id} Error: {self}");
+                ("Runtime.ExitError", message)
+            }
+        };
+        json!({ "errorType": kind, "errorMessage": message })
+    }
+}
+
+/// The error of a function, as the Rust runtime names its type.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The functions of a template, with their settings and with clients of their own.
 ///

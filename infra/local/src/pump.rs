@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    aws::{Aws, Call, journal::Journal, queues::Attributes},
+    aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
     deliveries::store_letter,
     hosting::{Hosted, InvokeError, live},
     template::Mapping,
@@ -66,18 +66,19 @@ impl Pump {
         let mut position = self.position(&hosted.spec.id);
         loop {
             let seen = *writes.borrow_and_update();
-            let Some(batch) = self.records(position.as_deref()) else {
+            let Some(page) = self.records(position.as_deref()) else {
                 sleep(UNREADABLE_PAUSE).await;
                 continue;
             };
-            if let Some(last) = batch.last() {
-                self.hand_over(hosted, &batch).await;
-                let last = sequence(last).to_owned();
+            if !page.records.is_empty() {
+                self.hand_over(hosted, &page.records).await;
+            }
+            if let Some(last) = page.last {
                 self.keep(&hosted.spec.id, &last);
                 position = Some(last);
             }
             // Else that was all that had been written.
-            if batch.len() >= self.limit() {
+            if page.is_full {
                 continue;
             }
             self.caught_up.send_replace(Some(seen));
@@ -224,45 +225,13 @@ impl Pump {
     }
 
     /// The next records, oldest first; `None` while the stream cannot be read.
-    fn records(&self, after: Option<&str>) -> Option<Vec<Value>> {
+    fn records(&self, after: Option<&str>) -> Option<Page> {
         let table = &self.mapping.table;
-        let call = |operation: &str, request: Value| -> Option<Value> {
-            let target = format!("DynamoDBStreams_20120810.{operation}");
-            let request = request.to_string();
-            let answer = self
-                .aws
-                .call("stream", &Call::new(&target, request.as_bytes()));
-            serde_json::from_str(&answer.body).ok()
-        };
-        let arn = dynoxide::streams::stream_arn(table, "latest");
-        let mut request = json!({
-            "StreamArn": arn,
-            "ShardId": dynoxide::streams::shard_id(table),
-            "ShardIteratorType": "TRIM_HORIZON",
-        });
-        if let (Some(after), Value::Object(request)) = (after, &mut request) {
-            request.insert(
-                "ShardIteratorType".to_owned(),
-                "AFTER_SEQUENCE_NUMBER".into(),
-            );
-            request.insert("SequenceNumber".to_owned(), after.into());
-        }
-        let records = call("GetShardIterator", request).and_then(|answer| {
-            let iterator = answer.get("ShardIterator")?.clone();
-            let request = json!({ "ShardIterator": iterator, "Limit": self.limit() });
-            let mut answer = call("GetRecords", request)?;
-            serde_json::from_value::<Vec<Value>>(answer.get_mut("Records")?.take()).ok()
-        });
-        let Some(mut records) = records else {
+        let page = self.aws.dynamo.records(table, after, self.limit());
+        if page.is_none() {
             tracing::error!(table, "the stream cannot be read");
-            return None;
-        };
-        for record in &mut records {
-            if let Value::Object(record) = record {
-                record.insert("eventSourceARN".to_owned(), arn.as_str().into());
-            }
         }
-        Some(records)
+        page
     }
 
     fn position(&self, function: &str) -> Option<String> {

@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    aws::roles::Grant,
+    aws::roles::{Grant, key_arn},
     conditions::Conditions,
     pattern::Pattern,
     yaml::{Kind, Node, parse},
@@ -100,10 +100,10 @@ pub struct Template {
     pub tables: Vec<Table>,
     /// The names of the buses.
     pub buses: Vec<String>,
-    /// The names of the queues.
-    pub queues: Vec<String>,
-    /// The ids of the keys of KMS.
-    pub keys: Vec<String>,
+    /// The queues.
+    pub queues: Vec<Queue>,
+    /// The keys of KMS.
+    pub keys: Vec<MasterKey>,
     /// The functions.
     pub functions: Vec<FunctionSpec>,
     /// Who may call the routes that do not take everybody.
@@ -119,6 +119,33 @@ pub struct Table {
     pub name: String,
     /// The request that creates it.
     pub create: Value,
+}
+
+/// A key of KMS, which wraps others.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    /// Its id, which is its logical id.
+    pub id: String,
+    /// Its aliases: `alias/personal-data`.
+    pub aliases: Vec<String>,
+}
+
+/// A queue, with the attributes that its messages have by default.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html>
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How long a message is hidden once it was received, in seconds.
+    pub visibility_s: i64,
+    /// How late a message is delivered, in seconds.
+    pub delay_s: i64,
+    /// How long a receiver waits for a message, in seconds.
+    pub wait_s: i64,
+    /// How long AWS keeps a message, in seconds. Locally it stays until it is deleted.
+    pub retention_s: i64,
+    /// The most bytes of a message.
+    pub max_bytes: usize,
 }
 
 /// A function.
@@ -348,6 +375,7 @@ impl Template {
         };
         let mut api = Api::default();
         let mut policies = BTreeMap::new();
+        let mut aliases = vec![];
         for Resource {
             id,
             kind,
@@ -360,7 +388,8 @@ impl Template {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
                 "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
                 "AWS::KMS::Key" => template.keys.push(key(&id, properties)?),
-                "AWS::SQS::Queue" => template.queues.push(queue(&id, properties)?),
+                "AWS::KMS::Alias" => aliases.push((alias(properties, &names)?, line)),
+                "AWS::SQS::Queue" => template.queues.push(queue(&id, properties, &names)?),
                 "AWS::Serverless::Function" => {
                     template
                         .functions
@@ -391,6 +420,14 @@ impl Template {
             }
         }
         template.check_buses()?;
+        for ((alias, target), line) in aliases {
+            let mut keys = template.keys.iter_mut();
+            let Some(key) = keys.find(|key| target == key.id || target == key_arn(&key.id)) else {
+                let problem = format!("{alias} names the key {target}, which is not there");
+                return Err(TemplateError::new(line, problem));
+            };
+            key.aliases.push(alias);
+        }
         template.authorizer = api.authorizer;
         template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
         Ok(template)
@@ -505,7 +542,7 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
     })
 }
 
-fn key(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
+fn key(id: &str, mut properties: Fields) -> Result<MasterKey, TemplateError> {
     properties.ignore(&[
         "Description",
         "EnableKeyRotation",
@@ -513,7 +550,18 @@ fn key(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
         "PendingWindowInDays",
     ]);
     properties.finish()?;
-    Ok(id.to_owned())
+    Ok(MasterKey {
+        id: id.to_owned(),
+        aliases: vec![],
+    })
+}
+
+/// An alias of a key, and the id or the ARN of that.
+fn alias(mut properties: Fields, names: &Names) -> Result<(String, String), TemplateError> {
+    let alias = names.text(&properties.required("AliasName")?)?;
+    let target = names.text(&properties.required("TargetKeyId")?)?;
+    properties.finish()?;
+    Ok((alias, target))
 }
 
 fn bus(mut properties: Fields, names: &Names) -> Result<String, TemplateError> {
@@ -522,12 +570,20 @@ fn bus(mut properties: Fields, names: &Names) -> Result<String, TemplateError> {
     Ok(name)
 }
 
-fn queue(id: &str, mut properties: Fields) -> Result<String, TemplateError> {
-    properties.ignore(&[
-        "MessageRetentionPeriod",
-        "KmsMasterKeyId",
-        "SqsManagedSseEnabled",
-    ]);
+fn queue(id: &str, mut properties: Fields, names: &Names) -> Result<Queue, TemplateError> {
+    properties.ignore(&["KmsMasterKeyId", "SqsManagedSseEnabled"]);
+    let mut number = |name: &str, default: u32| match properties.take(name) {
+        Some(node) => names.number(&node),
+        None => Ok(default),
+    };
+    let queue = Queue {
+        name: id.to_owned(),
+        visibility_s: number("VisibilityTimeout", 30)?.into(),
+        delay_s: number("DelaySeconds", 0)?.into(),
+        wait_s: number("ReceiveMessageWaitTimeSeconds", 0)?.into(),
+        retention_s: number("MessageRetentionPeriod", 345_600)?.into(),
+        max_bytes: number("MaximumMessageSize", 1_048_576)? as usize,
+    };
     properties.finish()?;
-    Ok(id.to_owned())
+    Ok(queue)
 }

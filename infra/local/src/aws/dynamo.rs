@@ -16,11 +16,20 @@ use tokio::sync::watch;
 
 use crate::{aws::Answer, template::Table};
 
+mod capacity;
+mod streams;
+
+use capacity::Charged;
+use streams::Views;
+
+pub(crate) use streams::Page;
+
 /// The tables.
 pub struct Dynamo {
     database: Database,
-    /// Tables with a stream, each with counters of the writes to it.
+    /// The template's tables with a stream, each with counters of the writes to it.
     streams: Vec<(String, Counters)>,
+    views: Views,
     away: AtomicBool,
     /// The file of the database, for the log.
     file: String,
@@ -58,6 +67,7 @@ impl Dynamo {
             .disable_bulk_loading()
             .map_err(|error| fail(&error))?;
         index_streams(&name).map_err(|error| fail(&error))?;
+        let views = Views::open(&name).map_err(|error| fail(&error))?;
         let known = run("{}", |request| database.list_tables(request));
         let known = known.map_err(|error| fail(&error))?;
         let known: Value = serde_json::from_str(&known).map_err(|error| fail(&error))?;
@@ -66,6 +76,7 @@ impl Dynamo {
             if known.is_some_and(|names| names.iter().any(|name| *name == *table.name)) {
                 let request = json!({ "TableName": table.name }).to_string();
                 let described = run(&request, |request| database.describe_table(request));
+                let described = described.and_then(|described| views.shown(&described));
                 let described = described.map_err(|error| fail(&error))?;
                 let described = serde_json::from_str(&described).map_err(|error| fail(&error))?;
                 if let Some(part) = difference(&table.create, &described) {
@@ -76,7 +87,8 @@ impl Dynamo {
                 }
                 continue;
             }
-            run(&table.create.to_string(), |request| {
+            let create = views.declare(&table.create).map_err(|error| fail(&error))?;
+            run(&create.to_string(), |request| {
                 database.create_table(request)
             })
             .map_err(|error| fail(&error))?;
@@ -89,6 +101,7 @@ impl Dynamo {
         Ok(Self {
             database,
             streams,
+            views,
             away: AtomicBool::new(false),
             file: name,
             faults: AtomicU64::default(),
@@ -119,20 +132,19 @@ impl Dynamo {
 
     /// Answers a call of either service.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
-        if self.away.load(Ordering::Relaxed) {
-            return Answer::error(503, "ServiceUnavailable", "the service is not available");
+        self.metered(operation, body, false).0
+    }
+
+    /// Answers a call, and returns the capacity units that it consumed if they are asked for.
+    pub(crate) fn metered(&self, operation: &str, body: &str, weighs: bool) -> (Answer, f64) {
+        if self.is_away() {
+            let message = "the service is not available";
+            return (Answer::error(503, "ServiceUnavailable", message), 0.0);
         }
-        match self.dispatch(operation, body) {
-            Ok(answer) => {
-                if is_write(operation) {
-                    self.note_write(body);
-                }
-                Answer {
-                    status: 200,
-                    body: answer,
-                }
-            }
-            Err(error) => self.failed(&error),
+        match self.dispatch(operation, body, weighs) {
+            None => (Answer::unavailable("dynamodb", operation), 0.0),
+            Some(Ok((body, units))) => (Answer { status: 200, body }, units),
+            Some(Err(error)) => (self.failed(&error), 0.0),
         }
     }
 
@@ -156,6 +168,10 @@ impl Dynamo {
         }
     }
 
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     /// The items of a table, as plain JSON without `DynamoDB`'s types. For who looks at it from outside.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let mut items = vec![];
@@ -174,44 +190,107 @@ impl Dynamo {
         }
     }
 
-    fn note_write(&self, body: &str) {
-        for (table, counters) in &self.streams {
-            if body.contains(&format!("\"{table}\"")) {
-                let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
-                for counter in counters.iter() {
-                    counter.send_modify(|writes| *writes += 1);
-                }
+    /// Wakes the readers of the streams at these places.
+    fn note_writes(&self, written: &[usize]) {
+        for (_, counters) in written.iter().filter_map(|at| self.streams.get(*at)) {
+            let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+            for counter in counters.iter() {
+                counter.send_modify(|writes| *writes += 1);
             }
         }
     }
 
-    fn dispatch(&self, operation: &str, body: &str) -> Result<String, DynoxideError> {
+    /// Returns the answer and its capacity units; `None` for an operation that is not available.
+    fn dispatch(
+        &self,
+        operation: &str,
+        body: &str,
+        weighs: bool,
+    ) -> Option<Result<(String, f64), DynoxideError>> {
         let db = &self.database;
-        match operation {
-            "CreateTable" => run(body, |request| db.create_table(request)),
+        Some(match operation {
+            "PutItem" => self.charged(body, weighs, |request| db.put_item(request)),
+            "GetItem" => self.charged(body, weighs, |request| db.get_item(request)),
+            "DeleteItem" => self.charged(body, weighs, |request| db.delete_item(request)),
+            "UpdateItem" => self.charged(body, weighs, |request| db.update_item(request)),
+            "BatchGetItem" => self.charged(body, weighs, |request| db.batch_get_item(request)),
+            "BatchWriteItem" => self.charged(body, weighs, |request| db.batch_write_item(request)),
+            "Query" => self.charged(body, weighs, |request| db.query(request)),
+            "Scan" => self.charged(body, weighs, |request| db.scan(request)),
+            "TransactWriteItems" => {
+                self.charged(body, weighs, |request| db.transact_write_items(request))
+            }
+            "TransactGetItems" => {
+                self.charged(body, weighs, |request| db.transact_get_items(request))
+            }
+            "ExecuteStatement" => {
+                self.charged(body, weighs, |request| db.execute_statement(request))
+            }
+            "ExecuteTransaction" => {
+                self.charged(body, weighs, |request| db.execute_transaction(request))
+            }
+            "BatchExecuteStatement" => {
+                self.charged(body, weighs, |request| db.batch_execute_statement(request))
+            }
+            _ => {
+                return self
+                    .manage(operation, body)
+                    .map(|answer| Ok((answer?, 0.0)));
+            }
+        })
+    }
+
+    /// A call that reads or writes items.
+    fn charged<Q: Charged + DeserializeOwned>(
+        &self,
+        body: &str,
+        weighs: bool,
+        run: impl FnOnce(Q) -> dynoxide::errors::Result<Q::Response>,
+    ) -> Result<(String, f64), DynoxideError> {
+        let mut request: Q = parsed(body)?;
+        let asked = capacity::weigh(&mut request, weighs);
+        let named =
+            |(at, (table, _)): (usize, &(String, Counters))| request.may_write(table).then_some(at);
+        let written: Vec<usize> = self.streams.iter().enumerate().filter_map(named).collect();
+        let answer = run(request);
+        // A batch that fails may have written some of its items.
+        if answer.is_ok() || Q::IN_PARTS {
+            self.note_writes(&written);
+        }
+        let mut answer = answer?;
+        let units = if weighs { Q::units(&answer) } else { 0.0 };
+        if !asked {
+            Q::forget_units(&mut answer);
+        }
+        Ok((text(&answer)?, units))
+    }
+
+    /// A call that is about tables or their streams.
+    fn manage(&self, operation: &str, body: &str) -> Option<Result<String, DynoxideError>> {
+        let db = &self.database;
+        let body = streams::to_dynoxide(body);
+        let body = body.as_str();
+        let declared = || {
+            let declared = self.views.declare(&parsed(body)?).map_err(internal)?;
+            Ok::<_, DynoxideError>(declared.to_string())
+        };
+        let answer = match operation {
+            "CreateTable" => {
+                declared().and_then(|body| run(&body, |request| db.create_table(request)))
+            }
+            "UpdateTable" => {
+                declared().and_then(|body| run(&body, |request| db.update_table(request)))
+            }
             "DeleteTable" => run(body, |request| db.delete_table(request)),
             "DescribeTable" => run(body, |request| db.describe_table(request)),
             "ListTables" => run(body, |request| db.list_tables(request)),
-            "UpdateTable" => run(body, |request| db.update_table(request)),
-            "PutItem" => run(body, |request| db.put_item(request)),
-            "GetItem" => run(body, |request| db.get_item(request)),
-            "DeleteItem" => run(body, |request| db.delete_item(request)),
-            "UpdateItem" => run(body, |request| db.update_item(request)),
-            "BatchGetItem" => run(body, |request| db.batch_get_item(request)),
-            "BatchWriteItem" => run(body, |request| db.batch_write_item(request)),
-            "Query" => run(body, |request| db.query(request)),
-            "Scan" => run(body, |request| db.scan(request)),
-            "TransactWriteItems" => run(body, |request| db.transact_write_items(request)),
-            "TransactGetItems" => run(body, |request| db.transact_get_items(request)),
-            "ExecuteStatement" => run(body, |request| db.execute_statement(request)),
             "ListStreams" => run(body, |request| db.list_streams(request)),
             "DescribeStream" => run(body, |request| db.describe_stream(request)),
             "GetShardIterator" => run(body, |request| db.get_shard_iterator(request)),
-            "GetRecords" => run(body, |request| db.get_records(request)),
-            _ => Err(DynoxideError::ValidationException(format!(
-                "the operation {operation} cannot be had on one machine"
-            ))),
-        }
+            "GetRecords" => return Some(self.get_records(body)),
+            _ => return None,
+        };
+        Some(answer.and_then(|answer| self.views.shown(&answer)))
     }
 }
 
@@ -326,18 +405,6 @@ fn untyped(value: &Value) -> Value {
     }
 }
 
-fn is_write(operation: &str) -> bool {
-    matches!(
-        operation,
-        "PutItem"
-            | "UpdateItem"
-            | "DeleteItem"
-            | "BatchWriteItem"
-            | "TransactWriteItems"
-            | "ExecuteStatement"
-    )
-}
-
 /// dynoxide finds a stream's last record and its next ones by reading all of them, so that writes
 /// became ten times slower within some thousand commits. With this index both are look-ups
 /// (measured: docs/decisions/0003).
@@ -352,10 +419,19 @@ fn run<Q: DeserializeOwned, R: Serialize>(
     body: &str,
     operation: impl FnOnce(Q) -> dynoxide::errors::Result<R>,
 ) -> Result<String, DynoxideError> {
-    let request = serde_json::from_str(body).map_err(|error| refused(&error))?;
-    let answer = operation(request)?;
-    serde_json::to_string(&answer)
-        .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+    text(&operation(parsed(body)?)?)
+}
+
+fn parsed<Q: DeserializeOwned>(body: &str) -> Result<Q, DynoxideError> {
+    serde_json::from_str(body).map_err(|error| refused(&error))
+}
+
+fn text(answer: &impl Serialize) -> Result<String, DynoxideError> {
+    serde_json::to_string(answer).map_err(internal)
+}
+
+fn internal(error: impl fmt::Display) -> DynoxideError {
+    DynoxideError::InternalServerError(error.to_string())
 }
 
 /// dynoxide reports what its types refuse through serde, with a mark in front.

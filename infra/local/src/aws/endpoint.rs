@@ -1,98 +1,134 @@
-//! The AWS endpoint on a port, for the AWS CLI and for functions in containers.
+//! The AWS endpoint on a port, for the AWS CLI, for SDKs, and for functions in containers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header},
+    body::{Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
-
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::{
-    aws::{Aws, Call},
-    hosting::{Hosted, Hosts, InvokeError, arn},
-    template::STACK,
+use super::{
+    Answer, Aws, Call, SEND_EMAIL, lambda,
+    protocol::{Protocol, Wanted, XML, answer},
+    queues::{self, query_code},
 };
+use crate::{hosting::Hosts, template::ACCOUNT};
 
 /// The most bytes that any of the services takes in one call, with room to spare.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
-/// The path of all functions, by which Lambda lists them.
-/// <https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html>
-const FUNCTIONS: &str = "/2015-03-31/functions";
-
 /// The path of what was counted, which AWS has nothing like.
 const METER: &str = "/_cairn/meter";
 
-/// The endpoint: every call is a POST, to `/` with the header `X-Amz-Target`, or to the path of a
-/// function's invocations; but for the list of functions, which is a GET, and for what was counted.
+/// The endpoint of all services.
 pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
-    Router::new()
-        .fallback(answer)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state((aws, hosts))
+    Router::new().fallback(take).with_state((aws, hosts))
 }
 
-async fn answer(
-    State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    if method == Method::GET && uri.path().trim_end_matches('/') == FUNCTIONS {
-        return list(&hosts).into_response();
-    }
+async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Request) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let (parts, body) = request.into_parts();
+    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
+        let wanted = Wanted::new(method, uri, headers, b"");
+        let code = "RequestEntityTooLargeException";
+        return wanted.protocol.error(413, code, &message, &request_id);
+    };
     if method == Method::GET && uri.path() == METER {
         return counted(&aws, &hosts).into_response();
     }
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let call = Call {
-        target: header("x-amz-target").unwrap_or_default(),
-        path: uri.path(),
-        body: &body,
-    };
-    let kind = header("x-amz-invocation-type").unwrap_or("RequestResponse");
-    let function = call.function().and_then(|function| aws.function(function));
-    if let Some(hosted) = function.and_then(|function| hosts.get(function)) {
-        match kind {
-            "RequestResponse" => return invoked(hosted, &body).await,
-            "DryRun" => return StatusCode::NO_CONTENT.into_response(),
-            _ => {}
-        }
+    let request = (method, uri, headers);
+    if let Some(answer) = lambda::answer((&aws, &hosts), request, &body, &request_id).await {
+        return answer;
     }
-    let media_type = header("content-type")
-        .unwrap_or("application/x-amz-json-1.0")
-        .to_owned();
-    let answer = aws.call("endpoint", &call);
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let request_id = uuid::Uuid::new_v4().to_string();
-    let headers = [
-        (header::CONTENT_TYPE, media_type),
-        (HeaderName::from_static("x-amzn-requestid"), request_id),
-    ];
-    (status, headers, answer.body).into_response()
+    let wanted = Wanted::new(method, uri, headers, &body);
+    if let Protocol::Json(media_type) = &wanted.protocol {
+        return called(&aws, headers, media_type, &body, &request_id).await;
+    }
+    let known = (method, uri.path(), wanted.operation.as_str());
+    match known {
+        (&Method::POST, SEND_EMAIL, _) => {
+            let (target, path) = ("", SEND_EMAIL);
+            let body = &body;
+            let mail = aws.call("endpoint", &Call { target, path, body });
+            shown(&mail, "application/json", &request_id)
+        }
+        (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
+            answer(200, XML, &request_id, identity(&request_id))
+        }
+        _ => wanted.unavailable(&request_id),
+    }
 }
 
-/// Every function with what it is told.
-fn list(hosts: &Hosts) -> String {
-    let functions: Vec<_> = hosts
-        .values()
-        .map(|hosted| {
-            let spec = &hosted.spec;
-            json!({
-                "FunctionName": format!("{STACK}-{}", spec.id),
-                "FunctionArn": arn(&spec.id),
-                "Timeout": spec.timeout_s,
-                "Environment": { "Variables": spec.settings },
-            })
-        })
-        .collect();
-    json!({ "Functions": functions }).to_string()
+/// Answers a call in one of the JSON protocols that name the operation in a header.
+async fn called(
+    aws: &Aws,
+    headers: &HeaderMap,
+    media_type: &str,
+    body: &Bytes,
+    request_id: &str,
+) -> Response {
+    let target = headers.get("x-amz-target");
+    let target = target.and_then(|target| target.to_str().ok());
+    let call = Call::new(target.unwrap_or_default(), body);
+    let text = std::str::from_utf8(body);
+    let answer = match (call.target, text) {
+        ("AmazonSQS.ReceiveMessage", Ok(text)) => {
+            aws.meter.count("endpoint", call.operation());
+            aws.queues.receive_message(text).await
+        }
+        // A client may send the next calls to where the URL of a queue says.
+        ("AmazonSQS.GetQueueUrl" | "AmazonSQS.ListQueues", _) => {
+            let Answer { status, body } = aws.call("endpoint", &call);
+            let host = headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok());
+            let body = match host {
+                Some(host) => body.replace(queues::ORIGIN, &format!("http://{host}")),
+                None => body,
+            };
+            Answer { status, body }
+        }
+        _ => aws.call("endpoint", &call),
+    };
+    shown(&answer, media_type, request_id)
+}
+
+/// An answer of a service over HTTP.
+fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
+    #[derive(Deserialize)]
+    struct Problem {
+        #[serde(rename = "__type")]
+        kind: String,
+    }
+    let mut response = answer(said.status, media_type, request_id, said.body.clone());
+    if said.status >= 400
+        && let Ok(Problem { kind }) = serde_json::from_str(&said.body)
+        && let Some(code) = query_code(&kind)
+        && let Ok(code) = HeaderValue::from_str(&format!("{code};Sender"))
+    {
+        let name = HeaderName::from_static("x-amzn-query-error");
+        response.headers_mut().insert(name, code);
+    }
+    response
+}
+
+/// The caller as STS names it. Every caller is the account's root: the endpoint checks no credentials.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+fn identity(request_id: &str) -> String {
+    format!(
+        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <GetCallerIdentityResult><Arn>arn:aws:iam::{ACCOUNT}:root</Arn>\
+         <UserId>{ACCOUNT}</UserId><Account>{ACCOUNT}</Account></GetCallerIdentityResult>\
+         <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>\
+         </GetCallerIdentityResponse>"
+    )
 }
 
 /// How often each function was invoked, what it has called, and the units that this took.
@@ -116,25 +152,4 @@ fn counted(aws: &Aws, hosts: &Hosts) -> String {
         })
         .collect();
     json!({ "functions": functions }).to_string()
-}
-
-/// Invokes a function and waits for what it says. That it fails is an answer too, with a header.
-async fn invoked(hosted: &Hosted, payload: &[u8]) -> Response {
-    let request_id = uuid::Uuid::new_v4().to_string();
-    match hosted.invoke(payload.to_vec(), &request_id).await {
-        Ok(answer) => answer.into_response(),
-        Err(InvokeError::Throttled) => {
-            let error = json!({ "Type": "User", "message": InvokeError::Throttled.to_string() });
-            let kind = [(
-                HeaderName::from_static("x-amzn-errortype"),
-                "TooManyRequestsException",
-            )];
-            (StatusCode::TOO_MANY_REQUESTS, kind, error.to_string()).into_response()
-        }
-        Err(error) => {
-            let error = json!({ "errorMessage": error.to_string() });
-            let kind = [(HeaderName::from_static("x-amz-function-error"), "Unhandled")];
-            (kind, error.to_string()).into_response()
-        }
-    }
 }

@@ -35,7 +35,7 @@ pub enum OpenError {
 
 /// How the tables came to be what they are. Each step is taken once in a file's life; `user_version`
 /// says how many have been.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS deliveries (
          id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
      CREATE TABLE IF NOT EXISTS positions (
@@ -46,6 +46,21 @@ const STEPS: [&str; 2] = [
      CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, visible_at_ms);",
     "ALTER TABLE deliveries ADD COLUMN rule TEXT;
      ALTER TABLE messages ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';",
+    // Messages with ids of their own, receipts, and attributes with types.
+    "CREATE TABLE messages_3 (
+         id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, message TEXT NOT NULL UNIQUE,
+         body TEXT NOT NULL, attributes TEXT NOT NULL, trace TEXT, sent_at_ms INTEGER NOT NULL,
+         visible_at_ms INTEGER NOT NULL, receives INTEGER NOT NULL,
+         first_received_at_ms INTEGER, receipt TEXT);
+     INSERT INTO messages_3 (id, queue, message, body, attributes, sent_at_ms, visible_at_ms, receives)
+         SELECT id, queue, lower(hex(randomblob(16))), body,
+             (SELECT json_group_object(key, json_object('DataType', 'String', 'StringValue', value))
+              FROM json_each(attributes)),
+             CAST(strftime('%s') AS INTEGER) * 1000, visible_at_ms, receives
+         FROM messages;
+     DROP TABLE messages;
+     ALTER TABLE messages_3 RENAME TO messages;
+     CREATE INDEX messages_by_queue ON messages (queue, visible_at_ms);",
 ];
 
 impl Journal {

@@ -1,6 +1,7 @@
 //! KMS: makes keys, and wraps them with one that never leaves this machine.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Write},
     path::Path,
@@ -9,40 +10,42 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cairn::seal::Key;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     aws::{Answer, roles::key_arn},
+    template::{ACCOUNT, MasterKey, REGION},
     world::World,
 };
 
-/// The keys of the template, by their ids.
+/// The keys of the template.
 #[derive(Debug)]
 pub struct Kms {
-    ids: Vec<String>,
+    keys: Vec<MasterKey>,
     master: Key,
     world: Arc<dyn World>,
 }
 
 impl Kms {
-    /// The keys of these ids, in memory: another `Kms` cannot unwrap what they wrap.
-    pub fn new(ids: Vec<String>, world: Arc<dyn World>) -> Self {
+    /// The keys of a template, in memory: another `Kms` cannot unwrap what they wrap.
+    pub fn new(keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
         let secret = random(world.as_ref());
-        Self::of(&secret, ids, world)
+        Self::of(&secret, keys, world)
     }
 
-    /// The keys of these ids, wrapped by the secret that [`make`](Self::make) has written.
+    /// The keys of a template, wrapped by the secret that [`make`](Self::make) has written.
     ///
     /// # Errors
     /// When the file cannot be read, or its content is not a secret.
-    pub fn open(file: &Path, ids: Vec<String>, world: Arc<dyn World>) -> io::Result<Self> {
+    pub fn open(file: &Path, keys: Vec<MasterKey>, world: Arc<dyn World>) -> io::Result<Self> {
         let kept = fs::read(file)?;
         let secret = kept.try_into().map_err(|kept: Vec<u8>| {
             let (is, must) = (kept.len(), Key::BYTES);
             let problem = format!("it holds no key: it has {is} bytes and must have {must}");
             io::Error::new(io::ErrorKind::InvalidData, problem)
         })?;
-        Ok(Self::of(&secret, ids, world))
+        Ok(Self::of(&secret, keys, world))
     }
 
     /// Writes a new secret to a new file, which no other user can read.
@@ -53,59 +56,168 @@ impl Kms {
         keep(file, &random(world))
     }
 
-    fn of(secret: &[u8; Key::BYTES], ids: Vec<String>, world: Arc<dyn World>) -> Self {
+    fn of(secret: &[u8; Key::BYTES], keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
         Self {
-            ids,
+            keys,
             master: Key::new(secret),
             world,
         }
     }
 
     pub(crate) fn call(&self, operation: &str, body: &str) -> Answer {
-        let request: Value = serde_json::from_str(body).unwrap_or_default();
-        let id = request.get("KeyId").and_then(Value::as_str);
-        let Some(id) = id.filter(|id| self.ids.iter().any(|known| known == id)) else {
-            let message = "there is no such key; name it by its id";
-            return Answer::error(400, "NotFoundException", message);
+        let request = match serde_json::from_str(body) {
+            Ok(request) => request,
+            Err(error) => return Answer::error(400, "SerializationException", &error.to_string()),
         };
-        let arn = key_arn(id);
-        // A wrapped key opens with the same context only.
-        let context = request.get("EncryptionContext").unwrap_or(&Value::Null);
-        let about = json!([arn, context]).to_string();
-        match operation {
-            "GenerateDataKey" => self.generate(&arn, about.as_bytes()),
-            "Decrypt" => {
-                let wrapped = request.get("CiphertextBlob").and_then(Value::as_str);
-                self.decrypt(&arn, about.as_bytes(), wrapped.unwrap_or_default())
-            }
-            _ => {
-                let message = format!("{operation} is not there on one machine");
-                Answer::error(400, "UnsupportedOperationException", &message)
-            }
-        }
+        let answer = match operation {
+            "GenerateDataKey" => self.generate(&request),
+            "Decrypt" => self.decrypt(&request),
+            _ => return Answer::unavailable("kms", operation),
+        };
+        answer.unwrap_or_else(|(kind, message)| Answer::error(400, kind, &message))
     }
 
-    fn generate(&self, arn: &str, about: &[u8]) -> Answer {
-        let secret = random(self.world.as_ref());
-        let wrapped = self.master.seal_bytes(about, secret.to_vec());
-        Answer::ok(&json!({
+    /// <https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html>
+    fn generate(&self, request: &Request) -> Result<Answer, Refusal> {
+        let id = self.named(request.key_id.as_deref().ok_or_else(|| missing("keyId"))?)?;
+        let bytes = match (request.key_spec.as_deref(), request.number_of_bytes) {
+            (Some("AES_256"), None) => 32,
+            (Some("AES_128"), None) => 16,
+            (Some(spec), None) => {
+                let allowed = "Member must satisfy enum value set: [AES_256, AES_128]";
+                return Err(invalid("keySpec", spec, allowed));
+            }
+            (None, Some(bytes @ 1..=1024)) => bytes,
+            (None, Some(bytes)) => {
+                let allowed = "Member must have value between 1 and 1024";
+                return Err(invalid("numberOfBytes", &bytes.to_string(), allowed));
+            }
+            _ => {
+                let message = "Please specify either number of bytes or key spec.";
+                return Err((VALIDATION, message.to_owned()));
+            }
+        };
+        let arn = key_arn(id);
+        let secret = self.random(usize::try_from(bytes).unwrap_or_default());
+        let about = request.about(&arn);
+        let wrapped = self.master.seal_bytes(about.as_bytes(), secret.clone());
+        Ok(Answer::ok(&json!({
             "KeyId": arn,
             "Plaintext": BASE64_STANDARD.encode(secret),
             "CiphertextBlob": BASE64_STANDARD.encode(wrapped),
-        }))
+        })))
     }
 
-    fn decrypt(&self, arn: &str, about: &[u8], wrapped: &str) -> Answer {
-        let wrapped = BASE64_STANDARD.decode(wrapped).unwrap_or_default();
-        match self.master.open_bytes(about, &wrapped) {
-            Ok(bare) => Answer::ok(&json!({
-                "KeyId": arn,
-                "Plaintext": BASE64_STANDARD.encode(bare),
-                "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-            })),
-            Err(error) => Answer::error(400, "InvalidCiphertextException", &error.to_string()),
+    /// <https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html>
+    fn decrypt(&self, request: &Request) -> Result<Answer, Refusal> {
+        let named = match &request.key_id {
+            Some(named) => Some(self.named(named)?),
+            None => None,
+        };
+        let wrapped = request.ciphertext_blob.as_deref();
+        let wrapped = wrapped.ok_or_else(|| missing("ciphertextBlob"))?;
+        let wrapped = BASE64_STANDARD
+            .decode(wrapped)
+            .map_err(|error| ("SerializationException", error.to_string()))?;
+        if let Some(algorithm) = request.encryption_algorithm.as_deref()
+            && algorithm != "SYMMETRIC_DEFAULT"
+        {
+            let message = format!("the keys of this system are symmetric, not {algorithm}");
+            return Err(("InvalidKeyUsageException", message));
         }
+        let (id, bare) = self.open_any(request, &wrapped).ok_or_else(|| {
+            let message = "no key decrypts it with this encryption context";
+            ("InvalidCiphertextException", message.to_owned())
+        })?;
+        if named.is_some_and(|named| named != id) {
+            let message = "The key ID in the request does not identify a CMK that can perform this operation.";
+            return Err(("IncorrectKeyException", message.to_owned()));
+        }
+        Ok(Answer::ok(&json!({
+            "KeyId": key_arn(id),
+            "Plaintext": BASE64_STANDARD.encode(bare),
+            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+        })))
     }
+
+    /// The key that a text was encrypted with, and the text: the same key and context decrypt it.
+    fn open_any(&self, request: &Request, wrapped: &[u8]) -> Option<(&str, Vec<u8>)> {
+        self.keys.iter().find_map(|MasterKey { id, .. }| {
+            let about = request.about(&key_arn(id));
+            let bare = self.master.open_bytes(about.as_bytes(), wrapped).ok()?;
+            Some((id.as_str(), bare))
+        })
+    }
+
+    /// The id of a key by that, by an alias, or by the ARN of either.
+    /// <https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id>
+    fn named<'a>(&'a self, named: &str) -> Result<&'a str, Refusal> {
+        let is_named = |key: &&MasterKey| {
+            let mut aliases = key.aliases.iter();
+            key.id == named
+                || key_arn(&key.id) == named
+                || aliases.any(|alias| alias == named || alias_arn(alias) == named)
+        };
+        let known = self.keys.iter().find(is_named);
+        known.map(|key| key.id.as_str()).ok_or_else(|| {
+            let message = match named.rfind("alias/").and_then(|at| named.get(at..)) {
+                Some(alias) => format!("Alias {} is not found.", alias_arn(alias)),
+                None if named.starts_with("arn:") => format!("Key '{named}' does not exist"),
+                None => format!("Key '{}' does not exist", key_arn(named)),
+            };
+            ("NotFoundException", message)
+        })
+    }
+
+    fn random(&self, bytes: usize) -> Vec<u8> {
+        let mut secret = Vec::with_capacity(bytes + Key::BYTES);
+        while secret.len() < bytes {
+            secret.extend(random(self.world.as_ref()));
+        }
+        secret.truncate(bytes);
+        secret
+    }
+}
+
+/// The type of an error and its message.
+type Refusal = (&'static str, String);
+
+const VALIDATION: &str = "ValidationException";
+
+/// A request to either operation.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request {
+    key_id: Option<String>,
+    key_spec: Option<String>,
+    number_of_bytes: Option<i64>,
+    ciphertext_blob: Option<String>,
+    encryption_algorithm: Option<String>,
+    #[serde(default)]
+    encryption_context: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// What is authenticated with a wrapped key. An empty context is none.
+    fn about(&self, arn: &str) -> String {
+        let context = Some(&self.encryption_context).filter(|context| !context.is_empty());
+        json!([arn, context]).to_string()
+    }
+}
+
+fn missing(member: &str) -> Refusal {
+    invalid(member, "null", "Member must not be null")
+}
+
+fn invalid(member: &str, value: &str, allowed: &str) -> Refusal {
+    let message = format!(
+        "1 validation error detected: Value {value} at '{member}' failed to satisfy constraint: {allowed}"
+    );
+    (VALIDATION, message)
+}
+
+fn alias_arn(alias: &str) -> String {
+    format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
 }
 
 /// Two random ids: 244 random bits, and the same ones again where the world's chance has a seed.

@@ -21,7 +21,9 @@ pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
 pub mod kms;
+mod lambda;
 pub mod mailbox;
+mod protocol;
 pub mod queues;
 pub mod roles;
 pub mod sdk;
@@ -123,6 +125,18 @@ impl Answer {
             body: json!({ "__type": kind, "message": message }).to_string(),
         }
     }
+
+    /// The refusal of an operation that AWS may have, and this system does not.
+    pub(crate) fn unavailable(service: &str, operation: &str) -> Self {
+        Self::error(400, UNKNOWN_OPERATION, &unavailable(service, operation))
+    }
+}
+
+/// The error code of an operation that does not exist.
+pub(crate) const UNKNOWN_OPERATION: &str = "UnknownOperationException";
+
+fn unavailable(service: &str, operation: &str) -> String {
+    format!("the operation {operation} of service {service} is not available locally")
 }
 
 impl Aws {
@@ -137,31 +151,30 @@ impl Aws {
             return self.invoke(function, body);
         }
         match call.target.split('.').next().unwrap_or_default() {
-            "DynamoDB_20120810" if self.meter.is_weighing() && caller != "stream" => {
-                let answer = self.dynamo.call(operation, &with_capacity(body));
-                self.meter.weigh(caller, operation, &answer.body);
+            "DynamoDB_20120810" if self.meter.is_weighing() => {
+                let (answer, units) = self.dynamo.metered(operation, body, true);
+                self.meter.weigh(caller, operation, units);
                 answer
             }
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),
-            "AWSEvents" => self.bus.call(operation, body),
+            "AWSEvents" if operation == "PutEvents" => self.bus.call(operation, body),
+            "AWSEvents" => Answer::unavailable("events", operation),
             "AmazonSQS" => self.queues.call(operation, body),
             "secretsmanager" => self.secrets.call(operation, body),
             "TrentService" => self.kms.call(operation, body),
             "" if call.path == SEND_EMAIL => self.mailbox.take(body),
-            _ => Answer::error(
-                400,
-                "UnknownOperationException",
-                "this endpoint has DynamoDB, DynamoDB Streams, EventBridge PutEvents, Lambda Invoke, SQS, SES SendEmail, GetSecretValue, and GenerateDataKey and Decrypt of KMS",
-            ),
+            target => Answer::unavailable(protocol::service_of(target), operation),
         }
     }
 
     /// Takes an asynchronous invocation.
-    fn invoke(&self, function: &str, payload: &str) -> Answer {
-        let Some(function) = self.function(function) else {
-            let message = format!("Function not found: {function}");
-            return Answer::error(404, "ResourceNotFoundException", &message);
+    fn invoke(&self, named: &str, payload: &str) -> Answer {
+        let Some(function) = self.function(named) else {
+            return Answer::error(404, "ResourceNotFoundException", &lambda::unknown(named));
         };
+        if let Some(problem) = lambda::too_large_for_event(payload.len()) {
+            return Answer::error(413, "RequestEntityTooLargeException", &problem);
+        }
         let outgoing = Outgoing {
             target: Target {
                 function: function.to_owned(),
@@ -185,11 +198,23 @@ impl Aws {
         self.dynamo.faults() + self.deliveries.faults()
     }
 
-    /// The logical id of a function by that, its name or its ARN, as it stands in a path.
+    /// The logical id of a function by that, its name or its ARN, as it stands in a path. A qualifier is the alias
+    /// `live` or `$LATEST`: nothing is published locally.
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     pub(crate) fn function(&self, named: &str) -> Option<&str> {
         let named = percent_decode_str(named).decode_utf8_lossy();
-        let name = named.split(":function:").last().unwrap_or_default();
-        let name = name.split(':').next().unwrap_or_default();
+        let name = match named.split_once(":function:") {
+            Some((account, name)) if lambda::is_own(account) => name,
+            Some(_) => return None,
+            None => named.strip_prefix("function:").unwrap_or(&named),
+        };
+        let (name, qualifier) = match name.split_once(':') {
+            Some((name, qualifier)) => (name, Some(qualifier)),
+            None => (name, None),
+        };
+        if qualifier.is_some_and(|qualifier| !lambda::is_qualifier(qualifier)) {
+            return None;
+        }
         let own = name.strip_prefix(STACK);
         let name = own.and_then(|own| own.strip_prefix('-')).unwrap_or(name);
         self.functions
@@ -217,7 +242,7 @@ pub struct Units {
 }
 
 impl Meter {
-    fn count(&self, caller: &str, operation: &str) {
+    pub(crate) fn count(&self, caller: &str, operation: &str) {
         let mut counts = lock(&self.counts);
         *counts
             .entry((caller.to_owned(), operation.to_owned()))
@@ -243,15 +268,7 @@ impl Meter {
         self.weighs.load(Ordering::Relaxed)
     }
 
-    fn weigh(&self, caller: &str, operation: &str, answer: &str) {
-        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
-        let capacity = answer.get("ConsumedCapacity").unwrap_or(&Value::Null);
-        let tables: &[Value] = match capacity {
-            Value::Array(tables) => tables,
-            table => std::slice::from_ref(table),
-        };
-        let units = tables.iter().filter_map(|table| table.get("CapacityUnits"));
-        let units: f64 = units.filter_map(Value::as_f64).sum();
+    fn weigh(&self, caller: &str, operation: &str, units: f64) {
         let mut all = lock(&self.units);
         let sum = all.entry(caller.to_owned()).or_default();
         if matches!(operation, "GetItem" | "BatchGetItem" | "Query" | "Scan") {
@@ -264,13 +281,4 @@ impl Meter {
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A request that asks what it costs.
-fn with_capacity(body: &str) -> String {
-    let mut request: Value = serde_json::from_str(body).unwrap_or_default();
-    if let Value::Object(request) = &mut request {
-        request.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
-    }
-    request.to_string()
 }

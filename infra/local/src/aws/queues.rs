@@ -1,39 +1,98 @@
-//! Queues: the calls of SQS that dead letters need.
+//! Queues and their messages, in the journal.
+//!
+//! A message has one id for its life, and a receipt for each time that it is received. Both are random and
+//! never used again: a message can be deleted by its latest receipt only.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rusqlite::{OptionalExtension, params};
-use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
-    aws::{Answer, journal::Journal},
-    template::{ACCOUNT, REGION},
+    aws::journal::Journal,
+    template::{ACCOUNT, Queue},
     world::World,
 };
+
+mod attributes;
+mod calls;
+
+pub(crate) use calls::query_code;
+
+use attributes::{MessageAttribute, MessageAttributes};
 
 /// The queues.
 #[derive(Debug)]
 pub struct Queues {
     journal: Arc<Journal>,
+    known: Vec<Queue>,
     names: Vec<String>,
     world: Arc<dyn World>,
+    since_s: i64,
+    /// Changes whenever a message may have become visible.
+    arrivals: watch::Sender<()>,
 }
 
 /// The attributes of a message, all of them text.
 pub type Attributes = BTreeMap<String, String>;
 
+/// Where the URLs of queues begin, as templates and functions know them.
+pub(crate) const ORIGIN: &str = "http://127.0.0.1:4566";
+
 /// The URL of a queue. Only its last part says which one it is.
 pub fn url(name: &str) -> String {
-    format!("http://127.0.0.1:4566/{ACCOUNT}/{name}")
+    format!("{ORIGIN}/{ACCOUNT}/{name}")
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+struct Outgoing<'a> {
+    body: &'a str,
+    attributes: &'a MessageAttributes,
+    trace: Option<&'a str>,
+    delay: Duration,
+}
+
+/// A message that was received.
+#[derive(Debug)]
+struct Received {
+    id: String,
+    receipt: String,
+    body: String,
+    attributes: MessageAttributes,
+    trace: Option<String>,
+    sent_at_ms: i64,
+    first_received_at_ms: i64,
+    receives: i64,
+}
+
+/// How many messages of a queue are in which state.
+#[derive(Debug)]
+struct Depths {
+    visible: u64,
+    in_flight: u64,
+    delayed: u64,
+}
+
+/// The outcome of a change of a message's visibility.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Done,
+    NotInFlight,
+    NoSuchReceipt,
 }
 
 impl Queues {
-    /// The queues of these names.
-    pub fn new(journal: Arc<Journal>, names: Vec<String>, world: Arc<dyn World>) -> Self {
+    /// The queues of a template.
+    pub fn new(journal: Arc<Journal>, queues: Vec<Queue>, world: Arc<dyn World>) -> Self {
         Self {
             journal,
-            names,
+            names: queues.iter().map(|queue| queue.name.clone()).collect(),
+            known: queues,
+            since_s: world.now().as_millis() / 1_000,
             world,
+            arrivals: watch::Sender::new(()),
         }
     }
 
@@ -41,15 +100,18 @@ impl Queues {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub fn send(&self, queue: &str, body: &str, attributes: &Attributes) -> rusqlite::Result<i64> {
-        let connection = self.journal.connection();
-        connection
-            .prepare_cached(
-                "INSERT INTO messages (queue, body, attributes, visible_at_ms, receives)
-                 VALUES (?1, ?2, ?3, 0, 0)",
-            )?
-            .execute(params![queue, body, json!(attributes).to_string()])?;
-        Ok(connection.last_insert_rowid())
+    pub fn send(&self, queue: &str, body: &str, attributes: &Attributes) -> rusqlite::Result<()> {
+        let attributes = attributes
+            .iter()
+            .map(|(name, text)| (name.clone(), MessageAttribute::text(text)))
+            .collect();
+        let message = Outgoing {
+            body,
+            attributes: &attributes,
+            trace: None,
+            delay: Duration::ZERO,
+        };
+        self.put(queue, &message).map(drop)
     }
 
     /// The names of the queues.
@@ -57,7 +119,7 @@ impl Queues {
         &self.names
     }
 
-    /// How many messages a queue holds.
+    /// How many messages a queue holds, visible or not.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -69,8 +131,7 @@ impl Queues {
         )
     }
 
-    /// The bodies and attributes of all messages of a queue, oldest first, hidden or not. For who looks at
-    /// it from outside.
+    /// The bodies and attributes of all messages of a queue, oldest first, visible or not.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -80,15 +141,12 @@ impl Queues {
             .prepare_cached("SELECT body, attributes FROM messages WHERE queue = ?1 ORDER BY id")?;
         let messages = messages.query_map([queue], |row| {
             let attributes: String = row.get(1)?;
-            Ok((
-                row.get(0)?,
-                serde_json::from_str(&attributes).unwrap_or_default(),
-            ))
+            Ok((row.get(0)?, attributes::texts(&attributes)))
         })?;
         messages.collect()
     }
 
-    /// The latest messages of a queue with their ids, newest first, hidden or not.
+    /// The latest messages of a queue with their ids, newest first, visible or not.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -96,159 +154,181 @@ impl Queues {
         &self,
         queue: &str,
         most: u32,
-    ) -> rusqlite::Result<Vec<(i64, String, Attributes)>> {
+    ) -> rusqlite::Result<Vec<(String, String, Attributes)>> {
         let connection = self.journal.connection();
         let mut messages = connection.prepare_cached(
-            "SELECT id, body, attributes FROM messages WHERE queue = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT message, body, attributes FROM messages WHERE queue = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let messages = messages.query_map(params![queue, most], |row| {
             let attributes: String = row.get(2)?;
-            let attributes = serde_json::from_str(&attributes).unwrap_or_default();
-            Ok((row.get(0)?, row.get(1)?, attributes))
+            Ok((row.get(0)?, row.get(1)?, attributes::texts(&attributes)))
         })?;
         messages.collect()
     }
 
-    /// Answers a call.
-    pub fn call(&self, operation: &str, body: &str) -> Answer {
-        let Ok(request) = serde_json::from_str::<Value>(body) else {
-            return Answer::error(400, "SerializationException", "the body is not JSON");
+    /// Puts a message into a queue, and returns its id.
+    fn put(&self, queue: &str, message: &Outgoing<'_>) -> rusqlite::Result<String> {
+        let id = self.world.new_id().to_string();
+        let now = self.world.now().as_millis();
+        // Without a delay it is visible whatever the clock says later.
+        let visible_at = match millis(message.delay) {
+            0 => 0,
+            delay => now + delay,
         };
-        if operation == "ListQueues" {
-            let urls: Vec<_> = self.names.iter().map(|name| url(name)).collect();
-            return Answer::ok(&json!({ "QueueUrls": urls }));
+        self.journal
+            .connection()
+            .prepare_cached(
+                "INSERT INTO messages
+                     (queue, message, body, attributes, trace, sent_at_ms, visible_at_ms, receives)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)",
+            )?
+            .execute(params![
+                queue,
+                id,
+                message.body,
+                attributes::stored(message.attributes),
+                message.trace,
+                now,
+                visible_at,
+            ])?;
+        self.arrivals.send_replace(());
+        Ok(id)
+    }
+
+    /// Receives the oldest visible messages, and hides them for a while.
+    fn receive(&self, queue: &str, most: i64, hidden: Duration) -> rusqlite::Result<Vec<Received>> {
+        let now = self.world.now().as_millis();
+        let mut connection = self.journal.connection();
+        let transaction = connection.transaction()?;
+        let ids: Vec<i64> = transaction
+            .prepare_cached(
+                "SELECT id FROM messages WHERE queue = ?1 AND visible_at_ms <= ?2
+                 ORDER BY id LIMIT ?3",
+            )?
+            .query_map(params![queue, now, most], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut messages = Vec::with_capacity(ids.len());
+        for id in ids {
+            let receipt = self.world.new_id().to_string();
+            let message = transaction
+                .prepare_cached(
+                    "UPDATE messages SET visible_at_ms = ?2, receipt = ?3, receives = receives + 1,
+                         first_received_at_ms = COALESCE(first_received_at_ms, ?4)
+                     WHERE id = ?1
+                     RETURNING message, body, attributes, trace, sent_at_ms, first_received_at_ms,
+                         receives",
+                )?
+                .query_row(params![id, now + millis(hidden), receipt, now], |row| {
+                    let id: String = row.get(0)?;
+                    let attributes: String = row.get(2)?;
+                    Ok(Received {
+                        receipt: handle(&id, &receipt),
+                        id,
+                        body: row.get(1)?,
+                        attributes: attributes::parsed(&attributes),
+                        trace: row.get(3)?,
+                        sent_at_ms: row.get(4)?,
+                        first_received_at_ms: row.get(5)?,
+                        receives: row.get(6)?,
+                    })
+                })?;
+            messages.push(message);
         }
-        let Some(queue) = self.named(&request) else {
-            return Answer::error(
-                400,
-                "com.amazonaws.sqs#QueueDoesNotExist",
-                "The specified queue does not exist.",
-            );
-        };
-        self.answer(operation, queue, &request)
-            .unwrap_or_else(|error| Answer::error(500, "InternalFailure", &error.to_string()))
+        transaction.commit()?;
+        Ok(messages)
     }
 
-    fn named(&self, request: &Value) -> Option<&str> {
-        let text = |name: &str| request.get(name).and_then(Value::as_str);
-        let name = text("QueueName").or_else(|| text("QueueUrl")?.rsplit('/').next())?;
-        self.names
-            .iter()
-            .map(String::as_str)
-            .find(|known| *known == name)
+    /// Deletes a message by its latest receipt. An older one, or that of a message that is gone, deletes nothing.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html>
+    fn delete(&self, queue: &str, (message, receipt): (&str, &str)) -> rusqlite::Result<()> {
+        self.journal
+            .connection()
+            .prepare_cached(
+                "DELETE FROM messages WHERE queue = ?1 AND message = ?2 AND receipt = ?3",
+            )?
+            .execute(params![queue, message, receipt])
+            .map(drop)
     }
 
-    fn answer(&self, operation: &str, queue: &str, request: &Value) -> rusqlite::Result<Answer> {
-        let text = |name: &str| {
-            request
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
-        let number =
-            |name: &str, default| request.get(name).and_then(Value::as_i64).unwrap_or(default);
-        let body = match operation {
-            "GetQueueUrl" => json!({ "QueueUrl": url(queue) }),
-            "GetQueueAttributes" => json!({ "Attributes": {
-                "QueueArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"),
-                "ApproximateNumberOfMessages": self.depth(queue)?.to_string(),
-            }}),
-            "SendMessage" => {
-                let attributes = request.get("MessageAttributes").and_then(Value::as_object);
-                let attributes = attributes
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|(name, value)| {
-                        let value = value.get("StringValue")?.as_str()?;
-                        Some((name.clone(), value.to_owned()))
-                    });
-                let id = self.send(queue, text("MessageBody"), &attributes.collect())?;
-                json!({ "MessageId": id.to_string() })
-            }
-            "ReceiveMessage" => {
-                let most = number("MaxNumberOfMessages", 1).clamp(1, 10);
-                let hidden_ms = number("VisibilityTimeout", 30).clamp(0, 43_200) * 1_000;
-                match self.receive(queue, most, hidden_ms)? {
-                    none if none.is_empty() => json!({}),
-                    messages => json!({ "Messages": messages }),
-                }
-            }
-            "ChangeMessageVisibility" => {
-                let hidden_ms = number("VisibilityTimeout", 30).clamp(0, 43_200) * 1_000;
-                self.journal.connection().execute(
-                    "UPDATE messages SET visible_at_ms = ?3
-                     WHERE queue = ?1 AND id || '-' || receives = ?2",
-                    params![
-                        queue,
-                        text("ReceiptHandle"),
-                        self.world.now().as_millis() + hidden_ms
-                    ],
-                )?;
-                json!({})
-            }
-            "DeleteMessage" => {
-                self.journal.connection().execute(
-                    "DELETE FROM messages WHERE queue = ?1 AND id || '-' || receives = ?2",
-                    params![queue, text("ReceiptHandle")],
-                )?;
-                json!({})
-            }
-            "PurgeQueue" => {
-                let connection = self.journal.connection();
-                connection.execute("DELETE FROM messages WHERE queue = ?1", [queue])?;
-                json!({})
-            }
-            _ => {
-                return Ok(Answer::error(
-                    400,
-                    "UnsupportedOperation",
-                    &format!("the operation {operation} cannot be had on one machine"),
-                ));
-            }
-        };
-        Ok(Answer::ok(&body))
-    }
-
-    fn receive(&self, queue: &str, most: i64, hidden_ms: i64) -> rusqlite::Result<Vec<Value>> {
+    /// Hides a message that was received for another while.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html>
+    fn hide(
+        &self,
+        queue: &str,
+        (message, receipt): (&str, &str),
+        hidden: Duration,
+    ) -> rusqlite::Result<Change> {
         let now = self.world.now().as_millis();
         let connection = self.journal.connection();
-        let mut messages = vec![];
-        for _ in 0..most {
-            let received = connection
-                .query_row(
-                    "UPDATE messages SET visible_at_ms = ?2 + ?3, receives = receives + 1
-                     WHERE id = (SELECT id FROM messages WHERE queue = ?1 AND visible_at_ms <= ?2
-                                 ORDER BY id LIMIT 1)
-                     RETURNING id, body, receives, attributes",
-                    params![queue, now, hidden_ms.max(1)],
-                    |row| {
-                        let (id, body, receives): (i64, String, i64) =
-                            (row.get(0)?, row.get(1)?, row.get(2)?);
-                        let attributes: String = row.get(3)?;
-                        Ok(json!({
-                            "MessageId": id.to_string(),
-                            "MessageAttributes": typed(&attributes),
-                            "ReceiptHandle": format!("{id}-{receives}"),
-                            "Body": body,
-                            "Attributes": { "ApproximateReceiveCount": receives.to_string() },
-                        }))
-                    },
-                )
-                .optional()?;
-            match received {
-                Some(message) => messages.push(message),
-                None => break,
-            }
-        }
-        Ok(messages)
+        let found = connection
+            .prepare_cached(
+                "SELECT id, visible_at_ms FROM messages
+                 WHERE queue = ?1 AND message = ?2 AND receipt = ?3",
+            )?
+            .query_row(params![queue, message, receipt], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        let id = match found {
+            None => return Ok(Change::NoSuchReceipt),
+            Some((_, visible_at)) if visible_at <= now => return Ok(Change::NotInFlight),
+            Some((id, _)) => id,
+        };
+        connection
+            .prepare_cached("UPDATE messages SET visible_at_ms = ?2 WHERE id = ?1")?
+            .execute([id, now + millis(hidden)])?;
+        self.arrivals.send_replace(());
+        Ok(Change::Done)
+    }
+
+    fn purge(&self, queue: &str) -> rusqlite::Result<()> {
+        let connection = self.journal.connection();
+        let deleted = connection.execute("DELETE FROM messages WHERE queue = ?1", [queue]);
+        deleted.map(drop)
+    }
+
+    fn depths(&self, queue: &str) -> rusqlite::Result<Depths> {
+        let now = self.world.now().as_millis();
+        self.journal.connection().query_row(
+            "SELECT COUNT(*) FILTER (WHERE visible_at_ms <= ?2),
+                    COUNT(*) FILTER (WHERE visible_at_ms > ?2 AND receives > 0),
+                    COUNT(*) FILTER (WHERE visible_at_ms > ?2 AND receives = 0)
+             FROM messages WHERE queue = ?1",
+            params![queue, now],
+            |row| {
+                Ok(Depths {
+                    visible: row.get(0)?,
+                    in_flight: row.get(1)?,
+                    delayed: row.get(2)?,
+                })
+            },
+        )
+    }
+
+    /// The time until the next hidden message becomes visible; `None` where none is hidden.
+    fn until_visible(&self, queue: &str) -> rusqlite::Result<Option<Duration>> {
+        let next: Option<i64> = self.journal.connection().query_row(
+            "SELECT MIN(visible_at_ms) FROM messages WHERE queue = ?1",
+            [queue],
+            |row| row.get(0),
+        )?;
+        let now = self.world.now().as_millis();
+        Ok(next.map(|next| Duration::from_millis(u64::try_from(next - now).unwrap_or(0))))
     }
 }
 
-/// Attributes as they were kept, in the form of the protocol.
-fn typed(attributes: &str) -> Value {
-    let attributes: Attributes = serde_json::from_str(attributes).unwrap_or_default();
-    let typed = attributes
-        .into_iter()
-        .map(|(name, value)| (name, json!({ "DataType": "String", "StringValue": value })));
-    Value::Object(typed.collect())
+/// A receipt handle: a message and the receipt of one time that it was received.
+fn handle(message: &str, receipt: &str) -> String {
+    BASE64_STANDARD.encode(format!("{message}:{receipt}"))
+}
+
+/// The message and the receipt of a handle.
+fn receipt_of(handle: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(handle).ok()?).ok()?;
+    let (message, receipt) = text.split_once(':')?;
+    Some((message.to_owned(), receipt.to_owned()))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -22,6 +22,8 @@ use crate::{
 pub struct Roles {
     granted: BTreeMap<String, BTreeSet<Grant>>,
     boundary: Option<BTreeSet<Grant>>,
+    /// The ids of keys by their aliases: a permission is for the key.
+    aliases: BTreeMap<String, String>,
     used: Mutex<BTreeSet<(String, Grant)>>,
 }
 
@@ -56,6 +58,15 @@ impl Roles {
         Self {
             granted,
             boundary: template.boundary.clone(),
+            aliases: template
+                .keys
+                .iter()
+                .flat_map(|key| {
+                    key.aliases
+                        .iter()
+                        .map(|alias| (alias.clone(), key.id.clone()))
+                })
+                .collect(),
             used: Mutex::default(),
         }
     }
@@ -68,7 +79,7 @@ impl Roles {
         if !self.granted.contains_key(function) {
             return Ok(());
         }
-        for need in needs(call) {
+        for need in needs(call, &self.aliases) {
             self.allow(function, &need).map_err(|problem| {
                 let status = if call.function().is_some() { 403 } else { 400 };
                 Answer::error(status, "AccessDeniedException", &problem)
@@ -204,7 +215,7 @@ struct Named {
 }
 
 /// The permissions that a call takes. A call that names nothing is refused by its service.
-fn needs(call: &Call<'_>) -> Vec<Grant> {
+fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
     if let Some(named) = call.function() {
         let named = percent_decode_str(named).decode_utf8_lossy();
         let resource = if named.starts_with("arn:") {
@@ -230,7 +241,14 @@ fn needs(call: &Call<'_>) -> Vec<Grant> {
         }
         "TrentService" => {
             let action = format!("kms:{operation}");
-            vec![Grant::new(&action, key_arn(&request.key_id))]
+            let named = request.key_id.as_str();
+            let alias = named.find("alias/").and_then(|at| named.get(at..));
+            let key = match alias.and_then(|alias| aliases.get(alias)) {
+                Some(id) => key_arn(id),
+                None if named.starts_with("arn:") => named.to_owned(),
+                None => key_arn(named),
+            };
+            vec![Grant::new(&action, key)]
         }
         "" if call.path == SEND_EMAIL => {
             let sender = request.from_email_address;

@@ -18,8 +18,7 @@ impl Secrets {
 
     pub(crate) fn call(&self, operation: &str, body: &str) -> Answer {
         if operation != "GetSecretValue" {
-            let message = format!("{operation} is not there on one machine");
-            return Answer::error(400, "InvalidRequestException", &message);
+            return Answer::unavailable("secretsmanager", operation);
         }
         let request: Value = serde_json::from_str(body).unwrap_or_default();
         let arn = request.get("SecretId").and_then(Value::as_str);

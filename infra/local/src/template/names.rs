@@ -75,6 +75,10 @@ impl Names {
                 self.attribute(id, "Arn", key_arn(id));
                 id.to_owned()
             }
+            "AWS::KMS::Alias" => {
+                let mut alias = Fields::of(id, resource.properties.clone())?;
+                self.text(&alias.required("AliasName")?)?
+            }
             "AWS::Logs::LogGroup" => {
                 let arn = format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*");
                 self.attribute(id, "Arn", arn);

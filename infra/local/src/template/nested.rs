@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     conditions::Conditions,
     template::{
-        Resource, TemplateError, WATCHING,
+        Queue, Resource, TemplateError, WATCHING,
         names::{Fields, Names},
         queue, resource,
     },
@@ -15,7 +15,7 @@ use crate::{
 /// Templates that the template takes in. What they hold goes by the name of the nested stack and its own.
 pub(super) struct Nested {
     directory: PathBuf,
-    pub(super) queues: Vec<String>,
+    pub(super) queues: Vec<Queue>,
 }
 
 impl Nested {
@@ -57,8 +57,8 @@ impl Nested {
             match found.kind.as_str() {
                 "AWS::SQS::Queue" => {
                     let name = format!("{stack}{id}");
-                    self.queues
-                        .push(queue(&name, Fields::of(&id, found.properties)?)?);
+                    let properties = Fields::of(&id, found.properties)?;
+                    self.queues.push(queue(&name, properties, &names)?);
                     names.queue(&id, &name);
                 }
                 kind if WATCHING.contains(&kind) => {}

@@ -1,12 +1,16 @@
-//! The AWS endpoint, as the AWS CLI uses it.
+//! The AWS endpoint, as the AWS CLI and SDKs use it.
 
 use axum::http::Method;
-use cairn_local::client::{Answer, Client};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use cairn_local::{
+    client::{Answer, Client},
+    system::Options,
+};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order};
+use crate::fixture::{Fixture, order, template_file, template_of};
 
-async fn call(client: &Client, target: &str, request: &Value) -> Answer {
+pub(crate) async fn call(client: &Client, target: &str, request: &Value) -> Answer {
     let headers = [
         ("x-amz-target", target),
         ("content-type", "application/x-amz-json-1.0"),
@@ -257,17 +261,629 @@ async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_endpoint_does_not_have_it_says() {
+async fn what_is_not_available_is_refused_by_name_in_the_protocol_of_the_request() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    for target in [
-        "",
-        "Kinesis.PutRecord",
-        "DynamoDB_20120810.RestoreTable",
-        "AWSEvents.PutRule",
+    for (target, name) in [
+        ("Kinesis_20131202.PutRecord", "PutRecord of service Kinesis"),
+        (
+            "DynamoDB_20120810.RestoreTable",
+            "RestoreTable of service dynamodb",
+        ),
+        ("AWSEvents.PutRule", "PutRule of service events"),
+        ("TrentService.CreateKey", "CreateKey of service kms"),
+        (
+            "secretsmanager.ListSecrets",
+            "ListSecrets of service secretsmanager",
+        ),
     ] {
         let answer = call(&client, target, &json!({})).await;
         assert_eq!(answer.status.as_u16(), 400, "{target}");
-        assert!(answer.body["__type"].is_string(), "{target}");
+        assert_eq!(
+            answer.body["__type"], "UnknownOperationException",
+            "{target}"
+        );
+        let message = answer.body["message"].as_str().unwrap();
+        assert!(message.contains(name), "{target}: {message}");
+    }
+    let form = "application/x-www-form-urlencoded";
+    let (get, post) = (Method::GET, Method::POST);
+    let scope = |service: &str| {
+        format!(
+            "AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        )
+    };
+    for (method, path, service, media_type, body, status, code) in [
+        (
+            &post,
+            "/",
+            "sns",
+            form,
+            "Action=ListTopics",
+            400,
+            "<Code>InvalidAction</Code>",
+        ),
+        (
+            &post,
+            "/",
+            "ec2",
+            form,
+            "Action=RunInstances",
+            400,
+            "<Errors><Error><Code>InvalidAction</Code>",
+        ),
+        (
+            &get,
+            "/",
+            "s3",
+            "",
+            "",
+            501,
+            "<Error><Code>NotImplemented</Code>",
+        ),
+        (
+            &get,
+            "/2015-03-31/event-source-mappings",
+            "lambda",
+            "",
+            "",
+            404,
+            r#""message":"#,
+        ),
+        (
+            &get,
+            "/v2/email/identities",
+            "ses",
+            "",
+            "",
+            404,
+            r#""message":"#,
+        ),
+    ] {
+        let scope = scope(service);
+        let headers = [
+            ("authorization", scope.as_str()),
+            ("content-type", media_type),
+        ];
+        let answer = client
+            .send(method.clone(), path, &headers, body.into())
+            .await
+            .unwrap();
+        assert_eq!(answer.status.as_u16(), status, "{service}: {}", answer.text);
+        assert!(answer.text.contains(code), "{service}: {}", answer.text);
+        let name = format!("of service {service} is not available locally");
+        assert!(answer.text.contains(&name), "{service}: {}", answer.text);
+    }
+    let headers = [
+        ("smithy-protocol", "rpc-v2-cbor"),
+        ("content-type", "application/cbor"),
+    ];
+    let path = "/service/GraniteServiceVersion20100801/operation/DescribeAlarms";
+    let answer = client.send(post, path, &headers, "".into()).await.unwrap();
+    assert_eq!(answer.headers["smithy-protocol"], "rpc-v2-cbor");
+    assert!(
+        answer.text.contains("UnknownOperationException"),
+        "{}",
+        answer.text
+    );
+    assert!(answer.text.contains("DescribeAlarms"), "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_has_an_identity() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let headers = [(
+        "content-type",
+        "application/x-www-form-urlencoded; charset=utf-8",
+    )];
+    let body = "Action=GetCallerIdentity&Version=2011-06-15".into();
+    let answer = client
+        .send(Method::POST, "/", &headers, body)
+        .await
+        .unwrap();
+    assert!(answer.status.is_success(), "{}", answer.text);
+    assert_eq!(answer.headers["content-type"], "text/xml");
+    assert!(
+        answer.text.contains("<Account>000000000000</Account>"),
+        "{}",
+        answer.text
+    );
+}
+
+/// The names and the images of all records of a table's stream.
+async fn records(client: &Client, table: &str) -> Vec<Value> {
+    let ask = async |operation: &str, request: Value| {
+        let target = format!("DynamoDBStreams_20120810.{operation}");
+        let answer = call(client, &target, &request).await;
+        assert!(answer.status.is_success(), "{operation}: {}", answer.body);
+        answer.body
+    };
+    let streams = ask("ListStreams", json!({ "TableName": table })).await;
+    let arn = &streams["Streams"][0]["StreamArn"];
+    let described = ask("DescribeStream", json!({ "StreamArn": arn })).await;
+    assert_eq!(
+        described["StreamDescription"]["StreamViewType"],
+        "NEW_IMAGE"
+    );
+    let iterator = json!({
+        "StreamArn": arn,
+        "ShardId": described["StreamDescription"]["Shards"][0]["ShardId"],
+        "ShardIteratorType": "TRIM_HORIZON",
+    });
+    let iterator = ask("GetShardIterator", iterator).await;
+    let read = json!({ "ShardIterator": iterator["ShardIterator"] });
+    let read = ask("GetRecords", read).await;
+    let region = format!("arn:aws:dynamodb:us-east-1:000000000000:table/{table}/stream/");
+    assert!(arn.as_str().unwrap().starts_with(&region), "{arn}");
+    read["Records"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_changes_nothing_makes_no_record_and_a_statement_makes_one() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let ask = async |operation: &str, request: Value| {
+        let answer = call(&client, &format!("DynamoDB_20120810.{operation}"), &request).await;
+        assert!(answer.status.is_success(), "{operation}: {}", answer.body);
+        answer.body
+    };
+    let create = json!({
+        "TableName": "Notes",
+        "KeySchema": [{ "AttributeName": "id", "KeyType": "HASH" }],
+        "AttributeDefinitions": [{ "AttributeName": "id", "AttributeType": "S" }],
+        "BillingMode": "PAY_PER_REQUEST",
+        "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_IMAGE" },
+    });
+    ask("CreateTable", create).await;
+    let table = ask("DescribeTable", json!({ "TableName": "Notes" })).await["Table"].clone();
+    assert_eq!(table["StreamSpecification"]["StreamViewType"], "NEW_IMAGE");
+    assert!(
+        table["TableArn"].as_str().unwrap().contains(":us-east-1:"),
+        "{table}"
+    );
+
+    let item = json!({ "id": { "S": "a" }, "of": { "SS": ["x", "y"] }, "n": { "N": "1" } });
+    let put = json!({ "TableName": "Notes", "Item": item });
+    ask("PutItem", put.clone()).await;
+    ask("PutItem", put.clone()).await;
+    let same = json!({ "id": { "S": "a" }, "of": { "SS": ["y", "x"] }, "n": { "N": "1.0" } });
+    let same = json!({ "PutRequest": { "Item": same } });
+    ask(
+        "BatchWriteItem",
+        json!({ "RequestItems": { "Notes": [same] } }),
+    )
+    .await;
+    ask(
+        "TransactWriteItems",
+        json!({ "TransactItems": [{ "Put": put }] }),
+    )
+    .await;
+    let update = |value: &str| {
+        json!({
+            "TableName": "Notes", "Key": { "id": { "S": "a" } },
+            "UpdateExpression": "SET n = :n",
+            "ExpressionAttributeValues": { ":n": { "N": value } },
+        })
+    };
+    ask("UpdateItem", update("1")).await;
+    ask(
+        "ExecuteStatement",
+        json!({ "Statement": "UPDATE Notes SET n = 1 WHERE id = 'a'" }),
+    )
+    .await;
+    ask("UpdateItem", update("2")).await;
+    let insert = json!({ "Statement": "INSERT INTO Notes VALUE {'id': 'b'}" });
+    ask("ExecuteStatement", insert).await;
+    ask(
+        "DeleteItem",
+        json!({ "TableName": "Notes", "Key": { "id": { "S": "nowhere" } } }),
+    )
+    .await;
+
+    let records = records(&client, "Notes").await;
+    let kinds: Vec<_> = records
+        .iter()
+        .map(|record| record["eventName"].as_str())
+        .collect();
+    assert_eq!(kinds, [Some("INSERT"), Some("MODIFY"), Some("INSERT")]);
+    for record in &records {
+        assert_eq!(record["awsRegion"], "us-east-1");
+        assert_eq!(record["dynamodb"]["StreamViewType"], "NEW_IMAGE");
+        assert!(record["dynamodb"]["NewImage"].is_object(), "{record}");
+        assert!(record["dynamodb"].get("OldImage").is_none(), "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_a_stream_go_on_behind_writes_that_change_nothing() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 3).await;
+    system.settled().await;
+    let stored = json!({ "TableName": "EventsTable" });
+    let commit = system.aws("DynamoDB_20120810.Scan", &stored)["Items"][0].clone();
+    let again = json!({ "TableName": "EventsTable", "Item": commit });
+    // More than a page of the stream.
+    for _ in 0..1_100 {
+        system.aws("DynamoDB_20120810.PutItem", &again);
+    }
+    system.receive("TEA-01", 4).await;
+    system.settled().await;
+    assert_eq!(system.stock("TEA-01").await["onHand"], 7);
+    let client = Client::new(system.system.endpoint);
+    let records = records(&client, "EventsTable").await;
+    assert!(records.iter().all(|record| record["eventName"] == "INSERT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_by_a_statement_reaches_the_readers_of_the_stream() {
+    let system = Fixture::start().await;
+    let queues = &system.system.composition.aws.queues;
+    let insert = |stream: &str| {
+        format!(
+            "INSERT INTO \"EventsTable\" VALUE {{'stream': '{stream}', 'version': 1, 'events': '?'}}"
+        )
+    };
+    // What is no commit, each of the stream's two readers parks.
+    for (parked, operation, request) in [
+        (
+            2,
+            "ExecuteStatement",
+            json!({ "Statement": insert("order-1") }),
+        ),
+        (
+            4,
+            "BatchExecuteStatement",
+            json!({ "Statements": [{ "Statement": insert("order-2") }] }),
+        ),
+        (
+            6,
+            "ExecuteTransaction",
+            json!({ "TransactStatements": [{ "Statement": insert("order-3") }] }),
+        ),
+    ] {
+        system.aws(&format!("DynamoDB_20120810.{operation}"), &request);
+        system.settled().await;
+        assert_eq!(
+            queues.depth("StreamFailuresQueue").unwrap(),
+            parked,
+            "{operation}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumed_capacity_is_shown_as_asked() {
+    let system = Fixture::start().await;
+    system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let client = Client::new(system.system.endpoint);
+    let ask = async |mode: Option<&str>| {
+        let request = json!({
+            "TableName": "OrdersTable",
+            "IndexName": "byCustomer",
+            "KeyConditionExpression": "customerId = :c",
+            "ExpressionAttributeValues": { ":c": { "S": "c-42" } },
+            "ReturnConsumedCapacity": mode.unwrap_or("NONE"),
+        });
+        let answer = call(&client, "DynamoDB_20120810.Query", &request).await;
+        assert!(answer.status.is_success(), "{}", answer.body);
+        answer.body["ConsumedCapacity"].clone()
+    };
+    assert_eq!(ask(None).await, Value::Null);
+    let total = ask(Some("TOTAL")).await;
+    assert_eq!(total["CapacityUnits"], 0.5);
+    assert!(total.get("Table").is_none(), "{total}");
+    let indexes = ask(Some("INDEXES")).await;
+    assert_eq!(indexes["Table"]["CapacityUnits"], 0.0, "{indexes}");
+    assert_eq!(
+        indexes["GlobalSecondaryIndexes"]["byCustomer"]["CapacityUnits"], 0.5,
+        "{indexes}"
+    );
+    // A write has no more to show than a read.
+    let put = json!({ "TableName": "DeadlinesTable", "Item": { "stream": { "S": "x" } } });
+    let put = call(&client, "DynamoDB_20120810.PutItem", &put).await;
+    assert!(put.body.get("ConsumedCapacity").is_none(), "{}", put.body);
+}
+
+/// Invokes a function over the endpoint.
+async fn invoke(client: &Client, function: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let path = format!("/2015-03-31/functions/{function}/invocations");
+    let body = body.to_owned().into();
+    client
+        .send(Method::POST, &path, headers, body)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_that_lambda_refuses_is_refused() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let event = [("x-amz-invocation-type", "Event")];
+    let (mebibyte, six) = ("x".repeat(1024 * 1024), "x".repeat(6 * 1024 * 1024));
+    let (one, six) = (format!("\"{mebibyte}\""), format!("\"{six}\""));
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function";
+    for (function, headers, body, status, code) in [
+        (
+            "NoFunction",
+            &[][..],
+            "{}",
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            "GetStockFunction:7",
+            &[],
+            "{}",
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            "GetStockFunction",
+            &[("x-amz-invocation-type", "Sync")],
+            "{}",
+            400,
+            "ValidationException",
+        ),
+        (
+            "GetStockFunction",
+            &[("x-amz-log-type", "Head")],
+            "{}",
+            400,
+            "ValidationException",
+        ),
+        (
+            "GetStockFunction",
+            &[],
+            "{",
+            400,
+            "InvalidRequestContentException",
+        ),
+        (
+            "GetStockFunction",
+            &event,
+            "not JSON",
+            400,
+            "InvalidRequestContentException",
+        ),
+        (
+            "GetStockFunction",
+            &[],
+            &six,
+            413,
+            "RequestEntityTooLargeException",
+        ),
+        (
+            "GetStockFunction",
+            &event,
+            &one,
+            413,
+            "RequestEntityTooLargeException",
+        ),
+    ] {
+        let answer = invoke(&client, function, headers, body).await;
+        assert_eq!(
+            answer.status.as_u16(),
+            status,
+            "{function} {code}: {}",
+            answer.text
+        );
+        assert_eq!(
+            answer.headers["x-amzn-errortype"], code,
+            "{function}: {}",
+            answer.text
+        );
+        assert!(answer.body["message"].is_string(), "{}", answer.text);
+    }
+    for function in [
+        "GetStockFunction?Qualifier=7",
+        "GetStockFunction%3Alive?Qualifier=$LATEST",
+    ] {
+        let (name, query) = function.split_once('?').unwrap();
+        let path = format!("/2015-03-31/functions/{name}/invocations?{query}");
+        let answer = client
+            .send(Method::POST, &path, &[], "{}".into())
+            .await
+            .unwrap();
+        assert!(
+            answer.status.is_client_error(),
+            "{function}: {}",
+            answer.text
+        );
+    }
+    let dry = [("x-amz-invocation-type", "DryRun")];
+    for function in [
+        "GetStockFunction",
+        "cairn-GetStockFunction:live",
+        "GetStockFunction:$LATEST",
+        &format!("{arn}:cairn-GetStockFunction"),
+        &format!("{arn}:cairn-GetStockFunction:live"),
+    ] {
+        let answer = invoke(&client, function, &dry, "").await;
+        assert_eq!(answer.status.as_u16(), 204, "{function}: {}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invocation_answers_with_its_error_and_the_end_of_its_log() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    // Without a payload the event is an empty object, which is no request to this function.
+    let failed = invoke(&client, "PlaceOrderFunction", &[], "").await;
+    assert_eq!(failed.status.as_u16(), 200);
+    assert_eq!(failed.headers["x-amz-function-error"], "Unhandled");
+    assert!(failed.body["errorType"].is_string(), "{}", failed.text);
+    assert!(failed.body["errorMessage"].is_string(), "{}", failed.text);
+    let redriven = invoke(&client, "RedriveDeadLettersFunction", &[], "").await;
+    assert_eq!(redriven.body["complete"], true, "{}", redriven.text);
+
+    let event = crate::events::event("place-order");
+    let tail = [("x-amz-log-type", "Tail")];
+    let placed = invoke(&client, "PlaceOrderFunction", &tail, &event).await;
+    assert!(
+        placed.headers.get("x-amz-function-error").is_none(),
+        "{}",
+        placed.text
+    );
+    let log = placed.headers["x-amz-log-result"].to_str().unwrap();
+    let log = String::from_utf8(BASE64_STANDARD.decode(log).unwrap()).unwrap();
+    let mut lines = log.lines();
+    assert!(
+        lines.next().unwrap().starts_with("START RequestId: "),
+        "{log}"
+    );
+    let line: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!(line["span"]["correlation"], "test-event", "{log}");
+    assert!(
+        log.lines()
+            .last()
+            .unwrap()
+            .starts_with("REPORT RequestId: "),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_can_be_looked_up() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let get = async |path: &str| {
+        client
+            .get(&format!("/2015-03-31/functions{path}"))
+            .await
+            .unwrap()
+    };
+    let all = get("/").await.body["Functions"].clone();
+    let expected = system.system.composition.hosts.len();
+    assert_eq!(all.as_array().unwrap().len(), expected);
+    let one = get("/GetStockFunction").await.body;
+    assert_eq!(
+        one["Configuration"]["FunctionName"],
+        "cairn-GetStockFunction"
+    );
+    let configuration = get("/cairn-GetStockFunction/configuration").await.body;
+    assert_eq!(configuration, one["Configuration"]);
+    assert!(all.as_array().unwrap().contains(&configuration));
+    let none = get("/NoFunction").await;
+    assert_eq!(
+        none.headers["x-amzn-errortype"],
+        "ResourceNotFoundException"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_encrypts_and_decrypts_by_any_of_its_names() {
+    let text = std::fs::read_to_string(template_file()).unwrap();
+    let alias = "\n  OtherKey:\n    Type: AWS::KMS::Key\n    Properties: { KeyPolicy: {} }\n  \
+                 Alias:\n    Type: AWS::KMS::Alias\n    Properties:\n      \
+                 AliasName: alias/personal-data\n      TargetKeyId: !Ref PersonalDataKey\n";
+    let text = text.replacen("\nResources:\n", &format!("\nResources:\n{alias}"), 1);
+    let system = Fixture::of(&template_of(&text).unwrap(), Options::default()).await;
+    let client = Client::new(system.system.endpoint);
+    let ask = async |operation: &str, request: Value| {
+        call(&client, &format!("TrentService.{operation}"), &request).await
+    };
+    let arn = "arn:aws:kms:us-east-1:000000000000:key/PersonalDataKey";
+    let alias_arn = "arn:aws:kms:us-east-1:000000000000:alias/personal-data";
+    let names = ["PersonalDataKey", arn, "alias/personal-data", alias_arn];
+    let context = json!({ "subject": "c-42", "of": "test" });
+    for (name, size, bytes) in [
+        (names[0], json!({ "KeySpec": "AES_256" }), 32),
+        (names[1], json!({ "KeySpec": "AES_128" }), 16),
+        (names[2], json!({ "NumberOfBytes": 1024 }), 1024),
+        (names[3], json!({ "NumberOfBytes": 1 }), 1),
+    ] {
+        let mut request = size;
+        request["KeyId"] = name.into();
+        request["EncryptionContext"] = context.clone();
+        let made = ask("GenerateDataKey", request).await.body;
+        assert_eq!(made["KeyId"], arn, "{made}");
+        let plain = BASE64_STANDARD
+            .decode(made["Plaintext"].as_str().unwrap())
+            .unwrap();
+        assert_eq!(plain.len(), bytes);
+        for key in [Value::Null].into_iter().chain(names.map(Value::from)) {
+            let mut request =
+                json!({ "CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context });
+            if key.is_string() {
+                request["KeyId"] = key.clone();
+            }
+            let opened = ask("Decrypt", request).await.body;
+            assert_eq!(opened["Plaintext"], made["Plaintext"], "{key}: {opened}");
+            assert_eq!(opened["KeyId"], arn, "{key}");
+        }
+    }
+    let made = json!({ "KeyId": arn, "KeySpec": "AES_256", "EncryptionContext": context });
+    let blob = ask("GenerateDataKey", made).await.body["CiphertextBlob"].clone();
+    for (operation, request, code) in [
+        (
+            "Decrypt",
+            json!({ "CiphertextBlob": blob }),
+            "InvalidCiphertextException",
+        ),
+        (
+            "Decrypt",
+            json!({ "CiphertextBlob": blob, "EncryptionContext": { "subject": "c-42" } }),
+            "InvalidCiphertextException",
+        ),
+        (
+            "Decrypt",
+            json!({ "CiphertextBlob": "AAAA", "EncryptionContext": context }),
+            "InvalidCiphertextException",
+        ),
+        (
+            "Decrypt",
+            json!({ "CiphertextBlob": blob, "EncryptionContext": context, "KeyId": "OtherKey" }),
+            "IncorrectKeyException",
+        ),
+        ("Decrypt", json!({}), "ValidationException"),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": "NoKey", "KeySpec": "AES_256" }),
+            "NotFoundException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": "alias/no", "KeySpec": "AES_256" }),
+            "NotFoundException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": arn }),
+            "ValidationException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": arn, "KeySpec": "AES_256", "NumberOfBytes": 32 }),
+            "ValidationException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": arn, "KeySpec": "AES_512" }),
+            "ValidationException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": arn, "NumberOfBytes": 1025 }),
+            "ValidationException",
+        ),
+        (
+            "GenerateDataKey",
+            json!({ "KeyId": arn, "NumberOfBytes": 0 }),
+            "ValidationException",
+        ),
+    ] {
+        let answer = ask(operation, request.clone()).await;
+        assert_eq!(
+            answer.status.as_u16(),
+            400,
+            "{operation} {request}: {}",
+            answer.body
+        );
+        assert_eq!(
+            answer.body["__type"], code,
+            "{operation} {request}: {}",
+            answer.body
+        );
     }
 }

@@ -189,7 +189,9 @@ Resources:
     }
 
     fn letters(&self, queue: &str) -> Vec<Value> {
-        let request = json!({ "QueueUrl": queue, "MaxNumberOfMessages": 10 });
+        let request = json!({
+            "QueueUrl": queue, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"],
+        });
         let received = self.call("AmazonSQS.ReceiveMessage", &request);
         received["Messages"].as_array().cloned().unwrap_or_default()
     }

@@ -198,7 +198,7 @@ impl Shop {
             }
         }
         for queue in &template().queues {
-            let messages = self.still.system.aws.queues.messages(queue).unwrap();
+            let messages = self.still.system.aws.queues.messages(&queue.name).unwrap();
             write!(seen, "{messages:?}").unwrap();
         }
         let now = self.still.world.now();

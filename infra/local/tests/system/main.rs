@@ -26,6 +26,7 @@ mod forget;
 mod hostile;
 mod openapi;
 mod process;
+mod queues;
 mod rebuild;
 mod redrive;
 mod roles;

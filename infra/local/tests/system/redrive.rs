@@ -98,7 +98,14 @@ async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay
         .invoke(REDRIVE, &json!({ "function": "ProjectStockFunction" }))
         .await;
     assert_eq!((&other["redriven"], &other["left"]), (&json!(0), &json!(2)));
-    let one = shop.invoke(REDRIVE, &json!({ "message": "1" })).await;
+    let letters = shop
+        .system
+        .aws
+        .queues
+        .latest("DeadLettersQueue", 2)
+        .unwrap();
+    let (message, ..) = letters.last().unwrap();
+    let one = shop.invoke(REDRIVE, &json!({ "message": message })).await;
     assert_eq!((&one["redriven"], &one["left"]), (&json!(1), &json!(1)));
     shop.system.settled().await;
     let rest = shop
