@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     failure::{Failure, Verdict},
@@ -37,7 +38,7 @@ Examples:
   cairn rebuild stock --without-strangers
   cairn rebuild stock --abandon
 
-Status: 0, or 1 if rows are shown that no event leads to, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0; 1 if rows are shown that no event leads to, or if the rebuild did not end in time; 2 if the command was called wrongly or the system cannot be reached.")]
 pub(crate) struct Rebuild {
     /// The read model.
     projection: Projection,
@@ -50,6 +51,9 @@ pub(crate) struct Rebuild {
     /// Give up the rebuild that was begun: what is shown stays.
     #[arg(long, conflicts_with_all = ["without_strangers", "segments"])]
     abandon: bool,
+    /// Stop after so many seconds. The same command continues the rebuild.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
@@ -86,6 +90,18 @@ struct Done {
 
 impl Rebuild {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let limit = Duration::from_secs(self.timeout);
+        match timeout(limit, self.rebuild(stack, out)).await {
+            Ok(ended) => ended,
+            Err(_) => Err(Failure::found(format!(
+                "rebuild failed: it did not end within {} s (--timeout); run the same command again to continue, or \
+                 with --abandon to keep the rows that are shown",
+                self.timeout
+            ))),
+        }
+    }
+
+    async fn rebuild(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let steps = Steps {
             stack,
             projection: self.projection,

@@ -9,7 +9,7 @@ use cairn::{
 };
 use clap::{Args, ValueEnum};
 use console::style;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     failure::{Failure, Verdict},
@@ -20,7 +20,7 @@ use crate::{
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Shows events as they happen, until Ctrl-C.
+/// Shows events as they happen, until Ctrl-C, a number of events, or a time.
 ///
 /// They come from the event table's stream, which keeps them for a day: what is committed is there, whether or not it
 /// was published. For a program each is a CloudEvent on a line of its own.
@@ -31,7 +31,7 @@ Examples:
   cairn tail --stream stock-TEA-01
   cairn tail --from start --limit 100 --json | jq -r .type
 
-Status: 0, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0; 1 if fewer events than --limit came within --timeout; 2 if the command was called wrongly or the system cannot be reached.")]
 pub(crate) struct Tail {
     /// Where to begin: with what comes now, or with the oldest that the stream still has.
     #[arg(long, value_enum, default_value_t = From::Now)]
@@ -47,7 +47,13 @@ pub(crate) struct Tail {
     /// End after so many events.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT))]
+    timeout: Option<u64>,
 }
+
+/// The longest time to wait: a year.
+const MAX_TIMEOUT: u64 = 365 * 24 * 60 * 60;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum From {
@@ -67,10 +73,14 @@ impl Tail {
         let mut left = self.limit.unwrap_or(u64::MAX);
         let end = tokio::signal::ctrl_c();
         tokio::pin!(end);
+        let limit = Duration::from_secs(self.timeout.unwrap_or(MAX_TIMEOUT));
+        let late = sleep_until(Instant::now() + limit);
+        tokio::pin!(late);
         loop {
             let commits = tokio::select! {
                 biased;
                 _ = &mut end => break,
+                () = &mut late => return self.late(left),
                 commits = tail.next() => commits?,
             };
             for commit in commits {
@@ -85,10 +95,22 @@ impl Tail {
             tokio::select! {
                 biased;
                 _ = &mut end => break,
+                () = &mut late => return self.late(left),
                 () = sleep(PAUSE) => {}
             }
         }
         Ok(Verdict::Well)
+    }
+
+    /// The time is over: well, unless events were asked for that did not come.
+    fn late(&self, left: u64) -> Result<Verdict, Failure> {
+        let (Some(limit), Some(timeout)) = (self.limit, self.timeout) else {
+            return Ok(Verdict::Well);
+        };
+        Err(Failure::found(format!(
+            "tail failed: {} of {limit} events came within {timeout} s; give it more time with --timeout",
+            limit - left
+        )))
     }
 
     fn show(

@@ -3,7 +3,6 @@
 use std::{
     path::Path,
     process::{Command, Output},
-    time::Duration,
 };
 
 use cairn_local::{
@@ -13,10 +12,8 @@ use cairn_local::{
     template::{Parameters, Template},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-/// Far longer than anything takes; a test that meets it has found something that hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use crate::waiting::{output, within};
 
 /// A system on free ports, in memory.
 pub(crate) struct Fixture {
@@ -69,9 +66,7 @@ impl Fixture {
     }
 
     pub(crate) async fn settled(&self) {
-        timeout(PATIENCE, self.system.settled())
-            .await
-            .expect("the system never settles");
+        within("the system settles", self.system.settled()).await;
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
@@ -128,15 +123,12 @@ pub(crate) fn tool(arguments: &[&str]) -> Command {
 
 /// Runs a command to its end, while the system of the test goes on.
 pub(crate) async fn said(mut command: Command) -> Said {
-    let run = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let run = tokio::task::spawn_blocking(move || output(&mut command));
     let Output {
         status,
         stdout,
         stderr,
-    } = timeout(PATIENCE, run)
-        .await
-        .expect("the tool hangs")
-        .unwrap();
+    } = run.await.unwrap();
     Said {
         status: status.code().unwrap(),
         out: String::from_utf8(stdout).unwrap(),

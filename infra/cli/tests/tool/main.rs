@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod child;
 mod dead_letters;
 mod fixture;
 mod forget;
@@ -19,3 +20,5 @@ mod rebuild;
 mod republish;
 mod sagas;
 mod tail;
+#[path = "../../../local/tests/system/waiting.rs"]
+mod waiting;

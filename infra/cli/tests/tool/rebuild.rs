@@ -1,10 +1,61 @@
 //! `cairn rebuild`.
 
-use std::process::Stdio;
+use std::sync::Arc;
 
+use cairn::lambda::Function;
+use cairn_local::{functions::Functions, system::Options};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use crate::fixture::Fixture;
+use crate::{child::Process, fixture::Fixture, waiting::within};
+
+/// A step of a rebuild that a test holds.
+struct Held {
+    /// Whether the function has been asked for the step.
+    asked: watch::Sender<bool>,
+    /// Whether an invocation that is asked for the step takes no step and does not answer.
+    holds: watch::Sender<bool>,
+}
+
+impl Held {
+    /// The step of each rebuild, and the functions that hold it.
+    fn step(step: &'static str) -> (Arc<Self>, Options) {
+        let held = Arc::new(Self {
+            asked: watch::Sender::new(false),
+            holds: watch::Sender::new(true),
+        });
+        let holding = held.clone();
+        let functions = Functions::default().with("rebuild-projection", move |environment| {
+            let (function, held) = (rebuild_projection::function(environment)?, holding.clone());
+            Ok(Function::new(move |payload, invocation| {
+                let (function, held) = (function.clone(), held.clone());
+                async move {
+                    let request: Value = serde_json::from_slice(&payload).unwrap();
+                    if request["step"] == step && *held.holds.borrow() {
+                        held.asked.send_replace(true);
+                        std::future::pending::<()>().await;
+                    }
+                    function.invoke(payload, invocation).await
+                }
+            }))
+        });
+        let options = Options {
+            functions,
+            ..Options::default()
+        };
+        (held, options)
+    }
+
+    async fn asked(&self) {
+        let mut asked = self.asked.subscribe();
+        let asked = asked.wait_for(|asked| *asked);
+        within("the step is asked for", asked).await.unwrap();
+    }
+
+    fn release(&self) {
+        self.holds.send_replace(false);
+    }
+}
 
 /// Removes every row of orders, as an accident would.
 fn empty(system: &Fixture) {
@@ -16,7 +67,10 @@ fn empty(system: &Fixture) {
 }
 
 async fn with_orders(count: usize) -> Fixture {
-    let system = Fixture::start().await;
+    orders_in(Fixture::start().await, count).await
+}
+
+async fn orders_in(system: Fixture, count: usize) -> Fixture {
     system.receive("TEA-01", 100).await;
     for _ in 0..count {
         system.place("tok_visa").await;
@@ -55,43 +109,52 @@ async fn lost_rows_are_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
-    let system = with_orders(20).await;
-    empty(&system);
-    let mut command = system.command(&["rebuild", "orders", "--segments", "16"]);
-    let mut tool = command.stdout(Stdio::null()).spawn().unwrap();
-    let begun = loop {
-        let standing = system
-            .system
-            .composition
-            .aws
-            .dynamo
-            .items("ReadModelsTable");
-        let building = standing
-            .iter()
-            .find_map(|item| item["beside"].get("building"));
-        if let Some(building) = building {
-            break building["generation"].clone();
-        }
-        tokio::task::yield_now().await;
-    };
-    tool.kill().unwrap();
-    tool.wait().unwrap();
-    // It may have been as far as to show the new rows.
+    for (step, did) in [("pour", "rebuilt"), ("flip", "rebuilt"), ("sweep", "swept")] {
+        let (held, options) = Held::step(step);
+        let system = orders_in(Fixture::with(options).await, 5).await;
+        empty(&system);
+        let mut command = system.command(&["rebuild", "orders", "--segments", "16"]);
+        let tool = Process::start(&mut command);
+        held.asked().await;
+        // It is killed.
+        drop(tool);
+        let before = standing(&system);
+        let building = &before["beside"]["building"]["generation"];
+        let begun = if building.is_null() {
+            &before["live"]
+        } else {
+            building
+        };
+        held.release();
+        let done = system.json(&["rebuild", "orders"], 0).await;
+        assert_eq!(done["did"], did, "{step}: {done}");
+        let after = standing(&system);
+        assert_eq!(after["live"], *begun, "{step}: {after}");
+        assert_eq!(after.get("beside"), None, "{step}: {after}");
+        assert_eq!(rows(&system), 5, "{step}");
+    }
+}
+
+fn standing(system: &Fixture) -> Value {
+    let tables = &system.system.composition.aws.dynamo;
+    let items = tables.items("ReadModelsTable").into_iter();
+    let mut orders = items.filter(|item| item["item"] == "standing#0");
+    orders.next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_does_not_end_in_time_says_so_and_can_be_continued() {
+    let (held, options) = Held::step("pour");
+    let system = orders_in(Fixture::with(options).await, 1).await;
+    let said = system.run(&["rebuild", "orders", "--timeout", "1"]).await;
+    assert_eq!((said.status, said.out.as_str()), (1, ""), "{said:?}");
+    assert!(
+        said.err.contains("did not end within 1 s") && said.err.contains("--abandon"),
+        "{said:?}"
+    );
+    held.release();
     let done = system.json(&["rebuild", "orders"], 0).await;
-    assert!(done["did"] == "rebuilt" || done["did"] == "swept", "{done}");
-    let items = system
-        .system
-        .composition
-        .aws
-        .dynamo
-        .items("ReadModelsTable");
-    let standing = items
-        .iter()
-        .find(|item| item["item"] == "standing#0")
-        .unwrap();
-    assert_eq!(standing["live"], begun, "{standing}");
-    assert_eq!(standing.get("beside"), None, "{standing}");
-    assert_eq!(rows(&system), 20);
+    assert_eq!(done["did"], "rebuilt", "{done}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,9 +13,8 @@ use orders::{
     values::{Money, PaymentToken},
 };
 use serde_json::json;
-use tokio::time::timeout;
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::{fixture::Fixture, waiting::until};
 
 /// Gives nothing back while it is told not to.
 struct Stubborn(Arc<AtomicBool>);
@@ -147,15 +146,15 @@ async fn a_fulfilment_that_goes_on_says_what_it_waits_for() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 10).await;
     let id = system.place("tok_down").await;
-    let reached = async {
-        loop {
-            let listed = system.json(&["sagas"], 0).await;
-            if listed["sagas"][0]["step"] == "authorize-payment" {
-                return listed["sagas"][0].clone();
-            }
+    let reached = until("the payment is due", async || {
+        let mut listed = system.json(&["sagas"], 0).await;
+        if listed["sagas"][0]["step"] == "authorize-payment" {
+            Ok(listed["sagas"][0].take())
+        } else {
+            Err(listed)
         }
-    };
-    let saga = timeout(PATIENCE, reached).await.unwrap();
+    });
+    let saga = reached.await;
     assert_eq!(
         (&saga["order"], &saga["phase"]),
         (&json!(id), &json!("running")),

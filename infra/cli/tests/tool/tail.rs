@@ -1,13 +1,14 @@
 //! `cairn tail`.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{Fixture, said};
+use crate::{
+    child::Process,
+    fixture::{Fixture, said},
+    waiting::until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_still_has_is_shown_from_the_start() {
@@ -45,14 +46,41 @@ async fn what_happens_is_shown_when_it_happens_and_nothing_from_before() {
     let system = Fixture::start().await;
     system.receive("POT-07", 1).await;
     let tool = tokio::spawn(said(system.command(&["tail", "--limit", "1"])));
-    // It says nothing until something happens that it sees, so that goes on happening.
-    while !tool.is_finished() {
-        system.receive("TEA-01", 1).await;
-        tokio::task::yield_now().await;
-    }
+    // When it asks for records, it has its place at the stream's end.
+    let asks = ("endpoint".to_owned(), "GetRecords".to_owned());
+    until("the tool reads the stream", async || {
+        let counts = system.system.composition.aws.meter.counts();
+        if counts.contains_key(&asks) {
+            Ok(())
+        } else {
+            Err(counts)
+        }
+    })
+    .await;
+    system.receive("TEA-01", 1).await;
     let said = tool.await.unwrap();
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.out.contains("stock-TEA-01@"), "{said:?}");
+    assert!(said.out.contains("stock-TEA-01@1"), "{said:?}");
+    assert_eq!(said.out.lines().count(), 1, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_when_its_time_is_over_and_reports_events_that_did_not_come() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 1).await;
+    let from_start = ["tail", "--from", "start", "--timeout", "1"];
+    let said = system.run(&from_start).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("stock-TEA-01@1"), "{said:?}");
+    let two = [&from_start[..], &["--limit", "2"]].concat();
+    let said = system.run(&two).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(
+        said.err.contains("1 of 2 events came within 1 s"),
+        "{said:?}"
+    );
+    let said = system.run(&["tail", "--timeout", "0"]).await;
+    assert_eq!(said.status, 2, "{said:?}");
 }
 
 #[cfg(unix)]
@@ -60,12 +88,9 @@ async fn what_happens_is_shown_when_it_happens_and_nothing_from_before() {
 async fn it_ends_well_by_ctrl_c() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 1).await;
-    let mut command = system.command(&["tail", "--from", "start"]);
-    let mut tool = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut tool = Process::start(&mut system.command(&["tail", "--from", "start"]));
     let status = tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        let mut out = BufReader::new(tool.stdout.take().unwrap());
-        out.read_line(&mut line).unwrap();
+        let line = tool.line();
         assert!(line.contains("StockReceived"), "{line}");
         let id = tool.id().to_string();
         assert!(
@@ -75,7 +100,7 @@ async fn it_ends_well_by_ctrl_c() {
                 .unwrap()
                 .success()
         );
-        tool.wait().unwrap()
+        tool.wait()
     });
     assert_eq!(status.await.unwrap().code(), Some(0));
 }

@@ -85,7 +85,11 @@ impl Deployed {
         let taken = self.library.readers.handle(&reader, &ask, &context).await;
         taken.unwrap();
         let streams = [reader, loan.clone(), stream::<Book>(book).unwrap()];
-        while self.relay(&streams).await {}
+        let mut rounds = 0;
+        while self.relay(&streams).await {
+            rounds += 1;
+            assert!(rounds < 100, "events follow from events without an end");
+        }
         self.library.loans.load(&loan).await.unwrap().state
     }
 

@@ -1,12 +1,6 @@
 //! An audit finds what was spoilt by hand, and nothing in a system that works.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use cairn::{
     Timestamp,
@@ -14,10 +8,14 @@ use cairn::{
     dynamodb::{Audit, AuditError},
 };
 use cairn_local::{audit, client::Client, system::Options, template::Template};
+use futures_util::future::join_all;
 use orders::deadlines::Fulfilments;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order, template};
+use crate::{
+    fixture::{Fixture, order, template},
+    waiting::until,
+};
 
 /// What was committed has to be everywhere at once: for systems in which nothing is under way.
 const AT_ONCE: Limits = Limits {
@@ -116,38 +114,55 @@ async fn nothing_is_found_in_a_system_that_rests() {
     assert!(report.rows.values().all(|rows| rows.skipped == 0));
 }
 
+/// Whether the fulfilment of an order has ended; its status if it has not.
+async fn ended(http: &Client, path: &str) -> Result<(), Value> {
+    let status = http.get(path).await.unwrap().body["fulfilment"]["status"].take();
+    if status == "completed" || status == "aborted" {
+        return Ok(());
+    }
+    Err(status)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_found_while_clients_place_orders() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 1_000_000).await;
-    let done = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..16)
-        .map(|client| {
-            let (http, done) = (fixture.system.http, done.clone());
-            tokio::spawn(async move {
-                let http = Client::new(http);
-                let mut placed = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
-                    let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
-                    assert_eq!(answer.unwrap().status, 201);
-                    placed += 1;
-                }
+    let (done, orders_ended) = (Cell::new(false), Cell::new(0));
+    let clients = (0..16).map(async |client| {
+        let http = &fixture.client;
+        let mut placed = 0;
+        while !done.get() {
+            let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
+            let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
+            let answer = answer.unwrap();
+            assert_eq!(answer.status, 201, "{}", answer.body);
+            placed += 1;
+            // The next order follows the end of this one. So nothing waits for longer than the time to settle,
+            // however slow the machine is.
+            let path = format!("/orders/{}", answer.body["orderId"].as_str().unwrap());
+            until("the fulfilment ends", async || ended(http, &path).await).await;
+            orders_ended.set(orders_ended.get() + 1);
+        }
+    });
+    let audits = async {
+        let mut compared = 0;
+        for audit in 0..3 {
+            // Each audit sees orders that the one before it did not.
+            until("orders end", async || match orders_ended.get() {
+                ended if ended > 16 * audit => Ok(()),
+                ended => Err(ended),
             })
-        })
-        .collect();
-    let mut compared = 0;
-    for _ in 0..3 {
-        // With a minute to settle, as an operator has it: rows, counters and versions are compared as they move.
-        let audit = self::audit(&fixture, Limits::default());
-        let report = audit.run::<Fulfilments>(None).await.unwrap();
-        assert_eq!(report.findings, []);
-        compared += report.rows.get("orders").map_or(0, |rows| rows.compared);
-    }
-    done.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.unwrap();
-    }
+            .await;
+            // With a minute to settle, as an operator has it: rows, counters and versions are compared as they move.
+            let audit = self::audit(&fixture, Limits::default());
+            let report = audit.run::<Fulfilments>(None).await.unwrap();
+            assert_eq!(report.findings, []);
+            compared += report.rows.get("orders").map_or(0, |rows| rows.compared);
+        }
+        done.set(true);
+        compared
+    };
+    let (compared, _) = tokio::join!(audits, join_all(clients));
     assert!(compared > 0);
     fixture.settled().await;
     assert_eq!(report(&fixture).await.findings, []);

@@ -16,6 +16,7 @@ use crate::{
     data::ended,
     fixture::{order, template_file},
     process::{Process, wait},
+    waiting::{BOUND, output},
 };
 
 fn command() -> Command {
@@ -39,10 +40,7 @@ fn refused(output: &Output) -> String {
 fn a_port_in_use_is_one_line_and_status_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = command()
-        .args(["--aws-port", "0", "--port", &port])
-        .output()
-        .unwrap();
+    let output = output(command().args(["--aws-port", "0", "--port", &port]));
     let stderr = refused(&output);
     assert!(
         stderr.contains(&port) && stderr.contains("--port"),
@@ -52,11 +50,9 @@ fn a_port_in_use_is_one_line_and_status_2() {
 
 #[test]
 fn a_bad_flag_is_refused_with_status_2() {
-    let output = command().arg("--prot").output().unwrap();
-    let stderr = refused(&output);
+    let stderr = refused(&output(command().arg("--prot")));
     assert!(stderr.contains("--prot"), "{stderr}");
-    let idle = command().args(["--port", "5", "demo"]).output().unwrap();
-    refused(&idle);
+    refused(&output(command().args(["--port", "5", "demo"])));
 }
 
 #[test]
@@ -68,11 +64,8 @@ fn a_broken_template_is_one_line_and_status_2() {
         "Resources:\n  Cache:\n    Type: AWS::ElastiCache::CacheCluster\n",
     )
     .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
-        .arg("--template")
-        .arg(&file)
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-local"));
+    let output = output(command.arg("--template").arg(&file));
     let stderr = refused(&output);
     assert!(
         stderr.contains("line 3") || stderr.contains("line 2"),
@@ -171,7 +164,7 @@ fn a_directory_in_use_is_refused() {
     let mut line = String::new();
     let mut out = BufReader::new(first.stdout.take().unwrap());
     out.read_line(&mut line).unwrap();
-    let second = start().output().unwrap();
+    let second = output(&mut start());
     assert!(refused(&second).contains("another process uses it"));
     first.kill().unwrap();
     first.wait().unwrap();
@@ -179,11 +172,9 @@ fn a_directory_in_use_is_refused() {
 
 #[test]
 fn the_demo_ends_with_status_0_and_says_so() {
-    let output = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
-        .args(["demo", "--template"])
-        .arg(template_file())
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-local"));
+    command.args(["demo", "--template"]).arg(template_file());
+    let output = output(&mut command);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("4 of 4 orders ended as they must"), "{text}");
@@ -196,7 +187,7 @@ fn help_and_version_name_this_program() {
         ("--help", "Usage: cairn-local"),
         ("--version", "cairn-local "),
     ] {
-        let output = command().arg(flag).output().unwrap();
+        let output = output(command().arg(flag));
         assert_eq!(output.status.code(), Some(0));
         let out = String::from_utf8(output.stdout).unwrap();
         assert!(out.contains(text), "{out}");
@@ -243,7 +234,7 @@ fn it_prints_both_addresses_and_three_requests_and_a_signal_ends_it_with_status_
                 .unwrap()
                 .success()
         );
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert_eq!(wait(&mut child).code(), Some(0), "{signal}");
     }
 }
 
@@ -262,6 +253,7 @@ fn an_output_that_nobody_reads_stops_nothing() {
     let body = r#"{"quantity":1}"#;
     for _ in 0..3 {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
         let head = "POST /stock/TEA-01/receipts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
         write!(
             stream,

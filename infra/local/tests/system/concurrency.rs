@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     fixture::{Fixture, order},
     process::Process,
+    waiting::within,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +192,8 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
         .collect();
     // In the middle: some are accepted, some are under way, and some will have no answer.
     while accepted.len() < 60 {
-        let placed = placing.next().await.unwrap().unwrap();
+        let placed = within("an order is placed", placing.next()).await;
+        let placed = placed.unwrap().unwrap();
         assert_eq!(placed.status, StatusCode::CREATED, "{}", placed.body);
         accepted.push(placed.body["orderId"].as_str().unwrap().to_owned());
     }

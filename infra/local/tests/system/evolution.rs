@@ -1,16 +1,19 @@
 //! Events of versions that nobody writes any more are read by everything that there is today.
 
 use axum::http::StatusCode;
-use cairn_local::{client::Client, composition::Composition};
+use cairn_local::{bus::Seen, client::Client, composition::Composition, system::Options};
 use orders::personal;
 use serde_json::{Value, json};
 
 use crate::{
     events::event,
-    fixture::{Fixture, PATIENCE, order},
+    fixture::{self, Fixture, Holding, order},
     rebuild::{empty, rebuild},
     tokens::Closed,
 };
+
+/// The function of the saga's first step.
+const FIRST_STEP: &str = "ScreenOrderFunction";
 
 const ORDER: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
 
@@ -171,15 +174,9 @@ async fn an_old_event_is_passed_on_as_it_is_stored() {
         "OrderCancelled/1",
         &cancelled(),
     );
-    let published = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let seen = bus.recv().await.unwrap();
-            if seen.kind == "OrderCancelled" {
-                return serde_json::from_str::<Value>(&seen.detail).unwrap();
-            }
-        }
-    });
-    let published = published.await.unwrap();
+    let is_cancelled = |seen: &Seen| seen.kind == "OrderCancelled";
+    let published = fixture::event(&mut bus, "the cancellation", is_cancelled).await;
+    let published: Value = serde_json::from_str(&published.detail).unwrap();
     assert_eq!(published["dataschema"], "OrderCancelled/1");
     assert_eq!(published["data"], cancelled());
     fixture.settled().await;
@@ -195,10 +192,17 @@ async fn an_old_event_is_passed_on_as_it_is_stored() {
 /// Who cancelled an order, and how that was stored; the order's fulfilment is undone in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_says_who_wanted_it() {
-    let shop = Closed::open().await;
+    // The saga does not begin before the caller has cancelled.
+    let world = Holding::new(&[]);
+    let options = Options {
+        world: world.clone(),
+        ..Options::default()
+    };
+    let shop = Closed::with(options.clone()).await;
     let fixture = &shop.fixture;
     let (customer, operator) = (shop.customer("c-42"), shop.operator());
     let cancelled_by = async |caller: &Client| {
+        world.hold(FIRST_STEP);
         let placed = customer
             .post("/orders", &[], &order("TEA-01", 1, "tok_visa"))
             .await
@@ -210,6 +214,7 @@ async fn a_cancellation_says_who_wanted_it() {
             .await
             .unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        world.release(FIRST_STEP);
         fixture.settled().await;
         let order = operator.get(&format!("/orders/{id}")).await.unwrap().body;
         assert_eq!(order["fulfilment"]["status"], "aborted", "{order}");
@@ -218,11 +223,14 @@ async fn a_cancellation_says_who_wanted_it() {
     assert_eq!(cancelled_by(&customer).await, "customer");
     assert_eq!(cancelled_by(&operator).await, "operator");
 
-    let open = Fixture::start().await;
-    let id = open.place(&order("TEA-01", 1, "tok_down")).await;
-    open.post(&format!("/orders/{id}/cancel"), &json!({ "reason": "x" }))
-        .await;
+    let open = Fixture::with(options).await;
+    world.hold(FIRST_STEP);
+    let id = open.place(&order("TEA-01", 1, "tok_visa")).await;
+    let cancel = format!("/orders/{id}/cancel");
+    let answer = open.post(&cancel, &json!({ "reason": "x" })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     assert_eq!(stored(&open, &id), "somebody");
+    world.release(FIRST_STEP);
     let failed = open.fulfil(&order("NONE-01", 1, "tok_visa")).await;
     assert_eq!(
         stored(&open, failed["orderId"].as_str().unwrap()),

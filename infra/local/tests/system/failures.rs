@@ -20,7 +20,7 @@ use cairn_local::{
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::still::Still;
+use crate::{still::Still, waiting::until};
 
 /// What a function does when it is invoked: it takes its time, and answers or fails.
 #[derive(Clone, Debug)]
@@ -493,11 +493,11 @@ async fn a_throttled_batch_waits_and_uses_up_no_retry() {
     );
     probe.does([Does::Hang]);
     probe.put_event();
-    // The event has the only environment.
-    tokio::task::yield_now().await;
-    while probe.times().is_empty() {
-        sleep(Duration::from_millis(1)).await;
-    }
+    until("the event has the only environment", async || {
+        let times = probe.times();
+        if times.is_empty() { Err(times) } else { Ok(()) }
+    })
+    .await;
     probe.items(&["a"]).await;
     assert!(probe.parked("StreamFailures").is_empty());
     assert!(

@@ -1,20 +1,31 @@
 //! A running system and what tests ask of it.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::http::StatusCode;
-use cairn::{RecordedEvent, cloudevent::CloudEvent};
+use cairn::{RecordedEvent, Timestamp, cloudevent::CloudEvent};
 use cairn_local::{
     aws::Call,
+    bus::Seen,
     client::{Answer, Client},
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
+    troubles::Trouble,
+    world::{Accident, Note, ThisMachine, World},
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{sync::broadcast, time::timeout};
+use uuid::Uuid;
 
-/// Far longer than anything takes; a test that meets it has found something that hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use crate::waiting;
+
+/// The longest wait of a test.
+pub(crate) const PATIENCE: Duration = waiting::BOUND;
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
@@ -65,9 +76,11 @@ impl Fixture {
     }
 
     pub(crate) async fn settled(&self) {
-        timeout(PATIENCE, self.system.settled())
-            .await
-            .expect("the system never settles");
+        let settled = timeout(PATIENCE, self.system.settled()).await;
+        if settled.is_err() {
+            let waiting = self.system.composition.aws.deliveries.waiting().unwrap();
+            panic!("the system does not settle; deliveries that wait: {waiting:?}");
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -144,6 +157,91 @@ impl Fixture {
     /// The items of a table, as plain JSON.
     pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
         self.system.composition.aws.dynamo.items(table)
+    }
+}
+
+/// The next event on the bus that a test accepts.
+pub(crate) async fn event(
+    events: &mut broadcast::Receiver<Seen>,
+    what: &str,
+    accepts: impl Fn(&Seen) -> bool,
+) -> Seen {
+    let mut others = vec![];
+    let accepted = async {
+        loop {
+            let seen = events.recv().await.unwrap();
+            if accepts(&seen) {
+                return seen;
+            }
+            others.push(seen.kind);
+        }
+    };
+    let accepted = timeout(PATIENCE, accepted).await;
+    accepted.unwrap_or_else(|_| panic!("{what} is not on the bus; others that were: {others:?}"))
+}
+
+/// This machine, with functions that the bus does not reach while a test holds them.
+///
+/// A held delivery stays in the bus's retries, as on AWS. An order stays where it is for as long as a
+/// function of its saga is held.
+#[derive(Debug, Default)]
+pub(crate) struct Holding {
+    machine: ThisMachine,
+    held: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Holding {
+    pub(crate) fn new(troubles: &[Trouble]) -> Arc<Self> {
+        Arc::new(Self {
+            machine: ThisMachine::with(troubles),
+            held: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn hold(&self, function: &'static str) {
+        self.held.lock().unwrap().insert(function);
+    }
+
+    pub(crate) fn release(&self, function: &str) {
+        self.held.lock().unwrap().remove(function);
+    }
+}
+
+impl World for Holding {
+    fn now(&self) -> Timestamp {
+        self.machine.now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        self.machine.new_id()
+    }
+
+    fn chance(&self) -> f64 {
+        self.machine.chance()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        self.machine.pace(wait)
+    }
+
+    fn emit(&self, function: &str, line: &str) {
+        self.machine.emit(function, line);
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        self.machine.note(note);
+    }
+
+    fn reaches(&self, target: &str) -> bool {
+        !self.held.lock().unwrap().contains(target)
+    }
+
+    fn copies(&self, target: &str, event: &str) -> Vec<Duration> {
+        self.machine.copies(target, event)
+    }
+
+    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+        self.machine.invocation(function, payload)
     }
 }
 

@@ -30,6 +30,7 @@ use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 use crate::{
     fixture::{order, template_with},
     still::StillShop,
+    waiting::until,
 };
 
 const CUSTOMER: &str = "c-zq";
@@ -257,7 +258,15 @@ async fn rebuild(shop: &StillShop) -> Value {
     let begun = step(json!({ "step": "begin" })).await;
     for segment in begun["segments"].as_array().unwrap() {
         let pour = json!({ "step": "pour", "segment": segment });
-        while step(pour.clone()).await["done"] != true {}
+        until("a segment is poured", async || {
+            let poured = step(pour.clone()).await;
+            if poured["done"] == true {
+                Ok(())
+            } else {
+                Err(poured)
+            }
+        })
+        .await;
     }
     let comparison = step(json!({ "step": "compare" })).await;
     step(json!({ "step": "flip" })).await;

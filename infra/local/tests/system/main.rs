@@ -37,4 +37,5 @@ mod store;
 mod stripe;
 mod template;
 mod tokens;
+mod waiting;
 mod watch;

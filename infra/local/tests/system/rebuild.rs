@@ -20,7 +20,10 @@ use orders::read_models::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order};
+use crate::{
+    fixture::{Fixture, order},
+    waiting::{until, within},
+};
 
 const REBUILD: &str = "RebuildProjectionFunction";
 
@@ -44,7 +47,15 @@ async fn pour(fixture: &Fixture, projection: &str) {
     let begun = step(fixture, projection, "begin").await;
     for segment in begun["segments"].as_array().unwrap() {
         let request = json!({ "projection": projection, "step": "pour", "segment": segment });
-        while try_step(fixture, &request).await.unwrap()["done"] != true {}
+        until("a segment is poured", async || {
+            let poured = try_step(fixture, &request).await.unwrap();
+            if poured["done"] == true {
+                Ok(())
+            } else {
+                Err(poured)
+            }
+        })
+        .await;
     }
 }
 
@@ -118,7 +129,8 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
             tokio::spawn(async move {
                 let http = Client::new(http);
                 let mut placed = 0;
-                while !done.load(Ordering::Relaxed) || placed == 0 {
+                // A limit, so that what is to be delivered does not depend on the speed of the machine.
+                while placed == 0 || placed < 20 && !done.load(Ordering::Relaxed) {
                     let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
                     let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
                     let answer = answer.unwrap();
@@ -152,7 +164,7 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
     }
     done.store(true, Ordering::Relaxed);
     for client in clients {
-        client.await.unwrap();
+        within("the client ends", client).await.unwrap();
     }
     fixture.settled().await;
     // A delivery that was under way at the flip may have written to a row that was just dropped.
@@ -243,13 +255,18 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
     let mut parts = vec![];
     for segment in begun["segments"].as_array().unwrap() {
         let mut compared = json!({});
-        while compared["done"] != true {
+        let part = until("a segment is compared", async || {
             let request = json!({
                 "projection": "orders", "step": "compare", "segment": segment, "compared": compared,
             });
             compared = try_step(&fixture, &request).await.unwrap();
-        }
-        parts.push(compared);
+            if compared["done"] == true {
+                Ok(compared.clone())
+            } else {
+                Err(compared.clone())
+            }
+        });
+        parts.push(part.await);
     }
     assert!(
         parts.iter().filter(|part| part["alike"] != 0).count() > 1,
@@ -296,16 +313,22 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
     for segment in rebuild.begin(Timestamp::now(), 1).await.unwrap().segments {
         assert!(rebuild.pour(segment, || true).await.unwrap().done);
     }
-    let (mut compared, mut stops) = (Compared::default(), 0);
-    while !compared.done {
+    let (mut so_far, mut stops) = (Compared::default(), 0);
+    let compared = until("all rows are compared", async || {
         let is_first = Cell::new(true);
         // As a function hands it on to its next invocation.
-        let handed = serde_json::to_value(&compared).unwrap();
+        let handed = serde_json::to_value(&so_far).unwrap();
         let handed = serde_json::from_value(handed).unwrap();
         let part = rebuild.compare_segment(0, handed, || is_first.replace(false));
-        compared = part.await.unwrap();
+        so_far = part.await.unwrap();
         stops += 1;
-    }
+        if so_far.done {
+            Ok(so_far.clone())
+        } else {
+            Err(so_far.clone())
+        }
+    });
+    let compared = compared.await;
     assert!(stops > 1, "it was never stopped");
     let whole = rebuild.compare().await.unwrap();
     let counts = (whole.alike, whole.only_new, whole.only_old);

@@ -1,12 +1,10 @@
 //! Orders that succeed and orders that fail, each to its end.
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
-use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
+use cairn_local::{bus::Seen, system::Options, troubles::Trouble};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order, outcomes};
+use crate::fixture::{self, Fixture, Holding, order, outcomes};
 
 const STEPS: [&str; 6] = [
     "screen-order",
@@ -38,6 +36,14 @@ async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
         (&stock["onHand"], &stock["reserved"]),
         (&json!(on_hand), &json!(0))
     );
+}
+
+/// How many steps of an order's fulfilment were completed, whether or not they were undone.
+async fn completed(system: &Fixture, id: &str) -> usize {
+    let events = system.events(id).await.into_iter();
+    events
+        .filter(|event| event.event.name == "StepCompleted")
+        .count()
 }
 
 /// What was taken from the customer and not given back.
@@ -134,24 +140,32 @@ async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
+    const FIRST_STEP: &str = "ScreenOrderFunction";
+    let world = Holding::new(&[Trouble::Duplicates, Trouble::Disorder]);
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
+        world: world.clone(),
         ..Options::default()
     })
     .await;
     system.receive("TEA-01", 10).await;
     for _ in 0..10 {
+        world.hold(FIRST_STEP);
+        let mut events = system.system.watch();
         let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
         let cancel = format!("/orders/{id}/cancel");
         let answer = system
             .post(&cancel, &json!({ "reason": "changed my mind" }))
             .await;
         assert_eq!(answer.status, StatusCode::OK);
+        let is_end = |seen: &Seen| seen.kind == "FulfilmentAborted" && seen.detail.contains(&id);
+        fixture::event(&mut events, "the end of the fulfilment", is_end).await;
+        world.release(FIRST_STEP);
         system.settled().await;
         let order = system.order(&id).await;
         assert_eq!(order["status"], "cancelled");
         assert_eq!(order["fulfilment"]["status"], "aborted");
         assert_eq!(order["cancellation"]["reason"], "changed my mind");
+        assert_eq!(completed(&system, &id).await, 0);
         assert_eq!(kept_money(&system, &id).await, 0);
     }
     untouched(&system, "TEA-01", 10).await;
@@ -167,15 +181,12 @@ async fn a_cancellation_at_any_moment_of_fulfilment_gives_everything_back() {
         let due = format!("{{\"step\":\"{step}\"");
         let stream = format!("\"fulfilment-{id}\"");
         // As soon as the step's completion is on the bus.
-        loop {
-            let seen = events.recv().await.unwrap();
-            if seen.kind == "StepCompleted"
+        let is_completed = |seen: &Seen| {
+            seen.kind == "StepCompleted"
                 && seen.detail.contains(&stream)
                 && seen.detail.contains(&due)
-            {
-                break;
-            }
-        }
+        };
+        fixture::event(&mut events, step, is_completed).await;
         let cancel = format!("/orders/{id}/cancel");
         let answer = system
             .post(&cancel, &json!({ "reason": "changed my mind" }))

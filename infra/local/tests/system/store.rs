@@ -287,6 +287,10 @@ async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
         store.append(std::slice::from_ref(one)).await.unwrap();
     }
     store.append(&both).await.unwrap();
+    for one in &both {
+        let stored = store.read(&one.stream, &Part::all()).await.unwrap();
+        assert_eq!(stored, std::slice::from_ref(one), "appended once");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

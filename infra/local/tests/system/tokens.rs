@@ -35,13 +35,17 @@ pub(crate) struct Closed {
 
 impl Closed {
     pub(crate) async fn open() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
         let issuer = issuer().await;
         let template = template_with(&[
             ("Authorization", "jwt"),
             ("JwtIssuer", &issuer),
             ("JwtAudience", AUDIENCES),
         ]);
-        let fixture = Fixture::of(&template, Options::default()).await;
+        let fixture = Fixture::of(&template, options).await;
         Self { fixture, issuer }
     }
 
