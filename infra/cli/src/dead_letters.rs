@@ -1,7 +1,7 @@
-//! `cairn dead-letters`: what failed for good, and having it done after all.
+//! `cairn dead-letters`: what failed permanently. Shows it, delivers it again, or deletes it with a reason.
 
 use cairn::{
-    dead_letter::DeadLetter,
+    dead_letter::{DeadLetter, Subject},
     operator::Stack,
     sqs::{Message, QueueError},
 };
@@ -14,7 +14,7 @@ use crate::{
     output::Output,
 };
 
-/// The function that delivers them again.
+/// The function that delivers and deletes them.
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 
 /// The queues, by the settings that name them.
@@ -23,13 +23,14 @@ const QUEUES: [(&str, &str); 2] = [
     ("STREAM_FAILURES_QUEUE", "stream-failures"),
 ];
 
-/// Shows what failed for good, and delivers it again.
+/// Shows what failed permanently, delivers it again, or deletes it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn dead-letters list
   cairn dead-letters show 0f2c1d3e-...
-  cairn dead-letters redrive --function ProjectOrdersFunction")]
+  cairn dead-letters redrive --function ProjectOrdersFunction
+  cairn dead-letters delete --stream order-x --reason 'written by hand, see incident 7'")]
 pub(crate) struct DeadLetters {
     #[command(subcommand)]
     command: Command,
@@ -58,15 +59,49 @@ Status: 0, or 1 if there is none, or 2 if it was called wrongly or the system ca
         /// The id of its message, as it is listed.
         message: String,
     },
-    /// Delivers them again, each to its function. What that has done meanwhile it does not do twice.
+    /// Delivers them again, each at most once, to its function. An effect that took place does not take place again.
     #[command(after_help = "\
 Examples:
   cairn dead-letters redrive 0f2c1d3e-...
   cairn dead-letters redrive --function ProjectOrdersFunction
   cairn dead-letters redrive --all
 
-Status: 0, or 1 if some cannot be delivered again, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0; 1 if some cannot be delivered again; 2 if the command was called wrongly or the system cannot be reached.")]
     Redrive(Redrive),
+    /// Deletes them, also those that cannot be delivered again. The function logs each with the reason.
+    #[command(after_help = "\
+Examples:
+  cairn dead-letters delete 0f2c1d3e-... --reason 'a test record'
+  cairn dead-letters delete --stream order-x --reason 'written by hand, see incident 7'
+  cairn dead-letters delete --all --reason 'a copy of production for a drill'
+
+Exit status: 0; 1 if there is none; 2 if the command was called wrongly or the system cannot be reached.")]
+    Delete(Delete),
+}
+
+#[derive(Debug, Args)]
+struct Delete {
+    #[command(flatten)]
+    which: Which,
+    /// Why they can go. It is kept in the function's log, with what was deleted.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The id of its message, as it is listed.
+    message: Option<String>,
+    /// Those of a function: its logical id, name or ARN.
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Those about events and records of a stream: `order-...`, say.
+    #[arg(long, value_name = "STREAM")]
+    stream: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,18 +127,25 @@ struct Letter {
     function: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
+    /// The place of a record in the table's stream.
+    #[serde(rename = "sequenceNumber", skip_serializing_if = "Option::is_none")]
+    sequence_number: Option<String>,
     attempts: u64,
     error: String,
 }
 
-/// What a redrive came to.
+/// The result of a redrive.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Report {
     redriven: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<Value>,
     left: u64,
     unresolved: Vec<Unresolved>,
     #[serde(skip_serializing)]
     complete: bool,
+    #[serde(skip_serializing)]
+    began: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -112,12 +154,39 @@ struct Unresolved {
     reason: String,
 }
 
+impl Report {
+    /// Asks the function until it has handled every letter that was there at the beginning.
+    async fn of(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
+        let mut sum = Self::default();
+        while !sum.complete {
+            let mut report: Self = stack.invoke(REDRIVE, &request).await?;
+            if !report.complete && report.redriven == 0 && report.deleted.is_empty() {
+                return Err(Failure::found(format!(
+                    "the function handled none of the dead letters in its time: {} were delivered again, {} deleted; \
+                     delete those that cannot be delivered again, and repeat the command",
+                    sum.redriven,
+                    sum.deleted.len()
+                )));
+            }
+            if let Value::Object(request) = &mut request {
+                request.insert("before".to_owned(), report.began.clone().into());
+            }
+            // It meets those again that it could not deliver.
+            report.redriven += sum.redriven;
+            report.deleted.append(&mut sum.deleted);
+            sum = report;
+        }
+        Ok(sum)
+    }
+}
+
 impl DeadLetters {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         match &self.command {
             Command::List => list(stack, out).await,
             Command::Show { message } => show(message, stack, out).await,
             Command::Redrive(redrive) => redrive.run(stack, out).await,
+            Command::Delete(delete) => delete.run(stack, out).await,
         }
     }
 }
@@ -173,22 +242,12 @@ impl Redrive {
             (None, Some(function)) => json!({ "function": function }),
             (None, None) => json!({}),
         };
-        let mut sum = Report::default();
-        while !sum.complete {
-            let report: Report = stack.invoke(REDRIVE, &request).await?;
-            // What it could not deliver it meets again the next time.
-            sum = Report {
-                redriven: sum.redriven + report.redriven,
-                ..report
-            };
-        }
-        if let Some(id) = &self.message {
-            // Those that nobody can deliver were looked at as well.
-            sum.unresolved
-                .retain(|unresolved| unresolved.message == *id);
-            if sum.redriven == 0 && sum.unresolved.is_empty() {
-                return Err(none(id));
-            }
+        let sum = Report::of(stack, request).await?;
+        if let Some(id) = &self.message
+            && sum.redriven == 0
+            && sum.unresolved.is_empty()
+        {
+            return Err(none(id));
         }
         let verdict = Verdict::unless(!sum.unresolved.is_empty());
         if out.is_json {
@@ -200,6 +259,50 @@ impl Redrive {
             out.line(&format!("{message} stays: {reason}"))?;
         }
         Ok(verdict)
+    }
+}
+
+impl Delete {
+    async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let Which {
+            message,
+            function,
+            stream,
+            all,
+        } = &self.which;
+        let mut request = json!({ "delete": { "reason": self.reason, "all": all } });
+        if let Value::Object(request) = &mut request {
+            for (name, value) in [
+                ("message", message),
+                ("function", function),
+                ("stream", stream),
+            ] {
+                if let Some(value) = value {
+                    request.insert(name.to_owned(), value.as_str().into());
+                }
+            }
+        }
+        let report = Report::of(stack, request).await?;
+        if report.deleted.is_empty() {
+            return Err(match message {
+                Some(id) => none(id),
+                None => Failure::found("there are no such dead letters"),
+            });
+        }
+        if out.is_json {
+            out.document(&json!({ "deleted": report.deleted, "reason": self.reason }))?;
+            return Ok(Verdict::Well);
+        }
+        for deleted in &report.deleted {
+            let id = deleted
+                .get("message")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let subject = Subject::deserialize(deleted)?;
+            out.line(&format!("{id} is deleted: it was about {subject}."))?;
+        }
+        out.line(&format!("{} deleted.", report.deleted.len()))?;
+        Ok(Verdict::Well)
     }
 }
 
@@ -216,26 +319,25 @@ async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure
 
 impl Letter {
     fn of(queue: &'static str, message: &Message, stack: &Stack) -> Self {
-        let about = |function, event, attempts, error| Self {
+        let subject = Subject::of(&message.body, &message.attributes);
+        let (attempts, error) = match DeadLetter::parse(&message.body, &message.attributes) {
+            Ok(letter) => (letter.attempts, letter.error),
+            Err(reason) => (0, format!("cannot be delivered again: {reason}")),
+        };
+        let logical = stack.functions().find(|id| subject.is_for(id));
+        let stream = subject.stream.as_ref();
+        let event = stream.map(|stream| match subject.version {
+            Some(version) => format!("{stream}@{version}"),
+            None => stream.clone(),
+        });
+        Self {
             message: message.id.clone(),
             queue,
-            function,
+            function: logical.map(str::to_owned).or(subject.function),
             event,
+            sequence_number: subject.sequence_number,
             attempts,
             error,
-        };
-        match DeadLetter::parse(&message.body, &message.attributes) {
-            Ok(letter) => {
-                let logical = stack.functions().find(|id| letter.is_for(id));
-                let function = logical.map_or_else(|| letter.function.clone(), str::to_owned);
-                let place = letter.place.as_ref();
-                let event = place.map(|(stream, version)| format!("{stream}@{version}"));
-                about(Some(function), event, letter.attempts, letter.error)
-            }
-            Err(reason) => {
-                let error = format!("cannot be delivered again: {reason}");
-                about(None, None, 0, error)
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A small JSON-over-HTTP client, for what uses the system from outside.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -15,6 +15,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::Value;
+use tokio::time::timeout;
+
+/// The longest wait for an answer. The gateway answers within 30 seconds.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A client of one server. Cloning it shares its connections.
 #[derive(Debug, Clone)]
@@ -117,22 +121,21 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| fail(error.to_string()))?;
-        let answer = self
-            .pool
-            .request(request)
-            .await
-            .map_err(|error| fail(format!("{error:?}")))?;
-        let (parts, body) = answer.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map_err(|error| fail(error.to_string()))?
-            .to_bytes();
-        Ok(Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-            text: String::from_utf8_lossy(&body).into_owned(),
-        })
+        let answer = async {
+            let answer = self.pool.request(request).await;
+            let (parts, body) = answer.map_err(|error| format!("{error:?}"))?.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?;
+            let body = body.to_bytes();
+            Ok::<_, String>(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: serde_json::from_slice(&body).unwrap_or_default(),
+                text: String::from_utf8_lossy(&body).into_owned(),
+            })
+        };
+        let answer = timeout(LIMIT, answer).await;
+        answer
+            .unwrap_or_else(|_| Err(format!("none within {LIMIT:?}")))
+            .map_err(fail)
     }
 }

@@ -10,8 +10,12 @@
 //! A letter is the invocation that failed, so it is handled by making it again. Nothing depends on when that is: every
 //! function bears an event that it has had before.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::stream::StreamId;
@@ -34,6 +38,8 @@ pub struct DeadLetter {
     pub attempts: u64,
     /// The stream of the event, and its version there, where it is one of ours.
     pub place: Option<(StreamId, u64)>,
+    /// The ARNs of other functions that could not read the same record.
+    pub other_readers: Vec<String>,
 }
 
 /// A message that is no dead letter which can be handled again.
@@ -64,6 +70,7 @@ impl DeadLetter {
                 ),
                 attempts: attribute("RETRY_ATTEMPTS").parse().unwrap_or(0),
                 event: body,
+                other_readers: vec![],
             });
         }
         let event = body.get_mut("requestPayload").map(Value::take);
@@ -78,6 +85,7 @@ impl DeadLetter {
             place: place(&event),
             error: error.unwrap_or_default().to_owned(),
             attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
+            other_readers: other_readers(&body),
             event,
         })
     }
@@ -85,12 +93,112 @@ impl DeadLetter {
     /// Whether it is for a function of this name or ARN. The name that `CloudFormation` makes begins with
     /// the stack's and ends in a random part, so the logical id is enough.
     pub fn is_for(&self, function: &str) -> bool {
-        let name = self.function.split(":function:").last().unwrap_or_default();
-        let name = name.split(':').next().unwrap_or_default();
-        self.function == function
-            || name.split('-').any(|part| part == function)
-            || name == function
+        is_named(&self.function, function)
     }
+}
+
+/// Whether an ARN is that of a function of this name, logical id, or ARN.
+fn is_named(arn: &str, function: &str) -> bool {
+    let name = arn.split(":function:").last().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    arn == function || name.split('-').any(|part| part == function) || name == function
+}
+
+/// What a message of a dead-letter queue is about, as far as it says so: also one that cannot be handled again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    /// The ARN of the function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The stream of the event or record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Its version there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The record's place in the table's stream. Of a pointer to several records it is the first one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence_number: Option<String>,
+}
+
+impl Subject {
+    /// The subject of a message with this body and these attributes.
+    pub fn of(body: &str, attributes: &BTreeMap<String, String>) -> Self {
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        let text = |pointers: &[&str]| {
+            let mut texts = pointers
+                .iter()
+                .map(|pointer| body.pointer(pointer)?.as_str());
+            texts.find_map(|text| text.map(str::to_owned))
+        };
+        let number = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64);
+        let version = text(&[
+            "/keys/version/N",
+            "/requestPayload/Records/0/dynamodb/Keys/version/N",
+        ]);
+        let function = attributes.get("TARGET_ARN").cloned();
+        Self {
+            function: function.or_else(|| text(&["/requestContext/functionArn"])),
+            stream: text(&[
+                "/keys/stream/S",
+                "/requestPayload/Records/0/dynamodb/Keys/stream/S",
+                "/requestPayload/detail/subject",
+                "/detail/subject",
+            ]),
+            version: version
+                .and_then(|version| version.parse().ok())
+                .or_else(|| number("/requestPayload/detail/streamversion"))
+                .or_else(|| number("/detail/streamversion")),
+            sequence_number: text(&[
+                "/sequenceNumber",
+                "/requestPayload/Records/0/dynamodb/SequenceNumber",
+                "/DDBStreamBatchInfo/startSequenceNumber",
+            ]),
+        }
+    }
+
+    /// Whether it names a function of this name, logical id, or ARN.
+    pub fn is_for(&self, function: &str) -> bool {
+        let own = self.function.as_ref();
+        own.is_some_and(|own| is_named(own, function))
+    }
+}
+
+/// `order-1@3 (sequence number 000111)`.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.stream.as_deref().unwrap_or("of an unknown stream"))?;
+        if let Some(version) = self.version {
+            write!(f, "@{version}")?;
+        }
+        match &self.sequence_number {
+            Some(number) => write!(f, " (sequence number {number})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The letter about a record that several readers could not read, from the letter of one of them.
+pub fn for_readers(body: &str, readers: &BTreeSet<String>) -> String {
+    let mut body: Value = serde_json::from_str(body).unwrap_or_default();
+    let own = body.pointer("/requestContext/functionArn").cloned();
+    let others = readers.iter().map(|reader| Value::from(reader.as_str()));
+    let others: Vec<_> = others
+        .filter(|reader| Some(reader) != own.as_ref())
+        .collect();
+    if let Value::Object(letter) = &mut body {
+        letter.insert(OTHER_READERS.to_owned(), others.into());
+    }
+    body.to_string()
+}
+
+const OTHER_READERS: &str = "otherReaders";
+
+fn other_readers(body: &Value) -> Vec<String> {
+    let readers = body.get(OTHER_READERS).and_then(Value::as_array);
+    let readers = readers.into_iter().flatten().filter_map(Value::as_str);
+    readers.map(str::to_owned).collect()
 }
 
 /// The place of one of our events, in the form in which a rule or a stream delivers it.
@@ -117,6 +225,7 @@ pub fn unreadable(function: &str, record: &Value, error: &str) -> Value {
             "approximateInvokeCount": 1,
         },
         "keys": keys,
+        "sequenceNumber": record.pointer("/dynamodb/SequenceNumber"),
         "responsePayload": { "errorMessage": error },
     });
     if record.to_string().len() <= MAX_RECORD_BYTES
@@ -153,6 +262,7 @@ mod tests {
                 error: "no".to_owned(),
                 attempts: 3,
                 place: Some(("order-1".parse().unwrap(), 3)),
+                other_readers: vec![],
             }
         );
         assert!(letter.is_for("ProjectOrdersFunction") && letter.is_for(ARN));
@@ -191,6 +301,42 @@ mod tests {
         assert_eq!(
             large,
             Err(NotADeadLetter("what the function is to be given"))
+        );
+    }
+
+    /// Also a record whose key is no stream id, one that is too large, and a pointer.
+    #[test]
+    fn every_letter_names_what_it_is_about() {
+        let subject = |body: &Value| Subject::of(&body.to_string(), &BTreeMap::new());
+        for (stream, shown) in [("order-x", "order-x@1"), ("no stream id", "no stream id@1")] {
+            for size in [1, MAX_RECORD_BYTES] {
+                let keys = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
+                let image = json!({ "text": { "S": "x".repeat(size) } });
+                let change = json!({ "Keys": keys, "NewImage": image, "SequenceNumber": "42" });
+                let letter = unreadable(ARN, &json!({ "dynamodb": change }), "no commit");
+                let subject = subject(&letter);
+                assert_eq!(subject.to_string(), format!("{shown} (sequence number 42)"));
+                assert!(subject.is_for("ProjectOrdersFunction"));
+            }
+        }
+        let pointer = json!({ "DDBStreamBatchInfo": { "startSequenceNumber": "7" } });
+        let shown = "of an unknown stream (sequence number 7)";
+        assert_eq!(subject(&pointer).to_string(), shown);
+        let event = json!({ "requestPayload": delivery() });
+        assert_eq!(subject(&event).to_string(), "order-1@3");
+        assert_eq!(subject(&Value::Null), Subject::default());
+    }
+
+    #[test]
+    fn one_letter_is_for_every_reader_of_its_record() {
+        let record = json!({ "dynamodb": { "Keys": {} } });
+        let readers = ["a", "b", "c"].map(str::to_owned).into();
+        let letter = unreadable("b", &record, "no commit").to_string();
+        let letter = for_readers(&letter, &readers);
+        let letter = DeadLetter::parse(&letter, &BTreeMap::new()).unwrap();
+        assert_eq!(
+            (&*letter.function, letter.other_readers),
+            ("b", vec!["a".into(), "c".into()])
         );
     }
 

@@ -57,9 +57,9 @@ mod rebuild;
 
 pub use audit::{Audit, AuditError};
 pub use deadlines::Deadlines;
-pub use generations::{ChangeError, Generations};
+pub use generations::{ChangeError, Contended, Generations};
 pub use history::{Position, Scanned};
-pub use keys::{Forgotten, KeyTable, Keyring};
+pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use projection::{Found, Key, Projection, Table};
 pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
 
@@ -939,9 +939,28 @@ fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
     }
 }
 
-/// Tells what may pass from what will not.
-/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+/// The store's error for a failed call.
 pub(crate) fn classified<E>(error: &SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
+{
+    match fault(error) {
+        Fault::Transient(problem) => StoreError::Unavailable(problem),
+        Fault::Permanent(problem) => StoreError::Refused(problem),
+    }
+}
+
+/// What is wrong with a call, in words.
+pub(crate) enum Fault {
+    /// The same call may succeed later.
+    Transient(String),
+    /// It will not.
+    Permanent(String),
+}
+
+/// Distinguishes transient from permanent errors.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+pub(crate) fn fault<E>(error: &SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {
@@ -962,13 +981,13 @@ where
             let code = service.err().code().unwrap_or("unknown").to_owned();
             let message = service.err().message().unwrap_or_default();
             if PASSING.contains(&code.as_str()) || status >= 500 {
-                StoreError::Unavailable(code)
+                Fault::Transient(code)
             } else {
-                StoreError::Refused(format!("{code}: {message}"))
+                Fault::Permanent(format!("{code}: {message}"))
             }
         }
-        SdkError::ConstructionFailure(_) => StoreError::Refused(format!("{error:?}")),
-        _ => StoreError::Unavailable(error.to_string()),
+        SdkError::ConstructionFailure(_) => Fault::Permanent(format!("{error:?}")),
+        _ => Fault::Transient(error.to_string()),
     }
 }
 

@@ -1,10 +1,75 @@
 //! Keys that AWS KMS makes and wraps: the bare one is never stored.
 
-use std::fmt;
+use aws_sdk_kms::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::Blob,
+    types::DataKeySpec,
+};
 
-use aws_sdk_kms::{Client, primitives::Blob, types::DataKeySpec};
+use crate::{
+    dynamodb::{Fault, fault},
+    on_demand::OnDemand,
+    seal::Key,
+};
 
-use crate::{dynamodb::classified, on_demand::OnDemand, seal::Key, store::StoreError};
+/// A call of KMS failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KmsError {
+    /// KMS is throttled, timed out or not reachable: the same call may succeed later.
+    #[error("{operation} of KMS failed: {problem}")]
+    Unavailable {
+        /// The operation.
+        operation: &'static str,
+        /// What is wrong.
+        problem: String,
+        /// The SDK's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// KMS refuses the call: the key is disabled, or the function's role does not allow it.
+    #[error("{operation} of KMS was refused: {problem}")]
+    Refused {
+        /// The operation.
+        operation: &'static str,
+        /// What is wrong.
+        problem: String,
+        /// The SDK's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// KMS answers without what was asked for.
+    #[error("{operation} of KMS failed: the answer has {problem}")]
+    Malformed {
+        /// The operation.
+        operation: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+impl KmsError {
+    fn of<E>(operation: &'static str, error: SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        match fault(&error) {
+            Fault::Transient(problem) => Self::Unavailable {
+                operation,
+                problem,
+                source: error.into(),
+            },
+            Fault::Permanent(problem) => Self::Refused {
+                operation,
+                problem,
+                source: error.into(),
+            },
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
 
 /// A key of KMS, which wraps others and never leaves it.
 #[derive(Clone, Debug)]
@@ -29,7 +94,8 @@ impl MasterKey {
         Self { client, id }
     }
 
-    pub(crate) async fn generate(&self, subject: &str) -> Result<DataKey, StoreError> {
+    pub(crate) async fn generate(&self, subject: &str) -> Result<DataKey, KmsError> {
+        const OPERATION: &str = "GenerateDataKey";
         let made = self
             .client
             .generate_data_key()
@@ -38,15 +104,19 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        let wrapped = made.ciphertext_blob.ok_or_else(|| odd(&"no wrapped key"))?;
+            .map_err(|error| KmsError::of(OPERATION, error))?;
+        let wrapped = made.ciphertext_blob.ok_or(KmsError::Malformed {
+            operation: OPERATION,
+            problem: "no wrapped key",
+        })?;
         Ok(DataKey {
-            key: key(made.plaintext)?,
+            key: key(OPERATION, made.plaintext)?,
             wrapped: wrapped.into_inner(),
         })
     }
 
-    pub(crate) async fn unwrap(&self, subject: &str, wrapped: &[u8]) -> Result<Key, StoreError> {
+    pub(crate) async fn unwrap(&self, subject: &str, wrapped: &[u8]) -> Result<Key, KmsError> {
+        const OPERATION: &str = "Decrypt";
         let opened = self
             .client
             .decrypt()
@@ -55,17 +125,16 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        key(opened.plaintext)
+            .map_err(|error| KmsError::of(OPERATION, error))?;
+        key(OPERATION, opened.plaintext)
     }
 }
 
-fn key(bare: Option<Blob>) -> Result<Key, StoreError> {
+fn key(operation: &'static str, bare: Option<Blob>) -> Result<Key, KmsError> {
     let bare = bare.map(Blob::into_inner).unwrap_or_default();
-    let secret = bare.try_into().map_err(|_| odd(&"no key of 32 bytes"))?;
+    let secret = bare.try_into().map_err(|_| KmsError::Malformed {
+        operation,
+        problem: "no key of 32 bytes",
+    })?;
     Ok(Key::new(&secret))
-}
-
-fn odd(what: &dyn fmt::Display) -> StoreError {
-    StoreError::Refused(format!("KMS has answered with {what}"))
 }

@@ -60,67 +60,116 @@ impl Change {
     pub fn set(path: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         Self::Set(path.into(), value.into())
     }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Set(path, _) | Self::Add(path, _) => path,
+        }
+    }
+}
+
+/// Why events cannot be folded into a row.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// An event cannot be decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A read model makes a change that a row does not take. `DynamoDB` refuses it as well.
+    #[error(
+        "{event} cannot change `{path}` of its row: {problem}; correct the read model's changes"
+    )]
+    Change {
+        /// The event.
+        event: String,
+        /// The path that was to be changed.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 /// The row that some streams' events add up to, gates included. `None` when no event is this
 /// model's. Events of one stream come in order; streams may be interleaved in any way.
 ///
 /// # Errors
-/// When an event cannot be decoded.
+/// When an event cannot be decoded, or makes a change that a row does not take.
 pub fn fold<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Option<Row>, CodecError> {
+) -> Result<Option<Row>, FoldError> {
     fold_on::<M>(None, events)
 }
 
 /// The row that a row becomes by some more events: those after its gates.
 ///
 /// # Errors
-/// When an event cannot be decoded.
+/// When an event cannot be decoded, or makes a change that a row does not take.
 pub fn fold_on<'a, M: ReadModel>(
     mut row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Option<Row>, CodecError> {
+) -> Result<Option<Row>, FoldError> {
     for event in events {
         let Some(place) = M::place(&event.stream) else {
             continue;
         };
         let row = row
             .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(place.key))]));
+        // One update changes each part of a row once, and no part of its key.
+        let mut taken = vec![M::KEY.to_owned(), place.gate.to_owned()];
         for change in M::changes(event)? {
-            apply(row, change);
+            let path = change.path().to_owned();
+            let applied = if taken.iter().any(|other| overlap(other, &path)) {
+                Err("it overlaps with the key, the gate, or another change of the event")
+            } else {
+                apply(row, change)
+            };
+            applied.map_err(|problem| FoldError::Change {
+                event: event.id(),
+                path: path.clone(),
+                problem,
+            })?;
+            taken.push(path);
         }
         set(row, place.gate, event.version.into());
     }
     Ok(row)
 }
 
-fn apply(row: &mut Row, change: Change) {
+/// Whether one path leads to the other, or both are the same.
+fn overlap(one: &str, other: &str) -> bool {
+    let mut names = one.split('.').zip(other.split('.'));
+    names.all(|(one, other)| one == other)
+}
+
+fn apply(row: &mut Row, change: Change) -> Result<(), &'static str> {
     match change {
         Change::Set(path, value) => {
-            if let Some((map, name)) = parent(row, &path) {
-                set(map, name, value);
-            }
+            let (map, name) = parent(row, &path)?;
+            set(map, name, value);
         }
         Change::Add(path, by) => {
-            if let Some((map, name)) = parent(row, &path) {
-                let sum = map.get(name).and_then(Value::as_i64).unwrap_or(0) + by;
-                set(map, name, sum.into());
-            }
+            let (map, name) = parent(row, &path)?;
+            let before = match map.get(name) {
+                Some(value) => value.as_i64().ok_or("it is not a whole number")?,
+                None => 0,
+            };
+            let sum = before.checked_add(by).ok_or("the sum is too large")?;
+            set(map, name, sum.into());
         }
     }
+    Ok(())
 }
 
 /// The map that a path leads into, and the name in it.
-fn parent<'r, 'p>(row: &'r mut Row, path: &'p str) -> Option<(&'r mut Row, &'p str)> {
+fn parent<'r, 'p>(row: &'r mut Row, path: &'p str) -> Result<(&'r mut Row, &'p str), &'static str> {
     let Some((parents, name)) = path.rsplit_once('.') else {
-        return Some((row, path));
+        return Ok((row, path));
     };
     let mut map = row;
     for parent in parents.split('.') {
-        map = map.get_mut(parent)?.as_object_mut()?;
+        let below = map.get_mut(parent).and_then(Value::as_object_mut);
+        map = below.ok_or("the path leads through what is not a map")?;
     }
-    Some((map, name))
+    Ok((map, name))
 }
 
 fn set(map: &mut Row, name: &str, value: Value) {

@@ -2,7 +2,10 @@
 //!
 //! A message comes at least once, in no order, and stays until it is deleted: what is received and not deleted comes again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use aws_sdk_sqs::{
     Client,
@@ -10,7 +13,7 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
-use crate::on_demand::OnDemand;
+use crate::{on_demand::OnDemand, timestamp::Timestamp};
 
 /// A queue that people and redrives read.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct Message {
     pub body: String,
     /// Its attributes, as text.
     pub attributes: BTreeMap<String, String>,
+    /// When it was sent, by the queue's clock; `None` where the queue does not report it.
+    pub sent: Option<Timestamp>,
     receipt: String,
 }
 
@@ -46,6 +51,12 @@ impl<E: ProvideErrorMetadata> From<SdkError<E>> for QueueError {
     }
 }
 
+/// The time at which a message was sent, in milliseconds.
+fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Timestamp> {
+    let sent = attributes.get(&MessageSystemAttributeName::SentTimestamp)?;
+    Some(Timestamp::from_millis(sent.parse().ok()?))
+}
+
 impl Queue {
     /// The most messages of one call.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html>
@@ -56,14 +67,14 @@ impl Queue {
         Self { client, url }
     }
 
-    /// Sends one message. Sent twice, it is there twice.
+    /// Sends one message and returns its id. Sent twice, it is there twice.
     ///
     /// # Errors
     /// When the queue did not confirm it.
-    pub async fn send(&self, body: String) -> Result<(), QueueError> {
-        let send = self.client.send_message().queue_url(&self.url);
-        send.message_body(body).send().await?;
-        Ok(())
+    pub async fn send(&self, body: String) -> Result<String, QueueError> {
+        let request = self.client.send_message().queue_url(&self.url);
+        let answer = request.message_body(body).send().await?;
+        Ok(answer.message_id.unwrap_or_default())
     }
 
     /// Some messages, which others do not see until `hidden` has passed. None: there are none now,
@@ -81,7 +92,7 @@ impl Queue {
             .wait_time_seconds(1)
             .visibility_timeout(i32::try_from(hidden.as_secs()).unwrap_or(i32::MAX))
             .message_attribute_names("All")
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
             .await?;
         let messages = received.messages.unwrap_or_default().into_iter();
@@ -89,6 +100,7 @@ impl Queue {
             .map(|message| Message {
                 id: message.message_id.unwrap_or_default(),
                 body: message.body.unwrap_or_default(),
+                sent: message.attributes.as_ref().and_then(sent),
                 attributes: message
                     .message_attributes
                     .unwrap_or_default()

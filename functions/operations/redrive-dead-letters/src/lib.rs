@@ -1,24 +1,36 @@
-//! Delivers dead letters again, each to the function that did not handle it, and to no other.
+//! Delivers dead letters again, each to the function that did not handle it, and to no other; or deletes them, with a
+//! reason.
 //!
 //! What a function has done in the meantime it does not do again: every effect has its gate, however
-//! many years later its event comes.
+//! many years later its event comes. Within one redrive a letter is delivered at most once: all letters are collected
+//! before the first is delivered, so a letter that comes back meanwhile is left for the next redrive.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::Arc,
+    time::Duration,
+};
 
 use cairn::{
-    dead_letter::DeadLetter,
+    Timestamp,
+    dead_letter::{self, DeadLetter, Subject},
     functions::Functions,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         operation::{self, Task},
+        stream::unreadable,
     },
     sqs::{Message, Queue},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-/// How long a message is hidden while a redrive looks at the others: longer than it may run.
+/// How long a message is hidden while a redrive works: longer than it may run.
 const HIDDEN: Duration = Duration::from_mins(1);
+
+/// The most bytes of letters that are collected at a time.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// The function. It needs `DEAD_LETTERS_QUEUE` and `STREAM_FAILURES_QUEUE`.
 ///
@@ -32,39 +44,76 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         ],
         functions: environment.functions(),
     });
-    Ok(operation::function(environment, move |wanted, task| {
-        let redrive = redrive.clone();
-        async move { redrive.run(&wanted, &task).await }
-    }))
+    Ok(operation::function(
+        environment,
+        move |wanted: Wanted, task| {
+            let redrive = redrive.clone();
+            async move {
+                wanted.check()?;
+                redrive.run(&wanted, &task).await
+            }
+        },
+    ))
 }
 
-/// Which dead letters. `{}`: all of them.
-#[derive(Deserialize)]
+/// Which dead letters, and what is done with them. `{}` delivers all of them again.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Those of a function, by its name, its ARN or its logical id in the template.
     function: Option<String>,
+    /// Those about an event or a record of this stream.
+    stream: Option<String>,
     /// The one with this message id.
     message: Option<String>,
+    /// Those that were in their queue at this time: what the first invocation of this redrive reported as `began`.
+    before: Option<Timestamp>,
+    /// Deletes them, and delivers none.
+    delete: Option<Deletion>,
 }
 
-/// What a redrive came to.
-#[derive(Debug, Default, Serialize)]
+/// The deletion of dead letters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deletion {
+    /// The reason, for the log.
+    reason: String,
+    /// All of them, where no message, function or stream is named.
+    #[serde(default)]
+    all: bool,
+}
+
+/// The result of a redrive.
+#[derive(Debug, Serialize)]
 struct Report {
     /// How many were delivered again.
     redriven: u64,
+    /// Those that were deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deleted: Vec<Deleted>,
     /// How many were not wanted.
     left: u64,
     /// Those that cannot be delivered again, with the reason. They stay in their queue.
     unresolved: Vec<Unresolved>,
-    /// Whether all were looked at; else there was no time, and another redrive goes on.
+    /// When this redrive began.
+    began: Timestamp,
+    /// Whether all were handled; if not, another invocation with `before` continues.
     complete: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    message: String,
+    #[serde(flatten)]
+    subject: Subject,
 }
 
 #[derive(Debug, Serialize)]
 struct Unresolved {
     message: String,
     reason: String,
+    #[serde(flatten)]
+    subject: Subject,
 }
 
 struct Redrive {
@@ -74,62 +123,96 @@ struct Redrive {
 
 impl Redrive {
     async fn run(&self, wanted: &Wanted, task: &Task) -> Result<Report, FunctionError> {
-        let mut report = Report::default();
-        let all = async {
-            for queue in &self.queues {
-                self.drain(queue, wanted, &mut report).await?;
-            }
-            Ok::<_, FunctionError>(())
+        // A call that has begun has the rest of the time to end.
+        let until = Instant::now() + task.patience * 4 / 5;
+        let mut report = Report {
+            redriven: 0,
+            deleted: vec![],
+            left: 0,
+            unresolved: vec![],
+            began: wanted.before.unwrap_or(task.now),
+            complete: true,
         };
-        let complete = match timeout(task.patience, all).await {
-            Ok(drained) => drained.map(|()| true)?,
-            Err(_) => false,
-        };
-        report.complete = complete;
+        let collecting = Instant::now() + task.patience / 2;
+        let mut collected = vec![];
+        for queue in &self.queues {
+            let messages = collect(queue, collecting, &mut report.complete).await?;
+            collected.push((queue, messages));
+        }
+        for (queue, messages) in collected {
+            self.handle(queue, messages, wanted, until, &mut report)
+                .await?;
+        }
         tracing::info!(?report, "redriven");
         Ok(report)
     }
 
-    /// Looks at each message of a queue once. Those that stay are let go at the end, so that they do not
-    /// come round again before.
-    async fn drain(
+    /// Handles each message of a queue once, and lets go of those that stay.
+    async fn handle(
         &self,
         queue: &Queue,
+        messages: Vec<Message>,
         wanted: &Wanted,
+        until: Instant,
         report: &mut Report,
     ) -> Result<(), FunctionError> {
-        let mut staying = BTreeMap::<String, Message>::new();
-        let mut nothing_new = 0;
-        while nothing_new < Queue::QUIET {
-            let mut messages = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
-            messages.retain(|message| !staying.contains_key(&message.id));
-            nothing_new = if messages.is_empty() {
-                nothing_new + 1
-            } else {
-                0
-            };
-            for message in messages {
-                let unresolved = |reason: &dyn std::fmt::Display| Unresolved {
-                    message: message.id.clone(),
-                    reason: reason.to_string(),
-                };
-                match DeadLetter::parse(&message.body, &message.attributes) {
-                    Ok(letter) if wanted.includes(&message, &letter) => {
-                        match self.deliver(queue, &message, &letter).await {
-                            Ok(()) => {
-                                report.redriven += 1;
-                                continue;
-                            }
-                            Err(reason) => report.unresolved.push(unresolved(&reason)),
-                        }
-                    }
-                    Ok(_) => report.left += 1,
-                    Err(reason) => report.unresolved.push(unresolved(&reason)),
+        let mut staying = vec![];
+        // The letters about each record that no reader can read.
+        let mut records = BTreeMap::<Subject, Vec<(Message, DeadLetter, String)>>::new();
+        for message in messages {
+            if Instant::now() >= until {
+                report.complete = false;
+                staying.push(message);
+                continue;
+            }
+            let subject = Subject::of(&message.body, &message.attributes);
+            if !wanted.includes(&message, &subject) {
+                report.left += 1;
+                staying.push(message);
+                continue;
+            }
+            if let Some(Deletion { reason, .. }) = &wanted.delete {
+                queue.delete(&message).await.map_err(FunctionError::new)?;
+                log_deletion(&message, &subject, reason);
+                report.deleted.push(Deleted {
+                    message: message.id,
+                    subject,
+                });
+                continue;
+            }
+            let letter = match DeadLetter::parse(&message.body, &message.attributes) {
+                Ok(letter) => letter,
+                Err(reason) => {
+                    report.unresolved(&message.id, subject, &reason);
+                    staying.push(message);
+                    continue;
                 }
-                staying.insert(message.id.clone(), message);
+            };
+            if let Some(reason) = unreadable(&letter.event) {
+                let record = Subject {
+                    function: None,
+                    ..subject
+                };
+                let letters = records.entry(record).or_default();
+                letters.push((message, letter, reason));
+                continue;
+            }
+            match self.deliver(queue, &message, &letter).await {
+                Ok(()) => report.redriven += 1,
+                Err(reason) => {
+                    report.unresolved(&message.id, subject, &reason);
+                    staying.push(message);
+                }
             }
         }
-        for message in staying.values() {
+        for (record, letters) in records {
+            staying.extend(one_letter(queue, record, letters, report).await?);
+        }
+        for message in &staying {
+            // The others can be seen again after a minute.
+            if Instant::now() >= until {
+                break;
+            }
             queue.release(message).await.map_err(FunctionError::new)?;
         }
         Ok(())
@@ -142,8 +225,10 @@ impl Redrive {
         letter: &DeadLetter,
     ) -> Result<(), FunctionError> {
         let event = serde_json::to_vec(&letter.event).map_err(FunctionError::new)?;
-        let invoked = self.functions.invoke(&letter.function, event).await;
-        invoked.map_err(FunctionError::new)?;
+        for function in std::iter::once(&letter.function).chain(&letter.other_readers) {
+            let invoked = self.functions.invoke(function, event.clone()).await;
+            invoked.map_err(FunctionError::new)?;
+        }
         queue.delete(message).await.map_err(FunctionError::new)?;
         let place = letter.place.as_ref();
         let (stream, version) = place
@@ -159,11 +244,115 @@ impl Redrive {
     }
 }
 
+/// The messages of a queue, each once and hidden from others, in the time that there is for it.
+async fn collect(
+    queue: &Queue,
+    until: Instant,
+    complete: &mut bool,
+) -> Result<Vec<Message>, FunctionError> {
+    let (mut messages, mut known) = (vec![], BTreeSet::new());
+    let (mut bytes, mut nothing_new) = (0, 0);
+    while nothing_new < Queue::QUIET {
+        if Instant::now() >= until || bytes >= MOST_BYTES {
+            *complete = false;
+            break;
+        }
+        let mut received = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
+        received.retain(|message| known.insert(message.id.clone()));
+        nothing_new = if received.is_empty() {
+            nothing_new + 1
+        } else {
+            0
+        };
+        bytes += received
+            .iter()
+            .map(|message| message.body.len())
+            .sum::<usize>();
+        messages.append(&mut received);
+    }
+    Ok(messages)
+}
+
+/// Leaves one letter about a record that no reader can read, for all the readers that have parked it. Returns the letter
+/// to let go of, if it is none that was sent now.
+async fn one_letter(
+    queue: &Queue,
+    record: Subject,
+    letters: Vec<(Message, DeadLetter, String)>,
+    report: &mut Report,
+) -> Result<Option<Message>, FunctionError> {
+    let readers: BTreeSet<_> = letters
+        .iter()
+        .flat_map(|(_, letter, _)| std::iter::once(&letter.function).chain(&letter.other_readers))
+        .cloned()
+        .collect();
+    let mut letters = letters.into_iter();
+    let Some((first, _, reason)) = letters.next() else {
+        return Ok(None);
+    };
+    if letters.len() == 0 {
+        report.unresolved(&first.id, record, &reason);
+        return Ok(Some(first));
+    }
+    let merged = dead_letter::for_readers(&first.body, &readers);
+    let id = queue.send(merged).await.map_err(FunctionError::new)?;
+    for message in std::iter::once(first).chain(letters.map(|(message, ..)| message)) {
+        queue.delete(&message).await.map_err(FunctionError::new)?;
+    }
+    report.unresolved(&id, record, &reason);
+    Ok(None)
+}
+
+/// Records a deletion: the log says what is gone, and why.
+fn log_deletion(message: &Message, subject: &Subject, reason: &str) {
+    tracing::warn!(
+        message_id = message.id,
+        function = subject.function,
+        stream = subject.stream,
+        version = subject.version,
+        sequence_number = subject.sequence_number,
+        reason,
+        "dead letter deleted"
+    );
+}
+
+impl Report {
+    fn unresolved(&mut self, message: &str, subject: Subject, reason: &dyn Display) {
+        self.unresolved.push(Unresolved {
+            message: message.to_owned(),
+            reason: reason.to_string(),
+            subject,
+        });
+    }
+}
+
 impl Wanted {
-    fn includes(&self, message: &Message, letter: &DeadLetter) -> bool {
+    /// Nothing is deleted without a reason, and all of it only where that is said.
+    fn check(&self) -> Result<(), FunctionError> {
+        let Some(deletion) = &self.delete else {
+            return Ok(());
+        };
+        if deletion.reason.trim().is_empty() {
+            return Err(FunctionError::new(
+                "delete failed: the reason is blank; say why the dead letters can go",
+            ));
+        }
+        let names_some = self.function.is_some() || self.stream.is_some() || self.message.is_some();
+        if names_some == deletion.all {
+            return Err(FunctionError::new(
+                "delete failed: name a message, a function or a stream, or else set `all`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn includes(&self, message: &Message, subject: &Subject) -> bool {
+        let is_early = |before: Timestamp| message.sent.is_none_or(|sent| sent <= before);
         let function = self.function.as_ref();
-        let id = self.message.as_ref();
-        function.is_none_or(|function| letter.is_for(function))
+        let (stream, id) = (self.stream.as_ref(), self.message.as_ref());
+        function.is_none_or(|function| subject.is_for(function))
+            && stream.is_none_or(|stream| subject.stream.as_ref() == Some(stream))
             && id.is_none_or(|id| *id == message.id)
+            && self.before.is_none_or(is_early)
     }
 }

@@ -90,3 +90,56 @@ async fn what_cannot_be_delivered_again_says_why() {
     let which = system.run(&["dead-letters", "redrive"]).await;
     assert_eq!(which.status, 2, "{which:?}");
 }
+
+/// An item that is no commit, in the table of events.
+fn put_record(system: &Fixture, stream: &str) {
+    let item = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
+    let put = json!({ "TableName": "EventsTable", "Item": item });
+    system.aws("DynamoDB_20120810.PutItem", &put);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_no_reader_can_read_is_named_and_deleted_with_a_reason() {
+    let system = Fixture::start().await;
+    put_record(&system, "order-x");
+    put_record(&system, "order-y");
+    system.settled().await;
+    let said = system.run(&["dead-letters", "redrive", "--all"]).await;
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    assert!(said.out.contains("order-x@1 (sequence number "), "{said:?}");
+    system.settled().await;
+    let listed = system.json(&["dead-letters", "list"], 1).await;
+    let letters = listed["deadLetters"].as_array().unwrap();
+    let mut events: Vec<_> = letters.iter().map(|letter| &letter["event"]).collect();
+    events.sort_by_key(ToString::to_string);
+    assert_eq!(events, ["order-x@1", "order-y@1"], "{listed}");
+    assert!(letters[0]["sequenceNumber"].is_string(), "{listed}");
+
+    let delete = ["dead-letters", "delete", "--stream", "order-x"];
+    let without = system.run(&delete).await;
+    assert_eq!(without.status, 2, "{without:?}");
+    let blank = system
+        .run(&[&delete[..], &["--reason", " "]].concat())
+        .await;
+    assert_eq!(blank.status, 1, "{blank:?}");
+    assert!(blank.err.contains("the reason is blank"), "{blank:?}");
+    let reason = ["--reason", "written by hand"];
+    let deleted = system.json(&[&delete[..], &reason].concat(), 0).await;
+    assert_eq!(deleted["reason"], "written by hand");
+    assert_eq!(deleted["deleted"][0]["stream"], "order-x", "{deleted}");
+    let again = system.run(&[&delete[..], &reason].concat()).await;
+    assert_eq!(again.status, 1, "{again:?}");
+
+    let queues = &system.system.composition.aws.queues;
+    let none = BTreeMap::new();
+    queues.send("StreamFailuresQueue", "?", &none).unwrap();
+    let all = [&["dead-letters", "delete", "--all"][..], &reason].concat();
+    let said = system.run(&all).await;
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(said.out.contains("about order-y@1 (sequence"), "{said:?}");
+    assert!(said.out.ends_with("2 deleted.\n"), "{said:?}");
+    assert_eq!(queues.depth("StreamFailuresQueue").unwrap(), 0);
+    let which = [&["dead-letters", "delete"][..], &reason].concat();
+    assert_eq!(system.run(&which).await.status, 2);
+}

@@ -1,5 +1,7 @@
 //! Every row of the contract's table of bad input: a clear error, and nothing stored.
 
+use std::error::Error as _;
+
 use axum::{
     body::Bytes,
     http::{Method, StatusCode},
@@ -7,7 +9,7 @@ use axum::{
 use cairn_local::{client::Answer, system::Options};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, order};
+use crate::fixture::{Fixture, Holding, order};
 
 /// The answer is a problem of this status.
 #[track_caller]
@@ -299,6 +301,51 @@ async fn parameters_that_make_no_sense_are_refused() {
             400,
         );
     }
+}
+
+/// The error names KMS, not the event store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() {
+    let world = Holding::new(&[]);
+    let system = Fixture::with(Options {
+        world: world.clone(),
+        ..Options::default()
+    })
+    .await;
+    let body = order("TEA-01", 1, "tok_visa");
+    let keys = system.system.composition.operator();
+    let keys = keys.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY");
+    let keys = keys.unwrap();
+    world.fail("GenerateDataKey");
+    let unavailable = system.post("/orders", &body).await;
+    problem(&unavailable, 503);
+    assert!(unavailable.headers.contains_key("retry-after"));
+    let error = keys.key_for("c-42").await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("GenerateDataKey of KMS failed: "),
+        "{error}"
+    );
+    assert!(error.source().is_some(), "{error:?}");
+    world.work("GenerateDataKey");
+    assert!(system.history().is_empty());
+
+    // A wrapped key that KMS did not make.
+    let wrapped = json!({ "subject": { "S": "c-42" }, "wrappedKey": { "B": "AAAA" } });
+    let put = json!({ "TableName": "CustomerKeysTable", "Item": wrapped });
+    system.aws("DynamoDB_20120810.PutItem", &put);
+    let error = keys.key_for("c-42").await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("Decrypt of KMS was refused: "),
+        "{error}"
+    );
+    problem(&system.post("/orders", &body).await, 500);
+    assert!(system.history().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

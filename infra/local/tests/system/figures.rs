@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use cairn_local::aws;
 use serde_json::{Value, json};
 
 use crate::{
     fixture::{order, template},
+    forget::Lines,
     still::StillShop,
 };
 
@@ -104,4 +106,63 @@ async fn an_append_that_another_was_faster_than_is_counted() {
     let receipt = json!({ "quantity": 5 });
     shop.send("POST", "/stock/TEA-01/receipts", &receipt).await;
     assert!(sum(&shop, "Conflicts") > before);
+}
+
+fn call(shop: &StillShop, operation: &str, request: &Value) -> Value {
+    let target = format!("DynamoDB_20120810.{operation}");
+    let request = request.to_string();
+    let call = aws::Call::new(&target, request.as_bytes());
+    let answer = shop.system.aws.call("test", &call);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothing() {
+    let lines = Lines::default();
+    let _listening = lines.listen();
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    assert_eq!(
+        sum(&shop, "HistoryChanged"),
+        0,
+        "an order changes no history"
+    );
+    let published = shop.world.figures().len();
+    let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
+    let at = json!({ "TableName": "EventsTable", "Key": key });
+    let mut item = call(&shop, "GetItem", &at)["Item"].take();
+    item["correlation"] = json!({ "S": "by hand" });
+    call(
+        &shop,
+        "PutItem",
+        &json!({ "TableName": "EventsTable", "Item": item }),
+    );
+    call(&shop, "DeleteItem", &at);
+    shop.system.settled().await;
+    assert_eq!(sum(&shop, "HistoryChanged"), 2);
+    let consumed = shop.world.figures().split_off(published);
+    assert!(
+        consumed.iter().all(|line| line["ConsumerLag"].is_null()),
+        "{consumed:?}"
+    );
+    let logged = lines.text();
+    let logged: Vec<Value> = logged
+        .lines()
+        .filter(|line| line.contains("history changed"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let operations: Vec<_> = logged
+        .iter()
+        .map(|line| &line["fields"]["operation"])
+        .collect();
+    assert_eq!(operations, ["MODIFY", "REMOVE"]);
+    for line in &logged {
+        let fields = &line["fields"];
+        assert_eq!(
+            (&fields["stream"], &fields["version"]),
+            (&json!(format!("order-{id}")), &json!("1"))
+        );
+    }
 }

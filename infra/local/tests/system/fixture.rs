@@ -16,7 +16,7 @@ use cairn_local::{
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
     troubles::Trouble,
-    world::{Accident, Note, ThisMachine, World},
+    world::{Accident, Fate, Fault, Note, ThisMachine, World},
 };
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::timeout};
@@ -180,7 +180,7 @@ pub(crate) async fn event(
     accepted.unwrap_or_else(|_| panic!("{what} is not on the bus; others that were: {others:?}"))
 }
 
-/// This machine, with functions that the bus does not reach while a test holds them.
+/// This machine, with functions that the bus does not reach while a test holds them, and operations that fail.
 ///
 /// A held delivery stays in the bus's retries, as on AWS. An order stays where it is for as long as a
 /// function of its saga is held.
@@ -188,6 +188,8 @@ pub(crate) async fn event(
 pub(crate) struct Holding {
     machine: ThisMachine,
     held: Mutex<BTreeSet<&'static str>>,
+    /// Operations of services that fail.
+    failing: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Holding {
@@ -195,6 +197,7 @@ impl Holding {
         Arc::new(Self {
             machine: ThisMachine::with(troubles),
             held: Mutex::default(),
+            failing: Mutex::default(),
         })
     }
 
@@ -204,6 +207,16 @@ impl Holding {
 
     pub(crate) fn release(&self, function: &str) {
         self.held.lock().unwrap().remove(function);
+    }
+
+    /// Makes an operation of a service fail.
+    pub(crate) fn fail(&self, operation: &'static str) {
+        self.failing.lock().unwrap().insert(operation);
+    }
+
+    /// Makes it work again.
+    pub(crate) fn work(&self, operation: &str) {
+        self.failing.lock().unwrap().remove(operation);
     }
 }
 
@@ -230,6 +243,14 @@ impl World for Holding {
 
     fn note(&self, note: &Note<'_>) {
         self.machine.note(note);
+    }
+
+    fn call(&self, _: &str, operation: &str) -> Fate {
+        let fails = self.failing.lock().unwrap().contains(operation);
+        Fate {
+            fault: fails.then_some(Fault::Unavailable),
+            ..Fate::default()
+        }
     }
 
     fn reaches(&self, target: &str) -> bool {

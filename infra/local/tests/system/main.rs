@@ -27,6 +27,7 @@ mod hostile;
 mod openapi;
 mod process;
 mod queues;
+mod read_models;
 mod rebuild;
 mod redrive;
 mod roles;

@@ -10,10 +10,10 @@ use std::{
 
 use cairn::{
     Timestamp,
-    dynamodb::{Compared, Comparison, Rebuild},
+    dynamodb::{ChangeError, Compared, Comparison, Rebuild},
     read_model::{ReadModel, fold},
 };
-use cairn_local::client::Client;
+use cairn_local::{aws::Call, client::Client};
 use orders::read_models::{
     orders::Orders,
     sales::{self, Window},
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fixture::{Fixture, order},
+    still::StillShop,
     waiting::{until, within},
 };
 
@@ -383,6 +384,58 @@ async fn a_rebuild_needs_every_permission_that_it_has() {
         function == REBUILD && grant.action != "dynamodb:Query"
     });
     assert!(unused.is_empty(), "{unused:?}");
+}
+
+/// A read brings a megabyte of notes at most.
+#[tokio::test]
+async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
+    let fixture = Fixture::start().await;
+    for segment in 0..7 {
+        let item = json!({
+            "readModel": { "S": "stock" }, "item": { "S": format!("segment#9#{segment}") },
+            "note": { "S": "x".repeat(300_000) },
+        });
+        let put = json!({ "TableName": "ReadModelsTable", "Item": item });
+        fixture.aws("DynamoDB_20120810.PutItem", &put);
+    }
+    step(&fixture, "stock", "sweep").await;
+    let left = fixture.scan("ReadModelsTable").into_iter();
+    let left: Vec<_> = left
+        .filter(|item| item["item"].as_str().unwrap().starts_with("segment#"))
+        .map(|item| item["item"].clone())
+        .collect();
+    assert_eq!(left, [Value::Null; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
+    let shop = StillShop::open();
+    let rows = shop.system.operator().rows::<Orders>("ORDERS_TABLE");
+    let rows = rows.unwrap();
+    let changes = Cell::new(0_u32);
+    let changed = rows.change(|standing| {
+        // Another change comes first, each time.
+        changes.set(changes.get() + 1);
+        let revision = (u64::from(changes.get()) * 2).to_string();
+        let item = json!({
+            "readModel": { "S": "orders" }, "item": { "S": "standing#0" },
+            "live": { "N": "0" }, "latest": { "N": "0" }, "revision": { "N": revision },
+        });
+        let put = json!({ "TableName": "ReadModelsTable", "Item": item }).to_string();
+        let call = Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
+        assert_eq!(shop.system.aws.call("test", &call).status, 200);
+        standing.begun(Timestamp::from_millis(1), 1)
+    });
+    let error = within("the change ends", changed).await.unwrap_err();
+    let ChangeError::Contended(contended) = error else {
+        panic!("{error}");
+    };
+    assert!(
+        contended
+            .to_string()
+            .contains("generations of orders failed")
+    );
+    assert!((10..1_000).contains(&changes.get()), "{changes:?} attempts");
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! What could not be handled is handled later, once, and holds up nothing else meanwhile.
 
+use cairn_local::aws;
 use serde_json::{Value, json};
 
 use crate::{
     fixture::{order, template_file},
+    forget::Lines,
     still::StillShop,
 };
 
@@ -201,4 +203,126 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     assert_eq!(report["redriven"], 1, "{report}");
     shop.system.settled().await;
     assert_eq!(row(&shop, &id)["status"], "shipped");
+}
+
+fn put_record(shop: &StillShop, item: &Value) {
+    let put = json!({ "TableName": "EventsTable", "Item": item }).to_string();
+    let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
+    let answer = shop.system.aws.call("test", &call);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// Both readers of the stream park it. A redrive has nothing to deliver, and leaves one letter for both.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_no_reader_can_read_ends_as_one_dead_letter_until_it_is_deleted() {
+    let lines = Lines::default();
+    let _listening = lines.listen();
+    let shop = StillShop::open();
+    let streams = ["order-x", "order-y", "no stream id", "stock-z", "?"];
+    for stream in streams {
+        let item = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
+        put_record(&shop, &item);
+    }
+    shop.system.settled().await;
+    assert_eq!(shop.depth("StreamFailuresQueue"), 2 * streams.len() as u64);
+    for _ in 0..3 {
+        let report = shop.invoke(REDRIVE, &json!({})).await;
+        assert_eq!(
+            (&report["redriven"], &report["complete"]),
+            (&json!(0), &json!(true))
+        );
+        let unresolved = report["unresolved"].as_array().unwrap();
+        assert_eq!(unresolved.len(), streams.len(), "{report}");
+        for (letter, stream) in
+            unresolved
+                .iter()
+                .zip(["?", "no stream id", "order-x", "order-y", "stock-z"])
+        {
+            assert_eq!(
+                (&letter["stream"], &letter["version"]),
+                (&json!(stream), &json!(1))
+            );
+            let number = letter["sequenceNumber"].as_str().unwrap();
+            let named = format!("{stream}@1 (sequence number {number})");
+            assert!(
+                letter["reason"].as_str().unwrap().contains(&named),
+                "{letter}"
+            );
+        }
+        shop.system.settled().await;
+        assert_eq!(shop.depth("StreamFailuresQueue"), streams.len() as u64);
+    }
+    let messages = shop
+        .system
+        .aws
+        .queues
+        .messages("StreamFailuresQueue")
+        .unwrap();
+    let letter = cairn::dead_letter::DeadLetter::parse(&messages[0].0, &messages[0].1).unwrap();
+    assert!(letter.is_for("RelayEventsFunction") || letter.is_for("TrackDeadlinesFunction"));
+    assert_eq!(letter.other_readers.len(), 1);
+
+    let delete = json!({ "stream": "order-x", "delete": { "reason": "a drill" } });
+    let report = shop.invoke(REDRIVE, &delete).await;
+    assert_eq!(report["deleted"][0]["stream"], "order-x", "{report}");
+    assert_eq!(report["left"], streams.len() - 1);
+    let logged = lines.text();
+    let logged = logged
+        .lines()
+        .find(|line| line.contains("dead letter deleted"));
+    let logged: Value = serde_json::from_str(logged.unwrap()).unwrap();
+    let fields = &logged["fields"];
+    assert_eq!(
+        (&fields["stream"], &fields["reason"]),
+        (&json!("order-x"), &json!("a drill"))
+    );
+    let all = json!({ "delete": { "reason": "a drill", "all": true } });
+    shop.invoke(REDRIVE, &all).await;
+    assert_eq!(shop.depth("StreamFailuresQueue"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_without_a_reason_or_by_accident() {
+    let (shop, _, _) = poisoned().await;
+    for request in [
+        json!({ "delete": {} }),
+        json!({ "delete": { "reason": " ", "all": true } }),
+        json!({ "delete": { "reason": "a drill" } }),
+        json!({ "delete": { "reason": "a drill", "all": true }, "stream": "order-x" }),
+    ] {
+        let refused = shop.system.invoke(REDRIVE, &request.to_string()).await;
+        assert!(refused.is_err(), "{request}: {refused:?}");
+    }
+    assert_eq!(shop.depth("DeadLettersQueue"), 1);
+}
+
+/// A commit whose event one of the readers cannot read: it fails at once, and parks the record again.
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
+    let shop = StillShop::open();
+    for version in ["1", "2", "3"] {
+        put_record(
+            &shop,
+            &json!({
+                "stream": { "S": "order-7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d" }, "version": { "N": version },
+                "commit": { "S": version }, "at": { "S": "2027-01-15T09:00:00.000Z" }, "correlation": { "S": "c" },
+                "events": { "L": [{ "M": { "type": { "S": "OrderPlaced" }, "schema": { "N": "1" },
+                    "data": { "S": "{}" } } }] },
+            }),
+        );
+    }
+    shop.system.settled().await;
+    let parked = shop.depth("StreamFailuresQueue");
+    assert_eq!(parked, 3);
+    for _ in 0..2 {
+        let report = shop
+            .invoke(REDRIVE, &json!({ "function": "TrackDeadlinesFunction" }))
+            .await;
+        assert_eq!(
+            (&report["redriven"], &report["complete"]),
+            (&json!(parked), &json!(true))
+        );
+        shop.system.settled().await;
+        assert_eq!(shop.depth("StreamFailuresQueue"), parked);
+    }
 }

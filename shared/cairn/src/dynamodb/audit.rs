@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Display,
     mem,
 };
 
@@ -17,7 +18,6 @@ use super::{
 use crate::{
     audit::{Finding, Limits, Process, Report, Walk},
     commit::{Commit, RecordedEvent},
-    event::CodecError,
     generation::Generation,
     hash::fnv1a,
     read_model::{ReadModel, Row, Tally, fold_on},
@@ -420,7 +420,7 @@ enum Stopped {
 }
 
 impl Stopped {
-    fn unreadable(event: &RecordedEvent, error: &CodecError) -> Self {
+    fn unreadable(event: &RecordedEvent, error: &dyn Display) -> Self {
         Self::Found(Finding::Unreadable {
             stream: event.stream.to_string(),
             version: event.version,

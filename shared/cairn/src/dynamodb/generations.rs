@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use aws_sdk_dynamodb::{
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Item, Projection, classified, malformed};
 use crate::{
     generation::{Generation, OutOfTurn, Standing},
+    retry::Tries,
     store::StoreError,
 };
 
@@ -101,14 +103,21 @@ impl<P: Projection> Generations<P> {
         self.copy(0).await
     }
 
-    /// Changes the standing, and returns when every copy says so.
+    /// The time budget of a change that others get in the way of.
+    const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+    /// Changes the standing, and returns when every copy says so. Where another change comes first it decides again on
+    /// that, after a pause with jitter, for ten seconds at most.
     ///
     /// # Errors
-    /// When it is not the turn of the change, or a call fails; then the same change may be made again.
+    /// When it is not the turn of the change, other changes come first until the time is over, or a call fails; then the
+    /// same change may be made again.
     pub async fn change(
         &self,
         next: impl Fn(&Standing) -> Result<Standing, OutOfTurn>,
     ) -> Result<Standing, ChangeError> {
+        let mut tries = Tries::lasting(Self::CHANGE_LIMIT);
+        let mut attempts = 0;
         loop {
             let standing = self.standing().await?;
             let changed = next(&standing)?;
@@ -119,6 +128,13 @@ impl<P: Projection> Generations<P> {
                     self.put(copy, &changed).await?;
                 }
                 return Ok(changed);
+            }
+            attempts += 1;
+            if tries.again().await.is_err() {
+                return Err(ChangeError::Contended(Contended {
+                    read_model: P::NAME,
+                    attempts,
+                }));
             }
         }
     }
@@ -205,12 +221,26 @@ fn name(copy: u32) -> String {
     format!("standing#{copy}")
 }
 
+/// Other changes of a standing came first at each attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "changing the generations of {read_model} failed: another change came first at each of {attempts} attempts; \
+     let one rebuild of it run at a time, and repeat the step"
+)]
+pub struct Contended {
+    read_model: &'static str,
+    attempts: u32,
+}
+
 /// Why a standing was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// Another step comes first.
     #[error(transparent)]
     OutOfTurn(#[from] OutOfTurn),
+    /// Other changes came first until the time was over.
+    #[error(transparent)]
+    Contended(#[from] Contended),
     /// A call failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Item, classified};
 use crate::{
-    kms::MasterKey,
+    kms::{KmsError, MasterKey},
     seal::{Key, OpenError},
     sealed::{Place, Sealed},
     store::StoreError,
@@ -117,6 +117,27 @@ impl KeyTable {
     }
 }
 
+/// Why there is no key of a subject, or what it encrypts was not decrypted.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The table of keys failed, or what is stored is not what was encrypted there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// KMS failed.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+}
+
+impl KeyError {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_passing(),
+            Self::Kms(error) => error.is_transient(),
+        }
+    }
+}
+
 /// The subjects' keys, and what wraps them. None is remembered: a key that is gone is gone for every function at once.
 #[derive(Clone, Debug)]
 pub struct Keyring {
@@ -134,7 +155,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn key_for(&self, subject: &str) -> Result<Key, StoreError> {
+    pub async fn key_for(&self, subject: &str) -> Result<Key, KeyError> {
         if let Some(key) = self.key_of(subject).await? {
             return Ok(key);
         }
@@ -143,7 +164,7 @@ impl Keyring {
         if kept == made.wrapped {
             Ok(made.key)
         } else {
-            self.master.unwrap(subject, &kept).await
+            Ok(self.master.unwrap(subject, &kept).await?)
         }
     }
 
@@ -155,7 +176,7 @@ impl Keyring {
         &self,
         place: &Place<'_>,
         sealed: &Sealed<T>,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Option<T>, KeyError> {
         let Some(key) = self.key_of(place.subject).await? else {
             return Ok(None);
         };
@@ -163,14 +184,16 @@ impl Keyring {
             Ok(value) => Ok(Some(value)),
             // Who was forgotten and came back has a new one.
             Err(OpenError::OtherKey) => Ok(None),
-            Err(error @ (OpenError::Tampered | OpenError::Form)) => Err(StoreError::Corrupt {
-                stream: place.stream.clone(),
-                reason: format!("{} does not open: {error}", place.field),
-            }),
+            Err(error @ (OpenError::Tampered | OpenError::Form)) => {
+                Err(KeyError::Store(StoreError::Corrupt {
+                    stream: place.stream.clone(),
+                    reason: format!("{} does not open: {error}", place.field),
+                }))
+            }
         }
     }
 
-    async fn key_of(&self, subject: &str) -> Result<Option<Key>, StoreError> {
+    async fn key_of(&self, subject: &str) -> Result<Option<Key>, KeyError> {
         match self.table.wrapped(subject).await? {
             Some(wrapped) => Ok(Some(self.master.unwrap(subject, &wrapped).await?)),
             None => Ok(None),

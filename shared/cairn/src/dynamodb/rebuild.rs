@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DynamoStore, classified,
-    generations::{ChangeError, Generations},
+    generations::{ChangeError, Contended, Generations},
     history::Position,
     projection::{Found, Key, Projection, Table},
 };
@@ -147,6 +147,9 @@ pub enum RebuildError {
     /// History is not poured yet.
     #[error("segment {0} is not poured to its end: pour it first")]
     Unfinished(u32),
+    /// Other changes of the standing came first, again and again.
+    #[error(transparent)]
+    Contended(#[from] Contended),
     /// A call failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -156,6 +159,7 @@ impl From<ChangeError> for RebuildError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::OutOfTurn(error) => Self::OutOfTurn(error),
+            ChangeError::Contended(error) => Self::Contended(error),
             ChangeError::Store(error) => Self::Store(error),
         }
     }
@@ -474,28 +478,33 @@ impl<P: Projection> Generations<P> {
             .key_condition_expression("readModel = :model AND begins_with(#item, :mark)")
             .expression_attribute_names("#item", "item")
             .expression_attribute_values(":model", model.clone())
-            .expression_attribute_values(":mark", AttributeValue::S(MARK.to_owned()))
-            .send()
-            .await
-            .map_err(|error| classified(&error))?;
+            .expression_attribute_values(":mark", AttributeValue::S(MARK.to_owned()));
         let building = standing.building().ok().map(|(generation, _)| generation);
-        for note in noted.items.unwrap_or_default() {
-            let Some(AttributeValue::S(name)) = note.get("item") else {
-                continue;
-            };
-            if generation_of(name) == building {
-                continue;
+        let mut from = None;
+        loop {
+            let page = noted.clone().set_exclusive_start_key(from).send().await;
+            let page = page.map_err(|error| classified(&error))?;
+            for note in page.items.unwrap_or_default() {
+                let Some(AttributeValue::S(name)) = note.get("item") else {
+                    continue;
+                };
+                if generation_of(name) == building {
+                    continue;
+                }
+                self.client
+                    .delete_item()
+                    .table_name(&self.table)
+                    .key("readModel", model.clone())
+                    .key("item", AttributeValue::S(name.clone()))
+                    .send()
+                    .await
+                    .map_err(|error| classified(&error))?;
             }
-            self.client
-                .delete_item()
-                .table_name(&self.table)
-                .key("readModel", model.clone())
-                .key("item", AttributeValue::S(name.clone()))
-                .send()
-                .await
-                .map_err(|error| classified(&error))?;
+            from = page.last_evaluated_key;
+            if from.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 

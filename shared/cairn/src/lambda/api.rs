@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Context, fingerprint},
+    dynamodb::KeyError,
     input::FieldError,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
@@ -453,6 +454,16 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if error.is_passing() {
+            Self::unavailable(&error)
+        } else {
+            Self::internal(&error)
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        if error.is_transient() {
             Self::unavailable(&error)
         } else {
             Self::internal(&error)

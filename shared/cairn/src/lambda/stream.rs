@@ -10,11 +10,13 @@ use aws_lambda_events::{
     event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
 use futures_util::{StreamExt, stream};
+use serde_dynamo::AttributeValue;
+use serde_json::{Value, json};
 
 use crate::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
-    dead_letter,
+    dead_letter::{self, Subject},
     deadlines::Mark,
     event::CodecError,
     lambda::{
@@ -32,8 +34,9 @@ use crate::{
 /// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
 /// with a pointer to it, and does not hold up the rest.
 ///
-/// It leaves figures: `RelayLag`, how long ago the oldest event of a batch happened, and as many as the
-/// batch has events that `count` names. A batch that comes again is counted again.
+/// It leaves figures: `RelayLag`, how long ago the oldest event of a batch happened, as many as the
+/// batch has events that `count` names, and `HistoryChanged`, the number of records that change or remove a stored
+/// commit. Each of those records is logged. A batch that comes again is counted again.
 ///
 /// # Errors
 /// When a setting is missing.
@@ -52,9 +55,10 @@ pub fn relay(
         commit.recorded().map(entry).collect()
     };
     let surroundings = environment.clone();
-    reader(environment, read, move |read, invocation| {
+    reader(environment, read, move |read, changed, invocation| {
         let (bus, environment) = (bus.clone(), surroundings.clone());
         async move {
+            log_changes(&changed);
             let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
             for (entry, at, counted) in read {
                 entries.push(entry);
@@ -71,6 +75,9 @@ pub fn relay(
             if let Some(oldest) = oldest {
                 let lag = environment.now().as_millis() - oldest.as_millis();
                 figures = figures.milliseconds("RelayLag", lag);
+            }
+            if !changed.is_empty() {
+                figures = figures.count("HistoryChanged", changed.len() as u64);
             }
             for (name, count) in counts {
                 figures = figures.count(name, count);
@@ -100,7 +107,7 @@ pub fn deadlines(
             .filter_map(|event| mark(&event).transpose());
         marks.map(|mark| Ok((record, mark?))).collect()
     };
-    reader(environment, read, move |marks, _| {
+    reader(environment, read, move |marks, _, _| {
         let deadlines = deadlines.clone();
         async move {
             let latest: BTreeMap<_, _> = marks
@@ -130,12 +137,49 @@ pub fn deadlines(
 
 type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A record that changes history: it replaces a stored commit, or removes one. Nothing in the system writes one.
+struct HistoryChange {
+    /// `MODIFY` or `REMOVE`.
+    operation: String,
+    stream: Option<String>,
+    version: Option<String>,
+    sequence_number: Option<String>,
+}
+
+impl From<&EventRecord> for HistoryChange {
+    fn from(record: &EventRecord) -> Self {
+        let key = |name: &str| match record.change.keys.get(name) {
+            Some(AttributeValue::S(text) | AttributeValue::N(text)) => Some(text.clone()),
+            _ => None,
+        };
+        Self {
+            operation: record.event_name.clone(),
+            stream: key("stream"),
+            version: key("version"),
+            sequence_number: record.change.sequence_number.clone(),
+        }
+    }
+}
+
+fn log_changes(changes: &[HistoryChange]) {
+    for change in changes {
+        tracing::error!(
+            operation = change.operation,
+            stream = change.stream,
+            version = change.version,
+            sequence_number = change.sequence_number,
+            "history changed"
+        );
+    }
+}
+
 /// A function that handles what `read` makes of each commit of a batch, given with the index of its
-/// record. It returns the lowest index that has to come again, with everything after it.
+/// record, and the records that change history. It returns the lowest index that has to come again, with everything
+/// after it.
 fn reader<T, F>(
     environment: &Environment,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
-    handle: impl Fn(Vec<T>, Invocation) -> F + Send + Sync + 'static,
+    handle: impl Fn(Vec<T>, Vec<HistoryChange>, Invocation) -> F + Send + Sync + 'static,
 ) -> Result<Function, ConfigError>
 where
     T: Send + 'static,
@@ -147,23 +191,20 @@ where
         async move {
             let (read, handle, failures) = parts.as_ref();
             let batch: Event = serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let mut all = vec![];
+            let (mut all, mut changed) = (vec![], vec![]);
             for (index, record) in batch.records.iter().enumerate() {
                 if record.event_name != "INSERT" {
+                    changed.push(HistoryChange::from(record));
                     continue;
                 }
-                let commit = serde_dynamo::from_item(record.change.new_image.clone());
-                match commit
-                    .map_err(ReadError::from)
-                    .and_then(|commit| read(&commit, index))
-                {
+                match commit(record).and_then(|commit| read(&commit, index)) {
                     Ok(some) => all.extend(some),
                     Err(error) => {
                         park(failures, &invocation.function, record, &error.to_string()).await?;
                     }
                 }
             }
-            let failed = handle(all, invocation).await?;
+            let failed = handle(all, changed, invocation).await?;
             // Handed over alone, by a redrive say, there is nobody to read a report.
             if failed.is_some() && batch.records.len() == 1 {
                 return Err(FunctionError::new("the record was not handled"));
@@ -185,17 +226,42 @@ where
     }))
 }
 
+/// The commit in a record.
+fn commit(record: &EventRecord) -> Result<Commit, ReadError> {
+    let commit = serde_dynamo::from_item(record.change.new_image.clone());
+    commit.map_err(ReadError::from)
+}
+
+/// The reason for which no reader can handle an event, if it is a record of the stream that is not a commit.
+pub fn unreadable(event: &Value) -> Option<String> {
+    let batch: Event = serde_json::from_value(event.clone()).ok()?;
+    let [record] = batch.records.as_slice() else {
+        return None;
+    };
+    let error = commit(record).err()?;
+    let body = json!({ "requestPayload": event }).to_string();
+    let subject = Subject::of(&body, &BTreeMap::new());
+    Some(format!(
+        "the record {subject} is not a commit: {error}; delete its dead letter with a reason"
+    ))
+}
+
 async fn park(
     failures: &Queue,
     function: &str,
     record: &EventRecord,
     error: &str,
 ) -> Result<(), FunctionError> {
-    let sequence = record.change.sequence_number.as_deref().unwrap_or_default();
-    tracing::error!(sequence, error, "a record cannot be read");
     let record = serde_json::to_value(record).map_err(FunctionError::new)?;
-    failures
-        .send(dead_letter::unreadable(function, &record, error).to_string())
-        .await
-        .map_err(FunctionError::new)
+    let letter = dead_letter::unreadable(function, &record, error).to_string();
+    let subject = Subject::of(&letter, &BTreeMap::new());
+    tracing::error!(
+        stream = subject.stream,
+        version = subject.version,
+        sequence_number = subject.sequence_number,
+        error,
+        "a record cannot be read"
+    );
+    let sent = failures.send(letter).await;
+    sent.map(drop).map_err(FunctionError::new)
 }
