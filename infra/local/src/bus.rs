@@ -60,8 +60,7 @@ struct Entry {
     source: Option<String>,
     detail_type: Option<String>,
     detail: Option<String>,
-    #[serde(default)]
-    resources: Vec<String>,
+    resources: Option<Vec<String>>,
     /// In seconds since 1970.
     time: Option<f64>,
     trace_header: Option<String>,
@@ -187,7 +186,7 @@ impl Bus {
             "account": ACCOUNT,
             "time": in_seconds(entry.at().unwrap_or_else(|| self.world.now())),
             "region": REGION,
-            "resources": entry.resources,
+            "resources": entry.resources(),
             "detail": detail,
         });
         let payload = event.to_string();
@@ -230,9 +229,13 @@ impl Entry {
     /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html#eb-putevents-calculate-size>
     fn bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let resources: usize = self.resources.iter().map(String::len).sum();
+        let resources: usize = self.resources().iter().map(String::len).sum();
         let time = if self.time.is_some() { 14 } else { 0 };
         time + length(&self.source) + length(&self.detail_type) + length(&self.detail) + resources
+    }
+
+    fn resources(&self) -> &[String] {
+        self.resources.as_deref().unwrap_or_default()
     }
 
     /// The time that the sender gave the event.

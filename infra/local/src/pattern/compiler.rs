@@ -327,10 +327,12 @@ fn numeric(operand: &Node) -> Result<Test, PatternError> {
     Ok(Test::Numeric(low, high))
 }
 
+/// A number as `serde_json` reads its digits in an event. Its fast reading of 17 digits is not always
+/// the nearest `f64`; the same digits have to be the same number on both sides.
 fn number(node: &Node) -> Option<Number> {
     match node.kind {
         Kind::Int(value) => Some(value.into()),
-        Kind::Float(value) => Number::from_f64(value),
+        Kind::Float(value) => serde_json::from_str(&format!("{value:?}")).ok(),
         _ => None,
     }
 }

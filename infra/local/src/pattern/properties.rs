@@ -143,6 +143,15 @@ proptest! {
     }
 
     #[test]
+    fn a_number_matches_itself(number in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
+        // As writers of JSON write it: with a sign in the exponent.
+        let text = format!("{number:?}").replace('e', "e+").replace("e+-", "e-");
+        let pattern = read(&format!("x: [{text}]")).unwrap();
+        let event: Value = serde_json::from_str(&format!("{{\"x\":{text}}}")).unwrap();
+        prop_assert!(pattern.matches(&event));
+    }
+
+    #[test]
     fn any_text_is_a_pattern_or_a_refusal_with_a_line(text in "\\PC{0,60}") {
         if let Ok(node) = parse(&text) {
             let Node { line, .. } = node;

@@ -58,10 +58,26 @@ pub(super) fn values(
 }
 
 /// The type of a parameter, as far as it restricts its values.
-enum Type {
-    Text,
-    Number,
-    Numbers,
+struct Type {
+    is_number: bool,
+    /// Values with commas between them, each of which is held against the constraints.
+    is_list: bool,
+}
+
+impl Type {
+    fn new(name: &str) -> Option<Self> {
+        // AWS checks that a resource exists, or a parameter of Systems Manager.
+        let is_list = name == "CommaDelimitedList" || name.starts_with("List<");
+        let item = name
+            .strip_prefix("List<")
+            .and_then(|name| name.strip_suffix('>'));
+        let item = item.unwrap_or(name);
+        let is_number = item == "Number";
+        let is_known = is_number
+            || ["String", "CommaDelimitedList"].contains(&name)
+            || item.starts_with("AWS::");
+        is_known.then_some(Self { is_number, is_list })
+    }
 }
 
 /// The constraints of a parameter, each with its line.
@@ -79,16 +95,9 @@ impl Constraints {
     fn new(mut parameter: Fields) -> Result<Self, TemplateError> {
         let kind = parameter.required("Type")?;
         let name = text(&kind)?;
-        let known = match name.as_str() {
-            "String" | "CommaDelimitedList" => Type::Text,
-            "Number" => Type::Number,
-            "List<Number>" => Type::Numbers,
-            // AWS checks that such a resource or parameter exists.
-            name if name.starts_with("AWS::") || name.starts_with("List<AWS::") => Type::Text,
-            _ => {
-                let problem = format!("{name} is no type of a parameter");
-                return Err(TemplateError::new(kind.line, problem));
-            }
+        let Some(known) = Type::new(&name) else {
+            let problem = format!("{name} is no type of a parameter");
+            return Err(TemplateError::new(kind.line, problem));
         };
         let allowed = parameter.take("AllowedValues").map(|node| {
             let values = listed(node.clone())
@@ -140,27 +149,28 @@ impl Constraints {
             Err(TemplateError::new(node.line, problem))
         };
         let (kind, node) = &self.kind;
-        let numbers: Vec<f64> = match kind {
-            Type::Text => vec![],
-            Type::Number | Type::Numbers => {
-                let parts: Vec<_> = match kind {
-                    Type::Numbers => value.split(',').map(str::trim).collect(),
-                    _ => vec![value],
-                };
-                let numbers: Option<_> = parts.into_iter().map(number).collect();
-                match numbers {
-                    Some(numbers) => numbers,
-                    None => return refuse(node, "Type", "a number".to_owned()),
-                }
-            }
+        let items: Vec<_> = if kind.is_list {
+            value.split(',').map(str::trim).collect()
+        } else {
+            vec![value]
+        };
+        let numbers: Option<Vec<f64>> = if kind.is_number {
+            items.iter().map(|item| number(item)).collect()
+        } else {
+            Some(vec![])
+        };
+        let Some(numbers) = numbers else {
+            return refuse(node, "Type", "a number".to_owned());
         };
         if let Some((allowed, node)) = &self.allowed
-            && !allowed.iter().any(|allowed| allowed == value)
+            && !items
+                .iter()
+                .all(|item| allowed.iter().any(|allowed| allowed == item))
         {
             return refuse(node, "AllowedValues", allowed.join(" or "));
         }
         if let Some((regex, node)) = &self.pattern
-            && !regex.is_match(value)
+            && !items.iter().all(|item| regex.is_match(item))
         {
             let wanted = format!("a text that matches {}", text(node)?);
             return refuse(node, "AllowedPattern", wanted);

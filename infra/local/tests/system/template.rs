@@ -192,6 +192,11 @@ fn a_parameter_is_held_against_each_of_its_constraints() {
         ("Type: Number", "inf", "Type"),
         ("Type: 'List<Number>'", "1, two", "Type"),
         ("Type: 'List<Number>', MaxValue: 3", "1, 4", "MaxValue"),
+        (
+            "Type: CommaDelimitedList, AllowedValues: [a, b]",
+            "a,c",
+            "AllowedValues",
+        ),
     ] {
         let error = with_parameter(constraints, value).unwrap_err();
         let start = "template.yaml, line 2: parameter P takes ";
@@ -209,7 +214,8 @@ fn a_parameter_is_held_against_each_of_its_constraints() {
         ("Type: Number, MinValue: 1, MaxValue: 10", "10"),
         ("Type: Number, MinValue: -1", "-0.5"),
         ("Type: 'List<Number>', MaxValue: 3", "1, 3"),
-        ("Type: CommaDelimitedList", "a,b"),
+        ("Type: CommaDelimitedList, AllowedValues: [a, b]", "b,a"),
+        ("Type: 'List<AWS::EC2::Subnet::Id>'", "subnet-1,subnet-2"),
         ("Type: 'AWS::SSM::Parameter::Value<String>'", "/name"),
     ] {
         with_parameter(constraints, value).unwrap();
