@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     data::ended,
     fixture::{order, template_file},
-    process::{Process, wait},
+    process::{self, Ended, Process, wait},
     waiting::{BOUND, output},
 };
 
@@ -73,33 +73,37 @@ fn a_broken_template_is_one_line_and_status_2() {
     );
 }
 
-/// A start with the project's template, changed, under another name.
-fn start_changed(from: &str, to: &str, arguments: &[&str]) -> (String, Output) {
+/// The one line of a start that is refused.
+#[track_caller]
+fn refused_start(command: Command) -> String {
+    let Err(Ended { code, stderr }) = Process::of(command) else {
+        panic!("it starts");
+    };
+    assert_eq!(code, Some(2), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+/// Starts with the project's template, changed, under another name. Returns that name, and the line
+/// of the refusal.
+#[track_caller]
+fn refused_with(from: &str, to: &str) -> (String, String) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("system.yml");
     let text = std::fs::read_to_string(template_file()).unwrap();
     assert!(text.contains(from), "the template has no {from}");
     std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
-    // The templates that it includes stay where they are.
     let infra = template_file().with_file_name("infra");
-    for name in [
-        "schemas.yaml",
-        "dead-letters.yaml",
-        "alarms.yaml",
-        "dashboard.yaml",
-    ] {
-        let nested = directory.path().join("infra");
-        std::fs::create_dir_all(&nested).unwrap();
-        std::fs::copy(infra.join(name), nested.join(name)).unwrap();
+    let nested = directory.path().join("infra");
+    std::fs::create_dir(&nested).unwrap();
+    for name in ["schemas", "dead-letters", "alarms", "dashboard"] {
+        let name = format!("{name}.yaml");
+        std::fs::copy(infra.join(&name), nested.join(name)).unwrap();
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
-        .arg("--template")
-        .arg(&file)
-        .args(arguments)
-        .args(["--port", "0", "--aws-port", "0"])
-        .output()
-        .unwrap();
-    (file.display().to_string(), output)
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-local"));
+    command.arg("--template").arg(&file);
+    command.args(["--port", "0", "--aws-port", "0"]);
+    (file.display().to_string(), refused_start(command))
 }
 
 #[test]
@@ -107,22 +111,14 @@ fn a_refused_pattern_names_the_file_and_the_line_with_status_2() {
     let from = "detail-type: [OrderPlaced]";
     let text = std::fs::read_to_string(template_file()).unwrap();
     let line = 1 + text.lines().position(|line| line.contains(from)).unwrap();
-    for to in [
-        "detail-type: []",
-        "detail-type: [{ shellstyle: 'a*' }]",
-        "detail-type: [NO]",
-    ] {
-        let (file, output) = start_changed(from, to, &[]);
-        let stderr = refused(&output);
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(
-            stderr.contains(&format!("{file}, line {line}: ")),
-            "{stderr}"
-        );
+    for pattern in ["[]", "[{ shellstyle: 'a*' }]", "[NO]"] {
+        let (file, stderr) = refused_with(from, &format!("detail-type: {pattern}"));
+        let place = format!("{file}, line {line}: ");
+        assert!(stderr.contains(&place), "{stderr}");
     }
-    // What only shows when the functions are known is in the same file.
-    let (file, output) = start_changed("commands/place-order", "commands/place-oder", &[]);
-    assert!(refused(&output).contains(&format!("{file}, line ")));
+    // An error that shows when the functions are made is in the same file.
+    let (file, stderr) = refused_with("commands/place-order", "commands/place-oder");
+    assert!(stderr.contains(&format!("{file}, line ")), "{stderr}");
 }
 
 #[test]
@@ -135,18 +131,15 @@ fn a_parameter_outside_its_constraints_is_refused_with_status_2() {
         ("LogRetentionDays=2", "not \"2\" (AllowedValues)"),
         ("Colour=red", "there is no parameter Colour"),
     ] {
-        let output = command().args(["--parameter", given]).output().unwrap();
-        let stderr = refused(&output);
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        let mut command = process::command();
+        command.args(["--parameter", given]);
+        let stderr = refused_start(command);
         assert!(stderr.contains(named), "{stderr}");
     }
     // A default is held against them too.
-    let (file, output) = start_changed("Default: 500", "Default: 500\n    MaxValue: 400", &[]);
-    let stderr = refused(&output);
-    assert!(
-        stderr.contains(&file) && stderr.contains("MaxValue"),
-        "{stderr}"
-    );
+    let (file, stderr) = refused_with("Default: 500", "Default: 500\n    MaxValue: 400");
+    assert!(stderr.contains(&file), "{stderr}");
+    assert!(stderr.contains("MaxValue"), "{stderr}");
 }
 
 #[test]
