@@ -261,6 +261,7 @@ async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn what_is_not_available_is_refused_by_name_in_the_protocol_of_the_request() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
@@ -596,6 +597,7 @@ async fn invoke(client: &Client, function: &str, headers: &[(&str, &str)], body:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn an_invocation_that_lambda_refuses_is_refused() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
@@ -772,6 +774,7 @@ async fn a_function_can_be_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn a_key_encrypts_and_decrypts_by_any_of_its_names() {
     let text = std::fs::read_to_string(template_file()).unwrap();
     let alias = "\n  OtherKey:\n    Type: AWS::KMS::Key\n    Properties: { KeyPolicy: {} }\n  \

@@ -412,11 +412,11 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
     let shop = StillShop::open();
     let rows = shop.system.operator().rows::<Orders>("ORDERS_TABLE");
     let rows = rows.unwrap();
-    let changes = Cell::new(0_u32);
+    let attempts = Cell::new(0_u32);
     let changed = rows.change(|standing| {
         // Another change comes first, each time.
-        changes.set(changes.get() + 1);
-        let revision = (u64::from(changes.get()) * 2).to_string();
+        attempts.set(attempts.get() + 1);
+        let revision = (u64::from(attempts.get()) * 2).to_string();
         let item = json!({
             "readModel": { "S": "orders" }, "item": { "S": "standing#0" },
             "live": { "N": "0" }, "latest": { "N": "0" }, "revision": { "N": revision },
