@@ -1,4 +1,7 @@
-//! From a rule to a function: taken durably, tried again, and parked when it fails for good.
+//! From a rule to a function: taken durably, tried again, and parked when it fails permanently.
+//!
+//! Each function has a queue of its own. What waits there delays no other function, and of what is
+//! ready the oldest work goes first: see [`Rank`].
 //!
 //! Two services stand on this way, and each has its own idea of failure:
 //! - `EventBridge` hands the event to Lambda, and tries again for up to a day when that fails; then it
@@ -22,6 +25,7 @@ use tokio::{
 use crate::{
     aws::{Aws, journal::Journal, queues::Attributes},
     hosting::{Hosted, Hosts, InvokeError, live},
+    places::{Rank, Requests},
     template::{ACCOUNT, FunctionSpec, REGION, RuleTarget},
     world::{Note, World},
 };
@@ -213,6 +217,7 @@ pub(crate) async fn work(
     world: Arc<dyn World>,
 ) {
     let mut under_way = JoinSet::new();
+    let mut requests = Requests::default();
     while let Some(Delivery {
         id,
         outgoing,
@@ -220,12 +225,22 @@ pub(crate) async fn work(
     }) = queue.recv().await
     {
         while under_way.try_join_next().is_some() {}
+        let Target { function, rule } = &outgoing.target;
+        let is_scheduled = hosts
+            .get(function)
+            .is_some_and(|hosted| hosted.spec.is_scheduled(rule.as_deref()));
+        let rank = if is_scheduled {
+            Rank::SCHEDULED
+        } else {
+            requests.rank(id, correlation_of(&outgoing.payload).as_deref())
+        };
         let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
         let (aws, world) = (aws.clone(), world.clone());
         under_way.spawn(async move {
             let carrier = Carrier {
                 aws: &aws,
                 world: world.as_ref(),
+                rank,
             };
             if let Some(hosted) = hosts.get(&outgoing.target.function) {
                 carrier.deliver(hosted, &outgoing).await;
@@ -242,6 +257,7 @@ pub(crate) async fn work(
 struct Carrier<'a> {
     aws: &'a Aws,
     world: &'a dyn World,
+    rank: Rank,
 }
 
 /// What Lambda could not do.
@@ -370,7 +386,8 @@ impl Carrier<'_> {
                 let Some(_turn) = hosted.turn().await else {
                     return Ok(());
                 };
-                hosted.invoke(payload.as_bytes().to_vec(), id).await
+                let payload = payload.as_bytes().to_vec();
+                hosted.invoke_in_turn(payload, id, self.rank).await
             };
             let (error, wait) = match result {
                 Ok(_) => return Ok(()),
@@ -452,6 +469,20 @@ fn event_of(payload: &str) -> Option<String> {
     }
     let delivered: Delivered = serde_json::from_str(payload).ok()?;
     Some(delivered.detail.id)
+}
+
+/// The request from which an event follows.
+fn correlation_of(payload: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Delivered {
+        detail: Detail,
+    }
+    #[derive(Deserialize)]
+    struct Detail {
+        correlationid: String,
+    }
+    let delivered: Delivered = serde_json::from_str(payload).ok()?;
+    Some(delivered.detail.correlationid)
 }
 
 /// A minute before the second try, two before the third.

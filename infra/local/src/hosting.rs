@@ -3,6 +3,9 @@
 //! An environment handles one invocation at a time, and keeps what it remembers for the next. One whose
 //! invocation took too long is not used again.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
+//!
+//! A function has as many environments as are reserved for it, or as the quota of an account allows. An
+//! asynchronous invocation works in a place of the machine's, and leaves it while it waits.
 
 use std::{
     any::{Any, type_name},
@@ -25,7 +28,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -35,6 +38,7 @@ use crate::{
         sdk::{self, Beyond, Network},
     },
     functions::Functions,
+    places::{Place, Places, Rank},
     template::{ACCOUNT, FunctionSpec, REGION, STACK, Template, TemplateError},
     world::{Accident, Note, World},
 };
@@ -47,15 +51,80 @@ pub struct Hosted {
     /// What the template says of it.
     pub spec: FunctionSpec,
     world: Arc<dyn World>,
-    build: Box<dyn Fn() -> Result<Function, ConfigError> + Send + Sync>,
-    idle: Mutex<Vec<Function>>,
+    build: Box<Build>,
+    idle: Mutex<Vec<Execution>>,
     invocations: AtomicU64,
+    places: Places,
     asynchronous: Semaphore,
     reserved: Option<Semaphore>,
 }
 
-/// How many asynchronous invocations of one function run at once: what waits, waits in the queue.
-const CONCURRENCY: usize = 32;
+/// The build of a function and of the seat of its environment.
+type Build = dyn Fn() -> Result<Execution, ConfigError> + Send + Sync;
+
+/// An execution environment.
+struct Execution {
+    function: Function,
+    seat: Arc<Seat>,
+}
+
+/// The place of the invocation in an environment.
+struct Seat {
+    places: Places,
+    held: Mutex<Held>,
+}
+
+/// Empty where an invocation needs no place.
+#[derive(Default)]
+struct Held {
+    rank: Option<Rank>,
+    place: Option<Place>,
+}
+
+impl Seat {
+    fn sit(&self, rank: Rank, place: Place) {
+        *self.held() = Held {
+            rank: Some(rank),
+            place: Some(place),
+        };
+    }
+
+    /// Lets other work have the place.
+    fn leave(&self) {
+        let place = self.held().place.take();
+        drop(place);
+    }
+
+    /// Takes a place again, where the invocation had one.
+    async fn sit_again(&self) {
+        let rank = self.held().rank;
+        if let Some(rank) = rank {
+            let place = self.places.take(rank).await;
+            let before = self.held().place.replace(place);
+            drop(before);
+        }
+    }
+
+    /// The invocation has ended.
+    fn clear(&self) {
+        let held = std::mem::take(&mut *self.held());
+        drop(held);
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The asynchronous invocations of one function that run at once; others wait in its queue. It is the
+/// quota of an account.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const CONCURRENCY: usize = 1_000;
+/// The asynchronous invocations of all functions that work at once on this machine. Enough to keep its
+/// processors busy; with more of them each would take longer, and all would end later.
+const PLACES: usize = 64;
+/// An invocation that has taken so long does not work any more: it waits, though it has not said so.
+const WORKS_FOR: Duration = Duration::from_secs(1);
 
 /// Why an invocation failed.
 #[derive(Debug)]
@@ -123,6 +192,7 @@ pub(crate) fn host(
 ) -> Result<Hosts, TemplateError> {
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
     let network = Network::default();
+    let places = Places::new(PLACES);
     let mut hosts = Hosts::new();
     for spec in &template.functions {
         let Some(build) = functions.find(&spec.stem) else {
@@ -132,31 +202,41 @@ pub(crate) fn host(
         let settings = spec.settings.clone();
         let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
         let network = network.clone();
+        let shared = places.clone();
         let build = move || {
             let settings = settings.clone();
+            let seat = Arc::new(Seat {
+                places: shared.clone(),
+                held: Mutex::default(),
+            });
             let clock = Clock {
+                seat: seat.clone(),
                 function: id.clone(),
                 skew_ms: surroundings.skew_ms(),
                 world: surroundings.clone(),
             };
             let config = sdk::config(&id, &services, &surroundings);
             let beyond = Beyond::new(&id, &surroundings, &network);
-            build(
+            let function = build(
                 &Environment::new(move |name| settings.get(name).cloned(), config)
                     .on(Arc::new(clock))
                     .reaching(Outside::over(beyond)),
-            )
+            )?;
+            Ok(Execution { function, seat })
         };
-        let first =
-            build().map_err(|error| template.error(spec.line, format!("{}: {error}", spec.id)))?;
+        let build: Box<Build> = Box::new(build);
+        let first = build().map_err(|error: ConfigError| {
+            template.error(spec.line, format!("{}: {error}", spec.id))
+        })?;
         hosts.insert(
             spec.id.clone(),
             Hosted {
                 spec: spec.clone(),
                 world: world.clone(),
-                build: Box::new(build),
+                build,
                 idle: Mutex::new(vec![first]),
                 invocations: AtomicU64::default(),
+                places: places.clone(),
                 asynchronous: Semaphore::new(CONCURRENCY),
                 reserved: spec.reserved.map(Semaphore::new),
             },
@@ -186,6 +266,26 @@ impl Hosted {
     /// # Errors
     /// See [`InvokeError`].
     pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
+        self.enter(payload, request_id, None).await
+    }
+
+    /// The same when it is this work's turn.
+    pub(crate) async fn invoke_in_turn(
+        &self,
+        payload: Vec<u8>,
+        request_id: &str,
+        rank: Rank,
+    ) -> Result<Vec<u8>, InvokeError> {
+        let place = self.places.take(rank).await;
+        self.enter(payload, request_id, Some((rank, place))).await
+    }
+
+    async fn enter(
+        &self,
+        payload: Vec<u8>,
+        request_id: &str,
+        place: Option<(Rank, Place)>,
+    ) -> Result<Vec<u8>, InvokeError> {
         let _reserved = match &self.reserved {
             Some(reserved) => Some(reserved.try_acquire().map_err(|_| InvokeError::Throttled)?),
             None => None,
@@ -197,16 +297,33 @@ impl Hosted {
             Accident::Crashes(waits) => Some(waits),
         };
         let environment = self.environment()?;
+        let seat = environment.seat.clone();
+        let seated = place.map(|(rank, place)| {
+            seat.sit(rank, place);
+            Seated(seat.clone())
+        });
         let limit = Duration::from_secs(self.spec.timeout_s);
         let invocation = Invocation {
             request_id: request_id.to_owned(),
             function: live(&self.spec.id),
             remaining: limit,
         };
-        let call = std::panic::AssertUnwindSafe(environment.invoke(payload, invocation));
+        let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, invocation));
         let call = Mortal {
             work: Box::pin(call.catch_unwind()),
             waits: wait,
+        };
+        let long = async {
+            sleep(WORKS_FOR).await;
+            seat.leave();
+            std::future::pending().await
+        };
+        let call = async {
+            tokio::select! {
+                biased;
+                result = call => result,
+                never = long => never,
+            }
         };
         let result = match timeout(limit, call).await {
             Ok(Some(Ok(Ok(answer)))) => Ok(answer),
@@ -220,6 +337,8 @@ impl Hosted {
             }
             Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
         };
+        // Before the next invocation takes its seat.
+        drop(seated);
         self.idle().push(environment);
         result
     }
@@ -230,7 +349,7 @@ impl Hosted {
     }
 
     /// The environment that was used last, or a new one.
-    fn environment(&self) -> Result<Function, InvokeError> {
+    fn environment(&self) -> Result<Execution, InvokeError> {
         let idle = self.idle().pop();
         match idle {
             Some(environment) => Ok(environment),
@@ -238,7 +357,7 @@ impl Hosted {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Function>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Execution>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -248,6 +367,15 @@ impl fmt::Debug for Hosted {
         f.debug_struct("Hosted")
             .field("spec", &self.spec)
             .finish_non_exhaustive()
+    }
+}
+
+/// An invocation in a place. Dropped, it has ended.
+struct Seated(Arc<Seat>);
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -277,6 +405,7 @@ impl<F: Future> Future for Mortal<F> {
 
 /// What an execution environment has from the world.
 struct Clock {
+    seat: Arc<Seat>,
     function: String,
     skew_ms: i64,
     world: Arc<dyn World>,
@@ -293,5 +422,13 @@ impl Host for Clock {
 
     fn emit(&self, line: &str) {
         self.world.emit(&self.function, line);
+    }
+
+    fn begin_wait(&self) {
+        self.seat.leave();
+    }
+
+    fn end_wait(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.seat.sit_again())
     }
 }

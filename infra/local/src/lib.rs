@@ -4,8 +4,8 @@
 //! - [`aws`] answers the AWS calls of the functions, in process and on a loopback port: `DynamoDB`
 //!   and its streams, `PutEvents`, and queues.
 //! - [`bus`] holds events against rules, each a [`pattern`] of its own; [`deliveries`] brings them to functions durably and with
-//!   retries, [`pump`] brings the table's stream there, and [`hosting`] invokes them. What fails goes the way
-//!   that it goes on AWS.
+//!   retries, [`pump`] brings the table's stream there, and [`hosting`] invokes them, the oldest
+//!   work first. What fails goes the way that it goes on AWS.
 //! - [`gateway`] is the HTTP API; beside it the page on which to see all this has what only one machine has: what each
 //!   consumer did, kept in the [`ledger`], and [`troubles`] to switch on.
 //! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
@@ -34,6 +34,7 @@ pub mod hosting;
 pub mod ledger;
 pub mod measure;
 pub mod pattern;
+mod places;
 pub mod printer;
 pub mod pump;
 mod schedule;

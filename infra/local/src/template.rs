@@ -186,6 +186,14 @@ impl FunctionSpec {
         let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
         named.next()
     }
+
+    /// Whether the clock invokes the function by this rule.
+    pub(crate) fn is_scheduled(&self, rule: Option<&str>) -> bool {
+        self.triggers.iter().any(|trigger| match trigger {
+            Trigger::Schedule(schedule) => Some(schedule.target.name.as_str()) == rule,
+            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) => false,
+        })
+    }
 }
 
 /// What invokes a function.

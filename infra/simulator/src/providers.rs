@@ -62,6 +62,8 @@ enum Way {
     NoAnswer,
     /// It does not arrive.
     NotThere,
+    /// The provider throttles it, and wants none for this long.
+    Throttled(Duration),
 }
 
 /// Longer than anybody waits.
@@ -100,12 +102,17 @@ impl Providers {
         if !self.world.happens(|weather| weather.provider) {
             return Way::Good;
         }
-        let (way, how) = match self.world.below(3) {
+        let (way, how) = match self.world.below(4) {
             0 => (Way::NotThere, "does not arrive"),
             1 => {
                 // It arrives late: perhaps when others have given it up.
                 sleep(self.world.up_to(Duration::from_secs(4))).await;
                 (Way::Good, "is slow")
+            }
+            2 => {
+                let pause = self.world.up_to(Duration::from_mins(2));
+                self.world.count("provider calls throttled");
+                (Way::Throttled(pause), "is throttled")
             }
             _ => (Way::NoAnswer, "has no answer"),
         };
@@ -123,6 +130,10 @@ impl Providers {
     ) -> Result<T, ProviderError> {
         match self.way(what, key).await {
             Way::NotThere => Err(ProviderError::Passing("the provider is busy".to_owned())),
+            Way::Throttled(pause) => Err(ProviderError::Throttled {
+                reason: "too many calls".to_owned(),
+                retry_after: Some(pause),
+            }),
             Way::Good => deed(&mut self.books()),
             Way::NoAnswer => {
                 drop(deed(&mut self.books()));

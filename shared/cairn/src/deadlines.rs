@@ -50,4 +50,8 @@ pub struct Deadline {
     pub version: u64,
     /// From when on it has to be looked after, or since when it waits for people.
     pub at: Timestamp,
+    /// The version at which a provider has throttled what was due. While the stream is at this version,
+    /// the step is to be asked for again at `at`, and that uses up no retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<u64>,
 }

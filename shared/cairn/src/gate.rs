@@ -67,6 +67,8 @@ pub enum Delivered {
     Duplicate,
     /// It was applied after this many earlier ones that had not arrived.
     Healed(u64),
+    /// Nothing is done yet: a provider throttles. The work stays due, and is asked for again later.
+    Postponed,
 }
 
 impl Delivered {
@@ -76,6 +78,7 @@ impl Delivered {
             Self::Applied => "applied",
             Self::Duplicate => "duplicate",
             Self::Healed(_) => "healed",
+            Self::Postponed => "postponed",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Calls to providers outside: what they carry, and how they fail.
 //!
-//! A provider says yes, no for good, or not now. When it says nothing nobody knows what it did: the call is made again with
-//! the same key, and a saga that gives it up counts it as done and has it undone.
+//! A provider accepts a call, refuses it permanently, fails for a moment, or throttles it. Without an
+//! answer the outcome is unknown: the call is repeated with the same key. A saga that abandons such a
+//! step counts it as done and compensates it.
+
+use std::time::Duration;
 
 /// What a provider says when it does not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +15,15 @@ pub enum ProviderError {
     /// Not at the moment.
     #[error("{0}")]
     Passing(String),
+    /// The provider has had too many calls and did nothing. The call is made again later; that is no
+    /// failure and uses up no retry.
+    #[error("{reason}")]
+    Throttled {
+        /// The provider's answer.
+        reason: String,
+        /// The time that the provider asks for before the next call, as in `Retry-After`.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// One call to a provider.

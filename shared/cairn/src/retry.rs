@@ -82,30 +82,41 @@ impl Losses {
     }
 }
 
-/// A provider's last word was not one: it may have done what it was asked for, or not.
+/// The outcome of a call to a provider is not known now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// It may work later.
     #[error("the provider failed for the moment: {0}")]
     Passing(String),
-    /// No answer in time.
+    /// No answer in time. The provider may have done what it was asked for.
     #[error("the provider did not answer within {0:?}")]
     NoAnswer(Duration),
+    /// The provider has had too many calls, and did nothing.
+    #[error("the provider throttles: {reason}")]
+    Throttled {
+        /// The provider's answer.
+        reason: String,
+        /// The time that the provider asks for before the next call.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// The longest pause after a provider's first failure. After the next it is twice as long, and so on.
 const PROVIDER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls a provider up to `tries` times, each with a time limit, until it says yes or no.
+/// Calls a provider until it accepts or refuses: again after each transient failure, up to `tries` times.
 ///
 /// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
-/// every try. The inner error is the provider's no.
+/// every try. The inner error is the provider's refusal.
 ///
-/// Between tries it waits for up to half a second, then up to a whole, and at least for half of that: who did not answer in time
-/// may be at work still, and [refuses the same key](https://docs.stripe.com/error-codes#idempotency-key-in-use) meanwhile.
+/// Between tries it waits for up to half a second, then up to a second, and at least for half of that.
+/// A call without an answer within `limit` is the last one, and so is one that is throttled: the wait
+/// for a provider that hangs belongs into the queue, not into an invocation. The provider may still be
+/// at work, and [refuses the same key](https://docs.stripe.com/error-codes#idempotency-key-in-use)
+/// meanwhile.
 ///
 /// # Errors
-/// What the last try failed with, when none brought an answer.
+/// The failure of the last try, when none brought an answer.
 pub async fn call<T, F>(
     tries: u32,
     limit: Duration,
@@ -116,14 +127,25 @@ where
 {
     let mut attempt = 1;
     loop {
-        let error = match timeout(limit, call(attempt)).await {
-            Ok(Ok(answer)) => return Ok(Ok(answer)),
-            Ok(Err(ProviderError::Refused(reason))) => return Ok(Err(reason)),
-            Ok(Err(ProviderError::Passing(reason))) => CallError::Passing(reason),
-            Err(_) => CallError::NoAnswer(limit),
+        let Ok(answer) = timeout(limit, call(attempt)).await else {
+            return Err(CallError::NoAnswer(limit));
+        };
+        let reason = match answer {
+            Ok(answer) => return Ok(Ok(answer)),
+            Err(ProviderError::Refused(reason)) => return Ok(Err(reason)),
+            Err(ProviderError::Throttled {
+                reason,
+                retry_after,
+            }) => {
+                return Err(CallError::Throttled {
+                    reason,
+                    retry_after,
+                });
+            }
+            Err(ProviderError::Passing(reason)) => reason,
         };
         if attempt >= tries {
-            return Err(error);
+            return Err(CallError::Passing(reason));
         }
         let longest = PROVIDER_PAUSE * 2_u32.saturating_pow(attempt - 1);
         sleep(longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))).await;
@@ -135,20 +157,47 @@ where
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(3);
+
     #[tokio::test(start_paused = true)]
-    async fn a_provider_that_is_still_at_work_is_left_time_to_end() {
-        let limit = Duration::from_secs(3);
-        let began = Instant::now();
-        let answer = call(3, limit, |attempt| async move {
-            // The first request goes on without us; its key is in use until it has its answer.
-            if attempt == 1 {
-                sleep(limit * 2).await;
+    async fn a_transient_failure_is_retried_within_the_invocation() {
+        let answer = call(3, LIMIT, |attempt| async move {
+            match attempt {
+                1 | 2 => Err(ProviderError::Passing("busy".to_owned())),
+                _ => Ok(attempt),
             }
-            if began.elapsed() < limit + Duration::from_millis(700) {
-                return Err(ProviderError::Passing("the key is in use".to_owned()));
-            }
-            Ok(attempt)
         });
         assert_eq!(answer.await, Ok(Ok(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_does_not_answer_is_asked_once() {
+        let began = Instant::now();
+        let mut asked = 0;
+        let answer = call(3, LIMIT, |_| {
+            asked += 1;
+            std::future::pending::<Result<(), ProviderError>>()
+        });
+        assert_eq!(answer.await, Err(CallError::NoAnswer(LIMIT)));
+        assert_eq!((asked, began.elapsed()), (1, LIMIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_throttles_is_not_asked_again_at_once() {
+        let mut asked = 0;
+        let throttled = |retry_after| ProviderError::Throttled {
+            reason: "429".to_owned(),
+            retry_after,
+        };
+        let pause = Some(Duration::from_secs(30));
+        let answer = call(3, LIMIT, |_| {
+            asked += 1;
+            std::future::ready(Err::<(), _>(throttled(pause)))
+        });
+        let expected = CallError::Throttled {
+            reason: "429".to_owned(),
+            retry_after: pause,
+        };
+        assert_eq!((answer.await, asked), (Err(expected), 1));
     }
 }

@@ -262,6 +262,8 @@ pub enum Command<D: Definition> {
     Cancel(String),
     /// What is due has no outcome, after so many retries: ask for it again, or give it up.
     Retry(Due<D::Step>, u32),
+    /// A provider has throttled what is due: ask for it again. That uses up no retry.
+    AskAgain(Due<D::Step>),
     /// Try once more to undo the step at which the saga is stuck.
     Resume,
     /// Leave the step at which the saga is stuck as it is, and undo the rest.
@@ -488,10 +490,22 @@ impl<D: Definition> Decider for Saga<D> {
             }),
 
             (
+                Command::AskAgain(next),
+                State::Running { retries, .. }
+                | State::Halting { retries, .. }
+                | State::Compensating { retries, .. },
+            ) if state.due() == Some(*next) => Ok(vec![Event::StepRetried {
+                step: next.step,
+                retry: *retries,
+                next: *next,
+            }]),
+
+            (
                 Command::Complete(..)
                 | Command::Fail(..)
                 | Command::Undone(_)
                 | Command::UndoFailed(..)
+                | Command::AskAgain(_)
                 | Command::Retry(..),
                 State::NotStarted
                 | State::Running { .. }

@@ -145,6 +145,11 @@ impl<D: Definition> DueStep<D> {
         })
     }
 
+    /// The stream of the saga, and the version at which it was read.
+    pub fn saga(&self) -> (&StreamId, u64) {
+        (&self.saga.stream, self.saga.version)
+    }
+
     /// What the saga works on.
     pub fn input(&self) -> &D::Input {
         &self.input

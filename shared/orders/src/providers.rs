@@ -10,6 +10,7 @@ use std::future::Future;
 use cairn::provider::{Call, ProviderError};
 
 use crate::{
+    charge::charge,
     fulfilment::Input,
     payment::Authorization,
     shipment::Label,
@@ -112,6 +113,7 @@ impl PaymentProvider for SandboxPayments {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
+        charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
         let kind = match token.as_str() {
             "tok_visa" => "auth_",
             "tok_norefund" => Self::KEPT,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    charge,
     order::{Payment, PlaceOrder},
     values::{
         Address, Currency, CustomerId, Email, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT,
@@ -80,6 +81,20 @@ pub fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
         })
     })();
     mistakes.result(order)
+}
+
+/// Refuses lines whose total no card can be charged with. It is checked when the prices are known.
+///
+/// # Errors
+/// The total, at the lines.
+pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
+    let refused = charge::chargeable(total).err();
+    refused.map_or(Ok(()), |refused| {
+        Err(vec![FieldError {
+            pointer: "/lines".to_owned(),
+            detail: refused.to_string(),
+        }])
+    })
 }
 
 /// The body of `POST /orders/{orderId}/cancel`: the reason.

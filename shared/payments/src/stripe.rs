@@ -8,6 +8,8 @@
 //! <https://docs.stripe.com/api/idempotent_requests>,
 //! <https://docs.stripe.com/payments/place-a-hold-on-a-payment-method>
 
+use std::time::Duration;
+
 use cairn::{
     lambda::{
         ConfigError, Environment,
@@ -18,6 +20,7 @@ use cairn::{
 };
 use form_urlencoded::Serializer;
 use orders::{
+    charge::charge,
     payment::Authorization,
     providers::{Asked, PaymentProvider},
     values::{Money, PaymentToken},
@@ -55,8 +58,13 @@ struct Reason {
 
 /// What Stripe did not do.
 enum No {
-    /// Not now, or nobody knows.
+    /// Not now, or the outcome is not known.
     Passing(String),
+    /// Too many calls.
+    Throttled {
+        said: String,
+        retry_after: Option<Duration>,
+    },
     /// The card's bank does not pay.
     Declined,
     /// The intent is in another state.
@@ -92,7 +100,8 @@ impl Stripe {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Intent, ProviderError> {
-        let number = amount.amount.to_string();
+        let number = charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
+        let number = number.to_string();
         let currency = amount.currency.to_string().to_lowercase();
         let mut form = vec![
             ("amount", number.as_str()),
@@ -168,7 +177,12 @@ fn no(answer: &Answer) -> Option<No> {
             tracing::error!(status = answer.status, code, "Stripe does not take the key");
             No::Passing(said())
         }
-        (409 | 429 | 500.., _) => No::Passing(said()),
+        // It did nothing, whatever limit was reached. <https://docs.stripe.com/rate-limits>
+        (429, _) => No::Throttled {
+            said: said(),
+            retry_after: answer.retry_after,
+        },
+        (409 | 500.., _) => No::Passing(said()),
         _ => {
             tracing::error!(status = answer.status, code, "Stripe refuses the request");
             No::Refused {
@@ -183,6 +197,10 @@ impl From<No> for ProviderError {
     fn from(no: No) -> Self {
         match no {
             No::Passing(problem) => Self::Passing(problem),
+            No::Throttled { said, retry_after } => Self::Throttled {
+                reason: said,
+                retry_after,
+            },
             No::Declined => Self::Refused("payment declined".to_owned()),
             No::State(state) => Self::Refused(format!("the payment is {state}")),
             No::Refused { status, code } => Self::Refused(format!("Stripe says {status} {code}")),

@@ -43,6 +43,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
     if !request.caller.may_deal_with(asked.customer_id.as_str()) {
         return Err(Problem::forbidden("the token is not this customer's"));
     }
+    requests::chargeable(asked.lines.total()).map_err(Problem::invalid)?;
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
         Some(key) => OrderId::from_key(key),

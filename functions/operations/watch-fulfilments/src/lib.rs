@@ -157,6 +157,19 @@ impl Watch {
             self.patience,
         );
         tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
+        let at = format!("{stream}@{}", saga.version);
+        if let Some(due) = throttled(deadline, saga.version, saga.state.due(), &needs) {
+            if let Care::Begin(input) = needs {
+                let begin = fulfilment::Command::Start(*input);
+                self.tell(order_id, begin, format!("begin/{at}"), task)
+                    .await?;
+            }
+            let ask = fulfilment::Command::AskAgain(due);
+            self.tell(order_id, ask, format!("ask/{at}"), task).await?;
+            self.postpone(deadline, task.now.after(self.patience))
+                .await?;
+            return Ok(true);
+        }
         // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
         if deadline.stream.category() == "order" && needs != Care::Unwind {
             self.deadlines
@@ -165,7 +178,6 @@ impl Watch {
                 .map_err(FunctionError::new)?;
             return Ok(false);
         }
-        let at = format!("{stream}@{}", saga.version);
         let again = match needs {
             Care::Begin(input) => {
                 let begin = fulfilment::Command::Start(*input);
@@ -275,5 +287,17 @@ impl Watch {
             Err(HandleError::Rejected { .. }) => Ok(false),
             Err(error) => Err(FunctionError::new(error)),
         }
+    }
+}
+
+/// The step that is to be asked for again because a provider throttled it, and nothing has happened since.
+fn throttled(deadline: &Deadline, version: u64, due: Option<Due>, needs: &Care) -> Option<Due> {
+    if deadline.throttled != Some(version) {
+        return None;
+    }
+    match needs {
+        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        Care::Wait(_) | Care::Retry(..) => due,
+        Care::Unwind | Care::People | Care::Nothing => None,
     }
 }

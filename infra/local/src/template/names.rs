@@ -223,8 +223,13 @@ impl Names {
     }
 
     pub(crate) fn number<T: TryFrom<u64>>(&self, node: &Node) -> Result<T, TemplateError> {
-        self.value(node)?
-            .as_u64()
+        // The value of a parameter is text, and CloudFormation reads it as what a property wants.
+        let number = match self.value(node)? {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => text.parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        number
             .and_then(|number| number.try_into().ok())
             .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
     }

@@ -28,6 +28,7 @@ mod openapi;
 mod process;
 mod queues;
 mod read_models;
+mod providers;
 mod rebuild;
 mod redrive;
 mod roles;

@@ -43,6 +43,8 @@ const KEY: &str = "sk_test_stand_in";
 #[derive(Default)]
 struct Account {
     intents: BTreeMap<String, Intent>,
+    /// How many calls are still throttled.
+    throttled: usize,
     /// By idempotency key: the request, and its answer.
     answers: HashMap<String, (String, u16, Value)>,
 }
@@ -99,6 +101,12 @@ async fn answer(
     let key = header("idempotency-key").unwrap().to_owned();
     let request = format!("{uri} {}", String::from_utf8_lossy(&body));
     let mut account = account.lock().unwrap();
+    if account.throttled > 0 {
+        account.throttled -= 1;
+        let error = json!({ "error": { "code": "rate_limit" } }).to_string();
+        let later = [(header::RETRY_AFTER, "30")];
+        return (StatusCode::TOO_MANY_REQUESTS, later, error).into_response();
+    }
     let (status, answer) = match account.answers.get(&key) {
         Some((asked, status, answer)) if *asked == request => (*status, answer.clone()),
         Some(_) => (400, json!({ "error": { "type": "idempotency_error" } })),
@@ -210,6 +218,46 @@ async fn a_payment_is_held_and_then_taken() {
         .find(|event| event.event.name == "PaymentAuthorized");
     let data = authorized.unwrap().event.data.get();
     assert!(data.contains(r#""reference":"pi_1""#), "{data}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_is_in_the_units_of_stripe() {
+    let stripe = StandIn::start().await;
+    let shop = shop(&stripe, calm()).await;
+    for (amount, currency, charged) in [(500, "ISK", "50000"), (500, "MGA", "5")] {
+        let mut body = order("TEA-01", 1, "tok_visa");
+        body["lines"][0]["unitPrice"] = json!({ "amount": amount, "currency": currency });
+        let placed = shop.fulfil(&body).await;
+        assert_eq!(placed["status"], "confirmed", "{placed}");
+        let account = stripe.account.lock().unwrap();
+        let forms = account.intents.values().map(|intent| &intent.form);
+        let mut forms = forms.filter(|form| form["currency"] == currency.to_lowercase());
+        assert_eq!(forms.next().unwrap()["amount"], charged);
+    }
+}
+
+#[tokio::test]
+async fn a_429_says_when_to_call_again() {
+    let stand_in = StandIn::start().await;
+    stand_in.account.lock().unwrap().throttled = 1;
+    let key = Secret::given(KEY.to_owned());
+    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let call = Call {
+        key: "a",
+        attempt: 1,
+    };
+    let amount = Money {
+        amount: 1250,
+        currency: "EUR".parse().unwrap(),
+    };
+    let token = "tok_visa".parse().unwrap();
+    let throttled = ProviderError::Throttled {
+        reason: "Stripe says 429 rate_limit".to_owned(),
+        retry_after: Some(Duration::from_secs(30)),
+    };
+    let answer = stripe.authorize(call, &token, amount).await;
+    assert_eq!(answer, Err(throttled));
+    assert!(stripe.authorize(call, &token, amount).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,37 @@ impl Deadlines {
         self.update(deadline, PARKED, since).await
     }
 
+    /// Notes that a provider has throttled what is due in a stream at this version, and from when on it
+    /// is to be asked for again. The row is made if it is not there yet.
+    ///
+    /// # Errors
+    /// When the write fails.
+    pub async fn ask_again(
+        &self,
+        stream: &StreamId,
+        version: u64,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .update_expression(
+                "SET #at = :at, #watch = :watch, throttled = :throttled, \
+                 version = if_not_exists(version, :none)",
+            )
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":at", text(&at))
+            .expression_attribute_values(":watch", text(&partition(OPEN, shard(stream))))
+            .expression_attribute_values(":throttled", number(version))
+            .expression_attribute_values(":none", number(0))
+            .send()
+            .await;
+        sent.map(|_| ()).map_err(|error| classified(&error))
+    }
+
     async fn update(
         &self,
         deadline: &Deadline,

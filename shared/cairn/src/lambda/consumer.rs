@@ -22,7 +22,7 @@ use crate::{
 /// A function that does something with an event, and says what came of it. It has to bear the same event twice.
 ///
 /// It leaves a figure, `ConsumerLag`, and beside it which event that was and what came of it: `Event`, `Outcome`
-/// (`applied`, `duplicate` or `healed`) and `Gap`.
+/// (`applied`, `duplicate`, `healed` or `postponed`) and `Gap`.
 ///
 /// The context is that of a command caused by the event: its id is the event's, and its time is never
 /// before the event's, whatever the clocks of two machines say.
@@ -90,7 +90,7 @@ pub fn projection<P: Projection>(
                     .map_err(FunctionError::new)?;
                 match delivered {
                     Delivered::Applied => tracing::info!("applied"),
-                    Delivered::Duplicate => tracing::info!("duplicate"),
+                    Delivered::Duplicate | Delivered::Postponed => tracing::info!("duplicate"),
                     Delivered::Healed(gap) => {
                         environment.emit(Figures::default().count("GapsHealed", gap));
                         tracing::info!(gap, "healed");

@@ -73,13 +73,51 @@ pub struct Invocation {
 
 /// The function failed: the caller may try again.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct FunctionError(String);
+#[error("{message}")]
+pub struct FunctionError {
+    message: String,
+    throttled: Option<Throttled>,
+}
+
+/// A provider has had too many calls and did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttled {
+    /// The time that the provider asks for before the next call.
+    pub retry_after: Option<Duration>,
+}
+
+impl Throttled {
+    /// The pause where the provider asks for none.
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    /// The pause before the next call: what the provider asks for and, at random, up to as much again,
+    /// so that those who were throttled together do not come back together.
+    pub(crate) fn pause(self) -> Duration {
+        let least = self.retry_after.unwrap_or(Self::PAUSE).max(Self::PAUSE);
+        least.mul_f64(1.0 + fastrand::f64())
+    }
+}
 
 impl FunctionError {
     /// A failure, in words.
     pub fn new(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+        Self {
+            message: error.to_string(),
+            throttled: None,
+        }
+    }
+
+    /// A provider throttles, in its words.
+    pub fn throttled(error: impl fmt::Display, retry_after: Option<Duration>) -> Self {
+        Self {
+            throttled: Some(Throttled { retry_after }),
+            ..Self::new(error)
+        }
+    }
+
+    /// Set where a provider throttles: nothing has failed, and the work is to be done later.
+    pub fn is_throttled(&self) -> Option<Throttled> {
+        self.throttled
     }
 }
 
@@ -146,6 +184,15 @@ pub trait Host: Send + Sync {
 
     /// Takes figures, as one line of JSON in the embedded metric format.
     fn emit(&self, line: &str);
+
+    /// Notes that the invocation begins to wait for a provider. A machine that shares its processors
+    /// among functions lets another one work meanwhile.
+    fn begin_wait(&self) {}
+
+    /// Notes that the wait is over. The invocation continues when the returned future is ready.
+    fn end_wait(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// This machine: its clock, its random numbers, and its standard output, where Lambda reads figures.
@@ -418,6 +465,14 @@ impl Environment {
             let stack = self.setting("STACK").unwrap_or_default();
             self.host.emit(&figures.line(&stack, self.now()));
         }
+    }
+
+    /// Does work that waits for a provider.
+    pub(crate) async fn waiting<T>(&self, work: impl Future<Output = T>) -> T {
+        self.host.begin_wait();
+        let result = work.await;
+        self.host.end_wait().await;
+        result
     }
 
     /// A function's name among those of the stack, from its ARN: `ProjectOrdersFunction`.

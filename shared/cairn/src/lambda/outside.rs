@@ -23,6 +23,8 @@ pub struct Answer {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    /// The time before the next call, where the header `Retry-After` gives one in seconds.
+    pub retry_after: Option<Duration>,
 }
 
 /// No answer came: whether the request was carried out, nobody knows.
@@ -95,11 +97,14 @@ impl Outside {
         let answer = self.0.call(request).await;
         let answer = answer.map_err(|error| no_answer(chain(&error)))?;
         let status = answer.status().as_u16();
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let body = ByteStream::new(answer.into_body()).collect().await;
         let body = body.map_err(|error| no_answer(error.to_string()))?;
         Ok(Answer {
             status,
             body: body.to_vec(),
+            retry_after: retry_after.map(Duration::from_secs),
         })
     }
 }

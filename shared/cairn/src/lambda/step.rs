@@ -8,11 +8,13 @@ use tokio::time::Instant;
 
 use crate::{
     commit::{Context, RecordedEvent},
-    dynamodb::Repository,
+    dynamodb::{Deadlines, Repository},
     gate::Delivered,
-    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    lambda::{
+        ConfigError, Environment, Function, FunctionError, Throttled, consumer, metrics::Figures,
+    },
     provider::{Call, ProviderError},
-    retry,
+    retry::{self, CallError},
     saga::{Action, Definition, Due, Event, Saga},
     step::{DueStep, Outcome, Plan},
     stream::StreamId,
@@ -52,10 +54,12 @@ pub trait Effect<D: Definition>: Send + Sync + 'static {
     }
 }
 
-/// Asks a provider, up to three times within eleven seconds; the inner error is its no.
+/// Asks a provider, up to three times while it answers with transient failures; the inner error is its
+/// refusal.
 ///
 /// # Errors
-/// When there was neither a yes nor a no: the step will be asked for again, with the same key.
+/// When the outcome is not known: the step will be asked for again, with the same key. A provider that
+/// throttles is no failure; see [`function`].
 pub async fn ask<'k, T, F>(
     key: &'k str,
     mut ask: impl FnMut(Call<'k>) -> F,
@@ -63,9 +67,11 @@ pub async fn ask<'k, T, F>(
 where
     F: Future<Output = Result<T, ProviderError>>,
 {
-    retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt }))
-        .await
-        .map_err(FunctionError::new)
+    let answer = retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt })).await;
+    answer.map_err(|error| match error {
+        CallError::Throttled { retry_after, .. } => FunctionError::throttled(error, retry_after),
+        CallError::Passing(_) | CallError::NoAnswer(_) => FunctionError::new(error),
+    })
 }
 
 /// How often a provider is asked within one invocation.
@@ -77,55 +83,109 @@ type Sagas<D> = Repository<Saga<D>>;
 
 /// The function of a step: its rule selects the events that make the step due.
 ///
+/// `DEADLINES_TABLE` names the table of the saga's deadlines. With it a step that a provider throttles
+/// succeeds without an effect and stays due; its deadline says from when on the watchdog asks for it
+/// again, which uses up no retry. Without that table it fails, as after every other error.
+///
 /// # Errors
 /// When a setting is missing.
 pub fn function<D: Definition, E: Effect<D>>(
     environment: &Environment,
     effect: E,
 ) -> Result<Function, ConfigError> {
-    let parts = Arc::new((environment.clone(), environment.repository()?, effect));
+    let parts = Arc::new(Parts {
+        environment: environment.clone(),
+        sagas: environment.repository()?,
+        deadlines: environment.deadlines("DEADLINES_TABLE").ok(),
+        effect,
+    });
     consumer::function(environment, move |event, context| {
         let parts = parts.clone();
-        async move {
-            let (environment, sagas, effect) = parts.as_ref();
-            run(environment, sagas, effect, event, context).await
-        }
+        async move { parts.run(event, context).await }
     })
 }
 
-async fn run<D: Definition, E: Effect<D>>(
-    environment: &Environment,
-    sagas: &Sagas<D>,
-    effect: &E,
-    event: RecordedEvent,
-    context: Context,
-) -> Result<Delivered, FunctionError> {
-    let Some((due, action)) = load::<D, E>(sagas, &event).await? else {
-        tracing::info!("not due");
-        return Ok(Delivered::Duplicate);
-    };
-    let asked = Instant::now();
-    let plan = match action {
-        Action::Execute => effect.execute(&due).await?,
-        Action::Compensate => effect.compensate(&due).await?,
-    };
-    let done = matches!(plan.outcome, Outcome::Done(_));
-    // A provider may have taken seconds: the record is of the moment when its answer is known.
-    let context = Context {
-        now: environment.now().max(context.now),
-        patience: context.patience.saturating_sub(asked.elapsed()),
-        ..context
-    };
-    let recorded = due
-        .record(sagas, plan, context)
-        .await
-        .map_err(FunctionError::new)?;
-    tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
-    Ok(if recorded {
-        Delivered::Applied
-    } else {
-        Delivered::Duplicate
-    })
+struct Parts<D: Definition, E> {
+    environment: Environment,
+    sagas: Sagas<D>,
+    deadlines: Option<Deadlines>,
+    effect: E,
+}
+
+impl<D: Definition, E: Effect<D>> Parts<D, E> {
+    async fn run(
+        &self,
+        event: RecordedEvent,
+        context: Context,
+    ) -> Result<Delivered, FunctionError> {
+        let Some((due, action)) = load::<D, E>(&self.sagas, &event).await? else {
+            tracing::info!("not due");
+            return Ok(Delivered::Duplicate);
+        };
+        let asked = Instant::now();
+        let effect = async {
+            match action {
+                Action::Execute => self.effect.execute(&due).await,
+                Action::Compensate => self.effect.compensate(&due).await,
+            }
+        };
+        let plan = match self.environment.waiting(effect).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                return match (error.is_throttled(), &self.deadlines) {
+                    (Some(throttled), Some(deadlines)) => {
+                        self.postpone(deadlines, &due, throttled).await
+                    }
+                    _ => Err(error),
+                };
+            }
+        };
+        self.record(due, action, plan, asked, context).await
+    }
+
+    /// Leaves the step due, and has it asked for again later.
+    async fn postpone(
+        &self,
+        deadlines: &Deadlines,
+        due: &DueStep<D>,
+        throttled: Throttled,
+    ) -> Result<Delivered, FunctionError> {
+        let until = self.environment.now().after(throttled.pause());
+        let (saga, version) = due.saga();
+        let postponed = deadlines.ask_again(saga, version, until).await;
+        postponed.map_err(FunctionError::new)?;
+        self.environment
+            .emit(Figures::default().count("ProviderThrottled", 1));
+        tracing::warn!(step = ?E::STEP, %until, "the provider throttles");
+        Ok(Delivered::Postponed)
+    }
+
+    async fn record(
+        &self,
+        due: DueStep<D>,
+        action: Action,
+        plan: Plan,
+        asked: Instant,
+        context: Context,
+    ) -> Result<Delivered, FunctionError> {
+        let done = matches!(plan.outcome, Outcome::Done(_));
+        // A provider may have taken seconds: the record is of the moment when its answer is known.
+        let context = Context {
+            now: self.environment.now().max(context.now),
+            patience: context.patience.saturating_sub(asked.elapsed()),
+            ..context
+        };
+        let recorded = due
+            .record(&self.sagas, plan, context)
+            .await
+            .map_err(FunctionError::new)?;
+        tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
+        Ok(if recorded {
+            Delivered::Applied
+        } else {
+            Delivered::Duplicate
+        })
+    }
 }
 
 async fn load<D: Definition, E: Effect<D>>(
