@@ -20,7 +20,7 @@ const READERS: [&str; 2] = ["RelayEventsFunction", "TrackDeadlinesFunction"];
 /// the keeper of deadlines.
 ///
 /// For what the audit names as `unpublished` or `unwatched`: what the stream has dropped after a day, or a reader has given
-/// up, is still in the store. Who had an event before does not do it twice, except that SES may send a mail once more.
+/// up, is still in the store. A consumer that had an event before does nothing: read models and sagas have their gates, mails have one of their own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

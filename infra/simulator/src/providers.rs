@@ -10,7 +10,7 @@ use std::{
 };
 
 use cairn::{
-    lambda::FunctionError,
+    mail::MailError,
     provider::{Call, ProviderError},
 };
 use notify_customer::{Mail, Mailer};
@@ -260,15 +260,19 @@ impl Screening for Providers {
 }
 
 impl Mailer for Providers {
-    async fn send(&self, mail: &Mail) -> Result<(), FunctionError> {
-        // Sent once for each key, however often it is asked for.
+    async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         let sent = self.deed("mail", &mail.key, |books| {
             books.mails.insert(mail.key.clone());
             Ok(())
         });
         match tokio::time::timeout(Duration::from_secs(5), sent).await {
-            Ok(sent) => sent.map_err(FunctionError::new),
-            Err(_) => Err(FunctionError::new("no answer")),
+            Ok(sent) => sent.map_err(|error| match error {
+                ProviderError::Throttled { reason, .. } => MailError::Throttled(reason),
+                ProviderError::Refused(reason) | ProviderError::Passing(reason) => {
+                    MailError::NotSent(reason)
+                }
+            }),
+            Err(_) => Err(MailError::Unknown("no answer".to_owned())),
         }
     }
 }

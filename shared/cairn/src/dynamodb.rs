@@ -52,6 +52,7 @@ mod deadlines;
 mod generations;
 mod history;
 mod keys;
+mod mail_gate;
 mod projection;
 mod rebuild;
 
@@ -60,6 +61,7 @@ pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Contended, Generations};
 pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
+pub use mail_gate::{MailGate, WaitingMail};
 pub use projection::{Found, Key, Projection, Table};
 pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
 

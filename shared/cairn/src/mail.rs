@@ -1,7 +1,7 @@
 //! Mails, sent by Amazon SES.
 //!
-//! The one effect here that may take place twice: [SES knows no idempotency
-//! key](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html).
+//! [SES knows no idempotency key](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html).
+//! That a mail is sent once is the work of a [gate](crate::dynamodb::MailGate).
 
 use aws_sdk_sesv2::{
     Client,
@@ -17,20 +17,40 @@ pub struct Mails {
 }
 
 /// A mail was not sent, as far as is known.
-#[derive(Debug, thiserror::Error)]
-#[error("the mail was not sent: {0}")]
-pub struct MailError(String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// It was not sent.
+    #[error("the mail was not sent: {0}")]
+    NotSent(String),
+    /// It was not sent: there have been too many. It may be sent later.
+    #[error("the mail was not sent, as there have been too many: {0}")]
+    Throttled(String),
+    /// No answer: it may have been sent.
+    #[error("the outcome of sending the mail is not known: {0}")]
+    Unknown(String),
+}
 
 impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> for MailError {
     fn from(error: SdkError<E>) -> Self {
         let message = error.message().map(str::to_owned);
-        Self(message.unwrap_or_else(|| DisplayErrorContext(&error).to_string()))
+        let message = message.unwrap_or_else(|| DisplayErrorContext(&error).to_string());
+        let is_answer = matches!(&error, SdkError::ServiceError(answer)
+            if answer.raw().status().is_client_error());
+        match error.code() {
+            // A rate, or the quota of a day: the time will come.
+            // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
+            Some("TooManyRequestsException" | "LimitExceededException" | "ThrottlingException") => {
+                Self::Throttled(message)
+            }
+            _ if is_answer => Self::NotSent(message),
+            _ => Self::Unknown(message),
+        }
     }
 }
 
 impl From<BuildError> for MailError {
     fn from(error: BuildError) -> Self {
-        Self(error.to_string())
+        Self::NotSent(error.to_string())
     }
 }
 
@@ -42,8 +62,7 @@ impl Mails {
 
     /// Sends a text.
     ///
-    /// SES has no idempotency keys: a mail whose answer was lost is sent again. The key goes along as the
-    /// header `X-Entity-Ref-ID`, by which mail readers can tell that two are one.
+    /// The key becomes the header `X-Entity-Ref-ID`. Mail readers use it to tell that two mails are one.
     ///
     /// # Errors
     /// When SES does not take it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cairn::{
     Timestamp,
     deadlines::Deadline,
-    dynamodb::{Deadlines, Repository},
+    dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         metrics::Figures,
@@ -26,6 +26,10 @@ use orders::{
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
+mod pace;
+
+use pace::Pace;
+
 /// How many orders are looked after at once.
 const AT_ONCE: usize = 8;
 
@@ -39,6 +43,8 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         sagas: environment.repository()?,
         deadlines: environment.deadlines("DEADLINES_TABLE")?,
         patience: environment.seconds("STEP_PATIENCE_SECONDS")?,
+        store: environment.event_store()?,
+        pace: Pace::default(),
         environment: environment.clone(),
     });
     Ok(operation::function(environment, move |request, task| {
@@ -77,6 +83,10 @@ struct Report {
     overdue: u64,
     /// Those that could not be looked after, and will be the next time.
     failed: u64,
+    /// Those that a provider had throttled, and that were asked again.
+    throttled: u64,
+    /// Those that were left alone for now, because events are late or a provider is in trouble.
+    held_back: u64,
     /// Fulfilments that wait for people.
     stuck: u64,
     /// Whether there was time for all.
@@ -88,12 +98,27 @@ struct Watch {
     sagas: Repository<Saga>,
     deadlines: Deadlines,
     patience: std::time::Duration,
+    store: DynamoStore,
+    pace: Pace,
     environment: Environment,
+}
+
+/// The result of looking after one fulfilment.
+enum Looked {
+    /// It was begun, asked again, abandoned or unwound.
+    Moved,
+    /// It was asked again after a provider had throttled it.
+    Paced,
+    /// It was left alone for now.
+    HeldBack,
+    /// There was nothing to do.
+    Rested,
 }
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
         let end = Instant::now() + task.patience;
+        self.pace.begin(&self.store).await?;
         let parked = self.deadlines.parked(task.now).await;
         let parked = parked.map_err(FunctionError::new)?;
         let mut report = Report {
@@ -115,7 +140,10 @@ impl Watch {
         let all = async {
             while let Some((looked, deadline)) = looks.next().await {
                 match looked {
-                    Ok(moved) => report.overdue += u64::from(moved),
+                    Ok(Looked::Moved) => report.overdue += 1,
+                    Ok(Looked::Paced) => report.throttled += 1,
+                    Ok(Looked::HeldBack) => report.held_back += 1,
+                    Ok(Looked::Rested) => {}
                     Err(error) => {
                         report.failed += 1;
                         tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
@@ -129,19 +157,21 @@ impl Watch {
         // Those that are left are the oldest the next time.
         report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
-        let overdue = Figures::default().count("OverdueFulfilments", report.overdue);
+        let overdue = Figures::default()
+            .count("OverdueFulfilments", report.overdue)
+            .count("HeldBackFulfilments", report.held_back);
         self.environment.emit(overdue);
         tracing::info!(?report, "looked");
         Ok(report)
     }
 
-    /// Gives an order what it needs, and says whether that was anything.
+    /// Gives an order what it needs.
     async fn look_after(
         &self,
         deadline: &Deadline,
         is_parked: bool,
         task: &Task,
-    ) -> Result<bool, FunctionError> {
+    ) -> Result<Looked, FunctionError> {
         let order_id = OrderId::of(&deadline.stream).map_err(FunctionError::new)?;
         let stream = order_id.fulfilment_stream();
         let order = self.orders.load(&order_id.order_stream()).await;
@@ -158,6 +188,22 @@ impl Watch {
         );
         tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
         let at = format!("{stream}@{}", saga.version);
+        // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
+        if deadline.stream.category() == "order" && needs != Care::Unwind {
+            self.deadlines
+                .close(deadline)
+                .await
+                .map_err(FunctionError::new)?;
+            return Ok(Looked::Rested);
+        }
+        if let Some(due) = asks_again(&needs)
+            && deadline.throttled != Some(saga.version)
+            && !self.pace.takes(due)
+        {
+            self.postpone(deadline, task.now.after(self.patience))
+                .await?;
+            return Ok(Looked::HeldBack);
+        }
         if let Some(due) = throttled(deadline, saga.version, saga.state.due(), &needs) {
             if let Care::Begin(input) = needs {
                 let begin = fulfilment::Command::Start(*input);
@@ -168,15 +214,7 @@ impl Watch {
             self.tell(order_id, ask, format!("ask/{at}"), task).await?;
             self.postpone(deadline, task.now.after(self.patience))
                 .await?;
-            return Ok(true);
-        }
-        // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
-        if deadline.stream.category() == "order" && needs != Care::Unwind {
-            self.deadlines
-                .close(deadline)
-                .await
-                .map_err(FunctionError::new)?;
-            return Ok(false);
+            return Ok(Looked::Paced);
         }
         let again = match needs {
             Care::Begin(input) => {
@@ -185,9 +223,7 @@ impl Watch {
                     .await?;
                 // Its first step is asked for at once: it had its time.
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
-                    let ask = fulfilment::Command::Retry(first, 0);
-                    self.tell(order_id, ask, format!("retry/{at}"), task)
-                        .await?;
+                    self.ask(order_id, first, 0, &at, task).await?;
                 }
                 task.now.after(self.patience)
             }
@@ -200,31 +236,52 @@ impl Watch {
                 task.now.after(self.patience)
             }
             Care::Retry(due, retries) => {
-                let ask = fulfilment::Command::Retry(due, retries);
-                self.tell(order_id, ask, format!("retry/{at}"), task)
-                    .await?;
+                self.ask(order_id, due, retries, &at, task).await?;
                 task.now.after(self.patience)
             }
             Care::Wait(until) => {
                 self.postpone(deadline, until).await?;
-                return Ok(false);
+                return Ok(Looked::Rested);
             }
-            Care::People if is_parked => return Ok(false),
+            Care::People if is_parked => return Ok(Looked::Rested),
             Care::People => {
                 let parked = self.deadlines.park(deadline, since).await;
                 parked.map_err(FunctionError::new)?;
-                return Ok(false);
+                return Ok(Looked::Rested);
             }
             Care::Nothing => {
                 self.deadlines
                     .close(deadline)
                     .await
                     .map_err(FunctionError::new)?;
-                return Ok(false);
+                return Ok(Looked::Rested);
             }
         };
         self.postpone(deadline, again).await?;
-        Ok(true)
+        Ok(Looked::Moved)
+    }
+
+    /// Asks for a step again, or abandons it.
+    async fn ask(
+        &self,
+        order_id: OrderId,
+        due: Due,
+        retries: u32,
+        at: &str,
+        task: &Task,
+    ) -> Result<(), FunctionError> {
+        let ask = fulfilment::Command::Retry(due, retries);
+        let asked = self
+            .tell(order_id, ask, format!("retry/{at}"), task)
+            .await?;
+        // To abandon it is no question that has an answer.
+        if let Some(version) = asked
+            && retries < Fulfilment::RETRIES
+        {
+            let stream = order_id.fulfilment_stream();
+            self.pace.asked(due, &stream, version);
+        }
+        Ok(())
     }
 
     async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), FunctionError> {
@@ -262,7 +319,7 @@ impl Watch {
         let told = self
             .tell(order_id, command, format!("{verb}/{}", task.id), task)
             .await?;
-        if !told {
+        if told.is_none() {
             return Err(FunctionError::new(format!(
                 "the fulfilment of the order {order_id} is not stuck: there is nothing to {verb}"
             )));
@@ -273,20 +330,29 @@ impl Watch {
         })
     }
 
-    /// Tells a fulfilment something, and says whether it listened: not where it has moved on.
+    /// Gives a command to a fulfilment, and returns its version after that; nothing where it has moved on.
     async fn tell(
         &self,
         order_id: OrderId,
         command: fulfilment::Command,
         id: String,
         task: &Task,
-    ) -> Result<bool, FunctionError> {
+    ) -> Result<Option<u64>, FunctionError> {
         let (stream, context) = (order_id.fulfilment_stream(), task.context(id));
         match self.sagas.handle(&stream, &command, &context).await {
-            Ok(_) => Ok(true),
-            Err(HandleError::Rejected { .. }) => Ok(false),
+            Ok(handled) => Ok(Some(handled.current.version)),
+            Err(HandleError::Rejected { .. }) => Ok(None),
             Err(error) => Err(FunctionError::new(error)),
         }
+    }
+}
+
+/// The step that is asked for again by what an order needs.
+fn asks_again(needs: &Care) -> Option<Due> {
+    match needs {
+        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        Care::Retry(due, _) => Some(*due),
+        Care::Unwind | Care::Wait(_) | Care::People | Care::Nothing => None,
     }
 }
 

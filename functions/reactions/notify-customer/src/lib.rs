@@ -1,28 +1,35 @@
-//! Writes to the customer when an order is confirmed, shipped or cancelled.
+//! Writes to the customer when an order is confirmed, shipped or cancelled: one mail for each event.
+//!
+//! What the gate guarantees, and what it does not, stands at [`Mailer::send`]. A mail that SES throttles
+//! waits in the gate's table; the function's schedule sends it when its time has come.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use cairn::{
-    RecordedEvent, StreamId,
-    dynamodb::{Keyring, Repository},
+    RecordedEvent, StreamId, Timestamp,
+    dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
     gate::Delivered,
-    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
-    mail::Mails,
+    lambda::{
+        ConfigError, Environment, Function, FunctionError, Invocation, Throttled, consumer,
+        metrics::Figures,
+    },
+    mail::{MailError, Mails},
 };
 use orders::{
     order::{Event, Order},
     personal,
 };
+use serde::Deserialize;
 
-/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM` and the customers' keys
-/// by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
+/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM`, the gate's table in
+/// `MAILS_TABLE` and the customers' keys by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
 /// When a setting is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let name = "MAIL";
     match environment.setting(name)?.as_str() {
-        "log" => with(environment, LogMailer),
+        "log" => only_noted(environment),
         "ses" => {
             let mailer = SesMailer {
                 orders: environment.repository()?,
@@ -46,24 +53,157 @@ pub fn with(
     environment: &Environment,
     mailer: impl Mailer + 'static,
 ) -> Result<Function, ConfigError> {
-    let mailer = Arc::new(mailer);
-    consumer::function(environment, move |event, _| {
-        let mailer = mailer.clone();
+    let notifier = Arc::new(Notifier {
+        mailer,
+        gate: environment.mail_gate("MAILS_TABLE")?,
+        store: environment.event_store()?,
+        environment: environment.clone(),
+    });
+    let teller = notifier.clone();
+    let tell = consumer::with_invocation(environment, move |event, _, invocation| {
+        let teller = teller.clone();
+        async move { teller.tell(&event, &invocation).await }
+    })?;
+    Ok(Function::new(move |payload, invocation| {
+        let (notifier, tell) = (notifier.clone(), tell.clone());
         async move {
-            let Some(mail) = mail(&event)? else {
-                return Ok(Delivered::Duplicate);
-            };
-            mailer.send(&mail).await?;
-            // The same event again is the same key again: who sends knows it, and this function need not.
-            Ok(Delivered::Applied)
+            if is_scheduled(&payload) {
+                notifier.send_waiting(&invocation).await?;
+                return Ok(b"null".to_vec());
+            }
+            tell.invoke(payload, invocation).await
         }
-    })
+    }))
+}
+
+/// The function without a mailer: it notes that a mail was due, without any personal data.
+fn only_noted(environment: &Environment) -> Result<Function, ConfigError> {
+    let tell = consumer::function(environment, |event, _| async move {
+        let Some(mail) = mail(&event)? else {
+            return Ok(Delivered::Duplicate);
+        };
+        tracing::info!(key = mail.key, subject = mail.subject, "mail");
+        Ok(Delivered::Applied)
+    })?;
+    Ok(Function::new(move |payload, invocation| {
+        let tell = tell.clone();
+        async move {
+            if is_scheduled(&payload) {
+                return Ok(b"null".to_vec());
+            }
+            tell.invoke(payload, invocation).await
+        }
+    }))
+}
+
+fn is_scheduled(payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "detail-type")]
+        kind: String,
+    }
+    let event: Result<Event, _> = serde_json::from_slice(payload);
+    event.is_ok_and(|event| event.kind == "Scheduled Event")
+}
+
+struct Notifier<M> {
+    mailer: M,
+    gate: MailGate,
+    store: DynamoStore,
+    environment: Environment,
+}
+
+/// How long a run of the schedule has for one mail before another may take it.
+const LEASE: Duration = Duration::from_mins(10);
+
+impl<M: Mailer> Notifier<M> {
+    /// Sends the mail of an event, unless another invocation has claimed it.
+    async fn tell(
+        &self,
+        event: &RecordedEvent,
+        invocation: &str,
+    ) -> Result<Delivered, FunctionError> {
+        let Some(mail) = mail(event)? else {
+            return Ok(Delivered::Duplicate);
+        };
+        let claimed = self.gate.claim(&mail.key, invocation).await;
+        if !claimed.map_err(FunctionError::new)? {
+            tracing::info!(key = mail.key, "claimed before");
+            return Ok(Delivered::Duplicate);
+        }
+        match self.mailer.send(&mail).await {
+            Ok(()) => Ok(Delivered::Applied),
+            Err(error @ MailError::Throttled(_)) => {
+                self.postpone(&mail.key, &error).await?;
+                Ok(Delivered::Postponed)
+            }
+            Err(error @ MailError::NotSent(_)) => {
+                let released = self.gate.release(&mail.key, invocation).await;
+                released.map_err(FunctionError::new)?;
+                Err(FunctionError::new(error))
+            }
+            Err(error @ MailError::Unknown(_)) => Err(FunctionError::new(error)),
+        }
+    }
+
+    /// Sends the mails whose time has come, until one is throttled again.
+    async fn send_waiting(&self, invocation: &Invocation) -> Result<(), FunctionError> {
+        let due = self.gate.due(self.environment.now()).await;
+        for waiting in due.map_err(FunctionError::new)? {
+            let until = self.environment.now().after(LEASE);
+            let leased = self.gate.lease(&waiting, until).await;
+            if !leased.map_err(FunctionError::new)? {
+                continue;
+            }
+            match self.send(&waiting).await? {
+                Ok(()) => {
+                    let done = self.gate.done(&waiting.mail, &invocation.request_id).await;
+                    done.map_err(FunctionError::new)?;
+                }
+                Err(error @ MailError::Throttled(_)) => {
+                    return self.postpone(&waiting.mail, &error).await;
+                }
+                // It is due again when the lease ends.
+                Err(error) => tracing::warn!(key = waiting.mail, %error, "will be sent later"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, waiting: &WaitingMail) -> Result<Result<(), MailError>, FunctionError> {
+        let unknown = || FunctionError::new(format!("`{}` is not an event", waiting.mail));
+        let (stream, version) = waiting.mail.rsplit_once('@').ok_or_else(unknown)?;
+        let stream = stream.parse().map_err(FunctionError::new)?;
+        let version = version.parse().map_err(FunctionError::new)?;
+        let event = consumer::stored(&self.store, stream, version).await?;
+        match mail(&event)? {
+            Some(mail) => Ok(self.mailer.send(&mail).await),
+            None => Ok(Ok(())),
+        }
+    }
+
+    async fn postpone(&self, key: &str, error: &MailError) -> Result<(), FunctionError> {
+        let pause = Throttled { retry_after: None }.pause();
+        let until: Timestamp = self.environment.now().after(pause);
+        let waits = self.gate.wait(key, until).await;
+        waits.map_err(FunctionError::new)?;
+        self.environment
+            .emit(Figures::default().count("ProviderThrottled", 1));
+        tracing::warn!(key, %until, %error, "the mail waits");
+        Ok(())
+    }
 }
 
 /// Sends mails.
 pub trait Mailer: Send + Sync {
-    /// Sends a mail, once for each key however often it is asked to.
-    fn send(&self, mail: &Mail) -> impl Future<Output = Result<(), FunctionError>> + Send;
+    /// Sends a mail. It need not know whether it has sent the same mail before: the function claims each
+    /// mail in a table before it calls this, and a second delivery, a redrive or a republish of the event
+    /// finds the claim and sends nothing.
+    ///
+    /// A mail is sent twice only if an invocation ended without SES's answer, by a crash or a timeout,
+    /// although SES had taken the mail: Lambda's retries of that invocation send it again. A mail is lost
+    /// only if all three of them end like that before SES takes it; a redrive does not send it then.
+    fn send(&self, mail: &Mail) -> impl Future<Output = Result<(), MailError>> + Send;
 }
 
 /// A mail.
@@ -79,17 +219,6 @@ pub struct Mail {
     pub text: String,
 }
 
-/// A mailer that only says that it would have sent something, without any personal data.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogMailer;
-
-impl Mailer for LogMailer {
-    async fn send(&self, mail: &Mail) -> Result<(), FunctionError> {
-        tracing::info!(key = mail.key, subject = mail.subject, "mail");
-        Ok(())
-    }
-}
-
 /// A mailer that sends by SES, to the address that came with the order.
 #[derive(Debug)]
 struct SesMailer {
@@ -99,10 +228,10 @@ struct SesMailer {
 }
 
 impl Mailer for SesMailer {
-    async fn send(&self, mail: &Mail) -> Result<(), FunctionError> {
+    async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         // Events hold no address but the first: the fewer copies of it there are, the better.
         let order = self.orders.load(&mail.order).await;
-        let order = order.map_err(FunctionError::new)?;
+        let order = order.map_err(not_sent)?;
         let placed = order.state.placed();
         let Some((placed, email)) =
             placed.and_then(|placed| Some((placed, placed.email.as_ref()?)))
@@ -112,17 +241,22 @@ impl Mailer for SesMailer {
         };
         let place = personal::email(&placed.customer_id, &mail.order);
         let to = self.customers.open(&place, email).await;
-        let Some(to) = to.map_err(FunctionError::new)? else {
+        let Some(to) = to.map_err(not_sent)? else {
             tracing::info!("the customer was forgotten");
             return Ok(());
         };
         let sent = self
             .mails
             .send(&mail.key, to.as_str(), mail.subject, &mail.text);
-        sent.await.map_err(FunctionError::new)?;
+        sent.await?;
         tracing::info!(subject = mail.subject, "mail sent");
         Ok(())
     }
+}
+
+/// SES was not asked.
+fn not_sent(error: impl std::fmt::Display) -> MailError {
+    MailError::NotSent(error.to_string())
 }
 
 fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {

@@ -37,6 +37,7 @@ async fn tables_and_their_stream_can_be_read() {
             "CustomerKeysTable",
             "DeadlinesTable",
             "EventsTable",
+            "MailsTable",
             "OrdersTable",
             "ReadModelsTable",
             "SalesTable",

@@ -16,7 +16,7 @@ use cairn_local::{
     functions::Functions,
     gateway::Gateway,
     template::Template,
-    world::{Accident, Fate, World},
+    world::{Accident, Fate, Fault, World},
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub(crate) struct Still {
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
     /// A function that fails wherever its event contains a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
+    /// What goes wrong with the next calls of these operations.
+    pub(crate) faults: Mutex<Vec<(&'static str, Fault)>>,
     /// How long each call to a service is under way.
     pub(crate) distance: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
@@ -49,6 +51,7 @@ impl Still {
             unreachable: Mutex::default(),
             lost: Mutex::default(),
             poison: Mutex::default(),
+            faults: Mutex::default(),
             distance: Mutex::default(),
             emitted: Mutex::default(),
         })
@@ -96,9 +99,13 @@ impl World for Still {
             .push(serde_json::from_str(line).unwrap());
     }
 
-    fn call(&self, _: &str, _: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> Fate {
+        let mut faults = self.faults.lock().unwrap();
+        let next = faults.iter().position(|(name, _)| *name == operation);
+        let fault = next.map(|next| faults.remove(next).1);
         Fate {
             there: *self.distance.lock().unwrap(),
+            fault,
             ..Fate::default()
         }
     }

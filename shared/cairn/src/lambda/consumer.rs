@@ -17,6 +17,7 @@ use crate::{
         ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
     },
     store::{EventStore, Part, StoreError},
+    stream::StreamId,
 };
 
 /// A function that does something with an event, and says what came of it. It has to bear the same event twice.
@@ -36,6 +37,21 @@ pub fn function<F>(
 where
     F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
 {
+    with_invocation(environment, move |event, context, _| handle(event, context))
+}
+
+/// The same, with the id of the invocation: it is the same at every retry of an asynchronous invocation,
+/// and another one when the event is delivered again.
+///
+/// # Errors
+/// When a setting is missing.
+pub fn with_invocation<F>(
+    environment: &Environment,
+    handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
+) -> Result<Function, ConfigError>
+where
+    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
+{
     let store = environment.event_store()?;
     let environment = environment.clone();
     let handle = Arc::new(handle);
@@ -51,7 +67,8 @@ where
             );
             let context = context(&event, &environment, &invocation);
             let (happened, id) = (event.at, event.id());
-            let delivered = handle(event, context).instrument(span).await?;
+            let request_id = invocation.request_id.clone();
+            let delivered = handle(event, context, request_id).instrument(span).await?;
             let lag = environment.now().as_millis() - happened.as_millis();
             let consumer = environment.short_name(&invocation.function);
             let mut figures = Figures::of(&consumer)
@@ -113,7 +130,18 @@ async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, Func
     if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
         return Ok(event);
     }
-    let (stream, version) = (envelope.subject, envelope.streamversion);
+    stored(store, envelope.subject, envelope.streamversion).await
+}
+
+/// An event of the store.
+///
+/// # Errors
+/// When the read fails, or there is no such event.
+pub async fn stored(
+    store: &DynamoStore,
+    stream: StreamId,
+    version: u64,
+) -> Result<RecordedEvent, FunctionError> {
     let commits = store
         .read(
             &stream,

@@ -28,8 +28,8 @@ use uuid::Uuid;
 use crate::{
     decider::Aggregate,
     dynamodb::{
-        Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, Projection, Repository,
-        Rows,
+        Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, MailGate, Projection,
+        Repository, Rows,
     },
     eventbridge::EventBridge,
     functions::Functions,
@@ -92,7 +92,7 @@ impl Throttled {
 
     /// The pause before the next call: what the provider asks for and, at random, up to as much again,
     /// so that those who were throttled together do not come back together.
-    pub(crate) fn pause(self) -> Duration {
+    pub fn pause(self) -> Duration {
         let least = self.retry_after.unwrap_or(Self::PAUSE).max(Self::PAUSE);
         least.mul_f64(1.0 + fastrand::f64())
     }
@@ -378,6 +378,14 @@ impl Environment {
         Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
     }
 
+    /// The gate of mails in the table that a setting names.
+    ///
+    /// # Errors
+    /// When the setting is missing.
+    pub fn mail_gate(&self, setting: &str) -> Result<MailGate, ConfigError> {
+        Ok(MailGate::new(self.dynamodb(), self.setting(setting)?))
+    }
+
     /// The subjects' keys in the table that a setting names.
     ///
     /// # Errors
@@ -421,8 +429,9 @@ impl Environment {
     /// # Errors
     /// When the setting is missing.
     pub fn mails(&self, setting: &str) -> Result<Mails, ConfigError> {
+        // A try without an answer may have sent a mail: who asked for it decides on another.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
-        let config = config.retry_partition(retries()).build();
+        let config = config.retry_config(RetryConfig::disabled()).build();
         let client = aws_sdk_sesv2::Client::from_conf(config);
         Ok(Mails::new(client, self.setting(setting)?))
     }
