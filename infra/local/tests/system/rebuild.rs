@@ -435,7 +435,10 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
             .to_string()
             .contains("generations of orders failed")
     );
-    assert!((10..1_000).contains(&attempts.get()), "{attempts:?} attempts");
+    assert!(
+        (10..1_000).contains(&attempts.get()),
+        "{attempts:?} attempts"
+    );
 }
 
 #[tokio::test]
