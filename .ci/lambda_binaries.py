@@ -29,6 +29,7 @@ SETTINGS = {
     "STOCK_TABLE": "StockTable",
     "SALES_TABLE": "SalesTable",
     "READ_MODELS_TABLE": "ReadModelsTable",
+    "ANSWERS_TABLE": "AnswersTable",
     "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
     "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",

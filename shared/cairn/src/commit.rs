@@ -144,6 +144,9 @@ pub struct Context {
     pub id: String,
     /// See [`Commit::fingerprint`].
     pub fingerprint: Option<String>,
+    /// The digest that an earlier release stored for the same request: a retry of it meets that
+    /// release's commit. Never stored.
+    pub former_fingerprint: Option<String>,
     /// See [`Commit::correlation`].
     pub correlation: String,
     /// See [`Commit::causation`].
@@ -166,6 +169,7 @@ impl Context {
             correlation: id.clone(),
             id,
             fingerprint: None,
+            former_fingerprint: None,
             causation: None,
             actor: None,
             traceparent: None,
@@ -173,16 +177,25 @@ impl Context {
             patience,
         }
     }
+
+    /// Recognises a commit that an earlier release made for the same request, by the digest that it
+    /// took of this.
+    #[must_use]
+    pub fn formerly(mut self, digested: &impl Serialize) -> Self {
+        self.former_fingerprint = fingerprint(digested).ok();
+        self
+    }
 }
 
-/// A digest of what a command asks for: equal for equal commands, 128 bits in hexadecimal.
+/// A digest of what a client asks for: 128 bits in hexadecimal.
 ///
-/// Taken from the parsed command, so white space and the order of a body's fields do not count.
+/// It is stored with the command, so it is taken of what the client sent, parsed: white space and
+/// the order of members do not count. A type that the code owns would change the digest with itself.
 ///
 /// # Errors
-/// When the command cannot be serialized.
-pub fn fingerprint(command: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
-    let digest = digest(&serde_json::to_vec(command)?);
+/// When it cannot be serialized.
+pub fn fingerprint(asked: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
+    let digest = digest(&serde_json::to_vec(asked)?);
     Ok(format!("{digest:032x}"))
 }
 

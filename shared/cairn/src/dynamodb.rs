@@ -47,6 +47,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
+mod answers;
 mod audit;
 mod deadlines;
 mod generations;
@@ -56,6 +57,7 @@ mod mail_gate;
 mod projection;
 mod rebuild;
 
+pub use answers::{Answers, KeptAnswer};
 pub use audit::{Audit, AuditError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Contended, Generations};

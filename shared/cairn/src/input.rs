@@ -1,10 +1,13 @@
 //! Reading a request's JSON into checked types, with a pointer to every field that is wrong.
 //!
-//! All mistakes are collected, so a caller mends a body in one go.
+//! All mistakes are collected, so a client fixes a body in one go.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
-use serde::Serialize;
+use serde::{
+    Deserializer, Serialize,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 /// One mistake in a body.
@@ -14,6 +17,127 @@ pub struct FieldError {
     pub pointer: String,
     /// What is wrong with it, and what it takes.
     pub detail: String,
+}
+
+/// The error of a body that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is not JSON.
+    #[error("the body is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// Objects have several members of one name. JSON readers differ in which of them they take.
+    #[error("the body has a member more than once")]
+    Repeated(Vec<FieldError>),
+}
+
+/// Reads JSON in which no object has two members of one name.
+///
+/// # Errors
+/// See [`BodyError`]. A body with thousands of repeated members has the first of them pointed at.
+pub fn read(body: &[u8]) -> Result<Value, BodyError> {
+    let mut repeated = vec![];
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = Node {
+        pointer: String::new(),
+        repeated: &mut repeated,
+    }
+    .deserialize(&mut json)?;
+    json.end()?;
+    if repeated.is_empty() {
+        Ok(value)
+    } else {
+        Err(BodyError::Repeated(repeated))
+    }
+}
+
+/// A value of a body, at a pointer.
+struct Node<'a> {
+    pointer: String,
+    repeated: &'a mut Vec<FieldError>,
+}
+
+impl Node<'_> {
+    /// The most repeated members that an answer names.
+    const MAX_REPEATED: usize = 50;
+
+    fn child(&mut self, pointer: String) -> Node<'_> {
+        Node {
+            pointer,
+            repeated: &mut *self.repeated,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = vec![];
+        loop {
+            let pointer = format!("{}/{}", self.pointer, items.len());
+            match seq.next_element_seed(self.child(pointer))? {
+                Some(item) => items.push(item),
+                None => return Ok(items.into()),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let pointer = member(&self.pointer, &name);
+            if members.contains_key(&name) && self.repeated.len() < Self::MAX_REPEATED {
+                self.repeated.push(FieldError {
+                    pointer: pointer.clone(),
+                    detail: "is there more than once: send it once".to_owned(),
+                });
+            }
+            let value = map.next_value_seed(self.child(pointer))?;
+            members.insert(name, value);
+        }
+        Ok(members.into())
+    }
+}
+
+/// The RFC 6901 pointer to a member of an object.
+fn member(object: &str, name: &str) -> String {
+    format!("{object}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The mistakes found so far.
@@ -62,11 +186,7 @@ impl<'a> Field<'a> {
     pub fn get(&self, name: &str) -> Self {
         Self {
             value: self.value.and_then(|value| value.get(name)),
-            pointer: format!(
-                "{}/{}",
-                self.pointer,
-                name.replace('~', "~0").replace('/', "~1")
-            ),
+            pointer: member(&self.pointer, name),
         }
     }
 
@@ -138,6 +258,50 @@ impl<'a> Field<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_that_is_there_twice_is_pointed_at_wherever_it_is() {
+        for (body, pointers) in [
+            (r#"{"a":1,"a":1}"#, &["/a"][..]),
+            (r#"{"a":{"b/c":null,"b/c":[]}}"#, &["/a/b~1c"]),
+            (r#"[{},{"x":[{"y":1,"y":2}],"z":1}]"#, &["/1/x/0/y"]),
+            (r#"{"a":1,"\u0061":2,"b":1,"b":2}"#, &["/a", "/b"]),
+            (r#"{"":1,"":1}"#, &["/"]),
+        ] {
+            let Err(BodyError::Repeated(errors)) = read(body.as_bytes()) else {
+                panic!("{body} is taken");
+            };
+            let found: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+            assert_eq!(found, pointers, "{body}");
+        }
+        let many = format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000));
+        let Err(BodyError::Repeated(errors)) = read(many.as_bytes()) else {
+            panic!("a member is there 10,001 times");
+        };
+        assert_eq!(errors.len(), Node::MAX_REPEATED);
+    }
+
+    #[test]
+    fn any_other_json_is_read_as_serde_json_reads_it() {
+        let deep = "[".repeat(1_000);
+        for body in [
+            "null",
+            "true",
+            "-1",
+            "18446744073709551615",
+            "1.5e3",
+            r#""\ud83e\uded6""#,
+            r#"{"a":[1,{"a":{"a":"a"}}],"b":[[],{}]}"#,
+            "{",
+            "",
+            "{} {}",
+            "1e999",
+            &deep,
+        ] {
+            let known: Option<Value> = serde_json::from_str(body).ok();
+            assert_eq!(read(body.as_bytes()).ok(), known, "{body}");
+        }
+    }
 
     #[test]
     fn every_mistake_is_found_in_one_reading_and_pointed_at() {

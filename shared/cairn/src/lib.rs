@@ -124,6 +124,7 @@
 //! | [`ReceiveMessage` gives 10 messages](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html) | a redrive asks until there are none |
 
 pub mod audit;
+pub mod causality;
 pub mod cloudevent;
 pub mod commit;
 pub mod dead_letter;

@@ -65,15 +65,17 @@ pub struct Handled<A: Aggregate> {
     pub current: Arc<Current<A>>,
     /// Whether the command had been carried out before.
     pub replayed: bool,
+    /// Whether a commit records the command. One that had nothing to do left none.
+    pub is_recorded: bool,
 }
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError<R> {
     /// The aggregate refuses it.
-    #[error("refused")]
+    #[error("refused at version {version}: {rejection}")]
     Rejected {
-        /// Why.
+        /// The reason.
         rejection: R,
         /// The version of the state that refuses it.
         version: u64,
@@ -193,6 +195,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         Handled {
             current,
             replayed: false,
+            is_recorded: true,
         }
     }
 
@@ -436,6 +439,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Handled {
             current: self.current,
             replayed,
+            is_recorded: replayed,
         }
     }
 
@@ -525,7 +529,9 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
 }
 
 fn same_command<R>(commit: &Commit, context: &Context) -> Result<(), HandleError<R>> {
-    if commit.fingerprint == context.fingerprint {
+    let is_former =
+        commit.fingerprint.is_some() && commit.fingerprint == context.former_fingerprint;
+    if commit.fingerprint == context.fingerprint || is_former {
         Ok(())
     } else {
         Err(HandleError::IdReused)

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// The id of one aggregate's stream, such as `order-6f9619ff-8b86-d011-b42d-00cf4fc964ff`.
 ///
-/// A category of lower-case letters, a hyphen, and a key of 1 to 128 characters of
-/// `A-Za-z0-9._-`. Order is kept within a stream and nowhere else.
+/// A category of lower-case letters, a hyphen, and a key of 1 to 255 characters of
+/// `A-Za-z0-9._~|@:+=-`: the subject of a token can be one. Order is kept within a stream and nowhere
+/// else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct StreamId {
@@ -22,7 +23,7 @@ pub struct StreamId {
 /// The text is not a stream id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._-"
+    "`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._~|@:+=-"
 )]
 pub struct NotAStreamId(String);
 
@@ -59,10 +60,10 @@ impl FromStr for StreamId {
         let (category, key) = text.split_once('-').ok_or_else(refuse)?;
         let category_holds =
             !category.is_empty() && category.bytes().all(|b| b.is_ascii_lowercase());
-        let key_holds = (1..=128).contains(&key.len())
+        let key_holds = (1..=255).contains(&key.len())
             && key
                 .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+                .all(|b| b.is_ascii_alphanumeric() || b"._~|@:+=-".contains(&b));
         if !category_holds || !key_holds {
             return Err(refuse());
         }
@@ -101,6 +102,19 @@ mod tests {
     fn the_key_may_have_hyphens_of_its_own() {
         let id: StreamId = "stock-TEA-01".parse().unwrap();
         assert_eq!((id.category(), id.key()), ("stock", "TEA-01"));
+    }
+
+    #[test]
+    fn the_key_may_be_the_subject_of_a_token() {
+        for key in [
+            "auth0|65f0c2",
+            "ada+shop@example.com",
+            "urn:example:1",
+            "c3ViamVjdA==",
+        ] {
+            let id = StreamId::new("points", key).unwrap();
+            assert_eq!((id.category(), id.key()), ("points", key));
+        }
     }
 
     #[test]

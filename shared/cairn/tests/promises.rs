@@ -101,6 +101,7 @@ fn context(id: &str) -> Context {
     Context {
         id: id.to_owned(),
         fingerprint: Some(format!("asks for {id}")),
+        former_fingerprint: None,
         correlation: "test".to_owned(),
         causation: None,
         actor: None,

@@ -27,7 +27,7 @@ pub struct Placed {
     pub total: Money,
     /// How it is paid.
     pub payment: Payment,
-    /// Where it goes: sealed, see [`personal`](crate::personal).
+    /// The delivery address, encrypted with the customer's key.
     pub ship_to: Sealed<Address>,
     /// Where the customer is told how it goes, sealed; they are not told where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct PlaceOrder {
     pub lines: Lines,
     /// How it is paid.
     pub payment: Payment,
-    /// Where it goes: sealed, see [`personal`](crate::personal).
+    /// The delivery address, encrypted with the customer's key.
     pub ship_to: Sealed<Address>,
     /// Where the customer is told how it goes, sealed; they are not told where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

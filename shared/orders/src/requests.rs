@@ -32,7 +32,7 @@ pub struct OrderRequest {
 }
 
 impl OrderRequest {
-    /// What is asked for, without what is personal: a digest of that would be stored, and could be found out by guessing.
+    /// What earlier releases took a digest of: the order without personal data.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
     }

@@ -1,4 +1,4 @@
-//! Checked values: what is inside one of these has been looked at, once, at the edge.
+//! Checked values: each is parsed once, at the edge.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
@@ -90,20 +90,33 @@ impl FromStr for OrderId {
 }
 
 /// A text that keeps a rule. It is stored and shown as it is.
+///
+/// Parsing applies the rule of today. Reading what is stored applies [`Rule::was_taken`]: a rule that
+/// becomes narrower must not make a stored event unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String", bound = "R: Rule")]
+#[serde(try_from = "Stored", into = "String", bound = "R: Rule")]
 pub struct Checked<R> {
     text: String,
     rule: PhantomData<R>,
 }
 
-/// What a text must be like.
+/// A text as an event or a row has it.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Stored(String);
+
+/// The rule that a text keeps.
 pub trait Rule: Clone {
-    /// The rule in words, as an answer to who broke it.
+    /// The rule in words, for the client that broke it.
     const TAKES: &'static str;
 
-    /// Whether a text keeps it.
+    /// Returns whether a client may send this text.
     fn holds(text: &str) -> bool;
+
+    /// Returns whether this release or an earlier one took this text, so that it may be stored.
+    fn was_taken(text: &str) -> bool {
+        Self::holds(text)
+    }
 }
 
 /// A customer's id.
@@ -122,7 +135,7 @@ pub type Email = Checked<rules::Email>;
 
 /// The rules of the texts.
 pub mod rules {
-    use super::Rule;
+    use super::{Rule, characters};
 
     /// For customers' ids.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,12 +156,19 @@ pub mod rules {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Country;
 
+    /// Takes the `sub` of the usual identity providers, see docs/decisions/0039.
     impl Rule for CustomerId {
-        const TAKES: &'static str = "must be 1 to 64 characters of A-Z a-z 0-9 . _ -";
+        const TAKES: &'static str =
+            "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
 
         fn holds(text: &str) -> bool {
-            is_word(text, 64, |b| {
-                b.is_ascii_alphanumeric() || b"._-".contains(&b)
+            // A client or a proxy takes these two out of a path.
+            Self::was_taken(text) && !matches!(text, "." | "..")
+        }
+
+        fn was_taken(text: &str) -> bool {
+            is_word(text, 255, |b| {
+                b.is_ascii_alphanumeric() || b"._~|@:+=-".contains(&b)
             })
         }
     }
@@ -191,14 +211,24 @@ pub mod rules {
         }
     }
 
+    impl Text {
+        /// The most characters of a line.
+        pub(super) const MAX_CHARS: usize = 200;
+    }
+
     impl Rule for Text {
-        const TAKES: &'static str =
-            "must be 1 to 200 characters, not all of them blank, none a control character";
+        const TAKES: &'static str = "must be 1 to 200 characters with a visible one among them, and \
+            none that breaks or reorders a line: no control, line separator, bidirectional control \
+            or noncharacter";
 
         fn holds(text: &str) -> bool {
-            text.chars().count() <= 200
-                && !text.trim().is_empty()
-                && !text.chars().any(char::is_control)
+            text.chars().count() <= Self::MAX_CHARS
+                && text.chars().any(characters::is_visible)
+                && !text.chars().any(characters::breaks_a_line)
+        }
+
+        fn was_taken(text: &str) -> bool {
+            text.chars().count() <= Self::MAX_CHARS
         }
     }
 
@@ -212,6 +242,45 @@ pub mod rules {
 
     fn is_word(text: &str, longest: usize, takes: impl Fn(u8) -> bool) -> bool {
         (1..=longest).contains(&text.len()) && text.bytes().all(takes)
+    }
+}
+
+/// The characters of a line, by the properties that Unicode gives them.
+mod characters {
+    use icu_properties::{
+        CodePointMapData, CodePointSetData,
+        props::{
+            BidiControl, DefaultIgnorableCodePoint, GeneralCategory, NoncharacterCodePoint,
+            WhiteSpace,
+        },
+    };
+
+    /// A blank of Braille: no ink, and by its properties a symbol.
+    const BRAILLE_BLANK: char = '\u{2800}';
+
+    /// Returns whether a reader sees something of a character.
+    pub(super) fn is_visible(c: char) -> bool {
+        let is_format = matches!(
+            CodePointMapData::<GeneralCategory>::new().get(c),
+            GeneralCategory::Control | GeneralCategory::Format
+        );
+        c != BRAILLE_BLANK
+            && !is_format
+            && !CodePointSetData::new::<WhiteSpace>().contains(c)
+            && !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+    }
+
+    /// Returns whether a character ends a line, changes the order in which it is read, or is none.
+    pub(super) fn breaks_a_line(c: char) -> bool {
+        let ends_a_line = matches!(
+            CodePointMapData::<GeneralCategory>::new().get(c),
+            GeneralCategory::Control
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+        );
+        ends_a_line
+            || CodePointSetData::new::<BidiControl>().contains(c)
+            || CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
     }
 }
 
@@ -230,14 +299,16 @@ impl Sku {
 }
 
 impl Text {
-    /// What can be kept of any text: control characters become blanks, and the end is cut off.
+    /// Keeps what a line can have of any text: a space replaces each character that it cannot
+    /// have, and the end is cut off.
     pub fn abridged(text: &str) -> Self {
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
-        let kept: String = text.chars().map(plain).take(200).collect();
-        let text = if kept.trim().is_empty() {
-            "-".to_owned()
-        } else {
+        let plain = |c| if characters::breaks_a_line(c) { ' ' } else { c };
+        let kept = text.chars().map(plain).take(rules::Text::MAX_CHARS);
+        let kept: String = kept.collect();
+        let text = if kept.chars().any(characters::is_visible) {
             kept
+        } else {
+            "-".to_owned()
         };
         Self {
             text,
@@ -259,6 +330,21 @@ impl<R: Rule> TryFrom<String> for Checked<R> {
 
     fn try_from(text: String) -> Result<Self, Invalid> {
         if R::holds(&text) {
+            Ok(Self {
+                text,
+                rule: PhantomData,
+            })
+        } else {
+            Err(Invalid(R::TAKES))
+        }
+    }
+}
+
+impl<R: Rule> TryFrom<Stored> for Checked<R> {
+    type Error = Invalid;
+
+    fn try_from(Stored(text): Stored) -> Result<Self, Invalid> {
+        if R::was_taken(&text) {
             Ok(Self {
                 text,
                 rule: PhantomData,
@@ -558,6 +644,113 @@ mod tests {
         let items = items(&lines);
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].quantity, 5);
+    }
+
+    #[test]
+    fn a_line_has_a_visible_character() {
+        for blank in [
+            "",
+            " ",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{200b}",
+            "\u{200c}\u{200d}",
+            "\u{2060}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{34f}",
+            "\u{115f}",
+            "\u{1160}",
+            "\u{3164}",
+            "\u{ffa0}",
+            "\u{180e}",
+            "\u{fe0f}",
+            "\u{e0100}",
+            "\u{e0041}",
+            "\u{2800}",
+            "\u{fff9}",
+            " \u{200b}\u{3164} ",
+        ] {
+            assert!(blank.parse::<Text>().is_err(), "{blank:?}");
+            assert_eq!(Text::abridged(blank).as_str(), "-", "{blank:?}");
+        }
+        for seen in [
+            "a",
+            "-",
+            "é",
+            "e\u{301}",
+            "\u{1f575}\u{fe0f}",
+            "می\u{200c}خواهم",
+            "עברית",
+        ] {
+            assert!(seen.parse::<Text>().is_ok(), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_nothing_that_breaks_or_reorders_it() {
+        let ranges = [
+            ('\0', '\u{1f}'),
+            ('\u{7f}', '\u{9f}'),
+            ('\u{61c}', '\u{61c}'),
+            ('\u{200e}', '\u{200f}'),
+            ('\u{2028}', '\u{202e}'),
+            ('\u{2066}', '\u{2069}'),
+            ('\u{fdd0}', '\u{fdef}'),
+            ('\u{fffe}', '\u{ffff}'),
+            ('\u{1fffe}', '\u{1ffff}'),
+            ('\u{10fffe}', '\u{10ffff}'),
+        ];
+        for c in ranges.into_iter().flat_map(|(first, last)| first..=last) {
+            let text = format!("a{c}b");
+            assert!(text.parse::<Text>().is_err(), "{text:?}");
+            assert_eq!(Text::abridged(&text).as_str(), "a b", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_stored_is_still_read() {
+        let reversed = "a\u{202e}b";
+        assert!(reversed.parse::<Text>().is_err());
+        let stored: Text = serde_json::from_value(reversed.into()).unwrap();
+        assert_eq!(stored.as_str(), reversed);
+        let stored: CustomerId = serde_json::from_value("..".into()).unwrap();
+        assert_eq!(stored.as_str(), "..");
+    }
+
+    #[test]
+    fn the_subjects_of_the_usual_identity_providers_are_customers() {
+        for subject in [
+            "auth0|65f0c2a1b2c3d4e5f6a7b8c9",
+            "google-oauth2|103547991597142817347",
+            "samlp|acme|ada@example.com",
+            "hCkB4pZ0@clients",
+            "00uid4BxXw6I6TV4m0g3",
+            "ada+shop@example.com",
+            "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
+            "f:3a9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d:ada",
+            "urn:example:subject:1",
+            "c3ViamVjdA==",
+            "001234.0123456789abcdef.0123",
+            "...",
+            &"s".repeat(255),
+        ] {
+            assert!(subject.parse::<CustomerId>().is_ok(), "{subject}");
+        }
+        for other in [
+            ".",
+            "..",
+            "",
+            "a/b",
+            "a b",
+            "a%2eb",
+            "a#b",
+            "a?b",
+            "é",
+            &"s".repeat(256),
+        ] {
+            assert!(other.parse::<CustomerId>().is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! `POST /orders/{orderId}/cancel`: cancels an order that is not shipped yet.
 
+use std::sync::Arc;
+
 use cairn::{
-    dynamodb::Repository,
+    Context,
+    dynamodb::{Answers, Repository},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -15,40 +18,61 @@ use orders::{
 };
 use serde_json::json;
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let orders = environment.repository()?;
-    api::function(environment, move |request| cancel(orders.clone(), request))
+    let parts = Arc::new(Parts {
+        orders: environment.repository()?,
+        answers: environment.answers("ANSWERS_TABLE")?,
+    });
+    api::function(environment, move |request| {
+        let parts = parts.clone();
+        async move { cancel(&parts, request).await }
+    })
 }
 
-async fn cancel(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
+struct Parts {
+    orders: Repository<Order>,
+    answers: Answers,
+}
+
+async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
     let unknown = || Problem::not_found(Rejection::NotPlaced.to_string());
     let reason = requests::cancel_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     if let Caller::User(id) = &request.caller {
-        let order = orders.load(&order_id.order_stream()).await?;
+        let order = parts.orders.load(&order_id.order_stream()).await?;
         let placed = order.state.placed().ok_or_else(unknown)?;
         if placed.customer_id.as_str() != id {
             return Err(unknown());
         }
     }
-    // A request is the same whoever sends it: its digest must not say who.
-    let asked = Command::Cancel {
+    // An earlier release took the digest of this command, whoever sent the request.
+    let digested = Command::Cancel {
         reason: reason.clone(),
         by: Canceller::Customer,
     };
-    let context = request.context("cancel-order", &asked)?;
+    let context = request.context("cancel-order")?.formerly(&digested);
     let by = match &request.caller {
         Caller::User(_) => Canceller::Customer,
         Caller::Operator(_) => Canceller::Operator,
         Caller::Anybody => Canceller::Somebody,
     };
     let command = Command::Cancel { reason, by };
+    let cancelled = decided(&parts.orders, order_id, &command, &context);
+    request.once(&parts.answers, &context, cancelled).await
+}
+
+async fn decided(
+    orders: &Repository<Order>,
+    order_id: OrderId,
+    command: &Command,
+    context: &Context,
+) -> Result<Response, Problem> {
     let cancelled = orders
-        .handle(&order_id.order_stream(), &command, &context)
+        .handle(&order_id.order_stream(), command, context)
         .await
         .map_err(|error| {
             problem(error, |rejection, version| {
@@ -60,7 +84,8 @@ async fn cancel(orders: Repository<Order>, request: Request) -> Result<Response,
         "status": cancelled.current.state.status(),
         "version": cancelled.current.version,
     });
-    Ok(Response::new(200, body)?.replayed(cancelled.replayed))
+    let response = Response::new(200, body)?.unchanged(!cancelled.is_recorded);
+    Ok(response.replayed(cancelled.replayed))
 }
 
 fn refused(order_id: OrderId, rejection: Rejection, version: u64) -> Problem {

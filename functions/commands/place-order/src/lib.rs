@@ -18,10 +18,10 @@ use orders::{
 };
 use serde_json::json;
 
-/// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let parts = Arc::new(Parts {
         orders: environment.repository()?,
@@ -49,7 +49,8 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         Some(key) => OrderId::from_key(key),
         None => OrderId::new(request.new_id),
     };
-    let context = request.context("place-order", &asked.impersonal())?;
+    let context = request.context_without("place-order", &["shipTo", "email"])?;
+    let context = context.formerly(&asked.impersonal());
     let key = parts.customers.key_for(asked.customer_id.as_str()).await?;
     let order = sealed(asked, order_id, &key).map_err(|error| Problem::internal(&error))?;
     let command = Command::Place(Box::new(order.clone()));
@@ -57,11 +58,8 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         .orders
         .create(&order_id.order_stream(), &command, &context)
         .await
-        .map_err(|error| {
-            problem(error, |rejection, _| {
-                Problem::new(409, "already-placed", "Already placed").detail(rejection.to_string())
-            })
-        })?;
+        // A key's order has that key's commit, and a new id has no order: nothing is refused.
+        .map_err(|error| problem(error, |rejection, _| Problem::internal(&rejection)))?;
     if let Some(stored) = placed.current.state.placed()
         && contradicts(stored, &order)
     {
@@ -92,9 +90,9 @@ fn sealed(
     Ok(asked.sealed(ship_to, email))
 }
 
-/// Whether an order that is there is known to have other personal data than the one that is asked for: an
-/// `Idempotency-Key` that came with another body. What was sealed with a key that is gone, nobody can compare; then the
-/// rest of the body decides, as it does for every order.
+/// Returns whether a stored order is known to have other personal data than the one that is asked
+/// for: an `Idempotency-Key` that came with another body. After the customer's key is erased, the two
+/// cannot be compared; then the digest of the rest of the body decides alone.
 fn contradicts(stored: &Placed, asked: &PlaceOrder) -> bool {
     let emails = stored.email.as_ref().zip(asked.email.as_ref());
     stored.ship_to.contradicts(&asked.ship_to)

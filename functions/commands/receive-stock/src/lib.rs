@@ -14,10 +14,10 @@ use orders::{
     values::Sku,
 };
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let stocks = environment.repository()?;
     api::function(environment, move |request| receive(stocks.clone(), request))
@@ -31,7 +31,7 @@ async fn receive(stocks: Repository<Stock>, request: Request) -> Result<Response
         .map_err(|error| Problem::bad_request(format!("the sku {error}")))?;
     let quantity = requests::receive_stock(&request.json()?).map_err(Problem::invalid)?;
     let command = Command::Receive(quantity);
-    let context = request.context("receive-stock", &command)?;
+    let context = request.context("receive-stock")?.formerly(&command);
     let received = stocks
         .handle(&sku.stock_stream(), &command, &context)
         .await

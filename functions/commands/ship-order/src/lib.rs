@@ -1,7 +1,10 @@
 //! `POST /orders/{orderId}/ship`: hands a confirmed order to the carrier.
 
+use std::sync::Arc;
+
 use cairn::{
-    dynamodb::Repository,
+    Context,
+    dynamodb::{Answers, Repository},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
@@ -14,26 +17,45 @@ use orders::{
 };
 use serde_json::json;
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let orders = environment.repository()?;
-    api::function(environment, move |request| ship(orders.clone(), request))
+    let parts = Arc::new(Parts {
+        orders: environment.repository()?,
+        answers: environment.answers("ANSWERS_TABLE")?,
+    });
+    api::function(environment, move |request| {
+        let parts = parts.clone();
+        async move { ship(&parts, request).await }
+    })
 }
 
-async fn ship(orders: Repository<Order>, request: Request) -> Result<Response, Problem> {
+struct Parts {
+    orders: Repository<Order>,
+    answers: Answers,
+}
+
+async fn ship(parts: &Parts, request: Request) -> Result<Response, Problem> {
     request.caller.operates()?;
-    // The body says nothing yet; its digest is still part of the request's identity.
     let body = requests::ship_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request
         .path("orderId")
         .parse()
         .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
-    let context = request.context("ship-order", &body)?;
+    let context = request.context("ship-order")?.formerly(&body);
+    let shipped = decided(&parts.orders, order_id, &context);
+    request.once(&parts.answers, &context, shipped).await
+}
+
+async fn decided(
+    orders: &Repository<Order>,
+    order_id: OrderId,
+    context: &Context,
+) -> Result<Response, Problem> {
     let shipped = orders
-        .handle(&order_id.order_stream(), &Command::Ship, &context)
+        .handle(&order_id.order_stream(), &Command::Ship, context)
         .await
         .map_err(|error| {
             problem(error, |rejection, version| {

@@ -9,10 +9,10 @@ use cairn::{
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
 
-/// The function. It needs `CUSTOMER_KEYS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let keys = environment.key_table("CUSTOMER_KEYS_TABLE")?;
     Ok(operation::function(

@@ -17,10 +17,10 @@ use orders::read_models::{orders::Orders, sales::Sales, stock::StockLevels};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// The function. It needs `EVENTS_TABLE`, `ORDERS_TABLE`, `STOCK_TABLE`, `SALES_TABLE` and `READ_MODELS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let rebuilds = Arc::new(Rebuilds {

@@ -32,10 +32,10 @@ const HIDDEN: Duration = Duration::from_mins(1);
 /// The most bytes of letters that are collected at a time.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// The function. It needs `DEAD_LETTERS_QUEUE` and `STREAM_FAILURES_QUEUE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let redrive = Arc::new(Redrive {
         queues: [

@@ -33,10 +33,10 @@ use pace::Pace;
 /// How many orders are looked after at once.
 const AT_ONCE: usize = 8;
 
-/// The function. It needs `EVENTS_TABLE`, `DEADLINES_TABLE` and `STEP_PATIENCE_SECONDS`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let watch = Arc::new(Watch {
         orders: environment.repository()?,

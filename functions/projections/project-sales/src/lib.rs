@@ -3,10 +3,10 @@
 use cairn::lambda::{ConfigError, Environment, Function, consumer};
 use orders::read_models::sales::Sales;
 
-/// The function. It needs `EVENTS_TABLE` and `SALES_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     consumer::projection(environment, environment.counters::<Sales>("SALES_TABLE")?)
 }

@@ -1,25 +1,27 @@
 //! `GET /orders/{orderId}`: an order as it is, at least at a version, or as it was at a time.
 
 use cairn::{
-    Commit, StreamId, Timestamp,
+    Timestamp,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
     },
-    read_model::{Row, fold},
-    store::{self, EventStore, Part, StoreError},
+    read_model::Row,
+    store,
 };
-use futures_util::future::try_join_all;
 use orders::{
-    read_models::orders::{OrderView, Orders, render},
+    read_models::orders::{OrderView, Orders, of_histories, render, streams},
     values::OrderId,
 };
 
-/// The function. It needs `EVENTS_TABLE`, `ORDERS_TABLE` and `READ_MODELS_TABLE`.
+/// The largest integer that every JSON reader keeps exactly.
+const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let rows = environment.rows("ORDERS_TABLE")?;
@@ -34,7 +36,7 @@ async fn get(
     request: Request,
 ) -> Result<Response, Problem> {
     let at: Option<Timestamp> = request.query("at")?;
-    let version: Option<u64> = request.query("minVersion")?;
+    let version = request.integer("minVersion", 0..=MAX_VERSION)?;
     let unknown = || Problem::not_found("there is no such order");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let is_theirs = |view: &OrderView| request.caller.may_deal_with(&view.customer_id);
@@ -51,9 +53,9 @@ async fn get(
         let key = key.clone();
         async move { rows.get(&key).await }
     });
-    if let Some(row) = row.await?
-        && let Some(view) = shown(&row)?
+    if let Some(view) = shown(row.await?.as_ref())?
         && view.version >= version
+        && !view.is_torn()
     {
         return if is_theirs(&view) {
             Response::new(200, view)
@@ -61,7 +63,7 @@ async fn get(
             Err(unknown())
         };
     }
-    // The row is behind, or not there yet: the events know.
+    // The row is behind, not there yet, or of more than one moment: the streams have the order.
     let view = from_events(&store, order_id, None)
         .await?
         .filter(is_theirs)
@@ -75,40 +77,20 @@ async fn get(
     Response::new(200, view)
 }
 
-/// The order as its events say, all of them or those by a time. What is shown is more than the states that snapshots hold,
-/// so it begins with the first event.
+/// The order as its streams have it, now or by a time. It shows more than the states that snapshots
+/// hold, so it begins with the first events.
 async fn from_events(
     store: &DynamoStore,
     order_id: OrderId,
     by: Option<Timestamp>,
 ) -> Result<Option<OrderView>, Problem> {
-    let streams = [
-        order_id.order_stream(),
-        order_id.fulfilment_stream(),
-        order_id.shipment_stream(),
-    ];
-    let histories = streams.iter().map(|stream| history(store, stream, by));
-    let commits = try_join_all(histories).await?;
-    let events: Vec<_> = commits
-        .iter()
-        .flatten()
-        .flat_map(Commit::recorded)
-        .collect();
-    let row = fold::<Orders>(&events).map_err(|error| Problem::internal(&error))?;
-    row.map_or(Ok(None), |row| shown(&row))
+    let (saga, others) = streams(order_id);
+    let histories = store::read_together(store, &saga, &others, by).await?;
+    let row = of_histories(&histories).map_err(|error| Problem::internal(&error))?;
+    shown(row.as_ref())
 }
 
-async fn history(
-    store: &DynamoStore,
-    stream: &StreamId,
-    by: Option<Timestamp>,
-) -> Result<Vec<Commit>, StoreError> {
-    match by {
-        Some(time) => store::read_by(store, stream, time).await,
-        None => store.read(stream, &Part::all()).await,
-    }
-}
-
-fn shown(row: &Row) -> Result<Option<OrderView>, Problem> {
-    render(row).map_err(|error| Problem::internal(&error))
+fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
+    let view = row.map(render).transpose();
+    Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
 }

@@ -9,18 +9,16 @@ use cairn::{
     },
 };
 use futures_util::future::try_join_all;
-use orders::read_models::sales::{SHARDS, Sales, Window, render};
+use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Window, render};
 use serde_json::json;
 
-/// The most windows of one answer: a week of minutes.
-const MOST_WINDOWS: i64 = 7 * 24 * 60;
 /// How many windows an answer goes back when the request does not say.
 const USUAL_WINDOWS: i64 = 60;
 
-/// The function. It needs `SALES_TABLE` and `READ_MODELS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let counters = environment.counters("SALES_TABLE")?;
     api::function(environment, move |request| get(counters.clone(), request))
@@ -40,17 +38,19 @@ async fn get(
             "the parameter from must not be after to",
         ));
     }
-    if (to.as_millis() - from.as_millis()) / window.millis() > MOST_WINDOWS {
+    // `to` is not included: answers that follow each other have no window in common.
+    if from == to {
+        return Response::new(200, json!({ "windows": [] }));
+    }
+    let until = Timestamp::from_millis(to.as_millis() - 1);
+    let (first, last) = (window.start(from), window.start(until));
+    let windows = (last.as_millis() - first.as_millis()) / window.millis() + 1;
+    if windows > MOST_WINDOWS {
         return Err(Problem::bad_request(format!(
-            "from and to must be at most {MOST_WINDOWS} windows apart: choose a larger window"
+            "from and to span {windows} windows: ask for at most {MOST_WINDOWS}, or for longer windows"
         )));
     }
-    // `to` is not included: answers that follow each other have no window in common.
-    let until = Timestamp::from_millis((to.as_millis() - 1).max(from.as_millis()));
-    let (first, last) = (
-        window.start(from).to_string(),
-        window.start(until).to_string(),
-    );
+    let (first, last) = (first.to_string(), last.to_string());
     let rows = generations.shown(|counters| {
         let (first, last) = (first.clone(), last.clone());
         async move {

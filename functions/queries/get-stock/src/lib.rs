@@ -15,10 +15,13 @@ use orders::{
     values::Sku,
 };
 
-/// The function. It needs `EVENTS_TABLE`, `STOCK_TABLE` and `READ_MODELS_TABLE`.
+/// The largest integer that every JSON reader keeps exactly.
+const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
     let rows = environment.rows("STOCK_TABLE")?;
@@ -32,7 +35,7 @@ async fn get(
     generations: Generations<Rows<StockLevels>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let version = request.query("minVersion")?.unwrap_or(1_u64);
+    let version = request.integer("minVersion", 0..=MAX_VERSION)?.unwrap_or(1);
     let unknown = || Problem::not_found("there is no such sku");
     let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
     let row = generations

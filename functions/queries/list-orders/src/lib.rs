@@ -3,15 +3,17 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
-    dynamodb::{Generations, Index, Rows},
+    dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response},
     },
     read_model::Row,
+    store,
 };
+use futures_util::future::try_join_all;
 use orders::{
-    read_models::orders::{Orders, render},
+    read_models::orders::{OrderView, Orders, of_histories, render, streams},
     values::{CustomerId, OrderId},
 };
 use serde_json::{Value, json};
@@ -20,19 +22,23 @@ const BY_CUSTOMER: Index = Index {
     name: "byCustomer",
     key: "customerId",
 };
-const MOST: u32 = 100;
-const USUAL: u32 = 20;
+const MOST: u64 = 100;
+const USUAL: u64 = 20;
 
-/// The function. It needs `ORDERS_TABLE` and `READ_MODELS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let store = environment.event_store()?;
     let rows = environment.rows("ORDERS_TABLE")?;
-    api::function(environment, move |request| list(rows.clone(), request))
+    api::function(environment, move |request| {
+        list(store.clone(), rows.clone(), request)
+    })
 }
 
 async fn list(
+    store: DynamoStore,
     generations: Generations<Rows<Orders>>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -43,12 +49,8 @@ async fn list(
     if !request.caller.may_deal_with(customer_id.as_str()) {
         return Err(Problem::not_found("there is no such customer"));
     }
-    let limit = request.query("limit")?.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::bad_request(format!(
-            "the parameter limit must be from 1 to {MOST}"
-        )));
-    }
+    let limit = request.integer("limit", 1..=MOST)?.unwrap_or(USUAL);
+    let limit = u32::try_from(limit).map_err(|error| Problem::internal(&error))?;
     let cursor: Option<String> = request.query("cursor")?;
     let from = cursor
         .map(|cursor| position(&cursor, &customer_id))
@@ -62,15 +64,35 @@ async fn list(
         }
     });
     let found = found.await?;
-    let mut orders = vec![];
-    for row in &found.rows {
-        orders.extend(render(row).map_err(|error| Problem::internal(&error))?);
-    }
+    let views = try_join_all(found.rows.iter().map(|row| view(&store, row))).await?;
+    let orders: Vec<_> = views.into_iter().flatten().collect();
     let mut body = json!({ "orders": orders });
     if let (Some(next), Value::Object(body)) = (found.next, &mut body) {
         body.insert("cursor".to_owned(), cursor_after(next).into());
     }
     Response::new(200, body)
+}
+
+/// The order of a row. Its streams have it where the row is of more than one moment, which is rare:
+/// only while an order is under way.
+async fn view(store: &DynamoStore, row: &Row) -> Result<Option<OrderView>, Problem> {
+    let view = shown(Some(row))?;
+    let Some(torn) = view.as_ref().filter(|view| view.is_torn()) else {
+        return Ok(view);
+    };
+    let order_id: OrderId = torn
+        .order_id
+        .parse()
+        .map_err(|error| Problem::internal(&error))?;
+    let (saga, others) = streams(order_id);
+    let histories = store::read_together(store, &saga, &others, None).await?;
+    let row = of_histories(&histories).map_err(|error| Problem::internal(&error))?;
+    shown(row.as_ref())
+}
+
+fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
+    let view = row.map(render).transpose();
+    Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
 }
 
 /// The attributes that say where a page of the index begins.

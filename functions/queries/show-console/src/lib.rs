@@ -40,7 +40,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The function. It needs `AUTHORIZATION`.
+/// Builds the function.
 ///
 /// # Errors
 /// When the setting is missing.

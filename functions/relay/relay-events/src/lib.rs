@@ -3,10 +3,10 @@
 use cairn::lambda::{ConfigError, Environment, Function, stream};
 use orders::fulfilment::outcome;
 
-/// The function. It needs `EVENT_BUS`, `EVENT_SOURCE` and `STREAM_FAILURES_QUEUE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     stream::relay(environment, |event| outcome(&event.event.name))
 }

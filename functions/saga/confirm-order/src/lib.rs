@@ -16,10 +16,10 @@ use orders::{
     values::items,
 };
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     step::function(
         environment,

@@ -17,10 +17,10 @@ use orders::{
     values::{OrderId, Text},
 };
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     with(environment, SandboxScreening)
 }
@@ -28,7 +28,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// The function with a provider of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn with(
     environment: &Environment,
     screening: impl Screening + 'static,

@@ -3,10 +3,10 @@
 use cairn::lambda::{ConfigError, Environment, Function, stream};
 use orders::deadlines::mark;
 
-/// The function. It needs `DEADLINES_TABLE`, `STEP_PATIENCE_SECONDS` and `STREAM_FAILURES_QUEUE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
     stream::deadlines(environment, move |event| mark(event, patience))

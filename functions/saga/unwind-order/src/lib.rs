@@ -7,10 +7,10 @@ use cairn::{
 };
 use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 
-/// The function. It needs `EVENTS_TABLE`.
+/// Builds the function.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let sagas = environment.repository()?;
     consumer::function(environment, move |event, context| {

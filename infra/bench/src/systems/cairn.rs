@@ -152,6 +152,7 @@ pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string();
     Ok(Context {
         fingerprint: Some(fingerprint(command).map_err(Failed::new)?),
+        former_fingerprint: None,
         correlation: id.clone(),
         id,
         causation: None,

@@ -35,6 +35,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 31] = [
     ("SALES_TABLE", "SalesTable"),
     ("READ_MODELS_TABLE", "ReadModelsTable"),
     ("DEADLINES_TABLE", "DeadlinesTable"),
+    ("ANSWERS_TABLE", "AnswersTable"),
     ("CUSTOMER_KEYS_TABLE", "CustomerKeysTable"),
     ("PERSONAL_DATA_KEY", "alias/personal-data"),
     ("STEP_PATIENCE_SECONDS", "300"),

@@ -117,6 +117,102 @@ async fn a_wrong_field_is_pointed_at_and_nothing_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_no_route_names_is_ignored() {
+    let system = Fixture::start().await;
+    for path in [
+        "/customers/c-42/orders?color=red,blue&color=",
+        "/sales?limit=x",
+    ] {
+        assert_eq!(system.get(path).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_there_twice_is_pointed_at_and_nothing_is_stored() {
+    let system = Fixture::start().await;
+    let body = order("TEA-01", 1, "tok_visa").to_string();
+    let twice = |name: &str, value: &str| {
+        let member = format!("\"{name}\":");
+        body.replacen(&member, &format!("\"{name}\":{value},{member}"), 1)
+    };
+    let orders = [
+        (twice("customerId", "\"c-42\""), "/customerId"),
+        (twice("quantity", "1"), "/lines/0/quantity"),
+        (twice("amount", "1"), "/lines/0/unitPrice/amount"),
+        (twice("token", "\"tok_visa\""), "/payment/token"),
+        (twice("city", "\"Berlin\""), "/shipTo/city"),
+        (twice("lines", "[]"), "/lines"),
+        (
+            body.replacen('{', r#"{"x":{"y":[{"z":1,"z":1}]},"#, 1),
+            "/x/y/0/z",
+        ),
+    ];
+    let id = "7b9f7c4e-0d5c-4bb0-9d0e-111111111111";
+    let (cancel, ship) = (format!("/orders/{id}/cancel"), format!("/orders/{id}/ship"));
+    let others = [
+        (cancel.as_str(), r#"{"reason":"a","reason":"b"}"#, "/reason"),
+        (ship.as_str(), r#"{"a":1,"a":1}"#, "/a"),
+        (
+            "/stock/TEA-01/receipts",
+            r#"{"quantity":1,"quantity":2}"#,
+            "/quantity",
+        ),
+    ];
+    let orders = orders
+        .iter()
+        .map(|(body, pointer)| ("/orders", body.as_str(), *pointer));
+    for (path, body, pointer) in orders.chain(others) {
+        let headers = [("content-type", "application/json")];
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let answer = system.client.send(Method::POST, path, &headers, body);
+        let answer = answer.await.unwrap();
+        problem(&answer, 422);
+        assert_eq!(
+            answer.body["errors"][0]["pointer"], pointer,
+            "{}",
+            answer.body
+        );
+    }
+    assert!(system.history().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_no_reader_sees_or_that_reorders_a_line_is_pointed_at() {
+    let system = Fixture::start().await;
+    let fields = ["name", "line1", "line2", "city", "postalCode"];
+    for text in [
+        " ",
+        "\u{200b}\u{feff}",
+        "\u{3164}",
+        "a\u{202e}b",
+        "a\u{2028}b",
+        "a\u{85}",
+        "a\u{ffff}",
+    ] {
+        for field in fields {
+            let mut body = order("TEA-01", 1, "tok_visa");
+            body["shipTo"][field] = json!(text);
+            let answer = system.post("/orders", &body).await;
+            problem(&answer, 422);
+            let pointer = format!("/shipTo/{field}");
+            assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{text:?}");
+        }
+        let cancel = "/orders/7b9f7c4e-0d5c-4bb0-9d0e-111111111111/cancel";
+        let answer = system.post(cancel, &json!({ "reason": text })).await;
+        problem(&answer, 422);
+        assert_eq!(answer.body["errors"][0]["pointer"], "/reason", "{text:?}");
+    }
+    for id in [".", "..", "a/b", "a b", ""] {
+        let answer = system
+            .post("/orders", &changed("/customerId", json!(id)))
+            .await;
+        problem(&answer, 422);
+        assert_eq!(answer.body["errors"][0]["pointer"], "/customerId", "{id:?}");
+    }
+    assert!(system.history().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_json_is_refused() {
     let system = Fixture::start().await;
     let deep = "[".repeat(100_000);
@@ -285,6 +381,33 @@ async fn parameters_that_make_no_sense_are_refused() {
         "/customers/c-42/orders?cursor=eyJjdXN0b21lcklkIjoiYy00MiIsIm9yZGVySWQiOiIiLCJwbGFjZWRBdCI6IiJ9".to_owned(),
         "/sales?window=minute&from=1970-01-01T00:00:00Z".to_owned(),
         "/sales?window=week".to_owned(),
+        "/sales?window=minute&from=2026-01-01T00:00:00Z&to=2026-01-01T08:21:00Z".to_owned(),
+        // Repeated, a list, empty, out of range, or written as no number is.
+        "/customers/c-42/orders?limit=x,5".to_owned(),
+        "/customers/c-42/orders?limit=5,5".to_owned(),
+        "/customers/c-42/orders?limit=5&limit=5".to_owned(),
+        "/customers/c-42/orders?limit=5&lim%69t=6".to_owned(),
+        "/customers/c-42/orders?limit=".to_owned(),
+        "/customers/c-42/orders?limit".to_owned(),
+        "/customers/c-42/orders?limit=%2B5".to_owned(),
+        "/customers/c-42/orders?limit=-1".to_owned(),
+        "/customers/c-42/orders?limit=5.0".to_owned(),
+        "/customers/c-42/orders?limit=18446744073709551616".to_owned(),
+        "/customers/c-42/orders?cursor=".to_owned(),
+        "/customers/c-42/orders?cursor=a&cursor=b".to_owned(),
+        format!("/orders/{id}?minVersion=1,1"),
+        format!("/orders/{id}?minVersion=1&minVersion=1"),
+        format!("/orders/{id}?minVersion=9007199254740992"),
+        format!("/orders/{id}?minVersion="),
+        format!("/orders/{id}?at="),
+        format!("/orders/{id}?at=2026-01-01T00:00:00Z,2026-01-01T00:00:00Z"),
+        format!("/orders/{id}?at=2026-01-01T00:00:00Z&at=2026-01-01T00:00:00Z"),
+        "/stock/TEA-01?minVersion=1,2".to_owned(),
+        "/stock/TEA-01?minVersion=".to_owned(),
+        "/sales?window=hour&window=hour".to_owned(),
+        "/sales?window=".to_owned(),
+        "/sales?from=2026-01-01T00:00:00Z,".to_owned(),
+        "/sales?to=now".to_owned(),
         "/sales?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z".to_owned(),
     ] {
         problem(&system.get(&path).await, 400);

@@ -34,6 +34,7 @@ async fn tables_and_their_stream_can_be_read() {
     assert_eq!(
         tables["TableNames"],
         json!([
+            "AnswersTable",
             "CustomerKeysTable",
             "DeadlinesTable",
             "EventsTable",

@@ -192,11 +192,101 @@ async fn the_events_of_an_order_are_cloudevents_of_all_its_streams_oldest_first(
             .skip(1)
             .all(|event| event["causationid"].is_string())
     );
-    assert!(
-        events
-            .windows(2)
-            .all(|pair| pair[0]["time"].as_str() <= pair[1]["time"].as_str())
-    );
+    let mut seen = std::collections::BTreeSet::new();
+    for event in events {
+        let cause = event["causationid"].as_str();
+        assert!(cause.is_none_or(|cause| seen.contains(cause)), "{event}");
+        seen.insert(event["id"].as_str().unwrap());
+    }
+}
+
+/// What an order and its fulfilment may be shown as together.
+fn agree(order: &serde_json::Value) {
+    let fulfilment = order["fulfilment"]["status"].as_str().unwrap();
+    let fits: &[&str] = match order["status"].as_str().unwrap() {
+        "placed" => &["running", "compensating", "stuck"],
+        "confirmed" | "shipped" => &["completed"],
+        _ => &["compensating", "aborted", "stuck"],
+    };
+    assert!(fits.contains(&fulfilment), "{order}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_under_way_is_shown_as_one_picture_by_every_query() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 1_000).await;
+    let mut ids = vec![];
+    for token in ["tok_visa", "tok_declined"].repeat(10) {
+        ids.push(system.place(&order("TEA-01", 1, token)).await);
+    }
+    // Each of them is looked at until it has ended.
+    let end = tokio::time::Instant::now() + crate::fixture::PATIENCE;
+    while !ids.is_empty() {
+        assert!(tokio::time::Instant::now() < end, "{ids:?} do not end");
+        let mut open = vec![];
+        for id in ids {
+            let shown = system.order(&id).await;
+            agree(&shown);
+            if ["placed", "cancelled"].contains(&shown["status"].as_str().unwrap())
+                && shown["fulfilment"]["status"] != "aborted"
+            {
+                open.push(id);
+            }
+        }
+        ids = open;
+        let page = system.get("/customers/c-42/orders?limit=100").await.body;
+        page["orders"].as_array().unwrap().iter().for_each(agree);
+    }
+    system.settled().await;
+    // And as they were at each moment of their lives.
+    let page = system.get("/customers/c-42/orders?limit=100").await.body;
+    for order in page["orders"].as_array().unwrap().iter().take(4) {
+        let id = order["orderId"].as_str().unwrap();
+        for event in system.events(id).await {
+            let then = system.get(&format!("/orders/{id}?at={}", event.at)).await;
+            agree(&then.body);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_two_moments_is_not_shown() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    let shown = system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let id = shown["orderId"].as_str().unwrap();
+    let key = json!({ "orderId": { "S": id } });
+    let behind = json!({
+        "TableName": "OrdersTable", "Key": key,
+        "UpdateExpression": "SET #s = :placed, orderVersion = :one",
+        "ExpressionAttributeNames": { "#s": "status" },
+        "ExpressionAttributeValues": { ":placed": { "S": "placed" }, ":one": { "N": "1" } },
+    });
+    system.aws("DynamoDB_20120810.UpdateItem", &behind);
+    assert_eq!(system.order(id).await, shown);
+    let page = system.get("/customers/c-42/orders").await.body;
+    assert_eq!(page["orders"], json!([shown]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_subject_of_an_identity_provider_is_a_customer_on_every_route() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 10).await;
+    for (customer, path) in [
+        ("auth0|65f0c2", "auth0%7C65f0c2"),
+        ("ada+shop@example.com", "ada%2Bshop%40example.com"),
+        ("urn:example:1", "urn:example:1"),
+    ] {
+        let mut asked = order("TEA-01", 1, "tok_visa");
+        asked["customerId"] = json!(customer);
+        let shown = system.fulfil(&asked).await;
+        assert_eq!(
+            (&shown["customerId"], &shown["status"]),
+            (&json!(customer), &json!("confirmed"))
+        );
+        let page = system.get(&format!("/customers/{path}/orders")).await.body;
+        assert_eq!(page["orders"], json!([shown]), "{customer}");
+    }
 }
 
 /// On virtual time: times have milliseconds, and each order falls into one of its own.
@@ -276,6 +366,22 @@ async fn sales_come_in_windows_of_a_minute_an_hour_or_a_day() {
             confirmed["topProducts"],
             json!([{ "sku": "TEA-01", "quantity": 2 }])
         );
+    }
+    // The end is not included: no window between a time and itself, and none twice in a row of answers.
+    for (window, millis) in [("minute", 60_000), ("hour", 3_600_000), ("day", 86_400_000)] {
+        let path = format!("/sales?window={window}");
+        let first = system.get(&path).await.body["windows"][0].clone();
+        let start: cairn::Timestamp = first["start"].as_str().unwrap().parse().unwrap();
+        let end = cairn::Timestamp::from_millis(start.as_millis() + millis);
+        let between = async |from: cairn::Timestamp, to: cairn::Timestamp| {
+            let answer = system.get(&format!("{path}&from={from}&to={to}")).await;
+            answer.body["windows"].as_array().unwrap().clone()
+        };
+        assert!(between(start, start).await.is_empty(), "{window}");
+        assert!(between(end, end).await.is_empty(), "{window}");
+        assert_eq!(between(start, end).await, [first], "{window}");
+        let before = cairn::Timestamp::from_millis(start.as_millis() - millis);
+        assert!(between(before, start).await.is_empty(), "{window}");
     }
     let long_ago = "/sales?window=day&from=2001-01-01T00:00:00Z&to=2001-02-01T00:00:00Z";
     assert_eq!(system.get(long_ago).await.body, json!({ "windows": [] }));
@@ -379,6 +485,147 @@ async fn the_same_key_with_another_body_is_refused() {
         let refused = system.client.post(path, &key, &body).await.unwrap();
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
     }
+}
+
+/// A decision that changed nothing uses its key as well: found done, or refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_used_by_a_request_that_changed_nothing_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = || cairn_local::system::Options {
+        data: Some(directory.path().to_owned()),
+        ..cairn_local::system::Options::default()
+    };
+    let system = Fixture::with(options()).await;
+    let waiting = system.place(&order("TEA-01", 1, "tok_down")).await;
+    let cancelled = system.place(&order("TEA-01", 1, "tok_down")).await;
+    let path = format!("/orders/{cancelled}/cancel");
+    assert_eq!(
+        system.post(&path, &json!({ "reason": "x" })).await.status,
+        StatusCode::OK
+    );
+    let ship = |id: &str| format!("/orders/{id}/ship");
+    let requests = [
+        (
+            "found done",
+            path,
+            200,
+            json!({ "reason": "a", "more": [1, { "b": 2, "c": 3 }] }),
+            json!({ "reason": "b" }),
+        ),
+        (
+            "too early",
+            ship(&waiting),
+            409,
+            json!({}),
+            json!({ "note": 1 }),
+        ),
+        (
+            "too late",
+            ship(&cancelled),
+            409,
+            json!({}),
+            json!({ "note": 1 }),
+        ),
+    ];
+    let before = system.history().len();
+    let mut answers = vec![];
+    for (key, path, status, body, _) in &requests {
+        let first = system.client.post(path, &[("idempotency-key", key)], body);
+        let first = first.await.unwrap();
+        assert_eq!(first.status.as_u16(), *status, "{key}: {}", first.body);
+        assert!(!first.headers.contains_key("idempotent-replayed"), "{key}");
+        answers.push(first);
+    }
+    let check = async |system: &Fixture| {
+        for ((key, path, _, body, other), first) in requests.iter().zip(&answers) {
+            let key = [("idempotency-key", *key)];
+            let again = system.client.post(path, &key, body).await.unwrap();
+            assert_eq!(
+                (again.status, &again.body),
+                (first.status, &first.body),
+                "{key:?}"
+            );
+            assert_eq!(again.headers["idempotent-replayed"], "true", "{key:?}");
+            assert_eq!(again.headers["content-type"], first.headers["content-type"]);
+            let refused = system.client.post(path, &key, other).await.unwrap();
+            assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{key:?}");
+            assert_eq!(
+                refused.body["type"],
+                "urn:cairn:problem:idempotency-key-reused"
+            );
+        }
+    };
+    check(&system).await;
+    assert_eq!(system.history().len(), before);
+    // White space and the order of members make no other body.
+    let (_, path, ..) = &requests[0];
+    let headers = [
+        ("idempotency-key", "found done"),
+        ("content-type", "application/json"),
+    ];
+    let same = r#"{ "more": [1, { "c": 3, "b": 2 }],  "reason": "a" }"#;
+    let again = system
+        .client
+        .send(Method::POST, path, &headers, same.into())
+        .await
+        .unwrap();
+    assert_eq!(
+        again.headers["idempotent-replayed"], "true",
+        "{}",
+        again.body
+    );
+    system.system.stop().await;
+    check(&Fixture::with(options()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_decided_does_not_use_its_key() {
+    let system = Fixture::start().await;
+    let key = [("idempotency-key", "k-1")];
+    let invalid = system
+        .client
+        .post("/orders", &key, &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(invalid.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let order = order("TEA-01", 1, "tok_down");
+    let placed = system.client.post("/orders", &key, &order).await.unwrap();
+    assert_eq!(placed.status, StatusCode::CREATED, "{}", placed.body);
+    let path = format!(
+        "/orders/{}/cancel",
+        placed.body["orderId"].as_str().unwrap()
+    );
+    let invalid = system.client.post(&path, &key, &json!({})).await.unwrap();
+    assert_eq!(invalid.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let cancelled = system
+        .client
+        .post(&path, &key, &json!({ "reason": "a" }))
+        .await
+        .unwrap();
+    assert_eq!(cancelled.status, StatusCode::OK, "{}", cancelled.body);
+}
+
+/// An earlier release stored the digest of the command that it built.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_meets_the_commit_of_an_earlier_release() {
+    let system = Fixture::start().await;
+    let key = [("idempotency-key", "k-1")];
+    let (path, body) = ("/stock/TEA-01/receipts", json!({ "quantity": 5 }));
+    let first = system.client.post(path, &key, &body).await.unwrap();
+    let digest = cairn::commit::fingerprint(&json!({ "Receive": 5 })).unwrap();
+    let former = json!({
+        "TableName": "EventsTable",
+        "Key": { "stream": { "S": "stock-TEA-01" }, "version": { "N": "1" } },
+        "UpdateExpression": "SET fingerprint = :digest",
+        "ExpressionAttributeValues": { ":digest": { "S": digest } },
+    });
+    system.aws("DynamoDB_20120810.UpdateItem", &former);
+    let again = system.client.post(path, &key, &body).await.unwrap();
+    assert_eq!((again.status, again.body), (first.status, first.body));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = json!({ "quantity": 6 });
+    let refused = system.client.post(path, &key, &other).await.unwrap();
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[tokio::test(flavor = "multi_thread")]

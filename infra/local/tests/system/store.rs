@@ -156,6 +156,7 @@ fn context(id: &str) -> Context {
     Context {
         id: id.to_owned(),
         fingerprint: None,
+        former_fingerprint: None,
         correlation: "test".to_owned(),
         causation: None,
         actor: None,

@@ -1,6 +1,13 @@
 //! Functions behind an HTTP API: requests, answers, and problems as RFC 9457 writes them.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lambda_events::{
     encodings::Body,
@@ -14,8 +21,8 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Context, fingerprint},
-    dynamodb::KeyError,
-    input::FieldError,
+    dynamodb::{Answers, KeptAnswer, KeyError},
+    input::{self, BodyError, FieldError},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         caller::{Access, Caller},
@@ -174,7 +181,7 @@ impl Request {
         self.path.get(name).map_or("", String::as_str)
     }
 
-    /// A parameter of the query, parsed.
+    /// A parameter of the query, parsed. Parameters that no handler asks for are ignored.
     ///
     /// # Errors
     /// A 400 that names the parameter.
@@ -182,18 +189,52 @@ impl Request {
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
-        let parse = |text: &String| {
+        let parse = |text: &str| {
             text.parse().map_err(|error| {
                 Problem::bad_request(format!("the parameter {name} is not valid: {error}"))
             })
         };
-        self.query.get(name).map(parse).transpose()
+        self.parameter(name)?.map(parse).transpose()
+    }
+
+    /// A parameter of the query that is a whole number of a range.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter and the range.
+    pub fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
+        let parse = |text: &str| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse().ok().filter(|number| range.contains(number));
+            number.filter(|_| digits).ok_or_else(|| {
+                Problem::bad_request(format!(
+                    "the parameter {name} must be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ))
+            })
+        };
+        self.parameter(name)?.map(parse).transpose()
+    }
+
+    /// The one value of a parameter. API Gateway joins the values of a repeated parameter by commas,
+    /// and no parameter of this API takes a value with a comma.
+    fn parameter(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.query.get(name).map(String::as_str) {
+            None => Ok(None),
+            Some("") => Err(Problem::bad_request(format!(
+                "the parameter {name} is empty: give it a value, or leave it out"
+            ))),
+            Some(list) if list.contains(',') => Err(Problem::bad_request(format!(
+                "the parameter {name} is given more than once, or is a list: give it one value"
+            ))),
+            value => Ok(value),
+        }
     }
 
     /// The body as JSON.
     ///
     /// # Errors
-    /// 415 when it is not said to be JSON, 400 when it is none.
+    /// 415 when it is not said to be JSON, 400 when it is none, 422 when a member is there twice.
     pub fn json(&self) -> Result<Value, Problem> {
         let media_type = self.content_type.split(';').next().unwrap_or_default();
         if !media_type.trim().eq_ignore_ascii_case("application/json") {
@@ -202,25 +243,43 @@ impl Request {
                     .detail("send the body as application/json"),
             );
         }
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
+        input::read(&self.body).map_err(|error| match error {
+            BodyError::NotJson(_) => Problem::bad_request(error.to_string()),
+            BodyError::Repeated(errors) => Problem::invalid(errors),
+        })
     }
 
     /// The context of a command that this request asks for.
     ///
     /// The command's id is the operation and the request's key: a retry finds it done. Without a
-    /// key every request is a command of its own.
+    /// key every request is a command of its own. The digest is taken of what the client sent.
     ///
     /// # Errors
-    /// When the command cannot be serialized.
-    pub fn context(&self, operation: &str, command: &impl Serialize) -> Result<Context, Problem> {
+    /// When the body is not JSON.
+    pub fn context(&self, operation: &str) -> Result<Context, Problem> {
+        self.context_without(operation, &[])
+    }
+
+    /// As [`context`](Self::context), without some members of the body in the digest: a digest of
+    /// personal data is stored for ever, and can be found out by guessing.
+    ///
+    /// # Errors
+    /// When the body is not JSON.
+    pub fn context_without(&self, operation: &str, personal: &[&str]) -> Result<Context, Problem> {
         let id = match &self.key {
             Some(key) => format!("{operation}:{key}"),
             None => format!("{operation}:{}", self.new_id),
         };
+        let mut body = self.json()?;
+        if let Value::Object(members) = &mut body {
+            members.retain(|name, _| !personal.contains(&name.as_str()));
+        }
+        let path: BTreeMap<_, _> = self.path.iter().collect();
+        let digest = fingerprint(&(operation, path, sorted(body)));
         Ok(Context {
             id,
-            fingerprint: Some(fingerprint(command).map_err(|error| Problem::internal(&error))?),
+            fingerprint: Some(digest.map_err(|error| Problem::internal(&error))?),
+            former_fingerprint: None,
             correlation: self.correlation.clone(),
             causation: None,
             actor: self.caller.id().map(str::to_owned),
@@ -229,15 +288,78 @@ impl Request {
             patience: self.patience,
         })
     }
+
+    /// Answers a request that may come again with its key: as the first time, whatever that came to.
+    ///
+    /// A commit remembers a command that changed something. Of any other decision, `handle`'s answer
+    /// is kept: one that says that nothing changed ([`Response::unchanged`]), and a 409. What never
+    /// comes to a decision (a body that is wrong, an order that is not there, a store that is
+    /// unavailable) does not use the key.
+    ///
+    /// # Errors
+    /// Those of `handle`; 422 where the key came with another body before.
+    pub async fn once(
+        &self,
+        answers: &Answers,
+        context: &Context,
+        handle: impl Future<Output = Result<Response, Problem>>,
+    ) -> Result<Response, Problem> {
+        if self.key.is_none() {
+            return handle.await;
+        }
+        let path: BTreeMap<_, _> = self.path.iter().collect();
+        let about: Vec<_> = path.into_values().map(String::as_str).collect();
+        let request = format!("{}#{}", about.join("/"), context.id);
+        let fingerprint = context.fingerprint.clone().unwrap_or_default();
+        if let Some(kept) = answers.find(&request).await? {
+            return Response::again(kept, &fingerprint);
+        }
+        let response = match handle.await {
+            Ok(response) if response.is_unchanged => response,
+            Err(problem) if problem.status == 409 => problem.into_response(),
+            decided => return decided,
+        };
+        let answer = KeptAnswer {
+            request,
+            fingerprint: fingerprint.clone(),
+            status: response.status,
+            media_type: response.media_type.clone().into_owned(),
+            body: response.body.clone(),
+            at: self.now,
+        };
+        let kept = answers.keep(answer.clone()).await?;
+        if kept == answer {
+            Ok(response)
+        } else {
+            Response::again(kept, &fingerprint)
+        }
+    }
+}
+
+/// The same JSON with the members of every object in the order of their names, whatever the map
+/// that a build of `serde_json` has.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members: BTreeMap<_, _> = members.into_iter().collect();
+            let sorted = members
+                .into_iter()
+                .map(|(name, value)| (name, sorted(value)));
+            Value::Object(sorted.collect())
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
 }
 
 /// An answer.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
-    media_type: &'static str,
+    media_type: Cow<'static, str>,
     headers: HeaderMap,
     body: String,
+    is_unchanged: bool,
 }
 
 impl Response {
@@ -248,11 +370,12 @@ impl Response {
     pub fn new(status: u16, body: impl Serialize) -> Result<Self, Problem> {
         Ok(Self {
             status,
-            media_type: "application/json",
+            media_type: "application/json".into(),
             headers: HeaderMap::new(),
             body: serde_json::to_value(body)
                 .map_err(|error| Problem::internal(&error))?
                 .to_string(),
+            is_unchanged: false,
         })
     }
 
@@ -260,10 +383,33 @@ impl Response {
     pub fn text(media_type: &'static str, body: impl Into<String>) -> Self {
         Self {
             status: 200,
-            media_type,
+            media_type: media_type.into(),
             headers: HeaderMap::new(),
             body: body.into(),
+            is_unchanged: false,
         }
+    }
+
+    /// The answer that a request has had, if this one is the same.
+    fn again(kept: KeptAnswer, fingerprint: &str) -> Result<Self, Problem> {
+        if kept.fingerprint != fingerprint {
+            return Err(Problem::key_reused());
+        }
+        let response = Self {
+            status: kept.status,
+            media_type: kept.media_type.into(),
+            headers: HeaderMap::new(),
+            body: kept.body,
+            is_unchanged: true,
+        };
+        Ok(response.replayed(true))
+    }
+
+    /// Says whether the command found nothing to do, so that no commit records it.
+    #[must_use]
+    pub fn unchanged(mut self, is_unchanged: bool) -> Self {
+        self.is_unchanged = is_unchanged;
+        self
     }
 
     /// Adds a header that is always the same.
@@ -301,10 +447,9 @@ impl Response {
     /// The status, the headers and the body.
     pub fn into_parts(self) -> (u16, HeaderMap, String) {
         let mut headers = self.headers;
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(self.media_type),
-        );
+        if let Ok(media_type) = HeaderValue::try_from(self.media_type.as_ref()) {
+            headers.insert(header::CONTENT_TYPE, media_type);
+        }
         (self.status, headers, self.body)
     }
 
@@ -355,7 +500,7 @@ impl Problem {
     /// A body with fields that are wrong.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let mut problem = Self::new(422, "invalid-fields", "Some fields are not valid")
-            .detail("nothing was stored; mend the fields in `errors` and send it again");
+            .detail("nothing was stored; fix the fields in `errors` and send it again");
         problem.errors = errors;
         problem
     }
@@ -393,11 +538,13 @@ impl Problem {
         .detail("it came with another body; use a new key for a new request")
     }
 
-    /// What works again in a moment. Nothing is half done.
+    /// A transient failure. Nothing is half done.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "unavailable");
         Self::new(503, "unavailable", "Not available at the moment")
-            .detail("try again with the same Idempotency-Key: it is carried out once")
+            .detail(
+                "send the request again; a POST with the same Idempotency-Key takes effect once",
+            )
             .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
@@ -444,9 +591,10 @@ impl Problem {
         }
         Response {
             status: self.status,
-            media_type: "application/problem+json",
+            media_type: "application/problem+json".into(),
             headers: *self.headers,
             body: body.to_string(),
+            is_unchanged: false,
         }
     }
 }

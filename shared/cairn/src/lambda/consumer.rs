@@ -168,6 +168,7 @@ fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invoca
     Context {
         id: event.id(),
         fingerprint: None,
+        former_fingerprint: None,
         correlation: event.correlation.clone(),
         causation: Some(event.id()),
         actor: None,

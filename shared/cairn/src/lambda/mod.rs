@@ -28,8 +28,8 @@ use uuid::Uuid;
 use crate::{
     decider::Aggregate,
     dynamodb::{
-        Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, MailGate, Projection,
-        Repository, Rows,
+        Answers, Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, MailGate,
+        Projection, Repository, Rows,
     },
     eventbridge::EventBridge,
     functions::Functions,
@@ -384,6 +384,14 @@ impl Environment {
     /// When the setting is missing.
     pub fn mail_gate(&self, setting: &str) -> Result<MailGate, ConfigError> {
         Ok(MailGate::new(self.dynamodb(), self.setting(setting)?))
+    }
+
+    /// The kept answers in the table that an environment variable names.
+    ///
+    /// # Errors
+    /// When the variable is missing.
+    pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
+        Ok(Answers::new(self.dynamodb(), self.setting(variable)?))
     }
 
     /// The subjects' keys in the table that a setting names.

@@ -30,6 +30,7 @@ impl Task {
         Context {
             id,
             fingerprint: None,
+            former_fingerprint: None,
             correlation: self.id.clone(),
             causation: None,
             actor: None,

@@ -5,7 +5,15 @@
 
 use std::{future::Future, sync::Arc};
 
-use crate::{commit::Commit, event::CodecError, stream::StreamId, timestamp::Timestamp};
+use futures_util::future::try_join_all;
+
+use crate::{
+    causality::{History, consistent},
+    commit::Commit,
+    event::CodecError,
+    stream::StreamId,
+    timestamp::Timestamp,
+};
 
 pub mod contract;
 pub mod memory;
@@ -211,6 +219,37 @@ pub async fn read_by(
             }
             Some(_) | None => return Ok(commits),
         }
+    }
+}
+
+/// The histories of a saga and of the streams that its steps write to, as they were together at one
+/// moment: now, or by a time. The saga's comes first. Strongly consistent.
+///
+/// # Errors
+/// As [`EventStore::read`].
+pub async fn read_together(
+    store: &impl EventStore,
+    saga: &StreamId,
+    others: &[StreamId],
+    by: Option<Timestamp>,
+) -> Result<Vec<History>, StoreError> {
+    // Before the others: what its commits were appended with is there when they are read.
+    let first = read_until(store, saga, by).await?;
+    let rest = others.iter().map(|stream| read_until(store, stream, by));
+    let rest = try_join_all(rest).await?;
+    let histories = [first].into_iter().chain(rest).collect();
+    let streams: Vec<_> = [saga].into_iter().chain(others).cloned().collect();
+    Ok(consistent(&streams, histories))
+}
+
+async fn read_until(
+    store: &impl EventStore,
+    stream: &StreamId,
+    by: Option<Timestamp>,
+) -> Result<History, StoreError> {
+    match by {
+        Some(time) => read_by(store, stream, time).await,
+        None => store.read(stream, &Part::all()).await,
     }
 }
 

@@ -1,9 +1,14 @@
 //! One row per order, fed by three streams: the order's, its saga's and its shipment's.
+//!
+//! Their events come in any order, so a row can have the order of one moment and the fulfilment of
+//! another. [`OrderView::is_torn`] finds that out; then a query shows what the streams say, which
+//! [`streams`] and [`of_histories`] are for.
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
+    causality::History,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row},
+    read_model::{Change, Place, ReadModel, Row, fold},
     saga::{Action, Definition},
 };
 use serde::{Deserialize, Serialize};
@@ -12,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     fulfilment::{self, Due, Fulfilment, Step},
     order, shipment,
-    values::{Lines, Money},
+    values::{Lines, Money, OrderId},
 };
 
 /// The orders' read model.
@@ -141,10 +146,11 @@ fn of_shipment(event: &shipment::Event) -> Vec<Change> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderView {
-    order_id: String,
+    /// The order.
+    pub order_id: String,
     /// The customer, whose order it is.
     pub customer_id: String,
-    status: String,
+    status: OrderStatus,
     lines: Lines,
     total: Money,
     placed_at: Timestamp,
@@ -156,12 +162,116 @@ pub struct OrderView {
     shipment: Option<shipment::Label>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cancellation: Option<Cancellation>,
+    #[serde(skip)]
+    is_torn: bool,
+}
+
+impl OrderView {
+    /// Returns whether the order, its fulfilment and its shipment are not of one moment.
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OrderStatus {
+    Placed,
+    Confirmed,
+    Shipped,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FulfilmentStatus {
+    Running,
+    Completed,
+    Compensating,
+    Aborted,
+    Stuck,
 }
 
 #[derive(Debug, Serialize)]
 struct FulfilmentView {
-    status: String,
+    status: FulfilmentStatus,
     steps: Vec<StepView>,
+}
+
+impl FulfilmentView {
+    fn outcome(&self, step: Step) -> Option<Outcome> {
+        let step = self.steps.iter().find(|view| view.step == step);
+        step.map(|view| view.outcome.outcome)
+    }
+
+    /// Returns whether this was the fulfilment of an order of this status at some moment.
+    ///
+    /// The order is confirmed with the last step, and cancelled before its fulfilment ends in any other
+    /// way or is told of it. So while it is placed, only a step that failed is compensated for.
+    fn goes_with(&self, order: OrderStatus) -> bool {
+        match (order, self.status) {
+            (OrderStatus::Placed, FulfilmentStatus::Running)
+            | (OrderStatus::Confirmed | OrderStatus::Shipped, FulfilmentStatus::Completed)
+            | (
+                OrderStatus::Cancelled,
+                FulfilmentStatus::Running
+                | FulfilmentStatus::Completed
+                | FulfilmentStatus::Compensating
+                | FulfilmentStatus::Aborted
+                | FulfilmentStatus::Stuck,
+            ) => true,
+            (OrderStatus::Placed, FulfilmentStatus::Compensating | FulfilmentStatus::Stuck) => {
+                let mut outcomes = self.steps.iter().map(|step| step.outcome.outcome);
+                outcomes.any(|outcome| outcome == Outcome::Failed)
+            }
+            (OrderStatus::Placed, FulfilmentStatus::Completed | FulfilmentStatus::Aborted)
+            | (
+                OrderStatus::Confirmed | OrderStatus::Shipped,
+                FulfilmentStatus::Running
+                | FulfilmentStatus::Compensating
+                | FulfilmentStatus::Aborted
+                | FulfilmentStatus::Stuck,
+            ) => false,
+        }
+    }
+
+    /// Returns whether there was such a shipment, or none, at the same moment: it is recorded with its
+    /// step.
+    fn goes_with_shipment(&self, is_there: bool) -> bool {
+        match self.outcome(Step::ArrangeShipment) {
+            Some(Outcome::Completed) => is_there,
+            Some(Outcome::CompensationFailed) => true,
+            Some(Outcome::Failed | Outcome::Compensated) | None => !is_there,
+        }
+    }
+
+    /// The status to show with the order's. Together they never contradict each other.
+    fn shown_with(&self, order: OrderStatus) -> FulfilmentStatus {
+        match (order, self.status) {
+            // What was done for a cancelled order is undone, also before its fulfilment is told.
+            (OrderStatus::Cancelled, FulfilmentStatus::Running | FulfilmentStatus::Completed) => {
+                FulfilmentStatus::Compensating
+            }
+            (
+                OrderStatus::Confirmed | OrderStatus::Shipped,
+                FulfilmentStatus::Running
+                | FulfilmentStatus::Completed
+                | FulfilmentStatus::Compensating
+                | FulfilmentStatus::Aborted
+                | FulfilmentStatus::Stuck,
+            ) => FulfilmentStatus::Completed,
+            // An operator has abandoned the step that cancels the order: it needs manual action.
+            (OrderStatus::Placed, FulfilmentStatus::Aborted) => FulfilmentStatus::Stuck,
+            (OrderStatus::Placed, FulfilmentStatus::Completed) => FulfilmentStatus::Running,
+            (
+                OrderStatus::Placed | OrderStatus::Cancelled,
+                status @ (FulfilmentStatus::Running
+                | FulfilmentStatus::Compensating
+                | FulfilmentStatus::Aborted
+                | FulfilmentStatus::Stuck),
+            ) => status,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -171,9 +281,18 @@ struct StepView {
     outcome: StepOutcome,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Completed,
+    Failed,
+    Compensated,
+    CompensationFailed,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StepOutcome {
-    outcome: String,
+    outcome: Outcome,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -189,9 +308,8 @@ struct Cancellation {
 #[serde(rename_all = "camelCase")]
 struct StoredOrder {
     order_id: String,
-    /// The customer, whose order it is.
-    pub customer_id: String,
-    status: String,
+    customer_id: String,
+    status: OrderStatus,
     lines: Lines,
     total: Money,
     placed_at: Timestamp,
@@ -205,7 +323,7 @@ struct StoredOrder {
 
 #[derive(Deserialize)]
 struct StoredFulfilment {
-    status: String,
+    status: FulfilmentStatus,
     steps: Map<String, Value>,
 }
 
@@ -213,7 +331,7 @@ struct StoredFulfilment {
 impl Default for StoredFulfilment {
     fn default() -> Self {
         Self {
-            status: "running".to_owned(),
+            status: FulfilmentStatus::Running,
             steps: Map::new(),
         }
     }
@@ -238,6 +356,13 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
         }
     }
     let latest = steps.iter().map(|step| step.outcome.at).max();
+    let mut fulfilment = FulfilmentView {
+        status: stored.fulfilment.status,
+        steps,
+    };
+    let is_whole = fulfilment.goes_with(stored.status)
+        && fulfilment.goes_with_shipment(stored.shipment.is_some());
+    fulfilment.status = fulfilment.shown_with(stored.status);
     Ok(Some(OrderView {
         order_id: stored.order_id,
         customer_id: stored.customer_id,
@@ -247,11 +372,25 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
         placed_at: stored.placed_at,
         updated_at: latest.map_or(stored.updated_at, |at| at.max(stored.updated_at)),
         version: stored.order_version,
-        fulfilment: FulfilmentView {
-            status: stored.fulfilment.status,
-            steps,
-        },
+        fulfilment,
         shipment: stored.shipment,
         cancellation: stored.cancellation,
+        is_torn: !is_whole,
     }))
+}
+
+/// The streams that an order's view is folded from: its saga's, and those that the saga writes to.
+pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
+    let others = [order.order_stream(), order.shipment_stream()];
+    (order.fulfilment_stream(), others)
+}
+
+/// The row that these streams' histories add up to; `None` while there is no event.
+///
+/// # Errors
+/// When an event cannot be decoded.
+pub fn of_histories(histories: &[History]) -> Result<Option<Row>, CodecError> {
+    let commits = histories.iter().flatten();
+    let events: Vec<_> = commits.flat_map(cairn::Commit::recorded).collect();
+    fold::<Orders>(&events)
 }

@@ -31,8 +31,13 @@ const CONFIRMED: &str = "ordersConfirmed";
 const CANCELLED: &str = "ordersCancelled";
 const REVENUE: &str = "revenue:";
 const PRODUCT: &str = "sku:";
-/// How many products a window shows.
+/// The most products that a window shows.
 const TOP: usize = 10;
+
+/// The most windows of one answer. With sales in every currency in each of them, the answer is still
+/// smaller than the 6 MB that Lambda passes on.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+pub const MOST_WINDOWS: i64 = 500;
 
 /// The kinds of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

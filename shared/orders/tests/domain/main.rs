@@ -13,6 +13,7 @@ mod deadlines;
 mod files;
 mod fixtures;
 mod fulfilment;
+mod moments;
 mod order;
 mod payment;
 mod properties;

@@ -557,6 +557,36 @@ fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     );
 }
 
+/// Lambda passes on 6 MB of an answer, in which the body is a JSON text. Every window has sales in every
+/// currency, with the longest numbers and names that there are.
+#[test]
+fn the_largest_answer_of_sales_fits_into_what_lambda_passes_on() {
+    const LAMBDA: usize = 6 * 1024 * 1024;
+    let letters = || 'A'..='Z';
+    let codes = letters().flat_map(|a| letters().map(move |b| (a, b)));
+    let codes = codes.flat_map(|(a, b)| letters().map(move |c| format!("{a}{b}{c}")));
+    let currencies: Vec<_> = codes
+        .filter(|code| code.parse::<orders::values::Currency>().is_ok())
+        .collect();
+    assert!(currencies.len() > 150);
+    let skus = (0..20).map(|sku| format!("sku:{sku:0>40}"));
+    let counters = ["ordersPlaced", "ordersConfirmed", "ordersCancelled"].map(str::to_owned);
+    let names = counters
+        .into_iter()
+        .chain(currencies.iter().map(|code| format!("revenue:{code}")))
+        .chain(skus);
+    let row: cairn::read_model::Row = names.map(|name| (name, i64::MAX.into())).collect();
+    let start = at("10:00:00.000").as_millis();
+    let rows = (0..sales::MOST_WINDOWS).map(|index| {
+        let start = start + index * Window::Minute.millis();
+        (cairn::Timestamp::from_millis(start), row.clone())
+    });
+    let windows = json!({ "windows": sales::render(Window::Minute, rows) });
+    assert_eq!(windows["windows"].as_array().unwrap().len(), 500);
+    let answer = json!({ "statusCode": 200, "body": windows.to_string() }).to_string();
+    assert!(answer.len() + 1024 < LAMBDA, "{}", answer.len());
+}
+
 /// A shard is stored: FNV-1a of the stream's id, modulo 4.
 #[test]
 fn the_shard_of_an_order_never_changes() {

@@ -1,0 +1,224 @@
+//! Several streams together: what happened by one moment, and causes before their effects.
+//!
+//! Streams are written by different commits and read one after another, by clocks that differ. What
+//! relates their commits is what the commits say: the event that caused one, and the saga's commit that
+//! an enlisted one was appended with.
+
+use std::collections::HashSet;
+
+use crate::{commit::Commit, stream::StreamId};
+
+/// The commits of a stream from the first one on, oldest first.
+pub type History = Vec<Commit>;
+
+/// Leaves out what the rest does not explain, with all that follows it in its stream. So what stays
+/// was the state of all streams together at some moment.
+///
+/// A commit stays where the event that caused it is there, unless it is of another stream, and where
+/// an enlisted one has its saga's commit. The saga's stream must have been read before the streams
+/// that its steps write to: then every one of its commits has those that it was appended with.
+#[must_use]
+pub fn consistent(streams: &[StreamId], mut histories: Vec<History>) -> Vec<History> {
+    loop {
+        let events: HashSet<_> = histories
+            .iter()
+            .flatten()
+            .flat_map(|commit| {
+                (commit.version..=commit.last_version()).map(|v| (&commit.stream, v))
+            })
+            .collect();
+        let records: HashSet<_> = histories
+            .iter()
+            .flatten()
+            .filter(|commit| !commit.enlisted)
+            .map(|commit| commit.id.as_str())
+            .collect();
+        let is_explained = |commit: &Commit| {
+            let is_caused = cause(commit)
+                .and_then(|(name, version)| {
+                    let stream = streams.iter().find(|stream| stream.as_str() == name)?;
+                    Some(events.contains(&(stream, version)))
+                })
+                .unwrap_or(true);
+            is_caused && (!commit.enlisted || records.contains(commit.id.as_str()))
+        };
+        let lengths: Vec<_> = histories
+            .iter()
+            .map(|history| {
+                history
+                    .iter()
+                    .take_while(|commit| is_explained(commit))
+                    .count()
+            })
+            .collect();
+        if histories.iter().map(Vec::len).eq(lengths.iter().copied()) {
+            return histories;
+        }
+        for (history, length) in histories.iter_mut().zip(lengths) {
+            history.truncate(length);
+        }
+    }
+}
+
+/// The commits of some streams, causes before their effects and each stream in its order. Of those
+/// that do not depend on each other the earlier one comes first, then the one whose stream is named
+/// first. An enlisted commit comes before the record that it was appended with.
+pub fn in_causal_order(histories: &[History]) -> Vec<&Commit> {
+    let mut rest: Vec<&[Commit]> = histories.iter().map(Vec::as_slice).collect();
+    let mut ordered = vec![];
+    loop {
+        let heads = rest.iter().enumerate();
+        let heads = heads.filter_map(|(index, history)| Some((index, history.first()?)));
+        // A commit that waits comes first only where all of them do, which no store writes.
+        let next = heads.min_by_key(|(_, head)| (waits(head, &rest), head.at));
+        let Some((index, head)) = next else {
+            return ordered;
+        };
+        ordered.push(head);
+        if let Some(history) = rest.get_mut(index) {
+            *history = history.get(1..).unwrap_or_default();
+        }
+    }
+}
+
+/// Returns whether something that has to come before a commit is among the rest.
+fn waits(commit: &Commit, rest: &[&[Commit]]) -> bool {
+    let mut others = rest.iter().copied().flatten();
+    others.any(|other| {
+        let is_cause = cause(commit).is_some_and(|(stream, version)| {
+            other.stream.as_str() == stream
+                && (other.version..=other.last_version()).contains(&version)
+        });
+        let is_part = other.enlisted && !commit.enlisted && other.id == commit.id;
+        is_cause || is_part
+    })
+}
+
+/// The stream and the version of the event that caused a commit; `None` where a request did.
+fn cause(commit: &Commit) -> Option<(&str, u64)> {
+    let (stream, version) = commit.causation.as_deref()?.rsplit_once('@')?;
+    Some((stream, version.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{commit::StoredEvent, timestamp::Timestamp};
+
+    fn stream(name: &str) -> StreamId {
+        name.parse().unwrap()
+    }
+
+    fn commit(name: &str, version: u64, at: i64, causation: Option<&str>) -> Commit {
+        Commit {
+            stream: stream(name),
+            version,
+            id: format!("{name}@{version}"),
+            fingerprint: None,
+            at: Timestamp::from_millis(at),
+            correlation: "test".to_owned(),
+            causation: causation.map(str::to_owned),
+            actor: None,
+            traceparent: None,
+            enlisted: false,
+            events: vec![StoredEvent {
+                name: "Happened".to_owned(),
+                schema: 1,
+                data: serde_json::value::to_raw_value(&()).unwrap(),
+            }],
+            snapshot: None,
+        }
+    }
+
+    fn enlisted(name: &str, version: u64, at: i64, record: &Commit) -> Commit {
+        Commit {
+            id: record.id.clone(),
+            enlisted: true,
+            ..commit(name, version, at, record.causation.as_deref())
+        }
+    }
+
+    fn names(commits: &[&Commit]) -> Vec<String> {
+        let name = |commit: &&Commit| format!("{}@{}", commit.stream, commit.version);
+        commits.iter().map(name).collect()
+    }
+
+    /// A saga that an order begins, whose second step writes to the order.
+    fn sample(order: i64, first: i64, second: i64) -> Vec<History> {
+        let started = commit("saga-1", 1, first, Some("order-1@1"));
+        let done = commit("saga-1", 2, second, Some("saga-1@1"));
+        let confirmed = enlisted("order-1", 2, second, &done);
+        let placed = commit("order-1", 1, order, None);
+        vec![vec![placed, confirmed], vec![started, done]]
+    }
+
+    #[test]
+    fn causes_come_before_effects_whatever_the_clocks_say() {
+        let expected = ["order-1@1", "saga-1@1", "order-1@2", "saga-1@2"];
+        for (order, first, second) in [(1, 2, 3), (1, 1, 1), (9, 1, 2), (9, 8, 1)] {
+            let histories = sample(order, first, second);
+            assert_eq!(names(&in_causal_order(&histories)), expected);
+            let backwards: Vec<_> = histories.into_iter().rev().collect();
+            assert_eq!(names(&in_causal_order(&backwards)), expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_depend_on_each_other_comes_by_time_and_then_by_stream() {
+        let one = |at| vec![commit("one-1", 1, at, None)];
+        let two = |at| vec![commit("two-1", 1, at, None)];
+        assert_eq!(
+            names(&in_causal_order(&[one(1), two(2)])),
+            ["one-1@1", "two-1@1"]
+        );
+        assert_eq!(
+            names(&in_causal_order(&[one(2), two(1)])),
+            ["two-1@1", "one-1@1"]
+        );
+        assert_eq!(
+            names(&in_causal_order(&[one(1), two(1)])),
+            ["one-1@1", "two-1@1"]
+        );
+        assert_eq!(
+            names(&in_causal_order(&[two(1), one(1)])),
+            ["two-1@1", "one-1@1"]
+        );
+    }
+
+    #[test]
+    fn commits_that_wait_for_each_other_all_come() {
+        let one = vec![commit("one-1", 1, 2, Some("two-1@1"))];
+        let two = vec![commit("two-1", 1, 1, Some("one-1@1"))];
+        assert_eq!(names(&in_causal_order(&[one, two])), ["two-1@1", "one-1@1"]);
+    }
+
+    #[test]
+    fn an_effect_without_its_cause_and_a_part_without_its_whole_are_left_out() {
+        let streams = [stream("order-1"), stream("saga-1")];
+        let lengths = |order: usize, saga: usize| {
+            let mut histories = sample(1, 2, 3);
+            histories[0].truncate(order);
+            histories[1].truncate(saga);
+            let left = consistent(&streams, histories);
+            left.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(2, 2), [2, 2]);
+        assert_eq!(lengths(2, 1), [1, 1], "the saga had not confirmed it yet");
+        assert_eq!(lengths(1, 1), [1, 1]);
+        assert_eq!(
+            lengths(0, 2),
+            [0, 0],
+            "what has begun the saga is not there"
+        );
+    }
+
+    #[test]
+    fn a_cause_in_another_stream_explains() {
+        let streams = [stream("order-1")];
+        let history = vec![
+            commit("order-1", 1, 1, Some("cart-1@9")),
+            commit("order-1", 2, 1, Some("x")),
+        ];
+        assert_eq!(consistent(&streams, vec![history.clone()]), [history]);
+    }
+}
