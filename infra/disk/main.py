@@ -1,6 +1,6 @@
-"""Starts the local system on full disks of every size, and kills it at every write of a first start.
+"""Starts the local system on full disks of every size, and kills it at every write of a start.
 
-Each first start completes, or is refused with one line and exit status 2, or is killed. The next start, with space, must
+It kills a first start, and a start whose template adds a table to a data directory. Each first start completes, or is refused with one line and exit status 2, or is killed. The next start, with space, must
 complete the data directory, and each accepted order must reach its end. A system whose disk is full answers 503, and
 continues without a restart when there is space again.
 
@@ -20,6 +20,7 @@ import os
 import re
 import select
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ SIZES = [*range(60, 353, 4), *range(380, 1001, 20)]
 PLENTY = "64m"
 # The system calls that change what a directory contains. Between two of them the directory is the same.
 WRITES = ["write", "pwrite64", "ftruncate", "rename", "unlink"]
+# The table whose stream leads to all functions.
+ADDED = "EventsTable"
 STARTING_S = 60
 ENDING_S = 60
 
@@ -77,6 +80,12 @@ class System:
         self.api = found and found[1]
         if not self.api:
             self.status = self.process.wait(ENDING_S)
+
+    def stop(self):
+        """Ends it by a signal."""
+        self.process.terminate()
+        if status := self.process.wait(ENDING_S):
+            raise Failure(f"SIGTERM ended the system with {status}: {self.said()}")
 
     def said(self):
         self.log.seek(0)
@@ -195,23 +204,43 @@ def filled(program):
         return len(accepted)
 
 
-def writes(program):
-    """How often a first start makes each of the system calls, in the thread that makes the directory."""
+def made(program, data):
+    """Makes a data directory, and removes a table from it, as if the template added that at the next start."""
+    with System(program, data) as system:
+        if not system.api:
+            raise Failure(f"the system does not start: {system.refusal()}")
+        system.stop()
+    with contextlib.closing(sqlite3.connect(data / "tables.sqlite", isolation_level=None)) as tables:
+        tables.execute(f"DELETE FROM _tables WHERE table_name = '{ADDED}'")
+        tables.execute(f'DROP TABLE "{ADDED}"')
+    return data
+
+
+@contextlib.contextmanager
+def copied(original):
+    """A data directory for one case: a copy, or none yet."""
     with tempfile.TemporaryDirectory(dir=WORK) as directory:
-        log = Path(directory) / "calls"
-        traced = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={','.join(WRITES)}", "-e", "signal=none"]
-        with System(program, Path(directory) / "data", *traced) as system:
+        data = Path(directory) / "data"
+        if original:
+            shutil.copytree(original, data)
+        yield data
+
+
+def writes(program, original):
+    """How often a start makes each of the system calls, in the thread that completes the directory."""
+    with copied(original) as data, tempfile.NamedTemporaryFile(dir=WORK) as log:
+        traced = ["strace", "-f", "-qq", "-o", log.name, "-e", f"trace={','.join(WRITES)}", "-e", "signal=none"]
+        with System(program, data, *traced) as system:
             if not system.api:
                 raise Failure(f"the system does not start under strace: {system.said()}")
-        calls = re.findall(r"^(\d+) +(\w+)\((.*)$", log.read_text(), re.MULTILINE)
+        calls = re.findall(r"^(\d+) +(\w+)\((.*)$", Path(log.name).read_text(), re.MULTILINE)
     thread = next(thread for thread, call, _ in calls if call == "rename")
     return collections.Counter(call for caller, call, _ in calls if caller == thread)
 
 
-def killed(program, call, n):
-    """A first start that is killed at a system call, and the next one."""
-    with tempfile.TemporaryDirectory(dir=WORK) as directory:
-        data = Path(directory) / "data"
+def killed(program, original, call, n):
+    """A start that is killed at a system call, and the next one."""
+    with copied(original) as data:
         injected = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={n}"]
         with System(program, data, "strace", "-f", "-qq", "-o", "/dev/null", *injected):
             pass
@@ -219,6 +248,14 @@ def killed(program, call, n):
             completed(program, data, [])
         except Failure as failure:
             raise Failure(f"killed at {call} {n}: {failure}") from failure
+
+
+def killed_everywhere(program, original, jobs):
+    """A kill at each write of a start. Returns how many there are."""
+    calls = writes(program, original).items()
+    cases = [(program, original, call, n) for call, count in calls for n in range(1, count + 1)]
+    side_by_side(jobs, killed, cases)
+    return len(cases)
 
 
 def side_by_side(jobs, work, cases):
@@ -252,7 +289,7 @@ def has_strace():
 def all_steps(given):
     """Goes through all steps, and returns a summary."""
     WORK.mkdir(parents=True, exist_ok=True)
-    progress = Progress(1 + 2 * has_disks() + bool(has_strace()))
+    progress = Progress(1 + 2 * has_disks() + 2 * bool(has_strace()))
     with progress.step("the local system is there"):
         program = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     found = []
@@ -266,9 +303,10 @@ def all_steps(given):
         found.append("left out: disks, because this machine has no user namespaces with mounts")
     if has_strace():
         with progress.step("a kill at each write of a first start"):
-            cases = [(program, call, n) for call, count in writes(program).items() for n in range(1, count + 1)]
-            side_by_side(given.jobs, killed, cases)
-            found.append(f"{len(cases)} kills, each completed by the next start")
+            found.append(f"{killed_everywhere(program, None, given.jobs)} kills of a first start: the next completes it")
+        with progress.step("a kill at each write of a start that adds a table"), copied(None) as data:
+            kills = killed_everywhere(program, made(program, data), given.jobs)
+            found.append(f"{kills} kills of a start that adds a table: the next adds it")
     else:
         found.append("left out: kills, because this machine has no strace that can trace")
     return "\n".join([*found, progress.summary()])
