@@ -24,6 +24,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # The processes and the system are those of infra/localstack.
@@ -42,6 +43,8 @@ PLENTY = "64m"
 WRITES = ["write", "pwrite64", "ftruncate", "rename", "unlink"]
 # The table whose stream leads to all functions.
 ADDED = "EventsTable"
+# How long a disk is full while the system runs: longer than the retries of an event take.
+FULL_S = 10
 STARTING_S = 60
 ENDING_S = 60
 
@@ -141,6 +144,11 @@ class System:
 
         until(ended, f"the order {order} reaches its end", ENDING_S, pause_s=0.02)
 
+    def confirmed(self):
+        """How many orders were confirmed, by the read model that no later event of an order corrects."""
+        _, body = self.ask("GET", "/sales?window=day")
+        return sum(window["ordersConfirmed"] for window in body["windows"])
+
 
 def completed(program, data, accepted):
     """Starts with a directory that an earlier start has left: it must be completed."""
@@ -189,7 +197,7 @@ def full(program, kib):
 
 def filled(program):
     """A disk that is full while the system runs, and then is not. Returns how many orders it took."""
-    with disk("4m") as directory, System(program, Path(directory) / "data") as system:
+    with disk("1m") as directory, System(program, data := Path(directory) / "data") as system:
         system.receive()
         accepted = []
         while order := system.place(f"order-{len(accepted)}"):
@@ -197,10 +205,20 @@ def filled(program):
         status, body = system.ask("GET", "/stock/TEA-01")
         if status != 200:
             raise Failure(f"a query was answered with {status} on a full disk: {body}")
+        # Some orders find space that others have left, and run out of it later.
+        end = time.monotonic() + FULL_S
+        while time.monotonic() < end:
+            accepted += filter(None, [system.place(f"order-{len(accepted)}")])
+            time.sleep(0.1)
         mount(directory, f"remount,size={PLENTY}")
         accepted.append(until(lambda: system.place(f"order-{len(accepted)}"), "an order is accepted again"))
         for order in accepted:
             system.follow(order)
+        until(lambda: system.confirmed() == len(accepted), "the sales have each order", ENDING_S)
+        with contextlib.closing(sqlite3.connect(data / "journal.sqlite")) as journal:
+            [(letters,)] = journal.execute("SELECT COUNT(*) FROM messages")
+        if letters:
+            raise Failure(f"{letters} dead letters, though the functions have not failed")
         return len(accepted)
 
 

@@ -317,7 +317,7 @@ async fn many_orders_under_way_do_not_delay_the_end_and_the_next_start_continues
     let path = "/stock/TEA-01/receipts";
     client.post(path, &[], &receipt).await.unwrap();
     let body = order("TEA-01", 1, "tok_visa");
-    let placing = (0..100).map(|_| client.post("/orders", &[], &body));
+    let placing = (0..50).map(|_| client.post("/orders", &[], &body));
     let placed = join_all(placing).await;
     let begun = Instant::now();
     process.signal("INT");
@@ -329,6 +329,34 @@ async fn many_orders_under_way_do_not_delay_the_end_and_the_next_start_continues
         let placed = placed.unwrap().body;
         let order = ended(&process.client, placed["orderId"].as_str().unwrap()).await;
         assert_eq!(order["status"], "confirmed", "{order}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_a_locked_database_do_not_delay_the_end() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let tables = rusqlite::Connection::open(data.path().join("tables.sqlite")).unwrap();
+    tables.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Each of them waits for five seconds, one after the other.
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (client, receipt) = (process.client.clone(), json!({ "quantity": 1 }));
+            let path = "/stock/TEA-01/receipts";
+            tokio::spawn(async move { client.post(path, &[], &receipt).await })
+        })
+        .collect();
+    // Until the thread of all requests waits for the first.
+    let moment = Duration::from_millis(500);
+    let read = || process.client.get("/stock/TEA-01");
+    while tokio::time::timeout(moment, read()).await.is_ok() {}
+    let begun = Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(begun.elapsed() < END, "{:?}", begun.elapsed());
+    for request in waiting {
+        request.abort();
     }
 }
 

@@ -168,9 +168,23 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
     for id in &accepted {
         assert_eq!(ended(&process.client, id).await["status"], "confirmed");
     }
-    let stock = process.client.get("/stock/TEA-01").await.unwrap().body;
-    assert_eq!(stock["onHand"], 1_000 - accepted.len());
-    assert_eq!(stock["reserved"], 0);
+    // No event was lost on its way to the read model either.
+    let left = 1_000 - accepted.len();
+    let begun = Instant::now();
+    loop {
+        let stock = process.client.get("/stock/TEA-01").await.unwrap().body;
+        if stock["onHand"] == left && stock["reserved"] == 0 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{stock}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // No retry of an event was used up for want of space.
+    let journal = Connection::open(data.join("journal.sqlite")).unwrap();
+    let letters: u64 = journal
+        .query_row("SELECT COUNT(*) FROM messages", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(letters, 0);
 }
 
 /// Damages a file.
