@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     path::Path,
     time::Duration,
 };
@@ -21,6 +20,7 @@ use crate::{
 };
 
 mod api;
+mod error;
 mod functions;
 pub(crate) mod names;
 mod nested;
@@ -28,6 +28,7 @@ mod parameters;
 mod policies;
 
 use api::Api;
+pub use error::TemplateError;
 use functions::{Globals, function};
 use names::{Fields, Names};
 use nested::Nested;
@@ -39,51 +40,6 @@ pub const REGION: &str = "us-east-1";
 pub const ACCOUNT: &str = "000000000000";
 /// The name of the stack.
 pub const STACK: &str = "cairn";
-
-/// An error in a template, with its file and, where it has one, its line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TemplateError {
-    /// Nothing, until it is known.
-    file: Option<String>,
-    line: Option<usize>,
-    problem: String,
-}
-
-impl TemplateError {
-    pub(crate) fn new(line: usize, problem: impl Into<String>) -> Self {
-        Self {
-            line: Some(line),
-            ..Self::of_all(problem)
-        }
-    }
-
-    /// An error of the template as a whole.
-    fn of_all(problem: impl Into<String>) -> Self {
-        Self {
-            file: None,
-            line: None,
-            problem: problem.into(),
-        }
-    }
-
-    /// The same error in a file, unless it is known to be in another.
-    fn within(mut self, file: &str) -> Self {
-        self.file.get_or_insert_with(|| file.to_owned());
-        self
-    }
-}
-
-impl std::error::Error for TemplateError {}
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.file.as_deref().unwrap_or(DEFAULT_FILE))?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
 
 /// The name of a template that is given as a text.
 const DEFAULT_FILE: &str = "template.yaml";

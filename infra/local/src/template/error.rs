@@ -1,0 +1,50 @@
+//! Errors of a template, with their place.
+
+use std::fmt;
+
+use crate::template::DEFAULT_FILE;
+
+/// An error in a template, with its file and, where it has one, its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateError {
+    /// Nothing, until it is known.
+    file: Option<String>,
+    line: Option<usize>,
+    problem: String,
+}
+
+impl TemplateError {
+    pub(crate) fn new(line: usize, problem: impl Into<String>) -> Self {
+        Self {
+            line: Some(line),
+            ..Self::of_all(problem)
+        }
+    }
+
+    /// An error of the template as a whole.
+    pub(super) fn of_all(problem: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            line: None,
+            problem: problem.into(),
+        }
+    }
+
+    /// The same error in a file, unless it is known to be in another.
+    pub(super) fn within(mut self, file: &str) -> Self {
+        self.file.get_or_insert_with(|| file.to_owned());
+        self
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file.as_deref().unwrap_or(DEFAULT_FILE))?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
