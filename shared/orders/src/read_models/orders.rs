@@ -8,7 +8,7 @@ use cairn::{
     RecordedEvent, StreamId, Timestamp,
     causality::History,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row, fold},
+    read_model::{Change, FoldError, Place, ReadModel, Row, fold},
     saga::{Action, Definition},
 };
 use serde::{Deserialize, Serialize};
@@ -388,8 +388,8 @@ pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
 /// The row that these streams' histories add up to; `None` while there is no event.
 ///
 /// # Errors
-/// When an event cannot be decoded.
-pub fn of_histories(histories: &[History]) -> Result<Option<Row>, CodecError> {
+/// When an event cannot be decoded, or changes what the row does not have.
+pub fn of_histories(histories: &[History]) -> Result<Option<Row>, FoldError> {
     let commits = histories.iter().flatten();
     let events: Vec<_> = commits.flat_map(cairn::Commit::recorded).collect();
     fold::<Orders>(&events)
