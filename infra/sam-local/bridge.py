@@ -1,6 +1,7 @@
 """Lets containers reach a server that listens on this machine's loopback address only."""
 
 import contextlib
+import errno
 import json
 import socket
 import socketserver
@@ -8,20 +9,29 @@ import subprocess
 import threading
 
 
-@contextlib.contextmanager
-def bridge(port):
-    """Forwards from the address at which containers see this machine, and yields that address with its port."""
+# The name of this machine where Docker runs in a virtual machine, which forwards by itself.
+DOCKER_HOST = "host.docker.internal"
+
+
+def gateway():
+    """The address at which containers see this machine."""
     networks = subprocess.run(["docker", "network", "inspect", "bridge"], check=True, capture_output=True, timeout=30)
-    gateway = json.loads(networks.stdout)[0]["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
+    return json.loads(networks.stdout)[0]["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
+
+
+@contextlib.contextmanager
+def bridge(address, port):
+    """Forwards the same port of an address of this machine, and yields what containers address, with the port."""
     try:
-        server = Forwarder((gateway, 0), port)
-    except OSError:
-        # Docker in a virtual machine: it forwards by itself, under this name.
-        yield f"host.docker.internal:{port}"
+        server = Forwarder((address, port), port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+        yield f"{DOCKER_HOST}:{port}"
         return
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"{gateway}:{server.server_address[1]}"
+        yield f"{address}:{port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import binaries  # noqa: E402
 import tools  # noqa: E402
-from bridge import bridge  # noqa: E402
+from bridge import DOCKER_HOST, bridge, gateway  # noqa: E402
 from processes import Failure, free_port, run, running, to_the_end, until  # noqa: E402
 from progress import Progress  # noqa: E402
 from shop import Caller, order  # noqa: E402
@@ -86,11 +86,12 @@ def docker_answers():
 
 
 @contextlib.contextmanager
-def store(given):
-    """The one-machine system, for its AWS endpoint."""
+def store(given, *hosts):
+    """The one-machine system, for its AWS endpoint, which accepts these hosts besides its own."""
     built = given.skip_build or given.binaries
     program = tools.ROOT / "target" / "debug" / "cairn-local" if built else build(LOGS / "cargo-build.log")
-    with system(program, LOGS / "cairn-local.log", "--parameter", "Authorization=none") as (_, endpoint):
+    options = ["--parameter", "Authorization=none"] + [option for host in hosts for option in ("--allow-host", host)]
+    with system(program, LOGS / "cairn-local.log", *options) as (_, endpoint):
         yield endpoint
 
 
@@ -205,9 +206,10 @@ def all_steps(given):
         with progress.step("the functions are there" if given.binaries else "the functions are built"):
             template = binaries.template(given)
         with progress.step("the one-machine system runs"):
-            endpoint = open_things.enter_context(store(given))
+            address = gateway()
+            endpoint = open_things.enter_context(store(given, address, DOCKER_HOST))
             port = urllib.parse.urlsplit(endpoint).port
-            endpoint = f"http://{open_things.enter_context(bridge(port))}"
+            endpoint = f"http://{open_things.enter_context(bridge(address, port))}"
         sam = Sam(template, endpoint, images)
 
         def invoke(stem):

@@ -24,7 +24,7 @@ use crate::{
     hosting::{Hosts, InvokeError, host},
     pump::Pump,
     schedule,
-    template::{Authorizer, FunctionSpec, Template, TemplateError, Trigger},
+    template::{Authorizer, FunctionSpec, Template, TemplateError, Throttling, Trigger},
     world::{ThisMachine, World},
 };
 
@@ -76,6 +76,7 @@ pub struct Composition {
     /// How many deliveries an earlier process had left.
     pub resumed: usize,
     authorizer: Option<Authorizer>,
+    throttling: Throttling,
     world: Arc<dyn World>,
     outstanding: watch::Receiver<usize>,
     pumps: Vec<(watch::Receiver<u64>, watch::Receiver<Option<u64>>)>,
@@ -127,6 +128,7 @@ impl Composition {
             hosts: hosts.clone(),
             resumed,
             authorizer: template.authorizer.clone(),
+            throttling: template.throttling.clone(),
             world: world.clone(),
             pumps: vec![],
             workers: JoinSet::new(),
@@ -180,6 +182,7 @@ impl Composition {
         Gateway::new(
             self.hosts.clone(),
             self.authorizer.clone(),
+            &self.throttling,
             self.world.clone(),
         )
     }

@@ -1,8 +1,7 @@
 //! What the page shows that only one machine has: events and what became of them as they happen, dead letters, and
 //! troubles to switch on. The page itself is a function's, as on AWS, and so is everything else behind it.
 //!
-//! All of it stays on this machine: what is asked by a name that is not this machine's, or by a page from elsewhere, is
-//! refused.
+//! [`access`](crate::access) refuses what comes from elsewhere, here as on every route.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,7 +14,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, Method, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -63,7 +62,7 @@ const MOST_EVENTS: usize = 600;
 const MOST_LETTERS: u32 = 50;
 
 /// The paths, and what each of them takes.
-const ROUTES: [(&str, &[&str]); 6] = [
+pub(crate) const ROUTES: [(&str, &[&str]); 6] = [
     ("/console/settings.json", &["GET"]),
     ("/console/stream", &["GET"]),
     ("/console/troubles", &["GET", "PUT"]),
@@ -331,7 +330,7 @@ async fn answer(State(console): State<Arc<Console>>, request: Request) -> Respon
 async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    admit(&parts.method, &parts.headers)?;
+    takes_json(&parts.method, &parts.headers)?;
     match (parts.method.as_str(), path) {
         ("GET", "/console/settings.json") => {
             Ok(found(&json!({ "live": true, "authorization": "none" })))
@@ -364,36 +363,16 @@ fn order(path: &str) -> Option<&str> {
         .strip_suffix("/deliveries")
 }
 
-/// Lets only those in who ask for this machine by a name of its own, and are no page from elsewhere. A browser that was
-/// led here by another name says so in `Host`; a page says where it is from in `Origin`, and can send JSON elsewhere
-/// only if it is allowed to, which nobody is.
-fn admit(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let host = text(header::HOST).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        Some(_) | None => host,
-    };
-    if !["127.0.0.1", "localhost", "[::1]"].contains(&name) {
-        return Err(Problem::forbidden("this is for this machine only"));
+/// Accepts no body but JSON: a page of another site may send any other without asking first.
+fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    if method == Method::GET || media_type.is_some_and(|own| own == "application/json") {
+        return Ok(());
     }
-    let is_elsewhere = |origin: &HeaderValue| origin != format!("http://{host}").as_str();
-    if headers.get(header::ORIGIN).is_some_and(is_elsewhere) {
-        return Err(Problem::forbidden(
-            "this is for the page of this machine only",
-        ));
-    }
-    if method != Method::GET && text(header::CONTENT_TYPE) != Some("application/json") {
-        return Err(
-            Problem::new(415, "unsupported-media-type", "Unsupported media type")
-                .detail("send the body as application/json"),
-        );
-    }
-    Ok(())
+    Err(
+        Problem::new(415, "unsupported-media-type", "Unsupported media type")
+            .detail("send the body as application/json"),
+    )
 }
 
 fn troubles(machine: &ThisMachine) -> Response {

@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -20,8 +20,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     hosting::{Hosts, InvokeError},
-    template::{Authorizer, Trigger},
-    tokens::{Refusal, Tokens},
+    server::late,
+    template::{Authorizer, Throttling, Trigger},
+    throttle::Buckets,
+    tokens::{Granted, Refusal, Tokens},
     world::World,
 };
 
@@ -33,6 +35,7 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Gateway {
     routes: Vec<Route>,
+    buckets: Buckets,
     tokens: Option<Tokens>,
     functions: Arc<Hosts>,
     world: Arc<dyn World>,
@@ -42,7 +45,10 @@ pub struct Gateway {
 struct Route {
     method: String,
     path: String,
-    takes_tokens: bool,
+    /// The method and the path.
+    key: String,
+    /// The scopes of which a token needs one, where there are any; `None`: it needs no token.
+    scopes: Option<Vec<String>>,
     function: String,
 }
 
@@ -59,10 +65,11 @@ struct FunctionAnswer {
 }
 
 impl Gateway {
-    /// The API of these functions, and whose tokens it takes.
+    /// The API of these functions, the issuer whose tokens it takes, and how many requests it takes.
     pub fn new(
         functions: Arc<Hosts>,
         authorizer: Option<Authorizer>,
+        throttling: &Throttling,
         world: Arc<dyn World>,
     ) -> Self {
         let routes = functions
@@ -76,7 +83,8 @@ impl Gateway {
                         Trigger::Http(route) => Some(Route {
                             method: route.method.clone(),
                             path: route.path.clone(),
-                            takes_tokens: route.takes_tokens,
+                            key: route.key(),
+                            scopes: route.scopes.clone(),
                             function: hosted.spec.id.clone(),
                         }),
                         Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
@@ -85,7 +93,8 @@ impl Gateway {
             .collect();
         Self {
             routes,
-            tokens: authorizer.map(Tokens::new),
+            buckets: Buckets::new(throttling),
+            tokens: authorizer.map(|authorizer| Tokens::new(authorizer, world.clone())),
             functions,
             world,
         }
@@ -165,21 +174,19 @@ async fn handle(
     let (route, parameters) = gateway
         .find(parts.method.as_str(), path)
         .map_err(|takes| no_route(path, &takes))?;
-    let claims = match (&gateway.tokens, route.takes_tokens) {
-        (_, false) => None,
-        (Some(tokens), true) => Some(
-            tokens
-                .check(&parts.headers)
-                .await
-                .map_err(|refusal| unauthorized(&refusal))?,
-        ),
-        (None, true) => return Err(unauthorized(&Refusal::Missing)),
+    let taken = gateway.buckets.take(&route.key, gateway.world.now());
+    taken.map_err(|wait| too_many(&route.key, wait))?;
+    let granted = match (&gateway.tokens, &route.scopes) {
+        (_, None) => None,
+        (Some(tokens), Some(scopes)) => Some(tokens.check(&parts.headers, scopes).await?),
+        (None, Some(_)) => return Err(Refusal::Missing.into()),
     };
     let body = read(body).await?;
     let now_ms = gateway.world.now().as_millis();
     let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
-    if let (Some(claims), Some(context)) = (claims, payload.get_mut("requestContext")) {
-        context["authorizer"] = json!({ "jwt": { "claims": claims, "scopes": null } });
+    if let (Some(granted), Some(context)) = (granted, payload.get_mut("requestContext")) {
+        let Granted { claims, scopes } = granted;
+        context["authorizer"] = json!({ "jwt": { "claims": claims, "scopes": scopes } });
     }
     let failed =
         |error: &dyn std::fmt::Display| Problem::internal(&format!("{}: {error}", route.function));
@@ -214,7 +221,7 @@ async fn handle(
 pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut length) = (vec![], 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::bad_request(error.to_string()))?;
+        let frame = frame.map_err(|error| unreadable(&error))?;
         let data = frame.into_data().unwrap_or_default();
         length += data.len();
         if length <= MAX_BODY_BYTES {
@@ -227,6 +234,19 @@ pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
         return Err(Problem::too_large());
     }
     Ok(bytes)
+}
+
+/// A body whose bytes are not HTTP, or that did not arrive in time.
+fn unreadable(error: &axum::Error) -> Problem {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+            return late();
+        }
+        cause = error.source();
+    }
+    Problem::bad_request(format!("the body cannot be read: {error}"))
 }
 
 fn payload(
@@ -265,7 +285,7 @@ fn payload(
         (false, Some(text)) => text.into(),
         (false, None) => STANDARD.encode(body).into(),
     };
-    let route_key = format!("{} {}", route.method, route.path);
+    let route_key = &route.key;
     json!({
         "version": "2.0",
         "routeKey": route_key,
@@ -322,11 +342,16 @@ fn refused(problem: Problem) -> Answered {
     (status, headers, body.into_bytes())
 }
 
-fn unauthorized(refusal: &Refusal) -> Problem {
-    if let Refusal::NoKeys { .. } = refusal {
-        tracing::error!("{refusal}");
-    }
-    Problem::unauthorized(refusal.to_string())
+fn too_many(route: &str, wait: Duration) -> Problem {
+    let problem = Problem::new(429, "too-many-requests", "Too many requests").detail(format!(
+        "{route} takes no more requests now; nothing was done: send it again after Retry-After"
+    ));
+    problem.header(header::RETRY_AFTER, whole_seconds(wait).into())
+}
+
+/// A time to wait as `Retry-After` has it.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).map_or(u64::MAX, |seconds| seconds.max(1))
 }
 
 pub(crate) fn no_route(path: &str, takes: &[&str]) -> Problem {

@@ -10,6 +10,7 @@
 //!   consumer did, kept in the [`ledger`], and [`troubles`] to switch on.
 //! - [`functions`] lists the functions by the names of their crates; [`composition`] puts all together,
 //!   in a [`world`] of its own, and [`system`] gives it ports.
+//! - [`access`] refuses requests that come from elsewhere, before any route of either port.
 //! - [`audit`] is the operator's, of the whole system.
 //! - [`printer`] prints without waiting for a reader, and [`signals`] ends the program within two seconds.
 //! - [`client`] is a small HTTP client, for [`demo`] and [`measure`], which use the system from
@@ -18,6 +19,7 @@
 //! What is absent on purpose: no business rule, and no second implementation of anything that
 //! runs on Lambda. The functions are the very ones that are deployed.
 
+pub mod access;
 pub mod audit;
 pub mod aws;
 pub mod bus;
@@ -38,9 +40,11 @@ mod places;
 pub mod printer;
 pub mod pump;
 mod schedule;
+mod server;
 pub mod signals;
 pub mod system;
 pub mod template;
+mod throttle;
 mod tokens;
 pub mod troubles;
 pub mod world;

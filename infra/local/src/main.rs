@@ -12,6 +12,7 @@ use std::{
 
 use cairn::{cloudevent::CloudEvent, lambda::logged};
 use cairn_local::{
+    access::AllowedHost,
     aws::secrets::Secrets,
     bus::Seen,
     demo, measure,
@@ -39,6 +40,9 @@ struct Arguments {
     /// The port of the AWS endpoint; 0 takes any free one.
     #[arg(long, default_value_t = 4566, value_name = "N")]
     aws_port: u16,
+    /// Accept this host too, on both ports: NAME with the port's own number, or NAME:PORT
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<AllowedHost>,
     /// Keep state in this directory across restarts. Without it, state is in memory.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -63,7 +67,8 @@ struct Arguments {
 enum Command {
     /// Run the main job once: orders that succeed and orders that fail, each followed to its end.
     Demo,
-    /// Measure: the time from an order to its confirmation, orders a second, and calls per order.
+    /// Measure: the time from an order to its confirmation, orders a second, and calls per order. The
+    /// template's throttling does not apply.
     Measure {
         /// How many orders are measured under load.
         #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -198,6 +203,7 @@ async fn serve(
     let options = Options {
         port: arguments.port,
         aws_port: arguments.aws_port,
+        allow_hosts: arguments.allow_host.clone(),
         secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
         ..Options::default()

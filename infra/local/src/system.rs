@@ -18,12 +18,14 @@ use tokio::{
 };
 
 use crate::{
+    access::{Access, AllowedHost, Dialect},
     aws::{endpoint, secrets::Secrets},
     bus::Seen,
     composition::{ComposeError, Composition, Parts},
     console::{Console, SHOW_CONSOLE, is_open},
     data::{self, DataError},
     functions::Functions,
+    server::{Limits, serve},
     template::Template,
     world::{ThisMachine, World},
 };
@@ -38,6 +40,8 @@ pub struct Options {
     pub port: u16,
     /// The port of the AWS endpoint; 0 takes a free one.
     pub aws_port: u16,
+    /// The hosts that both ports accept besides this machine's own.
+    pub allow_hosts: Vec<AllowedHost>,
     /// Where state is kept; in memory when there is no place.
     pub data: Option<PathBuf>,
     /// The functions' code.
@@ -75,6 +79,7 @@ impl Default for Options {
         Self {
             port: 0,
             aws_port: 0,
+            allow_hosts: vec![],
             data,
             functions,
             secrets,
@@ -146,6 +151,7 @@ impl System {
         )?;
         // Whoever comes by the endpoint may ask what it costs.
         composition.aws.meter.start_weighing();
+        let (http_address, endpoint_address) = (http.1, endpoint.1);
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
         let own = OwnThread::new()?;
@@ -158,26 +164,25 @@ impl System {
             servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }
-        for (listener, router) in [(http.0, http_router), (endpoint.0, endpoint_router)] {
-            let mut stopped = stop.subscribe();
+        let [api, aws] = Limits::of_process();
+        let ports = [
+            (http, http_router, Dialect::Api, api),
+            (endpoint, endpoint_router, Dialect::Aws, aws),
+        ];
+        for ((listener, at), router, dialect, limits) in ports {
+            let access = Access::new(at, &options.allow_hosts, dialect, options.world.clone());
+            let (router, stopped) = (access.before(router), stop.subscribe());
             let server = async move {
-                let listener = match TcpListener::from_std(listener) {
-                    Ok(listener) => listener,
-                    Err(error) => return tracing::error!(%error, "a server cannot listen"),
-                };
-                let serve = axum::serve(listener, router).with_graceful_shutdown(async move {
-                    // Stopped, or dropped: either is the end.
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                });
-                if let Err(error) = serve.await {
-                    tracing::error!(%error, "a server ended");
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => serve(listener, router, limits, stopped).await,
+                    Err(error) => tracing::error!(%error, "a server cannot listen"),
                 }
             };
             servers.spawn_on(server, &own.handle);
         }
         Ok(Self {
-            http: http.1,
-            endpoint: endpoint.1,
+            http: http_address,
+            endpoint: endpoint_address,
             composition,
             stop,
             servers,

@@ -64,6 +64,8 @@ pub struct Template {
     pub functions: Vec<FunctionSpec>,
     /// Who may call the routes that do not take everybody.
     pub authorizer: Option<Authorizer>,
+    /// How many requests the HTTP API takes.
+    pub throttling: Throttling,
     /// What no function goes beyond; `None`: nothing holds them but their roles.
     pub boundary: Option<BTreeSet<Grant>>,
 }
@@ -172,10 +174,35 @@ pub struct Route {
     pub method: String,
     /// The path, with parameters in braces.
     pub path: String,
-    /// Whether it takes only requests with a token.
-    pub takes_tokens: bool,
+    /// The scopes of which a token needs one, where there are any; `None`: it needs no token.
+    pub scopes: Option<Vec<String>>,
     /// The line that it stands on.
     pub line: usize,
+}
+
+impl Route {
+    /// The route's key: its method and path.
+    pub(crate) fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// How many requests an HTTP API takes before it answers 429.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Of all routes together that have no settings of their own; `None`: any number.
+    pub default: Option<Throttle>,
+    /// Of the routes with settings of their own, by method and path as in `POST /orders`.
+    pub routes: BTreeMap<String, Throttle>,
+}
+
+/// The limits of a token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// Requests a second.
+    pub rate: u64,
+    /// Requests at once.
+    pub burst: u64,
 }
 
 /// Whose tokens an API takes.
@@ -288,6 +315,13 @@ impl Template {
         TemplateError::new(line, problem).within(&self.file)
     }
 
+    /// The same system with an API that takes any number of requests.
+    #[must_use]
+    pub fn unthrottled(self) -> Self {
+        let throttling = Throttling::default();
+        Self { throttling, ..self }
+    }
+
     /// Reads a text that takes no other file in.
     ///
     /// # Errors
@@ -337,7 +371,7 @@ impl Template {
             queues: nested.queues,
             ..Self::default()
         };
-        let mut api = Api::default();
+        let mut api = globals.api.clone();
         let mut policies = BTreeMap::new();
         let mut aliases = vec![];
         for Resource {
@@ -359,7 +393,9 @@ impl Template {
                         .functions
                         .push(function(&id, line, properties, &globals, &names)?);
                 }
-                "AWS::Serverless::HttpApi" => api = Api::new(properties, &names)?,
+                "AWS::Serverless::HttpApi" => {
+                    api = Api::new(properties, &globals.api, &names)?;
+                }
                 "AWS::IAM::ManagedPolicy" => {
                     policies.insert(id, managed_policy(properties, &names)?);
                 }
@@ -379,7 +415,7 @@ impl Template {
         for function in &mut template.functions {
             for trigger in &mut function.triggers {
                 if let Trigger::Http(route) = trigger {
-                    route.takes_tokens = api.takes_tokens(route)?;
+                    route.scopes = api.scopes(route)?;
                 }
             }
         }
@@ -392,6 +428,7 @@ impl Template {
             };
             key.aliases.push(alias);
         }
+        template.throttling = api.throttling(&template.functions)?;
         template.authorizer = api.authorizer;
         template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
         Ok(template)

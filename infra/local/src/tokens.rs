@@ -4,26 +4,59 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::http::{HeaderMap, header};
-use cairn::lambda::outside::Outside;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cairn::{
+    Timestamp,
+    lambda::{api::Problem, caller::scopes as scopes_of, outside::Outside},
+};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
     jwk::{Jwk, JwkSet},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
-use crate::template::Authorizer;
+use crate::{gateway::whole_seconds, template::Authorizer, world::World};
+
+/// How long after a fetch of the issuer's keys no other is made: a token with an unknown key costs
+/// its sender nothing, and the issuer a request.
+const FETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a fetch may take.
+const FETCH_LIMIT: Duration = Duration::from_secs(10);
+/// How far the issuer's clock may be ahead of this one, in seconds.
+const CLOCK_SKEW_S: f64 = 5.0;
 
 /// Checks the tokens of one issuer.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     authorizer: Authorizer,
     outside: Outside,
+    world: Arc<dyn World>,
     keys: Mutex<JwkSet>,
+    /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
+    /// this one.
+    last_fetch: tokio::sync::Mutex<Option<Fetch>>,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    at: Timestamp,
+    succeeded: bool,
+}
+
+/// What a token gives its bearer.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// The claims as texts, as API Gateway passes them on.
+    pub(crate) claims: Map<String, Value>,
+    /// The scopes of the route that the token has, where the route names scopes.
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 /// Why a request is not let in.
@@ -35,9 +68,25 @@ pub(crate) enum Refusal {
     /// The token is none that this API takes.
     #[error("the token is not taken: {0}")]
     Invalid(String),
-    /// The issuer's keys cannot be had.
-    #[error("the keys of {issuer} cannot be had: {problem}")]
-    NoKeys { issuer: String, problem: String },
+    /// The token has none of the scopes of the route.
+    #[error("the token needs the scope {}", .0.join(" or "))]
+    Scope(Vec<String>),
+    /// The issuer's keys cannot be had, and are fetched again after this time.
+    #[error("the keys of the token's issuer are unavailable: send it again after Retry-After")]
+    NoKeys(Duration),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Missing | Refusal::Invalid(_) => Self::unauthorized(detail),
+            Refusal::Scope(_) => Self::forbidden(detail),
+            Refusal::NoKeys(wait) => Self::new(503, "unavailable", "Not available at the moment")
+                .detail(detail)
+                .header(header::RETRY_AFTER, whole_seconds(wait).into()),
+        }
+    }
 }
 
 /// What an `OpenID` provider says of itself.
@@ -46,17 +95,29 @@ struct Discovery {
     jwks_uri: String,
 }
 
+/// The keys of an issuer, of which some may be of a kind that is not known here.
+#[derive(Deserialize)]
+struct Published {
+    keys: Vec<Value>,
+}
+
 impl Tokens {
-    pub(crate) fn new(authorizer: Authorizer) -> Self {
+    pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
         Self {
             authorizer,
             outside: Outside::network(),
+            world,
             keys: Mutex::new(JwkSet { keys: vec![] }),
+            last_fetch: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The claims of a request's token, as texts, as API Gateway passes them on.
-    pub(crate) async fn check(&self, headers: &HeaderMap) -> Result<Map<String, Value>, Refusal> {
+    /// What a request's token gives its bearer on a route with these scopes.
+    pub(crate) async fn check(
+        &self,
+        headers: &HeaderMap,
+        scopes: &[String],
+    ) -> Result<Granted, Refusal> {
         let value = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -69,6 +130,11 @@ impl Tokens {
         };
         let invalid = |error: jsonwebtoken::errors::Error| Refusal::Invalid(error.to_string());
         let head = decode_header(token).map_err(invalid)?;
+        has_no_extensions(token)?;
+        if head.alg != ALGORITHM {
+            let problem = format!("its algorithm is {:?}, not {ALGORITHM:?}", head.alg);
+            return Err(Refusal::Invalid(problem));
+        }
         let id = head
             .kid
             .ok_or_else(|| Refusal::Invalid("it names no key".to_owned()))?;
@@ -77,22 +143,51 @@ impl Tokens {
         let claims: Map<String, Value> = decode(token, &key, &self.validation())
             .map_err(invalid)?
             .claims;
+        self.is_of_now(&claims)?;
         self.is_for_us(&claims)?;
-        Ok(claims
+        let claims: Map<String, Value> = claims
             .into_iter()
             .map(|(name, value)| (name, text(&value).into()))
-            .collect())
+            .collect();
+        let scopes = granted(&claims, scopes)?;
+        Ok(Granted { claims, scopes })
     }
 
-    /// What is checked besides the signature. The audience is ours to check: it may stand in two places.
+    /// What is checked besides the signature. The audience may stand in two places, and the times
+    /// are those of this world, so both are checked here.
     fn validation(&self) -> Validation {
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.leeway = 0;
-        validation.validate_nbf = true;
+        let mut validation = Validation::new(ALGORITHM);
+        validation.validate_exp = false;
         validation.validate_aud = false;
         validation.set_issuer(&[&self.authorizer.issuer]);
         validation.set_required_spec_claims(&["exp", "iss"]);
         validation
+    }
+
+    /// A token has an end that is to come. It was issued and is valid from a time that is past, by
+    /// a clock that may be a little ahead.
+    fn is_of_now(&self, claims: &Map<String, Value>) -> Result<(), Refusal> {
+        let invalid = |problem: String| Err(Refusal::Invalid(problem));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds are far below 2^52"
+        )]
+        let now = self.world.now().as_millis() as f64 / 1_000.0;
+        match claims.get("exp").and_then(Value::as_f64) {
+            None => return invalid("exp is not a time".to_owned()),
+            Some(end) if end <= now => return invalid("it has expired".to_owned()),
+            Some(_) => {}
+        }
+        for name in ["nbf", "iat"] {
+            match claims.get(name).map(Value::as_f64) {
+                Some(None) => return invalid(format!("{name} is not a time")),
+                Some(Some(from)) if from > now + CLOCK_SKEW_S => {
+                    return invalid(format!("{name} is a time to come"));
+                }
+                None | Some(Some(_)) => {}
+            }
+        }
+        Ok(())
     }
 
     /// A token is for one of the audiences by `aud`, or where there is none, by `client_id`.
@@ -110,36 +205,116 @@ impl Tokens {
         Err(Refusal::Invalid("it is for another audience".to_owned()))
     }
 
-    /// The issuer's key of this id. An unknown one is looked for again: issuers change their keys.
+    /// The issuer's key of this id. An unknown one is looked for again, as issuers change their
+    /// keys, and a fetch that fails leaves the keys that are known.
     async fn key(&self, id: &str) -> Result<Jwk, Refusal> {
-        let known = |keys: &Mutex<JwkSet>| {
-            let keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.find(id).cloned()
-        };
-        if let Some(key) = known(&self.keys) {
+        if let Some(key) = self.known(id) {
             return Ok(key);
         }
+        let mut last = self.last_fetch.lock().await;
+        if let Some(key) = self.known(id) {
+            return Ok(key);
+        }
+        let now = self.world.now();
+        let is_recent = |fetch: &Fetch| now < fetch.at.after(FETCH_INTERVAL);
+        if !last.as_ref().is_some_and(is_recent) {
+            // A fetch that is dropped half-way has failed.
+            let fetch = last.insert(Fetch {
+                at: now,
+                succeeded: false,
+            });
+            match timeout(FETCH_LIMIT, self.fetched()).await {
+                Ok(Ok(keys)) => {
+                    *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+                    fetch.succeeded = true;
+                }
+                Ok(Err(error)) => self.no_keys(&error),
+                Err(late) => self.no_keys(&late.to_string()),
+            }
+        }
+        if let Some(key) = self.known(id) {
+            return Ok(key);
+        }
+        match last.as_ref().filter(|fetch| !fetch.succeeded) {
+            None => Err(Refusal::Invalid("its key is not the issuer's".to_owned())),
+            Some(fetch) => {
+                let left = fetch.at.after(FETCH_INTERVAL).as_millis() - now.as_millis();
+                let left = u64::try_from(left).unwrap_or_default();
+                Err(Refusal::NoKeys(Duration::from_millis(left)))
+            }
+        }
+    }
+
+    fn known(&self, id: &str) -> Option<Jwk> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.find(id).cloned()
+    }
+
+    async fn fetched(&self) -> Result<JwkSet, String> {
         let issuer = self.authorizer.issuer.trim_end_matches('/');
         let found: Discovery = self
             .get(&format!("{issuer}/.well-known/openid-configuration"))
             .await?;
-        let keys: JwkSet = self.get(&found.jwks_uri).await?;
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
-        known(&self.keys).ok_or_else(|| Refusal::Invalid("its key is not the issuer's".to_owned()))
+        let published: Published = self.get(&found.jwks_uri).await?;
+        let keys = published.keys.into_iter();
+        let keys = keys.filter_map(|key| serde_json::from_value(key).ok());
+        Ok(JwkSet {
+            keys: keys.collect(),
+        })
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Refusal> {
-        let refused = |problem: String| Refusal::NoKeys {
-            issuer: self.authorizer.issuer.clone(),
-            problem: format!("{url}: {problem}"),
-        };
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
+        let failed = |problem: String| format!("{url}: {problem}");
         let answer = self.outside.get(url).await;
-        let answer = answer.map_err(|error| refused(error.to_string()))?;
+        let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != 200 {
-            return Err(refused(format!("status {}", answer.status)));
+            return Err(failed(format!("status {}", answer.status)));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| refused(error.to_string()))
+        serde_json::from_slice(&answer.body).map_err(|error| failed(error.to_string()))
     }
+
+    /// The address of the issuer is for the log only.
+    fn no_keys(&self, error: &str) {
+        let issuer = &self.authorizer.issuer;
+        tracing::error!(issuer, error, "fetching the issuer's keys failed");
+    }
+}
+
+/// The one algorithm: the key of an issuer is public, and signs nothing by another.
+const ALGORITHM: Algorithm = Algorithm::RS256;
+
+/// A token whose header names critical extensions is refused: none is known here.
+/// <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
+fn has_no_extensions(token: &str) -> Result<(), Refusal> {
+    let head = token.split('.').next().unwrap_or_default();
+    let head = URL_SAFE_NO_PAD.decode(head).ok();
+    let head = head.and_then(|head| serde_json::from_slice::<Map<String, Value>>(&head).ok());
+    match head.map(|head| head.get("crit").cloned()) {
+        Some(None) => Ok(()),
+        Some(Some(names)) => {
+            let problem = format!("its critical extensions are not known: {names}");
+            Err(Refusal::Invalid(problem))
+        }
+        None => Err(Refusal::Invalid("its header is not JSON".to_owned())),
+    }
+}
+
+/// Those of a route's scopes that a token has; nothing where the route names none.
+fn granted(claims: &Map<String, Value>, wanted: &[String]) -> Result<Option<Vec<String>>, Refusal> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let texts = ["scope", "scp"].map(|name| claims.get(name).and_then(Value::as_str));
+    let own: BTreeSet<&str> = texts.into_iter().flatten().flat_map(scopes_of).collect();
+    let granted: Vec<_> = wanted
+        .iter()
+        .filter(|scope| own.contains(scope.as_str()))
+        .cloned()
+        .collect();
+    if granted.is_empty() {
+        return Err(Refusal::Scope(wanted.to_vec()));
+    }
+    Ok(Some(granted))
 }
 
 /// A claim as API Gateway passes it on: a text as it is, a list as `[a b]`, the rest as JSON.

@@ -33,7 +33,8 @@ pub const TEMPLATE: &str = include_str!("../../../template.yaml");
 /// Where the templates are that it takes in.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A template as it is simulated: its API takes everybody, as customers here have no tokens.
+/// A template as it is simulated: its API takes everybody, as customers here have no tokens, and
+/// any number of requests, as customers here do not pace themselves.
 ///
 /// # Errors
 /// When it is not understood.
@@ -42,7 +43,7 @@ pub fn system(text: &str, parameters: &[(&str, &str)]) -> Result<Template, Templ
     for (name, value) in parameters {
         all.insert((*name).to_owned(), (*value).to_owned());
     }
-    Template::parse_in(Path::new(ROOT), text, &all)
+    Ok(Template::parse_in(Path::new(ROOT), text, &all)?.unthrottled())
 }
 
 /// What is simulated.

@@ -1,6 +1,6 @@
 //! The AWS endpoint on a port, for the AWS CLI, for SDKs, and for functions in containers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, error::Error as _, sync::Arc};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
+use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ use crate::{hosting::Hosts, template::ACCOUNT};
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
 /// The path of what was counted, which AWS has nothing like.
-const METER: &str = "/_cairn/meter";
+pub(crate) const METER: &str = "/_cairn/meter";
 
 /// The endpoint of all services.
 pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
@@ -34,11 +35,20 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
     let request_id = uuid::Uuid::new_v4().to_string();
     let (parts, body) = request.into_parts();
     let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
-        let wanted = Wanted::new(method, uri, headers, b"");
-        let code = "RequestEntityTooLargeException";
-        return wanted.protocol.error(413, code, &message, &request_id);
+    let body = match to_bytes(body, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(error) => {
+            let mut causes = std::iter::successors(error.source(), |cause| (**cause).source());
+            let (status, code, message) = if causes.any(|cause| cause.is::<LengthLimitError>()) {
+                let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
+                (413, "RequestEntityTooLargeException", message)
+            } else {
+                let message = format!("the body cannot be read: {error}");
+                (400, "MalformedHttpRequestException", message)
+            };
+            let wanted = Wanted::new(method, uri, headers, b"");
+            return wanted.protocol.error(status, code, &message, &request_id);
+        }
     };
     if method == Method::GET && uri.path() == METER {
         return counted(&aws, &hosts).into_response();

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The path of all functions.
-const FUNCTIONS: &str = "/2015-03-31/functions";
+pub(crate) const FUNCTIONS: &str = "/2015-03-31/functions";
 /// The most bytes of a payload: of a call that waits, and of one that does not.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 const MAX_REQUEST: usize = 6 * 1024 * 1024;

@@ -21,7 +21,7 @@ pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
 pub mod kms;
-mod lambda;
+pub(crate) mod lambda;
 pub mod mailbox;
 mod protocol;
 pub mod queues;

@@ -1,32 +1,67 @@
-//! The definition of the HTTP API: who may call each route.
+//! The definition of the HTTP API: who may call each route, and how often.
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     template::{
-        Authorizer, Route, TemplateError,
+        Authorizer, FunctionSpec, Route, TemplateError, Throttle, Throttling, Trigger,
         names::{Fields, Names},
     },
     yaml::Node,
 };
 
+/// The limits of an account, for settings that name only one of the two.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
+const ACCOUNT: Throttle = Throttle {
+    rate: 10_000,
+    burst: 5_000,
+};
+
 /// What the definition of an HTTP API says about its routes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Api {
     pub(super) authorizer: Option<Authorizer>,
-    /// By method and path, whether a route takes tokens only. Without a definition all take everybody.
-    routes: Option<BTreeMap<(String, String), bool>>,
+    /// By method and path, the scopes of a route, see [`Route`]. Without a definition no route needs a token.
+    routes: Option<BTreeMap<(String, String), Option<Vec<String>>>>,
+    throttling: Throttling,
+    /// The line of each route with settings of its own.
+    settings: BTreeMap<String, usize>,
 }
 
 impl Api {
-    pub(super) fn new(mut properties: Fields, names: &Names) -> Result<Self, TemplateError> {
-        properties.ignore(&["AccessLogSettings", "DefaultRouteSettings"]);
+    /// The API with these properties. What it does not set itself it has from another.
+    pub(super) fn new(
+        mut properties: Fields,
+        globals: &Self,
+        names: &Names,
+    ) -> Result<Self, TemplateError> {
+        properties.ignore(&["AccessLogSettings"]);
+        let Self {
+            mut throttling,
+            mut settings,
+            ..
+        } = globals.clone();
+        if let Some(default) = properties.take("DefaultRouteSettings") {
+            throttling.default = throttle("DefaultRouteSettings", default, names)?;
+        }
+        if let Some(routes) = properties.take("RouteSettings") {
+            for (route, node) in Fields::of("RouteSettings", routes)?.entries {
+                settings.insert(route.clone(), node.line);
+                if let Some(throttle) = throttle(&route, node, names)? {
+                    throttling.routes.insert(route, throttle);
+                }
+            }
+        }
         let definition = properties.take("DefinitionBody");
         properties.finish()?;
         let Some(definition) = definition else {
-            return Ok(Self::default());
+            return Ok(Self {
+                throttling,
+                settings,
+                ..Self::default()
+            });
         };
         let mut definition = Fields::of("DefinitionBody", definition)?;
         definition.ignore(&["openapi", "info"]);
@@ -40,41 +75,109 @@ impl Api {
                 let mut operation = Fields::of(&method, operation)?;
                 let security = operation.take("security");
                 operation.finish()?;
-                let line = security.as_ref().map_or(0, |node| node.line);
-                let schemes = match security {
-                    Some(security) => names.value(&security)?,
-                    None => json!([]),
+                let scopes = match security {
+                    Some(security) => scopes(&security, authorizer.is_some(), names)?,
+                    None => None,
                 };
-                let takes_tokens = if schemes == json!([]) {
-                    false
-                } else if schemes == json!([{ "Jwt": [] }]) && authorizer.is_some() {
-                    true
-                } else {
-                    let problem = "a route takes everybody, or tokens by the scheme Jwt";
-                    return Err(TemplateError::new(line, problem));
-                };
-                routes.insert((method.to_uppercase(), path.clone()), takes_tokens);
+                routes.insert((method.to_uppercase(), path.clone()), scopes);
             }
         }
         definition.finish()?;
         Ok(Self {
             authorizer,
             routes: Some(routes),
+            throttling,
+            settings,
         })
     }
 
-    pub(super) fn takes_tokens(&self, route: &Route) -> Result<bool, TemplateError> {
+    /// The scopes of a route, see [`Route`].
+    pub(super) fn scopes(&self, route: &Route) -> Result<Option<Vec<String>>, TemplateError> {
         let Some(routes) = &self.routes else {
-            return Ok(false);
+            return Ok(None);
         };
         let key = (route.method.clone(), route.path.clone());
-        routes.get(&key).copied().ok_or_else(|| {
+        routes.get(&key).cloned().ok_or_else(|| {
             let (method, path) = key;
             let problem =
                 format!("the definition of the API does not say who may call {method} {path}");
             TemplateError::new(route.line, problem)
         })
     }
+
+    /// The throttling of the routes of these functions.
+    pub(super) fn throttling(
+        &self,
+        functions: &[FunctionSpec],
+    ) -> Result<Throttling, TemplateError> {
+        let triggers = functions.iter().flat_map(|function| &function.triggers);
+        let routes: Vec<_> = triggers
+            .filter_map(|trigger| match trigger {
+                Trigger::Http(route) => Some(route.key()),
+                Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+            })
+            .collect();
+        match self
+            .settings
+            .iter()
+            .find(|(route, _)| !routes.contains(route))
+        {
+            None => Ok(self.throttling.clone()),
+            Some((route, line)) => {
+                let problem =
+                    format!("RouteSettings names {route}, which is not a route of the API");
+                Err(TemplateError::new(*line, problem))
+            }
+        }
+    }
+}
+
+/// The scopes that a route's security names; nothing where the route needs no token.
+fn scopes(
+    security: &Node,
+    has_authorizer: bool,
+    names: &Names,
+) -> Result<Option<Vec<String>>, TemplateError> {
+    let schemes = names.value(security)?;
+    if schemes == json!([]) {
+        return Ok(None);
+    }
+    let scopes = schemes
+        .as_array()
+        .and_then(|schemes| match schemes.as_slice() {
+            [Value::Object(scheme)] if scheme.len() == 1 => scheme.get("Jwt")?.as_array(),
+            _ => None,
+        });
+    let scopes = scopes.and_then(|scopes| {
+        let texts = scopes.iter().map(|scope| scope.as_str().map(str::to_owned));
+        texts.collect::<Option<Vec<_>>>()
+    });
+    match scopes {
+        Some(scopes) if has_authorizer => Ok(Some(scopes)),
+        _ => {
+            let problem = "a route takes everybody, or tokens by the scheme Jwt";
+            Err(TemplateError::new(security.line, problem))
+        }
+    }
+}
+
+/// The limits that some settings of routes name; nothing where they name none.
+fn throttle(of: &str, node: Node, names: &Names) -> Result<Option<Throttle>, TemplateError> {
+    let mut settings = Fields::of(of, node)?;
+    settings.ignore(&["DetailedMetricsEnabled"]);
+    let mut limit = |name| {
+        let limit = settings.take(name);
+        limit.map(|limit| names.number(&limit)).transpose()
+    };
+    let (rate, burst) = (
+        limit("ThrottlingRateLimit")?,
+        limit("ThrottlingBurstLimit")?,
+    );
+    settings.finish()?;
+    Ok((rate.is_some() || burst.is_some()).then(|| Throttle {
+        rate: rate.unwrap_or(ACCOUNT.rate),
+        burst: burst.unwrap_or(ACCOUNT.burst),
+    }))
 }
 
 /// The one scheme of an API that is understood here: tokens, by the name of `Jwt`.

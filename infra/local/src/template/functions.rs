@@ -24,6 +24,8 @@ pub(super) struct Globals {
     settings: BTreeMap<String, String>,
     timeout_s: Option<u64>,
     pub(super) boundary: Option<String>,
+    /// The settings that every HTTP API has.
+    pub(super) api: Api,
 }
 
 /// What says where a function's code runs, which here is this process, and how a new version replaces it.
@@ -47,9 +49,10 @@ impl Globals {
         };
         let mut globals = Fields::of("Globals", node)?;
         let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
-        if let Some(api) = globals.take("HttpApi") {
-            Api::new(Fields::of("Globals.HttpApi", api)?, names)?;
-        }
+        let api = match globals.take("HttpApi") {
+            Some(api) => Api::new(Fields::of("Globals.HttpApi", api)?, &Api::default(), names)?,
+            None => Api::default(),
+        };
         globals.finish()?;
         function.ignore(&RUNTIME);
         let boundary = function
@@ -68,6 +71,7 @@ impl Globals {
             settings,
             timeout_s,
             boundary,
+            api,
         })
     }
 }
@@ -171,7 +175,7 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
     let route = Route {
         method: name,
         path: names.text(&properties.required("Path")?)?,
-        takes_tokens: false,
+        scopes: None,
         line: method.line,
     };
     properties.finish()?;

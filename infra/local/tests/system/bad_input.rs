@@ -9,7 +9,7 @@ use axum::{
 use cairn_local::{client::Answer, system::Options};
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, Holding, order};
+use crate::fixture::{Fixture, Holding, order, template_taking};
 
 /// The answer is a problem of this status.
 #[track_caller]
@@ -494,4 +494,38 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
         .await
         .unwrap();
     assert_eq!(back.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_than_the_template_takes_are_429_and_change_nothing() {
+    let system = Fixture::of(&template_taking(0, 3), Options::default()).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    for _ in 0..3 {
+        assert_eq!(
+            system.post("/orders", &body).await.status,
+            StatusCode::CREATED
+        );
+    }
+    for _ in 0..2 {
+        let answer = system.post("/orders", &body).await;
+        problem(&answer, 429);
+        assert_eq!(answer.headers["retry-after"], "1");
+        assert!(answer.headers.contains_key("x-correlation-id"));
+    }
+    let placed = system.history();
+    let placed = placed
+        .iter()
+        .filter(|event| event.id().starts_with("order-") && event.version == 1);
+    assert_eq!(placed.count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_answers_head() {
+    let system = Fixture::start().await;
+    for path in ["/stock/TEA-01", "/sales", "/orders/none", "/"] {
+        let answer = system.client.send(Method::HEAD, path, &[], Bytes::new());
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(answer.headers["allow"], "GET", "{path}");
+    }
 }

@@ -216,8 +216,8 @@ fn it_prints_both_addresses_and_three_requests_and_a_signal_ends_it_with_status_
             .nth(1)
             .unwrap();
         let mut half = std::net::TcpStream::connect(address).unwrap();
-        half.write_all(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            .unwrap();
+        let head = format!("POST /orders HTTP/1.1\r\nHost: {address}\r\nContent-Length: 100");
+        write!(half, "{head}\r\n\r\n{{").unwrap();
 
         let kill = format!("kill {signal} {}", child.id());
         assert!(
@@ -247,7 +247,8 @@ fn an_output_that_nobody_reads_stops_nothing() {
     for _ in 0..3 {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();
-        let head = "POST /stock/TEA-01/receipts HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+        let head = format!("POST /stock/TEA-01/receipts HTTP/1.1\r\nHost: {address}");
+        let head = format!("{head}\r\nConnection: close\r\nContent-Type: application/json");
         write!(
             stream,
             "{head}\r\nContent-Length: {}\r\n\r\n{body}",

@@ -14,7 +14,7 @@ use cairn_local::{
     bus::Seen,
     client::{Answer, Client},
     system::{Options, System},
-    template::{Parameters, Template, TemplateError},
+    template::{Parameters, Template, TemplateError, Throttle},
     troubles::Trouble,
     world::{Accident, Fate, Fault, Note, ThisMachine, World},
 };
@@ -36,13 +36,26 @@ pub(crate) fn template() -> Template {
     template_with(&[("Authorization", "none"), ("Console", "on")])
 }
 
-/// The project's template with values for some of its parameters.
+/// The project's template with values for some of its parameters, without its throttling: tests
+/// send as fast as they can.
 pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     let parameters = parameters
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    Template::load_with(template_file(), &parameters).unwrap()
+    let template = Template::load_with(template_file(), &parameters).unwrap();
+    template.unthrottled()
+}
+
+/// The project's template with an API that takes so many requests a second and at once.
+pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
+    let default = Some(Throttle {
+        rate: a_second,
+        burst: at_once,
+    });
+    let mut template = template();
+    template.throttling.default = default;
+    template
 }
 
 /// The project's template from a text, with an API that takes everybody.

@@ -25,6 +25,7 @@ mod fixture;
 mod forget;
 mod hostile;
 mod mails;
+mod malformed;
 mod openapi;
 mod process;
 mod providers;

@@ -22,7 +22,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    fixture::{Fixture, order, template, template_file, template_of},
+    fixture::{Fixture, order, template, template_file, template_of, template_taking},
     tokens::Closed,
 };
 
@@ -208,6 +208,10 @@ async fn every_problem_is_answered_as_the_document_says() {
         .post(&format!("{path}/cancel"), &json!({ "reason": "x" }))
         .await;
     check("cancelOrder", &late);
+
+    let few = Fixture::of(&template_taking(0, 1), Options::default()).await;
+    few.get("/stock/TEA-01").await;
+    check("getStock", &few.get("/stock/TEA-01").await);
 
     let shop = Closed::open().await;
     check("getStock", &shop.fixture.get("/stock/TEA-01").await);

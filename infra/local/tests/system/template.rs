@@ -5,7 +5,7 @@ use std::path::Path;
 use cairn_local::{
     functions::FUNCTIONS,
     system::{Options, System},
-    template::{Parameters, Template, Trigger},
+    template::{Parameters, Template, Throttle, Trigger},
 };
 
 use crate::fixture::{template, template_file, template_of};
@@ -115,11 +115,7 @@ fn every_function_is_in_the_template_and_the_other_way_round() {
 
 #[tokio::test]
 async fn a_route_says_who_may_call_it() {
-    let error = refused(
-        "\"/sales\": { get: { security: !If [Closed, [{ Jwt: [] }], !Ref AWS::NoValue] } }",
-        "\"/other\": {}",
-    )
-    .await;
+    let error = refused("\"/sales\": {", "\"/other\": {").await;
     assert!(
         error.contains("does not say who may call GET /sales"),
         "{error}"
@@ -309,4 +305,35 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         }
         assert!(!is_asynchronous || function.on_failure.is_some(), "{id}");
     }
+}
+
+#[test]
+fn throttling_is_read_for_all_routes_and_for_one() {
+    let given = [("Authorization", "none"), ("RequestsPerSecond", "7")];
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let template = Template::load_with(template_file(), &Parameters::from(given)).unwrap();
+    let default = Throttle {
+        rate: 7,
+        burst: 1_000,
+    };
+    assert_eq!(template.throttling.default, Some(default));
+    assert!(template.throttling.routes.is_empty());
+
+    let text = std::fs::read_to_string(template_file()).unwrap();
+    let own = "    Type: AWS::Serverless::HttpApi\n    Properties:\n";
+    let settings = "      RouteSettings:\n        \"POST /orders\": { ThrottlingRateLimit: 2, ThrottlingBurstLimit: 3 }\n";
+    assert!(text.contains(own));
+    let template = template_of(&text.replacen(own, &format!("{own}{settings}"), 1)).unwrap();
+    let throttle = template.throttling.routes["POST /orders"];
+    assert_eq!(throttle, Throttle { rate: 2, burst: 3 });
+}
+
+#[tokio::test]
+async fn throttling_of_a_route_that_is_not_there_is_an_error() {
+    let own = "    Type: AWS::Serverless::HttpApi\n    Properties:\n";
+    let settings = "      RouteSettings:\n        \"GET /orders\": { ThrottlingRateLimit: 2 }\n";
+    let error = refused(own, &format!("{own}{settings}")).await;
+    let line = line_of("Type: AWS::Serverless::HttpApi") + 3;
+    assert!(error.contains(&format!("line {line}")), "{error}");
+    assert!(error.contains("GET /orders"), "{error}");
 }

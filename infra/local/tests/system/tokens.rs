@@ -2,17 +2,27 @@
 
 use std::{
     net::Ipv4Addr,
-    sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Json, Router, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    http::{Method, StatusCode},
+    routing::get,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use cairn_local::{client::Client, system::Options};
+use cairn::Timestamp;
+use cairn_local::{client::Client, system::Options, template::Trigger, world::World};
+use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rsa::{RsaPrivateKey, pkcs1::EncodeRsaPrivateKey, traits::PublicKeyParts};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use crate::{
     events::event,
@@ -30,7 +40,7 @@ const AUDIENCES: &str = "shop,shop-operators";
 /// A shop that takes tokens of an issuer of its own.
 pub(crate) struct Closed {
     pub(crate) fixture: Fixture,
-    issuer: String,
+    issuer: Issuer,
 }
 
 impl Closed {
@@ -39,10 +49,10 @@ impl Closed {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        let issuer = issuer().await;
+        let issuer = Issuer::start().await;
         let template = template_with(&[
             ("Authorization", "jwt"),
-            ("JwtIssuer", &issuer),
+            ("JwtIssuer", &issuer.url),
             ("JwtAudience", AUDIENCES),
         ]);
         let fixture = Fixture::of(&template, options).await;
@@ -56,7 +66,7 @@ impl Closed {
     fn claims(&self, customer: &str, scope: &str) -> Value {
         let now = seconds();
         json!({
-            "iss": self.issuer, "aud": AUDIENCE, "sub": customer, "scope": scope,
+            "iss": self.issuer.url, "aud": AUDIENCE, "sub": customer, "scope": scope,
             "iat": now, "exp": now + 300,
         })
     }
@@ -94,29 +104,94 @@ fn signed(key: usize, claims: &Value) -> String {
         kid: Some("key-1".to_owned()),
         ..Header::new(Algorithm::RS256)
     };
-    let key = KEYS[key].to_pkcs1_der().unwrap();
-    encode(&header, claims, &EncodingKey::from_rsa_der(key.as_bytes())).unwrap()
+    signed_as(key, &header, claims)
 }
 
-/// Serves what an `OpenID` provider says of itself, with the first of the keys.
-async fn issuer() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let number = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
-    let key = json!({
-        "kty": "RSA", "kid": "key-1", "alg": "RS256", "use": "sig",
-        "n": number(KEYS[0].n().to_bytes_be()), "e": number(KEYS[0].e().to_bytes_be()),
-    });
-    let found = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
-    let keys = json!({ "keys": [key] });
-    let router = Router::new()
-        .route(
-            "/.well-known/openid-configuration",
-            get(move || std::future::ready(Json(found.clone()))),
-        )
-        .route("/keys", get(move || std::future::ready(Json(keys.clone()))));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url
+fn signed_as(key: usize, header: &Header, claims: &Value) -> String {
+    let key = KEYS[key].to_pkcs1_der().unwrap();
+    encode(header, claims, &EncodingKey::from_rsa_der(key.as_bytes())).unwrap()
+}
+
+/// An issuer on this machine.
+struct Issuer {
+    url: String,
+    /// How often its keys were fetched.
+    fetches: Arc<AtomicUsize>,
+    /// Whether it answers with its keys.
+    is_available: Arc<AtomicBool>,
+}
+
+impl Issuer {
+    /// Serves what an `OpenID` provider says of itself, with the first of the keys.
+    async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let number = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
+        let key = json!({
+            "kty": "RSA", "kid": "key-1", "alg": "RS256", "use": "sig",
+            "n": number(KEYS[0].n().to_bytes_be()), "e": number(KEYS[0].e().to_bytes_be()),
+        });
+        let unknown = json!({ "kty": "NEW", "kid": "key-2" });
+        let found = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        let keys = json!({ "keys": [unknown, key] });
+        let issuer = Self {
+            url,
+            fetches: Arc::default(),
+            is_available: Arc::new(AtomicBool::new(true)),
+        };
+        let (fetches, is_available) = (issuer.fetches.clone(), issuer.is_available.clone());
+        let answer = move || {
+            fetches.fetch_add(1, Ordering::SeqCst);
+            let status = if is_available.load(Ordering::SeqCst) {
+                StatusCode::OK
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            };
+            std::future::ready((status, Json(keys.clone())))
+        };
+        let router = Router::new()
+            .route(
+                "/.well-known/openid-configuration",
+                get(move || std::future::ready(Json(found.clone()))),
+            )
+            .route("/keys", get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        issuer
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+/// This machine with a clock that a test sets forward.
+#[derive(Debug, Default)]
+struct Clock(AtomicU64);
+
+impl Clock {
+    fn pass(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl World for Clock {
+    fn now(&self) -> Timestamp {
+        let passed = Duration::from_millis(self.0.load(Ordering::SeqCst));
+        Timestamp::now().after(passed)
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn chance(&self) -> f64 {
+        0.5
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait / 60
+    }
 }
 
 async fn placed(client: &Client, customer: &str) -> String {
@@ -151,6 +226,10 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
         ("expired", "exp", json!(seconds() - 1)),
         ("not valid yet", "nbf", json!(seconds() + 200)),
         ("no end", "exp", Value::Null),
+        ("an end that is no time", "exp", json!("soon")),
+        ("issued in the future", "iat", json!(seconds() + 200)),
+        ("a beginning that is no time", "nbf", json!("soon")),
+        ("an ID token", "token_use", json!("id")),
         ("another issuer", "iss", json!("http://127.0.0.1:1")),
         ("another audience", "aud", json!("other-shop")),
         ("both at once", "aud", json!(AUDIENCES)),
@@ -261,6 +340,142 @@ async fn an_idempotency_key_is_its_callers_own() {
         orders.push(first.body["orderId"].clone());
     }
     assert_ne!(orders[0], orders[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_critical_extension_and_another_algorithm_are_refused() {
+    let shop = Closed::open().await;
+    let good = shop.claims("c-1", "");
+    assert_eq!(shop.status(&signed(0, &good)).await, StatusCode::OK);
+    let header = |algorithm| Header {
+        kid: Some("key-1".to_owned()),
+        ..Header::new(algorithm)
+    };
+    for names in [vec!["b64"], vec!["exp"], vec![]] {
+        let critical = Header {
+            crit: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            ..header(Algorithm::RS256)
+        };
+        let status = shop.status(&signed_as(0, &critical, &good)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{names:?}");
+    }
+    // Of the right key, by an algorithm that is not the API's.
+    let other = signed_as(0, &header(Algorithm::RS512), &good);
+    assert_eq!(shop.status(&other).await, StatusCode::UNAUTHORIZED);
+    // Signed with the public key as a secret.
+    let public = KEYS[0].n().to_bytes_be();
+    let secret = EncodingKey::from_secret(&public);
+    let confused = encode(&header(Algorithm::HS256), &good, &secret).unwrap();
+    assert_eq!(shop.status(&confused).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_keys_cause_one_fetch_in_an_interval() {
+    let clock = Arc::new(Clock::default());
+    let options = Options {
+        world: clock.clone(),
+        ..Options::default()
+    };
+    let shop = Closed::with(options).await;
+    let mut good = shop.claims("c-1", "");
+    good["exp"] = json!(seconds() + 3_600);
+    let unknown = |kid: usize| {
+        let header = Header {
+            kid: Some(format!("unknown-{kid}")),
+            ..Header::new(Algorithm::RS256)
+        };
+        signed_as(1, &header, &good)
+    };
+    let tokens: Vec<_> = (0..32).map(unknown).collect();
+    for fetches in 1..=3 {
+        let statuses = join_all(tokens.iter().map(|token| shop.status(token))).await;
+        assert!(
+            statuses
+                .iter()
+                .all(|status| *status == StatusCode::UNAUTHORIZED)
+        );
+        assert_eq!(shop.status(&signed(0, &good)).await, StatusCode::OK);
+        assert_eq!(shop.issuer.fetches(), fetches);
+        clock.pass(Duration::from_secs(31));
+    }
+    // A fetch that fails leaves the keys that are known.
+    shop.issuer.is_available.store(false, Ordering::SeqCst);
+    let status = shop.status(&tokens[0]).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(shop.status(&signed(0, &good)).await, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_unavailable_is_503_without_its_address() {
+    let clock = Arc::new(Clock::default());
+    let options = Options {
+        world: clock.clone(),
+        ..Options::default()
+    };
+    let shop = Closed::with(options).await;
+    shop.issuer.is_available.store(false, Ordering::SeqCst);
+    let customer = shop.customer("c-1");
+    for _ in 0..2 {
+        let answer = customer.get("/customers/c-1/orders").await.unwrap();
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        let wait: u64 = answer.headers["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((1..=30).contains(&wait), "{wait}");
+        assert!(
+            !answer.body.to_string().contains("127.0.0.1"),
+            "{}",
+            answer.body
+        );
+    }
+    assert_eq!(shop.issuer.fetches(), 1);
+    shop.issuer.is_available.store(true, Ordering::SeqCst);
+    clock.pass(Duration::from_secs(31));
+    let answer = customer.get("/customers/c-1/orders").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+/// The gateway refuses a token without the scope of an operator's route, and runs no function.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_requires_the_scopes_of_a_route() {
+    let shop = Closed::open().await;
+    let hosts = &shop.fixture.system.composition.hosts;
+    let scoped = hosts.values().flat_map(|hosted| {
+        let triggers = hosted.spec.triggers.iter();
+        triggers.filter_map(move |trigger| match trigger {
+            Trigger::Http(route) if route.scopes.as_ref().is_some_and(|own| !own.is_empty()) => {
+                Some((hosted, route))
+            }
+            _ => None,
+        })
+    });
+    let scoped: Vec<_> = scoped.collect();
+    assert!(scoped.len() >= 3, "{scoped:?}");
+    for (hosted, route) in scoped {
+        let path = route
+            .path
+            .replace("{orderId}", "x")
+            .replace("{sku}", "TEA-01");
+        let method: Method = route.method.parse().unwrap();
+        let json = [("content-type", "application/json")];
+        let body = json!({ "quantity": 1 }).to_string();
+        for scope in ["", "openid", "cairn/operators", "cairn"] {
+            let client = shop.bearing(shop.token("c-1", scope));
+            let answer = client.send(method.clone(), &path, &json, body.clone().into());
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {scope}");
+            assert_eq!(answer.headers["content-type"], "application/problem+json");
+        }
+        assert_eq!(hosted.invocations(), 0, "{path}");
+        let answer = shop
+            .operator()
+            .send(method, &path, &json, body.into())
+            .await;
+        assert_ne!(answer.unwrap().status, StatusCode::FORBIDDEN, "{path}");
+        assert_eq!(hosted.invocations(), 1, "{path}");
+    }
 }
 
 /// What reaches a function past the API has no claims, and is let in by nobody.

@@ -61,7 +61,7 @@ pub fn open<F>(
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    with(environment, Access::Open, handle)
+    with(environment, Access::Public, handle)
 }
 
 fn with<F>(

@@ -1,5 +1,7 @@
 //! Who asks: what an API's authorizer has found out about the sender of a request.
 
+use std::collections::HashMap;
+
 use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
 
 use crate::lambda::{ConfigError, Environment, api::Problem};
@@ -44,31 +46,41 @@ impl Caller {
     }
 }
 
-/// How callers are told from each other.
+/// How a function identifies its callers.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
-    /// Everybody is let in.
-    Open,
-    /// The API has checked a token.
-    Tokens {
-        /// The claim with the caller's id.
-        claim: String,
-        /// The scope of those who run the system.
-        operator: String,
-    },
+    /// Every answer is the same for everybody, so no caller is identified.
+    Public,
+    /// A request without claims is anonymous. One with claims comes through an API that checks tokens
+    /// already, while this function still has its old environment: the claims count.
+    Open(Option<ClaimNames>),
+    /// A request needs claims: the API has checked a token.
+    Tokens(ClaimNames),
+}
+
+/// What a function reads in the claims of a token.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimNames {
+    /// The claim with the caller's id.
+    id: String,
+    /// The scope of those who run the system.
+    operator: String,
 }
 
 impl Access {
-    /// From `AUTHORIZATION`, which is `jwt` or `none`; with tokens, from `CUSTOMER_CLAIM` and
-    /// `OPERATOR_SCOPE`. A function that does not know lets nobody in: it does not start.
+    /// From `AUTHORIZATION`, which is `jwt` or `none`, and from `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
+    /// which `jwt` needs. Without `AUTHORIZATION` a function accepts no request: it does not start.
     pub(crate) fn of(environment: &Environment) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
-        match environment.setting(name)?.as_str() {
-            "none" => Ok(Self::Open),
-            "jwt" => Ok(Self::Tokens {
-                claim: environment.setting("CUSTOMER_CLAIM")?,
+        let names = || {
+            Ok(ClaimNames {
+                id: environment.setting("CUSTOMER_CLAIM")?,
                 operator: environment.setting("OPERATOR_SCOPE")?,
-            }),
+            })
+        };
+        match environment.setting(name)?.as_str() {
+            "none" => Ok(Self::Open(names().ok())),
+            "jwt" => names().map(Self::Tokens),
             other => Err(ConfigError::new(
                 name,
                 format!("is `{other}`: it takes jwt or none"),
@@ -76,28 +88,44 @@ impl Access {
         }
     }
 
-    /// Who has sent a request.
+    /// The sender of a request.
     ///
     /// # Errors
-    /// A 401 where a token is needed and the API has passed none on, or it names nobody.
+    /// A 401 where a token is needed and the API has passed none on, where it is an ID token, or where
+    /// it has no caller's id. A 500 where there are claims and the function does not know which to read.
     pub(crate) fn caller(&self, request: &ApiGatewayV2httpRequest) -> Result<Caller, Problem> {
-        let Self::Tokens { claim, operator } = self else {
-            return Ok(Caller::Anybody);
-        };
         let authorizer = request.request_context.authorizer.as_ref();
         let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
-        let claims = jwt
-            .map(|jwt| &jwt.claims)
-            .ok_or_else(|| Problem::unauthorized("send a token as `Authorization: Bearer ...`"))?;
-        let id = claims
-            .get(claim)
-            .filter(|id| !id.is_empty())
-            .ok_or_else(|| Problem::unauthorized(format!("the token has no claim {claim}")))?;
+        match (self, jwt.map(|jwt| &jwt.claims)) {
+            (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anybody),
+            (Self::Open(None), Some(_)) => Err(Problem::internal(
+                &"the request has the claims of a token: set CUSTOMER_CLAIM and OPERATOR_SCOPE",
+            )),
+            (Self::Tokens(_), None) => Err(Problem::unauthorized(
+                "send a token as `Authorization: Bearer ...`",
+            )),
+            (Self::Open(Some(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
+        }
+    }
+}
+
+impl ClaimNames {
+    fn caller(&self, claims: &HashMap<String, String>) -> Result<Caller, Problem> {
+        // An ID token describes a user to an application, and gives access to nothing. Cognito marks it.
+        // <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html>
+        if claims.get("token_use").is_some_and(|of| of == "id") {
+            return Err(Problem::unauthorized(
+                "the token is an ID token: send an access token",
+            ));
+        }
+        let id = claims.get(&self.id).filter(|id| !id.is_empty());
+        let id = id
+            .cloned()
+            .ok_or_else(|| Problem::unauthorized(format!("the token has no claim {}", self.id)))?;
         let has_scope = ["scope", "scp"]
             .iter()
             .filter_map(|name| claims.get(*name))
-            .any(|scopes| listed(scopes).any(|scope| scope == operator));
-        let id = id.clone();
+            .any(|claim| scopes(claim).any(|scope| scope == self.operator));
         Ok(if has_scope {
             Caller::Operator(id)
         } else {
@@ -108,8 +136,71 @@ impl Access {
 
 /// The scopes of a claim: separated by spaces, or the way API Gateway writes a list, `[a b]`.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html>
-fn listed(scopes: &str) -> impl Iterator<Item = &str> {
-    let scopes = scopes.strip_prefix('[').unwrap_or(scopes);
-    let scopes = scopes.strip_suffix(']').unwrap_or(scopes);
-    scopes.split([' ', ',']).filter(|scope| !scope.is_empty())
+pub fn scopes(claim: &str) -> impl Iterator<Item = &str> {
+    let claim = claim.strip_prefix('[').unwrap_or(claim);
+    let claim = claim.strip_suffix(']').unwrap_or(claim);
+    claim.split([' ', ',']).filter(|scope| !scope.is_empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panic")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn names() -> ClaimNames {
+        ClaimNames {
+            id: "sub".to_owned(),
+            operator: "cairn/operator".to_owned(),
+        }
+    }
+
+    /// The caller of a request with these claims, or the status of the refusal.
+    fn caller(access: &Access, claims: Option<Value>) -> Result<Caller, u16> {
+        let authorizer =
+            claims.map(|claims| json!({ "jwt": { "claims": claims, "scopes": null } }));
+        let request = json!({
+            "version": "2.0", "routeKey": "GET /", "rawPath": "/", "rawQueryString": "", "headers": {},
+            "requestContext": {
+                "http": { "method": "GET", "path": "/", "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": "" },
+                "timeEpoch": 0, "authorizer": authorizer,
+            },
+            "isBase64Encoded": false,
+        });
+        let request = serde_json::from_value(request).unwrap();
+        let refused = |problem: Problem| problem.into_response().into_parts().0;
+        access.caller(&request).map_err(refused)
+    }
+
+    #[test]
+    fn a_request_with_claims_is_never_anonymous_whatever_the_environment_says() {
+        let user = json!({ "sub": "c-42", "scope": "openid" });
+        let operator = json!({ "sub": "o-1", "scope": "openid cairn/operator" });
+        for access in [Access::Open(Some(names())), Access::Tokens(names())] {
+            let found = caller(&access, Some(user.clone()));
+            assert_eq!(found, Ok(Caller::User("c-42".to_owned())));
+            let found = caller(&access, Some(operator.clone()));
+            assert_eq!(found, Ok(Caller::Operator("o-1".to_owned())));
+            assert_eq!(caller(&access, Some(json!({}))), Err(401));
+        }
+        assert_eq!(caller(&Access::Open(None), Some(user)), Err(500));
+        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anybody));
+        assert_eq!(
+            caller(&Access::Open(Some(names())), None),
+            Ok(Caller::Anybody)
+        );
+        assert_eq!(caller(&Access::Tokens(names()), None), Err(401));
+    }
+
+    #[test]
+    fn an_id_token_gives_no_access() {
+        let access = Access::Tokens(names());
+        let claims = |of: &str| Some(json!({ "sub": "c-42", "token_use": of }));
+        assert_eq!(caller(&access, claims("id")), Err(401));
+        assert_eq!(
+            caller(&access, claims("access")),
+            Ok(Caller::User("c-42".to_owned()))
+        );
+    }
 }

@@ -1,0 +1,475 @@
+//! The hosts by which a local port may be addressed, and the pages that may send requests to it.
+//!
+//! A web page of any site can send requests to a port of the machine that its reader works on. It
+//! reads the answers too, where its host name resolves to this machine (DNS rebinding). A browser
+//! reports the host name in `Host`, the page's site in `Origin`, and the relation of the two in
+//! `Sec-Fetch-Site`. A request from elsewhere is refused before any route sees it.
+
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, HOST, ORIGIN},
+        request::Parts,
+        uri::{Authority, Scheme},
+    },
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+};
+use cairn::lambda::api::Problem;
+use serde_json::json;
+
+use crate::{gateway::answer_to, world::World};
+
+/// The hosts of this machine that every port accepts, with the port's own number.
+const LOCAL: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
+
+/// A relation of page and server. <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The relations that need no other site: a page's own request, and an address that a user types.
+const OWN_SITES: [&str; 2] = ["same-origin", "none"];
+
+/// One more host that both ports accept, such as `host.docker.internal`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedHost {
+    name: String,
+    /// The port that a client names; without one, the port that it reaches.
+    port: Option<u16>,
+}
+
+/// A text names no host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a host: give NAME or NAME:PORT, without a scheme or a path")]
+pub struct NotAHost(String);
+
+impl FromStr for AllowedHost {
+    type Err = NotAHost;
+
+    fn from_str(text: &str) -> Result<Self, NotAHost> {
+        let authority = authority(text.as_bytes()).ok_or_else(|| NotAHost(text.to_owned()))?;
+        let port = authority.port_u16();
+        Ok(Self {
+            name: name(&authority),
+            port,
+        })
+    }
+}
+
+/// The form of a refusal: each port has the form that its clients read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dialect {
+    /// A problem document.
+    Api,
+    /// An error of an AWS service in JSON.
+    Aws,
+}
+
+/// The requests that one port accepts.
+#[derive(Debug)]
+pub(crate) struct Access {
+    hosts: Vec<AllowedHost>,
+    port: u16,
+    dialect: Dialect,
+    world: Arc<dyn World>,
+}
+
+/// The reason why a request is refused.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The request breaks HTTP's own rules.
+    Malformed(String),
+    /// The request comes from elsewhere.
+    Foreign(String),
+}
+
+impl Access {
+    pub(crate) fn new(
+        at: SocketAddr,
+        allowed: &[AllowedHost],
+        dialect: Dialect,
+        world: Arc<dyn World>,
+    ) -> Self {
+        let local = LOCAL.map(|name| AllowedHost {
+            name: name.to_owned(),
+            port: None,
+        });
+        Self {
+            hosts: local.into_iter().chain(allowed.iter().cloned()).collect(),
+            port: at.port(),
+            dialect,
+            world,
+        }
+    }
+
+    /// Puts the check before every route of a router, and before its answer to unknown routes.
+    pub(crate) fn before(self, router: Router) -> Router {
+        router.layer(from_fn_with_state(Arc::new(self), admit))
+    }
+
+    fn check(&self, request: &Parts) -> Result<(), Refusal> {
+        let host = target(request)?;
+        let (name, port) = (name(&host), host.port_u16());
+        let is_ours = |allowed: &AllowedHost| {
+            allowed.name == name && port == Some(allowed.port.unwrap_or(self.port))
+        };
+        let is_http = request.uri.scheme().is_none_or(|own| *own == Scheme::HTTP);
+        if !is_http || !self.hosts.iter().any(is_ours) {
+            return Err(Refusal::Foreign(format!(
+                "the host `{host}` is not accepted: use 127.0.0.1:{}, or start with --allow-host {}",
+                self.port,
+                host.host()
+            )));
+        }
+        let own = format!("http://{host}");
+        for origin in values(&request.headers, &ORIGIN) {
+            if !origin.eq_ignore_ascii_case(&own) {
+                return Err(Refusal::Foreign(format!(
+                    "a page of `{origin}` may not send requests to {own}"
+                )));
+            }
+        }
+        for site in values(&request.headers, &FETCH_SITE) {
+            if !OWN_SITES.contains(&site.as_str()) {
+                return Err(Refusal::Foreign(format!(
+                    "a page of another site may not send requests to {own} (Sec-Fetch-Site: {site})"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, refusal: Refusal, own_id: Option<HeaderValue>) -> Response {
+        let id = self.world.new_id().to_string();
+        match self.dialect {
+            Dialect::Api => answer_to(Err(refusal.into()), own_id, id),
+            Dialect::Aws => {
+                let (status, kind, detail) = match refusal {
+                    Refusal::Malformed(detail) => (
+                        StatusCode::BAD_REQUEST,
+                        "MalformedHttpRequestException",
+                        detail,
+                    ),
+                    Refusal::Foreign(detail) => {
+                        (StatusCode::FORBIDDEN, "AccessDeniedException", detail)
+                    }
+                };
+                let headers = [
+                    (CONTENT_TYPE, "application/x-amz-json-1.0"),
+                    (HeaderName::from_static("x-amzn-requestid"), id.as_str()),
+                    (HeaderName::from_static("x-amzn-errortype"), kind),
+                ];
+                let error = json!({ "__type": kind, "message": detail });
+                (status, headers, error.to_string()).into_response()
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(detail) => Self::bad_request(detail),
+            Refusal::Foreign(detail) => Self::forbidden(detail),
+        }
+    }
+}
+
+async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match access.check(&parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(refusal) => {
+            let own_id = parts.headers.get("x-correlation-id").cloned();
+            access.refused(refusal, own_id)
+        }
+    }
+}
+
+/// The host that a request is for: the one in its target if it stands there, and else `Host`,
+/// which must be there once in either case.
+/// <https://www.rfc-editor.org/rfc/rfc9112#section-3.2>
+fn target(request: &Parts) -> Result<Authority, Refusal> {
+    let malformed = |detail: String| Err(Refusal::Malformed(detail));
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host,
+        (None, _) => return malformed("the request has no Host: send one".to_owned()),
+        (Some(_), Some(_)) => {
+            return malformed("the request has several Host headers: send one".to_owned());
+        }
+    };
+    let Some(host) = authority(host.as_bytes()) else {
+        let host = String::from_utf8_lossy(host.as_bytes());
+        return malformed(format!("the Host `{host}` is not NAME:PORT"));
+    };
+    match request.uri.authority() {
+        None => Ok(host),
+        Some(target) => match authority(target.as_str().as_bytes()) {
+            Some(target) => Ok(target),
+            None => malformed(format!("the target's host `{target}` is not NAME:PORT")),
+        },
+    }
+}
+
+/// A host with or without a port, and nothing else.
+fn authority(text: &[u8]) -> Option<Authority> {
+    let authority = Authority::try_from(text).ok()?;
+    let port = authority.as_str().strip_prefix(authority.host())?;
+    let is_host =
+        !authority.host().is_empty() && (port.is_empty() || authority.port_u16().is_some());
+    is_host.then_some(authority)
+}
+
+/// A host's name as it is compared: in lower case, without the dot that ends a full DNS name.
+fn name(authority: &Authority) -> String {
+    let name = authority.host();
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn values(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let values = headers.get_all(name).iter();
+    values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panic")]
+mod tests {
+    use std::path::Path;
+
+    use axum::http::{Method, StatusCode};
+
+    use super::*;
+    use crate::{
+        aws::{SEND_EMAIL, endpoint, lambda},
+        client::{Answer, Client},
+        console,
+        system::{Options, System},
+        template::{Parameters, Template, Trigger},
+        world::ThisMachine,
+    };
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    async fn system(allowed: &[&str]) -> System {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
+        let given = [("Authorization", "none"), ("Console", "on")];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let template = Template::load_with(Path::new(file), &Parameters::from(given)).unwrap();
+        let options = Options {
+            allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
+            ..Options::default().on(Arc::new(ThisMachine::default()))
+        };
+        System::start(&template, &options).await.unwrap()
+    }
+
+    /// Every route of the HTTP API and of the page, and one that is not there.
+    fn api_routes(system: &System) -> Vec<(Method, String)> {
+        let functions = system.composition.hosts.values();
+        let triggers = functions.flat_map(|hosted| &hosted.spec.triggers);
+        let of_functions = triggers.filter_map(|trigger| match trigger {
+            Trigger::Http(route) => Some((route.method.clone(), route.path.clone())),
+            Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+        });
+        let of_page = console::ROUTES.iter().flat_map(|(path, methods)| {
+            let methods = methods.iter();
+            methods.map(|method| ((*method).to_owned(), (*path).to_owned()))
+        });
+        let nowhere = [("GET".to_owned(), "/nowhere".to_owned())];
+        let routes = of_functions.chain(of_page).chain(nowhere);
+        let routes: Vec<_> = routes
+            .map(|(method, path)| {
+                let parts = path.split('/').map(|part| {
+                    let is_parameter = part.starts_with('{');
+                    if is_parameter { "c-42" } else { part }
+                });
+                (method.parse().unwrap(), parts.collect::<Vec<_>>().join("/"))
+            })
+            .collect();
+        assert!(routes.len() > console::ROUTES.len() + 10, "{routes:?}");
+        routes
+    }
+
+    /// Every route of the AWS endpoint, and one that is not there.
+    fn endpoint_routes(system: &System) -> Vec<(Method, String)> {
+        let invocations = system.composition.hosts.keys();
+        let invocations = invocations.map(|id| {
+            let path = format!("{}/{id}/invocations", lambda::FUNCTIONS);
+            (Method::POST, path)
+        });
+        let others = [
+            (Method::POST, "/"),
+            (Method::POST, SEND_EMAIL),
+            (Method::GET, lambda::FUNCTIONS),
+            (Method::GET, endpoint::METER),
+            (Method::GET, "/nowhere"),
+        ];
+        let others = others.map(|(method, path)| (method, path.to_owned()));
+        invocations.chain(others).collect()
+    }
+
+    /// The headers of requests from elsewhere, to a port.
+    fn foreign(port: u16) -> Vec<(&'static str, String)> {
+        let hosts = [
+            format!("evil.example:{port}"),
+            "evil.example".to_owned(),
+            "127.0.0.1".to_owned(),
+            "127.0.0.1:1".to_owned(),
+            format!("127.0.0.1.evil.example:{port}"),
+            format!("localhost.evil.example:{port}"),
+            format!("127.1:{port}"),
+            format!("0.0.0.0:{port}"),
+            format!("[::2]:{port}"),
+            format!("127.0.0.1,evil.example:{port}"),
+        ];
+        let origins = [
+            "http://evil.example".to_owned(),
+            "null".to_owned(),
+            "http://127.0.0.1".to_owned(),
+            "http://127.0.0.1:1".to_owned(),
+            format!("http://localhost:{port}"),
+            format!("https://127.0.0.1:{port}"),
+            format!("http://127.0.0.1:{port}.evil.example"),
+        ];
+        let sites = ["cross-site", "same-site", "other"];
+        let hosts = hosts.into_iter().map(|host| ("host", host));
+        let origins = origins.into_iter().map(|origin| ("origin", origin));
+        let sites = sites.map(|site| ("sec-fetch-site", site.to_owned()));
+        hosts.chain(origins).chain(sites).collect()
+    }
+
+    async fn send(
+        client: &Client,
+        (method, path): &(Method, String),
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let body = r#"{"customer":"c-42"}"#.into();
+        let answer = client.send(method.clone(), path, headers, body).await;
+        answer.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_route_of_both_ports_refuses_what_comes_from_elsewhere() {
+        let system = system(&[]).await;
+        let (api, aws) = (Client::new(system.http), Client::new(system.endpoint));
+        for route in api_routes(&system) {
+            for (name, value) in foreign(system.http.port()) {
+                let answer = send(&api, &route, &[JSON, (name, &value)]).await;
+                assert_eq!(
+                    answer.status,
+                    StatusCode::FORBIDDEN,
+                    "{route:?} {name} {value}"
+                );
+                assert_eq!(answer.headers["content-type"], "application/problem+json");
+                assert!(answer.headers.contains_key("x-correlation-id"));
+                assert_eq!(answer.body["status"], 403);
+            }
+        }
+        for route in endpoint_routes(&system) {
+            for (name, value) in foreign(system.endpoint.port()) {
+                let simple = ("content-type", "text/plain");
+                let answer = send(&aws, &route, &[simple, (name, &value)]).await;
+                assert_eq!(
+                    answer.status,
+                    StatusCode::FORBIDDEN,
+                    "{route:?} {name} {value}"
+                );
+                assert_eq!(answer.body["__type"], "AccessDeniedException");
+                assert!(answer.headers.contains_key("x-amzn-requestid"));
+            }
+        }
+        // The watchdog runs by itself.
+        let is_timed = |trigger: &Trigger| matches!(trigger, Trigger::Schedule(_));
+        for (id, hosted) in system.composition.hosts.iter() {
+            if !hosted.spec.triggers.iter().any(is_timed) {
+                assert_eq!(hosted.invocations(), 0, "{id} ran");
+            }
+        }
+        let calls = system.composition.aws.meter.counts();
+        assert!(calls.keys().all(|(caller, _)| caller != "endpoint"));
+        system.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_of_this_machine_or_of_an_allowed_host_is_answered() {
+        let system = system(&["host.docker.internal", "Tunnel.example:8080"]).await;
+        for (at, path) in [
+            (system.http, "/stock/TEA-01"),
+            (system.endpoint, endpoint::METER),
+        ] {
+            let (client, port) = (Client::new(at), at.port());
+            let status = async |headers: &[(&str, &str)]| {
+                let route = (Method::GET, path.to_owned());
+                send(&client, &route, headers).await.status
+            };
+            let passes = status(&[]).await;
+            assert_ne!(passes, StatusCode::FORBIDDEN);
+            for host in ["127.0.0.1", "localhost", "LocalHost", "localhost.", "[::1]"] {
+                let host = format!("{host}:{port}");
+                let origin = format!("http://{host}");
+                let own = [("host", host.as_str()), ("origin", origin.as_str())];
+                assert_eq!(status(&own).await, passes, "{host}");
+            }
+            for site in OWN_SITES {
+                assert_eq!(status(&[("sec-fetch-site", site)]).await, passes, "{site}");
+            }
+            let docker = format!("host.docker.internal:{port}");
+            assert_eq!(status(&[("host", &docker)]).await, passes);
+            assert_eq!(status(&[("host", "tunnel.example:8080")]).await, passes);
+            for other in ["host.docker.internal:1", "host.docker.internal"] {
+                assert_eq!(status(&[("host", other)]).await, StatusCode::FORBIDDEN);
+            }
+            for malformed in ["", "a b", "127.0.0.1:x", "me@127.0.0.1:3000"] {
+                let answer = status(&[("host", malformed)]).await;
+                assert_eq!(answer, StatusCode::BAD_REQUEST, "{malformed}");
+            }
+            let own = at.to_string();
+            let twice = [("host", own.as_str()), ("host", own.as_str())];
+            assert_eq!(status(&twice).await, StatusCode::BAD_REQUEST);
+        }
+        system.stop().await;
+    }
+
+    #[test]
+    fn the_host_of_an_absolute_target_counts() {
+        let at = SocketAddr::from(([127, 0, 0, 1], 3000));
+        let access = Access::new(at, &[], Dialect::Api, Arc::new(ThisMachine::default()));
+        let check = |target: &str, host: Option<&str>| {
+            let mut request = Request::builder().uri(target);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            access.check(&request.body(()).unwrap().into_parts().0)
+        };
+        let own = Some("127.0.0.1:3000");
+        assert_eq!(check("http://localhost:3000/orders", own), Ok(()));
+        assert_eq!(
+            check("http://localhost:3000/", Some("evil.example")),
+            Ok(())
+        );
+        for foreign in ["http://evil.example:3000/", "https://127.0.0.1:3000/"] {
+            let refused = check(foreign, own).unwrap_err();
+            assert!(matches!(refused, Refusal::Foreign(_)), "{refused:?}");
+        }
+        for (target, host) in [("/", None), ("http://127.0.0.1:3000/", None)] {
+            let refused = check(target, host).unwrap_err();
+            assert!(matches!(refused, Refusal::Malformed(_)), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_host_is_a_name_with_or_without_a_port() {
+        for text in ["host.docker.internal", "172.17.0.1:4566", "[::1]:80"] {
+            assert!(text.parse::<AllowedHost>().is_ok(), "{text}");
+        }
+        for text in ["", "http://x", "x/y", "x:", "x:y", "a@b", "a b"] {
+            let error = text.parse::<AllowedHost>().unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+}
