@@ -101,8 +101,8 @@ async fn every_route_answers_as_the_document_says() {
     check("placeOrder", &again);
 
     let id = placed.body["orderId"].as_str().unwrap();
-    let order = system.order(placed.body["orderId"].as_str().unwrap()).await;
-    let at = order["placedAt"].as_str().unwrap();
+    let shown = system.order(id).await;
+    let at = shown["placedAt"].as_str().unwrap();
     for query in ["", "?minVersion=1", &format!("?at={at}")] {
         check(
             "getOrder",
