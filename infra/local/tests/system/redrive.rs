@@ -1,5 +1,6 @@
 //! What could not be handled is handled later, once, and holds up nothing else meanwhile.
 
+use cairn::Timestamp;
 use cairn_local::aws;
 use serde_json::{Value, json};
 
@@ -325,4 +326,18 @@ async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
         shop.system.settled().await;
         assert_eq!(shop.depth("StreamFailuresQueue"), parked);
     }
+}
+
+/// An invocation that runs out of time is continued by another, with the time at which the first began.
+#[tokio::test(start_paused = true)]
+async fn a_redrive_that_is_continued_leaves_letters_that_came_since_it_began() {
+    let (shop, _, _) = poisoned().await;
+    let start = Timestamp::from_millis(1_800_000_000_000);
+    let early = shop.invoke(REDRIVE, &json!({ "before": start })).await;
+    assert_eq!((&early["redriven"], &early["left"]), (&json!(0), &json!(1)));
+    assert_eq!(early["began"], json!(start));
+    let other = json!({ "function": "ProjectStockFunction" });
+    let first = shop.invoke(REDRIVE, &other).await;
+    let next = json!({ "before": first["began"] });
+    assert_eq!(shop.invoke(REDRIVE, &next).await["redriven"], 1);
 }
