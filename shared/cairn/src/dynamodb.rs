@@ -25,7 +25,7 @@ use aws_sdk_dynamodb::{
         update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, CancellationReason, KeysAndAttributes, Put,
+        AttributeValue, CancellationReason, ConditionCheck, KeysAndAttributes, Put,
         ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
@@ -40,8 +40,8 @@ use crate::{
     read_model::{Change, Count, ReadModel, Row, Tally},
     retry::Tries,
     store::{
-        AppendError, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part, StoreError,
-        check_append,
+        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part,
+        StoreError, StreamVersion, check_append, is_own,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -189,8 +189,12 @@ impl DynamoStore {
         }]))
     }
 
-    async fn transact(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        let mut writes = Vec::with_capacity(commits.len());
+    async fn transact(
+        &self,
+        commits: &[Commit],
+        unchanged: &[StreamVersion],
+    ) -> Result<(), AppendError> {
+        let mut writes = Vec::with_capacity(commits.len() + unchanged.len());
         for commit in commits {
             let put = Put::builder()
                 .table_name(&self.table)
@@ -203,11 +207,15 @@ impl DynamoStore {
                 .map_err(|error| StoreError::Refused(error.to_string()))?;
             writes.push(TransactWriteItem::builder().put(put).build());
         }
+        for unchanged in unchanged {
+            let check = self.check(unchanged)?;
+            writes.push(TransactWriteItem::builder().condition_check(check).build());
+        }
         let sent = self
             .client
             .transact_write_items()
             .set_transact_items(Some(writes))
-            .client_request_token(token(commits)?)
+            .client_request_token(token(commits, unchanged)?)
             .send()
             .await;
         let Err(error) = sent else { return Ok(()) };
@@ -217,17 +225,19 @@ impl DynamoStore {
             return Err(classified(&error).into());
         };
         let mut lost = vec![];
-        for (commit, reason) in commits.iter().zip(cancelled.cancellation_reasons()) {
+        let written = commits.iter().map(|commit| &commit.stream);
+        let streams = written.chain(unchanged.iter().map(|unchanged| &unchanged.stream));
+        for (stream, reason) in streams.zip(cancelled.cancellation_reasons()) {
             match reason.code() {
                 Some("ConditionalCheckFailed") => lost.push(Conflict {
-                    stream: commit.stream.clone(),
+                    stream: stream.clone(),
                     winner: reason
                         .item()
-                        .map(|item| decode(&commit.stream, item.clone()))
+                        .map(|item| decode(stream, item.clone()))
                         .transpose()?,
                 }),
                 Some("TransactionConflict") => lost.push(Conflict {
-                    stream: commit.stream.clone(),
+                    stream: stream.clone(),
                     winner: None,
                 }),
                 _ => {}
@@ -237,36 +247,54 @@ impl DynamoStore {
             return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
         }
         // As for a single commit, after the time for which DynamoDB remembers a token.
-        if lost
-            .iter()
-            .filter_map(|lost| lost.winner.as_ref())
-            .eq(commits)
-            && holds(Guard::CommitId)
-        {
+        if is_own(&lost, commits) && holds(Guard::CommitId) {
             return Ok(());
         }
         Err(AppendError::Conflict(lost))
     }
+
+    /// The condition that a stream still ends at a version: nothing has the next one.
+    fn check(&self, unchanged: &StreamVersion) -> Result<ConditionCheck, StoreError> {
+        let next = unchanged.version + 1;
+        ConditionCheck::builder()
+            .table_name(&self.table)
+            .key("stream", AttributeValue::S(unchanged.stream.to_string()))
+            .key("version", AttributeValue::N(next.to_string()))
+            .condition_expression("attribute_not_exists(version)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| malformed(&error))
+    }
 }
 
-impl EventStore for DynamoStore {
-    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        check_append(commits)?;
-        let appended = match commits {
-            [] => Ok(()),
-            [commit] => self.put(commit).await,
-            several if !holds(Guard::AtomicStep) => {
+impl ConditionalStore for DynamoStore {
+    async fn append_if(
+        &self,
+        commits: &[Commit],
+        unchanged: &[StreamVersion],
+    ) -> Result<(), AppendError> {
+        check_append(commits, unchanged)?;
+        let appended = match (commits, unchanged) {
+            ([], _) => Ok(()),
+            ([commit], []) => self.put(commit).await,
+            (several, []) if !holds(Guard::AtomicStep) => {
                 for commit in several {
                     self.put(commit).await?;
                 }
                 Ok(())
             }
-            several => self.transact(several).await,
+            (commits, unchanged) => self.transact(commits, unchanged).await,
         };
         if matches!(appended, Err(AppendError::Conflict(_))) {
             self.conflicts.fetch_add(1, Ordering::Relaxed);
         }
         appended
+    }
+}
+
+impl EventStore for DynamoStore {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        self.append_if(commits, &[]).await
     }
 
     /// A hole in what a replica shows may be its delay: then it is the table itself that is asked.
@@ -337,8 +365,13 @@ fn size(value: &AttributeValue) -> usize {
 /// The token of one transaction: the SDK's own retry of it after a lost answer is the same one, for
 /// as long as DynamoDB remembers tokens (ten minutes). Another invocation's try of the same step
 /// has another time, so it is another transaction, and meets the conditions.
-fn token(commits: &[Commit]) -> Result<String, StoreError> {
-    let text = serde_json::to_vec(commits).map_err(|error| malformed(&error))?;
+fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, StoreError> {
+    let text = if unchanged.is_empty() {
+        serde_json::to_vec(commits)
+    } else {
+        serde_json::to_vec(&(commits, unchanged))
+    };
+    let text = text.map_err(|error| malformed(&error))?;
     Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }
 
@@ -445,36 +478,55 @@ impl<M: ReadModel> Rows<M> {
     async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         let mut rows = HashMap::new();
         for keys in keys.chunks(Self::MAX_BATCH) {
-            let keys = keys.iter().map(|key| {
-                let stored = AttributeValue::S(self.generation.key(key));
-                Item::from([(M::KEY.to_owned(), stored)])
-            });
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect()));
-            let wanted = wanted.build().map_err(|error| malformed(&error))?;
-            let mut rest = Some(HashMap::from([(self.table.clone(), wanted)]));
-            let mut tries = Tries::lasting(Self::PATIENCE);
-            while let Some(wanted) = rest {
-                let got = self.client.batch_get_item().set_request_items(Some(wanted));
-                let got = got.send().await.map_err(|error| classified(&error))?;
-                for item in got
-                    .responses
-                    .into_iter()
-                    .flat_map(HashMap::into_values)
-                    .flatten()
-                {
-                    let (_, row) = Self::row(item)?;
-                    let key = row.get(M::KEY).and_then(Value::as_str);
-                    rows.insert(key.unwrap_or_default().to_owned(), row);
-                }
-                // What is throttled, or over 16 MB.
-                rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
-                if rest.is_some() && tries.again().await.is_err() {
-                    let problem = "not all rows could be read: throttled";
-                    return Err(StoreError::Unavailable(problem.to_owned()));
-                }
-            }
+            let wanted = HashMap::from([(self.table.clone(), self.wanted(keys)?)]);
+            let mut found = self.batch(wanted).await?;
+            rows.extend(Self::by_key(found.remove(&self.table))?);
         }
         Ok(rows)
+    }
+
+    /// The rows with these keys, as a batch asks for them.
+    fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, StoreError> {
+        let keys = keys.iter().map(|key| {
+            let stored = AttributeValue::S(self.generation.key(key));
+            Item::from([(M::KEY.to_owned(), stored)])
+        });
+        let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect()));
+        wanted.build().map_err(|error| malformed(&error))
+    }
+
+    fn by_key(items: Option<Vec<Item>>) -> Result<HashMap<String, Row>, StoreError> {
+        let mut rows = HashMap::new();
+        for item in items.into_iter().flatten() {
+            let (_, row) = Self::row(item)?;
+            let key = row.get(M::KEY).and_then(Value::as_str);
+            rows.insert(key.unwrap_or_default().to_owned(), row);
+        }
+        Ok(rows)
+    }
+
+    /// The items of some tables by their keys, those that there are. One call, and one more for each time that some are
+    /// throttled, or are over 16 MB.
+    async fn batch(
+        &self,
+        wanted: HashMap<String, KeysAndAttributes>,
+    ) -> Result<HashMap<String, Vec<Item>>, StoreError> {
+        let mut found = HashMap::<_, Vec<_>>::new();
+        let mut rest = Some(wanted);
+        let mut tries = Tries::lasting(Self::PATIENCE);
+        while let Some(wanted) = rest {
+            let got = self.client.batch_get_item().set_request_items(Some(wanted));
+            let got = got.send().await.map_err(|error| classified(&error))?;
+            for (table, items) in got.responses.into_iter().flatten() {
+                found.entry(table).or_default().extend(items);
+            }
+            rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
+            if rest.is_some() && tries.again().await.is_err() {
+                let problem = "not all rows could be read: throttled";
+                return Err(StoreError::Unavailable(problem.to_owned()));
+            }
+        }
+        Ok(found)
     }
 
     /// Where up to `limit` rows stand in one partition of an index, last first: the key attributes of the table and of

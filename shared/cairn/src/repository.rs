@@ -24,7 +24,10 @@ use crate::{
     guard::{Guard, holds},
     retry::{Losses, OutOfTime},
     snapshot::shape,
-    store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
+    store::{
+        AppendError, ConditionalStore, Consistency, EventStore, Part, Snapshots, StoreError,
+        StreamVersion,
+    },
     stream::StreamId,
     timestamp::Timestamp,
 };
@@ -160,6 +163,62 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         let mut attempt = Attempt::new(self, stream);
         attempt.known = Known::Assumed;
         self.run(attempt, command, context).await
+    }
+
+    /// Like [`create`](Self::create), if each of the `unchanged` streams still ends at its version.
+    /// `None` where one has changed, or where another append is in the way: nothing was written then,
+    /// and the caller decides again on those streams as they are.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    pub async fn create_if(
+        &self,
+        stream: &StreamId,
+        command: &A::Command,
+        context: &Context,
+        unchanged: &[StreamVersion],
+    ) -> Result<Option<Handled<A>>, HandleError<A::Rejection>>
+    where
+        S: ConditionalStore,
+    {
+        let mut attempt = Attempt::new(self, stream);
+        attempt.known = Known::Assumed;
+        let Proposal { commit, next } = match attempt.decide(command, context).await? {
+            Decision::Append(proposal) => *proposal,
+            Decision::Done { replayed } => return Ok(Some(attempt.handled(replayed))),
+        };
+        let commits = std::slice::from_ref(&commit);
+        let lost = match self.store.append_if(commits, unchanged).await {
+            Ok(()) => return Ok(Some(self.appended(next))),
+            Err(AppendError::Conflict(lost)) => lost,
+            Err(AppendError::Store(error)) => return Err(error.into()),
+        };
+        tracing::debug!(%commit.stream, "conflict");
+        let own = lost.into_iter().find(|lost| lost.stream == *stream);
+        let Some(winner) = own.and_then(|own| own.winner) else {
+            return Ok(None);
+        };
+        attempt.lost(Some(winner));
+        match attempt.decide(command, context).await? {
+            // What is decided now has to be proven against the other streams again.
+            Decision::Append(_) => Ok(None),
+            Decision::Done { replayed } => Ok(Some(attempt.handled(replayed))),
+        }
+    }
+
+    /// The result of a command that was carried out on `stream` before; `None` where it was not.
+    /// Strongly consistent.
+    ///
+    /// # Errors
+    /// [`HandleError::IdReused`] when the id belongs to another command, or the store's.
+    pub async fn replay(
+        &self,
+        stream: &StreamId,
+        context: &Context,
+    ) -> Result<Option<Handled<A>>, HandleError<A::Rejection>> {
+        let mut attempt = Attempt::new(self, stream);
+        let was_done = attempt.read(Consistency::Strong, context).await?;
+        Ok(was_done.then(|| attempt.handled(true)))
     }
 
     async fn run(

@@ -1,6 +1,7 @@
 //! The generations of a read model on DynamoDB.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,14 +11,17 @@ use std::{
 };
 
 use aws_sdk_dynamodb::{
-    Client, operation::put_item::builders::PutItemFluentBuilder, types::AttributeValue,
+    Client,
+    operation::put_item::builders::PutItemFluentBuilder,
+    types::{AttributeValue, KeysAndAttributes},
 };
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Projection, classified, malformed};
+use super::{Item, Projection, Rows, classified, malformed};
 use crate::{
     generation::{Generation, OutOfTurn, Standing},
+    read_model::{ReadModel, Row},
     retry::Tries,
     store::StoreError,
 };
@@ -197,6 +201,17 @@ impl<P: Projection> Generations<P> {
             .item("item", AttributeValue::S(name.to_owned())))
     }
 
+    /// The key of an item of this read model.
+    fn key(name: &str) -> Item {
+        Item::from([
+            (
+                "readModel".to_owned(),
+                AttributeValue::S(P::NAME.to_owned()),
+            ),
+            ("item".to_owned(), AttributeValue::S(name.to_owned())),
+        ])
+    }
+
     /// An item of this read model, read strongly.
     pub(super) async fn item<T: for<'de> Deserialize<'de>>(
         &self,
@@ -206,14 +221,52 @@ impl<P: Projection> Generations<P> {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("readModel", AttributeValue::S(P::NAME.to_owned()))
-            .key("item", AttributeValue::S(name.to_owned()))
+            .set_key(Some(Self::key(name)))
             .consistent_read(true)
             .send()
             .await
             .map_err(|error| classified(&error))?;
         let item = got.item.map(serde_dynamo::from_item);
         item.transpose().map_err(|error| malformed(&error))
+    }
+}
+
+impl<M: ReadModel> Generations<Rows<M>> {
+    /// The rows with these keys that are shown, those that there are. One call for up to 99 keys: it asks at the same time
+    /// which generation is shown. The rows are eventually consistent.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        if keys.len() >= Rows::<M>::MAX_BATCH {
+            return self.shown(|rows| async move { rows.all(keys).await }).await;
+        }
+        let known = *self.known();
+        let rows = self.rows.of(known);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let copy = KeysAndAttributes::builder()
+            .keys(Self::key(&name(turn % Self::COPIES)))
+            .consistent_read(true);
+        let copy = copy.build().map_err(|error| malformed(&error))?;
+        let wanted = HashMap::from([
+            (rows.table.clone(), rows.wanted(keys)?),
+            (self.table.clone(), copy),
+        ]);
+        let mut found = rows.batch(wanted).await?;
+        let standing = found.remove(&self.table).into_iter().flatten().next();
+        let standing: Option<Standing> = standing
+            .map(serde_dynamo::from_item)
+            .transpose()
+            .map_err(|error| malformed(&error))?;
+        let live = standing.unwrap_or_default().live;
+        *self.known() = live;
+        if live == known {
+            return Rows::<M>::by_key(found.remove(&rows.table));
+        }
+        self.of(live).all(keys).await
     }
 }
 

@@ -11,13 +11,16 @@ use serde_json::value::RawValue;
 use crate::{
     commit::{Commit, StoredEvent},
     snapshot::Snapshot,
-    store::{AppendError, Consistency, EventStore, Part, Snapshots, StoreError},
+    store::{
+        AppendError, ConditionalStore, Consistency, EventStore, Part, Snapshots, StoreError,
+        StreamVersion,
+    },
     stream::StreamId,
     timestamp::Timestamp,
 };
 
 /// Runs the whole suite. The store need not be empty: every check has streams of its own.
-pub async fn check(store: &impl EventStore) {
+pub async fn check(store: &impl ConditionalStore) {
     a_stream_that_was_never_written_is_empty(store).await;
     a_commit_comes_back_as_it_was_appended(store).await;
     a_read_after_a_version_begins_with_the_commit_that_holds_the_next(store).await;
@@ -33,6 +36,9 @@ pub async fn check(store: &impl EventStore) {
     a_hole_is_corruption(store).await;
     a_long_stream_is_read_to_its_end(store).await;
     more_streams_than_a_transaction_takes_are_refused(store).await;
+    an_append_on_a_condition_goes_through_while_the_other_streams_are_unchanged(store).await;
+    an_append_on_a_condition_writes_nothing_once_another_stream_has_changed(store).await;
+    the_very_same_append_on_a_condition_again_is_a_success(store).await;
 }
 
 async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
@@ -309,6 +315,69 @@ async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventSto
         .append(&commits[..100])
         .await
         .expect("a hundred are taken");
+}
+
+async fn an_append_on_a_condition_goes_through_while_the_other_streams_are_unchanged(
+    store: &impl ConditionalStore,
+) {
+    let unchanged = [at("if-read", 2), at("if-never-written", 0)];
+    let read = commit("if-read", 1, "read", 2);
+    store.append(&[read]).await.expect("append");
+    let written = commit("if-written", 1, "written", 1);
+    store
+        .append_if(std::slice::from_ref(&written), &unchanged)
+        .await
+        .expect("append");
+    let stored = store.read(&written.stream, &Part::all()).await;
+    assert_eq!(stored.expect("read"), [written]);
+    // A condition leaves nothing behind.
+    let next = commit("if-read", 3, "next", 1);
+    store.append(&[next]).await.expect("append");
+}
+
+async fn an_append_on_a_condition_writes_nothing_once_another_stream_has_changed(
+    store: &impl ConditionalStore,
+) {
+    let later = commit("if-changed", 2, "later", 1);
+    for commit in [commit("if-changed", 1, "first", 1), later.clone()] {
+        store.append(&[commit]).await.expect("append");
+    }
+    let refused = commit("if-refused", 1, "refused", 1);
+    let lost = store
+        .append_if(
+            std::slice::from_ref(&refused),
+            &[at("if-changed", 1), at("if-quiet", 0)],
+        )
+        .await;
+    let Err(AppendError::Conflict(lost)) = lost else {
+        panic!("expected a conflict, got {lost:?}");
+    };
+    assert_eq!(lost.len(), 1);
+    assert_eq!(
+        (&lost[0].stream, lost[0].winner.as_ref()),
+        (&later.stream, Some(&later))
+    );
+    let stored = store.read(&refused.stream, &Part::all()).await;
+    assert_eq!(stored.expect("read"), []);
+}
+
+/// The answer to the first one may have been lost, and the other stream has changed meanwhile.
+async fn the_very_same_append_on_a_condition_again_is_a_success(store: &impl ConditionalStore) {
+    let unchanged = [at("if-again", 0)];
+    let commits = [commit("if-same", 1, "same", 1)];
+    for _ in 0..2 {
+        store.append_if(&commits, &unchanged).await.expect("append");
+    }
+    let next = commit("if-again", 1, "next", 1);
+    store.append(&[next]).await.expect("append");
+    store.append_if(&commits, &unchanged).await.expect("append");
+}
+
+fn at(key: &str, version: u64) -> StreamVersion {
+    StreamVersion {
+        stream: stream(key),
+        version,
+    }
 }
 
 fn stream(key: &str) -> StreamId {

@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     commit::Commit,
-    store::{AppendError, Conflict, EventStore, Part, StoreError, check_append, from_snapshot},
+    store::{
+        AppendError, ConditionalStore, Conflict, EventStore, Part, StoreError, StreamVersion,
+        check_append, from_snapshot, is_own,
+    },
     stream::StreamId,
 };
 
@@ -19,22 +22,32 @@ pub struct MemoryStore {
     streams: Mutex<BTreeMap<StreamId, BTreeMap<u64, Commit>>>,
 }
 
-impl EventStore for MemoryStore {
-    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        check_append(commits)?;
+impl ConditionalStore for MemoryStore {
+    async fn append_if(
+        &self,
+        commits: &[Commit],
+        unchanged: &[StreamVersion],
+    ) -> Result<(), AppendError> {
+        check_append(commits, unchanged)?;
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost: Vec<_> = commits
+        let next = commits
             .iter()
-            .filter_map(|commit| {
-                let winner = streams.get(&commit.stream)?.get(&commit.version)?;
+            .map(|commit| (&commit.stream, commit.version));
+        let after = unchanged
+            .iter()
+            .map(|unchanged| (&unchanged.stream, unchanged.version + 1));
+        let lost: Vec<_> = next
+            .chain(after)
+            .filter_map(|(stream, version)| {
+                let winner = streams.get(stream)?.get(&version)?;
                 Some(Conflict {
-                    stream: commit.stream.clone(),
+                    stream: stream.clone(),
                     winner: Some(winner.clone()),
                 })
             })
             .collect();
-        let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
-        if !lost.is_empty() && winners.eq(commits) {
+        // These very commits are there: they were appended before.
+        if is_own(&lost, commits) {
             return Ok(());
         }
         if !lost.is_empty() {
@@ -47,6 +60,12 @@ impl EventStore for MemoryStore {
                 .insert(commit.version, commit.clone());
         }
         Ok(())
+    }
+}
+
+impl EventStore for MemoryStore {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        self.append_if(commits, &[]).await
     }
 
     async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {

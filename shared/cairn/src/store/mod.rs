@@ -6,6 +6,7 @@
 use std::{future::Future, sync::Arc};
 
 use futures_util::future::try_join_all;
+use serde::Serialize;
 
 use crate::{
     causality::{History, consistent},
@@ -69,6 +70,30 @@ impl<S: EventStore> EventStore for Arc<S> {
     async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
         S::read(self, stream, part).await
     }
+}
+
+/// A store that appends on the condition that other streams have not changed.
+pub trait ConditionalStore: EventStore {
+    /// Appends commits as [`EventStore::append`] does, if each of the `unchanged` streams, none of
+    /// which is written to, still ends at its version.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`]. A stream that has changed is among the conflicts, with the commit
+    /// that follows the version. Nothing was written then.
+    fn append_if(
+        &self,
+        commits: &[Commit],
+        unchanged: &[StreamVersion],
+    ) -> impl Future<Output = Result<(), AppendError>> + Send;
+}
+
+/// A stream and its last version, as a decision has read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StreamVersion {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version of its last event; 0 before the first.
+    pub version: u64,
 }
 
 /// Which commits of a stream to read.
@@ -253,19 +278,29 @@ async fn read_until(
     }
 }
 
-/// Checks what an append may consist of.
+/// Checks the parts of an append.
 ///
 /// # Errors
-/// When there are too many commits, or one without events, which would take a version that no
+/// When there are too many streams, or a commit without events, which would take a version that no
 /// event has.
-pub(crate) fn check_append(commits: &[Commit]) -> Result<(), StoreError> {
-    if commits.len() > MAX_STREAMS_PER_APPEND {
-        return Err(StoreError::TooManyStreams(commits.len()));
+pub(crate) fn check_append(
+    commits: &[Commit],
+    unchanged: &[StreamVersion],
+) -> Result<(), StoreError> {
+    let streams = commits.len() + unchanged.len();
+    if streams > MAX_STREAMS_PER_APPEND {
+        return Err(StoreError::TooManyStreams(streams));
     }
     match commits.iter().find(|commit| commit.events.is_empty()) {
         Some(empty) => Err(StoreError::NoEvents(empty.stream.clone())),
         None => Ok(()),
     }
+}
+
+/// Whether an append has lost to itself: every one of its commits is there, as it is.
+pub(crate) fn is_own(lost: &[Conflict], commits: &[Commit]) -> bool {
+    let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
+    !commits.is_empty() && winners.take(commits.len()).eq(commits)
 }
 
 /// The latest commits only, where one of them carries a snapshot that can be used.
