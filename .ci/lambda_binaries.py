@@ -27,6 +27,7 @@ SETTINGS = {
     "EVENTS_TABLE": "EventsTable",
     "ORDERS_TABLE": "OrdersTable",
     "STOCK_TABLE": "StockTable",
+    "PRODUCTS_TABLE": "ProductsTable",
     "SALES_TABLE": "SalesTable",
     "READ_MODELS_TABLE": "ReadModelsTable",
     "ANSWERS_TABLE": "AnswersTable",
@@ -43,6 +44,7 @@ SETTINGS = {
     "CUSTOMER_CLAIM": "sub",
     "OPERATOR_SCOPE": "cairn/operator",
     "PAYMENTS": "sandbox",
+    "PRICES": "caller",
     "MAIL": "log",
 }
 # What the test events carry, and every line that a function logs about one.

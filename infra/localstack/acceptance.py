@@ -70,6 +70,8 @@ def common(tokens):
         "Architecture": binaries.architecture(),
         "Authorization": "jwt",
         "Console": "on",
+        # The scenarios name their prices. infra/local/tests/system/prices.rs tests the catalogue.
+        "Prices": "caller",
         "JwtIssuer": tokens.url,
         "JwtAudience": AUDIENCE,
         "StepPatienceSeconds": PATIENCE_S,

@@ -104,7 +104,7 @@ class Sam:
         self.environment = tools.settings()
         self.options = [
             "--template", template, "--env-vars", variables, *images,
-            "--parameter-overrides", f"Architecture={binaries.architecture()}", "Authorization=none", "Console=on",
+            "--parameter-overrides", f"Architecture={binaries.architecture()}", "Authorization=none", "Console=on", "Prices=caller",
             f"EndpointUrl={endpoint}",
         ]
 

@@ -12,8 +12,10 @@ use cairn::{
 use orders::{
     fulfilment::{self, Due, Input, Step},
     order::{self, Placed},
+    prices::Prices,
     read_models::orders::Orders,
-    requests, shipment,
+    requests::{self, RequestedLines},
+    shipment,
     values::OrderId,
 };
 use serde_json::{Value, json};
@@ -226,12 +228,15 @@ pub(crate) fn placed() -> Result<Placed, Failed> {
         "shipTo": { "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
             "postalCode": "10115", "country": "DE" },
     });
-    let place =
-        requests::place_order(&body).map_err(|errors| Failed::new(format!("{errors:?}")))?;
+    let place = requests::place_order(&body, Prices::Caller)
+        .map_err(|errors| Failed::new(format!("{errors:?}")))?;
+    let RequestedLines::Priced(lines) = place.lines else {
+        return Err(Failed::new("the lines have no prices"));
+    };
     Ok(Placed {
         customer_id: place.customer_id,
-        total: place.lines.total(),
-        lines: place.lines,
+        total: lines.total(),
+        lines,
         payment: place.payment,
         // As long as such an address is when it is sealed.
         ship_to: Sealed::of("A".repeat(176)),

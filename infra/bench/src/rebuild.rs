@@ -226,6 +226,7 @@ fn environment(client: &Client) -> Environment {
             "EVENTS_TABLE" => "EventsTable",
             "ORDERS_TABLE" => "OrdersTable",
             "STOCK_TABLE" => "StockTable",
+            "PRODUCTS_TABLE" => "ProductsTable",
             "SALES_TABLE" => "SalesTable",
             "READ_MODELS_TABLE" => "ReadModelsTable",
             "DEADLINES_TABLE" => "DeadlinesTable",

@@ -11,7 +11,7 @@ use cairn::{
 use clap::{Args, builder::PossibleValuesParser};
 use orders::{
     deadlines::Fulfilments,
-    read_models::{orders::Orders, sales::Sales, stock::StockLevels},
+    read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels},
 };
 
 use crate::{
@@ -59,6 +59,7 @@ impl Audit {
             .within(limits)
             .with(environment.rows::<Orders>("ORDERS_TABLE")?)
             .with(environment.rows::<StockLevels>("STOCK_TABLE")?)
+            .with(environment.rows::<Products>("PRODUCTS_TABLE")?)
             .with(environment.counters::<Sales>("SALES_TABLE")?);
         let report = audit.run::<Fulfilments>(self.projection.as_deref()).await;
         let report = report.map_err(Failure::refused)?;

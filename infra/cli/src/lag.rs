@@ -10,7 +10,7 @@ use cairn::{
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use indicatif::ProgressBar;
-use orders::read_models::{orders::Orders, sales::Sales, stock::StockLevels};
+use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,6 +23,8 @@ use crate::{
 const SEGMENTS: u32 = 8;
 /// How many gates of one read model are read at once, in each part.
 const GATES: usize = 8;
+/// How many read models there are.
+const READ_MODELS: usize = 4;
 /// How many streams are named.
 const EXAMPLES: usize = 10;
 
@@ -74,6 +76,7 @@ impl Lag {
             store: environment.event_store()?,
             orders: shown(environment.rows::<Orders>("ORDERS_TABLE")?).await?,
             stock: shown(environment.rows::<StockLevels>("STOCK_TABLE")?).await?,
+            products: shown(environment.rows::<Products>("PRODUCTS_TABLE")?).await?,
             sales: shown(environment.counters::<Sales>("SALES_TABLE")?).await?,
             bar: ProgressBar::new_spinner(),
         };
@@ -83,7 +86,7 @@ impl Lag {
         }
         let parts = try_join_all(parts).await?;
         readers.bar.finish_and_clear();
-        let mut all: [Behind; 3] = std::array::from_fn(|_| Behind::default());
+        let mut all: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
         for part in parts {
             for (sum, behind) in all.iter_mut().zip(part) {
                 sum.add(behind);
@@ -92,6 +95,7 @@ impl Lag {
         let names = [
             "ProjectOrdersFunction",
             "ProjectStockFunction",
+            "ProjectProductsFunction",
             "ProjectSalesFunction",
         ];
         let consumers = names.into_iter().zip(all);
@@ -138,10 +142,11 @@ async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure>
     Ok(generations.of(generations.standing().await?.live))
 }
 
-struct Readers<O, K, S> {
+struct Readers<O, K, P, S> {
     store: DynamoStore,
     orders: O,
     stock: K,
+    products: P,
     sales: S,
     bar: ProgressBar,
 }
@@ -149,11 +154,11 @@ struct Readers<O, K, S> {
 /// The events of some streams: the version and the time of each.
 type Events = BTreeMap<StreamId, Vec<(u64, Timestamp)>>;
 
-impl<O: Projection, K: Projection, S: Projection> Readers<O, K, S> {
+impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P, S> {
     /// A part of the events, compared page by page. The gates are read after the events, so an event that is not past its
     /// gate then had not arrived.
-    async fn part(&self, segment: u32) -> Result<[Behind; 3], Failure> {
-        let mut sums: [Behind; 3] = std::array::from_fn(|_| Behind::default());
+    async fn part(&self, segment: u32) -> Result<[Behind; READ_MODELS], Failure> {
+        let mut sums: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
         let mut after = None;
         loop {
             let page = self.store.scan(segment, SEGMENTS, after.as_ref()).await?;
@@ -164,9 +169,10 @@ impl<O: Projection, K: Projection, S: Projection> Readers<O, K, S> {
                 let of_stream = events.entry(event.stream).or_default();
                 of_stream.push((event.version, event.at));
             }
-            let [orders, stock, sales] = &mut sums;
+            let [orders, stock, products, sales] = &mut sums;
             orders.add(compare(&self.orders, &events).await?);
             stock.add(compare(&self.stock, &events).await?);
+            products.add(compare(&self.products, &events).await?);
             sales.add(compare(&self.sales, &events).await?);
             self.bar.inc(commits.len() as u64);
             self.bar

@@ -63,6 +63,8 @@ enum Projection {
     Orders,
     /// A row for each SKU.
     Stock,
+    /// A price for each SKU.
+    Products,
     /// Windows of sales.
     Sales,
 }

@@ -3,8 +3,8 @@
 use cairn::{Aggregate, StreamId, Timestamp, operator::Stack};
 use clap::Args;
 use orders::{
-    fulfilment::Saga, order::Order, payment::Payment, shipment::Shipment, stock::Stock,
-    values::OrderId,
+    fulfilment::Saga, order::Order, payment::Payment, product::Product, shipment::Shipment,
+    stock::Stock, values::OrderId,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +22,7 @@ use crate::{
 Examples:
   cairn state order-2d6944f5-e237-4a33-9c67-ba4a44120b1b
   cairn state stock-TEA-01 --at 2026-11-23T09:30:00Z
+  cairn state product-TEA-01
   cairn state fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b --version 3 --json | jq .state
 
 Status: 0, or 1 if there was no such state, or 2 if it was called wrongly or the system cannot be reached.")]
@@ -88,11 +89,12 @@ pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result
     match stream.category() {
         Order::CATEGORY => folded::<Order>(stack, stream, when).await,
         Stock::CATEGORY => folded::<Stock>(stack, stream, when).await,
+        Product::CATEGORY => folded::<Product>(stack, stream, when).await,
         Payment::CATEGORY => folded::<Payment>(stack, stream, when).await,
         Shipment::CATEGORY => folded::<Shipment>(stack, stream, when).await,
         Saga::CATEGORY => folded::<Saga>(stack, stream, when).await,
         other => Err(Failure::refused(format!(
-            "there are no streams `{other}-...`: there are order, stock, payment, shipment and fulfilment"
+            "there are no streams `{other}-...`: there are order, stock, product, payment, shipment and fulfilment"
         ))),
     }
 }

@@ -6,7 +6,7 @@ use cairn::{
     dynamodb::Audit,
     lambda::{ConfigError, Environment},
 };
-use orders::read_models::{orders::Orders, sales::Sales, stock::StockLevels};
+use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 
 /// The audit of a system at the time `now`, of all read models.
 ///
@@ -21,5 +21,6 @@ pub fn audit(operator: &Environment, now: Timestamp, limits: Limits) -> Result<A
         .within(limits)
         .with(operator.rows::<Orders>("ORDERS_TABLE")?)
         .with(operator.rows::<StockLevels>("STOCK_TABLE")?)
+        .with(operator.rows::<Products>("PRODUCTS_TABLE")?)
         .with(operator.counters::<Sales>("SALES_TABLE")?))
 }

@@ -85,11 +85,34 @@ impl Client {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> Result<Answer, NoAnswer> {
+        self.send_json(Method::POST, path, headers, body).await
+    }
+
+    /// Puts JSON.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn put(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, NoAnswer> {
+        self.send_json(Method::PUT, path, headers, body).await
+    }
+
+    async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, NoAnswer> {
         let headers: Vec<_> = [(CONTENT_TYPE.as_str(), "application/json")]
             .into_iter()
             .chain(headers.iter().copied())
             .collect();
-        self.send(Method::POST, path, &headers, body.to_string().into())
+        self.send(method, path, &headers, body.to_string().into())
             .await
     }
 

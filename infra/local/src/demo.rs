@@ -103,6 +103,9 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
             .post(&format!("/stock/{sku}/receipts"), &[], &body)
             .await?;
         expect(received.status.as_u16() == 201, "stock is received")?;
+        let body = json!({ "price": { "amount": 1250, "currency": "EUR" } });
+        let priced = client.put(&format!("/products/{sku}"), &[], &body).await?;
+        expect(priced.status.as_u16() == 200, "the price is set")?;
         writeln!(out, "Received {quantity} pieces of {sku}.")?;
     }
 

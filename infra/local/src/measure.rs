@@ -45,6 +45,10 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
         client
             .post(&format!("/stock/SKU-{sku}/receipts"), &[], &body)
             .await?;
+        let body = json!({ "price": { "amount": 1250, "currency": "EUR" } });
+        client
+            .put(&format!("/products/SKU-{sku}"), &[], &body)
+            .await?;
     }
     system.settled().await;
 

@@ -12,6 +12,7 @@ use axum::{
 };
 use cairn_local::{client::Client, gateway::Gateway, world::World};
 use http_body_util::BodyExt;
+use orders::prices::Prices;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -19,6 +20,9 @@ use crate::world::Simulated;
 
 /// The SKUs. Every other order is for the first; of the last there is not enough.
 pub const SKUS: [&str; 5] = ["TEA-01", "POT-07", "CUP-07", "TIN-11", "RARE-99"];
+
+/// The amount of each SKU's first price.
+const FIRST_PRICE: usize = 650;
 
 /// How often a customer tries before giving up.
 const TRIES: u32 = 60;
@@ -74,16 +78,18 @@ enum Door {
 #[derive(Clone, Debug)]
 pub struct Shop {
     door: Door,
+    prices: Prices,
     world: Arc<Simulated>,
     asked: Arc<Mutex<Vec<Asked>>>,
     looked: Arc<Mutex<Vec<Looked>>>,
 }
 
 impl Shop {
-    /// The shop behind a gateway.
-    pub fn new(gateway: Gateway, world: Arc<Simulated>) -> Self {
+    /// The shop behind a gateway, and the source of its prices.
+    pub fn new(gateway: Gateway, prices: Prices, world: Arc<Simulated>) -> Self {
         Self {
             door: Door::Gateway(Arc::new(gateway)),
+            prices,
             world,
             asked: Arc::default(),
             looked: Arc::default(),
@@ -118,6 +124,7 @@ impl Shop {
     /// The warehouse takes in what there is in the beginning.
     pub async fn stock_up(&self, orders: u32) {
         for sku in SKUS {
+            self.set_price(sku, FIRST_PRICE).await;
             let quantity = if sku == "RARE-99" {
                 orders / 20 + 1
             } else {
@@ -127,12 +134,26 @@ impl Shop {
         }
     }
 
-    /// The warehouse takes in more, from time to time.
+    /// The warehouse takes in more, and a price changes, from time to time.
     pub async fn restock(&self, times: u32, within: Duration) {
         for _ in 0..times {
             sleep(self.world.up_to(within / times.max(1) * 2)).await;
             let sku = SKUS.get(self.below(4)).copied().unwrap_or("TEA-01");
             self.receive(sku, 3).await;
+            if self.prices == Prices::Catalogue {
+                self.set_price(sku, 100 + self.below(900)).await;
+            }
+        }
+    }
+
+    /// An operator sets a price.
+    async fn set_price(&self, sku: &str, amount: usize) {
+        let path = format!("/products/{sku}");
+        let body = json!({ "price": { "amount": amount, "currency": "EUR" } });
+        let set = self.ask("set-price", &path, sku, body).await;
+        let version = set.and_then(|product| product.get("version")?.as_u64());
+        if let Some(version) = version {
+            self.look(sku, path, version).await;
         }
     }
 
@@ -265,11 +286,16 @@ impl Shop {
             } else {
                 self.below(SKUS.len())
             };
-            json!({
-                "sku": SKUS.get(index),
-                "quantity": 1 + self.below(3),
-                "unitPrice": { "amount": 100 + self.below(900), "currency": "EUR" },
-            })
+            let mut line = json!({ "sku": SKUS.get(index), "quantity": 1 + self.below(3) });
+            let expected = match self.prices {
+                Prices::Caller => Some(100 + self.below(900)),
+                Prices::Catalogue => (self.below(3) == 0).then_some(FIRST_PRICE),
+            };
+            if let (Some(amount), Some(line)) = (expected, line.as_object_mut()) {
+                let price = json!({ "amount": amount, "currency": "EUR" });
+                line.insert("unitPrice".to_owned(), price);
+            }
+            line
         };
         let lines: Vec<_> = (0..=self.below(3)).map(|_| line()).collect();
         order(&customer, token, country, &lines)
@@ -302,7 +328,12 @@ impl Shop {
         let mut pause = Duration::from_millis(500);
         for _ in 0..TRIES {
             let at_once = if self.below(10) == 0 { 2 } else { 1 };
-            let asks = (0..at_once).map(|_| self.send(Method::POST, path, &asked.key, &asked.body));
+            let method = match operation {
+                "set-price" => Method::PUT,
+                _ => Method::POST,
+            };
+            let ask = |_| self.send(method.clone(), path, &asked.key, &asked.body);
+            let asks = (0..at_once).map(ask);
             let answers = futures_util::future::join_all(asks).await;
             asked.answers.extend(answers.into_iter().flatten());
             if asked.answers.iter().any(|(status, _)| *status < 500) {
@@ -354,7 +385,11 @@ impl Shop {
                 let answer = if method == Method::GET {
                     client.get(path).await
                 } else {
-                    client.post(path, &[("idempotency-key", key)], body).await
+                    let headers = [("idempotency-key", key)];
+                    match method {
+                        Method::PUT => client.put(path, &headers, body).await,
+                        _ => client.post(path, &headers, body).await,
+                    }
                 };
                 let answer = answer.ok()?;
                 (answer.status.as_u16(), answer.body)

@@ -13,6 +13,7 @@ use orders::{
     order, payment,
     read_models::{
         orders::Orders,
+        products::Products,
         sales::{self, Sales, Window},
         stock::StockLevels,
     },
@@ -147,8 +148,8 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
             .and_then(|body| body.get("orderId"))
             .and_then(Value::as_str);
         let about = about.unwrap_or(&asked.about);
-        // To cancel what is cancelled needs no commit.
-        let may_be_none = asked.operation == "cancel-order";
+        // To cancel what is cancelled needs no commit, nor does a price that is set already.
+        let may_be_none = matches!(asked.operation, "cancel-order" | "set-price");
         if asked.accepted().is_some() && count != 1 && !(may_be_none && count == 0) {
             breaches.push(breach(
                 about,
@@ -200,6 +201,7 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
                 | ("ship-order", 409, Some("placed" | "cancelled" | "shipped")) => {
                     is_true_at_some_time(seen, &asked.about, state)
                 }
+                ("place-order", 409, None) => were_prices(seen, body),
                 _ => false,
             };
             if !has_reason {
@@ -212,6 +214,23 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// Whether each price that a refusal names was the SKU's at some time.
+fn were_prices(seen: &Observed, refusal: &Value) -> bool {
+    let named = refusal.get("prices").and_then(Value::as_array);
+    named.is_some_and(|named| {
+        named.iter().all(|named| {
+            let sku = named.get("sku").and_then(Value::as_str).unwrap_or_default();
+            let price = named.get("price");
+            seen.events().any(|event| {
+                let data = serde_json::from_str::<Value>(event.event.data.get());
+                event.stream.category() == "product"
+                    && event.stream.key() == sku
+                    && data.is_ok_and(|data| data.get("price") == price)
+            })
+        })
+    })
 }
 
 fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bool {
@@ -301,9 +320,10 @@ fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
 }
 
 /// A table's row behind its streams, and the functions that keep them.
-const PROJECTIONS: [(&str, &str); 2] = [
+const PROJECTIONS: [(&str, &str); 3] = [
     ("OrdersTable", "ProjectOrdersFunction"),
     ("StockTable", "ProjectStockFunction"),
+    ("ProductsTable", "ProjectProductsFunction"),
 ];
 
 fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
@@ -388,6 +408,7 @@ fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
     let place = match table {
         "OrdersTable" => Orders::place(stream),
         "StockTable" => StockLevels::place(stream),
+        "ProductsTable" => Products::place(stream),
         _ => None,
     };
     place.map(|place| place.gate)
@@ -399,6 +420,7 @@ fn gates(seen: &Observed) -> BTreeMap<(&'static str, &str, &str), u64> {
     for (table, key) in [
         ("OrdersTable", Orders::KEY),
         ("StockTable", StockLevels::KEY),
+        ("ProductsTable", Products::KEY),
         ("SalesTable", "partition"),
     ] {
         for row in seen.tables.get(table).into_iter().flatten() {
@@ -604,6 +626,11 @@ fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Breach> {
         "StockTable",
         "ProjectStockFunction",
     ));
+    breaches.extend(rows::<Products>(
+        seen,
+        "ProductsTable",
+        "ProjectProductsFunction",
+    ));
     breaches.extend(windows(seen));
     breaches
 }
@@ -720,6 +747,7 @@ fn keeper(projection: &str) -> &'static str {
     match projection {
         "orders" => "ProjectOrdersFunction",
         "stock" => "ProjectStockFunction",
+        "products" => "ProjectProductsFunction",
         _ => "ProjectSalesFunction",
     }
 }

@@ -67,6 +67,7 @@ impl Observed {
         let tables = [
             "OrdersTable",
             "StockTable",
+            "ProductsTable",
             "SalesTable",
             "DeadlinesTable",
             "CustomerKeysTable",

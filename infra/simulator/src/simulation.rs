@@ -15,6 +15,7 @@ use futures_util::future::{join_all, join3};
 use orders::{
     deadlines::Fulfilments,
     fulfilment::{State, Step},
+    prices::Prices,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -39,10 +40,12 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// # Errors
 /// When it is not understood.
 pub fn system(text: &str, parameters: &[(&str, &str)]) -> Result<Template, TemplateError> {
-    let mut all = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
-    for (name, value) in parameters {
-        all.insert((*name).to_owned(), (*value).to_owned());
-    }
+    let given = [("Authorization", "none"), ("Prices", "caller")];
+    let all: Parameters = given
+        .iter()
+        .chain(parameters)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     Ok(Template::parse_in(Path::new(ROOT), text, &all)?.unthrottled())
 }
 
@@ -60,18 +63,30 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Orders under all faults, in the project's own system.
+    /// Orders under all faults, in the project's own system. With odd seeds the catalogue has the prices.
     ///
     /// # Errors
     /// When the template is not understood.
     pub fn new(seed: u64, orders: u32) -> Result<Self, TemplateError> {
+        let prices = if seed.is_multiple_of(2) {
+            "caller"
+        } else {
+            "catalogue"
+        };
         Ok(Self {
             seed,
             orders,
             weather: Weather::STORM,
-            template: system(TEMPLATE, &[])?,
+            template: system(TEMPLATE, &[("Prices", prices)])?,
         })
     }
+}
+
+/// The source of the prices in a system of this template; callers name them where it does not say.
+fn prices(template: &Template) -> Prices {
+    let settings = template.functions.iter().map(|function| &function.settings);
+    let mut prices = settings.filter_map(|settings| settings.get("PRICES")?.parse().ok());
+    prices.next().unwrap_or(Prices::Caller)
 }
 
 /// An invariant that was broken.
@@ -179,7 +194,7 @@ impl Simulation {
             Ok(system) => system,
             Err(error) => panic!("the system cannot be put together: {error}"),
         };
-        let shop = Shop::new(system.gateway(), world.clone());
+        let shop = Shop::new(system.gateway(), prices(&plan.template), world.clone());
         let simulation = Self {
             system,
             world,

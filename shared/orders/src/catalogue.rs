@@ -6,7 +6,7 @@
 use cairn::{Aggregate, schema::EventType};
 use schemars::JsonSchema;
 
-use crate::{fulfilment, order, payment, shipment, stock};
+use crate::{fulfilment, order, payment, product, shipment, stock};
 
 /// The types of events, aggregate by aggregate, in the order in which each declares them.
 pub fn event_types() -> Vec<EventType> {
@@ -16,6 +16,7 @@ pub fn event_types() -> Vec<EventType> {
         of::<stock::Stock>(),
         of::<payment::Payment>(),
         of::<shipment::Shipment>(),
+        of::<product::Product>(),
     ]
     .concat()
 }

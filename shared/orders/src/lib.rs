@@ -1,6 +1,7 @@
 //! Order fulfilment as a pure domain.
 //!
-//! Begin with [`order`]: the aggregate that everything else is about. [`stock`], [`payment`] and
+//! Begin with [`order`]: the aggregate that everything else is about. [`product`] has the prices,
+//! and [`prices`] gives them to an order's lines. [`stock`], [`payment`] and
 //! [`shipment`] are the three that fulfilment works on; [`fulfilment`] is the saga that says in
 //! which order, and [`deadlines`] what an order needs that does not go on. [`catalogue`] has every type of event.
 //! [`read_models`] are what the queries show. [`requests`] turns bodies into commands, [`personal`] says what in them
@@ -17,6 +18,8 @@ pub mod fulfilment;
 pub mod order;
 pub mod payment;
 pub mod personal;
+pub mod prices;
+pub mod product;
 pub mod providers;
 pub mod read_models;
 pub mod requests;

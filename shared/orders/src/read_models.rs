@@ -1,5 +1,6 @@
 //! What the queries show: rows that follow the streams.
 
 pub mod orders;
+pub mod products;
 pub mod sales;
 pub mod stock;

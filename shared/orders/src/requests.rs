@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 use crate::{
     charge,
     order::{Payment, PlaceOrder},
+    prices::{Prices, UnpricedLine},
     values::{
         Address, Currency, CustomerId, Email, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT,
-        Money, Quantity, Sku, Text,
+        Money, Price, Quantity, Sku, Text,
     },
 };
 
@@ -22,7 +23,7 @@ pub struct OrderRequest {
     /// Who.
     pub customer_id: CustomerId,
     /// What.
-    pub lines: Lines,
+    pub lines: RequestedLines,
     /// How it is paid.
     pub payment: Payment,
     /// Where it goes.
@@ -31,17 +32,32 @@ pub struct OrderRequest {
     pub email: Option<Email>,
 }
 
+/// The lines of an order as its customer asks for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum RequestedLines {
+    /// Lines with the caller's prices.
+    Priced(Lines),
+    /// Lines that take their prices from the catalogue: 1 to 50.
+    Unpriced(Vec<UnpricedLine>),
+}
+
 impl OrderRequest {
     /// What earlier releases took a digest of: the order without personal data.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
     }
 
-    /// The command, with what is personal as it was sealed.
-    pub fn sealed(self, ship_to: Sealed<Address>, email: Option<Sealed<Email>>) -> PlaceOrder {
+    /// The command, with lines that have prices, and with what is personal as it was sealed.
+    pub fn sealed(
+        self,
+        lines: Lines,
+        ship_to: Sealed<Address>,
+        email: Option<Sealed<Email>>,
+    ) -> PlaceOrder {
         PlaceOrder {
             customer_id: self.customer_id,
-            lines: self.lines,
+            lines,
             payment: self.payment,
             ship_to,
             email,
@@ -49,18 +65,18 @@ impl OrderRequest {
     }
 }
 
-/// The body of `POST /orders`.
+/// The body of `POST /orders`. A line needs a price where the caller names the prices.
 ///
 /// # Errors
 /// Every field that is wrong, in the order of reading.
-pub fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
+pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<FieldError>> {
     let root = Field::root(body);
     let mut mistakes = Mistakes::default();
     if root.object(&mut mistakes).is_none() {
         return mistakes.result(None);
     }
     let customer_id = root.get("customerId").text(&mut mistakes, str::parse);
-    let lines = lines(&root.get("lines"), &mut mistakes);
+    let lines = lines(&root.get("lines"), prices, &mut mistakes);
     let payment = root.get("payment");
     let token = payment
         .object(&mut mistakes)
@@ -131,19 +147,73 @@ pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
     mistakes.result(quantity)
 }
 
-fn lines(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Lines> {
+/// The body of `PUT /products/{sku}`: the price of one piece.
+///
+/// # Errors
+/// Every field that is wrong.
+pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
+    let mut mistakes = Mistakes::default();
+    let field = Field::root(body).get("price");
+    let price = field
+        .object(&mut mistakes)
+        .and_then(|_| money(&field, &mut mistakes))
+        .and_then(|money| match Price::try_from(money) {
+            Ok(price) => Some(price),
+            Err(invalid) => {
+                mistakes.add(&field.get("amount"), invalid);
+                None
+            }
+        });
+    mistakes.result(price)
+}
+
+fn lines(field: &Field<'_>, prices: Prices, mistakes: &mut Mistakes) -> Option<RequestedLines> {
     let items = field.items(mistakes)?;
     // Thousands of lines are one mistake, not thousands.
     if !(1..=50).contains(&items.len()) {
         mistakes.add(field, InvalidLines::Count);
         return None;
     }
-    let read: Vec<_> = items.iter().map(|item| line(item, mistakes)).collect();
-    let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
+    match prices {
+        Prices::Caller => {
+            let read: Vec<_> = items.iter().map(|item| line(item, mistakes)).collect();
+            let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
+            let items: Vec<_> = items.iter().collect();
+            one_order(lines, field, &items, mistakes).map(RequestedLines::Priced)
+        }
+        Prices::Catalogue => {
+            let read: Vec<_> = items.iter().map(|item| unpriced(item, mistakes)).collect();
+            let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
+            // The prices that the caller expects have to make an order by themselves.
+            let expected = items.iter().zip(&lines).filter_map(|(item, line)| {
+                let unit_price = line.unit_price?;
+                let line = Line {
+                    sku: line.sku.clone(),
+                    quantity: line.quantity,
+                    unit_price,
+                };
+                Some((item, line))
+            });
+            let (items, expected): (Vec<_>, Vec<_>) = expected.unzip();
+            if !expected.is_empty() {
+                one_order(expected, field, &items, mistakes)?;
+            }
+            Some(RequestedLines::Unpriced(lines))
+        }
+    }
+}
+
+/// The lines as one order; `items` are their fields.
+fn one_order(
+    lines: Vec<Line>,
+    field: &Field<'_>,
+    items: &[&Field<'_>],
+    mistakes: &mut Mistakes,
+) -> Option<Lines> {
     match Lines::try_from(lines) {
         Ok(lines) => Some(lines),
         Err(error @ InvalidLines::MixedCurrencies(index)) => {
-            let at = items.get(index).unwrap_or(field);
+            let at = items.get(index).copied().unwrap_or(field);
             mistakes.add(&at.get("unitPrice").get("currency"), error);
             None
         }
@@ -164,6 +234,24 @@ fn line(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Line> {
         sku: sku?,
         quantity: quantity?,
         unit_price: unit_price?,
+    })
+}
+
+fn unpriced(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<UnpricedLine> {
+    field.object(mistakes)?;
+    let sku = field.get("sku").text(mistakes, str::parse::<Sku>);
+    let quantity = field.get("quantity").integer(mistakes, Quantity::try_from);
+    let price = field.get("unitPrice");
+    let unit_price = if price.is_present() {
+        let read = price.object(mistakes).and_then(|_| money(&price, mistakes));
+        Some(read?)
+    } else {
+        None
+    };
+    Some(UnpricedLine {
+        sku: sku?,
+        quantity: quantity?,
+        unit_price,
     })
 }
 

@@ -296,6 +296,11 @@ impl Sku {
     pub fn stock_stream(&self) -> StreamId {
         stream("stock", &self.text)
     }
+
+    /// The stream of its product.
+    pub fn product_stream(&self) -> StreamId {
+        stream("product", &self.text)
+    }
 }
 
 impl Text {
@@ -472,6 +477,30 @@ pub struct Money {
     pub amount: u64,
     /// The currency.
     pub currency: Currency,
+}
+
+/// A price of the catalogue, 1 to 2^53-1 minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Price(Money);
+
+impl Price {
+    /// Returns the price as money.
+    pub fn money(self) -> Money {
+        self.0
+    }
+}
+
+impl TryFrom<Money> for Price {
+    type Error = Invalid;
+
+    fn try_from(money: Money) -> Result<Self, Invalid> {
+        if (1..=MAX_AMOUNT).contains(&money.amount) {
+            Ok(Self(money))
+        } else {
+            Err(Invalid("must be from 1 to 9007199254740991"))
+        }
+    }
 }
 
 /// A line of an order.

@@ -1,22 +1,30 @@
 //! `POST /orders`: places an order.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use cairn::{
+    commit::Context,
     dynamodb::{Keyring, Repository},
     lambda::{
         ConfigError, Environment, Function,
         api::{self, Problem, Request, Response, problem},
     },
+    repository::{HandleError, Handled},
     seal::Key,
+    sealed::Sealed,
 };
 use orders::{
-    order::{Command, Order, PlaceOrder, Placed},
+    order::{Command, Order, Placed, Rejection},
     personal,
-    requests::{self, OrderRequest},
-    values::OrderId,
+    prices::{ChangedPrice, Mispriced, Prices, UnpricedLine, priced},
+    requests::{self, OrderRequest, RequestedLines},
+    values::{Address, CustomerId, Email, Lines, OrderId},
 };
 use serde_json::json;
+
+use crate::catalogue::Catalogue;
+
+mod catalogue;
 
 /// Builds the function.
 ///
@@ -26,6 +34,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let parts = Arc::new(Parts {
         orders: environment.repository()?,
         customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+        catalogue: catalogue(environment)?,
     });
     api::function(environment, move |request| {
         let parts = parts.clone();
@@ -33,17 +42,34 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     })
 }
 
+/// The catalogue, where prices come from it.
+fn catalogue(environment: &Environment) -> Result<Option<Catalogue>, ConfigError> {
+    let text = environment.setting("PRICES")?;
+    match text.parse::<Prices>() {
+        Ok(Prices::Caller) => Ok(None),
+        Ok(Prices::Catalogue) => Catalogue::new(environment).map(Some),
+        Err(error) => Err(ConfigError::new(
+            "PRICES",
+            format!("is `{text}`: it {error}"),
+        )),
+    }
+}
+
 struct Parts {
     orders: Repository<Order>,
     customers: Keyring,
+    catalogue: Option<Catalogue>,
 }
 
 async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
-    let asked = requests::place_order(&request.json()?).map_err(Problem::invalid)?;
+    let prices = match parts.catalogue {
+        Some(_) => Prices::Catalogue,
+        None => Prices::Caller,
+    };
+    let asked = requests::place_order(&request.json()?, prices).map_err(Problem::invalid)?;
     if !request.caller.may_deal_with(asked.customer_id.as_str()) {
         return Err(Problem::forbidden("the token is not this customer's"));
     }
-    requests::chargeable(asked.lines.total()).map_err(Problem::invalid)?;
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
         Some(key) => OrderId::from_key(key),
@@ -51,49 +77,175 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
     };
     let context = request.context_without("place-order", &["shipTo", "email"])?;
     let context = context.formerly(&asked.impersonal());
-    let key = parts.customers.key_for(asked.customer_id.as_str()).await?;
-    let order = sealed(asked, order_id, &key).map_err(|error| Problem::internal(&error))?;
-    let command = Command::Place(Box::new(order.clone()));
-    let placed = parts
-        .orders
-        .create(&order_id.order_stream(), &command, &context)
-        .await
-        // A key's order has that key's commit, and a new id has no order: nothing is refused.
-        .map_err(|error| problem(error, |rejection, _| Problem::internal(&rejection)))?;
-    if let Some(stored) = placed.current.state.placed()
-        && contradicts(stored, &order)
-    {
-        return Err(Problem::key_reused());
-    }
+    let attempt = Attempt {
+        parts,
+        order_id,
+        context: &context,
+        asked: &asked,
+    };
+    let placed = match (&asked.lines, &parts.catalogue) {
+        (RequestedLines::Priced(lines), _) => {
+            requests::chargeable(lines.total()).map_err(Problem::invalid)?;
+            let personal = attempt.seal().await?;
+            attempt.place(lines.clone(), &personal).await?
+        }
+        (RequestedLines::Unpriced(lines), Some(catalogue)) => {
+            attempt.place_by(catalogue, lines).await?
+        }
+        (RequestedLines::Unpriced(_), None) => {
+            return Err(Problem::internal(&"lines without prices, and no catalogue"));
+        }
+    };
+    let state = &placed.current.state;
+    let stored = state.placed();
     let body = json!({
         "orderId": order_id,
-        "status": placed.current.state.status(),
+        "status": state.status(),
         "version": placed.current.version,
-        "total": order.lines.total(),
+        "total": stored.map(|stored| stored.total),
     });
     Ok(Response::new(201, body)?
         .at(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
 }
 
-fn sealed(
-    asked: OrderRequest,
+/// The way of one request to an order.
+struct Attempt<'a> {
+    parts: &'a Parts,
     order_id: OrderId,
+    context: &'a Context,
+    asked: &'a OrderRequest,
+}
+
+/// The personal data of an order, sealed.
+struct Personal {
+    ship_to: Sealed<Address>,
+    email: Option<Sealed<Email>>,
+}
+
+impl Attempt<'_> {
+    /// Places the order at these prices.
+    async fn place(&self, lines: Lines, personal: &Personal) -> Result<Handled<Order>, Problem> {
+        let (stream, command) = (self.order_id.order_stream(), self.command(lines, personal));
+        let orders = &self.parts.orders;
+        let placed = orders.create(&stream, &command, self.context).await;
+        same(placed.map_err(refused)?, personal)
+    }
+
+    /// Places the order at the catalogue's prices.
+    ///
+    /// The append proves an acceptance at known prices. A refusal is decided again on the prices as
+    /// they are; so is an order of which the append met another one.
+    async fn place_by(
+        &self,
+        catalogue: &Catalogue,
+        asked: &[UnpricedLine],
+    ) -> Result<Handled<Order>, Problem> {
+        let (orders, stream) = (&self.parts.orders, self.order_id.order_stream());
+        let known = catalogue.known(asked).await?;
+        let mut sealed = None;
+        if let Ok(lines) = priced(asked, &known.prices()) {
+            let personal = self.seal().await?;
+            let (command, versions) = (self.command(lines, &personal), known.versions());
+            let placed = orders.create_if(&stream, &command, self.context, &versions);
+            if let Some(placed) = placed.await.map_err(refused)? {
+                return same(placed, &personal);
+            }
+            sealed = Some(personal);
+        }
+        let current = catalogue.current(asked).await?;
+        match priced(asked, &current.prices()) {
+            Ok(lines) => {
+                let personal = match sealed {
+                    Some(personal) => personal,
+                    None => self.seal().await?,
+                };
+                self.place(lines, &personal).await
+            }
+            // The order may have been placed before, at the prices of that time.
+            Err(mispriced) => match orders
+                .replay(&stream, self.context)
+                .await
+                .map_err(refused)?
+            {
+                Some(placed) => same(placed, &self.seal().await?),
+                None => Err(wrong_prices(mispriced)),
+            },
+        }
+    }
+
+    async fn seal(&self) -> Result<Personal, Problem> {
+        let OrderRequest {
+            customer_id,
+            ship_to,
+            email,
+            ..
+        } = self.asked;
+        let key = self.parts.customers.key_for(customer_id.as_str()).await?;
+        sealed(&key, customer_id, self.order_id, ship_to, email.as_ref())
+            .map_err(|error| Problem::internal(&error))
+    }
+
+    fn command(&self, lines: Lines, personal: &Personal) -> Command {
+        let (ship_to, email) = (personal.ship_to.clone(), personal.email.clone());
+        Command::Place(Box::new(self.asked.clone().sealed(lines, ship_to, email)))
+    }
+}
+
+fn sealed(
     key: &Key,
-) -> Result<PlaceOrder, serde_json::Error> {
-    let stream = order_id.order_stream();
-    let place = personal::ship_to(&asked.customer_id, &stream);
-    let ship_to = key.seal(&place, &asked.ship_to)?;
-    let place = personal::email(&asked.customer_id, &stream);
-    let email = asked.email.as_ref().map(|email| key.seal(&place, email));
-    let email = email.transpose()?;
-    Ok(asked.sealed(ship_to, email))
+    customer: &CustomerId,
+    order: OrderId,
+    ship_to: &Address,
+    email: Option<&Email>,
+) -> Result<Personal, serde_json::Error> {
+    let stream = order.order_stream();
+    let email = email.map(|email| key.seal(&personal::email(customer, &stream), email));
+    Ok(Personal {
+        ship_to: key.seal(&personal::ship_to(customer, &stream), ship_to)?,
+        email: email.transpose()?,
+    })
+}
+
+fn refused(error: HandleError<Rejection>) -> Problem {
+    // A key's order has that key's commit, and a new id has no order: nothing is refused.
+    problem(error, |rejection, _| Problem::internal(&rejection))
+}
+
+fn wrong_prices(mispriced: Mispriced) -> Problem {
+    let changed = match mispriced {
+        Mispriced::Invalid(errors) => return Problem::invalid(errors),
+        Mispriced::Changed(changed) => changed,
+    };
+    let first = changed.first().map(|changed| changed.price);
+    let prices: BTreeMap<_, _> = changed
+        .iter()
+        .map(|changed| (&changed.sku, changed.price))
+        .collect();
+    let prices: Vec<_> = prices
+        .into_iter()
+        .map(|(sku, price)| json!({ "sku": sku, "price": price }))
+        .collect();
+    Problem::new(409, "price-changed", "The price is another one")
+        .detail("nothing was stored; send the order again with the prices in `prices`")
+        .errors(changed.iter().map(ChangedPrice::field_error).collect())
+        .with("price", json!(first))
+        .with("prices", json!(prices))
+}
+
+/// Refuses an `Idempotency-Key` that came with other personal data than that of the order that it
+/// names.
+fn same(placed: Handled<Order>, personal: &Personal) -> Result<Handled<Order>, Problem> {
+    match placed.current.state.placed() {
+        Some(stored) if contradicts(stored, personal) => Err(Problem::key_reused()),
+        Some(_) | None => Ok(placed),
+    }
 }
 
 /// Returns whether a stored order is known to have other personal data than the one that is asked
 /// for: an `Idempotency-Key` that came with another body. After the customer's key is erased, the two
 /// cannot be compared; then the digest of the rest of the body decides alone.
-fn contradicts(stored: &Placed, asked: &PlaceOrder) -> bool {
+fn contradicts(stored: &Placed, asked: &Personal) -> bool {
     let emails = stored.email.as_ref().zip(asked.email.as_ref());
     stored.ship_to.contradicts(&asked.ship_to)
         || stored.email.is_some() != asked.email.is_some()

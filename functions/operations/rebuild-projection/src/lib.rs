@@ -13,7 +13,7 @@ use cairn::{
         operation::{self, Task},
     },
 };
-use orders::read_models::{orders::Orders, sales::Sales, stock::StockLevels};
+use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let rebuilds = Arc::new(Rebuilds {
         orders: Rebuild::new(store.clone(), environment.rows("ORDERS_TABLE")?),
         stock: Rebuild::new(store.clone(), environment.rows("STOCK_TABLE")?),
+        products: Rebuild::new(store.clone(), environment.rows("PRODUCTS_TABLE")?),
         sales: Rebuild::new(store, environment.counters("SALES_TABLE")?),
     });
     Ok(operation::function(environment, move |request, task| {
@@ -38,6 +39,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 struct Rebuilds {
     orders: Rebuild<Rows<Orders>>,
     stock: Rebuild<Rows<StockLevels>>,
+    products: Rebuild<Rows<Products>>,
     sales: Rebuild<Counters<Sales>>,
 }
 
@@ -59,6 +61,8 @@ enum Name {
     Orders,
     /// A row per SKU.
     Stock,
+    /// A price per SKU.
+    Products,
     /// Windows of sales.
     Sales,
 }
@@ -133,6 +137,7 @@ impl Rebuilds {
         match request.projection {
             Name::Orders => step(&self.orders, request.step, task).await,
             Name::Stock => step(&self.stock, request.step, task).await,
+            Name::Products => step(&self.products, request.step, task).await,
             Name::Sales => step(&self.sales, request.step, task).await,
         }
     }

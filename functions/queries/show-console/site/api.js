@@ -17,6 +17,7 @@ export class Refused extends Error {
     const fields = (problem.errors ?? []).map((error) => `${error.pointer}: ${error.detail}`);
     super([problem.title ?? `status ${status}`, problem.detail, ...fields].filter(Boolean).join(": "));
     this.status = status;
+    this.problem = problem;
   }
 }
 
@@ -79,6 +80,10 @@ export const orders = {
 export const stock = {
   get: (sku) => find(`/stock/${sku}`),
   receive: (sku, quantity) => command(`/stock/${sku}/receipts`, { quantity }),
+};
+
+export const products = {
+  price: (sku, price) => ask("PUT", `/products/${sku}`, { price }),
 };
 
 export const sales = async (window, from) => (await get(`/sales?window=${window}${from ? `&from=${from}` : ""}`)).windows;

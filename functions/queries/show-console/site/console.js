@@ -1,7 +1,7 @@
 // Puts the page together: what is placed, what is broken, and what is heard of it.
 
 import { $, connected, el, list, say, seldom, count, money } from "./dom.js";
-import { ask, get, hasToken, orders, settings, stock, use } from "./api.js";
+import { ask, get, hasToken, orders, products, Refused, settings, stock, use } from "./api.js";
 import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, since, watch, watched } from "./order.js";
 import { refresh as refreshSales } from "./sales.js";
 
@@ -15,7 +15,7 @@ const SCENARIOS = [
   { id: "good", title: "It goes through", says: "Paid, packed, confirmed. You can ship it then." },
   { id: "flaky", title: "Paid at the third try", says: "The payment provider is busy twice.", token: "tok_flaky" },
   { id: "declined", title: "Payment is declined", says: "The stock is released again.", token: "tok_declined" },
-  { id: "none", title: "Out of stock", says: "9,000 pieces at €1, which nobody has.", quantity: 9_000, price: 100 },
+  { id: "none", title: "Out of stock", says: "9,000 pieces at €1, which nobody has.", sku: "NONE-01", quantity: 9_000, price: 100 },
   { id: "fraud", title: "Refused by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
   { id: "carrier", title: "The carrier refuses", says: "It goes to XX: the payment is voided.", country: "XX" },
   { id: "down", title: "Payment never answers", says: "Tried again, then given up after a minute and a half.", token: "tok_down" },
@@ -58,18 +58,33 @@ function lookAt(id) {
 
 let placing = false;
 
+/** Places an order of one line. The catalogue may have another price, which is taken, or none, which is set. */
+async function place(order) {
+  try {
+    return await orders.place(order);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const [line] = order.lines;
+    const { price, errors = [] } = error.problem;
+    if (price) line.unitPrice = price;
+    else if (errors.some(({ pointer }) => pointer === "/lines/0/sku")) await products.price(line.sku, line.unitPrice);
+    else throw error;
+    return await orders.place(order);
+  }
+}
+
 $("order-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   // Not disabled meanwhile: that would take the focus away.
   if (placing) return;
   placing = true;
   const scenario = SCENARIOS.find(({ id }) => id === new FormData(event.target).get("scenario"));
-  const sku = $("sku").value;
+  const sku = scenario.sku ?? $("sku").value;
   const quantity = scenario.quantity ?? Number($("quantity").value);
   const customer = scenario.customer ?? $("customer").value;
   try {
     const first = scenario.quantity ? "" : await provide(sku, quantity);
-    const placed = await orders.place(order(sku, quantity, customer, scenario));
+    const placed = await place(order(sku, quantity, customer, scenario));
     say($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
     lookAt(placed.orderId);
     if (scenario.cancel) await orders.cancel(placed.orderId, "changed my mind");
@@ -88,7 +103,7 @@ $("load").addEventListener("click", () => (load ? load.stop() : run().catch((err
 
 /** Orders by the second, of many products, some of which fail. */
 async function run() {
-  const products = Array.from({ length: LOAD.products }, (_, index) => `BOX-${String(index + 1).padStart(2, "0")}`);
+  const boxes = Array.from({ length: LOAD.products }, (_, index) => `BOX-${String(index + 1).padStart(2, "0")}`);
   const kinds = [{}, {}, { token: "tok_declined" }, {}, {}, { token: "tok_flaky" }, {}, {}, { country: "XX" }, {}];
   const most = LOAD.seconds * LOAD.aSecond;
   let [sent, placed, refused, ticks] = [0, 0, 0, 0];
@@ -96,7 +111,7 @@ async function run() {
   load = { stop: () => (stopped = true) };
   say($("load"), "Stop");
   say($("placed"), "Taking stock in first.");
-  await Promise.all(products.map((sku) => stock.receive(sku, 1_000)));
+  await Promise.all(boxes.map((sku) => stock.receive(sku, 1_000)));
   const began = performance.now();
   const progress = () => {
     const seconds = Math.max((performance.now() - began) / 1_000, 0.1);
@@ -105,7 +120,7 @@ async function run() {
   };
   const one = async (index) => {
     try {
-      await orders.place(order(products[index % products.length], 1, "c-load", kinds[index % kinds.length]));
+      await place(order(boxes[index % boxes.length], 1, "c-load", kinds[index % kinds.length]));
       placed += 1;
     } catch {
       refused += 1;

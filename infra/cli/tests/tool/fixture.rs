@@ -36,7 +36,9 @@ impl Fixture {
 
     pub(crate) async fn with(options: Options) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
-        let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
+        let parameters = [("Authorization", "none"), ("Prices", "caller")];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let parameters = Parameters::from(parameters);
         let template = Template::load_with(&file, &parameters).unwrap();
         let system = System::start(&template, &options).await.unwrap();
         let client = Client::new(system.http);
@@ -78,6 +80,13 @@ impl Fixture {
     pub(crate) async fn receive(&self, sku: &str, quantity: u64) {
         let path = format!("/stock/{sku}/receipts");
         self.post(&path, &json!({ "quantity": quantity })).await;
+    }
+
+    pub(crate) async fn set_price(&self, sku: &str, amount: u64) {
+        let path = format!("/products/{sku}");
+        let body = json!({ "price": { "amount": amount, "currency": "EUR" } });
+        let answer = self.client.put(&path, &[], &body).await.unwrap();
+        assert!(answer.status.is_success(), "{}", answer.body);
     }
 
     /// Places an order of a piece of `TEA-01` and returns its id when nothing follows from it any more.

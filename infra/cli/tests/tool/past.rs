@@ -32,6 +32,9 @@ async fn a_state_is_shown_as_it_is_as_it_was_then_and_after_an_event() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_stream_has_a_state() {
     let system = Fixture::start().await;
+    system.set_price("TEA-01", 1250).await;
+    let product = system.json(&["state", "product-TEA-01"], 0).await;
+    assert_eq!(product["state"]["Priced"]["price"]["amount"], 1250);
     system.receive("TEA-01", 3).await;
     let id = system.fulfil("tok_visa").await;
     for (category, is) in [

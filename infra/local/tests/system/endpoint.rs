@@ -40,6 +40,7 @@ async fn tables_and_their_stream_can_be_read() {
             "EventsTable",
             "MailsTable",
             "OrdersTable",
+            "ProductsTable",
             "ReadModelsTable",
             "SalesTable",
             "StockTable"

@@ -33,7 +33,11 @@ pub(crate) fn template_file() -> &'static Path {
 
 /// The project's template, with an API that takes everybody, and with its page.
 pub(crate) fn template() -> Template {
-    template_with(&[("Authorization", "none"), ("Console", "on")])
+    template_with(&[
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("Console", "on"),
+    ])
 }
 
 /// The project's template with values for some of its parameters, without its throttling: tests
@@ -60,7 +64,11 @@ pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
 
 /// The project's template from a text, with an API that takes everybody.
 pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
-    let parameters = [("Authorization", "none"), ("Console", "on")];
+    let parameters = [
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("Console", "on"),
+    ];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let parameters = Parameters::from(parameters);
     let directory = template_file().parent().unwrap();
@@ -102,6 +110,16 @@ impl Fixture {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.client.post(path, &[], body).await.unwrap()
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.client.put(path, &[], body).await.unwrap()
+    }
+
+    pub(crate) async fn set_price(&self, sku: &str, amount: u64) {
+        let body = json!({ "price": { "amount": amount, "currency": "EUR" } });
+        let answer = self.put(&format!("/products/{sku}"), &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     }
 
     pub(crate) async fn receive(&self, sku: &str, quantity: u64) {

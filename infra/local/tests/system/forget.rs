@@ -104,6 +104,7 @@ impl io::Write for Lines {
 fn template() -> Template {
     template_with(&[
         ("Authorization", "none"),
+        ("Prices", "caller"),
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ])

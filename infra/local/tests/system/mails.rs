@@ -13,6 +13,7 @@ use crate::{
 fn shop() -> StillShop {
     let template = template_with(&[
         ("Authorization", "none"),
+        ("Prices", "caller"),
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);

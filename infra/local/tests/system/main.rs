@@ -27,6 +27,7 @@ mod hostile;
 mod mails;
 mod malformed;
 mod openapi;
+mod prices;
 mod process;
 mod providers;
 mod queues;

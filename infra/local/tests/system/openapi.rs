@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     fixture::{Fixture, order, template, template_file, template_of, template_taking},
+    prices::catalogue,
     tokens::Closed,
 };
 
@@ -93,6 +94,9 @@ async fn every_route_answers_as_the_document_says() {
 
     let receipt = ("/stock/TEA-01/receipts", body("receiveStock"));
     check("receiveStock", &post(receipt.0, &receipt.1).await);
+    let price = body("setPrice");
+    check("setPrice", &system.put("/products/TEA-01", &price).await);
+    check("getProduct", &system.get("/products/TEA-01").await);
     let placed = post("/orders", &body("placeOrder")).await;
     check("placeOrder", &placed);
     system.settled().await;
@@ -201,8 +205,8 @@ async fn every_problem_is_answered_as_the_document_says() {
 
     let system = Fixture::start().await;
     system.receive("TEA-01", 1).await;
-    let order = system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
-    let path = format!("/orders/{}", order["orderId"].as_str().unwrap());
+    let shown = system.fulfil(&order("TEA-01", 1, "tok_visa")).await;
+    let path = format!("/orders/{}", shown["orderId"].as_str().unwrap());
     system.post(&format!("{path}/ship"), &json!({})).await;
     let late = system
         .post(&format!("{path}/cancel"), &json!({ "reason": "x" }))
@@ -212,6 +216,16 @@ async fn every_problem_is_answered_as_the_document_says() {
     let few = Fixture::of(&template_taking(0, 1), Options::default()).await;
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
+
+    let system = catalogue().await;
+    system.set_price("TEA-01", 1300).await;
+    let expected = order("TEA-01", 1, "tok_visa");
+    check("placeOrder", &system.post("/orders", &expected).await);
+    check("getProduct", &system.get("/products/NONE-01").await);
+    check(
+        "setPrice",
+        &system.put("/products/TEA-01", &json!({})).await,
+    );
 
     let shop = Closed::open().await;
     check("getStock", &shop.fixture.get("/stock/TEA-01").await);

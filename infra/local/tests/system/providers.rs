@@ -67,6 +67,7 @@ fn concurrency_is_reserved_by_parameters() {
         ("confirm-order", 50),
         ("project-orders", 100),
         ("project-stock", 100),
+        ("project-products", 100),
         ("project-sales", 100),
         ("notify-customer", 1),
     ];
@@ -77,7 +78,11 @@ fn concurrency_is_reserved_by_parameters() {
 /// A function that hangs uses up what is reserved for it, and nothing else: what waits for it is kept.
 #[tokio::test(start_paused = true)]
 async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
-    let template = template_with(&[("Authorization", "none"), ("PaymentConcurrency", "2")]);
+    let template = template_with(&[
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("PaymentConcurrency", "2"),
+    ]);
     let shop = StillShop::of(&template, Parts::default());
     for _ in 0..6 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;

@@ -370,9 +370,10 @@ async fn a_list_shows_every_order_once_while_there_are_two_generations() {
 #[tokio::test]
 async fn a_rebuild_needs_every_permission_that_it_has() {
     let fixture = Fixture::start().await;
+    fixture.set_price("TEA-01", 1250).await;
     fixture.receive("TEA-01", 10).await;
     fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
-    for projection in ["orders", "stock", "sales"] {
+    for projection in ["orders", "stock", "products", "sales"] {
         let comparison = rebuild(&fixture, projection).await;
         let same = comparison["alike"].as_u64().unwrap();
         assert!(same > 0 && comparison["differing"] == 0, "{comparison}");

@@ -181,6 +181,7 @@ impl Account {
 async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
     let template = template_with(&[
         ("Authorization", "none"),
+        ("Prices", "caller"),
         ("Payments", "stripe"),
         ("StripeSecretArn", ARN),
         ("StripeUrl", &stripe.url),
@@ -411,6 +412,7 @@ async fn a_key_that_is_not_taken_is_no_answer_to_the_customer() {
 async fn mails_go_to_the_address_of_the_order_by_ses() {
     let template = template_with(&[
         ("Authorization", "none"),
+        ("Prices", "caller"),
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);

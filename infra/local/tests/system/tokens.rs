@@ -52,6 +52,7 @@ impl Closed {
         let issuer = Issuer::start().await;
         let template = template_with(&[
             ("Authorization", "jwt"),
+            ("Prices", "caller"),
             ("JwtIssuer", &issuer.url),
             ("JwtAudience", AUDIENCES),
         ]);
@@ -291,7 +292,7 @@ async fn a_customer_deals_with_their_own_orders_and_with_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_an_operator_ships_takes_stock_in_and_sees_sales() {
+async fn only_an_operator_ships_takes_stock_in_sets_prices_and_sees_sales() {
     let shop = Closed::open().await;
     let (customer, operator) = (shop.customer("c-a"), shop.operator());
     let id = placed(&customer, "c-a").await;
@@ -306,6 +307,15 @@ async fn only_an_operator_ships_takes_stock_in_and_sees_sales() {
     }
     let answer = customer.get("/sales").await.unwrap();
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let price = json!({ "price": { "amount": 1250, "currency": "EUR" } });
+    let answer = customer.put("/products/TEA-01", &[], &price).await.unwrap();
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let answer = customer.get("/products/TEA-01").await.unwrap();
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.body);
+    let answer = operator.put("/products/TEA-01", &[], &price).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let answer = customer.get("/products/TEA-01").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
 
     let received = json!({ "quantity": 5 });
     let answer = operator.post(receipts, &[], &received).await.unwrap();

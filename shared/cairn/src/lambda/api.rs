@@ -499,10 +499,9 @@ impl Problem {
 
     /// A body with fields that are wrong.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let mut problem = Self::new(422, "invalid-fields", "Some fields are not valid")
-            .detail("nothing was stored; fix the fields in `errors` and send it again");
-        problem.errors = errors;
-        problem
+        Self::new(422, "invalid-fields", "Some fields are not valid")
+            .detail("nothing was stored; fix the fields in `errors` and send it again")
+            .errors(errors)
     }
 
     /// Something that is not there.
@@ -558,6 +557,13 @@ impl Problem {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
+        self
+    }
+
+    /// Names the fields of the body that it is about.
+    #[must_use]
+    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
         self
     }
 

@@ -16,6 +16,8 @@ mod fulfilment;
 mod moments;
 mod order;
 mod payment;
+mod prices;
+mod product;
 mod properties;
 mod read_models;
 mod requests;

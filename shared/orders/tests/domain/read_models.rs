@@ -8,8 +8,10 @@ use cairn::{
 use orders::{
     fulfilment::{self, Due, Fulfilment, Step},
     order::{self, Canceller},
+    product,
     read_models::{
         orders::{Orders, render},
+        products::{self as price_list, Products},
         sales::{self, Sales, Window},
         stock::{self as levels, StockLevels},
     },
@@ -406,6 +408,22 @@ fn stock_is_shown_in_the_shape_of_the_contract() {
     );
 }
 
+#[test]
+fn a_product_is_shown_with_its_latest_price_in_the_shape_of_the_contract() {
+    let events = recorded(
+        &tea().product_stream(),
+        [1250, 1300].map(|amount| {
+            let price = eur(amount);
+            ("10:00:00.000", product::Event::PriceSet { price })
+        }),
+    );
+    let row = fold::<Products>(&events).unwrap().unwrap();
+    assert_eq!(
+        serde_json::to_value(price_list::render(row).unwrap()).unwrap(),
+        json!({ "sku": "TEA-01", "price": { "amount": 1300, "currency": "EUR" }, "version": 2 })
+    );
+}
+
 fn windows(window: Window, events: &[RecordedEvent]) -> Value {
     json!(sales::fold(window, events).unwrap())
 }
@@ -642,7 +660,14 @@ fn a_row_knows_the_streams_that_feed_it() {
             })
             .collect();
         assert_eq!(gates.len(), streams.len(), "two streams share a gate");
-        let categories = ["order", "fulfilment", "shipment", "payment", "stock"];
+        let categories = [
+            "order",
+            "fulfilment",
+            "shipment",
+            "payment",
+            "stock",
+            "product",
+        ];
         for category in categories {
             let stream = StreamId::new(category, key).unwrap();
             let is_named = streams.contains(&stream);
@@ -651,6 +676,8 @@ fn a_row_knows_the_streams_that_feed_it() {
         }
         assert_eq!(M::streams("no key/of#ours"), []);
     }
-    check::<Orders>(ORDER, &["payment", "stock"]);
-    check::<StockLevels>("TEA-01", &["order", "fulfilment", "shipment", "payment"]);
+    check::<Orders>(ORDER, &["payment", "stock", "product"]);
+    let others = ["order", "fulfilment", "shipment", "payment"];
+    check::<StockLevels>("TEA-01", &[others.as_slice(), &["product"]].concat());
+    check::<Products>("TEA-01", &[others.as_slice(), &["stock"]].concat());
 }

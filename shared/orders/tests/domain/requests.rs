@@ -1,13 +1,19 @@
 //! Bodies: what is taken, and where a mistake is pointed at.
 
-use cairn::commit::fingerprint;
+use cairn::{commit::fingerprint, input::FieldError};
 use orders::{
-    requests::{cancel_order, place_order, receive_stock},
+    prices::Prices,
+    requests::{self, OrderRequest, RequestedLines, cancel_order, receive_stock, set_price},
     values::{MAX_AMOUNT, Quantity},
 };
 use serde_json::{Value, json};
 
 use crate::{fixtures::body, sample_order};
+
+/// An order whose caller names the prices.
+fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
+    requests::place_order(body, Prices::Caller)
+}
 
 /// The sample body with another value at a pointer; null where there was none.
 fn with(pointer: &str, value: impl Into<Value>) -> Value {
@@ -385,4 +391,56 @@ fn a_receipt_has_a_quantity() {
         assert_eq!(errors.len(), 1, "{body}");
         assert_eq!(errors[0].pointer, "/quantity", "{body}");
     }
+}
+
+#[test]
+fn a_price_is_a_positive_amount_in_a_currency() {
+    let price = |amount: Value, currency: &str| {
+        set_price(&json!({ "price": { "amount": amount, "currency": currency } }))
+    };
+    assert_eq!(
+        price(json!(1250), "EUR").unwrap().money(),
+        sample_order::eur(1250)
+    );
+    assert!(price(json!(MAX_AMOUNT), "EUR").is_ok());
+    for amount in [json!(0), json!(-1), json!(1.5), json!(MAX_AMOUNT + 1)] {
+        let errors = price(amount.clone(), "EUR").unwrap_err();
+        assert_eq!(errors.len(), 1, "{amount}");
+        assert_eq!(errors[0].pointer, "/price/amount", "{amount}");
+    }
+    let errors = price(json!(1), "EURO").unwrap_err();
+    assert_eq!(errors[0].pointer, "/price/currency");
+    for body in [json!({}), json!({ "price": 1250 }), json!([1250])] {
+        let errors = set_price(&body).unwrap_err();
+        assert_eq!(errors[0].pointer, "/price", "{body}");
+    }
+}
+
+#[test]
+fn with_a_catalogue_a_line_may_leave_its_price_out() {
+    let of_catalogue = |body: &Value| requests::place_order(body, Prices::Catalogue);
+    let order = of_catalogue(&without("/lines/0/unitPrice")).unwrap();
+    let RequestedLines::Unpriced(lines) = &order.lines else {
+        panic!("{order:?}");
+    };
+    assert_eq!(lines[0].unit_price, None);
+    assert_eq!(lines[1].unit_price, Some(sample_order::eur(900)));
+    assert_eq!(
+        pointers(&without("/lines/0/unitPrice")),
+        ["/lines/0/unitPrice"]
+    );
+    let errors = of_catalogue(&with("/lines/1/unitPrice/currency", "USD")).unwrap_err();
+    assert_eq!(errors[0].pointer, "/lines/1/unitPrice/currency");
+    let errors = of_catalogue(&with("/lines/0/unitPrice/amount", "1")).unwrap_err();
+    assert_eq!(errors[0].pointer, "/lines/0/unitPrice/amount");
+}
+
+/// A retry is recognized also where the parameter has changed meanwhile.
+#[test]
+fn the_digest_of_a_request_does_not_depend_on_where_prices_come_from() {
+    let digest = |prices| {
+        let order = requests::place_order(&body(), prices).unwrap();
+        fingerprint(&order.impersonal()).unwrap()
+    };
+    assert_eq!(digest(Prices::Caller), digest(Prices::Catalogue));
 }

@@ -5,7 +5,7 @@ use orders::{
     fulfilment::Input,
     order::{Payment, PlaceOrder, Placed},
     payment::Authorization,
-    requests::OrderRequest,
+    requests::{OrderRequest, RequestedLines},
     shipment::Label,
     values::{Address, Line, Lines, Money, OrderId, Text},
 };
@@ -29,7 +29,7 @@ pub(crate) fn lines() -> Lines {
 pub(crate) fn request() -> OrderRequest {
     OrderRequest {
         customer_id: "c-42".parse().unwrap(),
-        lines: lines(),
+        lines: RequestedLines::Priced(lines()),
         payment: Payment {
             token: "tok_visa".parse().unwrap(),
         },
@@ -47,7 +47,7 @@ pub(crate) fn request() -> OrderRequest {
 
 /// The sample order as a command.
 pub(crate) fn place_order() -> PlaceOrder {
-    request().sealed(Sealed::of("AQ+the+address".to_owned()), None)
+    request().sealed(lines(), Sealed::of("AQ+the+address".to_owned()), None)
 }
 
 /// The sample order as a fact.

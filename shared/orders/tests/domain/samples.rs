@@ -4,7 +4,7 @@ use cairn::{StoredEvent, event::Event, saga, sealed::Sealed};
 use orders::{
     fulfilment::{self, Due, Step},
     order::{self, Canceller, Placed},
-    payment, shipment, stock,
+    payment, product, shipment, stock,
     values::items,
 };
 
@@ -17,7 +17,8 @@ pub(crate) fn all() -> Vec<StoredEvent> {
         fulfilments().iter().map(encoded).collect(),
         stocks().iter().map(encoded).collect(),
         payments().iter().map(encoded).collect(),
-        shipments().iter().map(encoded).collect::<Vec<_>>(),
+        shipments().iter().map(encoded).collect(),
+        products().iter().map(encoded).collect::<Vec<_>>(),
     ]
     .concat()
 }
@@ -141,6 +142,10 @@ fn payments() -> Vec<payment::Event> {
         payment::Event::Voided(authorization()),
         payment::Event::Refunded(authorization()),
     ]
+}
+
+fn products() -> Vec<product::Event> {
+    vec![product::Event::PriceSet { price: eur(1250) }]
 }
 
 fn shipments() -> Vec<shipment::Event> {

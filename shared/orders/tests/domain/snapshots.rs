@@ -5,6 +5,7 @@ use orders::{
     fulfilment::{Due, Saga, Step},
     order::{self, Canceller, Order},
     payment::{self, Payment},
+    product::{self, Product},
     shipment::{self, Shipment},
     stock::{self, Stock},
 };
@@ -64,6 +65,7 @@ fn states_change_only_with_their_shape() {
             shipment::Event::Cancelled(label()),
         ]),
         states::<Saga>(&fulfilment_events()),
+        states::<Product>(&[product::Event::PriceSet { price: eur(1250) }]),
     ]));
     let kept: Value = serde_json::from_str(include_str!("states.json")).unwrap();
     for (category, now) in now.as_object().unwrap() {

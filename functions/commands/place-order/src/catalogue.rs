@@ -1,0 +1,149 @@
+//! The catalogue's prices as this function knows them.
+//!
+//! A price that is remembered, or comes from a row, may be an old one. The order's append proves it:
+//! it goes through only while the product's stream still ends at the price's version.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use cairn::{
+    dynamodb::{Generations, Repository, Rows},
+    lambda::{ConfigError, Environment},
+    store::{StoreError, StreamVersion},
+};
+use futures_util::future::try_join_all;
+use orders::{
+    prices::{PriceList, UnpricedLine},
+    product::Product,
+    read_models::products::{self, Products},
+    values::{Money, Sku},
+};
+
+/// The catalogue. Clones share what they remember.
+#[derive(Clone)]
+pub(crate) struct Catalogue {
+    products: Repository<Product>,
+    rows: Generations<Rows<Products>>,
+    remembered: Arc<Mutex<BTreeMap<Sku, Offer>>>,
+}
+
+/// A price, and the version of the product's stream that has set it.
+#[derive(Clone, Copy)]
+struct Offer {
+    price: Money,
+    version: u64,
+}
+
+/// The prices of some SKUs: only those that have one.
+#[derive(Default)]
+pub(crate) struct Offers(BTreeMap<Sku, Offer>);
+
+impl Catalogue {
+    /// The most prices that are remembered: some 100 bytes each.
+    const REMEMBERED: usize = 10_000;
+
+    /// Builds the catalogue. It needs `EVENTS_TABLE`, `PRODUCTS_TABLE` and `READ_MODELS_TABLE`.
+    ///
+    /// # Errors
+    /// When an environment variable is missing.
+    pub(crate) fn new(environment: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            products: environment.repository()?,
+            rows: environment.rows("PRODUCTS_TABLE")?,
+            remembered: Arc::default(),
+        })
+    }
+
+    /// Returns the prices that are remembered, and reads the rows of all others with one call.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
+        let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
+        let mut offers = Offers::default();
+        let mut unknown = vec![];
+        {
+            let remembered = self.remembered();
+            for sku in skus {
+                match remembered.get(sku) {
+                    Some(offer) => drop(offers.0.insert(sku.clone(), *offer)),
+                    None => unknown.push(sku.to_string()),
+                }
+            }
+        }
+        let rows = self.rows.find(&unknown).await?;
+        for view in rows.into_values().filter_map(products::render) {
+            let offer = Offer {
+                price: view.price,
+                version: view.version,
+            };
+            offers.0.insert(view.sku, offer);
+        }
+        self.remember(&offers);
+        Ok(offers)
+    }
+
+    /// Returns the prices as they are, from the products' streams: a strongly consistent read of
+    /// each.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub(crate) async fn current(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
+        let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
+        let reads = skus.into_iter().map(|sku| async move {
+            let product = self.products.load(&sku.product_stream()).await?;
+            let offer = product.state.price().map(|price| Offer {
+                price,
+                version: product.version,
+            });
+            Ok::<_, StoreError>(offer.map(|offer| (sku.clone(), offer)))
+        });
+        let read = try_join_all(reads).await?;
+        let offers = Offers(read.into_iter().flatten().collect());
+        self.remember(&offers);
+        Ok(offers)
+    }
+
+    /// A price replaces an older one, and never a newer one.
+    fn remember(&self, offers: &Offers) {
+        let mut remembered = self.remembered();
+        if remembered.len() + offers.0.len() > Self::REMEMBERED {
+            remembered.clear();
+        }
+        for (sku, offer) in &offers.0 {
+            let known = remembered.entry(sku.clone()).or_insert(*offer);
+            if known.version < offer.version {
+                *known = *offer;
+            }
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeMap<Sku, Offer>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Offers {
+    /// Returns the prices by SKU.
+    pub(crate) fn prices(&self) -> PriceList {
+        let offers = self.0.iter();
+        offers
+            .map(|(sku, offer)| (sku.clone(), offer.price))
+            .collect()
+    }
+
+    /// Returns the products' streams with the versions that have set the prices.
+    pub(crate) fn versions(&self) -> Vec<StreamVersion> {
+        let offers = self.0.iter();
+        offers
+            .map(|(sku, offer)| StreamVersion {
+                stream: sku.product_stream(),
+                version: offer.version,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,33 @@
+//! `GET /products/{sku}`: shows the price of a product.
+
+use cairn::{
+    dynamodb::Repository,
+    lambda::{
+        ConfigError, Environment, Function,
+        api::{self, Problem, Request, Response},
+    },
+};
+use orders::{product::Product, read_models::products::ProductView, values::Sku};
+
+/// Builds the function. It needs `EVENTS_TABLE`.
+///
+/// # Errors
+/// When an environment variable is missing.
+pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+    let products = environment.repository()?;
+    api::function(environment, move |request| get(products.clone(), request))
+}
+
+/// Folds the product's stream: one read, of the price as it is now.
+async fn get(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
+    let unpriced = || Problem::not_found("there is no price of this sku");
+    let sku: Sku = request.path("sku").parse().map_err(|_| unpriced())?;
+    let product = products.load(&sku.product_stream()).await?;
+    let price = product.state.price().ok_or_else(unpriced)?;
+    let view = ProductView {
+        sku,
+        price,
+        version: product.version,
+    };
+    Response::new(200, view)
+}

@@ -1,0 +1,105 @@
+//! A product of the catalogue: the price of one SKU.
+//!
+//! Events are stored: their names and members never change.
+
+use cairn::{Aggregate, Decider, event};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::values::{Money, Price};
+
+/// The product's rules.
+#[derive(Debug)]
+pub struct Product;
+
+/// A request to a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Command {
+    /// Sets the price of one piece.
+    SetPrice(Price),
+}
+
+/// A change of a product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    /// The price of one piece was set.
+    #[serde(rename = "ProductPriceSet")]
+    PriceSet {
+        /// The new price of one piece.
+        price: Money,
+    },
+}
+
+impl event::Event for Event {}
+
+/// The state of a product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// The product has no price: it cannot be sold.
+    Unpriced,
+    /// The product has a price.
+    Priced {
+        /// The price of one piece.
+        price: Money,
+    },
+}
+
+impl State {
+    /// The price of one piece; `None` where none was set.
+    pub fn price(&self) -> Option<Money> {
+        match self {
+            Self::Unpriced => None,
+            Self::Priced { price } => Some(*price),
+        }
+    }
+}
+
+/// The reasons for which a product refuses a command: there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {}
+
+impl Decider for Product {
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Rejection;
+
+    fn initial() -> State {
+        State::Unpriced
+    }
+
+    fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
+        match (command, state) {
+            (Command::SetPrice(price), State::Unpriced) => Ok(set(*price)),
+            (Command::SetPrice(price), State::Priced { price: present }) => {
+                Ok(changed(*present, *price))
+            }
+        }
+    }
+
+    fn evolve(_: State, event: &Event) -> State {
+        match event {
+            Event::PriceSet { price } => State::Priced { price: *price },
+        }
+    }
+}
+
+impl Aggregate for Product {
+    const CATEGORY: &'static str = "product";
+}
+
+fn set(price: Price) -> Vec<Event> {
+    vec![Event::PriceSet {
+        price: price.money(),
+    }]
+}
+
+/// The price that a product has already is no change.
+fn changed(present: Money, price: Price) -> Vec<Event> {
+    if price.money() == present {
+        vec![]
+    } else {
+        set(price)
+    }
+}
