@@ -61,7 +61,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
         Caller::Anybody => Canceller::Somebody,
     };
     let command = Command::Cancel { reason, by };
-    let cancelled = decided(&parts.orders, order_id, &command, &context);
+    let cancelled = Box::pin(decided(&parts.orders, order_id, &command, &context));
     request.once(&parts.answers, &context, cancelled).await
 }
 

@@ -45,7 +45,7 @@ async fn ship(parts: &Parts, request: Request) -> Result<Response, Problem> {
         .parse()
         .map_err(|_| Problem::not_found(Rejection::NotPlaced.to_string()))?;
     let context = request.context("ship-order")?.formerly(&body);
-    let shipped = decided(&parts.orders, order_id, &context);
+    let shipped = Box::pin(decided(&parts.orders, order_id, &context));
     request.once(&parts.answers, &context, shipped).await
 }
 
