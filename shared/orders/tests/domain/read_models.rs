@@ -333,8 +333,13 @@ fn a_saga_that_was_cancelled_before_it_began_is_shown_as_aborted() {
     let aborted = fulfilment::Event::Aborted {
         reason: "changed my mind".to_owned(),
     };
+    let order = vec![
+        ("10:00:00.000", was_placed()),
+        ("10:00:00.500", was_cancelled("changed my mind")),
+    ];
+    let view = view(&streams(order, vec![("10:00:01.000", aborted)], vec![]).concat());
     assert_eq!(
-        shown(vec![("10:00:01.000", aborted)])["fulfilment"],
+        view["fulfilment"],
         json!({ "status": "aborted", "steps": [] })
     );
 }
