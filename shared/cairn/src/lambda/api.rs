@@ -155,11 +155,20 @@ impl Request {
             }
         };
         let content_type = header("content-type").unwrap_or_default();
-        let query = request
-            .query_string_parameters
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        // The values of a list come one by one here. Joined again, a list is seen as one.
+        let mut query = HashMap::<String, String>::new();
+        let values = request.query_string_parameters.iter();
+        for (name, value) in values {
+            match query.get_mut(name) {
+                Some(list) => {
+                    list.push(',');
+                    list.push_str(value);
+                }
+                None => {
+                    query.insert(name.to_owned(), value.to_owned());
+                }
+            }
+        }
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
             correlation: asked.correlation,
