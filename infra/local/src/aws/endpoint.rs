@@ -39,13 +39,14 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
         Ok(body) => body,
         Err(error) => {
             let mut causes = std::iter::successors(error.source(), |cause| (**cause).source());
-            let (status, code, message) = if causes.any(|cause| cause.is::<LengthLimitError>()) {
-                let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
-                (413, "RequestEntityTooLargeException", message)
-            } else {
-                let message = format!("the body cannot be read: {error}");
-                (400, "MalformedHttpRequestException", message)
-            };
+            let (status, code, message) =
+                if causes.any(<dyn std::error::Error>::is::<LengthLimitError>) {
+                    let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
+                    (413, "RequestEntityTooLargeException", message)
+                } else {
+                    let message = format!("the body cannot be read: {error}");
+                    (400, "MalformedHttpRequestException", message)
+                };
             let wanted = Wanted::new(method, uri, headers, b"");
             return wanted.protocol.error(status, code, &message, &request_id);
         }

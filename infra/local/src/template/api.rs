@@ -19,12 +19,15 @@ const ACCOUNT: Throttle = Throttle {
     burst: 5_000,
 };
 
+/// The scopes of a route, see [`Route`].
+type Scopes = Option<Vec<String>>;
+
 /// What the definition of an HTTP API says about its routes.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     pub(super) authorizer: Option<Authorizer>,
     /// By method and path, the scopes of a route, see [`Route`]. Without a definition no route needs a token.
-    routes: Option<BTreeMap<(String, String), Option<Vec<String>>>>,
+    routes: Option<BTreeMap<(String, String), Scopes>>,
     throttling: Throttling,
     /// The line of each route with settings of its own.
     settings: BTreeMap<String, usize>,
@@ -92,7 +95,7 @@ impl Api {
     }
 
     /// The scopes of a route, see [`Route`].
-    pub(super) fn scopes(&self, route: &Route) -> Result<Option<Vec<String>>, TemplateError> {
+    pub(super) fn scopes(&self, route: &Route) -> Result<Scopes, TemplateError> {
         let Some(routes) = &self.routes else {
             return Ok(None);
         };
@@ -133,11 +136,7 @@ impl Api {
 }
 
 /// The scopes that a route's security names; nothing where the route needs no token.
-fn scopes(
-    security: &Node,
-    has_authorizer: bool,
-    names: &Names,
-) -> Result<Option<Vec<String>>, TemplateError> {
+fn scopes(security: &Node, has_authorizer: bool, names: &Names) -> Result<Scopes, TemplateError> {
     let schemes = names.value(security)?;
     if schemes == json!([]) {
         return Ok(None);
