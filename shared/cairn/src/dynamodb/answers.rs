@@ -75,7 +75,9 @@ impl Answers {
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(request)")
+            // `request` is one of the words that expressions reserve.
+            .condition_expression("attribute_not_exists(#request)")
+            .expression_attribute_names("#request", "request")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
