@@ -8,8 +8,12 @@ use std::{
     time::Duration,
 };
 
-use cairn::provider::{Call, ProviderError};
-use cairn_local::functions::Functions;
+use cairn::{
+    Commit,
+    provider::{Call, ProviderError},
+};
+use cairn_local::{composition::Parts, functions::Functions};
+use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
     providers::{Asked, PaymentProvider, SandboxPayments},
@@ -18,7 +22,7 @@ use orders::{
 use serde_json::{Value, json};
 
 use crate::{
-    fixture::{order, outcomes},
+    fixture::{order, outcomes, template_with},
     still::StillShop,
 };
 
@@ -249,4 +253,44 @@ async fn only_what_is_stuck_can_be_resumed() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("not understood"), "{error}");
+}
+
+/// A burst of more orders than the machine takes in time: their events are late, and none is lost.
+#[tokio::test(start_paused = true)]
+async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confirmed() {
+    const ORDERS: usize = 120;
+    let template = template_with(&[("Authorization", "none"), ("StepPatienceSeconds", "5")]);
+    let shop = StillShop::of(&template, Parts::default());
+    *shop.world.distance.lock().unwrap() = Duration::from_millis(130);
+    let placed = (0..ORDERS).map(async |number| {
+        let sku = format!("TEA-{number}");
+        let receipts = format!("/stock/{sku}/receipts");
+        let received = shop.send("POST", &receipts, &json!({ "quantity": 1 }));
+        assert_eq!(received.await.0, 201);
+        let placed = shop.send("POST", "/orders", &order(&sku, 1, "tok_visa"));
+        assert_eq!(placed.await.0, 201);
+    });
+    join_all(placed).await;
+    // Far more often than on AWS, so that every order that is late is seen.
+    let look = json!({ "detail-type": "Scheduled Event" });
+    let mut looks = 0;
+    while !shop.items("DeadlinesTable").is_empty() || looks == 0 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        shop.invoke(WATCH, &look).await;
+        looks += 1;
+        assert!(looks < 500, "the orders never end");
+    }
+    let items = shop.items("EventsTable").into_iter();
+    let commits: Vec<Commit> = items
+        .map(|item| serde_json::from_value(item).unwrap())
+        .collect();
+    let events: Vec<_> = commits.iter().flat_map(Commit::recorded).collect();
+    let count = |name: &str| {
+        let named = events.iter().filter(|event| event.event.name == name);
+        named.count()
+    };
+    assert_eq!(count("OrderConfirmed"), ORDERS);
+    // Some are asked for as probes.
+    let retried = count("StepRetried");
+    assert!(retried <= ORDERS / 4, "{retried} in {looks} looks");
 }
