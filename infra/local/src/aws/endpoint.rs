@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::{Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
     response::{IntoResponse, Response},
 };
 use http_body_util::LengthLimitError;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Answer, Aws, Call, SEND_EMAIL, lambda,
+    Answer, Aws, Call, SEND_EMAIL, UNKNOWN_OPERATION, lambda,
     protocol::{Protocol, Wanted, XML, answer},
     queues::{self, query_code},
 };
@@ -60,7 +60,12 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
     }
     let wanted = Wanted::new(method, uri, headers, &body);
     if let Protocol::Json(media_type) = &wanted.protocol {
-        return called(&aws, headers, media_type, &body, &request_id).await;
+        let answer = called(&aws, headers, &body).await;
+        let problem = Problem::of(&answer);
+        if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
+            return wanted.unavailable(&request_id);
+        }
+        return shown(&answer, media_type, &request_id);
     }
     let known = (method, uri.path(), wanted.operation.as_str());
     match known {
@@ -78,18 +83,10 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
 }
 
 /// Answers a call in one of the JSON protocols that name the operation in a header.
-async fn called(
-    aws: &Aws,
-    headers: &HeaderMap,
-    media_type: &str,
-    body: &Bytes,
-    request_id: &str,
-) -> Response {
-    let target = headers.get("x-amz-target");
-    let target = target.and_then(|target| target.to_str().ok());
-    let call = Call::new(target.unwrap_or_default(), body);
-    let text = std::str::from_utf8(body);
-    let answer = match (call.target, text) {
+async fn called(aws: &Aws, headers: &HeaderMap, body: &Bytes) -> Answer {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let call = Call::new(header("x-amz-target").unwrap_or_default(), body);
+    match (call.target, std::str::from_utf8(body)) {
         ("AmazonSQS.ReceiveMessage", Ok(text)) => {
             aws.meter.count("endpoint", call.operation());
             aws.queues.receive_message(text).await
@@ -97,32 +94,41 @@ async fn called(
         // A client may send the next calls to where the URL of a queue says.
         ("AmazonSQS.GetQueueUrl" | "AmazonSQS.ListQueues", _) => {
             let Answer { status, body } = aws.call("endpoint", &call);
-            let host = headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok());
-            let body = match host {
+            let body = match header("host") {
                 Some(host) => body.replace(queues::ORIGIN, &format!("http://{host}")),
                 None => body,
             };
             Answer { status, body }
         }
         _ => aws.call("endpoint", &call),
-    };
-    shown(&answer, media_type, request_id)
+    }
+}
+
+/// The error of an answer.
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(rename = "__type")]
+    kind: String,
+}
+
+impl Problem {
+    fn of(answer: &Answer) -> Option<Self> {
+        let problem = (answer.status >= 400).then(|| serde_json::from_str(&answer.body));
+        problem?.ok()
+    }
 }
 
 /// An answer of a service over HTTP.
 fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
-    #[derive(Deserialize)]
-    struct Problem {
-        #[serde(rename = "__type")]
-        kind: String,
-    }
     let mut response = answer(said.status, media_type, request_id, said.body.clone());
-    if said.status >= 400
-        && let Ok(Problem { kind }) = serde_json::from_str(&said.body)
+    let fault = if said.status < 500 {
+        "Sender"
+    } else {
+        "Receiver"
+    };
+    if let Some(Problem { kind }) = Problem::of(said)
         && let Some(code) = query_code(&kind)
-        && let Ok(code) = HeaderValue::from_str(&format!("{code};Sender"))
+        && let Ok(code) = HeaderValue::from_str(&format!("{code};{fault}"))
     {
         let name = HeaderName::from_static("x-amzn-query-error");
         response.headers_mut().insert(name, code);

@@ -263,9 +263,16 @@ async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
     assert!(error.contains("stock-CUP-02"), "{error}");
 }
 
+/// The header of a request that is signed for a service.
+fn scope(service: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request, \
+         SignedHeaders=host, Signature=0"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
-async fn what_is_not_available_is_refused_by_name_in_the_protocol_of_the_request() {
+async fn an_operation_that_is_not_available_is_refused_by_name() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
     for (target, name) in [
@@ -290,13 +297,14 @@ async fn what_is_not_available_is_refused_by_name_in_the_protocol_of_the_request
         let message = answer.body["message"].as_str().unwrap();
         assert!(message.contains(name), "{target}: {message}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_in_the_protocol_of_the_request() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
     let form = "application/x-www-form-urlencoded";
     let (get, post) = (Method::GET, Method::POST);
-    let scope = |service: &str| {
-        format!(
-            "AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
-        )
-    };
     for (method, path, service, media_type, body, status, code) in [
         (
             &post,
@@ -358,12 +366,30 @@ async fn what_is_not_available_is_refused_by_name_in_the_protocol_of_the_request
         let name = format!("of service {service} is not available locally");
         assert!(answer.text.contains(&name), "{service}: {}", answer.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_service_as_its_clients_do() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let ssm = scope("ssm");
+    let headers = [
+        ("authorization", ssm.as_str()),
+        ("x-amz-target", "AmazonSSM.DescribeParameters"),
+    ];
+    let answer = client.send(Method::POST, "/", &headers, "{}".into());
+    let answer = answer.await.unwrap();
+    let name = "DescribeParameters of service ssm is not available locally";
+    assert!(answer.text.contains(name), "{}", answer.text);
     let headers = [
         ("smithy-protocol", "rpc-v2-cbor"),
         ("content-type", "application/cbor"),
     ];
     let path = "/service/GraniteServiceVersion20100801/operation/DescribeAlarms";
-    let answer = client.send(post, path, &headers, "".into()).await.unwrap();
+    let answer = client
+        .send(Method::POST, path, &headers, "".into())
+        .await
+        .unwrap();
     assert_eq!(answer.headers["smithy-protocol"], "rpc-v2-cbor");
     assert!(
         answer.text.contains("UnknownOperationException"),
@@ -600,14 +626,12 @@ async fn invoke(client: &Client, function: &str, headers: &[(&str, &str)], body:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn an_invocation_that_lambda_refuses_is_refused() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
     let event = [("x-amz-invocation-type", "Event")];
     let (mebibyte, six) = ("x".repeat(1024 * 1024), "x".repeat(6 * 1024 * 1024));
     let (one, six) = (format!("\"{mebibyte}\""), format!("\"{six}\""));
-    let arn = "arn:aws:lambda:us-east-1:000000000000:function";
     for (function, headers, body, status, code) in [
         (
             "NoFunction",
@@ -680,6 +704,13 @@ async fn an_invocation_that_lambda_refuses_is_refused() {
         );
         assert!(answer.body["message"].is_string(), "{}", answer.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_invoked_by_any_of_its_names() {
+    let system = Fixture::start().await;
+    let client = Client::new(system.system.endpoint);
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function";
     for function in [
         "GetStockFunction?Qualifier=7",
         "GetStockFunction%3Alive?Qualifier=$LATEST",
@@ -776,15 +807,19 @@ async fn a_function_can_be_looked_up() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
-async fn a_key_encrypts_and_decrypts_by_any_of_its_names() {
+/// A system with two keys, one of which has an alias.
+async fn with_keys() -> Fixture {
     let text = std::fs::read_to_string(template_file()).unwrap();
     let alias = "\n  OtherKey:\n    Type: AWS::KMS::Key\n    Properties: { KeyPolicy: {} }\n  \
                  Alias:\n    Type: AWS::KMS::Alias\n    Properties:\n      \
                  AliasName: alias/personal-data\n      TargetKeyId: !Ref PersonalDataKey\n";
     let text = text.replacen("\nResources:\n", &format!("\nResources:\n{alias}"), 1);
-    let system = Fixture::of(&template_of(&text).unwrap(), Options::default()).await;
+    Fixture::of(&template_of(&text).unwrap(), Options::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_encrypts_and_decrypts_by_any_of_its_names() {
+    let system = with_keys().await;
     let client = Client::new(system.system.endpoint);
     let ask = async |operation: &str, request: Value| {
         call(&client, &format!("TrentService.{operation}"), &request).await
@@ -819,6 +854,17 @@ async fn a_key_encrypts_and_decrypts_by_any_of_its_names() {
             assert_eq!(opened["KeyId"], arn, "{key}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_used_is_refused_by_name() {
+    let system = with_keys().await;
+    let client = Client::new(system.system.endpoint);
+    let ask = async |operation: &str, request: Value| {
+        call(&client, &format!("TrentService.{operation}"), &request).await
+    };
+    let arn = "arn:aws:kms:us-east-1:000000000000:key/PersonalDataKey";
+    let context = json!({ "subject": "c-42", "of": "test" });
     let made = json!({ "KeyId": arn, "KeySpec": "AES_256", "EncryptionContext": context });
     let blob = ask("GenerateDataKey", made).await.body["CiphertextBlob"].clone();
     for (operation, request, code) in [

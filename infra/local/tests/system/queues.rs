@@ -186,137 +186,94 @@ async fn a_long_poll_ends_when_a_message_comes() {
     );
 }
 
+/// Every one of these calls is refused with its code.
+async fn all_refused(letters: &Letters, calls: &[(&str, Value, &str)]) {
+    for (operation, request, code) in calls {
+        let answer = letters.ask(operation, request.clone()).await;
+        let body = &answer.body;
+        assert_eq!(answer.status.as_u16(), 400, "{operation} {code}: {body}");
+        let named = answer.headers["x-amzn-query-error"].to_str().unwrap();
+        assert_eq!(named, format!("{code};Sender"), "{operation}: {body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
-async fn what_sqs_refuses_is_refused_by_the_same_code() {
+async fn a_message_that_is_none_is_refused() {
+    let letters = Letters::start().await;
+    let mebibyte = "x".repeat(1024 * 1024);
+    let body = |body: &str| json!({ "MessageBody": body });
+    let typed = |kind: &str, value: &str| {
+        let value = json!({ "DataType": kind, "StringValue": value });
+        json!({ "MessageBody": "x", "MessageAttributes": { "a": value } })
+    };
+    let late = json!({ "MessageBody": "x", "DelaySeconds": 901 });
+    let (send, invalid) = ("SendMessage", "InvalidParameterValue");
+    let calls = [
+        (send, json!({}), "MissingParameter"),
+        (send, body(""), "MissingParameter"),
+        (send, body("a\u{1}"), "InvalidMessageContents"),
+        (send, body(&format!("{mebibyte}x")), invalid),
+        (send, late, invalid),
+        (send, typed("Text", "x"), invalid),
+        (send, typed("Number", "x"), invalid),
+    ];
+    all_refused(&letters, &calls).await;
+    assert_eq!(letters.depth(), 0);
+    letters.send(&mebibyte).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_out_of_its_range_is_refused() {
     let letters = Letters::start().await;
     letters.send("x").await;
-    let mebibyte = "x".repeat(1024 * 1024);
-    let attribute =
-        |value: Value| json!({ "MessageBody": "x", "MessageAttributes": { "a": value } });
+    let (receive, invalid) = ("ReceiveMessage", "InvalidParameterValue");
+    let unknown = json!({ "AttributeNames": ["Depth"] });
+    let handle = json!({ "ReceiptHandle": "1-1" });
+    let calls = [
+        (receive, json!({ "MaxNumberOfMessages": 11 }), invalid),
+        (receive, json!({ "MaxNumberOfMessages": 0 }), invalid),
+        (receive, json!({ "WaitTimeSeconds": 21 }), invalid),
+        (receive, json!({ "VisibilityTimeout": 43_201 }), invalid),
+        ("DeleteMessage", handle, "ReceiptHandleIsInvalid"),
+        ("GetQueueAttributes", unknown, "InvalidAttributeName"),
+    ];
+    all_refused(&letters, &calls).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_none_is_refused() {
+    let letters = Letters::start().await;
     let entries = |ids: &[&str]| {
         let entries = ids.iter().map(|id| json!({ "Id": id, "MessageBody": "x" }));
         json!({ "Entries": entries.collect::<Vec<_>>() })
     };
     let eleven = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"];
-    for (operation, request, code) in [
-        ("SendMessage", json!({}), "MissingParameter"),
-        (
-            "SendMessage",
-            json!({ "MessageBody": "" }),
-            "MissingParameter",
-        ),
-        (
-            "SendMessage",
-            json!({ "MessageBody": "a\u{1}" }),
-            "InvalidMessageContents",
-        ),
-        (
-            "SendMessage",
-            json!({ "MessageBody": format!("{mebibyte}x") }),
-            "InvalidParameterValue",
-        ),
-        (
-            "SendMessage",
-            json!({ "MessageBody": "x", "DelaySeconds": 901 }),
-            "InvalidParameterValue",
-        ),
-        (
-            "SendMessage",
-            attribute(json!({ "DataType": "Text", "StringValue": "x" })),
-            "InvalidParameterValue",
-        ),
-        (
-            "SendMessage",
-            attribute(json!({ "DataType": "Number", "StringValue": "x" })),
-            "InvalidParameterValue",
-        ),
-        (
-            "ReceiveMessage",
-            json!({ "MaxNumberOfMessages": 11 }),
-            "InvalidParameterValue",
-        ),
-        (
-            "ReceiveMessage",
-            json!({ "MaxNumberOfMessages": 0 }),
-            "InvalidParameterValue",
-        ),
-        (
-            "ReceiveMessage",
-            json!({ "WaitTimeSeconds": 21 }),
-            "InvalidParameterValue",
-        ),
-        (
-            "ReceiveMessage",
-            json!({ "VisibilityTimeout": 43_201 }),
-            "InvalidParameterValue",
-        ),
-        (
-            "DeleteMessage",
-            json!({ "ReceiptHandle": "1-1" }),
-            "ReceiptHandleIsInvalid",
-        ),
-        (
-            "GetQueueAttributes",
-            json!({ "AttributeNames": ["Depth"] }),
-            "InvalidAttributeName",
-        ),
-        (
-            "SendMessageBatch",
-            entries(&[]),
-            "AWS.SimpleQueueService.EmptyBatchRequest",
-        ),
-        (
-            "SendMessageBatch",
-            entries(&eleven),
-            "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
-        ),
-        (
-            "SendMessageBatch",
-            entries(&["1", "1"]),
-            "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
-        ),
-        (
-            "SendMessageBatch",
-            entries(&["a b"]),
-            "AWS.SimpleQueueService.InvalidBatchEntryId",
-        ),
+    for (ids, code) in [
+        (&[][..], "EmptyBatchRequest"),
+        (&eleven, "TooManyEntriesInBatchRequest"),
+        (&["1", "1"], "BatchEntryIdsNotDistinct"),
+        (&["a b"], "InvalidBatchEntryId"),
     ] {
-        let answer = letters.ask(operation, request).await;
-        assert_eq!(
-            answer.status.as_u16(),
-            400,
-            "{operation} {code}: {}",
-            answer.body
-        );
-        let named = answer.headers["x-amzn-query-error"].to_str().unwrap();
-        assert_eq!(
-            named,
-            format!("{code};Sender"),
-            "{operation}: {}",
-            answer.body
-        );
+        let code = format!("AWS.SimpleQueueService.{code}");
+        let call = ("SendMessageBatch", entries(ids), code.as_str());
+        all_refused(&letters, &[call]).await;
     }
-    let most = letters
-        .ask("SendMessage", json!({ "MessageBody": mebibyte }))
-        .await;
-    assert!(most.status.is_success(), "{}", most.body);
+    assert_eq!(letters.depth(), 0);
+}
 
-    let unknown = json!({ "QueueName": "Nowhere" });
-    let unknown = call(&letters.client, "AmazonSQS.GetQueueUrl", &unknown).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_that_is_not_there_says_so_whatever_queue_it_names() {
+    let letters = Letters::start().await;
+    let nowhere = json!({ "QueueName": "Nowhere" });
+    let unknown = call(&letters.client, "AmazonSQS.GetQueueUrl", &nowhere).await;
     assert_eq!(
         unknown.body["__type"],
         "com.amazonaws.sqs#QueueDoesNotExist"
     );
-    // An operation that is not there says so, whatever queue it names.
-    let create = json!({ "QueueName": "Nowhere" });
-    let create = call(&letters.client, "AmazonSQS.CreateQueue", &create).await;
+    let create = call(&letters.client, "AmazonSQS.CreateQueue", &nowhere).await;
     assert_eq!(create.body["__type"], "UnknownOperationException");
     let message = create.body["message"].as_str().unwrap();
-    assert!(
-        message.contains("CreateQueue") && message.contains("sqs"),
-        "{message}"
-    );
+    assert!(message.contains("CreateQueue of service sqs"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
