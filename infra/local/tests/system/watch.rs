@@ -265,10 +265,10 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
     let placed = (0..ORDERS).map(async |number| {
         let sku = format!("TEA-{number}");
         let receipts = format!("/stock/{sku}/receipts");
-        let received = shop.send("POST", &receipts, &json!({ "quantity": 1 }));
-        assert_eq!(received.await.0, 201);
-        let placed = shop.send("POST", "/orders", &order(&sku, 1, "tok_visa"));
-        assert_eq!(placed.await.0, 201);
+        let quantity = json!({ "quantity": 1 });
+        assert_eq!(shop.send("POST", &receipts, &quantity).await.0, 201);
+        let order = order(&sku, 1, "tok_visa");
+        assert_eq!(shop.send("POST", "/orders", &order).await.0, 201);
     });
     join_all(placed).await;
     // Far more often than on AWS, so that every order that is late is seen.
