@@ -26,7 +26,9 @@
 //! }
 //! impl event::Event for Event {}
 //!
-//! #[derive(Debug, PartialEq)] struct NotEnough;
+//! #[derive(Debug, PartialEq, thiserror::Error)]
+//! #[error("there is not enough on the card")]
+//! struct NotEnough;
 //!
 //! impl Decider for GiftCard {
 //!     type State = u64;

@@ -27,6 +27,8 @@ fn consumers(shop: &StillShop) -> BTreeSet<String> {
 #[tokio::test(start_paused = true)]
 async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by_their_end() {
     let shop = StillShop::open();
+    let price = json!({ "price": { "amount": 1250, "currency": "EUR" } });
+    assert_eq!(shop.send("PUT", "/products/TEA-01", &price).await.0, 200);
     let done = shop.place(&order("TEA-01", 2, "tok_visa")).await;
     shop.until(&done, "completed").await;
     let declined = shop.place(&order("TEA-01", 1, "tok_declined")).await;

@@ -264,7 +264,7 @@ async fn prices_take_one_call_more_and_none_when_they_are_known() {
     let system = catalogue().await;
     let skus: Vec<_> = (1..=50).map(|number| format!("TEA-{number}")).collect();
     for sku in &skus {
-        system.set_price(sku, 10).await;
+        system.set_price(sku, 100).await;
     }
     system.settled().await;
     let all: Vec<_> = skus.iter().map(|sku| (sku.as_str(), None)).collect();

@@ -108,7 +108,13 @@ async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() 
         .insert("UnwindOrderFunction");
     cancel(&shop, &id).await;
     shop.system.settled().await;
-    assert_eq!(shop.order(&id).await["fulfilment"]["status"], "completed");
+    // The order shows what will be undone, and its fulfilment does not know of it.
+    assert_eq!(
+        shop.order(&id).await["fulfilment"]["status"],
+        "compensating"
+    );
+    let noted = "FulfilmentCancellationNoted".to_owned();
+    assert!(!shop.events(&id).await.contains(&noted));
     let order = shop.until(&id, "aborted").await;
     assert_eq!(order["cancellation"]["reason"], "changed my mind");
     assert!(
@@ -259,7 +265,11 @@ async fn only_what_is_stuck_can_be_resumed() {
 #[tokio::test(start_paused = true)]
 async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confirmed() {
     const ORDERS: usize = 120;
-    let template = template_with(&[("Authorization", "none"), ("StepPatienceSeconds", "5")]);
+    let template = template_with(&[
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("StepPatienceSeconds", "5"),
+    ]);
     let shop = StillShop::of(&template, Parts::default());
     *shop.world.distance.lock().unwrap() = Duration::from_millis(130);
     let placed = (0..ORDERS).map(async |number| {
