@@ -12,6 +12,11 @@ from processes import Failure
 DESKTOP = {"viewport": {"width": 1400, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 PATIENCE_MS = 20_000
+# The layout shifts since the page was opened: https://web.dev/articles/cls
+SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => window.shifts.push(...list.getEntries())).observe({ type: "layout-shift", buffered: true });
+"""
 
 
 class Browser:
@@ -33,9 +38,10 @@ class Browser:
         return self.open_things.__exit__(*raised)
 
     @contextlib.contextmanager
-    def page(self, api, endpoint=None, **options):
-        """Opens the page. When the block ends, its console must be empty, and no file may have been missing."""
+    def page(self, api, endpoint=None, expected=None, **options):
+        """Opens the page. When the block ends, its console must be empty but for expected lines, and no file may have been missing."""
         context = self.chromium.new_context(**{**DESKTOP, **options})
+        context.add_init_script(SHIFTS)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         said = []
@@ -49,8 +55,9 @@ class Browser:
             raise Failure(f"{failure}\nthe page then: {self.folder / 'failure.png'}; its console: {said}") from failure
         finally:
             context.close()
-        if said:
-            raise Failure(f"the console is not empty: {said}")
+        unexpected = [line for line in said if not expected or expected not in line]
+        if unexpected:
+            raise Failure(f"the console is not empty: {unexpected}")
 
     def picture_of(self, document, name):
         """A picture of a whole document that is made here."""
@@ -119,11 +126,32 @@ class Page:
         self.page.screenshot(path=self.folder / f"{name}.png", **{"full_page": True, **options})
 
     def has_no_barriers(self):
-        """No serious fault by axe-core."""
+        """axe-core finds no fault of any impact."""
         found = Axe().run(self.page).response["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        told = [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes']][:4]}" for one in serious]
+        told = [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes']][:4]}" for one in found]
         assert not told, "\n".join(told)
+
+    def stands_still(self, until, all_of_them=False):
+        """Asserts that the layout shifts sum up to little, without those that an input explains unless all are wanted."""
+        script = """(all) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            done(window.shifts.filter((one) => all || !one.hadRecentInput).map((one) =>
+                [one.value, one.sources.map(({ node }) => node?.id || node?.className || node?.nodeName).join(" ")])))))"""
+        shifts = self.page.evaluate(script, all_of_them)
+        moved = sum(value for value, _ in shifts)
+        assert moved < 0.1, f"the page moved by {moved:.2f} until {until}: {shifts}"
+
+    def sees(self, selector):
+        """Waits until an element is in view as a whole."""
+        self.until(
+            "(selector) => { const box = document.querySelector(selector)?.getBoundingClientRect();"
+            " return box && box.height > 0 && box.top >= 0 && box.bottom <= innerHeight; }",
+            argument=selector,
+        )
+
+    def is_not_cut(self, selector):
+        """Asserts that a box shows its content without being scrolled sideways."""
+        boxes = self.page.eval_on_selector_all(selector, "(all) => all.map((box) => [box.scrollWidth, box.clientWidth])")
+        assert boxes and all(content <= box for content, box in boxes), f"{selector}: {boxes}"
 
     def get(self, path):
         with urllib.request.urlopen(self.api + path, timeout=30) as answer:

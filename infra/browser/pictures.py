@@ -34,7 +34,7 @@ def pictures(page, browser, _):
     page.picture("page-dark", clip=VIEW)
     page.page.press("#moment", "Home")
     page.page.press("#moment", "ArrowRight")
-    page.until("() => document.getElementById('moment-says').textContent.startsWith('As it was')")
+    page.until("() => document.getElementById('moment-says').textContent.startsWith('As of')")
     page.has_no_barriers()
     page.page.locator("#order").screenshot(path=page.folder / "order-past-dark.png")
     page.page.emulate_media(color_scheme="light")

@@ -1,10 +1,12 @@
 """What visitors do, each on a system of its own: `VISITS` where it is live, `ALONE` where it is not, or not only."""
 
+import contextlib
 import json
 import statistics
 import time
 import urllib.request
 
+from browser import PHONE
 from issuer import AUDIENCE, issuer
 from processes import until
 from system import system
@@ -32,13 +34,15 @@ def every_kind_of_order_ends_as_it_must(page, *_):
     page.place("stuck")
     page.order_is("placed", "stuck")
     assert page.steps()[2:4] == ["compensation-failed", "failed"], page.steps()
-    page.wait("#order-head >> text=cairn saga abandon")
+    page.until("() => document.getElementById('n-stuck').textContent === '1'")
     order = page.place("cancelled")
     page.order_is("cancelled", "aborted")
     assert "completed" not in page.steps(), page.steps()
     # What never answers is given up after minutes: that it waits for the payment is seen at once.
     page.place("down")
     page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
+    page.until("() => document.getElementById('n-running').textContent === '1'")
+    assert page.text("#n-stuck") == "1", page.text("#n-stuck")
     page.until("() => document.querySelectorAll('#timeline tbody tr').length > 2")
     page.until("() => document.querySelectorAll('#orders li').length === 9")
 
@@ -174,8 +178,8 @@ def a_reader_breaks_and_its_dead_letters_are_redriven(page, *_):
     page.until("() => document.getElementById('dead-count').textContent === '2'")
     page.wait("#letters li:has-text('project-sales')")
     page.wait("#timeline .did.failed:has-text('project-sales ×2')")
-    page.wait("#timeline .did.dead-letter:has-text('project-sales, given up')")
-    assert "it was broken from the page, 3 tries" in page.text("#letters"), page.text("#letters")
+    page.wait("#timeline .did.dead-letter:has-text('project-sales, dead letter')")
+    assert "it was broken from the page, 3 attempts" in page.text("#letters"), page.text("#letters")
     assert page.text("#n-confirmed") == "1", "a sale is missing as long as it is broken"
     page.page.uncheck("#troubles input[name=broken-reader]")
     until(lambda: page.get("/console/troubles")["troubles"] == [], "the trouble is off")
@@ -250,9 +254,23 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
 
     until(at_rest, lambda: f"at rest: {page.text('#n-waiting')} waiting, {page.text('#dead-count')} dead letters", 420, pause_s=2)
     numbers_agree(page, placed)
+    page.until("() => document.getElementById('n-running').textContent === '0'")
+    a_reload_shows_what_the_orders_contain(page)
     rate = f"{said} Frames: {usual:.0f} ms at the median, {longest:.0f} ms at most; a choice was shown after {max(answers):.1f} s at most."
     print(rate, flush=True)
     assert longest < 2_000 and max(answers) < 5, rate
+
+
+def a_reload_shows_what_the_orders_contain(page):
+    """A page that is opened later is sent the latest events only, and not the first one of every order."""
+    page.page.reload()
+    page.connected("live")
+    page.until("() => document.querySelectorAll('#orders li').length === 25")
+    page.until("() => [...document.querySelectorAll('#orders .what-of')].every((one) => one.textContent.includes(' × '))")
+    for row in page.page.eval_on_selector_all("#orders li", "(all) => all.map((one) => [one.dataset.key, one.querySelector('.pill').textContent])"):
+        order = page.get(f"/orders/{row[0]}")
+        fulfilment = order["fulfilment"]["status"]
+        assert row[1] == (order["status"] if fulfilment in ("completed", "aborted") else fulfilment), (row, order)
 
 
 def numbers_agree(page, placed):
@@ -290,11 +308,12 @@ def where_the_api_takes_tokens_it_is_asked_again_and_again(browser, binary, log)
         options = {"Authorization": "jwt", "JwtIssuer": tokens.url, "JwtAudience": AUDIENCE}
         parameters = [word for name, value in options.items() for word in ("--parameter", f"{name}={value}")]
         with system(binary, log, *parameters) as (api, endpoint), browser.page(api, endpoint) as page:
-            page.connected("asking")
+            page.connected("polling")
             for hidden in ("#break", "#consumers", "#dead", "#load"):
                 assert not page.page.is_visible(hidden), hidden
             page.has_no_barriers()
-            page.page.fill("#token", tokens.token("c-42", "cairn/operator"))
+            # A subject as identity providers issue them: it has to be escaped in a path.
+            page.page.fill("#token", tokens.token("auth0|65f0c2", "cairn/operator"))
             # Of what there is nothing the API says so, and the browser counts that as an error of the page's.
             headers = {"Authorization": f"Bearer {tokens.token('o-1', 'cairn/operator')}"}
             for sku in ("TEA-01", "POT-07", "CUP-03"):
@@ -305,13 +324,182 @@ def where_the_api_takes_tokens_it_is_asked_again_and_again(browser, binary, log)
             page.order_is("confirmed", "completed")
             assert page.steps() == DONE
             page.wait("#orders li:has-text('confirmed')")
+            assert page.page.input_value("#customer") == "auth0|65f0c2"
             page.picture("page-tokens", full_page=True)
+
+
+def a_server_that_is_down_is_reported_with_what_to_do(browser, binary, log):
+    with contextlib.ExitStack() as running:
+        api, endpoint = running.enter_context(system(binary, log))
+        with browser.page(api, endpoint, expected="ERR_CONNECTION_REFUSED") as page:
+            page.connected("live")
+            page.place("good")
+            page.order_is("confirmed", "completed")
+            # The server stops.
+            running.close()
+            page.connected("reconnecting")
+            # A read that was under way may report its own failure first.
+            page.wait(f"#problem:has-text('The server at {api} does not answer. Start it again with cargo run')")
+            page.has_no_barriers()
+            page.page.click("#place-order")
+            page.wait("#placed:has-text('failed')")
+            said = page.text("#placed")
+            assert f"failed: the server at {api} does not answer. Start it again with cargo run, then try again." in said, said
+            page.page.click("#cancel")
+            page.wait("#order-said:has-text('/cancel failed: the server at')")
+            page.page.click("#load")
+            page.wait("#placed:has-text('/receipts failed: the server at')")
+            assert page.text("#load") != "Stop"
+            for words in ("Failed to fetch", "undefined"):
+                assert words not in page.text("body"), page.text("body")
 
 
 def receive(api, sku, headers):
     body = json.dumps({"quantity": 100}).encode()
     request = urllib.request.Request(f"{api}/stock/{sku}/receipts", body, {"Content-Type": "application/json", **headers})
     urllib.request.urlopen(request, timeout=30).close()
+
+
+WIDTHS = (360, 390, 412, 768, 1000, 1100, 1400)
+
+
+def wide(width):
+    """The options of a page as wide as this: a phone's where it is narrow."""
+    size = {"viewport": {"width": width, "height": 844}}
+    return {**PHONE, **size} if width < 500 else size
+
+
+def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
+    """What comes later than the first paint moves nothing, and an order that is placed comes into view."""
+    for scenario in ("good", "carrier", "stuck"):
+        page.place(scenario)
+    page.order_is("placed", "stuck")
+
+    def doubled(on):
+        page.page.set_checked("#troubles input[name=duplicates]", on)
+        until(lambda: page.get("/console/troubles")["troubles"] == ["duplicates"] * on, "the trouble is as it was chosen")
+
+    for width in WIDTHS:
+        with browser.page(page.api, page.endpoint, **wide(width)) as other:
+            other.wait("body.ready")
+            other.wait("#chart canvas")
+            other.wait("#tallies td")
+            # Nobody has touched it, so every shift is the page's own.
+            other.stands_still(f"it was open, {width} px wide", all_of_them=True)
+            other.place("good")
+            other.sees("#order-head")
+            other.sees("#order-actions")
+            other.order_is("confirmed", "completed")
+            other.stands_still(f"an order was confirmed, {width} px wide")
+            # As much as there can be in each row.
+            doubled(True)
+            other.place("good")
+            other.order_is("confirmed", "completed")
+            other.until("() => document.querySelectorAll('#timeline .did.duplicate').length > 10")
+            other.is_not_cut("#order .scroll")
+            other.is_not_cut("html")
+            the_sign_of_more_columns_is_there_where_there_are_more(other, width)
+            other.has_no_barriers()
+        doubled(False)
+
+
+def the_sign_of_more_columns_is_there_where_there_are_more(page, width):
+    box = "#consumers .scroll"
+    content, shown = page.page.eval_on_selector(box, "(box) => [box.scrollWidth, box.clientWidth]")
+    assert (content > shown + 1) == page.page.is_visible("#consumers .hint"), (width, content, shown)
+    assert (width < 500) == page.page.is_visible("#consumers .hint"), width
+    assert "local" in page.page.eval_on_selector(box, "(box) => getComputedStyle(box).backgroundAttachment")
+    page.page.eval_on_selector(box, "(box) => box.scrollLeft = box.scrollWidth")
+    # Scrolled to its end, it still says of which consumer each row is.
+    name, left = page.page.eval_on_selector(box, "(box) => [box.querySelector('tbody th').getBoundingClientRect().left, box.getBoundingClientRect().left]")
+    assert name >= left - 1 or width > 700, (width, name, left)
+
+
+def the_buttons_of_an_order_keep_their_place(page, browser, _):
+    """Whatever becomes of the order, and however long what is said of it."""
+    for options in (wide(1400), wide(768), wide(360)):
+        with browser.page(page.api, page.endpoint, **options) as other:
+            other.connected("live")
+            places = "() => ['cancel', 'ship'].map((id) => { const [own, all] = [id, 'order'].map((id) => document.getElementById(id).getBoundingClientRect()); return [own.left - all.left, own.top - all.top].map(Math.round).join(); }).join(' ')"
+            seen = {other.page.evaluate(places)}
+            # In every frame from now on, so that none is missed.
+            other.page.evaluate(f"() => {{ window.places = new Set(); const look = () => {{ window.places.add(({places})()); requestAnimationFrame(look); }}; look(); }}")
+            for scenario, end in (("good", ("confirmed", "completed")), ("carrier", ("cancelled", "aborted")), ("stuck", ("placed", "stuck"))):
+                other.place(scenario)
+                other.order_is(*end)
+            other.place("good")
+            other.order_is("confirmed", "completed")
+            other.page.click("#ship")
+            other.order_is("shipped", "completed")
+            seen |= set(other.page.evaluate("() => [...window.places]"))
+            assert len(seen) == 1, seen
+
+
+def a_stuck_order_names_the_commands_that_settle_it(page, *_):
+    order = page.place("stuck")
+    page.order_is("placed", "stuck")
+    tool = f"cargo run -p cairn-cli -- --endpoint-url {page.endpoint} saga"
+    shown = page.page.eval_on_selector_all("#order-help code", "(all) => all.map((one) => one.textContent)")
+    assert shown == [f"{tool} resume {order}", f"{tool} abandon {order} --reason 'refunded by hand'"], shown
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    assert not page.page.is_visible("#order-help")
+
+
+def every_consumer_keeps_its_latency_after_a_reload(page, *_):
+    page.place("good")
+    page.order_is("confirmed", "completed")
+    page.page.reload()
+    page.connected("live")
+    page.wait("#tallies td")
+    rows = page.cells("#tallies")
+    assert len(rows) > 8 and all(row[-1].endswith(" ms") or row[-1].endswith(" s") for row in rows), rows
+
+
+def the_axis_of_the_chart_shows_whole_numbers_of_any_size(page, *_):
+    """No ink at the left edge: a label that is cut has some."""
+    page.place("good")
+    page.until("() => document.getElementById('n-placed').textContent === '1'")
+    for factor in (1_000, 12_345, 9_876_543):
+
+        def larger(route):
+            answer = route.fetch()
+            found = answer.json()
+            for window in found["windows"]:
+                for name in ("ordersPlaced", "ordersConfirmed", "ordersCancelled"):
+                    window[name] *= factor
+            route.fulfill(response=answer, json=found)
+
+        page.page.route("**/sales?*", larger)
+        for window in ("hour", "day"):
+            page.page.select_option("#window", window)
+            page.until("(text) => document.getElementById('sales-says').textContent.startsWith(text)", argument=f"{factor:,} placed")
+            # A copy is read: Chromium warns of a canvas that is read again and again.
+            ink = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+                const drawn = document.querySelector('#chart canvas');
+                const copy = new OffscreenCanvas(drawn.width, drawn.height).getContext('2d', { willReadFrequently: true });
+                copy.drawImage(drawn, 0, 0);
+                const inked = (left, many) => copy.getImageData(left, 0, many, drawn.height).data.some((part) => part > 0);
+                done([inked(0, 2), inked(0, 60)]);
+            })))"""
+            at_edge, near = page.page.evaluate(ink)
+            assert near and not at_edge, (factor, window, near, at_edge)
+        page.page.unroute("**/sales?*")
+
+
+def a_customer_has_the_id_that_an_identity_provider_gave(page, *_):
+    """The form takes what the API takes, and nothing else."""
+    page.page.fill("#customer", "auth0|65f0c2")
+    order = page.place("good")
+    page.order_is("confirmed", "completed")
+    assert page.get(f"/orders/{order}")["customerId"] == "auth0|65f0c2"
+    listed = page.get("/customers/auth0%7C65f0c2/orders")["orders"]
+    assert [one["orderId"] for one in listed] == [order], listed
+    takes = "(id) => { const field = document.getElementById('customer'); field.value = id; return field.checkValidity(); }"
+    for taken in ("samlp|acme|ada@example.com", "ada+shop@example.com", "c3ViamVjdA==", "f:3a9f:ada", "a~b", "...", "s" * 255):
+        assert page.page.evaluate(takes, taken), taken
+    for refused in (".", "..", "", "a/b", "a b", "a%2eb", "a#b", "a?b", "é", "s" * 256):
+        assert not page.page.evaluate(takes, refused), refused
 
 
 VISITS = [
@@ -323,6 +511,12 @@ VISITS = [
     what_comes_twice_and_in_no_order_changes_nothing,
     a_reader_breaks_and_its_dead_letters_are_redriven,
     an_order_waits_for_a_provider_that_is_away,
+    it_stands_still_and_nothing_is_cut_at_any_width,
+    the_buttons_of_an_order_keep_their_place,
+    a_stuck_order_names_the_commands_that_settle_it,
+    every_consumer_keeps_its_latency_after_a_reload,
+    the_axis_of_the_chart_shows_whole_numbers_of_any_size,
+    a_customer_has_the_id_that_an_identity_provider_gave,
     it_stays_live_and_right_with_fifty_orders_a_second_and_faults,
 ]
-ALONE = [where_the_api_takes_tokens_it_is_asked_again_and_again]
+ALONE = [where_the_api_takes_tokens_it_is_asked_again_and_again, a_server_that_is_down_is_reported_with_what_to_do]

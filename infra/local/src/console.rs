@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,6 +50,8 @@ use crate::{
 
 /// The crate of the function that serves the page.
 pub(crate) const SHOW_CONSOLE: &str = "show-console";
+/// The table with a row for each fulfilment that has not ended.
+const DEADLINES: &str = "DeadlinesTable";
 
 /// How often the page is told what is new.
 const FRAME: Duration = Duration::from_millis(100);
@@ -83,6 +86,8 @@ pub(crate) struct Console {
     machine: Arc<ThisMachine>,
     aws: Arc<Aws>,
     hosts: Arc<Hosts>,
+    /// The address of the AWS endpoint.
+    endpoint: SocketAddr,
     frames: broadcast::Sender<Bytes>,
     board: Mutex<Board>,
     stopped: watch::Receiver<bool>,
@@ -97,6 +102,15 @@ struct Board {
     seen: u64,
     waiting: BTreeMap<String, u64>,
     dead_letters: u64,
+    fulfilments: Open,
+}
+
+/// The fulfilments that have not ended.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Open {
+    running: u64,
+    /// Those that need manual action.
+    stuck: u64,
 }
 
 /// What is new; for a reader that comes new, what there is.
@@ -110,6 +124,7 @@ struct Frame<'a> {
     consumers: &'a BTreeMap<String, Tally>,
     waiting: &'a BTreeMap<String, u64>,
     dead_letters: u64,
+    fulfilments: Open,
     troubles: Vec<Trouble>,
     /// The SKUs of which there is stock, for a reader that comes new.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -137,12 +152,14 @@ impl Console {
         machine: Arc<ThisMachine>,
         aws: Arc<Aws>,
         hosts: Arc<Hosts>,
+        endpoint: SocketAddr,
         stopped: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             machine,
             aws,
             hosts,
+            endpoint,
             frames: broadcast::Sender::new(MOST_FRAMES),
             board: Mutex::default(),
             stopped,
@@ -186,6 +203,9 @@ impl Console {
             }
         }
         let is_look = board.frames.is_multiple_of(LOOK);
+        if is_look && self.frames.receiver_count() > 0 {
+            board.fulfilments = self.open_fulfilments();
+        }
         board.frames = board.frames.wrapping_add(1);
         if is_look {
             board.waiting = self.aws.deliveries.waiting().unwrap_or_default();
@@ -220,6 +240,7 @@ impl Console {
             consumers,
             waiting: &board.waiting,
             dead_letters: board.dead_letters,
+            fulfilments: board.fulfilments,
             troubles: self.machine.troubles.all(),
             skus: BTreeSet::new(),
         }
@@ -227,7 +248,8 @@ impl Console {
 
     /// What there is, and from then on what is new. Frames are sent under the same lock, so that none is missed.
     fn present(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
-        let board = self.board();
+        let mut board = self.board();
+        board.fulfilments = self.open_fulfilments();
         let consumers = self.machine.ledger.tallies();
         let events = board.events.iter().map(AsRef::as_ref).collect();
         let frame = Frame {
@@ -316,6 +338,24 @@ impl Console {
         }
     }
 
+    /// Counts the fulfilments that have a deadline. The deadline of a cancelled order is not one of a fulfilment.
+    fn open_fulfilments(&self) -> Open {
+        let rows = self.aws.dynamo.items(DEADLINES);
+        let mut open = Open::default();
+        for row in rows {
+            let text = |name| row.get(name).and_then(Value::as_str).unwrap_or_default();
+            if !text("stream").starts_with("fulfilment-") {
+                continue;
+            }
+            if text("watch").starts_with("parked") {
+                open.stuck += 1;
+            } else {
+                open.running += 1;
+            }
+        }
+        open
+    }
+
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,7 +373,10 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
     takes_json(&parts.method, &parts.headers)?;
     match (parts.method.as_str(), path) {
         ("GET", "/console/settings.json") => {
-            Ok(found(&json!({ "live": true, "authorization": "none" })))
+            let endpoint = format!("http://{}", console.endpoint);
+            Ok(found(
+                &json!({ "live": true, "authorization": "none", "endpoint": endpoint }),
+            ))
         }
         ("GET", "/console/stream") => Ok(console.stream()),
         ("GET", "/console/troubles") => Ok(troubles(&console.machine)),
@@ -436,7 +479,8 @@ mod tests {
         let system = Composition::start(&template, Parts::default()).unwrap();
         let stop = watch::Sender::new(false);
         let (aws, hosts) = (system.aws.clone(), system.hosts.clone());
-        let console = Console::new(Arc::default(), aws, hosts, stop.subscribe());
+        let endpoint = ([127, 0, 0, 1], 4566).into();
+        let console = Console::new(Arc::default(), aws, hosts, endpoint, stop.subscribe());
         let mut stream = console.stream().into_body();
         assert!(next(&mut stream).await.starts_with("event: state\n"));
         let send = |number: usize| console.frames.send(format!("{number}").into()).unwrap();

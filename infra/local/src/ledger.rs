@@ -43,6 +43,8 @@ pub struct Tally {
     /// How far behind it was at most since this was asked for the last time, in milliseconds; nothing where it had
     /// nothing to do.
     pub lag_ms: Option<u64>,
+    /// The latest lag since the start, in milliseconds.
+    pub latest_lag_ms: Option<u64>,
 }
 
 /// What a consumer did with one delivery.
@@ -99,6 +101,7 @@ impl Ledger {
         let mut book = self.book();
         let tally = book.tally(function);
         tally.lag_ms = tally.lag_ms.max(Some(lag_ms));
+        tally.latest_lag_ms = Some(lag_ms);
         let (Some(event), Some(outcome)) = (line.event, line.outcome) else {
             return;
         };
@@ -259,6 +262,7 @@ mod tests {
             retried: 2,
             dead_letters: 0,
             lag_ms: Some(5),
+            latest_lag_ms: Some(5),
         };
         assert_eq!(tallies.get("A"), Some(&expected));
         assert_eq!(tallies.get("Relay").and_then(|tally| tally.lag_ms), Some(7));
@@ -274,7 +278,8 @@ mod tests {
         ];
         assert_eq!(told, expected);
         let (tallies, fresh) = ledger.take();
-        assert_eq!(tallies.get("A").map(|tally| tally.lag_ms), Some(None));
+        let lags = |tally: &Tally| (tally.lag_ms, tally.latest_lag_ms);
+        assert_eq!(tallies.get("A").map(lags), Some((None, Some(5))));
         assert!(fresh.is_empty());
         assert_eq!(ledger.of("1").len(), 4);
     }

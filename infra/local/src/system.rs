@@ -160,7 +160,8 @@ impl System {
         let shown = options.shown.as_ref();
         if let Some(machine) = shown.filter(|_| is_open(template)) {
             let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
-            let console = Console::new(machine.clone(), aws, hosts, stop.subscribe());
+            let stopped = stop.subscribe();
+            let console = Console::new(machine.clone(), aws, hosts, endpoint_address, stopped);
             servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }

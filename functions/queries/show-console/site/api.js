@@ -1,17 +1,18 @@
-// The HTTP API, and what there is of it here.
+// The HTTP API: the page's requests, and the errors that they end with.
 
 let token = "";
+/** Whether the system runs locally, once the settings say so. */
+let isLive = false;
 
-/** `live`: this is one machine, which tells what happens; else the page asks again and again. */
-export const settings = await fetch("/console/settings.json").then((answer) => answer.json());
-
-export function use(given) {
-  token = given.trim();
+/** The server did not answer. */
+export class Unreachable extends Error {
+  constructor(method, path, cause) {
+    const next = isLive ? "Start it again with cargo run" : "Check the connection";
+    super(`${method} ${path} failed: the server at ${location.origin} does not answer. ${next}, then try again.`, { cause });
+  }
 }
 
-export const hasToken = () => token !== "";
-
-/** What the API has refused, as it says it. */
+/** The API has refused a request. The message is the problem document's. */
 export class Refused extends Error {
   constructor(status, problem) {
     const fields = (problem.errors ?? []).map((error) => `${error.pointer}: ${error.detail}`);
@@ -21,25 +22,48 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(method, path, body) {
-  const headers = {};
+/** Sends a request once. Returns the document of the answer. */
+async function send(method, path, body, more = {}) {
+  const headers = { ...more };
   if (token) headers.authorization = `Bearer ${token}`;
   if (body !== undefined) headers["content-type"] = "application/json";
-  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  const text = await answer.text();
+  let answer;
+  let text;
+  try {
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    text = await answer.text();
+  } catch (cause) {
+    throw new Unreachable(method, path, cause);
+  }
   let found;
   try {
     found = JSON.parse(text);
   } catch {
-    found = {};
+    found = null;
   }
-  if (!answer.ok) throw new Refused(answer.status, found);
+  if (!answer.ok) throw new Refused(answer.status, found ?? {});
+  if (found === null) throw new Error(`${method} ${path} failed: the answer is not JSON. Reload the page.`);
   return found;
 }
 
-export const get = (path) => ask("GET", path);
+/**
+ * `live`: the system runs locally and sends what happens; otherwise the page polls. `endpoint`: the local AWS endpoint,
+ * where there is one.
+ */
+export const settings = await send("GET", "/console/settings.json");
+isLive = settings.live;
 
-/** Where there may be nothing yet: null instead of a 404. */
+export function use(given) {
+  token = given.trim();
+}
+
+export const hasToken = () => token !== "";
+
+export const ask = (method, path, body) => send(method, path, body);
+
+export const get = (path) => send("GET", path);
+
+/** Returns null instead of a 404, where there may be nothing yet. */
 export async function find(path) {
   try {
     return await get(path);
@@ -49,19 +73,17 @@ export async function find(path) {
   }
 }
 
-/** A command with a key of its own: sent again after a failure of the network it is carried out once. */
+const ATTEMPTS = 5;
+
+/** A command with a key of its own: sent again after a failure of the network or a busy answer, it is carried out once. */
 export async function command(path, body) {
-  const headers = { "content-type": "application/json", "idempotency-key": crypto.randomUUID() };
-  if (token) headers.authorization = `Bearer ${token}`;
+  const key = { "idempotency-key": crypto.randomUUID() };
   for (let attempt = 1; ; attempt++) {
     try {
-      const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-      const found = await answer.json();
-      if (answer.ok) return found;
-      // Busy: the same again, which its key makes safe.
-      if (answer.status !== 503 || attempt === 5) throw new Refused(answer.status, found);
+      return await send("POST", path, body, key);
     } catch (error) {
-      if (error instanceof Refused || attempt === 5) throw error;
+      const isTransient = error instanceof Unreachable || [429, 503].includes(error.status);
+      if (!isTransient || attempt === ATTEMPTS) throw error;
     }
     await new Promise((done) => setTimeout(done, 200 * attempt));
   }
@@ -86,4 +108,4 @@ export const products = {
   price: (sku, price) => ask("PUT", `/products/${sku}`, { price }),
 };
 
-export const sales = async (window, from) => (await get(`/sales?window=${window}${from ? `&from=${from}` : ""}`)).windows;
+export const sales = async (window, from) => (await get(`/sales?window=${window}${from ? `&from=${encodeURIComponent(from)}` : ""}`)).windows;

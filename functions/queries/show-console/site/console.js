@@ -1,26 +1,29 @@
-// Puts the page together: what is placed, what is broken, and what is heard of it.
+// Puts the page together: orders to place, faults to inject, and the live state of the system.
 
-import { $, connected, el, list, say, seldom, count, money } from "./dom.js";
-import { ask, get, hasToken, orders, products, Refused, settings, stock, use } from "./api.js";
+import { $, connected, el, list, markOverflow, problem, say, seldom, count, money } from "./dom.js";
+import { ask, get, hasToken, orders, products, Refused, settings, stock, Unreachable, use } from "./api.js";
 import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, since, watch, watched } from "./order.js";
 import { refresh as refreshSales } from "./sales.js";
 
 document.body.classList.toggle("live", settings.live);
+
+/** Shows the sections. Before that their sizes are not known, and whatever is seen would move. */
+const reveal = () => document.body.classList.add("ready");
 
 // ------------------------------------------------------------------------------------------ placing orders
 
 const PRICE = 1_250;
 const HOME = { name: "A. Lovelace", line1: "1 Main St", city: "Berlin", postalCode: "10115", country: "DE" };
 const SCENARIOS = [
-  { id: "good", title: "It goes through", says: "Paid, packed, confirmed. You can ship it then." },
-  { id: "flaky", title: "Paid at the third try", says: "The payment provider is busy twice.", token: "tok_flaky" },
-  { id: "declined", title: "Payment is declined", says: "The stock is released again.", token: "tok_declined" },
-  { id: "none", title: "Out of stock", says: "9,000 pieces at €1, which nobody has.", sku: "NONE-01", quantity: 9_000, price: 100 },
-  { id: "fraud", title: "Refused by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
-  { id: "carrier", title: "The carrier refuses", says: "It goes to XX: the payment is voided.", country: "XX" },
-  { id: "down", title: "Payment never answers", says: "Tried again, then given up after a minute and a half.", token: "tok_down" },
-  { id: "cancelled", title: "Cancelled half-way", says: "The customer changes their mind at once.", cancel: true },
-  { id: "stuck", title: "Money is not given back", says: "The carrier refuses, then the bank does: people have to help.", token: "tok_norefund", country: "XX" },
+  { id: "good", title: "Success", says: "Paid, labelled, confirmed. Then you can ship it." },
+  { id: "flaky", title: "Paid on the third attempt", says: "The payment provider is busy twice.", token: "tok_flaky" },
+  { id: "declined", title: "Payment declined", says: "The saga releases the stock.", token: "tok_declined" },
+  { id: "none", title: "Out of stock", says: "9,000 pieces at €1: there is no stock.", sku: "NONE-01", quantity: 9_000, price: 100 },
+  { id: "fraud", title: "Rejected by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
+  { id: "carrier", title: "Rejected by the carrier", says: "To country XX: the saga voids the payment.", country: "XX" },
+  { id: "down", title: "No answer on payment", says: "Retried, then abandoned after 90 seconds.", token: "tok_down" },
+  { id: "cancelled", title: "Cancelled half-way", says: "The customer cancels at once.", cancel: true },
+  { id: "stuck", title: "Refund fails", says: "The saga is stuck and needs an operator.", token: "tok_norefund", country: "XX" },
 ];
 
 $("scenarios").append(
@@ -40,20 +43,25 @@ function order(sku, quantity, customerId, { token = "tok_visa", country = "DE", 
   };
 }
 
-/** Takes pieces in where there are too few for an order that shall not fail for want of them. */
+/** Receives stock where there is too little for an order that should not fail for lack of it. */
 async function provide(sku, quantity) {
-  // Of what nothing was heard there is nothing.
+  // A product that the live stream never named has no stock.
   const level = settings.live && !levels.heard.has(sku) ? null : await stock.get(sku);
   if ((level?.available ?? 0) >= quantity) return "";
   await stock.receive(sku, 1_000);
-  return `Took in 1,000 pieces of ${sku} first. `;
+  return `Received 1,000 pieces of ${sku} first. `;
 }
 
-/** Shows an order, where the visitor sees it. */
+/** Shows an order, and scrolls to it where it is not in view. */
 function lookAt(id) {
   watch(id);
-  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-  if ($("saga").getBoundingClientRect().bottom > innerHeight) $("order").scrollIntoView({ behavior });
+  // After the frame that draws it: before, it has no place yet.
+  requestAnimationFrame(() => {
+    const [top, bottom] = [$("order").getBoundingClientRect().top, $("saga").getBoundingClientRect().bottom];
+    if (top >= 0 && bottom <= innerHeight) return;
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+    $("order").scrollIntoView({ behavior });
+  });
 }
 
 let placing = false;
@@ -97,9 +105,16 @@ $("order-form").addEventListener("submit", async (event) => {
 
 // A browser has six connections to one server: one hears the stream, and one is left for the visitor.
 const LOAD = { seconds: 20, aSecond: 50, ticksASecond: 10, products: 20, mostAtOnce: 4 };
+const LOAD_TITLE = $("load").textContent;
 let load = null;
 
-$("load").addEventListener("click", () => (load ? load.stop() : run().catch((error) => say($("placed"), error.message))));
+$("load").addEventListener("click", () => (load ? load.stop() : run().catch(fail)));
+
+function fail(error) {
+  load = null;
+  say($("load"), LOAD_TITLE);
+  say($("placed"), error.message);
+}
 
 /** Orders by the second, of many products, some of which fail. */
 async function run() {
@@ -108,9 +123,10 @@ async function run() {
   const most = LOAD.seconds * LOAD.aSecond;
   let [sent, placed, refused, ticks] = [0, 0, 0, 0];
   let stopped = false;
+  let unreachable = null;
   load = { stop: () => (stopped = true) };
   say($("load"), "Stop");
-  say($("placed"), "Taking stock in first.");
+  say($("placed"), "Receiving stock first.");
   await Promise.all(boxes.map((sku) => stock.receive(sku, 1_000)));
   const began = performance.now();
   const progress = () => {
@@ -122,8 +138,10 @@ async function run() {
     try {
       await place(order(boxes[index % boxes.length], 1, "c-load", kinds[index % kinds.length]));
       placed += 1;
-    } catch {
+    } catch (error) {
       refused += 1;
+      // Without a server the rest would fail as well, each after a second.
+      if (error instanceof Unreachable) [stopped, unreachable] = [true, error];
     }
   };
   await new Promise((done) => {
@@ -141,9 +159,10 @@ async function run() {
       }
     }, 1_000 / LOAD.ticksASecond);
   });
+  if (unreachable) throw unreachable;
   progress();
   load = null;
-  say($("load"), "50 a second, for 20 seconds");
+  say($("load"), LOAD_TITLE);
 }
 
 // ------------------------------------------------------------------------------------------ breaking things
@@ -152,8 +171,8 @@ const TROUBLES = [
   ["duplicates", "Duplicates", "The bus delivers every event twice."],
   ["disorder", "Out of order", "Deliveries overtake each other."],
   ["delays", "Delays", "Each delivery is one to two seconds late."],
-  ["provider-away", "Payment provider away", "Its steps are tried again, given up as dead letters, and asked for again by the watchdog. Back on, orders go on."],
-  ["broken-reader", "A broken reader", "project-sales fails at every event. Mend it, redrive its dead letters, and not one sale is missing."],
+  ["provider-away", "Payment provider unavailable", "Its steps are retried and become dead letters. The watchdog retries them once the provider is back."],
+  ["broken-reader", "Failing projection", "project-sales fails at every event. Fix it and redrive its dead letters: no sale is missing."],
 ];
 
 $("troubles").append(
@@ -173,8 +192,9 @@ $("troubles").addEventListener("change", async () => {
   const on = [...$("troubles").querySelectorAll("input:checked")].map((input) => input.name);
   try {
     await ask("PUT", "/console/troubles", { troubles: on });
+    problem("troubles");
   } catch (error) {
-    connected(error.message, "bad");
+    problem("troubles", error.message);
   }
   chosen = performance.now() + 300;
 });
@@ -205,7 +225,7 @@ function note(event) {
   if (category === "stock") return levels.add(id);
   if (category !== "order" && category !== "fulfilment") return;
   const row = known.get(id) ?? { id, what: "", order: 0, fulfilment: 0, status: "placed", saga: "running" };
-  if (event.type === "OrderPlaced") row.what = event.data.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ");
+  if (event.type === "OrderPlaced") row.what = contents(event.data);
   if (row[category] < Number(version)) {
     row[category] = Number(version);
     if (category === "order") row.status = STATUS[event.type] ?? row.status;
@@ -215,8 +235,25 @@ function note(event) {
   if (known.size > MOST_KNOWN) known.delete(known.keys().next().value);
 }
 
+const contents = ({ lines }) => lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ");
+
+const latestOrders = () => [...known.values()].slice(-MOST_SHOWN).reverse();
+
+/** Reads the orders of which the stream sent only later events: it sends a new reader no more than the latest events. */
+const readOrders = seldom(500, async () => {
+  for (const row of latestOrders().filter(({ what }) => !what)) {
+    const order = await orders.get(row.id);
+    if (!order) continue;
+    row.what = contents(order);
+    if (row.order < order.version) [row.order, row.status] = [order.version, order.status];
+    if (row.fulfilment === 0) row.saga = order.fulfilment.status;
+  }
+  drawOrders();
+});
+
 function drawOrders() {
-  const latest = [...known.values()].slice(-MOST_SHOWN).reverse();
+  const latest = latestOrders();
+  if (settings.live && latest.some(({ what }) => !what)) readOrders();
   const make = ({ id }) =>
     el("li", {}, el("button", { type: "button", onclick: () => lookAt(id) }, el("code", {}, id.slice(0, 8)), el("span", { className: "what-of" }), chip("")));
   list($("orders"), latest, (row) => row.id, make, (item, row) => {
@@ -276,13 +313,13 @@ async function take(sku) {
 // ------------------------------------------------------------------------------------------ consumers
 
 const ABOUT = {
-  "relay-events": "puts what is committed on the bus", "unwind-order": "tells the saga of a cancellation", "notify-customer": "writes to the customer, one key for each event",
+  "relay-events": "publishes committed events", "unwind-order": "notes a cancellation in the saga", "notify-customer": "sends mails, one key for each event",
   "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
 };
 /** In the order in which an event meets them. */
 const TURNS = ["relay-events", "screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"];
 const turn = (id) => (TURNS.indexOf(name(id)) + TURNS.length + 1) % (TURNS.length + 1);
-/** The worst lag of the last seconds, by consumer. */
+/** The lags of the last seconds, by consumer. */
 const lags = new Map();
 const LAG_MS = 3_000;
 
@@ -294,9 +331,10 @@ function drawConsumers(consumers, waiting) {
     const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
     if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
     lags.set(id, recent);
-    const behind = recent.length ? since(Math.max(...recent.map(({ ms }) => ms))) : "–";
+    const lag = recent.length ? Math.max(...recent.map(({ ms }) => ms)) : tally.latestLagMs;
+    const behind = lag === null ? "–" : since(lag);
     const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
-    // What puts events on the bus hands them on, and applies none.
+    // The relay applies no event.
     if (name(id) === "relay-events") cells.fill("–", 0, 3);
     [...cells, behind].forEach((text, index) => {
       say(row.children[index + 1], text);
@@ -315,7 +353,7 @@ const letters = {
     const make = (letter) =>
       el("li", {},
         el("span", {}, el("b", {}, letter.function ? name(letter.function) : letter.queue), letter.event ? " at " : "", letter.event ? el("code", {}, short(letter.event)) : ""),
-        el("small", {}, `${letter.error}${letter.attempts ? `, ${letter.attempts} tries` : ""}`),
+        el("small", {}, `${letter.error}${letter.attempts ? `, ${letter.attempts} attempts` : ""}`),
         el("button", { type: "button", className: "small", onclick: () => redrive({ message: letter.message }) }, "Redrive", el("span", { className: "hidden" }, ` ${letter.event ?? letter.message}`)));
     list($("letters"), letters.slice(0, 20), (letter) => `${letter.queue} ${letter.message}`, make);
   }),
@@ -325,7 +363,7 @@ const letters = {
     $("redrive-all").disabled = many === 0;
     $("no-letters").hidden = many > 0;
     if (many !== this.many) this.refresh();
-    // What was said of a redrive does not speak of new ones.
+    // The result of a redrive says nothing about new dead letters.
     if (many > this.many) say($("redriven"), "");
     this.many = many;
   },
@@ -334,11 +372,11 @@ const letters = {
 const short = (event) => event.replace(/-([0-9a-f]{8})-[0-9a-f-]{27}/, "-$1…");
 
 async function redrive(which) {
-  say($("redriven"), "delivering again…");
+  say($("redriven"), "redriving…");
   try {
     const report = await ask("POST", "/console/dead-letters/redrive", which);
-    const stay = report.unresolved.length ? `, ${report.unresolved.length} cannot be` : "";
-    say($("redriven"), `${count(report.redriven)} delivered again${stay}${report.complete ? "" : "; there are more"}`);
+    const stay = report.unresolved.length ? `, ${report.unresolved.length} not redrivable` : "";
+    say($("redriven"), `${count(report.redriven)} redriven${stay}${report.complete ? "" : "; more are left"}`);
   } catch (error) {
     say($("redriven"), error.message);
   }
@@ -351,10 +389,18 @@ $("redrive-all").addEventListener("click", () => redrive({}));
 
 const heard = { frame: null, drawn: true, counts: [], stale: false };
 
+const RECONNECT_MS = 3_000;
+
 function listen() {
   const source = new EventSource("/console/stream");
   source.addEventListener("open", () => connected("live", "good"));
-  source.addEventListener("error", () => connected("reconnecting", "bad"));
+  source.addEventListener("error", () => {
+    connected("reconnecting", "bad");
+    problem(listen, `The server at ${location.origin} does not answer. Start it again with cargo run: this page then reconnects.`);
+    reveal();
+    // The browser reconnects by itself except after an answer that is not a stream.
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, RECONNECT_MS);
+  });
   source.addEventListener("frame", (message) => takeIn(JSON.parse(message.data)));
   // The present as a whole: at the beginning, and when this page could not keep up.
   source.addEventListener("state", (message) => {
@@ -367,6 +413,7 @@ function listen() {
 
 function takeIn(frame) {
   connected("live", "good");
+  problem(listen);
   frame.events.forEach(note);
   frame.skus?.forEach((sku) => levels.add(sku));
   const id = watched();
@@ -410,10 +457,16 @@ function draw(frame) {
   const [[from, first], [to, last]] = [heard.counts[0], heard.counts.at(-1)];
   say($("n-events"), count(frame.seen));
   say($("n-rate"), to > from ? count(Math.round(((last - first) * 1_000) / (to - from))) : "0");
+  say($("n-running"), count(frame.fulfilments.running));
+  say($("n-stuck"), count(frame.fulfilments.stuck));
+  $("n-stuck").classList.toggle("alarming", frame.fulfilments.stuck > 0);
   show(frame.troubles);
   drawOrders();
   drawConsumers(frame.consumers, frame.waiting);
   letters.hear(frame.deadLetters);
+  if (document.body.classList.contains("ready")) return;
+  levels.draw();
+  reveal();
 }
 
 function refreshAll() {
@@ -426,13 +479,14 @@ function refreshAll() {
 
 const poll = {
   orders: seldom(1_000, async () => {
+    // No path leads to the orders of an id that the API refuses.
+    if (!$("customer").checkValidity()) return;
     for (const one of (await orders.of($("customer").value)).reverse()) {
-      const what = one.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ");
       known.delete(one.orderId);
-      known.set(one.orderId, { id: one.orderId, what, order: one.version, fulfilment: 0, status: one.status, saga: one.fulfilment.status });
+      known.set(one.orderId, { id: one.orderId, what: contents(one), order: one.version, fulfilment: 0, status: one.status, saga: one.fulfilment.status });
     }
     drawOrders();
-    connected("asking every few seconds", "");
+    connected("polling", "");
   }),
   every(seconds, ask) {
     setInterval(() => {
@@ -440,7 +494,8 @@ const poll = {
     }, seconds * 1_000);
   },
   begin() {
-    connected("asking every few seconds", "");
+    connected("polling", "");
+    reveal();
     this.every(1, () => watched() && !hasEnded() && refreshOrder());
     this.every(3, () => this.orders());
     this.every(5, () => watched() && refreshOrder());
@@ -472,6 +527,7 @@ $("token-form").addEventListener("submit", (event) => {
   poll.now();
 });
 
+markOverflow();
 levels.draw();
 drawOrders();
 if (settings.live) listen();

@@ -40,15 +40,39 @@ export function list(parent, items, key, make, update = () => {}) {
   for (const child of there.values()) child.remove();
 }
 
-/** Says how it stands with the system. */
+/** Shows the state of the connection. */
 export function connected(text, tone) {
   say($("connection"), text);
   $("connection").className = `pill ${tone}`;
 }
 
+/** By what failed, the latest last. */
+const problems = new Map();
+
+/** Shows the problem of a source until that source works again, which it reports without a text. */
+export function problem(source, text = "") {
+  problems.delete(source);
+  if (text) problems.set(source, text);
+  say($("problem"), [...problems.values()].at(-1) ?? "");
+  $("problem").hidden = problems.size === 0;
+}
+
+/** Marks the boxes that have more columns than fit, so that the page can show a sign. */
+export function markOverflow() {
+  const marks = new ResizeObserver((entries) => {
+    for (const box of new Set(entries.map(({ target }) => target.closest(".scroll")))) {
+      box.classList.toggle("overflows", box.scrollWidth > box.clientWidth + 1);
+    }
+  });
+  for (const box of document.querySelectorAll(".scroll")) {
+    marks.observe(box);
+    marks.observe(box.firstElementChild);
+  }
+}
+
 /**
  * Work that is asked for often and done seldom: at once, then no more than once in `pause` ms, and always after it was
- * asked for the last time. One run at a time.
+ * asked for the last time. One run at a time. An error is shown until a later run succeeds.
  */
 export function seldom(pause, work) {
   let asked = false;
@@ -61,8 +85,9 @@ export function seldom(pause, work) {
       asked = false;
       try {
         await work();
+        problem(work);
       } catch (error) {
-        connected(error.message, "bad");
+        problem(work, error.message);
       }
       await new Promise((done) => setTimeout(done, pause));
     }

@@ -7,9 +7,9 @@ export const STEPS = [
   ["screen-order", "screened for fraud", "order cancelled"],
   ["reserve-stock", "stock reserved", "stock released"],
   ["authorize-payment", "payment authorized", "payment voided"],
-  ["arrange-shipment", "parcel label made", "label called off"],
-  ["capture-payment", "money taken", "money given back"],
-  ["confirm-order", "order confirmed", "stock taken back"],
+  ["arrange-shipment", "parcel label created", "label cancelled"],
+  ["capture-payment", "payment captured", "payment refunded"],
+  ["confirm-order", "order confirmed", "stock put back"],
 ];
 const MARKS = { completed: "✓ done", failed: "✗ failed", compensated: "↩ undone", "compensation-failed": "✗ could not be undone", due: "… next" };
 const ENDED = ["completed", "aborted"];
@@ -80,11 +80,13 @@ function draw() {
 
 function render() {
   const shown = state.pinned === null ? state.order : state.past;
-  $("order-none").hidden = state.id !== null;
-  $("order-view").hidden = state.id === null;
+  $("order-actions").classList.toggle("unused", state.id === null);
   $("order-view").classList.toggle("past", state.pinned !== null);
-  if (state.id === null) return;
+  $("moment").disabled = state.id === null;
+  // The steps are there before an order is, so that it moves nothing when it comes.
+  if (state.id === null) return saga(null);
   head(shown);
+  help(state.order);
   saga(shown);
   slider();
   list(rows(), shownEvents(), (event) => event.id, makeRow, updateRow);
@@ -107,15 +109,31 @@ function head(order) {
   const what = order ? order.lines.map((line) => `${line.quantity} × ${line.sku}`).join(", ") : "";
   const parts = order
     ? [el("span", {}, `${what}, ${money(order.total)}`), chip(order.status), el("span", {}, "fulfilment"), chip(order.fulfilment.status)]
-    : [el("span", {}, "not there yet")];
+    : [el("span", {}, "not stored yet")];
   const reason = order?.cancellation?.reason;
   const parcel = order?.shipment ? `${order.shipment.carrier} ${order.shipment.trackingNumber}` : null;
-  const people = order?.fulfilment.status === "stuck" ? `it waits for people: cairn saga abandon ${state.id} --reason "refunded by hand"` : null;
-  const text = [reason, parcel, people].filter(Boolean).join(", ");
+  const text = [reason, parcel].filter(Boolean).join(", ");
   const key = JSON.stringify([state.id, what, order?.status, order?.fulfilment.status, text]);
   if ($("order-head").dataset.said === key) return;
   $("order-head").dataset.said = key;
-  $("order-head").replaceChildren(el("code", { id: "order-id" }, state.id), ...parts, el("span", { className: "quiet" }, text));
+  const id = el("code", { id: "order-id" }, state.id);
+  $("order-head").replaceChildren(id, el("span", { className: "row" }, ...parts, el("span", { className: "quiet" }, text)));
+}
+
+/** The tool as a reader can call it: from the work tree where the system runs locally, as it is installed elsewhere. */
+const TOOL = settings.endpoint ? `cargo run -p cairn-cli -- --endpoint-url ${settings.endpoint}` : "cairn";
+
+/** Shows an operator how to settle a stuck order. */
+function help(order) {
+  const isStuck = order?.fulfilment.status === "stuck";
+  $("order-help").hidden = !isStuck;
+  if (!isStuck || $("order-help").dataset.id === state.id) return;
+  $("order-help").dataset.id = state.id;
+  $("order-help").replaceChildren(
+    el("p", {}, el("b", {}, "This order needs manual action."), " Settle the failed compensation with the provider. Then run one of these commands:"),
+    el("p", {}, "to try the compensation again: ", el("code", {}, `${TOOL} saga resume ${state.id}`)),
+    el("p", {}, "to skip it and undo the rest: ", el("code", {}, `${TOOL} saga abandon ${state.id} --reason 'refunded by hand'`)),
+  );
 }
 
 function saga(order) {
@@ -128,10 +146,10 @@ function saga(order) {
     const step = outcomes.get(name);
     const outcome = step?.outcome ?? (name === due ? "due" : "");
     item.className = outcome;
-    say(item.children[1], MARKS[outcome] ?? "not begun");
-    // What has no outcome in time is undone as well.
+    say(item.children[1], MARKS[outcome] ?? "not started");
+    // A step without an outcome in time is undone as well.
     const wasDone = state.events.some((event) => event.type === "StepCompleted" && event.data.step === name);
-    say(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer came: called off" }[outcome] ?? "");
+    say(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer: cancelled" }[outcome] ?? "");
   });
 }
 
@@ -148,8 +166,8 @@ function slider() {
   const versions = new Map(upTo.map((event) => [event.subject.split("-")[0], event.streamversion]));
   const at = [...versions].map(([stream, version]) => `${stream}@${version}`).join(", ");
   const text = state.pinned === null
-    ? `Now: ${at}. Move the slider to see the order as it was at each version.`
-    : `As it was at ${clock(time)}, ${after(time)} after it was placed: ${at}.`;
+    ? `Now: ${at}. Move the slider to see the order at each earlier version.`
+    : `As of ${clock(time)}, ${after(time)} after it was placed: ${at}.`;
   say($("moment-says"), text);
   input.setAttribute("aria-valuetext", text);
 }
@@ -192,15 +210,15 @@ function updateRow(row, event) {
   cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
 }
 
-const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "came early, healed a gap of"], failed: ["✗", "failed, tried again"], "dead-letter": ["✗", "given up"] };
+const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], healed: ["↻", "arrived early, filled a gap of"], failed: ["✗", "failed, retried"], "dead-letter": ["✗", "dead letter"] };
 
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
   const twice = times > 1 ? ` ×${times}` : "";
   // Who writes to customers cannot know whether a mail is out; who sends it knows the key.
   const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
-  const more = { healed: ` +${gap}`, "dead-letter": ", given up" }[outcome] ?? twice + key;
-  return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${more}` }, `${sign} ${name(consumer)}${more}`);
+  const more = { healed: ` +${gap}`, "dead-letter": ", dead letter" }[outcome] ?? twice + key;
+  return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${outcome === "dead-letter" ? "" : more}` }, `${sign} ${name(consumer)}${more}`);
 }
 
 /** `ProjectOrdersFunction` as its crate is called: `project-orders`. */
@@ -222,6 +240,7 @@ async function look(place) {
 function show(work) {
   return async () => {
     const id = state.id;
+    if (!id) return;
     try {
       await work(id);
       say($("order-said"), "");
@@ -232,6 +251,7 @@ function show(work) {
   };
 }
 
+draw();
 $("moment").addEventListener("input", (event) => look(Number(event.target.value)));
 $("now").addEventListener("click", () => {
   state.pinned = null;

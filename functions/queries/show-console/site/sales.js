@@ -51,6 +51,18 @@ function table(windows) {
 
 const size = () => ({ width: Math.max($("chart").clientWidth, 100), height: 230 });
 
+/** The width of an axis: as wide as its widest label needs. uPlot asks again until the sizes no longer change. */
+function widthOf(chart, labels, index, cycle) {
+  const axis = chart.axes[index];
+  if (cycle > 1) return axis._size;
+  const { ctx } = chart;
+  ctx.save();
+  ctx.font = axis.font[0];
+  const widest = Math.max(0, ...(labels ?? []).map((label) => ctx.measureText(label).width / devicePixelRatio));
+  ctx.restore();
+  return Math.ceil(axis.ticks.size + axis.gap + widest + 2);
+}
+
 /** The hour and minute, or the day. */
 function tick(seconds) {
   const time = new Date(seconds * 1000).toISOString();
@@ -69,7 +81,7 @@ function draw() {
       legend: { show: false },
       cursor: { y: false },
       scales: { y: { range: (_, __, max) => [0, Math.max(max * 1.1, 4)] } },
-      axes: [{ ...axis, values: (_, times) => times.map(tick) }, { ...axis, size: 46, values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")) }],
+      axes: [{ ...axis, values: (_, times) => times.map(tick) }, { ...axis, size: widthOf, values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")) }],
       series: [{}, line("placed", "--accent"), line("confirmed", "--good"), line("cancelled", "--bad", [6, 4])],
     },
     data,

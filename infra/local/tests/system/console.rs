@@ -1,6 +1,10 @@
 //! The page, and what only one machine tells it: all of it live, and for this machine only.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use axum::http::{Method, StatusCode};
 use cairn_local::{system::Options, template::Template, world::ThisMachine};
@@ -120,13 +124,12 @@ async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
         "{page}"
     );
     let mut size = page.len();
-    let scripts = ["dom.js", "api.js", "order.js", "sales.js"];
     let named = page.split(['"', '<', '>']);
     let named = named.filter_map(|text| text.strip_prefix("/console/"));
-    let named: Vec<_> = named
-        .filter(|name| name.contains('.'))
-        .chain(scripts)
-        .collect();
+    let named: BTreeSet<_> = named.filter(|name| name.contains('.')).collect();
+    for script in ["dom.js", "api.js", "order.js", "sales.js"] {
+        assert!(named.contains(script), "{script} is loaded late: {named:?}");
+    }
     assert!(named.len() > 8, "{named:?}");
     for name in named {
         let answer = raw(shop.system.http, &format!("/console/{name}")).await;
