@@ -21,7 +21,7 @@ const OTHERS: [&str; 3] = ["relay-events", "authorize-payment", "get-order"];
 
 /// What functions are told by the template, whichever of it they read, and by Lambda. With credentials and a region in
 /// it, and no metadata service, nothing asks beyond this machine.
-pub(crate) const ENVIRONMENT: [(&str, &str); 33] = [
+pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("RUST_LOG", "info"),
     ("STACK", "cairn"),
     ("AUTHORIZATION", "jwt"),

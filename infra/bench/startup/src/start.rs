@@ -104,7 +104,7 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
     let address = api.local_addr().map_err(Failed::new)?;
     command
         .env_clear()
-        .envs(ENVIRONMENT)
+        .envs(ENVIRONMENT.iter().copied())
         .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null())
