@@ -83,7 +83,7 @@ Exit status: 0; 1 if there is none; 2 if the command was called wrongly or the s
 struct Delete {
     #[command(flatten)]
     which: Which,
-    /// Why they can go. It is kept in the function's log, with what was deleted.
+    /// The reason to delete them. The function's log keeps it with what was deleted.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
 }

@@ -23,7 +23,7 @@ use crate::{
 const SEGMENTS: u32 = 8;
 /// How many gates of one read model are read at once, in each part.
 const GATES: usize = 8;
-/// How many read models there are.
+/// The number of read models.
 const READ_MODELS: usize = 4;
 /// How many streams are named.
 const EXAMPLES: usize = 10;

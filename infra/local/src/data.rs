@@ -188,7 +188,7 @@ fn read_format(path: &Path) -> Result<Option<String>, DataError> {
     }
 }
 
-/// Whether a directory without `format` has accepted nothing yet.
+/// True if a directory without `format` has accepted nothing yet.
 fn is_unused(directory: &Path) -> Result<bool, DataError> {
     if directory.join(INCOMPLETE).exists() {
         return Ok(true);
@@ -202,7 +202,7 @@ fn is_unused(directory: &Path) -> Result<bool, DataError> {
     Ok(true)
 }
 
-/// Whether any table of a database has a row, but for those in which dynoxide describes tables.
+/// True if any table of a database has a row, but for those in which dynoxide describes tables.
 fn has_rows(path: &Path) -> rusqlite::Result<bool> {
     if !path.exists() {
         return Ok(false);

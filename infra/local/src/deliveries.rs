@@ -129,7 +129,7 @@ impl Deliveries {
         })
     }
 
-    /// How many writes of deliveries have failed: see [`Journal::faults`].
+    /// The number of writes of deliveries that have failed: see [`Journal::faults`].
     pub(crate) fn faults(&self) -> u64 {
         self.journal.faults()
     }

@@ -94,7 +94,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// How long the end of the program waits for a reader of its output.
+/// The time that the end of the program waits for a reader of its output.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {

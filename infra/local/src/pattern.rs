@@ -55,7 +55,7 @@ impl Pattern {
         compiler::compile(node).map(|alternatives| Self { alternatives })
     }
 
-    /// Whether the pattern matches an event.
+    /// True if the pattern matches an event.
     pub fn matches(&self, event: &Value) -> bool {
         self.alternatives
             .iter()

@@ -38,7 +38,7 @@ pub(crate) struct Places(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// Where each that waits gets its place. Work of one rank may wait several times at once.
+    /// The channel on which each waiter gets its place. Work of one rank may wait several times at once.
     waiting: BTreeMap<(Rank, u64), oneshot::Sender<Place>>,
     tickets: u64,
 }

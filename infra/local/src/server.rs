@@ -42,12 +42,12 @@ mod framing;
 use crate::gateway::answer_to;
 use framing::{Patience, Requests, drain};
 
-/// How long a connection is idle at least before it is closed for another: longer than a client
+/// The shortest idle time after which a connection is closed for another: longer than a client
 /// takes from an answer to its next request.
 const IDLE: Duration = Duration::from_secs(1);
-/// How often a full port looks for an idle connection.
+/// The pause between two looks of a full port for an idle connection.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a client may take to read the last answer of a connection, and how much it may still
+/// The time that a client has to read the last answer of a connection, and the bytes that it may still
 /// send meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER_BYTES: usize = 8 * 1024 * 1024;
@@ -153,7 +153,7 @@ async fn accept(listener: &TcpListener, port: &Port) -> TcpStream {
     }
 }
 
-/// Whether a client ended a connection before it was accepted.
+/// True if a client ended a connection before it was accepted.
 fn is_of_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -167,7 +167,7 @@ fn is_of_client(error: &io::Error) -> bool {
 #[derive(Debug, Default)]
 struct Port {
     connections: Mutex<BTreeMap<u64, Arc<Activity>>>,
-    /// Whether the last connection had to wait for a place.
+    /// True if the last connection had to wait for a place.
     is_full: AtomicBool,
 }
 

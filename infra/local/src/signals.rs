@@ -7,10 +7,10 @@ use std::{io, process, thread, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-/// How long the program may take from a signal to its end. The contract is two seconds.
+/// The time from a signal to the end of the program. The contract is two seconds.
 const LIMIT: Duration = Duration::from_millis(1_500);
 
-/// What the program does at a signal.
+/// The program's reaction to a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtSignal {
     /// A signal is the usual end: exit status 0.
@@ -26,7 +26,7 @@ pub struct Signals(watch::Sender<bool>);
 impl Signals {
     /// Listens from now on. A signal ends the program at once, without waiting for any work; where a receiver of
     /// [`stop`](Self::stop) exists, it ends when that has stopped, or after a second and a half, or at the next signal.
-    /// What is in a data directory survives any end.
+    /// The contents of a data directory survive any end.
     ///
     /// # Errors
     /// When the process cannot listen, or has no thread for it.

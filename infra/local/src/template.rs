@@ -64,7 +64,7 @@ pub struct Template {
     pub functions: Vec<FunctionSpec>,
     /// Who may call the routes that do not take everybody.
     pub authorizer: Option<Authorizer>,
-    /// How many requests the HTTP API takes.
+    /// The number of requests that the HTTP API takes.
     pub throttling: Throttling,
     /// What no function goes beyond; `None`: nothing holds them but their roles.
     pub boundary: Option<BTreeSet<Grant>>,
@@ -94,13 +94,13 @@ pub struct MasterKey {
 pub struct Queue {
     /// Its name.
     pub name: String,
-    /// How long a message is hidden once it was received, in seconds.
+    /// The time for which a received message is hidden, in seconds.
     pub visibility_s: i64,
-    /// How late a message is delivered, in seconds.
+    /// The delay of a delivery, in seconds.
     pub delay_s: i64,
-    /// How long a receiver waits for a message, in seconds.
+    /// The time that a receiver waits for a message, in seconds.
     pub wait_s: i64,
-    /// How long AWS keeps a message, in seconds. Locally it stays until it is deleted.
+    /// The time that AWS keeps a message, in seconds. Locally it stays until it is deleted.
     pub retention_s: i64,
     /// The most bytes of a message.
     pub max_bytes: usize,
@@ -145,7 +145,7 @@ impl FunctionSpec {
         named.next()
     }
 
-    /// Whether the clock invokes the function by this rule.
+    /// True if the clock invokes the function by this rule.
     pub(crate) fn is_scheduled(&self, rule: Option<&str>) -> bool {
         self.triggers.iter().any(|trigger| match trigger {
             Trigger::Schedule(schedule) => Some(schedule.target.name.as_str()) == rule,
@@ -187,7 +187,7 @@ impl Route {
     }
 }
 
-/// How many requests an HTTP API takes before it answers 429.
+/// The number of requests that an HTTP API takes before it answers 429.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Throttling {
     /// Of all routes together that have no settings of their own; `None`: any number.

@@ -24,12 +24,12 @@ use tokio::time::timeout;
 
 use crate::{gateway::whole_seconds, template::Authorizer, world::World};
 
-/// How long after a fetch of the issuer's keys no other is made: a token with an unknown key costs
+/// The pause after a fetch of the issuer's keys in which no other is made: a token with an unknown key costs
 /// its sender nothing, and the issuer a request.
 const FETCH_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a fetch may take.
+/// The time limit of a fetch.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
-/// How far the issuer's clock may be ahead of this one, in seconds.
+/// The most seconds that the issuer's clock may be ahead of this one.
 const CLOCK_SKEW_S: f64 = 5.0;
 
 /// Checks the tokens of one issuer.
@@ -50,7 +50,7 @@ struct Fetch {
     succeeded: bool,
 }
 
-/// What a token gives its bearer.
+/// The rights that a token gives its bearer.
 #[derive(Debug)]
 pub(crate) struct Granted {
     /// The claims as texts, as API Gateway passes them on.
@@ -112,7 +112,7 @@ impl Tokens {
         }
     }
 
-    /// What a request's token gives its bearer on a route with these scopes.
+    /// Returns the rights that a request's token gives its bearer on a route with these scopes.
     pub(crate) async fn check(
         &self,
         headers: &HeaderMap,
@@ -153,7 +153,7 @@ impl Tokens {
         Ok(Granted { claims, scopes })
     }
 
-    /// What is checked besides the signature. The audience may stand in two places, and the times
+    /// The checks besides the signature. The audience may stand in two places, and the times
     /// are those of this world, so both are checked here.
     fn validation(&self) -> Validation {
         let mut validation = Validation::new(ALGORITHM);

@@ -39,7 +39,7 @@ impl PartialEq for Node {
     }
 }
 
-/// How deep values can be nested.
+/// The greatest depth of nested values.
 const MOST_LEVELS: usize = 100;
 
 /// Keys whose value is a date that is meant as a text, in most templates without quotes.
@@ -179,7 +179,7 @@ static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// What YAML 1.1 and YAML 1.2 take for different things, and what JSON has no value for.
+/// Scalars that YAML 1.1 and YAML 1.2 read differently, or for which JSON has no value.
 static AMBIGUOUS: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"(?x)

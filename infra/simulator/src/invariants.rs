@@ -32,7 +32,7 @@ use crate::{
 pub struct Breach {
     /// What it is about.
     pub about: String,
-    /// What is wrong with it.
+    /// The fault.
     pub problem: String,
 }
 
@@ -216,7 +216,7 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
     breaches
 }
 
-/// Whether each price that a refusal names was the SKU's at some time.
+/// True if each price that a refusal names was the SKU's at some time.
 fn were_prices(seen: &Observed, refusal: &Value) -> bool {
     let named = refusal.get("prices").and_then(Value::as_array);
     named.is_some_and(|named| {

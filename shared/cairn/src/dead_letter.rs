@@ -97,14 +97,14 @@ impl DeadLetter {
     }
 }
 
-/// Whether an ARN is that of a function of this name, logical id, or ARN.
+/// True if an ARN is that of a function of this name, logical id, or ARN.
 fn is_named(arn: &str, function: &str) -> bool {
     let name = arn.split(":function:").last().unwrap_or_default();
     let name = name.split(':').next().unwrap_or_default();
     arn == function || name.split('-').any(|part| part == function) || name == function
 }
 
-/// What a message of a dead-letter queue is about, as far as it says so: also one that cannot be handled again.
+/// The subject of a message of a dead-letter queue, as far as the message says so, also of one that cannot be handled again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
@@ -158,7 +158,7 @@ impl Subject {
         }
     }
 
-    /// Whether it names a function of this name, logical id, or ARN.
+    /// True if it names a function of this name, logical id, or ARN.
     pub fn is_for(&self, function: &str) -> bool {
         let own = self.function.as_ref();
         own.is_some_and(|own| is_named(own, function))

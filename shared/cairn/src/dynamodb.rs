@@ -1006,7 +1006,7 @@ where
     }
 }
 
-/// What is wrong with a call, in words.
+/// The fault of a call, in words.
 pub(crate) enum Fault {
     /// The same call may succeed later.
     Transient(String),

@@ -21,7 +21,7 @@ pub enum KmsError {
     Unavailable {
         /// The operation.
         operation: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: String,
         /// The SDK's error.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -31,7 +31,7 @@ pub enum KmsError {
     Refused {
         /// The operation.
         operation: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: String,
         /// The SDK's error.
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -41,7 +41,7 @@ pub enum KmsError {
     Malformed {
         /// The operation.
         operation: &'static str,
-        /// What is wrong.
+        /// The fault.
         problem: &'static str,
     },
 }
@@ -65,7 +65,7 @@ impl KmsError {
         }
     }
 
-    /// Whether the same call may succeed later.
+    /// True if the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

@@ -68,7 +68,7 @@ impl Change {
     }
 }
 
-/// Why events cannot be folded into a row.
+/// The reason for which events cannot be folded into a row.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// An event cannot be decoded.
@@ -83,7 +83,7 @@ pub enum FoldError {
         event: String,
         /// The path that was to be changed.
         path: String,
-        /// What is wrong with it.
+        /// The fault.
         problem: &'static str,
     },
 }
@@ -134,7 +134,7 @@ pub fn fold_on<'a, M: ReadModel>(
     Ok(row)
 }
 
-/// Whether one path leads to the other, or both are the same.
+/// True if one path leads to the other, or both are the same.
 fn overlap(one: &str, other: &str) -> bool {
     let mut names = one.split('.').zip(other.split('.'));
     names.all(|(one, other)| one == other)

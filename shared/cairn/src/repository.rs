@@ -68,7 +68,7 @@ pub struct Handled<A: Aggregate> {
     pub current: Arc<Current<A>>,
     /// Whether the command had been carried out before.
     pub replayed: bool,
-    /// Whether a commit records the command. One that had nothing to do left none.
+    /// True if a commit records the command. One that had nothing to do left none.
     pub is_recorded: bool,
 }
 

@@ -43,7 +43,7 @@ pub enum RequestedLines {
 }
 
 impl OrderRequest {
-    /// What earlier releases took a digest of: the order without personal data.
+    /// The part of an order that earlier releases took a digest of: the order without personal data.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
     }

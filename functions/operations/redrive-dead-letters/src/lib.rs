@@ -26,7 +26,7 @@ use cairn::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// How long a message is hidden while a redrive works: longer than it may run.
+/// The time for which a redrive hides a message: longer than it may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
 /// The most bytes of letters that are collected at a time.
@@ -56,7 +56,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     ))
 }
 
-/// Which dead letters, and what is done with them. `{}` delivers all of them again.
+/// Selects dead letters and says what to do with them. `{}` delivers all of them again.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -97,7 +97,7 @@ struct Report {
     unresolved: Vec<Unresolved>,
     /// When this redrive began.
     began: Timestamp,
-    /// Whether all were handled; if not, another invocation with `before` continues.
+    /// True if all were handled; if not, another invocation with `before` continues.
     complete: bool,
 }
 

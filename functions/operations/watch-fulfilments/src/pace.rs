@@ -93,7 +93,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Whether one more step may be asked for in this look.
+    /// True if one more step may be asked for in this look.
     pub(crate) fn takes(&self, due: Due) -> bool {
         let mut windows = self.windows();
         let window = windows.entry(due).or_default();

@@ -1,6 +1,6 @@
 //! Writes to the customer when an order is confirmed, shipped or cancelled: one mail for each event.
 //!
-//! What the gate guarantees, and what it does not, stands at [`Mailer::send`]. A mail that SES throttles
+//! [`Mailer::send`] says what the gate guarantees and what it does not. A mail that SES throttles
 //! waits in the gate's table; the function's schedule sends it when its time has come.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -113,7 +113,7 @@ struct Notifier<M> {
     environment: Environment,
 }
 
-/// How long a run of the schedule has for one mail before another may take it.
+/// The time that a run of the schedule has for one mail before another may take it.
 const LEASE: Duration = Duration::from_mins(10);
 
 impl<M: Mailer> Notifier<M> {

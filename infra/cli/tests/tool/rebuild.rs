@@ -11,9 +11,9 @@ use crate::{child::Process, fixture::Fixture, waiting::within};
 
 /// A step of a rebuild that a test holds.
 struct Held {
-    /// Whether the function has been asked for the step.
+    /// True if the function has been asked for the step.
     asked: watch::Sender<bool>,
-    /// Whether an invocation that is asked for the step takes no step and does not answer.
+    /// True if an invocation that is asked for the step takes no step and does not answer.
     holds: watch::Sender<bool>,
 }
 

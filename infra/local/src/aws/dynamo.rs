@@ -108,7 +108,7 @@ impl Dynamo {
         })
     }
 
-    /// How many calls have failed for want of space or by an I/O error: see [`Journal::faults`].
+    /// The number of calls that failed for want of space or by an I/O error: see [`Journal::faults`].
     ///
     /// [`Journal::faults`]: crate::aws::journal::Journal::faults
     pub(crate) fn faults(&self) -> u64 {

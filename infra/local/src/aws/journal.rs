@@ -100,7 +100,7 @@ impl Journal {
         tracing::error!(%file, %error, "the journal cannot be written");
     }
 
-    /// How many writes have failed. A delivery that fails meanwhile fails because of this machine's disk, not of the
+    /// The number of writes that have failed. A delivery that fails meanwhile fails because of this machine's disk, not of the
     /// function, and that uses up no retry.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)

@@ -198,7 +198,7 @@ struct Request {
 }
 
 impl Request {
-    /// What is authenticated with a wrapped key. An empty context is none.
+    /// The data that is authenticated with a wrapped key. An empty context is none.
     fn about(&self, arn: &str) -> String {
         let context = Some(&self.encryption_context).filter(|context| !context.is_empty());
         json!([arn, context]).to_string()

@@ -47,12 +47,12 @@ const TAIL_BYTES: usize = 4 * 1024;
 const ALIAS: &str = "live";
 const LATEST: &str = "$LATEST";
 
-/// Whether a function has such an alias or version.
+/// True if a function has such an alias or version.
 pub(super) fn is_qualifier(qualifier: &str) -> bool {
     matches!(qualifier, ALIAS | LATEST)
 }
 
-/// Whether this is what stands before `:function:` in the ARN of a function here.
+/// True if this is the part before `:function:` in the ARN of a local function.
 pub(super) fn is_own(account: &str) -> bool {
     account == ACCOUNT || account == format!("arn:aws:lambda:{REGION}:{ACCOUNT}")
 }
@@ -310,7 +310,7 @@ fn configuration(hosted: &Hosted) -> Value {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// What takes the lines, in the form and of the level that the function has on AWS.
+    /// Takes the lines, in the form and of the level that the function has on AWS.
     fn subscriber(&self, level: Option<&String>) -> impl Subscriber + Send + Sync + use<> {
         let level = level.and_then(|level| level.parse::<Targets>().ok());
         let level = level.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));

@@ -191,7 +191,7 @@ impl Aws {
         }
     }
 
-    /// How many calls have failed because this machine could not write: see [`Journal::faults`].
+    /// The number of calls that failed because this machine could not write: see [`Journal::faults`].
     ///
     /// [`Journal::faults`]: journal::Journal::faults
     pub(crate) fn storage_faults(&self) -> u64 {

@@ -37,7 +37,7 @@ pub struct Queues {
 /// The attributes of a message, all of them text.
 pub type Attributes = BTreeMap<String, String>;
 
-/// Where the URLs of queues begin, as templates and functions know them.
+/// The beginning of the URLs of queues, as templates and functions know them.
 pub(crate) const ORIGIN: &str = "http://127.0.0.1:4566";
 
 /// The URL of a queue. Only its last part says which one it is.
@@ -67,7 +67,7 @@ struct Received {
     receives: i64,
 }
 
-/// How many messages of a queue are in which state.
+/// The number of messages of a queue in each state.
 #[derive(Debug)]
 struct Depths {
     visible: u64,
@@ -119,7 +119,7 @@ impl Queues {
         &self.names
     }
 
-    /// How many messages a queue holds, visible or not.
+    /// The number of messages that a queue holds, visible or not.
     ///
     /// # Errors
     /// When the journal cannot be read.

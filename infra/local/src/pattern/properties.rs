@@ -71,7 +71,7 @@ fn leaves(value: &Value, path: &str, place: &str, found: &mut Vec<(String, Strin
     }
 }
 
-/// Whether two places are in the same element of each array that they share: `[` begins an element,
+/// True if two places are in the same element of each array that they share: `[` begins an element,
 /// and what is before it names the array.
 fn consistent(one: &str, other: &str) -> bool {
     one.match_indices('[').all(|(at, _)| {

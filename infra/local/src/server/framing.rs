@@ -91,7 +91,7 @@ impl Requests {
         }
     }
 
-    /// Whether a client has begun a request head and not ended it.
+    /// True if a client has begun a request head and not ended it.
     pub(super) fn is_in_a_head(&self) -> bool {
         self.next == Part::Head && !self.buffer.is_empty()
     }

@@ -114,7 +114,7 @@ async fn nothing_is_found_in_a_system_that_rests() {
     assert!(report.rows.values().all(|rows| rows.skipped == 0));
 }
 
-/// Whether the fulfilment of an order has ended; its status if it has not.
+/// True if the fulfilment of an order has ended; its status if it has not.
 async fn ended(http: &Client, path: &str) -> Result<(), Value> {
     let status = http.get(path).await.unwrap().body["fulfilment"]["status"].take();
     if status == "completed" || status == "aborted" {

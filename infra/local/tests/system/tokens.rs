@@ -118,7 +118,7 @@ struct Issuer {
     url: String,
     /// How often its keys were fetched.
     fetches: Arc<AtomicUsize>,
-    /// Whether it answers with its keys.
+    /// True if it answers with its keys.
     is_available: Arc<AtomicBool>,
 }
 

@@ -117,7 +117,7 @@ impl KeyTable {
     }
 }
 
-/// Why there is no key of a subject, or what it encrypts was not decrypted.
+/// The reason for which a subject has no key, or its data was not decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The table of keys failed, or what is stored is not what was encrypted there.
@@ -129,7 +129,7 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// Whether the same call may succeed later.
+    /// True if the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_passing(),

@@ -46,7 +46,7 @@ impl Caller {
     }
 }
 
-/// How a function identifies its callers.
+/// The way in which a function identifies its callers.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
     /// Every answer is the same for everybody, so no caller is identified.
@@ -58,7 +58,7 @@ pub(crate) enum Access {
     Tokens(ClaimNames),
 }
 
-/// What a function reads in the claims of a token.
+/// The claims of a token that a function reads.
 #[derive(Clone, Debug)]
 pub(crate) struct ClaimNames {
     /// The claim with the caller's id.

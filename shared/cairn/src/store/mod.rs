@@ -197,7 +197,7 @@ pub enum StoreError {
     Corrupt {
         /// The stream.
         stream: StreamId,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The store refuses the request: a missing table, a missing permission.
@@ -297,7 +297,7 @@ pub(crate) fn check_append(
     }
 }
 
-/// Whether an append has lost to itself: every one of its commits is there, as it is.
+/// True if an append has lost to itself: every one of its commits is there, as it is.
 pub(crate) fn is_own(lost: &[Conflict], commits: &[Commit]) -> bool {
     let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
     !commits.is_empty() && winners.take(commits.len()).eq(commits)

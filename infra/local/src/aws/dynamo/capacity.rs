@@ -25,13 +25,13 @@ pub(super) trait Charged {
     /// Its answer.
     type Response: Serialize;
 
-    /// Whether an error may leave a part of the request done.
+    /// True if an error may leave a part of the request done.
     const IN_PARTS: bool = false;
 
     /// The `ReturnConsumedCapacity` of the request.
     fn mode(&mut self) -> &mut Option<String>;
 
-    /// Whether the request may write to a table.
+    /// True if the request may write to a table.
     fn may_write(&self, table: &str) -> bool;
 
     /// The units of an answer.
@@ -121,7 +121,7 @@ charged! {
     BatchExecuteStatementRequest => BatchExecuteStatementResponse, true, |_request, _table| true;
 }
 
-/// Whether a request's name of a table, which may be its ARN, is this table's.
+/// True if a request's name of a table, which may be its ARN, is this table's.
 fn is_of(name: &str, table: &str) -> bool {
     let before = name.strip_suffix(table);
     before.is_some_and(|before| before.is_empty() || before.ends_with(":table/"))

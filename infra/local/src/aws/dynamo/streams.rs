@@ -41,7 +41,7 @@ pub(crate) struct Page {
     pub(crate) records: Vec<Value>,
     /// The sequence number of the last record that was read, shown or not.
     pub(crate) last: Option<String>,
-    /// Whether there may be more.
+    /// True if there may be more.
     pub(crate) is_full: bool,
 }
 
