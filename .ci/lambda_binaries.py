@@ -32,6 +32,7 @@ SETTINGS = {
     "READ_MODELS_TABLE": "ReadModelsTable",
     "ANSWERS_TABLE": "AnswersTable",
     "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
+    "MAILS_TABLE": "MailsTable",
     "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",

@@ -39,6 +39,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("DEADLINES_TABLE", "DeadlinesTable"),
     ("ANSWERS_TABLE", "AnswersTable"),
     ("CUSTOMER_KEYS_TABLE", "CustomerKeysTable"),
+    ("MAILS_TABLE", "MailsTable"),
     ("PERSONAL_DATA_KEY", "alias/personal-data"),
     ("STEP_PATIENCE_SECONDS", "300"),
     ("EVENT_BUS", "cairn-orders"),
