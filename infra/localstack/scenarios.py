@@ -333,6 +333,17 @@ def only_an_operator_ships_takes_stock_in_and_sees_sales(world):
     equal(world.operator.get("/sales").status, 200, "sales")
 
 
+def only_an_operator_sets_a_price_and_every_customer_sees_it(world):
+    sku = world.received(1)
+    _, customer = world.customer()
+    path, price = f"/products/{sku}", {"amount": 1250, "currency": "EUR"}
+    equal(customer.send("PUT", path, {"price": price}).status, 403, "setting a price")
+    answer = world.operator.send("PUT", path, {"price": price})
+    equal((answer.status, answer.body.get("price")), (200, price), answer.body)
+    shown = customer.get(path)
+    equal((shown.status, shown.body.get("price")), (200, price), shown.body)
+
+
 # ---------------------------------------------------------------------------------------------- operation
 
 
@@ -623,6 +634,7 @@ SCENARIOS = [
     only_tokens_of_the_issuer_for_this_audience_and_time_are_taken,
     a_customer_deals_with_their_own_orders_and_with_no_others,
     only_an_operator_ships_takes_stock_in_and_sees_sales,
+    only_an_operator_sets_a_price_and_every_customer_sees_it,
     the_watch_looks_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
     the_tool_shows_what_happened,
