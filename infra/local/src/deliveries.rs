@@ -1,7 +1,7 @@
 //! From a rule to a function: taken durably, tried again, and parked when it fails permanently.
 //!
 //! Each function has a queue of its own. What waits there delays no other function, and of what is
-//! ready the oldest work goes first: see [`Rank`].
+//! ready the oldest work goes first: see `Rank`.
 //!
 //! Two services stand on this way, and each has its own idea of failure:
 //! - `EventBridge` hands the event to Lambda, and tries again for up to a day when that fails; then it

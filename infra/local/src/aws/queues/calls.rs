@@ -134,7 +134,7 @@ struct ListQueues {
 }
 
 impl Queues {
-    /// Answers a call, at once: what waits for messages is [`Queues::receive_message`].
+    /// Answers a call, at once: what waits for messages is `Queues::receive_message`.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         match self.answer(operation, body) {
             Ok(Some(body)) => Answer::ok(&body),
