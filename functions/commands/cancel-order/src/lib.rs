@@ -49,7 +49,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
             return Err(unknown());
         }
     }
-    // An earlier release took the digest of this command, whoever sent the request.
+    // An earlier release took the digest of this command, regardless of the caller.
     let digested = Command::Cancel {
         reason: reason.clone(),
         by: Canceller::Customer,

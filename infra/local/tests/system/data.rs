@@ -66,7 +66,7 @@ fn refused(data: &Path) -> String {
     stderr
 }
 
-/// Where a first start is cut off.
+/// The points at which a first start is cut off.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug)]
 enum Cut {

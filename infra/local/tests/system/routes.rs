@@ -200,7 +200,7 @@ async fn the_events_of_an_order_are_cloudevents_of_all_its_streams_oldest_first(
     }
 }
 
-/// What an order and its fulfilment may be shown as together.
+/// The pairs of statuses that an order and its fulfilment may be shown with.
 fn agree(order: &serde_json::Value) {
     let fulfilment = order["fulfilment"]["status"].as_str().unwrap();
     let fits: &[&str] = match order["status"].as_str().unwrap() {

@@ -38,7 +38,7 @@ async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
     );
 }
 
-/// How many steps of an order's fulfilment were completed, whether or not they were undone.
+/// The number of completed steps of an order's fulfilment, those that were undone included.
 async fn completed(system: &Fixture, id: &str) -> usize {
     let events = system.events(id).await.into_iter();
     events

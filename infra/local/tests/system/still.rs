@@ -36,7 +36,7 @@ pub(crate) struct Still {
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
     /// A function that fails wherever its event contains a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
-    /// What goes wrong with the next calls of these operations.
+    /// The faults of the next calls of these operations.
     pub(crate) faults: Mutex<Vec<(&'static str, Fault)>>,
     /// How long each call to a service is under way.
     pub(crate) distance: Mutex<Duration>,

@@ -43,7 +43,7 @@ const KEY: &str = "sk_test_stand_in";
 #[derive(Default)]
 struct Account {
     intents: BTreeMap<String, Intent>,
-    /// How many calls are still throttled.
+    /// The number of calls that are still throttled.
     throttled: usize,
     /// By idempotency key: the request, and its answer.
     answers: HashMap<String, (String, u16, Value)>,

@@ -116,7 +116,7 @@ fn signed_as(key: usize, header: &Header, claims: &Value) -> String {
 /// An issuer on this machine.
 struct Issuer {
     url: String,
-    /// How often its keys were fetched.
+    /// The number of times that its keys were fetched.
     fetches: Arc<AtomicUsize>,
     /// True if it answers with its keys.
     is_available: Arc<AtomicBool>,

@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    /// How far the streams are.
+    /// The versions that the streams have reached.
     fn moment(&self) -> [usize; 3] {
         [SAGA, ORDER, SHIPMENT].map(|index| self.histories[index].len())
     }
