@@ -130,7 +130,7 @@ async fn run(system: &Fixture, order: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_runs_of_the_sagas_guide_are_what_happens() {
-    let guide = fs::read_to_string(root().join("docs/saga.md")).unwrap();
+    let guide = fs::read_to_string(root().join("docs/explanation/sagas.md")).unwrap();
     let shown = |heading: &str| {
         let (_, rest) = guide
             .split_once(&format!("### {heading}\n\n```text\n"))
