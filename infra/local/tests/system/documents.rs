@@ -142,12 +142,12 @@ async fn the_runs_of_the_sagas_guide_are_what_happens() {
     let mut abroad = order("TEA-01", 1, "tok_visa");
     abroad["shipTo"]["country"] = json!("XX");
     for (heading, order) in [
-        ("An order goes through", order("TEA-01", 1, "tok_visa")),
+        ("The order is fulfilled", order("TEA-01", 1, "tok_visa")),
         (
             "The payment is declined",
             order("TEA-01", 1, "tok_declined"),
         ),
-        ("The carrier refuses", abroad),
+        ("The carrier refuses the shipment", abroad),
     ] {
         assert_eq!(run(&system, &order).await, shown(heading), "{heading}");
     }
