@@ -17,9 +17,10 @@ fn root() -> PathBuf {
     root.canonicalize().unwrap()
 }
 
-/// The README and everything under docs/ that is Markdown.
+/// The pages of the root with links, and everything under docs/ that is Markdown.
 fn documents() -> Vec<PathBuf> {
-    let mut found = vec![root().join("README.md")];
+    let pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut found: Vec<_> = pages.iter().map(|page| root().join(page)).collect();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
