@@ -35,7 +35,7 @@ const PUBLISHED_USD: f64 = 1.0;
 /// As many records as the template has the relay take at a time.
 const BATCH: usize = 100;
 
-/// This machine, but that figures go nowhere: the output is the report.
+/// The runtime of the benchmark, which drops metrics: the output is the report.
 struct Silent;
 
 impl Host for Silent {
@@ -199,14 +199,14 @@ pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
 fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
     let mut rows = HashMap::<&str, ReadRow>::new();
     for of_stream in events.chunk_by(|one, next| one.stream == next.stream) {
-        let place = of_stream
+        let row_key = of_stream
             .first()
             .and_then(|first| Orders::place(&first.stream));
-        let Some(place) = place else {
+        let Some(row_key) = row_key else {
             continue;
         };
-        let row = fold_on::<Orders>(rows.remove(place.key), of_stream).map_err(Failed::new)?;
-        rows.extend(row.map(|row| (place.key, row)));
+        let row = fold_on::<Orders>(rows.remove(row_key.key), of_stream).map_err(Failed::new)?;
+        rows.extend(row.map(|row| (row_key.key, row)));
     }
     Ok(rows)
 }
@@ -239,7 +239,7 @@ pub(crate) fn placed() -> Result<Placed, Failed> {
         lines,
         payment: place.payment,
         // As long as such an address is when it is sealed.
-        ship_to: Sealed::of("A".repeat(176)),
+        ship_to: Sealed::new("A".repeat(176)),
         email: None,
     })
 }
@@ -277,7 +277,7 @@ pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, 
     ];
     let of_saga: [fulfilment::Event; 8] = [
         saga::Event::Started {
-            input: Input::of(id, placed),
+            input: Input::new(id, placed),
             next: Due::execute(Step::ScreenOrder),
         },
         completed(Step::ScreenOrder, Some(Step::ReserveStock)),

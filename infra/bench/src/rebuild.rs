@@ -51,7 +51,7 @@ pub(crate) enum What {
 
 /// How long histories are: so many events at least, of whole orders.
 const EVENTS: [u64; 2] = [10_000, 100_000];
-/// One part. On AWS eight are poured side by side; here the database is one thread, and seeks a part out from the whole.
+/// One part. On AWS eight are backfilled in parallel; here the database is one thread, and seeks a part out from the whole.
 const SEGMENTS: u32 = 1;
 /// So many milliseconds lie between two orders.
 const PACE: i64 = 600;
@@ -154,10 +154,10 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     client.bill();
     forget_peak()?;
     let before_kib = resident("VmRSS:")?;
-    let begun = Instant::now();
+    let started = Instant::now();
     match what {
-        What::Orders => pour(&orders, events).await?,
-        What::Sales => pour(&sales, events).await?,
+        What::Orders => backfill(&orders, events).await?,
+        What::Sales => backfill(&sales, events).await?,
         What::Audit => {
             let limits = Limits::default();
             let audit = audit(&far, Timestamp::now(), limits).map_err(Failed::new)?;
@@ -167,7 +167,7 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
             }
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let bill = client.bill();
     let measured = Measured {
         events,
@@ -183,15 +183,15 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    let begun = rebuild.begin(Timestamp::now(), SEGMENTS).await;
-    let begun = begun.map_err(Failed::new)?;
+async fn backfill<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
+    let started = rebuild.begin(Timestamp::now(), SEGMENTS).await;
+    let started = started.map_err(Failed::new)?;
     let mut parts = vec![];
-    for segment in begun.segments {
+    for segment in started.segments {
         parts.push(rebuild.pour(segment, || true));
     }
-    let poured = try_join_all(parts).await.map_err(Failed::new)?;
-    let read: u64 = poured.iter().map(|part| part.events).sum();
+    let read_parts = try_join_all(parts).await.map_err(Failed::new)?;
+    let read: u64 = read_parts.iter().map(|part| part.events).sum();
     if read == events {
         return Ok(());
     }
@@ -199,7 +199,7 @@ async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Fa
 }
 
 async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    pour(rebuild, events).await?;
+    backfill(rebuild, events).await?;
     rebuild.flip().await.map_err(Failed::new)?;
     rebuild.sweep(|| true).await.map_err(Failed::new)?;
     Ok(())

@@ -96,13 +96,15 @@ fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
     for (name, rows) in &report.rows {
         let skipped = match rows.skipped {
             0 => String::new(),
-            skipped => format!(", {skipped} skipped: they changed, or their events have a hole"),
+            skipped => {
+                format!(", {skipped} skipped: they changed, or their events have a hole")
+            }
         };
         out.line(&format!("{name}: {} rows compared{skipped}", rows.compared))?;
     }
     out.line(&format!(
         "{} fulfilments go on, {} wait for people",
-        report.open, report.parked
+        report.open, report.stuck
     ))?;
     out.line(&match report.found {
         0 => "Nothing is wrong.".to_owned(),

@@ -54,7 +54,7 @@ Status: 0, or 1 if there are any, or 2 if it was called wrongly or the system ca
 Examples:
   cairn dead-letters show 0f2c1d3e-...
 
-Status: 0, or 1 if there is none, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0; 1 if there is none; 2 if the command was called wrongly or the system cannot be reached.")]
     Show {
         /// The id of its message, as it is listed.
         message: String,
@@ -122,7 +122,7 @@ struct Redrive {
 struct Letter {
     message: String,
     queue: &'static str,
-    /// For which function it is; none where it cannot be delivered again.
+    /// For which function it is; none where it cannot be redriven.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +156,7 @@ struct Unresolved {
 
 impl Report {
     /// Asks the function until it has handled every letter that was there at the beginning.
-    async fn of(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
+    async fn request(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
         let mut sum = Self::default();
         while !sum.complete {
             let mut report: Self = stack.invoke(REDRIVE, &request).await?;
@@ -195,7 +195,7 @@ async fn list(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
     let letters: Vec<_> = messages(stack)
         .await?
         .iter()
-        .map(|(queue, message)| Letter::of(queue, message, stack))
+        .map(|(queue, message)| Letter::new(queue, message, stack))
         .collect();
     let verdict = Verdict::unless(!letters.is_empty());
     if out.is_json {
@@ -217,7 +217,7 @@ async fn show(id: &str, stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
     let body: Value =
         serde_json::from_str(&message.body).unwrap_or_else(|_| Value::from(message.body.as_str()));
     let whole = json!({
-        "letter": Letter::of(queue, message, stack),
+        "letter": Letter::new(queue, message, stack),
         "body": body,
         "attributes": message.attributes,
     });
@@ -242,7 +242,7 @@ impl Redrive {
             (None, Some(function)) => json!({ "function": function }),
             (None, None) => json!({}),
         };
-        let sum = Report::of(stack, request).await?;
+        let sum = Report::request(stack, request).await?;
         if let Some(id) = &self.message
             && sum.redriven == 0
             && sum.unresolved.is_empty()
@@ -282,7 +282,7 @@ impl Delete {
                 }
             }
         }
-        let report = Report::of(stack, request).await?;
+        let report = Report::request(stack, request).await?;
         if report.deleted.is_empty() {
             return Err(match message {
                 Some(id) => none(id),
@@ -309,8 +309,8 @@ impl Delete {
 /// Every message of both queues.
 async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
     let mut messages = vec![];
-    for (setting, name) in QUEUES {
-        let queue = stack.environment().queue(setting)?;
+    for (variable, name) in QUEUES {
+        let queue = stack.environment().queue(variable)?;
         let seen = queue.look().await?;
         messages.extend(seen.into_iter().map(|message| (name, message)));
     }
@@ -318,8 +318,8 @@ async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure
 }
 
 impl Letter {
-    fn of(queue: &'static str, message: &Message, stack: &Stack) -> Self {
-        let subject = Subject::of(&message.body, &message.attributes);
+    fn new(queue: &'static str, message: &Message, stack: &Stack) -> Self {
+        let subject = Subject::from_message(&message.body, &message.attributes);
         let (attempts, error) = match DeadLetter::parse(&message.body, &message.attributes) {
             Ok(letter) => (letter.attempts, letter.error),
             Err(reason) => (0, format!("cannot be delivered again: {reason}")),

@@ -5,7 +5,7 @@ use cairn::{
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     operator::Stack,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use clap::Args;
 use orders::values::OrderId;
@@ -100,7 +100,7 @@ async fn events(
     stream: &StreamId,
     after: u64,
 ) -> Result<Vec<RecordedEvent>, Failure> {
-    let commits = store.read(stream, &Part::after(after)).await?;
+    let commits = store.read(stream, &ReadRange::after(after)).await?;
     let events = commits.iter().flat_map(Commit::recorded);
     Ok(events.filter(|event| event.version > after).collect())
 }

@@ -139,7 +139,7 @@ impl Lag {
 
 /// The rows that are shown.
 async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure> {
-    Ok(generations.of(generations.standing().await?.live))
+    Ok(generations.with_generation(generations.set().await?.live))
 }
 
 struct Readers<O, K, P, S> {

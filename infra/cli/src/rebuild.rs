@@ -72,7 +72,7 @@ enum Projection {
 /// How far a rebuild is.
 #[derive(Debug, Deserialize)]
 struct Progress {
-    standing: Standing,
+    generations: Standing,
     segments: Vec<Poured>,
 }
 
@@ -108,8 +108,8 @@ impl Rebuild {
             stack,
             projection: self.projection,
         };
-        let Progress { standing, .. } = steps.take("progress").await?;
-        let is_building = matches!(standing.beside, Some(Beside::Building { .. }));
+        let Progress { generations, .. } = steps.take("progress").await?;
+        let is_building = matches!(generations.secondary, Some(Beside::Building { .. }));
         if self.abandon {
             if !is_building {
                 return Err(Failure::found("nothing is being rebuilt"));
@@ -117,16 +117,16 @@ impl Rebuild {
             let _: Value = steps.take("abandon").await?;
             return self.end(&steps, "abandoned", 0, None, out).await;
         }
-        if matches!(standing.beside, Some(Beside::Retiring { .. })) {
+        if matches!(generations.secondary, Some(Beside::Retiring { .. })) {
             // It was killed after the new rows were shown: all that is left is to drop the old ones.
             return self.end(&steps, "swept", 0, None, out).await;
         }
         let wish = json!({ "segments": self.segments });
-        let begun: Begun = steps.take_with("begin", wish).await?;
-        let events = steps.pour(begun.segments, is_building).await?;
+        let started: Begun = steps.take_with("begin", wish).await?;
+        let events = steps.backfill(started.segments, is_building).await?;
         let comparison: Comparison = steps.take("compare").await?;
         if comparison.only_old > 0 && !self.without_strangers {
-            return self.strangers(&comparison, out);
+            return self.orphan_rows(&comparison, out);
         }
         let _: Value = steps.take("flip").await?;
         self.end(&steps, "rebuilt", events, Some(comparison), out)
@@ -144,9 +144,9 @@ impl Rebuild {
     ) -> Result<Verdict, Failure> {
         let mut dropped = 0;
         loop {
-            let swept: Swept = steps.take("sweep").await?;
-            dropped += swept.dropped;
-            if swept.complete {
+            let pruned: Swept = steps.take("sweep").await?;
+            dropped += pruned.dropped;
+            if pruned.complete {
                 break;
             }
         }
@@ -183,7 +183,7 @@ impl Rebuild {
     }
 
     /// There are rows that no event leads to: somebody has to decide.
-    fn strangers(&self, comparison: &Comparison, out: &mut Output) -> Result<Verdict, Failure> {
+    fn orphan_rows(&self, comparison: &Comparison, out: &mut Output) -> Result<Verdict, Failure> {
         if out.is_json {
             let stopped = json!({
                 "projection": self.projection,
@@ -232,34 +232,38 @@ impl Steps<'_> {
     }
 
     /// Pours all parts of history, with a bar on a terminal, and says how many events they have.
-    async fn pour(&self, segments: Vec<u32>, is_resumed: bool) -> Result<u64, Failure> {
+    async fn backfill(&self, segments: Vec<u32>, is_resumed: bool) -> Result<u64, Failure> {
         let bar = ProgressBar::new(segments.len() as u64);
         if let Ok(look) = ProgressStyle::with_template(
             "{msg} {bar:32} {pos}/{len} parts, {prefix} events, {elapsed}",
         ) {
             bar.set_style(look);
         }
-        bar.set_message(if is_resumed { "Going on" } else { "Pouring" });
+        bar.set_message(if is_resumed {
+            "Resuming"
+        } else {
+            "Backfilling"
+        });
         bar.set_prefix("0");
         let at_once = segments.len().max(1);
-        let pours = stream::iter(segments).map(|segment| self.pour_one(segment));
-        let mut pours = std::pin::pin!(pours.buffer_unordered(at_once));
+        let backfills = stream::iter(segments).map(|segment| self.backfill_segment(segment));
+        let mut backfills = std::pin::pin!(backfills.buffer_unordered(at_once));
         let mut look = tokio::time::interval(LOOK);
         let mut events = 0;
         loop {
             tokio::select! {
-                poured = pours.next() => match poured {
-                    Some(poured) => {
-                        events += poured?;
+                part = backfills.next() => match part {
+                    Some(part) => {
+                        events += part?;
                         bar.inc(1);
                     }
                     None => break,
                 },
                 _ = look.tick() => {
                     let progress: Progress = self.take("progress").await?;
-                    let so_far: u64 = progress.segments.iter().map(|poured| poured.events).sum();
+                    let so_far: u64 = progress.segments.iter().map(|part| part.events).sum();
                     bar.set_prefix(so_far.to_string());
-                    let done = progress.segments.iter().filter(|poured| poured.done);
+                    let done = progress.segments.iter().filter(|part| part.done);
                     bar.set_position(done.count() as u64);
                 }
             }
@@ -268,12 +272,12 @@ impl Steps<'_> {
         Ok(events)
     }
 
-    async fn pour_one(&self, segment: u32) -> Result<u64, Failure> {
+    async fn backfill_segment(&self, segment: u32) -> Result<u64, Failure> {
         loop {
             let part = json!({ "segment": segment });
-            let poured: Poured = self.take_with("pour", part).await?;
-            if poured.done {
-                return Ok(poured.events);
+            let part: Poured = self.take_with("pour", part).await?;
+            if part.done {
+                return Ok(part.events);
             }
         }
     }

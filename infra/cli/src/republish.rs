@@ -3,7 +3,7 @@
 use cairn::{
     StreamId,
     operator::Stack,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use clap::Args;
 use serde_json::json;
@@ -44,12 +44,12 @@ impl Republish {
         let store = stack.environment().event_store()?;
         let mut republished = vec![];
         for stream in &self.streams {
-            let commits = store.read(stream, &Part::after(self.after)).await?;
+            let commits = store.read(stream, &ReadRange::after(self.after)).await?;
             if commits.is_empty() {
                 return Err(Failure::found(format!("{stream} has no such events")));
             }
             for reader in READERS {
-                stack.hand_over(reader, &commits).await?;
+                stack.redeliver(reader, &commits).await?;
             }
             let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
             if !out.is_json {

@@ -60,7 +60,7 @@ struct Open {
     retries: u32,
     /// When the saga last moved; where it has not begun, when the order did.
     since: Timestamp,
-    needs: String,
+    next: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -70,14 +70,14 @@ impl Sagas {
         let environment = stack.environment();
         let deadlines = environment.deadlines("DEADLINES_TABLE")?;
         let (orders, sagas) = (environment.repository()?, environment.repository()?);
-        let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
+        let step_timeout = environment.seconds("STEP_PATIENCE_SECONDS")?;
         // A cancelled order has a deadline of its own, and its fulfilment another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
         let mut after = None;
         loop {
             let (page, next) = deadlines.all(after.as_ref()).await?;
             for Kept { deadline, .. } in page {
-                let order = OrderId::of(&deadline.stream).map_err(Failure::found)?;
+                let order = OrderId::from_stream(&deadline.stream).map_err(Failure::found)?;
                 let row = rows.entry(order).or_insert_with(|| deadline.clone());
                 row.at = row.at.min(deadline.at);
             }
@@ -90,7 +90,7 @@ impl Sagas {
         let open = stream::iter(rows)
             .map(|(order, deadline)| {
                 let (orders, sagas) = (&orders, &sagas);
-                async move { look(order, &deadline, orders, sagas, now, patience).await }
+                async move { look(order, &deadline, orders, sagas, now, step_timeout).await }
             })
             .buffered(AT_ONCE)
             .try_collect::<Vec<_>>();
@@ -137,18 +137,25 @@ async fn look(
     orders: &Repository<Order>,
     sagas: &Repository<Saga>,
     now: Timestamp,
-    patience: std::time::Duration,
+    step_timeout: std::time::Duration,
 ) -> Result<Option<Open>, Failure> {
     let order = orders.load(&order_id.order_stream()).await?;
     let saga = sagas.load(&order_id.fulfilment_stream()).await?;
     let since = saga.at().unwrap_or(deadline.at);
-    let needs = match care(order_id, &order.state, &saga.state, since, now, patience) {
-        Care::Begin(_) => "to be begun".to_owned(),
-        Care::Unwind => "to be unwound".to_owned(),
+    let next = match care(
+        order_id,
+        &order.state,
+        &saga.state,
+        since,
+        now,
+        step_timeout,
+    ) {
+        Care::Start(_) => "to be begun".to_owned(),
+        Care::Compensate => "to be unwound".to_owned(),
         Care::Retry(..) => "to be asked again".to_owned(),
         Care::Wait(until) => format!("nothing until {until}"),
-        Care::People => "people".to_owned(),
-        Care::Nothing => return Ok(None),
+        Care::Operator => "people".to_owned(),
+        Care::None => return Ok(None),
     };
     let (phase, step, failure) = phase(&saga.state);
     Ok(Some(Open {
@@ -158,7 +165,7 @@ async fn look(
         action: saga.state.due().map(|due| due.action),
         retries: saga.state.retries(),
         since: saga.at().or(order.at()).unwrap_or(since),
-        needs,
+        next,
         reason: failure.or(saga.state.reason()).map(str::to_owned),
     }))
 }
@@ -168,7 +175,7 @@ fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Opti
     match state {
         State::NotStarted => ("not begun", None, None),
         State::Running { due, .. } => ("running", Some(due.name()), None),
-        State::Halting { due, .. } => ("halting", Some(due.name()), None),
+        State::Halting { due, .. } => ("cancel-pending", Some(due.name()), None),
         State::Compensating { due, .. } => ("compensating", Some(due.name()), None),
         State::Stuck { step, failure, .. } => (STUCK, Some(step.name()), Some(failure)),
         State::Completed { .. } => ("completed", None, None),
@@ -184,7 +191,7 @@ impl Open {
             self.step.unwrap_or_default().to_owned(),
             duration(now.as_millis() - self.since.as_millis()),
             self.retries.to_string(),
-            self.needs.clone(),
+            self.next.clone(),
             self.reason.clone().unwrap_or_default(),
         ]
     }

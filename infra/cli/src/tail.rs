@@ -5,7 +5,7 @@ use std::time::Duration;
 use cairn::{
     Commit,
     cloudevent::CloudEvent,
-    operator::{Beginning, Stack},
+    operator::{Stack, StartPosition},
 };
 use clap::{Args, ValueEnum};
 use console::style;
@@ -66,8 +66,8 @@ impl Tail {
         let source = stack.environment().setting("EVENT_SOURCE")?;
         let mut tail = stack
             .tail(match self.from {
-                From::Now => Beginning::Now,
-                From::Start => Beginning::Oldest,
+                From::Now => StartPosition::Now,
+                From::Start => StartPosition::Oldest,
             })
             .await?;
         let mut left = self.limit.unwrap_or(u64::MAX);

@@ -53,11 +53,11 @@ impl Effect<Loan> for HandOut {
     const STEP: Step = Step::HandOut;
 
     async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::execute(Self::STEP), due)
+        step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
     async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::compensate(Self::STEP), due)
+        step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 
     fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
@@ -71,18 +71,20 @@ impl Effect<Loan> for NoteLoan {
     const STEP: Step = Step::NoteLoan;
 
     async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::execute(Self::STEP), due)
+        step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
     async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::compensate(Self::STEP), due)
+        step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 }
 
-fn plan(
+fn step_outcome(
     library: &Library<DynamoStore>,
     what: Due<Step>,
     due: &DueStep<Loan>,
 ) -> Result<Plan, FunctionError> {
-    library.plan(what, due.input()).map_err(FunctionError::new)
+    library
+        .step_outcome(what, due.input())
+        .map_err(FunctionError::new)
 }

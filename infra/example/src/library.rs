@@ -48,7 +48,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
     ///
     /// # Errors
     /// When the loan names no stream.
-    pub fn plan(&self, due: Due<Step>, input: &Input) -> Result<Plan, NotAStreamId> {
+    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<Plan, NotAStreamId> {
         let book = |command| {
             let stream = stream::<Book>(&input.book)?;
             Ok(Enlisted::new(&self.books, &stream, command))
@@ -81,10 +81,10 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         let mut next = Due::execute(Step::HandOut);
         loop {
             if let Some(due) = due {
-                let plan = self
-                    .plan(next, &input)
-                    .map_err(|error| StepError::Store(StoreError::Refused(error.to_string())))?;
-                due.record(&self.loans, plan, context.clone()).await?;
+                let outcome = self
+                    .step_outcome(next, &input)
+                    .map_err(|error| StepError::Store(StoreError::Permanent(error.to_string())))?;
+                due.record(&self.loans, outcome, context.clone()).await?;
             }
             let state = self.loans.load(loan).await?.state;
             match state.due() {

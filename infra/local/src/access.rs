@@ -263,7 +263,7 @@ mod tests {
         let template = Template::load_with(Path::new(file), &Parameters::from(given)).unwrap();
         let options = Options {
             allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
-            ..Options::default().on(Arc::new(ThisMachine::default()))
+            ..Options::default().with_platform(Arc::new(ThisMachine::default()))
         };
         System::start(&template, &options).await.unwrap()
     }

@@ -11,7 +11,7 @@ use orders::read_models::{orders::Orders, products::Products, sales::Sales, stoc
 /// The audit of a system at the time `now`, of all read models.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn audit(operator: &Environment, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
     let (store, deadlines) = (
         operator.event_store()?,

@@ -26,7 +26,7 @@ const MAX_TRACE_HEADER: usize = 500;
 /// The buses and their rules.
 pub struct Bus {
     buses: HashMap<String, Vec<Rule>>,
-    deliveries: Deliveries,
+    async_queue: Deliveries,
     seen: broadcast::Sender<Seen>,
     world: Arc<dyn World>,
 }
@@ -71,7 +71,7 @@ struct Refusal(&'static str, String);
 
 impl Bus {
     /// The buses of a template.
-    pub fn new(template: &Template, deliveries: Deliveries, world: Arc<dyn World>) -> Self {
+    pub fn new(template: &Template, async_queue: Deliveries, world: Arc<dyn World>) -> Self {
         let mut buses: HashMap<_, Vec<_>> = template
             .buses
             .iter()
@@ -92,7 +92,7 @@ impl Bus {
         }
         Self {
             buses,
-            deliveries,
+            async_queue,
             seen: broadcast::Sender::new(4096),
             world,
         }
@@ -142,7 +142,7 @@ impl Bus {
                 }
             })
             .collect();
-        if let Err(error) = self.deliveries.accept(outgoing) {
+        if let Err(error) = self.async_queue.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
         for event in seen {
@@ -219,7 +219,7 @@ fn in_seconds(at: Timestamp) -> String {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("deliveries", &self.deliveries)
+            .field("deliveries", &self.async_queue)
             .finish_non_exhaustive()
     }
 }
@@ -284,8 +284,8 @@ mod tests {
             .unwrap();
         }
         let template = Template::parse(&text).unwrap();
-        let (deliveries, _) = Deliveries::new(Arc::new(Journal::open(None).unwrap()));
-        Bus::new(&template, deliveries, Arc::new(ThisMachine::default()))
+        let (async_queue, _) = Deliveries::new(Arc::new(Journal::open(None).unwrap()));
+        Bus::new(&template, async_queue, Arc::new(ThisMachine::default()))
     }
 
     /// The functions that get an event.

@@ -37,7 +37,7 @@ pub struct Parts {
     pub functions: Functions,
     /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The world that it runs in.
+    /// The platform that it runs on.
     pub world: Arc<dyn World>,
 }
 
@@ -101,15 +101,15 @@ impl Composition {
             kms,
         } = Stores::open(data.as_deref(), template, &world)?;
         let journal = Arc::new(journal);
-        let (deliveries, queue) = Deliveries::new(journal.clone());
+        let (async_queue, queue) = Deliveries::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
-            bus: Bus::new(template, deliveries.clone(), world.clone()),
+            bus: Bus::new(template, async_queue.clone(), world.clone()),
             queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
             mailbox: Mailbox::new(world.clone()),
             secrets,
             kms,
-            deliveries: deliveries.clone(),
+            async_queue: async_queue.clone(),
             functions: template
                 .functions
                 .iter()
@@ -121,9 +121,9 @@ impl Composition {
         let hosts = Arc::new(host(template, &functions, &aws, &world)?);
 
         // Before anything new is taken, or that would be taken up as well.
-        let resumed = deliveries.resume()?;
+        let resumed = async_queue.resume()?;
         let mut composition = Self {
-            outstanding: deliveries.outstanding(),
+            outstanding: async_queue.outstanding(),
             aws: aws.clone(),
             hosts: hosts.clone(),
             resumed,
@@ -138,7 +138,7 @@ impl Composition {
                 composition.set_going(&hosted.spec, trigger, &journal);
             }
         }
-        let work = work(deliveries, queue, hosts, aws, world);
+        let work = work(async_queue, queue, hosts, aws, world);
         composition.workers.spawn(work);
         Ok(composition)
     }
@@ -146,7 +146,7 @@ impl Composition {
     fn set_going(&mut self, function: &FunctionSpec, trigger: &Trigger, journal: &Arc<Journal>) {
         match trigger {
             Trigger::Stream(mapping) => {
-                let pump = Pump {
+                let stream_poller = Pump {
                     aws: self.aws.clone(),
                     journal: journal.clone(),
                     mapping: mapping.clone(),
@@ -154,18 +154,19 @@ impl Composition {
                     caught_up: watch::Sender::new(None),
                 };
                 if let Some(writes) = self.aws.dynamo.writes(&mapping.table) {
-                    self.pumps.push((writes, pump.caught_up.subscribe()));
+                    self.pumps
+                        .push((writes, stream_poller.caught_up.subscribe()));
                 }
                 let (hosts, id) = (self.hosts.clone(), function.id.clone());
                 self.workers.spawn(async move {
                     if let Some(hosted) = hosts.get(&id) {
-                        pump.run(hosted).await;
+                        stream_poller.run(hosted).await;
                     }
                 });
             }
             Trigger::Schedule(schedule) => {
                 self.workers.spawn(schedule::run(
-                    self.aws.deliveries.clone(),
+                    self.aws.async_queue.clone(),
                     function.id.clone(),
                     Duration::from_secs(function.timeout_s),
                     schedule.clone(),
@@ -230,7 +231,7 @@ impl Composition {
         loop {
             let before = written();
             for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
-                // A pump that has ended will catch up with nothing more.
+                // A poller that has ended will catch up with nothing more.
                 let is_done = |seen: &Option<u64>| seen.is_some_and(|seen| seen >= *writes);
                 let _ = caught_up.clone().wait_for(is_done).await;
             }

@@ -30,7 +30,7 @@ use crate::{
     world::{Note, World},
 };
 
-/// Where deliveries are handed in.
+/// The queue of asynchronous invocations.
 #[derive(Clone, Debug)]
 pub struct Deliveries {
     journal: Arc<Journal>,
@@ -70,12 +70,12 @@ impl Deliveries {
     /// A queue, and where it is worked off.
     pub fn new(journal: Arc<Journal>) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
         let (queue, receiver) = mpsc::unbounded_channel();
-        let deliveries = Self {
+        let async_queue = Self {
             journal,
             queue,
             outstanding: Arc::new(watch::Sender::new(0)),
         };
-        (deliveries, receiver)
+        (async_queue, receiver)
     }
 
     /// How many deliveries are not done.
@@ -210,7 +210,7 @@ impl Deliveries {
 /// Works deliveries off until the queue is closed. Dropped, it drops those under way: the journal
 /// has them.
 pub(crate) async fn work(
-    deliveries: Deliveries,
+    async_queue: Deliveries,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
     hosts: Arc<Hosts>,
     aws: Arc<Aws>,
@@ -234,7 +234,7 @@ pub(crate) async fn work(
         } else {
             requests.rank(id, correlation_of(&outgoing.payload).as_deref())
         };
-        let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
+        let (async_queue, hosts) = (async_queue.clone(), hosts.clone());
         let (aws, world) = (aws.clone(), world.clone());
         under_way.spawn(async move {
             let carrier = Carrier {
@@ -247,7 +247,7 @@ pub(crate) async fn work(
             } else {
                 tracing::error!(target = ?outgoing.target, "there is no such function any more");
             }
-            deliveries.done(id);
+            async_queue.done(id);
             drop(ended);
         });
     }
@@ -325,7 +325,7 @@ impl Carrier<'_> {
             function = hosted.spec.id,
             event,
             exhausted,
-            "not reached: a dead letter"
+            "moved to dead-letter queue (target unreachable)"
         );
         self.park(
             &hosted.spec.id,
@@ -350,7 +350,7 @@ impl Carrier<'_> {
             event,
             condition = failure.condition,
             error = failure.last.as_ref().map(ToString::to_string),
-            "failed for good: a dead letter"
+            "moved to dead-letter queue (retries exhausted)"
         );
         let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
         let queue = self

@@ -354,15 +354,15 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).map_or(u64::MAX, |seconds| seconds.max(1))
 }
 
-pub(crate) fn no_route(path: &str, takes: &[&str]) -> Problem {
-    if takes.is_empty() {
+pub(crate) fn no_route(path: &str, methods: &[&str]) -> Problem {
+    if methods.is_empty() {
         return Problem::not_found(format!("there is no route {path}"));
     }
-    let takes = takes.join(", ");
+    let methods = methods.join(", ");
     let problem = Problem::new(405, "method-not-allowed", "Method not allowed")
         .detail(format!("{path} takes {takes}"));
-    match HeaderValue::try_from(takes) {
-        Ok(takes) => problem.header(header::ALLOW, takes),
+    match HeaderValue::try_from(methods) {
+        Ok(methods) => problem.header(header::ALLOW, methods),
         Err(_) => problem,
     }
 }

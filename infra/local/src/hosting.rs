@@ -200,7 +200,7 @@ pub(crate) fn host(
             return Err(template.error(spec.line, problem));
         };
         let settings = spec.settings.clone();
-        let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
+        let (id, services, shared_platform) = (spec.id.clone(), services.clone(), world.clone());
         let network = network.clone();
         let shared = places.clone();
         let build = move || {
@@ -212,15 +212,15 @@ pub(crate) fn host(
             let clock = Clock {
                 seat: seat.clone(),
                 function: id.clone(),
-                skew_ms: surroundings.skew_ms(),
-                world: surroundings.clone(),
+                skew_ms: shared_platform.skew_ms(),
+                world: shared_platform.clone(),
             };
-            let config = sdk::config(&id, &services, &surroundings);
-            let beyond = Beyond::new(&id, &surroundings, &network);
+            let config = sdk::config(&id, &services, &shared_platform);
+            let providers = Beyond::new(&id, &shared_platform, &network);
             let function = build(
                 &Environment::new(move |name| settings.get(name).cloned(), config)
                     .on(Arc::new(clock))
-                    .reaching(Outside::over(beyond)),
+                    .reaching(Outside::with_connector(providers)),
             )?;
             Ok(Execution { function, seat })
         };
@@ -379,7 +379,7 @@ impl Drop for Seated {
     }
 }
 
-/// Work that may end in the middle: after it has waited a number of times.
+/// Work that may crash: it ends after it has waited a number of times.
 struct Mortal<F> {
     work: Pin<Box<F>>,
     waits: Option<u32>,
@@ -403,7 +403,7 @@ impl<F: Future> Future for Mortal<F> {
     }
 }
 
-/// What an execution environment has from the world.
+/// The runtime of an execution environment, from the platform.
 struct Clock {
     seat: Arc<Seat>,
     function: String,

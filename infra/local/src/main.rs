@@ -209,12 +209,12 @@ async fn serve(
         data: arguments.data.clone(),
         ..Options::default()
     };
-    let machine = ThisMachine::default();
+    let local = ThisMachine::default();
     if arguments.disturb {
-        let troubles = [Trouble::Duplicates, Trouble::Disorder];
-        machine.troubles.set(&troubles);
+        let faults = [Trouble::Duplicates, Trouble::Disorder];
+        local.faults.set(&faults);
     }
-    let options = options.on(Arc::new(machine));
+    let options = options.with_platform(Arc::new(local));
     let system = System::start(template, &options).await?;
     let events = system.watch();
     let mut stop = signals.stop();

@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
 const MOST_RECORDS: usize = 1_000;
 
-/// A stream's way to its function.
+/// The poller of a stream for its function.
 #[derive(Debug)]
 pub struct Pump {
     /// The services.
@@ -42,7 +42,7 @@ pub struct Pump {
     pub journal: Arc<Journal>,
     /// The mapping.
     pub mapping: Mapping,
-    /// The world.
+    /// The platform.
     pub world: Arc<dyn World>,
     /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
     /// had left has been.
@@ -71,7 +71,7 @@ impl Pump {
                 continue;
             };
             if !page.records.is_empty() {
-                self.hand_over(hosted, &page.records).await;
+                self.deliver(hosted, &page.records).await;
             }
             if let Some(last) = page.last {
                 self.keep(&hosted.spec.id, &last);
@@ -92,12 +92,12 @@ impl Pump {
         }
     }
 
-    /// Hands over a batch, until each of its records is handled or parked.
-    async fn hand_over(&self, hosted: &Hosted, batch: &[Value]) {
+    /// Delivers a batch, until each of its records is handled or parked.
+    async fn deliver(&self, hosted: &Hosted, batch: &[Value]) {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
         // The part that comes first is the last.
-        let mut parts = vec![Part::of(batch)];
+        let mut parts = vec![Part::new(batch)];
         while let Some(part) = parts.pop() {
             let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
             if too_old.is_some_and(|age| since.elapsed() > age) {
@@ -114,7 +114,7 @@ impl Pump {
                         "handled in part"
                     );
                     pause = FIRST_PAUSE;
-                    parts.push(Part::of(rest));
+                    parts.push(Part::new(rest));
                 }
                 // It did not run: that uses up no retry.
                 Err(InvokeError::Throttled) => parts.push(part),
@@ -123,8 +123,13 @@ impl Pump {
                 failed => {
                     let error = failed.err().map(|error| error.to_string());
                     let records = part.records.len();
-                    tracing::warn!(function = hosted.spec.id, records, error, "failed");
-                    self.again(hosted, part, &mut parts).await;
+                    tracing::warn!(
+                        function = hosted.spec.id,
+                        records,
+                        error,
+                        "batch failed; retrying"
+                    );
+                    self.retry(hosted, part, &mut parts).await;
                 }
             }
             sleep(self.world.pace(pause)).await;
@@ -133,10 +138,10 @@ impl Pump {
     }
 
     /// What becomes of a part that failed as a whole. To halve it uses up no retry.
-    async fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
+    async fn retry<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
         if self.mapping.bisects && part.records.len() > 1 {
             let (first, second) = part.records.split_at(part.records.len() / 2);
-            parts.extend([Part::of(second), Part::of(first)]);
+            parts.extend([Part::new(second), Part::new(first)]);
             return;
         }
         let part = Part {
@@ -260,7 +265,7 @@ impl Pump {
 }
 
 impl<'a> Part<'a> {
-    fn of(records: &'a [Value]) -> Self {
+    fn new(records: &'a [Value]) -> Self {
         Self {
             records,
             failures: 0,

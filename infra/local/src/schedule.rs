@@ -18,7 +18,7 @@ use crate::{
 
 /// Hands an event to the function, which may take up to `limit`, at every interval, until the deliveries end.
 pub(crate) async fn run(
-    deliveries: Deliveries,
+    async_queue: Deliveries,
     function: String,
     limit: Duration,
     schedule: Schedule,
@@ -47,7 +47,7 @@ pub(crate) async fn run(
             },
             payload: schedule.input.clone().unwrap_or_else(|| event.to_string()),
         };
-        let ended = deliveries.accept_one(outgoing);
+        let ended = async_queue.accept_one(outgoing);
         sleep(pause).await;
         match ended {
             // Longer than its limit it is not waited for.

@@ -48,20 +48,20 @@ pub struct Options {
     pub functions: Functions,
     /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The world that the system runs in.
+    /// The platform that the system runs on.
     pub world: Arc<dyn World>,
-    /// The same world once more, if it is this machine and its page shall show what happens on it.
+    /// The same platform once more, if it is the local one and the page shall show what happens on it.
     pub shown: Option<Arc<ThisMachine>>,
 }
 
 impl Options {
-    /// This machine as the world, and its page shows what happens on it.
+    /// Runs on the local platform, whose page shows what happens on it.
     #[must_use]
-    pub fn on(self, machine: Arc<ThisMachine>) -> Self {
+    pub fn with_platform(self, local: Arc<ThisMachine>) -> Self {
         Self {
-            functions: machine.troubles.functions(),
-            world: machine.clone(),
-            shown: Some(machine),
+            functions: local.faults.functions(),
+            world: local.clone(),
+            shown: Some(local),
             ..self
         }
     }
@@ -158,10 +158,10 @@ impl System {
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
         let mut http_router = composition.gateway().router();
         let shown = options.shown.as_ref();
-        if let Some(machine) = shown.filter(|_| is_open(template)) {
+        if let Some(local) = shown.filter(|_| is_open(template)) {
             let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
             let stopped = stop.subscribe();
-            let console = Console::new(machine.clone(), aws, hosts, endpoint_address, stopped);
+            let console = Console::new(local.clone(), aws, hosts, endpoint_address, stopped);
             servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }

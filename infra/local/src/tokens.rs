@@ -36,7 +36,7 @@ const CLOCK_SKEW_S: f64 = 5.0;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     authorizer: Authorizer,
-    outside: Outside,
+    http_client: Outside,
     world: Arc<dyn World>,
     keys: Mutex<JwkSet>,
     /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
@@ -105,7 +105,7 @@ impl Tokens {
     pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
         Self {
             authorizer,
-            outside: Outside::network(),
+            http_client: Outside::network(),
             world,
             keys: Mutex::new(JwkSet { keys: vec![] }),
             last_fetch: tokio::sync::Mutex::default(),
@@ -154,7 +154,7 @@ impl Tokens {
     }
 
     /// The checks besides the signature. The audience may stand in two places, and the times
-    /// are those of this world, so both are checked here.
+    /// are those of this platform, so both are checked here.
     fn validation(&self) -> Validation {
         let mut validation = Validation::new(ALGORITHM);
         validation.validate_exp = false;
@@ -265,7 +265,7 @@ impl Tokens {
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let failed = |problem: String| format!("{url}: {problem}");
-        let answer = self.outside.get(url).await;
+        let answer = self.http_client.get(url).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != 200 {
             return Err(failed(format!("status {}", answer.status)));

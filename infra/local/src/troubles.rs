@@ -1,4 +1,4 @@
-//! What can be made to go wrong on this machine while it runs, for who wants to see that it changes nothing.
+//! Faults that can be switched on while the local system runs.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::Functions;
 
-/// One thing that can go wrong.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
@@ -55,26 +55,26 @@ impl Trouble {
     }
 }
 
-/// The troubles that there are. A clone is the same.
+/// The faults that are on. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Troubles(Arc<AtomicU8>);
 
 impl Troubles {
-    /// Exactly these from now on.
-    pub fn set(&self, troubles: &[Trouble]) {
-        let bits = troubles.iter().fold(0, |bits, one| bits | one.bit());
+    /// Switches on exactly these faults.
+    pub fn set(&self, faults: &[Trouble]) {
+        let bits = faults.iter().fold(0, |bits, one| bits | one.bit());
         self.0.store(bits, Ordering::Relaxed);
     }
 
-    /// Whether there is this one.
-    pub fn has(&self, trouble: Trouble) -> bool {
-        self.0.load(Ordering::Relaxed) & trouble.bit() != 0
+    /// Returns whether a fault is on.
+    pub fn has(&self, fault: Trouble) -> bool {
+        self.0.load(Ordering::Relaxed) & fault.bit() != 0
     }
 
-    /// All that there are.
+    /// All faults that are on.
     pub fn all(&self) -> Vec<Trouble> {
         let all = Trouble::ALL.into_iter();
-        all.filter(|trouble| self.has(*trouble)).collect()
+        all.filter(|fault| self.has(*fault)).collect()
     }
 
     /// The functions as they are deployed, with a payment provider that is away when it has to be.
@@ -82,46 +82,46 @@ impl Troubles {
         let (authorizing, capturing) = (self.clone(), self.clone());
         Functions::default()
             .with("authorize-payment", move |environment| {
-                let provider = authorizing.over(Payments::of(environment)?);
+                let provider = authorizing.over(Payments::from_app(environment)?);
                 authorize_payment::with(environment, provider)
             })
             .with("capture-payment", move |environment| {
-                let provider = capturing.over(Payments::of(environment)?);
+                let provider = capturing.over(Payments::from_app(environment)?);
                 capture_payment::with(environment, provider)
             })
     }
 
-    fn over<P>(&self, provider: P) -> SometimesAway<P> {
-        SometimesAway {
+    fn over<P>(&self, provider: P) -> SometimesUnavailable<P> {
+        SometimesUnavailable {
             provider,
-            troubles: self.clone(),
+            faults: self.clone(),
         }
     }
 }
 
 /// A payment provider that does nothing while [`Trouble::ProviderAway`] is on.
-struct SometimesAway<P> {
+struct SometimesUnavailable<P> {
     provider: P,
-    troubles: Troubles,
+    faults: Troubles,
 }
 
-impl<P> SometimesAway<P> {
-    fn is_there(&self) -> Result<(), ProviderError> {
-        if self.troubles.has(Trouble::ProviderAway) {
-            return Err(ProviderError::Passing("the provider is away".to_owned()));
+impl<P> SometimesUnavailable<P> {
+    fn check(&self) -> Result<(), ProviderError> {
+        if self.faults.has(Trouble::ProviderAway) {
+            return Err(ProviderError::Transient("the provider is away".to_owned()));
         }
         Ok(())
     }
 }
 
-impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
+impl<P: PaymentProvider> PaymentProvider for SometimesUnavailable<P> {
     async fn authorize(
         &self,
         call: Call<'_>,
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
-        self.is_there()?;
+        self.check()?;
         self.provider.authorize(call, token, amount).await
     }
 
@@ -130,12 +130,12 @@ impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
         call: Call<'_>,
         authorization: &Authorization,
     ) -> Result<(), ProviderError> {
-        self.is_there()?;
+        self.check()?;
         self.provider.capture(call, authorization).await
     }
 
     async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
-        self.is_there()?;
+        self.check()?;
         self.provider.void(call, asked).await
     }
 
@@ -145,7 +145,7 @@ impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
         authorization: &Authorization,
         captured_with: &str,
     ) -> Result<(), ProviderError> {
-        self.is_there()?;
+        self.check()?;
         let refund = self.provider.refund(call, authorization, captured_with);
         refund.await
     }

@@ -395,7 +395,7 @@ impl Shop {
                 (answer.status.as_u16(), answer.body)
             }
         };
-        if self.world.happens(|weather| weather.answer_lost) {
+        if self.world.happens(|faults| faults.answer_lost) {
             self.world.count("answers lost");
             return None;
         }

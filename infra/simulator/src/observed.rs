@@ -51,7 +51,7 @@ pub struct OrderSeen {
 
 impl Observed {
     /// Looks at everything.
-    pub fn of(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
+    pub fn new(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
         let commits = aws.dynamo.items("EventsTable").into_iter();
         let mut commits: Vec<Commit> = commits
             .filter_map(|item| serde_json::from_value(item).ok())
@@ -94,7 +94,7 @@ impl Observed {
         };
         let streams = seen.streams.keys();
         let orders = streams.filter(|stream| stream.category() == "order");
-        let ids = orders.filter_map(|stream| OrderId::of(stream).ok());
+        let ids = orders.filter_map(|stream| OrderId::from_stream(stream).ok());
         seen.orders = ids.map(|id| (id, seen.order(id))).collect();
         seen
     }

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     customers::Shop,
-    invariants::{AT_REST, AT_THE_END, Breach, Invariant, breach, unexplained},
+    invariants::{AT_REST, AT_THE_END, Breach, Invariant, unexplained, violation},
     observed::Observed,
     providers::Providers,
     world::{Counts, Simulated, Weather},
@@ -57,7 +57,7 @@ pub struct Plan {
     /// How many orders are placed.
     pub orders: u32,
     /// What goes wrong until the customers are served.
-    pub weather: Weather,
+    pub faults: Weather,
     /// The system.
     pub template: Template,
 }
@@ -76,7 +76,7 @@ impl Plan {
         Ok(Self {
             seed,
             orders,
-            weather: Weather::STORM,
+            faults: Weather::STORM,
             template: system(TEMPLATE, &[("Prices", prices)])?,
         })
     }
@@ -95,14 +95,14 @@ pub struct Violation {
     /// Its name.
     pub invariant: &'static str,
     /// What breaks it.
-    pub breaches: Vec<Breach>,
+    pub violations: Vec<Breach>,
 }
 
 /// What a simulation came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What was broken; nothing, if all is well.
-    pub violations: Vec<Violation>,
+    pub broken: Vec<Violation>,
     /// What was counted.
     pub counts: Counts,
     /// The virtual time that passed.
@@ -145,7 +145,7 @@ pub fn run(plan: &Plan) -> Outcome {
     // The SDK draws its jitter from the thread's generator, and nothing else runs on this thread.
     fastrand::seed(plan.seed);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(plan.seed, plan.weather));
+        let world = Arc::new(Simulated::new(plan.seed, plan.faults));
         Simulation::begin(plan, world).run(plan).await
     })
 }
@@ -165,12 +165,12 @@ pub fn on_virtual_time<F: Future>(work: F) -> F::Output {
     }
 }
 
-/// A system in a simulated world.
+/// A system on a simulated platform.
 #[derive(Debug)]
 pub struct Simulation {
     /// The system.
     pub system: Composition,
-    /// Its world.
+    /// Its platform.
     pub world: Arc<Simulated>,
     /// Its providers.
     pub providers: Providers,
@@ -219,19 +219,19 @@ impl Simulation {
     pub async fn judge(self) -> Outcome {
         self.ended().await;
         let mut seen = self.observed();
-        let mut violations = check(&AT_REST, &seen);
-        self.world.turn(Weather::CALM);
-        if violations.is_empty() {
+        let mut broken = check(&AT_REST, &seen);
+        self.world.set_faults(Weather::CALM);
+        if broken.is_empty() {
             self.help(Remedy::Either).await;
             seen = self.observed();
-            violations.extend(check(&AT_REST, &seen));
-            violations.extend(check(&AT_THE_END, &seen));
-            violations.extend(self.audited(&seen).await);
+            broken.extend(check(&AT_REST, &seen));
+            broken.extend(check(&AT_THE_END, &seen));
+            broken.extend(self.audited(&seen).await);
         }
         self.world.add("commits", seen.commits.len() as u64);
         self.world.add("events", seen.events().count() as u64);
         Outcome {
-            violations,
+            broken,
             counts: self.world.counts(),
             elapsed: self.world.elapsed(),
             digest: digest(&seen),
@@ -248,16 +248,16 @@ impl Simulation {
             overdue: Duration::ZERO,
         };
         let audit = audit(&self.system.operator(), self.world.now(), limits);
-        let breaches = match audit {
+        let violations = match audit {
             Ok(audit) => match audit.run::<Fulfilments>(None).await {
                 Ok(report) => unexplained(seen, &report),
-                Err(error) => vec![breach("the audit", error.to_string())],
+                Err(error) => vec![violation("the audit", error.to_string())],
             },
-            Err(error) => vec![breach("the audit", error.to_string())],
+            Err(error) => vec![violation("the audit", error.to_string())],
         };
-        (!breaches.is_empty()).then_some(Violation {
+        (!violations.is_empty()).then_some(Violation {
             invariant: "the audit finds nothing",
-            breaches,
+            violations,
         })
     }
 
@@ -299,7 +299,7 @@ impl Simulation {
         let _ = timeout(self.world.pace(LONGEST), ended).await;
     }
 
-    /// How many deadlines there are that are open, or wait for people.
+    /// The number of deadlines that are open, or stuck.
     pub(crate) fn watched(&self, how: &str) -> usize {
         let rows = self.system.aws.dynamo.items("DeadlinesTable");
         let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
@@ -387,7 +387,7 @@ impl Simulation {
     /// Everything that is there.
     pub fn observed(&self) -> Observed {
         let books = self.providers.read();
-        Observed::of(&self.system.aws, &self.shop, books, self.world.lost())
+        Observed::new(&self.system.aws, &self.shop, books, self.world.lost())
     }
 }
 
@@ -413,14 +413,14 @@ fn functions(providers: &Providers) -> Functions {
 }
 
 fn check(invariants: &[Invariant], seen: &Observed) -> Vec<Violation> {
-    let violation = |(invariant, holds): &Invariant| {
-        let breaches = holds(seen);
-        (!breaches.is_empty()).then_some(Violation {
+    let broken = |(invariant, holds): &Invariant| {
+        let violations = holds(seen);
+        (!violations.is_empty()).then_some(Violation {
             invariant,
-            breaches,
+            violations,
         })
     };
-    invariants.iter().filter_map(violation).collect()
+    invariants.iter().filter_map(broken).collect()
 }
 
 fn digest(seen: &Observed) -> String {

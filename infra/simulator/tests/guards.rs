@@ -28,10 +28,7 @@ fn expect(template: &str, invariants: &[&str]) {
             template: template.clone(),
             ..Plan::new(seed, ORDERS).unwrap()
         });
-        let mut broken = outcome
-            .violations
-            .iter()
-            .map(|violation| violation.invariant);
+        let mut broken = outcome.broken.iter().map(|broken| broken.invariant);
         broken.find(|broken| invariants.contains(broken))
     });
     found.expect("no seed misses it");

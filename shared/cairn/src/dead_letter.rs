@@ -62,7 +62,7 @@ impl DeadLetter {
             let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
             return Ok(Self {
                 function: function.clone(),
-                place: place(&body),
+                place: event_ref(&body),
                 error: format!(
                     "{}: {}",
                     attribute("ERROR_CODE"),
@@ -82,7 +82,7 @@ impl DeadLetter {
         let attempts = body.pointer("/requestContext/approximateInvokeCount");
         Ok(Self {
             function: function.to_owned(),
-            place: place(&event),
+            place: event_ref(&event),
             error: error.unwrap_or_default().to_owned(),
             attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
             other_readers: other_readers(&body),
@@ -124,7 +124,7 @@ pub struct Subject {
 
 impl Subject {
     /// The subject of a message with this body and these attributes.
-    pub fn of(body: &str, attributes: &BTreeMap<String, String>) -> Self {
+    pub fn from_message(body: &str, attributes: &BTreeMap<String, String>) -> Self {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let text = |pointers: &[&str]| {
             let mut texts = pointers
@@ -201,8 +201,8 @@ fn other_readers(body: &Value) -> Vec<String> {
     readers.map(str::to_owned).collect()
 }
 
-/// The place of one of our events, in the form in which a rule or a stream delivers it.
-fn place(event: &Value) -> Option<(StreamId, u64)> {
+/// The stream and version of one of our events, in the form in which a rule or a stream delivers it.
+fn event_ref(event: &Value) -> Option<(StreamId, u64)> {
     if let Some(detail) = event.get("detail") {
         let stream = detail.get("subject")?.as_str()?.parse().ok()?;
         return Some((stream, detail.get("streamversion")?.as_u64()?));
@@ -307,7 +307,7 @@ mod tests {
     /// Also a record whose key is no stream id, one that is too large, and a pointer.
     #[test]
     fn every_letter_names_what_it_is_about() {
-        let subject = |body: &Value| Subject::of(&body.to_string(), &BTreeMap::new());
+        let subject = |body: &Value| Subject::from_message(&body.to_string(), &BTreeMap::new());
         for (stream, shown) in [("order-x", "order-x@1"), ("no stream id", "no stream id@1")] {
             for size in [1, MAX_RECORD_BYTES] {
                 let keys = json!({ "stream": { "S": stream }, "version": { "N": "1" } });

@@ -102,7 +102,7 @@
 //! # What holds
 //!
 //! - A command is carried out once for each id, as long as fewer than
-//!   64 others (`Remembered::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
+//!   64 others (`RecentCommands::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
 //! - A stream's versions have no gaps, and its times do not go back. There is no order among streams.
 //! - Every committed event is published, at least once. Each reader behind a version gate takes it in once and in order.
 //! - A saga ends: completed, undone, or stuck with a place and a reason.
@@ -148,13 +148,13 @@ pub mod stream;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
-pub mod current;
-#[cfg(feature = "store")]
 pub mod gate;
 #[cfg(feature = "store")]
-pub mod relay;
+pub mod loaded_stream;
 #[cfg(feature = "store")]
-pub mod remembered;
+pub mod recent_commands;
+#[cfg(feature = "store")]
+pub mod relay;
 #[cfg(feature = "store")]
 pub mod repository;
 #[cfg(feature = "store")]

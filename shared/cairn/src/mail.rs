@@ -9,7 +9,7 @@ use aws_sdk_sesv2::{
     types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
 };
 
-/// The mails of one sender.
+/// The mailer of one sender.
 #[derive(Clone, Debug)]
 pub struct Mails {
     client: Client,
@@ -55,7 +55,7 @@ impl From<BuildError> for MailError {
 }
 
 impl Mails {
-    /// Mails from an address that SES has verified.
+    /// A mailer with the address of a sender that SES has verified.
     pub fn new(client: Client, from: String) -> Self {
         Self { client, from }
     }

@@ -11,7 +11,7 @@ use std::{
 pub struct OnDemand<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
 
 impl<C> OnDemand<C> {
-    /// A client that this will make, once.
+    /// A client that is made once, at the first use.
     pub fn new(make: impl FnOnce() -> C + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }
@@ -33,6 +33,6 @@ impl<C> Clone for OnDemand<C> {
 
 impl<C> fmt::Debug for OnDemand<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnDemand")
+        f.write_str("LazyClient")
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 
 mod tail;
 
-pub use tail::{Beginning, Tail, Unreadable};
+pub use tail::{StartPosition, Tail, Unreadable};
 
 /// AWS as the AWS CLI finds it: region and credentials from the environment, a profile, single sign-on, a process or
 /// the machine.
@@ -134,7 +134,7 @@ impl Stack {
     const LIMIT: Duration = Duration::from_secs(10);
     /// How many commits a function is given at once. An item has 400 KB at most, a payload 6 MB.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-    const HANDED_OVER: usize = 10;
+    const BATCH_SIZE: usize = 10;
 
     /// The stack of this name; without one, the only one that there is.
     ///
@@ -156,7 +156,7 @@ impl Stack {
             (None, [only]) => only.clone(),
             (None, known) => return Err(FindError::Several(known.to_vec())),
         };
-        let Found {
+        let StackParts {
             functions,
             settings,
         } = stacks.remove(&name).unwrap_or_default();
@@ -186,8 +186,8 @@ impl Stack {
     ///
     /// # Errors
     /// When the table has no stream, or a call fails.
-    pub async fn tail(&self, beginning: Beginning) -> Result<Tail, StoreError> {
-        let refused = |problem: &dyn std::fmt::Display| StoreError::Refused(problem.to_string());
+    pub async fn tail(&self, beginning: StartPosition) -> Result<Tail, StoreError> {
+        let refused = |problem: &dyn std::fmt::Display| StoreError::Permanent(problem.to_string());
         let table = self.environment.setting("EVENTS_TABLE");
         let table = table.map_err(|error| refused(&error))?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
@@ -253,9 +253,9 @@ impl Stack {
     ///
     /// # Errors
     /// When it is not reached, or does not handle them all. Those before the first that it names are handled.
-    pub async fn hand_over(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
+    pub async fn redeliver(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
         let failed = |problem: String| InvokeError::Failed(format!("{function}: {problem}"));
-        for batch in commits.chunks(Self::HANDED_OVER) {
+        for batch in commits.chunks(Self::BATCH_SIZE) {
             let records = records(batch).map_err(|error| failed(error.to_string()))?;
             let answer: DynamoDbEventResponse = self.invoke(function, &records).await?;
             if let Some(first) = answer.batch_item_failures.first() {
@@ -286,20 +286,20 @@ fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
 
 /// What is found of a stack.
 #[derive(Debug, Default)]
-struct Found {
+struct StackParts {
     functions: BTreeMap<String, String>,
     settings: HashMap<String, String>,
 }
 
 /// The stacks of an account, by what their functions are told.
-async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, Found>, FindError> {
+async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, StackParts>, FindError> {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Stack::LIMIT);
     let config = aws_sdk_lambda::config::Builder::from(aws)
         .timeout_config(timeouts.build())
         .build();
     let functions = Client::from_conf(config).list_functions();
     let mut functions = functions.into_paginator().items().send();
-    let mut stacks = BTreeMap::<String, Found>::new();
+    let mut stacks = BTreeMap::<String, StackParts>::new();
     while let Some(function) = functions.next().await {
         let function = function.map_err(|error| FindError::Unreachable(cause(&error)))?;
         let Some((stack, name, settings)) = ours(function) else {

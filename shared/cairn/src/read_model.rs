@@ -23,10 +23,10 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The attribute that is the table's partition key.
     const KEY: &'static str;
 
-    /// The row that a stream feeds; `None` when the stream is none of this model's.
+    /// The key of the row that a stream feeds; `None` when the stream is none of this model's.
     fn place(stream: &StreamId) -> Option<Place<'_>>;
 
-    /// The streams that feed a row: all that have their place in it.
+    /// The streams that feed a row: those with its key.
     fn streams(key: &str) -> Vec<StreamId>;
 
     /// What an event changes in its row. No changes: only the gate moves.
@@ -36,7 +36,7 @@ pub trait ReadModel: Send + Sync + 'static {
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError>;
 }
 
-/// Where a stream's events go.
+/// The key of the row that a stream's events change, and their gate in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
     /// The value of [`ReadModel::KEY`].
@@ -108,13 +108,13 @@ pub fn fold_on<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, FoldError> {
     for event in events {
-        let Some(place) = M::place(&event.stream) else {
+        let Some(row_key) = M::place(&event.stream) else {
             continue;
         };
         let row = row
-            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(place.key))]));
+            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(row_key.key))]));
         // One update changes each part of a row once, and no part of its key.
-        let mut taken = vec![M::KEY.to_owned(), place.gate.to_owned()];
+        let mut taken = vec![M::KEY.to_owned(), row_key.gate.to_owned()];
         for change in M::changes(event)? {
             let path = change.path().to_owned();
             let applied = if taken.iter().any(|other| overlap(other, &path)) {
@@ -129,7 +129,7 @@ pub fn fold_on<'a, M: ReadModel>(
             })?;
             taken.push(path);
         }
-        set(row, place.gate, event.version.into());
+        set(row, row_key.gate, event.version.into());
     }
     Ok(row)
 }
@@ -188,8 +188,7 @@ pub trait Tally: Send + Sync + 'static {
     /// Its name.
     const NAME: &'static str;
 
-    /// The number of the counters that a stream's events are added to: those of streams with the same number get
-    /// into each other's way. `None` when its events are not counted.
+    /// The shard of the counters that a stream's events are added to: writes to the same shard conflict. `None` when its events are not counted.
     fn lane(stream: &StreamId) -> Option<u32>;
 
     /// What an event adds, and where. Nothing: only the gate moves.

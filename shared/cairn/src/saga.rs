@@ -6,12 +6,12 @@
 //! (the order stands in one place) without an orchestrator (nothing that could fail in between).
 //!
 //! Three rules keep money and goods safe:
-//! - A cancellation never overtakes a step that is due. It is noted, and the unwinding begins
-//!   when that step's outcome is known.
+//! - A cancellation never overtakes a step that is due. The saga records it, and compensates when
+//!   that step's outcome is known.
 //! - A step whose outcome stays unknown, however often it is asked for, counts as done: it is
 //!   undone like the others.
-//! - A compensation that fails is never swallowed: the saga is stuck, and says where. People
-//!   resume it, or settle the step by hand and abandon it.
+//! - A compensation that fails is never swallowed: the saga is stuck, and reports the step. An
+//!   operator resumes it, or settles the step by hand and abandons it.
 
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
@@ -46,12 +46,12 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     const STEPS: &'static [Self::Step];
     /// The stored names of the saga's own events, as [`event::Event::RENAMED`] takes them.
     const EVENT_NAMES: &'static [(&'static str, &'static str)];
-    /// How often a step without an outcome is asked for again before it is given up.
+    /// The number of retries of a step without an outcome before it is abandoned.
     const RETRIES: u32;
     /// How older events become current.
     const UPCASTERS: &'static [Upcaster] = &[];
 
-    /// Whether a completed step leaves something behind that must be undone.
+    /// True if a completed step has an effect that must be compensated.
     fn leaves_something(step: Self::Step) -> bool;
 }
 
@@ -115,6 +115,7 @@ pub enum State<D: Definition> {
         retries: u32,
     },
     /// A cancellation waits for the outcome of the step that is due.
+    #[serde(rename = "Halting")]
     Halting {
         /// What the saga works on.
         input: D::Input,
@@ -137,8 +138,9 @@ pub enum State<D: Definition> {
         due: D::Step,
         /// How often it was asked for again.
         retries: u32,
-        /// How often the saga was resumed at this step: each time it is asked for anew.
-        round: u32,
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
         /// Why it is unwound.
         reason: String,
     },
@@ -152,7 +154,7 @@ pub enum State<D: Definition> {
         /// Why.
         reason: String,
     },
-    /// A compensation failed: people have to look.
+    /// A compensation failed: the saga needs manual action.
     Stuck {
         /// What the saga works on.
         input: D::Input,
@@ -160,8 +162,9 @@ pub enum State<D: Definition> {
         rest: Vec<D::Step>,
         /// The step that could not be undone.
         step: D::Step,
-        /// How often the saga was resumed at this step.
-        round: u32,
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
         /// Why it is unwound.
         reason: String,
         /// Why the step could not be undone.
@@ -218,10 +221,10 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// How often the saga was resumed at the step that is due.
-    pub fn round(&self) -> u32 {
+    /// The attempt at the step that is due: the number of times that the saga was resumed at it.
+    pub fn attempt(&self) -> u32 {
         match self {
-            Self::Compensating { round, .. } | Self::Stuck { round, .. } => *round,
+            Self::Compensating { attempt, .. } | Self::Stuck { attempt, .. } => *attempt,
             Self::NotStarted
             | Self::Running { .. }
             | Self::Halting { .. }
@@ -230,8 +233,8 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// How long the outcome of what is due is waited for: `first`, and after each retry twice as long,
-    /// so that an outage of a provider is outlasted.
+    /// The timeout of the step that is due: `first`, doubled after each retry, so that an outage of a
+    /// provider is outlasted.
     pub fn patience(&self, first: Duration) -> Duration {
         first.saturating_mul(2_u32.saturating_pow(self.retries()))
     }
@@ -343,6 +346,7 @@ pub enum Event<D: Definition> {
         next: Due<D::Step>,
     },
     /// What the saga works on was cancelled from outside.
+    #[serde(rename = "CancellationNoted")]
     CancellationNoted {
         /// Why.
         reason: String,
@@ -391,10 +395,10 @@ impl<D: Definition> Event<D> {
 pub enum Rejection {
     /// The step is not what is due: its outcome has been recorded before, or the saga went on
     /// without it.
-    #[error("that step is not due")]
+    #[error("the step is not due")]
     NotDue,
     /// It has begun already.
-    #[error("the saga has begun already")]
+    #[error("the saga has already started")]
     AlreadyStarted,
     /// It goes on by itself, or has ended.
     #[error("the saga is not stuck")]
@@ -486,7 +490,7 @@ impl<D: Definition> Decider for Saga<D> {
                     next: *next,
                 }]
             } else {
-                given_up(state)
+                abandoned(state)
             }),
 
             (
@@ -585,7 +589,7 @@ impl<D: Definition> Decider for Saga<D> {
             Event::CancellationNoted { reason, next } => {
                 proceed(because(state, reason), None, *next)
             }
-            Event::CompensationFailed { reason, .. } => parked(state, reason),
+            Event::CompensationFailed { reason, .. } => into_stuck(state, reason),
             // It goes with the failure, and says to those who listen that nothing goes on.
             Event::Stuck { .. } => state,
             Event::Completed {} => match state {
@@ -674,7 +678,7 @@ fn stuck<D: Definition>(step: D::Step, reason: &str) -> Vec<Event<D>> {
 
 /// What follows when the outcome of what is due will not be asked for any more. A step that may have
 /// been done is undone.
-fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
+fn abandoned<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     const FAILURE: &str = "no outcome in time";
     let unwound = |done: &[D::Step], step: D::Step, reason: &str| {
         let done: Vec<_> = done.iter().copied().chain([step]).collect();
@@ -792,7 +796,7 @@ fn proceed<D: Definition>(
                 rest,
                 due,
                 retries: 0,
-                round: 0,
+                attempt: 0,
                 reason,
             }
         }
@@ -822,20 +826,20 @@ fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     state
 }
 
-fn parked<D: Definition>(state: State<D>, failure: &str) -> State<D> {
+fn into_stuck<D: Definition>(state: State<D>, failure: &str) -> State<D> {
     match state {
         State::Compensating {
             input,
             rest,
             due,
-            round,
+            attempt,
             reason,
             ..
         } => State::Stuck {
             input,
             rest,
             step: due,
-            round,
+            attempt,
             reason,
             failure: failure.to_owned(),
         },
@@ -854,7 +858,7 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             input,
             rest,
             step,
-            round,
+            attempt,
             reason,
             ..
         } => State::Compensating {
@@ -862,7 +866,7 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             rest,
             due: step,
             retries: 0,
-            round: round + 1,
+            attempt: attempt + 1,
             reason,
         },
         State::NotStarted

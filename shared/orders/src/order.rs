@@ -85,7 +85,8 @@ pub enum Canceller {
     /// An operator, in the customer's name.
     Operator,
     /// Who asks over an open API, and nobody knows whether it is the one or the other.
-    Somebody,
+    #[serde(rename = "somebody")]
+    Unknown,
     /// Its fulfilment, which could not go through.
     Fulfilment,
 }

@@ -9,15 +9,15 @@ use crate::values::CustomerId;
 
 /// Where the address of an order is.
 pub fn ship_to<'a>(customer: &'a CustomerId, order: &'a StreamId) -> Place<'a> {
-    place(customer, order, "shipTo")
+    context(customer, order, "shipTo")
 }
 
 /// Where the e-mail address of an order is.
 pub fn email<'a>(customer: &'a CustomerId, order: &'a StreamId) -> Place<'a> {
-    place(customer, order, "email")
+    context(customer, order, "email")
 }
 
-fn place<'a>(customer: &'a CustomerId, order: &'a StreamId, field: &'static str) -> Place<'a> {
+fn context<'a>(customer: &'a CustomerId, order: &'a StreamId, field: &'static str) -> Place<'a> {
     Place {
         subject: customer.as_str(),
         stream: order,

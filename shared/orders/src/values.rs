@@ -60,7 +60,7 @@ impl OrderId {
     ///
     /// # Errors
     /// When the stream's key is no order id.
-    pub fn of(stream: &StreamId) -> Result<Self, Invalid> {
+    pub fn from_stream(stream: &StreamId) -> Result<Self, Invalid> {
         stream.key().parse()
     }
 
@@ -89,15 +89,15 @@ impl FromStr for OrderId {
     }
 }
 
-/// A text that keeps a rule. It is stored and shown as it is.
+/// A text that satisfies a constraint. It is stored and shown as it is.
 ///
-/// Parsing applies the rule of today. Reading what is stored applies [`Rule::was_taken`]: a rule that
+/// Parsing applies the rule of today. Reading what is stored applies [`Rule::was_accepted`]: a rule that
 /// becomes narrower must not make a stored event unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "String", bound = "R: Rule")]
+#[serde(try_from = "Stored", into = "String", bound = "R: Constraint")]
 pub struct Checked<R> {
     text: String,
-    rule: PhantomData<R>,
+    constraint: PhantomData<R>,
 }
 
 /// A text as an event or a row has it.
@@ -105,17 +105,17 @@ pub struct Checked<R> {
 #[serde(transparent)]
 struct Stored(String);
 
-/// The rule that a text keeps.
+/// The constraint that a text satisfies.
 pub trait Rule: Clone {
-    /// The rule in words, for the client that broke it.
+    /// The constraint in words, for the client that broke it.
     const TAKES: &'static str;
 
     /// Returns whether a client may send this text.
-    fn holds(text: &str) -> bool;
+    fn check(text: &str) -> bool;
 
-    /// Returns whether this release or an earlier one took this text, so that it may be stored.
-    fn was_taken(text: &str) -> bool {
-        Self::holds(text)
+    /// Returns whether this release or an earlier one accepted this text, so that it may be stored.
+    fn was_accepted(text: &str) -> bool {
+        Self::check(text)
     }
 }
 
@@ -161,12 +161,12 @@ pub mod rules {
         const TAKES: &'static str =
             "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             // A client or a proxy takes these two out of a path.
-            Self::was_taken(text) && !matches!(text, "." | "..")
+            Self::was_accepted(text) && !matches!(text, "." | "..")
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             is_word(text, 255, |b| {
                 b.is_ascii_alphanumeric() || b"._~|@:+=-".contains(&b)
             })
@@ -176,7 +176,7 @@ pub mod rules {
     impl Rule for Sku {
         const TAKES: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 40, |b| {
                 b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-'
             })
@@ -186,7 +186,7 @@ pub mod rules {
     impl Rule for PaymentToken {
         const TAKES: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 128, |b| {
                 b.is_ascii_alphanumeric() || b"_-".contains(&b)
             })
@@ -198,7 +198,7 @@ pub mod rules {
             "must be an e-mail address: name@host.domain, at most 254 characters";
 
         /// Whether it exists the mail server knows; this keeps out what could be more than one, or none.
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             let fine = |b: u8| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b);
             let Some((name, host)) = text.split_once('@') else {
                 return false;
@@ -221,13 +221,13 @@ pub mod rules {
             none that breaks or reorders a line: no control, line separator, bidirectional control \
             or noncharacter";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
                 && text.chars().any(characters::is_visible)
                 && !text.chars().any(characters::breaks_a_line)
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
         }
     }
@@ -235,7 +235,7 @@ pub mod rules {
     impl Rule for Country {
         const TAKES: &'static str = "must be two capital letters, as in ISO 3166-1";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.len() == 2 && is_word(text, 2, |b| b.is_ascii_uppercase())
         }
     }
@@ -317,7 +317,7 @@ impl Text {
         };
         Self {
             text,
-            rule: PhantomData,
+            constraint: PhantomData,
         }
     }
 }
@@ -334,10 +334,10 @@ impl<R: Rule> TryFrom<String> for Checked<R> {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        if R::holds(&text) {
+        if R::check(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
             Err(Invalid(R::TAKES))
@@ -349,10 +349,10 @@ impl<R: Rule> TryFrom<Stored> for Checked<R> {
     type Error = Invalid;
 
     fn try_from(Stored(text): Stored) -> Result<Self, Invalid> {
-        if R::was_taken(&text) {
+        if R::was_accepted(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
             Err(Invalid(R::TAKES))
@@ -788,6 +788,6 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
         assert!(id.0.simple().to_string().parse::<OrderId>().is_err());
-        assert_eq!(OrderId::of(&id.payment_stream()), Ok(id));
+        assert_eq!(OrderId::from_stream(&id.payment_stream()), Ok(id));
     }
 }

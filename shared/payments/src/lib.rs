@@ -1,4 +1,4 @@
-//! Who takes the money: the sandbox, or Stripe. The setting `PAYMENTS` says which.
+//! Who takes the money: the sandbox, or Stripe. The environment variable `PAYMENTS` names it.
 
 use cairn::{
     lambda::{ConfigError, Environment},
@@ -24,16 +24,16 @@ pub enum Payments {
 }
 
 impl Payments {
-    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the settings of
-    /// [`Stripe::of`].
+    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the environment variables of
+    /// [`Stripe::new`].
     ///
     /// # Errors
-    /// When a setting is missing or names none.
-    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    /// When an environment variable is missing or names none.
+    pub fn from_app(environment: &Environment) -> Result<Self, ConfigError> {
         let name = "PAYMENTS";
         match environment.setting(name)?.as_str() {
             "sandbox" => Ok(Self::Sandbox(SandboxPayments)),
-            "stripe" => Ok(Self::Stripe(Stripe::of(environment)?)),
+            "stripe" => Ok(Self::Stripe(Stripe::from_app(environment)?)),
             other => Err(ConfigError::new(
                 name,
                 format!("is `{other}`: it takes sandbox or stripe"),

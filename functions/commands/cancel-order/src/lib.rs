@@ -58,7 +58,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
     let by = match &request.caller {
         Caller::User(_) => Canceller::Customer,
         Caller::Operator(_) => Canceller::Operator,
-        Caller::Anybody => Canceller::Somebody,
+        Caller::Anybody => Canceller::Unknown,
     };
     let command = Command::Cancel { reason, by };
     let cancelled = Box::pin(decided(&parts.orders, order_id, &command, &context));

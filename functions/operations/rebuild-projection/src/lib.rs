@@ -1,7 +1,7 @@
 //! Rebuilds a read model while the system runs, step by step.
 //!
-//! Begin; pour each segment until it is done; compare each segment until it is done; total; flip; sweep until it is
-//! complete. Every step may be taken again.
+//! Start; backfill each segment until it is done; compare each segment until it is done; total; promote; prune until it
+//! is complete. Every step may be taken again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,37 +71,37 @@ enum Name {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 enum Step {
-    /// Begin, or go on with what was begun.
+    /// Start a rebuild, or resume the one that was started.
     Begin {
-        /// Into how many parts history is divided. They can be poured at the same time.
+        /// The number of segments of the history. They can be backfilled at the same time.
         #[serde(default = "segments")]
         segments: u32,
     },
-    /// Pour one part of history, for as long as there is time.
+    /// Backfill one segment, for as long as there is time.
     Pour {
-        /// Which part, from 0.
+        /// The segment, from 0.
         segment: u32,
     },
-    /// Say how far all parts are.
+    /// Report the progress of all segments.
     Progress,
-    /// Compare the new rows with those that are shown: all of them, or those of one part for as long as there is time.
+    /// Compare the new rows with the live ones: all of them, or those of one segment for as long as there is time.
     Compare {
-        /// Which part, from 0.
+        /// The segment, from 0.
         segment: Option<u32>,
-        /// What comparing it has come to so far.
+        /// The progress of its comparison.
         #[serde(default)]
         compared: Compared,
     },
-    /// Say what the comparisons of all parts come to.
+    /// Add up the comparisons of all segments.
     Total {
         /// Each of them.
         compared: Vec<Compared>,
     },
-    /// Show the new rows.
+    /// Promote the new rows.
     Flip,
-    /// Give the rebuild up.
+    /// Cancel the rebuild.
     Abandon,
-    /// Drop the rows that are not shown any more, for as long as there is time.
+    /// Drop the rows of obsolete generations, for as long as there is time.
     Sweep,
 }
 
@@ -115,17 +115,17 @@ const fn segments() -> u32 {
 #[serde(untagged)]
 enum Report {
     Begun(Begun),
-    Poured(Poured),
+    Backfilled(Poured),
     Progress {
         /// The generations there are.
-        standing: Standing,
-        /// How far each part of history is; none where nothing is being built.
+        generations: Standing,
+        /// The progress of each segment; none where nothing is being built.
         segments: Vec<Poured>,
     },
     ComparedPart(Compared),
     Compared(Comparison),
-    Shown {
-        /// The generation that is shown now.
+    Live {
+        /// The live generation.
         live: Generation,
     },
     Swept(Swept),
@@ -148,20 +148,23 @@ async fn step<P: Projection>(
     step: Step,
     task: &Task,
 ) -> Result<Report, FunctionError> {
-    let until = Instant::now() + working_time(task.patience);
+    let until = Instant::now() + working_time(task.time_budget);
     let is_time_left = || Instant::now() < until;
     let report = match step {
         Step::Begin { segments } => {
-            let begun = rebuild.begin(task.now, segments.max(1)).await;
-            begun.map(Report::Begun)
+            let started = rebuild.begin(task.now, segments.max(1)).await;
+            started.map(Report::Begun)
         }
         Step::Pour { segment } => {
-            let poured = rebuild.pour(segment, is_time_left).await;
-            poured.map(Report::Poured)
+            let progress = rebuild.pour(segment, is_time_left).await;
+            progress.map(Report::Backfilled)
         }
         Step::Progress => {
             let progress = rebuild.progress().await;
-            progress.map(|(standing, segments)| Report::Progress { standing, segments })
+            progress.map(|(generations, segments)| Report::Progress {
+                generations,
+                segments,
+            })
         }
         Step::Compare { segment: None, .. } => rebuild.compare().await.map(Report::Compared),
         Step::Compare {
@@ -171,15 +174,15 @@ async fn step<P: Projection>(
             let compared = rebuild.compare_segment(segment, compared, is_time_left);
             compared.await.map(Report::ComparedPart)
         }
-        Step::Total { compared } => Ok(Report::Compared(Comparison::of(compared))),
-        Step::Flip => rebuild.flip().await.map(|live| Report::Shown { live }),
-        Step::Abandon => rebuild.abandon().await.map(|live| Report::Shown { live }),
+        Step::Total { compared } => Ok(Report::Compared(Comparison::new(compared))),
+        Step::Flip => rebuild.flip().await.map(|live| Report::Live { live }),
+        Step::Abandon => rebuild.abandon().await.map(|live| Report::Live { live }),
         Step::Sweep => rebuild.sweep(is_time_left).await.map(Report::Swept),
     };
     report.map_err(FunctionError::new)
 }
 
 /// The time after which no other page is begun: one page takes a fraction of the rest.
-fn working_time(patience: Duration) -> Duration {
-    patience / 2
+fn working_time(time_budget: Duration) -> Duration {
+    time_budget / 2
 }

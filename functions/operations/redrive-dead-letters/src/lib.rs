@@ -86,14 +86,14 @@ struct Deletion {
 /// The result of a redrive.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// How many were delivered again.
+    /// How many were redriven.
     redriven: u64,
     /// Those that were deleted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<Deleted>,
     /// How many were not wanted.
     left: u64,
-    /// Those that cannot be delivered again, with the reason. They stay in their queue.
+    /// Those that cannot be redriven, with the reason. They stay in their queue.
     unresolved: Vec<Unresolved>,
     /// When this redrive began.
     began: Timestamp,
@@ -124,7 +124,7 @@ struct Redrive {
 impl Redrive {
     async fn run(&self, wanted: &Wanted, task: &Task) -> Result<Report, FunctionError> {
         // A call that has begun has the rest of the time to end.
-        let until = Instant::now() + task.patience * 4 / 5;
+        let until = Instant::now() + task.time_budget * 4 / 5;
         let mut report = Report {
             redriven: 0,
             deleted: vec![],
@@ -133,7 +133,7 @@ impl Redrive {
             began: wanted.before.unwrap_or(task.now),
             complete: true,
         };
-        let collecting = Instant::now() + task.patience / 2;
+        let collecting = Instant::now() + task.time_budget / 2;
         let mut collected = vec![];
         for queue in &self.queues {
             let messages = collect(queue, collecting, &mut report.complete).await?;
@@ -165,7 +165,7 @@ impl Redrive {
                 staying.push(message);
                 continue;
             }
-            let subject = Subject::of(&message.body, &message.attributes);
+            let subject = Subject::from_message(&message.body, &message.attributes);
             if !wanted.includes(&message, &subject) {
                 report.left += 1;
                 staying.push(message);
@@ -234,12 +234,7 @@ impl Redrive {
         let (stream, version) = place
             .map(|(stream, version)| (stream.as_str(), *version))
             .unzip();
-        tracing::info!(
-            function = letter.function,
-            stream,
-            version,
-            "delivered again"
-        );
+        tracing::info!(function = letter.function, stream, version, "redriven");
         Ok(())
     }
 }

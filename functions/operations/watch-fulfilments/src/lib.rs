@@ -42,7 +42,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         orders: environment.repository()?,
         sagas: environment.repository()?,
         deadlines: environment.deadlines("DEADLINES_TABLE")?,
-        patience: environment.seconds("STEP_PATIENCE_SECONDS")?,
+        step_timeout: environment.seconds("STEP_PATIENCE_SECONDS")?,
         store: environment.event_store()?,
         pace: Pace::default(),
         environment: environment.clone(),
@@ -97,7 +97,7 @@ struct Watch {
     orders: Repository<Order>,
     sagas: Repository<Saga>,
     deadlines: Deadlines,
-    patience: std::time::Duration,
+    step_timeout: std::time::Duration,
     store: DynamoStore,
     pace: Pace,
     environment: Environment,
@@ -117,26 +117,25 @@ enum Looked {
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
-        let end = Instant::now() + task.patience;
+        let end = Instant::now() + task.time_budget;
         self.pace.begin(&self.store).await?;
-        let parked = self.deadlines.parked(task.now).await;
-        let parked = parked.map_err(FunctionError::new)?;
+        let stuck_rows = self.deadlines.stuck(task.now).await;
+        let stuck_rows = stuck_rows.map_err(FunctionError::new)?;
         let mut report = Report {
-            stuck: parked.len() as u64,
+            stuck: stuck_rows.len() as u64,
             ..Report::default()
         };
-        let stuck = Figures::default().count("StuckFulfilments", report.stuck);
-        self.environment.emit(stuck);
+        let metrics = Figures::default().count("StuckFulfilments", report.stuck);
+        self.environment.emit(metrics);
         let due = self.deadlines.due(task.now).await;
         let due = due.map_err(FunctionError::new)?.into_iter();
         let rows = due.map(|row| (row, false));
-        let rows = rows.chain(parked.into_iter().map(|row| (row, true)));
-        let mut looks =
-            stream::iter(rows)
-                .map(|(row, is_parked)| async move {
-                    (self.look_after(&row, is_parked, task).await, row)
-                })
-                .buffer_unordered(AT_ONCE);
+        let rows = rows.chain(stuck_rows.into_iter().map(|row| (row, true)));
+        let mut looks = stream::iter(rows)
+            .map(
+                |(row, is_stuck)| async move { (self.look_after(&row, is_stuck, task).await, row) },
+            )
+            .buffer_unordered(AT_ONCE);
         let all = async {
             while let Some((looked, deadline)) = looks.next().await {
                 match looked {
@@ -147,8 +146,8 @@ impl Watch {
                     Err(error) => {
                         report.failed += 1;
                         tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
-                        // Those that cannot be looked after must not keep the others from it.
-                        let later = task.now.after(self.patience);
+                        // Those whose check fails must not keep the others from theirs.
+                        let later = task.now.after(self.step_timeout);
                         let _ = self.postpone(&deadline, later).await;
                     }
                 }
@@ -169,10 +168,10 @@ impl Watch {
     async fn look_after(
         &self,
         deadline: &Deadline,
-        is_parked: bool,
+        is_stuck: bool,
         task: &Task,
     ) -> Result<Looked, FunctionError> {
-        let order_id = OrderId::of(&deadline.stream).map_err(FunctionError::new)?;
+        let order_id = OrderId::from_stream(&deadline.stream).map_err(FunctionError::new)?;
         let stream = order_id.fulfilment_stream();
         let order = self.orders.load(&order_id.order_stream()).await;
         let order = order.map_err(FunctionError::new)?;
@@ -184,12 +183,12 @@ impl Watch {
             &saga.state,
             since,
             task.now,
-            self.patience,
+            self.step_timeout,
         );
         tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
         let at = format!("{stream}@{}", saga.version);
         // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
-        if deadline.stream.category() == "order" && needs != Care::Unwind {
+        if deadline.stream.category() == "order" && needs != Care::Compensate {
             self.deadlines
                 .close(deadline)
                 .await
@@ -200,24 +199,24 @@ impl Watch {
             && deadline.throttled != Some(saga.version)
             && !self.pace.takes(due)
         {
-            self.postpone(deadline, task.now.after(self.patience))
+            self.postpone(deadline, task.now.after(self.step_timeout))
                 .await?;
             return Ok(Looked::HeldBack);
         }
         if let Some(due) = throttled(deadline, saga.version, saga.state.due(), &needs) {
-            if let Care::Begin(input) = needs {
+            if let Care::Start(input) = needs {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
             }
             let ask = fulfilment::Command::AskAgain(due);
             self.tell(order_id, ask, format!("ask/{at}"), task).await?;
-            self.postpone(deadline, task.now.after(self.patience))
+            self.postpone(deadline, task.now.after(self.step_timeout))
                 .await?;
             return Ok(Looked::Paced);
         }
         let again = match needs {
-            Care::Begin(input) => {
+            Care::Start(input) => {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
@@ -225,31 +224,31 @@ impl Watch {
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
                     self.ask(order_id, first, 0, &at, task).await?;
                 }
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
-            Care::Unwind => {
+            Care::Compensate => {
                 let context = task.context(format!("unwind/{at}"));
                 let reason = "the customer has cancelled the order";
                 step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context)
                     .await
                     .map_err(FunctionError::new)?;
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
             Care::Retry(due, retries) => {
                 self.ask(order_id, due, retries, &at, task).await?;
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
             Care::Wait(until) => {
                 self.postpone(deadline, until).await?;
                 return Ok(Looked::Rested);
             }
-            Care::People if is_parked => return Ok(Looked::Rested),
-            Care::People => {
-                let parked = self.deadlines.park(deadline, since).await;
-                parked.map_err(FunctionError::new)?;
+            Care::Operator if is_stuck => return Ok(Looked::Rested),
+            Care::Operator => {
+                let stuck = self.deadlines.park(deadline, since).await;
+                stuck.map_err(FunctionError::new)?;
                 return Ok(Looked::Rested);
             }
-            Care::Nothing => {
+            Care::None => {
                 self.deadlines
                     .close(deadline)
                     .await
@@ -350,9 +349,9 @@ impl Watch {
 /// The step that is asked for again by what an order needs.
 fn asks_again(needs: &Care) -> Option<Due> {
     match needs {
-        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        Care::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
         Care::Retry(due, _) => Some(*due),
-        Care::Unwind | Care::Wait(_) | Care::People | Care::Nothing => None,
+        Care::Compensate | Care::Wait(_) | Care::Operator | Care::None => None,
     }
 }
 
@@ -362,8 +361,8 @@ fn throttled(deadline: &Deadline, version: u64, due: Option<Due>, needs: &Care) 
         return None;
     }
     match needs {
-        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        Care::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
         Care::Wait(_) | Care::Retry(..) => due,
-        Care::Unwind | Care::People | Care::Nothing => None,
+        Care::Compensate | Care::Operator | Care::None => None,
     }
 }

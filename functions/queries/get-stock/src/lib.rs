@@ -8,7 +8,7 @@ use cairn::{
         api::{self, Problem, Request, Response},
     },
     read_model::fold_on,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use orders::{
     read_models::stock::{StockLevels, render},
@@ -53,7 +53,9 @@ async fn get(
     }
     // The row is behind, or not there yet: the events since then know.
     let known = row.as_ref().map_or(0, |row| render(row).version);
-    let commits = store.read(&sku.stock_stream(), &Part::after(known)).await?;
+    let commits = store
+        .read(&sku.stock_stream(), &ReadRange::after(known))
+        .await?;
     let news: Vec<_> = commits
         .iter()
         .flat_map(Commit::recorded)

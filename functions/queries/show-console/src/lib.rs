@@ -43,7 +43,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Builds the function.
 ///
 /// # Errors
-/// When the setting is missing.
+/// When the variable is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let authorization = environment.setting("AUTHORIZATION")?;
     Ok(api::open(environment, move |request| {

@@ -1,6 +1,6 @@
 //! Writes to the customer when an order is confirmed, shipped or cancelled: one mail for each event.
 //!
-//! [`Mailer::send`] says what the gate guarantees and what it does not. A mail that SES throttles
+//! [`CustomerMailer::send`] says what the gate guarantees and what it does not. A mail that SES throttles
 //! waits in the gate's table; the function's schedule sends it when its time has come.
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use serde::Deserialize;
 /// `MAILS_TABLE` and the customers' keys by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     let name = "MAIL";
     match environment.setting(name)?.as_str() {
@@ -34,7 +34,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
             let mailer = SesMailer {
                 orders: environment.repository()?,
                 customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-                mails: environment.mails("MAIL_FROM")?,
+                mailer: environment.mailer("MAIL_FROM")?,
             };
             with(environment, mailer)
         }
@@ -48,10 +48,10 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// The function with a mailer of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn with(
     environment: &Environment,
-    mailer: impl Mailer + 'static,
+    mailer: impl CustomerMailer + 'static,
 ) -> Result<Function, ConfigError> {
     let notifier = Arc::new(Notifier {
         mailer,
@@ -116,7 +116,7 @@ struct Notifier<M> {
 /// The time that a run of the schedule has for one mail before another may take it.
 const LEASE: Duration = Duration::from_mins(10);
 
-impl<M: Mailer> Notifier<M> {
+impl<M: CustomerMailer> Notifier<M> {
     /// Sends the mail of an event, unless another invocation has claimed it.
     async fn tell(
         &self,
@@ -164,7 +164,9 @@ impl<M: Mailer> Notifier<M> {
                     return self.postpone(&waiting.mail, &error).await;
                 }
                 // It is due again when the lease ends.
-                Err(error) => tracing::warn!(key = waiting.mail, %error, "will be sent later"),
+                Err(error) => {
+                    tracing::warn!(key = waiting.mail, %error, "will be sent later")
+                }
             }
         }
         Ok(())
@@ -195,7 +197,7 @@ impl<M: Mailer> Notifier<M> {
 }
 
 /// Sends mails.
-pub trait Mailer: Send + Sync {
+pub trait CustomerMailer: Send + Sync {
     /// Sends a mail. It need not know whether it has sent the same mail before: the function claims each
     /// mail in a table before it calls this, and a second delivery, a redrive or a republish of the event
     /// finds the claim and sends nothing.
@@ -224,10 +226,10 @@ pub struct Mail {
 struct SesMailer {
     orders: Repository<Order>,
     customers: Keyring,
-    mails: Mails,
+    mailer: Mails,
 }
 
-impl Mailer for SesMailer {
+impl CustomerMailer for SesMailer {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         // Events hold no address but the first: the fewer copies of it there are, the better.
         let order = self.orders.load(&mail.order).await;
@@ -239,14 +241,14 @@ impl Mailer for SesMailer {
             tracing::info!("no address to send a mail to");
             return Ok(());
         };
-        let place = personal::email(&placed.customer_id, &mail.order);
-        let to = self.customers.open(&place, email).await;
+        let context = personal::email(&placed.customer_id, &mail.order);
+        let to = self.customers.open(&context, email).await;
         let Some(to) = to.map_err(not_sent)? else {
             tracing::info!("the customer was forgotten");
             return Ok(());
         };
         let sent = self
-            .mails
+            .mailer
             .send(&mail.key, to.as_str(), mail.subject, &mail.text);
         sent.await?;
         tracing::info!(subject = mail.subject, "mail sent");

@@ -20,7 +20,7 @@ use orders::{
 /// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     with(environment, SandboxCarrier)
 }
@@ -28,7 +28,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// The function with a carrier of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn with(
     environment: &Environment,
     carrier: impl Carrier + 'static,
@@ -87,8 +87,8 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 "the order {order_id} is not in the store"
             )));
         };
-        let place = personal::ship_to(&placed.customer_id, &order.stream);
-        let to = self.customers.open(&place, &placed.ship_to).await;
+        let context = personal::ship_to(&placed.customer_id, &order.stream);
+        let to = self.customers.open(&context, &placed.ship_to).await;
         let to = to.map_err(FunctionError::new)?;
         let answer = self.label(&key, to.as_ref()).await?;
         let stream = order_id.shipment_stream();

@@ -15,18 +15,18 @@ use orders::{
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
+/// The function. It needs `EVENTS_TABLE`, and the environment variables of [`Payments::from_app`].
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::of(environment)?)
+    with(environment, Payments::from_app(environment)?)
 }
 
 /// The function with a provider of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn with(
     environment: &Environment,
     provider: impl PaymentProvider + 'static,

@@ -54,11 +54,11 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
         if event.stream.category() != "order" {
             return Ok(None);
         }
-        let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+        let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
         match event.decode::<order::Event>().map_err(FunctionError::new)? {
             order::Event::Placed(placed) => Ok(Some((
                 order_id.fulfilment_stream(),
-                Input::of(order_id, &placed),
+                Input::new(order_id, &placed),
             ))),
             order::Event::Confirmed { .. }
             | order::Event::Shipped { .. }

@@ -8,6 +8,6 @@ use orders::deadlines::mark;
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
 pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
-    stream::deadlines(environment, move |event| mark(event, patience))
+    let step_timeout = environment.seconds("STEP_PATIENCE_SECONDS")?;
+    stream::deadlines(environment, move |event| mark(event, step_timeout))
 }

@@ -16,7 +16,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     consumer::function(environment, move |event, context| {
         let sagas = sagas.clone();
         async move {
-            let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+            let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
             match event.decode::<Event>().map_err(FunctionError::new)? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();

@@ -109,7 +109,11 @@ async fn lost_rows_are_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
-    for (step, did) in [("pour", "rebuilt"), ("flip", "rebuilt"), ("sweep", "swept")] {
+    for (step, did) in [
+        ("backfill", "rebuilt"),
+        ("promote", "rebuilt"),
+        ("prune", "pruned"),
+    ] {
         let (held, options) = Held::step(step);
         let system = orders_in(Fixture::with(options).await, 5).await;
         empty(&system);
@@ -118,9 +122,9 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
         held.asked().await;
         // It is killed.
         drop(tool);
-        let before = standing(&system);
+        let before = stored_set(&system);
         let building = &before["beside"]["building"]["generation"];
-        let begun = if building.is_null() {
+        let started = if building.is_null() {
             &before["live"]
         } else {
             building
@@ -128,14 +132,14 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
         held.release();
         let done = system.json(&["rebuild", "orders"], 0).await;
         assert_eq!(done["did"], did, "{step}: {done}");
-        let after = standing(&system);
-        assert_eq!(after["live"], *begun, "{step}: {after}");
+        let after = stored_set(&system);
+        assert_eq!(after["live"], *started, "{step}: {after}");
         assert_eq!(after.get("beside"), None, "{step}: {after}");
         assert_eq!(rows(&system), 5, "{step}");
     }
 }
 
-fn standing(system: &Fixture) -> Value {
+fn stored_set(system: &Fixture) -> Value {
     let tables = &system.system.composition.aws.dynamo;
     let items = tables.items("ReadModelsTable").into_iter();
     let mut orders = items.filter(|item| item["item"] == "standing#0");

@@ -26,7 +26,7 @@ impl PaymentProvider for Stubborn {
         _: &PaymentToken,
         _: Money,
     ) -> Result<Authorization, ProviderError> {
-        Err(ProviderError::Refused("this one captures".to_owned()))
+        Err(ProviderError::Permanent("this one captures".to_owned()))
     }
 
     async fn capture(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
@@ -39,7 +39,7 @@ impl PaymentProvider for Stubborn {
 
     async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(ProviderError::Refused("call us".to_owned()));
+            return Err(ProviderError::Permanent("call us".to_owned()));
         }
         Ok(())
     }
@@ -76,8 +76,8 @@ async fn a_stuck_fulfilment_is_listed_and_resumed() {
         "{listed}"
     );
     assert_eq!(
-        (&saga["step"], &saga["needs"]),
-        (&json!("capture-payment"), &json!("people"))
+        (&saga["step"], &saga["next"]),
+        (&json!("capture-payment"), &json!("operator"))
     );
     assert_eq!(saga["reason"], "call us");
     let said = system.run(&["sagas"]).await;

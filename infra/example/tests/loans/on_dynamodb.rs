@@ -8,7 +8,7 @@ use cairn::{
     dynamodb::DynamoStore,
     lambda::{Function, Invocation},
     saga::{Event, Saga, State},
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use library_loans::{
     book::{self, Book},
@@ -98,7 +98,7 @@ impl Deployed {
         let store = self.tables.environment().event_store().unwrap();
         let mut events = vec![];
         for stream in streams {
-            let commits = store.read(stream, &Part::all()).await.unwrap();
+            let commits = store.read(stream, &ReadRange::all()).await.unwrap();
             events.extend(commits.iter().flat_map(Commit::recorded));
         }
         events.retain(|event| self.published.insert(event.id()));

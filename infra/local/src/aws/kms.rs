@@ -31,7 +31,7 @@ impl Kms {
     /// The keys of a template, in memory: another `Kms` cannot unwrap what they wrap.
     pub fn new(keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
         let secret = random(world.as_ref());
-        Self::of(&secret, keys, world)
+        Self::with_secret(&secret, keys, world)
     }
 
     /// The keys of a template, wrapped by the secret that [`make`](Self::make) has written.
@@ -45,7 +45,7 @@ impl Kms {
             let problem = format!("it holds no key: it has {is} bytes and must have {must}");
             io::Error::new(io::ErrorKind::InvalidData, problem)
         })?;
-        Ok(Self::of(&secret, keys, world))
+        Ok(Self::with_secret(&secret, keys, world))
     }
 
     /// Writes a new secret to a new file, which no other user can read.
@@ -56,7 +56,7 @@ impl Kms {
         keep(file, &random(world))
     }
 
-    fn of(secret: &[u8; Key::BYTES], keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
+    fn with_secret(secret: &[u8; Key::BYTES], keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
         Self {
             keys,
             master: Key::new(secret),
@@ -220,7 +220,7 @@ fn alias_arn(alias: &str) -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
 }
 
-/// Two random ids: 244 random bits, and the same ones again where the world's chance has a seed.
+/// Two random ids: 244 random bits, and the same ones again where the platform's random numbers have a seed.
 fn random(world: &dyn World) -> [u8; Key::BYTES] {
     let halves = [world.new_id(), world.new_id()].map(uuid::Uuid::into_bytes);
     let mut secret = [0; Key::BYTES];

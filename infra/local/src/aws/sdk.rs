@@ -52,16 +52,19 @@ struct InProcess {
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let call = Call::of(&request);
-        let fate = self.world.call(&self.caller, call.operation());
-        if fate == Fate::default() {
+        let call = Call::from_request(&request);
+        let decision = self.world.call(&self.caller, call.operation());
+        if decision == Fate::default() {
             return HttpConnectorFuture::ready(self.answer(&call));
         }
         let connector = self.clone();
         HttpConnectorFuture::new(async move {
-            let call = Call::of(&request);
-            let answer = undergo(fate, &throttled(&call), async { connector.answer(&call) }).await;
-            match fate.fault {
+            let call = Call::from_request(&request);
+            let answer = undergo(decision, &throttled(&call), async {
+                connector.answer(&call)
+            })
+            .await;
+            match decision.fault {
                 Some(Fault::Stale) => answer.map(|answer| stale(answer, &call)),
                 _ => answer,
             }
@@ -84,7 +87,7 @@ impl InProcess {
 /// The network, once it is needed. All functions share its connections.
 pub(crate) type Network = Arc<OnceLock<Outside>>;
 
-/// A function's way to what is not AWS: over the network, through the same world.
+/// A function's way to what is not AWS: over the network, with the platform's faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Beyond {
     caller: String,
@@ -104,36 +107,36 @@ impl Beyond {
 
 impl HttpConnector for Beyond {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let fate = self.world.call(&self.caller, request.uri());
+        let decision = self.world.call(&self.caller, request.uri());
         let network = self.network.get_or_init(Outside::network).clone();
         HttpConnectorFuture::new(async move {
             let throttled = Answer::error(429, "TooManyRequests", "too many requests");
-            undergo(fate, &throttled, network.call(request)).await
+            undergo(decision, &throttled, network.call(request)).await
         })
     }
 }
 
-/// What comes of a call by its fate: it may never be made, or made and its answer lost. That an answer is
+/// Applies the decision to a call: it may never be made, or made and its answer lost. That an answer is
 /// stale is its service's to say.
 async fn undergo(
-    fate: Fate,
+    decision: Fate,
     throttled: &Answer,
     call: impl Future<Output = Result<HttpResponse, ConnectorError>>,
 ) -> Result<HttpResponse, ConnectorError> {
-    sleep(fate.there).await;
-    let answer = match fate.fault {
+    sleep(decision.there).await;
+    let answer = match decision.fault {
         None | Some(Fault::Stale) => call.await,
         Some(Fault::Throttled) => response(throttled),
         Some(Fault::Unavailable) => response(&Answer::error(500, "InternalServerError", "no luck")),
         Some(Fault::RequestLost) => Err(no_answer()),
         Some(Fault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
     };
-    sleep(fate.back).await;
+    sleep(decision.back).await;
     answer
 }
 
 impl<'a> Call<'a> {
-    fn of(request: &'a HttpRequest) -> Self {
+    fn from_request(request: &'a HttpRequest) -> Self {
         let uri = request.uri();
         let path = uri.split_once("://").map_or(uri, |(_, rest)| rest);
         let path = path.find('/').and_then(|start| path.get(start..));

@@ -464,7 +464,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     assert!(
         error
             .to_string()
-            .starts_with("Decrypt of KMS was refused: "),
+            .starts_with("Decrypt of KMS was rejected: "),
         "{error}"
     );
     problem(&system.post("/orders", &body).await, 500);
@@ -498,7 +498,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_the_template_takes_are_429_and_change_nothing() {
-    let system = Fixture::of(&template_taking(0, 3), Options::default()).await;
+    let system = Fixture::with_template(&template_taking(0, 3), Options::default()).await;
     let body = order("TEA-01", 1, "tok_visa");
     for _ in 0..3 {
         assert_eq!(

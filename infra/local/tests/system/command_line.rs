@@ -76,7 +76,7 @@ fn a_broken_template_is_one_line_and_status_2() {
 /// The one line of a start that is refused.
 #[track_caller]
 fn refused_start(command: Command) -> String {
-    let Err(Ended { code, stderr }) = Process::of(command) else {
+    let Err(Ended { code, stderr }) = Process::spawn(command) else {
         panic!("it starts");
     };
     assert_eq!(code, Some(2), "{stderr}");

@@ -136,7 +136,7 @@ impl Shop {
             functions,
             ..Parts::default()
         };
-        let still = StillShop::of(&template(), parts);
+        let still = StillShop::with_template(&template(), parts);
         let receipt = json!({ "quantity": 10 });
         still.send("POST", "/stock/TEA-01/receipts", &receipt).await;
         Self {
@@ -188,11 +188,11 @@ impl Shop {
         all
     }
 
-    /// Everything that one can see: by the endpoint, in the log, among the figures, and over HTTP.
+    /// Everything that one can see: by the endpoint, in the log, among the metrics, and over HTTP.
     async fn seen(&self, orders: &[&str]) -> String {
         let mut seen = self.lines.text();
-        for figure in self.still.world.figures() {
-            seen += &figure.to_string();
+        for metric in self.still.world.metrics() {
+            seen += &metric.to_string();
         }
         for table in &template().tables {
             for item in self.still.items(&table.name) {
@@ -256,15 +256,15 @@ async fn rebuild(shop: &StillShop) -> Value {
             .extend(step.as_object().unwrap().clone());
         shop.invoke("RebuildProjectionFunction", &request).await
     };
-    let begun = step(json!({ "step": "begin" })).await;
-    for segment in begun["segments"].as_array().unwrap() {
-        let pour = json!({ "step": "pour", "segment": segment });
-        until("a segment is poured", async || {
-            let poured = step(pour.clone()).await;
-            if poured["done"] == true {
+    let started = step(json!({ "step": "begin" })).await;
+    for segment in started["segments"].as_array().unwrap() {
+        let backfill = json!({ "step": "pour", "segment": segment });
+        until("a segment is backfilled", async || {
+            let part = step(backfill.clone()).await;
+            if part["done"] == true {
                 Ok(())
             } else {
-                Err(poured)
+                Err(part)
             }
         })
         .await;
@@ -455,10 +455,7 @@ async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     assert_eq!(order["status"], "placed", "{order}");
     let letters = shop.still.system.aws.queues.messages("DeadLettersQueue");
     let letters = format!("{:?}", letters.unwrap());
-    assert!(
-        letters.contains("it is not what was sealed here"),
-        "{letters}"
-    );
+    assert!(letters.contains("authentication failed"), "{letters}");
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
 }
 
@@ -494,7 +491,7 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
             data: Some(files.to_owned()),
             ..Parts::default()
         };
-        StillShop::of(&template(), parts)
+        StillShop::with_template(&template(), parts)
     };
     let shop = open(files.path());
     shop.world.lost.lock().unwrap().insert(STEP);

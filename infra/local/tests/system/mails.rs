@@ -17,7 +17,7 @@ fn shop() -> StillShop {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    StillShop::of(&template, Parts::default())
+    StillShop::with_template(&template, Parts::default())
 }
 
 async fn place(shop: &StillShop) -> String {
@@ -89,8 +89,8 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     republish(&shop, &id).await;
     assert_eq!(mails(&shop), 1);
     assert_eq!(shop.depth("DeadLettersQueue"), 0);
-    let figures = shop.world.figures().into_iter();
-    let throttled = figures.filter(|line| line.get("ProviderThrottled").is_some());
+    let metrics = shop.world.metrics().into_iter();
+    let throttled = metrics.filter(|line| line.get("ProviderThrottled").is_some());
     assert_eq!(throttled.count(), 4);
 }
 

@@ -18,7 +18,7 @@ use crate::{
 /// A system whose orders take their prices from the catalogue, as a deployment does by default.
 pub(crate) async fn catalogue() -> Fixture {
     let template = template_with(&[("Authorization", "none"), ("Console", "on")]);
-    Fixture::of(&template, Options::default()).await
+    Fixture::with_template(&template, Options::default()).await
 }
 
 fn eur(amount: u64) -> Value {

@@ -83,7 +83,7 @@ async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
         ("Prices", "caller"),
         ("PaymentConcurrency", "2"),
     ]);
-    let shop = StillShop::of(&template, Parts::default());
+    let shop = StillShop::with_template(&template, Parts::default());
     for _ in 0..6 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
@@ -161,7 +161,7 @@ async fn a_provider_that_throttles_paces_an_order_and_uses_up_no_retry() {
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     let placed = shop.until(&id, "completed").await;
     assert_eq!(placed["status"], "confirmed");
-    let throttled = shop.world.figures().into_iter();
+    let throttled = shop.world.metrics().into_iter();
     let throttled = throttled.filter(|line| line.get("ProviderThrottled").is_some());
     assert_eq!(throttled.count(), 12);
     assert_eq!(shop.depth("DeadLettersQueue"), 0);

@@ -71,12 +71,12 @@ async fn both(fixture: &Fixture, key: &str, changes: &[Value]) -> [Option<Value>
     let folded = fold::<Probe>(&events).ok().flatten().map(Value::Object);
     let rows = fixture.system.composition.operator();
     let rows = rows.rows::<Probe>("ORDERS_TABLE").unwrap();
-    let rows = rows.of(Generation::FIRST);
+    let rows = rows.with_generation(Generation::FIRST);
     for event in &events {
         match rows.advance(event).await {
             Ok(advance) => assert_eq!(advance, Advance::Applied),
             Err(error) => {
-                assert!(!error.is_passing(), "{error}");
+                assert!(!error.is_transient(), "{error}");
                 return [folded, None];
             }
         }

@@ -67,14 +67,14 @@ async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() 
     shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
         .await;
     shop.system.settled().await;
-    let healed = row(&shop, &poison);
-    assert_eq!(healed["status"], "shipped");
+    let repaired = row(&shop, &poison);
+    assert_eq!(repaired["status"], "shipped");
     let sales = shop.items("SalesTable");
     // Much later: no gate knows of time.
     tokio::time::sleep(std::time::Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
-    assert_eq!(row(&shop, &poison), healed);
+    assert_eq!(row(&shop, &poison), repaired);
     assert_eq!(shop.items("SalesTable"), sales);
 }
 

@@ -1,4 +1,4 @@
-//! The project's system on virtual time, in a world where a test decides what goes wrong.
+//! The project's system on virtual time, on a platform where a test decides about faults.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::fixture::template;
 
-/// A world whose time is the runtime's and whose ids are counted.
+/// A platform whose time is the runtime's and whose ids are counted.
 #[derive(Debug)]
 pub(crate) struct Still {
     begun: Instant,
@@ -61,13 +61,13 @@ impl Still {
         self.begun.elapsed()
     }
 
-    /// All figures so far, each with what `CloudWatch` makes of it.
-    pub(crate) fn figures(&self) -> Vec<Value> {
+    /// All metrics so far, each with what `CloudWatch` makes of it.
+    pub(crate) fn metrics(&self) -> Vec<Value> {
         self.emitted.lock().unwrap().clone()
     }
 
-    /// The latest value of a figure.
-    pub(crate) fn figure(&self, name: &str) -> Option<u64> {
+    /// The latest value of a metric.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let emitted = self.emitted.lock().unwrap();
         emitted.iter().rev().find_map(|line| line[name].as_u64())
     }
@@ -153,10 +153,10 @@ impl StillShop {
             functions,
             ..Parts::default()
         };
-        Self::of(&template(), parts)
+        Self::with_template(&template(), parts)
     }
 
-    pub(crate) fn of(template: &Template, parts: Parts) -> Self {
+    pub(crate) fn with_template(template: &Template, parts: Parts) -> Self {
         let world = Still::new();
         let parts = Parts {
             world: world.clone(),

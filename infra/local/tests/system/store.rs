@@ -23,7 +23,7 @@ use cairn::{
     lambda::Environment,
     repository::HandleError,
     store::{
-        AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, Part, Snapshots, StoreError,
+        AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, ReadRange, Snapshots, StoreError,
         contract,
     },
 };
@@ -37,7 +37,7 @@ use orders::{
 };
 use serde_json::{Value, value::to_raw_value};
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, TIMEOUT};
 
 fn environment(aws: SdkConfig) -> Environment {
     let settings = |name: &str| (name == "EVENTS_TABLE").then(|| "EventsTable".to_owned());
@@ -162,7 +162,7 @@ fn context(id: &str) -> Context {
         actor: None,
         traceparent: None,
         now: Timestamp::from_millis(1_700_000_000_000),
-        patience: PATIENCE,
+        time_budget: TIMEOUT,
     }
 }
 
@@ -181,7 +181,7 @@ async fn an_append_whose_answer_was_lost_is_a_success_at_the_sdks_own_retry() {
     store.append(&several).await.unwrap();
     assert_eq!(lossy.calls(), ["TransactWriteItems", "TransactWriteItems"]);
     for commit in one.iter().chain(&several) {
-        let stored = store.read(&commit.stream, &Part::all()).await.unwrap();
+        let stored = store.read(&commit.stream, &ReadRange::all()).await.unwrap();
         assert_eq!(stored, std::slice::from_ref(commit));
     }
 }
@@ -232,7 +232,11 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
         }
     }
     // Snapshots were on the way; the whole history comes to the same.
-    let events = lossy.store().read(&stream, &Part::all()).await.unwrap();
+    let events = lossy
+        .store()
+        .read(&stream, &ReadRange::all())
+        .await
+        .unwrap();
     let events: Vec<orders::stock::Event> = events
         .iter()
         .flat_map(Commit::recorded)
@@ -260,19 +264,19 @@ async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_
     let stream = &commits[0].stream;
     lossy.calls();
     let snapshots = Some(Snapshots {
-        shape: "newer",
+        state_fingerprint: "newer",
         every: 16,
     });
-    let part = Part {
+    let range = ReadRange {
         snapshots,
-        ..Part::all()
+        ..ReadRange::all()
     };
-    assert_eq!(store.read(stream, &part).await.unwrap().len(), 300);
+    assert_eq!(store.read(stream, &range).await.unwrap().len(), 300);
     assert_eq!(lossy.calls(), ["Query", "Query"]);
 
-    let gap = Part {
-        until: 100,
-        ..Part::after(98)
+    let gap = ReadRange {
+        to: 100,
+        ..ReadRange::after(98)
     };
     assert_eq!(store.read(stream, &gap).await.unwrap(), commits[98..100]);
     assert_eq!(lossy.calls(), ["Query"]);
@@ -289,13 +293,13 @@ async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
     }
     store.append(&both).await.unwrap();
     for one in &both {
-        let stored = store.read(&one.stream, &Part::all()).await.unwrap();
+        let stored = store.read(&one.stream, &ReadRange::all()).await.unwrap();
         assert_eq!(stored, std::slice::from_ref(one), "appended once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
+async fn a_gap_that_only_a_replica_shows_is_not_corruption() {
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let store = lossy.store();
@@ -307,11 +311,11 @@ async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
     }
     lossy.hidden.store(2, Ordering::Relaxed);
     lossy.calls();
-    let part = Part {
+    let range = ReadRange {
         consistency: Consistency::Eventual,
-        ..Part::all()
+        ..ReadRange::all()
     };
-    let read = store.read(&commits[0].stream, &part).await.unwrap();
+    let read = store.read(&commits[0].stream, &range).await.unwrap();
     assert_eq!(read, commits);
     assert_eq!(lossy.calls(), ["Query", "Query"]);
 }
@@ -338,7 +342,10 @@ async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
 
     let largest = commit("large-2", 1, "c1", &"x".repeat(room));
     store.append(std::slice::from_ref(&largest)).await.unwrap();
-    let stored = store.read(&largest.stream, &Part::all()).await.unwrap();
+    let stored = store
+        .read(&largest.stream, &ReadRange::all())
+        .await
+        .unwrap();
     assert!(stored == [largest]);
 
     let several = [commit("large-3", 1, "c1", "small"), over];
@@ -347,6 +354,9 @@ async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
         refused,
         Err(AppendError::Store(StoreError::TooLarge { .. }))
     ));
-    let left_out = store.read(&several[0].stream, &Part::all()).await.unwrap();
+    let left_out = store
+        .read(&several[0].stream, &ReadRange::all())
+        .await
+        .unwrap();
     assert_eq!(left_out, []);
 }

@@ -194,7 +194,7 @@ async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
         world,
         ..Options::default()
     };
-    let shop = Fixture::of(&template, options).await;
+    let shop = Fixture::with_template(&template, options).await;
     shop.receive("TEA-01", 10).await;
     shop
 }
@@ -295,7 +295,7 @@ async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
     assert_eq!(stripe.intents(), [("canceled", false), ("succeeded", true)]);
 }
 
-/// A machine on which the first answer to each different request to Stripe is lost.
+/// A platform on which the first answer to each different request to Stripe is lost.
 #[derive(Debug)]
 struct Forgetful {
     asked: Mutex<HashSet<String>>,
@@ -370,7 +370,7 @@ async fn what_has_no_known_outcome_is_undone_for_good() {
     // Undone before it arrived.
     stripe.void(call("b/void"), asked("b")).await.unwrap();
     let late = stripe.authorize(call("b"), &token, amount).await;
-    let refused = ProviderError::Refused("the payment is canceled".to_owned());
+    let refused = ProviderError::Permanent("the payment is canceled".to_owned());
     assert_eq!(late, Err(refused));
     assert_eq!(
         stand_in.intents(),
@@ -384,7 +384,7 @@ async fn what_has_no_known_outcome_is_undone_for_good() {
         .await
         .unwrap();
     let late = stripe.capture(call("c/capture"), &held).await;
-    assert!(matches!(late, Err(ProviderError::Refused(_))), "{late:?}");
+    assert!(matches!(late, Err(ProviderError::Permanent(_))), "{late:?}");
 }
 
 #[tokio::test]
@@ -403,7 +403,7 @@ async fn a_key_that_is_not_taken_is_no_answer_to_the_customer() {
     let token = "tok_visa".parse().unwrap();
     let answer = stripe.authorize(call, &token, amount).await;
     assert!(
-        matches!(answer, Err(ProviderError::Passing(_))),
+        matches!(answer, Err(ProviderError::Transient(_))),
         "{answer:?}"
     );
 }
@@ -416,7 +416,7 @@ async fn mails_go_to_the_address_of_the_order_by_ses() {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    let shop = Fixture::of(&template, Options::default()).await;
+    let shop = Fixture::with_template(&template, Options::default()).await;
     shop.receive("TEA-01", 10).await;
     let mut with_address = order("TEA-01", 1, "tok_visa");
     with_address["email"] = "ada@example.com".into();

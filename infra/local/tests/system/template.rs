@@ -78,7 +78,7 @@ async fn a_pattern_that_eventbridge_refuses_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_missing_setting_or_crate_is_an_error() {
+async fn a_missing_variable_or_crate_is_an_error() {
     let error = refused("EVENT_SOURCE: !Ref EventSource", "OTHER: x").await;
     assert!(
         error.contains("the setting EVENT_SOURCE is missing"),

@@ -56,7 +56,7 @@ impl Closed {
             ("JwtIssuer", &issuer.url),
             ("JwtAudience", AUDIENCES),
         ]);
-        let fixture = Fixture::of(&template, options).await;
+        let fixture = Fixture::with_template(&template, options).await;
         Self { fixture, issuer }
     }
 
@@ -165,7 +165,7 @@ impl Issuer {
     }
 }
 
-/// This machine with a clock that a test sets forward.
+/// The local platform with a clock that a test sets forward.
 #[derive(Debug, Default)]
 struct Clock(AtomicU64);
 

@@ -57,8 +57,8 @@ async fn a_provider_that_never_answers_ends_in_a_cancelled_order_with_nothing_re
         "{events:?}"
     );
     // Five minutes, and after each retry twice as long.
-    let patience = Duration::from_mins(5 + 10 + 20 + 40 + 80);
-    assert!((patience..patience * 2).contains(&shop.world.elapsed()));
+    let step_timeout = Duration::from_mins(5 + 10 + 20 + 40 + 80);
+    assert!((step_timeout..step_timeout * 2).contains(&shop.world.elapsed()));
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
@@ -151,7 +151,7 @@ impl PaymentProvider for Stubborn {
 
     async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(ProviderError::Refused("call us".to_owned()));
+            return Err(ProviderError::Permanent("call us".to_owned()));
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ async fn money_that_the_sandbox_keeps_leaves_an_order_to_people() {
 async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
     let (shop, id, refuses) = stuck().await;
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(shop.world.figure("StuckFulfilments"), Some(1));
+    assert_eq!(shop.world.metric("StuckFulfilments"), Some(1));
     refuses.store(false, Ordering::Relaxed);
     let report = shop.invoke(WATCH, &json!({ "resume": id })).await;
     assert_eq!(report["complete"], true);
@@ -215,7 +215,7 @@ async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
             .contains(&"PaymentRefunded".to_owned())
     );
     tokio::time::sleep(Duration::from_mins(20)).await;
-    assert_eq!(shop.world.figure("StuckFulfilments"), Some(0));
+    assert_eq!(shop.world.metric("StuckFulfilments"), Some(0));
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
@@ -270,7 +270,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         ("Prices", "caller"),
         ("StepPatienceSeconds", "5"),
     ]);
-    let shop = StillShop::of(&template, Parts::default());
+    let shop = StillShop::with_template(&template, Parts::default());
     *shop.world.distance.lock().unwrap() = Duration::from_millis(130);
     let placed = (0..ORDERS).map(async |number| {
         let sku = format!("TEA-{number}");

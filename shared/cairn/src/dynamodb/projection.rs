@@ -4,7 +4,7 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, audit, classified, history::part, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
 use crate::{
     audit::Report,
     gate::Gated,
@@ -22,7 +22,7 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
 
     /// The rows of another generation in the same table.
     #[must_use]
-    fn of(&self, generation: Generation) -> Self;
+    fn with_generation(&self, generation: Generation) -> Self;
 
     /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
     /// of the read model's.
@@ -65,7 +65,7 @@ pub struct Key(Vec<(&'static str, String)>);
 
 impl Key {
     /// A key of these attributes.
-    pub(super) fn of<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
+    pub(super) fn new<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
         Self(parts.map(|(name, value)| (name, value.to_owned())).into())
     }
 
@@ -83,7 +83,7 @@ impl Key {
 /// Where counters are.
 impl From<&Count> for Key {
     fn from(count: &Count) -> Self {
-        Self::of([("partition", &count.partition), ("row", &count.row)])
+        Self::new([("partition", &count.partition), ("row", &count.row)])
     }
 }
 
@@ -108,7 +108,7 @@ pub struct Found {
 impl<M: ReadModel> Projection for Rows<M> {
     const NAME: &'static str = M::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
@@ -116,12 +116,12 @@ impl<M: ReadModel> Projection for Rows<M> {
     }
 
     fn lane(stream: &StreamId) -> Option<u32> {
-        M::place(stream).map(|place| fnv1a(place.key) % 16)
+        M::place(stream).map(|row_key| fnv1a(row_key.key) % 16)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        let place = M::place(stream)?;
-        Some((Key::of([(M::KEY, place.key)]), place.gate))
+        let row_key = M::place(stream)?;
+        Some((Key::new([(M::KEY, row_key.key)]), row_key.gate))
     }
 
     fn table(&self) -> Table<'_> {
@@ -141,7 +141,7 @@ impl<M: ReadModel> Projection for Rows<M> {
 impl<T: Tally> Projection for Counters<T> {
     const NAME: &'static str = T::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
@@ -214,7 +214,7 @@ impl Table<'_> {
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let items = page.items.unwrap_or_default().into_iter();
         let found: Vec<_> = items
             .map(|item| self.found(item))
@@ -236,7 +236,7 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let found = got.item.map(|item| self.found(item)).transpose()?;
         Ok(found.map(|found| found.row))
     }
@@ -253,7 +253,7 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let item = got.item.unwrap_or_default();
         let digits = item.get(name).and_then(|number| number.as_n().ok());
         Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
@@ -270,7 +270,7 @@ impl Table<'_> {
             .set_key(Some(stored(key, Some(self.generation))))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(())
     }
 

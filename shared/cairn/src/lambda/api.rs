@@ -27,7 +27,7 @@ use crate::{
         ConfigError, Environment, Function, FunctionError,
         caller::{Access, Caller},
         metrics::Figures,
-        patience,
+        time_budget,
     },
     repository::HandleError,
     store::StoreError,
@@ -41,7 +41,7 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// A function that answers HTTP requests.
 ///
 /// # Errors
-/// When a setting is missing: also one of those that say who may ask, see [`Caller`].
+/// When an environment variable is missing: also one of those that say who may ask, see [`Caller`].
 pub fn function<F>(
     environment: &Environment,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
@@ -49,7 +49,7 @@ pub fn function<F>(
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    Ok(with(environment, Access::of(environment)?, handle))
+    Ok(with(environment, Access::from_app(environment)?, handle))
 }
 
 /// A function that answers everybody's HTTP requests, whoever the API's other routes take: a page, say, that asks for
@@ -82,16 +82,16 @@ where
             let correlation = correlation(&request.headers, environment);
             let traceparent = traceparent(&request.headers, environment);
             let span = tracing::info_span!("request", correlation, traceparent);
-            let asked = Asked {
+            let context = Asked {
                 correlation: correlation.clone(),
                 traceparent,
                 now: environment.now(),
                 new_id: environment.new_id(),
-                patience: patience(&invocation),
+                time_budget: time_budget(&invocation),
             };
             let answered = async {
                 let route = request.route_key.clone().unwrap_or_default();
-                let answer = match Request::new(request, asked, access) {
+                let answer = match Request::new(request, context, access) {
                     Ok(request) => handle(request).await,
                     Err(problem) => Err(problem),
                 };
@@ -112,7 +112,7 @@ struct Asked {
     traceparent: String,
     now: Timestamp,
     new_id: Uuid,
-    patience: Duration,
+    time_budget: Duration,
 }
 
 /// A request, with what every handler needs of it.
@@ -133,13 +133,13 @@ pub struct Request {
     traceparent: String,
     content_type: String,
     body: Vec<u8>,
-    patience: Duration,
+    time_budget: Duration,
 }
 
 impl Request {
     fn new(
         request: ApiGatewayV2httpRequest,
-        asked: Asked,
+        context: Asked,
         access: &Access,
     ) -> Result<Self, Problem> {
         let caller = access.caller(&request)?;
@@ -171,17 +171,17 @@ impl Request {
         }
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
-            correlation: asked.correlation,
+            correlation: context.correlation,
             caller,
             key,
-            now: asked.now,
-            new_id: asked.new_id,
+            now: context.now,
+            new_id: context.new_id,
             path: request.path_parameters,
             query,
-            traceparent: asked.traceparent,
+            traceparent: context.traceparent,
             content_type,
             body,
-            patience: asked.patience,
+            time_budget: context.time_budget,
         })
     }
 
@@ -294,7 +294,7 @@ impl Request {
             actor: self.caller.id().map(str::to_owned),
             traceparent: Some(self.traceparent.clone()),
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         })
     }
 
@@ -436,7 +436,7 @@ impl Response {
     ///
     /// # Errors
     /// When the place has characters that no header holds.
-    pub fn at(mut self, location: String) -> Result<Self, Problem> {
+    pub fn location(mut self, location: String) -> Result<Self, Problem> {
         let location =
             HeaderValue::try_from(location).map_err(|error| Problem::internal(&error))?;
         self.headers.insert(header::LOCATION, location);
@@ -616,7 +616,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.is_passing() {
+        if error.is_transient() {
             Self::unavailable(&error)
         } else {
             Self::internal(&error)

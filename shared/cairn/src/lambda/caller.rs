@@ -9,16 +9,16 @@ use crate::lambda::{ConfigError, Environment, api::Problem};
 /// Who asks for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular: the API takes everybody, and everybody may do everything.
+    /// An anonymous caller of an open API, who may do everything.
     Anybody,
-    /// Somebody with an id, who may deal with what is theirs.
+    /// A user with an id, who may access what is theirs.
     User(String),
-    /// Somebody who runs the system, and may deal with everything.
+    /// An operator, who may access everything.
     Operator(String),
 }
 
 impl Caller {
-    /// Whether they may see and change what belongs to the user of this id.
+    /// Returns whether the caller may see and change what belongs to the user of this id.
     pub fn may_deal_with(&self, owner: &str) -> bool {
         match self {
             Self::Anybody | Self::Operator(_) => true,
@@ -26,7 +26,7 @@ impl Caller {
         }
     }
 
-    /// Lets nobody pass who only uses the system.
+    /// Requires the caller to be an operator, or the API to be open.
     ///
     /// # Errors
     /// A 403.
@@ -70,7 +70,7 @@ pub(crate) struct ClaimNames {
 impl Access {
     /// From `AUTHORIZATION`, which is `jwt` or `none`, and from `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
     /// which `jwt` needs. Without `AUTHORIZATION` a function accepts no request: it does not start.
-    pub(crate) fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn from_app(environment: &Environment) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
         let names = || {
             Ok(ClaimNames {

@@ -14,22 +14,23 @@ use crate::{
     dynamodb::{DynamoStore, Generations, Projection},
     gate::{Delivered, deliver},
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
+        time_budget,
     },
-    store::{EventStore, Part, StoreError},
+    store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
 };
 
 /// A function that does something with an event, and says what came of it. It has to bear the same event twice.
 ///
-/// It leaves a figure, `ConsumerLag`, and beside it which event that was and what came of it: `Event`, `Outcome`
-/// (`applied`, `duplicate`, `healed` or `postponed`) and `Gap`.
+/// It emits the metric `ConsumerLag`, with the event and its outcome as properties: `Event`, `Outcome`
+/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`.
 ///
 /// The context is that of a command caused by the event: its id is the event's, and its time is never
 /// before the event's, whatever the clocks of two machines say.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn function<F>(
     environment: &Environment,
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
@@ -44,7 +45,7 @@ where
 /// and another one when the event is delivered again.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn with_invocation<F>(
     environment: &Environment,
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
@@ -71,14 +72,14 @@ where
             let delivered = handle(event, context, request_id).instrument(span).await?;
             let lag = environment.now().as_millis() - happened.as_millis();
             let consumer = environment.short_name(&invocation.function);
-            let mut figures = Figures::of(&consumer)
+            let mut metrics = Figures::of(&consumer)
                 .milliseconds("ConsumerLag", lag)
                 .about("Event", id)
                 .about("Outcome", delivered.name());
             if let Delivered::Healed(gap) = delivered {
-                figures = figures.about("Gap", gap);
+                metrics = metrics.about("Gap", gap);
             }
-            environment.emit(figures);
+            environment.emit(metrics);
             Ok(b"null".to_vec())
         }
     }))
@@ -87,16 +88,16 @@ where
 /// A function that keeps a read model: every event passes the version gate of each generation of its rows.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn projection<P: Projection>(
     environment: &Environment,
     generations: Generations<P>,
 ) -> Result<Function, ConfigError> {
     let store = environment.event_store()?;
-    let surroundings = environment.clone();
+    let shared = environment.clone();
     function(environment, move |event, _| {
         let (store, generations) = (store.clone(), generations.clone());
-        let environment = surroundings.clone();
+        let environment = shared.clone();
         async move {
             let written = generations.written().await.map_err(FunctionError::new)?;
             // What is told is what came of it in the rows that are shown, which are the first.
@@ -107,9 +108,11 @@ pub fn projection<P: Projection>(
                     .map_err(FunctionError::new)?;
                 match delivered {
                     Delivered::Applied => tracing::info!("applied"),
-                    Delivered::Duplicate | Delivered::Postponed => tracing::info!("duplicate"),
+                    Delivered::Duplicate | Delivered::Postponed => {
+                        tracing::info!("duplicate");
+                    }
                     Delivered::Healed(gap) => {
-                        environment.emit(Figures::default().count("GapsHealed", gap));
+                        environment.emit(Figures::default().count("GapsFilled", gap));
                         tracing::info!(gap, "healed");
                     }
                 }
@@ -145,9 +148,9 @@ pub async fn stored(
     let commits = store
         .read(
             &stream,
-            &Part {
-                until: version,
-                ..Part::after(version - 1)
+            &ReadRange {
+                to: version,
+                ..ReadRange::after(version - 1)
             },
         )
         .await
@@ -174,6 +177,6 @@ fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invoca
         actor: None,
         traceparent: event.traceparent.clone(),
         now: environment.now().max(event.at),
-        patience: patience(invocation),
+        time_budget: time_budget(invocation),
     }
 }

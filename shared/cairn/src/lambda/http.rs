@@ -46,13 +46,13 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Who vouches for a server.
+/// The root certificates that are trusted.
 #[derive(Clone, Copy)]
 pub(crate) enum Trusted {
     /// The roots in a text of PEM blocks.
     These(&'static [u8]),
-    /// Those that this machine trusts.
-    Machine,
+    /// The roots that the operating system trusts.
+    System,
 }
 
 /// The client. Cloning it shares its connections.
@@ -128,14 +128,14 @@ impl Connections {
     const IDLE: Duration = Duration::from_secs(20);
 
     fn new(network: &Network, limits: Limits) -> Self {
-        let dial = Dial {
+        let connector = Dial {
             network: network.clone(),
             limit: limits.connect,
         };
         Self {
             pool: Pool::builder(TokioExecutor::new())
                 .pool_idle_timeout(Self::IDLE)
-                .build(dial),
+                .build(connector),
             read: limits.read,
         }
     }
@@ -165,7 +165,7 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Tells the SDK which connection a request goes over. It gives up the one on which a passing error came, so that the next
+/// Tells the SDK which connection a request goes over. It abandons the one on which a transient error came, so that the next
 /// try may come to another server.
 fn tell_connection(request: &mut Request<SdkBody>) {
     let captured = capture_connection(request);
@@ -219,8 +219,8 @@ impl fmt::Debug for Network {
 impl fmt::Debug for Trusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::These(_) => "These",
-            Self::Machine => "Machine",
+            Self::These(_) => "Pem",
+            Self::Machine => "System",
         })
     }
 }
@@ -244,7 +244,7 @@ impl Trusted {
         let mut roots = RootCertStore::empty();
         let (read, _) = roots.add_parsable_certificates(certificates);
         if read == 0 {
-            tracing::error!(trusted = ?self, "there is no root certificate: no server is trusted");
+            tracing::error!(trusted = ?self, "no root certificates loaded; TLS connections will fail");
         }
         roots
     }
@@ -299,7 +299,7 @@ async fn within<T, E: Into<BoxError>>(
 }
 
 /// A failure as the SDK sorts them: it tries again after time-outs, after what happens on the way, and after what it is told
-/// is passing.
+/// is transient.
 fn failure(error: BoxError) -> ConnectorError {
     if cause::<TookLonger>(&*error).is_some() {
         return ConnectorError::timeout(error);

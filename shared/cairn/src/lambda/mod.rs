@@ -1,7 +1,7 @@
-//! The edge: what a function is, where its settings and clients come from, and how it runs.
+//! The edge: the handler of a function, its context, and its runtime.
 //!
 //! A function is built from an [`Environment`] and takes JSON. On Lambda [`run`] does both; the
-//! one-machine system builds the same functions from the template's settings and calls them in
+//! local system builds the same functions from the template's environment variables and calls them in
 //! process.
 
 use std::{
@@ -56,7 +56,7 @@ pub mod stream;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;
 
-/// A function: JSON in, JSON out. Cloning it shares its clients.
+/// The handler of a function: JSON in, JSON out. Cloning it shares its clients.
 #[derive(Clone)]
 pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
 
@@ -147,14 +147,14 @@ impl Function {
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Function")
+        f.write_str("Handler")
     }
 }
 
 /// What builds a function.
 pub type Build = fn(&Environment) -> Result<Function, ConfigError>;
 
-/// A setting is missing or makes no sense.
+/// An environment variable is missing: set it in the function's environment or invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the setting {name} {problem}")]
 pub struct ConfigError {
@@ -163,7 +163,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A setting and what is wrong with it.
+    /// An environment variable and its problem.
     pub fn new(name: &str, problem: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
@@ -174,7 +174,7 @@ impl ConfigError {
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// What a function has from the machine it runs on: the time, chance, and somewhere to leave figures.
+/// The runtime of a function: the time, random ids, and the output for metrics.
 pub trait Host: Send + Sync {
     /// The present.
     fn now(&self) -> Timestamp;
@@ -182,10 +182,10 @@ pub trait Host: Send + Sync {
     /// A fresh random id.
     fn new_id(&self) -> Uuid;
 
-    /// Takes figures, as one line of JSON in the embedded metric format.
+    /// Takes metrics, as one line of JSON in the embedded metric format.
     fn emit(&self, line: &str);
 
-    /// Notes that the invocation begins to wait for a provider. A machine that shares its processors
+    /// Notes that the invocation begins to wait for a provider. A runtime that shares its processors
     /// among functions lets another one work meanwhile.
     fn begin_wait(&self) {}
 
@@ -195,7 +195,7 @@ pub trait Host: Send + Sync {
     }
 }
 
-/// This machine: its clock, its random numbers, and its standard output, where Lambda reads figures.
+/// The runtime on Lambda: the clock, random numbers, and standard output, where Lambda reads metrics.
 #[derive(Clone, Copy, Debug)]
 struct Machine;
 
@@ -215,14 +215,14 @@ impl Host for Machine {
     }
 }
 
-/// Where a function gets its settings, its clients, the time and fresh ids from.
+/// The context of a function: its environment variables, its clients, the time and fresh ids.
 #[derive(Clone)]
 pub struct Environment {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
     dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
-    host: Arc<dyn Host>,
-    outside: Option<Outside>,
+    runtime: Arc<dyn Host>,
+    http_client: Option<Outside>,
     /// Appends that others were faster than, since they were last told of.
     conflicts: Arc<AtomicU64>,
 }
@@ -240,7 +240,7 @@ impl Environment {
     /// How often a call is tried: the pauses between are up to a second and a half in all.
     const TRIES: u32 = 6;
 
-    /// An environment with settings from a lookup, and clients from one SDK configuration.
+    /// A context with environment variables from a lookup, and clients from one SDK configuration.
     pub fn new(
         lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         aws: SdkConfig,
@@ -261,26 +261,29 @@ impl Environment {
             lookup: Arc::new(lookup),
             aws,
             dynamodb: Arc::default(),
-            host: Arc::new(Machine),
-            outside: None,
+            runtime: Arc::new(Machine),
+            http_client: None,
             conflicts: Arc::default(),
         }
     }
 
-    /// The same on another machine.
+    /// The same context with another runtime.
     #[must_use]
-    pub fn on(self, host: Arc<dyn Host>) -> Self {
-        Self { host, ..self }
+    pub fn on(self, runtime: Arc<dyn Host>) -> Self {
+        Self { runtime, ..self }
     }
 
-    /// The same with another way to what is not AWS.
+    /// The same context with another HTTP client.
     #[must_use]
-    pub fn reaching(self, outside: Outside) -> Self {
-        let outside = Some(outside);
-        Self { outside, ..self }
+    pub fn reaching(self, http_client: Outside) -> Self {
+        let http_client = Some(http_client);
+        Self {
+            http_client,
+            ..self
+        }
     }
 
-    /// The environment of this process.
+    /// The context of this process.
     ///
     /// # Errors
     /// When Lambda has not said in which region it is.
@@ -288,10 +291,10 @@ impl Environment {
         Ok(Self::new(|name| std::env::var(name).ok(), process::aws()?))
     }
 
-    /// A setting.
+    /// The value of an environment variable.
     ///
     /// # Errors
-    /// When it is missing or empty.
+    /// When it is missing: set it in the function's environment or empty.
     pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
@@ -303,10 +306,10 @@ impl Environment {
     /// The event store in the table that `EVENTS_TABLE` names.
     ///
     /// # Errors
-    /// When the setting is missing.
+    /// When the variable is missing: set it in the function's environment.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
         let table = self.setting("EVENTS_TABLE")?;
-        Ok(DynamoStore::new(self.dynamodb(), table).counting(self.conflicts.clone()))
+        Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
     }
 
     /// The streams of an aggregate in the table that `EVENTS_TABLE` names.
@@ -314,30 +317,30 @@ impl Environment {
     /// What it remembers lasts as long as the function's environment.
     ///
     /// # Errors
-    /// When the setting is missing.
+    /// When the variable is missing: set it in the function's environment.
     pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
         Ok(Repository::new(self.event_store()?))
     }
 
-    /// The rows of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// The rows of a read model in the table that an environment variable names. `READ_MODELS_TABLE` names the one that knows
     /// their generations.
     ///
     /// # Errors
-    /// When a setting is missing.
-    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Generations<Rows<M>>, ConfigError> {
-        self.generations(Rows::new(self.dynamodb(), self.setting(setting)?))
+    /// When an environment variable is missing: set it in the function's environment.
+    pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.setting(variable)?))
     }
 
-    /// The counters of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// The counters of a read model in the table that an environment variable names. `READ_MODELS_TABLE` names the one that knows
     /// their generations.
     ///
     /// # Errors
-    /// When a setting is missing.
+    /// When an environment variable is missing: set it in the function's environment.
     pub fn counters<T: Tally>(
         &self,
-        setting: &str,
+        variable: &str,
     ) -> Result<Generations<Counters<T>>, ConfigError> {
-        self.generations(Counters::new(self.dynamodb(), self.setting(setting)?))
+        self.generations(Counters::new(self.dynamodb(), self.setting(variable)?))
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
@@ -347,7 +350,7 @@ impl Environment {
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
     ///
     /// # Errors
-    /// When a setting is missing.
+    /// When an environment variable is missing: set it in the function's environment.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
         let config = aws_sdk_eventbridge::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -359,53 +362,53 @@ impl Environment {
         ))
     }
 
-    /// The queue whose URL a setting holds.
+    /// The queue whose URL an environment variable holds.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
+    /// When the variable is missing: set it in the function's environment.
+    pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = OnDemand::new(|| aws_sdk_sqs::Client::from_conf(config));
-        Ok(Queue::new(client, self.setting(setting)?))
+        Ok(Queue::new(client, self.setting(variable)?))
     }
 
-    /// The deadlines in the table that a setting names.
+    /// The deadlines in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn deadlines(&self, setting: &str) -> Result<Deadlines, ConfigError> {
-        Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing: set it in the function's environment.
+    pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
+        Ok(Deadlines::new(self.dynamodb(), self.setting(variable)?))
     }
 
-    /// The gate of mails in the table that a setting names.
+    /// The gate of mails in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn mail_gate(&self, setting: &str) -> Result<MailGate, ConfigError> {
-        Ok(MailGate::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing: set it in the function's environment.
+    pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
+        Ok(MailGate::new(self.dynamodb(), self.setting(variable)?))
     }
 
     /// The kept answers in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing.
+    /// When the variable is missing: set it in the function's environment.
     pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
         Ok(Answers::new(self.dynamodb(), self.setting(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names.
+    /// The subjects' keys in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn key_table(&self, setting: &str) -> Result<KeyTable, ConfigError> {
-        Ok(KeyTable::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing: set it in the function's environment.
+    pub fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
+        Ok(KeyTable::new(self.dynamodb(), self.setting(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose id another holds.
+    /// The subjects' keys in the table that an environment variable names, wrapped by the key of KMS whose id another holds.
     ///
     /// # Errors
-    /// When a setting is missing.
+    /// When an environment variable is missing: set it in the function's environment.
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -414,45 +417,45 @@ impl Environment {
         Ok(Keyring::new(self.key_table(table)?, master))
     }
 
-    /// A setting in whole seconds.
+    /// An environment variable in whole seconds.
     ///
     /// # Errors
-    /// When it is missing or no number.
-    pub fn seconds(&self, setting: &str) -> Result<Duration, ConfigError> {
-        let text = self.setting(setting)?;
+    /// When it is missing: set it in the function's environment or no number.
+    pub fn seconds(&self, variable: &str) -> Result<Duration, ConfigError> {
+        let text = self.setting(variable)?;
         let seconds = text.parse().map_err(|_| {
             let problem = format!("is `{text}`: it takes a number of seconds");
-            ConfigError::new(setting, problem)
+            ConfigError::new(variable, problem)
         })?;
         Ok(Duration::from_secs(seconds))
     }
 
-    /// The way to what is not AWS. Made when it is asked for: few functions need it.
-    pub fn outside(&self) -> Outside {
-        self.outside.clone().unwrap_or_else(Outside::network)
+    /// The HTTP client for what is not AWS. Made when it is asked for: few functions need it.
+    pub fn http_client(&self) -> Outside {
+        self.http_client.clone().unwrap_or_else(Outside::network)
     }
 
-    /// Mails from the sender that a setting names.
+    /// The mailer of the sender that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn mails(&self, setting: &str) -> Result<Mails, ConfigError> {
+    /// When the variable is missing: set it in the function's environment.
+    pub fn mailer(&self, variable: &str) -> Result<Mails, ConfigError> {
         // A try without an answer may have sent a mail: who asked for it decides on another.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
         let config = config.retry_config(RetryConfig::disabled()).build();
         let client = aws_sdk_sesv2::Client::from_conf(config);
-        Ok(Mails::new(client, self.setting(setting)?))
+        Ok(Mails::new(client, self.setting(variable)?))
     }
 
-    /// The secret whose ARN a setting holds.
+    /// The secret whose ARN an environment variable holds.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn secret(&self, setting: &str) -> Result<Secret, ConfigError> {
+    /// When the variable is missing: set it in the function's environment.
+    pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_secretsmanager::Client::from_conf(config);
-        Ok(Secret::managed(client, self.setting(setting)?))
+        Ok(Secret::managed(client, self.setting(variable)?))
     }
 
     /// The functions of this account.
@@ -464,31 +467,31 @@ impl Environment {
 
     /// The present.
     pub fn now(&self) -> Timestamp {
-        self.host.now()
+        self.runtime.now()
     }
 
     /// A fresh random id.
     pub fn new_id(&self) -> Uuid {
-        self.host.new_id()
+        self.runtime.new_id()
     }
 
-    /// Leaves figures where the machine collects them, and how many conflicts there were meanwhile.
-    pub fn emit(&self, figures: Figures) {
-        let figures = match self.conflicts.swap(0, Ordering::Relaxed) {
-            0 => figures,
-            conflicts => figures.count("Conflicts", conflicts),
+    /// Emits metrics, and the number of conflicts since the last call.
+    pub fn emit(&self, metrics: Figures) {
+        let metrics = match self.conflicts.swap(0, Ordering::Relaxed) {
+            0 => metrics,
+            conflicts => metrics.count("Conflicts", conflicts),
         };
-        if !figures.is_empty() {
+        if !metrics.is_empty() {
             let stack = self.setting("STACK").unwrap_or_default();
-            self.host.emit(&figures.line(&stack, self.now()));
+            self.runtime.emit(&metrics.line(&stack, self.now()));
         }
     }
 
     /// Does work that waits for a provider.
     pub(crate) async fn waiting<T>(&self, work: impl Future<Output = T>) -> T {
-        self.host.begin_wait();
+        self.runtime.begin_wait();
         let result = work.await;
-        self.host.end_wait().await;
+        self.runtime.end_wait().await;
         result
     }
 
@@ -523,7 +526,7 @@ fn retries() -> RetryPartition {
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Environment")
+        f.write_str("AppContext")
     }
 }
 
@@ -602,7 +605,7 @@ fn remaining(deadline: std::time::SystemTime) -> Duration {
 }
 
 /// What a function may use of its time for trying again: it has to answer within the rest.
-fn patience(invocation: &Invocation) -> Duration {
+fn time_budget(invocation: &Invocation) -> Duration {
     invocation
         .remaining
         .saturating_sub(Duration::from_millis(500))

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     commit::Context,
-    lambda::{Environment, Function, FunctionError, metrics::Figures, patience},
+    lambda::{Environment, Function, FunctionError, metrics::Figures, time_budget},
     timestamp::Timestamp,
 };
 
@@ -18,7 +18,7 @@ pub struct Task {
     /// The present.
     pub now: Timestamp,
     /// How long the work may take from now.
-    pub patience: Duration,
+    pub time_budget: Duration,
     /// The id of the invocation.
     pub id: String,
 }
@@ -36,7 +36,7 @@ impl Task {
             actor: None,
             traceparent: None,
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         }
     }
 }
@@ -55,7 +55,7 @@ where
     Function::new(move |payload, invocation| {
         let task = Task {
             now: environment.now(),
-            patience: patience(&invocation),
+            time_budget: time_budget(&invocation),
             id: invocation.request_id,
         };
         let request = serde_json::from_slice(&payload)

@@ -12,7 +12,7 @@ use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 use crate::lambda::http::{Http, Trusted};
 
-/// The way out. Cloning it shares its connections.
+/// An HTTP client. Cloning it shares its connections.
 #[derive(Clone, Debug)]
 pub struct Outside(SharedHttpConnector);
 
@@ -27,7 +27,7 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
-/// No answer came: whether the request was carried out, nobody knows.
+/// No answer came: it is unknown whether the request was carried out.
 #[derive(Debug, thiserror::Error)]
 #[error("{url} gave no answer: {problem}")]
 pub struct NoAnswer {
@@ -49,7 +49,7 @@ impl Outside {
     }
 
     /// Over a connector of the caller's.
-    pub fn over(connector: impl HttpConnector + 'static) -> Self {
+    pub fn with_connector(connector: impl HttpConnector + 'static) -> Self {
         Self(SharedHttpConnector::new(connector))
     }
 
@@ -81,26 +81,26 @@ impl Outside {
         headers: &[(&'static str, String)],
         body: String,
     ) -> Result<Answer, NoAnswer> {
-        let no_answer = |problem: String| NoAnswer {
+        let http_error = |problem: String| NoAnswer {
             url: url.to_owned(),
             problem,
         };
         let mut request = HttpRequest::new(SdkBody::from(body));
         let set = request.set_uri(url);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         let set = request.set_method(method);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         for (name, value) in headers {
             let set = request.headers_mut().try_insert(*name, value.clone());
-            set.map_err(|error| no_answer(error.to_string()))?;
+            set.map_err(|error| http_error(error.to_string()))?;
         }
         let answer = self.0.call(request).await;
-        let answer = answer.map_err(|error| no_answer(chain(&error)))?;
+        let answer = answer.map_err(|error| http_error(chain(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let body = ByteStream::new(answer.into_body()).collect().await;
-        let body = body.map_err(|error| no_answer(error.to_string()))?;
+        let body = body.map_err(|error| http_error(error.to_string()))?;
         Ok(Answer {
             status,
             body: body.to_vec(),

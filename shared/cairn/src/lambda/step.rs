@@ -16,15 +16,15 @@ use crate::{
     provider::{Call, ProviderError},
     retry::{self, CallError},
     saga::{Action, Definition, Due, Event, Saga},
-    step::{DueStep, Outcome, Plan},
+    step::{DueStep, Plan, StepResult},
     stream::StreamId,
 };
 
-/// What one step does. The function around it has loaded the saga and found the step due; it
-/// records the plan that comes out, in one append.
+/// The handler of one step. The function around it loads the saga and finds the step due; it records
+/// the handler's outcome in one append.
 ///
 /// Both directions may be asked for more than once: calls to the outside carry
-/// [`DueStep::idempotency_key`], and what happens to our own streams belongs into the plan.
+/// [`DueStep::idempotency_key`], and commands on our own streams belong into the outcome.
 pub trait Effect<D: Definition>: Send + Sync + 'static {
     /// The step.
     const STEP: D::Step;
@@ -70,7 +70,7 @@ where
     let answer = retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt })).await;
     answer.map_err(|error| match error {
         CallError::Throttled { retry_after, .. } => FunctionError::throttled(error, retry_after),
-        CallError::Passing(_) | CallError::NoAnswer(_) => FunctionError::new(error),
+        CallError::Transient(_) | CallError::NoAnswer(_) => FunctionError::new(error),
     })
 }
 
@@ -88,16 +88,16 @@ type Sagas<D> = Repository<Saga<D>>;
 /// again, which uses up no retry. Without that table it fails, as after every other error.
 ///
 /// # Errors
-/// When a setting is missing.
-pub fn function<D: Definition, E: Effect<D>>(
+/// When an environment variable is missing.
+pub fn function<D: Definition, H: Effect<D>>(
     environment: &Environment,
-    effect: E,
+    handler: H,
 ) -> Result<Function, ConfigError> {
     let parts = Arc::new(Parts {
         environment: environment.clone(),
         sagas: environment.repository()?,
         deadlines: environment.deadlines("DEADLINES_TABLE").ok(),
-        effect,
+        handler,
     });
     consumer::function(environment, move |event, context| {
         let parts = parts.clone();
@@ -105,32 +105,32 @@ pub fn function<D: Definition, E: Effect<D>>(
     })
 }
 
-struct Parts<D: Definition, E> {
+struct Parts<D: Definition, H> {
     environment: Environment,
     sagas: Sagas<D>,
     deadlines: Option<Deadlines>,
-    effect: E,
+    handler: H,
 }
 
-impl<D: Definition, E: Effect<D>> Parts<D, E> {
+impl<D: Definition, H: Effect<D>> Parts<D, H> {
     async fn run(
         &self,
         event: RecordedEvent,
         context: Context,
     ) -> Result<Delivered, FunctionError> {
-        let Some((due, action)) = load::<D, E>(&self.sagas, &event).await? else {
+        let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
             tracing::info!("not due");
             return Ok(Delivered::Duplicate);
         };
         let asked = Instant::now();
-        let effect = async {
+        let work = async {
             match action {
-                Action::Execute => self.effect.execute(&due).await,
-                Action::Compensate => self.effect.compensate(&due).await,
+                Action::Execute => self.handler.execute(&due).await,
+                Action::Compensate => self.handler.compensate(&due).await,
             }
         };
-        let plan = match self.environment.waiting(effect).await {
-            Ok(plan) => plan,
+        let outcome = match self.environment.waiting(work).await {
+            Ok(outcome) => outcome,
             Err(error) => {
                 return match (error.is_throttled(), &self.deadlines) {
                     (Some(throttled), Some(deadlines)) => {
@@ -140,7 +140,7 @@ impl<D: Definition, E: Effect<D>> Parts<D, E> {
                 };
             }
         };
-        self.record(due, action, plan, asked, context).await
+        self.record(due, action, outcome, asked, context).await
     }
 
     /// Leaves the step due, and has it asked for again later.
@@ -156,7 +156,7 @@ impl<D: Definition, E: Effect<D>> Parts<D, E> {
         postponed.map_err(FunctionError::new)?;
         self.environment
             .emit(Figures::default().count("ProviderThrottled", 1));
-        tracing::warn!(step = ?E::STEP, %until, "the provider throttles");
+        tracing::warn!(step = ?H::STEP, %until, "the provider throttles");
         Ok(Delivered::Postponed)
     }
 
@@ -164,22 +164,22 @@ impl<D: Definition, E: Effect<D>> Parts<D, E> {
         &self,
         due: DueStep<D>,
         action: Action,
-        plan: Plan,
+        outcome: Plan,
         asked: Instant,
         context: Context,
     ) -> Result<Delivered, FunctionError> {
-        let done = matches!(plan.outcome, Outcome::Done(_));
+        let done = matches!(outcome.result, StepResult::Done(_));
         // A provider may have taken seconds: the record is of the moment when its answer is known.
         let context = Context {
             now: self.environment.now().max(context.now),
-            patience: context.patience.saturating_sub(asked.elapsed()),
+            time_budget: context.time_budget.saturating_sub(asked.elapsed()),
             ..context
         };
         let recorded = due
-            .record(&self.sagas, plan, context)
+            .record(&self.sagas, outcome, context)
             .await
             .map_err(FunctionError::new)?;
-        tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
+        tracing::info!(step = ?H::STEP, ?action, done, recorded, "step");
         Ok(if recorded {
             Delivered::Applied
         } else {
@@ -188,11 +188,11 @@ impl<D: Definition, E: Effect<D>> Parts<D, E> {
     }
 }
 
-async fn load<D: Definition, E: Effect<D>>(
+async fn load<D: Definition, H: Effect<D>>(
     sagas: &Sagas<D>,
     event: &RecordedEvent,
 ) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
-    if let Some((saga, input)) = E::begins(event)? {
+    if let Some((saga, input)) = H::begins(event)? {
         let due = DueStep::begin(sagas, &saga, input)
             .await
             .map_err(FunctionError::new)?;
@@ -202,7 +202,7 @@ async fn load<D: Definition, E: Effect<D>>(
         .decode::<Event<D>>()
         .map_err(FunctionError::new)?
         .next();
-    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == E::STEP) else {
+    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == H::STEP) else {
         return Ok(None);
     };
     let due = DueStep::load(sagas, &event.stream, next)

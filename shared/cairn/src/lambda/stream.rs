@@ -20,10 +20,11 @@ use crate::{
     deadlines::Mark,
     event::CodecError,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
+        time_budget,
     },
     relay::{Entry, publish_all},
-    retry::Tries,
+    retry::Backoff,
     sqs::Queue,
     timestamp::Timestamp,
 };
@@ -34,12 +35,12 @@ use crate::{
 /// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
 /// with a pointer to it, and does not hold up the rest.
 ///
-/// It leaves figures: `RelayLag`, how long ago the oldest event of a batch happened, as many as the
+/// It emits metrics: `RelayLag`, how long ago the oldest event of a batch happened, as many as the
 /// batch has events that `count` names, and `HistoryChanged`, the number of records that change or remove a stored
 /// commit. Each of those records is logged. A batch that comes again is counted again.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn relay(
     environment: &Environment,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
@@ -68,68 +69,68 @@ pub fn relay(
                 }
             }
             let events = entries.len();
-            let tries = Tries::lasting(patience(&invocation));
-            let failed = publish_all(bus.as_ref(), entries, tries).await;
+            let backoff = Backoff::new(time_budget(&invocation));
+            let failed = publish_all(bus.as_ref(), entries, backoff).await;
             tracing::info!(events, ?failed, "relayed");
-            let mut figures = Figures::default();
+            let mut metrics = Figures::default();
             if let Some(oldest) = oldest {
                 let lag = environment.now().as_millis() - oldest.as_millis();
-                figures = figures.milliseconds("RelayLag", lag);
+                metrics = metrics.milliseconds("RelayLag", lag);
             }
             if !changed.is_empty() {
-                figures = figures.count("HistoryChanged", changed.len() as u64);
+                metrics = metrics.count("HistoryChanged", changed.len() as u64);
             }
             for (name, count) in counts {
-                figures = figures.count(name, count);
+                metrics = metrics.count(name, count);
             }
-            environment.emit(figures);
+            environment.emit(metrics);
             Ok(failed)
         }
     })
 }
 
-/// How many marks are written at once.
-const MARKS_AT_ONCE: usize = 8;
+/// The number of updates that are written at once.
+const UPDATES_AT_ONCE: usize = 8;
 
-/// The function that keeps the deadlines in the table that `DEADLINES_TABLE` names: `mark` says
-/// what an event means for one. Of the marks of a batch about one thing only the latest is written.
+/// The function that updates the deadlines in the table that `DEADLINES_TABLE` names: `update`
+/// returns the change that an event makes to one. Of the updates of a stream in a batch only the latest is written.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn deadlines(
     environment: &Environment,
-    mark: impl Fn(&RecordedEvent) -> Result<Option<Mark>, CodecError> + Send + Sync + 'static,
+    update: impl Fn(&RecordedEvent) -> Result<Option<Mark>, CodecError> + Send + Sync + 'static,
 ) -> Result<Function, ConfigError> {
     let deadlines = environment.deadlines("DEADLINES_TABLE")?;
     let read = move |commit: &Commit, record| {
-        let marks = commit
+        let updates = commit
             .recorded()
-            .filter_map(|event| mark(&event).transpose());
-        marks.map(|mark| Ok((record, mark?))).collect()
+            .filter_map(|event| update(&event).transpose());
+        updates.map(|update| Ok((record, update?))).collect()
     };
-    reader(environment, read, move |marks, _, _| {
+    reader(environment, read, move |updates, _, _| {
         let deadlines = deadlines.clone();
         async move {
-            let latest: BTreeMap<_, _> = marks
+            let latest: BTreeMap<_, _> = updates
                 .into_iter()
-                .map(|(record, mark): (usize, Mark)| (mark.stream.clone(), (record, mark)))
+                .map(|(record, update): (usize, Mark)| (update.stream.clone(), (record, update)))
                 .collect();
-            let marks = latest.len();
+            let updates = latest.len();
             let failed = stream::iter(latest.into_values())
-                .map(|(record, mark)| {
+                .map(|(record, update)| {
                     let deadlines = deadlines.clone();
-                    async move { (record, deadlines.mark(&mark).await) }
+                    async move { (record, deadlines.apply(&update).await) }
                 })
-                .buffer_unordered(MARKS_AT_ONCE)
-                .filter_map(|(record, marked)| async move {
-                    let error = marked.err()?;
+                .buffer_unordered(UPDATES_AT_ONCE)
+                .filter_map(|(record, written)| async move {
+                    let error = written.err()?;
                     tracing::warn!(%error, "a deadline was not kept");
                     Some(record)
                 })
                 .collect::<Vec<_>>()
                 .await;
             let failed = failed.into_iter().min();
-            tracing::info!(marks, ?failed, "tracked");
+            tracing::info!(updates, ?failed, "tracked");
             Ok(failed)
         }
     })
@@ -240,7 +241,7 @@ pub fn unreadable(event: &Value) -> Option<String> {
     };
     let error = commit(record).err()?;
     let body = json!({ "requestPayload": event }).to_string();
-    let subject = Subject::of(&body, &BTreeMap::new());
+    let subject = Subject::from_message(&body, &BTreeMap::new());
     Some(format!(
         "the record {subject} is not a commit: {error}; delete its dead letter with a reason"
     ))
@@ -254,7 +255,7 @@ async fn park(
 ) -> Result<(), FunctionError> {
     let record = serde_json::to_value(record).map_err(FunctionError::new)?;
     let letter = dead_letter::unreadable(function, &record, error).to_string();
-    let subject = Subject::of(&letter, &BTreeMap::new());
+    let subject = Subject::from_message(&letter, &BTreeMap::new());
     tracing::error!(
         stream = subject.stream,
         version = subject.version,

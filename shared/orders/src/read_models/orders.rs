@@ -278,7 +278,7 @@ impl FulfilmentView {
 struct StepView {
     step: Step,
     #[serde(flatten)]
-    outcome: StepOutcome,
+    outcome: Plan,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +291,7 @@ enum Outcome {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct StepOutcome {
+struct Plan {
     outcome: Outcome,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -131,7 +131,7 @@ fn confirmed(items: &[Item], total: Money) -> Vec<(String, i64)> {
 }
 
 /// The shard of a stream is stored: the hash never changes.
-fn shard(stream: &StreamId) -> u32 {
+fn lane(stream: &StreamId) -> u32 {
     fnv1a(stream.as_str()) % SHARDS
 }
 

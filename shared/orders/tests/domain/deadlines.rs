@@ -1,4 +1,4 @@
-//! When an order is looked after, and what it needs then.
+//! The deadlines of orders, and their next action.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use orders::{
 
 use crate::sample_order::{input, order_id, placed, text};
 
-const PATIENCE: Duration = Duration::from_mins(5);
+const STEP_TIMEOUT: Duration = Duration::from_mins(5);
 
 fn at(minutes: i64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + minutes * 60_000)
@@ -34,14 +34,14 @@ fn recorded<E: cairn::event::Event>(stream: cairn::StreamId, event: &E) -> Recor
 }
 
 fn of_order(event: &order::Event) -> Option<Mark> {
-    mark(&recorded(order_id().order_stream(), event), PATIENCE).unwrap()
+    mark(&recorded(order_id().order_stream(), event), STEP_TIMEOUT).unwrap()
 }
 
 fn of_fulfilment(event: &fulfilment::Event) -> Option<Kind> {
     let stream = order_id().fulfilment_stream();
-    let mark = mark(&recorded(stream.clone(), event), PATIENCE).unwrap()?;
-    assert_eq!((mark.stream, mark.version), (stream, 7));
-    Some(mark.kind)
+    let update = mark(&recorded(stream.clone(), event), STEP_TIMEOUT).unwrap()?;
+    assert_eq!((update.stream, update.version), (stream, 7));
+    Some(update.change)
 }
 
 fn was_cancelled(by: Canceller) -> order::Event {
@@ -59,7 +59,7 @@ fn an_order_that_is_placed_opens_a_deadline_of_its_fulfilment() {
         Some(Mark {
             stream: order_id().fulfilment_stream(),
             version: 0,
-            kind: Kind::Open(at(5)),
+            change: Kind::Open(at(5)),
         })
     );
 }
@@ -71,14 +71,14 @@ fn an_order_that_its_customer_cancels_has_a_deadline_of_its_own() {
         Some(Mark {
             stream: order_id().order_stream(),
             version: 7,
-            kind: Kind::Open(at(5)),
+            change: Kind::Open(at(5)),
         })
     );
     assert_eq!(of_order(&was_cancelled(Canceller::Fulfilment)), None);
 }
 
 #[test]
-fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_parked() {
+fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_marked() {
     let (step, reason) = (Step::ScreenOrder, "no".to_owned());
     let aborted = fulfilment::Event::Aborted {
         reason: reason.clone(),
@@ -87,7 +87,7 @@ fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_parked() {
         assert_eq!(of_fulfilment(&end), Some(Kind::Closed));
     }
     let stuck = fulfilment::Event::Stuck { step, reason };
-    assert_eq!(of_fulfilment(&stuck), Some(Kind::Parked(at(0))));
+    assert_eq!(of_fulfilment(&stuck), Some(Kind::Stuck(at(0))));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn needs(order: &order::State, commands: &[fulfilment::Command], now: Timestamp)
         &Saga::fold(&history),
         at(0),
         now,
-        PATIENCE,
+        STEP_TIMEOUT,
     )
 }
 
@@ -154,8 +154,8 @@ fn completed() -> Vec<fulfilment::Command> {
 
 #[test]
 fn a_fulfilment_that_never_began_is_begun() {
-    let input = Box::new(Input::of(order_id(), &placed()));
-    assert_eq!(needs(&open_order(), &[], at(5)), Care::Begin(input));
+    let input = Box::new(Input::new(order_id(), &placed()));
+    assert_eq!(needs(&open_order(), &[], at(5)), Care::Start(input));
 }
 
 #[test]
@@ -171,7 +171,10 @@ fn a_due_step_is_asked_for_again_when_it_had_its_time_and_not_before() {
 #[test]
 fn a_fulfilment_that_does_not_know_of_the_cancellation_is_told() {
     for commands in [vec![], vec![start()], completed()] {
-        assert_eq!(needs(&cancelled_order(), &commands, at(0)), Care::Unwind);
+        assert_eq!(
+            needs(&cancelled_order(), &commands, at(0)),
+            Care::Compensate
+        );
     }
 }
 
@@ -189,11 +192,11 @@ fn a_fulfilment_that_unwinds_is_asked_to_go_on_unwinding() {
 #[test]
 fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
     let confirmed = order::State::Confirmed(Box::new(placed()));
-    assert_eq!(needs(&confirmed, &completed(), at(5)), Care::Nothing);
+    assert_eq!(needs(&confirmed, &completed(), at(5)), Care::None);
     let cancel = fulfilment::Command::Cancel("changed my mind".to_owned());
     assert_eq!(
         needs(&cancelled_order(), std::slice::from_ref(&cancel), at(5)),
-        Care::Nothing
+        Care::None
     );
     let mut stuck = completed();
     let no = "no".to_owned();
@@ -201,7 +204,7 @@ fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
         cancel,
         fulfilment::Command::UndoFailed(Step::ConfirmOrder, no),
     ]);
-    assert_eq!(needs(&cancelled_order(), &stuck, at(5)), Care::People);
+    assert_eq!(needs(&cancelled_order(), &stuck, at(5)), Care::Operator);
 }
 
 /// Whether an order with this last event, and a fulfilment that was told this, go on.

@@ -399,7 +399,7 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
                 next: Due::compensate(step),
             }]);
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), 1);
+        assert_eq!(run.state().attempt(), 1);
         let rest = [vec![Due::compensate(step)], compensations(before)];
         assert_eq!(run.drive(succeeding), rest.concat());
         assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
@@ -409,14 +409,14 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
 #[test]
 fn a_saga_that_gets_stuck_again_has_another_round() {
     let mut run = Run::stuck_at(Step::ReserveStock);
-    for round in 1..4 {
+    for attempt in 1..4 {
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), round);
+        assert_eq!(run.state().attempt(), attempt);
         run.tell(&undo_failed(Step::ReserveStock));
     }
     run.tell(&Command::Resume);
     run.tell(&Command::Undone(Step::ReserveStock));
-    assert_eq!(run.state().round(), 0, "the next step has its own rounds");
+    assert_eq!(run.state().attempt(), 0, "the next step has its own rounds");
 }
 
 #[test]
@@ -542,7 +542,7 @@ fn a_retry_of_what_is_not_due_or_was_retried_meanwhile_is_refused() {
 }
 
 #[test]
-fn retries_are_counted_for_each_step_by_itself_and_the_patience_doubles_with_each() {
+fn retries_are_counted_for_each_step_by_itself_and_the_timeout_doubles_with_each() {
     let due = Due::execute(Step::ReserveStock);
     let first = Duration::from_mins(5);
     let mut run = Run::up_to(Step::ReserveStock);

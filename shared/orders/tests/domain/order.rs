@@ -231,7 +231,7 @@ fn the_later_events_are_stored_in_exactly_these_forms() {
 #[test]
 fn a_cancellation_of_version_1_does_not_say_who_asked_for_it() {
     for (stored, by) in [
-        ("customer", Canceller::Somebody),
+        ("customer", Canceller::Unknown),
         ("fulfilment", Canceller::Fulfilment),
     ] {
         let data = format!(r#"{{"customerId":"c-42","reason":"changed my mind","by":"{stored}"}}"#);

@@ -433,7 +433,7 @@ fn order_event() -> impl Strategy<Value = order::Event> {
     let by = select(vec![
         Canceller::Customer,
         Canceller::Operator,
-        Canceller::Somebody,
+        Canceller::Unknown,
         Canceller::Fulfilment,
     ]);
     let item = (sku(), any::<u64>()).prop_map(|(sku, quantity)| Item { sku, quantity });
@@ -528,7 +528,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
 
 fn input() -> impl Strategy<Value = Input> {
     (any::<u128>(), placed())
-        .prop_map(|(id, placed)| Input::of(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
+        .prop_map(|(id, placed)| Input::new(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
 }
 
 fn placed() -> impl Strategy<Value = Placed> {
@@ -564,7 +564,7 @@ fn lines() -> impl Strategy<Value = Lines> {
 }
 
 fn sealed<T: Debug>() -> impl Strategy<Value = Sealed<T>> {
-    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::of)
+    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::new)
 }
 
 fn money() -> impl Strategy<Value = Money> {

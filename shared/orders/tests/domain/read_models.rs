@@ -659,9 +659,9 @@ fn a_row_knows_the_streams_that_feed_it() {
         let gates: std::collections::BTreeSet<_> = streams
             .iter()
             .map(|stream| {
-                let place = M::place(stream).expect("it is none of the model's");
-                assert_eq!(place.key, key);
-                place.gate
+                let row_key = M::place(stream).expect("it is none of the model's");
+                assert_eq!(row_key.key, key);
+                row_key.gate
             })
             .collect();
         assert_eq!(gates.len(), streams.len(), "two streams share a gate");

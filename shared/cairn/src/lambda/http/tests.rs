@@ -202,9 +202,9 @@ async fn a_connection_is_kept_for_the_next_call() {
 async fn settings_that_are_the_same_share_connections() {
     let server = Server::plain(Manner::Answers).await;
     let http = Http::new(Trusted::Machine);
-    let patient = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
-    let patient = patient.build();
-    for settings in [&HttpConnectorSettings::default(), &patient, &patient] {
+    let limited = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
+    let limited = limited.build();
+    for settings in [&HttpConnectorSettings::default(), &limited, &limited] {
         let connector = http.connector(settings);
         get(&connector, &server.http()).await.unwrap();
     }
