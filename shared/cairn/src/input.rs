@@ -142,9 +142,9 @@ fn member(object: &str, name: &str) -> String {
 
 /// The errors found so far.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<FieldError>);
+pub struct ValidationErrors(Vec<FieldError>);
 
-impl Mistakes {
+impl ValidationErrors {
     /// Adds an error at a field.
     pub fn add(&mut self, field: &Field<'_>, detail: impl Display) {
         self.0.push(FieldError {
@@ -196,7 +196,7 @@ impl<'a> Field<'a> {
     }
 
     /// The members, when this is an object.
-    pub fn object(&self, errors: &mut Mistakes) -> Option<&'a Map<String, Value>> {
+    pub fn object(&self, errors: &mut ValidationErrors) -> Option<&'a Map<String, Value>> {
         let object = self.value.and_then(Value::as_object);
         if object.is_none() {
             errors.add(self, self.wanted("an object"));
@@ -207,7 +207,7 @@ impl<'a> Field<'a> {
     /// A text, parsed.
     pub fn text<T, E: Display>(
         &self,
-        errors: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let Some(text) = self.value.and_then(Value::as_str) else {
@@ -220,7 +220,7 @@ impl<'a> Field<'a> {
     /// An integer, parsed. A number with a fraction is none, even `1.0`.
     pub fn integer<T, E: Display>(
         &self,
-        errors: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(u64) -> Result<T, E>,
     ) -> Option<T> {
         let Some(number) = self.value.and_then(Value::as_u64) else {
@@ -231,7 +231,7 @@ impl<'a> Field<'a> {
     }
 
     /// The elements of an array.
-    pub fn items(&self, errors: &mut Mistakes) -> Option<Vec<Field<'a>>> {
+    pub fn items(&self, errors: &mut ValidationErrors) -> Option<Vec<Field<'a>>> {
         let Some(items) = self.value.and_then(Value::as_array) else {
             errors.add(self, self.wanted("an array"));
             return None;
@@ -250,7 +250,11 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn parsed<T, E: Display>(&self, errors: &mut Mistakes, result: Result<T, E>) -> Option<T> {
+    fn parsed<T, E: Display>(
+        &self,
+        errors: &mut ValidationErrors,
+        result: Result<T, E>,
+    ) -> Option<T> {
         result.map_err(|error| errors.add(self, error)).ok()
     }
 }
@@ -307,7 +311,7 @@ mod tests {
     fn every_mistake_is_found_in_one_reading_and_pointed_at() {
         let body = serde_json::json!({ "a/b": 1.5, "list": [1, "x"] });
         let root = Field::root(&body);
-        let mut errors = Mistakes::default();
+        let mut errors = ValidationErrors::default();
         root.get("a/b").integer(&mut errors, Ok::<_, String>);
         root.get("gone")
             .text(&mut errors, |text| Ok::<_, String>(text.to_owned()));

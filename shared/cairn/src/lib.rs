@@ -54,7 +54,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn Error>> {
-//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).refused(&NotEnough);
+//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).then_rejected(&NotEnough);
 //!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
 //!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
 //!     let now = Timestamp::now();

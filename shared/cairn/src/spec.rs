@@ -19,7 +19,7 @@
 //! #     fn evolve(_: bool, event: &Event) -> bool { matches!(event, Event::Opened) }
 //! # }
 //! given::<Door>([]).when(&Command::Open).then([Event::Opened]);
-//! given::<Door>([Event::Opened]).when(&Command::Open).refused(&Rejection::Already);
+//! given::<Door>([Event::Opened]).when(&Command::Open).then_rejected(&Rejection::Already);
 //! ```
 
 use std::fmt::Debug;
@@ -87,7 +87,7 @@ where
     /// # Panics
     /// When it was accepted, or refused otherwise.
     #[track_caller]
-    pub fn refused(self, expected: &D::Rejection) {
+    pub fn then_rejected(self, expected: &D::Rejection) {
         match self.decision {
             Err(rejection) => assert_eq!(&rejection, expected),
             Ok(events) => panic!("expected {expected:?}, but it was accepted with {events:?}"),

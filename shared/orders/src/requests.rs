@@ -1,7 +1,7 @@
 //! Bodies of requests, read into commands.
 
 use cairn::{
-    input::{Field, FieldError, Mistakes},
+    input::{Field, FieldError, ValidationErrors},
     sealed::Sealed,
 };
 use serde::Serialize;
@@ -71,7 +71,7 @@ impl OrderRequest {
 /// Every field that is wrong, in the order of reading.
 pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<FieldError>> {
     let root = Field::root(body);
-    let mut errors = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     if root.object(&mut errors).is_none() {
         return errors.result(None);
     }
@@ -118,7 +118,7 @@ pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
 /// # Errors
 /// Every field that is wrong.
 pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
-    let mut errors = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let reason = Field::root(body)
         .get("reason")
         .text(&mut errors, str::parse);
@@ -130,7 +130,7 @@ pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
 /// # Errors
 /// When it is no object.
 pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
-    let mut errors = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let members = Field::root(body).object(&mut errors).cloned();
     errors.result(members)
 }
@@ -140,7 +140,7 @@ pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
 /// # Errors
 /// Every field that is wrong.
 pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
-    let mut errors = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let quantity = Field::root(body)
         .get("quantity")
         .integer(&mut errors, Quantity::try_from);
@@ -152,7 +152,7 @@ pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
 /// # Errors
 /// Every field that is wrong.
 pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
-    let mut errors = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let field = Field::root(body).get("price");
     let price = field
         .object(&mut errors)
@@ -167,7 +167,11 @@ pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
     errors.result(price)
 }
 
-fn lines(field: &Field<'_>, prices: Prices, errors: &mut Mistakes) -> Option<RequestedLines> {
+fn lines(
+    field: &Field<'_>,
+    prices: Prices,
+    errors: &mut ValidationErrors,
+) -> Option<RequestedLines> {
     let items = field.items(errors)?;
     // Thousands of lines are one mistake, not thousands.
     if !(1..=50).contains(&items.len()) {
@@ -208,7 +212,7 @@ fn one_order(
     lines: Vec<Line>,
     field: &Field<'_>,
     items: &[&Field<'_>],
-    errors: &mut Mistakes,
+    errors: &mut ValidationErrors,
 ) -> Option<Lines> {
     match Lines::try_from(lines) {
         Ok(lines) => Some(lines),
@@ -224,7 +228,7 @@ fn one_order(
     }
 }
 
-fn line(field: &Field<'_>, errors: &mut Mistakes) -> Option<Line> {
+fn line(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Line> {
     field.object(errors)?;
     let sku = field.get("sku").text(errors, str::parse::<Sku>);
     let quantity = field.get("quantity").integer(errors, Quantity::try_from);
@@ -237,7 +241,7 @@ fn line(field: &Field<'_>, errors: &mut Mistakes) -> Option<Line> {
     })
 }
 
-fn unpriced(field: &Field<'_>, errors: &mut Mistakes) -> Option<UnpricedLine> {
+fn unpriced(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<UnpricedLine> {
     field.object(errors)?;
     let sku = field.get("sku").text(errors, str::parse::<Sku>);
     let quantity = field.get("quantity").integer(errors, Quantity::try_from);
@@ -255,7 +259,7 @@ fn unpriced(field: &Field<'_>, errors: &mut Mistakes) -> Option<UnpricedLine> {
     })
 }
 
-fn money(field: &Field<'_>, errors: &mut Mistakes) -> Option<Money> {
+fn money(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Money> {
     let amount = field.get("amount").integer(errors, |amount| {
         if amount <= MAX_AMOUNT {
             Ok(amount)
@@ -270,7 +274,7 @@ fn money(field: &Field<'_>, errors: &mut Mistakes) -> Option<Money> {
     })
 }
 
-fn address(field: &Field<'_>, errors: &mut Mistakes) -> Option<Address> {
+fn address(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Address> {
     field.object(errors)?;
     let name = field.get("name").text(errors, str::parse);
     let line1 = field.get("line1").text(errors, str::parse);

@@ -89,7 +89,7 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
 impl<S> ScreenOrder<S> {
     fn cancel(&self, due: &DueStep<Fulfilment>, reason: &str) -> Enlisted {
         let command = order::Command::Cancel {
-            reason: Text::abridged(reason),
+            reason: Text::truncated(reason),
             by: Canceller::Fulfilment,
         };
         Enlisted::new(&self.orders, &due.input().order_id.order_stream(), command)

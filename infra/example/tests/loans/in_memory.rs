@@ -40,7 +40,7 @@ fn a_book_is_handed_out_as_long_as_there_is_a_copy() {
         .then([handed_out("r-1")]);
     given::<Book>(history.into_iter().chain([handed_out("r-2")]))
         .when(&hand_out)
-        .refused(&book::Rejection::AllOut);
+        .then_rejected(&book::Rejection::AllOut);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_reader_has_three_books_at_most() {
     };
     given::<Reader>(["emma", "ulysses", "molloy"].map(noted))
         .when(&note)
-        .refused(&reader::Rejection::TooMany);
+        .then_rejected(&reader::Rejection::TooMany);
 }
 
 type Memory = Library<Arc<MemoryStore>>;

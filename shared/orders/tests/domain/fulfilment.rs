@@ -183,7 +183,7 @@ fn it_begins_only_once() {
     ] {
         given::<Saga>(run.history)
             .when(&Command::Start(input()))
-            .refused(&Rejection::AlreadyStarted);
+            .then_rejected(&Rejection::AlreadyStarted);
     }
 }
 
@@ -347,7 +347,7 @@ fn a_saga_that_is_cancelled_before_its_start_never_starts() {
         .then([was_aborted("changed my mind")]);
     given::<Saga>([was_aborted("changed my mind")])
         .when(&Command::Start(input()))
-        .refused(&Rejection::AlreadyStarted);
+        .then_rejected(&Rejection::AlreadyStarted);
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_stuck_saga_does_not_go_on_by_itself_whichever_compensation_failed() {
         assert!(run.state().has_ended());
         given::<Saga>(run.history)
             .when(&Command::Undone(step))
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -441,7 +441,7 @@ fn only_a_stuck_saga_is_resumed_or_abandoned() {
         for command in [Command::Resume, Command::Abandon("x".to_owned())] {
             given::<Saga>(run.history.clone())
                 .when(&command)
-                .refused(&Rejection::NotStuck);
+                .then_rejected(&Rejection::NotStuck);
         }
     }
 }
@@ -537,7 +537,7 @@ fn a_retry_of_what_is_not_due_or_was_retried_meanwhile_is_refused() {
     ] {
         given::<Saga>(run.history)
             .when(&command)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -561,12 +561,12 @@ fn a_step_told_twice_is_refused() {
         for again in [complete(pair[0]), fail(pair[0])] {
             given::<Saga>(run.clone().history)
                 .when(&again)
-                .refused(&Rejection::NotDue);
+                .then_rejected(&Rejection::NotDue);
         }
     }
     given::<Saga>(Run::completed().history)
         .when(&complete(Step::ConfirmOrder))
-        .refused(&Rejection::NotDue);
+        .then_rejected(&Rejection::NotDue);
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn a_compensation_told_twice_is_refused() {
     ] {
         given::<Saga>(run.clone().history)
             .when(&again)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -596,7 +596,7 @@ fn a_step_that_is_due_forward_cannot_be_undone_nor_the_other_way_round() {
     ] {
         given::<Saga>(run.history)
             .when(&wrong)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -609,7 +609,9 @@ fn nothing_is_due_before_the_start() {
             Command::Undone(*step),
             undo_failed(*step),
         ] {
-            given::<Saga>([]).when(&outcome).refused(&Rejection::NotDue);
+            given::<Saga>([])
+                .when(&outcome)
+                .then_rejected(&Rejection::NotDue);
         }
     }
 }

@@ -19,7 +19,7 @@ use orders::{
     },
     shipment::{self, Label, Shipment},
     stock::{self, Stock},
-    values::{Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
+    values::{Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, Validated, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use schemars::JsonSchema;
@@ -575,21 +575,21 @@ fn currency() -> impl Strategy<Value = Currency> {
     select(vec!["EUR", "JPY", "USD"]).prop_map(|code| code.parse().unwrap())
 }
 
-fn sku() -> impl Strategy<Value = Checked<rules::Sku>> {
+fn sku() -> impl Strategy<Value = Validated<rules::Sku>> {
     checked("[A-Z0-9-]{1,40}")
 }
 
-fn customer_id() -> impl Strategy<Value = Checked<rules::CustomerId>> {
+fn customer_id() -> impl Strategy<Value = Validated<rules::CustomerId>> {
     checked("[A-Za-z0-9._~|@:+=-]{1,255}")
 }
 
-fn text() -> impl Strategy<Value = Checked<rules::Text>> {
+fn text() -> impl Strategy<Value = Validated<rules::Text>> {
     checked(r"\PC{0,19}\pL")
 }
 
-fn checked<R: orders::values::Rule + Debug>(
+fn checked<R: orders::values::Constraint + Debug>(
     pattern: &'static str,
-) -> impl Strategy<Value = Checked<R>> {
+) -> impl Strategy<Value = Validated<R>> {
     pattern.prop_filter_map("the rule of the type", |text: String| text.parse().ok())
 }
 
