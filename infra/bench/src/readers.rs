@@ -201,7 +201,7 @@ fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
     for of_stream in events.chunk_by(|one, next| one.stream == next.stream) {
         let row_key = of_stream
             .first()
-            .and_then(|first| Orders::place(&first.stream));
+            .and_then(|first| Orders::row_key(&first.stream));
         let Some(row_key) = row_key else {
             continue;
         };

@@ -187,7 +187,7 @@ impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P
 async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Failure> {
     let theirs = events
         .iter()
-        .filter(|(stream, _)| P::lane(stream).is_some());
+        .filter(|(stream, _)| P::shard(stream).is_some());
     let gates = stream::iter(theirs.map(|(stream, events)| async move {
         let reached = rows.reached(stream).await?;
         Ok::<_, Failure>((stream, events, reached))

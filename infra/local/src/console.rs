@@ -313,7 +313,7 @@ impl Console {
                         "message": id,
                         "queue": queue,
                         "function": self.aws.function(&letter.function),
-                        "event": letter.place.map(|(stream, version)| format!("{stream}@{version}")),
+                        "event": letter.event_ref.map(|(stream, version)| format!("{stream}@{version}")),
                         "error": letter.error,
                         "attempts": letter.attempts,
                     }),

@@ -6,7 +6,7 @@ use cairn::{
     RecordedEvent, StreamId,
     audit::{Finding, Report},
     event,
-    read_model::{ReadModel, Tally, fold},
+    read_model::{CounterProjection, ReadModel, fold},
 };
 use orders::{
     fulfilment::{self, Step},
@@ -360,7 +360,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
                 missing(function, stream, row);
             }
         }
-        if Sales::lane(stream).is_some() {
+        if Sales::shard(stream).is_some() {
             let gate = format!("gate#{stream}");
             let row = gates
                 .get(&("SalesTable", gate.as_str(), "version"))
@@ -397,7 +397,10 @@ fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
         }
     }
     for letter in &seen.dead {
-        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
+        let about = letter
+            .event_ref
+            .as_ref()
+            .map_or("", |(stream, _)| stream.key());
         look("a dead letter", about, letter.event.to_string());
     }
     violations
@@ -406,9 +409,9 @@ fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
 /// The attribute that holds how far a table's row has followed a stream.
 fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
     let row_key = match table {
-        "OrdersTable" => Orders::place(stream),
-        "StockTable" => StockLevels::place(stream),
-        "ProductsTable" => Products::place(stream),
+        "OrdersTable" => Orders::row_key(stream),
+        "StockTable" => StockLevels::row_key(stream),
+        "ProductsTable" => Products::row_key(stream),
         _ => None,
     };
     row_key.map(|row_key| row_key.gate)
@@ -462,7 +465,10 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
         violation(key, format!("a deadline is left: {row}"))
     });
     let dead = seen.dead.iter().map(|letter| {
-        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
+        let about = letter
+            .event_ref
+            .as_ref()
+            .map_or("", |(stream, _)| stream.key());
         violation(
             about,
             format!("{} has a dead letter: {}", letter.function, letter.error),
@@ -664,7 +670,7 @@ fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> V
     let mut events = BTreeMap::<&str, Vec<&RecordedEvent>>::new();
     let mut violations = vec![];
     for stream in seen.streams.keys() {
-        let Some(row_key) = M::place(stream) else {
+        let Some(row_key) = M::row_key(stream) else {
             continue;
         };
         let gate = gates
@@ -703,7 +709,7 @@ fn windows(seen: &Observed) -> Vec<Breach> {
     for stream in seen
         .streams
         .keys()
-        .filter(|stream| Sales::lane(stream).is_some())
+        .filter(|stream| Sales::shard(stream).is_some())
     {
         let key = format!("gate#{stream}");
         let gate = gates
@@ -789,7 +795,7 @@ fn keepers(stream: &StreamId) -> impl Iterator<Item = &'static str> {
         .into_iter()
         .filter(|(table, _)| gate_of(table, stream).is_some())
         .map(|(_, function)| function);
-    rows.chain(Sales::lane(stream).map(|_| "ProjectSalesFunction"))
+    rows.chain(Sales::shard(stream).map(|_| "ProjectSalesFunction"))
 }
 
 fn every_customer_is_told(seen: &Observed) -> Vec<Breach> {

@@ -131,12 +131,12 @@ impl Observed {
     /// Whether it is known why an event has had no effect in a function: the bus has lost it, or it is
     /// among the dead letters.
     pub fn is_explained(&self, function: &str, stream: &StreamId, version: u64) -> bool {
-        let place = Some((stream.clone(), version));
+        let event_ref = Some((stream.clone(), version));
         self.lost
             .contains(&format!("{function} {stream}@{version}"))
             || self
                 .dead
                 .iter()
-                .any(|letter| letter.place == place && letter.is_for(function))
+                .any(|letter| letter.event_ref == event_ref && letter.is_for(function))
     }
 }

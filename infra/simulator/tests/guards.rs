@@ -59,7 +59,7 @@ fn without_the_version_gate_a_read_model_is_not_the_fold() {
 
 #[test]
 fn without_the_healing_of_gaps_effects_are_missing() {
-    breaks(Guard::GapHealing, &[LETTERS, FOLD]);
+    breaks(Guard::GapFilling, &[LETTERS, FOLD]);
 }
 
 #[test]

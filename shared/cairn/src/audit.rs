@@ -347,7 +347,7 @@ impl Default for Limits {
 /// A walk over commits as a scan brings them: those of one stream one after the other, though not always in the order of
 /// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has gaps.
 #[derive(Debug, Default)]
-pub struct Walk {
+pub struct StreamScan {
     current: Option<ScannedStream>,
 }
 
@@ -359,7 +359,7 @@ struct ScannedStream {
     runs: BTreeMap<u64, u64>,
 }
 
-impl Walk {
+impl StreamScan {
     /// Goes on to the next commit. Returns the last event of a stream that has ended with this.
     pub fn step(&mut self, commit: &Commit, report: &mut Report) -> Option<RecordedEvent> {
         report.commits += 1;
@@ -465,7 +465,7 @@ mod tests {
     }
 
     fn scanned(commits: &[Commit]) -> (Vec<String>, Report) {
-        let (mut scan, mut report, mut ends) = (Walk::default(), Report::default(), vec![]);
+        let (mut scan, mut report, mut ends) = (StreamScan::default(), Report::default(), vec![]);
         for commit in commits {
             ends.extend(scan.step(commit, &mut report));
         }

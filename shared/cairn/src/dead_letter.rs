@@ -37,7 +37,7 @@ pub struct DeadLetter {
     /// How often it was tried.
     pub attempts: u64,
     /// The stream of the event, and its version there, where it is one of ours.
-    pub place: Option<(StreamId, u64)>,
+    pub event_ref: Option<(StreamId, u64)>,
     /// The ARNs of other functions that could not read the same record.
     pub other_readers: Vec<String>,
 }
@@ -62,7 +62,7 @@ impl DeadLetter {
             let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
             return Ok(Self {
                 function: function.clone(),
-                place: event_ref(&body),
+                event_ref: event_ref(&body),
                 error: format!(
                     "{}: {}",
                     attribute("ERROR_CODE"),
@@ -82,7 +82,7 @@ impl DeadLetter {
         let attempts = body.pointer("/requestContext/approximateInvokeCount");
         Ok(Self {
             function: function.to_owned(),
-            place: event_ref(&event),
+            event_ref: event_ref(&event),
             error: error.unwrap_or_default().to_owned(),
             attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
             other_readers: other_readers(&body),
@@ -261,7 +261,7 @@ mod tests {
                 event: delivery(),
                 error: "no".to_owned(),
                 attempts: 3,
-                place: Some(("order-1".parse().unwrap(), 3)),
+                event_ref: Some(("order-1".parse().unwrap(), 3)),
                 other_readers: vec![],
             }
         );
@@ -281,7 +281,7 @@ mod tests {
         let letter = DeadLetter::parse(&delivery().to_string(), &attributes.into()).unwrap();
         assert_eq!(letter.error, "THROTTLING: rate exceeded");
         assert_eq!((letter.attempts, &letter.event), (185, &delivery()));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
         };
         let letter = parse(record("x")).unwrap();
         assert_eq!(letter.event, json!({ "Records": [record("x")] }));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
         let large = parse(record(&"x".repeat(MAX_RECORD_BYTES)));
         assert_eq!(
             large,

@@ -34,10 +34,10 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, RecordedEvent},
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, Count, ReadModel, Row, Tally},
+    read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
     retry::Backoff,
     store::{
         AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES,
@@ -64,7 +64,7 @@ pub use generations::{ChangeError, Contended, Generations};
 pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::{Found, Key, Projection, Table};
+pub use projection::{Key, Projection, ScannedRow, Table};
 pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
 
 type Item = HashMap<String, AttributeValue>;
@@ -598,9 +598,9 @@ pub struct Index {
     pub key: &'static str,
 }
 
-impl<M: ReadModel> Gated for Rows<M> {
+impl<M: ReadModel> Checkpointed for Rows<M> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        let Some(row_key) = M::place(&event.stream) else {
+        let Some(row_key) = M::row_key(&event.stream) else {
             return Ok(Advance::Duplicate);
         };
         let before = event.version.saturating_sub(1);
@@ -651,7 +651,7 @@ impl<T> Clone for Counters<T> {
     }
 }
 
-impl<T: Tally> Counters<T> {
+impl<T: CounterProjection> Counters<T> {
     const GATE: &'static str = "version";
     /// What the partition keys of gates begin with.
     const GATES: &'static str = "gate#";
@@ -792,9 +792,9 @@ impl<T: Tally> Counters<T> {
 /// A gate that is not where it would have to be, as it is.
 struct ConditionFailed(Option<Item>);
 
-impl<T: Tally> Gated for Counters<T> {
+impl<T: CounterProjection> Checkpointed for Counters<T> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        if T::lane(&event.stream).is_none() {
+        if T::shard(&event.stream).is_none() {
             return Ok(Advance::Duplicate);
         }
         let (batch, _) = Batch::new::<T>(std::slice::from_ref(event))?;
@@ -831,7 +831,7 @@ impl<'a> Batch<'a> {
 
     /// The first of some events that fit into one transaction, and how many they are: at least one. Those of each stream
     /// follow each other.
-    fn new<T: Tally>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
+    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
         let mut batch = Self::default();
         let mut taken = 0;
         for event in events {
@@ -845,7 +845,7 @@ impl<'a> Batch<'a> {
         Ok((batch, taken))
     }
 
-    fn has_room(&self, event: &RecordedEvent, counts: &[Count]) -> bool {
+    fn has_room(&self, event: &RecordedEvent, counts: &[CounterChange]) -> bool {
         let gate = self.gates.get(&event.stream);
         let follows = gate.is_none_or(|(_, to)| to + 1 == event.version);
         let mut items = self.gates.len() + self.counters.len() + usize::from(gate.is_none());
@@ -861,7 +861,7 @@ impl<'a> Batch<'a> {
         follows && is_short && items <= Self::MOST_ITEMS
     }
 
-    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<Count>) {
+    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<CounterChange>) {
         let before = event.version.saturating_sub(1);
         let gate = self.gates.entry(&event.stream).or_insert((before, before));
         gate.1 = event.version;
@@ -1065,15 +1065,15 @@ mod tests {
     /// Counts events by their names.
     struct Names;
 
-    impl Tally for Names {
+    impl CounterProjection for Names {
         const NAME: &'static str = "names";
 
-        fn lane(_: &StreamId) -> Option<u32> {
+        fn shard(_: &StreamId) -> Option<u32> {
             Some(0)
         }
 
-        fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
-            Ok(vec![Count {
+        fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
+            Ok(vec![CounterChange {
                 partition: "all".to_owned(),
                 row: "row".to_owned(),
                 add: vec![(event.event.name.clone(), 1)],

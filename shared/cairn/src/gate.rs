@@ -28,7 +28,7 @@ pub enum Advance {
 }
 
 /// A target whose effects have a checkpoint, the version gate: for example a table of rows.
-pub trait Gated: Send + Sync {
+pub trait Checkpointed: Send + Sync {
     /// Applies an event if it is the next one of its stream.
     ///
     /// Effect and gate change in one write, or neither does.
@@ -49,7 +49,7 @@ pub trait Gated: Send + Sync {
     /// nothing changes.
     ///
     /// # Errors
-    /// As [`Gated::advance`].
+    /// As [`Checkpointed::advance`].
     fn advance_all(
         &self,
         _events: &[RecordedEvent],
@@ -60,24 +60,24 @@ pub trait Gated: Send + Sync {
 
 /// The result of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
+pub enum Delivery {
     /// The event was applied.
     Applied,
     /// It had been applied before, or there is nothing left to do at it.
     Duplicate,
     /// The event was applied after this many earlier ones that had not arrived.
-    Healed(u64),
+    CaughtUp(u64),
     /// Nothing is done yet: a provider throttles. The work stays due, and is asked for again later.
     Postponed,
 }
 
-impl Delivered {
+impl Delivery {
     /// The outcome as it stands in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::Duplicate => "duplicate",
-            Self::Healed(_) => "caught-up",
+            Self::CaughtUp(_) => "caught-up",
             Self::Postponed => "postponed",
         }
     }
@@ -88,14 +88,14 @@ impl Delivered {
 /// # Errors
 /// When a write or read fails, or when the store lacks the events in between.
 pub async fn deliver(
-    projection: &impl Gated,
+    projection: &impl Checkpointed,
     store: &impl EventStore,
     event: &RecordedEvent,
-) -> Result<Delivered, StoreError> {
+) -> Result<Delivery, StoreError> {
     let at = match projection.advance(event).await? {
-        Advance::Applied => return Ok(Delivered::Applied),
-        Advance::Duplicate => return Ok(Delivered::Duplicate),
-        Advance::Gap { .. } if !holds(Guard::GapHealing) => return Ok(Delivered::Duplicate),
+        Advance::Applied => return Ok(Delivery::Applied),
+        Advance::Duplicate => return Ok(Delivery::Duplicate),
+        Advance::Gap { .. } if !holds(Guard::GapFilling) => return Ok(Delivery::Duplicate),
         Advance::Gap { at } => at,
     };
     let missing = ReadRange {
@@ -120,7 +120,7 @@ pub async fn deliver(
         Some(last) if last.version == event.version => {
             let filled = event.version - at - 1;
             tracing::info!(stream = %event.stream, version = event.version, filled, "gap filled");
-            Ok(Delivered::Healed(filled))
+            Ok(Delivery::CaughtUp(filled))
         }
         Some(_) | None => Err(StoreError::Corrupt {
             stream: event.stream.clone(),

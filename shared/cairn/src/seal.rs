@@ -18,7 +18,7 @@ use ring::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sealed::{Place, Sealed};
+use crate::sealed::{SealContext, Sealed};
 
 /// A key that seals and opens.
 pub struct Key {
@@ -68,7 +68,7 @@ impl Key {
     /// When it has no JSON.
     pub fn seal<T: Serialize>(
         &self,
-        context: &Place<'_>,
+        context: &SealContext<'_>,
         value: &T,
     ) -> Result<Sealed<T>, serde_json::Error> {
         let text = serde_json::to_vec(value)?;
@@ -82,7 +82,7 @@ impl Key {
     /// See [`OpenError`].
     pub fn open<T: DeserializeOwned>(
         &self,
-        context: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<T, OpenError> {
         let bytes = base64::decode(sealed.as_str()).map_err(|_| OpenError::Tampered)?;
@@ -147,7 +147,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// The additional authenticated data of a context. As JSON, no two contexts have the same.
-fn about(context: &Place<'_>) -> Result<Vec<u8>, serde_json::Error> {
+fn about(context: &SealContext<'_>) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&(context.subject, context.stream.as_str(), context.field))
 }
 
@@ -171,8 +171,8 @@ mod tests {
         StreamId::new("order", key).unwrap()
     }
 
-    fn context(stream: &StreamId) -> Place<'_> {
-        Place {
+    fn context(stream: &StreamId) -> SealContext<'_> {
+        SealContext {
             subject: "c-42",
             stream,
             field: "name",
@@ -193,11 +193,11 @@ mod tests {
         assert_eq!(key(2).open(&here, &sealed), Err(OpenError::OtherKey));
         for there in [
             context(&other),
-            Place {
+            SealContext {
                 subject: "c-4",
                 ..here
             },
-            Place {
+            SealContext {
                 field: "email",
                 ..here
             },

@@ -50,7 +50,7 @@ impl<T> Sealed<T> {
 
 /// The context of an encrypted value: its subject, stream and field. In another context it cannot be decrypted.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct SealContext<'a> {
     /// Whose value it is.
     pub subject: &'a str,
     /// The stream that has it.

@@ -17,7 +17,7 @@ use std::{
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::Event as _,
-    gate::{Advance, Delivered, Gated, deliver},
+    gate::{Advance, Checkpointed, Delivery, deliver},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
@@ -757,7 +757,7 @@ async fn time_never_goes_backwards_within_a_stream() {
 #[derive(Default)]
 struct Remembering(Mutex<Vec<u64>>);
 
-impl Gated for Remembering {
+impl Checkpointed for Remembering {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
         let mut applied = self.0.lock().unwrap();
         let at = applied.last().copied().unwrap_or(0);
@@ -813,11 +813,11 @@ async fn an_event_is_applied_once_and_in_order_however_deliveries_come() {
         came.push(deliver(&gate, &store, &events[version - 1]).await.unwrap());
     }
     assert_eq!(*gate.0.lock().unwrap(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(came[0], Delivered::Healed(2));
-    assert_eq!(came[4], Delivered::Healed(2));
+    assert_eq!(came[0], Delivery::CaughtUp(2));
+    assert_eq!(came[4], Delivery::CaughtUp(2));
     assert_eq!(
         came.iter()
-            .filter(|came| **came == Delivered::Duplicate)
+            .filter(|came| **came == Delivery::Duplicate)
             .count(),
         7
     );

@@ -230,8 +230,8 @@ impl Redrive {
             invoked.map_err(FunctionError::new)?;
         }
         queue.delete(message).await.map_err(FunctionError::new)?;
-        let place = letter.place.as_ref();
-        let (stream, version) = place
+        let event_ref = letter.event_ref.as_ref();
+        let (stream, version) = event_ref
             .map(|(stream, version)| (stream.as_str(), *version))
             .unzip();
         tracing::info!(function = letter.function, stream, version, "redriven");

@@ -8,7 +8,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
-    gate::Delivered,
+    gate::Delivery,
     lambda::{
         ConfigError, Environment, Function, FunctionError, Invocation, Throttled, consumer,
         metrics::Figures,
@@ -80,10 +80,10 @@ pub fn with(
 fn only_noted(environment: &Environment) -> Result<Function, ConfigError> {
     let tell = consumer::function(environment, |event, _| async move {
         let Some(mail) = mail(&event)? else {
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         };
         tracing::info!(key = mail.key, subject = mail.subject, "mail");
-        Ok(Delivered::Applied)
+        Ok(Delivery::Applied)
     })?;
     Ok(Function::new(move |payload, invocation| {
         let tell = tell.clone();
@@ -122,20 +122,20 @@ impl<M: CustomerMailer> Notifier<M> {
         &self,
         event: &RecordedEvent,
         invocation: &str,
-    ) -> Result<Delivered, FunctionError> {
+    ) -> Result<Delivery, FunctionError> {
         let Some(mail) = mail(event)? else {
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         };
         let claimed = self.gate.claim(&mail.key, invocation).await;
         if !claimed.map_err(FunctionError::new)? {
             tracing::info!(key = mail.key, "claimed before");
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         }
         match self.mailer.send(&mail).await {
-            Ok(()) => Ok(Delivered::Applied),
+            Ok(()) => Ok(Delivery::Applied),
             Err(error @ MailError::Throttled(_)) => {
                 self.postpone(&mail.key, &error).await?;
-                Ok(Delivered::Postponed)
+                Ok(Delivery::Postponed)
             }
             Err(error @ MailError::NotSent(_)) => {
                 let released = self.gate.release(&mail.key, invocation).await;

@@ -1,7 +1,7 @@
 //! Tells the fulfilment of an order that the customer has cancelled it.
 
 use cairn::{
-    gate::Delivered,
+    gate::Delivery,
     lambda::{ConfigError, Environment, Function, FunctionError, consumer},
     step,
 };
@@ -26,9 +26,9 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
                             .map_err(FunctionError::new)?;
                     tracing::info!(is_news, "told of the cancellation");
                     Ok(if is_news {
-                        Delivered::Applied
+                        Delivery::Applied
                     } else {
-                        Delivered::Duplicate
+                        Delivery::Duplicate
                     })
                 }
                 Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(

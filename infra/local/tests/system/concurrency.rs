@@ -158,7 +158,7 @@ fn rows_equal_the_fold<M: ReadModel>(
 ) {
     let mut keys: Vec<_> = history
         .iter()
-        .filter_map(|event| M::place(&event.stream))
+        .filter_map(|event| M::row_key(&event.stream))
         .map(|row| row.key)
         .collect();
     keys.sort_unstable();
@@ -169,7 +169,7 @@ fn rows_equal_the_fold<M: ReadModel>(
         let key = row[M::KEY].as_str().unwrap();
         let events = history
             .iter()
-            .filter(|event| M::place(&event.stream).is_some_and(|row| row.key == key));
+            .filter(|event| M::row_key(&event.stream).is_some_and(|row| row.key == key));
         let expected = fold::<M>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{table} {key}");
     }

@@ -3,9 +3,9 @@
 use cairn::{
     Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
     event::CodecError,
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
-    read_model::{Change, Place, ReadModel, fold},
+    read_model::{Change, ReadModel, RowKey, fold},
 };
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -18,9 +18,9 @@ impl ReadModel for Probe {
     const NAME: &'static str = "probe";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = "version";
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })

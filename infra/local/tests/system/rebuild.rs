@@ -90,7 +90,7 @@ fn orders_equal_the_events(fixture: &Fixture) {
     assert!(!rows.is_empty());
     let mut ids: Vec<_> = history
         .iter()
-        .filter_map(|event| Orders::place(&event.stream))
+        .filter_map(|event| Orders::row_key(&event.stream))
         .map(|row| row.key.to_owned())
         .collect();
     ids.sort();
@@ -100,9 +100,9 @@ fn orders_equal_the_events(fixture: &Fixture) {
         let stored = row["orderId"].as_str().unwrap().to_owned();
         let id = stored.split('/').next_back().unwrap().to_owned();
         row["orderId"] = id.clone().into();
-        let events = history
-            .iter()
-            .filter(|event| Orders::place(&event.stream).is_some_and(|row| row.key == id.as_str()));
+        let events = history.iter().filter(|event| {
+            Orders::row_key(&event.stream).is_some_and(|row| row.key == id.as_str())
+        });
         let expected = fold::<Orders>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{id}");
     }

@@ -41,7 +41,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
     assert_eq!(letter.attempts, 3);
     assert_eq!(letter.error, format!("it cannot read order-{poison}@2"));
     assert_eq!(
-        letter.place,
+        letter.event_ref,
         Some((format!("order-{poison}").parse().unwrap(), 2))
     );
 }

@@ -13,14 +13,15 @@ use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use serde_json::Value;
 
 use super::{
-    Counters, Deadlines, DynamoStore, Found, Generations, Key, Projection, Table, history::Scanned,
+    Counters, Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
+    history::Scanned,
 };
 use crate::{
-    audit::{Finding, Limits, Process, Report, Walk},
+    audit::{Finding, Limits, Process, Report, StreamScan},
     commit::{Commit, RecordedEvent},
     generation::Generation,
     hash::fnv1a,
-    read_model::{ReadModel, Row, Tally, fold_on},
+    read_model::{CounterProjection, ReadModel, Row, fold_on},
     store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
@@ -123,7 +124,7 @@ impl Audit {
 
     /// Walks over all commits, and looks at each stream where it ends.
     async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
-        let (mut scan, mut report, mut after) = (Walk::default(), Report::default(), None);
+        let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
         loop {
             let Scanned { items, next } = self.store.scan(0, 1, after.as_ref()).await?;
             let mut ended = vec![];
@@ -489,13 +490,13 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
 }
 
 async fn compare<M: ReadModel>(
-    found: &Found,
+    found: &ScannedRow,
     store: &DynamoStore,
 ) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (M::NAME.to_owned(), found.key.to_string());
     let mut expected = None;
     for stream in M::streams(found.key.partition()) {
-        let Some(row_key) = M::place(&stream) else {
+        let Some(row_key) = M::row_key(&stream) else {
             continue;
         };
         let at = version(&found.row, row_key.gate);
@@ -570,7 +571,7 @@ fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
 ///
 /// Counters move while they are added up. One that is at the end as it was at the beginning has not: then neither has
 /// a gate moved in between for an event that is counted in it, as both move in one transaction. The others are skipped.
-pub(super) async fn counters<T: Tally>(
+pub(super) async fn counters<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     report: &mut Report,
@@ -606,7 +607,7 @@ pub(super) async fn counters<T: Tally>(
 }
 
 /// Takes down the counters of a batch as they are, and looks whether the streams reach to their gates.
-async fn stored<T: Tally>(
+async fn stored<T: CounterProjection>(
     table: Table<'_>,
     store: &DynamoStore,
     sums: &mut Sums,
@@ -644,7 +645,10 @@ async fn stored<T: Tally>(
 }
 
 /// Whether a gate is ahead of its stream.
-async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<Finding>, Stopped> {
+async fn reaches<T: CounterProjection>(
+    gate: &ScannedRow,
+    store: &DynamoStore,
+) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (T::NAME.to_owned(), gate.key.to_string());
     let stream = gate.key.partition().strip_prefix(Counters::<T>::GATES);
     let Some(stream) = stream.and_then(|stream| stream.parse::<StreamId>().ok()) else {
@@ -665,7 +669,7 @@ async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<F
 }
 
 /// Adds up what the events of all streams add to the counters of a batch, each up to its gate.
-async fn sum_events<T: Tally>(
+async fn sum_events<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     sums: &mut Sums,
@@ -700,7 +704,7 @@ async fn sum_events<T: Tally>(
             .into_iter()
             .filter(|stream| !gates.contains_key(*stream));
         let new: Vec<_> = new
-            .filter_map(|stream| Some((stream, T::lane(stream)?)))
+            .filter_map(|stream| Some((stream, T::shard(stream)?)))
             .collect();
         for some in new.chunks(AT_ONCE) {
             let mut reads = vec![];
@@ -739,7 +743,7 @@ async fn sum_events<T: Tally>(
     Ok(())
 }
 
-async fn gate_at<T: Tally>(
+async fn gate_at<T: CounterProjection>(
     counters: &Counters<T>,
     stream: &StreamId,
 ) -> Result<(StreamId, u64), StoreError> {

@@ -12,7 +12,7 @@ use super::{Item, store_error};
 use crate::{
     kms::{KmsError, MasterKey},
     seal::{Key, OpenError},
-    sealed::{Place, Sealed},
+    sealed::{SealContext, Sealed},
     store::StoreError,
     timestamp::Timestamp,
 };
@@ -174,7 +174,7 @@ impl Keyring {
     /// When a call fails, or it is not what was sealed there.
     pub async fn open<T: DeserializeOwned>(
         &self,
-        context: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<Option<T>, KeyError> {
         let Some(key) = self.key_of(context.subject).await? else {

@@ -7,16 +7,16 @@ use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
 use crate::{
     audit::Report,
-    gate::Gated,
+    gate::Checkpointed,
     generation::Generation,
     hash::fnv1a,
-    read_model::{Count, ReadModel, Row, Tally},
+    read_model::{CounterChange, CounterProjection, ReadModel, Row},
     store::StoreError,
     stream::StreamId,
 };
 
 /// The gated rows of one generation of a read model.
-pub trait Projection: Gated + Clone + Send + Sync + 'static {
+pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
     /// The read model's name.
     const NAME: &'static str;
 
@@ -26,7 +26,7 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
 
     /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
     /// of the read model's.
-    fn lane(stream: &StreamId) -> Option<u32>;
+    fn shard(stream: &StreamId) -> Option<u32>;
 
     /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
     /// that are none of the read model's.
@@ -81,8 +81,8 @@ impl Key {
 }
 
 /// Where counters are.
-impl From<&Count> for Key {
-    fn from(count: &Count) -> Self {
+impl From<&CounterChange> for Key {
+    fn from(count: &CounterChange) -> Self {
         Self::new([("partition", &count.partition), ("row", &count.row)])
     }
 }
@@ -96,7 +96,7 @@ impl std::fmt::Display for Key {
 
 /// An item of a table.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ScannedRow {
     /// Its generation.
     pub generation: Generation,
     /// Its key.
@@ -115,12 +115,12 @@ impl<M: ReadModel> Projection for Rows<M> {
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        M::place(stream).map(|row_key| fnv1a(row_key.key) % 16)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        M::row_key(stream).map(|row_key| fnv1a(row_key.key) % 16)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        let row_key = M::place(stream)?;
+        let row_key = M::row_key(stream)?;
         Some((Key::new([(M::KEY, row_key.key)]), row_key.gate))
     }
 
@@ -138,7 +138,7 @@ impl<M: ReadModel> Projection for Rows<M> {
     }
 }
 
-impl<T: Tally> Projection for Counters<T> {
+impl<T: CounterProjection> Projection for Counters<T> {
     const NAME: &'static str = T::NAME;
 
     fn with_generation(&self, generation: Generation) -> Self {
@@ -148,12 +148,12 @@ impl<T: Tally> Projection for Counters<T> {
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        T::lane(stream)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        T::shard(stream)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        T::lane(stream)?;
+        T::shard(stream)?;
         Some((Self::gate_of(stream), Self::GATE))
     }
 
@@ -190,7 +190,10 @@ impl Table<'_> {
     ///
     /// # Errors
     /// When the read fails.
-    pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    pub async fn items(
+        &self,
+        from: Option<Key>,
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         self.part(0, 1, from).await
     }
 
@@ -203,7 +206,7 @@ impl Table<'_> {
         segment: u32,
         segments: u32,
         from: Option<Key>,
-    ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         let (segment, segments) = part(segment, segments);
         let page = self
             .client
@@ -274,7 +277,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn found(&self, item: Item) -> Result<Found, StoreError> {
+    fn found(&self, item: Item) -> Result<ScannedRow, StoreError> {
         let Key(mut parts) = self.key(&item);
         let mut row = row(item)?;
         row.retain(|name, _| !self.keys.contains(&name.as_str()));
@@ -284,7 +287,7 @@ impl Table<'_> {
             (generation, *partition) = (of, key.to_owned());
         }
         let key = Key(parts);
-        Ok(Found {
+        Ok(ScannedRow {
             generation,
             key,
             row,

@@ -17,7 +17,7 @@ use super::{
     DynamoStore,
     generations::{ChangeError, Contended, Generations},
     history::Position,
-    projection::{Found, Key, Projection, Table},
+    projection::{Key, Projection, ScannedRow, Table},
     store_error,
 };
 use crate::{
@@ -246,7 +246,7 @@ impl<P: Projection> Rebuild<P> {
     async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), StoreError> {
         let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
         for commit in commits {
-            if let Some(shard) = P::lane(&commit.stream) {
+            if let Some(shard) = P::shard(&commit.stream) {
                 shards.entry(shard).or_default().extend(commit.recorded());
             }
         }
@@ -438,7 +438,11 @@ impl<P: Projection> Rebuild<P> {
 const LOOKS: u32 = 3;
 
 /// Compares an old row with the new one that has its key.
-async fn pair(old: Found, olds: Table<'_>, news: Table<'_>) -> Result<(Key, Likeness), StoreError> {
+async fn pair(
+    old: ScannedRow,
+    olds: Table<'_>,
+    news: Table<'_>,
+) -> Result<(Key, Likeness), StoreError> {
     let key = old.key;
     let mut old: Option<Row> = Some(old.row);
     let mut row_match = Likeness::Equal;

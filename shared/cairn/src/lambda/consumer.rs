@@ -12,7 +12,7 @@ use crate::{
     cloudevent::CloudEvent,
     commit::{Context, RecordedEvent},
     dynamodb::{DynamoStore, Generations, Projection},
-    gate::{Delivered, deliver},
+    gate::{Delivery, deliver},
     lambda::{
         ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
         time_budget,
@@ -36,7 +36,7 @@ pub fn function<F>(
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
 ) -> Result<Function, ConfigError>
 where
-    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
+    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
     with_invocation(environment, move |event, context, _| handle(event, context))
 }
@@ -51,7 +51,7 @@ pub fn with_invocation<F>(
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
 ) -> Result<Function, ConfigError>
 where
-    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
+    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
     let store = environment.event_store()?;
     let environment = environment.clone();
@@ -76,7 +76,7 @@ where
                 .milliseconds("ConsumerLag", lag)
                 .about("Event", id)
                 .about("Outcome", delivered.name());
-            if let Delivered::Healed(gap) = delivered {
+            if let Delivery::CaughtUp(gap) = delivered {
                 metrics = metrics.about("Gap", gap);
             }
             environment.emit(metrics);
@@ -107,18 +107,18 @@ pub fn projection<P: Projection>(
                     .await
                     .map_err(FunctionError::new)?;
                 match delivered {
-                    Delivered::Applied => tracing::info!("applied"),
-                    Delivered::Duplicate | Delivered::Postponed => {
+                    Delivery::Applied => tracing::info!("applied"),
+                    Delivery::Duplicate | Delivery::Postponed => {
                         tracing::info!("duplicate");
                     }
-                    Delivered::Healed(gap) => {
+                    Delivery::CaughtUp(gap) => {
                         environment.emit(Figures::default().count("GapsFilled", gap));
                         tracing::info!(gap, "healed");
                     }
                 }
                 shown.get_or_insert(delivered);
             }
-            Ok(shown.unwrap_or(Delivered::Duplicate))
+            Ok(shown.unwrap_or(Delivery::Duplicate))
         }
     })
 }

@@ -37,7 +37,7 @@ use crate::{
     lambda::{metrics::Figures, outside::Outside, secret::Secret},
     mail::Mails,
     on_demand::OnDemand,
-    read_model::{ReadModel, Tally},
+    read_model::{CounterProjection, ReadModel},
     sqs::Queue,
     timestamp::Timestamp,
 };
@@ -336,7 +336,7 @@ impl Environment {
     ///
     /// # Errors
     /// When an environment variable is missing: set it in the function's environment.
-    pub fn counters<T: Tally>(
+    pub fn counters<T: CounterProjection>(
         &self,
         variable: &str,
     ) -> Result<Generations<Counters<T>>, ConfigError> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::{Deadlines, Repository},
-    gate::Delivered,
+    gate::Delivery,
     lambda::{
         ConfigError, Environment, Function, FunctionError, Throttled, consumer, metrics::Figures,
     },
@@ -113,14 +113,10 @@ struct Parts<D: Definition, H> {
 }
 
 impl<D: Definition, H: Effect<D>> Parts<D, H> {
-    async fn run(
-        &self,
-        event: RecordedEvent,
-        context: Context,
-    ) -> Result<Delivered, FunctionError> {
+    async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
         let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
             tracing::info!("not due");
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         };
         let asked = Instant::now();
         let work = async {
@@ -149,7 +145,7 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
         deadlines: &Deadlines,
         due: &DueStep<D>,
         throttled: Throttled,
-    ) -> Result<Delivered, FunctionError> {
+    ) -> Result<Delivery, FunctionError> {
         let until = self.environment.now().after(throttled.pause());
         let (saga, version) = due.saga();
         let postponed = deadlines.ask_again(saga, version, until).await;
@@ -157,7 +153,7 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
         self.environment
             .emit(Figures::default().count("ProviderThrottled", 1));
         tracing::warn!(step = ?H::STEP, %until, "the provider throttles");
-        Ok(Delivered::Postponed)
+        Ok(Delivery::Postponed)
     }
 
     async fn record(
@@ -167,7 +163,7 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
         outcome: Plan,
         asked: Instant,
         context: Context,
-    ) -> Result<Delivered, FunctionError> {
+    ) -> Result<Delivery, FunctionError> {
         let done = matches!(outcome.result, StepResult::Done(_));
         // A provider may have taken seconds: the record is of the moment when its answer is known.
         let context = Context {
@@ -181,9 +177,9 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
             .map_err(FunctionError::new)?;
         tracing::info!(step = ?H::STEP, ?action, done, recorded, "step");
         Ok(if recorded {
-            Delivered::Applied
+            Delivery::Applied
         } else {
-            Delivered::Duplicate
+            Delivery::Duplicate
         })
     }
 }

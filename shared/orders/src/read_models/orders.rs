@@ -8,7 +8,7 @@ use cairn::{
     RecordedEvent, StreamId, Timestamp,
     causality::History,
     event::CodecError,
-    read_model::{Change, FoldError, Place, ReadModel, Row, fold},
+    read_model::{Change, FoldError, ReadModel, Row, RowKey, fold},
     saga::{Action, Definition},
 };
 use serde::{Deserialize, Serialize};
@@ -31,14 +31,14 @@ impl ReadModel for Orders {
     const NAME: &'static str = "orders";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = match stream.category() {
             "order" => ORDER_GATE,
             "fulfilment" => "fulfilmentVersion",
             "shipment" => "shipmentVersion",
             _ => return None,
         };
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })

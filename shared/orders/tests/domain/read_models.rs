@@ -2,7 +2,7 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    read_model::{ReadModel, Tally as _, fold},
+    read_model::{CounterProjection as _, ReadModel, fold},
     saga::Definition as _,
 };
 use orders::{
@@ -573,7 +573,7 @@ fn the_top_products_are_the_ten_most_sold_and_among_equals_by_sku() {
 fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     let [order, saga, shipment] = shipped();
     assert_eq!(Sales::counts(order.last().unwrap()).unwrap(), []);
-    let followed = |events: &[RecordedEvent]| Sales::lane(&events[0].stream).is_some();
+    let followed = |events: &[RecordedEvent]| Sales::shard(&events[0].stream).is_some();
     assert_eq!(
         [followed(&order), followed(&saga), followed(&shipment)],
         [true, false, false]
@@ -659,7 +659,7 @@ fn a_row_knows_the_streams_that_feed_it() {
         let gates: std::collections::BTreeSet<_> = streams
             .iter()
             .map(|stream| {
-                let row_key = M::place(stream).expect("it is none of the model's");
+                let row_key = M::row_key(stream).expect("it is none of the model's");
                 assert_eq!(row_key.key, key);
                 row_key.gate
             })
@@ -676,7 +676,7 @@ fn a_row_knows_the_streams_that_feed_it() {
         for category in categories {
             let stream = StreamId::new(category, key).unwrap();
             let is_named = streams.contains(&stream);
-            assert_eq!(is_named, M::place(&stream).is_some(), "{stream}");
+            assert_eq!(is_named, M::row_key(&stream).is_some(), "{stream}");
             assert_eq!(is_named, !others.contains(&category), "{stream}");
         }
         assert_eq!(M::streams("no key/of#ours"), []);
