@@ -184,11 +184,11 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
 }
 
 async fn backfill<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    let started = rebuild.begin(Timestamp::now(), SEGMENTS).await;
+    let started = rebuild.start(Timestamp::now(), SEGMENTS).await;
     let started = started.map_err(Failed::new)?;
     let mut parts = vec![];
     for segment in started.segments {
-        parts.push(rebuild.pour(segment, || true));
+        parts.push(rebuild.backfill(segment, || true));
     }
     let read_parts = try_join_all(parts).await.map_err(Failed::new)?;
     let read: u64 = read_parts.iter().map(|part| part.events).sum();
@@ -200,8 +200,8 @@ async fn backfill<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<()
 
 async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
     backfill(rebuild, events).await?;
-    rebuild.flip().await.map_err(Failed::new)?;
-    rebuild.sweep(|| true).await.map_err(Failed::new)?;
+    rebuild.promote().await.map_err(Failed::new)?;
+    rebuild.prune(|| true).await.map_err(Failed::new)?;
     Ok(())
 }
 

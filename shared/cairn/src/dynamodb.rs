@@ -65,7 +65,9 @@ pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use mail_gate::{MailGate, WaitingMail};
 pub use projection::{Key, Projection, ScannedRow, Table};
-pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
+pub use rebuild::{
+    BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
+};
 
 type Item = HashMap<String, AttributeValue>;
 

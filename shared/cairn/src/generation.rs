@@ -1,6 +1,6 @@
 //! Generations of a read model: the live rows, and the rows that a rebuild makes besides.
 //!
-//! Every event goes to all generations that [`Standing::written`] names, and an event consumer reads this set
+//! Every event goes to all generations that [`GenerationSet::written`] names, and an event consumer reads this set
 //! *after* the event was committed. So an event whose consumer did not know of a new generation was committed before
 //! that generation's history was read, and is part of it: no event falls in between.
 
@@ -62,7 +62,7 @@ impl FromStr for Generation {
 
 /// The generations of a read model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct GenerationSet {
     /// How often this has changed.
     pub revision: u64,
     /// The generation that queries read.
@@ -71,13 +71,13 @@ pub struct Standing {
     pub latest: Generation,
     /// The generation besides the live one.
     #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
-    pub secondary: Option<Beside>,
+    pub secondary: Option<Secondary>,
 }
 
 /// The secondary generation: events go to it, and no query reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Beside {
+pub enum Secondary {
     /// A rebuild backfills it.
     Building {
         /// The new one.
@@ -87,7 +87,7 @@ pub enum Beside {
     },
     /// It was live until the new one was promoted.
     #[serde(rename = "retiring")]
-    Retiring {
+    Retired {
         /// The old one.
         generation: Generation,
     },
@@ -101,14 +101,16 @@ pub enum OutOfTurn {
     NotBuilding,
     /// The retired generation of the last rebuild has not been pruned.
     #[error("the retired generation {0} is not pruned yet; prune it first")]
-    NotSwept(Generation),
+    NotPruned(Generation),
 }
 
-impl Standing {
+impl GenerationSet {
     /// The generations that every event goes to, the live one first.
     pub fn written(&self) -> impl Iterator<Item = Generation> {
         let secondary = self.secondary.map(|secondary| match secondary {
-            Beside::Building { generation, .. } | Beside::Retiring { generation } => generation,
+            Secondary::Building { generation, .. } | Secondary::Retired { generation } => {
+                generation
+            }
         });
         std::iter::once(self.live).chain(secondary)
     }
@@ -119,11 +121,11 @@ impl Standing {
     /// When there is none.
     pub fn building(&self) -> Result<(Generation, u32), OutOfTurn> {
         match self.secondary {
-            Some(Beside::Building {
+            Some(Secondary::Building {
                 generation,
                 segments,
             }) => Ok((generation, segments)),
-            Some(Beside::Retiring { .. }) | None => Err(OutOfTurn::NotBuilding),
+            Some(Secondary::Retired { .. }) | None => Err(OutOfTurn::NotBuilding),
         }
     }
 
@@ -133,11 +135,11 @@ impl Standing {
     /// When the retired generation of the last rebuild is not pruned.
     pub fn started(&self, now: Timestamp, segments: u32) -> Result<Self, OutOfTurn> {
         match self.secondary {
-            Some(Beside::Building { .. }) => Ok(self.clone()),
-            Some(Beside::Retiring { generation }) => Err(OutOfTurn::NotSwept(generation)),
+            Some(Secondary::Building { .. }) => Ok(self.clone()),
+            Some(Secondary::Retired { generation }) => Err(OutOfTurn::NotPruned(generation)),
             None => {
                 let generation = self.latest.next(now);
-                let building = Beside::Building {
+                let building = Secondary::Building {
                     generation,
                     segments,
                 };
@@ -160,7 +162,7 @@ impl Standing {
         }
         match self.building()? {
             (built, _) if built == generation => {
-                let old = Beside::Retiring {
+                let old = Secondary::Retired {
                     generation: self.live,
                 };
                 Ok(self.moved(generation, Some(old)))
@@ -183,7 +185,7 @@ impl Standing {
         generation <= self.latest && self.written().all(|written| written != generation)
     }
 
-    fn moved(&self, live: Generation, secondary: Option<Beside>) -> Self {
+    fn moved(&self, live: Generation, secondary: Option<Secondary>) -> Self {
         Self {
             revision: self.revision + 1,
             live,
@@ -197,13 +199,13 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn written(generations: &Standing) -> Vec<Generation> {
+    fn written(generations: &GenerationSet) -> Vec<Generation> {
         generations.written().collect()
     }
 
     #[test]
     fn events_go_to_the_old_and_the_new_rows_from_the_beginning_until_after_the_promotion() {
-        let before = Standing::default();
+        let before = GenerationSet::default();
         let started = before.started(Timestamp::from_millis(7), 4).unwrap();
         let (new, segments) = started.building().unwrap();
         assert_eq!((new, segments), (Generation(7), 4));
@@ -217,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_obsolete_generation_may_be_pruned_and_one_that_starts_later_may_not() {
-        let started = Standing::default()
+        let started = GenerationSet::default()
             .started(Timestamp::from_millis(7), 4)
             .unwrap();
         assert!(!started.is_obsolete(Generation::FIRST) && !started.is_obsolete(Generation(7)));
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_rebuild_that_was_started_goes_on() {
-        let started = Standing::default()
+        let started = GenerationSet::default()
             .started(Timestamp::from_millis(7), 4)
             .unwrap();
         assert_eq!(
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn steps_are_taken_in_turn() {
         let (seven, nine) = (Generation(7), Generation(9));
-        let generations = Standing::default();
+        let generations = GenerationSet::default();
         assert_eq!(generations.promoted(seven), Err(OutOfTurn::NotBuilding));
         let started = generations.started(Timestamp::from_millis(7), 4).unwrap();
         assert_eq!(started.promoted(nine), Err(OutOfTurn::NotBuilding));
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(promoted.promoted(seven).unwrap(), promoted);
         assert_eq!(
             promoted.started(Timestamp::from_millis(9), 4),
-            Err(OutOfTurn::NotSwept(Generation::FIRST))
+            Err(OutOfTurn::NotPruned(Generation::FIRST))
         );
     }
 

@@ -6,8 +6,11 @@
 use std::{sync::Arc, time::Duration};
 
 use cairn::{
-    dynamodb::{Begun, Compared, Comparison, Counters, Poured, Projection, Rebuild, Rows, Swept},
-    generation::{Generation, Standing},
+    dynamodb::{
+        BackfillProgress, Comparison, ComparisonProgress, Counters, Projection, Pruned, Rebuild,
+        Rows, Started,
+    },
+    generation::{Generation, GenerationSet},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
         operation::{self, Task},
@@ -72,13 +75,13 @@ enum Name {
 #[serde(tag = "step", rename_all = "kebab-case")]
 enum Step {
     /// Start a rebuild, or resume the one that was started.
-    Begin {
+    Start {
         /// The number of segments of the history. They can be backfilled at the same time.
         #[serde(default = "segments")]
         segments: u32,
     },
     /// Backfill one segment, for as long as there is time.
-    Pour {
+    Backfill {
         /// The segment, from 0.
         segment: u32,
     },
@@ -90,19 +93,19 @@ enum Step {
         segment: Option<u32>,
         /// The progress of its comparison.
         #[serde(default)]
-        compared: Compared,
+        compared: ComparisonProgress,
     },
     /// Add up the comparisons of all segments.
     Total {
         /// Each of them.
-        compared: Vec<Compared>,
+        compared: Vec<ComparisonProgress>,
     },
     /// Promote the new rows.
-    Flip,
+    Promote,
     /// Cancel the rebuild.
-    Abandon,
+    Cancel,
     /// Drop the rows of obsolete generations, for as long as there is time.
-    Sweep,
+    Prune,
 }
 
 /// As many as DynamoDB has partitions in a table of some tens of gigabytes.
@@ -114,21 +117,21 @@ const fn segments() -> u32 {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Report {
-    Begun(Begun),
-    Backfilled(Poured),
+    Started(Started),
+    Backfilled(BackfillProgress),
     Progress {
         /// The generations there are.
-        generations: Standing,
+        generations: GenerationSet,
         /// The progress of each segment; none where nothing is being built.
-        segments: Vec<Poured>,
+        segments: Vec<BackfillProgress>,
     },
-    ComparedPart(Compared),
+    ComparedPart(ComparisonProgress),
     Compared(Comparison),
     Live {
         /// The live generation.
         live: Generation,
     },
-    Swept(Swept),
+    Pruned(Pruned),
 }
 
 impl Rebuilds {
@@ -151,12 +154,12 @@ async fn step<P: Projection>(
     let until = Instant::now() + working_time(task.time_budget);
     let is_time_left = || Instant::now() < until;
     let report = match step {
-        Step::Begin { segments } => {
-            let started = rebuild.begin(task.now, segments.max(1)).await;
-            started.map(Report::Begun)
+        Step::Start { segments } => {
+            let started = rebuild.start(task.now, segments.max(1)).await;
+            started.map(Report::Started)
         }
-        Step::Pour { segment } => {
-            let progress = rebuild.pour(segment, is_time_left).await;
+        Step::Backfill { segment } => {
+            let progress = rebuild.backfill(segment, is_time_left).await;
             progress.map(Report::Backfilled)
         }
         Step::Progress => {
@@ -175,9 +178,9 @@ async fn step<P: Projection>(
             compared.await.map(Report::ComparedPart)
         }
         Step::Total { compared } => Ok(Report::Compared(Comparison::new(compared))),
-        Step::Flip => rebuild.flip().await.map(|live| Report::Live { live }),
-        Step::Abandon => rebuild.abandon().await.map(|live| Report::Live { live }),
-        Step::Sweep => rebuild.sweep(is_time_left).await.map(Report::Swept),
+        Step::Promote => rebuild.promote().await.map(|live| Report::Live { live }),
+        Step::Cancel => rebuild.cancel().await.map(|live| Report::Live { live }),
+        Step::Prune => rebuild.prune(is_time_left).await.map(Report::Pruned),
     };
     report.map_err(FunctionError::new)
 }

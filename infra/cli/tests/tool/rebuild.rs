@@ -102,7 +102,7 @@ async fn lost_rows_are_made_anew() {
     assert_eq!(said.status, 0, "{said:?}");
     assert!(said.out.starts_with("Rebuilt from "), "{said:?}");
     assert!(
-        said.out.contains("0 differ, 0 are new, 0 are gone."),
+        said.out.contains("0 changed, 0 added, 0 removed."),
         "{said:?}"
     );
 }
@@ -148,12 +148,12 @@ fn stored_set(system: &Fixture) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_does_not_end_in_time_says_so_and_can_be_continued() {
-    let (held, options) = Held::step("pour");
+    let (held, options) = Held::step("backfill");
     let system = orders_in(Fixture::with(options).await, 1).await;
     let said = system.run(&["rebuild", "orders", "--timeout", "1"]).await;
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{said:?}");
     assert!(
-        said.err.contains("did not end within 1 s") && said.err.contains("--abandon"),
+        said.err.contains("did not end within 1 s") && said.err.contains("--cancel"),
         "{said:?}"
     );
     held.release();
@@ -162,15 +162,15 @@ async fn a_rebuild_that_does_not_end_in_time_says_so_and_can_be_continued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_no_event_leads_to_stop_a_rebuild_until_somebody_decides() {
+async fn orphan_rows_stop_a_rebuild_until_an_operator_decides() {
     let system = with_orders(1).await;
-    let stranger = json!({ "sku": { "S": "POT-07" }, "version": { "N": "1" } });
-    let put = json!({ "TableName": "StockTable", "Item": stranger });
+    let orphan = json!({ "sku": { "S": "POT-07" }, "version": { "N": "1" } });
+    let put = json!({ "TableName": "StockTable", "Item": orphan });
     system.aws("DynamoDB_20120810.PutItem", &put);
     let said = system.run(&["rebuild", "stock"]).await;
     assert_eq!(said.status, 1, "{said:?}");
     assert!(
-        said.out.contains("POT-07") && said.out.contains("--without-strangers"),
+        said.out.contains("POT-07") && said.out.contains("--drop-orphans"),
         "{said:?}"
     );
     let stopped = system.json(&["rebuild", "stock"], 1).await;
@@ -188,13 +188,13 @@ async fn rows_that_no_event_leads_to_stop_a_rebuild_until_somebody_decides() {
             .items("StockTable")
             .len()
     };
-    let abandoned = system.json(&["rebuild", "stock", "--abandon"], 0).await;
-    assert_eq!(abandoned["did"], "abandoned");
+    let cancelled = system.json(&["rebuild", "stock", "--cancel"], 0).await;
+    assert_eq!(cancelled["did"], "cancelled");
     assert_eq!(count(), 2);
-    let nothing = system.run(&["rebuild", "stock", "--abandon"]).await;
+    let nothing = system.run(&["rebuild", "stock", "--cancel"]).await;
     assert_eq!(nothing.status, 1, "{nothing:?}");
     let done: Value = system
-        .json(&["rebuild", "stock", "--without-strangers"], 0)
+        .json(&["rebuild", "stock", "--drop-orphans"], 0)
         .await;
     assert_eq!(done["did"], "rebuilt");
     assert_eq!(count(), 1);

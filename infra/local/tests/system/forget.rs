@@ -256,9 +256,9 @@ async fn rebuild(shop: &StillShop) -> Value {
             .extend(step.as_object().unwrap().clone());
         shop.invoke("RebuildProjectionFunction", &request).await
     };
-    let started = step(json!({ "step": "begin" })).await;
+    let started = step(json!({ "step": "start" })).await;
     for segment in started["segments"].as_array().unwrap() {
-        let backfill = json!({ "step": "pour", "segment": segment });
+        let backfill = json!({ "step": "backfill", "segment": segment });
         until("a segment is backfilled", async || {
             let part = step(backfill.clone()).await;
             if part["done"] == true {
@@ -270,8 +270,8 @@ async fn rebuild(shop: &StillShop) -> Value {
         .await;
     }
     let comparison = step(json!({ "step": "compare" })).await;
-    step(json!({ "step": "flip" })).await;
-    assert_eq!(step(json!({ "step": "sweep" })).await["complete"], true);
+    step(json!({ "step": "promote" })).await;
+    assert_eq!(step(json!({ "step": "prune" })).await["complete"], true);
     comparison
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    dynamodb::{ChangeError, Compared, Comparison, Rebuild},
+    dynamodb::{ChangeError, Comparison, ComparisonProgress, Rebuild},
     read_model::{ReadModel, fold},
 };
 use cairn_local::{aws::Call, client::Client};
@@ -45,9 +45,9 @@ async fn try_step(fixture: &Fixture, request: &Value) -> Result<Value, String> {
 }
 
 async fn backfill(fixture: &Fixture, projection: &str) {
-    let started = step(fixture, projection, "begin").await;
+    let started = step(fixture, projection, "start").await;
     for segment in started["segments"].as_array().unwrap() {
-        let request = json!({ "projection": projection, "step": "pour", "segment": segment });
+        let request = json!({ "projection": projection, "step": "backfill", "segment": segment });
         until("a segment is backfilled", async || {
             let part = try_step(fixture, &request).await.unwrap();
             if part["done"] == true {
@@ -63,8 +63,8 @@ async fn backfill(fixture: &Fixture, projection: &str) {
 pub(crate) async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
     backfill(fixture, projection).await;
     let comparison = step(fixture, projection, "compare").await;
-    step(fixture, projection, "flip").await;
-    let pruned = step(fixture, projection, "sweep").await;
+    step(fixture, projection, "promote").await;
+    let pruned = step(fixture, projection, "prune").await;
     assert_eq!(pruned["complete"], true, "{pruned}");
     comparison
 }
@@ -150,16 +150,17 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
     empty(&fixture, "SalesTable", &["partition", "row"]);
     for projection in ["orders", "sales"] {
         // Killed twice on the way: what was being backfilled is dropped wherever it is.
-        let started = step(&fixture, projection, "begin").await;
+        let started = step(&fixture, projection, "start").await;
         for segment in 0..2 {
-            let request = json!({ "projection": projection, "step": "pour", "segment": segment });
+            let request =
+                json!({ "projection": projection, "step": "backfill", "segment": segment });
             tokio::select! {
                 biased;
                 () = tokio::task::yield_now() => {}
                 _ = try_step(&fixture, &request) => {}
             }
         }
-        let again = step(&fixture, projection, "begin").await;
+        let again = step(&fixture, projection, "start").await;
         assert_eq!(again, started);
         rebuild(&fixture, projection).await;
     }
@@ -169,7 +170,7 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
     }
     fixture.settled().await;
     // A delivery that was under way at the promotion may have written to a row that was just dropped.
-    step(&fixture, "orders", "sweep").await;
+    step(&fixture, "orders", "prune").await;
     orders_equal_the_events(&fixture);
     sales_equal_the_events(&fixture).await;
 }
@@ -219,12 +220,12 @@ async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides()
         comparison["examples"],
         json!(["POT-07: is not in the new rows"])
     );
-    step(&fixture, "stock", "abandon").await;
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "cancel").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 2);
     backfill(&fixture, "stock").await;
-    step(&fixture, "stock", "flip").await;
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "promote").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 1);
 }
 
@@ -252,7 +253,7 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 
     backfill(&fixture, "orders").await;
-    let started = step(&fixture, "orders", "begin").await;
+    let started = step(&fixture, "orders", "start").await;
     let mut parts = vec![];
     for segment in started["segments"].as_array().unwrap() {
         let mut compared = json!({});
@@ -311,10 +312,10 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
         operator.rows::<Orders>("ORDERS_TABLE"),
     );
     let rebuild = Rebuild::new(store.unwrap(), rows.unwrap());
-    for segment in rebuild.begin(Timestamp::now(), 1).await.unwrap().segments {
-        assert!(rebuild.pour(segment, || true).await.unwrap().done);
+    for segment in rebuild.start(Timestamp::now(), 1).await.unwrap().segments {
+        assert!(rebuild.backfill(segment, || true).await.unwrap().done);
     }
-    let (mut so_far, mut stops) = (Compared::default(), 0);
+    let (mut so_far, mut stops) = (ComparisonProgress::default(), 0);
     let compared = until("all rows are compared", async || {
         let is_first = Cell::new(true);
         // As a function hands it on to its next invocation.
@@ -347,7 +348,7 @@ async fn a_list_shows_every_order_once_while_there_are_two_generations() {
     backfill(&fixture, "orders").await;
     let first = fixture.get("/customers/c-42/orders?limit=3").await.body;
     assert_eq!(first["orders"].as_array().unwrap().len(), 3);
-    step(&fixture, "orders", "flip").await;
+    step(&fixture, "orders", "promote").await;
     // The second page is read from other rows than the first was.
     let cursor = first["cursor"].as_str().unwrap();
     let path = format!("/customers/c-42/orders?limit=3&cursor={cursor}");
@@ -399,7 +400,7 @@ async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
         let put = json!({ "TableName": "ReadModelsTable", "Item": item });
         fixture.aws("DynamoDB_20120810.PutItem", &put);
     }
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "prune").await;
     let left = fixture.scan("ReadModelsTable").into_iter();
     let left: Vec<_> = left
         .filter(|item| item["item"].as_str().unwrap().starts_with("segment#"))
@@ -447,14 +448,14 @@ async fn rows_that_are_not_backfilled_are_not_promoted() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
-    let promote = json!({ "projection": "stock", "step": "flip" });
+    let promote = json!({ "projection": "stock", "step": "promote" });
     let error = try_step(&fixture, &promote).await.unwrap_err();
     assert!(error.contains("start a rebuild"), "{error}");
-    step(&fixture, "stock", "begin").await;
+    step(&fixture, "stock", "start").await;
     let error = try_step(&fixture, &promote).await.unwrap_err();
     assert!(error.contains("backfill it first"), "{error}");
-    step(&fixture, "stock", "abandon").await;
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "cancel").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 1);
     assert_eq!(fixture.stock("TEA-01").await["onHand"], 9);
 }
@@ -467,7 +468,7 @@ async fn an_event_of_the_present_reaches_the_rows_that_are_being_built() {
     backfill(&fixture, "stock").await;
     fixture.receive("TEA-01", 5).await;
     fixture.settled().await;
-    step(&fixture, "stock", "flip").await;
+    step(&fixture, "stock", "promote").await;
     assert_eq!(fixture.stock("TEA-01").await["onHand"], 15);
     // Until it is pruned the old row follows too.
     fixture.receive("TEA-01", 1).await;

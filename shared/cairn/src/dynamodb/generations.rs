@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Item, Projection, Rows, malformed, store_error};
 use crate::{
-    generation::{Generation, OutOfTurn, Standing},
+    generation::{Generation, GenerationSet, OutOfTurn},
     read_model::{ReadModel, Row},
     retry::Backoff,
     store::StoreError,
@@ -106,7 +106,7 @@ impl<P: Projection> Generations<P> {
     ///
     /// # Errors
     /// When the read fails.
-    pub async fn set(&self) -> Result<Standing, StoreError> {
+    pub async fn set(&self) -> Result<GenerationSet, StoreError> {
         self.copy(0).await
     }
 
@@ -121,8 +121,8 @@ impl<P: Projection> Generations<P> {
     /// same change may be made again.
     pub async fn change(
         &self,
-        next: impl Fn(&Standing) -> Result<Standing, OutOfTurn>,
-    ) -> Result<Standing, ChangeError> {
+        next: impl Fn(&GenerationSet) -> Result<GenerationSet, OutOfTurn>,
+    ) -> Result<GenerationSet, ChangeError> {
         let mut backoff = Backoff::new(Self::CHANGE_LIMIT);
         let mut attempts = 0;
         loop {
@@ -150,19 +150,19 @@ impl<P: Projection> Generations<P> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn any_set(&self) -> Result<Standing, StoreError> {
+    async fn any_set(&self) -> Result<GenerationSet, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let set = self.copy(turn % Self::COPIES).await?;
         *self.known() = set.live;
         Ok(set)
     }
 
-    async fn copy(&self, copy: u32) -> Result<Standing, StoreError> {
+    async fn copy(&self, copy: u32) -> Result<GenerationSet, StoreError> {
         Ok(self.item(&name(copy)).await?.unwrap_or_default())
     }
 
     /// Returns whether a copy has this set now, which follows what it had. It may have had a later one.
-    async fn put(&self, copy: u32, set: &Standing) -> Result<bool, StoreError> {
+    async fn put(&self, copy: u32, set: &GenerationSet) -> Result<bool, StoreError> {
         let (condition, revision) = if copy == 0 {
             let before = set.revision.saturating_sub(1);
             (
@@ -260,7 +260,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
         ]);
         let mut found = rows.batch(wanted).await?;
         let set = found.remove(&self.table).into_iter().flatten().next();
-        let set: Option<Standing> = set
+        let set: Option<GenerationSet> = set
             .map(serde_dynamo::from_item)
             .transpose()
             .map_err(|error| malformed(&error))?;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     commit::{Commit, RecordedEvent},
     gate::deliver,
-    generation::{Beside, Generation, OutOfTurn, Standing},
+    generation::{Generation, GenerationSet, OutOfTurn, Secondary},
     read_model::Row,
     retry::Backoff,
     store::StoreError,
@@ -39,7 +39,7 @@ pub struct Rebuild<P> {
 
 /// A rebuild that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct Started {
     /// The new generation.
     pub generation: Generation,
     /// The segments of the history, from 0. Each of them can be backfilled by itself.
@@ -48,7 +48,7 @@ pub struct Begun {
 
 /// The progress of the backfill of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Poured {
+pub struct BackfillProgress {
     /// How many events were read so far; those of other read models are among them.
     pub events: u64,
     /// Whether there are no more.
@@ -77,7 +77,7 @@ pub struct Comparison {
 /// The progress of the comparison of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Compared {
+pub struct ComparisonProgress {
     /// Whether that is all of it.
     pub done: bool,
     #[serde(flatten)]
@@ -91,7 +91,7 @@ pub struct Compared {
 
 /// The result of a call that prunes rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swept {
+pub struct Pruned {
     /// So many rows.
     pub dropped: u64,
     /// Whether that was all.
@@ -108,14 +108,14 @@ impl Comparison {
         }
     }
 
-    fn note(&mut self, key: &Key, row_match: Likeness) {
+    fn note(&mut self, key: &Key, row_match: RowMatch) {
         match row_match {
-            Likeness::Equal => self.alike += 1,
-            Likeness::Different => {
+            RowMatch::Equal => self.alike += 1,
+            RowMatch::Different => {
                 self.differing += 1;
                 self.name("differs", key);
             }
-            Likeness::OnlyOld => {
+            RowMatch::OnlyOld => {
                 self.only_old += 1;
                 self.name("is not in the new rows", key);
             }
@@ -123,7 +123,7 @@ impl Comparison {
     }
 
     /// What the comparisons of all parts come to.
-    pub fn new(parts: impl IntoIterator<Item = Compared>) -> Self {
+    pub fn new(parts: impl IntoIterator<Item = ComparisonProgress>) -> Self {
         let (mut all, mut new_rows) = (Self::default(), 0);
         for part in parts {
             new_rows += part.new_rows;
@@ -182,10 +182,10 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When the last rebuild has not ended, or a call fails.
-    pub async fn begin(&self, now: Timestamp, segments: u32) -> Result<Begun, RebuildError> {
+    pub async fn start(&self, now: Timestamp, segments: u32) -> Result<Started, RebuildError> {
         let change = self.generations.change(|set| set.started(now, segments));
         let (generation, segments) = change.await?.building()?;
-        Ok(Begun {
+        Ok(Started {
             generation,
             segments: (0..segments).collect(),
         })
@@ -196,22 +196,23 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When nothing is being rebuilt, or a call fails.
-    pub async fn pour(
+    pub async fn backfill(
         &self,
         segment: u32,
         go_on: impl Fn() -> bool,
-    ) -> Result<Poured, RebuildError> {
+    ) -> Result<BackfillProgress, RebuildError> {
         let (generation, segments) = self.generations.set().await?.building()?;
         let rows = self.generations.with_generation(generation);
         let item = progress_item(generation, segment);
-        let mut progress: Poured = self.generations.item(&item).await?.unwrap_or_default();
+        let mut progress: BackfillProgress =
+            self.generations.item(&item).await?.unwrap_or_default();
         while !progress.done && go_on() {
             let after = progress.after.as_ref();
             let mut page = self.store.scan(segment, segments, after).await?;
             let (next, commits) = (page.next.take(), page.commits()?);
             self.apply(&rows, &commits).await?;
             let events = commits.iter().map(|commit| commit.events.len() as u64);
-            progress = Poured {
+            progress = BackfillProgress {
                 events: progress.events + events.sum::<u64>(),
                 done: next.is_none(),
                 after: next,
@@ -226,7 +227,7 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When a read fails.
-    pub async fn progress(&self) -> Result<(Standing, Vec<Poured>), RebuildError> {
+    pub async fn progress(&self) -> Result<(GenerationSet, Vec<BackfillProgress>), RebuildError> {
         let set = self.generations.set().await?;
         let Ok((generation, segments)) = set.building() else {
             return Ok((set, vec![]));
@@ -298,7 +299,7 @@ impl<P: Projection> Rebuild<P> {
     /// When nothing is being rebuilt, the backfill is not complete, or a read fails.
     pub async fn compare(&self) -> Result<Comparison, RebuildError> {
         let set = self.finished().await?;
-        let all = self.compare_part(&set, (0, 1), Compared::default(), || true);
+        let all = self.compare_part(&set, (0, 1), ComparisonProgress::default(), || true);
         Ok(Comparison::new([all.await?]))
     }
 
@@ -311,9 +312,9 @@ impl<P: Projection> Rebuild<P> {
     pub async fn compare_segment(
         &self,
         segment: u32,
-        so_far: Compared,
+        so_far: ComparisonProgress,
         go_on: impl Fn() -> bool,
-    ) -> Result<Compared, RebuildError> {
+    ) -> Result<ComparisonProgress, RebuildError> {
         let set = self.finished().await?;
         let (_, segments) = set.building()?;
         self.compare_part(&set, (segment, segments), so_far, go_on)
@@ -322,11 +323,11 @@ impl<P: Projection> Rebuild<P> {
 
     async fn compare_part(
         &self,
-        set: &Standing,
+        set: &GenerationSet,
         (segment, segments): (u32, u32),
-        so_far: Compared,
+        so_far: ComparisonProgress,
         go_on: impl Fn() -> bool,
-    ) -> Result<Compared, RebuildError> {
+    ) -> Result<ComparisonProgress, RebuildError> {
         let (new, _) = set.building()?;
         let (old_rows, new_rows) = (
             self.generations.with_generation(set.live),
@@ -361,12 +362,12 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When nothing is being rebuilt, the backfill is not complete, or a call fails.
-    pub async fn flip(&self) -> Result<Generation, RebuildError> {
+    pub async fn promote(&self) -> Result<Generation, RebuildError> {
         let set = self.generations.set().await?;
         let new = match set.secondary {
             // An earlier call's answer was lost, or it ended half-way.
-            Some(Beside::Retiring { .. }) => set.live,
-            Some(Beside::Building { .. }) | None => self.finished().await?.building()?.0,
+            Some(Secondary::Retired { .. }) => set.live,
+            Some(Secondary::Building { .. }) | None => self.finished().await?.building()?.0,
         };
         let change = self.generations.change(|set| set.promoted(new));
         Ok(change.await?.live)
@@ -376,7 +377,7 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When nothing is being rebuilt, or a call fails.
-    pub async fn abandon(&self) -> Result<Generation, RebuildError> {
+    pub async fn cancel(&self) -> Result<Generation, RebuildError> {
         self.generations.set().await?.building()?;
         let change = self.generations.change(|set| Ok(set.live_only()));
         Ok(change.await?.live)
@@ -388,10 +389,10 @@ impl<P: Projection> Rebuild<P> {
     ///
     /// # Errors
     /// When a call fails.
-    pub async fn sweep(&self, go_on: impl Fn() -> bool) -> Result<Swept, RebuildError> {
+    pub async fn prune(&self, go_on: impl Fn() -> bool) -> Result<Pruned, RebuildError> {
         let change = self.generations.change(|set| match set.secondary {
-            Some(Beside::Building { .. }) => Ok(set.clone()),
-            Some(Beside::Retiring { .. }) | None => Ok(set.live_only()),
+            Some(Secondary::Building { .. }) => Ok(set.clone()),
+            Some(Secondary::Retired { .. }) | None => Ok(set.live_only()),
         });
         let set = change.await?;
         let rows = self.generations.with_generation(set.live);
@@ -418,13 +419,13 @@ impl<P: Projection> Rebuild<P> {
                 self.generations.forget(&set).await?;
             }
             if complete || !go_on() {
-                return Ok(Swept { dropped, complete });
+                return Ok(Pruned { dropped, complete });
             }
         }
     }
 
     /// The generations of a rebuild whose backfill is complete.
-    async fn finished(&self) -> Result<Standing, RebuildError> {
+    async fn finished(&self) -> Result<GenerationSet, RebuildError> {
         let (set, progress) = self.progress().await?;
         set.building()?;
         match (0..).zip(&progress).find(|(_, progress)| !progress.done) {
@@ -442,19 +443,19 @@ async fn pair(
     old: ScannedRow,
     olds: Table<'_>,
     news: Table<'_>,
-) -> Result<(Key, Likeness), StoreError> {
+) -> Result<(Key, RowMatch), StoreError> {
     let key = old.key;
     let mut old: Option<Row> = Some(old.row);
-    let mut row_match = Likeness::Equal;
+    let mut row_match = RowMatch::Equal;
     for _ in 0..LOOKS {
         let new = news.item(&key).await?;
         row_match = match (&old, &new) {
-            (None, _) => Likeness::Equal,
-            (Some(_), None) => Likeness::OnlyOld,
-            (Some(old), Some(new)) if old == new => Likeness::Equal,
-            (Some(_), Some(_)) => Likeness::Different,
+            (None, _) => RowMatch::Equal,
+            (Some(_), None) => RowMatch::OnlyOld,
+            (Some(old), Some(new)) if old == new => RowMatch::Equal,
+            (Some(_), Some(_)) => RowMatch::Different,
         };
-        if row_match == Likeness::Equal {
+        if row_match == RowMatch::Equal {
             break;
         }
         old = olds.item(&key).await?;
@@ -463,7 +464,7 @@ async fn pair(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Likeness {
+enum RowMatch {
     Equal,
     Different,
     OnlyOld,
@@ -478,7 +479,7 @@ const SEGMENT_PREFIX: &str = "segment#";
 
 impl<P: Projection> Generations<P> {
     /// Removes what was noted of rebuilds that have ended.
-    async fn forget(&self, set: &Standing) -> Result<(), StoreError> {
+    async fn forget(&self, set: &GenerationSet) -> Result<(), StoreError> {
         let model = AttributeValue::S(P::NAME.to_owned());
         let noted = self
             .client
