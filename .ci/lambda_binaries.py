@@ -37,7 +37,7 @@ SETTINGS = {
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",
-    "STEP_PATIENCE_SECONDS": "300",
+    "STEP_TIMEOUT_SECONDS": "300",
     "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",
     "STACK": "cairn",

@@ -74,7 +74,7 @@ def common(tokens):
         "Prices": "caller",
         "JwtIssuer": tokens.url,
         "JwtAudience": AUDIENCE,
-        "StepPatienceSeconds": STEP_TIMEOUT_S,
+        "StepTimeoutSeconds": STEP_TIMEOUT_S,
         "DeletionProtection": "false",
         # MiniStack has no registry of schemas.
         "SchemaRegistry": "false",

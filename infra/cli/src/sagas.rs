@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn::{
     Timestamp,
-    deadlines::{Deadline, Kept},
+    deadlines::{Deadline, StoredDeadline},
     dynamodb::Repository,
     operator::Stack,
     saga::{Action, State},
@@ -12,7 +12,7 @@ use cairn::{
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use orders::{
-    deadlines::{Care, care},
+    deadlines::{NextAction, next_action},
     fulfilment::{Fulfilment, Saga},
     order::Order,
     values::OrderId,
@@ -70,13 +70,13 @@ impl Sagas {
         let environment = stack.environment();
         let deadlines = environment.deadlines("DEADLINES_TABLE")?;
         let (orders, sagas) = (environment.repository()?, environment.repository()?);
-        let step_timeout = environment.seconds("STEP_PATIENCE_SECONDS")?;
+        let step_timeout = environment.seconds("STEP_TIMEOUT_SECONDS")?;
         // A cancelled order has a deadline of its own, and its fulfilment another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
         let mut after = None;
         loop {
             let (page, next) = deadlines.all(after.as_ref()).await?;
-            for Kept { deadline, .. } in page {
+            for StoredDeadline { deadline, .. } in page {
                 let order = OrderId::from_stream(&deadline.stream).map_err(Failure::found)?;
                 let row = rows.entry(order).or_insert_with(|| deadline.clone());
                 row.at = row.at.min(deadline.at);
@@ -142,7 +142,7 @@ async fn look(
     let order = orders.load(&order_id.order_stream()).await?;
     let saga = sagas.load(&order_id.fulfilment_stream()).await?;
     let since = saga.at().unwrap_or(deadline.at);
-    let next = match care(
+    let next = match next_action(
         order_id,
         &order.state,
         &saga.state,
@@ -150,12 +150,12 @@ async fn look(
         now,
         step_timeout,
     ) {
-        Care::Start(_) => "to be begun".to_owned(),
-        Care::Compensate => "to be unwound".to_owned(),
-        Care::Retry(..) => "to be asked again".to_owned(),
-        Care::Wait(until) => format!("nothing until {until}"),
-        Care::Operator => "people".to_owned(),
-        Care::None => return Ok(None),
+        NextAction::Start(_) => "to be begun".to_owned(),
+        NextAction::Compensate => "to be unwound".to_owned(),
+        NextAction::Retry(..) => "to be asked again".to_owned(),
+        NextAction::Wait(until) => format!("nothing until {until}"),
+        NextAction::Operator => "people".to_owned(),
+        NextAction::None => return Ok(None),
     };
     let (phase, step, failure) = phase(&saga.state);
     Ok(Some(Open {
@@ -175,7 +175,7 @@ fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Opti
     match state {
         State::NotStarted => ("not begun", None, None),
         State::Running { due, .. } => ("running", Some(due.name()), None),
-        State::Halting { due, .. } => ("cancel-pending", Some(due.name()), None),
+        State::CancelPending { due, .. } => ("cancel-pending", Some(due.name()), None),
         State::Compensating { due, .. } => ("compensating", Some(due.name()), None),
         State::Stuck { step, failure, .. } => (STUCK, Some(step.name()), Some(failure)),
         State::Completed { .. } => ("completed", None, None),

@@ -5,10 +5,10 @@ use cairn::{
     dynamodb::DynamoStore,
     lambda::{
         ConfigError, Environment, Function, FunctionError, consumer,
-        step::{self, Effect},
+        step::{self, StepHandler},
     },
     saga::Due,
-    step::{DueStep, Plan},
+    step::{DueStep, StepOutcome},
 };
 
 use crate::{
@@ -49,14 +49,14 @@ pub fn project_shelf(environment: &Environment) -> Result<Function, ConfigError>
 
 struct HandOut(Library<DynamoStore>);
 
-impl Effect<Loan> for HandOut {
+impl StepHandler<Loan> for HandOut {
     const STEP: Step = Step::HandOut;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
         step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
         step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 
@@ -67,14 +67,14 @@ impl Effect<Loan> for HandOut {
 
 struct NoteLoan(Library<DynamoStore>);
 
-impl Effect<Loan> for NoteLoan {
+impl StepHandler<Loan> for NoteLoan {
     const STEP: Step = Step::NoteLoan;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
         step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
         step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 }
@@ -83,7 +83,7 @@ fn step_outcome(
     library: &Library<DynamoStore>,
     what: Due<Step>,
     due: &DueStep<Loan>,
-) -> Result<Plan, FunctionError> {
+) -> Result<StepOutcome, FunctionError> {
     library
         .step_outcome(what, due.input())
         .map_err(FunctionError::new)

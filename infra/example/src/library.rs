@@ -4,7 +4,7 @@ use cairn::{
     Aggregate, Context, StreamId,
     repository::Repository,
     saga::{Action, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, StepError},
+    step::{DueStep, Enlisted, StepError, StepOutcome},
     store::{EventStore, StoreError},
     stream::NotAStreamId,
 };
@@ -48,7 +48,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
     ///
     /// # Errors
     /// When the loan names no stream.
-    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<Plan, NotAStreamId> {
+    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, NotAStreamId> {
         let book = |command| {
             let stream = stream::<Book>(&input.book)?;
             Ok(Enlisted::new(&self.books, &stream, command))
@@ -64,7 +64,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
             (Step::NoteLoan, Action::Execute) => reader(reader::Command::Note { book: title }),
             (Step::NoteLoan, Action::Compensate) => reader(reader::Command::Strike { book: title }),
         };
-        Ok(Plan::done(vec![enlisted?]))
+        Ok(StepOutcome::done(vec![enlisted?]))
     }
 
     /// Takes a loan to its end, in one process and without a bus: the steps one after the other.

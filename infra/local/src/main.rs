@@ -81,7 +81,7 @@ enum Command {
 
 /// What is other on one machine, where AWS's minutes are seconds and nobody from outside can call.
 const HERE: [(&str, &str); 4] = [
-    ("StepPatienceSeconds", "3"),
+    ("StepTimeoutSeconds", "3"),
     ("Authorization", "none"),
     ("Prices", "caller"),
     ("Console", "on"),

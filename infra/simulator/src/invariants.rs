@@ -296,7 +296,7 @@ fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
                 | fulfilment::Event::StepRetried { .. }
                 | fulfilment::Event::Resumed { .. }
                 | fulfilment::Event::CompensationFailed { .. }
-                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::CancelRequested { .. }
                 | fulfilment::Event::Completed {}
                 | fulfilment::Event::Aborted { .. }
                 | fulfilment::Event::Stuck { .. } => {}

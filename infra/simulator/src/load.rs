@@ -61,7 +61,7 @@ pub async fn run(
         seed: fastrand::u64(..),
         orders,
         faults: FAULTS,
-        template: system(TEMPLATE, &[("StepPatienceSeconds", &step_timeout)])?,
+        template: system(TEMPLATE, &[("StepTimeoutSeconds", &step_timeout)])?,
     };
     let world = Arc::new(Simulated::hurried(plan.seed, plan.faults, PACE));
     let mut simulation = Simulation::begin(&plan, world);

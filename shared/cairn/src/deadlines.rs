@@ -12,18 +12,18 @@ use crate::{stream::StreamId, timestamp::Timestamp};
 
 /// The change that an event makes to a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct DeadlineUpdate {
     /// The stream that is watched.
     pub stream: StreamId,
     /// The version of the event. An update of an earlier version than the stored one changes nothing.
     pub version: u64,
     /// The change.
-    pub change: Kind,
+    pub change: DeadlineChange,
 }
 
 /// A change of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DeadlineChange {
     /// The watchdog checks the stream from this time on.
     Open(Timestamp),
     /// The stream is stuck since this time: it needs manual action.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// A deadline as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredDeadline {
     /// The deadline.
     pub deadline: Deadline,
     /// True if it needs manual action.

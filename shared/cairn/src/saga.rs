@@ -52,7 +52,7 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     const UPCASTERS: &'static [Upcaster] = &[];
 
     /// True if a completed step has an effect that must be compensated.
-    fn leaves_something(step: Self::Step) -> bool;
+    fn needs_compensation(step: Self::Step) -> bool;
 }
 
 /// Forward or back.
@@ -116,7 +116,7 @@ pub enum State<D: Definition> {
     },
     /// A cancellation waits for the outcome of the step that is due.
     #[serde(rename = "Halting")]
-    Halting {
+    CancelPending {
         /// What the saga works on.
         input: D::Input,
         /// The steps done, in order.
@@ -176,7 +176,7 @@ impl<D: Definition> State<D> {
     /// What has to happen next; `None` before the start and at the end.
     pub fn due(&self) -> Option<Due<D::Step>> {
         match self {
-            Self::Running { due, .. } | Self::Halting { due, .. } => Some(Due::execute(*due)),
+            Self::Running { due, .. } | Self::CancelPending { due, .. } => Some(Due::execute(*due)),
             Self::Compensating { due, .. } => Some(Due::compensate(*due)),
             Self::NotStarted
             | Self::Completed { .. }
@@ -189,7 +189,7 @@ impl<D: Definition> State<D> {
     pub fn input(&self) -> Option<&D::Input> {
         match self {
             Self::Running { input, .. }
-            | Self::Halting { input, .. }
+            | Self::CancelPending { input, .. }
             | Self::Compensating { input, .. }
             | Self::Stuck { input, .. }
             | Self::Completed { input } => Some(input),
@@ -200,7 +200,7 @@ impl<D: Definition> State<D> {
     /// Why it is being unwound, while it is.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Halting { reason, .. }
+            Self::CancelPending { reason, .. }
             | Self::Compensating { reason, .. }
             | Self::Stuck { reason, .. }
             | Self::Aborted { reason } => Some(reason),
@@ -212,7 +212,7 @@ impl<D: Definition> State<D> {
     pub fn retries(&self) -> u32 {
         match self {
             Self::Running { retries, .. }
-            | Self::Halting { retries, .. }
+            | Self::CancelPending { retries, .. }
             | Self::Compensating { retries, .. } => *retries,
             Self::NotStarted
             | Self::Completed { .. }
@@ -227,7 +227,7 @@ impl<D: Definition> State<D> {
             Self::Compensating { attempt, .. } | Self::Stuck { attempt, .. } => *attempt,
             Self::NotStarted
             | Self::Running { .. }
-            | Self::Halting { .. }
+            | Self::CancelPending { .. }
             | Self::Completed { .. }
             | Self::Aborted { .. } => 0,
         }
@@ -235,7 +235,7 @@ impl<D: Definition> State<D> {
 
     /// The timeout of the step that is due: `first`, doubled after each retry, so that an outage of a
     /// provider is outlasted.
-    pub fn patience(&self, first: Duration) -> Duration {
+    pub fn step_timeout(&self, first: Duration) -> Duration {
         first.saturating_mul(2_u32.saturating_pow(self.retries()))
     }
 
@@ -347,7 +347,7 @@ pub enum Event<D: Definition> {
     },
     /// What the saga works on was cancelled from outside.
     #[serde(rename = "CancellationNoted")]
-    CancellationNoted {
+    CancelRequested {
         /// Why.
         reason: String,
         /// What became due; nothing while a step's outcome is still awaited.
@@ -381,7 +381,7 @@ impl<D: Definition> Event<D> {
             | Self::StepFailed { next, .. }
             | Self::StepCompensated { next, .. }
             | Self::StepAbandoned { next, .. }
-            | Self::CancellationNoted { next, .. } => *next,
+            | Self::CancelRequested { next, .. } => *next,
             Self::CompensationFailed { .. }
             | Self::Completed {}
             | Self::Aborted { .. }
@@ -425,7 +425,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Start(_),
                 State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -437,7 +437,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Complete(step, detail),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => {
@@ -458,7 +458,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Fail(step, failure),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
@@ -481,7 +481,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Retry(next, tried),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) && tried == retries => Ok(if *retries < D::RETRIES {
                 vec![Event::StepRetried {
@@ -496,7 +496,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::AskAgain(next),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) => Ok(vec![Event::StepRetried {
                 step: next.step,
@@ -513,7 +513,7 @@ impl<D: Definition> Decider for Saga<D> {
                 | Command::Retry(..),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -524,15 +524,13 @@ impl<D: Definition> Decider for Saga<D> {
             (Command::Cancel(reason), State::NotStarted) => Ok(vec![Event::Aborted {
                 reason: reason.clone(),
             }]),
-            (Command::Cancel(reason), State::Running { .. }) => {
-                Ok(vec![Event::CancellationNoted {
-                    reason: reason.clone(),
-                    next: None,
-                }])
-            }
+            (Command::Cancel(reason), State::Running { .. }) => Ok(vec![Event::CancelRequested {
+                reason: reason.clone(),
+                next: None,
+            }]),
             (Command::Cancel(reason), State::Completed { .. }) => {
                 Ok(unwinding::<D>(D::STEPS, reason, |next| {
-                    Event::CancellationNoted {
+                    Event::CancelRequested {
                         reason: reason.clone(),
                         next,
                     }
@@ -540,7 +538,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Cancel(_),
-                State::Halting { .. }
+                State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Aborted { .. }
                 | State::Stuck { .. },
@@ -563,7 +561,7 @@ impl<D: Definition> Decider for Saga<D> {
                 Command::Resume | Command::Abandon(_),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. },
@@ -586,16 +584,14 @@ impl<D: Definition> Decider for Saga<D> {
             }
             Event::StepRetried { retry, .. } => retried(state, *retry),
             Event::Resumed { .. } => resumed(state),
-            Event::CancellationNoted { reason, next } => {
-                proceed(because(state, reason), None, *next)
-            }
+            Event::CancelRequested { reason, next } => proceed(because(state, reason), None, *next),
             Event::CompensationFailed { reason, .. } => into_stuck(state, reason),
             // It goes with the failure, and says to those who listen that nothing goes on.
             Event::Stuck { .. } => state,
             Event::Completed {} => match state {
                 State::Running { input, .. } => State::Completed { input },
                 State::NotStarted
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -690,7 +686,7 @@ fn abandoned<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     };
     match state {
         State::Running { done, due, .. } => unwound(done, *due, FAILURE),
-        State::Halting {
+        State::CancelPending {
             done, due, reason, ..
         } => unwound(done, *due, reason),
         State::Compensating { due, .. } => stuck(*due, FAILURE),
@@ -702,7 +698,7 @@ fn abandoned<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
 }
 
 fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
-    let leaves = |step: &D::Step| D::leaves_something(*step);
+    let leaves = |step: &D::Step| D::needs_compensation(*step);
     let index = if holds(Guard::CompensationOrder) {
         done.iter().rposition(leaves)?
     } else {
@@ -720,7 +716,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             done,
             due,
             retries,
-        } => State::Halting {
+        } => State::CancelPending {
             input,
             done,
             due,
@@ -728,7 +724,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             reason: reason.to_owned(),
         },
         State::Completed { input } => match D::STEPS.split_last() {
-            Some((last, done)) => State::Halting {
+            Some((last, done)) => State::CancelPending {
                 input,
                 done: done.to_vec(),
                 due: *last,
@@ -738,7 +734,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             None => State::Completed { input },
         },
         State::NotStarted
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
@@ -770,7 +766,7 @@ fn proceed<D: Definition>(
             }
         }
         (
-            State::Halting {
+            State::CancelPending {
                 input,
                 done: steps,
                 reason,
@@ -803,7 +799,7 @@ fn proceed<D: Definition>(
         (
             state @ (State::NotStarted
             | State::Running { .. }
-            | State::Halting { .. }
+            | State::CancelPending { .. }
             | State::Compensating { .. }
             | State::Completed { .. }
             | State::Aborted { .. }
@@ -816,7 +812,7 @@ fn proceed<D: Definition>(
 fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     match &mut state {
         State::Running { retries, .. }
-        | State::Halting { retries, .. }
+        | State::CancelPending { retries, .. }
         | State::Compensating { retries, .. } => *retries = retry,
         State::NotStarted
         | State::Completed { .. }
@@ -845,7 +841,7 @@ fn into_stuck<D: Definition>(state: State<D>, failure: &str) -> State<D> {
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Completed { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
@@ -871,7 +867,7 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Completed { .. }
         | State::Aborted { .. } => state,

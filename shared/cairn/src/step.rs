@@ -30,7 +30,7 @@ pub struct DueStep<D: Definition> {
 
 /// The outcome of a step: the commands on our own streams, and the result.
 #[derive(Debug)]
-pub struct Plan {
+pub struct StepOutcome {
     /// The commands on other streams that take effect with the record, or not at all. When one is
     /// refused none takes effect, and the step has failed for that reason. Each is on a stream of its own.
     pub enlist: Vec<Enlisted>,
@@ -47,7 +47,7 @@ pub enum StepResult {
     Failed(String),
 }
 
-impl Plan {
+impl StepOutcome {
     /// The step is done if these are accepted.
     pub fn done(enlist: Vec<Enlisted>) -> Self {
         Self {
@@ -187,7 +187,7 @@ impl<D: Definition> DueStep<D> {
     pub async fn record<S: EventStore + Clone>(
         mut self,
         sagas: &Repository<Saga<D>, S>,
-        outcome: Plan,
+        outcome: StepOutcome,
         context: Context,
     ) -> Result<bool, StepError> {
         let context = Context {
@@ -196,7 +196,7 @@ impl<D: Definition> DueStep<D> {
             fingerprint: None,
             ..context
         };
-        let Plan { mut enlist, result } = outcome;
+        let StepOutcome { mut enlist, result } = outcome;
         let mut backoff = ConflictBackoff::new(context.time_budget);
         loop {
             let (mut commits, result) = decide_enlisted(&mut enlist, &result, &context).await?;

@@ -21,7 +21,7 @@ use cairn::{
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, cancel},
+    step::{DueStep, Enlisted, StepOutcome, cancel},
     store::{
         AppendError, Consistency, EventStore, ReadRange, StoreError, memory::MemoryStore, read_by,
     },
@@ -855,7 +855,7 @@ impl Definition for Transfer {
 
     const RETRIES: u32 = 1;
 
-    fn leaves_something(_: Step) -> bool {
+    fn needs_compensation(_: Step) -> bool {
         true
     }
 }
@@ -885,9 +885,9 @@ async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
     (store, accounts, sagas)
 }
 
-fn take(accounts: &Accounts, amount: i64) -> Plan {
+fn take(accounts: &Accounts, amount: i64) -> StepOutcome {
     let withdraw = Move::Withdraw(amount);
-    Plan::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
+    StepOutcome::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
 }
 
 async fn begun(sagas: &Sagas) -> DueStep<Transfer> {
@@ -1003,7 +1003,7 @@ async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recor
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 
     let deposit = Enlisted::new(&accounts, &account("to"), Move::Deposit(4));
-    let give = Plan::done(vec![deposit]);
+    let give = StepOutcome::done(vec![deposit]);
     assert!(due.record(&sagas, give, context("e3")).await.unwrap());
     assert_eq!(balance(&store, "to").await, 4);
     assert_eq!(state(&store).await.due(), Some(Due::compensate(Step::Give)));

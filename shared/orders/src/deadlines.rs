@@ -9,7 +9,7 @@ use std::time::Duration;
 use cairn::{
     Decider as _, RecordedEvent, StreamId, Timestamp,
     audit::Process,
-    deadlines::{Kind, Mark},
+    deadlines::{DeadlineChange, DeadlineUpdate},
     event::CodecError,
 };
 
@@ -23,14 +23,17 @@ use crate::{
 ///
 /// # Errors
 /// When the event cannot be decoded.
-pub fn mark(event: &RecordedEvent, step_timeout: Duration) -> Result<Option<Mark>, CodecError> {
-    let open = Kind::Open(event.at.after(step_timeout));
+pub fn deadline_update(
+    event: &RecordedEvent,
+    step_timeout: Duration,
+) -> Result<Option<DeadlineUpdate>, CodecError> {
+    let open = DeadlineChange::Open(event.at.after(step_timeout));
     let change = match event.stream.category() {
         "order" => match event.decode::<order::Event>()? {
             order::Event::Placed(_) => {
                 // What is watched is the fulfilment, which has not come to a version yet.
                 let order_id = OrderId::from_stream(&event.stream).ok();
-                return Ok(order_id.map(|order_id| Mark {
+                return Ok(order_id.map(|order_id| DeadlineUpdate {
                     stream: order_id.fulfilment_stream(),
                     version: 0,
                     change: open,
@@ -43,12 +46,12 @@ pub fn mark(event: &RecordedEvent, step_timeout: Duration) -> Result<Option<Mark
             order::Event::Confirmed { .. } | order::Event::Shipped { .. } => None,
         },
         "fulfilment" => match event.decode::<fulfilment::Event>()? {
-            fulfilment::Event::CancellationNoted { .. }
+            fulfilment::Event::CancelRequested { .. }
             | fulfilment::Event::Resumed { .. }
             | fulfilment::Event::StepAbandoned { .. } => Some(open),
-            fulfilment::Event::Stuck { .. } => Some(Kind::Stuck(event.at)),
+            fulfilment::Event::Stuck { .. } => Some(DeadlineChange::Stuck(event.at)),
             fulfilment::Event::Completed {} | fulfilment::Event::Aborted { .. } => {
-                Some(Kind::Closed)
+                Some(DeadlineChange::Closed)
             }
             fulfilment::Event::Started { .. }
             | fulfilment::Event::StepCompleted { .. }
@@ -59,7 +62,7 @@ pub fn mark(event: &RecordedEvent, step_timeout: Duration) -> Result<Option<Mark
         },
         _ => None,
     };
-    Ok(change.map(|change| Mark {
+    Ok(change.map(|change| DeadlineUpdate {
         stream: event.stream.clone(),
         version: event.version,
         change,
@@ -68,7 +71,7 @@ pub fn mark(event: &RecordedEvent, step_timeout: Duration) -> Result<Option<Mark
 
 /// The next action for an order.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Care {
+pub enum NextAction {
     /// Start its fulfilment, which never began.
     Start(Box<Input>),
     /// Compensate: its fulfilment does not know that the customer has cancelled it.
@@ -84,14 +87,14 @@ pub enum Care {
 }
 
 /// Returns the next action for an order at the time `now`. Its fulfilment last moved at `since`.
-pub fn care(
+pub fn next_action(
     order_id: OrderId,
     order: &order::State,
     fulfilment: &fulfilment::State,
     since: Timestamp,
     now: Timestamp,
     step_timeout: Duration,
-) -> Care {
+) -> NextAction {
     use fulfilment::State;
     let is_cancelled = match order {
         order::State::Cancelled(_) => true,
@@ -102,21 +105,21 @@ pub fn care(
     };
     match fulfilment {
         State::NotStarted | State::Running { .. } | State::Completed { .. } if is_cancelled => {
-            Care::Compensate
+            NextAction::Compensate
         }
         State::NotStarted => match order.placed() {
-            Some(placed) => Care::Start(Box::new(Input::new(order_id, placed))),
-            None => Care::None,
+            Some(placed) => NextAction::Start(Box::new(Input::new(order_id, placed))),
+            None => NextAction::None,
         },
-        State::Running { .. } | State::Halting { .. } | State::Compensating { .. } => {
-            let until = since.after(fulfilment.patience(step_timeout));
+        State::Running { .. } | State::CancelPending { .. } | State::Compensating { .. } => {
+            let until = since.after(fulfilment.step_timeout(step_timeout));
             match fulfilment.due() {
-                Some(due) if now >= until => Care::Retry(due, fulfilment.retries()),
-                Some(_) | None => Care::Wait(until),
+                Some(due) if now >= until => NextAction::Retry(due, fulfilment.retries()),
+                Some(_) | None => NextAction::Wait(until),
             }
         }
-        State::Stuck { .. } => Care::Operator,
-        State::Completed { .. } | State::Aborted { .. } => Care::None,
+        State::Stuck { .. } => NextAction::Operator,
+        State::Completed { .. } | State::Aborted { .. } => NextAction::None,
     }
 }
 
@@ -145,7 +148,7 @@ impl Process for Fulfilments {
                 | fulfilment::Event::StepAbandoned { .. }
                 | fulfilment::Event::Resumed { .. }
                 | fulfilment::Event::CompensationFailed { .. }
-                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::CancelRequested { .. }
                 | fulfilment::Event::Stuck { .. } => true,
             },
             _ => false,
@@ -172,7 +175,7 @@ impl Process for Fulfilments {
         else {
             return Ok(false);
         };
-        let needs = care(order_id, &order, &saga, last.at, last.at, Duration::ZERO);
-        Ok(needs != Care::None)
+        let needs = next_action(order_id, &order, &saga, last.at, last.at, Duration::ZERO);
+        Ok(needs != NextAction::None)
     }
 }

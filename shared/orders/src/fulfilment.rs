@@ -139,7 +139,7 @@ impl Definition for Fulfilment {
         ("Stuck", "FulfilmentStuck"),
     ];
 
-    fn leaves_something(step: Step) -> bool {
+    fn needs_compensation(step: Step) -> bool {
         match step {
             Step::ScreenOrder
             | Step::ReserveStock

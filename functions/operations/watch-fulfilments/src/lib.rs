@@ -18,7 +18,7 @@ use cairn::{
 };
 use futures_util::{StreamExt, stream};
 use orders::{
-    deadlines::{Care, care},
+    deadlines::{NextAction, next_action},
     fulfilment::{self, Due, Fulfilment, Saga},
     order::Order,
     values::OrderId,
@@ -42,7 +42,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
         orders: environment.repository()?,
         sagas: environment.repository()?,
         deadlines: environment.deadlines("DEADLINES_TABLE")?,
-        step_timeout: environment.seconds("STEP_PATIENCE_SECONDS")?,
+        step_timeout: environment.seconds("STEP_TIMEOUT_SECONDS")?,
         store: environment.event_store()?,
         pace: Pace::default(),
         environment: environment.clone(),
@@ -177,7 +177,7 @@ impl Watch {
         let order = order.map_err(FunctionError::new)?;
         let saga = self.sagas.load(&stream).await.map_err(FunctionError::new)?;
         let since = saga.at().unwrap_or(deadline.at);
-        let needs = care(
+        let needs = next_action(
             order_id,
             &order.state,
             &saga.state,
@@ -188,7 +188,7 @@ impl Watch {
         tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
         let at = format!("{stream}@{}", saga.version);
         // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
-        if deadline.stream.category() == "order" && needs != Care::Compensate {
+        if deadline.stream.category() == "order" && needs != NextAction::Compensate {
             self.deadlines
                 .close(deadline)
                 .await
@@ -204,7 +204,7 @@ impl Watch {
             return Ok(Looked::HeldBack);
         }
         if let Some(due) = throttled(deadline, saga.version, saga.state.due(), &needs) {
-            if let Care::Start(input) = needs {
+            if let NextAction::Start(input) = needs {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
@@ -216,7 +216,7 @@ impl Watch {
             return Ok(Looked::Paced);
         }
         let again = match needs {
-            Care::Start(input) => {
+            NextAction::Start(input) => {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
@@ -226,7 +226,7 @@ impl Watch {
                 }
                 task.now.after(self.step_timeout)
             }
-            Care::Compensate => {
+            NextAction::Compensate => {
                 let context = task.context(format!("unwind/{at}"));
                 let reason = "the customer has cancelled the order";
                 step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context)
@@ -234,21 +234,21 @@ impl Watch {
                     .map_err(FunctionError::new)?;
                 task.now.after(self.step_timeout)
             }
-            Care::Retry(due, retries) => {
+            NextAction::Retry(due, retries) => {
                 self.ask(order_id, due, retries, &at, task).await?;
                 task.now.after(self.step_timeout)
             }
-            Care::Wait(until) => {
+            NextAction::Wait(until) => {
                 self.postpone(deadline, until).await?;
                 return Ok(Looked::Rested);
             }
-            Care::Operator if is_stuck => return Ok(Looked::Rested),
-            Care::Operator => {
-                let stuck = self.deadlines.park(deadline, since).await;
+            NextAction::Operator if is_stuck => return Ok(Looked::Rested),
+            NextAction::Operator => {
+                let stuck = self.deadlines.mark_stuck(deadline, since).await;
                 stuck.map_err(FunctionError::new)?;
                 return Ok(Looked::Rested);
             }
-            Care::None => {
+            NextAction::None => {
                 self.deadlines
                     .close(deadline)
                     .await
@@ -347,22 +347,29 @@ impl Watch {
 }
 
 /// The step that is asked for again by what an order needs.
-fn asks_again(needs: &Care) -> Option<Due> {
+fn asks_again(needs: &NextAction) -> Option<Due> {
     match needs {
-        Care::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
-        Care::Retry(due, _) => Some(*due),
-        Care::Compensate | Care::Wait(_) | Care::Operator | Care::None => None,
+        NextAction::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        NextAction::Retry(due, _) => Some(*due),
+        NextAction::Compensate | NextAction::Wait(_) | NextAction::Operator | NextAction::None => {
+            None
+        }
     }
 }
 
 /// The step that is to be asked for again because a provider throttled it, and nothing has happened since.
-fn throttled(deadline: &Deadline, version: u64, due: Option<Due>, needs: &Care) -> Option<Due> {
+fn throttled(
+    deadline: &Deadline,
+    version: u64,
+    due: Option<Due>,
+    needs: &NextAction,
+) -> Option<Due> {
     if deadline.throttled != Some(version) {
         return None;
     }
     match needs {
-        Care::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
-        Care::Wait(_) | Care::Retry(..) => due,
-        Care::Compensate | Care::Operator | Care::None => None,
+        NextAction::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        NextAction::Wait(_) | NextAction::Retry(..) => due,
+        NextAction::Compensate | NextAction::Operator | NextAction::None => None,
     }
 }

@@ -4,9 +4,9 @@ use cairn::{
     dynamodb::{Keyring, Repository},
     lambda::{
         ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -72,10 +72,10 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
     }
 }
 
-impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
+impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     const STEP: Step = Step::ArrangeShipment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, order_id) = (due.idempotency_key(), due.input().order_id);
         let order = self
             .orders
@@ -96,18 +96,19 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
         Ok(match answer {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
-                Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)
+                StepOutcome::done(vec![record(Command::RecordArrangement(label))])
+                    .with_detail(detail)
             }
             Err(reason) => {
                 let refusal = Command::RecordRefusal {
                     reason: reason.clone(),
                 };
-                Plan::failed(reason, vec![record(refusal)])
+                StepOutcome::failed(reason, vec![record(refusal)])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (
             due.idempotency_key(),
             due.input().order_id.shipment_stream(),
@@ -123,12 +124,12 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 let asked_with = due.execution_key();
                 let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));
                 if let Err(reason) = cancelled.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::Refused | State::Cancelled => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.shipments,
             &stream,
             Command::RecordCancellation,

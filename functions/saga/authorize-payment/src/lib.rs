@@ -4,9 +4,9 @@ use cairn::{
     dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -45,10 +45,10 @@ struct AuthorizePayment<P> {
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
+impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<P> {
     const STEP: Step = Step::AuthorizePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let amount = input.total();
         let answer = step::ask(&key, |call| {
@@ -58,19 +58,19 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
         let record = |command| Enlisted::new(&self.payments, &stream, command);
         Ok(match answer.await? {
             Ok(authorization) => {
-                Plan::done(vec![record(Command::RecordAuthorization(authorization))])
+                StepOutcome::done(vec![record(Command::RecordAuthorization(authorization))])
             }
             Err(reason) => {
                 let decline = Command::RecordDecline {
                     amount,
                     reason: reason.clone(),
                 };
-                Plan::failed(reason, vec![record(decline)])
+                StepOutcome::failed(reason, vec![record(decline)])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let stream = input.order_id.payment_stream();
         let payment = self
@@ -89,12 +89,12 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
                 };
                 let voided = step::ask(&key, |call| self.provider.void(call, asked));
                 if let Err(reason) = voided.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::Declined | State::Captured(_) | State::Voided | State::Refunded => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordVoid,

@@ -4,9 +4,9 @@ use cairn::{
     dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -27,25 +27,25 @@ struct ReserveStock {
     stocks: Repository<Stock>,
 }
 
-impl Effect<Fulfilment> for ReserveStock {
+impl StepHandler<Fulfilment> for ReserveStock {
     const STEP: Step = Step::ReserveStock;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = Command::Reserve { order, quantity };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(reservations.collect()))
+        Ok(StepOutcome::done(reservations.collect()))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
             let command = Command::Release { order };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(releases.collect()))
+        Ok(StepOutcome::done(releases.collect()))
     }
 }

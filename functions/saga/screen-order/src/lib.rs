@@ -6,9 +6,9 @@ use cairn::{
     dynamodb::Repository,
     lambda::{
         ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Input, Step},
@@ -47,7 +47,7 @@ struct ScreenOrder<S> {
     screening: S,
 }
 
-impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
+impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
     const STEP: Step = Step::ScreenOrder;
 
     fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
@@ -68,21 +68,21 @@ impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
         }
     }
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let key = due.idempotency_key();
         let screened = step::ask(&key, |call| self.screening.screen(call, due.input()));
         Ok(match screened.await? {
-            Ok(()) => Plan::done(vec![]),
+            Ok(()) => StepOutcome::done(vec![]),
             // Nothing else has happened yet, so the order is cancelled with the refusal.
             Err(reason) => {
                 let cancel = self.cancel(due, &reason);
-                Plan::failed(reason, vec![cancel])
+                StepOutcome::failed(reason, vec![cancel])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
-        Ok(Plan::done(vec![self.cancel(due, due.reason())]))
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+        Ok(StepOutcome::done(vec![self.cancel(due, due.reason())]))
     }
 }
 

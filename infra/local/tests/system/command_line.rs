@@ -125,8 +125,8 @@ fn a_refused_pattern_names_the_file_and_the_line_with_status_2() {
 fn a_parameter_outside_its_constraints_is_refused_with_status_2() {
     for (given, named) in [
         (
-            "StepPatienceSeconds=0",
-            "StepPatienceSeconds takes at least 1, not \"0\" (MinValue)",
+            "StepTimeoutSeconds=0",
+            "StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)",
         ),
         ("LogRetentionDays=2", "not \"2\" (AllowedValues)"),
         ("Colour=red", "there is no parameter Colour"),

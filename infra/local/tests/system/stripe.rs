@@ -185,7 +185,7 @@ async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
         ("Payments", "stripe"),
         ("StripeSecretArn", ARN),
         ("StripeUrl", &stripe.url),
-        ("StepPatienceSeconds", "2"),
+        ("StepTimeoutSeconds", "2"),
     ]);
     let mut secrets = Secrets::default();
     secrets.add(ARN.to_owned(), KEY.to_owned());

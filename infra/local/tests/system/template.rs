@@ -138,14 +138,14 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "0")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "0")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes at least 1, not \"0\" (MinValue)"),
+        error.contains("parameter StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)"),
         "{error}"
     );
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "soon")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "soon")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes a number, not \"soon\" (Type)"),
+        error.contains("parameter StepTimeoutSeconds takes a number, not \"soon\" (Type)"),
         "{error}"
     );
     let error = refused(&[("Colour", "red")]);

@@ -268,7 +268,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
     let template = template_with(&[
         ("Authorization", "none"),
         ("Prices", "caller"),
-        ("StepPatienceSeconds", "5"),
+        ("StepTimeoutSeconds", "5"),
     ]);
     let shop = StillShop::with_template(&template, Parts::default());
     *shop.world.distance.lock().unwrap() = Duration::from_millis(130);

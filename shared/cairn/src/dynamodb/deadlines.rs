@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join_all;
 
 use crate::{
-    deadlines::{Deadline, Kept, Kind, Mark},
+    deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
     dynamodb::{Item, malformed, store_error},
     hash::fnv1a,
     store::StoreError,
@@ -48,18 +48,23 @@ impl Deadlines {
     ///
     /// # Errors
     /// When the write fails.
-    pub async fn apply(&self, update: &Mark) -> Result<(), StoreError> {
+    pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), StoreError> {
         match update.change {
-            Kind::Open(at) => self.put(update, OPEN, at).await,
-            Kind::Stuck(since) => self.put(update, STUCK, since).await,
-            Kind::Closed => {
+            DeadlineChange::Open(at) => self.put(update, OPEN, at).await,
+            DeadlineChange::Stuck(since) => self.put(update, STUCK, since).await,
+            DeadlineChange::Closed => {
                 self.delete(&update.stream, "version < :version", update.version)
                     .await
             }
         }
     }
 
-    async fn put(&self, update: &Mark, watch: &str, at: Timestamp) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        update: &DeadlineUpdate,
+        watch: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let sent = self
             .client
             .put_item()
@@ -114,7 +119,11 @@ impl Deadlines {
     ///
     /// # Errors
     /// When the write fails.
-    pub async fn park(&self, deadline: &Deadline, since: Timestamp) -> Result<(), StoreError> {
+    pub async fn mark_stuck(
+        &self,
+        deadline: &Deadline,
+        since: Timestamp,
+    ) -> Result<(), StoreError> {
         self.reschedule(deadline, STUCK, since).await
     }
 
@@ -193,7 +202,7 @@ impl Deadlines {
     ///
     /// # Errors
     /// When the read fails.
-    pub async fn get(&self, stream: &StreamId) -> Result<Option<Kept>, StoreError> {
+    pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, StoreError> {
         let got = self
             .client
             .get_item()
@@ -213,7 +222,7 @@ impl Deadlines {
     pub async fn all(
         &self,
         after: Option<&StreamId>,
-    ) -> Result<(Vec<Kept>, Option<StreamId>), StoreError> {
+    ) -> Result<(Vec<StoredDeadline>, Option<StreamId>), StoreError> {
         let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
         let page = self
             .client
@@ -255,11 +264,11 @@ impl Deadlines {
     }
 }
 
-fn kept(item: Item) -> Result<Kept, StoreError> {
+fn kept(item: Item) -> Result<StoredDeadline, StoreError> {
     let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
     let is_stuck = watch.is_some_and(|watch| watch.starts_with(STUCK));
     let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
-    Ok(Kept { deadline, is_stuck })
+    Ok(StoredDeadline { deadline, is_stuck })
 }
 
 fn partition(watch: &str, shard: u32) -> String {

@@ -16,7 +16,7 @@ use crate::{
     provider::{Call, ProviderError},
     retry::{self, CallError},
     saga::{Action, Definition, Due, Event, Saga},
-    step::{DueStep, Plan, StepResult},
+    step::{DueStep, StepOutcome, StepResult},
     stream::StreamId,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 ///
 /// Both directions may be asked for more than once: calls to the outside carry
 /// [`DueStep::idempotency_key`], and commands on our own streams belong into the outcome.
-pub trait Effect<D: Definition>: Send + Sync + 'static {
+pub trait StepHandler<D: Definition>: Send + Sync + 'static {
     /// The step.
     const STEP: D::Step;
 
@@ -33,8 +33,10 @@ pub trait Effect<D: Definition>: Send + Sync + 'static {
     ///
     /// # Errors
     /// When its outcome cannot be known now; it will be asked for again.
-    fn execute(&self, due: &DueStep<D>)
-    -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+    fn execute(
+        &self,
+        due: &DueStep<D>,
+    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
     /// Undoes the step.
     ///
@@ -43,7 +45,7 @@ pub trait Effect<D: Definition>: Send + Sync + 'static {
     fn compensate(
         &self,
         due: &DueStep<D>,
-    ) -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
     /// The saga that an event of another stream begins, for the first step.
     ///
@@ -89,7 +91,7 @@ type Sagas<D> = Repository<Saga<D>>;
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function<D: Definition, H: Effect<D>>(
+pub fn function<D: Definition, H: StepHandler<D>>(
     environment: &Environment,
     handler: H,
 ) -> Result<Function, ConfigError> {
@@ -112,7 +114,7 @@ struct Parts<D: Definition, H> {
     handler: H,
 }
 
-impl<D: Definition, H: Effect<D>> Parts<D, H> {
+impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
     async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
         let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
             tracing::info!("not due");
@@ -160,7 +162,7 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
         &self,
         due: DueStep<D>,
         action: Action,
-        outcome: Plan,
+        outcome: StepOutcome,
         asked: Instant,
         context: Context,
     ) -> Result<Delivery, FunctionError> {
@@ -184,7 +186,7 @@ impl<D: Definition, H: Effect<D>> Parts<D, H> {
     }
 }
 
-async fn load<D: Definition, H: Effect<D>>(
+async fn load<D: Definition, H: StepHandler<D>>(
     sagas: &Sagas<D>,
     event: &RecordedEvent,
 ) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {

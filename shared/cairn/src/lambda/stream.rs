@@ -17,7 +17,7 @@ use crate::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
     dead_letter::{self, Subject},
-    deadlines::Mark,
+    deadlines::DeadlineUpdate,
     event::CodecError,
     lambda::{
         ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
@@ -99,7 +99,10 @@ const UPDATES_AT_ONCE: usize = 8;
 /// When an environment variable is missing.
 pub fn deadlines(
     environment: &Environment,
-    update: impl Fn(&RecordedEvent) -> Result<Option<Mark>, CodecError> + Send + Sync + 'static,
+    update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
+    + Send
+    + Sync
+    + 'static,
 ) -> Result<Function, ConfigError> {
     let deadlines = environment.deadlines("DEADLINES_TABLE")?;
     let read = move |commit: &Commit, record| {
@@ -113,7 +116,9 @@ pub fn deadlines(
         async move {
             let latest: BTreeMap<_, _> = updates
                 .into_iter()
-                .map(|(record, update): (usize, Mark)| (update.stream.clone(), (record, update)))
+                .map(|(record, update): (usize, DeadlineUpdate)| {
+                    (update.stream.clone(), (record, update))
+                })
                 .collect();
             let updates = latest.len();
             let failed = stream::iter(latest.into_values())

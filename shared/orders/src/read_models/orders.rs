@@ -125,7 +125,7 @@ fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Cha
         fulfilment::Event::StepRetried { .. } => vec![],
         fulfilment::Event::StepAbandoned { .. }
         | fulfilment::Event::Resumed { .. }
-        | fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
+        | fulfilment::Event::CancelRequested { .. } => vec![status("compensating")],
         fulfilment::Event::Completed {} => vec![status("completed")],
         // A saga that was cancelled before it began has this as its only event.
         fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],
@@ -278,7 +278,7 @@ impl FulfilmentView {
 struct StepView {
     step: Step,
     #[serde(flatten)]
-    outcome: Plan,
+    outcome: StepOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +291,7 @@ enum Outcome {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Plan {
+struct StepOutcome {
     outcome: Outcome,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]

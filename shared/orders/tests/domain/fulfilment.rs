@@ -292,7 +292,7 @@ fn a_cancellation_never_overtakes_the_step_that_is_due() {
         let run = Run::up_to(*step);
         given::<Saga>(run.clone().history)
             .when(&cancel())
-            .then([Event::CancellationNoted {
+            .then([Event::CancelRequested {
                 reason: "changed my mind".to_owned(),
                 next: None,
             }]);
@@ -331,7 +331,7 @@ fn a_cancellation_after_the_end_unwinds_everything_from_the_confirmation_backwar
     let mut run = Run::completed();
     given::<Saga>(run.clone().history)
         .when(&cancel())
-        .then([Event::CancellationNoted {
+        .then([Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: Some(Due::compensate(Step::ConfirmOrder)),
         }]);
@@ -547,11 +547,11 @@ fn retries_are_counted_for_each_step_by_itself_and_the_timeout_doubles_with_each
     let first = Duration::from_mins(5);
     let mut run = Run::up_to(Step::ReserveStock);
     for times in [1, 2, 4] {
-        assert_eq!(run.state().patience(first), first * times);
+        assert_eq!(run.state().step_timeout(first), first * times);
         run.tell(&Command::Retry(due, run.state().retries()));
     }
     run.tell(&complete(Step::ReserveStock));
-    assert_eq!(run.state().patience(first), first);
+    assert_eq!(run.state().step_timeout(first), first);
 }
 
 #[test]
@@ -646,7 +646,7 @@ fn the_events_are_stored_under_these_names() {
             step,
             reason: reason.clone(),
         },
-        Event::CancellationNoted {
+        Event::CancelRequested {
             reason: reason.clone(),
             next,
         },

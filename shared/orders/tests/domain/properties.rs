@@ -270,7 +270,7 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
             assert_eq!(to_undo.get(undone.len()), Some(&step));
         }
         state @ (saga::State::Running { .. }
-        | saga::State::Halting { .. }
+        | saga::State::CancelPending { .. }
         | saga::State::Compensating { .. }) => panic!("it has no end: {state:?}"),
     }
 }
@@ -290,13 +290,13 @@ fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepAbandoned { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
     });
     completed
-        .filter(|step| D::leaves_something(*step))
+        .filter(|step| D::needs_compensation(*step))
         .collect()
 }
 
@@ -311,7 +311,7 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepRetried { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
@@ -349,7 +349,7 @@ impl Definition for Errand {
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
 
-    fn leaves_something(step: ErrandStep) -> bool {
+    fn needs_compensation(step: ErrandStep) -> bool {
         matches!(step, ErrandStep::Take | ErrandStep::Give)
     }
 }
@@ -518,7 +518,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
         (step(), words())
             .prop_map(|(step, reason)| fulfilment::Event::CompensationFailed { step, reason }),
         (words(), next())
-            .prop_map(|(reason, next)| fulfilment::Event::CancellationNoted { reason, next }),
+            .prop_map(|(reason, next)| fulfilment::Event::CancelRequested { reason, next }),
         Just(fulfilment::Event::Completed {}),
         words().prop_map(|reason| fulfilment::Event::Aborted { reason }),
         (step(), words())

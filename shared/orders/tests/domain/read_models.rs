@@ -76,7 +76,7 @@ pub(crate) fn cancelled() -> Streams {
         ),
         (
             "10:00:05.100",
-            fulfilment::Event::CancellationNoted {
+            fulfilment::Event::CancelRequested {
                 reason: reason.clone(),
                 next: None,
             },
@@ -298,7 +298,7 @@ fn a_step_that_failed_is_shown_with_its_reason_and_the_saga_as_compensating() {
 
 #[test]
 fn a_saga_is_compensating_as_soon_as_its_cancellation_is_noted() {
-    let noted = fulfilment::Event::CancellationNoted {
+    let noted = fulfilment::Event::CancelRequested {
         reason: "changed my mind".to_owned(),
         next: None,
     };

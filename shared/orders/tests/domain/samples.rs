@@ -103,11 +103,11 @@ fn fulfilments() -> Vec<fulfilment::Event> {
         saga::Event::Resumed {
             next: Due::compensate(step),
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next,
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: None,
         },

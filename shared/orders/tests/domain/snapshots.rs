@@ -137,7 +137,7 @@ fn fulfilment_events() -> Vec<orders::fulfilment::Event> {
             retry: 1,
             next: Due::execute(Step::ReserveStock),
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: None,
         },
