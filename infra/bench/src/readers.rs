@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    lambda::{Environment, Host, Invocation, stream::relay as relay_function},
+    lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function},
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
     sealed::Sealed,
@@ -38,7 +38,7 @@ const BATCH: usize = 100;
 /// The runtime of the benchmark, which drops metrics: the output is the report.
 struct Silent;
 
-impl Host for Silent {
+impl Runtime for Silent {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -82,8 +82,8 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
         "EVENT_BUS" | "STREAM_FAILURES_QUEUE" => Some("unused".to_owned()),
         _ => None,
     };
-    let environment = Environment::new(settings, client.config()).on(Arc::new(Silent));
-    let function = relay_function(&environment, |event| fulfilment::outcome(&event.event.name))
+    let app = AppContext::new(settings, client.config()).with_runtime(Arc::new(Silent));
+    let function = relay_function(&app, |event| fulfilment::outcome(&event.event.name))
         .map_err(Failed::new)?;
     let mut cpu = Duration::ZERO;
     for batch in items.chunks(BATCH) {

@@ -14,7 +14,7 @@ use cairn::{
     Commit, RecordedEvent, Timestamp,
     audit::Limits,
     dynamodb::{Projection, Rebuild},
-    lambda::Environment,
+    lambda::AppContext,
     store::EventStore,
 };
 use cairn_local::{
@@ -135,16 +135,16 @@ fn in_a_process(what: &str, events: u64, rtt: Duration) -> Result<Measured, Fail
 pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<ExitCode, Failed> {
     let directory = Scratch::new()?;
     let service = Service::in_file(&directory.0.join("tables.sqlite"), &tables()?, rtt)?;
-    let events = seed(&environment(&service.near()), events).await?;
+    let events = seed(&app(&service.near()), events).await?;
     let client = service.client();
-    let far = environment(&client);
+    let far = app(&client);
     let rows = far.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
     let counters = far.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
     let store = far.event_store().map_err(Failed::new)?;
     let orders = Rebuild::new(store.clone(), rows);
     let sales = Rebuild::new(store, counters);
     if what == What::Audit {
-        let near = environment(&service.near());
+        let near = app(&service.near());
         let store = near.event_store().map_err(Failed::new)?;
         let rows = near.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
         let counters = near.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
@@ -220,7 +220,7 @@ fn tables() -> Result<Vec<Value>, Failed> {
     Ok(tables.collect())
 }
 
-fn environment(client: &Client) -> Environment {
+fn app(client: &Client) -> AppContext {
     let settings = |name: &str| {
         let table = match name {
             "EVENTS_TABLE" => "EventsTable",
@@ -234,11 +234,11 @@ fn environment(client: &Client) -> Environment {
         };
         Some(table.to_owned())
     };
-    Environment::new(settings, client.config())
+    AppContext::new(settings, client.config())
 }
 
 /// Stores orders that went through, one event a commit, a hundred orders a minute, and says how many events they have.
-async fn seed(near: &Environment, events: u64) -> Result<u64, Failed> {
+async fn seed(near: &AppContext, events: u64) -> Result<u64, Failed> {
     let store = near.event_store().map_err(Failed::new)?;
     let placed = placed()?;
     let (mut stored, mut number) = (0, 0);

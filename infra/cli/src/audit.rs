@@ -46,21 +46,18 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
-        let (store, deadlines) = (
-            environment.event_store()?,
-            environment.deadlines("DEADLINES_TABLE")?,
-        );
+        let app = stack.app();
+        let (store, deadlines) = (app.event_store()?, app.deadlines("DEADLINES_TABLE")?);
         let limits = Limits {
             settle: Duration::from_secs(self.settle),
             overdue: Duration::from_secs(self.overdue),
         };
         let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
             .within(limits)
-            .with(environment.rows::<Orders>("ORDERS_TABLE")?)
-            .with(environment.rows::<StockLevels>("STOCK_TABLE")?)
-            .with(environment.rows::<Products>("PRODUCTS_TABLE")?)
-            .with(environment.counters::<Sales>("SALES_TABLE")?);
+            .with(app.rows::<Orders>("ORDERS_TABLE")?)
+            .with(app.rows::<StockLevels>("STOCK_TABLE")?)
+            .with(app.rows::<Products>("PRODUCTS_TABLE")?)
+            .with(app.counters::<Sales>("SALES_TABLE")?);
         let report = audit.run::<Fulfilments>(self.projection.as_deref()).await;
         let report = report.map_err(Failure::refused)?;
         if out.is_json {

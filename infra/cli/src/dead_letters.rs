@@ -310,7 +310,7 @@ impl Delete {
 async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
     let mut messages = vec![];
     for (variable, name) in QUEUES {
-        let queue = stack.environment().queue(variable)?;
+        let queue = stack.app().queue(variable)?;
         let seen = queue.look().await?;
         messages.extend(seen.into_iter().map(|message| (name, message)));
     }

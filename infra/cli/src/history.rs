@@ -55,7 +55,7 @@ fn subject(text: &str) -> Result<Subject, String> {
 
 impl History {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let store = stack.environment().event_store()?;
+        let store = stack.app().event_store()?;
         let mut events = match &self.subject {
             Subject::Stream(stream) => events(&store, stream, self.after).await?,
             Subject::Order(order) => {
@@ -81,7 +81,7 @@ impl History {
         // Stable, and time never goes backwards within a stream: each stream keeps its order.
         events.sort_by_key(|event| event.at);
         if out.is_json {
-            let source = stack.environment().setting("EVENT_SOURCE")?;
+            let source = stack.app().variable("EVENT_SOURCE")?;
             let events: Vec<_> = events
                 .iter()
                 .map(|event| CloudEvent::new(&source, event))

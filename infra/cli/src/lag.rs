@@ -71,13 +71,13 @@ struct Consumer {
 
 impl Lag {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
+        let app = stack.app();
         let readers = Readers {
-            store: environment.event_store()?,
-            orders: shown(environment.rows::<Orders>("ORDERS_TABLE")?).await?,
-            stock: shown(environment.rows::<StockLevels>("STOCK_TABLE")?).await?,
-            products: shown(environment.rows::<Products>("PRODUCTS_TABLE")?).await?,
-            sales: shown(environment.counters::<Sales>("SALES_TABLE")?).await?,
+            store: app.event_store()?,
+            orders: shown(app.rows::<Orders>("ORDERS_TABLE")?).await?,
+            stock: shown(app.rows::<StockLevels>("STOCK_TABLE")?).await?,
+            products: shown(app.rows::<Products>("PRODUCTS_TABLE")?).await?,
+            sales: shown(app.counters::<Sales>("SALES_TABLE")?).await?,
             bar: ProgressBar::new_spinner(),
         };
         let mut parts = vec![];

@@ -41,7 +41,7 @@ pub(crate) struct Republish {
 
 impl Republish {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let store = stack.environment().event_store()?;
+        let store = stack.app().event_store()?;
         let mut republished = vec![];
         for stream in &self.streams {
             let commits = store.read(stream, &ReadRange::after(self.after)).await?;

@@ -67,10 +67,10 @@ struct Open {
 
 impl Sagas {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
-        let deadlines = environment.deadlines("DEADLINES_TABLE")?;
-        let (orders, sagas) = (environment.repository()?, environment.repository()?);
-        let step_timeout = environment.seconds("STEP_TIMEOUT_SECONDS")?;
+        let app = stack.app();
+        let deadlines = app.deadlines("DEADLINES_TABLE")?;
+        let (orders, sagas) = (app.repository()?, app.repository()?);
+        let step_timeout = app.seconds("STEP_TIMEOUT_SECONDS")?;
         // A cancelled order has a deadline of its own, and its fulfilment another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
         let mut after = None;

@@ -104,7 +104,7 @@ async fn folded<A: Aggregate>(
     stream: &StreamId,
     when: When,
 ) -> Result<Past, Failure> {
-    let repository = stack.environment().repository::<A>()?;
+    let repository = stack.app().repository::<A>()?;
     let then = match when {
         When::Now => repository.load(stream).await?,
         When::At(time) => repository.load_by(stream, time).await?,

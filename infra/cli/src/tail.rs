@@ -63,7 +63,7 @@ enum From {
 
 impl Tail {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let source = stack.environment().setting("EVENT_SOURCE")?;
+        let source = stack.app().variable("EVENT_SOURCE")?;
         let mut tail = stack
             .tail(match self.from {
                 From::Now => StartPosition::Now,

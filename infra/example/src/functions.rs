@@ -4,7 +4,7 @@ use cairn::{
     RecordedEvent, StreamId,
     dynamodb::DynamoStore,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, consumer,
+        AppContext, ConfigError, FunctionError, Handler, consumer,
         step::{self, StepHandler},
     },
     saga::Due,
@@ -21,30 +21,24 @@ use crate::{
 ///
 /// # Errors
 /// When `EVENTS_TABLE` is missing.
-pub fn hand_out(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(
-        environment,
-        HandOut(Library::new(environment.event_store()?)),
-    )
+pub fn hand_out(app: &AppContext) -> Result<Handler, ConfigError> {
+    step::function(app, HandOut(Library::new(app.event_store()?)))
 }
 
 /// The function of the step `note-loan`. Its rule takes what makes the step due.
 ///
 /// # Errors
 /// When `EVENTS_TABLE` is missing.
-pub fn note_loan(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(
-        environment,
-        NoteLoan(Library::new(environment.event_store()?)),
-    )
+pub fn note_loan(app: &AppContext) -> Result<Handler, ConfigError> {
+    step::function(app, NoteLoan(Library::new(app.event_store()?)))
 }
 
 /// The function that keeps the shelf. Its rule takes the events of books.
 ///
 /// # Errors
 /// When `EVENTS_TABLE`, `SHELF_TABLE` or `READ_MODELS_TABLE` is missing.
-pub fn project_shelf(environment: &Environment) -> Result<Function, ConfigError> {
-    consumer::projection(environment, environment.rows::<Shelf>("SHELF_TABLE")?)
+pub fn project_shelf(app: &AppContext) -> Result<Handler, ConfigError> {
+    consumer::projection(app, app.rows::<Shelf>("SHELF_TABLE")?)
 }
 
 struct HandOut(Library<DynamoStore>);

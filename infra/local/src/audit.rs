@@ -4,7 +4,7 @@ use cairn::{
     Timestamp,
     audit::Limits,
     dynamodb::Audit,
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
 };
 use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 
@@ -12,7 +12,7 @@ use orders::read_models::{orders::Orders, products::Products, sales::Sales, stoc
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn audit(operator: &Environment, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
+pub fn audit(operator: &AppContext, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
     let (store, deadlines) = (
         operator.event_store()?,
         operator.deadlines("DEADLINES_TABLE")?,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::Environment;
+use cairn::lambda::AppContext;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -189,7 +189,7 @@ impl Composition {
     }
 
     /// What an operator has: the settings of all functions, and clients that no role holds back.
-    pub fn operator(&self) -> Environment {
+    pub fn operator(&self) -> AppContext {
         let settings = self
             .hosts
             .values()
@@ -197,7 +197,7 @@ impl Composition {
         let settings: HashMap<_, _> = settings.flatten().collect();
         let services = Arc::new(OnceLock::from(self.aws.clone()));
         let config = sdk::config("operator", &services, &self.world);
-        Environment::new(move |name| settings.get(name).cloned(), config)
+        AppContext::new(move |name| settings.get(name).cloned(), config)
     }
 
     /// How many deliveries are not done.

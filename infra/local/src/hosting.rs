@@ -22,7 +22,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    lambda::{ConfigError, Environment, Function, Host, Invocation, outside::Outside},
+    lambda::{AppContext, ConfigError, Handler, Invocation, Runtime, http_client::HttpClient},
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ type Build = dyn Fn() -> Result<Execution, ConfigError> + Send + Sync;
 
 /// An execution environment.
 struct Execution {
-    function: Function,
+    function: Handler,
     seat: Arc<Seat>,
 }
 
@@ -218,9 +218,9 @@ pub(crate) fn host(
             let config = sdk::config(&id, &services, &shared_platform);
             let providers = Beyond::new(&id, &shared_platform, &network);
             let function = build(
-                &Environment::new(move |name| settings.get(name).cloned(), config)
-                    .on(Arc::new(clock))
-                    .reaching(Outside::with_connector(providers)),
+                &AppContext::new(move |name| settings.get(name).cloned(), config)
+                    .with_runtime(Arc::new(clock))
+                    .with_http_client(HttpClient::with_connector(providers)),
             )?;
             Ok(Execution { function, seat })
         };
@@ -411,7 +411,7 @@ struct Clock {
     world: Arc<dyn World>,
 }
 
-impl Host for Clock {
+impl Runtime for Clock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.world.now().as_millis() + self.skew_ms)
     }

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
-    lambda::{api::Problem, caller::scopes as scopes_of, outside::Outside},
+    lambda::{api::Problem, caller::scopes as scopes_of, http_client::HttpClient},
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
@@ -36,7 +36,7 @@ const CLOCK_SKEW_S: f64 = 5.0;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     authorizer: Authorizer,
-    http_client: Outside,
+    http_client: HttpClient,
     world: Arc<dyn World>,
     keys: Mutex<JwkSet>,
     /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
@@ -105,7 +105,7 @@ impl Tokens {
     pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
         Self {
             authorizer,
-            http_client: Outside::network(),
+            http_client: HttpClient::network(),
             world,
             keys: Mutex::new(JwkSet { keys: vec![] }),
             last_fetch: tokio::sync::Mutex::default(),

@@ -8,7 +8,7 @@ use std::sync::{
 use cairn::provider::{Call, ProviderError};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use payments::Payments;
@@ -81,13 +81,13 @@ impl Troubles {
     pub fn functions(&self) -> Functions {
         let (authorizing, capturing) = (self.clone(), self.clone());
         Functions::default()
-            .with("authorize-payment", move |environment| {
-                let provider = authorizing.over(Payments::from_app(environment)?);
-                authorize_payment::with(environment, provider)
+            .with("authorize-payment", move |app| {
+                let provider = authorizing.over(Payments::from_app(app)?);
+                authorize_payment::with(app, provider)
             })
-            .with("capture-payment", move |environment| {
-                let provider = capturing.over(Payments::from_app(environment)?);
-                capture_payment::with(environment, provider)
+            .with("capture-payment", move |app| {
+                let provider = capturing.over(Payments::from_app(app)?);
+                capture_payment::with(app, provider)
             })
     }
 
@@ -134,7 +134,11 @@ impl<P: PaymentProvider> PaymentProvider for SometimesUnavailable<P> {
         self.provider.capture(call, authorization).await
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         self.check()?;
         self.provider.void(call, asked).await
     }

@@ -18,8 +18,8 @@ use orders::{
     fulfilment::Input,
     payment::Authorization,
     providers::{
-        Asked, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening,
-        Screening,
+        AuthorizationRequest, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments,
+        SandboxScreening, Screening,
     },
     shipment::Label,
     values::{Address, Money, PaymentToken},
@@ -208,7 +208,11 @@ impl PaymentProvider for Providers {
         .await
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         self.undo("void", call.key, |books| {
             books.undone.insert(asked.key.to_owned());
             books.authorized.remove(asked.key);

@@ -395,20 +395,20 @@ impl Simulation {
 fn functions(providers: &Providers) -> Functions {
     let [screening, payments, captures, carrier, mailer] = [(); 5].map(|()| providers.clone());
     Functions::default()
-        .with("screen-order", move |environment| {
-            screen_order::with(environment, screening.clone())
+        .with("screen-order", move |app| {
+            screen_order::with(app, screening.clone())
         })
-        .with("authorize-payment", move |environment| {
-            authorize_payment::with(environment, payments.clone())
+        .with("authorize-payment", move |app| {
+            authorize_payment::with(app, payments.clone())
         })
-        .with("capture-payment", move |environment| {
-            capture_payment::with(environment, captures.clone())
+        .with("capture-payment", move |app| {
+            capture_payment::with(app, captures.clone())
         })
-        .with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, carrier.clone())
+        .with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, carrier.clone())
         })
-        .with("notify-customer", move |environment| {
-            notify_customer::with(environment, mailer.clone())
+        .with("notify-customer", move |app| {
+            notify_customer::with(app, mailer.clone())
         })
 }
 

@@ -9,7 +9,7 @@ use aws_sdk_kms::{
 
 use crate::{
     dynamodb::{Fault, fault},
-    on_demand::OnDemand,
+    lazy_client::LazyClient,
     seal::Key,
 };
 
@@ -74,7 +74,7 @@ impl KmsError {
 /// A key of KMS, which wraps others and never leaves it.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    client: OnDemand<Client>,
+    client: LazyClient<Client>,
     id: String,
 }
 
@@ -90,7 +90,7 @@ impl MasterKey {
     const CONTEXT: &str = "subject";
 
     /// The key of this id.
-    pub fn new(client: OnDemand<Client>, id: String) -> Self {
+    pub fn new(client: LazyClient<Client>, id: String) -> Self {
         Self { client, id }
     }
 

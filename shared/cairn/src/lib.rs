@@ -175,9 +175,9 @@ pub mod kms;
 #[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
-pub mod mail;
+pub mod lazy_client;
 #[cfg(feature = "aws")]
-pub mod on_demand;
+pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
 #[cfg(feature = "aws")]

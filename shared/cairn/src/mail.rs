@@ -11,7 +11,7 @@ use aws_sdk_sesv2::{
 
 /// The mailer of one sender.
 #[derive(Clone, Debug)]
-pub struct Mails {
+pub struct Mailer {
     client: Client,
     from: String,
 }
@@ -54,7 +54,7 @@ impl From<BuildError> for MailError {
     }
 }
 
-impl Mails {
+impl Mailer {
     /// A mailer with the address of a sender that SES has verified.
     pub fn new(client: Client, from: String) -> Self {
         Self { client, from }

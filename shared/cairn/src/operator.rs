@@ -1,7 +1,7 @@
 //! An operator's way into a running system: the AWS that a person has, and a stack of functions with their settings.
 //!
 //! The functions know everything by its name: their tables, their queues, how long a step may take. So a stack is
-//! found by asking Lambda for its functions, and what they are told is an [`Environment`] for the tool as well.
+//! found by asking Lambda for its functions, and what they are told is an [`AppContext`] for the tool as well.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,9 +24,9 @@ use serde_json::Value;
 use crate::{
     commit::Commit,
     lambda::{
-        Environment,
-        http::{Http, Trusted},
-        outside::{NoAnswer, Outside},
+        AppContext,
+        http::{Http, TrustStore},
+        http_client::{HttpClient, HttpError},
     },
     store::StoreError,
 };
@@ -41,7 +41,7 @@ pub use tail::{StartPosition, Tail, Unreadable};
 /// An `endpoint` on this very machine is a stand-in for AWS, which takes anybody. What the environment does not say is
 /// made up for it, so that nothing has to be set up; and the credentials of a profile never go there.
 pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
-    let http = Http::new(Trusted::Machine);
+    let http = Http::new(TrustStore::System);
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
@@ -82,7 +82,7 @@ pub struct Stack {
     /// Its name.
     pub name: String,
     aws: SdkConfig,
-    environment: Environment,
+    app: AppContext,
     /// The names of its functions by their logical ids.
     functions: BTreeMap<String, String>,
     lambda: Client,
@@ -166,15 +166,15 @@ impl Stack {
         Ok(Self {
             name,
             aws: aws.clone(),
-            environment: Environment::new(move |name| settings.get(name).cloned(), aws.clone()),
+            app: AppContext::new(move |name| settings.get(name).cloned(), aws.clone()),
             functions,
             lambda: Client::from_conf(lambda),
         })
     }
 
     /// What its functions are told, and clients of what it is made of.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
+    pub fn app(&self) -> &AppContext {
+        &self.app
     }
 
     /// The logical ids of its functions.
@@ -188,7 +188,7 @@ impl Stack {
     /// When the table has no stream, or a call fails.
     pub async fn tail(&self, beginning: StartPosition) -> Result<Tail, StoreError> {
         let refused = |problem: &dyn std::fmt::Display| StoreError::Permanent(problem.to_string());
-        let table = self.environment.setting("EVENTS_TABLE");
+        let table = self.app.variable("EVENTS_TABLE");
         let table = table.map_err(|error| refused(&error))?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
         let described = client.describe_table().table_name(&table).send().await;
@@ -207,12 +207,12 @@ impl Stack {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, NoAnswer> {
+    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, HttpError> {
         let Some(endpoint) = self.aws.endpoint_url().filter(|endpoint| is_here(endpoint)) else {
             return Ok(None);
         };
         let url = format!("{}{METER}", endpoint.trim_end_matches('/'));
-        let answer = Outside::network().get(&url).await?;
+        let answer = HttpClient::network().get(&url).await?;
         let counted = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
         Ok(counted.flatten())
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// The request for an authorization, whatever its outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AuthorizationRequest<'a> {
     /// The key of that call.
     pub key: &'a str,
     /// What it named to pay with.
@@ -51,7 +51,7 @@ pub trait PaymentProvider: Send + Sync {
     fn void(
         &self,
         call: Call<'_>,
-        asked: Asked<'_>,
+        asked: AuthorizationRequest<'_>,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
     /// Gives back what was taken under a key, if anything was. From then on nothing will be.
@@ -139,7 +139,11 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        _: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         asked.reference.map_or(Ok(()), Self::give_back)
     }
 

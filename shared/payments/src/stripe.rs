@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use cairn::{
     lambda::{
-        ConfigError, Environment,
-        outside::{Answer, Outside},
+        AppContext, ConfigError,
+        http_client::{Answer, HttpClient},
         secret::Secret,
     },
     provider::{Call, ProviderError},
@@ -22,7 +22,7 @@ use form_urlencoded::Serializer;
 use orders::{
     charge::charge,
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde::Deserialize;
@@ -33,7 +33,7 @@ const VERSION: &str = "2025-09-30.clover";
 /// An account at Stripe. Cloning it shares its connections.
 #[derive(Clone, Debug)]
 pub struct Stripe {
-    http_client: Outside,
+    http_client: HttpClient,
     url: String,
     key: Secret,
 }
@@ -78,14 +78,14 @@ impl Stripe {
     ///
     /// # Errors
     /// When an environment variable is missing.
-    pub fn from_app(environment: &Environment) -> Result<Self, ConfigError> {
-        let url = environment.setting("STRIPE_URL")?;
-        let key = environment.secret("STRIPE_SECRET")?;
-        Ok(Self::new(environment.http_client(), &url, key))
+    pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
+        let url = app.variable("STRIPE_URL")?;
+        let key = app.secret("STRIPE_SECRET")?;
+        Ok(Self::new(app.http_client(), &url, key))
     }
 
     /// An account by its key, reached over a way of the caller's.
-    pub fn new(http_client: Outside, url: &str, key: Secret) -> Self {
+    pub fn new(http_client: HttpClient, url: &str, key: Secret) -> Self {
         Self {
             http_client,
             url: url.trim_end_matches('/').to_owned(),
@@ -249,7 +249,11 @@ impl PaymentProvider for Stripe {
         }
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         let id = match asked.reference {
             Some(reference) => reference.to_owned(),
             // From here on the key stands for this intent, and it will be cancelled.

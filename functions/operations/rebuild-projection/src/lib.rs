@@ -12,7 +12,7 @@ use cairn::{
     },
     generation::{Generation, GenerationSet},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
     },
 };
@@ -24,15 +24,15 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
     let rebuilds = Arc::new(Rebuilds {
-        orders: Rebuild::new(store.clone(), environment.rows("ORDERS_TABLE")?),
-        stock: Rebuild::new(store.clone(), environment.rows("STOCK_TABLE")?),
-        products: Rebuild::new(store.clone(), environment.rows("PRODUCTS_TABLE")?),
-        sales: Rebuild::new(store, environment.counters("SALES_TABLE")?),
+        orders: Rebuild::new(store.clone(), app.rows("ORDERS_TABLE")?),
+        stock: Rebuild::new(store.clone(), app.rows("STOCK_TABLE")?),
+        products: Rebuild::new(store.clone(), app.rows("PRODUCTS_TABLE")?),
+        sales: Rebuild::new(store, app.counters("SALES_TABLE")?),
     });
-    Ok(operation::function(environment, move |request, task| {
+    Ok(operation::function(app, move |request, task| {
         let rebuilds = rebuilds.clone();
         async move { rebuilds.step(request, &task).await }
     }))

@@ -17,7 +17,7 @@ use cairn::{
     dead_letter::{self, DeadLetter, Subject},
     functions::Functions,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
         stream::unreadable,
     },
@@ -36,24 +36,21 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let redrive = Arc::new(Redrive {
         queues: [
-            environment.queue("DEAD_LETTERS_QUEUE")?,
-            environment.queue("STREAM_FAILURES_QUEUE")?,
+            app.queue("DEAD_LETTERS_QUEUE")?,
+            app.queue("STREAM_FAILURES_QUEUE")?,
         ],
-        functions: environment.functions(),
+        functions: app.functions(),
     });
-    Ok(operation::function(
-        environment,
-        move |wanted: Wanted, task| {
-            let redrive = redrive.clone();
-            async move {
-                wanted.check()?;
-                redrive.run(&wanted, &task).await
-            }
-        },
-    ))
+    Ok(operation::function(app, move |wanted: Wanted, task| {
+        let redrive = redrive.clone();
+        async move {
+            wanted.check()?;
+            redrive.run(&wanted, &task).await
+        }
+    }))
 }
 
 /// Selects dead letters and says what to do with them. `{}` delivers all of them again.

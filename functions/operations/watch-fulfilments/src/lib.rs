@@ -8,8 +8,8 @@ use cairn::{
     deadlines::Deadline,
     dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler,
+        metrics::Metrics,
         operation::{self, Task},
     },
     repository::HandleError,
@@ -37,17 +37,17 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let watch = Arc::new(Watch {
-        orders: environment.repository()?,
-        sagas: environment.repository()?,
-        deadlines: environment.deadlines("DEADLINES_TABLE")?,
-        step_timeout: environment.seconds("STEP_TIMEOUT_SECONDS")?,
-        store: environment.event_store()?,
+        orders: app.repository()?,
+        sagas: app.repository()?,
+        deadlines: app.deadlines("DEADLINES_TABLE")?,
+        step_timeout: app.seconds("STEP_TIMEOUT_SECONDS")?,
+        store: app.event_store()?,
         pace: Pace::default(),
-        environment: environment.clone(),
+        app: app.clone(),
     });
-    Ok(operation::function(environment, move |request, task| {
+    Ok(operation::function(app, move |request, task| {
         let watch = watch.clone();
         async move {
             match request {
@@ -100,7 +100,7 @@ struct Watch {
     step_timeout: std::time::Duration,
     store: DynamoStore,
     pace: Pace,
-    environment: Environment,
+    app: AppContext,
 }
 
 /// The result of looking after one fulfilment.
@@ -125,8 +125,8 @@ impl Watch {
             stuck: stuck_rows.len() as u64,
             ..Report::default()
         };
-        let metrics = Figures::default().count("StuckFulfilments", report.stuck);
-        self.environment.emit(metrics);
+        let metrics = Metrics::default().count("StuckFulfilments", report.stuck);
+        self.app.emit(metrics);
         let due = self.deadlines.due(task.now).await;
         let due = due.map_err(FunctionError::new)?.into_iter();
         let rows = due.map(|row| (row, false));
@@ -156,10 +156,10 @@ impl Watch {
         // Those that are left are the oldest the next time.
         report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
-        let overdue = Figures::default()
+        let overdue = Metrics::default()
             .count("OverdueFulfilments", report.overdue)
             .count("HeldBackFulfilments", report.held_back);
-        self.environment.emit(overdue);
+        self.app.emit(overdue);
         tracing::info!(?report, "looked");
         Ok(report)
     }

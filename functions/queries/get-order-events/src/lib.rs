@@ -6,7 +6,7 @@ use cairn::{
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     store,
@@ -21,10 +21,10 @@ use serde_json::json;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let source = environment.setting("EVENT_SOURCE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let source = app.variable("EVENT_SOURCE")?;
+    api::function(app, move |request| {
         list(store.clone(), source.clone(), request)
     })
 }
@@ -43,7 +43,7 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     histories.rotate_left(1);
     let placed = histories.first().and_then(|commits| commits.first());
     let customer_id = placed.map(customer_of).transpose()?.flatten();
-    if !customer_id.is_some_and(|id| request.caller.may_deal_with(id.as_str())) {
+    if !customer_id.is_some_and(|id| request.caller.can_access(id.as_str())) {
         return Err(unknown());
     }
     let events: Vec<_> = in_causal_order(&histories)

@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
 };
@@ -13,9 +13,9 @@ use orders::{product::Product, read_models::products::ProductView, values::Sku};
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let products = environment.repository()?;
-    api::function(environment, move |request| get(products.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let products = app.repository()?;
+    api::function(app, move |request| get(products.clone(), request))
 }
 
 /// Folds the product's stream: one read, of the price as it is now.

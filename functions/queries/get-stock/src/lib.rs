@@ -4,7 +4,7 @@ use cairn::{
     Commit,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::fold_on,
@@ -22,10 +22,10 @@ const MAX_VERSION: u64 = (1 << 53) - 1;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("STOCK_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("STOCK_TABLE")?;
+    api::function(app, move |request| {
         get(store.clone(), rows.clone(), request)
     })
 }

@@ -10,10 +10,10 @@ use cairn::{
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
     gate::Delivery,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, Throttled, consumer,
-        metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, Throttled, consumer,
+        metrics::Metrics,
     },
-    mail::{MailError, Mails},
+    mail::{MailError, Mailer},
 };
 use orders::{
     order::{Event, Order},
@@ -26,17 +26,17 @@ use serde::Deserialize;
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let name = "MAIL";
-    match environment.setting(name)?.as_str() {
-        "log" => only_noted(environment),
+    match app.variable(name)?.as_str() {
+        "log" => only_noted(app),
         "ses" => {
             let mailer = SesMailer {
-                orders: environment.repository()?,
-                customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-                mailer: environment.mailer("MAIL_FROM")?,
+                orders: app.repository()?,
+                customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+                mailer: app.mailer("MAIL_FROM")?,
             };
-            with(environment, mailer)
+            with(app, mailer)
         }
         other => Err(ConfigError::new(
             name,
@@ -50,21 +50,21 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// # Errors
 /// When an environment variable is missing.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     mailer: impl CustomerMailer + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     let notifier = Arc::new(Notifier {
         mailer,
-        gate: environment.mail_gate("MAILS_TABLE")?,
-        store: environment.event_store()?,
-        environment: environment.clone(),
+        gate: app.mail_gate("MAILS_TABLE")?,
+        store: app.event_store()?,
+        app: app.clone(),
     });
     let teller = notifier.clone();
-    let tell = consumer::with_invocation(environment, move |event, _, invocation| {
+    let tell = consumer::with_invocation(app, move |event, _, invocation| {
         let teller = teller.clone();
         async move { teller.tell(&event, &invocation).await }
     })?;
-    Ok(Function::new(move |payload, invocation| {
+    Ok(Handler::new(move |payload, invocation| {
         let (notifier, tell) = (notifier.clone(), tell.clone());
         async move {
             if is_scheduled(&payload) {
@@ -77,15 +77,15 @@ pub fn with(
 }
 
 /// The function without a mailer: it notes that a mail was due, without any personal data.
-fn only_noted(environment: &Environment) -> Result<Function, ConfigError> {
-    let tell = consumer::function(environment, |event, _| async move {
+fn only_noted(app: &AppContext) -> Result<Handler, ConfigError> {
+    let tell = consumer::function(app, |event, _| async move {
         let Some(mail) = mail(&event)? else {
             return Ok(Delivery::Duplicate);
         };
         tracing::info!(key = mail.key, subject = mail.subject, "mail");
         Ok(Delivery::Applied)
     })?;
-    Ok(Function::new(move |payload, invocation| {
+    Ok(Handler::new(move |payload, invocation| {
         let tell = tell.clone();
         async move {
             if is_scheduled(&payload) {
@@ -110,7 +110,7 @@ struct Notifier<M> {
     mailer: M,
     gate: MailGate,
     store: DynamoStore,
-    environment: Environment,
+    app: AppContext,
 }
 
 /// The time that a run of the schedule has for one mail before another may take it.
@@ -148,9 +148,9 @@ impl<M: CustomerMailer> Notifier<M> {
 
     /// Sends the mails whose time has come, until one is throttled again.
     async fn send_waiting(&self, invocation: &Invocation) -> Result<(), FunctionError> {
-        let due = self.gate.due(self.environment.now()).await;
+        let due = self.gate.due(self.app.now()).await;
         for waiting in due.map_err(FunctionError::new)? {
-            let until = self.environment.now().after(LEASE);
+            let until = self.app.now().after(LEASE);
             let leased = self.gate.lease(&waiting, until).await;
             if !leased.map_err(FunctionError::new)? {
                 continue;
@@ -186,11 +186,11 @@ impl<M: CustomerMailer> Notifier<M> {
 
     async fn postpone(&self, key: &str, error: &MailError) -> Result<(), FunctionError> {
         let pause = Throttled { retry_after: None }.pause();
-        let until: Timestamp = self.environment.now().after(pause);
+        let until: Timestamp = self.app.now().after(pause);
         let waits = self.gate.wait(key, until).await;
         waits.map_err(FunctionError::new)?;
-        self.environment
-            .emit(Figures::default().count("ProviderThrottled", 1));
+        self.app
+            .emit(Metrics::default().count("ProviderThrottled", 1));
         tracing::warn!(key, %until, %error, "the mail waits");
         Ok(())
     }
@@ -226,7 +226,7 @@ pub struct Mail {
 struct SesMailer {
     orders: Repository<Order>,
     customers: Keyring,
-    mailer: Mails,
+    mailer: Mailer,
 }
 
 impl CustomerMailer for SesMailer {

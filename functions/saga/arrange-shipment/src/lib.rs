@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::{Keyring, Repository},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -21,24 +21,21 @@ use orders::{
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxCarrier)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, SandboxCarrier)
 }
 
 /// The function with a carrier of the caller's.
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn with(
-    environment: &Environment,
-    carrier: impl Carrier + 'static,
-) -> Result<Function, ConfigError> {
+pub fn with(app: &AppContext, carrier: impl Carrier + 'static) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ArrangeShipment {
-            orders: environment.repository()?,
-            shipments: environment.repository()?,
-            customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+            orders: app.repository()?,
+            shipments: app.repository()?,
+            customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
             carrier,
         },
     )

@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -11,7 +11,7 @@ use cairn::{
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
 };
 use payments::Payments;
 
@@ -19,8 +19,8 @@ use payments::Payments;
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::from_app(environment)?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, Payments::from_app(app)?)
 }
 
 /// The function with a provider of the caller's.
@@ -28,13 +28,13 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// # Errors
 /// When an environment variable is missing.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     provider: impl PaymentProvider + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         AuthorizePayment {
-            payments: environment.repository()?,
+            payments: app.repository()?,
             provider,
         },
     )
@@ -81,7 +81,7 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<
         match &payment.state {
             // Without a record the answer may have been lost, or the provider may still be about to act.
             known @ (State::None | State::Authorized(_)) => {
-                let asked = Asked {
+                let asked = AuthorizationRequest {
                     key: &due.execution_key(),
                     token: &input.payment_token,
                     amount: input.total(),

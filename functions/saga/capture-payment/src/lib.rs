@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -19,8 +19,8 @@ use payments::Payments;
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::from_app(environment)?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, Payments::from_app(app)?)
 }
 
 /// The function with a provider of the caller's.
@@ -28,13 +28,13 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 /// # Errors
 /// When an environment variable is missing.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     provider: impl PaymentProvider + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         CapturePayment {
-            payments: environment.repository()?,
+            payments: app.repository()?,
             provider,
         },
     )

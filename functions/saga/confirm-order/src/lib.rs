@@ -4,7 +4,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -20,12 +20,12 @@ use orders::{
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ConfirmOrder {
-            orders: environment.repository()?,
-            stocks: environment.repository()?,
+            orders: app.repository()?,
+            stocks: app.repository()?,
         },
     )
 }

@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -18,9 +18,9 @@ use orders::{
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let stocks = environment.repository()?;
-    step::function(environment, ReserveStock { stocks })
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let stocks = app.repository()?;
+    step::function(app, ReserveStock { stocks })
 }
 
 struct ReserveStock {

@@ -5,7 +5,7 @@ use cairn::{
     RecordedEvent, StreamId,
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
     step::{DueStep, Enlisted, StepOutcome},
@@ -21,22 +21,19 @@ use orders::{
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxScreening)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, SandboxScreening)
 }
 
 /// The function with a provider of the caller's.
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn with(
-    environment: &Environment,
-    screening: impl Screening + 'static,
-) -> Result<Function, ConfigError> {
+pub fn with(app: &AppContext, screening: impl Screening + 'static) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ScreenOrder {
-            orders: environment.repository()?,
+            orders: app.repository()?,
             screening,
         },
     )

@@ -2,7 +2,7 @@
 
 use cairn::{
     gate::Delivery,
-    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    lambda::{AppContext, ConfigError, FunctionError, Handler, consumer},
     step,
 };
 use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
@@ -11,9 +11,9 @@ use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let sagas = environment.repository()?;
-    consumer::function(environment, move |event, context| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let sagas = app.repository()?;
+    consumer::function(app, move |event, context| {
         let sagas = sagas.clone();
         async move {
             let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;

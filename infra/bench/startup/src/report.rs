@@ -23,12 +23,12 @@ pub(crate) struct Row {
     zip: usize,
     /// Whether it is a function of the system.
     is_ours: bool,
-    metrics: Option<Figures>,
+    metrics: Option<Metrics>,
 }
 
 /// Medians.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
+struct Metrics {
     ms: f64,
     processor_ms: f64,
     million_instructions: Option<f64>,
@@ -48,7 +48,7 @@ impl Row {
             name: program.name.clone(),
             zip,
             is_ours: program.is_ours,
-            metrics: Some(Figures {
+            metrics: Some(Metrics {
                 ms: median(starts, |start| ms(start.time)),
                 processor_ms: median(starts, |start| ms(start.processor)),
                 million_instructions: instructions,
@@ -67,7 +67,7 @@ impl Row {
         }
     }
 
-    fn metric(&self, value: fn(&Figures) -> Option<f64>) -> Option<f64> {
+    fn metric(&self, value: fn(&Metrics) -> Option<f64>) -> Option<f64> {
         self.metrics.as_ref().and_then(value)
     }
 }
@@ -80,7 +80,7 @@ fn median(starts: &[Start], value: impl Fn(&Start) -> f64) -> f64 {
 }
 
 /// A figure: its column's name, where it is, and how many digits of it matter.
-type Column = (&'static str, fn(&Figures) -> Option<f64>, usize);
+type Column = (&'static str, fn(&Metrics) -> Option<f64>, usize);
 
 const COLUMNS: [Column; 4] = [
     ("start ms", |metrics| Some(metrics.ms), 2),
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str, ms: f64, peak_kib: f64, zip: usize) -> Row {
-        let metrics = Figures {
+        let metrics = Metrics {
             ms,
             processor_ms: ms,
             million_instructions: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn::lambda::Function;
+use cairn::lambda::Handler;
 use cairn_local::{functions::Functions, system::Options};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -25,9 +25,9 @@ impl Held {
             holds: watch::Sender::new(true),
         });
         let holding = held.clone();
-        let functions = Functions::default().with("rebuild-projection", move |environment| {
-            let (function, held) = (rebuild_projection::function(environment)?, holding.clone());
-            Ok(Function::new(move |payload, invocation| {
+        let functions = Functions::default().with("rebuild-projection", move |app| {
+            let (function, held) = (rebuild_projection::function(app)?, holding.clone());
+            Ok(Handler::new(move |payload, invocation| {
                 let (function, held) = (function.clone(), held.clone());
                 async move {
                     let request: Value = serde_json::from_slice(&payload).unwrap();

@@ -9,7 +9,7 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::{functions::Functions, system::Options};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde_json::json;
@@ -33,7 +33,7 @@ impl PaymentProvider for Stubborn {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 
@@ -49,8 +49,8 @@ impl PaymentProvider for Stubborn {
 pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |environment| {
-        capture_payment::with(environment, Stubborn(provider.clone()))
+    let functions = Functions::default().with("capture-payment", move |app| {
+        capture_payment::with(app, Stubborn(provider.clone()))
     });
     let options = Options {
         functions,

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use cairn::lambda::outside::Outside;
+use cairn::lambda::http_client::HttpClient;
 
 use serde_json::Value;
 use tokio::time::sleep;
@@ -85,7 +85,7 @@ impl InProcess {
 }
 
 /// The network, once it is needed. All functions share its connections.
-pub(crate) type Network = Arc<OnceLock<Outside>>;
+pub(crate) type Network = Arc<OnceLock<HttpClient>>;
 
 /// A function's way to what is not AWS: over the network, with the platform's faults.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ impl Beyond {
 impl HttpConnector for Beyond {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let decision = self.world.call(&self.caller, request.uri());
-        let network = self.network.get_or_init(Outside::network).clone();
+        let network = self.network.get_or_init(HttpClient::network).clone();
         HttpConnectorFuture::new(async move {
             let throttled = Answer::error(429, "TooManyRequests", "too many requests");
             undergo(decision, &throttled, network.call(request)).await

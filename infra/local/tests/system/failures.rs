@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::{Function, FunctionError};
+use cairn::lambda::{FunctionError, Handler};
 use cairn_local::{
     aws::Call,
     composition::{Composition, Parts},
@@ -102,7 +102,7 @@ Resources:
         let (lines, log, clock) = (script.clone(), seen.clone(), world.clone());
         let functions = Functions::default().with("probe", move |_| {
             let (lines, log, clock) = (lines.clone(), log.clone(), clock.clone());
-            Ok(Function::new(move |payload, _| {
+            Ok(Handler::new(move |payload, _| {
                 let line = lines.lock().unwrap().pop_front();
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 let event = payload.clone();
@@ -318,7 +318,7 @@ async fn an_environment_has_one_invocation_at_a_time_and_is_gone_after_one_that_
     let count = built.clone();
     let functions = Functions::default().with("get-order", move |_| {
         *count.lock().unwrap() += 1;
-        Ok(Function::new(|payload, _| async move {
+        Ok(Handler::new(|payload, _| async move {
             match payload.as_slice() {
                 b"long" => std::future::pending().await,
                 _ => sleep(Duration::from_secs(1)).await,
@@ -517,7 +517,7 @@ async fn a_schedule_comes_at_every_interval_with_its_event() {
     let seen = log.clone();
     let functions = Functions::default().with("probe", move |_| {
         let seen = seen.clone();
-        Ok(Function::new(move |payload, _| {
+        Ok(Handler::new(move |payload, _| {
             seen.lock()
                 .unwrap()
                 .push(serde_json::from_slice(&payload).unwrap());
@@ -566,7 +566,7 @@ async fn a_scheduled_function_does_not_meet_itself() {
     let (now, highest, count) = (running.clone(), most.clone(), runs.clone());
     let functions = Functions::default().with("probe", move |_| {
         let (now, highest, count) = (now.clone(), highest.clone(), count.clone());
-        Ok(Function::new(move |_, _| {
+        Ok(Handler::new(move |_, _| {
             let now = now.clone();
             highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             count.fetch_add(1, Ordering::Relaxed);

@@ -128,8 +128,8 @@ impl Shop {
         );
         let listening = lines.listen();
         let asked = carrier.clone();
-        let functions = Functions::default().with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, asked.clone())
+        let functions = Functions::default().with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, asked.clone())
         });
         let parts = Parts {
             data: Some(files.path().to_owned()),

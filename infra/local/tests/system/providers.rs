@@ -10,7 +10,7 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::{composition::Parts, functions::Functions};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ impl PaymentProvider for Paced {
         self.0.ask()
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         self.0.ask()
     }
 
@@ -145,11 +145,11 @@ fn throttled(pauses: impl IntoIterator<Item = Option<Duration>>) -> StillShop {
     }));
     let capture = provider.clone();
     let functions = Functions::default()
-        .with("authorize-payment", move |environment| {
-            authorize_payment::with(environment, provider.clone())
+        .with("authorize-payment", move |app| {
+            authorize_payment::with(app, provider.clone())
         })
-        .with("capture-payment", move |environment| {
-            capture_payment::with(environment, capture.clone())
+        .with("capture-payment", move |app| {
+            capture_payment::with(app, capture.clone())
         });
     StillShop::with(functions)
 }

@@ -20,7 +20,7 @@ use aws_smithy_types::body::SdkBody;
 use cairn::{
     Commit, Context, Decider, StoredEvent, Timestamp,
     dynamodb::{DynamoStore, Repository},
-    lambda::Environment,
+    lambda::AppContext,
     repository::HandleError,
     store::{
         AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, ReadRange, Snapshots, StoreError,
@@ -39,9 +39,9 @@ use serde_json::{Value, value::to_raw_value};
 
 use crate::fixture::{Fixture, TIMEOUT};
 
-fn environment(aws: SdkConfig) -> Environment {
+fn app(aws: SdkConfig) -> AppContext {
     let settings = |name: &str| (name == "EVENTS_TABLE").then(|| "EventsTable".to_owned());
-    Environment::new(settings, aws)
+    AppContext::new(settings, aws)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,8 +49,8 @@ async fn the_store_on_dynamodb_keeps_the_contract() {
     let system = Fixture::start().await;
     let services: sdk::Services = Arc::new(OnceLock::from(system.system.composition.aws.clone()));
     let world: Arc<dyn World> = Arc::new(ThisMachine::default());
-    let environment = environment(sdk::config("contract", &services, &world));
-    contract::check(&environment.event_store().unwrap()).await;
+    let app = app(sdk::config("contract", &services, &world));
+    contract::check(&app.event_store().unwrap()).await;
 }
 
 /// A connection to the services that loses the next answers, after they have been given, and on
@@ -83,25 +83,23 @@ impl Lossy {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
-    fn environment(&self) -> Environment {
+    fn app(&self) -> AppContext {
         let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::for_tests();
-        environment(
-            SdkConfig::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::from_static("us-east-1"))
-                .credentials_provider(SharedCredentialsProvider::new(credentials))
-                .http_client(http_client_fn(move |_, _| connector.clone()))
-                .build(),
-        )
+        app(SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build())
     }
 
     fn store(&self) -> DynamoStore {
-        self.environment().event_store().unwrap()
+        self.app().event_store().unwrap()
     }
 
     fn stocks(&self) -> Repository<Stock> {
-        self.environment().repository().unwrap()
+        self.app().repository().unwrap()
     }
 }
 

@@ -17,7 +17,7 @@ use axum::{
 };
 use cairn::{
     Timestamp,
-    lambda::{outside::Outside, secret::Secret},
+    lambda::{http_client::HttpClient, secret::Secret},
     provider::{Call, ProviderError},
 };
 use cairn_local::{
@@ -26,7 +26,7 @@ use cairn_local::{
     world::{Fate, Fault, ThisMachine, World},
 };
 use orders::{
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::Money,
 };
 use payments::Stripe;
@@ -241,8 +241,8 @@ async fn a_charge_is_in_the_units_of_stripe() {
 async fn a_429_says_when_to_call_again() {
     let stand_in = StandIn::start().await;
     stand_in.account.lock().unwrap().throttled = 1;
-    let key = Secret::given(KEY.to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value(KEY.to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = Call {
         key: "a",
         attempt: 1,
@@ -349,15 +349,15 @@ async fn a_lost_answer_charges_nobody_twice() {
 #[tokio::test]
 async fn what_has_no_known_outcome_is_undone_for_good() {
     let stand_in = StandIn::start().await;
-    let key = Secret::given(KEY.to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value(KEY.to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = |key| Call { key, attempt: 1 };
     let token = "tok_visa".parse().unwrap();
     let amount = Money {
         amount: 1250,
         currency: "EUR".parse().unwrap(),
     };
-    let asked = |key| Asked {
+    let asked = |key| AuthorizationRequest {
         key,
         token: &token,
         amount,
@@ -390,8 +390,8 @@ async fn what_has_no_known_outcome_is_undone_for_good() {
 #[tokio::test]
 async fn a_key_that_is_not_taken_is_no_answer_to_the_customer() {
     let stand_in = StandIn::start().await;
-    let key = Secret::given("sk_test_another".to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value("sk_test_another".to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = Call {
         key: "a",
         attempt: 1,

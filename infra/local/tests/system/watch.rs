@@ -16,7 +16,7 @@ use cairn_local::{composition::Parts, functions::Functions};
 use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
@@ -145,7 +145,7 @@ impl PaymentProvider for Stubborn {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 
@@ -161,8 +161,8 @@ impl PaymentProvider for Stubborn {
 async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |environment| {
-        capture_payment::with(environment, Stubborn(provider.clone()))
+    let functions = Functions::default().with("capture-payment", move |app| {
+        capture_payment::with(app, Stubborn(provider.clone()))
     });
     let shop = StillShop::with(functions);
     let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;

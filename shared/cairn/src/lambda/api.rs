@@ -24,9 +24,9 @@ use crate::{
     dynamodb::{Answers, KeptAnswer, KeyError},
     input::{self, BodyError, FieldError},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         caller::{Access, Caller},
-        metrics::Figures,
+        metrics::Metrics,
         time_budget,
     },
     repository::HandleError,
@@ -43,50 +43,47 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// # Errors
 /// When an environment variable is missing: also one of those that say who may ask, see [`Caller`].
 pub fn function<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    Ok(with(environment, Access::from_app(environment)?, handle))
+    Ok(with(app, Access::from_app(app)?, handle))
 }
 
 /// A function that answers everybody's HTTP requests, whoever the API's other routes take: a page, say, that asks for
 /// a token itself.
-pub fn open<F>(
-    environment: &Environment,
-    handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+pub fn open<F>(app: &AppContext, handle: impl Fn(Request) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    with(environment, Access::Public, handle)
+    with(app, Access::Public, handle)
 }
 
 fn with<F>(
-    environment: &Environment,
+    app: &AppContext,
     access: Access,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let parts = Arc::new((environment.clone(), access, handle));
-    Function::new(move |payload, invocation| {
+    let parts = Arc::new((app.clone(), access, handle));
+    Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
-            let (environment, access, handle) = parts.as_ref();
+            let (app, access, handle) = parts.as_ref();
             let request: ApiGatewayV2httpRequest =
                 serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let correlation = correlation(&request.headers, environment);
-            let traceparent = traceparent(&request.headers, environment);
+            let correlation = correlation(&request.headers, app);
+            let traceparent = traceparent(&request.headers, app);
             let span = tracing::info_span!("request", correlation, traceparent);
-            let context = Asked {
+            let context = RequestContext {
                 correlation: correlation.clone(),
                 traceparent,
-                now: environment.now(),
-                new_id: environment.new_id(),
+                now: app.now(),
+                new_id: app.new_id(),
                 time_budget: time_budget(&invocation),
             };
             let answered = async {
@@ -100,14 +97,14 @@ where
                 response
             };
             let response = answered.instrument(span).await;
-            environment.emit(Figures::default());
+            app.emit(Metrics::default());
             response.encode(&correlation)
         }
     })
 }
 
 /// What a request has from its surroundings.
-struct Asked {
+struct RequestContext {
     correlation: String,
     traceparent: String,
     now: Timestamp,
@@ -139,7 +136,7 @@ pub struct Request {
 impl Request {
     fn new(
         request: ApiGatewayV2httpRequest,
-        context: Asked,
+        context: RequestContext,
         access: &Access,
     ) -> Result<Self, Problem> {
         let caller = access.caller(&request)?;
@@ -649,12 +646,12 @@ pub fn is_correlation_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
+fn correlation(headers: &HeaderMap, app: &AppContext) -> String {
     let own = headers
         .get("x-correlation-id")
         .and_then(|value| value.to_str().ok());
     own.filter(|own| is_correlation_id(own))
-        .map_or_else(|| environment.new_id().to_string(), str::to_owned)
+        .map_or_else(|| app.new_id().to_string(), str::to_owned)
 }
 
 /// The trace that a request is part of: the caller's as W3C writes it, else the one that AWS has begun, else
@@ -662,13 +659,13 @@ fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
 ///
 /// <https://www.w3.org/TR/trace-context/#traceparent-header>,
 /// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
-fn traceparent(headers: &HeaderMap, environment: &Environment) -> String {
+fn traceparent(headers: &HeaderMap, app: &AppContext) -> String {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(own) = header("traceparent").filter(|own| is_traceparent(own)) {
         return own.to_owned();
     }
     let new = || {
-        let (trace, parent) = (environment.new_id().simple(), environment.new_id().simple());
+        let (trace, parent) = (app.new_id().simple(), app.new_id().simple());
         let parent = parent.to_string();
         format!("00-{trace}-{}-00", parent.get(..16).unwrap_or_default())
     };

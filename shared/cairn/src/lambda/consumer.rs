@@ -14,8 +14,7 @@ use crate::{
     dynamodb::{DynamoStore, Generations, Projection},
     gate::{Delivery, deliver},
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
-        time_budget,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
     },
     store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
@@ -32,13 +31,13 @@ use crate::{
 /// # Errors
 /// When an environment variable is missing.
 pub fn function<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
-    with_invocation(environment, move |event, context, _| handle(event, context))
+    with_invocation(app, move |event, context, _| handle(event, context))
 }
 
 /// The same, with the id of the invocation: it is the same at every retry of an asynchronous invocation,
@@ -47,17 +46,17 @@ where
 /// # Errors
 /// When an environment variable is missing.
 pub fn with_invocation<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
-    let store = environment.event_store()?;
-    let environment = environment.clone();
+    let store = app.event_store()?;
+    let app = app.clone();
     let handle = Arc::new(handle);
-    Ok(Function::new(move |payload, invocation| {
-        let (store, handle, environment) = (store.clone(), handle.clone(), environment.clone());
+    Ok(Handler::new(move |payload, invocation| {
+        let (store, handle, app) = (store.clone(), handle.clone(), app.clone());
         async move {
             let event = read(&store, &payload).await?;
             let span = tracing::info_span!(
@@ -66,20 +65,20 @@ where
                 correlation = event.correlation,
                 traceparent = event.traceparent,
             );
-            let context = context(&event, &environment, &invocation);
+            let context = context(&event, &app, &invocation);
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
             let delivered = handle(event, context, request_id).instrument(span).await?;
-            let lag = environment.now().as_millis() - happened.as_millis();
-            let consumer = environment.short_name(&invocation.function);
-            let mut metrics = Figures::of(&consumer)
+            let lag = app.now().as_millis() - happened.as_millis();
+            let consumer = app.short_name(&invocation.function);
+            let mut metrics = Metrics::for_consumer(&consumer)
                 .milliseconds("ConsumerLag", lag)
                 .about("Event", id)
                 .about("Outcome", delivered.name());
             if let Delivery::CaughtUp(gap) = delivered {
                 metrics = metrics.about("Gap", gap);
             }
-            environment.emit(metrics);
+            app.emit(metrics);
             Ok(b"null".to_vec())
         }
     }))
@@ -90,14 +89,14 @@ where
 /// # Errors
 /// When an environment variable is missing.
 pub fn projection<P: Projection>(
-    environment: &Environment,
+    app: &AppContext,
     generations: Generations<P>,
-) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let shared = environment.clone();
-    function(environment, move |event, _| {
+) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let shared = app.clone();
+    function(app, move |event, _| {
         let (store, generations) = (store.clone(), generations.clone());
-        let environment = shared.clone();
+        let app = shared.clone();
         async move {
             let written = generations.written().await.map_err(FunctionError::new)?;
             // What is told is what came of it in the rows that are shown, which are the first.
@@ -112,7 +111,7 @@ pub fn projection<P: Projection>(
                         tracing::info!("duplicate");
                     }
                     Delivery::CaughtUp(gap) => {
-                        environment.emit(Figures::default().count("GapsFilled", gap));
+                        app.emit(Metrics::default().count("GapsFilled", gap));
                         tracing::info!(gap, "healed");
                     }
                 }
@@ -167,7 +166,7 @@ pub async fn stored(
         })
 }
 
-fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invocation) -> Context {
+fn context(event: &RecordedEvent, app: &AppContext, invocation: &Invocation) -> Context {
     Context {
         id: event.id(),
         fingerprint: None,
@@ -176,7 +175,7 @@ fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invoca
         causation: Some(event.id()),
         actor: None,
         traceparent: event.traceparent.clone(),
-        now: environment.now().max(event.at),
+        now: app.now().max(event.at),
         time_budget: time_budget(invocation),
     }
 }

@@ -12,15 +12,15 @@ pub const NAMESPACE: &str = "Cairn";
 /// Metrics of one moment, by name. Each is kept for the stack as a whole, and where they are a consumer's,
 /// for that consumer as well.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct Metrics {
     values: Map<String, Value>,
     units: Vec<(String, &'static str)>,
     consumer: Option<String>,
 }
 
-impl Figures {
+impl Metrics {
     /// Metrics of one consumer.
-    pub fn of(consumer: &str) -> Self {
+    pub fn for_consumer(consumer: &str) -> Self {
         Self {
             consumer: Some(consumer.to_owned()),
             ..Self::default()

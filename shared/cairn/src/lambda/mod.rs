@@ -1,6 +1,6 @@
 //! The edge: the handler of a function, its context, and its runtime.
 //!
-//! A function is built from an [`Environment`] and takes JSON. On Lambda [`run`] does both; the
+//! A function is built from an [`AppContext`] and takes JSON. On Lambda [`run`] does both; the
 //! local system builds the same functions from the template's environment variables and calls them in
 //! process.
 
@@ -34,9 +34,9 @@ use crate::{
     eventbridge::EventBridge,
     functions::Functions,
     kms::MasterKey,
-    lambda::{metrics::Figures, outside::Outside, secret::Secret},
-    mail::Mails,
-    on_demand::OnDemand,
+    lambda::{http_client::HttpClient, metrics::Metrics, secret::Secret},
+    lazy_client::LazyClient,
+    mail::Mailer,
     read_model::{CounterProjection, ReadModel},
     sqs::Queue,
     timestamp::Timestamp,
@@ -46,9 +46,9 @@ pub mod api;
 pub mod caller;
 pub mod consumer;
 pub(crate) mod http;
+pub mod http_client;
 pub mod metrics;
 pub mod operation;
-pub mod outside;
 mod process;
 pub mod secret;
 pub mod step;
@@ -58,7 +58,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send
 
 /// The handler of a function: JSON in, JSON out. Cloning it shares its clients.
 #[derive(Clone)]
-pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
+pub struct Handler(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
 
 /// What an invocation knows besides its payload.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl FunctionError {
     }
 }
 
-impl Function {
+impl Handler {
     /// A function from what it does with a payload.
     pub fn new<F>(invoke: impl Fn(Vec<u8>, Invocation) -> F + Send + Sync + 'static) -> Self
     where
@@ -145,14 +145,14 @@ impl Function {
     }
 }
 
-impl fmt::Debug for Function {
+impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handler")
     }
 }
 
 /// What builds a function.
-pub type Build = fn(&Environment) -> Result<Function, ConfigError>;
+pub type Build = fn(&AppContext) -> Result<Handler, ConfigError>;
 
 /// An environment variable is missing: set it in the function's environment or invalid.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,7 @@ impl ConfigError {
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// The runtime of a function: the time, random ids, and the output for metrics.
-pub trait Host: Send + Sync {
+pub trait Runtime: Send + Sync {
     /// The present.
     fn now(&self) -> Timestamp;
 
@@ -197,9 +197,9 @@ pub trait Host: Send + Sync {
 
 /// The runtime on Lambda: the clock, random numbers, and standard output, where Lambda reads metrics.
 #[derive(Clone, Copy, Debug)]
-struct Machine;
+struct LambdaRuntime;
 
-impl Host for Machine {
+impl Runtime for LambdaRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -217,17 +217,17 @@ impl Host for Machine {
 
 /// The context of a function: its environment variables, its clients, the time and fresh ids.
 #[derive(Clone)]
-pub struct Environment {
+pub struct AppContext {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
     dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
-    runtime: Arc<dyn Host>,
-    http_client: Option<Outside>,
+    runtime: Arc<dyn Runtime>,
+    http_client: Option<HttpClient>,
     /// Appends that others were faster than, since they were last told of.
     conflicts: Arc<AtomicU64>,
 }
 
-impl Environment {
+impl AppContext {
     /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
     /// connection that is gone must not use up the time of the function.
     const CALL_LIMIT: Duration = Duration::from_secs(3);
@@ -261,7 +261,7 @@ impl Environment {
             lookup: Arc::new(lookup),
             aws,
             dynamodb: Arc::default(),
-            runtime: Arc::new(Machine),
+            runtime: Arc::new(LambdaRuntime),
             http_client: None,
             conflicts: Arc::default(),
         }
@@ -269,13 +269,13 @@ impl Environment {
 
     /// The same context with another runtime.
     #[must_use]
-    pub fn on(self, runtime: Arc<dyn Host>) -> Self {
+    pub fn with_runtime(self, runtime: Arc<dyn Runtime>) -> Self {
         Self { runtime, ..self }
     }
 
     /// The same context with another HTTP client.
     #[must_use]
-    pub fn reaching(self, http_client: Outside) -> Self {
+    pub fn with_http_client(self, http_client: HttpClient) -> Self {
         let http_client = Some(http_client);
         Self {
             http_client,
@@ -295,7 +295,7 @@ impl Environment {
     ///
     /// # Errors
     /// When it is missing: set it in the function's environment or empty.
-    pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
+    pub fn variable(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
             .ok_or_else(|| {
@@ -308,7 +308,7 @@ impl Environment {
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
-        let table = self.setting("EVENTS_TABLE")?;
+        let table = self.variable("EVENTS_TABLE")?;
         Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
     }
 
@@ -328,7 +328,7 @@ impl Environment {
     /// # Errors
     /// When an environment variable is missing: set it in the function's environment.
     pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
-        self.generations(Rows::new(self.dynamodb(), self.setting(variable)?))
+        self.generations(Rows::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The counters of a read model in the table that an environment variable names. `READ_MODELS_TABLE` names the one that knows
@@ -340,11 +340,11 @@ impl Environment {
         &self,
         variable: &str,
     ) -> Result<Generations<Counters<T>>, ConfigError> {
-        self.generations(Counters::new(self.dynamodb(), self.setting(variable)?))
+        self.generations(Counters::new(self.dynamodb(), self.variable(variable)?))
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
-        Ok(Generations::new(self.setting("READ_MODELS_TABLE")?, rows))
+        Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
     }
 
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
@@ -357,8 +357,8 @@ impl Environment {
         let client = aws_sdk_eventbridge::Client::from_conf(config);
         Ok(EventBridge::new(
             client,
-            self.setting("EVENT_BUS")?,
-            self.setting("EVENT_SOURCE")?,
+            self.variable("EVENT_BUS")?,
+            self.variable("EVENT_SOURCE")?,
         ))
     }
 
@@ -369,8 +369,8 @@ impl Environment {
     pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_sqs::Client::from_conf(config));
-        Ok(Queue::new(client, self.setting(variable)?))
+        let client = LazyClient::new(|| aws_sdk_sqs::Client::from_conf(config));
+        Ok(Queue::new(client, self.variable(variable)?))
     }
 
     /// The deadlines in the table that an environment variable names.
@@ -378,7 +378,7 @@ impl Environment {
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
     pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
-        Ok(Deadlines::new(self.dynamodb(), self.setting(variable)?))
+        Ok(Deadlines::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The gate of mails in the table that an environment variable names.
@@ -386,7 +386,7 @@ impl Environment {
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
     pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
-        Ok(MailGate::new(self.dynamodb(), self.setting(variable)?))
+        Ok(MailGate::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The kept answers in the table that an environment variable names.
@@ -394,7 +394,7 @@ impl Environment {
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
     pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
-        Ok(Answers::new(self.dynamodb(), self.setting(variable)?))
+        Ok(Answers::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The subjects' keys in the table that an environment variable names.
@@ -402,7 +402,7 @@ impl Environment {
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
     pub fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
-        Ok(KeyTable::new(self.dynamodb(), self.setting(variable)?))
+        Ok(KeyTable::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The subjects' keys in the table that an environment variable names, wrapped by the key of KMS whose id another holds.
@@ -412,8 +412,8 @@ impl Environment {
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_kms::Client::from_conf(config));
-        let master = MasterKey::new(client, self.setting(master)?);
+        let client = LazyClient::new(|| aws_sdk_kms::Client::from_conf(config));
+        let master = MasterKey::new(client, self.variable(master)?);
         Ok(Keyring::new(self.key_table(table)?, master))
     }
 
@@ -422,7 +422,7 @@ impl Environment {
     /// # Errors
     /// When it is missing: set it in the function's environment or no number.
     pub fn seconds(&self, variable: &str) -> Result<Duration, ConfigError> {
-        let text = self.setting(variable)?;
+        let text = self.variable(variable)?;
         let seconds = text.parse().map_err(|_| {
             let problem = format!("is `{text}`: it takes a number of seconds");
             ConfigError::new(variable, problem)
@@ -431,20 +431,20 @@ impl Environment {
     }
 
     /// The HTTP client for what is not AWS. Made when it is asked for: few functions need it.
-    pub fn http_client(&self) -> Outside {
-        self.http_client.clone().unwrap_or_else(Outside::network)
+    pub fn http_client(&self) -> HttpClient {
+        self.http_client.clone().unwrap_or_else(HttpClient::network)
     }
 
     /// The mailer of the sender that an environment variable names.
     ///
     /// # Errors
     /// When the variable is missing: set it in the function's environment.
-    pub fn mailer(&self, variable: &str) -> Result<Mails, ConfigError> {
+    pub fn mailer(&self, variable: &str) -> Result<Mailer, ConfigError> {
         // A try without an answer may have sent a mail: who asked for it decides on another.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
         let config = config.retry_config(RetryConfig::disabled()).build();
         let client = aws_sdk_sesv2::Client::from_conf(config);
-        Ok(Mails::new(client, self.setting(variable)?))
+        Ok(Mailer::new(client, self.variable(variable)?))
     }
 
     /// The secret whose ARN an environment variable holds.
@@ -455,7 +455,7 @@ impl Environment {
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_secretsmanager::Client::from_conf(config);
-        Ok(Secret::managed(client, self.setting(variable)?))
+        Ok(Secret::managed(client, self.variable(variable)?))
     }
 
     /// The functions of this account.
@@ -476,13 +476,13 @@ impl Environment {
     }
 
     /// Emits metrics, and the number of conflicts since the last call.
-    pub fn emit(&self, metrics: Figures) {
+    pub fn emit(&self, metrics: Metrics) {
         let metrics = match self.conflicts.swap(0, Ordering::Relaxed) {
             0 => metrics,
             conflicts => metrics.count("Conflicts", conflicts),
         };
         if !metrics.is_empty() {
-            let stack = self.setting("STACK").unwrap_or_default();
+            let stack = self.variable("STACK").unwrap_or_default();
             self.runtime.emit(&metrics.line(&stack, self.now()));
         }
     }
@@ -498,7 +498,7 @@ impl Environment {
     /// A function's name among those of the stack, from its ARN: `ProjectOrdersFunction`.
     fn short_name(&self, arn: &str) -> String {
         let name = arn.split(':').nth(6).unwrap_or(arn);
-        let stack = self.setting("STACK").unwrap_or_default();
+        let stack = self.variable("STACK").unwrap_or_default();
         let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
         // CloudFormation puts its own mark behind the name.
         let mut parts = rest.trim_start_matches('-').split('-');
@@ -524,7 +524,7 @@ fn retries() -> RetryPartition {
         .build()
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for AppContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AppContext")
     }
@@ -570,7 +570,7 @@ pub fn logged() -> Targets {
 }
 
 async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
-    let function = build(&Environment::of_process()?)?;
+    let function = build(&AppContext::of_process()?)?;
     let service = lambda_runtime::service_fn(
         move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
             let function = function.clone();

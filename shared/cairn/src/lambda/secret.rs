@@ -38,7 +38,7 @@ impl Secret {
     const FRESH: Duration = Duration::from_mins(5);
 
     /// A secret with this value.
-    pub fn given(text: String) -> Self {
+    pub fn from_value(text: String) -> Self {
         Self(Arc::new(Source::Value(text)))
     }
 

@@ -11,7 +11,7 @@ use crate::{
     dynamodb::{Deadlines, Repository},
     gate::Delivery,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Throttled, consumer, metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler, Throttled, consumer, metrics::Metrics,
     },
     provider::{Call, ProviderError},
     retry::{self, CallError},
@@ -92,23 +92,23 @@ type Sagas<D> = Repository<Saga<D>>;
 /// # Errors
 /// When an environment variable is missing.
 pub fn function<D: Definition, H: StepHandler<D>>(
-    environment: &Environment,
+    app: &AppContext,
     handler: H,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        environment: environment.clone(),
-        sagas: environment.repository()?,
-        deadlines: environment.deadlines("DEADLINES_TABLE").ok(),
+        app: app.clone(),
+        sagas: app.repository()?,
+        deadlines: app.deadlines("DEADLINES_TABLE").ok(),
         handler,
     });
-    consumer::function(environment, move |event, context| {
+    consumer::function(app, move |event, context| {
         let parts = parts.clone();
         async move { parts.run(event, context).await }
     })
 }
 
 struct Parts<D: Definition, H> {
-    environment: Environment,
+    app: AppContext,
     sagas: Sagas<D>,
     deadlines: Option<Deadlines>,
     handler: H,
@@ -127,7 +127,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
                 Action::Compensate => self.handler.compensate(&due).await,
             }
         };
-        let outcome = match self.environment.waiting(work).await {
+        let outcome = match self.app.waiting(work).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 return match (error.is_throttled(), &self.deadlines) {
@@ -148,12 +148,12 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         due: &DueStep<D>,
         throttled: Throttled,
     ) -> Result<Delivery, FunctionError> {
-        let until = self.environment.now().after(throttled.pause());
+        let until = self.app.now().after(throttled.pause());
         let (saga, version) = due.saga();
         let postponed = deadlines.ask_again(saga, version, until).await;
         postponed.map_err(FunctionError::new)?;
-        self.environment
-            .emit(Figures::default().count("ProviderThrottled", 1));
+        self.app
+            .emit(Metrics::default().count("ProviderThrottled", 1));
         tracing::warn!(step = ?H::STEP, %until, "the provider throttles");
         Ok(Delivery::Postponed)
     }
@@ -169,7 +169,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         let done = matches!(outcome.result, StepResult::Done(_));
         // A provider may have taken seconds: the record is of the moment when its answer is known.
         let context = Context {
-            now: self.environment.now().max(context.now),
+            now: self.app.now().max(context.now),
             time_budget: context.time_budget.saturating_sub(asked.elapsed()),
             ..context
         };

@@ -20,8 +20,7 @@ use crate::{
     deadlines::DeadlineUpdate,
     event::CodecError,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures,
-        time_budget,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
     },
     relay::{Entry, publish_all},
     retry::Backoff,
@@ -42,10 +41,10 @@ use crate::{
 /// # Errors
 /// When an environment variable is missing.
 pub fn relay(
-    environment: &Environment,
+    app: &AppContext,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
-) -> Result<Function, ConfigError> {
-    let bus = Arc::new(environment.bus()?);
+) -> Result<Handler, ConfigError> {
+    let bus = Arc::new(app.bus()?);
     let source = bus.source().to_owned();
     let read = move |commit: &Commit, record| {
         let entry = |event| {
@@ -55,9 +54,9 @@ pub fn relay(
         };
         commit.recorded().map(entry).collect()
     };
-    let surroundings = environment.clone();
-    reader(environment, read, move |read, changed, invocation| {
-        let (bus, environment) = (bus.clone(), surroundings.clone());
+    let surroundings = app.clone();
+    reader(app, read, move |read, changed, invocation| {
+        let (bus, app) = (bus.clone(), surroundings.clone());
         async move {
             log_changes(&changed);
             let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
@@ -72,9 +71,9 @@ pub fn relay(
             let backoff = Backoff::new(time_budget(&invocation));
             let failed = publish_all(bus.as_ref(), entries, backoff).await;
             tracing::info!(events, ?failed, "relayed");
-            let mut metrics = Figures::default();
+            let mut metrics = Metrics::default();
             if let Some(oldest) = oldest {
-                let lag = environment.now().as_millis() - oldest.as_millis();
+                let lag = app.now().as_millis() - oldest.as_millis();
                 metrics = metrics.milliseconds("RelayLag", lag);
             }
             if !changed.is_empty() {
@@ -83,7 +82,7 @@ pub fn relay(
             for (name, count) in counts {
                 metrics = metrics.count(name, count);
             }
-            environment.emit(metrics);
+            app.emit(metrics);
             Ok(failed)
         }
     })
@@ -98,20 +97,20 @@ const UPDATES_AT_ONCE: usize = 8;
 /// # Errors
 /// When an environment variable is missing.
 pub fn deadlines(
-    environment: &Environment,
+    app: &AppContext,
     update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
     + Send
     + Sync
     + 'static,
-) -> Result<Function, ConfigError> {
-    let deadlines = environment.deadlines("DEADLINES_TABLE")?;
+) -> Result<Handler, ConfigError> {
+    let deadlines = app.deadlines("DEADLINES_TABLE")?;
     let read = move |commit: &Commit, record| {
         let updates = commit
             .recorded()
             .filter_map(|event| update(&event).transpose());
         updates.map(|update| Ok((record, update?))).collect()
     };
-    reader(environment, read, move |updates, _, _| {
+    reader(app, read, move |updates, _, _| {
         let deadlines = deadlines.clone();
         async move {
             let latest: BTreeMap<_, _> = updates
@@ -183,16 +182,16 @@ fn log_changes(changes: &[HistoryChange]) {
 /// record, and the records that change history. It returns the lowest index that has to come again, with everything
 /// after it.
 fn reader<T, F>(
-    environment: &Environment,
+    app: &AppContext,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
     handle: impl Fn(Vec<T>, Vec<HistoryChange>, Invocation) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     T: Send + 'static,
     F: Future<Output = Result<Option<usize>, FunctionError>> + Send + 'static,
 {
-    let parts = Arc::new((read, handle, environment.queue("STREAM_FAILURES_QUEUE")?));
-    Ok(Function::new(move |payload, invocation| {
+    let parts = Arc::new((read, handle, app.queue("STREAM_FAILURES_QUEUE")?));
+    Ok(Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
             let (read, handle, failures) = parts.as_ref();

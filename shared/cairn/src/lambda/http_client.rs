@@ -10,11 +10,11 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use crate::lambda::http::{Http, Trusted};
+use crate::lambda::http::{Http, TrustStore};
 
 /// An HTTP client. Cloning it shares its connections.
 #[derive(Clone, Debug)]
-pub struct Outside(SharedHttpConnector);
+pub struct HttpClient(SharedHttpConnector);
 
 /// An answer, whatever its status says.
 #[derive(Clone, Debug)]
@@ -30,12 +30,12 @@ pub struct Answer {
 /// No answer came: it is unknown whether the request was carried out.
 #[derive(Debug, thiserror::Error)]
 #[error("{url} gave no answer: {problem}")]
-pub struct NoAnswer {
+pub struct HttpError {
     url: String,
     problem: String,
 }
 
-impl Outside {
+impl HttpClient {
     /// How long a connection may take, and how long the head of an answer.
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -45,7 +45,7 @@ impl Outside {
             .connect_timeout(Self::LIMIT)
             .read_timeout(Self::LIMIT)
             .build();
-        Self(Http::new(Trusted::Machine).connector(&settings))
+        Self(Http::new(TrustStore::System).connector(&settings))
     }
 
     /// Over a connector of the caller's.
@@ -57,7 +57,7 @@ impl Outside {
     ///
     /// # Errors
     /// When no answer comes. An answer with an error's status is an answer.
-    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
         self.send("GET", url, &[], String::new()).await
     }
 
@@ -70,7 +70,7 @@ impl Outside {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send("POST", url, headers, body).await
     }
 
@@ -80,8 +80,8 @@ impl Outside {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
-        let http_error = |problem: String| NoAnswer {
+    ) -> Result<Answer, HttpError> {
+        let http_error = |problem: String| HttpError {
             url: url.to_owned(),
             problem,
         };
@@ -109,7 +109,7 @@ impl Outside {
     }
 }
 
-impl HttpConnector for Outside {
+impl HttpConnector for HttpClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.0.call(request)
     }
