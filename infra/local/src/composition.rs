@@ -12,20 +12,20 @@ use cairn::lambda::AppContext;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    async_queue::{AsyncQueue, work},
     aws::{
         Aws, Meter, journal::Journal, mailbox::Mailbox, queues::Queues, roles::Roles, sdk,
         secrets::Secrets,
     },
     bus::Bus,
     data::{DataError, Stores},
-    deliveries::{Deliveries, work},
     functions::Functions,
     gateway::Gateway,
     hosting::{Hosts, InvokeError, host},
-    pump::Pump,
+    platform::{LocalPlatform, Platform},
     schedule,
+    stream_poller::StreamPoller,
     template::{Authorizer, FunctionSpec, Template, TemplateError, Throttling, Trigger},
-    world::{ThisMachine, World},
 };
 
 /// What the system is made of besides its template.
@@ -38,7 +38,7 @@ pub struct Parts {
     /// What Secrets Manager knows.
     pub secrets: Secrets,
     /// The platform that it runs on.
-    pub world: Arc<dyn World>,
+    pub platform: Arc<dyn Platform>,
 }
 
 impl Default for Parts {
@@ -47,7 +47,7 @@ impl Default for Parts {
             data: None,
             functions: Functions::default(),
             secrets: Secrets::default(),
-            world: Arc::new(ThisMachine::default()),
+            platform: Arc::new(LocalPlatform::default()),
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct Composition {
     pub resumed: usize,
     authorizer: Option<Authorizer>,
     throttling: Throttling,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     outstanding: watch::Receiver<usize>,
     pumps: Vec<(watch::Receiver<u64>, watch::Receiver<Option<u64>>)>,
     workers: JoinSet<()>,
@@ -93,20 +93,20 @@ impl Composition {
             data,
             functions,
             secrets,
-            world,
+            platform,
         } = parts;
         let Stores {
             journal,
             dynamo,
             kms,
-        } = Stores::open(data.as_deref(), template, &world)?;
+        } = Stores::open(data.as_deref(), template, &platform)?;
         let journal = Arc::new(journal);
-        let (async_queue, queue) = Deliveries::new(journal.clone());
+        let (async_queue, queue) = AsyncQueue::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
-            bus: Bus::new(template, async_queue.clone(), world.clone()),
-            queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
-            mailbox: Mailbox::new(world.clone()),
+            bus: Bus::new(template, async_queue.clone(), platform.clone()),
+            queues: Queues::new(journal.clone(), template.queues.clone(), platform.clone()),
+            mailbox: Mailbox::new(platform.clone()),
             secrets,
             kms,
             async_queue: async_queue.clone(),
@@ -118,7 +118,7 @@ impl Composition {
             roles: Roles::new(template),
             meter: Meter::default(),
         });
-        let hosts = Arc::new(host(template, &functions, &aws, &world)?);
+        let hosts = Arc::new(host(template, &functions, &aws, &platform)?);
 
         // Before anything new is taken, or that would be taken up as well.
         let resumed = async_queue.resume()?;
@@ -129,7 +129,7 @@ impl Composition {
             resumed,
             authorizer: template.authorizer.clone(),
             throttling: template.throttling.clone(),
-            world: world.clone(),
+            platform: platform.clone(),
             pumps: vec![],
             workers: JoinSet::new(),
         };
@@ -138,7 +138,7 @@ impl Composition {
                 composition.set_going(&hosted.spec, trigger, &journal);
             }
         }
-        let work = work(async_queue, queue, hosts, aws, world);
+        let work = work(async_queue, queue, hosts, aws, platform);
         composition.workers.spawn(work);
         Ok(composition)
     }
@@ -146,11 +146,11 @@ impl Composition {
     fn set_going(&mut self, function: &FunctionSpec, trigger: &Trigger, journal: &Arc<Journal>) {
         match trigger {
             Trigger::Stream(mapping) => {
-                let stream_poller = Pump {
+                let stream_poller = StreamPoller {
                     aws: self.aws.clone(),
                     journal: journal.clone(),
                     mapping: mapping.clone(),
-                    world: self.world.clone(),
+                    platform: self.platform.clone(),
                     caught_up: watch::Sender::new(None),
                 };
                 if let Some(writes) = self.aws.dynamo.writes(&mapping.table) {
@@ -170,7 +170,7 @@ impl Composition {
                     function.id.clone(),
                     Duration::from_secs(function.timeout_s),
                     schedule.clone(),
-                    self.world.clone(),
+                    self.platform.clone(),
                 ));
             }
             // The gateway and the bus come to these.
@@ -184,7 +184,7 @@ impl Composition {
             self.hosts.clone(),
             self.authorizer.clone(),
             &self.throttling,
-            self.world.clone(),
+            self.platform.clone(),
         )
     }
 
@@ -196,7 +196,7 @@ impl Composition {
             .map(|hosted| hosted.spec.settings.clone());
         let settings: HashMap<_, _> = settings.flatten().collect();
         let services = Arc::new(OnceLock::from(self.aws.clone()));
-        let config = sdk::config("operator", &services, &self.world);
+        let config = sdk::config("operator", &services, &self.platform);
         AppContext::new(move |name| settings.get(name).cloned(), config)
     }
 
@@ -211,7 +211,7 @@ impl Composition {
     /// When there is no such function, or it fails.
     pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
         let hosted = self.hosts.get(function).ok_or(InvokeError::Unknown)?;
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let answer = hosted
             .invoke(event.as_bytes().to_vec(), &request_id)
             .await?;

@@ -40,12 +40,12 @@ use tokio::{
 use crate::{
     aws::Aws,
     bus::Seen,
+    delivery_log::{ConsumerStats, Delivery},
+    faults::Fault,
     gateway::{answer_to, no_route, read},
     hosting::{Hosted, Hosts},
-    ledger::{Delivery, Tally},
+    platform::{LocalPlatform, Platform},
     template::Template,
-    troubles::Trouble,
-    world::{ThisMachine, World},
 };
 
 /// The crate of the function that serves the page.
@@ -83,7 +83,7 @@ pub(crate) fn is_open(template: &Template) -> bool {
 /// The live part of the page.
 #[derive(Debug)]
 pub(crate) struct Console {
-    local: Arc<ThisMachine>,
+    local: Arc<LocalPlatform>,
     aws: Arc<Aws>,
     hosts: Arc<Hosts>,
     /// The address of the AWS endpoint.
@@ -121,12 +121,12 @@ struct Frame<'a> {
     events: Vec<&'a RawValue>,
     seen: u64,
     deliveries: &'a [Delivery],
-    consumers: &'a BTreeMap<String, Tally>,
+    consumers: &'a BTreeMap<String, ConsumerStats>,
     waiting: &'a BTreeMap<String, u64>,
     dead_letters: u64,
     fulfilments: Open,
     #[serde(rename = "troubles")]
-    faults: Vec<Trouble>,
+    faults: Vec<Fault>,
     /// The SKUs of which there is stock, for a reader that comes new.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     skus: BTreeSet<String>,
@@ -146,12 +146,12 @@ struct Told<'a> {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     #[serde(rename = "troubles")]
-    faults: Vec<Trouble>,
+    faults: Vec<Fault>,
 }
 
 impl Console {
     pub(crate) fn new(
-        local: Arc<ThisMachine>,
+        local: Arc<LocalPlatform>,
         aws: Arc<Aws>,
         hosts: Arc<Hosts>,
         endpoint: SocketAddr,
@@ -232,7 +232,7 @@ impl Console {
         board: &'a Board,
         events: Vec<&'a RawValue>,
         deliveries: &'a [Delivery],
-        consumers: &'a BTreeMap<String, Tally>,
+        consumers: &'a BTreeMap<String, ConsumerStats>,
     ) -> Frame<'a> {
         Frame {
             at: self.local.now(),
@@ -423,7 +423,7 @@ fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     )
 }
 
-fn faults(local: &ThisMachine) -> Response {
+fn faults(local: &LocalPlatform) -> Response {
     found(&json!({ "troubles": local.faults.all() }))
 }
 

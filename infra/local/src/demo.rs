@@ -24,7 +24,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One order of the demo, and how it must end.
-struct Story {
+struct Scenario {
     title: &'static str,
     sku: &'static str,
     quantity: u64,
@@ -43,8 +43,8 @@ enum Then {
     Cancel,
 }
 
-const STORIES: [Story; 4] = [
-    Story {
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
         title: "An order goes through and ships",
         sku: "TEA-01",
         quantity: 2,
@@ -53,7 +53,7 @@ const STORIES: [Story; 4] = [
         status: "shipped",
         fulfilment: "completed",
     },
-    Story {
+    Scenario {
         title: "The payment provider declines",
         sku: "TEA-01",
         quantity: 1,
@@ -62,7 +62,7 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
+    Scenario {
         title: "There is not enough stock",
         sku: "POT-07",
         quantity: 10,
@@ -71,7 +71,7 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
+    Scenario {
         title: "The customer cancels half-way",
         sku: "TEA-01",
         quantity: 3,
@@ -110,7 +110,7 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     }
 
     let mut ended_well = 0;
-    for scenario in &STORIES {
+    for scenario in &SCENARIOS {
         writeln!(out, "\n{}", style(scenario.title).bold())?;
         let order = tell(&client, scenario).await?;
         print_time_line(&client, &order, &mut out).await?;
@@ -138,10 +138,10 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     system.settled().await;
     let books = books_balance(&client, &mut out).await?;
     system.stop().await;
-    let well = ended_well == STORIES.len() && books;
+    let well = ended_well == SCENARIOS.len() && books;
     let verdict = format!(
         "{ended_well} of {} orders ended as they must",
-        STORIES.len()
+        SCENARIOS.len()
     );
     let verdict = if well {
         style(verdict).green()
@@ -157,7 +157,7 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
 }
 
 /// Places an order, follows it to its end and returns it.
-async fn tell(client: &Client, scenario: &Story) -> Result<Value, Failure> {
+async fn tell(client: &Client, scenario: &Scenario) -> Result<Value, Failure> {
     let body = json!({
         "customerId": "c-42",
         "lines": [{

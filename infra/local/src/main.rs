@@ -15,13 +15,14 @@ use cairn_local::{
     access::AllowedHost,
     aws::secrets::Secrets,
     bus::Seen,
-    demo, measure,
+    demo,
+    faults::Fault,
+    measure,
+    platform::LocalPlatform,
     printer::Printer,
     signals::{AtSignal, Signals},
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
-    troubles::Trouble,
-    world::ThisMachine,
 };
 use clap::{Parser, Subcommand};
 use console::style;
@@ -209,9 +210,9 @@ async fn serve(
         data: arguments.data.clone(),
         ..Options::default()
     };
-    let local = ThisMachine::default();
+    let local = LocalPlatform::default();
     if arguments.disturb {
-        let faults = [Trouble::Duplicates, Trouble::Disorder];
+        let faults = [Fault::Duplicates, Fault::Disorder];
         local.faults.set(&faults);
     }
     let options = options.with_platform(Arc::new(local));

@@ -25,9 +25,9 @@ use crate::{
     console::{Console, SHOW_CONSOLE, is_open},
     data::{self, DataError},
     functions::Functions,
+    platform::{LocalPlatform, Platform},
     server::{Limits, serve},
     template::Template,
-    world::{ThisMachine, World},
 };
 
 /// How long requests under way may take when the system stops.
@@ -49,18 +49,18 @@ pub struct Options {
     /// What Secrets Manager knows.
     pub secrets: Secrets,
     /// The platform that the system runs on.
-    pub world: Arc<dyn World>,
+    pub platform: Arc<dyn Platform>,
     /// The same platform once more, if it is the local one and the page shall show what happens on it.
-    pub shown: Option<Arc<ThisMachine>>,
+    pub shown: Option<Arc<LocalPlatform>>,
 }
 
 impl Options {
     /// Runs on the local platform, whose page shows what happens on it.
     #[must_use]
-    pub fn with_platform(self, local: Arc<ThisMachine>) -> Self {
+    pub fn with_platform(self, local: Arc<LocalPlatform>) -> Self {
         Self {
             functions: local.faults.functions(),
-            world: local.clone(),
+            platform: local.clone(),
             shown: Some(local),
             ..self
         }
@@ -74,7 +74,7 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
         } = Parts::default();
         Self {
             port: 0,
@@ -83,7 +83,7 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
             shown: None,
         }
     }
@@ -146,7 +146,7 @@ impl System {
                 data: options.data.clone(),
                 functions: options.functions.clone(),
                 secrets: options.secrets.clone(),
-                world: options.world.clone(),
+                platform: options.platform.clone(),
             },
         )?;
         // Whoever comes by the endpoint may ask what it costs.
@@ -171,7 +171,7 @@ impl System {
             (endpoint, endpoint_router, Dialect::Aws, aws),
         ];
         for ((listener, at), router, dialect, limits) in ports {
-            let access = Access::new(at, &options.allow_hosts, dialect, options.world.clone());
+            let access = Access::new(at, &options.allow_hosts, dialect, options.platform.clone());
             let (router, stopped) = (access.before(router), stop.subscribe());
             let server = async move {
                 match TcpListener::from_std(listener) {

@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::{gateway::whole_seconds, template::Authorizer, world::World};
+use crate::{gateway::whole_seconds, platform::Platform, template::Authorizer};
 
 /// The pause after a fetch of the issuer's keys in which no other is made: a token with an unknown key costs
 /// its sender nothing, and the issuer a request.
@@ -37,7 +37,7 @@ const CLOCK_SKEW_S: f64 = 5.0;
 pub(crate) struct Tokens {
     authorizer: Authorizer,
     http_client: HttpClient,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     keys: Mutex<JwkSet>,
     /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
     /// this one.
@@ -102,11 +102,11 @@ struct Published {
 }
 
 impl Tokens {
-    pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
+    pub(crate) fn new(authorizer: Authorizer, platform: Arc<dyn Platform>) -> Self {
         Self {
             authorizer,
             http_client: HttpClient::network(),
-            world,
+            platform,
             keys: Mutex::new(JwkSet { keys: vec![] }),
             last_fetch: tokio::sync::Mutex::default(),
         }
@@ -172,7 +172,7 @@ impl Tokens {
             clippy::cast_precision_loss,
             reason = "milliseconds are far below 2^52"
         )]
-        let now = self.world.now().as_millis() as f64 / 1_000.0;
+        let now = self.platform.now().as_millis() as f64 / 1_000.0;
         match claims.get("exp").and_then(Value::as_f64) {
             None => return invalid("exp is not a time".to_owned()),
             Some(end) if end <= now => return invalid("it has expired".to_owned()),
@@ -215,7 +215,7 @@ impl Tokens {
         if let Some(key) = self.known(id) {
             return Ok(key);
         }
-        let now = self.world.now();
+        let now = self.platform.now();
         let is_recent = |fetch: &Fetch| now < fetch.at.after(FETCH_INTERVAL);
         if !last.as_ref().is_some_and(is_recent) {
             // A fetch that is dropped half-way has failed.

@@ -29,7 +29,7 @@ use crate::{
 
 /// A violation of an invariant, and its subject: an order's id, a stream, a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breach {
+pub struct Violation {
     /// What it is about.
     pub about: String,
     /// The fault.
@@ -37,7 +37,7 @@ pub struct Breach {
 }
 
 /// An invariant with its name.
-pub type Invariant = (&'static str, fn(&Observed) -> Vec<Breach>);
+pub type Invariant = (&'static str, fn(&Observed) -> Vec<Violation>);
 
 /// What holds whenever nothing is under way any more, faults or not.
 pub const AT_REST: [Invariant; 10] = [
@@ -95,8 +95,8 @@ pub const AT_THE_END: [Invariant; 7] = [
     ("every customer is told", every_customer_is_told),
 ];
 
-pub(crate) fn violation(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Breach {
-    Breach {
+pub(crate) fn violation(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Violation {
+    Violation {
         about: about.to_string(),
         problem: problem.into(),
     }
@@ -106,7 +106,7 @@ fn decoded<E: event::Event>(events: &[RecordedEvent]) -> impl Iterator<Item = E>
     events.iter().filter_map(|event| event.decode().ok())
 }
 
-fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Breach> {
+fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for (stream, events) in &seen.streams {
         let versions: Vec<_> = events.iter().map(|event| event.version).collect();
@@ -117,7 +117,7 @@ fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn time_does_not_go_back(seen: &Observed) -> Vec<Breach> {
+fn time_does_not_go_back(seen: &Observed) -> Vec<Violation> {
     let goes_back = |events: &Vec<RecordedEvent>| !events.iter().is_sorted_by_key(|event| event.at);
     let streams = seen.streams.iter().filter(|(_, events)| goes_back(events));
     streams
@@ -125,7 +125,7 @@ fn time_does_not_go_back(seen: &Observed) -> Vec<Breach> {
         .collect()
 }
 
-fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
+fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Violation> {
     let mut ids = BTreeMap::<(&StreamId, &str), u32>::new();
     let mut commands = BTreeMap::<&str, u32>::new();
     for commit in &seen.commits {
@@ -168,7 +168,7 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Breach> {
+fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for asked in &seen.asked {
         let accepted = asked.answers.iter().filter(|(status, _)| *status < 300);
@@ -187,7 +187,7 @@ fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
+fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for asked in &seen.asked {
         for (status, body) in asked
@@ -247,7 +247,7 @@ fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bo
     })
 }
 
-fn what_was_written_can_be_read(seen: &Observed) -> Vec<Breach> {
+fn what_was_written_can_be_read(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for looked in &seen.looked {
         let (status, body) = &looked.answer;
@@ -262,7 +262,7 @@ fn what_was_written_can_be_read(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
+fn every_saga_has_ended(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for order in seen.orders.values() {
         if !order.fulfilment.has_ended() {
@@ -276,7 +276,7 @@ fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
+fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for order in seen.orders.values() {
         let events = seen.stream(&order.id.fulfilment_stream());
@@ -326,7 +326,7 @@ const PROJECTIONS: [(&str, &str); 3] = [
     ("ProductsTable", "ProjectProductsFunction"),
 ];
 
-fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
+fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     if seen.unreadable > 0 {
         violations.push(violation(
@@ -380,7 +380,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
+fn no_name_is_stored(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     let mut look = |what: &str, about: &str, text: String| {
         if text.contains(NAME) {
@@ -444,7 +444,7 @@ fn mailed(seen: &Observed) -> impl Iterator<Item = &RecordedEvent> {
     })
 }
 
-fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
+fn nothing_is_left_over(seen: &Observed) -> Vec<Violation> {
     let stuck = seen
         .orders
         .values()
@@ -482,7 +482,7 @@ fn is_fulfilled(order: &OrderSeen) -> bool {
     matches!(order.fulfilment, fulfilment::State::Completed { .. })
 }
 
-fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
+fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for order in seen.orders.values() {
         let agree = match &order.order {
@@ -525,7 +525,7 @@ fn key(order: &OrderSeen, step: Step) -> String {
     format!("{}/{}/", order.id.fulfilment_stream(), step.name())
 }
 
-fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
+fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for order in seen.orders.values() {
         let (captured, authorized) = (
@@ -569,7 +569,7 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
+fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     for order in seen.orders.values() {
         let key = key(order, Step::ArrangeShipment);
@@ -586,7 +586,7 @@ fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
+fn stock_adds_up(seen: &Observed) -> Vec<Violation> {
     let mut sold = BTreeMap::<StreamId, u64>::new();
     for order in seen.orders.values().filter(|order| is_fulfilled(order)) {
         for item in order
@@ -625,7 +625,7 @@ fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
     violations
 }
 
-fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Breach> {
+fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Violation> {
     let mut violations = rows::<Orders>(seen, "OrdersTable", "ProjectOrdersFunction");
     violations.extend(rows::<StockLevels>(
         seen,
@@ -647,7 +647,7 @@ fn taken_in<'a>(
     function: &str,
     stream: &StreamId,
     gate: u64,
-) -> Result<&'a [RecordedEvent], Breach> {
+) -> Result<&'a [RecordedEvent], Violation> {
     let events = seen.stream(stream);
     let at = usize::try_from(gate)
         .unwrap_or(usize::MAX)
@@ -665,7 +665,7 @@ fn taken_in<'a>(
     }
 }
 
-fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> Vec<Breach> {
+fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> Vec<Violation> {
     let gates = gates(seen);
     let mut events = BTreeMap::<&str, Vec<&RecordedEvent>>::new();
     let mut violations = vec![];
@@ -702,7 +702,7 @@ fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> V
     violations
 }
 
-fn windows(seen: &Observed) -> Vec<Breach> {
+fn windows(seen: &Observed) -> Vec<Violation> {
     let gates = gates(seen);
     let mut events = vec![];
     let mut violations = vec![];
@@ -760,7 +760,7 @@ fn keeper(projection: &str) -> &'static str {
 
 /// What an audit has found that the simulator does not know to be so: the bus may have lost the last events of a stream
 /// on their way to a read model, or to all of them.
-pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Breach> {
+pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Violation> {
     let is_lost = |function: &str, stream: &StreamId, from: u64, to: u64| {
         (from..=to).all(|version| seen.is_explained(function, stream, version))
     };
@@ -798,7 +798,7 @@ fn keepers(stream: &StreamId) -> impl Iterator<Item = &'static str> {
     rows.chain(Sales::shard(stream).map(|_| "ProjectSalesFunction"))
 }
 
-fn every_customer_is_told(seen: &Observed) -> Vec<Breach> {
+fn every_customer_is_told(seen: &Observed) -> Vec<Violation> {
     let untold = mailed(seen).filter(|event| {
         !seen.books.mails.contains(&event.id())
             && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)

@@ -16,17 +16,17 @@ use futures_util::future::{join_all, select};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
+    platform::{FaultProfile, Simulated},
     simulation::{Outcome, Plan, Simulation, TEMPLATE, system},
-    world::{Simulated, Weather},
 };
 
 /// What goes wrong: a tenth of all calls is throttled, a twentieth of all answers is lost, a fifth of
 /// all deliveries comes twice.
-pub const FAULTS: Weather = Weather {
+pub const FAULTS: FaultProfile = FaultProfile {
     throttled: 0.1,
     answer_lost: 0.05,
     repeated: 0.2,
-    ..Weather::CALM
+    ..FaultProfile::NONE
 };
 
 /// AWS's minutes are seconds.
@@ -63,8 +63,8 @@ pub async fn run(
         faults: FAULTS,
         template: system(TEMPLATE, &[("StepTimeoutSeconds", &step_timeout)])?,
     };
-    let world = Arc::new(Simulated::hurried(plan.seed, plan.faults, PACE));
-    let mut simulation = Simulation::begin(&plan, world);
+    let platform = Arc::new(Simulated::hurried(plan.seed, plan.faults, PACE));
+    let mut simulation = Simulation::begin(&plan, platform);
     let server = serve(&mut simulation).await?;
     let shop = &simulation.shop;
     shop.stock_up(orders).await;

@@ -13,10 +13,10 @@ use std::{
 };
 
 use cairn_simulator::{
-    crashes::{STORIES, at_each_await, undisturbed},
+    crashes::{SCENARIOS, at_each_await, undisturbed},
     load::{self, Progress},
-    simulation::{Outcome, Plan, Violation, run},
-    world::Counts,
+    platform::Counts,
+    simulation::{BrokenInvariant, Outcome, Plan, run},
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -111,7 +111,7 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     )?);
     let crashes = Mutex::new(BTreeMap::<usize, u32>::new());
     let differences = Mutex::new(BTreeMap::new());
-    let scenarios: Vec<_> = STORIES.iter().enumerate().collect();
+    let scenarios: Vec<_> = SCENARIOS.iter().enumerate().collect();
     let differs = |number, difference| {
         let mut differences = differences.lock().unwrap_or_else(PoisonError::into_inner);
         differences.entry(number).or_insert(difference);
@@ -341,7 +341,7 @@ fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io
     )
 }
 
-fn shown(out: &mut impl Write, broken: &Violation) -> io::Result<()> {
+fn shown(out: &mut impl Write, broken: &BrokenInvariant) -> io::Result<()> {
     for violation in broken.violations.iter().take(SHOWN) {
         writeln!(out, "  {}: {}", violation.about, violation.problem)?;
     }

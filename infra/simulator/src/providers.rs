@@ -26,12 +26,12 @@ use orders::{
 };
 use tokio::time::sleep;
 
-use crate::world::Simulated;
+use crate::platform::Simulated;
 
 /// All providers of one platform, and their books. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    world: Arc<Simulated>,
+    platform: Arc<Simulated>,
     books: Arc<Mutex<Books>>,
 }
 
@@ -71,9 +71,9 @@ const NEVER: Duration = Duration::from_hours(1);
 
 impl Providers {
     /// Providers on a platform.
-    pub fn new(world: Arc<Simulated>) -> Self {
+    pub fn new(platform: Arc<Simulated>) -> Self {
         Self {
-            world,
+            platform,
             books: Arc::default(),
         }
     }
@@ -98,26 +98,26 @@ impl Providers {
     }
 
     async fn way(&self, what: &str, key: &str) -> Way {
-        sleep(self.world.up_to(Duration::from_millis(200))).await;
-        if !self.world.happens(|faults| faults.provider) {
+        sleep(self.platform.up_to(Duration::from_millis(200))).await;
+        if !self.platform.happens(|faults| faults.provider) {
             return Way::Good;
         }
-        let (way, how) = match self.world.below(4) {
+        let (way, how) = match self.platform.below(4) {
             0 => (Way::NotThere, "does not arrive"),
             1 => {
                 // It arrives late: perhaps when others have given it up.
-                sleep(self.world.up_to(Duration::from_secs(4))).await;
+                sleep(self.platform.up_to(Duration::from_secs(4))).await;
                 (Way::Good, "is slow")
             }
             2 => {
-                let pause = self.world.up_to(Duration::from_mins(2));
-                self.world.count("provider calls throttled");
+                let pause = self.platform.up_to(Duration::from_mins(2));
+                self.platform.count("provider calls throttled");
                 (Way::Throttled(pause), "is throttled")
             }
             _ => (Way::NoAnswer, "has no answer"),
         };
-        self.world.count("provider calls gone wrong");
-        self.world.say(what, format_args!("{key} {how}"));
+        self.platform.count("provider calls gone wrong");
+        self.platform.say(what, format_args!("{key} {how}"));
         way
     }
 
@@ -150,7 +150,7 @@ impl Providers {
         key: &str,
         undo: impl FnOnce(&mut Books),
     ) -> Result<(), ProviderError> {
-        let refuses = self.world.happens(|faults| faults.refuses_to_undo);
+        let refuses = self.platform.happens(|faults| faults.refuses_to_undo);
         self.deed(what, key, |books| {
             let is_new = !books.undone.contains(key);
             if books.refused.contains(key) || (refuses && is_new) {

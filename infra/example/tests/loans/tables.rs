@@ -72,7 +72,7 @@ impl Tables {
             };
             Some(table.to_owned())
         };
-        AppContext::new(settings, aws).with_runtime(Arc::new(ThisMachine))
+        AppContext::new(settings, aws).with_runtime(Arc::new(TestRuntime))
     }
 
     fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -97,9 +97,9 @@ fn run<Q: DeserializeOwned, R: Serialize>(
 }
 
 /// A runtime that drops metrics.
-struct ThisMachine;
+struct TestRuntime;
 
-impl Runtime for ThisMachine {
+impl Runtime for TestRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

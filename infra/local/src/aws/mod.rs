@@ -12,8 +12,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{
+    async_queue::{AsyncQueue, Outgoing, Target},
     bus::Bus,
-    deliveries::{Deliveries, Outgoing, Target},
     template::STACK,
 };
 
@@ -52,7 +52,7 @@ pub struct Aws {
     /// KMS.
     pub kms: Kms,
     /// Lambda: what takes asynchronous invocations.
-    pub async_queue: Deliveries,
+    pub async_queue: AsyncQueue,
     /// The logical ids of the functions.
     pub functions: Vec<String>,
     /// What the functions may do.

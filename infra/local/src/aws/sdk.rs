@@ -20,19 +20,19 @@ use tokio::time::sleep;
 
 use crate::{
     aws::{Answer, Aws, Call},
+    platform::{CallFault, FaultDecision, Platform},
     template::REGION,
-    world::{Fate, Fault, World},
 };
 
 /// The services, which come into being after the functions that call them.
 pub type Services = Arc<OnceLock<Arc<Aws>>>;
 
 /// The SDK's configuration for one caller: its clients and its calls are its own.
-pub fn config(caller: &str, services: &Services, world: &Arc<dyn World>) -> SdkConfig {
+pub fn config(caller: &str, services: &Services, platform: &Arc<dyn Platform>) -> SdkConfig {
     let connector = SharedHttpConnector::new(InProcess {
         caller: caller.to_owned(),
         services: services.clone(),
-        world: world.clone(),
+        platform: platform.clone(),
     });
     let credentials = Credentials::for_tests();
     SdkConfig::builder()
@@ -47,14 +47,14 @@ pub fn config(caller: &str, services: &Services, world: &Arc<dyn World>) -> SdkC
 struct InProcess {
     caller: String,
     services: Services,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let call = Call::from_request(&request);
-        let decision = self.world.call(&self.caller, call.operation());
-        if decision == Fate::default() {
+        let decision = self.platform.call(&self.caller, call.operation());
+        if decision == FaultDecision::default() {
             return HttpConnectorFuture::ready(self.answer(&call));
         }
         let connector = self.clone();
@@ -65,7 +65,7 @@ impl HttpConnector for InProcess {
             })
             .await;
             match decision.fault {
-                Some(Fault::Stale) => answer.map(|answer| stale(answer, &call)),
+                Some(CallFault::Stale) => answer.map(|answer| stale(answer, &call)),
                 _ => answer,
             }
         })
@@ -89,25 +89,25 @@ pub(crate) type Network = Arc<OnceLock<HttpClient>>;
 
 /// A function's way to what is not AWS: over the network, with the platform's faults.
 #[derive(Clone, Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct Providers {
     caller: String,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     network: Network,
 }
 
-impl Beyond {
-    pub(crate) fn new(caller: &str, world: &Arc<dyn World>, network: &Network) -> Self {
+impl Providers {
+    pub(crate) fn new(caller: &str, platform: &Arc<dyn Platform>, network: &Network) -> Self {
         Self {
             caller: caller.to_owned(),
-            world: world.clone(),
+            platform: platform.clone(),
             network: network.clone(),
         }
     }
 }
 
-impl HttpConnector for Beyond {
+impl HttpConnector for Providers {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let decision = self.world.call(&self.caller, request.uri());
+        let decision = self.platform.call(&self.caller, request.uri());
         let network = self.network.get_or_init(HttpClient::network).clone();
         HttpConnectorFuture::new(async move {
             let throttled = Answer::error(429, "TooManyRequests", "too many requests");
@@ -119,17 +119,19 @@ impl HttpConnector for Beyond {
 /// Applies the decision to a call: it may never be made, or made and its answer lost. That an answer is
 /// stale is its service's to say.
 async fn undergo(
-    decision: Fate,
+    decision: FaultDecision,
     throttled: &Answer,
     call: impl Future<Output = Result<HttpResponse, ConnectorError>>,
 ) -> Result<HttpResponse, ConnectorError> {
     sleep(decision.there).await;
     let answer = match decision.fault {
-        None | Some(Fault::Stale) => call.await,
-        Some(Fault::Throttled) => response(throttled),
-        Some(Fault::Unavailable) => response(&Answer::error(500, "InternalServerError", "no luck")),
-        Some(Fault::RequestLost) => Err(no_answer()),
-        Some(Fault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
+        None | Some(CallFault::Stale) => call.await,
+        Some(CallFault::Throttled) => response(throttled),
+        Some(CallFault::Unavailable) => {
+            response(&Answer::error(500, "InternalServerError", "no luck"))
+        }
+        Some(CallFault::RequestLost) => Err(no_answer()),
+        Some(CallFault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
     };
     sleep(decision.back).await;
     answer

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
+use cairn_local::{faults::Fault, platform::LocalPlatform, system::Options};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -97,7 +97,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
+        platform: Arc::new(LocalPlatform::with(&[Fault::Duplicates, Fault::Disorder])),
         ..Options::default()
     })
     .await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{system::Options, template::Template, world::ThisMachine};
+use cairn_local::{platform::LocalPlatform, system::Options, template::Template};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -25,7 +25,7 @@ async fn shop() -> Fixture {
 }
 
 async fn shop_of(template: &Template) -> Fixture {
-    let options = Options::default().with_platform(Arc::new(ThisMachine::default()));
+    let options = Options::default().with_platform(Arc::new(LocalPlatform::default()));
     Fixture::with_template(template, options).await
 }
 

@@ -13,10 +13,10 @@ use cairn_local::{
     aws::Call,
     bus::Seen,
     client::{Answer, Client},
+    faults::Fault,
+    platform::{CallFault, FaultDecision, InvocationFault, LocalPlatform, Note, Platform},
     system::{Options, System},
     template::{Parameters, Template, TemplateError, Throttle},
-    troubles::Trouble,
-    world::{Accident, Fate, Fault, Note, ThisMachine, World},
 };
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::timeout};
@@ -217,16 +217,16 @@ pub(crate) async fn event(
 /// function of its saga is held.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
-    local: ThisMachine,
+    local: LocalPlatform,
     held: Mutex<BTreeSet<&'static str>>,
     /// Operations of services that fail.
     failing: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Holding {
-    pub(crate) fn new(faults: &[Trouble]) -> Arc<Self> {
+    pub(crate) fn new(faults: &[Fault]) -> Arc<Self> {
         Arc::new(Self {
-            local: ThisMachine::with(faults),
+            local: LocalPlatform::with(faults),
             held: Mutex::default(),
             failing: Mutex::default(),
         })
@@ -251,7 +251,7 @@ impl Holding {
     }
 }
 
-impl World for Holding {
+impl Platform for Holding {
     fn now(&self) -> Timestamp {
         self.local.now()
     }
@@ -276,11 +276,11 @@ impl World for Holding {
         self.local.note(note);
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let fails = self.failing.lock().unwrap().contains(operation);
-        Fate {
-            fault: fails.then_some(Fault::Unavailable),
-            ..Fate::default()
+        FaultDecision {
+            fault: fails.then_some(CallFault::Unavailable),
+            ..FaultDecision::default()
         }
     }
 
@@ -292,7 +292,7 @@ impl World for Holding {
         self.local.copies(target, event)
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         self.local.invocation(function, payload)
     }
 }

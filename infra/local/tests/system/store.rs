@@ -29,7 +29,7 @@ use cairn::{
 };
 use cairn_local::{
     aws::{Aws, Call, sdk},
-    world::{ThisMachine, World},
+    platform::{LocalPlatform, Platform},
 };
 use orders::{
     stock::{Command, Stock},
@@ -48,8 +48,8 @@ fn app(aws: SdkConfig) -> AppContext {
 async fn the_store_on_dynamodb_keeps_the_contract() {
     let system = Fixture::start().await;
     let services: sdk::Services = Arc::new(OnceLock::from(system.system.composition.aws.clone()));
-    let world: Arc<dyn World> = Arc::new(ThisMachine::default());
-    let app = app(sdk::config("contract", &services, &world));
+    let platform: Arc<dyn Platform> = Arc::new(LocalPlatform::default());
+    let app = app(sdk::config("contract", &services, &platform));
     contract::check(&app.event_store().unwrap()).await;
 }
 

@@ -22,8 +22,8 @@ use cairn::{
 };
 use cairn_local::{
     aws::secrets::Secrets,
+    platform::{CallFault, FaultDecision, LocalPlatform, Platform},
     system::Options,
-    world::{Fate, Fault, ThisMachine, World},
 };
 use orders::{
     providers::{AuthorizationRequest, PaymentProvider},
@@ -178,7 +178,7 @@ impl Account {
     }
 }
 
-async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
+async fn shop(stripe: &StandIn, platform: Arc<dyn Platform>) -> Fixture {
     let template = template_with(&[
         ("Authorization", "none"),
         ("Prices", "caller"),
@@ -191,7 +191,7 @@ async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
     secrets.add(ARN.to_owned(), KEY.to_owned());
     let options = Options {
         secrets,
-        world,
+        platform,
         ..Options::default()
     };
     let shop = Fixture::with_template(&template, options).await;
@@ -199,8 +199,8 @@ async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
     shop
 }
 
-fn calm() -> Arc<dyn World> {
-    Arc::new(ThisMachine::default())
+fn calm() -> Arc<dyn Platform> {
+    Arc::new(LocalPlatform::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,10 +299,10 @@ async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
 #[derive(Debug)]
 struct Forgetful {
     asked: Mutex<HashSet<String>>,
-    here: ThisMachine,
+    here: LocalPlatform,
 }
 
-impl World for Forgetful {
+impl Platform for Forgetful {
     fn now(&self) -> Timestamp {
         self.here.now()
     }
@@ -319,12 +319,12 @@ impl World for Forgetful {
         self.here.pace(wait)
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let is_new = self.asked.lock().unwrap().insert(operation.to_owned());
         let is_stripe = operation.starts_with("http");
-        Fate {
-            fault: (is_stripe && is_new).then_some(Fault::AnswerLost),
-            ..Fate::default()
+        FaultDecision {
+            fault: (is_stripe && is_new).then_some(CallFault::AnswerLost),
+            ..FaultDecision::default()
         }
     }
 }
@@ -332,15 +332,15 @@ impl World for Forgetful {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_charges_nobody_twice() {
     let stripe = StandIn::start().await;
-    let world = Arc::new(Forgetful {
+    let platform = Arc::new(Forgetful {
         asked: Mutex::default(),
-        here: ThisMachine::default(),
+        here: LocalPlatform::default(),
     });
-    let shop = shop(&stripe, world.clone()).await;
+    let shop = shop(&stripe, platform.clone()).await;
     let placed = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
     assert_eq!(placed["status"], "confirmed");
     assert_eq!(stripe.intents(), [("succeeded", false)]);
-    let asked = world.asked.lock().unwrap().clone();
+    let asked = platform.asked.lock().unwrap().clone();
     let lost = asked.iter().filter(|call| call.starts_with("http")).count();
     assert_eq!(lost, 3, "create, confirm and capture: {asked:?}");
 }

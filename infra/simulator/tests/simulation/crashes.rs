@@ -1,14 +1,14 @@
 //! The shortest of the scenarios, here; all of them with `cairn-simulator --crashes`, in the gate.
 
 use cairn_simulator::{
-    crashes::{STORIES, at_each_await, undisturbed},
+    crashes::{SCENARIOS, at_each_await, undisturbed},
     simulation::{TEMPLATE, system},
 };
 
 #[test]
 fn an_order_ends_alike_wherever_a_handler_crashes() {
     let template = system(TEMPLATE, &[]).unwrap();
-    let scenario = &STORIES[0];
+    let scenario = &SCENARIOS[0];
     let (ending, invoked) = undisturbed(scenario, &template).unwrap();
     let crashes: u32 = invoked
         .iter()

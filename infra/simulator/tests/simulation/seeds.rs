@@ -3,8 +3,8 @@
 use std::thread;
 
 use cairn_simulator::{
+    platform::Counts,
     simulation::{Outcome, Plan, run},
-    world::Counts,
 };
 
 fn outcome(seed: u64, orders: u32) -> Outcome {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use cairn::{Timestamp, hash::fnv1a};
-use cairn_local::world::{Accident, Fate, Fault, Note, World};
+use cairn_local::platform::{CallFault, FaultDecision, InvocationFault, Note, Platform};
 use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// The probability of each fault, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct FaultProfile {
     /// A call is throttled.
     pub throttled: f64,
     /// A service fails without having done anything.
@@ -54,9 +54,9 @@ pub struct Weather {
     pub refuses_to_undo: f64,
 }
 
-impl Weather {
+impl FaultProfile {
     /// Every fault occurs.
-    pub const STORM: Self = Self {
+    pub const SEVERE: Self = Self {
         throttled: 0.03,
         unavailable: 0.01,
         request_lost: 0.003,
@@ -75,7 +75,7 @@ impl Weather {
     };
 
     /// No fault occurs.
-    pub const CALM: Self = Self {
+    pub const NONE: Self = Self {
         throttled: 0.0,
         unavailable: 0.0,
         request_lost: 0.0,
@@ -108,7 +108,7 @@ pub struct Simulated {
 
 struct State {
     chance: Rng,
-    faults: Weather,
+    faults: FaultProfile,
     counts: Counts,
     lost: Vec<String>,
     trace: Vec<String>,
@@ -137,7 +137,7 @@ const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
     /// The platform of a seed. Its time is the runtime's, so it is made within one.
-    pub fn new(seed: u64, faults: Weather) -> Self {
+    pub fn new(seed: u64, faults: FaultProfile) -> Self {
         Self {
             begun: Instant::now(),
             seed,
@@ -156,7 +156,7 @@ impl Simulated {
     }
 
     /// A platform on real time, on which AWS's waits are shorter.
-    pub fn hurried(seed: u64, faults: Weather, pace: u32) -> Self {
+    pub fn hurried(seed: u64, faults: FaultProfile, pace: u32) -> Self {
         Self {
             pace,
             ..Self::new(seed, faults)
@@ -164,7 +164,7 @@ impl Simulated {
     }
 
     /// Changes the fault profile.
-    pub fn set_faults(&self, faults: Weather) {
+    pub fn set_faults(&self, faults: FaultProfile) {
         self.state().faults = faults;
         self.say("weather", "it changes");
     }
@@ -190,7 +190,7 @@ impl Simulated {
     }
 
     /// Whether something happens that does so often.
-    pub fn happens(&self, often: impl FnOnce(&Weather) -> f64) -> bool {
+    pub fn happens(&self, often: impl FnOnce(&FaultProfile) -> f64) -> bool {
         let mut state = self.state();
         let often = often(&state.faults);
         // Without faults no random number is drawn.
@@ -258,25 +258,25 @@ impl Simulated {
         is_away
     }
 
-    fn fault(&self, caller: &str, operation: &str) -> Option<Fault> {
+    fn fault(&self, caller: &str, operation: &str) -> Option<CallFault> {
         let mut state = self.state();
         let faults = state.faults;
         let mut at = state.chance.f64();
         let faults = [
-            (faults.throttled, Fault::Throttled, "calls throttled"),
-            (faults.unavailable, Fault::Unavailable, "calls refused"),
-            (faults.request_lost, Fault::RequestLost, "requests lost"),
-            (faults.answer_lost, Fault::AnswerLost, "answers lost"),
-            (faults.stale, Fault::Stale, "reads that may lag"),
+            (faults.throttled, CallFault::Throttled, "calls throttled"),
+            (faults.unavailable, CallFault::Unavailable, "calls refused"),
+            (faults.request_lost, CallFault::RequestLost, "requests lost"),
+            (faults.answer_lost, CallFault::AnswerLost, "answers lost"),
+            (faults.stale, CallFault::Stale, "reads that may lag"),
         ];
         for (often, fault, name) in faults {
-            if fault == Fault::Stale && operation != "Query" {
+            if fault == CallFault::Stale && operation != "Query" {
                 return None;
             }
             if at < often {
                 *state.counts.entry(name).or_default() += 1;
                 drop(state);
-                if fault != Fault::Stale {
+                if fault != CallFault::Stale {
                     self.say(caller, format_args!("{operation}: {fault:?}"));
                 }
                 return Some(fault);
@@ -302,7 +302,7 @@ fn event_of(payload: &[u8]) -> Option<String> {
     Some(delivered.detail.id.to_owned())
 }
 
-impl World for Simulated {
+impl Platform for Simulated {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(BEGINNING).after(self.begun.elapsed())
     }
@@ -358,7 +358,7 @@ impl World for Simulated {
         }
     }
 
-    fn call(&self, caller: &str, operation: &str) -> Fate {
+    fn call(&self, caller: &str, operation: &str) -> FaultDecision {
         if let Some(calls) = self
             .state()
             .invocations
@@ -371,15 +371,15 @@ impl World for Simulated {
         let back = self.up_to(Duration::from_millis(4));
         let is_away = operation == "PutEvents" && self.is_bus_away();
         let fault = if is_away {
-            Some(Fault::Unavailable)
+            Some(CallFault::Unavailable)
         } else {
             self.fault(caller, operation)
         };
         let there = match fault {
-            Some(Fault::RequestLost) => there + Duration::from_secs(1),
+            Some(CallFault::RequestLost) => there + Duration::from_secs(1),
             _ => there,
         };
-        Fate { there, fault, back }
+        FaultDecision { there, fault, back }
     }
 
     fn takes(&self) -> bool {
@@ -424,7 +424,7 @@ impl World for Simulated {
         copies
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let number = {
             let mut state = self.state();
             let invocations = state.invocations.entry(function.to_owned()).or_default();
@@ -433,9 +433,9 @@ impl World for Simulated {
         };
         if let Some(crash) = &self.state().crash {
             if crash.function == function && crash.invocation == number {
-                return Accident::Crashes(crash.wait);
+                return InvocationFault::Crashes(crash.wait);
             }
-            return Accident::None;
+            return InvocationFault::None;
         }
         let poison = self.state().faults.poison;
         if poison > 0.0
@@ -453,13 +453,13 @@ impl World for Simulated {
             if f64::from(place) / f64::from(u32::MAX) < poison {
                 self.count("poisoned invocations");
                 self.say(function, format_args!("fails at {event}"));
-                return Accident::Fails(format!("a mistake in the code, at {event}"));
+                return InvocationFault::Fails(format!("a mistake in the code, at {event}"));
             }
         }
         if self.happens(|faults| faults.crashed) {
-            return Accident::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
+            return InvocationFault::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
         }
-        Accident::None
+        InvocationFault::None
     }
 }
 

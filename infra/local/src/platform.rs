@@ -9,12 +9,12 @@ use cairn::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    ledger::Ledger,
-    troubles::{BROKEN, Trouble, Troubles},
+    delivery_log::DeliveryLog,
+    faults::{BROKEN, Fault, FaultProfile},
 };
 
 /// A platform. By default no fault occurs on it.
-pub trait World: fmt::Debug + Send + Sync + 'static {
+pub trait Platform: fmt::Debug + Send + Sync + 'static {
     /// The present.
     fn now(&self) -> Timestamp;
 
@@ -45,8 +45,8 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Decides about a call to a service.
-    fn call(&self, _caller: &str, _operation: &str) -> Fate {
-        Fate::default()
+    fn call(&self, _caller: &str, _operation: &str) -> FaultDecision {
+        FaultDecision::default()
     }
 
     /// Whether the bus takes an entry of a call that it takes.
@@ -65,25 +65,25 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Decides about an invocation.
-    fn invocation(&self, _function: &str, _payload: &[u8]) -> Accident {
-        Accident::None
+    fn invocation(&self, _function: &str, _payload: &[u8]) -> InvocationFault {
+        InvocationFault::None
     }
 }
 
 /// The decision about one call to a service: its delays, and its fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub struct FaultDecision {
     /// How long the request is under way.
     pub there: Duration,
     /// The fault.
-    pub fault: Option<Fault>,
+    pub fault: Option<CallFault>,
     /// How long the answer is under way.
     pub back: Duration,
 }
 
 /// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub enum CallFault {
     /// The service takes no more at the moment.
     Throttled,
     /// The service fails, and has done nothing.
@@ -98,7 +98,7 @@ pub enum Fault {
 
 /// The fault of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accident {
+pub enum InvocationFault {
     /// Nothing.
     None,
     /// The function fails, as by a mistake in its code.
@@ -133,14 +133,14 @@ pub enum Note<'a> {
 
 /// The local platform. What AWS waits for in minutes takes seconds.
 #[derive(Clone, Debug, Default)]
-pub struct ThisMachine {
+pub struct LocalPlatform {
     /// The faults that are on.
-    pub faults: Troubles,
+    pub faults: FaultProfile,
     /// What the consumers of events have done.
-    pub delivery_log: Arc<Ledger>,
+    pub delivery_log: Arc<DeliveryLog>,
 }
 
-impl ThisMachine {
+impl LocalPlatform {
     /// How much faster it is than AWS where that waits.
     const PACE: u32 = 60;
     /// How late a delivery may be when the bus keeps no order, in milliseconds.
@@ -149,7 +149,7 @@ impl ThisMachine {
     const DELAY_MS: Range<u64> = 1_000..2_000;
 
     /// A platform with these faults.
-    pub fn with(faults: &[Trouble]) -> Self {
+    pub fn with(faults: &[Fault]) -> Self {
         let local = Self::default();
         local.faults.set(faults);
         local
@@ -158,17 +158,17 @@ impl ThisMachine {
     /// How late one delivery is.
     fn late(&self) -> Duration {
         let mut late_ms = 0;
-        if self.faults.has(Trouble::Disorder) {
+        if self.faults.has(Fault::Disorder) {
             late_ms += fastrand::u64(0..Self::DISORDER_MS);
         }
-        if self.faults.has(Trouble::Delays) {
+        if self.faults.has(Fault::Delays) {
             late_ms += fastrand::u64(Self::DELAY_MS);
         }
         Duration::from_millis(late_ms)
     }
 }
 
-impl World for ThisMachine {
+impl Platform for LocalPlatform {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -194,7 +194,7 @@ impl World for ThisMachine {
     }
 
     fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
-        let copies = if self.faults.has(Trouble::Duplicates) {
+        let copies = if self.faults.has(Fault::Duplicates) {
             2
         } else {
             1
@@ -202,10 +202,10 @@ impl World for ThisMachine {
         (0..copies).map(|_| self.late()).collect()
     }
 
-    fn invocation(&self, function: &str, _: &[u8]) -> Accident {
-        if function == BROKEN && self.faults.has(Trouble::BrokenReader) {
-            return Accident::Fails("it was broken from the page".to_owned());
+    fn invocation(&self, function: &str, _: &[u8]) -> InvocationFault {
+        if function == BROKEN && self.faults.has(Fault::BrokenReader) {
+            return InvocationFault::Fails("it was broken from the page".to_owned());
         }
-        Accident::None
+        InvocationFault::None
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Note;
+use crate::platform::Note;
 
 /// Of how many orders the deliveries are kept, and how many of each.
 const MOST_ORDERS: usize = 500;
@@ -22,12 +22,12 @@ const MOST_FRESH: usize = 1_000;
 
 /// The log of the deliveries.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct DeliveryLog(Mutex<Book>);
 
 /// What one consumer has done since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
+pub struct ConsumerStats {
     /// Events that were applied as they came.
     pub applied: u64,
     /// Deliveries of what had been done before.
@@ -70,7 +70,7 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 struct Book {
     latest: u64,
-    stats: BTreeMap<String, Tally>,
+    stats: BTreeMap<String, ConsumerStats>,
     fresh: Vec<Delivery>,
     by_order: HashMap<String, Vec<Delivery>>,
     /// The orders in `by_order`, oldest first.
@@ -89,7 +89,7 @@ struct Line {
     gap: Option<u64>,
 }
 
-impl Ledger {
+impl DeliveryLog {
     /// Reads a line of metrics that a function has left.
     pub(crate) fn read(&self, function: &str, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
@@ -152,7 +152,7 @@ impl Ledger {
 
     /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
     /// they are very many.
-    pub fn take(&self) -> (BTreeMap<String, Tally>, Vec<Delivery>) {
+    pub fn take(&self) -> (BTreeMap<String, ConsumerStats>, Vec<Delivery>) {
         let mut book = self.book();
         let stats = book.stats.clone();
         for stats in book.stats.values_mut() {
@@ -162,7 +162,7 @@ impl Ledger {
     }
 
     /// What each consumer has done.
-    pub fn stats(&self) -> BTreeMap<String, Tally> {
+    pub fn stats(&self) -> BTreeMap<String, ConsumerStats> {
         self.book().stats.clone()
     }
 
@@ -183,7 +183,7 @@ impl Ledger {
 }
 
 impl Book {
-    fn stats(&mut self, consumer: &str) -> &mut Tally {
+    fn stats(&mut self, consumer: &str) -> &mut ConsumerStats {
         self.stats.entry(consumer.to_owned()).or_default()
     }
 
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_consumers_tell_is_counted_and_the_worst_lag_is_of_the_time_since_it_was_asked_for() {
-        let delivery_log = Ledger::default();
+        let delivery_log = DeliveryLog::default();
         delivery_log.read("A", &line("order-1@1", "applied"));
         delivery_log.read("A", &line("order-1@4", "caught-up"));
         delivery_log.read("A", &line("order-1@4", "duplicate"));
@@ -254,7 +254,7 @@ mod tests {
             });
         }
         let (stats, fresh) = delivery_log.take();
-        let expected = Tally {
+        let expected = ConsumerStats {
             applied: 1,
             duplicates: 1,
             caught_up: 1,
@@ -278,7 +278,7 @@ mod tests {
         ];
         assert_eq!(told, expected);
         let (stats, fresh) = delivery_log.take();
-        let lags = |stats: &Tally| (stats.lag_ms, stats.latest_lag_ms);
+        let lags = |stats: &ConsumerStats| (stats.lag_ms, stats.latest_lag_ms);
         assert_eq!(stats.get("A").map(lags), Some((None, Some(5))));
         assert!(fresh.is_empty());
         assert_eq!(delivery_log.of_order("1").len(), 4);
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_it_keeps_is_bounded() {
-        let delivery_log = Ledger::default();
+        let delivery_log = DeliveryLog::default();
         for order in 0..2 * MOST_ORDERS {
             for _ in 0..2 {
                 delivery_log.read("A", &line(&format!("order-{order}@1"), "applied"));

@@ -16,11 +16,11 @@ use tokio::{
 };
 
 use crate::{
+    async_queue::store_letter,
     aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
-    deliveries::store_letter,
     hosting::{Hosted, InvokeError, live},
+    platform::{Note, Platform},
     template::Mapping,
-    world::{Note, World},
 };
 
 /// How long a stream that cannot be read is left alone.
@@ -35,7 +35,7 @@ const MOST_RECORDS: usize = 1_000;
 
 /// The poller of a stream for its function.
 #[derive(Debug)]
-pub struct Pump {
+pub struct StreamPoller {
     /// The services.
     pub aws: Arc<Aws>,
     /// Where the position is kept.
@@ -43,7 +43,7 @@ pub struct Pump {
     /// The mapping.
     pub mapping: Mapping,
     /// The platform.
-    pub world: Arc<dyn World>,
+    pub platform: Arc<dyn Platform>,
     /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
     /// had left has been.
     pub caught_up: watch::Sender<Option<u64>>,
@@ -56,7 +56,7 @@ struct Part<'a> {
     failures: u32,
 }
 
-impl Pump {
+impl StreamPoller {
     /// Runs until the table's writes end.
     pub async fn run(self, hosted: &Hosted) {
         let Some(mut writes) = self.aws.dynamo.writes(&self.mapping.table) else {
@@ -85,7 +85,7 @@ impl Pump {
             if writes.changed().await.is_err() {
                 return;
             }
-            let poll = self.world.poll();
+            let poll = self.platform.poll();
             if !poll.is_zero() {
                 sleep(poll).await;
             }
@@ -99,7 +99,7 @@ impl Pump {
         // The part that comes first is the last.
         let mut parts = vec![Part::new(batch)];
         while let Some(part) = parts.pop() {
-            let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
+            let too_old = self.mapping.max_age.map(|age| self.platform.pace(age));
             if too_old.is_some_and(|age| since.elapsed() > age) {
                 self.park(hosted, &part, "RecordAgeExceeded").await;
                 continue;
@@ -132,7 +132,7 @@ impl Pump {
                     self.retry(hosted, part, &mut parts).await;
                 }
             }
-            sleep(self.world.pace(pause)).await;
+            sleep(self.platform.pace(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -166,7 +166,7 @@ impl Pump {
         records: &'a [Value],
     ) -> Result<&'a [Value], InvokeError> {
         let payload = json!({ "Records": records }).to_string().into_bytes();
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let answer = hosted.invoke(payload, &request_id).await?;
         if !self.mapping.reports_failures {
             return Ok(&[]);
@@ -197,9 +197,9 @@ impl Pump {
         tracing::error!(function, first, last, condition, "failed for good");
         let pointer = json!({
             "version": "1.0",
-            "timestamp": self.world.now(),
+            "timestamp": self.platform.now(),
             "requestContext": {
-                "requestId": self.world.new_id(),
+                "requestId": self.platform.new_id(),
                 "functionArn": live(function),
                 "condition": condition,
                 "approximateInvokeCount": part.failures.max(1),
@@ -212,7 +212,7 @@ impl Pump {
                 "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
             },
         });
-        self.world.note(&Note::DeadLetter {
+        self.platform.note(&Note::DeadLetter {
             function,
             event: None,
         });
@@ -220,8 +220,8 @@ impl Pump {
         let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;
         };
-        let (world, pointer) = (self.world.as_ref(), pointer.to_string());
-        store_letter(&self.aws, world, queue, &pointer, &Attributes::new()).await;
+        let (platform, pointer) = (self.platform.as_ref(), pointer.to_string());
+        store_letter(&self.aws, platform, queue, &pointer, &Attributes::new()).await;
     }
 
     /// How many records are read at once.

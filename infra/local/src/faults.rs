@@ -19,7 +19,7 @@ use crate::functions::Functions;
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trouble {
+pub enum Fault {
     /// The bus delivers everything twice.
     Duplicates,
     /// The bus keeps no order: each delivery is a few milliseconds late, by chance.
@@ -32,10 +32,10 @@ pub enum Trouble {
     BrokenReader,
 }
 
-/// The function that fails while [`Trouble::BrokenReader`] is on.
+/// The function that fails while [`Fault::BrokenReader`] is on.
 pub const BROKEN: &str = "ProjectSalesFunction";
 
-impl Trouble {
+impl Fault {
     const ALL: [Self; 5] = [
         Self::Duplicates,
         Self::Disorder,
@@ -57,23 +57,23 @@ impl Trouble {
 
 /// The faults that are on. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<AtomicU8>);
+pub struct FaultProfile(Arc<AtomicU8>);
 
-impl Troubles {
+impl FaultProfile {
     /// Switches on exactly these faults.
-    pub fn set(&self, faults: &[Trouble]) {
+    pub fn set(&self, faults: &[Fault]) {
         let bits = faults.iter().fold(0, |bits, one| bits | one.bit());
         self.0.store(bits, Ordering::Relaxed);
     }
 
     /// Returns whether a fault is on.
-    pub fn has(&self, fault: Trouble) -> bool {
+    pub fn has(&self, fault: Fault) -> bool {
         self.0.load(Ordering::Relaxed) & fault.bit() != 0
     }
 
     /// All faults that are on.
-    pub fn all(&self) -> Vec<Trouble> {
-        let all = Trouble::ALL.into_iter();
+    pub fn all(&self) -> Vec<Fault> {
+        let all = Fault::ALL.into_iter();
         all.filter(|fault| self.has(*fault)).collect()
     }
 
@@ -99,15 +99,15 @@ impl Troubles {
     }
 }
 
-/// A payment provider that does nothing while [`Trouble::ProviderAway`] is on.
+/// A payment provider that does nothing while [`Fault::ProviderAway`] is on.
 struct SometimesUnavailable<P> {
     provider: P,
-    faults: Troubles,
+    faults: FaultProfile,
 }
 
 impl<P> SometimesUnavailable<P> {
     fn check(&self) -> Result<(), ProviderError> {
-        if self.faults.has(Trouble::ProviderAway) {
+        if self.faults.has(Fault::ProviderAway) {
             return Err(ProviderError::Transient("the provider is away".to_owned()));
         }
         Ok(())
