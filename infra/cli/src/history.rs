@@ -1,4 +1,4 @@
-//! `cairn history`: what happened.
+//! `cairn history`: the events of a stream or an order.
 
 use cairn::{
     Commit, RecordedEvent, StreamId,
@@ -16,9 +16,9 @@ use crate::{
     output::Output,
 };
 
-/// Shows the events of a stream, or all that happened to an order.
+/// Show the events of a stream or an order
 ///
-/// For a program each event is a CloudEvent, as on the bus.
+/// With `--json`, events are CloudEvents, as on the bus.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,12 +27,12 @@ Examples:
   cairn history stock-TEA-01 --after 100
   cairn history stock-TEA-01 --json | jq -r '.events[].type'
 
-Status: 0, or 1 if there are no events, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 no events; 2 usage error or system unreachable")]
 pub(crate) struct History {
-    /// A stream, `stock-TEA-01`; or the id of an order, for all of its streams.
+    /// Stream such as `stock-TEA-01`, or order ID for all streams of the order
     #[arg(value_name = "STREAM|ORDER", value_parser = subject)]
     subject: Subject,
-    /// Only events after this version.
+    /// Show only events after this version
     #[arg(long, value_name = "VERSION", default_value_t = 0)]
     after: u64,
 }
@@ -76,7 +76,7 @@ impl History {
                 Subject::Stream(stream) => stream.to_string(),
                 Subject::Order(order) => format!("the order {order}"),
             };
-            return Err(Failure::found(format!("{subject} has no such events")));
+            return Err(Failure::found(format!("no events found for {subject}")));
         }
         // Stable, and time never goes backwards within a stream: each stream keeps its order.
         events.sort_by_key(|event| event.at);
@@ -105,7 +105,7 @@ async fn events(
     Ok(events.filter(|event| event.version > after).collect())
 }
 
-/// An event as people read it.
+/// The columns of an event.
 pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {
     let data = event.event.data.get().to_owned();
     [

@@ -1,4 +1,4 @@
-//! `cairn sagas` and `cairn saga`: fulfilments that have not ended, and what people do about those that are stuck.
+//! `cairn sagas` and `cairn saga`: lists unfinished sagas, and resumes or abandons a stuck one.
 
 use std::collections::BTreeMap;
 
@@ -28,10 +28,10 @@ use crate::{
 /// How many fulfilments are read at once.
 const AT_ONCE: usize = 16;
 
-/// The function that looks after them.
+/// The watchdog.
 const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// Lists the fulfilments that have not ended: where each is, since when, and what it waits for.
+/// List unfinished sagas
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,9 +39,9 @@ Examples:
   cairn sagas --stuck
   cairn sagas --json | jq -r '.sagas[] | select(.retries > 1) | .order'
 
-Status: 0, or 1 if any is stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 no stuck saga; 1 a saga is stuck; 2 usage error or system unreachable")]
 pub(crate) struct Sagas {
-    /// Only those that wait for people.
+    /// Only stuck sagas
     #[arg(long)]
     stuck: bool,
 }
@@ -56,7 +56,7 @@ struct Open {
     step: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<Action>,
-    /// How often the step was asked for again.
+    /// The number of retries of the step.
     retries: u32,
     /// When the saga last moved; where it has not begun, when the order did.
     since: Timestamp,
@@ -114,13 +114,7 @@ impl Sagas {
         let rows: Vec<_> = open.iter().map(|open| open.row(now)).collect();
         out.table(
             [
-                "ORDER",
-                "PHASE",
-                "STEP",
-                "QUIET FOR",
-                "RETRIES",
-                "NEEDS",
-                "WHY",
+                "ORDER", "PHASE", "STEP", "IDLE", "RETRIES", "NEXT", "REASON",
             ],
             &rows,
         )?;
@@ -150,11 +144,11 @@ async fn look(
         now,
         step_timeout,
     ) {
-        NextAction::Start(_) => "to be begun".to_owned(),
-        NextAction::Compensate => "to be unwound".to_owned(),
-        NextAction::Retry(..) => "to be asked again".to_owned(),
-        NextAction::Wait(until) => format!("nothing until {until}"),
-        NextAction::Operator => "people".to_owned(),
+        NextAction::Start(_) => "start".to_owned(),
+        NextAction::Compensate => "compensate".to_owned(),
+        NextAction::Retry(..) => "retry".to_owned(),
+        NextAction::Wait(until) => format!("wait until {until}"),
+        NextAction::Operator => "operator".to_owned(),
         NextAction::None => return Ok(None),
     };
     let (phase, step, failure) = phase(&saga.state);
@@ -170,10 +164,10 @@ async fn look(
     }))
 }
 
-/// What people call a state, the step that it is about, and why it is stuck.
+/// The phase of a saga, its step, and the reason why it is stuck.
 fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Option<&str>) {
     match state {
-        State::NotStarted => ("not begun", None, None),
+        State::NotStarted => ("not started", None, None),
         State::Running { due, .. } => ("running", Some(due.name()), None),
         State::CancelPending { due, .. } => ("cancel-pending", Some(due.name()), None),
         State::Compensating { due, .. } => ("compensating", Some(due.name()), None),
@@ -197,7 +191,7 @@ impl Open {
     }
 }
 
-/// Helps a fulfilment that is stuck.
+/// Resume or abandon a stuck saga
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -210,26 +204,26 @@ pub(crate) struct OneSaga {
 
 #[derive(Debug, Subcommand)]
 enum Help {
-    /// Has the compensation tried once more that was refused or had no outcome.
+    /// Retry the failed compensation of a stuck saga
     #[command(after_help = "\
 Examples:
   cairn saga resume 2d6944f5-e237-4a33-9c67-ba4a44120b1b
 
-Status: 0, or 1 if it is not stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 the saga is not stuck; 2 usage error or system unreachable")]
     Resume {
-        /// The order.
+        /// Order ID
         order: OrderId,
     },
-    /// Leaves the step that could not be undone as people have settled it, and has the rest undone.
+    /// Skip the failed compensation, which was settled by hand, and compensate the rest
     #[command(after_help = "\
 Examples:
   cairn saga abandon 2d6944f5-e237-4a33-9c67-ba4a44120b1b --reason 'refunded by hand'
 
-Status: 0, or 1 if it is not stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 the saga is not stuck; 2 usage error or system unreachable")]
     Abandon {
-        /// The order.
+        /// Order ID
         order: OrderId,
-        /// How it was settled. It becomes part of the order's history.
+        /// How the step was settled; becomes part of the order's history
         #[arg(long)]
         reason: String,
     },
@@ -241,12 +235,12 @@ impl OneSaga {
             Help::Resume { order } => (
                 json!({ "resume": order }),
                 json!({ "order": order, "did": "resume" }),
-                format!("The fulfilment of {order} tries its compensation once more."),
+                format!("{order}: retrying the compensation"),
             ),
             Help::Abandon { order, reason } => (
                 json!({ "abandon": order, "reason": reason }),
                 json!({ "order": order, "did": "abandon" }),
-                format!("The fulfilment of {order} leaves that step and undoes the rest."),
+                format!("{order}: step abandoned; compensating the rest"),
             ),
         };
         let _: Value = stack.invoke(WATCH, &request).await?;

@@ -106,7 +106,7 @@ impl Bus {
     /// Answers a call.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         if operation != "PutEvents" {
-            let message = format!("the operation {operation} cannot be had on one machine");
+            let message = format!("the operation {operation} is not supported by the local system");
             return Answer::error(400, "UnknownOperationException", &message);
         }
         let request: Request = match serde_json::from_str(body) {

@@ -356,11 +356,11 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 
 pub(crate) fn no_route(path: &str, methods: &[&str]) -> Problem {
     if methods.is_empty() {
-        return Problem::not_found(format!("there is no route {path}"));
+        return Problem::not_found(format!("no route {path}"));
     }
     let methods = methods.join(", ");
     let problem = Problem::new(405, "method-not-allowed", "Method not allowed")
-        .detail(format!("{path} takes {takes}"));
+        .detail(format!("{path} supports {methods}."));
     match HeaderValue::try_from(methods) {
         Ok(methods) => problem.header(header::ALLOW, methods),
         Err(_) => problem,

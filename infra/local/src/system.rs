@@ -95,10 +95,8 @@ pub enum StartError {
     /// The template is not understood, or the state cannot be opened.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// A port cannot be had.
-    #[error(
-        "the port {port} cannot be had: {source}; choose another with {flag}, 0 for any free one"
-    )]
+    /// A port cannot be bound.
+    #[error("cannot bind port {port}: {source}; choose another with {flag}, 0 for any free port")]
     Port {
         /// The port.
         port: u16,

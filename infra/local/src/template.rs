@@ -407,7 +407,7 @@ impl Template {
                 _ => {
                     return Err(TemplateError::new(
                         line,
-                        format!("{id} is a {kind}, which cannot run on one machine"),
+                        format!("{id} is a {kind}, which the local system does not support"),
                     ));
                 }
             }

@@ -66,13 +66,13 @@ pub(crate) enum Refusal {
     #[error("send a token as `Authorization: Bearer ...`")]
     Missing,
     /// The token is none that this API takes.
-    #[error("the token is not taken: {0}")]
+    #[error("Invalid token: {0}")]
     Invalid(String),
     /// The token has none of the scopes of the route.
-    #[error("the token needs the scope {}", .0.join(" or "))]
+    #[error("The token lacks the scope {}.", .0.join(" or "))]
     Scope(Vec<String>),
     /// The issuer's keys cannot be had, and are fetched again after this time.
-    #[error("the keys of the token's issuer are unavailable: send it again after Retry-After")]
+    #[error("Cannot fetch the signing keys of the issuer. Retry after the time in `Retry-After`.")]
     NoKeys(Duration),
 }
 

@@ -25,34 +25,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The whole system on virtual time, under faults, by seed.
+/// Simulate the whole system in virtual time, with faults, by seed
 ///
-/// Status 0: every invariant held for every seed. Status 1: one was broken; the seed and the trace are
-/// printed.
+/// Exit status: 0 every invariant held for every seed; 1 an invariant was broken: the seed and the trace are printed.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-simulator", version)]
 struct Arguments {
-    /// How many seeds are run, from 1.
+    /// Number of seeds, from 1
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
-    /// Run this seed only, and print what happened.
+    /// Run only this seed, and print its trace
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// How many orders each seed places.
+    /// Orders per seed
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     orders: u32,
-    /// Instead, place this many orders over HTTP at a system in real time, under faults, and see that each ends and
-    /// the books balance.
+    /// Load test: place N orders over HTTP with faults, in real time
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed", "orders"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     load: Option<u32>,
-    /// Instead, crash every handler at every await, for an order of each outcome, and see that it ends as it does
-    /// without.
+    /// Crash test: crash every handler at every await point
     #[arg(long, conflicts_with_all = ["seeds", "seed", "orders", "load"])]
     crashes: bool,
-    /// From how many clients at once the load comes.
+    /// Number of concurrent clients of the load test
     #[arg(long, default_value_t = 32, value_name = "N", requires = "load", value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
-    /// How many seeds run at once; by default as many as there are cores.
+    /// Number of concurrent seeds [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: Option<u64>,
 }
@@ -313,7 +310,7 @@ fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
     smallest
 }
 
-/// How many breaches of one invariant are shown.
+/// The number of violations of one invariant that are shown.
 const SHOWN: usize = 3;
 
 fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io::Result<()> {

@@ -125,13 +125,13 @@ pub enum Finding {
         /// The row.
         key: String,
     },
-    /// A deadline is past, and nobody has looked after it.
+    /// A deadline is overdue, and the watchdog has not handled it.
     Overdue {
-        /// What is watched.
+        /// The stream that is watched.
         stream: StreamId,
-        /// How far it had come when the deadline was set.
+        /// The version of the stream when the deadline was set.
         version: u64,
-        /// When it had to be looked after.
+        /// The deadline.
         at: Timestamp,
     },
     /// A process has to go on, and no deadline says that it is to be looked after.
@@ -160,13 +160,13 @@ impl fmt::Display for Finding {
                 last,
             } => write!(
                 f,
-                "{stream}: a commit begins at version {version}, and what is there besides goes to {last}"
+                "{stream}: overlapping commits: one starts at version {version}, another ends at {last}"
             ),
             Self::Unreadable {
                 stream,
                 version,
                 reason,
-            } => write!(f, "{stream}@{version}: it cannot be read: {reason}"),
+            } => write!(f, "{stream}@{version}: cannot be read: {reason}"),
             Self::Unpublished {
                 stream,
                 from,
@@ -174,7 +174,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{stream}: no reader of the bus has seen versions {from} to {to}, of {since} and later"
+                "{stream}: versions {from} to {to} reached no event consumer (since {since})"
             ),
             Self::Behind {
                 projection,
@@ -185,7 +185,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which is at {head} and was beyond {at} since {since}"
+                "{projection} {key}: lagging: at version {at} of {stream}, stream is at {head} (since {since})"
             ),
             Self::RowMissing {
                 projection,
@@ -194,7 +194,7 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: there is no row, and {stream} is at version {head}"
+                "{projection} {key}: row missing; {stream} is at version {head}"
             ),
             Self::RowDiffers {
                 projection,
@@ -203,10 +203,7 @@ impl fmt::Display for Finding {
             } => {
                 let names: Vec<_> = attributes.iter().map(String::as_str).collect();
                 let names = names.join(", ");
-                write!(
-                    f,
-                    "{projection} {key}: not what its events add up to: {names}"
-                )
+                write!(f, "{projection} {key}: differs from its events in: {names}")
             }
             Self::RowAhead {
                 projection,
@@ -216,10 +213,10 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which ends at {head}"
+                "{projection} {key}: ahead: at version {at} of {stream}, stream ends at {head}"
             ),
             Self::NoEvents { projection, key } => {
-                write!(f, "{projection} {key}: no event leads to this row")
+                write!(f, "{projection} {key}: orphan row: no event leads to it")
             }
             Self::Overdue {
                 stream,
@@ -227,7 +224,7 @@ impl fmt::Display for Finding {
                 at,
             } => write!(
                 f,
-                "{stream}@{version}: its deadline was {at}, and nobody has looked after it"
+                "{stream}@{version}: overdue since {at}; not handled by the watchdog"
             ),
             Self::Unwatched { streams, since } => {
                 let streams: Vec<_> = streams
@@ -237,7 +234,7 @@ impl fmt::Display for Finding {
                 let streams = streams.join(", ");
                 write!(
                     f,
-                    "{streams}: it has to go on, has not since {since}, and has no deadline"
+                    "{streams}: no progress since {since}, and no deadline exists"
                 )
             }
         }
@@ -260,7 +257,7 @@ pub struct Report {
     pub rows: BTreeMap<String, Rows>,
     /// Processes that have a deadline and go on.
     pub open: u64,
-    /// Processes that wait for people.
+    /// Processes that are stuck.
     pub stuck: u64,
     /// How many findings there are.
     pub found: u64,
@@ -335,7 +332,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A minute, and five: the watch looks every minute.
+    /// A minute, and five: the watchdog runs every minute.
     fn default() -> Self {
         Self {
             settle: Duration::from_mins(1),

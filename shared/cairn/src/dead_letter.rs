@@ -42,9 +42,9 @@ pub struct DeadLetter {
     pub other_readers: Vec<String>,
 }
 
-/// A message that is no dead letter which can be handled again.
+/// A message that is no dead letter which can be redriven.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it does not say {0}")]
+#[error("{0} missing")]
 pub struct NotADeadLetter(&'static str);
 
 impl DeadLetter {
@@ -57,7 +57,7 @@ impl DeadLetter {
         attributes: &BTreeMap<String, String>,
     ) -> Result<Self, NotADeadLetter> {
         let mut body: Value =
-            serde_json::from_str(body).map_err(|_| NotADeadLetter("anything in JSON"))?;
+            serde_json::from_str(body).map_err(|_| NotADeadLetter("JSON body"))?;
         if let Some(function) = attributes.get("TARGET_ARN") {
             let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
             return Ok(Self {
@@ -76,8 +76,8 @@ impl DeadLetter {
         let event = body.get_mut("requestPayload").map(Value::take);
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
         let function = text("/requestContext/functionArn");
-        let function = function.ok_or(NotADeadLetter("which function it is for"))?;
-        let event = event.ok_or(NotADeadLetter("what the function is to be given"))?;
+        let function = function.ok_or(NotADeadLetter("target function"))?;
+        let event = event.ok_or(NotADeadLetter("event"))?;
         let error = text("/responsePayload/errorMessage").or(text("/requestContext/condition"));
         let attempts = body.pointer("/requestContext/approximateInvokeCount");
         Ok(Self {
@@ -298,10 +298,7 @@ mod tests {
         assert_eq!(letter.event, json!({ "Records": [record("x")] }));
         assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
         let large = parse(record(&"x".repeat(MAX_RECORD_BYTES)));
-        assert_eq!(
-            large,
-            Err(NotADeadLetter("what the function is to be given"))
-        );
+        assert_eq!(large, Err(NotADeadLetter("event")));
     }
 
     /// Also a record whose key is no stream id, one that is too large, and a pointer.

@@ -95,13 +95,13 @@ pub enum FindError {
     #[error("{0}")]
     Unreachable(String),
     /// There is none.
-    #[error("there is no stack of Cairn here")]
+    #[error("no Cairn stack found in this account and region")]
     None,
     /// There is none of this name.
-    #[error("there is no stack {0} here; there is {known}", known = .1.join(", "))]
+    #[error("stack {0} not found; available: {known}", known = .1.join(", "))]
     Unknown(String, Vec<String>),
     /// There are several.
-    #[error("there are several stacks here: {}", .0.join(", "))]
+    #[error("several stacks found: {}", .0.join(", "))]
     Several(Vec<String>),
 }
 
@@ -117,7 +117,7 @@ pub enum InvokeError {
         function: String,
     },
     /// It was not invoked, or its answer was lost.
-    #[error("{function} was not reached: {problem}")]
+    #[error("cannot reach {function}: {problem}")]
     Unreachable {
         /// The function's logical id.
         function: String,
@@ -245,11 +245,13 @@ impl Stack {
         }
         let error: Value = serde_json::from_slice(&said).unwrap_or_default();
         let message = error.get("errorMessage").and_then(Value::as_str);
-        Err(failed(&message.unwrap_or("the function does not say why")))
+        Err(failed(
+            &message.unwrap_or("the function returned no reason"),
+        ))
     }
 
-    /// Hands commits of one stream, in their order, to a function that reads the event table's stream: as that does, a
-    /// few at a time. The function bears that it has had them before.
+    /// Redelivers commits of one stream, in their order, to a consumer of the event table's DynamoDB Stream, a few at a
+    /// time. The consumer skips the events that it has applied before.
     ///
     /// # Errors
     /// When it is not reached, or does not handle them all. Those before the first that it names are handled.
@@ -260,14 +262,14 @@ impl Stack {
             let answer: DynamoDbEventResponse = self.invoke(function, &records).await?;
             if let Some(first) = answer.batch_item_failures.first() {
                 let version = first.item_identifier.as_deref().unwrap_or_default();
-                return Err(failed(format!("it fails at version {version}: try again")));
+                return Err(failed(format!("it failed at version {version}; try again")));
             }
         }
         Ok(())
     }
 }
 
-/// Commits as a table's stream hands them to a function.
+/// Commits as a DynamoDB Stream delivers them to a function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
 fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     let record = |commit: &Commit| {
@@ -284,7 +286,7 @@ fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     Ok(event)
 }
 
-/// What is found of a stack.
+/// The functions of a stack, and their environment variables.
 #[derive(Debug, Default)]
 struct StackParts {
     functions: BTreeMap<String, String>,

@@ -139,7 +139,8 @@ pub(super) fn function(
                 "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
                 _ => {
-                    let problem = format!("an event of type {kind} cannot be had on one machine");
+                    let problem =
+                        format!("an event of type {kind} is not supported by the local system");
                     return Err(TemplateError::new(line, problem));
                 }
             });
@@ -240,8 +241,9 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
     properties.finish()?;
     let text = names.text(&expression)?;
     let every = rate(&text).ok_or_else(|| {
-        let problem =
-            format!("{text} cannot be had on one machine: a rate in minutes, hours or days can");
+        let problem = format!(
+            "{text} is not supported by the local system; use a rate in minutes, hours or days"
+        );
         TemplateError::new(expression.line, problem)
     })?;
     Ok(Schedule {

@@ -285,7 +285,10 @@ impl Fields {
             None => Ok(()),
             Some((key, node)) => Err(TemplateError::new(
                 node.line,
-                format!("{} of {} is not understood on one machine", key, self.of),
+                format!(
+                    "{} of {} is not supported by the local system",
+                    key, self.of
+                ),
             )),
         }
     }

@@ -63,8 +63,9 @@ impl Nested {
                 }
                 kind if WATCHING.contains(&kind) => {}
                 kind => {
-                    let problem =
-                        format!("{id} is a {kind}, which cannot be nested on one machine");
+                    let problem = format!(
+                        "{id} is a {kind}, which the local system does not support in a nested stack"
+                    );
                     return Err(TemplateError::new(found.line, problem));
                 }
             }

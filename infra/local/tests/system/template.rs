@@ -40,7 +40,7 @@ async fn an_unknown_property_is_named_with_its_line() {
     assert_eq!(
         error,
         format!(
-            "template.yaml, line {line}: Colour of EventsTable is not understood on one machine"
+            "template.yaml, line {line}: Colour of EventsTable is not supported by the local system"
         )
     );
 }
