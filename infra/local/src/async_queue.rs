@@ -245,7 +245,7 @@ pub(crate) async fn work(
             if let Some(hosted) = hosts.get(&outgoing.target.function) {
                 carrier.deliver(hosted, &outgoing).await;
             } else {
-                tracing::error!(target = ?outgoing.target, "there is no such function any more");
+                tracing::error!(target = ?outgoing.target, "function does not exist");
             }
             async_queue.done(id);
             drop(ended);
@@ -415,7 +415,7 @@ impl Carrier<'_> {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }
             let event = event_of(payload);
-            tracing::warn!(function = spec.id, event, invocations, %error, "will be tried again");
+            tracing::warn!(function = spec.id, event, invocations, %error, "invocation failed; retrying");
             self.platform.note(&Note::Retried {
                 function: &spec.id,
                 event: event.as_deref(),
@@ -433,7 +433,7 @@ impl Carrier<'_> {
         attributes: &Attributes,
     ) {
         let Some(queue) = queue else {
-            tracing::error!(function, "an event is dropped: there is no queue for it");
+            tracing::error!(function, "event dropped: no dead-letter queue");
             return;
         };
         self.platform.note(&Note::DeadLetter { function, event });
@@ -451,7 +451,7 @@ pub(crate) async fn store_letter(
 ) {
     let mut pause = RETRY_PAUSE;
     while let Err(error) = aws.queues.send(queue, body, attributes) {
-        tracing::error!(%error, queue, "a dead letter waits for the journal");
+        tracing::error!(%error, queue, "failed to store dead letter; retrying");
         sleep(platform.pace(pause)).await;
         pause = (pause * 2).min(LONGEST_THROTTLE);
     }

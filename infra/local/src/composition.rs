@@ -208,7 +208,7 @@ impl Composition {
     /// Invokes a function by its logical id, as `sam local invoke` does.
     ///
     /// # Errors
-    /// When there is no such function, or it fails.
+    /// When function not found, or it fails.
     pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
         let hosted = self.hosts.get(function).ok_or(InvokeError::Unknown)?;
         let request_id = self.platform.new_id().to_string();

@@ -332,7 +332,7 @@ impl Console {
     async fn redrive(&self, wanted: Vec<u8>) -> Result<Response, Problem> {
         let redrives = |hosted: &&Hosted| hosted.spec.stem == "redrive-dead-letters";
         let function = self.hosts.values().find(redrives);
-        let function = function.ok_or_else(|| Problem::not_found("there is no such function"))?;
+        let function = function.ok_or_else(|| Problem::not_found("function not found"))?;
         let id = self.local.new_id().to_string();
         match function.invoke(wanted, &id).await {
             Ok(report) => Ok(json_of(report)),
@@ -419,7 +419,7 @@ fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(
         Problem::new(415, "unsupported-media-type", "Unsupported media type")
-            .detail("send the body as application/json"),
+            .detail("Set Content-Type to application/json."),
     )
 }
 

@@ -344,7 +344,7 @@ fn refused(problem: Problem) -> Answered {
 
 fn too_many(route: &str, wait: Duration) -> Problem {
     let problem = Problem::new(429, "too-many-requests", "Too many requests").detail(format!(
-        "{route} takes no more requests now; nothing was done: send it again after Retry-After"
+        "Too many requests to {route}. Nothing was done. Retry after the time in `Retry-After`."
     ));
     problem.header(header::RETRY_AFTER, whole_seconds(wait).into())
 }

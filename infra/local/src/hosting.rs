@@ -146,7 +146,7 @@ pub enum InvokeError {
 impl fmt::Display for InvokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("there is no such function"),
+            Self::Unknown => f.write_str("function not found"),
             Self::Throttled => f.write_str("Rate Exceeded."),
             Self::Failed(error) => f.write_str(error),
             Self::Panicked => f.write_str("the function panicked"),

@@ -349,7 +349,7 @@ impl Drop for Connection {
 /// A part of a request that did not arrive in time.
 pub(crate) fn late() -> Problem {
     Problem::new(408, "request-timeout", "The request did not arrive in time")
-        .detail("send the whole request within 30 seconds")
+        .detail("Send the whole request within 30 seconds.")
 }
 
 /// A refusal as HTTP writes it. The request's own correlation id could not be read.

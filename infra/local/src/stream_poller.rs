@@ -194,7 +194,13 @@ impl StreamPoller {
         let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
         let (first, last) = (edge(part.records.first()), edge(part.records.last()));
         let function = hosted.spec.id.as_str();
-        tracing::error!(function, first, last, condition, "failed for good");
+        tracing::error!(
+            function,
+            first,
+            last,
+            condition,
+            "moved to failure destination (retries exhausted)"
+        );
         let pointer = json!({
             "version": "1.0",
             "timestamp": self.platform.now(),

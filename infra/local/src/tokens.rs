@@ -63,7 +63,7 @@ pub(crate) struct Granted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// There is no token where one belongs.
-    #[error("send a token as `Authorization: Bearer ...`")]
+    #[error("Missing bearer token. Send it as `Authorization: Bearer ...`.")]
     Missing,
     /// The token is none that this API takes.
     #[error("Invalid token: {0}")]
@@ -82,9 +82,11 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Missing | Refusal::Invalid(_) => Self::unauthorized(detail),
             Refusal::Scope(_) => Self::forbidden(detail),
-            Refusal::NoKeys(wait) => Self::new(503, "unavailable", "Not available at the moment")
-                .detail(detail)
-                .header(header::RETRY_AFTER, whole_seconds(wait).into()),
+            Refusal::NoKeys(wait) => {
+                Self::new(503, "unavailable", "Service temporarily unavailable")
+                    .detail(detail)
+                    .header(header::RETRY_AFTER, whole_seconds(wait).into())
+            }
         }
     }
 }

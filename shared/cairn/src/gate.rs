@@ -119,7 +119,7 @@ pub async fn deliver(
     match missing.last() {
         Some(last) if last.version == event.version => {
             let filled = event.version - at - 1;
-            tracing::info!(stream = %event.stream, version = event.version, filled, "gap filled");
+            tracing::info!(stream = %event.stream, version = event.version, filled, "missing events read");
             Ok(Delivery::CaughtUp(filled))
         }
         Some(_) | None => Err(StoreError::Corrupt {

@@ -172,9 +172,9 @@ fn no(answer: &Answer) -> Option<No> {
         (400, Some(intent)) if code == "payment_intent_unexpected_state" => {
             No::State(intent.status)
         }
-        // What is wrong with our key is mended by people, and the order need not suffer for it.
+        // An operator fixes the API key; the order is not rejected for it.
         (401 | 403, _) => {
-            tracing::error!(status = answer.status, code, "Stripe does not take the key");
+            tracing::error!(status = answer.status, code, "Stripe rejected the API key");
             No::Transient(said())
         }
         // It did nothing, whatever limit was reached. <https://docs.stripe.com/rate-limits>
@@ -184,7 +184,7 @@ fn no(answer: &Answer) -> Option<No> {
         },
         (409 | 500.., _) => No::Transient(said()),
         _ => {
-            tracing::error!(status = answer.status, code, "Stripe refuses the request");
+            tracing::error!(status = answer.status, code, "Stripe rejected the request");
             No::Permanent {
                 status: answer.status,
                 code,

@@ -68,7 +68,9 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
     };
     let asked = requests::place_order(&request.json()?, prices).map_err(Problem::invalid)?;
     if !request.caller.can_access(asked.customer_id.as_str()) {
-        return Err(Problem::forbidden("the token is not this customer's"));
+        return Err(Problem::forbidden(
+            "The token belongs to another customer than `customerId`.",
+        ));
     }
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
@@ -105,7 +107,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         "total": stored.map(|stored| stored.total),
     });
     Ok(Response::new(201, body)?
-        .at(format!("/orders/{order_id}"))?
+        .location(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
 }
 
@@ -226,8 +228,8 @@ fn wrong_prices(mispriced: Mispriced) -> Problem {
         .into_iter()
         .map(|(sku, price)| json!({ "sku": sku, "price": price }))
         .collect();
-    Problem::new(409, "price-changed", "The price is another one")
-        .detail("nothing was stored; send the order again with the prices in `prices`")
+    Problem::new(409, "price-changed", "The price has changed")
+        .detail("Nothing was stored. Send the order again with the prices in `prices`.")
         .errors(changed.iter().map(ChangedPrice::field_error).collect())
         .with("price", json!(first))
         .with("prices", json!(prices))

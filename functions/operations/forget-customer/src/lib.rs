@@ -20,7 +20,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
         async move {
             let forgotten = keys.forget(request.customer.as_str(), task.now).await;
             let forgotten = forgotten.map_err(FunctionError::new)?;
-            tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "forgotten");
+            tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "personal data erased");
             Ok(Report {
                 customer: request.customer,
                 forgotten: match forgotten {

@@ -136,7 +136,7 @@ enum Report {
 
 impl Rebuilds {
     async fn step(&self, request: Request, task: &Task) -> Result<Report, FunctionError> {
-        tracing::info!(projection = ?request.projection, step = ?request.step, "rebuilding");
+        tracing::info!(projection = ?request.projection, step = ?request.step, "rebuild step started");
         match request.projection {
             Name::Orders => step(&self.orders, request.step, task).await,
             Name::Stock => step(&self.stock, request.step, task).await,

@@ -140,7 +140,7 @@ impl Redrive {
             self.handle(queue, messages, wanted, until, &mut report)
                 .await?;
         }
-        tracing::info!(?report, "redriven");
+        tracing::info!(?report, "redrive completed");
         Ok(report)
     }
 
@@ -231,7 +231,12 @@ impl Redrive {
         let (stream, version) = event_ref
             .map(|(stream, version)| (stream.as_str(), *version))
             .unzip();
-        tracing::info!(function = letter.function, stream, version, "redriven");
+        tracing::info!(
+            function = letter.function,
+            stream,
+            version,
+            "dead letter redriven"
+        );
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Looks after fulfilments that do not go on: begins them, asks for a step again, or gives it up.
-//! Invoked every minute; and by an operator, for one that is stuck.
+//! The watchdog: starts, retries or compensates fulfilments that make no progress.
+//! A schedule invokes it every minute; an operator invokes it for a fulfilment that is stuck.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ mod pace;
 
 use pace::Pace;
 
-/// How many orders are looked after at once.
+/// The number of orders that are checked at once.
 const AT_ONCE: usize = 8;
 
 /// Builds the function.
@@ -75,19 +75,19 @@ enum Request {
     },
 }
 
-/// What one look came to.
+/// The result of a run.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
     /// Fulfilments that were past their time, and were begun, asked again, given up or unwound.
     overdue: u64,
-    /// Those that could not be looked after, and will be the next time.
+    /// Those whose check failed; the next run retries them.
     failed: u64,
     /// Those that a provider had throttled, and that were asked again.
     throttled: u64,
     /// Those that were left alone for now, because events are late or a provider is in trouble.
     held_back: u64,
-    /// Fulfilments that wait for people.
+    /// Fulfilments that are stuck.
     stuck: u64,
     /// Whether there was time for all.
     complete: bool,
@@ -103,7 +103,7 @@ struct Watch {
     app: AppContext,
 }
 
-/// The result of looking after one fulfilment.
+/// The result of the check of one fulfilment.
 enum Looked {
     /// It was begun, asked again, abandoned or unwound.
     Moved,
@@ -145,7 +145,7 @@ impl Watch {
                     Ok(Looked::Rested) => {}
                     Err(error) => {
                         report.failed += 1;
-                        tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
+                        tracing::warn!(stream = %deadline.stream, %error, "deadline check failed; retrying on next run");
                         // Those whose check fails must not keep the others from theirs.
                         let later = task.now.after(self.step_timeout);
                         let _ = self.postpone(&deadline, later).await;
@@ -160,11 +160,11 @@ impl Watch {
             .count("OverdueFulfilments", report.overdue)
             .count("HeldBackFulfilments", report.held_back);
         self.app.emit(overdue);
-        tracing::info!(?report, "looked");
+        tracing::info!(?report, "watchdog run completed");
         Ok(report)
     }
 
-    /// Gives an order what it needs.
+    /// Takes the next action for an order.
     async fn look_after(
         &self,
         deadline: &Deadline,
@@ -185,7 +185,7 @@ impl Watch {
             task.now,
             self.step_timeout,
         );
-        tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
+        tracing::info!(%order_id, version = saga.version, ?needs, "saga overdue");
         let at = format!("{stream}@{}", saga.version);
         // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
         if deadline.stream.category() == "order" && needs != NextAction::Compensate {
@@ -320,7 +320,7 @@ impl Watch {
             .await?;
         if told.is_none() {
             return Err(FunctionError::new(format!(
-                "the fulfilment of the order {order_id} is not stuck: there is nothing to {verb}"
+                "the fulfilment of order {order_id} is not stuck; nothing to {verb}"
             )));
         }
         Ok(Report {

@@ -30,7 +30,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 }
 
 async fn list(store: DynamoStore, source: String, request: Request) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let others = [
         order_id.order_stream(),

@@ -37,14 +37,14 @@ async fn get(
 ) -> Result<Response, Problem> {
     let at: Option<Timestamp> = request.query("at")?;
     let version = request.integer("minVersion", 0..=MAX_VERSION)?;
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let is_theirs = |view: &OrderView| request.caller.can_access(&view.customer_id);
     if let Some(at) = at {
         let view = from_events(&store, order_id, Some(at)).await?;
         let view = view
             .filter(is_theirs)
-            .ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
+            .ok_or_else(|| Problem::not_found("the order did not exist at that time"))?;
         return Response::new(200, view);
     }
     let version = version.unwrap_or(1);

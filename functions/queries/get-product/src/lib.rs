@@ -20,7 +20,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 
 /// Folds the product's stream: one read, of the price as it is now.
 async fn get(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
-    let unpriced = || Problem::not_found("there is no price of this sku");
+    let unpriced = || Problem::not_found("the SKU has no price");
     let sku: Sku = request.path("sku").parse().map_err(|_| unpriced())?;
     let product = products.load(&sku.product_stream()).await?;
     let price = product.state.price().ok_or_else(unpriced)?;

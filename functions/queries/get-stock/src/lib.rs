@@ -36,7 +36,7 @@ async fn get(
     request: Request,
 ) -> Result<Response, Problem> {
     let version = request.integer("minVersion", 0..=MAX_VERSION)?.unwrap_or(1);
-    let unknown = || Problem::not_found("there is no such sku");
+    let unknown = || Problem::not_found("SKU not found");
     let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
     let row = generations
         .shown(|rows| {

@@ -47,7 +47,7 @@ async fn list(
         .parse()
         .map_err(|error| Problem::not_found(format!("the customer id {error}")))?;
     if !request.caller.can_access(customer_id.as_str()) {
-        return Err(Problem::not_found("there is no such customer"));
+        return Err(Problem::not_found("customer not found"));
     }
     let limit = request.integer("limit", 1..=MOST)?.unwrap_or(USUAL);
     let limit = u32::try_from(limit).map_err(|error| Problem::internal(&error))?;
@@ -120,6 +120,6 @@ fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
                 && text("placedAt").parse::<Timestamp>().is_ok()
         })
         .ok_or_else(|| {
-            Problem::bad_request("the cursor is none that an earlier page of this list has given")
+            Problem::bad_request("Invalid cursor. Use the `cursor` of the previous page.")
         })
 }

@@ -82,7 +82,7 @@ fn only_noted(app: &AppContext) -> Result<Handler, ConfigError> {
         let Some(mail) = mail(&event)? else {
             return Ok(Delivery::Duplicate);
         };
-        tracing::info!(key = mail.key, subject = mail.subject, "mail");
+        tracing::info!(key = mail.key, subject = mail.subject, "email due");
         Ok(Delivery::Applied)
     })?;
     Ok(Handler::new(move |payload, invocation| {
@@ -128,7 +128,7 @@ impl<M: CustomerMailer> Notifier<M> {
         };
         let claimed = self.gate.claim(&mail.key, invocation).await;
         if !claimed.map_err(FunctionError::new)? {
-            tracing::info!(key = mail.key, "claimed before");
+            tracing::info!(key = mail.key, "duplicate skipped");
             return Ok(Delivery::Duplicate);
         }
         match self.mailer.send(&mail).await {
@@ -165,7 +165,7 @@ impl<M: CustomerMailer> Notifier<M> {
                 }
                 // It is due again when the lease ends.
                 Err(error) => {
-                    tracing::warn!(key = waiting.mail, %error, "will be sent later")
+                    tracing::warn!(key = waiting.mail, %error, "email failed; retrying on next run")
                 }
             }
         }
@@ -191,7 +191,7 @@ impl<M: CustomerMailer> Notifier<M> {
         waits.map_err(FunctionError::new)?;
         self.app
             .emit(Metrics::default().count("ProviderThrottled", 1));
-        tracing::warn!(key, %until, %error, "the mail waits");
+        tracing::warn!(key, %until, %error, "email postponed");
         Ok(())
     }
 }
@@ -238,20 +238,20 @@ impl CustomerMailer for SesMailer {
         let Some((placed, email)) =
             placed.and_then(|placed| Some((placed, placed.email.as_ref()?)))
         else {
-            tracing::info!("no address to send a mail to");
+            tracing::info!("email skipped: no address");
             return Ok(());
         };
         let context = personal::email(&placed.customer_id, &mail.order);
         let to = self.customers.open(&context, email).await;
         let Some(to) = to.map_err(not_sent)? else {
-            tracing::info!("the customer was forgotten");
+            tracing::info!("email skipped: personal data erased");
             return Ok(());
         };
         let sent = self
             .mailer
             .send(&mail.key, to.as_str(), mail.subject, &mail.text);
         sent.await?;
-        tracing::info!(subject = mail.subject, "mail sent");
+        tracing::info!(subject = mail.subject, "email sent");
         Ok(())
     }
 }
@@ -275,9 +275,7 @@ fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
         ),
         Event::Cancelled { reason, .. } => (
             "Your order was cancelled",
-            format!(
-                "Your order {order_id} was cancelled: {reason}. What was charged is given back."
-            ),
+            format!("Your order {order_id} was cancelled: {reason}. Any charge will be refunded."),
         ),
     };
     Ok(Some(Mail {

@@ -60,7 +60,7 @@ impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
             order::Event::Confirmed { .. }
             | order::Event::Shipped { .. }
             | order::Event::Cancelled { .. } => Err(FunctionError::new(
-                "only OrderPlaced begins a fulfilment: mend the rule",
+                "unexpected event type; this function handles only OrderPlaced. Check the EventBridge rule",
             )),
         }
     }

@@ -24,16 +24,18 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
                         step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
                             .await
                             .map_err(FunctionError::new)?;
-                    tracing::info!(is_news, "told of the cancellation");
+                    tracing::info!(is_news, "cancellation forwarded to saga");
                     Ok(if is_news {
                         Delivery::Applied
                     } else {
                         Delivery::Duplicate
                     })
                 }
-                Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(
-                    FunctionError::new("only OrderCancelled unwinds a fulfilment: mend the rule"),
-                ),
+                Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => {
+                    Err(FunctionError::new(
+                        "unexpected event type; this function handles only OrderCancelled. Check the EventBridge rule",
+                    ))
+                }
             }
         }
     })

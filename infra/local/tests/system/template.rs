@@ -81,7 +81,7 @@ async fn a_pattern_that_eventbridge_refuses_is_an_error() {
 async fn a_missing_variable_or_crate_is_an_error() {
     let error = refused("EVENT_SOURCE: !Ref EventSource", "OTHER: x").await;
     assert!(
-        error.contains("the setting EVENT_SOURCE is missing"),
+        error.contains("environment variable EVENT_SOURCE is missing"),
         "{error}"
     );
     let error = refused("commands/place-order", "commands/place-oder").await;

@@ -93,7 +93,7 @@ where
                     Err(problem) => Err(problem),
                 };
                 let response = answer.unwrap_or_else(Problem::into_response);
-                tracing::info!(route, status = response.status, "answered");
+                tracing::info!(route, status = response.status, "request completed");
                 response
             };
             let response = answered.instrument(span).await;
@@ -103,7 +103,7 @@ where
     })
 }
 
-/// What a request has from its surroundings.
+/// The context of a request: its ids, its time and its time budget.
 struct RequestContext {
     correlation: String,
     traceparent: String,
@@ -246,7 +246,7 @@ impl Request {
         if !media_type.trim().eq_ignore_ascii_case("application/json") {
             return Err(
                 Problem::new(415, "unsupported-media-type", "Unsupported media type")
-                    .detail("send the body as application/json"),
+                    .detail("Set Content-Type to application/json."),
             );
         }
         input::read(&self.body).map_err(|error| match error {
@@ -429,10 +429,10 @@ impl Response {
         self
     }
 
-    /// Says where what was made is.
+    /// Adds the header `Location`.
     ///
     /// # Errors
-    /// When the place has characters that no header holds.
+    /// When the location has characters that no header holds.
     pub fn location(mut self, location: String) -> Result<Self, Problem> {
         let location =
             HeaderValue::try_from(location).map_err(|error| Problem::internal(&error))?;
@@ -505,8 +505,10 @@ impl Problem {
 
     /// A body with fields that are wrong.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        Self::new(422, "invalid-fields", "Some fields are not valid")
-            .detail("nothing was stored; fix the fields in `errors` and send it again")
+        Self::new(422, "invalid-fields", "Validation failed")
+            .detail(
+                "Nothing was stored. Correct the fields listed in `errors` and send the request again.",
+            )
             .errors(errors)
     }
 
@@ -529,34 +531,35 @@ impl Problem {
 
     /// A body of more than [`MAX_BODY_BYTES`].
     pub fn too_large() -> Self {
-        Self::new(413, "too-large", "The body is too large")
-            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+        Self::new(413, "too-large", "Payload too large")
+            .detail(format!("The request body exceeds {MAX_BODY_BYTES} bytes."))
     }
 
-    /// A key that came before with another body.
+    /// An idempotency key that was used with another body.
     pub fn key_reused() -> Self {
         Self::new(
             422,
             "idempotency-key-reused",
-            "The Idempotency-Key was used before",
+            "Idempotency-Key already used",
         )
-        .detail("it came with another body; use a new key for a new request")
+        .detail("The key was used with a different request body. Use a new key.")
     }
 
     /// A transient failure. Nothing is half done.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "unavailable");
-        Self::new(503, "unavailable", "Not available at the moment")
+        Self::new(503, "unavailable", "Service temporarily unavailable")
             .detail(
-                "send the request again; a POST with the same Idempotency-Key takes effect once",
+                "Retry after the time in `Retry-After`. A POST with the same Idempotency-Key takes effect once.",
             )
             .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// A mistake of ours. What it was stands in the log.
+    /// An unexpected error. The log has its cause.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", "Internal error").detail("see the log by the correlation id")
+        Self::new(500, "internal", "Internal error")
+            .detail("Unexpected error. Report it with the X-Correlation-Id of this response.")
     }
 
     /// Says what is wrong with this request, and what to do.

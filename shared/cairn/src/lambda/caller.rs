@@ -33,7 +33,7 @@ impl Caller {
     pub fn require_operator(&self) -> Result<(), Problem> {
         match self {
             Self::Anonymous | Self::Operator(_) => Ok(()),
-            Self::User(_) => Err(Problem::forbidden("the token has not the scope for this")),
+            Self::User(_) => Err(Problem::forbidden("The token lacks the operator scope.")),
         }
     }
 
@@ -102,7 +102,7 @@ impl Access {
                 &"the request has the claims of a token: set CUSTOMER_CLAIM and OPERATOR_SCOPE",
             )),
             (Self::Tokens(_), None) => Err(Problem::unauthorized(
-                "send a token as `Authorization: Bearer ...`",
+                "Missing bearer token. Send it as `Authorization: Bearer ...`.",
             )),
             (Self::Open(Some(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
         }
@@ -115,7 +115,7 @@ impl ClaimNames {
         // <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html>
         if claims.get("token_use").is_some_and(|of| of == "id") {
             return Err(Problem::unauthorized(
-                "the token is an ID token: send an access token",
+                "The token is an ID token. Send an access token.",
             ));
         }
         let id = claims.get(&self.id).filter(|id| !id.is_empty());

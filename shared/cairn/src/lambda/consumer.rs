@@ -106,13 +106,13 @@ pub fn projection<P: Projection>(
                     .await
                     .map_err(FunctionError::new)?;
                 match delivered {
-                    Delivery::Applied => tracing::info!("applied"),
+                    Delivery::Applied => tracing::info!("event applied"),
                     Delivery::Duplicate | Delivery::Postponed => {
-                        tracing::info!("duplicate");
+                        tracing::info!("duplicate skipped");
                     }
                     Delivery::CaughtUp(gap) => {
                         app.emit(Metrics::default().count("GapsFilled", gap));
-                        tracing::info!(gap, "healed");
+                        tracing::info!(gap, "gap filled");
                     }
                 }
                 shown.get_or_insert(delivered);

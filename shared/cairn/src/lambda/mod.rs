@@ -154,9 +154,9 @@ impl fmt::Debug for Handler {
 /// What builds a function.
 pub type Build = fn(&AppContext) -> Result<Handler, ConfigError>;
 
-/// An environment variable is missing: set it in the function's environment or invalid.
+/// An environment variable is missing or invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the setting {name} {problem}")]
+#[error("environment variable {name} {problem}")]
 pub struct ConfigError {
     name: String,
     problem: String,
@@ -294,19 +294,17 @@ impl AppContext {
     /// The value of an environment variable.
     ///
     /// # Errors
-    /// When it is missing: set it in the function's environment or empty.
+    /// When it is missing or empty.
     pub fn variable(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
-            .ok_or_else(|| {
-                ConfigError::new(name, "is missing: set it in the function's environment")
-            })
+            .ok_or_else(|| ConfigError::new(name, "is missing"))
     }
 
     /// The event store in the table that `EVENTS_TABLE` names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
         let table = self.variable("EVENTS_TABLE")?;
         Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
@@ -317,7 +315,7 @@ impl AppContext {
     /// What it remembers lasts as long as the function's environment.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
         Ok(Repository::new(self.event_store()?))
     }
@@ -326,7 +324,7 @@ impl AppContext {
     /// their generations.
     ///
     /// # Errors
-    /// When an environment variable is missing: set it in the function's environment.
+    /// When an environment variable is missing.
     pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
         self.generations(Rows::new(self.dynamodb(), self.variable(variable)?))
     }
@@ -335,7 +333,7 @@ impl AppContext {
     /// their generations.
     ///
     /// # Errors
-    /// When an environment variable is missing: set it in the function's environment.
+    /// When an environment variable is missing.
     pub fn counters<T: CounterProjection>(
         &self,
         variable: &str,
@@ -350,7 +348,7 @@ impl AppContext {
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
     ///
     /// # Errors
-    /// When an environment variable is missing: set it in the function's environment.
+    /// When an environment variable is missing.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
         let config = aws_sdk_eventbridge::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -365,7 +363,7 @@ impl AppContext {
     /// The queue whose URL an environment variable holds.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -376,7 +374,7 @@ impl AppContext {
     /// The deadlines in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
         Ok(Deadlines::new(self.dynamodb(), self.variable(variable)?))
     }
@@ -384,7 +382,7 @@ impl AppContext {
     /// The gate of mails in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
         Ok(MailGate::new(self.dynamodb(), self.variable(variable)?))
     }
@@ -392,7 +390,7 @@ impl AppContext {
     /// The kept answers in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
         Ok(Answers::new(self.dynamodb(), self.variable(variable)?))
     }
@@ -400,7 +398,7 @@ impl AppContext {
     /// The subjects' keys in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
         Ok(KeyTable::new(self.dynamodb(), self.variable(variable)?))
     }
@@ -408,7 +406,7 @@ impl AppContext {
     /// The subjects' keys in the table that an environment variable names, wrapped by the key of KMS whose id another holds.
     ///
     /// # Errors
-    /// When an environment variable is missing: set it in the function's environment.
+    /// When an environment variable is missing.
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -420,7 +418,7 @@ impl AppContext {
     /// An environment variable in whole seconds.
     ///
     /// # Errors
-    /// When it is missing: set it in the function's environment or no number.
+    /// When it is missing or no number.
     pub fn seconds(&self, variable: &str) -> Result<Duration, ConfigError> {
         let text = self.variable(variable)?;
         let seconds = text.parse().map_err(|_| {
@@ -438,7 +436,7 @@ impl AppContext {
     /// The mailer of the sender that an environment variable names.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn mailer(&self, variable: &str) -> Result<Mailer, ConfigError> {
         // A try without an answer may have sent a mail: who asked for it decides on another.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
@@ -450,7 +448,7 @@ impl AppContext {
     /// The secret whose ARN an environment variable holds.
     ///
     /// # Errors
-    /// When the variable is missing: set it in the function's environment.
+    /// When the variable is missing.
     pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
@@ -553,7 +551,7 @@ pub fn run(build: Build) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the function could not run");
+            tracing::error!(%error, "function failed to start");
             ExitCode::FAILURE
         }
     }
@@ -585,7 +583,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
                 let answer = function.invoke(payload, invocation).await?;
                 if begun.elapsed() > time.mul_f32(NEAR) {
                     // An alarm counts these lines.
-                    tracing::warn!("near its time-out");
+                    tracing::warn!("close to timeout");
                 }
                 let answer = String::from_utf8(answer)?;
                 Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
@@ -595,7 +593,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service).await
 }
 
-/// The part of its time after which an invocation is near its time-out.
+/// The part of its time after which an invocation is close to its timeout.
 const NEAR: f32 = 0.8;
 
 fn remaining(deadline: std::time::SystemTime) -> Duration {

@@ -117,7 +117,7 @@ struct Parts<D: Definition, H> {
 impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
     async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
         let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
-            tracing::info!("not due");
+            tracing::info!("step skipped: not pending");
             return Ok(Delivery::Duplicate);
         };
         let asked = Instant::now();
@@ -154,7 +154,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         postponed.map_err(FunctionError::new)?;
         self.app
             .emit(Metrics::default().count("ProviderThrottled", 1));
-        tracing::warn!(step = ?H::STEP, %until, "the provider throttles");
+        tracing::warn!(step = ?H::STEP, %until, "provider throttled; step postponed");
         Ok(Delivery::Postponed)
     }
 
@@ -177,7 +177,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
             .record(&self.sagas, outcome, context)
             .await
             .map_err(FunctionError::new)?;
-        tracing::info!(step = ?H::STEP, ?action, done, recorded, "step");
+        tracing::info!(step = ?H::STEP, ?action, done, recorded, "step executed");
         Ok(if recorded {
             Delivery::Applied
         } else {

@@ -70,7 +70,7 @@ pub fn relay(
             let events = entries.len();
             let backoff = Backoff::new(time_budget(&invocation));
             let failed = publish_all(bus.as_ref(), entries, backoff).await;
-            tracing::info!(events, ?failed, "relayed");
+            tracing::info!(events, ?failed, "events published");
             let mut metrics = Metrics::default();
             if let Some(oldest) = oldest {
                 let lag = app.now().as_millis() - oldest.as_millis();
@@ -128,13 +128,13 @@ pub fn deadlines(
                 .buffer_unordered(UPDATES_AT_ONCE)
                 .filter_map(|(record, written)| async move {
                     let error = written.err()?;
-                    tracing::warn!(%error, "a deadline was not kept");
+                    tracing::warn!(%error, "failed to store deadline");
                     Some(record)
                 })
                 .collect::<Vec<_>>()
                 .await;
             let failed = failed.into_iter().min();
-            tracing::info!(updates, ?failed, "tracked");
+            tracing::info!(updates, ?failed, "deadlines updated");
             Ok(failed)
         }
     })
@@ -265,7 +265,7 @@ async fn park(
         version = subject.version,
         sequence_number = subject.sequence_number,
         error,
-        "a record cannot be read"
+        "unreadable stream record"
     );
     let sent = failures.send(letter).await;
     sent.map(drop).map_err(FunctionError::new)
