@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "target"
 # The functions as `cargo lambda build` leaves them.
 FUNCTIONS = BUILT / "lambda"
-PATIENCE_S = 60
+TIMEOUT_S = 60
 # What the template gives the functions, with the names that the one-machine system uses.
 SETTINGS = {
     "EVENTS_TABLE": "EventsTable",
@@ -37,7 +37,7 @@ SETTINGS = {
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",
-    "STEP_PATIENCE_SECONDS": "300",
+    "STEP_TIMEOUT_SECONDS": "300",
     "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",
     "STACK": "cairn",
@@ -84,7 +84,7 @@ def invoke(stem, event, endpoint):
     class RuntimeApi(BaseHTTPRequestHandler):
         def do_GET(self):
             if handed_out.is_set():
-                threading.Event().wait(PATIENCE_S)  # There is nothing more to do.
+                threading.Event().wait(TIMEOUT_S)  # There is nothing more to do.
                 return
             handed_out.set()
             self.send_response(200)
@@ -127,9 +127,9 @@ def invoke(stem, event, endpoint):
     process = subprocess.Popen([FUNCTIONS / stem / "bootstrap"], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     answer = None
     try:
-        answer = answers.get(timeout=PATIENCE_S)
+        answer = answers.get(timeout=TIMEOUT_S)
     except queue.Empty:
-        raise SystemExit(f"{stem}: no answer within {PATIENCE_S} s") from None
+        raise SystemExit(f"{stem}: no answer within {TIMEOUT_S} s") from None
     finally:
         process.kill()
         log, _ = process.communicate()
@@ -189,7 +189,7 @@ def check_cli(aws, endpoint):
         command = [aws, "--endpoint-url", endpoint, "--output", "json", *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **credentials(endpoint)},
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
         )
         if done.returncode:
             raise SystemExit(f"aws {' '.join(arguments)}: {done.stderr}")

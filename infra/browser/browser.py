@@ -11,7 +11,7 @@ from processes import Failure
 
 DESKTOP = {"viewport": {"width": 1400, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-PATIENCE_MS = 20_000
+TIMEOUT_MS = 20_000
 # The layout shifts since the page was opened: https://web.dev/articles/cls
 SHIFTS = """
 window.shifts = [];
@@ -43,7 +43,7 @@ class Browser:
         context = self.chromium.new_context(**{**DESKTOP, **options})
         context.add_init_script(SHIFTS)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
         said = []
         page.on("console", lambda message: said.append(f"{message.type}: {message.text} {message.location.get('url', '')}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
@@ -84,17 +84,17 @@ class Page:
     def connected(self, how):
         self.wait(f"#connection:has-text('{how}')")
 
-    def wait(self, selector, within_ms=PATIENCE_MS):
+    def wait(self, selector, within_ms=TIMEOUT_MS):
         self.page.wait_for_selector(selector, timeout=within_ms)
 
-    def until(self, script, within_ms=PATIENCE_MS, argument=None):
+    def until(self, script, within_ms=TIMEOUT_MS, argument=None):
         """Waits until a script in the page says true."""
         self.page.wait_for_function(script, arg=argument, timeout=within_ms)
 
     def text(self, selector):
         return self.page.inner_text(selector).strip()
 
-    def order_is(self, status, fulfilment, within_ms=PATIENCE_MS):
+    def order_is(self, status, fulfilment, within_ms=TIMEOUT_MS):
         self.until(
             "([status, fulfilment]) => JSON.stringify([...document.querySelectorAll('#order-head .pill')].map((pill) => pill.textContent))"
             " === JSON.stringify([status, fulfilment])",

@@ -5,7 +5,7 @@ import subprocess
 
 from processes import Failure
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 WINDOW = """<!doctype html>
 <style>
   body { margin: 0; padding: 24px 28px; background: #16181d; color: #d6dae0; font: 14px/1.45 "DejaVu Sans Mono", monospace; }
@@ -20,7 +20,7 @@ WINDOW = """<!doctype html>
 
 def demo(browser, binary):
     """Runs the demo, which has to end well, and takes its picture."""
-    ended = subprocess.run([binary, "demo"], capture_output=True, text=True, timeout=PATIENCE_S)
+    ended = subprocess.run([binary, "demo"], capture_output=True, text=True, timeout=TIMEOUT_S)
     if ended.returncode != 0:
         raise Failure(f"the demo ended with status {ended.returncode}: {ended.stderr or ended.stdout}")
     parts = html.escape(ended.stdout.strip()).split("\n\n")

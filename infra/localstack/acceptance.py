@@ -18,7 +18,7 @@ from stripe_scenarios import STRIPE_SCENARIOS
 from tools import ROOT, SAM, WORK, settings
 
 # Small, so that what is late is looked after soon.
-PATIENCE_S = 3
+STEP_TIMEOUT_S = 3
 VALIDATING_S = 300
 
 
@@ -74,7 +74,7 @@ def common(tokens):
         "Prices": "caller",
         "JwtIssuer": tokens.url,
         "JwtAudience": AUDIENCE,
-        "StepPatienceSeconds": PATIENCE_S,
+        "StepTimeoutSeconds": STEP_TIMEOUT_S,
         "DeletionProtection": "false",
         # MiniStack has no registry of schemas.
         "SchemaRegistry": "false",

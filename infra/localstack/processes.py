@@ -56,11 +56,11 @@ def start(command, log, answer=None, **options):
         )
 
 
-def stop(process, patience_s=15):
+def stop(process, timeout_s=15):
     """Ends a program and everything that it started."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(patience_s)
+        process.wait(timeout_s)
     # What it started may outlive it.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -526,7 +526,7 @@ def nothing_was_denied_and_the_logs_tell_of_every_function(world):
     equal(silent, set(), "functions that log nothing")
     correlation = f"corr-{world.run}"
     followed = {line["fields"]["message"] for line in told if line.get("span", {}).get("correlation") == correlation}
-    assert {"answered", "step", "applied"} <= followed, f"{followed} under a correlation id"
+    assert {"request completed", "step executed", "event applied"} <= followed, f"{followed} under a correlation id"
 
 
 def speaker(world, line):
@@ -534,14 +534,14 @@ def speaker(world, line):
     fields = line.get("fields", {})
     message = fields.get("message")
     others = {
-        "relayed": "RelayEventsFunction",
-        "tracked": "TrackDeadlinesFunction",
-        "looked": "WatchFulfilmentsFunction",
-        "redriven": "RedriveDeadLettersFunction",
-        "rebuilding": "RebuildProjectionFunction",
-        "forgotten": "ForgetCustomerFunction",
+        "events published": "RelayEventsFunction",
+        "deadlines updated": "TrackDeadlinesFunction",
+        "watchdog run completed": "WatchFulfilmentsFunction",
+        "redrive completed": "RedriveDeadLettersFunction",
+        "rebuild step started": "RebuildProjectionFunction",
+        "personal data erased": "ForgetCustomerFunction",
     }
-    if message == "answered":
+    if message == "request completed":
         return dict(world.stack.routes())[fields["route"]]
     return line.get("Consumer") or others.get(message)
 

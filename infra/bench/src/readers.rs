@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    lambda::{Environment, Host, Invocation, stream::relay as relay_function},
+    lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function},
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
     sealed::Sealed,
@@ -35,10 +35,10 @@ const PUBLISHED_USD: f64 = 1.0;
 /// As many records as the template has the relay take at a time.
 const BATCH: usize = 100;
 
-/// This machine, but that figures go nowhere: the output is the report.
+/// The runtime of the benchmark, which drops metrics: the output is the report.
 struct Silent;
 
-impl Host for Silent {
+impl Runtime for Silent {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -82,8 +82,8 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
         "EVENT_BUS" | "STREAM_FAILURES_QUEUE" => Some("unused".to_owned()),
         _ => None,
     };
-    let environment = Environment::new(settings, client.config()).on(Arc::new(Silent));
-    let function = relay_function(&environment, |event| fulfilment::outcome(&event.event.name))
+    let app = AppContext::new(settings, client.config()).with_runtime(Arc::new(Silent));
+    let function = relay_function(&app, |event| fulfilment::outcome(&event.event.name))
         .map_err(Failed::new)?;
     let mut cpu = Duration::ZERO;
     for batch in items.chunks(BATCH) {
@@ -199,14 +199,14 @@ pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
 fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
     let mut rows = HashMap::<&str, ReadRow>::new();
     for of_stream in events.chunk_by(|one, next| one.stream == next.stream) {
-        let place = of_stream
+        let row_key = of_stream
             .first()
-            .and_then(|first| Orders::place(&first.stream));
-        let Some(place) = place else {
+            .and_then(|first| Orders::row_key(&first.stream));
+        let Some(row_key) = row_key else {
             continue;
         };
-        let row = fold_on::<Orders>(rows.remove(place.key), of_stream).map_err(Failed::new)?;
-        rows.extend(row.map(|row| (place.key, row)));
+        let row = fold_on::<Orders>(rows.remove(row_key.key), of_stream).map_err(Failed::new)?;
+        rows.extend(row.map(|row| (row_key.key, row)));
     }
     Ok(rows)
 }
@@ -239,7 +239,7 @@ pub(crate) fn placed() -> Result<Placed, Failed> {
         lines,
         payment: place.payment,
         // As long as such an address is when it is sealed.
-        ship_to: Sealed::of("A".repeat(176)),
+        ship_to: Sealed::new("A".repeat(176)),
         email: None,
     })
 }
@@ -277,7 +277,7 @@ pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, 
     ];
     let of_saga: [fulfilment::Event; 8] = [
         saga::Event::Started {
-            input: Input::of(id, placed),
+            input: Input::new(id, placed),
             next: Due::execute(Step::ScreenOrder),
         },
         completed(Step::ScreenOrder, Some(Step::ReserveStock)),

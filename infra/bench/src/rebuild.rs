@@ -14,7 +14,7 @@ use cairn::{
     Commit, RecordedEvent, Timestamp,
     audit::Limits,
     dynamodb::{Projection, Rebuild},
-    lambda::Environment,
+    lambda::AppContext,
     store::EventStore,
 };
 use cairn_local::{
@@ -51,7 +51,7 @@ pub(crate) enum What {
 
 /// How long histories are: so many events at least, of whole orders.
 const EVENTS: [u64; 2] = [10_000, 100_000];
-/// One part. On AWS eight are poured side by side; here the database is one thread, and seeks a part out from the whole.
+/// One part. On AWS eight are backfilled in parallel; here the database is one thread, and seeks a part out from the whole.
 const SEGMENTS: u32 = 1;
 /// So many milliseconds lie between two orders.
 const PACE: i64 = 600;
@@ -135,16 +135,16 @@ fn in_a_process(what: &str, events: u64, rtt: Duration) -> Result<Measured, Fail
 pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<ExitCode, Failed> {
     let directory = Scratch::new()?;
     let service = Service::in_file(&directory.0.join("tables.sqlite"), &tables()?, rtt)?;
-    let events = seed(&environment(&service.near()), events).await?;
+    let events = seed(&app(&service.near()), events).await?;
     let client = service.client();
-    let far = environment(&client);
+    let far = app(&client);
     let rows = far.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
     let counters = far.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
     let store = far.event_store().map_err(Failed::new)?;
     let orders = Rebuild::new(store.clone(), rows);
     let sales = Rebuild::new(store, counters);
     if what == What::Audit {
-        let near = environment(&service.near());
+        let near = app(&service.near());
         let store = near.event_store().map_err(Failed::new)?;
         let rows = near.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
         let counters = near.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
@@ -154,10 +154,10 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     client.bill();
     forget_peak()?;
     let before_kib = resident("VmRSS:")?;
-    let begun = Instant::now();
+    let started = Instant::now();
     match what {
-        What::Orders => pour(&orders, events).await?,
-        What::Sales => pour(&sales, events).await?,
+        What::Orders => backfill(&orders, events).await?,
+        What::Sales => backfill(&sales, events).await?,
         What::Audit => {
             let limits = Limits::default();
             let audit = audit(&far, Timestamp::now(), limits).map_err(Failed::new)?;
@@ -167,7 +167,7 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
             }
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let bill = client.bill();
     let measured = Measured {
         events,
@@ -183,15 +183,15 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    let begun = rebuild.begin(Timestamp::now(), SEGMENTS).await;
-    let begun = begun.map_err(Failed::new)?;
+async fn backfill<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
+    let started = rebuild.start(Timestamp::now(), SEGMENTS).await;
+    let started = started.map_err(Failed::new)?;
     let mut parts = vec![];
-    for segment in begun.segments {
-        parts.push(rebuild.pour(segment, || true));
+    for segment in started.segments {
+        parts.push(rebuild.backfill(segment, || true));
     }
-    let poured = try_join_all(parts).await.map_err(Failed::new)?;
-    let read: u64 = poured.iter().map(|part| part.events).sum();
+    let read_parts = try_join_all(parts).await.map_err(Failed::new)?;
+    let read: u64 = read_parts.iter().map(|part| part.events).sum();
     if read == events {
         return Ok(());
     }
@@ -199,9 +199,9 @@ async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Fa
 }
 
 async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    pour(rebuild, events).await?;
-    rebuild.flip().await.map_err(Failed::new)?;
-    rebuild.sweep(|| true).await.map_err(Failed::new)?;
+    backfill(rebuild, events).await?;
+    rebuild.promote().await.map_err(Failed::new)?;
+    rebuild.prune(|| true).await.map_err(Failed::new)?;
     Ok(())
 }
 
@@ -220,7 +220,7 @@ fn tables() -> Result<Vec<Value>, Failed> {
     Ok(tables.collect())
 }
 
-fn environment(client: &Client) -> Environment {
+fn app(client: &Client) -> AppContext {
     let settings = |name: &str| {
         let table = match name {
             "EVENTS_TABLE" => "EventsTable",
@@ -234,11 +234,11 @@ fn environment(client: &Client) -> Environment {
         };
         Some(table.to_owned())
     };
-    Environment::new(settings, client.config())
+    AppContext::new(settings, client.config())
 }
 
 /// Stores orders that went through, one event a commit, a hundred orders a minute, and says how many events they have.
-async fn seed(near: &Environment, events: u64) -> Result<u64, Failed> {
+async fn seed(near: &AppContext, events: u64) -> Result<u64, Failed> {
     let store = near.event_store().map_err(Failed::new)?;
     let placed = placed()?;
     let (mut stored, mut number) = (0, 0);

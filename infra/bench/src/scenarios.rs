@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cairn::retry::Tries;
+use cairn::retry::Backoff;
 use futures_util::future::join_all;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -226,7 +226,7 @@ pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
         });
         let process = stage.far.cold();
         meter
-            .measure(patiently(|| process.change(&id, "loser", 1)))
+            .measure(with_retries(|| process.change(&id, "loser", 1)))
             .await?;
         stage.expect(&id, 12).await?;
     }
@@ -249,7 +249,7 @@ pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
             for n in 0..COMMANDS_OF_EACH_WRITER {
                 let command = format!("writer-{writer}-{n}");
                 let begun = Instant::now();
-                patiently(|| process.change(&id, &command, 1)).await?;
+                with_retries(|| process.change(&id, &command, 1)).await?;
                 latencies.push(begun.elapsed());
             }
             Ok::<_, Failed>(latencies)
@@ -270,15 +270,15 @@ pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
     Ok(row.note(&format!("none lost; {per_trip:.2} commits per round trip")))
 }
 
-/// Tries again after a conflict, with the same patience for every store: none but ours does it itself.
-async fn patiently<F>(mut command: impl FnMut() -> F) -> Result<(), Failed>
+/// Tries again after a conflict, with the same time budget for every store: none but ours does it itself.
+async fn with_retries<F>(mut command: impl FnMut() -> F) -> Result<(), Failed>
 where
     F: Future<Output = Result<(), Failed>>,
 {
-    let mut tries = Tries::lasting(Duration::from_mins(1));
+    let mut backoff = Backoff::new(Duration::from_mins(1));
     loop {
         match command().await {
-            Err(Failed::Conflict) => tries.again().await.map_err(Failed::new)?,
+            Err(Failed::Conflict) => backoff.wait().await.map_err(Failed::new)?,
             done => return done,
         }
     }

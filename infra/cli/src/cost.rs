@@ -1,4 +1,4 @@
-//! `cairn cost`: what each function does to the bill.
+//! `cairn cost`: shows invocations and consumed capacity per function.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,17 @@ const READ_UNIT: f64 = 0.125;
 const WRITE_UNIT: f64 = 0.625;
 const INVOCATION: f64 = 0.2;
 
-/// Shows the invocations, calls and units of each function since the system was started.
+/// Show invocations and consumed capacity per function (local system only)
 ///
-/// Units are counted by the system on one machine (`cargo run`). AWS counts invocations by function, but units by table:
-/// there the dashboard shows both.
+/// The local system (`cargo run`) counts request units by function. AWS counts invocations by function, but request units
+/// by table: there the dashboard shows both.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn --endpoint-url http://127.0.0.1:4566 cost
   cairn cost --json | jq '.functions | map_values(.writeUnits)'
 
-Status: 0, or 2 if it was called wrongly, or the system cannot be reached or does not count.")]
+Exit status: 0 success; 2 usage error, or system unreachable or without counts")]
 pub(crate) struct Cost {}
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +36,7 @@ struct Meter {
     functions: BTreeMap<String, Counted>,
 }
 
-/// What a function has done.
+/// The counts of a function.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Counted {

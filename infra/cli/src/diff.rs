@@ -1,4 +1,4 @@
-//! `cairn diff`: what changed from one version to another.
+//! `cairn diff`: compares the state of a stream at two versions.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use crate::{
     state::{When, one_stream, past},
 };
 
-/// Shows what changed in the state of a stream between two of its versions.
+/// Compare the state of a stream at two versions
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn diff stock-TEA-01 1 2
   cairn diff fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b 2 5 --json | jq '.changes[]'
 
-Status: 0, or 1 if there is no such version, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 no such version; 2 usage error or system unreachable")]
 pub(crate) struct Diff {
-    /// The stream, `stock-TEA-01`.
+    /// Stream such as `stock-TEA-01`
     #[arg(value_parser = one_stream)]
     stream: StreamId,
-    /// From this version.
+    /// First version
     from: u64,
-    /// To this version.
+    /// Second version
     to: u64,
 }
 

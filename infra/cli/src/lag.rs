@@ -1,4 +1,4 @@
-//! `cairn lag`: how far the read models are behind the events.
+//! `cairn lag`: shows how far each read model lags.
 
 use std::collections::BTreeMap;
 
@@ -28,22 +28,21 @@ const READ_MODELS: usize = 4;
 /// How many streams are named.
 const EXAMPLES: usize = 10;
 
-/// Says how far each read model is behind the events.
+/// Show how far each read model lags
 ///
 /// It compares every stream in the event table with the version gates of the rows, so it is exact, and works where
 /// there are no metrics. It reads each event once and up to three gates a stream: about 6 read units for an order,
-/// or 75 cents for a million. The figure `ConsumerLag` says what it was lately, of these and all other consumers, for nothing.
-/// A relay that stands still shows here as all of them being behind.
+/// or 75 cents for a million. For a free estimate, of all consumers, use the `ConsumerLag` metric.
+/// If the relay has stopped, every read model lags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn lag
   cairn lag --tolerance 5 --json | jq '.consumers[] | {consumer, events}'
 
-Status: 0, or 1 if an event has not arrived for longer than is tolerated, or 2 if it was called wrongly or the system
-cannot be reached.")]
+Exit status: 0 success; 1 an event is late by more than --tolerance; 2 usage error or system unreachable")]
 pub(crate) struct Lag {
-    /// How many seconds an event may take.
+    /// Longest lag of an event that is accepted
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     tolerance: u32,
 }
@@ -51,9 +50,9 @@ pub(crate) struct Lag {
 /// How far a read model is behind.
 #[derive(Debug, Default, Serialize)]
 struct Behind {
-    /// How many streams have events that are not in its rows.
+    /// The number of streams with events that are not in its rows.
     streams: u64,
-    /// How many events are not.
+    /// The number of events that are not in its rows.
     events: u64,
     /// When the oldest of them happened.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,13 +70,13 @@ struct Consumer {
 
 impl Lag {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
+        let app = stack.app();
         let readers = Readers {
-            store: environment.event_store()?,
-            orders: shown(environment.rows::<Orders>("ORDERS_TABLE")?).await?,
-            stock: shown(environment.rows::<StockLevels>("STOCK_TABLE")?).await?,
-            products: shown(environment.rows::<Products>("PRODUCTS_TABLE")?).await?,
-            sales: shown(environment.counters::<Sales>("SALES_TABLE")?).await?,
+            store: app.event_store()?,
+            orders: shown(app.rows::<Orders>("ORDERS_TABLE")?).await?,
+            stock: shown(app.rows::<StockLevels>("STOCK_TABLE")?).await?,
+            products: shown(app.rows::<Products>("PRODUCTS_TABLE")?).await?,
+            sales: shown(app.counters::<Sales>("SALES_TABLE")?).await?,
             bar: ProgressBar::new_spinner(),
         };
         let mut parts = vec![];
@@ -130,7 +129,7 @@ impl Lag {
             })
             .collect();
         out.table(
-            ["CONSUMER", "EVENTS", "STREAMS", "OLDEST", "FOR EXAMPLE"],
+            ["CONSUMER", "EVENTS", "STREAMS", "OLDEST", "EXAMPLE"],
             &rows,
         )?;
         Ok(verdict)
@@ -139,7 +138,7 @@ impl Lag {
 
 /// The rows that are shown.
 async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure> {
-    Ok(generations.of(generations.standing().await?.live))
+    Ok(generations.with_generation(generations.set().await?.live))
 }
 
 struct Readers<O, K, P, S> {
@@ -187,7 +186,7 @@ impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P
 async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Failure> {
     let theirs = events
         .iter()
-        .filter(|(stream, _)| P::lane(stream).is_some());
+        .filter(|(stream, _)| P::shard(stream).is_some());
     let gates = stream::iter(theirs.map(|(stream, events)| async move {
         let reached = rows.reached(stream).await?;
         Ok::<_, Failure>((stream, events, reached))

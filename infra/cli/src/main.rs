@@ -30,9 +30,9 @@ mod tail;
 use failure::{Failure, Verdict};
 use output::Output;
 
-/// The operator's tool of Cairn: what happened, what is late, and how to mend it.
+/// Inspect and repair a Cairn deployment
 ///
-/// It works against AWS, a stand-in for it, and `cargo run` alike.
+/// Works with AWS, AWS emulators and the local system (`cargo run`).
 #[derive(Debug, Parser)]
 #[command(
     name = "cairn",
@@ -43,12 +43,12 @@ Examples:
   cairn --endpoint-url http://127.0.0.1:4566 history stock-TEA-01
   AWS_PROFILE=shop cairn --stack cairn sagas --stuck
 
-Status: 0 when all is well, 1 when something is wrong, 2 when it was called wrongly or the system cannot be reached."
+Exit status: 0 success; 1 problems found; 2 usage error or system unreachable"
 )]
 struct Arguments {
     #[command(flatten)]
     access: stack::Access,
-    /// Print JSON, for programs.
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

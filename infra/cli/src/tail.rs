@@ -1,11 +1,11 @@
-//! `cairn tail`: events as they happen.
+//! `cairn tail`: shows events as they are committed.
 
 use std::time::Duration;
 
 use cairn::{
     Commit,
     cloudevent::CloudEvent,
-    operator::{Beginning, Stack},
+    operator::{Stack, StartPosition},
 };
 use clap::{Args, ValueEnum};
 use console::style;
@@ -20,10 +20,10 @@ use crate::{
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Shows events as they happen, until Ctrl-C, a number of events, or a time.
+/// Show events as they are committed, until Ctrl-C or a limit
 ///
-/// They come from the event table's stream, which keeps them for a day: what is committed is there, whether or not it
-/// was published. For a program each is a CloudEvent on a line of its own.
+/// The events come from the event table's DynamoDB Stream, which keeps them for 24 hours, whether or not they were
+/// published. With `--json`, each is a CloudEvent on a line of its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,12 +31,12 @@ Examples:
   cairn tail --stream stock-TEA-01
   cairn tail --from start --limit 100 --json | jq -r .type
 
-Exit status: 0; 1 if fewer events than --limit came within --timeout; 2 if the command was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 fewer events than --limit within --timeout; 2 usage error or system unreachable")]
 pub(crate) struct Tail {
-    /// Where to begin: with what comes now, or with the oldest that the stream still has.
+    /// Start position: `now`, or `start` for the oldest retained event (24 h)
     #[arg(long, value_enum, default_value_t = From::Now)]
     from: From,
-    /// Only events of streams that begin so: `order-`, say.
+    /// Show only events of streams with this prefix, for example `order-`
     #[arg(
         long,
         value_name = "PREFIX",
@@ -44,10 +44,10 @@ pub(crate) struct Tail {
         hide_default_value = true
     )]
     stream: String,
-    /// End after so many events.
+    /// Stop after N events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// End after so many seconds.
+    /// Stop after SECONDS
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT))]
     timeout: Option<u64>,
 }
@@ -63,11 +63,11 @@ enum From {
 
 impl Tail {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let source = stack.environment().setting("EVENT_SOURCE")?;
+        let source = stack.app().variable("EVENT_SOURCE")?;
         let mut tail = stack
             .tail(match self.from {
-                From::Now => Beginning::Now,
-                From::Start => Beginning::Oldest,
+                From::Now => StartPosition::Now,
+                From::Start => StartPosition::Oldest,
             })
             .await?;
         let mut left = self.limit.unwrap_or(u64::MAX);
@@ -144,7 +144,7 @@ impl Tail {
     }
 }
 
-/// What is no event of ours is told where it disturbs no program.
+/// Reports an unreadable record on stderr, where it disturbs no program.
 fn warn(problem: &dyn std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "cairn: {problem}");

@@ -4,7 +4,7 @@ use cairn::{
     Aggregate, Context, StreamId,
     repository::Repository,
     saga::{Action, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, StepError},
+    step::{DueStep, Enlisted, StepError, StepOutcome},
     store::{EventStore, StoreError},
     stream::NotAStreamId,
 };
@@ -48,7 +48,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
     ///
     /// # Errors
     /// When the loan names no stream.
-    pub fn plan(&self, due: Due<Step>, input: &Input) -> Result<Plan, NotAStreamId> {
+    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, NotAStreamId> {
         let book = |command| {
             let stream = stream::<Book>(&input.book)?;
             Ok(Enlisted::new(&self.books, &stream, command))
@@ -64,7 +64,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
             (Step::NoteLoan, Action::Execute) => reader(reader::Command::Note { book: title }),
             (Step::NoteLoan, Action::Compensate) => reader(reader::Command::Strike { book: title }),
         };
-        Ok(Plan::done(vec![enlisted?]))
+        Ok(StepOutcome::done(vec![enlisted?]))
     }
 
     /// Takes a loan to its end, in one process and without a bus: the steps one after the other.
@@ -81,10 +81,10 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         let mut next = Due::execute(Step::HandOut);
         loop {
             if let Some(due) = due {
-                let plan = self
-                    .plan(next, &input)
-                    .map_err(|error| StepError::Store(StoreError::Refused(error.to_string())))?;
-                due.record(&self.loans, plan, context.clone()).await?;
+                let outcome = self
+                    .step_outcome(next, &input)
+                    .map_err(|error| StepError::Store(StoreError::Permanent(error.to_string())))?;
+                due.record(&self.loans, outcome, context.clone()).await?;
             }
             let state = self.loans.load(loan).await?.state;
             match state.due() {

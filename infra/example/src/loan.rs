@@ -48,7 +48,7 @@ impl Definition for Loan {
     ];
     const RETRIES: u32 = 4;
 
-    fn leaves_something(step: Step) -> bool {
+    fn needs_compensation(step: Step) -> bool {
         match step {
             Step::HandOut | Step::NoteLoan => true,
         }

@@ -3,7 +3,7 @@
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel},
+    read_model::{Change, ReadModel, RowKey},
 };
 
 use crate::book::Event;
@@ -16,8 +16,8 @@ impl ReadModel for Shelf {
     const NAME: &'static str = "shelf";
     const KEY: &'static str = "book";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "book").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "book").then(|| RowKey {
             key: stream.key(),
             gate: "version",
         })

@@ -22,7 +22,7 @@ use axum::{
 use cairn::lambda::api::Problem;
 use serde_json::json;
 
-use crate::{gateway::answer_to, world::World};
+use crate::{gateway::answer_to, platform::Platform};
 
 /// The hosts of this machine that every port accepts, with the port's own number.
 const LOCAL: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
@@ -74,7 +74,7 @@ pub(crate) struct Access {
     hosts: Vec<AllowedHost>,
     port: u16,
     dialect: Dialect,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 /// The reason why a request is refused.
@@ -91,7 +91,7 @@ impl Access {
         at: SocketAddr,
         allowed: &[AllowedHost],
         dialect: Dialect,
-        world: Arc<dyn World>,
+        platform: Arc<dyn Platform>,
     ) -> Self {
         let local = LOCAL.map(|name| AllowedHost {
             name: name.to_owned(),
@@ -101,7 +101,7 @@ impl Access {
             hosts: local.into_iter().chain(allowed.iter().cloned()).collect(),
             port: at.port(),
             dialect,
-            world,
+            platform,
         }
     }
 
@@ -143,7 +143,7 @@ impl Access {
     }
 
     fn refused(&self, refusal: Refusal, own_id: Option<HeaderValue>) -> Response {
-        let id = self.world.new_id().to_string();
+        let id = self.platform.new_id().to_string();
         match self.dialect {
             Dialect::Api => answer_to(Err(refusal.into()), own_id, id),
             Dialect::Aws => {
@@ -249,9 +249,9 @@ mod tests {
         aws::{SEND_EMAIL, endpoint, lambda},
         client::{Answer, Client},
         console,
+        platform::LocalPlatform,
         system::{Options, System},
         template::{Parameters, Template, Trigger},
-        world::ThisMachine,
     };
 
     const JSON: (&str, &str) = ("content-type", "application/json");
@@ -263,7 +263,7 @@ mod tests {
         let template = Template::load_with(Path::new(file), &Parameters::from(given)).unwrap();
         let options = Options {
             allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
-            ..Options::default().on(Arc::new(ThisMachine::default()))
+            ..Options::default().with_platform(Arc::new(LocalPlatform::default()))
         };
         System::start(&template, &options).await.unwrap()
     }
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn the_host_of_an_absolute_target_counts() {
         let at = SocketAddr::from(([127, 0, 0, 1], 3000));
-        let access = Access::new(at, &[], Dialect::Api, Arc::new(ThisMachine::default()));
+        let access = Access::new(at, &[], Dialect::Api, Arc::new(LocalPlatform::default()));
         let check = |target: &str, host: Option<&str>| {
             let mut request = Request::builder().uri(target);
             if let Some(host) = host {

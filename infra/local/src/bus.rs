@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
 use crate::{
+    async_queue::{AsyncQueue, Outgoing, Target},
     aws::Answer,
-    deliveries::{Deliveries, Outgoing, Target},
     pattern::Pattern,
+    platform::Platform,
     template::{ACCOUNT, REGION, Template, Trigger},
-    world::World,
 };
 
 /// The most entries of one call, and the most bytes of them together.
@@ -26,9 +26,9 @@ const MAX_TRACE_HEADER: usize = 500;
 /// The buses and their rules.
 pub struct Bus {
     buses: HashMap<String, Vec<Rule>>,
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     seen: broadcast::Sender<Seen>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 /// An event that was put on a bus, for who watches.
@@ -71,7 +71,7 @@ struct Refusal(&'static str, String);
 
 impl Bus {
     /// The buses of a template.
-    pub fn new(template: &Template, deliveries: Deliveries, world: Arc<dyn World>) -> Self {
+    pub fn new(template: &Template, async_queue: AsyncQueue, platform: Arc<dyn Platform>) -> Self {
         let mut buses: HashMap<_, Vec<_>> = template
             .buses
             .iter()
@@ -92,9 +92,9 @@ impl Bus {
         }
         Self {
             buses,
-            deliveries,
+            async_queue,
             seen: broadcast::Sender::new(4096),
-            world,
+            platform,
         }
     }
 
@@ -106,7 +106,7 @@ impl Bus {
     /// Answers a call.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         if operation != "PutEvents" {
-            let message = format!("the operation {operation} cannot be had on one machine");
+            let message = format!("the operation {operation} is not supported by the local system");
             return Answer::error(400, "UnknownOperationException", &message);
         }
         let request: Request = match serde_json::from_str(body) {
@@ -131,7 +131,7 @@ impl Bus {
             .map(|entry| match self.route(&entry, &mut outgoing) {
                 Ok(id) => {
                     seen.push(Seen {
-                        at: self.world.now(),
+                        at: self.platform.now(),
                         kind: entry.detail_type.unwrap_or_default(),
                         detail: entry.detail.unwrap_or_default(),
                     });
@@ -142,7 +142,7 @@ impl Bus {
                 }
             })
             .collect();
-        if let Err(error) = self.deliveries.accept(outgoing) {
+        if let Err(error) = self.async_queue.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
         for event in seen {
@@ -158,7 +158,7 @@ impl Bus {
 
     /// Adds the deliveries of an entry, and returns its id.
     fn route(&self, entry: &Entry, outgoing: &mut Vec<Outgoing>) -> Result<String, Refusal> {
-        if !self.world.takes() {
+        if !self.platform.takes() {
             let message = "Rate exceeded".to_owned();
             return Err(Refusal("ThrottlingException", message));
         }
@@ -171,7 +171,7 @@ impl Bus {
         }
         let detail: Map<String, Value> = serde_json::from_str(detail)
             .map_err(|_| Refusal("MalformedDetail", "Detail is malformed.".to_owned()))?;
-        let id = self.world.new_id().to_string();
+        let id = self.platform.new_id().to_string();
         let bus = entry.event_bus_name.as_deref().unwrap_or("default");
         let bus = bus.rsplit('/').next().unwrap_or(bus);
         // An event on a bus without rules is accepted, and goes nowhere.
@@ -184,7 +184,7 @@ impl Bus {
             "detail-type": kind,
             "source": source,
             "account": ACCOUNT,
-            "time": in_seconds(entry.at().unwrap_or_else(|| self.world.now())),
+            "time": in_seconds(entry.at().unwrap_or_else(|| self.platform.now())),
             "region": REGION,
             "resources": entry.resources(),
             "detail": detail,
@@ -219,7 +219,7 @@ fn in_seconds(at: Timestamp) -> String {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("deliveries", &self.deliveries)
+            .field("deliveries", &self.async_queue)
             .finish_non_exhaustive()
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
-    use crate::{aws::journal::Journal, world::ThisMachine};
+    use crate::{aws::journal::Journal, platform::LocalPlatform};
 
     /// A bus with a rule for each pattern, each with a function of its own.
     fn bus(patterns: &[&str]) -> Bus {
@@ -284,8 +284,8 @@ mod tests {
             .unwrap();
         }
         let template = Template::parse(&text).unwrap();
-        let (deliveries, _) = Deliveries::new(Arc::new(Journal::open(None).unwrap()));
-        Bus::new(&template, deliveries, Arc::new(ThisMachine::default()))
+        let (async_queue, _) = AsyncQueue::new(Arc::new(Journal::open(None).unwrap()));
+        Bus::new(&template, async_queue, Arc::new(LocalPlatform::default()))
     }
 
     /// The functions that get an event.

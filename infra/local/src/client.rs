@@ -44,7 +44,7 @@ pub struct Answer {
 /// There was no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{method} {path} has no answer: {problem}")]
-pub struct NoAnswer {
+pub struct HttpError {
     method: Method,
     path: String,
     problem: String,
@@ -71,7 +71,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is no answer. An answer with an error's status is an answer.
-    pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
+    pub async fn get(&self, path: &str) -> Result<Answer, HttpError> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
@@ -84,7 +84,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send_json(Method::POST, path, headers, body).await
     }
 
@@ -97,7 +97,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send_json(Method::PUT, path, headers, body).await
     }
 
@@ -107,7 +107,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         let headers: Vec<_> = [(CONTENT_TYPE.as_str(), "application/json")]
             .into_iter()
             .chain(headers.iter().copied())
@@ -126,8 +126,8 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Answer, NoAnswer> {
-        let fail = |problem: String| NoAnswer {
+    ) -> Result<Answer, HttpError> {
+        let fail = |problem: String| HttpError {
             method: method.clone(),
             path: path.to_owned(),
             problem,

@@ -8,24 +8,24 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::Environment;
+use cairn::lambda::AppContext;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    async_queue::{AsyncQueue, work},
     aws::{
         Aws, Meter, journal::Journal, mailbox::Mailbox, queues::Queues, roles::Roles, sdk,
         secrets::Secrets,
     },
     bus::Bus,
     data::{DataError, Stores},
-    deliveries::{Deliveries, work},
     functions::Functions,
     gateway::Gateway,
     hosting::{Hosts, InvokeError, host},
-    pump::Pump,
+    platform::{LocalPlatform, Platform},
     schedule,
+    stream_poller::StreamPoller,
     template::{Authorizer, FunctionSpec, Template, TemplateError, Throttling, Trigger},
-    world::{ThisMachine, World},
 };
 
 /// What the system is made of besides its template.
@@ -37,8 +37,8 @@ pub struct Parts {
     pub functions: Functions,
     /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The world that it runs in.
-    pub world: Arc<dyn World>,
+    /// The platform that it runs on.
+    pub platform: Arc<dyn Platform>,
 }
 
 impl Default for Parts {
@@ -47,7 +47,7 @@ impl Default for Parts {
             data: None,
             functions: Functions::default(),
             secrets: Secrets::default(),
-            world: Arc::new(ThisMachine::default()),
+            platform: Arc::new(LocalPlatform::default()),
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct Composition {
     pub resumed: usize,
     authorizer: Option<Authorizer>,
     throttling: Throttling,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     outstanding: watch::Receiver<usize>,
     pumps: Vec<(watch::Receiver<u64>, watch::Receiver<Option<u64>>)>,
     workers: JoinSet<()>,
@@ -93,23 +93,23 @@ impl Composition {
             data,
             functions,
             secrets,
-            world,
+            platform,
         } = parts;
         let Stores {
             journal,
             dynamo,
             kms,
-        } = Stores::open(data.as_deref(), template, &world)?;
+        } = Stores::open(data.as_deref(), template, &platform)?;
         let journal = Arc::new(journal);
-        let (deliveries, queue) = Deliveries::new(journal.clone());
+        let (async_queue, queue) = AsyncQueue::new(journal.clone());
         let aws = Arc::new(Aws {
             dynamo,
-            bus: Bus::new(template, deliveries.clone(), world.clone()),
-            queues: Queues::new(journal.clone(), template.queues.clone(), world.clone()),
-            mailbox: Mailbox::new(world.clone()),
+            bus: Bus::new(template, async_queue.clone(), platform.clone()),
+            queues: Queues::new(journal.clone(), template.queues.clone(), platform.clone()),
+            mailbox: Mailbox::new(platform.clone()),
             secrets,
             kms,
-            deliveries: deliveries.clone(),
+            async_queue: async_queue.clone(),
             functions: template
                 .functions
                 .iter()
@@ -118,18 +118,18 @@ impl Composition {
             roles: Roles::new(template),
             meter: Meter::default(),
         });
-        let hosts = Arc::new(host(template, &functions, &aws, &world)?);
+        let hosts = Arc::new(host(template, &functions, &aws, &platform)?);
 
         // Before anything new is taken, or that would be taken up as well.
-        let resumed = deliveries.resume()?;
+        let resumed = async_queue.resume()?;
         let mut composition = Self {
-            outstanding: deliveries.outstanding(),
+            outstanding: async_queue.outstanding(),
             aws: aws.clone(),
             hosts: hosts.clone(),
             resumed,
             authorizer: template.authorizer.clone(),
             throttling: template.throttling.clone(),
-            world: world.clone(),
+            platform: platform.clone(),
             pumps: vec![],
             workers: JoinSet::new(),
         };
@@ -138,7 +138,7 @@ impl Composition {
                 composition.set_going(&hosted.spec, trigger, &journal);
             }
         }
-        let work = work(deliveries, queue, hosts, aws, world);
+        let work = work(async_queue, queue, hosts, aws, platform);
         composition.workers.spawn(work);
         Ok(composition)
     }
@@ -146,30 +146,31 @@ impl Composition {
     fn set_going(&mut self, function: &FunctionSpec, trigger: &Trigger, journal: &Arc<Journal>) {
         match trigger {
             Trigger::Stream(mapping) => {
-                let pump = Pump {
+                let stream_poller = StreamPoller {
                     aws: self.aws.clone(),
                     journal: journal.clone(),
                     mapping: mapping.clone(),
-                    world: self.world.clone(),
+                    platform: self.platform.clone(),
                     caught_up: watch::Sender::new(None),
                 };
                 if let Some(writes) = self.aws.dynamo.writes(&mapping.table) {
-                    self.pumps.push((writes, pump.caught_up.subscribe()));
+                    self.pumps
+                        .push((writes, stream_poller.caught_up.subscribe()));
                 }
                 let (hosts, id) = (self.hosts.clone(), function.id.clone());
                 self.workers.spawn(async move {
                     if let Some(hosted) = hosts.get(&id) {
-                        pump.run(hosted).await;
+                        stream_poller.run(hosted).await;
                     }
                 });
             }
             Trigger::Schedule(schedule) => {
                 self.workers.spawn(schedule::run(
-                    self.aws.deliveries.clone(),
+                    self.aws.async_queue.clone(),
                     function.id.clone(),
                     Duration::from_secs(function.timeout_s),
                     schedule.clone(),
-                    self.world.clone(),
+                    self.platform.clone(),
                 ));
             }
             // The gateway and the bus come to these.
@@ -183,20 +184,20 @@ impl Composition {
             self.hosts.clone(),
             self.authorizer.clone(),
             &self.throttling,
-            self.world.clone(),
+            self.platform.clone(),
         )
     }
 
     /// What an operator has: the settings of all functions, and clients that no role holds back.
-    pub fn operator(&self) -> Environment {
+    pub fn operator(&self) -> AppContext {
         let settings = self
             .hosts
             .values()
             .map(|hosted| hosted.spec.settings.clone());
         let settings: HashMap<_, _> = settings.flatten().collect();
         let services = Arc::new(OnceLock::from(self.aws.clone()));
-        let config = sdk::config("operator", &services, &self.world);
-        Environment::new(move |name| settings.get(name).cloned(), config)
+        let config = sdk::config("operator", &services, &self.platform);
+        AppContext::new(move |name| settings.get(name).cloned(), config)
     }
 
     /// How many deliveries are not done.
@@ -207,10 +208,10 @@ impl Composition {
     /// Invokes a function by its logical id, as `sam local invoke` does.
     ///
     /// # Errors
-    /// When there is no such function, or it fails.
+    /// When function not found, or it fails.
     pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
         let hosted = self.hosts.get(function).ok_or(InvokeError::Unknown)?;
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let answer = hosted
             .invoke(event.as_bytes().to_vec(), &request_id)
             .await?;
@@ -230,7 +231,7 @@ impl Composition {
         loop {
             let before = written();
             for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
-                // A pump that has ended will catch up with nothing more.
+                // A poller that has ended will catch up with nothing more.
                 let is_done = |seen: &Option<u64>| seen.is_some_and(|seen| seen >= *writes);
                 let _ = caught_up.clone().wait_for(is_done).await;
             }

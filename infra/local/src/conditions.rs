@@ -20,7 +20,7 @@ impl Conditions {
     pub(crate) fn new(section: Option<Node>, names: &Names) -> Result<Self, TemplateError> {
         let mut conditions = Self::default();
         if let Some(section) = section {
-            for (name, node) in Fields::of("Conditions", section)?.entries {
+            for (name, node) in Fields::new("Conditions", section)?.entries {
                 let holds = conditions.holds(&node, names)?;
                 conditions.0.insert(name, holds);
             }
@@ -39,8 +39,8 @@ impl Conditions {
         let Some(rules) = rules else {
             return Ok(());
         };
-        for (name, rule) in Fields::of("Rules", rules)?.entries {
-            let mut rule = Fields::of(&name, rule)?;
+        for (name, rule) in Fields::new("Rules", rules)?.entries {
+            let mut rule = Fields::new(&name, rule)?;
             let applies = match rule.take("RuleCondition") {
                 Some(condition) => self.holds(&condition, names)?,
                 None => true,
@@ -48,7 +48,7 @@ impl Conditions {
             let assertions = listed(rule.required("Assertions")?);
             rule.finish()?;
             for assertion in assertions.into_iter().filter(|_| applies) {
-                let mut assertion = Fields::of("an assertion", assertion)?;
+                let mut assertion = Fields::new("an assertion", assertion)?;
                 let asserted = assertion.required("Assert")?;
                 let description = assertion.required("AssertDescription")?;
                 assertion.finish()?;

@@ -1,5 +1,5 @@
 //! What the page shows that only one machine has: events and what became of them as they happen, dead letters, and
-//! troubles to switch on. The page itself is a function's, as on AWS, and so is everything else behind it.
+//! faults to switch on. The page itself is a function's, as on AWS, and so is everything else behind it.
 //!
 //! [`access`](crate::access) refuses what comes from elsewhere, here as on every route.
 
@@ -40,12 +40,12 @@ use tokio::{
 use crate::{
     aws::Aws,
     bus::Seen,
+    delivery_log::{ConsumerStats, Delivery},
+    faults::Fault,
     gateway::{answer_to, no_route, read},
     hosting::{Hosted, Hosts},
-    ledger::{Delivery, Tally},
+    platform::{LocalPlatform, Platform},
     template::Template,
-    troubles::Trouble,
-    world::{ThisMachine, World},
 };
 
 /// The crate of the function that serves the page.
@@ -83,7 +83,7 @@ pub(crate) fn is_open(template: &Template) -> bool {
 /// The live part of the page.
 #[derive(Debug)]
 pub(crate) struct Console {
-    machine: Arc<ThisMachine>,
+    local: Arc<LocalPlatform>,
     aws: Arc<Aws>,
     hosts: Arc<Hosts>,
     /// The address of the AWS endpoint.
@@ -121,11 +121,12 @@ struct Frame<'a> {
     events: Vec<&'a RawValue>,
     seen: u64,
     deliveries: &'a [Delivery],
-    consumers: &'a BTreeMap<String, Tally>,
+    consumers: &'a BTreeMap<String, ConsumerStats>,
     waiting: &'a BTreeMap<String, u64>,
     dead_letters: u64,
     fulfilments: Open,
-    troubles: Vec<Trouble>,
+    #[serde(rename = "troubles")]
+    faults: Vec<Fault>,
     /// The SKUs of which there is stock, for a reader that comes new.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     skus: BTreeSet<String>,
@@ -140,23 +141,24 @@ struct Told<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The troubles that there shall be.
+/// The faults to switch on; all others are off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    troubles: Vec<Trouble>,
+    #[serde(rename = "troubles")]
+    faults: Vec<Fault>,
 }
 
 impl Console {
     pub(crate) fn new(
-        machine: Arc<ThisMachine>,
+        local: Arc<LocalPlatform>,
         aws: Arc<Aws>,
         hosts: Arc<Hosts>,
         endpoint: SocketAddr,
         stopped: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            machine,
+            local,
             aws,
             hosts,
             endpoint,
@@ -208,12 +210,12 @@ impl Console {
         }
         board.frames = board.frames.wrapping_add(1);
         if is_look {
-            board.waiting = self.aws.deliveries.waiting().unwrap_or_default();
+            board.waiting = self.aws.async_queue.waiting().unwrap_or_default();
             let queues = self.aws.queues.names().iter();
             let depths = queues.map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
             board.dead_letters = depths.sum();
         }
-        let (consumers, deliveries) = self.machine.ledger.take();
+        let (consumers, deliveries) = self.local.delivery_log.take();
         if is_look || !events.is_empty() || !deliveries.is_empty() {
             let news = events.iter().map(AsRef::as_ref).collect();
             let frame = self.frame(&board, news, &deliveries, &consumers);
@@ -230,10 +232,10 @@ impl Console {
         board: &'a Board,
         events: Vec<&'a RawValue>,
         deliveries: &'a [Delivery],
-        consumers: &'a BTreeMap<String, Tally>,
+        consumers: &'a BTreeMap<String, ConsumerStats>,
     ) -> Frame<'a> {
         Frame {
-            at: self.machine.now(),
+            at: self.local.now(),
             events,
             seen: board.seen,
             deliveries,
@@ -241,7 +243,7 @@ impl Console {
             waiting: &board.waiting,
             dead_letters: board.dead_letters,
             fulfilments: board.fulfilments,
-            troubles: self.machine.troubles.all(),
+            faults: self.local.faults.all(),
             skus: BTreeSet::new(),
         }
     }
@@ -250,10 +252,10 @@ impl Console {
     fn present(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
         let mut board = self.board();
         board.fulfilments = self.open_fulfilments();
-        let consumers = self.machine.ledger.tallies();
+        let consumers = self.local.delivery_log.stats();
         let events = board.events.iter().map(AsRef::as_ref).collect();
         let frame = Frame {
-            skus: self.machine.ledger.skus(),
+            skus: self.local.delivery_log.skus(),
             ..self.frame(&board, events, &[], &consumers)
         };
         (message("state", &frame), self.frames.subscribe())
@@ -311,7 +313,7 @@ impl Console {
                         "message": id,
                         "queue": queue,
                         "function": self.aws.function(&letter.function),
-                        "event": letter.place.map(|(stream, version)| format!("{stream}@{version}")),
+                        "event": letter.event_ref.map(|(stream, version)| format!("{stream}@{version}")),
                         "error": letter.error,
                         "attempts": letter.attempts,
                     }),
@@ -330,8 +332,8 @@ impl Console {
     async fn redrive(&self, wanted: Vec<u8>) -> Result<Response, Problem> {
         let redrives = |hosted: &&Hosted| hosted.spec.stem == "redrive-dead-letters";
         let function = self.hosts.values().find(redrives);
-        let function = function.ok_or_else(|| Problem::not_found("there is no such function"))?;
-        let id = self.machine.new_id().to_string();
+        let function = function.ok_or_else(|| Problem::not_found("function not found"))?;
+        let id = self.local.new_id().to_string();
         match function.invoke(wanted, &id).await {
             Ok(report) => Ok(json_of(report)),
             Err(error) => Err(Problem::bad_request(error.to_string())),
@@ -363,7 +365,7 @@ impl Console {
 
 async fn answer(State(console): State<Arc<Console>>, request: Request) -> Response {
     let own = request.headers().get("x-correlation-id").cloned();
-    let id = console.machine.new_id().to_string();
+    let id = console.local.new_id().to_string();
     answer_to(handle(&console, request).await, own, id)
 }
 
@@ -379,17 +381,20 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
             ))
         }
         ("GET", "/console/stream") => Ok(console.stream()),
-        ("GET", "/console/troubles") => Ok(troubles(&console.machine)),
+        ("GET", "/console/troubles") => Ok(faults(&console.local)),
         ("PUT", "/console/troubles") => {
             let wanted: Wanted = serde_json::from_slice(&read(body).await?)
                 .map_err(|error| Problem::bad_request(error.to_string()))?;
-            console.machine.troubles.set(&wanted.troubles);
-            Ok(troubles(&console.machine))
+            console.local.faults.set(&wanted.faults);
+            Ok(faults(&console.local))
         }
         ("GET", "/console/dead-letters") => console.letters(),
         ("POST", "/console/dead-letters/redrive") => console.redrive(read(body).await?).await,
         ("GET", _) if order(path).is_some() => {
-            let deliveries = console.machine.ledger.of(order(path).unwrap_or_default());
+            let deliveries = console
+                .local
+                .delivery_log
+                .of_order(order(path).unwrap_or_default());
             Ok(found(&json!({ "deliveries": deliveries })))
         }
         _ => {
@@ -414,12 +419,12 @@ fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(
         Problem::new(415, "unsupported-media-type", "Unsupported media type")
-            .detail("send the body as application/json"),
+            .detail("Set Content-Type to application/json."),
     )
 }
 
-fn troubles(machine: &ThisMachine) -> Response {
-    found(&json!({ "troubles": machine.troubles.all() }))
+fn faults(local: &LocalPlatform) -> Response {
+    found(&json!({ "troubles": local.faults.all() }))
 }
 
 fn found(body: &Value) -> Response {

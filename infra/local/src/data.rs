@@ -20,8 +20,8 @@ use crate::{
         journal::Journal,
         kms::Kms,
     },
+    platform::Platform,
     template::{Table, Template},
-    world::World,
 };
 
 const LOCK: &str = "lock";
@@ -119,10 +119,10 @@ impl Stores {
     pub(crate) fn open(
         directory: Option<&Path>,
         template: &Template,
-        world: &Arc<dyn World>,
+        platform: &Arc<dyn Platform>,
     ) -> Result<Self, DataError> {
         let Some(directory) = directory else {
-            return Self::in_memory(template, world);
+            return Self::in_memory(template, platform);
         };
         fs::create_dir_all(directory).map_err(|error| DataError::making(directory, error))?;
         let format = directory.join(FORMAT);
@@ -133,23 +133,23 @@ impl Stores {
                 let cause = format!("this program reads format 1, and the file contains {text:?}");
                 return Err(DataError::opening(&format, cause));
             }
-            None if is_unused(directory)? => make(directory, template, world)?,
+            None if is_unused(directory)? => make(directory, template, platform)?,
             // The version before this one left no mark.
             None => {
-                let stores = Self::in_directory(directory, template, world)?;
+                let stores = Self::in_directory(directory, template, platform)?;
                 mark(directory).map_err(|error| DataError::making(&format, error))?;
                 return Ok(stores);
             }
         }
-        Self::in_directory(directory, template, world)
+        Self::in_directory(directory, template, platform)
     }
 
-    fn in_memory(template: &Template, world: &Arc<dyn World>) -> Result<Self, DataError> {
+    fn in_memory(template: &Template, platform: &Arc<dyn Platform>) -> Result<Self, DataError> {
         let fail = |error: Cause| DataError::making("the tables in memory", error);
         Ok(Self {
             journal: Journal::open(None).map_err(|error| fail(error.into()))?,
             dynamo: Dynamo::open(None, &template.tables).map_err(|error| fail(error.into()))?,
-            kms: Kms::new(template.keys.clone(), world.clone()),
+            kms: Kms::new(template.keys.clone(), platform.clone()),
         })
     }
 
@@ -157,14 +157,14 @@ impl Stores {
     fn in_directory(
         directory: &Path,
         template: &Template,
-        world: &Arc<dyn World>,
+        platform: &Arc<dyn Platform>,
     ) -> Result<Self, DataError> {
         let [key, journal, tables] = [KEY, JOURNAL, TABLES].map(|name| directory.join(name));
         let no_key = "it is missing, and no personal data can be decrypted without it";
         require(&key, no_key)?;
         require(&journal, "it is missing, and tables are there")?;
         require(&tables, "it is missing, and a journal is there")?;
-        let kms = Kms::open(&key, template.keys.clone(), world.clone())
+        let kms = Kms::open(&key, template.keys.clone(), platform.clone())
             .map_err(|error| DataError::opening(&key, error))?;
         check(&journal)?;
         check(&tables)?;
@@ -226,7 +226,11 @@ fn has_rows(path: &Path) -> rusqlite::Result<bool> {
 }
 
 /// Makes every file that a start needs, and the mark last.
-fn make(directory: &Path, template: &Template, world: &Arc<dyn World>) -> Result<(), DataError> {
+fn make(
+    directory: &Path,
+    template: &Template,
+    platform: &Arc<dyn Platform>,
+) -> Result<(), DataError> {
     let incomplete = directory.join(INCOMPLETE);
     write_synced(&incomplete, FORMAT_1)
         .and_then(|()| sync_directory(directory))
@@ -239,7 +243,7 @@ fn make(directory: &Path, template: &Template, world: &Arc<dyn World>) -> Result
     Journal::open(Some(&journal)).map_err(|error| DataError::making(&journal, error))?;
     Dynamo::open(Some(&tables), &template.tables)
         .map_err(|error| DataError::making(&tables, error))?;
-    Kms::make(&key, world.as_ref()).map_err(|error| DataError::making(&key, error))?;
+    Kms::make(&key, platform.as_ref()).map_err(|error| DataError::making(&key, error))?;
     for file in [&key, &journal, &tables] {
         sync(file).map_err(|error| DataError::making(file, error))?;
     }

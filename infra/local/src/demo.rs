@@ -21,10 +21,10 @@ use crate::{
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long an order may take to its end before the demo gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One order of the demo, and how it must end.
-struct Story {
+struct Scenario {
     title: &'static str,
     sku: &'static str,
     quantity: u64,
@@ -43,8 +43,8 @@ enum Then {
     Cancel,
 }
 
-const STORIES: [Story; 4] = [
-    Story {
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
         title: "An order goes through and ships",
         sku: "TEA-01",
         quantity: 2,
@@ -53,7 +53,7 @@ const STORIES: [Story; 4] = [
         status: "shipped",
         fulfilment: "completed",
     },
-    Story {
+    Scenario {
         title: "The payment provider declines",
         sku: "TEA-01",
         quantity: 1,
@@ -62,7 +62,7 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
+    Scenario {
         title: "There is not enough stock",
         sku: "POT-07",
         quantity: 10,
@@ -71,7 +71,7 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
+    Scenario {
         title: "The customer cancels half-way",
         sku: "TEA-01",
         quantity: 3,
@@ -110,12 +110,12 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     }
 
     let mut ended_well = 0;
-    for story in &STORIES {
-        writeln!(out, "\n{}", style(story.title).bold())?;
-        let order = tell(&client, story).await?;
+    for scenario in &SCENARIOS {
+        writeln!(out, "\n{}", style(scenario.title).bold())?;
+        let order = tell(&client, scenario).await?;
         print_time_line(&client, &order, &mut out).await?;
         let told = (text(&order, "/status"), text(&order, "/fulfilment/status"));
-        let as_it_must = told == (story.status, story.fulfilment);
+        let as_it_must = told == (scenario.status, scenario.fulfilment);
         ended_well += usize::from(as_it_must);
         let mark = if as_it_must {
             style("ok").green()
@@ -138,10 +138,10 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     system.settled().await;
     let books = books_balance(&client, &mut out).await?;
     system.stop().await;
-    let well = ended_well == STORIES.len() && books;
+    let well = ended_well == SCENARIOS.len() && books;
     let verdict = format!(
         "{ended_well} of {} orders ended as they must",
-        STORIES.len()
+        SCENARIOS.len()
     );
     let verdict = if well {
         style(verdict).green()
@@ -157,15 +157,15 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
 }
 
 /// Places an order, follows it to its end and returns it.
-async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
+async fn tell(client: &Client, scenario: &Scenario) -> Result<Value, Failure> {
     let body = json!({
         "customerId": "c-42",
         "lines": [{
-            "sku": story.sku,
-            "quantity": story.quantity,
+            "sku": scenario.sku,
+            "quantity": scenario.quantity,
             "unitPrice": { "amount": 1250, "currency": "EUR" },
         }],
-        "payment": { "token": story.token },
+        "payment": { "token": scenario.token },
         "shipTo": {
             "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
             "postalCode": "10115", "country": "DE",
@@ -176,7 +176,7 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
     let path = format!("/orders/{}", text(&placed.body, "/orderId"));
 
     let bar = progress();
-    let mut then = story.then;
+    let mut then = scenario.then;
     let begun = Instant::now();
     loop {
         let order = client.get(&path).await?.body;
@@ -202,9 +202,9 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
             }
             Then::Wait | Then::Ship | Then::Cancel => {}
         }
-        let ended = text(&order, "/fulfilment/status") == story.fulfilment
-            && text(&order, "/status") == story.status;
-        if ended || begun.elapsed() > PATIENCE {
+        let ended = text(&order, "/fulfilment/status") == scenario.fulfilment
+            && text(&order, "/status") == scenario.status;
+        if ended || begun.elapsed() > TIMEOUT {
             bar.finish_and_clear();
             return Ok(order);
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use cairn::lambda::{Build, ConfigError, Environment, Function};
+use cairn::lambda::{AppContext, Build, ConfigError, Handler};
 
 /// Every function that the template may name.
 pub const FUNCTIONS: &[(&str, Build)] = &[
@@ -39,7 +39,7 @@ pub const FUNCTIONS: &[(&str, Build)] = &[
 ];
 
 /// Builds a function from its environment.
-pub type Builder = Arc<dyn Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync>;
+pub type Builder = Arc<dyn Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync>;
 
 /// What builds the function of each crate.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Functions {
     pub fn with(
         mut self,
         stem: &'static str,
-        build: impl Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync + 'static,
+        build: impl Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync + 'static,
     ) -> Self {
         self.0.insert(stem, Arc::new(build));
         self

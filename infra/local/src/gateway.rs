@@ -20,11 +20,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     hosting::{Hosts, InvokeError},
+    platform::Platform,
     server::late,
     template::{Authorizer, Throttling, Trigger},
     throttle::Buckets,
     tokens::{Granted, Refusal, Tokens},
-    world::World,
 };
 
 /// The most bytes that API Gateway passes on.
@@ -38,7 +38,7 @@ pub struct Gateway {
     buckets: Buckets,
     tokens: Option<Tokens>,
     functions: Arc<Hosts>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Gateway {
         functions: Arc<Hosts>,
         authorizer: Option<Authorizer>,
         throttling: &Throttling,
-        world: Arc<dyn World>,
+        platform: Arc<dyn Platform>,
     ) -> Self {
         let routes = functions
             .values()
@@ -94,9 +94,9 @@ impl Gateway {
         Self {
             routes,
             buckets: Buckets::new(throttling),
-            tokens: authorizer.map(|authorizer| Tokens::new(authorizer, world.clone())),
+            tokens: authorizer.map(|authorizer| Tokens::new(authorizer, platform.clone())),
             functions,
-            world,
+            platform,
         }
     }
 
@@ -131,7 +131,7 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 }
 
 async fn answered(gateway: &Gateway, request: Request) -> Response {
-    let request_id = gateway.world.new_id().to_string();
+    let request_id = gateway.platform.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
     let answer = handle(gateway, request, &request_id).await;
     answer_to(answer.map(response), own, request_id)
@@ -174,7 +174,7 @@ async fn handle(
     let (route, parameters) = gateway
         .find(parts.method.as_str(), path)
         .map_err(|takes| no_route(path, &takes))?;
-    let taken = gateway.buckets.take(&route.key, gateway.world.now());
+    let taken = gateway.buckets.take(&route.key, gateway.platform.now());
     taken.map_err(|wait| too_many(&route.key, wait))?;
     let granted = match (&gateway.tokens, &route.scopes) {
         (_, None) => None,
@@ -182,7 +182,7 @@ async fn handle(
         (None, Some(_)) => return Err(Refusal::Missing.into()),
     };
     let body = read(body).await?;
-    let now_ms = gateway.world.now().as_millis();
+    let now_ms = gateway.platform.now().as_millis();
     let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
     if let (Some(granted), Some(context)) = (granted, payload.get_mut("requestContext")) {
         let Granted { claims, scopes } = granted;
@@ -344,7 +344,7 @@ fn refused(problem: Problem) -> Answered {
 
 fn too_many(route: &str, wait: Duration) -> Problem {
     let problem = Problem::new(429, "too-many-requests", "Too many requests").detail(format!(
-        "{route} takes no more requests now; nothing was done: send it again after Retry-After"
+        "Too many requests to {route}. Nothing was done. Retry after the time in `Retry-After`."
     ));
     problem.header(header::RETRY_AFTER, whole_seconds(wait).into())
 }
@@ -354,15 +354,15 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).map_or(u64::MAX, |seconds| seconds.max(1))
 }
 
-pub(crate) fn no_route(path: &str, takes: &[&str]) -> Problem {
-    if takes.is_empty() {
-        return Problem::not_found(format!("there is no route {path}"));
+pub(crate) fn no_route(path: &str, methods: &[&str]) -> Problem {
+    if methods.is_empty() {
+        return Problem::not_found(format!("no route {path}"));
     }
-    let takes = takes.join(", ");
+    let methods = methods.join(", ");
     let problem = Problem::new(405, "method-not-allowed", "Method not allowed")
-        .detail(format!("{path} takes {takes}"));
-    match HeaderValue::try_from(takes) {
-        Ok(takes) => problem.header(header::ALLOW, takes),
+        .detail(format!("{path} supports {methods}."));
+    match HeaderValue::try_from(methods) {
+        Ok(methods) => problem.header(header::ALLOW, methods),
         Err(_) => problem,
     }
 }

@@ -22,7 +22,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    lambda::{ConfigError, Environment, Function, Host, Invocation, outside::Outside},
+    lambda::{AppContext, ConfigError, Handler, Invocation, Runtime, http_client::HttpClient},
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -35,12 +35,12 @@ use uuid::Uuid;
 use crate::{
     aws::{
         Aws,
-        sdk::{self, Beyond, Network},
+        sdk::{self, Network, Providers},
     },
     functions::Functions,
     places::{Place, Places, Rank},
+    platform::{InvocationFault, Note, Platform},
     template::{ACCOUNT, FunctionSpec, REGION, STACK, Template, TemplateError},
-    world::{Accident, Note, World},
 };
 
 /// The functions, by logical id.
@@ -50,7 +50,7 @@ pub type Hosts = BTreeMap<String, Hosted>;
 pub struct Hosted {
     /// What the template says of it.
     pub spec: FunctionSpec,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     build: Box<Build>,
     idle: Mutex<Vec<Execution>>,
     invocations: AtomicU64,
@@ -64,7 +64,7 @@ type Build = dyn Fn() -> Result<Execution, ConfigError> + Send + Sync;
 
 /// An execution environment.
 struct Execution {
-    function: Function,
+    function: Handler,
     seat: Arc<Seat>,
 }
 
@@ -146,7 +146,7 @@ pub enum InvokeError {
 impl fmt::Display for InvokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("there is no such function"),
+            Self::Unknown => f.write_str("function not found"),
             Self::Throttled => f.write_str("Rate Exceeded."),
             Self::Failed(error) => f.write_str(error),
             Self::Panicked => f.write_str("the function panicked"),
@@ -188,7 +188,7 @@ pub(crate) fn host(
     template: &Template,
     functions: &Functions,
     aws: &Arc<Aws>,
-    world: &Arc<dyn World>,
+    platform: &Arc<dyn Platform>,
 ) -> Result<Hosts, TemplateError> {
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
     let network = Network::default();
@@ -200,7 +200,7 @@ pub(crate) fn host(
             return Err(template.error(spec.line, problem));
         };
         let settings = spec.settings.clone();
-        let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
+        let (id, services, shared_platform) = (spec.id.clone(), services.clone(), platform.clone());
         let network = network.clone();
         let shared = places.clone();
         let build = move || {
@@ -212,15 +212,15 @@ pub(crate) fn host(
             let clock = Clock {
                 seat: seat.clone(),
                 function: id.clone(),
-                skew_ms: surroundings.skew_ms(),
-                world: surroundings.clone(),
+                skew_ms: shared_platform.skew_ms(),
+                platform: shared_platform.clone(),
             };
-            let config = sdk::config(&id, &services, &surroundings);
-            let beyond = Beyond::new(&id, &surroundings, &network);
+            let config = sdk::config(&id, &services, &shared_platform);
+            let providers = Providers::new(&id, &shared_platform, &network);
             let function = build(
-                &Environment::new(move |name| settings.get(name).cloned(), config)
-                    .on(Arc::new(clock))
-                    .reaching(Outside::over(beyond)),
+                &AppContext::new(move |name| settings.get(name).cloned(), config)
+                    .with_runtime(Arc::new(clock))
+                    .with_http_client(HttpClient::with_connector(providers)),
             )?;
             Ok(Execution { function, seat })
         };
@@ -232,7 +232,7 @@ pub(crate) fn host(
             spec.id.clone(),
             Hosted {
                 spec: spec.clone(),
-                world: world.clone(),
+                platform: platform.clone(),
                 build,
                 idle: Mutex::new(vec![first]),
                 invocations: AtomicU64::default(),
@@ -291,10 +291,10 @@ impl Hosted {
             None => None,
         };
         self.invocations.fetch_add(1, Ordering::Relaxed);
-        let wait = match self.world.invocation(&self.spec.id, &payload) {
-            Accident::None => None,
-            Accident::Fails(error) => return Err(InvokeError::Failed(error)),
-            Accident::Crashes(waits) => Some(waits),
+        let wait = match self.platform.invocation(&self.spec.id, &payload) {
+            InvocationFault::None => None,
+            InvocationFault::Fails(error) => return Err(InvokeError::Failed(error)),
+            InvocationFault::Crashes(waits) => Some(waits),
         };
         let environment = self.environment()?;
         let seat = environment.seat.clone();
@@ -309,7 +309,7 @@ impl Hosted {
             remaining: limit,
         };
         let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, invocation));
-        let call = Mortal {
+        let call = Crashable {
             work: Box::pin(call.catch_unwind()),
             waits: wait,
         };
@@ -332,7 +332,7 @@ impl Hosted {
             Ok(Some(Err(_))) => Err(InvokeError::Panicked),
             Ok(None) => {
                 let function = self.spec.id.as_str();
-                self.world.note(&Note::Crashed { function });
+                self.platform.note(&Note::Crashed { function });
                 return Err(InvokeError::Exited);
             }
             Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
@@ -379,13 +379,13 @@ impl Drop for Seated {
     }
 }
 
-/// Work that may end in the middle: after it has waited a number of times.
-struct Mortal<F> {
+/// Work that may crash: it ends after it has waited a number of times.
+struct Crashable<F> {
     work: Pin<Box<F>>,
     waits: Option<u32>,
 }
 
-impl<F: Future> Future for Mortal<F> {
+impl<F: Future> Future for Crashable<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -403,25 +403,25 @@ impl<F: Future> Future for Mortal<F> {
     }
 }
 
-/// What an execution environment has from the world.
+/// The runtime of an execution environment, from the platform.
 struct Clock {
     seat: Arc<Seat>,
     function: String,
     skew_ms: i64,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
-impl Host for Clock {
+impl Runtime for Clock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.world.now().as_millis() + self.skew_ms)
+        Timestamp::from_millis(self.platform.now().as_millis() + self.skew_ms)
     }
 
     fn new_id(&self) -> Uuid {
-        self.world.new_id()
+        self.platform.new_id()
     }
 
     fn emit(&self, line: &str) {
-        self.world.emit(&self.function, line);
+        self.platform.emit(&self.function, line);
     }
 
     fn begin_wait(&self) {

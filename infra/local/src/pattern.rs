@@ -20,7 +20,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use event::{Leaf, Place, leaves_at};
+use event::{ArrayPosition, Leaf, leaves_at};
 use operator::Test;
 
 /// An event pattern.
@@ -89,7 +89,7 @@ impl Fields {
 ///
 /// After each field, `places` are the elements that a match so far can be in.
 fn match_in_arrays(mut fields: Vec<(&Field, Vec<Leaf<'_>>)>) -> bool {
-    let mut places = BTreeSet::from([Place::default()]);
+    let mut places = BTreeSet::from([ArrayPosition::default()]);
     fields.reverse();
     while let Some((field, leaves)) = fields.pop() {
         // An array without later fields restricts none.
@@ -97,7 +97,7 @@ fn match_in_arrays(mut fields: Vec<(&Field, Vec<Leaf<'_>>)>) -> bool {
             .iter()
             .flat_map(|(_, leaves)| leaves.iter().flat_map(|leaf| leaf.place.arrays()))
             .collect();
-        let taken: BTreeSet<&Place> = leaves
+        let taken: BTreeSet<&ArrayPosition> = leaves
             .iter()
             .filter(|leaf| field.takes(leaf))
             .map(|leaf| &leaf.place)

@@ -11,31 +11,31 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    deliveries::{Deliveries, Outgoing, Target},
+    async_queue::{AsyncQueue, Outgoing, Target},
+    platform::Platform,
     template::{ACCOUNT, REGION, Schedule},
-    world::World,
 };
 
 /// Hands an event to the function, which may take up to `limit`, at every interval, until the deliveries end.
 pub(crate) async fn run(
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     function: String,
     limit: Duration,
     schedule: Schedule,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 ) {
     let name = &schedule.target.name;
-    let pause = world.pace(schedule.every);
+    let pause = platform.pace(schedule.every);
     sleep(pause).await;
     loop {
         let begun = Instant::now();
         let event = json!({
             "version": "0",
-            "id": world.new_id(),
+            "id": platform.new_id(),
             "detail-type": "Scheduled Event",
             "source": "aws.events",
             "account": ACCOUNT,
-            "time": world.now(),
+            "time": platform.now(),
             "region": REGION,
             "resources": [format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}")],
             "detail": {},
@@ -47,7 +47,7 @@ pub(crate) async fn run(
             },
             payload: schedule.input.clone().unwrap_or_else(|| event.to_string()),
         };
-        let ended = deliveries.accept_one(outgoing);
+        let ended = async_queue.accept_one(outgoing);
         sleep(pause).await;
         match ended {
             // Longer than its limit it is not waited for.

@@ -40,7 +40,7 @@ use tokio::{
 mod framing;
 
 use crate::gateway::answer_to;
-use framing::{Patience, Requests, drain};
+use framing::{Requests, Timeouts, drain};
 
 /// The shortest idle time after which a connection is closed for another: longer than a client
 /// takes from an answer to its next request.
@@ -56,7 +56,7 @@ const MAX_LINGER_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     connections: usize,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl Limits {
@@ -81,7 +81,7 @@ impl Limits {
     fn with(connections: usize) -> Self {
         Self {
             connections: connections.max(1),
-            patience: Patience {
+            timeouts: Timeouts {
                 head: Duration::from_secs(30),
                 body: Duration::from_secs(30),
                 answer: Duration::from_secs(30),
@@ -123,7 +123,7 @@ pub(crate) async fn serve(
             // Answers are small and wait for nothing; without this a client may wait for them.
             let _ = socket.set_nodelay(true);
             let connection = Connection::new(&port, place);
-            tasks.spawn(connection.serve(socket, router.clone(), limits.patience, stopped.clone()));
+            tasks.spawn(connection.serve(socket, router.clone(), limits.timeouts, stopped.clone()));
             while tasks.try_join_next().is_some() {}
         }
     };
@@ -274,7 +274,7 @@ impl Connection {
         self,
         socket: TcpStream,
         router: Router,
-        patience: Patience,
+        timeouts: Timeouts,
         mut stopped: watch::Receiver<bool>,
     ) {
         let service = TowerToHyperService::new(router);
@@ -298,10 +298,10 @@ impl Connection {
                 Ok::<_, Infallible>(marked)
             }
         });
-        let io = TokioIo::new(Requests::new(socket, patience));
+        let io = TokioIo::new(Requests::new(socket, timeouts));
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(patience.head)
+            .header_read_timeout(timeouts.head)
             // A client may end its side and wait for the answer.
             .half_close(true)
             .serve_connection(io, service);
@@ -349,7 +349,7 @@ impl Drop for Connection {
 /// A part of a request that did not arrive in time.
 pub(crate) fn late() -> Problem {
     Problem::new(408, "request-timeout", "The request did not arrive in time")
-        .detail("send the whole request within 30 seconds")
+        .detail("Send the whole request within 30 seconds.")
 }
 
 /// A refusal as HTTP writes it. The request's own correlation id could not be read.
@@ -413,7 +413,7 @@ mod tests {
         let soon = Duration::from_millis(200);
         Limits {
             connections,
-            patience: Patience {
+            timeouts: Timeouts {
                 head: soon,
                 body: soon,
                 answer: soon,

@@ -25,9 +25,9 @@ use crate::{
     console::{Console, SHOW_CONSOLE, is_open},
     data::{self, DataError},
     functions::Functions,
+    platform::{LocalPlatform, Platform},
     server::{Limits, serve},
     template::Template,
-    world::{ThisMachine, World},
 };
 
 /// How long requests under way may take when the system stops.
@@ -48,20 +48,20 @@ pub struct Options {
     pub functions: Functions,
     /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The world that the system runs in.
-    pub world: Arc<dyn World>,
-    /// The same world once more, if it is this machine and its page shall show what happens on it.
-    pub shown: Option<Arc<ThisMachine>>,
+    /// The platform that the system runs on.
+    pub platform: Arc<dyn Platform>,
+    /// The same platform once more, if it is the local one and the page shall show what happens on it.
+    pub shown: Option<Arc<LocalPlatform>>,
 }
 
 impl Options {
-    /// This machine as the world, and its page shows what happens on it.
+    /// Runs on the local platform, whose page shows what happens on it.
     #[must_use]
-    pub fn on(self, machine: Arc<ThisMachine>) -> Self {
+    pub fn with_platform(self, local: Arc<LocalPlatform>) -> Self {
         Self {
-            functions: machine.troubles.functions(),
-            world: machine.clone(),
-            shown: Some(machine),
+            functions: local.faults.functions(),
+            platform: local.clone(),
+            shown: Some(local),
             ..self
         }
     }
@@ -74,7 +74,7 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
         } = Parts::default();
         Self {
             port: 0,
@@ -83,7 +83,7 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
             shown: None,
         }
     }
@@ -95,10 +95,8 @@ pub enum StartError {
     /// The template is not understood, or the state cannot be opened.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// A port cannot be had.
-    #[error(
-        "the port {port} cannot be had: {source}; choose another with {flag}, 0 for any free one"
-    )]
+    /// A port cannot be bound.
+    #[error("cannot bind port {port}: {source}; choose another with {flag}, 0 for any free port")]
     Port {
         /// The port.
         port: u16,
@@ -146,7 +144,7 @@ impl System {
                 data: options.data.clone(),
                 functions: options.functions.clone(),
                 secrets: options.secrets.clone(),
-                world: options.world.clone(),
+                platform: options.platform.clone(),
             },
         )?;
         // Whoever comes by the endpoint may ask what it costs.
@@ -158,10 +156,10 @@ impl System {
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
         let mut http_router = composition.gateway().router();
         let shown = options.shown.as_ref();
-        if let Some(machine) = shown.filter(|_| is_open(template)) {
+        if let Some(local) = shown.filter(|_| is_open(template)) {
             let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
             let stopped = stop.subscribe();
-            let console = Console::new(machine.clone(), aws, hosts, endpoint_address, stopped);
+            let console = Console::new(local.clone(), aws, hosts, endpoint_address, stopped);
             servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }
@@ -171,7 +169,7 @@ impl System {
             (endpoint, endpoint_router, Dialect::Aws, aws),
         ];
         for ((listener, at), router, dialect, limits) in ports {
-            let access = Access::new(at, &options.allow_hosts, dialect, options.world.clone());
+            let access = Access::new(at, &options.allow_hosts, dialect, options.platform.clone());
             let (router, stopped) = (access.before(router), stop.subscribe());
             let server = async move {
                 match TcpListener::from_std(listener) {

@@ -301,7 +301,7 @@ impl Template {
     /// When it cannot be read.
     pub fn parameters_of(path: &Path) -> Result<Vec<String>, TemplateError> {
         let declared = |text: String| {
-            let mut root = Fields::of("the template", parse(&text)?)?;
+            let mut root = Fields::new("the template", parse(&text)?)?;
             let parameters = root.take("Parameters");
             parameters.map_or(Ok(vec![]), parameters::names)
         };
@@ -339,7 +339,7 @@ impl Template {
         text: &str,
         parameters: &Parameters,
     ) -> Result<Self, TemplateError> {
-        let mut root = Fields::of("the template", parse(text)?)?;
+        let mut root = Fields::new("the template", parse(text)?)?;
         root.ignore(&[
             "AWSTemplateFormatVersion",
             "Transform",
@@ -356,7 +356,7 @@ impl Template {
         };
         let mut nested = Nested::new(directory);
         let mut resources = vec![];
-        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+        for (id, node) in Fields::new("Resources", root.required("Resources")?)?.entries {
             if let Some(resource) = resource(&id, node, &conditions, &names)? {
                 names.resource(&resource, &mut nested)?;
                 resources.push(resource);
@@ -381,7 +381,7 @@ impl Template {
             properties,
         } in resources
         {
-            let properties = Fields::of(&id, properties)?;
+            let properties = Fields::new(&id, properties)?;
             match kind.as_str() {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
                 "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
@@ -407,7 +407,7 @@ impl Template {
                 _ => {
                     return Err(TemplateError::new(
                         line,
-                        format!("{id} is a {kind}, which cannot run on one machine"),
+                        format!("{id} is a {kind}, which the local system does not support"),
                     ));
                 }
             }
@@ -477,7 +477,7 @@ fn resource(
     conditions: &Conditions,
     names: &Names,
 ) -> Result<Option<Resource>, TemplateError> {
-    let mut resource = Fields::of(id, node)?;
+    let mut resource = Fields::new(id, node)?;
     resource.ignore(&[
         "DeletionPolicy",
         "UpdateReplacePolicy",
@@ -530,7 +530,7 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         create.insert("GlobalSecondaryIndexes".to_owned(), names.value(&indexes)?);
     }
     if let Some(stream) = properties.take("StreamSpecification") {
-        let mut stream = Fields::of("StreamSpecification", stream)?;
+        let mut stream = Fields::new("StreamSpecification", stream)?;
         let view = names.text(&stream.required("StreamViewType")?)?;
         stream.finish()?;
         let specification = json!({ "StreamEnabled": true, "StreamViewType": view });

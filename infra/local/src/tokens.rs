@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
-    lambda::{api::Problem, caller::scopes as scopes_of, outside::Outside},
+    lambda::{api::Problem, caller::scopes as scopes_of, http_client::HttpClient},
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::{gateway::whole_seconds, template::Authorizer, world::World};
+use crate::{gateway::whole_seconds, platform::Platform, template::Authorizer};
 
 /// The pause after a fetch of the issuer's keys in which no other is made: a token with an unknown key costs
 /// its sender nothing, and the issuer a request.
@@ -36,8 +36,8 @@ const CLOCK_SKEW_S: f64 = 5.0;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     authorizer: Authorizer,
-    outside: Outside,
-    world: Arc<dyn World>,
+    http_client: HttpClient,
+    platform: Arc<dyn Platform>,
     keys: Mutex<JwkSet>,
     /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
     /// this one.
@@ -63,16 +63,16 @@ pub(crate) struct Granted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// There is no token where one belongs.
-    #[error("send a token as `Authorization: Bearer ...`")]
+    #[error("Missing bearer token. Send it as `Authorization: Bearer ...`.")]
     Missing,
     /// The token is none that this API takes.
-    #[error("the token is not taken: {0}")]
+    #[error("Invalid token: {0}")]
     Invalid(String),
     /// The token has none of the scopes of the route.
-    #[error("the token needs the scope {}", .0.join(" or "))]
+    #[error("The token lacks the scope {}.", .0.join(" or "))]
     Scope(Vec<String>),
     /// The issuer's keys cannot be had, and are fetched again after this time.
-    #[error("the keys of the token's issuer are unavailable: send it again after Retry-After")]
+    #[error("Cannot fetch the signing keys of the issuer. Retry after the time in `Retry-After`.")]
     NoKeys(Duration),
 }
 
@@ -82,9 +82,11 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Missing | Refusal::Invalid(_) => Self::unauthorized(detail),
             Refusal::Scope(_) => Self::forbidden(detail),
-            Refusal::NoKeys(wait) => Self::new(503, "unavailable", "Not available at the moment")
-                .detail(detail)
-                .header(header::RETRY_AFTER, whole_seconds(wait).into()),
+            Refusal::NoKeys(wait) => {
+                Self::new(503, "unavailable", "Service temporarily unavailable")
+                    .detail(detail)
+                    .header(header::RETRY_AFTER, whole_seconds(wait).into())
+            }
         }
     }
 }
@@ -102,11 +104,11 @@ struct Published {
 }
 
 impl Tokens {
-    pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
+    pub(crate) fn new(authorizer: Authorizer, platform: Arc<dyn Platform>) -> Self {
         Self {
             authorizer,
-            outside: Outside::network(),
-            world,
+            http_client: HttpClient::network(),
+            platform,
             keys: Mutex::new(JwkSet { keys: vec![] }),
             last_fetch: tokio::sync::Mutex::default(),
         }
@@ -154,7 +156,7 @@ impl Tokens {
     }
 
     /// The checks besides the signature. The audience may stand in two places, and the times
-    /// are those of this world, so both are checked here.
+    /// are those of this platform, so both are checked here.
     fn validation(&self) -> Validation {
         let mut validation = Validation::new(ALGORITHM);
         validation.validate_exp = false;
@@ -172,7 +174,7 @@ impl Tokens {
             clippy::cast_precision_loss,
             reason = "milliseconds are far below 2^52"
         )]
-        let now = self.world.now().as_millis() as f64 / 1_000.0;
+        let now = self.platform.now().as_millis() as f64 / 1_000.0;
         match claims.get("exp").and_then(Value::as_f64) {
             None => return invalid("exp is not a time".to_owned()),
             Some(end) if end <= now => return invalid("it has expired".to_owned()),
@@ -215,7 +217,7 @@ impl Tokens {
         if let Some(key) = self.known(id) {
             return Ok(key);
         }
-        let now = self.world.now();
+        let now = self.platform.now();
         let is_recent = |fetch: &Fetch| now < fetch.at.after(FETCH_INTERVAL);
         if !last.as_ref().is_some_and(is_recent) {
             // A fetch that is dropped half-way has failed.
@@ -265,7 +267,7 @@ impl Tokens {
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let failed = |problem: String| format!("{url}: {problem}");
-        let answer = self.outside.get(url).await;
+        let answer = self.http_client.get(url).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != 200 {
             return Err(failed(format!("status {}", answer.status)));

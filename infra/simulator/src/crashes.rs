@@ -8,13 +8,13 @@ use orders::{fulfilment, order, payment, shipment, stock};
 use crate::{
     invariants::{AT_REST, AT_THE_END},
     observed::Observed,
+    platform::{Crash, FaultProfile, Simulated},
     simulation::{Plan, Remedy, Simulation, on_virtual_time},
-    world::{Crash, Simulated, Weather},
 };
 
 /// One order, and what its customer does with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Story {
+pub struct Scenario {
     /// How it is told.
     pub name: &'static str,
     token: &'static str,
@@ -22,7 +22,7 @@ pub struct Story {
     country: &'static str,
     quantity: u32,
     then: Then,
-    weather: Weather,
+    faults: FaultProfile,
     remedy: Remedy,
 }
 
@@ -35,75 +35,75 @@ enum Then {
     Ship,
 }
 
-const GOOD: Story = Story {
+const GOOD: Scenario = Scenario {
     name: "an order that is fulfilled and ships",
     token: "tok_visa",
     customer: "c-1",
     country: "DE",
     quantity: 2,
     then: Then::Ship,
-    weather: Weather::CALM,
+    faults: FaultProfile::NONE,
     remedy: Remedy::Resume,
 };
 
 /// An order whose payment is taken, and not given back when it is cancelled.
-const STUCK: Story = Story {
+const STUCK: Scenario = Scenario {
     then: Then::CancelWhenConfirmed,
-    weather: Weather {
+    faults: FaultProfile {
         refuses_to_undo: 1.0,
-        ..Weather::CALM
+        ..FaultProfile::NONE
     },
     ..GOOD
 };
 
 /// An order of each outcome.
-pub const STORIES: [Story; 10] = [
-    Story {
+pub const SCENARIOS: [Scenario; 10] = [
+    Scenario {
         name: "an order that screening refuses",
         customer: "fraud-1",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that is out of stock",
         quantity: 11,
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that is declined",
         token: "tok_declined",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that the carrier refuses",
         country: "XX",
         then: Then::Wait,
         ..GOOD
     },
     GOOD,
-    Story {
+    Scenario {
         name: "an order that is cancelled at once",
         then: Then::Cancel,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that is cancelled when it is confirmed",
         then: Then::CancelWhenConfirmed,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order whose payment provider never answers",
         token: "tok_down",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that is stuck, and resumed",
         ..STUCK
     },
-    Story {
+    Scenario {
         name: "an order that is stuck, and settled by hand",
         remedy: Remedy::Settle,
         ..STUCK
@@ -113,7 +113,7 @@ pub const STORIES: [Story; 10] = [
 /// A crash that makes a difference.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// Where it was; `None`: the story ends wrong without any.
+    /// Where it was; `None`: the scenario ends wrong without any.
     pub crash: Option<Crash>,
     /// What is different.
     pub problem: String,
@@ -134,33 +134,33 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What there is at the end of a story, but for times and ids.
+/// What there is at the end of a scenario, but for times and ids.
 pub type Ending = BTreeMap<String, String>;
 
 /// An invocation of a function: its logical id, and which of its invocations it is, from 0.
-pub type Place = (String, usize);
+pub type Invoked = (String, usize);
 
-/// Tells a story without a crash: how it ends, and each invocation that may crash. Of those of the watch that find
+/// Runs a scenario without a crash: how it ends, and each invocation that may crash. Of those of the watchdog that find
 /// nothing to do there are hundreds, one like the other: of them it is the first only.
 ///
 /// # Errors
 /// When it breaks an invariant.
 pub fn undisturbed(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
-) -> Result<(Ending, Vec<Place>), Box<Difference>> {
-    let (ending, world) = tell(story, template, None)?;
-    let mut places = vec![];
-    for (function, calls) in world.invocations() {
+) -> Result<(Ending, Vec<Invoked>), Box<Difference>> {
+    let (ending, platform) = tell(scenario, template, None)?;
+    let mut invoked = vec![];
+    for (function, calls) in platform.invocations() {
         let idle = calls.iter().min().filter(|_| function == WATCH);
         let first_idle = calls.iter().position(|calls| Some(calls) == idle);
         for (invocation, calls) in calls.iter().enumerate() {
             if Some(calls) != idle || Some(invocation) == first_idle {
-                places.push((function.clone(), invocation));
+                invoked.push((function.clone(), invocation));
             }
         }
     }
-    Ok((ending, places))
+    Ok((ending, invoked))
 }
 
 const WATCH: &str = "WatchFulfilmentsFunction";
@@ -170,10 +170,10 @@ const WATCH: &str = "WatchFulfilmentsFunction";
 /// # Errors
 /// At the first crash that makes a difference.
 pub fn at_each_await(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
     expected: &Ending,
-    (function, invocation): &Place,
+    (function, invocation): &Invoked,
 ) -> Result<u32, Box<Difference>> {
     for wait in 0.. {
         let crash = Crash {
@@ -181,16 +181,16 @@ pub fn at_each_await(
             invocation: *invocation,
             wait,
         };
-        let (ending, world) = tell(story, template, Some(&crash))?;
+        let (ending, platform) = tell(scenario, template, Some(&crash))?;
         if ending != *expected {
             return Err(Box::new(Difference {
                 crash: Some(crash),
                 problem: format!("it ends with {ending:?}, not {expected:?}"),
-                trace: world.trace(),
+                trace: platform.trace(),
             }));
         }
         // It is done before it waits so often.
-        if !world.has_crashed() {
+        if !platform.has_crashed() {
             return Ok(wait);
         }
     }
@@ -198,53 +198,58 @@ pub fn at_each_await(
 }
 
 fn tell(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
     crash: Option<&Crash>,
 ) -> Result<(Ending, Arc<Simulated>), Box<Difference>> {
     fastrand::seed(1);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(1, story.weather));
+        let platform = Arc::new(Simulated::new(1, scenario.faults));
         if let Some(crash) = crash {
-            world.crash_at(crash.clone());
+            platform.crash_at(crash.clone());
         }
         let plan = Plan {
             seed: 1,
             orders: 1,
-            weather: story.weather,
+            faults: scenario.faults,
             template: template.clone(),
         };
-        let simulation = Simulation::begin(&plan, world.clone());
-        act(story, &simulation).await;
+        let simulation = Simulation::begin(&plan, platform.clone());
+        act(scenario, &simulation).await;
         simulation.ended().await;
-        world.turn(Weather::CALM);
-        simulation.help(story.remedy).await;
+        platform.set_faults(FaultProfile::NONE);
+        simulation.help(scenario.remedy).await;
         let seen = simulation.observed();
         for (invariant, holds) in AT_REST.iter().chain(&AT_THE_END) {
-            let breaches = holds(&seen);
-            if !breaches.is_empty() {
+            let violations = holds(&seen);
+            if !violations.is_empty() {
                 return Err(Box::new(Difference {
                     crash: crash.cloned(),
-                    problem: format!("it breaks: {invariant}: {breaches:?}"),
-                    trace: world.trace(),
+                    problem: format!("it breaks: {invariant}: {violations:?}"),
+                    trace: platform.trace(),
                 }));
             }
         }
-        Ok((summary(&seen), world))
+        Ok((summary(&seen), platform))
     })
 }
 
-async fn act(story: &Story, simulation: &Simulation) {
+async fn act(scenario: &Scenario, simulation: &Simulation) {
     let shop = &simulation.shop;
     shop.receive("TEA-01", 10).await;
     let placed = shop
-        .place(story.customer, story.token, story.country, story.quantity)
+        .place(
+            scenario.customer,
+            scenario.token,
+            scenario.country,
+            scenario.quantity,
+        )
         .await;
     // Without an answer there is nothing to do with it, and the invariants will say so.
     let Some(id) = placed else {
         return;
     };
-    match story.then {
+    match scenario.then {
         Then::Wait => {}
         Then::Cancel => shop.cancel(&id).await,
         Then::CancelWhenConfirmed => {

@@ -10,13 +10,13 @@ use axum::{
     body::Body,
     http::{Method, Request, header},
 };
-use cairn_local::{client::Client, gateway::Gateway, world::World};
+use cairn_local::{client::Client, gateway::Gateway, platform::Platform};
 use http_body_util::BodyExt;
 use orders::prices::Prices;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::world::Simulated;
+use crate::platform::Simulated;
 
 /// The SKUs. Every other order is for the first; of the last there is not enough.
 pub const SKUS: [&str; 5] = ["TEA-01", "POT-07", "CUP-07", "TIN-11", "RARE-99"];
@@ -79,18 +79,18 @@ enum Door {
 pub struct Shop {
     door: Door,
     prices: Prices,
-    world: Arc<Simulated>,
+    platform: Arc<Simulated>,
     asked: Arc<Mutex<Vec<Asked>>>,
     looked: Arc<Mutex<Vec<Looked>>>,
 }
 
 impl Shop {
     /// The shop behind a gateway, and the source of its prices.
-    pub fn new(gateway: Gateway, prices: Prices, world: Arc<Simulated>) -> Self {
+    pub fn new(gateway: Gateway, prices: Prices, platform: Arc<Simulated>) -> Self {
         Self {
             door: Door::Gateway(Arc::new(gateway)),
             prices,
-            world,
+            platform,
             asked: Arc::default(),
             looked: Arc::default(),
         }
@@ -137,7 +137,7 @@ impl Shop {
     /// The warehouse takes in more, and a price changes, from time to time.
     pub async fn restock(&self, times: u32, within: Duration) {
         for _ in 0..times {
-            sleep(self.world.up_to(within / times.max(1) * 2)).await;
+            sleep(self.platform.up_to(within / times.max(1) * 2)).await;
             let sku = SKUS.get(self.below(4)).copied().unwrap_or("TEA-01");
             self.receive(sku, 3).await;
             if self.prices == Prices::Catalogue {
@@ -175,7 +175,7 @@ impl Shop {
         let comes = if number.is_multiple_of(5) {
             window / 3
         } else {
-            self.world.up_to(window)
+            self.platform.up_to(window)
         };
         sleep(comes).await;
         let order = self.order(number);
@@ -251,7 +251,7 @@ impl Shop {
 
     async fn place_order(&self, body: Value) -> Option<String> {
         let placed = self.ask("place-order", "/orders", "", body).await?;
-        self.world.count("orders");
+        self.platform.count("orders");
         Some(placed.get("orderId")?.as_str()?.to_owned())
     }
 
@@ -302,11 +302,11 @@ impl Shop {
     }
 
     async fn wait(&self, least: Duration, more: Duration) {
-        sleep(self.world.pace(least + self.world.up_to(more))).await;
+        sleep(self.platform.pace(least + self.platform.up_to(more))).await;
     }
 
     fn below(&self, bound: usize) -> usize {
-        usize::try_from(self.world.below(bound as u64)).unwrap_or(0)
+        usize::try_from(self.platform.below(bound as u64)).unwrap_or(0)
     }
 
     /// Asks until there is an answer that is one. Some ask twice at once.
@@ -317,7 +317,7 @@ impl Shop {
         about: &str,
         body: Value,
     ) -> Option<Value> {
-        let key = self.world.new_id().to_string();
+        let key = self.platform.new_id().to_string();
         let mut asked = Asked {
             operation,
             key,
@@ -339,7 +339,7 @@ impl Shop {
             if asked.answers.iter().any(|(status, _)| *status < 500) {
                 break;
             }
-            self.world.count("requests tried again");
+            self.platform.count("requests tried again");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -347,7 +347,7 @@ impl Shop {
         let statuses: Vec<_> = asked.answers.iter().map(|(status, _)| *status).collect();
         let order = accepted.as_ref().and_then(|body| body.get("orderId"));
         let about = order.and_then(Value::as_str).unwrap_or(about);
-        self.world
+        self.platform
             .say(operation, format_args!("{about} {statuses:?}"));
         self.asked
             .lock()
@@ -395,8 +395,8 @@ impl Shop {
                 (answer.status.as_u16(), answer.body)
             }
         };
-        if self.world.happens(|weather| weather.answer_lost) {
-            self.world.count("answers lost");
+        if self.platform.happens(|faults| faults.answer_lost) {
+            self.platform.count("answers lost");
             return None;
         }
         Some(answer)

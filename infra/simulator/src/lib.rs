@@ -1,7 +1,7 @@
 //! The whole system on virtual time, under faults, by seed.
 //!
 //! It is the system of `cargo run`: the template, the functions, the adapters and the AWS SDK. What
-//! differs is the [`world`] that it runs in, where a seed decides what goes wrong: calls, deliveries,
+//! differs is the [`platform`] that it runs in, where a seed decides what goes wrong: calls, deliveries,
 //! crashes, clocks, and [`providers`] with outages. Within it [`customers`] place orders over HTTP.
 //! [`simulation`] runs one seed to its end; then the [`invariants`] are checked, each a function.
 //!
@@ -15,6 +15,6 @@ pub mod customers;
 pub mod invariants;
 pub mod load;
 pub mod observed;
+pub mod platform;
 pub mod providers;
 pub mod simulation;
-pub mod world;

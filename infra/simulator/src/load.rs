@@ -16,17 +16,17 @@ use futures_util::future::{join_all, select};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
+    platform::{FaultProfile, Simulated},
     simulation::{Outcome, Plan, Simulation, TEMPLATE, system},
-    world::{Simulated, Weather},
 };
 
 /// What goes wrong: a tenth of all calls is throttled, a twentieth of all answers is lost, a fifth of
 /// all deliveries comes twice.
-pub const WEATHER: Weather = Weather {
+pub const FAULTS: FaultProfile = FaultProfile {
     throttled: 0.1,
     answer_lost: 0.05,
     repeated: 0.2,
-    ..Weather::CALM
+    ..FaultProfile::NONE
 };
 
 /// AWS's minutes are seconds.
@@ -36,7 +36,7 @@ const THINKS: Duration = Duration::from_secs(4);
 /// How often it is told how many orders are not done.
 const OFTEN: Duration = Duration::from_secs(5);
 /// A payment provider that never answers is given up after thirty-one times this.
-const STEP_PATIENCE_S: u32 = 4;
+const STEP_TIMEOUT_S: u32 = 4;
 
 /// How far a load is.
 #[derive(Clone, Copy, Debug)]
@@ -56,15 +56,15 @@ pub async fn run(
     clients: u32,
     told: impl Fn(Progress) + Sync,
 ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
-    let patience = STEP_PATIENCE_S.to_string();
+    let step_timeout = STEP_TIMEOUT_S.to_string();
     let plan = Plan {
         seed: fastrand::u64(..),
         orders,
-        weather: WEATHER,
-        template: system(TEMPLATE, &[("StepPatienceSeconds", &patience)])?,
+        faults: FAULTS,
+        template: system(TEMPLATE, &[("StepTimeoutSeconds", &step_timeout)])?,
     };
-    let world = Arc::new(Simulated::hurried(plan.seed, plan.weather, PACE));
-    let mut simulation = Simulation::begin(&plan, world);
+    let platform = Arc::new(Simulated::hurried(plan.seed, plan.faults, PACE));
+    let mut simulation = Simulation::begin(&plan, platform);
     let server = serve(&mut simulation).await?;
     let shop = &simulation.shop;
     shop.stock_up(orders).await;

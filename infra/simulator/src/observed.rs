@@ -51,7 +51,7 @@ pub struct OrderSeen {
 
 impl Observed {
     /// Looks at everything.
-    pub fn of(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
+    pub fn new(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
         let commits = aws.dynamo.items("EventsTable").into_iter();
         let mut commits: Vec<Commit> = commits
             .filter_map(|item| serde_json::from_value(item).ok())
@@ -94,7 +94,7 @@ impl Observed {
         };
         let streams = seen.streams.keys();
         let orders = streams.filter(|stream| stream.category() == "order");
-        let ids = orders.filter_map(|stream| OrderId::of(stream).ok());
+        let ids = orders.filter_map(|stream| OrderId::from_stream(stream).ok());
         seen.orders = ids.map(|id| (id, seen.order(id))).collect();
         seen
     }
@@ -131,12 +131,12 @@ impl Observed {
     /// Whether it is known why an event has had no effect in a function: the bus has lost it, or it is
     /// among the dead letters.
     pub fn is_explained(&self, function: &str, stream: &StreamId, version: u64) -> bool {
-        let place = Some((stream.clone(), version));
+        let event_ref = Some((stream.clone(), version));
         self.lost
             .contains(&format!("{function} {stream}@{version}"))
             || self
                 .dead
                 .iter()
-                .any(|letter| letter.place == place && letter.is_for(function))
+                .any(|letter| letter.event_ref == event_ref && letter.is_for(function))
     }
 }

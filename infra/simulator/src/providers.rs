@@ -13,25 +13,25 @@ use cairn::{
     mail::MailError,
     provider::{Call, ProviderError},
 };
-use notify_customer::{Mail, Mailer};
+use notify_customer::{CustomerMailer, Mail};
 use orders::{
     fulfilment::Input,
     payment::Authorization,
     providers::{
-        Asked, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening,
-        Screening,
+        AuthorizationRequest, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments,
+        SandboxScreening, Screening,
     },
     shipment::Label,
     values::{Address, Money, PaymentToken},
 };
 use tokio::time::sleep;
 
-use crate::world::Simulated;
+use crate::platform::Simulated;
 
-/// All providers of one world, and their books. A clone is the same.
+/// All providers of one platform, and their books. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    world: Arc<Simulated>,
+    platform: Arc<Simulated>,
     books: Arc<Mutex<Books>>,
 }
 
@@ -70,10 +70,10 @@ enum Way {
 const NEVER: Duration = Duration::from_hours(1);
 
 impl Providers {
-    /// Providers in a world.
-    pub fn new(world: Arc<Simulated>) -> Self {
+    /// Providers on a platform.
+    pub fn new(platform: Arc<Simulated>) -> Self {
         Self {
-            world,
+            platform,
             books: Arc::default(),
         }
     }
@@ -98,26 +98,26 @@ impl Providers {
     }
 
     async fn way(&self, what: &str, key: &str) -> Way {
-        sleep(self.world.up_to(Duration::from_millis(200))).await;
-        if !self.world.happens(|weather| weather.provider) {
+        sleep(self.platform.up_to(Duration::from_millis(200))).await;
+        if !self.platform.happens(|faults| faults.provider) {
             return Way::Good;
         }
-        let (way, how) = match self.world.below(4) {
+        let (way, how) = match self.platform.below(4) {
             0 => (Way::NotThere, "does not arrive"),
             1 => {
                 // It arrives late: perhaps when others have given it up.
-                sleep(self.world.up_to(Duration::from_secs(4))).await;
+                sleep(self.platform.up_to(Duration::from_secs(4))).await;
                 (Way::Good, "is slow")
             }
             2 => {
-                let pause = self.world.up_to(Duration::from_mins(2));
-                self.world.count("provider calls throttled");
+                let pause = self.platform.up_to(Duration::from_mins(2));
+                self.platform.count("provider calls throttled");
                 (Way::Throttled(pause), "is throttled")
             }
             _ => (Way::NoAnswer, "has no answer"),
         };
-        self.world.count("provider calls gone wrong");
-        self.world.say(what, format_args!("{key} {how}"));
+        self.platform.count("provider calls gone wrong");
+        self.platform.say(what, format_args!("{key} {how}"));
         way
     }
 
@@ -129,7 +129,7 @@ impl Providers {
         deed: impl FnOnce(&mut Books) -> Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         match self.way(what, key).await {
-            Way::NotThere => Err(ProviderError::Passing("the provider is busy".to_owned())),
+            Way::NotThere => Err(ProviderError::Transient("the provider is busy".to_owned())),
             Way::Throttled(pause) => Err(ProviderError::Throttled {
                 reason: "too many calls".to_owned(),
                 retry_after: Some(pause),
@@ -138,7 +138,7 @@ impl Providers {
             Way::NoAnswer => {
                 drop(deed(&mut self.books()));
                 sleep(NEVER).await;
-                Err(ProviderError::Passing("too late".to_owned()))
+                Err(ProviderError::Transient("too late".to_owned()))
             }
         }
     }
@@ -150,12 +150,12 @@ impl Providers {
         key: &str,
         undo: impl FnOnce(&mut Books),
     ) -> Result<(), ProviderError> {
-        let refuses = self.world.happens(|weather| weather.refuses_to_undo);
+        let refuses = self.platform.happens(|faults| faults.refuses_to_undo);
         self.deed(what, key, |books| {
             let is_new = !books.undone.contains(key);
             if books.refused.contains(key) || (refuses && is_new) {
                 books.refused.insert(key.to_owned());
-                return Err(ProviderError::Refused("call us".to_owned()));
+                return Err(ProviderError::Permanent("call us".to_owned()));
             }
             books.undone.insert(key.to_owned());
             undo(books);
@@ -175,7 +175,7 @@ impl PaymentProvider for Providers {
         let said = SandboxPayments.authorize(call, token, amount).await?;
         self.deed("authorize", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was voided".to_owned()));
+                return Err(ProviderError::Permanent("it was voided".to_owned()));
             }
             // Asked again, it says the same; what was used stays used.
             if books.promised.insert(call.key.to_owned()) {
@@ -189,7 +189,7 @@ impl PaymentProvider for Providers {
     async fn capture(&self, call: Call<'_>, of: &Authorization) -> Result<(), ProviderError> {
         self.deed("capture", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was refunded".to_owned()));
+                return Err(ProviderError::Permanent("it was refunded".to_owned()));
             }
             if !books.taken.contains_key(call.key) {
                 let is_there = |promise: &Authorization| promise.reference == of.reference;
@@ -198,7 +198,7 @@ impl PaymentProvider for Providers {
                     .iter()
                     .find(|(_, promise)| is_there(promise));
                 let Some(key) = promise.map(|(key, _)| key.clone()) else {
-                    return Err(ProviderError::Refused("nothing is authorized".to_owned()));
+                    return Err(ProviderError::Permanent("nothing is authorized".to_owned()));
                 };
                 books.authorized.remove(&key);
                 books.taken.insert(call.key.to_owned(), of.amount);
@@ -208,7 +208,11 @@ impl PaymentProvider for Providers {
         .await
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         self.undo("void", call.key, |books| {
             books.undone.insert(asked.key.to_owned());
             books.authorized.remove(asked.key);
@@ -235,7 +239,7 @@ impl Carrier for Providers {
         let label = SandboxCarrier.arrange(call, to).await?;
         self.deed("arrange", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was called off".to_owned()));
+                return Err(ProviderError::Permanent("it was called off".to_owned()));
             }
             books.labels.insert(call.key.to_owned(), label.clone());
             Ok(label)
@@ -259,7 +263,7 @@ impl Screening for Providers {
     }
 }
 
-impl Mailer for Providers {
+impl CustomerMailer for Providers {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         let sent = self.deed("mail", &mail.key, |books| {
             books.mails.insert(mail.key.clone());
@@ -268,7 +272,7 @@ impl Mailer for Providers {
         match tokio::time::timeout(Duration::from_secs(5), sent).await {
             Ok(sent) => sent.map_err(|error| match error {
                 ProviderError::Throttled { reason, .. } => MailError::Throttled(reason),
-                ProviderError::Refused(reason) | ProviderError::Passing(reason) => {
+                ProviderError::Permanent(reason) | ProviderError::Transient(reason) => {
                     MailError::NotSent(reason)
                 }
             }),

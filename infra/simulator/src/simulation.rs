@@ -8,8 +8,8 @@ use cairn_local::{
     aws::roles::Grant,
     composition::{Composition, Parts},
     functions::Functions,
+    platform::Platform,
     template::{Parameters, Template, TemplateError},
-    world::World,
 };
 use futures_util::future::{join_all, join3};
 use orders::{
@@ -23,10 +23,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     customers::Shop,
-    invariants::{AT_REST, AT_THE_END, Breach, Invariant, breach, unexplained},
+    invariants::{AT_REST, AT_THE_END, Invariant, Violation, unexplained, violation},
     observed::Observed,
+    platform::{Counts, FaultProfile, Simulated},
     providers::Providers,
-    world::{Counts, Simulated, Weather},
 };
 
 /// The project's template.
@@ -57,7 +57,7 @@ pub struct Plan {
     /// How many orders are placed.
     pub orders: u32,
     /// What goes wrong until the customers are served.
-    pub weather: Weather,
+    pub faults: FaultProfile,
     /// The system.
     pub template: Template,
 }
@@ -76,7 +76,7 @@ impl Plan {
         Ok(Self {
             seed,
             orders,
-            weather: Weather::STORM,
+            faults: FaultProfile::SEVERE,
             template: system(TEMPLATE, &[("Prices", prices)])?,
         })
     }
@@ -91,18 +91,18 @@ fn prices(template: &Template) -> Prices {
 
 /// An invariant that was broken.
 #[derive(Clone, Debug)]
-pub struct Violation {
+pub struct BrokenInvariant {
     /// Its name.
     pub invariant: &'static str,
     /// What breaks it.
-    pub breaches: Vec<Breach>,
+    pub violations: Vec<Violation>,
 }
 
 /// What a simulation came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What was broken; nothing, if all is well.
-    pub violations: Vec<Violation>,
+    pub broken: Vec<BrokenInvariant>,
     /// What was counted.
     pub counts: Counts,
     /// The virtual time that passed.
@@ -145,8 +145,8 @@ pub fn run(plan: &Plan) -> Outcome {
     // The SDK draws its jitter from the thread's generator, and nothing else runs on this thread.
     fastrand::seed(plan.seed);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(plan.seed, plan.weather));
-        Simulation::begin(plan, world).run(plan).await
+        let platform = Arc::new(Simulated::new(plan.seed, plan.faults));
+        Simulation::begin(plan, platform).run(plan).await
     })
 }
 
@@ -165,13 +165,13 @@ pub fn on_virtual_time<F: Future>(work: F) -> F::Output {
     }
 }
 
-/// A system in a simulated world.
+/// A system on a simulated platform.
 #[derive(Debug)]
 pub struct Simulation {
     /// The system.
     pub system: Composition,
-    /// Its world.
-    pub world: Arc<Simulated>,
+    /// Its platform.
+    pub platform: Arc<Simulated>,
     /// Its providers.
     pub providers: Providers,
     /// Its customers.
@@ -183,21 +183,21 @@ impl Simulation {
     ///
     /// # Panics
     /// When the template does not fit the functions.
-    pub fn begin(plan: &Plan, world: Arc<Simulated>) -> Self {
-        let providers = Providers::new(world.clone());
+    pub fn begin(plan: &Plan, platform: Arc<Simulated>) -> Self {
+        let providers = Providers::new(platform.clone());
         let parts = Parts {
             functions: functions(&providers),
-            world: world.clone(),
+            platform: platform.clone(),
             ..Parts::default()
         };
         let system = match Composition::start(&plan.template, parts) {
             Ok(system) => system,
             Err(error) => panic!("the system cannot be put together: {error}"),
         };
-        let shop = Shop::new(system.gateway(), prices(&plan.template), world.clone());
+        let shop = Shop::new(system.gateway(), prices(&plan.template), platform.clone());
         let simulation = Self {
             system,
-            world,
+            platform,
             providers,
             shop,
         };
@@ -219,51 +219,51 @@ impl Simulation {
     pub async fn judge(self) -> Outcome {
         self.ended().await;
         let mut seen = self.observed();
-        let mut violations = check(&AT_REST, &seen);
-        self.world.turn(Weather::CALM);
-        if violations.is_empty() {
+        let mut broken = check(&AT_REST, &seen);
+        self.platform.set_faults(FaultProfile::NONE);
+        if broken.is_empty() {
             self.help(Remedy::Either).await;
             seen = self.observed();
-            violations.extend(check(&AT_REST, &seen));
-            violations.extend(check(&AT_THE_END, &seen));
-            violations.extend(self.audited(&seen).await);
+            broken.extend(check(&AT_REST, &seen));
+            broken.extend(check(&AT_THE_END, &seen));
+            broken.extend(self.audited(&seen).await);
         }
-        self.world.add("commits", seen.commits.len() as u64);
-        self.world.add("events", seen.events().count() as u64);
+        self.platform.add("commits", seen.commits.len() as u64);
+        self.platform.add("events", seen.events().count() as u64);
         Outcome {
-            violations,
-            counts: self.world.counts(),
-            elapsed: self.world.elapsed(),
+            broken,
+            counts: self.platform.counts(),
+            elapsed: self.platform.elapsed(),
             digest: digest(&seen),
-            trace: self.world.trace(),
+            trace: self.platform.trace(),
             unused: self.system.aws.roles.unused(),
         }
     }
 
     /// What the operator's audit finds, and the bus has not lost.
-    async fn audited(&self, seen: &Observed) -> Option<Violation> {
+    async fn audited(&self, seen: &Observed) -> Option<BrokenInvariant> {
         // Nothing is under way any more.
         let limits = Limits {
             settle: Duration::ZERO,
             overdue: Duration::ZERO,
         };
-        let audit = audit(&self.system.operator(), self.world.now(), limits);
-        let breaches = match audit {
+        let audit = audit(&self.system.operator(), self.platform.now(), limits);
+        let violations = match audit {
             Ok(audit) => match audit.run::<Fulfilments>(None).await {
                 Ok(report) => unexplained(seen, &report),
-                Err(error) => vec![breach("the audit", error.to_string())],
+                Err(error) => vec![violation("the audit", error.to_string())],
             },
-            Err(error) => vec![breach("the audit", error.to_string())],
+            Err(error) => vec![violation("the audit", error.to_string())],
         };
-        (!breaches.is_empty()).then_some(Violation {
+        (!violations.is_empty()).then_some(BrokenInvariant {
             invariant: "the audit finds nothing",
-            breaches,
+            violations,
         })
     }
 
     /// Keeps what is put on the bus in the trace.
     fn listen(&self) {
-        let (mut seen, world) = (self.system.aws.bus.watch(), self.world.clone());
+        let (mut seen, platform) = (self.system.aws.bus.watch(), self.platform.clone());
         // It ends with the bus.
         tokio::spawn(async move {
             while let Ok(event) = seen.recv().await {
@@ -274,12 +274,12 @@ impl Simulation {
                     .map(Value::to_string)
                     .unwrap_or_default();
                 if event.kind == "StepRetried" {
-                    world.count("steps asked for again");
+                    platform.count("steps asked for again");
                 }
                 if event.kind == "FulfilmentStuck" {
-                    world.count("sagas stuck");
+                    platform.count("sagas stuck");
                 }
-                world.say("bus", format_args!("{} {id} {next}", event.kind));
+                platform.say("bus", format_args!("{} {id} {next}", event.kind));
             }
         });
     }
@@ -292,14 +292,14 @@ impl Simulation {
                 if self.watched("open") == 0 {
                     return;
                 }
-                sleep(self.world.pace(LOOK)).await;
+                sleep(self.platform.pace(LOOK)).await;
             }
         };
         // If they do not end, an invariant will say which.
-        let _ = timeout(self.world.pace(LONGEST), ended).await;
+        let _ = timeout(self.platform.pace(LONGEST), ended).await;
     }
 
-    /// How many deadlines there are that are open, or wait for people.
+    /// The number of deadlines that are open, or stuck.
     pub(crate) fn watched(&self, how: &str) -> usize {
         let rows = self.system.aws.dynamo.items("DeadlinesTable");
         let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
@@ -313,7 +313,7 @@ impl Simulation {
                 break;
             }
             // One that crashed has left messages hidden.
-            sleep(self.world.pace(LOOK)).await;
+            sleep(self.platform.pace(LOOK)).await;
         }
         for _ in 0..REPEATS {
             self.ended().await;
@@ -358,7 +358,7 @@ impl Simulation {
             let is_settled = match remedy {
                 Remedy::Resume => false,
                 Remedy::Settle => true,
-                Remedy::Either => self.world.below(2) == 0,
+                Remedy::Either => self.platform.below(2) == 0,
             };
             // What is ours can always be undone; it is never settled by hand.
             let help = if is_settled && is_providers {
@@ -375,10 +375,10 @@ impl Simulation {
         let answer = self.system.invoke(function, &event.to_string()).await;
         match &answer {
             Ok(answer) => self
-                .world
+                .platform
                 .say("people", format_args!("{function} {event}: {answer}")),
             Err(error) => self
-                .world
+                .platform
                 .say("people", format_args!("{function} {event}: {error}")),
         }
         answer.ok()
@@ -387,7 +387,7 @@ impl Simulation {
     /// Everything that is there.
     pub fn observed(&self) -> Observed {
         let books = self.providers.read();
-        Observed::of(&self.system.aws, &self.shop, books, self.world.lost())
+        Observed::new(&self.system.aws, &self.shop, books, self.platform.lost())
     }
 }
 
@@ -395,32 +395,32 @@ impl Simulation {
 fn functions(providers: &Providers) -> Functions {
     let [screening, payments, captures, carrier, mailer] = [(); 5].map(|()| providers.clone());
     Functions::default()
-        .with("screen-order", move |environment| {
-            screen_order::with(environment, screening.clone())
+        .with("screen-order", move |app| {
+            screen_order::with(app, screening.clone())
         })
-        .with("authorize-payment", move |environment| {
-            authorize_payment::with(environment, payments.clone())
+        .with("authorize-payment", move |app| {
+            authorize_payment::with(app, payments.clone())
         })
-        .with("capture-payment", move |environment| {
-            capture_payment::with(environment, captures.clone())
+        .with("capture-payment", move |app| {
+            capture_payment::with(app, captures.clone())
         })
-        .with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, carrier.clone())
+        .with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, carrier.clone())
         })
-        .with("notify-customer", move |environment| {
-            notify_customer::with(environment, mailer.clone())
+        .with("notify-customer", move |app| {
+            notify_customer::with(app, mailer.clone())
         })
 }
 
-fn check(invariants: &[Invariant], seen: &Observed) -> Vec<Violation> {
-    let violation = |(invariant, holds): &Invariant| {
-        let breaches = holds(seen);
-        (!breaches.is_empty()).then_some(Violation {
+fn check(invariants: &[Invariant], seen: &Observed) -> Vec<BrokenInvariant> {
+    let broken = |(invariant, holds): &Invariant| {
+        let violations = holds(seen);
+        (!violations.is_empty()).then_some(BrokenInvariant {
             invariant,
-            breaches,
+            violations,
         })
     };
-    invariants.iter().filter_map(violation).collect()
+    invariants.iter().filter_map(broken).collect()
 }
 
 fn digest(seen: &Observed) -> String {

@@ -28,10 +28,7 @@ fn expect(template: &str, invariants: &[&str]) {
             template: template.clone(),
             ..Plan::new(seed, ORDERS).unwrap()
         });
-        let mut broken = outcome
-            .violations
-            .iter()
-            .map(|violation| violation.invariant);
+        let mut broken = outcome.broken.iter().map(|broken| broken.invariant);
         broken.find(|broken| invariants.contains(broken))
     });
     found.expect("no seed misses it");
@@ -62,7 +59,7 @@ fn without_the_version_gate_a_read_model_is_not_the_fold() {
 
 #[test]
 fn without_the_healing_of_gaps_effects_are_missing() {
-    breaks(Guard::GapHealing, &[LETTERS, FOLD]);
+    breaks(Guard::GapFilling, &[LETTERS, FOLD]);
 }
 
 #[test]

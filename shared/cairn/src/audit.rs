@@ -32,10 +32,10 @@ use crate::{
 )]
 pub enum Finding {
     /// Versions of a stream are missing.
-    Hole {
+    Gap {
         /// The stream.
         stream: StreamId,
-        /// The last version before the hole; 0 at the beginning.
+        /// The last version before the gap; 0 at the beginning.
         after: u64,
         /// The first one after it.
         before: u64,
@@ -125,13 +125,13 @@ pub enum Finding {
         /// The row.
         key: String,
     },
-    /// A deadline is past, and nobody has looked after it.
+    /// A deadline is overdue, and the watchdog has not handled it.
     Overdue {
-        /// What is watched.
+        /// The stream that is watched.
         stream: StreamId,
-        /// How far it had come when the deadline was set.
+        /// The version of the stream when the deadline was set.
         version: u64,
-        /// When it had to be looked after.
+        /// The deadline.
         at: Timestamp,
     },
     /// A process has to go on, and no deadline says that it is to be looked after.
@@ -146,7 +146,7 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hole {
+            Self::Gap {
                 stream,
                 after,
                 before,
@@ -160,13 +160,13 @@ impl fmt::Display for Finding {
                 last,
             } => write!(
                 f,
-                "{stream}: a commit begins at version {version}, and what is there besides goes to {last}"
+                "{stream}: overlapping commits: one starts at version {version}, another ends at {last}"
             ),
             Self::Unreadable {
                 stream,
                 version,
                 reason,
-            } => write!(f, "{stream}@{version}: it cannot be read: {reason}"),
+            } => write!(f, "{stream}@{version}: cannot be read: {reason}"),
             Self::Unpublished {
                 stream,
                 from,
@@ -174,7 +174,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{stream}: no reader of the bus has seen versions {from} to {to}, of {since} and later"
+                "{stream}: versions {from} to {to} reached no event consumer (since {since})"
             ),
             Self::Behind {
                 projection,
@@ -185,7 +185,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which is at {head} and was beyond {at} since {since}"
+                "{projection} {key}: lagging: at version {at} of {stream}, stream is at {head} (since {since})"
             ),
             Self::RowMissing {
                 projection,
@@ -194,7 +194,7 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: there is no row, and {stream} is at version {head}"
+                "{projection} {key}: row missing; {stream} is at version {head}"
             ),
             Self::RowDiffers {
                 projection,
@@ -203,10 +203,7 @@ impl fmt::Display for Finding {
             } => {
                 let names: Vec<_> = attributes.iter().map(String::as_str).collect();
                 let names = names.join(", ");
-                write!(
-                    f,
-                    "{projection} {key}: not what its events add up to: {names}"
-                )
+                write!(f, "{projection} {key}: differs from its events in: {names}")
             }
             Self::RowAhead {
                 projection,
@@ -216,10 +213,10 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which ends at {head}"
+                "{projection} {key}: ahead: at version {at} of {stream}, stream ends at {head}"
             ),
             Self::NoEvents { projection, key } => {
-                write!(f, "{projection} {key}: no event leads to this row")
+                write!(f, "{projection} {key}: orphan row: no event leads to it")
             }
             Self::Overdue {
                 stream,
@@ -227,7 +224,7 @@ impl fmt::Display for Finding {
                 at,
             } => write!(
                 f,
-                "{stream}@{version}: its deadline was {at}, and nobody has looked after it"
+                "{stream}@{version}: overdue since {at}; not handled by the watchdog"
             ),
             Self::Unwatched { streams, since } => {
                 let streams: Vec<_> = streams
@@ -237,7 +234,7 @@ impl fmt::Display for Finding {
                 let streams = streams.join(", ");
                 write!(
                     f,
-                    "{streams}: it has to go on, has not since {since}, and has no deadline"
+                    "{streams}: no progress since {since}, and no deadline exists"
                 )
             }
         }
@@ -260,8 +257,8 @@ pub struct Report {
     pub rows: BTreeMap<String, Rows>,
     /// Processes that have a deadline and go on.
     pub open: u64,
-    /// Processes that wait for people.
-    pub parked: u64,
+    /// Processes that are stuck.
+    pub stuck: u64,
     /// How many findings there are.
     pub found: u64,
     /// The first of them.
@@ -274,7 +271,7 @@ pub struct Report {
 pub struct Rows {
     /// How many were compared.
     pub compared: u64,
-    /// How many could not be: they changed meanwhile, or there is a hole in their events.
+    /// How many could not be: they changed meanwhile, or there is a gap in their events.
     pub skipped: u64,
 }
 
@@ -297,7 +294,7 @@ impl Report {
         self.events += other.events;
         self.streams_without_gate += other.streams_without_gate;
         self.open += other.open;
-        self.parked += other.parked;
+        self.stuck += other.stuck;
         self.found += other.found;
         for (name, rows) in other.rows {
             let ours = self.rows.entry(name).or_default();
@@ -318,7 +315,7 @@ pub trait Process: Send + Sync + 'static {
     /// When the event cannot be decoded.
     fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError>;
 
-    /// Whether something has to go on, or waits for people, after all events of those streams.
+    /// Returns whether something has to make progress, or is stuck, after all events of those streams.
     ///
     /// # Errors
     /// When an event cannot be decoded.
@@ -335,7 +332,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A minute, and five: the watch looks every minute.
+    /// A minute, and five: the watchdog runs every minute.
     fn default() -> Self {
         Self {
             settle: Duration::from_mins(1),
@@ -345,21 +342,21 @@ impl Default for Limits {
 }
 
 /// A walk over commits as a scan brings them: those of one stream one after the other, though not always in the order of
-/// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has holes.
+/// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has gaps.
 #[derive(Debug, Default)]
-pub struct Walk {
-    current: Option<Walked>,
+pub struct StreamScan {
+    current: Option<ScannedStream>,
 }
 
 /// What was seen of a stream.
 #[derive(Debug)]
-struct Walked {
+struct ScannedStream {
     head: RecordedEvent,
-    /// The versions, as the first and the last of each run without a hole.
+    /// The versions, as the first and the last of each run without a gap.
     runs: BTreeMap<u64, u64>,
 }
 
-impl Walk {
+impl StreamScan {
     /// Goes on to the next commit. Returns the last event of a stream that has ended with this.
     pub fn step(&mut self, commit: &Commit, report: &mut Report) -> Option<RecordedEvent> {
         report.commits += 1;
@@ -372,36 +369,36 @@ impl Walk {
             });
             return None;
         };
-        let is_over = |walked: &mut Walked| walked.head.stream != commit.stream;
+        let is_over = |scanned: &mut ScannedStream| scanned.head.stream != commit.stream;
         let ended = self.current.take_if(is_over);
-        let ended = ended.map(|walked| walked.end(report));
+        let ended = ended.map(|scanned| scanned.end(report));
         let (first, last_version) = (commit.version, last.version);
-        if let Some(walked) = &mut self.current {
-            if let Some(held) = walked.hold(first, last_version) {
+        if let Some(scanned) = &mut self.current {
+            if let Some(held) = scanned.hold(first, last_version) {
                 report.add(Finding::Overlap {
                     stream: commit.stream.clone(),
                     version: first,
                     last: held,
                 });
             }
-            if walked.head.version < last_version {
-                walked.head = last;
+            if scanned.head.version < last_version {
+                scanned.head = last;
             }
         } else {
             report.streams += 1;
             let runs = BTreeMap::from([(first, last_version)]);
-            self.current = Some(Walked { head: last, runs });
+            self.current = Some(ScannedStream { head: last, runs });
         }
         ended
     }
 
     /// The last event of the last stream.
     pub fn end(self, report: &mut Report) -> Option<RecordedEvent> {
-        self.current.map(|walked| walked.end(report))
+        self.current.map(|scanned| scanned.end(report))
     }
 }
 
-impl Walked {
+impl ScannedStream {
     /// Takes in the versions of a commit. Returns how far one goes that holds some of them already.
     fn hold(&mut self, first: u64, last: u64) -> Option<u64> {
         let (mut held, mut run) = (None, (first, last));
@@ -423,7 +420,7 @@ impl Walked {
         let mut after = 0;
         for (from, to) in self.runs {
             if from > after + 1 {
-                report.add(Finding::Hole {
+                report.add(Finding::Gap {
                     stream: self.head.stream.clone(),
                     after,
                     before: from,
@@ -464,18 +461,18 @@ mod tests {
         }
     }
 
-    fn walked(commits: &[Commit]) -> (Vec<String>, Report) {
-        let (mut walk, mut report, mut ends) = (Walk::default(), Report::default(), vec![]);
+    fn scanned(commits: &[Commit]) -> (Vec<String>, Report) {
+        let (mut scan, mut report, mut ends) = (StreamScan::default(), Report::default(), vec![]);
         for commit in commits {
-            ends.extend(walk.step(commit, &mut report));
+            ends.extend(scan.step(commit, &mut report));
         }
-        ends.extend(walk.end(&mut report));
+        ends.extend(scan.end(&mut report));
         (ends.iter().map(RecordedEvent::id).collect(), report)
     }
 
     #[test]
     fn a_walk_tells_where_each_stream_ends() {
-        let (ends, report) = walked(&[
+        let (ends, report) = scanned(&[
             commit("order-a", 1, 1),
             commit("order-a", 2, 3),
             commit("stock-b", 1, 2),
@@ -486,20 +483,20 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_found_at_the_beginning_and_in_the_middle() {
-        let (ends, report) = walked(&[
+    fn a_gap_is_found_at_the_beginning_and_in_the_middle() {
+        let (ends, report) = scanned(&[
             commit("order-a", 2, 1),
             commit("stock-b", 1, 1),
             commit("stock-b", 5, 1),
         ]);
-        let hole = |stream: &str, after, before| Finding::Hole {
+        let gap = |stream: &str, after, before| Finding::Gap {
             stream: stream.parse().unwrap(),
             after,
             before,
         };
         assert_eq!(
             report.findings,
-            [hole("order-a", 0, 2), hole("stock-b", 1, 5)]
+            [gap("order-a", 0, 2), gap("stock-b", 1, 5)]
         );
         assert_eq!(ends, ["order-a@2", "stock-b@5"]);
         assert_eq!(
@@ -510,7 +507,7 @@ mod tests {
 
     #[test]
     fn two_commits_that_hold_the_same_version_are_found() {
-        let (_, report) = walked(&[commit("order-a", 1, 3), commit("order-a", 3, 1)]);
+        let (_, report) = scanned(&[commit("order-a", 1, 3), commit("order-a", 3, 1)]);
         let expected = Finding::Overlap {
             stream: "order-a".parse().unwrap(),
             version: 3,
@@ -520,21 +517,21 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_a_stream_is_scanned_makes_no_hole_of_none() {
+    fn the_order_in_which_a_stream_is_scanned_makes_no_gap_of_none() {
         // As text, 10 comes before 2.
         let versions = [1, 10, 11, 2, 4, 3];
         let mut commits: Vec<_> = versions.map(|first| commit("order-a", first, 1)).into();
         commits.push(commit("order-a", 5, 5));
-        let (ends, report) = walked(&commits);
+        let (ends, report) = scanned(&commits);
         assert_eq!(ends, ["order-a@11"]);
         assert_eq!(report.findings, []);
         assert_eq!((report.streams, report.commits, report.events), (1, 7, 11));
 
         commits.retain(|commit| commit.version != 4);
         commits.push(commit("order-a", 7, 1));
-        let (_, report) = walked(&commits);
+        let (_, report) = scanned(&commits);
         let stream: StreamId = "order-a".parse().unwrap();
-        let hole = Finding::Hole {
+        let gap = Finding::Gap {
             stream: stream.clone(),
             after: 3,
             before: 5,
@@ -544,12 +541,12 @@ mod tests {
             version: 7,
             last: 11,
         };
-        assert_eq!(report.findings, [overlap, hole]);
+        assert_eq!(report.findings, [overlap, gap]);
     }
 
     #[test]
     fn a_commit_without_events_is_found() {
-        let (_, report) = walked(&[commit("order-a", 1, 0)]);
+        let (_, report) = scanned(&[commit("order-a", 1, 0)]);
         assert_eq!(report.found, 1);
     }
 
@@ -558,7 +555,7 @@ mod tests {
         let commits: Vec<_> = (0..Report::NAMED + 5)
             .map(|n| commit(&format!("order-{n}"), 2, 1))
             .collect();
-        let (_, mut report) = walked(&commits);
+        let (_, mut report) = scanned(&commits);
         let found = Report::NAMED as u64 + 5;
         assert_eq!(
             (report.found, report.findings.len()),

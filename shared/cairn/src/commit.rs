@@ -158,12 +158,12 @@ pub struct Context {
     /// The present, as the edge read it.
     pub now: Timestamp,
     /// How long the command may go on trying, from when it is handed over.
-    pub patience: Duration,
+    pub time_budget: Duration,
 }
 
 impl Context {
     /// The context of a command that nothing else is known of: what follows from it is found by its own id.
-    pub fn new(id: impl Into<String>, now: Timestamp, patience: Duration) -> Self {
+    pub fn new(id: impl Into<String>, now: Timestamp, time_budget: Duration) -> Self {
         let id = id.into();
         Self {
             correlation: id.clone(),
@@ -174,7 +174,7 @@ impl Context {
             actor: None,
             traceparent: None,
             now,
-            patience,
+            time_budget,
         }
     }
 

@@ -37,14 +37,14 @@ pub struct DeadLetter {
     /// How often it was tried.
     pub attempts: u64,
     /// The stream of the event, and its version there, where it is one of ours.
-    pub place: Option<(StreamId, u64)>,
+    pub event_ref: Option<(StreamId, u64)>,
     /// The ARNs of other functions that could not read the same record.
     pub other_readers: Vec<String>,
 }
 
-/// A message that is no dead letter which can be handled again.
+/// A message that is no dead letter which can be redriven.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it does not say {0}")]
+#[error("{0} missing")]
 pub struct NotADeadLetter(&'static str);
 
 impl DeadLetter {
@@ -57,12 +57,12 @@ impl DeadLetter {
         attributes: &BTreeMap<String, String>,
     ) -> Result<Self, NotADeadLetter> {
         let mut body: Value =
-            serde_json::from_str(body).map_err(|_| NotADeadLetter("anything in JSON"))?;
+            serde_json::from_str(body).map_err(|_| NotADeadLetter("JSON body"))?;
         if let Some(function) = attributes.get("TARGET_ARN") {
             let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
             return Ok(Self {
                 function: function.clone(),
-                place: place(&body),
+                event_ref: event_ref(&body),
                 error: format!(
                     "{}: {}",
                     attribute("ERROR_CODE"),
@@ -76,13 +76,13 @@ impl DeadLetter {
         let event = body.get_mut("requestPayload").map(Value::take);
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
         let function = text("/requestContext/functionArn");
-        let function = function.ok_or(NotADeadLetter("which function it is for"))?;
-        let event = event.ok_or(NotADeadLetter("what the function is to be given"))?;
+        let function = function.ok_or(NotADeadLetter("target function"))?;
+        let event = event.ok_or(NotADeadLetter("event"))?;
         let error = text("/responsePayload/errorMessage").or(text("/requestContext/condition"));
         let attempts = body.pointer("/requestContext/approximateInvokeCount");
         Ok(Self {
             function: function.to_owned(),
-            place: place(&event),
+            event_ref: event_ref(&event),
             error: error.unwrap_or_default().to_owned(),
             attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
             other_readers: other_readers(&body),
@@ -124,7 +124,7 @@ pub struct Subject {
 
 impl Subject {
     /// The subject of a message with this body and these attributes.
-    pub fn of(body: &str, attributes: &BTreeMap<String, String>) -> Self {
+    pub fn from_message(body: &str, attributes: &BTreeMap<String, String>) -> Self {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let text = |pointers: &[&str]| {
             let mut texts = pointers
@@ -201,8 +201,8 @@ fn other_readers(body: &Value) -> Vec<String> {
     readers.map(str::to_owned).collect()
 }
 
-/// The place of one of our events, in the form in which a rule or a stream delivers it.
-fn place(event: &Value) -> Option<(StreamId, u64)> {
+/// The stream and version of one of our events, in the form in which a rule or a stream delivers it.
+fn event_ref(event: &Value) -> Option<(StreamId, u64)> {
     if let Some(detail) = event.get("detail") {
         let stream = detail.get("subject")?.as_str()?.parse().ok()?;
         return Some((stream, detail.get("streamversion")?.as_u64()?));
@@ -261,7 +261,7 @@ mod tests {
                 event: delivery(),
                 error: "no".to_owned(),
                 attempts: 3,
-                place: Some(("order-1".parse().unwrap(), 3)),
+                event_ref: Some(("order-1".parse().unwrap(), 3)),
                 other_readers: vec![],
             }
         );
@@ -281,7 +281,7 @@ mod tests {
         let letter = DeadLetter::parse(&delivery().to_string(), &attributes.into()).unwrap();
         assert_eq!(letter.error, "THROTTLING: rate exceeded");
         assert_eq!((letter.attempts, &letter.event), (185, &delivery()));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
     }
 
     #[test]
@@ -296,18 +296,15 @@ mod tests {
         };
         let letter = parse(record("x")).unwrap();
         assert_eq!(letter.event, json!({ "Records": [record("x")] }));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
         let large = parse(record(&"x".repeat(MAX_RECORD_BYTES)));
-        assert_eq!(
-            large,
-            Err(NotADeadLetter("what the function is to be given"))
-        );
+        assert_eq!(large, Err(NotADeadLetter("event")));
     }
 
     /// Also a record whose key is no stream id, one that is too large, and a pointer.
     #[test]
     fn every_letter_names_what_it_is_about() {
-        let subject = |body: &Value| Subject::of(&body.to_string(), &BTreeMap::new());
+        let subject = |body: &Value| Subject::from_message(&body.to_string(), &BTreeMap::new());
         for (stream, shown) in [("order-x", "order-x@1"), ("no stream id", "no stream id@1")] {
             for size in [1, MAX_RECORD_BYTES] {
                 let keys = json!({ "stream": { "S": stream }, "version": { "N": "1" } });

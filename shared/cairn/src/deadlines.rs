@@ -10,45 +10,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::{stream::StreamId, timestamp::Timestamp};
 
-/// What an event says about a deadline.
+/// The change that an event makes to a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// What is watched.
+pub struct DeadlineUpdate {
+    /// The stream that is watched.
     pub stream: StreamId,
-    /// How far it had come: a mark of an earlier version than one that is there changes nothing.
+    /// The version of the event. An update of an earlier version than the stored one changes nothing.
     pub version: u64,
-    /// What is to be done about it.
-    pub kind: Kind,
+    /// The change.
+    pub change: DeadlineChange,
 }
 
-/// What is to be done about something.
+/// A change of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// To look after it from this time on.
+pub enum DeadlineChange {
+    /// The watchdog checks the stream from this time on.
     Open(Timestamp),
-    /// To count it among those that wait for people, since this time.
-    Parked(Timestamp),
-    /// Nothing any more.
+    /// The stream is stuck since this time: it needs manual action.
+    Stuck(Timestamp),
+    /// The deadline is removed.
     Closed,
 }
 
-/// A deadline as it stands in the table.
+/// A deadline as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredDeadline {
     /// The deadline.
     pub deadline: Deadline,
-    /// Whether it waits for people.
-    pub is_parked: bool,
+    /// True if it needs manual action.
+    pub is_stuck: bool,
 }
 
-/// Something that has to be looked after.
+/// A stream that the watchdog checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
-    /// What it is.
+    /// The stream.
     pub stream: StreamId,
-    /// How far it had come when the row was written.
+    /// The version of the stream when the row was written.
     pub version: u64,
-    /// From when on it has to be looked after, or since when it waits for people.
+    /// The time from which the watchdog checks it, or since which it is stuck.
     pub at: Timestamp,
     /// The version at which a provider has throttled what was due. While the stream is at this version,
     /// the step is to be asked for again at `at`, and that uses up no retry.

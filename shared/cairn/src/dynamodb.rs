@@ -34,14 +34,14 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, RecordedEvent},
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, Count, ReadModel, Row, Tally},
-    retry::Tries,
+    read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
+    retry::Backoff,
     store::{
-        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part,
-        StoreError, StreamVersion, check_append, is_own,
+        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES,
+        ReadRange, StoreError, StreamVersion, check_append, is_own,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -64,8 +64,10 @@ pub use generations::{ChangeError, Contended, Generations};
 pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::{Found, Key, Projection, Table};
-pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
+pub use projection::{Key, Projection, ScannedRow, Table};
+pub use rebuild::{
+    BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
+};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -93,15 +95,19 @@ impl DynamoStore {
 
     /// The same, counting the appends that others were faster than.
     #[must_use]
-    pub fn counting(self, conflicts: Arc<AtomicU64>) -> Self {
+    pub fn with_conflict_counter(self, conflicts: Arc<AtomicU64>) -> Self {
         Self { conflicts, ..self }
     }
 
     /// From the end of the stream backwards, so that a tail costs what it holds.
-    async fn query(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        let mut page_size = match part.snapshots {
-            _ if part.after > 0 => {
-                let wanted = part.until.saturating_sub(part.after);
+    async fn query(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        let mut page_size = match range.snapshots {
+            _ if range.from > 0 => {
+                let wanted = range.to.saturating_sub(range.from);
                 Some(
                     i32::try_from(wanted)
                         .map_or(Self::TAIL_PAGE, |most| most.clamp(1, Self::TAIL_PAGE)),
@@ -110,7 +116,7 @@ impl DynamoStore {
             Some(snapshots) => Some(i32::try_from(snapshots.every).unwrap_or(i32::MAX)),
             None => None,
         };
-        let until = (part.until < u64::MAX).then(|| AttributeValue::N(part.until.to_string()));
+        let until = (range.to < u64::MAX).then(|| AttributeValue::N(range.to.to_string()));
         let condition = match until {
             Some(_) => "#stream = :stream AND #version <= :until",
             None => "#stream = :stream",
@@ -122,7 +128,7 @@ impl DynamoStore {
             .key_condition_expression(condition)
             .expression_attribute_names("#stream", "stream")
             .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
-            .consistent_read(part.consistency == Consistency::Strong)
+            .consistent_read(range.consistency == Consistency::Strong)
             .scan_index_forward(false);
         if let Some(until) = until {
             query = query
@@ -138,13 +144,13 @@ impl DynamoStore {
                 .set_exclusive_start_key(from)
                 .send()
                 .await
-                .map_err(|error| classified(&error))?;
+                .map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let commit = decode(stream, item)?;
-                if commit.last_version() <= part.after {
+                if commit.last_version() <= range.from {
                     break 'pages;
                 }
-                let is_first = commit.version <= part.after + 1 || part.can_begin_with(&commit);
+                let is_first = commit.version <= range.from + 1 || range.can_begin_with(&commit);
                 commits.push(commit);
                 if is_first {
                     break 'pages;
@@ -156,7 +162,7 @@ impl DynamoStore {
             }
         }
         commits.reverse();
-        part.check(stream, &commits)?;
+        range.check(stream, &commits)?;
         Ok(commits)
     }
 
@@ -177,7 +183,7 @@ impl DynamoStore {
                 .map(|item| decode(&commit.stream, item.clone()))
                 .transpose()?,
             Some(PutItemError::TransactionConflictException(_)) => None,
-            _ => return Err(classified(&error).into()),
+            _ => return Err(store_error(&error).into()),
         };
         // The SDK's own retry after a lost answer meets what its first try has written.
         if winner.as_ref() == Some(commit) && holds(Guard::CommitId) {
@@ -204,7 +210,7 @@ impl DynamoStore {
                     ReturnValuesOnConditionCheckFailure::AllOld,
                 )
                 .build()
-                .map_err(|error| StoreError::Refused(error.to_string()))?;
+                .map_err(|error| StoreError::Permanent(error.to_string()))?;
             writes.push(TransactWriteItem::builder().put(put).build());
         }
         for unchanged in unchanged {
@@ -222,7 +228,7 @@ impl DynamoStore {
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
             error.as_service_error()
         else {
-            return Err(classified(&error).into());
+            return Err(store_error(&error).into());
         };
         let mut lost = vec![];
         let written = commits.iter().map(|commit| &commit.stream);
@@ -297,19 +303,23 @@ impl EventStore for DynamoStore {
         self.append_if(commits, &[]).await
     }
 
-    /// A hole in what a replica shows may be its delay: then it is the table itself that is asked.
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        let read = self.query(stream, part).await;
+    /// A gap in what a replica shows may be its delay: then it is the table itself that is asked.
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        let read = self.query(stream, range).await;
         if matches!(read, Err(StoreError::Corrupt { .. }))
-            && part.consistency == Consistency::Eventual
+            && range.consistency == Consistency::Eventual
         {
             let consistency = Consistency::Strong;
             return self
                 .query(
                     stream,
-                    &Part {
+                    &ReadRange {
                         consistency,
-                        ..*part
+                        ..*range
                     },
                 )
                 .await;
@@ -399,7 +409,7 @@ impl<M> Clone for Rows<M> {
 
 impl<M: ReadModel> Rows<M> {
     /// How long a page waits for rows that are throttled.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIME_BUDGET: Duration = Duration::from_secs(2);
     /// The most keys of one `BatchGetItem`.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
     const MAX_BATCH: usize = 100;
@@ -426,7 +436,7 @@ impl<M: ReadModel> Rows<M> {
             .key(M::KEY, AttributeValue::S(self.generation.key(key)))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let found = got.item.map(Self::row).transpose()?;
         Ok(found.map(|(_, row)| row))
     }
@@ -468,7 +478,7 @@ impl<M: ReadModel> Rows<M> {
         };
         let keys: Vec<String> = positions.iter().filter_map(key).collect();
         let mut found = self.all(&keys).await?;
-        // A key whose row is gone by now: its generation was swept.
+        // A key whose row is gone by now: its generation was pruned.
         let rows = keys.iter().filter_map(|key| found.remove(key)).collect();
         let next = positions.pop().filter(|_| more);
         Ok(Page { rows, next })
@@ -513,15 +523,15 @@ impl<M: ReadModel> Rows<M> {
     ) -> Result<HashMap<String, Vec<Item>>, StoreError> {
         let mut found = HashMap::<_, Vec<_>>::new();
         let mut rest = Some(wanted);
-        let mut tries = Tries::lasting(Self::PATIENCE);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
         while let Some(wanted) = rest {
             let got = self.client.batch_get_item().set_request_items(Some(wanted));
-            let got = got.send().await.map_err(|error| classified(&error))?;
+            let got = got.send().await.map_err(|error| store_error(&error))?;
             for (table, items) in got.responses.into_iter().flatten() {
                 found.entry(table).or_default().extend(items);
             }
             rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
-            if rest.is_some() && tries.again().await.is_err() {
+            if rest.is_some() && backoff.wait().await.is_err() {
                 let problem = "not all rows could be read: throttled";
                 return Err(StoreError::Unavailable(problem.to_owned()));
             }
@@ -557,7 +567,7 @@ impl<M: ReadModel> Rows<M> {
         let mut rows = vec![];
         loop {
             let page = query.clone().set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| classified(&error))?;
+            let page = page.map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let (generation, row) = Self::row(item)?;
                 if generation == self.generation && rows.len() < limit as usize {
@@ -590,13 +600,13 @@ pub struct Index {
     pub key: &'static str,
 }
 
-impl<M: ReadModel> Gated for Rows<M> {
+impl<M: ReadModel> Checkpointed for Rows<M> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        let Some(place) = M::place(&event.stream) else {
-            return Ok(Advance::Already);
+        let Some(row_key) = M::row_key(&event.stream) else {
+            return Ok(Advance::Duplicate);
         };
         let before = event.version.saturating_sub(1);
-        let mut update = Expression::gate(place.gate, before, event.version);
+        let mut update = Expression::gate(row_key.gate, before, event.version);
         for change in M::changes(event)? {
             update.change(change)?;
         }
@@ -604,7 +614,7 @@ impl<M: ReadModel> Gated for Rows<M> {
             .client
             .update_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(self.generation.key(place.key)))
+            .key(M::KEY, AttributeValue::S(self.generation.key(row_key.key)))
             .update_expression(update.text())
             .condition_expression(update.condition)
             .set_expression_attribute_names(Some(update.names))
@@ -616,9 +626,9 @@ impl<M: ReadModel> Gated for Rows<M> {
             Ok(_) => Ok(Advance::Applied),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(standing(failed.item(), place.gate, event.version))
+                    Ok(not_applied(failed.item(), row_key.gate, event.version))
                 }
-                _ => Err(classified(&error)),
+                _ => Err(store_error(&error)),
             },
         }
     }
@@ -643,12 +653,12 @@ impl<T> Clone for Counters<T> {
     }
 }
 
-impl<T: Tally> Counters<T> {
+impl<T: CounterProjection> Counters<T> {
     const GATE: &'static str = "version";
     /// What the partition keys of gates begin with.
     const GATES: &'static str = "gate#";
     /// How long an event waits for its turn at counters that others add to.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIME_BUDGET: Duration = Duration::from_secs(2);
 
     /// The counters of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
@@ -689,7 +699,7 @@ impl<T: Tally> Counters<T> {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| classified(&error))?;
+                .map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let row = row(item)?;
                 let start = row.get("row").and_then(Value::as_str).unwrap_or_default();
@@ -705,7 +715,7 @@ impl<T: Tally> Counters<T> {
 
     fn gate_of(stream: &StreamId) -> Key {
         let partition = format!("{}{stream}", Self::GATES);
-        Key::of([("partition", &partition), ("row", "gate")])
+        Key::new([("partition", &partition), ("row", "gate")])
     }
 
     fn stored(&self, key: &Key) -> Item {
@@ -749,9 +759,9 @@ impl<T: Tally> Counters<T> {
     }
 
     /// Writes what events change. A gate that refuses them is returned, if one does.
-    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), Refused>, StoreError> {
+    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), ConditionFailed>, StoreError> {
         let (gates, writes) = self.updates(batch)?;
-        let mut tries = Tries::lasting(Self::PATIENCE);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
         loop {
             let sent = self
                 .client
@@ -765,16 +775,16 @@ impl<T: Tally> Counters<T> {
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
             else {
-                return Err(classified(&error));
+                return Err(store_error(&error));
             };
             let reasons = cancelled.cancellation_reasons();
             let mut of_gates = reasons.iter().take(gates);
             let refused = of_gates.find(|gate| gate.code() == Some("ConditionalCheckFailed"));
             if let Some(gate) = refused {
-                return Ok(Err(Refused(gate.item().cloned())));
+                return Ok(Err(ConditionFailed(gate.item().cloned())));
             }
             let error = cancelled_otherwise(reasons);
-            if !error.is_passing() || tries.again().await.is_err() {
+            if !error.is_transient() || backoff.wait().await.is_err() {
                 return Err(error);
             }
         }
@@ -782,26 +792,26 @@ impl<T: Tally> Counters<T> {
 }
 
 /// A gate that is not where it would have to be, as it is.
-struct Refused(Option<Item>);
+struct ConditionFailed(Option<Item>);
 
-impl<T: Tally> Gated for Counters<T> {
+impl<T: CounterProjection> Checkpointed for Counters<T> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        if T::lane(&event.stream).is_none() {
-            return Ok(Advance::Already);
+        if T::shard(&event.stream).is_none() {
+            return Ok(Advance::Duplicate);
         }
-        let (batch, _) = Batch::of::<T>(std::slice::from_ref(event))?;
+        let (batch, _) = Batch::new::<T>(std::slice::from_ref(event))?;
         Ok(match self.write(&batch).await? {
             Ok(()) => Advance::Applied,
-            Err(Refused(item)) => standing(item.as_ref(), Self::GATE, event.version),
+            Err(ConditionFailed(item)) => not_applied(item.as_ref(), Self::GATE, event.version),
         })
     }
 
     fn fitting(events: &[RecordedEvent]) -> usize {
-        Batch::of::<T>(events).map_or(1, |(_, events)| events)
+        Batch::new::<T>(events).map_or(1, |(_, events)| events)
     }
 
     async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, StoreError> {
-        let (batch, taken) = Batch::of::<T>(events)?;
+        let (batch, taken) = Batch::new::<T>(events)?;
         Ok(taken == events.len() && self.write(&batch).await?.is_ok())
     }
 }
@@ -823,7 +833,7 @@ impl<'a> Batch<'a> {
 
     /// The first of some events that fit into one transaction, and how many they are: at least one. Those of each stream
     /// follow each other.
-    fn of<T: Tally>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
+    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
         let mut batch = Self::default();
         let mut taken = 0;
         for event in events {
@@ -837,7 +847,7 @@ impl<'a> Batch<'a> {
         Ok((batch, taken))
     }
 
-    fn has_room(&self, event: &RecordedEvent, counts: &[Count]) -> bool {
+    fn has_room(&self, event: &RecordedEvent, counts: &[CounterChange]) -> bool {
         let gate = self.gates.get(&event.stream);
         let follows = gate.is_none_or(|(_, to)| to + 1 == event.version);
         let mut items = self.gates.len() + self.counters.len() + usize::from(gate.is_none());
@@ -853,7 +863,7 @@ impl<'a> Batch<'a> {
         follows && is_short && items <= Self::MOST_ITEMS
     }
 
-    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<Count>) {
+    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<CounterChange>) {
         let before = event.version.saturating_sub(1);
         let gate = self.gates.entry(&event.stream).or_insert((before, before));
         gate.1 = event.version;
@@ -953,17 +963,17 @@ impl Expression {
     }
 }
 
-/// Where a gate stands that an event did not fit.
-fn standing(item: Option<&Item>, gate: &str, version: u64) -> Advance {
+/// The result of an event that was not applied, from the version in its gate.
+fn not_applied(item: Option<&Item>, gate: &str, version: u64) -> Advance {
     let at = item
         .and_then(|item| item.get(gate))
         .and_then(|gate| gate.as_n().ok())
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0);
     if at >= version {
-        Advance::Already
+        Advance::Duplicate
     } else {
-        Advance::Behind { at }
+        Advance::Gap { at }
     }
 }
 
@@ -972,7 +982,7 @@ fn row(item: Item) -> Result<Row, StoreError> {
 }
 
 pub(crate) fn malformed(error: &impl ToString) -> StoreError {
-    StoreError::Refused(error.to_string())
+    StoreError::Permanent(error.to_string())
 }
 
 /// A transaction that was cancelled for other reasons than a condition.
@@ -983,26 +993,26 @@ fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
         .filter(|code| *code != "None")
         .collect();
     let text = format!("the transaction was cancelled: {}", codes.join(", "));
-    let passing = [
+    let transient = [
         "TransactionConflict",
         "ThrottlingError",
         "ProvisionedThroughputExceeded",
     ];
-    if codes.iter().all(|code| passing.contains(code)) {
+    if codes.iter().all(|code| transient.contains(code)) {
         StoreError::Unavailable(text)
     } else {
-        StoreError::Refused(text)
+        StoreError::Permanent(text)
     }
 }
 
-/// The store's error for a failed call.
-pub(crate) fn classified<E>(error: &SdkError<E>) -> StoreError
+/// Returns the store's error for a failed call.
+pub(crate) fn store_error<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {
     match fault(error) {
         Fault::Transient(problem) => StoreError::Unavailable(problem),
-        Fault::Permanent(problem) => StoreError::Refused(problem),
+        Fault::Permanent(problem) => StoreError::Permanent(problem),
     }
 }
 
@@ -1020,7 +1030,7 @@ pub(crate) fn fault<E>(error: &SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {
-    const PASSING: [&str; 7] = [
+    const TRANSIENT: [&str; 7] = [
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "ThrottlingException",
@@ -1036,7 +1046,7 @@ where
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("unknown").to_owned();
             let message = service.err().message().unwrap_or_default();
-            if PASSING.contains(&code.as_str()) || status >= 500 {
+            if TRANSIENT.contains(&code.as_str()) || status >= 500 {
                 Fault::Transient(code)
             } else {
                 Fault::Permanent(format!("{code}: {message}"))
@@ -1057,15 +1067,15 @@ mod tests {
     /// Counts events by their names.
     struct Names;
 
-    impl Tally for Names {
+    impl CounterProjection for Names {
         const NAME: &'static str = "names";
 
-        fn lane(_: &StreamId) -> Option<u32> {
+        fn shard(_: &StreamId) -> Option<u32> {
             Some(0)
         }
 
-        fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
-            Ok(vec![Count {
+        fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
+            Ok(vec![CounterChange {
                 partition: "all".to_owned(),
                 row: "row".to_owned(),
                 add: vec![(event.event.name.clone(), 1)],
@@ -1096,7 +1106,7 @@ mod tests {
             event("order-a", 4, "Placed"),
             event("order-b", 1, "Placed"),
         ];
-        let (batch, taken) = Batch::of::<Names>(&events).unwrap();
+        let (batch, taken) = Batch::new::<Names>(&events).unwrap();
         assert_eq!(taken, 3);
         let gates: Vec<_> = batch.gates.into_iter().collect();
         assert_eq!(

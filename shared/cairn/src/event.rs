@@ -1,7 +1,7 @@
 //! The stored form of an event, and how old forms are read.
 //!
 //! An event type's name, schema version and JSON are storage: they outlive the code that wrote
-//! them. A changed shape is a new schema version with an [`Upcaster`]; the stored one stays.
+//! them. A changed state_fingerprint is a new schema version with an [`Upcaster`]; the stored one stays.
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -102,13 +102,13 @@ pub enum CodecError {
         /// What serde says.
         source: serde_json::Error,
     },
-    /// A snapshot's state does not fit the type although its shape is the same.
+    /// A snapshot's state does not fit the type although its fingerprint is the same.
     #[error(
-        "a snapshot of shape {shape} cannot be read: {source}; raise the aggregate's REVISION, so that it is ignored"
+        "a snapshot with the fingerprint {state_fingerprint} cannot be read: {source}; raise the aggregate's REVISION, so that it is ignored"
     )]
     Snapshot {
-        /// The shape.
-        shape: String,
+        /// The fingerprint.
+        state_fingerprint: String,
         /// What serde says.
         source: serde_json::Error,
     },

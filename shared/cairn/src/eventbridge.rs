@@ -54,7 +54,7 @@ impl Publisher for EventBridge {
                 if answer.failed_entry_count() > 0 {
                     tracing::warn!(
                         failed = answer.failed_entry_count(),
-                        "the bus refused entries"
+                        "PutEvents rejected entries"
                     );
                 }
                 let answers = answer.entries().iter();
@@ -62,7 +62,7 @@ impl Publisher for EventBridge {
             }
             Err(error) => {
                 let error = error.into_service_error();
-                tracing::warn!(%error, "the bus refused a call");
+                tracing::warn!(%error, "PutEvents failed");
                 vec![false; entries.len()]
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The version of the last event applied from a stream is kept *with* the effect, and moves from
 //! n-1 to n in the same conditional write. An event that comes again finds the gate past it. An
-//! event that comes early finds the gate behind, and the missing ones are read from the store.
+//! event that comes early finds a gap, and the missing events are read from the store.
 //! Lost, late, reordered and repeated deliveries therefore all end in the same state.
 
 use std::future::Future;
@@ -10,25 +10,25 @@ use std::future::Future;
 use crate::{
     commit::{Commit, RecordedEvent},
     guard::{Guard, holds},
-    store::{EventStore, Part, StoreError},
+    store::{EventStore, ReadRange, StoreError},
 };
 
-/// What came of an event at a gate.
+/// The result of an event at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
     /// The effect took place and the gate moved to the event's version.
     Applied,
-    /// The gate was there already: nothing changed.
-    Already,
-    /// The gate is further back than the version before the event's: nothing changed.
-    Behind {
+    /// The gate is at this version or past it: nothing changed.
+    Duplicate,
+    /// The gate is before the version that precedes the event's: nothing changed.
+    Gap {
         /// Where it is; 0 before the first event.
         at: u64,
     },
 }
 
-/// Something with effects behind a gate: a table of rows, say.
-pub trait Gated: Send + Sync {
+/// A target whose effects have a checkpoint, the version gate: for example a table of rows.
+pub trait Checkpointed: Send + Sync {
     /// Applies an event if it is the next one of its stream.
     ///
     /// Effect and gate change in one write, or neither does.
@@ -49,7 +49,7 @@ pub trait Gated: Send + Sync {
     /// nothing changes.
     ///
     /// # Errors
-    /// As [`Gated::advance`].
+    /// As [`Checkpointed::advance`].
     fn advance_all(
         &self,
         _events: &[RecordedEvent],
@@ -58,26 +58,26 @@ pub trait Gated: Send + Sync {
     }
 }
 
-/// What a delivery came to.
+/// The result of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
+pub enum Delivery {
     /// The event was applied.
     Applied,
     /// It had been applied before, or there is nothing left to do at it.
     Duplicate,
-    /// It was applied after this many earlier ones that had not arrived.
-    Healed(u64),
+    /// The event was applied after this many earlier ones that had not arrived.
+    CaughtUp(u64),
     /// Nothing is done yet: a provider throttles. The work stays due, and is asked for again later.
     Postponed,
 }
 
-impl Delivered {
+impl Delivery {
     /// The outcome as it stands in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::Duplicate => "duplicate",
-            Self::Healed(_) => "healed",
+            Self::CaughtUp(_) => "caught-up",
             Self::Postponed => "postponed",
         }
     }
@@ -88,19 +88,19 @@ impl Delivered {
 /// # Errors
 /// When a write or read fails, or when the store lacks the events in between.
 pub async fn deliver(
-    gated: &impl Gated,
+    projection: &impl Checkpointed,
     store: &impl EventStore,
     event: &RecordedEvent,
-) -> Result<Delivered, StoreError> {
-    let at = match gated.advance(event).await? {
-        Advance::Applied => return Ok(Delivered::Applied),
-        Advance::Already => return Ok(Delivered::Duplicate),
-        Advance::Behind { .. } if !holds(Guard::GapHealing) => return Ok(Delivered::Duplicate),
-        Advance::Behind { at } => at,
+) -> Result<Delivery, StoreError> {
+    let at = match projection.advance(event).await? {
+        Advance::Applied => return Ok(Delivery::Applied),
+        Advance::Duplicate => return Ok(Delivery::Duplicate),
+        Advance::Gap { .. } if !holds(Guard::GapFilling) => return Ok(Delivery::Duplicate),
+        Advance::Gap { at } => at,
     };
-    let missing = Part {
-        until: event.version,
-        ..Part::after(at)
+    let missing = ReadRange {
+        to: event.version,
+        ..ReadRange::after(at)
     };
     let commits = store.read(&event.stream, &missing).await?;
     let missing: Vec<_> = commits
@@ -109,7 +109,7 @@ pub async fn deliver(
         .filter(|missing| missing.version > at && missing.version <= event.version)
         .collect();
     for missing in &missing {
-        if let Advance::Behind { at } = gated.advance(missing).await? {
+        if let Advance::Gap { at } = projection.advance(missing).await? {
             return Err(StoreError::Corrupt {
                 stream: event.stream.clone(),
                 reason: format!("a reader is at version {at} and the store has no next event"),
@@ -118,9 +118,9 @@ pub async fn deliver(
     }
     match missing.last() {
         Some(last) if last.version == event.version => {
-            let healed = event.version - at - 1;
-            tracing::info!(stream = %event.stream, version = event.version, healed, "gap healed");
-            Ok(Delivered::Healed(healed))
+            let filled = event.version - at - 1;
+            tracing::info!(stream = %event.stream, version = event.version, filled, "missing events read");
+            Ok(Delivery::CaughtUp(filled))
         }
         Some(_) | None => Err(StoreError::Corrupt {
             stream: event.stream.clone(),

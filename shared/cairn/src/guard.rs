@@ -10,7 +10,7 @@ pub enum Guard {
     /// An effect and the version that it belongs to change together, from one version to the next.
     VersionGate,
     /// Events that did not arrive are read from the store before a later one is applied.
-    GapHealing,
+    GapFilling,
     /// A commit that holds the place of ours is ours if it has our id.
     CommitId,
     /// A command whose id is in the stream is not carried out again.

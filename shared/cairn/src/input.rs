@@ -1,6 +1,6 @@
 //! Reading a request's JSON into checked types, with a pointer to every field that is wrong.
 //!
-//! All mistakes are collected, so a client fixes a body in one go.
+//! All errors are collected, so a client fixes a body in one go.
 
 use std::fmt::{self, Display};
 
@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// One mistake in a body.
+/// One error in a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// An RFC 6901 JSON pointer to the field.
@@ -140,12 +140,12 @@ fn member(object: &str, name: &str) -> String {
     format!("{object}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The mistakes found so far.
+/// The errors found so far.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<FieldError>);
+pub struct ValidationErrors(Vec<FieldError>);
 
-impl Mistakes {
-    /// Notes a mistake at a field.
+impl ValidationErrors {
+    /// Adds an error at a field.
     pub fn add(&mut self, field: &Field<'_>, detail: impl Display) {
         self.0.push(FieldError {
             pointer: field.pointer.clone(),
@@ -156,7 +156,7 @@ impl Mistakes {
     /// The value, if every part of it was read and nothing was wrong.
     ///
     /// # Errors
-    /// The mistakes, in the order of reading.
+    /// The errors, in the order of reading.
     pub fn result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -196,10 +196,10 @@ impl<'a> Field<'a> {
     }
 
     /// The members, when this is an object.
-    pub fn object(&self, mistakes: &mut Mistakes) -> Option<&'a Map<String, Value>> {
+    pub fn object(&self, errors: &mut ValidationErrors) -> Option<&'a Map<String, Value>> {
         let object = self.value.and_then(Value::as_object);
         if object.is_none() {
-            mistakes.add(self, self.wanted("an object"));
+            errors.add(self, self.wanted("an object"));
         }
         object
     }
@@ -207,33 +207,33 @@ impl<'a> Field<'a> {
     /// A text, parsed.
     pub fn text<T, E: Display>(
         &self,
-        mistakes: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let Some(text) = self.value.and_then(Value::as_str) else {
-            mistakes.add(self, self.wanted("a string"));
+            errors.add(self, self.wanted("a string"));
             return None;
         };
-        self.parsed(mistakes, parse(text))
+        self.parsed(errors, parse(text))
     }
 
     /// An integer, parsed. A number with a fraction is none, even `1.0`.
     pub fn integer<T, E: Display>(
         &self,
-        mistakes: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(u64) -> Result<T, E>,
     ) -> Option<T> {
         let Some(number) = self.value.and_then(Value::as_u64) else {
-            mistakes.add(self, self.wanted("a whole number of at least 0"));
+            errors.add(self, self.wanted("a whole number of at least 0"));
             return None;
         };
-        self.parsed(mistakes, parse(number))
+        self.parsed(errors, parse(number))
     }
 
     /// The elements of an array.
-    pub fn items(&self, mistakes: &mut Mistakes) -> Option<Vec<Field<'a>>> {
+    pub fn items(&self, errors: &mut ValidationErrors) -> Option<Vec<Field<'a>>> {
         let Some(items) = self.value.and_then(Value::as_array) else {
-            mistakes.add(self, self.wanted("an array"));
+            errors.add(self, self.wanted("an array"));
             return None;
         };
         let fields = items.iter().enumerate().map(|(index, item)| Field {
@@ -250,8 +250,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn parsed<T, E: Display>(&self, mistakes: &mut Mistakes, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| mistakes.add(self, error)).ok()
+    fn parsed<T, E: Display>(
+        &self,
+        errors: &mut ValidationErrors,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| errors.add(self, error)).ok()
     }
 }
 
@@ -307,14 +311,14 @@ mod tests {
     fn every_mistake_is_found_in_one_reading_and_pointed_at() {
         let body = serde_json::json!({ "a/b": 1.5, "list": [1, "x"] });
         let root = Field::root(&body);
-        let mut mistakes = Mistakes::default();
-        root.get("a/b").integer(&mut mistakes, Ok::<_, String>);
+        let mut errors = ValidationErrors::default();
+        root.get("a/b").integer(&mut errors, Ok::<_, String>);
         root.get("gone")
-            .text(&mut mistakes, |text| Ok::<_, String>(text.to_owned()));
-        for item in root.get("list").items(&mut mistakes).unwrap() {
-            item.integer(&mut mistakes, Ok::<_, String>);
+            .text(&mut errors, |text| Ok::<_, String>(text.to_owned()));
+        for item in root.get("list").items(&mut errors).unwrap() {
+            item.integer(&mut errors, Ok::<_, String>);
         }
-        let errors = mistakes.result(Some(())).unwrap_err();
+        let errors = errors.result(Some(())).unwrap_err();
         let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/a~1b", "/gone", "/list/1"]);
         assert!(errors[1].detail.starts_with("is required"));

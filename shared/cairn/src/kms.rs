@@ -9,7 +9,7 @@ use aws_sdk_kms::{
 
 use crate::{
     dynamodb::{Fault, fault},
-    on_demand::OnDemand,
+    lazy_client::LazyClient,
     seal::Key,
 };
 
@@ -26,9 +26,9 @@ pub enum KmsError {
         /// The SDK's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// KMS refuses the call: the key is disabled, or the function's role does not allow it.
-    #[error("{operation} of KMS was refused: {problem}")]
-    Refused {
+    /// KMS rejects the call: the key is disabled, or the function's role does not allow it.
+    #[error("{operation} of KMS was rejected: {problem}")]
+    Permanent {
         /// The operation.
         operation: &'static str,
         /// The fault.
@@ -47,7 +47,7 @@ pub enum KmsError {
 }
 
 impl KmsError {
-    fn of<E>(operation: &'static str, error: SdkError<E>) -> Self
+    fn new<E>(operation: &'static str, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -57,7 +57,7 @@ impl KmsError {
                 problem,
                 source: error.into(),
             },
-            Fault::Permanent(problem) => Self::Refused {
+            Fault::Permanent(problem) => Self::Permanent {
                 operation,
                 problem,
                 source: error.into(),
@@ -74,7 +74,7 @@ impl KmsError {
 /// A key of KMS, which wraps others and never leaves it.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    client: OnDemand<Client>,
+    client: LazyClient<Client>,
     id: String,
 }
 
@@ -90,7 +90,7 @@ impl MasterKey {
     const CONTEXT: &str = "subject";
 
     /// The key of this id.
-    pub fn new(client: OnDemand<Client>, id: String) -> Self {
+    pub fn new(client: LazyClient<Client>, id: String) -> Self {
         Self { client, id }
     }
 
@@ -104,7 +104,7 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| KmsError::of(OPERATION, error))?;
+            .map_err(|error| KmsError::new(OPERATION, error))?;
         let wrapped = made.ciphertext_blob.ok_or(KmsError::Malformed {
             operation: OPERATION,
             problem: "no wrapped key",
@@ -125,7 +125,7 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| KmsError::of(OPERATION, error))?;
+            .map_err(|error| KmsError::new(OPERATION, error))?;
         key(OPERATION, opened.plaintext)
     }
 }

@@ -54,7 +54,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn Error>> {
-//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).refused(&NotEnough);
+//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).then_rejected(&NotEnough);
 //!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
 //!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
 //!     let now = Timestamp::now();
@@ -102,7 +102,7 @@
 //! # What holds
 //!
 //! - A command is carried out once for each id, as long as fewer than
-//!   64 others (`Remembered::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
+//!   64 others (`RecentCommands::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
 //! - A stream's versions have no gaps, and its times do not go back. There is no order among streams.
 //! - Every committed event is published, at least once. Each reader behind a version gate takes it in once and in order.
 //! - A saga ends: completed, undone, or stuck with a place and a reason.
@@ -148,13 +148,13 @@ pub mod stream;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
-pub mod current;
-#[cfg(feature = "store")]
 pub mod gate;
 #[cfg(feature = "store")]
-pub mod relay;
+pub mod loaded_stream;
 #[cfg(feature = "store")]
-pub mod remembered;
+pub mod recent_commands;
+#[cfg(feature = "store")]
+pub mod relay;
 #[cfg(feature = "store")]
 pub mod repository;
 #[cfg(feature = "store")]
@@ -175,9 +175,9 @@ pub mod kms;
 #[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
-pub mod mail;
+pub mod lazy_client;
 #[cfg(feature = "aws")]
-pub mod on_demand;
+pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
 #[cfg(feature = "aws")]

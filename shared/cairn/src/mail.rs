@@ -9,9 +9,9 @@ use aws_sdk_sesv2::{
     types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
 };
 
-/// The mails of one sender.
+/// The mailer of one sender.
 #[derive(Clone, Debug)]
-pub struct Mails {
+pub struct Mailer {
     client: Client,
     from: String,
 }
@@ -54,8 +54,8 @@ impl From<BuildError> for MailError {
     }
 }
 
-impl Mails {
-    /// Mails from an address that SES has verified.
+impl Mailer {
+    /// A mailer with the address of a sender that SES has verified.
     pub fn new(client: Client, from: String) -> Self {
         Self { client, from }
     }

@@ -1,7 +1,7 @@
 //! An operator's way into a running system: the AWS that a person has, and a stack of functions with their settings.
 //!
 //! The functions know everything by its name: their tables, their queues, how long a step may take. So a stack is
-//! found by asking Lambda for its functions, and what they are told is an [`Environment`] for the tool as well.
+//! found by asking Lambda for its functions, and what they are told is an [`AppContext`] for the tool as well.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,16 +24,16 @@ use serde_json::Value;
 use crate::{
     commit::Commit,
     lambda::{
-        Environment,
-        http::{Http, Trusted},
-        outside::{NoAnswer, Outside},
+        AppContext,
+        http::{Http, TrustStore},
+        http_client::{HttpClient, HttpError},
     },
     store::StoreError,
 };
 
 mod tail;
 
-pub use tail::{Beginning, Tail, Unreadable};
+pub use tail::{StartPosition, Tail, Unreadable};
 
 /// AWS as the AWS CLI finds it: region and credentials from the environment, a profile, single sign-on, a process or
 /// the machine.
@@ -41,7 +41,7 @@ pub use tail::{Beginning, Tail, Unreadable};
 /// An `endpoint` on this very machine is a stand-in for AWS, which takes anybody. What the environment does not say is
 /// made up for it, so that nothing has to be set up; and the credentials of a profile never go there.
 pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
-    let http = Http::new(Trusted::Machine);
+    let http = Http::new(TrustStore::System);
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
@@ -82,7 +82,7 @@ pub struct Stack {
     /// Its name.
     pub name: String,
     aws: SdkConfig,
-    environment: Environment,
+    app: AppContext,
     /// The names of its functions by their logical ids.
     functions: BTreeMap<String, String>,
     lambda: Client,
@@ -95,13 +95,13 @@ pub enum FindError {
     #[error("{0}")]
     Unreachable(String),
     /// There is none.
-    #[error("there is no stack of Cairn here")]
+    #[error("no Cairn stack found in this account and region")]
     None,
     /// There is none of this name.
-    #[error("there is no stack {0} here; there is {known}", known = .1.join(", "))]
+    #[error("stack {0} not found; available: {known}", known = .1.join(", "))]
     Unknown(String, Vec<String>),
     /// There are several.
-    #[error("there are several stacks here: {}", .0.join(", "))]
+    #[error("several stacks found: {}", .0.join(", "))]
     Several(Vec<String>),
 }
 
@@ -117,7 +117,7 @@ pub enum InvokeError {
         function: String,
     },
     /// It was not invoked, or its answer was lost.
-    #[error("{function} was not reached: {problem}")]
+    #[error("cannot reach {function}: {problem}")]
     Unreachable {
         /// The function's logical id.
         function: String,
@@ -134,7 +134,7 @@ impl Stack {
     const LIMIT: Duration = Duration::from_secs(10);
     /// How many commits a function is given at once. An item has 400 KB at most, a payload 6 MB.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-    const HANDED_OVER: usize = 10;
+    const BATCH_SIZE: usize = 10;
 
     /// The stack of this name; without one, the only one that there is.
     ///
@@ -156,7 +156,7 @@ impl Stack {
             (None, [only]) => only.clone(),
             (None, known) => return Err(FindError::Several(known.to_vec())),
         };
-        let Found {
+        let StackParts {
             functions,
             settings,
         } = stacks.remove(&name).unwrap_or_default();
@@ -166,15 +166,15 @@ impl Stack {
         Ok(Self {
             name,
             aws: aws.clone(),
-            environment: Environment::new(move |name| settings.get(name).cloned(), aws.clone()),
+            app: AppContext::new(move |name| settings.get(name).cloned(), aws.clone()),
             functions,
             lambda: Client::from_conf(lambda),
         })
     }
 
     /// What its functions are told, and clients of what it is made of.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
+    pub fn app(&self) -> &AppContext {
+        &self.app
     }
 
     /// The logical ids of its functions.
@@ -186,9 +186,9 @@ impl Stack {
     ///
     /// # Errors
     /// When the table has no stream, or a call fails.
-    pub async fn tail(&self, beginning: Beginning) -> Result<Tail, StoreError> {
-        let refused = |problem: &dyn std::fmt::Display| StoreError::Refused(problem.to_string());
-        let table = self.environment.setting("EVENTS_TABLE");
+    pub async fn tail(&self, beginning: StartPosition) -> Result<Tail, StoreError> {
+        let refused = |problem: &dyn std::fmt::Display| StoreError::Permanent(problem.to_string());
+        let table = self.app.variable("EVENTS_TABLE");
         let table = table.map_err(|error| refused(&error))?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
         let described = client.describe_table().table_name(&table).send().await;
@@ -207,12 +207,12 @@ impl Stack {
     ///
     /// # Errors
     /// When there is no answer.
-    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, NoAnswer> {
+    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, HttpError> {
         let Some(endpoint) = self.aws.endpoint_url().filter(|endpoint| is_here(endpoint)) else {
             return Ok(None);
         };
         let url = format!("{}{METER}", endpoint.trim_end_matches('/'));
-        let answer = Outside::network().get(&url).await?;
+        let answer = HttpClient::network().get(&url).await?;
         let counted = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
         Ok(counted.flatten())
     }
@@ -245,29 +245,31 @@ impl Stack {
         }
         let error: Value = serde_json::from_slice(&said).unwrap_or_default();
         let message = error.get("errorMessage").and_then(Value::as_str);
-        Err(failed(&message.unwrap_or("the function does not say why")))
+        Err(failed(
+            &message.unwrap_or("the function returned no reason"),
+        ))
     }
 
-    /// Hands commits of one stream, in their order, to a function that reads the event table's stream: as that does, a
-    /// few at a time. The function bears that it has had them before.
+    /// Redelivers commits of one stream, in their order, to a consumer of the event table's DynamoDB Stream, a few at a
+    /// time. The consumer skips the events that it has applied before.
     ///
     /// # Errors
     /// When it is not reached, or does not handle them all. Those before the first that it names are handled.
-    pub async fn hand_over(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
+    pub async fn redeliver(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
         let failed = |problem: String| InvokeError::Failed(format!("{function}: {problem}"));
-        for batch in commits.chunks(Self::HANDED_OVER) {
+        for batch in commits.chunks(Self::BATCH_SIZE) {
             let records = records(batch).map_err(|error| failed(error.to_string()))?;
             let answer: DynamoDbEventResponse = self.invoke(function, &records).await?;
             if let Some(first) = answer.batch_item_failures.first() {
                 let version = first.item_identifier.as_deref().unwrap_or_default();
-                return Err(failed(format!("it fails at version {version}: try again")));
+                return Err(failed(format!("it failed at version {version}; try again")));
             }
         }
         Ok(())
     }
 }
 
-/// Commits as a table's stream hands them to a function.
+/// Commits as a DynamoDB Stream delivers them to a function.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
 fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     let record = |commit: &Commit| {
@@ -284,22 +286,22 @@ fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     Ok(event)
 }
 
-/// What is found of a stack.
+/// The functions of a stack, and their environment variables.
 #[derive(Debug, Default)]
-struct Found {
+struct StackParts {
     functions: BTreeMap<String, String>,
     settings: HashMap<String, String>,
 }
 
 /// The stacks of an account, by what their functions are told.
-async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, Found>, FindError> {
+async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, StackParts>, FindError> {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Stack::LIMIT);
     let config = aws_sdk_lambda::config::Builder::from(aws)
         .timeout_config(timeouts.build())
         .build();
     let functions = Client::from_conf(config).list_functions();
     let mut functions = functions.into_paginator().items().send();
-    let mut stacks = BTreeMap::<String, Found>::new();
+    let mut stacks = BTreeMap::<String, StackParts>::new();
     while let Some(function) = functions.next().await {
         let function = function.map_err(|error| FindError::Unreachable(cause(&error)))?;
         let Some((stack, name, settings)) = ours(function) else {

@@ -1,20 +1,20 @@
 //! Calls to providers outside: what they carry, and how they fail.
 //!
-//! A provider accepts a call, refuses it permanently, fails for a moment, or throttles it. Without an
+//! A provider accepts a call, rejects it permanently, fails transiently, or throttles it. Without an
 //! answer the outcome is unknown: the call is repeated with the same key. A saga that abandons such a
 //! step counts it as done and compensates it.
 
 use std::time::Duration;
 
-/// What a provider says when it does not do what it was asked for.
+/// The failure of a call to a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    /// No, and asking again will not help.
+    /// The provider rejects the call; a retry does not help.
     #[error("{0}")]
-    Refused(String),
-    /// Not at the moment.
+    Permanent(String),
+    /// The provider fails at the moment; a retry may succeed.
     #[error("{0}")]
-    Passing(String),
+    Transient(String),
     /// The provider has had too many calls and did nothing. The call is made again later; that is no
     /// failure and uses up no retry.
     #[error("{reason}")]

@@ -4,7 +4,7 @@
 //! are one `UpdateItem` on the table and a fold in memory, so a row can be checked against its
 //! streams, rebuilt from them, and shown as it was at any time, all by the same function.
 //!
-//! [`ReadModel`] is a row per aggregate, fed by one stream or by several; [`Tally`] adds up events of many streams.
+//! [`ReadModel`] is a row per aggregate, fed by one stream or by several; [`CounterProjection`] adds up events of many streams.
 
 use std::borrow::Cow;
 
@@ -23,10 +23,10 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The attribute that is the table's partition key.
     const KEY: &'static str;
 
-    /// The row that a stream feeds; `None` when the stream is none of this model's.
-    fn place(stream: &StreamId) -> Option<Place<'_>>;
+    /// The key of the row that a stream feeds; `None` when the stream is none of this model's.
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>>;
 
-    /// The streams that feed a row: all that have their place in it.
+    /// The streams that feed a row: those with its key.
     fn streams(key: &str) -> Vec<StreamId>;
 
     /// What an event changes in its row. No changes: only the gate moves.
@@ -36,9 +36,9 @@ pub trait ReadModel: Send + Sync + 'static {
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError>;
 }
 
-/// Where a stream's events go.
+/// The key of the row that a stream's events change, and their gate in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct RowKey<'a> {
     /// The value of [`ReadModel::KEY`].
     pub key: &'a str,
     /// The attribute that holds the version of the last event applied from this stream.
@@ -108,13 +108,13 @@ pub fn fold_on<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, FoldError> {
     for event in events {
-        let Some(place) = M::place(&event.stream) else {
+        let Some(row_key) = M::row_key(&event.stream) else {
             continue;
         };
         let row = row
-            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(place.key))]));
+            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(row_key.key))]));
         // One update changes each part of a row once, and no part of its key.
-        let mut taken = vec![M::KEY.to_owned(), place.gate.to_owned()];
+        let mut taken = vec![M::KEY.to_owned(), row_key.gate.to_owned()];
         for change in M::changes(event)? {
             let path = change.path().to_owned();
             let applied = if taken.iter().any(|other| overlap(other, &path)) {
@@ -129,7 +129,7 @@ pub fn fold_on<'a, M: ReadModel>(
             })?;
             taken.push(path);
         }
-        set(row, place.gate, event.version.into());
+        set(row, row_key.gate, event.version.into());
     }
     Ok(row)
 }
@@ -184,24 +184,23 @@ fn set(map: &mut Row, name: &str, value: Value) {
 /// A read model that adds up events of many streams: counters in partitions and rows.
 ///
 /// Its gate is an item per stream beside the counters, moved in the same transaction.
-pub trait Tally: Send + Sync + 'static {
+pub trait CounterProjection: Send + Sync + 'static {
     /// Its name.
     const NAME: &'static str;
 
-    /// The number of the counters that a stream's events are added to: those of streams with the same number get
-    /// into each other's way. `None` when its events are not counted.
-    fn lane(stream: &StreamId) -> Option<u32>;
+    /// The shard of the counters that a stream's events are added to: writes to the same shard conflict. `None` when its events are not counted.
+    fn shard(stream: &StreamId) -> Option<u32>;
 
     /// What an event adds, and where. Nothing: only the gate moves.
     ///
     /// # Errors
     /// When the event cannot be decoded.
-    fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError>;
+    fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError>;
 }
 
 /// Additions to one row of counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
+pub struct CounterChange {
     /// The partition key. Many writers are spread over several.
     pub partition: String,
     /// The sort key.

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::timeout;
 
-use crate::{cloudevent::CloudEvent, retry::Tries};
+use crate::{cloudevent::CloudEvent, retry::Backoff};
 
 /// The most entries of one call. <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
 pub const MAX_ENTRIES: usize = 10;
@@ -71,7 +71,7 @@ impl Entry {
     }
 }
 
-/// Publishes entries until the bus has taken each or `tries` end, and returns the first record of
+/// Publishes entries until the bus has taken each or `backoff` ends, and returns the first record of
 /// which an event is missing.
 ///
 /// The events of one stream are published in their order: the next goes out when the one before
@@ -80,15 +80,15 @@ impl Entry {
 pub async fn publish_all(
     publisher: &impl Publisher,
     entries: Vec<Entry>,
-    mut tries: Tries,
+    mut backoff: Backoff,
 ) -> Option<usize> {
-    let mut queues = Queues::of(entries);
+    let mut queues = Queues::new(entries);
     let mut calls = FuturesUnordered::new();
     let mut is_time_left = true;
     loop {
         while is_time_left && calls.len() < IN_FLIGHT {
             match queues.next_call(calls.is_empty()) {
-                Some(call) => calls.push(publish(publisher, call, tries.left())),
+                Some(call) => calls.push(publish(publisher, call, backoff.left())),
                 None => break,
             }
         }
@@ -97,9 +97,9 @@ pub async fn publish_all(
         };
         let is_any_refused = queues.take_back(answered);
         is_time_left = if is_any_refused {
-            tries.again().await.is_ok()
+            backoff.wait().await.is_ok()
         } else {
-            !tries.left().is_zero()
+            !backoff.left().is_zero()
         };
     }
 }
@@ -132,7 +132,7 @@ struct Turn {
 }
 
 impl Queues {
-    fn of(entries: Vec<Entry>) -> Self {
+    fn new(entries: Vec<Entry>) -> Self {
         let mut indexes = HashMap::new();
         let mut streams: Vec<VecDeque<Entry>> = vec![];
         for entry in entries {
@@ -239,8 +239,8 @@ mod tests {
         }
     }
 
-    fn patience() -> Tries {
-        Tries::lasting(Duration::from_secs(5))
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_secs(5))
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,7 +252,7 @@ mod tests {
             entry("a", "a2", 1),
             entry("b", "b1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a1", "a2"]);
     }
 
@@ -268,7 +268,7 @@ mod tests {
             entry("b", "b1", 1),
             entry("c", "c1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, patience()).await, Some(1));
+        assert_eq!(publish_all(&bus, entries, backoff()).await, Some(1));
         assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
     }
 
@@ -286,9 +286,9 @@ mod tests {
     async fn a_slow_bus_is_left_in_time_and_what_is_missing_is_reported() {
         let entries = || (0..20).map(|n| entry("a", &format!("a{n}"), n)).collect();
         let second = Slow(Duration::from_secs(1));
-        assert_eq!(publish_all(&second, entries(), patience()).await, Some(5));
+        assert_eq!(publish_all(&second, entries(), backoff()).await, Some(5));
         let never = Slow(Duration::from_hours(1));
-        assert_eq!(publish_all(&never, entries(), patience()).await, Some(0));
+        assert_eq!(publish_all(&never, entries(), backoff()).await, Some(0));
     }
 
     #[tokio::test]
@@ -297,7 +297,7 @@ mod tests {
         let small = (0..12).map(|n| entry(&format!("s{n}"), "x", n));
         let large = (0..3).map(|n| entry(&format!("l{n}"), &"x".repeat(MAX_BYTES / 2 - 100), n));
         let entries = small.chain(large).collect();
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.calls.lock().unwrap(), [10, 3, 2]);
     }
 
@@ -310,7 +310,7 @@ mod tests {
             entries
                 .extend((0..25).map(|s| entry(&format!("s{s}"), &format!("s{s}@{n}"), 25 * n + s)));
         }
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.calls.lock().unwrap(), [10; 10]);
         let taken = bus.taken.lock().unwrap();
         for s in 0..25 {

@@ -1,7 +1,7 @@
 //! Running commands against streams: exactly once, whoever retries, at the fewest calls.
 //!
-//! A decision may be taken on a state that is not the latest: one that this process remembers, or
-//! one that was read from a replica that lags. An *acceptance* is proven by the append, whose
+//! A decision may be taken on a state that is not the latest: one from this process's cache, or one
+//! that was read from a replica that lags. An *acceptance* is proven by the append, whose
 //! condition is that nothing came after that state. A *refusal*, and finding that there is nothing
 //! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
 //! A stale state can therefore cost more round trips, and never a wrong answer.
@@ -13,50 +13,50 @@ use std::{
 
 use quick_cache::{
     OptionsBuilder, UnitWeighter,
-    sync::{Cache, DefaultLifecycle},
+    sync::{self, DefaultLifecycle},
 };
 
 use crate::{
     commit::{Commit, Context},
-    current::Current,
     decider::Aggregate,
     event::CodecError,
     guard::{Guard, holds},
-    retry::{Losses, OutOfTime},
-    snapshot::shape,
+    loaded_stream::LoadedStream,
+    retry::{ConflictBackoff, OutOfTime},
+    snapshot::state_fingerprint,
     store::{
-        AppendError, ConditionalStore, Consistency, EventStore, Part, Snapshots, StoreError,
+        AppendError, ConditionalStore, Consistency, EventStore, ReadRange, Snapshots, StoreError,
         StreamVersion,
     },
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// The streams that are remembered. What is forgotten first depends on the streams alone, not on a
-/// hasher's random seed: what a process does can be repeated.
-type Warm<A> = Cache<
+/// The cached streams. The eviction order depends on the streams alone, not on a hasher's random
+/// seed, so a run of a process can be repeated.
+type Cache<A> = sync::Cache<
     StreamId,
-    Arc<Current<A>>,
+    Arc<LoadedStream<A>>,
     UnitWeighter,
     BuildHasherDefault<DefaultHasher>,
-    DefaultLifecycle<StreamId, Arc<Current<A>>>,
+    DefaultLifecycle<StreamId, Arc<LoadedStream<A>>>,
 >;
 
-/// The streams of one aggregate in one store. Cloning it shares what it remembers.
+/// The streams of one aggregate in one store. Clones share the cache.
 #[derive(Debug)]
 pub struct Repository<A: Aggregate, S> {
     store: S,
     /// Made at the first use: not every start comes to one.
-    shape: Arc<LazyLock<String>>,
-    warm: Arc<Warm<A>>,
+    state_fingerprint: Arc<LazyLock<String>>,
+    cache: Arc<Cache<A>>,
 }
 
 impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
     fn clone(&self) -> Self {
         Self {
             store: self.store.clone(),
-            shape: self.shape.clone(),
-            warm: self.warm.clone(),
+            state_fingerprint: self.state_fingerprint.clone(),
+            cache: self.cache.clone(),
         }
     }
 }
@@ -65,7 +65,7 @@ impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
 #[derive(Debug)]
 pub struct Handled<A: Aggregate> {
     /// The stream right after the command, which for a repeated one is not the present.
-    pub current: Arc<Current<A>>,
+    pub current: Arc<LoadedStream<A>>,
     /// Whether the command had been carried out before.
     pub replayed: bool,
     /// True if a commit records the command. One that had nothing to do left none.
@@ -76,7 +76,7 @@ pub struct Handled<A: Aggregate> {
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError<R> {
     /// The aggregate refuses it.
-    #[error("refused at version {version}: {rejection}")]
+    #[error("rejected at version {version}: {rejection}")]
     Rejected {
         /// The reason.
         rejection: R,
@@ -84,10 +84,10 @@ pub enum HandleError<R> {
         version: u64,
     },
     /// The id belongs to another command.
-    #[error("the id of this command was used before, for a command that asked for something else")]
+    #[error("command ID reused with different content")]
     IdReused,
     /// So many others write to the stream that there was no turn. Nothing was written.
-    #[error("the stream is written to by too many at once: try again")]
+    #[error("too many concurrent writers on this stream; retry")]
     Contended,
     /// The store failed.
     #[error(transparent)]
@@ -107,22 +107,24 @@ impl<R> From<OutOfTime> for HandleError<R> {
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
-    /// How many streams are remembered, those used lately before others. Few enough that states of some
-    /// ten kilobytes fit into a small function.
-    const WARM: usize = 256;
+    /// The number of cached streams, the recently used ones before others. States of some ten
+    /// kilobytes then fit into a small function.
+    const CACHED_STREAMS: usize = 256;
 
     /// The aggregate's streams in a store.
     pub fn new(store: S) -> Self {
         let options = OptionsBuilder::new()
-            .estimated_items_capacity(Self::WARM)
-            .weight_capacity(Self::WARM as u64)
+            .estimated_items_capacity(Self::CACHED_STREAMS)
+            .weight_capacity(Self::CACHED_STREAMS as u64)
             .shards(1)
             .build()
             .unwrap_or_else(|_| unreachable!("both capacities are given"));
         Self {
             store,
-            shape: Arc::new(LazyLock::new(|| shape::<A::State>(A::REVISION))),
-            warm: Arc::new(Cache::with_options(
+            state_fingerprint: Arc::new(LazyLock::new(|| {
+                state_fingerprint::<A::State>(A::REVISION)
+            })),
+            cache: Arc::new(sync::Cache::with_options(
                 options,
                 UnitWeighter,
                 BuildHasherDefault::default(),
@@ -132,14 +134,14 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     }
 
     /// Decides `command` on `stream` and appends what comes out, at most once per command id: see
-    /// [`Remembered::CAPACITY`](crate::remembered::Remembered::CAPACITY).
+    /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY).
     ///
     /// A command that was carried out before is answered as it was then. When others append
-    /// meanwhile, the decision is taken again on what they left. One call to the store where the
-    /// stream is remembered as it is, two where it is not remembered; a refusal takes one more.
+    /// meanwhile, the decision is taken again on what they left. It takes one call to the store where
+    /// the cached stream is up to date, two where the stream is not cached; a refusal takes one more.
     ///
     /// # Errors
-    /// See [`HandleError`]. After an error that is not passing, nothing was written.
+    /// See [`HandleError`]. After an error that is not transient, nothing was written.
     pub async fn handle(
         &self,
         stream: &StreamId,
@@ -161,7 +163,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
         let mut attempt = Attempt::new(self, stream);
-        attempt.known = Known::Assumed;
+        attempt.freshness = Freshness::Cached;
         self.run(attempt, command, context).await
     }
 
@@ -182,7 +184,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         S: ConditionalStore,
     {
         let mut attempt = Attempt::new(self, stream);
-        attempt.known = Known::Assumed;
+        attempt.freshness = Freshness::Cached;
         let Proposal { commit, next } = match attempt.decide(command, context).await? {
             Decision::Append(proposal) => *proposal,
             Decision::Done { replayed } => return Ok(Some(attempt.handled(replayed))),
@@ -227,7 +229,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         command: &A::Command,
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
-        let mut losses = Losses::within(context.patience);
+        let mut backoff = ConflictBackoff::new(context.time_budget);
         loop {
             let Proposal { commit, next } = match attempt.decide(command, context).await? {
                 Decision::Append(proposal) => *proposal,
@@ -238,7 +240,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
                 Err(AppendError::Conflict(lost)) => {
                     tracing::debug!(%commit.stream, commit.version, "conflict");
                     let winner = lost.into_iter().find_map(|conflict| conflict.winner);
-                    let is_enough = losses.another(winner.is_some()).await?;
+                    let is_enough = backoff.another(winner.is_some()).await?;
                     attempt.lost(winner.filter(|_| is_enough));
                 }
                 Err(AppendError::Store(error)) => return Err(error.into()),
@@ -246,11 +248,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// Remembers what has become current by an append, and by nothing else: a state that was never
-    /// stored would make the next commit leave a hole.
-    fn appended(&self, next: Current<A>) -> Handled<A> {
+    /// Caches the stream as it is after an append, and after nothing else: a state that was never
+    /// stored would make the next commit leave a gap.
+    fn appended(&self, next: LoadedStream<A>) -> Handled<A> {
         let current = Arc::new(next);
-        self.warm.insert(current.stream.clone(), current.clone());
+        self.cache.insert(current.stream.clone(), current.clone());
         Handled {
             current,
             replayed: false,
@@ -258,11 +260,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// The stream as it is, strongly consistent. Only what the store says counts, nothing remembered.
+    /// The stream as it is, strongly consistent. The cache is not used.
     ///
     /// # Errors
     /// When the store fails, or what is stored cannot be read.
-    pub async fn load(&self, stream: &StreamId) -> Result<Current<A>, StoreError> {
+    pub async fn load(&self, stream: &StreamId) -> Result<LoadedStream<A>, StoreError> {
         self.load_at(stream, u64::MAX).await
     }
 
@@ -271,17 +273,21 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub async fn load_at(&self, stream: &StreamId, version: u64) -> Result<Current<A>, StoreError> {
-        let part = Part {
-            until: version,
+    pub async fn load_at(
+        &self,
+        stream: &StreamId,
+        version: u64,
+    ) -> Result<LoadedStream<A>, StoreError> {
+        let range = ReadRange {
+            to: version,
             ..self.latest(Consistency::Strong)
         };
-        let mut commits = self.store.read(stream, &part).await?;
+        let mut commits = self.store.read(stream, &range).await?;
         if let Some(last) = commits.pop_if(|last| last.last_version() > version) {
             if commits.is_empty() {
-                let before = Part {
-                    until: last.version - 1,
-                    ..part
+                let before = ReadRange {
+                    to: last.version - 1,
+                    ..range
                 };
                 commits = self.store.read(stream, &before).await?;
             }
@@ -299,7 +305,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         &self,
         stream: &StreamId,
         time: Timestamp,
-    ) -> Result<Current<A>, StoreError> {
+    ) -> Result<LoadedStream<A>, StoreError> {
         let latest = self.latest(Consistency::Strong);
         let mut commits = self.store.read(stream, &latest).await?;
         match commits.first() {
@@ -326,9 +332,9 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         let (mut by_then, mut later) = (0, later);
         while by_then + 1 < later {
             let middle = by_then + (later - by_then) / 2;
-            let one = Part {
-                until: middle,
-                ..Part::after(middle - 1)
+            let one = ReadRange {
+                to: middle,
+                ..ReadRange::after(middle - 1)
             };
             let commits = self.store.read(stream, &one).await?;
             let commit = commits.last().ok_or_else(|| StoreError::Corrupt {
@@ -344,10 +350,10 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         Ok(by_then)
     }
 
-    fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<Current<A>, StoreError> {
-        let mut current = Current::new(stream);
+    fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<LoadedStream<A>, StoreError> {
+        let mut current = LoadedStream::new(stream);
         for commit in commits {
-            current.catch_up(commit, &self.shape)?;
+            current.catch_up(commit, &self.state_fingerprint)?;
         }
         Ok(current)
     }
@@ -357,19 +363,19 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         &self.store
     }
 
-    /// The snapshots' fingerprint: see [`shape`].
-    pub(crate) fn shape(&self) -> &str {
-        &self.shape
+    /// The snapshots' fingerprint: see [`state_fingerprint()`].
+    pub(crate) fn state_fingerprint(&self) -> &str {
+        &self.state_fingerprint
     }
 
-    fn latest(&self, consistency: Consistency) -> Part<'_> {
-        Part {
+    fn latest(&self, consistency: Consistency) -> ReadRange<'_> {
+        ReadRange {
             snapshots: Some(Snapshots {
-                shape: &self.shape,
+                state_fingerprint: &self.state_fingerprint,
                 every: A::SNAPSHOT_EVERY.max(1),
             }),
             consistency,
-            ..Part::all()
+            ..ReadRange::all()
         }
     }
 }
@@ -378,24 +384,24 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
 #[derive(Debug)]
 pub(crate) struct Attempt<A: Aggregate, S> {
     repository: Repository<A, S>,
-    current: Arc<Current<A>>,
+    current: Arc<LoadedStream<A>>,
     enlisted: bool,
-    known: Known,
+    freshness: Freshness,
     /// A commit that has won, not taken in yet.
     winner: Option<Commit>,
 }
 
-/// How much of a stream is known.
+/// The freshness of a stream's state in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum Freshness {
     /// Nothing yet.
-    Nothing,
-    /// What was once so, and may be still.
-    Assumed,
-    /// That there is more than what is known.
-    Behind,
-    /// What the store says now.
-    Proven,
+    Unloaded,
+    /// An earlier state, which may still be the latest.
+    Cached,
+    /// An earlier state, with later commits in the store.
+    Stale,
+    /// The state as a strongly consistent read has returned it.
+    Strong,
 }
 
 /// What was decided.
@@ -414,25 +420,25 @@ pub(crate) enum Decision<A: Aggregate> {
 #[derive(Debug)]
 pub(crate) struct Proposal<A: Aggregate> {
     pub(crate) commit: Commit,
-    next: Current<A>,
+    next: LoadedStream<A>,
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     pub(crate) fn new(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             repository: repository.clone(),
-            current: Arc::new(Current::new(stream)),
+            current: Arc::new(LoadedStream::new(stream)),
             enlisted: false,
-            known: Known::Nothing,
+            freshness: Freshness::Unloaded,
             winner: None,
         }
     }
 
     /// One whose commit goes with another that records the command.
     ///
-    /// It remembers nothing and is not remembered. Streams that sagas write to are written to by several
-    /// functions, so a remembered state is often old; and to lose a transaction costs more than
-    /// the read that it would have saved.
+    /// It neither uses the cache nor fills it. Several functions write to the streams that sagas write
+    /// to, so a cached state is often old; a lost transaction costs more than the read that the cache
+    /// would have saved.
     pub(crate) fn enlisted(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             enlisted: true,
@@ -450,10 +456,10 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         command: &A::Command,
         context: &Context,
     ) -> Result<Decision<A>, HandleError<A::Rejection>> {
-        let done = match self.known {
-            Known::Nothing => self.begin(context).await?,
-            Known::Behind => self.read(Consistency::Strong, context).await?,
-            Known::Assumed | Known::Proven => match self.winner.take() {
+        let done = match self.freshness {
+            Freshness::Unloaded => self.begin(context).await?,
+            Freshness::Stale => self.read(Consistency::Strong, context).await?,
+            Freshness::Cached | Freshness::Strong => match self.winner.take() {
                 Some(winner) => self.take_in(&[winner], context, Guard::CommitId)?,
                 None => false,
             },
@@ -464,7 +470,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         loop {
             let decided = A::decide(&self.current.state, command);
             let accepted = matches!(&decided, Ok(events) if !events.is_empty());
-            if !accepted && self.known != Known::Proven && holds(Guard::Recheck) {
+            if !accepted && self.freshness != Freshness::Strong && holds(Guard::Recheck) {
                 if self.read(Consistency::Strong, context).await? {
                     return Ok(Decision::Done { replayed: true });
                 }
@@ -477,19 +483,19 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
             if events.is_empty() {
                 return Ok(Decision::Done { replayed: false });
             }
-            let shape = self.repository.shape();
-            let (commit, next) = self
-                .current
-                .commit(context, &events, self.enlisted, shape)?;
+            let state_fingerprint = self.repository.state_fingerprint();
+            let (commit, next) =
+                self.current
+                    .commit(context, &events, self.enlisted, state_fingerprint)?;
             return Ok(Decision::Append(Box::new(Proposal { commit, next })));
         }
     }
 
     /// The proposal was not appended: its place is taken by the winner, where that is known.
     pub(crate) fn lost(&mut self, winner: Option<Commit>) {
-        self.known = match winner {
-            Some(_) => Known::Assumed,
-            None => Known::Behind,
+        self.freshness = match winner {
+            Some(_) => Freshness::Cached,
+            None => Freshness::Stale,
         };
         self.winner = winner;
     }
@@ -502,13 +508,13 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// From what is remembered, or from a read that may be a little late.
+    /// Begins from the cached stream, or from an eventually consistent read.
     async fn begin<R>(&mut self, context: &Context) -> Result<bool, HandleError<R>> {
-        let warm = self.repository.warm.get(&self.current.stream);
-        match warm.filter(|_| !self.enlisted) {
-            Some(warm) => {
-                self.current = warm;
-                self.known = Known::Assumed;
+        let cached = self.repository.cache.get(&self.current.stream);
+        match cached.filter(|_| !self.enlisted) {
+            Some(cached) => {
+                self.current = cached;
+                self.freshness = Freshness::Cached;
                 self.recall(0, context).await
             }
             None => self.read(Consistency::Eventual, context).await,
@@ -522,15 +528,15 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         consistency: Consistency,
         context: &Context,
     ) -> Result<bool, HandleError<R>> {
-        let part = Part {
-            after: self.current.version,
+        let range = ReadRange {
+            from: self.current.version,
             ..self.repository.latest(consistency)
         };
         let stream = &self.current.stream;
-        let commits = self.repository.store.read(stream, &part).await?;
-        self.known = match consistency {
-            Consistency::Eventual => Known::Assumed,
-            Consistency::Strong => Known::Proven,
+        let commits = self.repository.store.read(stream, &range).await?;
+        self.freshness = match consistency {
+            Consistency::Eventual => Freshness::Cached,
+            Consistency::Strong => Freshness::Strong,
         };
         let known = self.current.version;
         let was_skipped = commits
@@ -542,9 +548,11 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         if was_skipped && self.recall(known, context).await? {
             return Ok(true);
         }
-        if self.known == Known::Proven && !commits.is_empty() && !self.enlisted {
+        if self.freshness == Freshness::Strong && !commits.is_empty() && !self.enlisted {
             let current = self.current.clone();
-            self.repository.warm.insert(current.stream.clone(), current);
+            self.repository
+                .cache
+                .insert(current.stream.clone(), current);
         }
         Ok(false)
     }
@@ -559,7 +567,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     ) -> Result<bool, HandleError<R>> {
         let current = Arc::make_mut(&mut self.current);
         for commit in commits {
-            current.catch_up(commit, &self.repository.shape)?;
+            current.catch_up(commit, &self.repository.state_fingerprint)?;
             if commit.id == context.id && holds(guard) {
                 return same_command(commit, context).map(|()| true);
             }
@@ -567,16 +575,16 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Ok(false)
     }
 
-    /// Looks for the command among those that are remembered, from after a version.
+    /// Looks for the command among the recent commands, from after a version.
     async fn recall<R>(&mut self, after: u64, context: &Context) -> Result<bool, HandleError<R>> {
         let stream = self.current.stream.clone();
-        let places = self.current.places(&context.id, after);
-        for version in places.into_iter().filter(|_| holds(Guard::CommandId)) {
-            let part = Part {
-                until: version,
+        let candidates = self.current.candidates(&context.id, after);
+        for version in candidates.into_iter().filter(|_| holds(Guard::CommandId)) {
+            let range = ReadRange {
+                to: version,
                 ..self.repository.latest(Consistency::Strong)
             };
-            let commits = self.repository.store.read(&stream, &part).await?;
+            let commits = self.repository.store.read(&stream, &range).await?;
             if let Some(commit) = commits.last().filter(|commit| commit.id == context.id) {
                 same_command(commit, context)?;
                 self.current = Arc::new(self.repository.folded(&stream, &commits)?);

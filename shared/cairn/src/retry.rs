@@ -1,4 +1,4 @@
-//! Trying again: with jitter, and never beyond the time there is.
+//! Retries: with jitter, and within a time budget.
 //!
 //! What is tried again has to bear that it was done already. Time is the executor's, so a test may pause it.
 
@@ -8,26 +8,26 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::provider::ProviderError;
 
-/// The tries of one piece of work that may be repeated.
+/// The pauses between the attempts at one piece of work.
 #[derive(Debug)]
-pub struct Tries {
+pub struct Backoff {
     until: Instant,
     pause: Duration,
 }
 
-/// There is no time left for another try.
+/// No time is left for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no time is left for another try")]
+#[error("retry budget exhausted")]
 pub struct OutOfTime;
 
-impl Tries {
+impl Backoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(2);
     const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-    /// Tries for as long as `patience` from now.
-    pub fn lasting(patience: Duration) -> Self {
+    /// A backoff whose last attempt begins within `time_budget` from now.
+    pub fn new(time_budget: Duration) -> Self {
         Self {
-            until: Instant::now() + patience,
+            until: Instant::now() + time_budget,
             pause: Self::FIRST_PAUSE,
         }
     }
@@ -37,12 +37,12 @@ impl Tries {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits before the next try: a random time up to a bound that doubles (full jitter, see
+    /// Waits before the next attempt: a random time up to a bound that doubles (full jitter, see
     /// <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
     ///
     /// # Errors
-    /// When the next try would begin too late.
-    pub async fn again(&mut self) -> Result<(), OutOfTime> {
+    /// When the next attempt would begin too late.
+    pub async fn wait(&mut self) -> Result<(), OutOfTime> {
         let pause = self.pause.mul_f64(fastrand::f64());
         if Instant::now() + pause >= self.until {
             return Err(OutOfTime);
@@ -53,20 +53,20 @@ impl Tries {
     }
 }
 
-/// What to do after an append that lost.
+/// The decision after an append that met a conflict.
 ///
 /// The failed write has brought back what won. A first loser decides again on that at once; who loses
 /// again is further behind, waits for a turn and reads.
 #[derive(Debug)]
-pub(crate) struct Losses {
-    tries: Tries,
+pub(crate) struct ConflictBackoff {
+    backoff: Backoff,
     lost_before: bool,
 }
 
-impl Losses {
-    pub(crate) fn within(patience: Duration) -> Self {
+impl ConflictBackoff {
+    pub(crate) fn new(time_budget: Duration) -> Self {
         Self {
-            tries: Tries::lasting(patience),
+            backoff: Backoff::new(time_budget),
             lost_before: false,
         }
     }
@@ -77,17 +77,17 @@ impl Losses {
         if is_first && is_winner_known {
             return Ok(true);
         }
-        self.tries.again().await?;
+        self.backoff.wait().await?;
         Ok(false)
     }
 }
 
-/// The outcome of a call to a provider is not known now.
+/// The outcome of a call to a provider is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It may work later.
-    #[error("the provider failed for the moment: {0}")]
-    Passing(String),
+    /// The provider failed; a later call may succeed.
+    #[error("the provider is unavailable: {0}")]
+    Transient(String),
     /// No answer in time. The provider may have done what it was asked for.
     #[error("the provider did not answer within {0:?}")]
     NoAnswer(Duration),
@@ -132,7 +132,7 @@ where
         };
         let reason = match answer {
             Ok(answer) => return Ok(Ok(answer)),
-            Err(ProviderError::Refused(reason)) => return Ok(Err(reason)),
+            Err(ProviderError::Permanent(reason)) => return Ok(Err(reason)),
             Err(ProviderError::Throttled {
                 reason,
                 retry_after,
@@ -142,10 +142,10 @@ where
                     retry_after,
                 });
             }
-            Err(ProviderError::Passing(reason)) => reason,
+            Err(ProviderError::Transient(reason)) => reason,
         };
         if attempt >= tries {
-            return Err(CallError::Passing(reason));
+            return Err(CallError::Transient(reason));
         }
         let longest = PROVIDER_PAUSE * 2_u32.saturating_pow(attempt - 1);
         sleep(longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))).await;
@@ -163,7 +163,7 @@ mod tests {
     async fn a_transient_failure_is_retried_within_the_invocation() {
         let answer = call(3, LIMIT, |attempt| async move {
             match attempt {
-                1 | 2 => Err(ProviderError::Passing("busy".to_owned())),
+                1 | 2 => Err(ProviderError::Transient("busy".to_owned())),
                 _ => Ok(attempt),
             }
         });

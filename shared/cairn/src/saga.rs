@@ -6,12 +6,12 @@
 //! (the order stands in one place) without an orchestrator (nothing that could fail in between).
 //!
 //! Three rules keep money and goods safe:
-//! - A cancellation never overtakes a step that is due. It is noted, and the unwinding begins
-//!   when that step's outcome is known.
+//! - A cancellation never overtakes a step that is due. The saga records it, and compensates when
+//!   that step's outcome is known.
 //! - A step whose outcome stays unknown, however often it is asked for, counts as done: it is
 //!   undone like the others.
-//! - A compensation that fails is never swallowed: the saga is stuck, and says where. People
-//!   resume it, or settle the step by hand and abandon it.
+//! - A compensation that fails is never swallowed: the saga is stuck, and reports the step. An
+//!   operator resumes it, or settles the step by hand and abandons it.
 
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
@@ -46,13 +46,13 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     const STEPS: &'static [Self::Step];
     /// The stored names of the saga's own events, as [`event::Event::RENAMED`] takes them.
     const EVENT_NAMES: &'static [(&'static str, &'static str)];
-    /// How often a step without an outcome is asked for again before it is given up.
+    /// The number of retries of a step without an outcome before it is abandoned.
     const RETRIES: u32;
     /// How older events become current.
     const UPCASTERS: &'static [Upcaster] = &[];
 
-    /// Whether a completed step leaves something behind that must be undone.
-    fn leaves_something(step: Self::Step) -> bool;
+    /// True if a completed step has an effect that must be compensated.
+    fn needs_compensation(step: Self::Step) -> bool;
 }
 
 /// Forward or back.
@@ -115,7 +115,8 @@ pub enum State<D: Definition> {
         retries: u32,
     },
     /// A cancellation waits for the outcome of the step that is due.
-    Halting {
+    #[serde(rename = "Halting")]
+    CancelPending {
         /// What the saga works on.
         input: D::Input,
         /// The steps done, in order.
@@ -137,8 +138,9 @@ pub enum State<D: Definition> {
         due: D::Step,
         /// How often it was asked for again.
         retries: u32,
-        /// How often the saga was resumed at this step: each time it is asked for anew.
-        round: u32,
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
         /// Why it is unwound.
         reason: String,
     },
@@ -152,7 +154,7 @@ pub enum State<D: Definition> {
         /// Why.
         reason: String,
     },
-    /// A compensation failed: people have to look.
+    /// A compensation failed: the saga needs manual action.
     Stuck {
         /// What the saga works on.
         input: D::Input,
@@ -160,8 +162,9 @@ pub enum State<D: Definition> {
         rest: Vec<D::Step>,
         /// The step that could not be undone.
         step: D::Step,
-        /// How often the saga was resumed at this step.
-        round: u32,
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
         /// Why it is unwound.
         reason: String,
         /// Why the step could not be undone.
@@ -173,7 +176,7 @@ impl<D: Definition> State<D> {
     /// What has to happen next; `None` before the start and at the end.
     pub fn due(&self) -> Option<Due<D::Step>> {
         match self {
-            Self::Running { due, .. } | Self::Halting { due, .. } => Some(Due::execute(*due)),
+            Self::Running { due, .. } | Self::CancelPending { due, .. } => Some(Due::execute(*due)),
             Self::Compensating { due, .. } => Some(Due::compensate(*due)),
             Self::NotStarted
             | Self::Completed { .. }
@@ -186,7 +189,7 @@ impl<D: Definition> State<D> {
     pub fn input(&self) -> Option<&D::Input> {
         match self {
             Self::Running { input, .. }
-            | Self::Halting { input, .. }
+            | Self::CancelPending { input, .. }
             | Self::Compensating { input, .. }
             | Self::Stuck { input, .. }
             | Self::Completed { input } => Some(input),
@@ -197,7 +200,7 @@ impl<D: Definition> State<D> {
     /// Why it is being unwound, while it is.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Halting { reason, .. }
+            Self::CancelPending { reason, .. }
             | Self::Compensating { reason, .. }
             | Self::Stuck { reason, .. }
             | Self::Aborted { reason } => Some(reason),
@@ -209,7 +212,7 @@ impl<D: Definition> State<D> {
     pub fn retries(&self) -> u32 {
         match self {
             Self::Running { retries, .. }
-            | Self::Halting { retries, .. }
+            | Self::CancelPending { retries, .. }
             | Self::Compensating { retries, .. } => *retries,
             Self::NotStarted
             | Self::Completed { .. }
@@ -218,21 +221,21 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// How often the saga was resumed at the step that is due.
-    pub fn round(&self) -> u32 {
+    /// The attempt at the step that is due: the number of times that the saga was resumed at it.
+    pub fn attempt(&self) -> u32 {
         match self {
-            Self::Compensating { round, .. } | Self::Stuck { round, .. } => *round,
+            Self::Compensating { attempt, .. } | Self::Stuck { attempt, .. } => *attempt,
             Self::NotStarted
             | Self::Running { .. }
-            | Self::Halting { .. }
+            | Self::CancelPending { .. }
             | Self::Completed { .. }
             | Self::Aborted { .. } => 0,
         }
     }
 
-    /// How long the outcome of what is due is waited for: `first`, and after each retry twice as long,
-    /// so that an outage of a provider is outlasted.
-    pub fn patience(&self, first: Duration) -> Duration {
+    /// The timeout of the step that is due: `first`, doubled after each retry, so that an outage of a
+    /// provider is outlasted.
+    pub fn step_timeout(&self, first: Duration) -> Duration {
         first.saturating_mul(2_u32.saturating_pow(self.retries()))
     }
 
@@ -343,7 +346,8 @@ pub enum Event<D: Definition> {
         next: Due<D::Step>,
     },
     /// What the saga works on was cancelled from outside.
-    CancellationNoted {
+    #[serde(rename = "CancellationNoted")]
+    CancelRequested {
         /// Why.
         reason: String,
         /// What became due; nothing while a step's outcome is still awaited.
@@ -377,7 +381,7 @@ impl<D: Definition> Event<D> {
             | Self::StepFailed { next, .. }
             | Self::StepCompensated { next, .. }
             | Self::StepAbandoned { next, .. }
-            | Self::CancellationNoted { next, .. } => *next,
+            | Self::CancelRequested { next, .. } => *next,
             Self::CompensationFailed { .. }
             | Self::Completed {}
             | Self::Aborted { .. }
@@ -391,10 +395,10 @@ impl<D: Definition> Event<D> {
 pub enum Rejection {
     /// The step is not what is due: its outcome has been recorded before, or the saga went on
     /// without it.
-    #[error("that step is not due")]
+    #[error("the step is not due")]
     NotDue,
     /// It has begun already.
-    #[error("the saga has begun already")]
+    #[error("the saga has already started")]
     AlreadyStarted,
     /// It goes on by itself, or has ended.
     #[error("the saga is not stuck")]
@@ -421,7 +425,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Start(_),
                 State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -433,7 +437,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Complete(step, detail),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => {
@@ -454,7 +458,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Fail(step, failure),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
@@ -477,7 +481,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Retry(next, tried),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) && tried == retries => Ok(if *retries < D::RETRIES {
                 vec![Event::StepRetried {
@@ -486,13 +490,13 @@ impl<D: Definition> Decider for Saga<D> {
                     next: *next,
                 }]
             } else {
-                given_up(state)
+                abandoned(state)
             }),
 
             (
                 Command::AskAgain(next),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) => Ok(vec![Event::StepRetried {
                 step: next.step,
@@ -509,7 +513,7 @@ impl<D: Definition> Decider for Saga<D> {
                 | Command::Retry(..),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -520,15 +524,13 @@ impl<D: Definition> Decider for Saga<D> {
             (Command::Cancel(reason), State::NotStarted) => Ok(vec![Event::Aborted {
                 reason: reason.clone(),
             }]),
-            (Command::Cancel(reason), State::Running { .. }) => {
-                Ok(vec![Event::CancellationNoted {
-                    reason: reason.clone(),
-                    next: None,
-                }])
-            }
+            (Command::Cancel(reason), State::Running { .. }) => Ok(vec![Event::CancelRequested {
+                reason: reason.clone(),
+                next: None,
+            }]),
             (Command::Cancel(reason), State::Completed { .. }) => {
                 Ok(unwinding::<D>(D::STEPS, reason, |next| {
-                    Event::CancellationNoted {
+                    Event::CancelRequested {
                         reason: reason.clone(),
                         next,
                     }
@@ -536,7 +538,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Cancel(_),
-                State::Halting { .. }
+                State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Aborted { .. }
                 | State::Stuck { .. },
@@ -559,7 +561,7 @@ impl<D: Definition> Decider for Saga<D> {
                 Command::Resume | Command::Abandon(_),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. },
@@ -582,16 +584,14 @@ impl<D: Definition> Decider for Saga<D> {
             }
             Event::StepRetried { retry, .. } => retried(state, *retry),
             Event::Resumed { .. } => resumed(state),
-            Event::CancellationNoted { reason, next } => {
-                proceed(because(state, reason), None, *next)
-            }
-            Event::CompensationFailed { reason, .. } => parked(state, reason),
+            Event::CancelRequested { reason, next } => proceed(because(state, reason), None, *next),
+            Event::CompensationFailed { reason, .. } => into_stuck(state, reason),
             // It goes with the failure, and says to those who listen that nothing goes on.
             Event::Stuck { .. } => state,
             Event::Completed {} => match state {
                 State::Running { input, .. } => State::Completed { input },
                 State::NotStarted
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -674,7 +674,7 @@ fn stuck<D: Definition>(step: D::Step, reason: &str) -> Vec<Event<D>> {
 
 /// What follows when the outcome of what is due will not be asked for any more. A step that may have
 /// been done is undone.
-fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
+fn abandoned<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     const FAILURE: &str = "no outcome in time";
     let unwound = |done: &[D::Step], step: D::Step, reason: &str| {
         let done: Vec<_> = done.iter().copied().chain([step]).collect();
@@ -686,7 +686,7 @@ fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     };
     match state {
         State::Running { done, due, .. } => unwound(done, *due, FAILURE),
-        State::Halting {
+        State::CancelPending {
             done, due, reason, ..
         } => unwound(done, *due, reason),
         State::Compensating { due, .. } => stuck(*due, FAILURE),
@@ -698,7 +698,7 @@ fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
 }
 
 fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
-    let leaves = |step: &D::Step| D::leaves_something(*step);
+    let leaves = |step: &D::Step| D::needs_compensation(*step);
     let index = if holds(Guard::CompensationOrder) {
         done.iter().rposition(leaves)?
     } else {
@@ -716,7 +716,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             done,
             due,
             retries,
-        } => State::Halting {
+        } => State::CancelPending {
             input,
             done,
             due,
@@ -724,7 +724,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             reason: reason.to_owned(),
         },
         State::Completed { input } => match D::STEPS.split_last() {
-            Some((last, done)) => State::Halting {
+            Some((last, done)) => State::CancelPending {
                 input,
                 done: done.to_vec(),
                 due: *last,
@@ -734,7 +734,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             None => State::Completed { input },
         },
         State::NotStarted
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
@@ -766,7 +766,7 @@ fn proceed<D: Definition>(
             }
         }
         (
-            State::Halting {
+            State::CancelPending {
                 input,
                 done: steps,
                 reason,
@@ -792,14 +792,14 @@ fn proceed<D: Definition>(
                 rest,
                 due,
                 retries: 0,
-                round: 0,
+                attempt: 0,
                 reason,
             }
         }
         (
             state @ (State::NotStarted
             | State::Running { .. }
-            | State::Halting { .. }
+            | State::CancelPending { .. }
             | State::Compensating { .. }
             | State::Completed { .. }
             | State::Aborted { .. }
@@ -812,7 +812,7 @@ fn proceed<D: Definition>(
 fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     match &mut state {
         State::Running { retries, .. }
-        | State::Halting { retries, .. }
+        | State::CancelPending { retries, .. }
         | State::Compensating { retries, .. } => *retries = retry,
         State::NotStarted
         | State::Completed { .. }
@@ -822,26 +822,26 @@ fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     state
 }
 
-fn parked<D: Definition>(state: State<D>, failure: &str) -> State<D> {
+fn into_stuck<D: Definition>(state: State<D>, failure: &str) -> State<D> {
     match state {
         State::Compensating {
             input,
             rest,
             due,
-            round,
+            attempt,
             reason,
             ..
         } => State::Stuck {
             input,
             rest,
             step: due,
-            round,
+            attempt,
             reason,
             failure: failure.to_owned(),
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Completed { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
@@ -854,7 +854,7 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             input,
             rest,
             step,
-            round,
+            attempt,
             reason,
             ..
         } => State::Compensating {
@@ -862,12 +862,12 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             rest,
             due: step,
             retries: 0,
-            round: round + 1,
+            attempt: attempt + 1,
             reason,
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Completed { .. }
         | State::Aborted { .. } => state,

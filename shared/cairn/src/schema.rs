@@ -34,8 +34,8 @@ pub struct EventType {
 
 impl EventType {
     /// The types of an aggregate's events, one for each variant, in their order.
-    pub fn of<E: Event + JsonSchema>(category: &'static str) -> Vec<Self> {
-        let root = of::<E>();
+    pub fn list<E: Event + JsonSchema>(category: &'static str) -> Vec<Self> {
+        let root = generate::<E>();
         let variants = root.get("oneOf").and_then(Value::as_array);
         variants
             .into_iter()
@@ -80,7 +80,7 @@ impl EventType {
 }
 
 /// The schema of a type, in draft 7.
-pub fn of<T: JsonSchema>() -> Value {
+pub fn generate<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }

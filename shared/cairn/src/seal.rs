@@ -18,7 +18,7 @@ use ring::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sealed::{Place, Sealed};
+use crate::sealed::{SealContext, Sealed};
 
 /// A key that seals and opens.
 pub struct Key {
@@ -31,13 +31,13 @@ pub struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// It was sealed with another key.
-    #[error("it was sealed with another key")]
+    #[error("encrypted with a different key")]
     OtherKey,
     /// It is not what was sealed, or stands in another place.
-    #[error("it is not what was sealed here")]
+    #[error("authentication failed")]
     Tampered,
     /// It opens, and is not what is expected.
-    #[error("what was sealed is of another form")]
+    #[error("unsupported format")]
     Form,
 }
 
@@ -62,31 +62,31 @@ impl Key {
         }
     }
 
-    /// Seals a value for its place. The same again gives the same text.
+    /// Encrypts a value for its context. The same again gives the same text.
     ///
     /// # Errors
     /// When it has no JSON.
     pub fn seal<T: Serialize>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         value: &T,
     ) -> Result<Sealed<T>, serde_json::Error> {
         let text = serde_json::to_vec(value)?;
-        let sealed = self.seal_bytes(&about(place)?, text);
-        Ok(Sealed::of(base64::encode(sealed)))
+        let sealed = self.seal_bytes(&about(context)?, text);
+        Ok(Sealed::new(base64::encode(sealed)))
     }
 
-    /// Opens what was sealed for this place.
+    /// Decrypts a value of this context.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open<T: DeserializeOwned>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<T, OpenError> {
         let bytes = base64::decode(sealed.as_str()).map_err(|_| OpenError::Tampered)?;
-        let about = about(place).map_err(|_| OpenError::Tampered)?;
+        let about = about(context).map_err(|_| OpenError::Tampered)?;
         let text = self.open_bytes(&about, &bytes)?;
         // What serde says would show what is in it.
         serde_json::from_slice(&text).map_err(|_| OpenError::Form)
@@ -146,9 +146,9 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// The words about a place. As JSON, no two places have the same.
-fn about(place: &Place<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&(place.subject, place.stream.as_str(), place.field))
+/// The additional authenticated data of a context. As JSON, no two contexts have the same.
+fn about(context: &SealContext<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&(context.subject, context.stream.as_str(), context.field))
 }
 
 /// The first bytes of at least as many.
@@ -171,8 +171,8 @@ mod tests {
         StreamId::new("order", key).unwrap()
     }
 
-    fn place(stream: &StreamId) -> Place<'_> {
-        Place {
+    fn context(stream: &StreamId) -> SealContext<'_> {
+        SealContext {
             subject: "c-42",
             stream,
             field: "name",
@@ -180,22 +180,24 @@ mod tests {
     }
 
     fn sealed(text: &str) -> Sealed<String> {
-        key(1).seal(&place(&stream("1")), &text.to_owned()).unwrap()
+        key(1)
+            .seal(&context(&stream("1")), &text.to_owned())
+            .unwrap()
     }
 
     #[test]
     fn what_was_sealed_opens_in_its_place_with_its_key_and_nowhere_else() {
         let (one, other) = (stream("1"), stream("2"));
-        let (here, sealed) = (place(&one), sealed(NAME));
+        let (here, sealed) = (context(&one), sealed(NAME));
         assert_eq!(key(1).open(&here, &sealed).unwrap(), NAME);
         assert_eq!(key(2).open(&here, &sealed), Err(OpenError::OtherKey));
         for there in [
-            place(&other),
-            Place {
+            context(&other),
+            SealContext {
                 subject: "c-4",
                 ..here
             },
-            Place {
+            SealContext {
                 field: "email",
                 ..here
             },
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn what_two_keys_have_sealed_is_not_compared() {
         let here = stream("1");
-        let again = key(2).seal(&place(&here), &NAME.to_owned()).unwrap();
+        let again = key(2).seal(&context(&here), &NAME.to_owned()).unwrap();
         assert_ne!(again, sealed(NAME));
         assert!(!again.contradicts(&sealed(NAME)));
     }
@@ -243,8 +245,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let changed = Sealed::<String>::of(base64::encode(changed));
-            let opened = key(1).open(&place(&here), &changed);
+            let changed = Sealed::<String>::new(base64::encode(changed));
+            let opened = key(1).open(&context(&here), &changed);
             let expected = if (1..9).contains(&at) {
                 OpenError::OtherKey
             } else {
@@ -253,11 +255,14 @@ mod tests {
             assert_eq!(opened, Err(expected), "byte {at}");
         }
         for short in 0..bytes.len() {
-            let short = Sealed::<String>::of(base64::encode(&bytes[..short]));
-            assert!(key(1).open(&place(&here), &short).is_err());
+            let short = Sealed::<String>::new(base64::encode(&bytes[..short]));
+            assert!(key(1).open(&context(&here), &short).is_err());
         }
-        let none = Sealed::<String>::of("not base64!".to_owned());
-        assert_eq!(key(1).open(&place(&here), &none), Err(OpenError::Tampered));
+        let none = Sealed::<String>::new("not base64!".to_owned());
+        assert_eq!(
+            key(1).open(&context(&here), &none),
+            Err(OpenError::Tampered)
+        );
     }
 
     #[test]
@@ -265,7 +270,7 @@ mod tests {
         let here = stream("1");
         let text = sealed(NAME).as_str().to_owned();
         let error = key(1)
-            .open(&place(&here), &Sealed::<u64>::of(text))
+            .open(&context(&here), &Sealed::<u64>::new(text))
             .unwrap_err();
         assert_eq!(error, OpenError::Form);
         assert!(!error.to_string().contains("Zebedee"));
@@ -277,7 +282,7 @@ mod tests {
         let kept =
             "AaK/u6TalZ+1nUfpHoRphiTSy5eG/lhLle4tEVdcQ+MPoUgHOo0UZQ69rvNP9ihCqkkFJWVwFe5aewc=";
         assert_eq!(sealed(NAME).as_str(), kept);
-        let kept = Sealed::<String>::of(kept.to_owned());
-        assert_eq!(key(1).open(&place(&stream("1")), &kept).unwrap(), NAME);
+        let kept = Sealed::<String>::new(kept.to_owned());
+        assert_eq!(key(1).open(&context(&stream("1")), &kept).unwrap(), NAME);
     }
 }

@@ -25,7 +25,7 @@ impl<T> Sealed<T> {
     const KEY: usize = 12;
 
     /// A value from the text that it was sealed into.
-    pub fn of(text: String) -> Self {
+    pub fn new(text: String) -> Self {
         Self {
             sealed: text,
             holds: PhantomData,
@@ -48,9 +48,9 @@ impl<T> Sealed<T> {
     }
 }
 
-/// The place of a sealed value. Moved to another one, it does not open.
+/// The context of an encrypted value: its subject, stream and field. In another context it cannot be decrypted.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct SealContext<'a> {
     /// Whose value it is.
     pub subject: &'a str,
     /// The stream that has it.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn only_what_the_same_key_has_sealed_can_be_compared() {
-        let sealed = |text: &str| Sealed::<String>::of(text.to_owned());
+        let sealed = |text: &str| Sealed::<String>::new(text.to_owned());
         let one = sealed("KEY-OF-A-ONE-first");
         assert!(!one.contradicts(&one.clone()));
         assert!(one.contradicts(&sealed("KEY-OF-A-ONE-second")));
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn it_is_stored_as_an_object_that_says_what_it_is() {
-        let sealed = Sealed::<String>::of("abc".to_owned());
+        let sealed = Sealed::<String>::new("abc".to_owned());
         let stored = serde_json::to_string(&sealed).unwrap();
         assert_eq!(stored, r#"{"sealed":"abc"}"#);
         assert_eq!(

@@ -13,20 +13,21 @@ use crate::{commit::digest, schema::structure};
 /// The state after a commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Which code can use it: see [`shape`]. Any other code ignores it.
-    pub shape: String,
+    /// The fingerprint of the state: see [`state_fingerprint()`]. Code with another one ignores the snapshot.
+    #[serde(rename = "shape")]
+    pub state_fingerprint: String,
     /// The state's JSON.
     pub state: String,
-    /// Where the latest commands stand: `Remembered`, written down.
+    /// Where the latest commands stand: `RecentCommands`, written down.
     pub commands: ByteBuf,
 }
 
-/// The fingerprint of a state: its structure, and the revision of the rules that lead to it.
+/// Returns the fingerprint of a state: its structure, and the revision of the rules that lead to it.
 ///
-/// Builds of the same shape use each other's snapshots. The structure is taken from the type, so no
+/// Builds with the same fingerprint use each other's snapshots. The structure is taken from the type, so no
 /// change of it can be forgotten; that the same events lead to another state now, or that a text
 /// inside has another form, is for [`Aggregate::REVISION`](crate::Aggregate::REVISION) to say.
-pub fn shape<S: JsonSchema>(revision: u32) -> String {
+pub fn state_fingerprint<S: JsonSchema>(revision: u32) -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let schema = structure(generator.into_root_schema_for::<S>().to_value());
     let digest = digest(schema.to_string().as_bytes()) >> 64;
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_follows_the_structure_and_the_revision_and_not_the_words() {
+    fn a_fingerprint_follows_the_structure_and_the_revision_and_not_the_words() {
         mod before {
             /// What is counted.
             #[derive(schemars::JsonSchema)]
@@ -65,9 +66,9 @@ mod tests {
                 pub _reserved: u64,
             }
         }
-        let shape_before = shape::<before::State>(1);
-        assert_eq!(shape_before, shape::<reworded::State>(1));
-        assert_ne!(shape_before, shape::<changed::State>(1));
-        assert_ne!(shape_before, shape::<before::State>(2));
+        let before = state_fingerprint::<before::State>(1);
+        assert_eq!(before, state_fingerprint::<reworded::State>(1));
+        assert_ne!(before, state_fingerprint::<changed::State>(1));
+        assert_ne!(before, state_fingerprint::<before::State>(2));
     }
 }

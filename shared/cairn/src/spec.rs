@@ -4,22 +4,22 @@
 //! use cairn::{Decider, spec::given};
 //! # struct Door;
 //! # #[derive(Debug, PartialEq)] enum Event { Opened, Closed }
-//! # #[derive(Debug, PartialEq)] enum Refused { Already }
+//! # #[derive(Debug, PartialEq)] enum Rejection { Already }
 //! # enum Command { Open, Close }
 //! # impl Decider for Door {
-//! #     type State = bool; type Command = Command; type Event = Event; type Rejection = Refused;
+//! #     type State = bool; type Command = Command; type Event = Event; type Rejection = Rejection;
 //! #     fn initial() -> bool { false }
-//! #     fn decide(open: &bool, command: &Command) -> Result<Vec<Event>, Refused> {
+//! #     fn decide(open: &bool, command: &Command) -> Result<Vec<Event>, Rejection> {
 //! #         match (open, command) {
 //! #             (false, Command::Open) => Ok(vec![Event::Opened]),
 //! #             (true, Command::Close) => Ok(vec![Event::Closed]),
-//! #             (true, Command::Open) | (false, Command::Close) => Err(Refused::Already),
+//! #             (true, Command::Open) | (false, Command::Close) => Err(Rejection::Already),
 //! #         }
 //! #     }
 //! #     fn evolve(_: bool, event: &Event) -> bool { matches!(event, Event::Opened) }
 //! # }
 //! given::<Door>([]).when(&Command::Open).then([Event::Opened]);
-//! given::<Door>([Event::Opened]).when(&Command::Open).refused(&Refused::Already);
+//! given::<Door>([Event::Opened]).when(&Command::Open).then_rejected(&Rejection::Already);
 //! ```
 
 use std::fmt::Debug;
@@ -87,7 +87,7 @@ where
     /// # Panics
     /// When it was accepted, or refused otherwise.
     #[track_caller]
-    pub fn refused(self, expected: &D::Rejection) {
+    pub fn then_rejected(self, expected: &D::Rejection) {
         match self.decision {
             Err(rejection) => assert_eq!(&rejection, expected),
             Ok(events) => panic!("expected {expected:?}, but it was accepted with {events:?}"),

@@ -13,12 +13,12 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
-use crate::{on_demand::OnDemand, timestamp::Timestamp};
+use crate::{lazy_client::LazyClient, timestamp::Timestamp};
 
 /// A queue that people and redrives read.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    client: OnDemand<Client>,
+    client: LazyClient<Client>,
     url: String,
 }
 
@@ -63,7 +63,7 @@ impl Queue {
     const MOST: i32 = 10;
 
     /// The queue at a URL.
-    pub fn new(client: OnDemand<Client>, url: String) -> Self {
+    pub fn new(client: LazyClient<Client>, url: String) -> Self {
         Self { client, url }
     }
 

@@ -7,12 +7,12 @@ use std::{fmt, future::Future, pin::Pin};
 
 use crate::{
     commit::{Commit, Context},
-    current::Current,
     decider::{Aggregate, Decider},
     event::CodecError,
     guard::{Guard, holds},
+    loaded_stream::LoadedStream,
     repository::{Attempt, Decision, HandleError, Repository},
-    retry::{Losses, OutOfTime},
+    retry::{ConflictBackoff, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
     store::{AppendError, Conflict, EventStore, StoreError},
     stream::StreamId,
@@ -21,38 +21,38 @@ use crate::{
 /// A step that is due, and the saga as it was read.
 #[derive(Debug)]
 pub struct DueStep<D: Definition> {
-    saga: Current<Saga<D>>,
+    saga: LoadedStream<Saga<D>>,
     due: Due<D::Step>,
     input: D::Input,
     /// Set while the saga has not begun: its beginning is appended with the step's outcome.
     opening: Vec<Event<D>>,
 }
 
-/// What a step does to our own streams, and what it came to.
+/// The outcome of a step: the commands on our own streams, and the result.
 #[derive(Debug)]
-pub struct Plan {
+pub struct StepOutcome {
     /// The commands on other streams that take effect with the record, or not at all. When one is
     /// refused none takes effect, and the step has failed for that reason. Each is on a stream of its own.
     pub enlist: Vec<Enlisted>,
-    /// What the step came to, when everything enlisted is accepted.
-    pub outcome: Outcome,
+    /// The result of the step if every enlisted command is accepted.
+    pub result: StepResult,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepResult {
     /// It is done, with a detail worth showing.
     Done(Option<String>),
-    /// It was refused for good.
+    /// It was rejected permanently.
     Failed(String),
 }
 
-impl Plan {
+impl StepOutcome {
     /// The step is done if these are accepted.
     pub fn done(enlist: Vec<Enlisted>) -> Self {
         Self {
             enlist,
-            outcome: Outcome::Done(None),
+            result: StepResult::Done(None),
         }
     }
 
@@ -60,28 +60,27 @@ impl Plan {
     pub fn failed(reason: impl Into<String>, enlist: Vec<Enlisted>) -> Self {
         Self {
             enlist,
-            outcome: Outcome::Failed(reason.into()),
+            result: StepResult::Failed(reason.into()),
         }
     }
 
     /// The same with a detail worth showing.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.outcome = Outcome::Done(Some(detail.into()));
+        self.result = StepResult::Done(Some(detail.into()));
         self
     }
 }
 
-/// Why a step's outcome was not recorded. After a store error that is passing it may have been all
-/// the same; the next delivery will tell.
+/// A step's outcome was not recorded. After a transient store error it may have been recorded all
+/// the same; the next delivery finds out.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The saga refuses the outcome of a step that it says is due: its definition contradicts
-    /// itself.
-    #[error("the saga refuses the outcome of its due step: {0}")]
-    Refused(#[from] Rejection),
+    /// The saga rejects the outcome of its own pending step: its definition contradicts itself.
+    #[error("the saga rejected the outcome of its pending step: {0}")]
+    Rejected(#[from] Rejection),
     /// So many others write to the same streams that there was no turn.
-    #[error("the step's streams are written to by too many at once: try again")]
+    #[error("too many concurrent writers on the step's streams; retry")]
     Contended,
     /// The store failed.
     #[error(transparent)]
@@ -114,7 +113,7 @@ impl<D: Definition> DueStep<D> {
         stream: &StreamId,
         due: Due<D::Step>,
     ) -> Result<Option<Self>, StepError> {
-        Ok(Self::of(sagas.load(stream).await?, due, vec![]))
+        Ok(Self::new(sagas.load(stream).await?, due, vec![]))
     }
 
     /// The first step of a saga that begins with it, or has begun.
@@ -132,10 +131,10 @@ impl<D: Definition> DueStep<D> {
             saga.state = Saga::evolve(saga.state, event);
         }
         let first = D::STEPS.first().copied().map(Due::execute);
-        Ok(first.and_then(|first| Self::of(saga, first, opening)))
+        Ok(first.and_then(|first| Self::new(saga, first, opening)))
     }
 
-    fn of(saga: Current<Saga<D>>, due: Due<D::Step>, opening: Vec<Event<D>>) -> Option<Self> {
+    fn new(saga: LoadedStream<Saga<D>>, due: Due<D::Step>, opening: Vec<Event<D>>) -> Option<Self> {
         let input = saga.state.input()?.clone();
         (saga.state.due() == Some(due)).then_some(Self {
             saga,
@@ -167,9 +166,9 @@ impl<D: Definition> DueStep<D> {
         if !holds(Guard::ProviderKey) {
             key = format!("{key}/{}", fastrand::u32(..));
         }
-        match self.saga.state.round() {
+        match self.saga.state.attempt() {
             0 => key,
-            round => format!("{key}/{round}"),
+            attempt => format!("{key}/{attempt}"),
         }
     }
 
@@ -188,7 +187,7 @@ impl<D: Definition> DueStep<D> {
     pub async fn record<S: EventStore + Clone>(
         mut self,
         sagas: &Repository<Saga<D>, S>,
-        plan: Plan,
+        outcome: StepOutcome,
         context: Context,
     ) -> Result<bool, StepError> {
         let context = Context {
@@ -197,21 +196,18 @@ impl<D: Definition> DueStep<D> {
             fingerprint: None,
             ..context
         };
-        let Plan {
-            mut enlist,
-            outcome,
-        } = plan;
-        let mut losses = Losses::within(context.patience);
+        let StepOutcome { mut enlist, result } = outcome;
+        let mut backoff = ConflictBackoff::new(context.time_budget);
         loop {
-            let (mut commits, outcome) = decided(&mut enlist, &outcome, &context).await?;
-            commits.push(self.record_of(outcome, &context, sagas.shape())?);
+            let (mut commits, result) = decide_enlisted(&mut enlist, &result, &context).await?;
+            commits.push(self.outcome_commit(result, &context, sagas.state_fingerprint())?);
             let lost = match sagas.store().append(&commits).await {
                 Ok(()) => return Ok(true),
                 Err(AppendError::Conflict(lost)) => lost,
                 Err(AppendError::Store(error)) => return Err(error.into()),
             };
             let is_known = lost.iter().all(|conflict| conflict.winner.is_some());
-            let is_enough = losses.another(is_known).await?;
+            let is_enough = backoff.another(is_known).await?;
             for Conflict { stream, winner } in lost {
                 let enlisted = enlist.iter_mut().find(|one| one.stream() == &stream);
                 match enlisted {
@@ -236,41 +232,43 @@ impl<D: Definition> DueStep<D> {
         }
     }
 
-    fn record_of(
+    fn outcome_commit(
         &self,
-        outcome: Outcome,
+        result: StepResult,
         context: &Context,
-        shape: &str,
+        state_fingerprint: &str,
     ) -> Result<Commit, StepError> {
         let mut events = self.opening.clone();
-        events.extend(self.told(outcome)?);
-        let (commit, _) = self.saga.commit(context, &events, false, shape)?;
+        events.extend(self.outcome_events(result)?);
+        let (commit, _) = self
+            .saga
+            .commit(context, &events, false, state_fingerprint)?;
         Ok(commit)
     }
 
-    /// What the saga says to the step's outcome.
-    fn told(&self, outcome: Outcome) -> Result<Vec<Event<D>>, Rejection> {
+    /// The events of the saga for the step's result.
+    fn outcome_events(&self, result: StepResult) -> Result<Vec<Event<D>>, Rejection> {
         let step = self.due.step;
-        let command = match (self.due.action, outcome) {
-            (Action::Execute, Outcome::Done(detail)) => Command::Complete(step, detail),
-            (Action::Execute, Outcome::Failed(reason)) => Command::Fail(step, reason),
-            (Action::Compensate, Outcome::Done(_)) => Command::Undone(step),
-            (Action::Compensate, Outcome::Failed(reason)) => Command::UndoFailed(step, reason),
+        let command = match (self.due.action, result) {
+            (Action::Execute, StepResult::Done(detail)) => Command::Complete(step, detail),
+            (Action::Execute, StepResult::Failed(reason)) => Command::Fail(step, reason),
+            (Action::Compensate, StepResult::Done(_)) => Command::Undone(step),
+            (Action::Compensate, StepResult::Failed(reason)) => Command::UndoFailed(step, reason),
         };
         Saga::decide(&self.saga.state, &command)
     }
 }
 
-/// What the enlisted commands append, and what the step has come to by them.
-async fn decided(
+/// Decides the enlisted commands, and returns their commits and the step's result.
+async fn decide_enlisted(
     enlist: &mut [Enlisted],
-    outcome: &Outcome,
+    result: &StepResult,
     context: &Context,
-) -> Result<(Vec<Commit>, Outcome), StepError> {
+) -> Result<(Vec<Commit>, StepResult), StepError> {
     let decisions = enlist.iter_mut().map(|enlisted| enlisted.decide(context));
     match futures_util::future::try_join_all(decisions).await {
-        Ok(commits) => Ok((commits.into_iter().flatten().collect(), outcome.clone())),
-        Err(Refusal::Rejected(reason)) => Ok((vec![], Outcome::Failed(reason))),
+        Ok(commits) => Ok((commits.into_iter().flatten().collect(), result.clone())),
+        Err(Refusal::Rejected(reason)) => Ok((vec![], StepResult::Failed(reason))),
         Err(Refusal::Store(error)) => Err(error.into()),
     }
 }

@@ -17,12 +17,14 @@ use std::{
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::Event as _,
-    gate::{Advance, Delivered, Gated, deliver},
-    remembered::Remembered,
+    gate::{Advance, Checkpointed, Delivery, deliver},
+    recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, cancel},
-    store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore, read_by},
+    step::{DueStep, Enlisted, StepOutcome, cancel},
+    store::{
+        AppendError, Consistency, EventStore, ReadRange, StoreError, memory::MemoryStore, read_by,
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -107,7 +109,7 @@ fn context(id: &str) -> Context {
         actor: None,
         traceparent: None,
         now: Timestamp::from_millis(1_000),
-        patience: Duration::from_secs(5),
+        time_budget: Duration::from_secs(5),
     }
 }
 
@@ -157,14 +159,27 @@ impl EventStore for Faulty {
         Ok(())
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
         let late = self.late.load(Ordering::Relaxed);
-        let until = match part.consistency {
-            Consistency::Eventual if late > 0 => late.min(part.until),
-            Consistency::Eventual | Consistency::Strong => part.until,
+        let until = match range.consistency {
+            Consistency::Eventual if late > 0 => late.min(range.to),
+            Consistency::Eventual | Consistency::Strong => range.to,
         };
-        let read = self.store.read(stream, &Part { until, ..*part }).await?;
-        let seen = (part.consistency, read.len());
+        let read = self
+            .store
+            .read(
+                stream,
+                &ReadRange {
+                    to: until,
+                    ..*range
+                },
+            )
+            .await?;
+        let seen = (range.consistency, read.len());
         self.reads.lock().unwrap().push(seen);
         Ok(read)
     }
@@ -194,7 +209,7 @@ async fn create(
 }
 
 async fn read(store: &impl EventStore, stream: &StreamId) -> Vec<Commit> {
-    store.read(stream, &Part::all()).await.unwrap()
+    store.read(stream, &ReadRange::all()).await.unwrap()
 }
 
 /// Deposits 1 on account a, by the command of this number.
@@ -231,8 +246,8 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
         async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
             self.0.append(commits).await
         }
-        async fn read(&self, _: &StreamId, _: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-            Err(StoreError::Refused("it was read".to_owned()))
+        async fn read(&self, _: &StreamId, _: &ReadRange<'_>) -> Result<Vec<Commit>, StoreError> {
+            Err(StoreError::Permanent("it was read".to_owned()))
         }
     }
     let store = Unread(MemoryStore::default());
@@ -681,7 +696,7 @@ async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
     handle(&store, &stream, &Move::Deposit(7), &context("c0"))
         .await
         .unwrap();
-    for n in 1..Remembered::CAPACITY {
+    for n in 1..RecentCommands::CAPACITY {
         deposit_one(&store, n).await;
         let again = handle(&store, &stream, &Move::Deposit(7), &context("c0")).await;
         assert_eq!(came_to(&again.unwrap()), (7, 1, true), "after {n} others");
@@ -699,11 +714,11 @@ async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
 #[tokio::test]
 async fn a_command_is_remembered_over_any_number_of_commits_that_sagas_record() {
     let (store, accounts, sagas) = bank(1_000).await;
-    for n in 0..2 * Remembered::CAPACITY {
+    for n in 0..2 * RecentCommands::CAPACITY {
         let saga = StreamId::new("transfer", &n.to_string()).unwrap();
         let due = DueStep::begin(&sagas, &saga, 1).await.unwrap().unwrap();
-        let plan = take(&accounts, 1);
-        assert!(due.record(&sagas, plan, context("e")).await.unwrap());
+        let outcome = take(&accounts, 1);
+        assert!(due.record(&sagas, outcome, context("e")).await.unwrap());
     }
     let (from, again) = (account("from"), Move::Deposit(1_000));
     let again = handle(&store, &from, &again, &context("c")).await;
@@ -711,7 +726,7 @@ async fn a_command_is_remembered_over_any_number_of_commits_that_sagas_record() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_conflicts_end_with_the_patience_and_write_nothing() {
+async fn endless_conflicts_end_with_the_time_budget_and_write_nothing() {
     let store = Faulty::default();
     store.rivals.store(u32::MAX, Ordering::Relaxed);
     let contended = handle(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
@@ -742,15 +757,15 @@ async fn time_never_goes_backwards_within_a_stream() {
 #[derive(Default)]
 struct Remembering(Mutex<Vec<u64>>);
 
-impl Gated for Remembering {
+impl Checkpointed for Remembering {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
         let mut applied = self.0.lock().unwrap();
         let at = applied.last().copied().unwrap_or(0);
         if event.version <= at {
-            return Ok(Advance::Already);
+            return Ok(Advance::Duplicate);
         }
         if event.version > at + 1 {
-            return Ok(Advance::Behind { at });
+            return Ok(Advance::Gap { at });
         }
         applied.push(event.version);
         Ok(Advance::Applied)
@@ -798,11 +813,11 @@ async fn an_event_is_applied_once_and_in_order_however_deliveries_come() {
         came.push(deliver(&gate, &store, &events[version - 1]).await.unwrap());
     }
     assert_eq!(*gate.0.lock().unwrap(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(came[0], Delivered::Healed(2));
-    assert_eq!(came[4], Delivered::Healed(2));
+    assert_eq!(came[0], Delivery::CaughtUp(2));
+    assert_eq!(came[4], Delivery::CaughtUp(2));
     assert_eq!(
         came.iter()
-            .filter(|came| **came == Delivered::Duplicate)
+            .filter(|came| **came == Delivery::Duplicate)
             .count(),
         7
     );
@@ -840,7 +855,7 @@ impl Definition for Transfer {
 
     const RETRIES: u32 = 1;
 
-    fn leaves_something(_: Step) -> bool {
+    fn needs_compensation(_: Step) -> bool {
         true
     }
 }
@@ -870,9 +885,9 @@ async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
     (store, accounts, sagas)
 }
 
-fn take(accounts: &Accounts, amount: i64) -> Plan {
+fn take(accounts: &Accounts, amount: i64) -> StepOutcome {
     let withdraw = Move::Withdraw(amount);
-    Plan::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
+    StepOutcome::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
 }
 
 async fn begun(sagas: &Sagas) -> DueStep<Transfer> {
@@ -894,14 +909,14 @@ async fn state(store: &Arc<Faulty>) -> State<Transfer> {
 async fn a_step_delivered_twice_at_once_has_one_effect() {
     let (store, accounts, sagas) = bank(10).await;
     let (first, second) = (begun(&sagas).await, begun(&sagas).await);
-    let plan = take(&accounts, 4);
-    assert!(first.record(&sagas, plan, context("e1")).await.unwrap());
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
+    assert!(first.record(&sagas, outcome, context("e1")).await.unwrap());
+    let outcome = take(&accounts, 4);
     let later = Context {
         now: Timestamp::from_millis(2_000),
         ..context("e2")
     };
-    assert!(!second.record(&sagas, plan, later).await.unwrap());
+    assert!(!second.record(&sagas, outcome, later).await.unwrap());
     assert_eq!(balance(&store, "from").await, 6);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
     let late = DueStep::<Transfer>::load(&sagas, &transfer(), Due::execute(Step::Take)).await;
@@ -912,10 +927,10 @@ async fn a_step_delivered_twice_at_once_has_one_effect() {
 async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
     let (store, accounts, sagas) = bank(3).await;
     let due = begun(&sagas).await;
-    let mut plan = take(&accounts, 4);
+    let mut outcome = take(&accounts, 4);
     let fee = Enlisted::new(&accounts, &account("fee"), Move::Deposit(1));
-    plan.enlist.push(fee);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    outcome.enlist.push(fee);
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(
         (balance(&store, "from").await, balance(&store, "fee").await),
         (3, 0)
@@ -928,10 +943,10 @@ async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
 async fn an_effect_that_was_dropped_because_of_another_is_not_remembered() {
     let (store, accounts, sagas) = bank(10).await;
     let due = begun(&sagas).await;
-    let mut plan = take(&accounts, 4);
+    let mut outcome = take(&accounts, 4);
     let empty = Enlisted::new(&accounts, &account("empty"), Move::Withdraw(1));
-    plan.enlist.push(empty);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    outcome.enlist.push(empty);
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(balance(&store, "from").await, 10);
 
     let taken = accounts
@@ -949,9 +964,9 @@ async fn an_effect_is_not_refused_on_what_was_once_so() {
         .await
         .unwrap();
     store.late.store(1, Ordering::Relaxed);
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     let due = begun(&sagas).await;
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(balance(&store, "from").await, 2);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 }
@@ -960,10 +975,10 @@ async fn an_effect_is_not_refused_on_what_was_once_so() {
 async fn an_effect_that_loses_a_race_is_decided_again_on_what_won_without_a_read() {
     let (store, accounts, sagas) = bank(10).await;
     let due = begun(&sagas).await;
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     store.calls();
     store.rivals.store(1, Ordering::Relaxed);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(store.calls(), (2, 1), "two appends, the account read once");
     assert_eq!(balance(&store, "from").await, 7);
 }
@@ -971,10 +986,10 @@ async fn an_effect_that_loses_a_race_is_decided_again_on_what_won_without_a_read
 #[tokio::test]
 async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recorded() {
     let (store, accounts, sagas) = bank(10).await;
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     begun(&sagas)
         .await
-        .record(&sagas, plan, context("e1"))
+        .record(&sagas, outcome, context("e1"))
         .await
         .unwrap();
     let give = Due::execute(Step::Give);
@@ -988,7 +1003,7 @@ async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recor
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 
     let deposit = Enlisted::new(&accounts, &account("to"), Move::Deposit(4));
-    let give = Plan::done(vec![deposit]);
+    let give = StepOutcome::done(vec![deposit]);
     assert!(due.record(&sagas, give, context("e3")).await.unwrap());
     assert_eq!(balance(&store, "to").await, 4);
     assert_eq!(state(&store).await.due(), Some(Due::compensate(Step::Give)));

@@ -11,16 +11,16 @@ use crate::{fulfilment, order, payment, product, shipment, stock};
 /// The types of events, aggregate by aggregate, in the order in which each declares them.
 pub fn event_types() -> Vec<EventType> {
     [
-        of::<order::Order>(),
-        of::<fulfilment::Saga>(),
-        of::<stock::Stock>(),
-        of::<payment::Payment>(),
-        of::<shipment::Shipment>(),
-        of::<product::Product>(),
+        of_aggregate::<order::Order>(),
+        of_aggregate::<fulfilment::Saga>(),
+        of_aggregate::<stock::Stock>(),
+        of_aggregate::<payment::Payment>(),
+        of_aggregate::<shipment::Shipment>(),
+        of_aggregate::<product::Product>(),
     ]
     .concat()
 }
 
-fn of<A: Aggregate<Event: JsonSchema>>() -> Vec<EventType> {
-    EventType::of::<A::Event>(A::CATEGORY)
+fn of_aggregate<A: Aggregate<Event: JsonSchema>>() -> Vec<EventType> {
+    EventType::list::<A::Event>(A::CATEGORY)
 }

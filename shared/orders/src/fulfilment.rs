@@ -87,7 +87,7 @@ pub struct Input {
 
 impl Input {
     /// What fulfilment needs of an order that was placed.
-    pub fn of(order_id: OrderId, placed: &Placed) -> Self {
+    pub fn new(order_id: OrderId, placed: &Placed) -> Self {
         Self {
             order_id,
             customer_id: placed.customer_id.clone(),
@@ -102,7 +102,7 @@ impl Input {
     }
 }
 
-/// The figure that counts fulfilments which ended the way that an event of this type says, or came to a halt.
+/// The metric that counts fulfilments which ended the way that an event of this type says, or came to a halt.
 pub fn outcome(event_type: &str) -> Option<&'static str> {
     match event_type {
         "FulfilmentCompleted" => Some("FulfilmentsCompleted"),
@@ -127,7 +127,7 @@ impl Definition for Fulfilment {
         Step::ConfirmOrder,
     ];
 
-    /// With five minutes of patience a step is asked for until 75 minutes have passed, and given up after 155.
+    /// With a step timeout of five minutes a step is asked for until 75 minutes have passed, and given up after 155.
     const RETRIES: u32 = 4;
 
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[
@@ -139,7 +139,7 @@ impl Definition for Fulfilment {
         ("Stuck", "FulfilmentStuck"),
     ];
 
-    fn leaves_something(step: Step) -> bool {
+    fn needs_compensation(step: Step) -> bool {
         match step {
             Step::ScreenOrder
             | Step::ReserveStock

@@ -85,7 +85,8 @@ pub enum Canceller {
     /// An operator, in the customer's name.
     Operator,
     /// Who asks over an open API, and nobody knows whether it is the one or the other.
-    Somebody,
+    #[serde(rename = "somebody")]
+    Unknown,
     /// Its fulfilment, which could not go through.
     Fulfilment,
 }
@@ -192,16 +193,16 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// There is no such order.
-    #[error("there is no such order")]
+    #[error("order not found")]
     NotPlaced,
     /// An order with this id is there already.
-    #[error("the order has been placed already")]
+    #[error("the order already exists")]
     AlreadyPlaced,
     /// It is not confirmed yet.
     #[error("the order is not confirmed yet")]
     NotConfirmed,
     /// It is confirmed already.
-    #[error("the order is confirmed already")]
+    #[error("the order is already confirmed")]
     AlreadyConfirmed,
     /// It has been shipped.
     #[error("the order has been shipped")]

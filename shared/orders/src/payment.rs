@@ -88,7 +88,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The payment has gone further than that.
-    #[error("the payment has gone another way")]
+    #[error("the payment is in a different state")]
     OutOfOrder,
 }
 

@@ -17,9 +17,9 @@ use crate::{
     values::{Address, Money, PaymentToken},
 };
 
-/// What an authorization was asked for with, whatever has become of it.
+/// The request for an authorization, whatever its outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AuthorizationRequest<'a> {
     /// The key of that call.
     pub key: &'a str,
     /// What it named to pay with.
@@ -51,7 +51,7 @@ pub trait PaymentProvider: Send + Sync {
     fn void(
         &self,
         call: Call<'_>,
-        asked: Asked<'_>,
+        asked: AuthorizationRequest<'_>,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
     /// Gives back what was taken under a key, if anything was. From then on nothing will be.
@@ -100,7 +100,7 @@ impl SandboxPayments {
 
     fn give_back(reference: &str) -> Result<(), ProviderError> {
         if reference.starts_with(Self::KEPT) {
-            return Err(ProviderError::Refused("the bank refuses".to_owned()));
+            return Err(ProviderError::Permanent("the bank refuses".to_owned()));
         }
         Ok(())
     }
@@ -113,20 +113,20 @@ impl PaymentProvider for SandboxPayments {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
-        charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
+        charge(amount).map_err(|error| ProviderError::Permanent(error.to_string()))?;
         let kind = match token.as_str() {
             "tok_visa" => "auth_",
             "tok_norefund" => Self::KEPT,
             "tok_flaky" if call.attempt > 2 => "auth_",
             "tok_flaky" => {
-                return Err(ProviderError::Passing("the provider is busy".to_owned()));
+                return Err(ProviderError::Transient("the provider is busy".to_owned()));
             }
             "tok_down" => std::future::pending().await,
             "tok_declined" => {
-                return Err(ProviderError::Refused("payment declined".to_owned()));
+                return Err(ProviderError::Permanent("payment declined".to_owned()));
             }
             _ => {
-                return Err(ProviderError::Refused("unknown payment token".to_owned()));
+                return Err(ProviderError::Permanent("unknown payment token".to_owned()));
             }
         };
         Ok(Authorization {
@@ -139,7 +139,11 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        _: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         asked.reference.map_or(Ok(()), Self::give_back)
     }
 
@@ -160,7 +164,7 @@ pub struct SandboxCarrier;
 impl Carrier for SandboxCarrier {
     async fn arrange(&self, call: Call<'_>, to: &Address) -> Result<Label, ProviderError> {
         if to.country.as_str() == "XX" {
-            return Err(ProviderError::Refused(
+            return Err(ProviderError::Permanent(
                 "the carrier does not deliver to XX".to_owned(),
             ));
         }
@@ -188,7 +192,7 @@ impl Screening for SandboxScreening {
     async fn screen(&self, _: Call<'_>, order: &Input) -> Result<(), ProviderError> {
         if order.customer_id.as_str().starts_with("fraud-") || order.total().amount > Self::LARGEST
         {
-            return Err(ProviderError::Refused(
+            return Err(ProviderError::Permanent(
                 "refused by fraud screening".to_owned(),
             ));
         }

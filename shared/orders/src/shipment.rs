@@ -69,7 +69,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The carrier has answered before.
-    #[error("the carrier has answered before")]
+    #[error("the carrier has already responded")]
     AlreadyAnswered,
 }
 

@@ -121,10 +121,10 @@ pub enum Rejection {
     #[error("out of stock")]
     OutOfStock,
     /// The order has no reservation.
-    #[error("nothing is reserved for the order")]
+    #[error("no stock is reserved for this order")]
     NotReserved,
     /// The order has a reservation already.
-    #[error("stock is reserved for the order already")]
+    #[error("stock is already reserved for this order")]
     AlreadyReserved,
 }
 

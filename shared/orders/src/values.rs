@@ -60,7 +60,7 @@ impl OrderId {
     ///
     /// # Errors
     /// When the stream's key is no order id.
-    pub fn of(stream: &StreamId) -> Result<Self, Invalid> {
+    pub fn from_stream(stream: &StreamId) -> Result<Self, Invalid> {
         stream.key().parse()
     }
 
@@ -89,15 +89,15 @@ impl FromStr for OrderId {
     }
 }
 
-/// A text that keeps a rule. It is stored and shown as it is.
+/// A text that satisfies a constraint. It is stored and shown as it is.
 ///
-/// Parsing applies the rule of today. Reading what is stored applies [`Rule::was_taken`]: a rule that
+/// Parsing applies the rule of today. Reading what is stored applies [`Constraint::was_accepted`]: a rule that
 /// becomes narrower must not make a stored event unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "String", bound = "R: Rule")]
-pub struct Checked<R> {
+#[serde(try_from = "Stored", into = "String", bound = "R: Constraint")]
+pub struct Validated<R> {
     text: String,
-    rule: PhantomData<R>,
+    constraint: PhantomData<R>,
 }
 
 /// A text as an event or a row has it.
@@ -105,37 +105,37 @@ pub struct Checked<R> {
 #[serde(transparent)]
 struct Stored(String);
 
-/// The rule that a text keeps.
-pub trait Rule: Clone {
-    /// The rule in words, for the client that broke it.
-    const TAKES: &'static str;
+/// The constraint that a text satisfies.
+pub trait Constraint: Clone {
+    /// The constraint in words, for the client that broke it.
+    const EXPECTS: &'static str;
 
     /// Returns whether a client may send this text.
-    fn holds(text: &str) -> bool;
+    fn check(text: &str) -> bool;
 
-    /// Returns whether this release or an earlier one took this text, so that it may be stored.
-    fn was_taken(text: &str) -> bool {
-        Self::holds(text)
+    /// Returns whether this release or an earlier one accepted this text, so that it may be stored.
+    fn was_accepted(text: &str) -> bool {
+        Self::check(text)
     }
 }
 
 /// A customer's id.
-pub type CustomerId = Checked<rules::CustomerId>;
+pub type CustomerId = Validated<rules::CustomerId>;
 /// A stock keeping unit.
-pub type Sku = Checked<rules::Sku>;
+pub type Sku = Validated<rules::Sku>;
 /// What a payment provider knows a customer's means of payment by.
-pub type PaymentToken = Checked<rules::PaymentToken>;
+pub type PaymentToken = Validated<rules::PaymentToken>;
 /// A line of text that a person wrote.
-pub type Text = Checked<rules::Text>;
+pub type Text = Validated<rules::Text>;
 /// A country as ISO 3166-1 writes it. Whether it is served is the carrier's to say.
-pub type Country = Checked<rules::Country>;
+pub type Country = Validated<rules::Country>;
 
 /// An e-mail address.
-pub type Email = Checked<rules::Email>;
+pub type Email = Validated<rules::Email>;
 
 /// The rules of the texts.
 pub mod rules {
-    use super::{Rule, characters};
+    use super::{Constraint, characters};
 
     /// For customers' ids.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,48 +157,48 @@ pub mod rules {
     pub struct Country;
 
     /// Takes the `sub` of the usual identity providers, see docs/decisions/0039.
-    impl Rule for CustomerId {
-        const TAKES: &'static str =
+    impl Constraint for CustomerId {
+        const EXPECTS: &'static str =
             "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             // A client or a proxy takes these two out of a path.
-            Self::was_taken(text) && !matches!(text, "." | "..")
+            Self::was_accepted(text) && !matches!(text, "." | "..")
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             is_word(text, 255, |b| {
                 b.is_ascii_alphanumeric() || b"._~|@:+=-".contains(&b)
             })
         }
     }
 
-    impl Rule for Sku {
-        const TAKES: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
+    impl Constraint for Sku {
+        const EXPECTS: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 40, |b| {
                 b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-'
             })
         }
     }
 
-    impl Rule for PaymentToken {
-        const TAKES: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
+    impl Constraint for PaymentToken {
+        const EXPECTS: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 128, |b| {
                 b.is_ascii_alphanumeric() || b"_-".contains(&b)
             })
         }
     }
 
-    impl Rule for Email {
-        const TAKES: &'static str =
+    impl Constraint for Email {
+        const EXPECTS: &'static str =
             "must be an e-mail address: name@host.domain, at most 254 characters";
 
         /// Whether it exists the mail server knows; this keeps out what could be more than one, or none.
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             let fine = |b: u8| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b);
             let Some((name, host)) = text.split_once('@') else {
                 return false;
@@ -216,26 +216,26 @@ pub mod rules {
         pub(super) const MAX_CHARS: usize = 200;
     }
 
-    impl Rule for Text {
-        const TAKES: &'static str = "must be 1 to 200 characters with a visible one among them, and \
+    impl Constraint for Text {
+        const EXPECTS: &'static str = "must be 1 to 200 characters with a visible one among them, and \
             none that breaks or reorders a line: no control, line separator, bidirectional control \
             or noncharacter";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
                 && text.chars().any(characters::is_visible)
                 && !text.chars().any(characters::breaks_a_line)
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
         }
     }
 
-    impl Rule for Country {
-        const TAKES: &'static str = "must be two capital letters, as in ISO 3166-1";
+    impl Constraint for Country {
+        const EXPECTS: &'static str = "must be two capital letters, as in ISO 3166-1";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.len() == 2 && is_word(text, 2, |b| b.is_ascii_uppercase())
         }
     }
@@ -284,7 +284,7 @@ mod characters {
     }
 }
 
-impl<R> Checked<R> {
+impl<R> Validated<R> {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -306,7 +306,7 @@ impl Sku {
 impl Text {
     /// Keeps what a line can have of any text: a space replaces each character that it cannot
     /// have, and the end is cut off.
-    pub fn abridged(text: &str) -> Self {
+    pub fn truncated(text: &str) -> Self {
         let plain = |c| if characters::breaks_a_line(c) { ' ' } else { c };
         let kept = text.chars().map(plain).take(rules::Text::MAX_CHARS);
         let kept: String = kept.collect();
@@ -317,12 +317,12 @@ impl Text {
         };
         Self {
             text,
-            rule: PhantomData,
+            constraint: PhantomData,
         }
     }
 }
 
-impl<R: Rule> FromStr for Checked<R> {
+impl<R: Constraint> FromStr for Validated<R> {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -330,38 +330,38 @@ impl<R: Rule> FromStr for Checked<R> {
     }
 }
 
-impl<R: Rule> TryFrom<String> for Checked<R> {
+impl<R: Constraint> TryFrom<String> for Validated<R> {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        if R::holds(&text) {
+        if R::check(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
-            Err(Invalid(R::TAKES))
+            Err(Invalid(R::EXPECTS))
         }
     }
 }
 
-impl<R: Rule> TryFrom<Stored> for Checked<R> {
+impl<R: Constraint> TryFrom<Stored> for Validated<R> {
     type Error = Invalid;
 
     fn try_from(Stored(text): Stored) -> Result<Self, Invalid> {
-        if R::was_taken(&text) {
+        if R::was_accepted(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
-            Err(Invalid(R::TAKES))
+            Err(Invalid(R::EXPECTS))
         }
     }
 }
 
 /// A text, as far as a schema goes; the rule is the type's own.
-impl<R> JsonSchema for Checked<R> {
+impl<R> JsonSchema for Validated<R> {
     fn inline_schema() -> bool {
         true
     }
@@ -375,13 +375,13 @@ impl<R> JsonSchema for Checked<R> {
     }
 }
 
-impl<R> From<Checked<R>> for String {
-    fn from(checked: Checked<R>) -> String {
+impl<R> From<Validated<R>> for String {
+    fn from(checked: Validated<R>) -> String {
         checked.text
     }
 }
 
-impl<R> fmt::Display for Checked<R> {
+impl<R> fmt::Display for Validated<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -701,7 +701,7 @@ mod tests {
             " \u{200b}\u{3164} ",
         ] {
             assert!(blank.parse::<Text>().is_err(), "{blank:?}");
-            assert_eq!(Text::abridged(blank).as_str(), "-", "{blank:?}");
+            assert_eq!(Text::truncated(blank).as_str(), "-", "{blank:?}");
         }
         for seen in [
             "a",
@@ -733,7 +733,7 @@ mod tests {
         for c in ranges.into_iter().flat_map(|(first, last)| first..=last) {
             let text = format!("a{c}b");
             assert!(text.parse::<Text>().is_err(), "{text:?}");
-            assert_eq!(Text::abridged(&text).as_str(), "a b", "{text:?}");
+            assert_eq!(Text::truncated(&text).as_str(), "a b", "{text:?}");
         }
     }
 
@@ -788,6 +788,6 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
         assert!(id.0.simple().to_string().parse::<OrderId>().is_err());
-        assert_eq!(OrderId::of(&id.payment_stream()), Ok(id));
+        assert_eq!(OrderId::from_stream(&id.payment_stream()), Ok(id));
     }
 }

@@ -1,12 +1,12 @@
-//! Who takes the money: the sandbox, or Stripe. The setting `PAYMENTS` says which.
+//! Who takes the money: the sandbox, or Stripe. The environment variable `PAYMENTS` names it.
 
 use cairn::{
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
     provider::{Call, ProviderError},
 };
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 
@@ -24,16 +24,16 @@ pub enum Payments {
 }
 
 impl Payments {
-    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the settings of
-    /// [`Stripe::of`].
+    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the environment variables of
+    /// [`Stripe::new`].
     ///
     /// # Errors
-    /// When a setting is missing or names none.
-    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    /// When an environment variable is missing or names none.
+    pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "PAYMENTS";
-        match environment.setting(name)?.as_str() {
+        match app.variable(name)?.as_str() {
             "sandbox" => Ok(Self::Sandbox(SandboxPayments)),
-            "stripe" => Ok(Self::Stripe(Stripe::of(environment)?)),
+            "stripe" => Ok(Self::Stripe(Stripe::from_app(app)?)),
             other => Err(ConfigError::new(
                 name,
                 format!("is `{other}`: it takes sandbox or stripe"),
@@ -66,7 +66,11 @@ impl PaymentProvider for Payments {
         }
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.void(call, asked).await,
             Self::Stripe(stripe) => stripe.void(call, asked).await,

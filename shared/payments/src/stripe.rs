@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use cairn::{
     lambda::{
-        ConfigError, Environment,
-        outside::{Answer, Outside},
+        AppContext, ConfigError,
+        http_client::{Answer, HttpClient},
         secret::Secret,
     },
     provider::{Call, ProviderError},
@@ -22,7 +22,7 @@ use form_urlencoded::Serializer;
 use orders::{
     charge::charge,
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde::Deserialize;
@@ -33,7 +33,7 @@ const VERSION: &str = "2025-09-30.clover";
 /// An account at Stripe. Cloning it shares its connections.
 #[derive(Clone, Debug)]
 pub struct Stripe {
-    outside: Outside,
+    http_client: HttpClient,
     url: String,
     key: Secret,
 }
@@ -59,7 +59,7 @@ struct Reason {
 /// What Stripe did not do.
 enum No {
     /// Not now, or the outcome is not known.
-    Passing(String),
+    Transient(String),
     /// Too many calls.
     Throttled {
         said: String,
@@ -70,24 +70,24 @@ enum No {
     /// The intent is in another state.
     State(String),
     /// The request makes no sense to Stripe.
-    Refused { status: u16, code: String },
+    Permanent { status: u16, code: String },
 }
 
 impl Stripe {
     /// The account whose key is in the secret that `STRIPE_SECRET` names, reached at `STRIPE_URL`.
     ///
     /// # Errors
-    /// When a setting is missing.
-    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
-        let url = environment.setting("STRIPE_URL")?;
-        let key = environment.secret("STRIPE_SECRET")?;
-        Ok(Self::new(environment.outside(), &url, key))
+    /// When an environment variable is missing.
+    pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
+        let url = app.variable("STRIPE_URL")?;
+        let key = app.secret("STRIPE_SECRET")?;
+        Ok(Self::new(app.http_client(), &url, key))
     }
 
     /// An account by its key, reached over a way of the caller's.
-    pub fn new(outside: Outside, url: &str, key: Secret) -> Self {
+    pub fn new(http_client: HttpClient, url: &str, key: Secret) -> Self {
         Self {
-            outside,
+            http_client,
             url: url.trim_end_matches('/').to_owned(),
             key,
         }
@@ -100,7 +100,7 @@ impl Stripe {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Intent, ProviderError> {
-        let number = charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
+        let number = charge(amount).map_err(|error| ProviderError::Permanent(error.to_string()))?;
         let number = number.to_string();
         let currency = amount.currency.to_string().to_lowercase();
         let mut form = vec![
@@ -135,12 +135,12 @@ impl Stripe {
         let url = format!("{}/v1/payment_intents{path}", self.url);
         let answer = self.send(&url, key, form).await?;
         serde_json::from_slice(&answer.body)
-            .map_err(|error| No::Passing(format!("Stripe's answer is not understood: {error}")))
+            .map_err(|error| No::Transient(format!("Stripe's answer is not understood: {error}")))
     }
 
     async fn send(&self, url: &str, key: &str, form: &[(&str, &str)]) -> Result<Answer, No> {
         let account = self.key.value().await;
-        let account = account.map_err(|error| No::Passing(error.to_string()))?;
+        let account = account.map_err(|error| No::Transient(error.to_string()))?;
         let body = Serializer::new(String::new()).extend_pairs(form).finish();
         let headers = [
             ("authorization", format!("Bearer {}", account.trim())),
@@ -151,8 +151,8 @@ impl Stripe {
             ("idempotency-key", key.to_owned()),
             ("stripe-version", VERSION.to_owned()),
         ];
-        let answer = self.outside.post(url, &headers, body).await;
-        let answer = answer.map_err(|error| No::Passing(error.to_string()))?;
+        let answer = self.http_client.post(url, &headers, body).await;
+        let answer = answer.map_err(|error| No::Transient(error.to_string()))?;
         match no(&answer) {
             None => Ok(answer),
             Some(no) => Err(no),
@@ -172,20 +172,20 @@ fn no(answer: &Answer) -> Option<No> {
         (400, Some(intent)) if code == "payment_intent_unexpected_state" => {
             No::State(intent.status)
         }
-        // What is wrong with our key is mended by people, and the order need not suffer for it.
+        // An operator fixes the API key; the order is not rejected for it.
         (401 | 403, _) => {
-            tracing::error!(status = answer.status, code, "Stripe does not take the key");
-            No::Passing(said())
+            tracing::error!(status = answer.status, code, "Stripe rejected the API key");
+            No::Transient(said())
         }
         // It did nothing, whatever limit was reached. <https://docs.stripe.com/rate-limits>
         (429, _) => No::Throttled {
             said: said(),
             retry_after: answer.retry_after,
         },
-        (409 | 500.., _) => No::Passing(said()),
+        (409 | 500.., _) => No::Transient(said()),
         _ => {
-            tracing::error!(status = answer.status, code, "Stripe refuses the request");
-            No::Refused {
+            tracing::error!(status = answer.status, code, "Stripe rejected the request");
+            No::Permanent {
                 status: answer.status,
                 code,
             }
@@ -196,14 +196,16 @@ fn no(answer: &Answer) -> Option<No> {
 impl From<No> for ProviderError {
     fn from(no: No) -> Self {
         match no {
-            No::Passing(problem) => Self::Passing(problem),
+            No::Transient(problem) => Self::Transient(problem),
             No::Throttled { said, retry_after } => Self::Throttled {
                 reason: said,
                 retry_after,
             },
-            No::Declined => Self::Refused("payment declined".to_owned()),
-            No::State(state) => Self::Refused(format!("the payment is {state}")),
-            No::Refused { status, code } => Self::Refused(format!("Stripe says {status} {code}")),
+            No::Declined => Self::Permanent("payment declined".to_owned()),
+            No::State(state) => Self::Permanent(format!("the payment is {state}")),
+            No::Permanent { status, code } => {
+                Self::Permanent(format!("Stripe says {status} {code}"))
+            }
         }
     }
 }
@@ -222,7 +224,7 @@ impl PaymentProvider for Stripe {
         let key = format!("{}/confirm", call.key);
         let confirmed = self.post(&path, &key, &form).await?;
         if confirmed.status != "requires_capture" {
-            return Err(ProviderError::Refused(format!(
+            return Err(ProviderError::Permanent(format!(
                 "the payment is {}",
                 confirmed.status
             )));
@@ -247,7 +249,11 @@ impl PaymentProvider for Stripe {
         }
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         let id = match asked.reference {
             Some(reference) => reference.to_owned(),
             // From here on the key stands for this intent, and it will be cancelled.
@@ -255,7 +261,7 @@ impl PaymentProvider for Stripe {
         };
         match self.cancel(&id, call.key).await? {
             Ok(()) => Ok(()),
-            Err(state) => Err(ProviderError::Refused(format!("the payment is {state}"))),
+            Err(state) => Err(ProviderError::Permanent(format!("the payment is {state}"))),
         }
     }
 
@@ -273,13 +279,13 @@ impl PaymentProvider for Stripe {
             Err(state) if state == "succeeded" => {}
             Err(state) => {
                 let problem = format!("the payment is {state}");
-                return Err(ProviderError::Refused(problem));
+                return Err(ProviderError::Permanent(problem));
             }
         }
         let url = format!("{}/v1/refunds", self.url);
         match self.send(&url, call.key, &[("payment_intent", id)]).await {
             Ok(_) => Ok(()),
-            Err(No::Refused { code, .. }) if code == "charge_already_refunded" => Ok(()),
+            Err(No::Permanent { code, .. }) if code == "charge_already_refunded" => Ok(()),
             Err(no) => Err(no.into()),
         }
     }

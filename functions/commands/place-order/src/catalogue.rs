@@ -10,7 +10,7 @@ use std::{
 
 use cairn::{
     dynamodb::{Generations, Repository, Rows},
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
     store::{StoreError, StreamVersion},
 };
 use futures_util::future::try_join_all;
@@ -48,10 +48,10 @@ impl Catalogue {
     ///
     /// # Errors
     /// When an environment variable is missing.
-    pub(crate) fn new(environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn new(app: &AppContext) -> Result<Self, ConfigError> {
         Ok(Self {
-            products: environment.repository()?,
-            rows: environment.rows("PRODUCTS_TABLE")?,
+            products: app.repository()?,
+            rows: app.rows("PRODUCTS_TABLE")?,
             remembered: Arc::default(),
         })
     }

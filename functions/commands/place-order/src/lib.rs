@@ -6,7 +6,7 @@ use cairn::{
     commit::Context,
     dynamodb::{Keyring, Repository},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
     repository::{HandleError, Handled},
@@ -30,24 +30,24 @@ mod catalogue;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        orders: environment.repository()?,
-        customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-        catalogue: catalogue(environment)?,
+        orders: app.repository()?,
+        customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+        catalogue: catalogue(app)?,
     });
-    api::function(environment, move |request| {
+    api::function(app, move |request| {
         let parts = parts.clone();
         async move { place(&parts, request).await }
     })
 }
 
 /// The catalogue, where prices come from it.
-fn catalogue(environment: &Environment) -> Result<Option<Catalogue>, ConfigError> {
-    let text = environment.setting("PRICES")?;
+fn catalogue(app: &AppContext) -> Result<Option<Catalogue>, ConfigError> {
+    let text = app.variable("PRICES")?;
     match text.parse::<Prices>() {
         Ok(Prices::Caller) => Ok(None),
-        Ok(Prices::Catalogue) => Catalogue::new(environment).map(Some),
+        Ok(Prices::Catalogue) => Catalogue::new(app).map(Some),
         Err(error) => Err(ConfigError::new(
             "PRICES",
             format!("is `{text}`: it {error}"),
@@ -67,8 +67,10 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         None => Prices::Caller,
     };
     let asked = requests::place_order(&request.json()?, prices).map_err(Problem::invalid)?;
-    if !request.caller.may_deal_with(asked.customer_id.as_str()) {
-        return Err(Problem::forbidden("the token is not this customer's"));
+    if !request.caller.can_access(asked.customer_id.as_str()) {
+        return Err(Problem::forbidden(
+            "The token belongs to another customer than `customerId`.",
+        ));
     }
     // A key names the order, so its retry meets the order that it has placed.
     let order_id = match &request.key {
@@ -105,7 +107,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         "total": stored.map(|stored| stored.total),
     });
     Ok(Response::new(201, body)?
-        .at(format!("/orders/{order_id}"))?
+        .location(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
 }
 
@@ -226,8 +228,8 @@ fn wrong_prices(mispriced: Mispriced) -> Problem {
         .into_iter()
         .map(|(sku, price)| json!({ "sku": sku, "price": price }))
         .collect();
-    Problem::new(409, "price-changed", "The price is another one")
-        .detail("nothing was stored; send the order again with the prices in `prices`")
+    Problem::new(409, "price-changed", "The price has changed")
+        .detail("Nothing was stored. Send the order again with the prices in `prices`.")
         .errors(changed.iter().map(ChangedPrice::field_error).collect())
         .with("price", json!(first))
         .with("prices", json!(prices))

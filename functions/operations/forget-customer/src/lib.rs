@@ -4,7 +4,7 @@
 
 use cairn::{
     dynamodb::Forgotten,
-    lambda::{ConfigError, Environment, Function, FunctionError, operation},
+    lambda::{AppContext, ConfigError, FunctionError, Handler, operation},
 };
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
@@ -13,27 +13,24 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let keys = environment.key_table("CUSTOMER_KEYS_TABLE")?;
-    Ok(operation::function(
-        environment,
-        move |request: Request, task| {
-            let keys = keys.clone();
-            async move {
-                let forgotten = keys.forget(request.customer.as_str(), task.now).await;
-                let forgotten = forgotten.map_err(FunctionError::new)?;
-                tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "forgotten");
-                Ok(Report {
-                    customer: request.customer,
-                    forgotten: match forgotten {
-                        Forgotten::Now => When::Now,
-                        Forgotten::Before => When::Before,
-                        Forgotten::Unknown => When::Unknown,
-                    },
-                })
-            }
-        },
-    ))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let keys = app.key_table("CUSTOMER_KEYS_TABLE")?;
+    Ok(operation::function(app, move |request: Request, task| {
+        let keys = keys.clone();
+        async move {
+            let forgotten = keys.forget(request.customer.as_str(), task.now).await;
+            let forgotten = forgotten.map_err(FunctionError::new)?;
+            tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "personal data erased");
+            Ok(Report {
+                customer: request.customer,
+                forgotten: match forgotten {
+                    Forgotten::Now => When::Now,
+                    Forgotten::Before => When::Before,
+                    Forgotten::Unknown => When::Unknown,
+                },
+            })
+        }
+    }))
 }
 
 /// Who.

@@ -17,7 +17,7 @@ use cairn::{
     dead_letter::{self, DeadLetter, Subject},
     functions::Functions,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
         stream::unreadable,
     },
@@ -36,24 +36,21 @@ const MOST_BYTES: usize = 64 * 1024 * 1024;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let redrive = Arc::new(Redrive {
         queues: [
-            environment.queue("DEAD_LETTERS_QUEUE")?,
-            environment.queue("STREAM_FAILURES_QUEUE")?,
+            app.queue("DEAD_LETTERS_QUEUE")?,
+            app.queue("STREAM_FAILURES_QUEUE")?,
         ],
-        functions: environment.functions(),
+        functions: app.functions(),
     });
-    Ok(operation::function(
-        environment,
-        move |wanted: Wanted, task| {
-            let redrive = redrive.clone();
-            async move {
-                wanted.check()?;
-                redrive.run(&wanted, &task).await
-            }
-        },
-    ))
+    Ok(operation::function(app, move |wanted: Wanted, task| {
+        let redrive = redrive.clone();
+        async move {
+            wanted.check()?;
+            redrive.run(&wanted, &task).await
+        }
+    }))
 }
 
 /// Selects dead letters and says what to do with them. `{}` delivers all of them again.
@@ -86,14 +83,14 @@ struct Deletion {
 /// The result of a redrive.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// How many were delivered again.
+    /// How many were redriven.
     redriven: u64,
     /// Those that were deleted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<Deleted>,
     /// How many were not wanted.
     left: u64,
-    /// Those that cannot be delivered again, with the reason. They stay in their queue.
+    /// Those that cannot be redriven, with the reason. They stay in their queue.
     unresolved: Vec<Unresolved>,
     /// When this redrive began.
     began: Timestamp,
@@ -124,7 +121,7 @@ struct Redrive {
 impl Redrive {
     async fn run(&self, wanted: &Wanted, task: &Task) -> Result<Report, FunctionError> {
         // A call that has begun has the rest of the time to end.
-        let until = Instant::now() + task.patience * 4 / 5;
+        let until = Instant::now() + task.time_budget * 4 / 5;
         let mut report = Report {
             redriven: 0,
             deleted: vec![],
@@ -133,7 +130,7 @@ impl Redrive {
             began: wanted.before.unwrap_or(task.now),
             complete: true,
         };
-        let collecting = Instant::now() + task.patience / 2;
+        let collecting = Instant::now() + task.time_budget / 2;
         let mut collected = vec![];
         for queue in &self.queues {
             let messages = collect(queue, collecting, &mut report.complete).await?;
@@ -143,7 +140,7 @@ impl Redrive {
             self.handle(queue, messages, wanted, until, &mut report)
                 .await?;
         }
-        tracing::info!(?report, "redriven");
+        tracing::info!(?report, "redrive completed");
         Ok(report)
     }
 
@@ -165,7 +162,7 @@ impl Redrive {
                 staying.push(message);
                 continue;
             }
-            let subject = Subject::of(&message.body, &message.attributes);
+            let subject = Subject::from_message(&message.body, &message.attributes);
             if !wanted.includes(&message, &subject) {
                 report.left += 1;
                 staying.push(message);
@@ -230,15 +227,15 @@ impl Redrive {
             invoked.map_err(FunctionError::new)?;
         }
         queue.delete(message).await.map_err(FunctionError::new)?;
-        let place = letter.place.as_ref();
-        let (stream, version) = place
+        let event_ref = letter.event_ref.as_ref();
+        let (stream, version) = event_ref
             .map(|(stream, version)| (stream.as_str(), *version))
             .unzip();
         tracing::info!(
             function = letter.function,
             stream,
             version,
-            "delivered again"
+            "dead letter redriven"
         );
         Ok(())
     }

@@ -21,7 +21,7 @@ use cairn::{
     StreamId,
     dynamodb::DynamoStore,
     lambda::FunctionError,
-    store::{Consistency, EventStore as _, Part},
+    store::{Consistency, EventStore as _, ReadRange},
 };
 use futures_util::future::try_join_all;
 use orders::fulfilment::Due;
@@ -121,11 +121,11 @@ async fn effect(
     stream: &StreamId,
     version: u64,
 ) -> Result<Effect, FunctionError> {
-    let part = Part {
+    let range = ReadRange {
         consistency: Consistency::Strong,
-        ..Part::after(version)
+        ..ReadRange::after(version)
     };
-    let commits = store.read(stream, &part).await;
+    let commits = store.read(stream, &range).await;
     let commits = commits.map_err(FunctionError::new)?;
     let follows = commits.iter().find(|commit| commit.version > version);
     let cause = format!("{stream}@{version}");

@@ -6,7 +6,7 @@ use cairn::{
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     store,
@@ -21,16 +21,16 @@ use serde_json::json;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let source = environment.setting("EVENT_SOURCE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let source = app.variable("EVENT_SOURCE")?;
+    api::function(app, move |request| {
         list(store.clone(), source.clone(), request)
     })
 }
 
 async fn list(store: DynamoStore, source: String, request: Request) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let others = [
         order_id.order_stream(),
@@ -43,7 +43,7 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     histories.rotate_left(1);
     let placed = histories.first().and_then(|commits| commits.first());
     let customer_id = placed.map(customer_of).transpose()?.flatten();
-    if !customer_id.is_some_and(|id| request.caller.may_deal_with(id.as_str())) {
+    if !customer_id.is_some_and(|id| request.caller.can_access(id.as_str())) {
         return Err(unknown());
     }
     let events: Vec<_> = in_causal_order(&histories)

@@ -4,7 +4,7 @@ use cairn::{
     Timestamp,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::Row,
@@ -22,10 +22,10 @@ const MAX_VERSION: u64 = (1 << 53) - 1;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("ORDERS_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("ORDERS_TABLE")?;
+    api::function(app, move |request| {
         get(store.clone(), rows.clone(), request)
     })
 }
@@ -37,14 +37,14 @@ async fn get(
 ) -> Result<Response, Problem> {
     let at: Option<Timestamp> = request.query("at")?;
     let version = request.integer("minVersion", 0..=MAX_VERSION)?;
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
-    let is_theirs = |view: &OrderView| request.caller.may_deal_with(&view.customer_id);
+    let is_theirs = |view: &OrderView| request.caller.can_access(&view.customer_id);
     if let Some(at) = at {
         let view = from_events(&store, order_id, Some(at)).await?;
         let view = view
             .filter(is_theirs)
-            .ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
+            .ok_or_else(|| Problem::not_found("the order did not exist at that time"))?;
         return Response::new(200, view);
     }
     let version = version.unwrap_or(1);

@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
 };
@@ -13,14 +13,14 @@ use orders::{product::Product, read_models::products::ProductView, values::Sku};
 ///
 /// # Errors
 /// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let products = environment.repository()?;
-    api::function(environment, move |request| get(products.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let products = app.repository()?;
+    api::function(app, move |request| get(products.clone(), request))
 }
 
 /// Folds the product's stream: one read, of the price as it is now.
 async fn get(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
-    let unpriced = || Problem::not_found("there is no price of this sku");
+    let unpriced = || Problem::not_found("the SKU has no price");
     let sku: Sku = request.path("sku").parse().map_err(|_| unpriced())?;
     let product = products.load(&sku.product_stream()).await?;
     let price = product.state.price().ok_or_else(unpriced)?;

@@ -4,7 +4,7 @@ use cairn::{
     Timestamp,
     dynamodb::{Counters, Generations},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
 };
@@ -19,16 +19,16 @@ const USUAL_WINDOWS: i64 = 60;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let counters = environment.counters("SALES_TABLE")?;
-    api::function(environment, move |request| get(counters.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let counters = app.counters("SALES_TABLE")?;
+    api::function(app, move |request| get(counters.clone(), request))
 }
 
 async fn get(
     generations: Generations<Counters<Sales>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    request.caller.operates()?;
+    request.caller.require_operator()?;
     let window: Window = request.query("window")?.unwrap_or(Window::Hour);
     let to = request.query("to")?.unwrap_or(request.now);
     let back = Timestamp::from_millis(to.as_millis() - window.millis() * USUAL_WINDOWS);

@@ -5,7 +5,7 @@ use cairn::{
     Timestamp,
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::Row,
@@ -29,10 +29,10 @@ const USUAL: u64 = 20;
 ///
 /// # Errors
 /// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("ORDERS_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("ORDERS_TABLE")?;
+    api::function(app, move |request| {
         list(store.clone(), rows.clone(), request)
     })
 }
@@ -46,8 +46,8 @@ async fn list(
         .path("customerId")
         .parse()
         .map_err(|error| Problem::not_found(format!("the customer id {error}")))?;
-    if !request.caller.may_deal_with(customer_id.as_str()) {
-        return Err(Problem::not_found("there is no such customer"));
+    if !request.caller.can_access(customer_id.as_str()) {
+        return Err(Problem::not_found("customer not found"));
     }
     let limit = request.integer("limit", 1..=MOST)?.unwrap_or(USUAL);
     let limit = u32::try_from(limit).map_err(|error| Problem::internal(&error))?;
@@ -120,6 +120,6 @@ fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
                 && text("placedAt").parse::<Timestamp>().is_ok()
         })
         .ok_or_else(|| {
-            Problem::bad_request("the cursor is none that an earlier page of this list has given")
+            Problem::bad_request("Invalid cursor. Use the `cursor` of the previous page.")
         })
 }

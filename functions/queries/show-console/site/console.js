@@ -333,7 +333,7 @@ function drawConsumers(consumers, waiting) {
     lags.set(id, recent);
     const lag = recent.length ? Math.max(...recent.map(({ ms }) => ms)) : tally.latestLagMs;
     const behind = lag === null ? "–" : since(lag);
-    const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
+    const cells = [tally.applied, tally.duplicates, tally.caughtUp, tally.retried, tally.deadLetters, waiting[id]].map(count);
     // The relay applies no event.
     if (name(id) === "relay-events") cells.fill("–", 0, 3);
     [...cells, behind].forEach((text, index) => {

@@ -4,7 +4,7 @@
 //! is for everybody, and asks for a token where the API wants one.
 
 use cairn::lambda::{
-    ConfigError, Environment, Function,
+    AppContext, ConfigError, Handler,
     api::{self, Problem, Request, Response},
 };
 use serde_json::json;
@@ -43,10 +43,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Builds the function.
 ///
 /// # Errors
-/// When the setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let authorization = environment.setting("AUTHORIZATION")?;
-    Ok(api::open(environment, move |request| {
+/// When the variable is missing.
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let authorization = app.variable("AUTHORIZATION")?;
+    Ok(api::open(app, move |request| {
         let answer = show(&authorization, &request);
         async move { answer }
     }))

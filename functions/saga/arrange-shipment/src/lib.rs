@@ -3,10 +3,10 @@
 use cairn::{
     dynamodb::{Keyring, Repository},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -20,25 +20,22 @@ use orders::{
 /// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 ///
 /// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxCarrier)
+/// When an environment variable is missing.
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, SandboxCarrier)
 }
 
 /// The function with a carrier of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
-pub fn with(
-    environment: &Environment,
-    carrier: impl Carrier + 'static,
-) -> Result<Function, ConfigError> {
+/// When an environment variable is missing.
+pub fn with(app: &AppContext, carrier: impl Carrier + 'static) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ArrangeShipment {
-            orders: environment.repository()?,
-            shipments: environment.repository()?,
-            customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+            orders: app.repository()?,
+            shipments: app.repository()?,
+            customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
             carrier,
         },
     )
@@ -72,10 +69,10 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
     }
 }
 
-impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
+impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     const STEP: Step = Step::ArrangeShipment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, order_id) = (due.idempotency_key(), due.input().order_id);
         let order = self
             .orders
@@ -87,8 +84,8 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 "the order {order_id} is not in the store"
             )));
         };
-        let place = personal::ship_to(&placed.customer_id, &order.stream);
-        let to = self.customers.open(&place, &placed.ship_to).await;
+        let context = personal::ship_to(&placed.customer_id, &order.stream);
+        let to = self.customers.open(&context, &placed.ship_to).await;
         let to = to.map_err(FunctionError::new)?;
         let answer = self.label(&key, to.as_ref()).await?;
         let stream = order_id.shipment_stream();
@@ -96,18 +93,19 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
         Ok(match answer {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
-                Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)
+                StepOutcome::done(vec![record(Command::RecordArrangement(label))])
+                    .with_detail(detail)
             }
             Err(reason) => {
                 let refusal = Command::RecordRefusal {
                     reason: reason.clone(),
                 };
-                Plan::failed(reason, vec![record(refusal)])
+                StepOutcome::failed(reason, vec![record(refusal)])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (
             due.idempotency_key(),
             due.input().order_id.shipment_stream(),
@@ -123,12 +121,12 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
                 let asked_with = due.execution_key();
                 let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));
                 if let Err(reason) = cancelled.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::Refused | State::Cancelled => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.shipments,
             &stream,
             Command::RecordCancellation,

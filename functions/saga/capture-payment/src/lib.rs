@@ -3,10 +3,10 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -15,26 +15,26 @@ use orders::{
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
+/// The function. It needs `EVENTS_TABLE`, and the environment variables of [`Payments::from_app`].
 ///
 /// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::of(environment)?)
+/// When an environment variable is missing.
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, Payments::from_app(app)?)
 }
 
 /// The function with a provider of the caller's.
 ///
 /// # Errors
-/// When a setting is missing.
+/// When an environment variable is missing.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     provider: impl PaymentProvider + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         CapturePayment {
-            payments: environment.repository()?,
+            payments: app.repository()?,
             provider,
         },
     )
@@ -45,10 +45,10 @@ struct CapturePayment<P> {
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
+impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P> {
     const STEP: Step = Step::CapturePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
         let payment = self
             .payments
@@ -59,17 +59,17 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
             && let Err(reason) =
                 step::ask(&key, |call| self.provider.capture(call, authorization)).await?
         {
-            return Ok(Plan::failed(reason, vec![]));
+            return Ok(StepOutcome::failed(reason, vec![]));
         }
         // Without an authorization the payment itself refuses the record, and the step fails.
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordCapture,
         )]))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
         let payment = self
             .payments
@@ -85,12 +85,12 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
                     self.provider.refund(call, authorization, &asked_with)
                 });
                 if let Err(reason) = refunded.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::None | State::Declined | State::Voided | State::Refunded => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordRefund,

@@ -85,7 +85,7 @@ pub(crate) struct CairnEvery<const EVERY: u32> {
 pub(crate) type Cairn = CairnEvery<DEFAULT_INTERVAL>;
 
 impl<const EVERY: u32> CairnEvery<EVERY> {
-    fn of(store: DynamoStore) -> Self {
+    fn new(store: DynamoStore) -> Self {
         Self {
             orders: Arc::new(Repository::new(store.clone())),
             store,
@@ -102,11 +102,11 @@ impl<const EVERY: u32> System for CairnEvery<EVERY> {
     }
 
     async fn open(client: &Client) -> Result<Self, Failed> {
-        Ok(Self::of(DynamoStore::new(sdk(client), TABLE.to_owned())))
+        Ok(Self::new(DynamoStore::new(sdk(client), TABLE.to_owned())))
     }
 
     fn cold(&self) -> Self {
-        Self::of(self.store.clone())
+        Self::new(self.store.clone())
     }
 
     async fn seed(&self, id: &str, events: u64) -> Result<(), Failed> {
@@ -159,7 +159,7 @@ pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
         actor: None,
         traceparent: None,
         now: Timestamp::now(),
-        patience: Duration::from_mins(1),
+        time_budget: Duration::from_mins(1),
     })
 }
 

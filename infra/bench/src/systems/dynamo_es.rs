@@ -52,13 +52,13 @@ impl DomainEvent for Event {
 /// Why an order refuses a command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(&'static str);
+pub(crate) struct Rejection(&'static str);
 
 impl Aggregate for Order {
     const TYPE: &'static str = "Order";
     type Command = Command;
     type Event = Event;
-    type Error = Refused;
+    type Error = Rejection;
     type Services = ();
 
     async fn handle(
@@ -66,16 +66,16 @@ impl Aggregate for Order {
         command: Command,
         (): &(),
         sink: &EventSink<Self>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Rejection> {
         match command {
             Command::Place => {
-                let placed = self.0.place().ok_or(Refused("placed already"))?;
+                let placed = self.0.place().ok_or(Rejection("placed already"))?;
                 sink.write(placed, self).await;
             }
             Command::Change(times) => {
                 let changes = self.0.change(times);
                 if changes.is_empty() {
-                    return Err(Refused("not placed"));
+                    return Err(Rejection("not placed"));
                 }
                 for change in changes {
                     sink.write(change, self).await;
@@ -189,7 +189,7 @@ impl<const SNAPSHOTS: bool> System for Whole<SNAPSHOTS> {
     }
 }
 
-fn failed(error: AggregateError<Refused>) -> Failed {
+fn failed(error: AggregateError<Rejection>) -> Failed {
     match error {
         AggregateError::AggregateConflict => Failed::Conflict,
         other => Failed::new(other),

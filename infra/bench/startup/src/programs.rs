@@ -41,7 +41,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("CUSTOMER_KEYS_TABLE", "CustomerKeysTable"),
     ("MAILS_TABLE", "MailsTable"),
     ("PERSONAL_DATA_KEY", "alias/personal-data"),
-    ("STEP_PATIENCE_SECONDS", "300"),
+    ("STEP_TIMEOUT_SECONDS", "300"),
     ("EVENT_BUS", "cairn-orders"),
     ("EVENT_SOURCE", "cairn.orders"),
     (

@@ -23,12 +23,12 @@ pub(crate) struct Row {
     zip: usize,
     /// Whether it is a function of the system.
     is_ours: bool,
-    figures: Option<Figures>,
+    metrics: Option<Metrics>,
 }
 
 /// Medians.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
+struct Metrics {
     ms: f64,
     processor_ms: f64,
     million_instructions: Option<f64>,
@@ -48,7 +48,7 @@ impl Row {
             name: program.name.clone(),
             zip,
             is_ours: program.is_ours,
-            figures: Some(Figures {
+            metrics: Some(Metrics {
                 ms: median(starts, |start| ms(start.time)),
                 processor_ms: median(starts, |start| ms(start.processor)),
                 million_instructions: instructions,
@@ -63,12 +63,12 @@ impl Row {
             name: name.to_owned(),
             zip,
             is_ours: true,
-            figures: None,
+            metrics: None,
         }
     }
 
-    fn figure(&self, value: fn(&Figures) -> Option<f64>) -> Option<f64> {
-        self.figures.as_ref().and_then(value)
+    fn metric(&self, value: fn(&Metrics) -> Option<f64>) -> Option<f64> {
+        self.metrics.as_ref().and_then(value)
     }
 }
 
@@ -80,18 +80,18 @@ fn median(starts: &[Start], value: impl Fn(&Start) -> f64) -> f64 {
 }
 
 /// A figure: its column's name, where it is, and how many digits of it matter.
-type Column = (&'static str, fn(&Figures) -> Option<f64>, usize);
+type Column = (&'static str, fn(&Metrics) -> Option<f64>, usize);
 
 const COLUMNS: [Column; 4] = [
-    ("start ms", |figures| Some(figures.ms), 2),
-    ("CPU ms", |figures| Some(figures.processor_ms), 2),
-    ("M instructions", |figures| figures.million_instructions, 2),
-    ("peak MiB", |figures| Some(figures.peak_kib / 1024.0), 2),
+    ("start ms", |metrics| Some(metrics.ms), 2),
+    ("CPU ms", |metrics| Some(metrics.processor_ms), 2),
+    ("M instructions", |metrics| metrics.million_instructions, 2),
+    ("peak MiB", |metrics| Some(metrics.peak_kib / 1024.0), 2),
 ];
 
 /// The rows as a table for people.
 pub(crate) fn table(rows: &[Row]) -> Table {
-    let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.figure(*value).is_some());
+    let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.metric(*value).is_some());
     let columns: Vec<_> = COLUMNS.iter().filter(is_there).collect();
     let hello = rows.iter().find(|row| row.name == HELLO_WORLD);
     let mut header = vec!["program"];
@@ -107,8 +107,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     for row in rows {
         let mut cells = vec![row.name.clone()];
         for (_, value, digits) in &columns {
-            let here = row.figure(*value);
-            let ratio = here.zip(hello.and_then(|hello| hello.figure(*value)));
+            let here = row.metric(*value);
+            let ratio = here.zip(hello.and_then(|hello| hello.metric(*value)));
             cells.push(here.map_or_else(String::new, |here| format!("{here:.digits$}")));
             cells.push(
                 ratio.map_or_else(String::new, |(here, hello)| format!("{:.2}", here / hello)),
@@ -126,9 +126,9 @@ pub(crate) fn table(rows: &[Row]) -> Table {
 
 /// What the rows must show, and do not: a sentence each.
 pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
-    let figures = |name: &str| rows.iter().find(|row| row.name == name)?.figures;
+    let metrics = |name: &str| rows.iter().find(|row| row.name == name)?.metrics;
     let mut broken = vec![];
-    match (figures(HELLO_WORLD), figures(PLACE_ORDER)) {
+    match (metrics(HELLO_WORLD), metrics(PLACE_ORDER)) {
         (Some(hello), Some(ours)) => {
             let mut must = |what: &str, times: f64, most: f64| {
                 if times > most {
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str, ms: f64, peak_kib: f64, zip: usize) -> Row {
-        let figures = Figures {
+        let metrics = Metrics {
             ms,
             processor_ms: ms,
             million_instructions: None,
@@ -176,7 +176,7 @@ mod tests {
             name: name.to_owned(),
             zip,
             is_ours: true,
-            figures: Some(figures),
+            metrics: Some(metrics),
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
 const NEXT: &[u8] = b"GET /2018-06-01/runtime/invocation/next ";
 const VALGRIND: &str = "valgrind";
 /// How long a start may take; under callgrind it takes a few seconds.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What a start took.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub(crate) async fn instructions(program: &Program) -> Result<f64, Failed> {
     let waiting = wait_for(program, valgrind).await?;
     // Asked to end, valgrind says what it has counted.
     kill(waiting.pid, Signal::SIGTERM).map_err(Failed::new)?;
-    let ended = tokio::time::timeout(PATIENCE, waiting.child.wait_with_output())
+    let ended = tokio::time::timeout(TIMEOUT, waiting.child.wait_with_output())
         .await
         .map_err(|_| Failed::new("valgrind does not end"))?
         .map_err(Failed::new)?;
@@ -122,7 +122,7 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
         Failed::new(format!("{executed} cannot be executed: {error}{remedy}"))
     })?;
     let asked = tokio::select! {
-        asked = tokio::time::timeout(PATIENCE, first_request(&api)) => asked,
+        asked = tokio::time::timeout(TIMEOUT, first_request(&api)) => asked,
         ended = child.wait() => {
             let status = ended.map_err(Failed::new)?;
             return Err(ended_early(program, child, &status.to_string()).await);
@@ -130,7 +130,7 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
     };
     let (request, asked_at) = asked.map_err(|_| {
         Failed::new(format!(
-            "{} asked for no event in {PATIENCE:?}",
+            "{} asked for no event in {TIMEOUT:?}",
             program.name
         ))
     })??;

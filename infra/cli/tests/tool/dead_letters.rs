@@ -83,10 +83,10 @@ async fn what_cannot_be_delivered_again_says_why() {
     let listed = system.json(&["dead-letters", "list"], 1).await;
     assert_eq!(listed["deadLetters"][0]["queue"], "stream-failures");
     let error = listed["deadLetters"][0]["error"].as_str().unwrap();
-    assert!(error.contains("cannot be delivered again"), "{error}");
+    assert!(error.contains("cannot be redriven"), "{error}");
     let said = system.run(&["dead-letters", "redrive", "--all"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    assert!(said.out.starts_with("0 redriven.\n"), "{said:?}");
     let which = system.run(&["dead-letters", "redrive"]).await;
     assert_eq!(which.status, 2, "{which:?}");
 }
@@ -106,7 +106,7 @@ async fn a_record_that_no_reader_can_read_is_named_and_deleted_with_a_reason() {
     system.settled().await;
     let said = system.run(&["dead-letters", "redrive", "--all"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    assert!(said.out.starts_with("0 redriven.\n"), "{said:?}");
     assert!(said.out.contains("order-x@1 (sequence number "), "{said:?}");
     system.settled().await;
     let listed = system.json(&["dead-letters", "list"], 1).await;

@@ -59,5 +59,5 @@ async fn a_stream_without_such_events_is_named_with_status_1() {
         .run(&["republish", "stock-TEA-01", "--after", "1"])
         .await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert_eq!(said.err, "cairn: stock-TEA-01 has no such events\n");
+    assert_eq!(said.err, "cairn: no events found for stock-TEA-01\n");
 }

@@ -9,7 +9,7 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::{functions::Functions, system::Options};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde_json::json;
@@ -26,20 +26,20 @@ impl PaymentProvider for Stubborn {
         _: &PaymentToken,
         _: Money,
     ) -> Result<Authorization, ProviderError> {
-        Err(ProviderError::Refused("this one captures".to_owned()))
+        Err(ProviderError::Permanent("this one captures".to_owned()))
     }
 
     async fn capture(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 
     async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(ProviderError::Refused("call us".to_owned()));
+            return Err(ProviderError::Permanent("call us".to_owned()));
         }
         Ok(())
     }
@@ -49,8 +49,8 @@ impl PaymentProvider for Stubborn {
 pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |environment| {
-        capture_payment::with(environment, Stubborn(provider.clone()))
+    let functions = Functions::default().with("capture-payment", move |app| {
+        capture_payment::with(app, Stubborn(provider.clone()))
     });
     let options = Options {
         functions,
@@ -76,8 +76,8 @@ async fn a_stuck_fulfilment_is_listed_and_resumed() {
         "{listed}"
     );
     assert_eq!(
-        (&saga["step"], &saga["needs"]),
-        (&json!("capture-payment"), &json!("people"))
+        (&saga["step"], &saga["next"]),
+        (&json!("capture-payment"), &json!("operator"))
     );
     assert_eq!(saga["reason"], "call us");
     let said = system.run(&["sagas"]).await;

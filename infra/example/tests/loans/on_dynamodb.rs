@@ -6,9 +6,9 @@ use cairn::{
     Commit, RecordedEvent, StreamId,
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
-    lambda::{Function, Invocation},
+    lambda::{Handler, Invocation},
     saga::{Event, Saga, State},
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use library_loans::{
     book::{self, Book},
@@ -28,7 +28,7 @@ type Rule = fn(&RecordedEvent) -> bool;
 struct Deployed {
     tables: Tables,
     library: Library<DynamoStore>,
-    functions: Vec<(Rule, Function)>,
+    functions: Vec<(Rule, Handler)>,
     published: BTreeSet<String>,
 }
 
@@ -43,23 +43,23 @@ fn makes_due(event: &RecordedEvent, step: Step) -> bool {
 impl Deployed {
     fn new() -> Self {
         let tables = Tables::new();
-        let environment = tables.environment();
+        let app = tables.app();
         let rules: [(Rule, _); 3] = [
             (
                 |event| event.event.name == "LoanAskedFor" || makes_due(event, Step::HandOut),
-                functions::hand_out(&environment),
+                functions::hand_out(&app),
             ),
             (
                 |event| makes_due(event, Step::NoteLoan),
-                functions::note_loan(&environment),
+                functions::note_loan(&app),
             ),
             (
                 |event| event.stream.category() == "book",
-                functions::project_shelf(&environment),
+                functions::project_shelf(&app),
             ),
         ];
         Self {
-            library: Library::new(environment.event_store().unwrap()),
+            library: Library::new(app.event_store().unwrap()),
             functions: rules.map(|(rule, built)| (rule, built.unwrap())).into(),
             published: BTreeSet::new(),
             tables,
@@ -95,10 +95,10 @@ impl Deployed {
 
     /// Delivers what has not been delivered, and says whether there was anything.
     async fn relay(&mut self, streams: &[StreamId]) -> bool {
-        let store = self.tables.environment().event_store().unwrap();
+        let store = self.tables.app().event_store().unwrap();
         let mut events = vec![];
         for stream in streams {
-            let commits = store.read(stream, &Part::all()).await.unwrap();
+            let commits = store.read(stream, &ReadRange::all()).await.unwrap();
             events.extend(commits.iter().flat_map(Commit::recorded));
         }
         events.retain(|event| self.published.insert(event.id()));
@@ -113,11 +113,7 @@ impl Deployed {
     }
 
     async fn row(&self, book: &str) -> (i64, i64) {
-        let rows = self
-            .tables
-            .environment()
-            .rows::<Shelf>("SHELF_TABLE")
-            .unwrap();
+        let rows = self.tables.app().rows::<Shelf>("SHELF_TABLE").unwrap();
         let row = rows.shown(|rows| async move { rows.get(book).await }).await;
         let row = row.unwrap().unwrap();
         let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or(0);
@@ -125,7 +121,7 @@ impl Deployed {
     }
 }
 
-async fn deliver(function: &Function, event: &RecordedEvent) {
+async fn deliver(function: &Handler, event: &RecordedEvent) {
     let delivery = json!({
         "version": "0", "id": event.id(), "detail-type": event.event.name,
         "source": "library", "account": "000000000000", "time": event.at, "region": "us-east-1",

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use cairn::{
     Timestamp,
-    lambda::{Environment, Host},
+    lambda::{AppContext, Runtime},
 };
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
@@ -55,7 +55,7 @@ impl Tables {
     }
 
     /// What a function finds on Lambda: its settings, and clients.
-    pub(crate) fn environment(&self) -> Environment {
+    pub(crate) fn app(&self) -> AppContext {
         let connector = SharedHttpConnector::new(Connection(self.clone()));
         let aws = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -72,7 +72,7 @@ impl Tables {
             };
             Some(table.to_owned())
         };
-        Environment::new(settings, aws).on(Arc::new(ThisMachine))
+        AppContext::new(settings, aws).with_runtime(Arc::new(TestRuntime))
     }
 
     fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -96,10 +96,10 @@ fn run<Q: DeserializeOwned, R: Serialize>(
     Ok(serde_json::to_string(&answer).unwrap())
 }
 
-/// A machine on which nobody reads figures.
-struct ThisMachine;
+/// A runtime that drops metrics.
+struct TestRuntime;
 
-impl Host for ThisMachine {
+impl Runtime for TestRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

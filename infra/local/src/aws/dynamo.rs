@@ -151,12 +151,12 @@ impl Dynamo {
     fn failed(&self, error: &DynoxideError) -> Answer {
         match fault(error) {
             None => {}
-            Some(Fault::Transient) => {
+            Some(FileFault::Transient) => {
                 self.faults.fetch_add(1, Ordering::Relaxed);
                 let file = &self.file;
                 tracing::error!(file, %error, "the database cannot be read or written now");
             }
-            Some(Fault::Damaged) => {
+            Some(FileFault::Damaged) => {
                 let file = &self.file;
                 tracing::error!(file, %error, "the database is damaged");
                 return Answer::error(400, DAMAGED, &format!("{file}: {error}"));
@@ -302,7 +302,7 @@ impl fmt::Debug for Dynamo {
 
 /// A fault of the database's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum FileFault {
     /// The disk is full, or has an I/O error, or another process has locked the file.
     Transient,
     /// The file is damaged, gone, or cannot be written. It stays so until an operator restores it.
@@ -310,7 +310,7 @@ enum Fault {
 }
 
 /// The fault of the file behind an error; `None` for an answer of `DynamoDB`.
-fn fault(error: &DynoxideError) -> Option<Fault> {
+fn fault(error: &DynoxideError) -> Option<FileFault> {
     // dynoxide keeps SQLite's text and drops its code where an error passes its storage interface.
     const TRANSIENT: [&str; 4] = [
         "database or disk is full",
@@ -325,9 +325,9 @@ fn fault(error: &DynoxideError) -> Option<Fault> {
     };
     let is_transient = TRANSIENT.iter().any(|part| text.contains(part));
     Some(if is_transient {
-        Fault::Transient
+        FileFault::Transient
     } else {
-        Fault::Damaged
+        FileFault::Damaged
     })
 }
 

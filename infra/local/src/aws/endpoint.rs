@@ -61,7 +61,7 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
     let wanted = Wanted::new(method, uri, headers, &body);
     if let Protocol::Json(media_type) = &wanted.protocol {
         let answer = called(&aws, headers, &body).await;
-        let problem = Problem::of(&answer);
+        let problem = Problem::parse(&answer);
         if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
             return wanted.unavailable(&request_id);
         }
@@ -112,7 +112,7 @@ struct Problem {
 }
 
 impl Problem {
-    fn of(answer: &Answer) -> Option<Self> {
+    fn parse(answer: &Answer) -> Option<Self> {
         let problem = (answer.status >= 400).then(|| serde_json::from_str(&answer.body));
         problem?.ok()
     }
@@ -126,7 +126,7 @@ fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
     } else {
         "Receiver"
     };
-    if let Some(Problem { kind }) = Problem::of(said)
+    if let Some(Problem { kind }) = Problem::parse(said)
         && let Some(code) = query_code(&kind)
         && let Ok(code) = HeaderValue::from_str(&format!("{code};{fault}"))
     {

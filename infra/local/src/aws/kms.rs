@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     aws::{Answer, roles::key_arn},
+    platform::Platform,
     template::{ACCOUNT, MasterKey, REGION},
-    world::World,
 };
 
 /// The keys of the template.
@@ -24,43 +24,51 @@ use crate::{
 pub struct Kms {
     keys: Vec<MasterKey>,
     master: Key,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 impl Kms {
     /// The keys of a template, in memory: another `Kms` cannot unwrap what they wrap.
-    pub fn new(keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
-        let secret = random(world.as_ref());
-        Self::of(&secret, keys, world)
+    pub fn new(keys: Vec<MasterKey>, platform: Arc<dyn Platform>) -> Self {
+        let secret = random(platform.as_ref());
+        Self::with_secret(&secret, keys, platform)
     }
 
     /// The keys of a template, wrapped by the secret that [`make`](Self::make) has written.
     ///
     /// # Errors
     /// When the file cannot be read, or its content is not a secret.
-    pub fn open(file: &Path, keys: Vec<MasterKey>, world: Arc<dyn World>) -> io::Result<Self> {
+    pub fn open(
+        file: &Path,
+        keys: Vec<MasterKey>,
+        platform: Arc<dyn Platform>,
+    ) -> io::Result<Self> {
         let kept = fs::read(file)?;
         let secret = kept.try_into().map_err(|kept: Vec<u8>| {
             let (is, must) = (kept.len(), Key::BYTES);
             let problem = format!("it holds no key: it has {is} bytes and must have {must}");
             io::Error::new(io::ErrorKind::InvalidData, problem)
         })?;
-        Ok(Self::of(&secret, keys, world))
+        Ok(Self::with_secret(&secret, keys, platform))
     }
 
     /// Writes a new secret to a new file, which no other user can read.
     ///
     /// # Errors
     /// When the file exists or cannot be written.
-    pub fn make(file: &Path, world: &dyn World) -> io::Result<()> {
-        keep(file, &random(world))
+    pub fn make(file: &Path, platform: &dyn Platform) -> io::Result<()> {
+        keep(file, &random(platform))
     }
 
-    fn of(secret: &[u8; Key::BYTES], keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
+    fn with_secret(
+        secret: &[u8; Key::BYTES],
+        keys: Vec<MasterKey>,
+        platform: Arc<dyn Platform>,
+    ) -> Self {
         Self {
             keys,
             master: Key::new(secret),
-            world,
+            platform,
         }
     }
 
@@ -172,7 +180,7 @@ impl Kms {
     fn random(&self, bytes: usize) -> Vec<u8> {
         let mut secret = Vec::with_capacity(bytes + Key::BYTES);
         while secret.len() < bytes {
-            secret.extend(random(self.world.as_ref()));
+            secret.extend(random(self.platform.as_ref()));
         }
         secret.truncate(bytes);
         secret
@@ -220,9 +228,9 @@ fn alias_arn(alias: &str) -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
 }
 
-/// Two random ids: 244 random bits, and the same ones again where the world's chance has a seed.
-fn random(world: &dyn World) -> [u8; Key::BYTES] {
-    let halves = [world.new_id(), world.new_id()].map(uuid::Uuid::into_bytes);
+/// Two random ids: 244 random bits, and the same ones again where the platform's random numbers have a seed.
+fn random(platform: &dyn Platform) -> [u8; Key::BYTES] {
+    let halves = [platform.new_id(), platform.new_id()].map(uuid::Uuid::into_bytes);
     let mut secret = [0; Key::BYTES];
     for (byte, random) in secret.iter_mut().zip(halves.as_flattened()) {
         *byte = *random;

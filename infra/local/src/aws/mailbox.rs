@@ -7,13 +7,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{aws::Answer, world::World};
+use crate::{aws::Answer, platform::Platform};
 
 /// The mails that were sent, the oldest first.
 #[derive(Debug)]
 pub struct Mailbox {
     mails: Mutex<VecDeque<Value>>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 impl Mailbox {
@@ -21,9 +21,9 @@ impl Mailbox {
     const KEPT: usize = 1000;
 
     /// A mailbox without mails.
-    pub fn new(world: Arc<dyn World>) -> Self {
+    pub fn new(platform: Arc<dyn Platform>) -> Self {
         let mails = Mutex::default();
-        Self { mails, world }
+        Self { mails, platform }
     }
 
     /// Takes a mail. <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
@@ -36,7 +36,7 @@ impl Mailbox {
             mails.pop_front();
         }
         mails.push_back(mail);
-        Answer::ok(&json!({ "MessageId": self.world.new_id().to_string() }))
+        Answer::ok(&json!({ "MessageId": self.platform.new_id().to_string() }))
     }
 
     /// The mails, as they were asked for.

@@ -12,8 +12,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{
+    async_queue::{AsyncQueue, Outgoing, Target},
     bus::Bus,
-    deliveries::{Deliveries, Outgoing, Target},
     template::STACK,
 };
 
@@ -52,7 +52,7 @@ pub struct Aws {
     /// KMS.
     pub kms: Kms,
     /// Lambda: what takes asynchronous invocations.
-    pub deliveries: Deliveries,
+    pub async_queue: AsyncQueue,
     /// The logical ids of the functions.
     pub functions: Vec<String>,
     /// What the functions may do.
@@ -182,7 +182,7 @@ impl Aws {
             },
             payload: payload.to_owned(),
         };
-        match self.deliveries.accept(vec![outgoing]) {
+        match self.async_queue.accept(vec![outgoing]) {
             Ok(()) => Answer {
                 status: 202,
                 body: String::new(),
@@ -195,7 +195,7 @@ impl Aws {
     ///
     /// [`Journal::faults`]: journal::Journal::faults
     pub(crate) fn storage_faults(&self) -> u64 {
-        self.dynamo.faults() + self.deliveries.faults()
+        self.dynamo.faults() + self.async_queue.faults()
     }
 
     /// The logical id of a function by that, its name or its ARN, as it stands in a path. A qualifier is the alias

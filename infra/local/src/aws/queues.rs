@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::{
     aws::journal::Journal,
+    platform::Platform,
     template::{ACCOUNT, Queue},
-    world::World,
 };
 
 mod attributes;
@@ -28,7 +28,7 @@ pub struct Queues {
     journal: Arc<Journal>,
     known: Vec<Queue>,
     names: Vec<String>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     since_s: i64,
     /// Changes whenever a message may have become visible.
     arrivals: watch::Sender<()>,
@@ -85,13 +85,13 @@ enum Change {
 
 impl Queues {
     /// The queues of a template.
-    pub fn new(journal: Arc<Journal>, queues: Vec<Queue>, world: Arc<dyn World>) -> Self {
+    pub fn new(journal: Arc<Journal>, queues: Vec<Queue>, platform: Arc<dyn Platform>) -> Self {
         Self {
             journal,
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
             known: queues,
-            since_s: world.now().as_millis() / 1_000,
-            world,
+            since_s: platform.now().as_millis() / 1_000,
+            platform,
             arrivals: watch::Sender::new(()),
         }
     }
@@ -168,8 +168,8 @@ impl Queues {
 
     /// Puts a message into a queue, and returns its id.
     fn put(&self, queue: &str, message: &Outgoing<'_>) -> rusqlite::Result<String> {
-        let id = self.world.new_id().to_string();
-        let now = self.world.now().as_millis();
+        let id = self.platform.new_id().to_string();
+        let now = self.platform.now().as_millis();
         // Without a delay it is visible whatever the clock says later.
         let visible_at = match millis(message.delay) {
             0 => 0,
@@ -197,7 +197,7 @@ impl Queues {
 
     /// Receives the oldest visible messages, and hides them for a while.
     fn receive(&self, queue: &str, most: i64, hidden: Duration) -> rusqlite::Result<Vec<Received>> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         let mut connection = self.journal.connection();
         let transaction = connection.transaction()?;
         let ids: Vec<i64> = transaction
@@ -209,7 +209,7 @@ impl Queues {
             .collect::<rusqlite::Result<_>>()?;
         let mut messages = Vec::with_capacity(ids.len());
         for id in ids {
-            let receipt = self.world.new_id().to_string();
+            let receipt = self.platform.new_id().to_string();
             let message = transaction
                 .prepare_cached(
                     "UPDATE messages SET visible_at_ms = ?2, receipt = ?3, receives = receives + 1,
@@ -258,7 +258,7 @@ impl Queues {
         (message, receipt): (&str, &str),
         hidden: Duration,
     ) -> rusqlite::Result<Change> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         let connection = self.journal.connection();
         let found = connection
             .prepare_cached(
@@ -288,7 +288,7 @@ impl Queues {
     }
 
     fn depths(&self, queue: &str) -> rusqlite::Result<Depths> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         self.journal.connection().query_row(
             "SELECT COUNT(*) FILTER (WHERE visible_at_ms <= ?2),
                     COUNT(*) FILTER (WHERE visible_at_ms > ?2 AND receives > 0),
@@ -312,7 +312,7 @@ impl Queues {
             [queue],
             |row| row.get(0),
         )?;
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         Ok(next.map(|next| Duration::from_millis(u64::try_from(next - now).unwrap_or(0))))
     }
 }

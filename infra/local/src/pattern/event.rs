@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Leaf<'v> {
     pub(super) value: &'v Value,
-    pub(super) place: Place,
+    pub(super) place: ArrayPosition,
 }
 
 /// The elements of arrays that hold a leaf: the address of each array, and an index.
@@ -16,7 +16,7 @@ pub(super) struct Leaf<'v> {
 /// An element that is a leaf itself does not count: the leaves of one array can match different
 /// fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(Vec<(usize, usize)>);
+pub(super) struct ArrayPosition(Vec<(usize, usize)>);
 
 /// The leaves at a path.
 ///
@@ -24,11 +24,16 @@ pub(super) struct Place(Vec<(usize, usize)>);
 /// two nested names are one path. Arrays have no part in it. An empty array or object has no leaf.
 pub(super) fn leaves_at<'v>(event: &'v Value, path: &str) -> Vec<Leaf<'v>> {
     let mut leaves = vec![];
-    collect(event, Some(path), &Place::default(), &mut leaves);
+    collect(event, Some(path), &ArrayPosition::default(), &mut leaves);
     leaves
 }
 
-fn collect<'v>(value: &'v Value, path: Option<&str>, place: &Place, leaves: &mut Vec<Leaf<'v>>) {
+fn collect<'v>(
+    value: &'v Value,
+    path: Option<&str>,
+    place: &ArrayPosition,
+    leaves: &mut Vec<Leaf<'v>>,
+) {
     match (value, path) {
         (Value::Array(elements), path) => {
             let array = std::ptr::from_ref(value).addr();
@@ -59,7 +64,7 @@ fn collect<'v>(value: &'v Value, path: Option<&str>, place: &Place, leaves: &mut
     }
 }
 
-impl Place {
+impl ArrayPosition {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

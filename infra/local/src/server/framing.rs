@@ -38,7 +38,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// The time that a client has for each part of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     /// For a whole request head, from the end of the answer before it.
     pub(super) head: Duration,
     /// For a whole body, from the end of its head.
@@ -51,7 +51,7 @@ pub(super) struct Patience {
 #[derive(Debug)]
 pub(super) struct Requests {
     socket: TcpStream,
-    patience: Patience,
+    timeouts: Timeouts,
     /// Bytes that were read. The first `ready` of them may be passed on.
     buffer: Vec<u8>,
     ready: usize,
@@ -78,10 +78,10 @@ enum Part {
 }
 
 impl Requests {
-    pub(super) fn new(socket: TcpStream, patience: Patience) -> Self {
+    pub(super) fn new(socket: TcpStream, timeouts: Timeouts) -> Self {
         Self {
             socket,
-            patience,
+            timeouts,
             buffer: vec![],
             ready: 0,
             next: Part::Head,
@@ -120,7 +120,7 @@ impl Requests {
                             self.ready += length;
                             self.next = body;
                             if body != Part::Head {
-                                let deadline = Instant::now() + self.patience.body;
+                                let deadline = Instant::now() + self.timeouts.body;
                                 self.deadline = Some(Box::pin(sleep_until(deadline)));
                             }
                         }
@@ -247,10 +247,10 @@ impl AsyncWrite for Requests {
             this.answer_deadline = None;
             return Poll::Ready(written);
         }
-        let patience = this.patience.answer;
+        let timeout = this.timeouts.answer;
         let deadline = this
             .answer_deadline
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(deadline.as_mut().poll(cx));
         let problem = "the client does not read the answer";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)))

@@ -50,7 +50,7 @@ impl Api {
             throttling.default = throttle("DefaultRouteSettings", default, names)?;
         }
         if let Some(routes) = properties.take("RouteSettings") {
-            for (route, node) in Fields::of("RouteSettings", routes)?.entries {
+            for (route, node) in Fields::new("RouteSettings", routes)?.entries {
                 settings.insert(route.clone(), node.line);
                 if let Some(throttle) = throttle(&route, node, names)? {
                     throttling.routes.insert(route, throttle);
@@ -66,16 +66,16 @@ impl Api {
                 ..Self::default()
             });
         };
-        let mut definition = Fields::of("DefinitionBody", definition)?;
+        let mut definition = Fields::new("DefinitionBody", definition)?;
         definition.ignore(&["openapi", "info"]);
         let authorizer = match definition.take("components") {
             Some(components) => Some(authorizer(components, names)?),
             None => None,
         };
         let mut routes = BTreeMap::new();
-        for (path, methods) in Fields::of("paths", definition.required("paths")?)?.entries {
-            for (method, operation) in Fields::of(&path, methods)?.entries {
-                let mut operation = Fields::of(&method, operation)?;
+        for (path, methods) in Fields::new("paths", definition.required("paths")?)?.entries {
+            for (method, operation) in Fields::new(&path, methods)?.entries {
+                let mut operation = Fields::new(&method, operation)?;
                 let security = operation.take("security");
                 operation.finish()?;
                 let scopes = match security {
@@ -162,7 +162,7 @@ fn scopes(security: &Node, has_authorizer: bool, names: &Names) -> Result<Scopes
 
 /// The limits that some settings of routes name; nothing where they name none.
 fn throttle(of: &str, node: Node, names: &Names) -> Result<Option<Throttle>, TemplateError> {
-    let mut settings = Fields::of(of, node)?;
+    let mut settings = Fields::new(of, node)?;
     settings.ignore(&["DetailedMetricsEnabled"]);
     let mut limit = |name| {
         let limit = settings.take(name);
@@ -181,14 +181,14 @@ fn throttle(of: &str, node: Node, names: &Names) -> Result<Option<Throttle>, Tem
 
 /// The one scheme of an API that is understood here: tokens, by the name of `Jwt`.
 fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateError> {
-    let mut components = Fields::of("components", components)?;
-    let mut schemes = Fields::of("securitySchemes", components.required("securitySchemes")?)?;
+    let mut components = Fields::new("components", components)?;
+    let mut schemes = Fields::new("securitySchemes", components.required("securitySchemes")?)?;
     components.finish()?;
-    let mut scheme = Fields::of("Jwt", schemes.required("Jwt")?)?;
+    let mut scheme = Fields::new("Jwt", schemes.required("Jwt")?)?;
     schemes.finish()?;
     scheme.ignore(&["type"]);
     let name = "x-amazon-apigateway-authorizer";
-    let mut authorizer = Fields::of(name, scheme.required(name)?)?;
+    let mut authorizer = Fields::new(name, scheme.required(name)?)?;
     scheme.finish()?;
     for (name, only) in [
         ("type", "jwt"),
@@ -200,7 +200,7 @@ fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateErr
             return Err(TemplateError::new(node.line, problem));
         }
     }
-    let mut jwt = Fields::of("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
+    let mut jwt = Fields::new("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
     authorizer.finish()?;
     let issuer = names.text(&jwt.required("issuer")?)?;
     let audience = names.texts(&jwt.required("audience")?)?;

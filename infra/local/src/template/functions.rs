@@ -47,10 +47,10 @@ impl Globals {
         let Some(node) = node else {
             return Ok(Self::default());
         };
-        let mut globals = Fields::of("Globals", node)?;
-        let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
+        let mut globals = Fields::new("Globals", node)?;
+        let mut function = Fields::new("Globals.Function", globals.required("Function")?)?;
         let api = match globals.take("HttpApi") {
-            Some(api) => Api::new(Fields::of("Globals.HttpApi", api)?, &Api::default(), names)?,
+            Some(api) => Api::new(Fields::new("Globals.HttpApi", api)?, &Api::default(), names)?,
             None => Api::default(),
         };
         globals.finish()?;
@@ -77,8 +77,8 @@ impl Globals {
 }
 
 fn settings_of(node: Node, names: &Names) -> Result<BTreeMap<String, String>, TemplateError> {
-    let mut environment = Fields::of("Environment", node)?;
-    let variables = Fields::of("Variables", environment.required("Variables")?)?;
+    let mut environment = Fields::new("Environment", node)?;
+    let variables = Fields::new("Variables", environment.required("Variables")?)?;
     environment.finish()?;
     variables
         .entries
@@ -111,7 +111,7 @@ pub(super) fn function(
         .transpose()?;
     let (mut retries, mut max_age_s, mut on_failure) = (2, 6 * 60 * 60, None);
     if let Some(config) = properties.take("EventInvokeConfig") {
-        let mut config = Fields::of("EventInvokeConfig", config)?;
+        let mut config = Fields::new("EventInvokeConfig", config)?;
         if let Some(age) = config.take("MaximumEventAgeInSeconds") {
             max_age_s = names.number(&age)?;
         }
@@ -127,10 +127,10 @@ pub(super) fn function(
     };
     let mut triggers = vec![];
     if let Some(events) = properties.take("Events") {
-        for (name, event) in Fields::of("Events", events)?.entries {
-            let mut event = Fields::of(&name, event)?;
+        for (name, event) in Fields::new("Events", events)?.entries {
+            let mut event = Fields::new(&name, event)?;
             let kind = names.text(&event.required("Type")?)?;
-            let properties = Fields::of(&name, event.required("Properties")?)?;
+            let properties = Fields::new(&name, event.required("Properties")?)?;
             let line = event.line;
             event.finish()?;
             triggers.push(match kind.as_str() {
@@ -139,7 +139,8 @@ pub(super) fn function(
                 "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
                 _ => {
-                    let problem = format!("an event of type {kind} cannot be had on one machine");
+                    let problem =
+                        format!("an event of type {kind} is not supported by the local system");
                     return Err(TemplateError::new(line, problem));
                 }
             });
@@ -203,7 +204,7 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
     // What `EventBridge` does without a policy.
     let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
     if let Some(policy) = properties.take("RetryPolicy") {
-        let mut policy = Fields::of("RetryPolicy", policy)?;
+        let mut policy = Fields::new("RetryPolicy", policy)?;
         if let Some(attempts) = policy.take("MaximumRetryAttempts") {
             retries = names.number(&attempts)?;
         }
@@ -214,7 +215,7 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
     }
     let dead_letters = match properties.take("DeadLetterConfig") {
         Some(config) => {
-            let mut config = Fields::of("DeadLetterConfig", config)?;
+            let mut config = Fields::new("DeadLetterConfig", config)?;
             let arn = config.required("Arn")?;
             config.finish()?;
             Some(queue_of(&arn, names)?)
@@ -240,8 +241,9 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
     properties.finish()?;
     let text = names.text(&expression)?;
     let every = rate(&text).ok_or_else(|| {
-        let problem =
-            format!("{text} cannot be had on one machine: a rate in minutes, hours or days can");
+        let problem = format!(
+            "{text} is not supported by the local system; use a rate in minutes, hours or days"
+        );
         TemplateError::new(expression.line, problem)
     })?;
     Ok(Schedule {
@@ -316,8 +318,8 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
     let Some(node) = node else {
         return Ok(None);
     };
-    let mut config = Fields::of("DestinationConfig", node)?;
-    let mut failure = Fields::of("OnFailure", config.required("OnFailure")?)?;
+    let mut config = Fields::new("DestinationConfig", node)?;
+    let mut failure = Fields::new("OnFailure", config.required("OnFailure")?)?;
     config.finish()?;
     failure.ignore(&["Type"]);
     let destination = failure.required("Destination")?;

@@ -61,7 +61,7 @@ impl Names {
                 return Ok(());
             }
             "AWS::Events::EventBus" => {
-                let mut bus = Fields::of(id, resource.properties.clone())?;
+                let mut bus = Fields::new(id, resource.properties.clone())?;
                 let name = self.text(&bus.required("Name")?)?;
                 let arn = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
                 self.attribute(id, "Arn", arn);
@@ -76,7 +76,7 @@ impl Names {
                 id.to_owned()
             }
             "AWS::KMS::Alias" => {
-                let mut alias = Fields::of(id, resource.properties.clone())?;
+                let mut alias = Fields::new(id, resource.properties.clone())?;
                 self.text(&alias.required("AliasName")?)?
             }
             "AWS::Logs::LogGroup" => {
@@ -243,7 +243,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    pub(crate) fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
+    pub(crate) fn new(what: &str, node: Node) -> Result<Self, TemplateError> {
         match node.kind {
             Kind::Map(entries) => Ok(Self {
                 of: what.to_owned(),
@@ -285,7 +285,10 @@ impl Fields {
             None => Ok(()),
             Some((key, node)) => Err(TemplateError::new(
                 node.line,
-                format!("{} of {} is not understood on one machine", key, self.of),
+                format!(
+                    "{} of {} is not supported by the local system",
+                    key, self.of
+                ),
             )),
         }
     }

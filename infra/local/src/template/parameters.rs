@@ -13,7 +13,7 @@ use crate::{
 
 /// The names of the parameters that a template declares.
 pub(super) fn names(section: Node) -> Result<Vec<String>, TemplateError> {
-    let declared = Fields::of("Parameters", section)?.entries;
+    let declared = Fields::new("Parameters", section)?.entries;
     Ok(declared.into_iter().map(|(name, _)| name).collect())
 }
 
@@ -23,7 +23,7 @@ pub(super) fn values(
     given: &Parameters,
 ) -> Result<Vec<(String, String)>, TemplateError> {
     let declared = match section {
-        Some(section) => Fields::of("Parameters", section)?.entries,
+        Some(section) => Fields::new("Parameters", section)?.entries,
         None => vec![],
     };
     for name in given.keys() {
@@ -36,7 +36,7 @@ pub(super) fn values(
     }
     let mut values = vec![];
     for (name, node) in declared {
-        let mut parameter = Fields::of(&name, node)?;
+        let mut parameter = Fields::new(&name, node)?;
         parameter.ignore(&["Description", "NoEcho"]);
         let line = parameter.line;
         let default = parameter.take("Default");

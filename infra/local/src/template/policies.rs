@@ -16,7 +16,7 @@ pub(super) fn managed_policy(
     names: &Names,
 ) -> Result<BTreeSet<Grant>, TemplateError> {
     properties.ignore(&["Description", "ManagedPolicyName"]);
-    let mut document = Fields::of("PolicyDocument", properties.required("PolicyDocument")?)?;
+    let mut document = Fields::new("PolicyDocument", properties.required("PolicyDocument")?)?;
     properties.finish()?;
     document.ignore(&["Version"]);
     let statements = document.required("Statement")?;
@@ -28,7 +28,7 @@ pub(super) fn managed_policy(
 pub(super) fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for policy in listed(policies) {
-        let mut policy = Fields::of("a policy", policy)?;
+        let mut policy = Fields::new("a policy", policy)?;
         let statements = policy.required("Statement")?;
         policy.finish()?;
         grants.extend(statements_of(statements, names)?);
@@ -39,7 +39,7 @@ pub(super) fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, T
 fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for statement in listed(statements) {
-        let mut statement = Fields::of("a statement", statement)?;
+        let mut statement = Fields::new("a statement", statement)?;
         statement.ignore(&["Sid"]);
         let effect = statement.required("Effect")?;
         if names.text(&effect)? != "Allow" {
@@ -77,7 +77,7 @@ const CONDITIONS: [(&str, &str, Key); 2] = [
 
 fn condition_of(condition: Node, names: &Names) -> Result<(Key, String), TemplateError> {
     let line = condition.line;
-    let mut condition = Fields::of("Condition", condition)?;
+    let mut condition = Fields::new("Condition", condition)?;
     let known = CONDITIONS
         .iter()
         .find_map(|(operator, name, key)| Some((condition.take(operator)?, operator, name, key)));
@@ -87,7 +87,7 @@ fn condition_of(condition: Node, names: &Names) -> Result<(Key, String), Templat
         return Err(TemplateError::new(line, problem));
     };
     condition.finish()?;
-    let mut equals = Fields::of(operator, equals)?;
+    let mut equals = Fields::new(operator, equals)?;
     let value = names.text(&equals.required(name)?)?;
     equals.finish()?;
     Ok((*key, value))

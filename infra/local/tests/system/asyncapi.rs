@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use cairn::{
     cloudevent::CloudEvent,
-    schema::{EventType, of, structure},
+    schema::{EventType, generate, structure},
 };
 use cairn_local::template::Trigger;
 use orders::catalogue::event_types;
@@ -82,7 +82,7 @@ fn the_bus_carries_every_message() {
 
 #[test]
 fn the_envelope_is_the_one_that_the_code_makes() {
-    let mut envelope = of::<CloudEvent>();
+    let mut envelope = generate::<CloudEvent>();
     envelope.as_object_mut().unwrap().remove("$schema");
     let documented = document()["components"]["schemas"]["CloudEvent"].clone();
     assert_eq!(structure(documented), structure(envelope));

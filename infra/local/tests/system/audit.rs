@@ -169,13 +169,13 @@ async fn nothing_is_found_while_clients_place_orders() {
 }
 
 #[tokio::test]
-async fn a_hole_in_the_versions_of_a_stream_is_found() {
+async fn a_gap_in_the_versions_of_a_stream_is_found() {
     let (fixture, id) = quiet().await;
     let stream = format!("fulfilment-{id}");
     delete(&fixture, "EventsTable", &commit_key(&stream, 3));
     let found = findings(&fixture).await;
-    let hole = json!({ "kind": "hole", "stream": stream, "after": 2, "before": 4 });
-    assert_eq!(found, [hole]);
+    let gap = json!({ "kind": "gap", "stream": stream, "after": 2, "before": 4 });
+    assert_eq!(found, [gap]);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ fn silent() -> Template {
 }
 
 async fn silenced() -> Fixture {
-    Fixture::of(&silent(), Options::default()).await
+    Fixture::with_template(&silent(), Options::default()).await
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn an_event_that_never_reached_the_bus_is_found_behind_others_that_have() 
     fixture.receive("TEA-01", 5).await;
     fixture.settled().await;
     fixture.system.stop().await;
-    let fixture = Fixture::of(&silent(), options).await;
+    let fixture = Fixture::with_template(&silent(), options).await;
     fixture.receive("TEA-01", 7).await;
     fixture.settled().await;
     let found = findings(&fixture).await;
@@ -448,8 +448,8 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
         at: "2026-01-01T00:00:00.000Z".parse().unwrap(),
     };
     assert_eq!(report.findings, [overdue]);
-    assert_eq!((report.open, report.parked), (1, 0));
-    // Where it waits for people it is theirs.
+    assert_eq!((report.open, report.stuck), (1, 0));
+    // A stuck saga needs manual action.
     edit(
         &fixture,
         "DeadlinesTable",
@@ -459,7 +459,7 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
     );
     let report = audit.run::<Fulfilments>(None).await.unwrap();
     assert_eq!(report.findings, []);
-    assert_eq!((report.open, report.parked), (0, 1));
+    assert_eq!((report.open, report.stuck), (0, 1));
 }
 
 #[tokio::test]

@@ -429,9 +429,9 @@ async fn parameters_that_make_no_sense_are_refused() {
 /// The error names KMS, not the event store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() {
-    let world = Holding::new(&[]);
+    let platform = Holding::new(&[]);
     let system = Fixture::with(Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     })
     .await;
@@ -439,7 +439,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     let keys = system.system.composition.operator();
     let keys = keys.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY");
     let keys = keys.unwrap();
-    world.fail("GenerateDataKey");
+    platform.fail("GenerateDataKey");
     let unavailable = system.post("/orders", &body).await;
     problem(&unavailable, 503);
     assert!(unavailable.headers.contains_key("retry-after"));
@@ -452,7 +452,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
         "{error}"
     );
     assert!(error.source().is_some(), "{error:?}");
-    world.work("GenerateDataKey");
+    platform.work("GenerateDataKey");
     assert!(system.history().is_empty());
 
     // A wrapped key that KMS did not make.
@@ -464,7 +464,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     assert!(
         error
             .to_string()
-            .starts_with("Decrypt of KMS was refused: "),
+            .starts_with("Decrypt of KMS was rejected: "),
         "{error}"
     );
     problem(&system.post("/orders", &body).await, 500);
@@ -498,7 +498,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_the_template_takes_are_429_and_change_nothing() {
-    let system = Fixture::of(&template_taking(0, 3), Options::default()).await;
+    let system = Fixture::with_template(&template_taking(0, 3), Options::default()).await;
     let body = order("TEA-01", 1, "tok_visa");
     for _ in 0..3 {
         assert_eq!(

@@ -76,7 +76,7 @@ fn a_broken_template_is_one_line_and_status_2() {
 /// The one line of a start that is refused.
 #[track_caller]
 fn refused_start(command: Command) -> String {
-    let Err(Ended { code, stderr }) = Process::of(command) else {
+    let Err(Ended { code, stderr }) = Process::spawn(command) else {
         panic!("it starts");
     };
     assert_eq!(code, Some(2), "{stderr}");
@@ -125,8 +125,8 @@ fn a_refused_pattern_names_the_file_and_the_line_with_status_2() {
 fn a_parameter_outside_its_constraints_is_refused_with_status_2() {
     for (given, named) in [
         (
-            "StepPatienceSeconds=0",
-            "StepPatienceSeconds takes at least 1, not \"0\" (MinValue)",
+            "StepTimeoutSeconds=0",
+            "StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)",
         ),
         ("LogRetentionDays=2", "not \"2\" (AllowedValues)"),
         ("Colour=red", "there is no parameter Colour"),

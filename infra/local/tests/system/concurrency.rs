@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
+use cairn_local::{faults::Fault, platform::LocalPlatform, system::Options};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -97,7 +97,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
+        platform: Arc::new(LocalPlatform::with(&[Fault::Duplicates, Fault::Disorder])),
         ..Options::default()
     })
     .await;
@@ -158,8 +158,8 @@ fn rows_equal_the_fold<M: ReadModel>(
 ) {
     let mut keys: Vec<_> = history
         .iter()
-        .filter_map(|event| M::place(&event.stream))
-        .map(|place| place.key)
+        .filter_map(|event| M::row_key(&event.stream))
+        .map(|row| row.key)
         .collect();
     keys.sort_unstable();
     keys.dedup();
@@ -169,7 +169,7 @@ fn rows_equal_the_fold<M: ReadModel>(
         let key = row[M::KEY].as_str().unwrap();
         let events = history
             .iter()
-            .filter(|event| M::place(&event.stream).is_some_and(|place| place.key == key));
+            .filter(|event| M::row_key(&event.stream).is_some_and(|row| row.key == key));
         let expected = fold::<M>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{table} {key}");
     }

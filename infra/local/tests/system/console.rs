@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{system::Options, template::Template, world::ThisMachine};
+use cairn_local::{platform::LocalPlatform, system::Options, template::Template};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    fixture::{Fixture, PATIENCE, order, template, template_with},
+    fixture::{Fixture, TIMEOUT, order, template, template_with},
     waiting::within,
 };
 
@@ -25,8 +25,8 @@ async fn shop() -> Fixture {
 }
 
 async fn shop_of(template: &Template) -> Fixture {
-    let options = Options::default().on(Arc::new(ThisMachine::default()));
-    Fixture::of(template, options).await
+    let options = Options::default().with_platform(Arc::new(LocalPlatform::default()));
+    Fixture::with_template(template, options).await
 }
 
 /// A whole answer as text, headers and all.
@@ -44,7 +44,7 @@ async fn raw(server: SocketAddr, path: &str) -> String {
 struct Reader(BufReader<TcpStream>);
 
 impl Reader {
-    async fn of(server: SocketAddr) -> Self {
+    async fn connect(server: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(server).await.unwrap();
         let request = format!("GET /console/stream HTTP/1.1\r\nHost: {server}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -56,7 +56,7 @@ impl Reader {
         let mut kind = None;
         loop {
             let mut line = String::new();
-            let read = timeout(PATIENCE, self.0.read_line(&mut line)).await;
+            let read = timeout(TIMEOUT, self.0.read_line(&mut line)).await;
             if read.unwrap().unwrap() == 0 {
                 return None;
             }
@@ -79,8 +79,8 @@ async fn put(shop: &Fixture, headers: &[(&str, &str)], body: &Value) -> (u16, Va
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
-async fn troubled(shop: &Fixture, troubles: &[&str]) {
-    let wanted = json!({ "troubles": troubles });
+async fn troubled(shop: &Fixture, faults: &[&str]) {
+    let wanted = json!({ "troubles": faults });
     assert_eq!(put(shop, &JSON, &wanted).await, (200, wanted));
 }
 
@@ -164,7 +164,7 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     let shop = shop().await;
     shop.receive("TEA-01", 10).await;
     shop.settled().await;
-    let mut reader = Reader::of(shop.system.http).await;
+    let mut reader = Reader::connect(shop.system.http).await;
     let (kind, state) = reader.next().await.unwrap();
     assert_eq!(kind, "state");
     assert_eq!(state["skus"], json!(["TEA-01"]));
@@ -201,7 +201,11 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     assert!(tally["lagMs"].is_u64(), "{tally}");
 
     // Who comes now is told of it as the present.
-    let (_, state) = Reader::of(shop.system.http).await.next().await.unwrap();
+    let (_, state) = Reader::connect(shop.system.http)
+        .await
+        .next()
+        .await
+        .unwrap();
     let known = state["events"].as_array().unwrap();
     assert!(known.iter().any(|event| event["id"] == last.as_str()));
 }
@@ -209,7 +213,7 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_the_system_and_holds_it_up_no_longer() {
     let shop = shop().await;
-    let mut reader = Reader::of(shop.system.http).await;
+    let mut reader = Reader::connect(shop.system.http).await;
     reader.next().await.unwrap();
     within("the system stops", shop.system.stop()).await;
     let mut rest = String::new();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    fixture::{PATIENCE, order},
+    fixture::{TIMEOUT, order},
     process::{Ended, Process, command},
 };
 
@@ -48,7 +48,7 @@ pub(crate) async fn ended(client: &Client, id: &str) -> Value {
         if order["status"] != "placed" && matches!(fulfilment, Some("completed" | "aborted")) {
             return order;
         }
-        assert!(begun.elapsed() < PATIENCE, "{order}");
+        assert!(begun.elapsed() < TIMEOUT, "{order}");
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -57,7 +57,7 @@ pub(crate) async fn ended(client: &Client, id: &str) -> Value {
 fn refused(data: &Path) -> String {
     let mut command = command();
     command.arg("--data").arg(data);
-    let Err(Ended { code, stderr }) = Process::of(command) else {
+    let Err(Ended { code, stderr }) = Process::spawn(command) else {
         panic!("it starts with {}", data.display());
     };
     assert_eq!(code, Some(2), "{stderr}");
@@ -89,7 +89,7 @@ async fn cut_off(cut: Cut, blocks: u32) {
     let mut limited = command_after(&limit);
     limited.args(["--quiet", "--data"]).arg(data);
     let mut accepted = None;
-    match (Process::of(limited), cut) {
+    match (Process::spawn(limited), cut) {
         (Ok(process), _) => {
             // Ready, though perhaps without space for an order: accepted, or refused as transient, or killed.
             let key = [("idempotency-key", "first")];
@@ -144,7 +144,7 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
 
     let mut limited = command_after("trap '' XFSZ; ulimit -f 1200");
     limited.args(["--quiet", "--data"]).arg(data);
-    let process = Process::of(limited).unwrap();
+    let process = Process::spawn(limited).unwrap();
     let mut accepted = vec![];
     let refused = loop {
         let key = accepted.len().to_string();
@@ -176,7 +176,7 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
         if stock["onHand"] == left && stock["reserved"] == 0 {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{stock}");
+        assert!(begun.elapsed() < TIMEOUT, "{stock}");
         sleep(Duration::from_millis(10)).await;
     }
     // No retry of an event was used up for want of space.
@@ -317,7 +317,7 @@ async fn a_table_that_the_template_adds_is_made_in_a_directory_that_exists() {
         if sales["windows"][0]["ordersConfirmed"] == 1 {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{sales}");
+        assert!(begun.elapsed() < TIMEOUT, "{sales}");
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -240,7 +240,7 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
 async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    // Version 2 of a stream that has no events: the gap cannot be healed.
+    // Version 2 of a stream that has no events: the gap cannot be filled.
     let detail = json!({
         "specversion": "1.0", "id": "stock-CUP-02@2", "source": "cairn.orders",
         "type": "StockReceived", "subject": "stock-CUP-02", "time": "2026-11-23T09:30:00.000Z",
@@ -814,7 +814,7 @@ async fn with_keys() -> Fixture {
                  Alias:\n    Type: AWS::KMS::Alias\n    Properties:\n      \
                  AliasName: alias/personal-data\n      TargetKeyId: !Ref PersonalDataKey\n";
     let text = text.replacen("\nResources:\n", &format!("\nResources:\n{alias}"), 1);
-    Fixture::of(&template_of(&text).unwrap(), Options::default()).await
+    Fixture::with_template(&template_of(&text).unwrap(), Options::default()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

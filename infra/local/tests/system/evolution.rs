@@ -193,16 +193,16 @@ async fn an_old_event_is_passed_on_as_it_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_says_who_wanted_it() {
     // The saga does not begin before the caller has cancelled.
-    let world = Holding::new(&[]);
+    let platform = Holding::new(&[]);
     let options = Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options.clone()).await;
     let fixture = &shop.fixture;
     let (customer, operator) = (shop.customer("c-42"), shop.operator());
     let cancelled_by = async |caller: &Client| {
-        world.hold(FIRST_STEP);
+        platform.hold(FIRST_STEP);
         let placed = customer
             .post("/orders", &[], &order("TEA-01", 1, "tok_visa"))
             .await
@@ -214,7 +214,7 @@ async fn a_cancellation_says_who_wanted_it() {
             .await
             .unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        world.release(FIRST_STEP);
+        platform.release(FIRST_STEP);
         fixture.settled().await;
         let order = operator.get(&format!("/orders/{id}")).await.unwrap().body;
         assert_eq!(order["fulfilment"]["status"], "aborted", "{order}");
@@ -224,13 +224,13 @@ async fn a_cancellation_says_who_wanted_it() {
     assert_eq!(cancelled_by(&operator).await, "operator");
 
     let open = Fixture::with(options).await;
-    world.hold(FIRST_STEP);
+    platform.hold(FIRST_STEP);
     let id = open.place(&order("TEA-01", 1, "tok_visa")).await;
     let cancel = format!("/orders/{id}/cancel");
     let answer = open.post(&cancel, &json!({ "reason": "x" })).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     assert_eq!(stored(&open, &id), "somebody");
-    world.release(FIRST_STEP);
+    platform.release(FIRST_STEP);
     let failed = open.fulfil(&order("NONE-01", 1, "tok_visa")).await;
     assert_eq!(
         stored(&open, failed["orderId"].as_str().unwrap()),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::{Function, FunctionError};
+use cairn::lambda::{FunctionError, Handler};
 use cairn_local::{
     aws::Call,
     composition::{Composition, Parts},
@@ -36,7 +36,7 @@ enum Does {
 /// A function that does what the test says, and a system around it.
 struct Probe {
     system: Composition,
-    world: Arc<Still>,
+    platform: Arc<Still>,
     script: Arc<Mutex<VecDeque<Does>>>,
     /// When it was invoked, in seconds from the start, and with what.
     seen: Arc<Mutex<Vec<(u64, Value)>>>,
@@ -98,11 +98,11 @@ Resources:
         .unwrap();
         let script: Arc<Mutex<VecDeque<Does>>> = Arc::default();
         let seen: Arc<Mutex<Vec<(u64, Value)>>> = Arc::default();
-        let world = Still::new();
-        let (lines, log, clock) = (script.clone(), seen.clone(), world.clone());
+        let platform = Still::new();
+        let (lines, log, clock) = (script.clone(), seen.clone(), platform.clone());
         let functions = Functions::default().with("probe", move |_| {
             let (lines, log, clock) = (lines.clone(), log.clone(), clock.clone());
-            Ok(Function::new(move |payload, _| {
+            Ok(Handler::new(move |payload, _| {
                 let line = lines.lock().unwrap().pop_front();
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 let event = payload.clone();
@@ -122,13 +122,13 @@ Resources:
         });
         let parts = Parts {
             functions,
-            world: world.clone(),
+            platform: platform.clone(),
             ..Parts::default()
         };
         let system = Composition::start(&template, parts).unwrap();
         Self {
             system,
-            world,
+            platform,
             script,
             seen,
         }
@@ -318,7 +318,7 @@ async fn an_environment_has_one_invocation_at_a_time_and_is_gone_after_one_that_
     let count = built.clone();
     let functions = Functions::default().with("get-order", move |_| {
         *count.lock().unwrap() += 1;
-        Ok(Function::new(|payload, _| async move {
+        Ok(Handler::new(|payload, _| async move {
             match payload.as_slice() {
                 b"long" => std::future::pending().await,
                 _ => sleep(Duration::from_secs(1)).await,
@@ -357,7 +357,7 @@ Resources:
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_not_reached_is_tried_again() {
     let probe = Probe::with(INVOKE, "", "");
-    *probe.world.unreachable.lock().unwrap() = 20;
+    *probe.platform.unreachable.lock().unwrap() = 20;
     probe.event().await;
     assert_eq!(probe.times().len(), 1);
     assert!(probe.parked("NotReached").is_empty());
@@ -376,7 +376,7 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
         ("{}", "MaximumEventAgeInSeconds"),
     ] {
         let probe = Probe::with(INVOKE, &format!("RetryPolicy: {policy}"), "");
-        *probe.world.unreachable.lock().unwrap() = usize::MAX;
+        *probe.platform.unreachable.lock().unwrap() = usize::MAX;
         probe.event().await;
         assert!(probe.times().is_empty());
         let letters = probe.letters("NotReached");
@@ -391,7 +391,7 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
         let event: Value = serde_json::from_str(letters[0]["Body"].as_str().unwrap()).unwrap();
         assert_eq!(event["detail"]["subject"], "order-1");
         assert!(probe.parked("Failed").is_empty());
-        assert!(probe.world.elapsed() <= Duration::from_hours(24));
+        assert!(probe.platform.elapsed() <= Duration::from_hours(24));
     }
 }
 
@@ -480,7 +480,7 @@ async fn a_record_that_gets_too_old_is_parked() {
         letters[0]["requestContext"]["condition"],
         "RecordAgeExceeded"
     );
-    assert!((60..130).contains(&probe.world.elapsed().as_secs()));
+    assert!((60..130).contains(&probe.platform.elapsed().as_secs()));
 }
 
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html>
@@ -517,7 +517,7 @@ async fn a_schedule_comes_at_every_interval_with_its_event() {
     let seen = log.clone();
     let functions = Functions::default().with("probe", move |_| {
         let seen = seen.clone();
-        Ok(Function::new(move |payload, _| {
+        Ok(Handler::new(move |payload, _| {
             seen.lock()
                 .unwrap()
                 .push(serde_json::from_slice(&payload).unwrap());
@@ -537,10 +537,10 @@ Resources:
 ",
     )
     .unwrap();
-    let world = Still::new();
+    let platform = Still::new();
     let parts = Parts {
         functions,
-        world,
+        platform,
         ..Parts::default()
     };
     let _system = Composition::start(&template, parts).unwrap();
@@ -566,7 +566,7 @@ async fn a_scheduled_function_does_not_meet_itself() {
     let (now, highest, count) = (running.clone(), most.clone(), runs.clone());
     let functions = Functions::default().with("probe", move |_| {
         let (now, highest, count) = (now.clone(), highest.clone(), count.clone());
-        Ok(Function::new(move |_, _| {
+        Ok(Handler::new(move |_, _| {
             let now = now.clone();
             highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             count.fetch_add(1, Ordering::Relaxed);

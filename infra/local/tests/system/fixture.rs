@@ -13,10 +13,10 @@ use cairn_local::{
     aws::Call,
     bus::Seen,
     client::{Answer, Client},
+    faults::Fault,
+    platform::{CallFault, FaultDecision, InvocationFault, LocalPlatform, Note, Platform},
     system::{Options, System},
     template::{Parameters, Template, TemplateError, Throttle},
-    troubles::Trouble,
-    world::{Accident, Fate, Fault, Note, ThisMachine, World},
 };
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::timeout};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::waiting;
 
 /// The longest wait of a test.
-pub(crate) const PATIENCE: Duration = waiting::BOUND;
+pub(crate) const TIMEOUT: Duration = waiting::BOUND;
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
@@ -87,19 +87,19 @@ impl Fixture {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        Self::of(&template(), options).await
+        Self::with_template(&template(), options).await
     }
 
-    pub(crate) async fn of(template: &Template, options: Options) -> Self {
+    pub(crate) async fn with_template(template: &Template, options: Options) -> Self {
         let system = System::start(template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }
 
     pub(crate) async fn settled(&self) {
-        let settled = timeout(PATIENCE, self.system.settled()).await;
+        let settled = timeout(TIMEOUT, self.system.settled()).await;
         if settled.is_err() {
-            let waiting = self.system.composition.aws.deliveries.waiting().unwrap();
+            let waiting = self.system.composition.aws.async_queue.waiting().unwrap();
             panic!("the system does not settle; deliveries that wait: {waiting:?}");
         }
     }
@@ -207,26 +207,26 @@ pub(crate) async fn event(
             others.push(seen.kind);
         }
     };
-    let accepted = timeout(PATIENCE, accepted).await;
+    let accepted = timeout(TIMEOUT, accepted).await;
     accepted.unwrap_or_else(|_| panic!("{what} is not on the bus; others that were: {others:?}"))
 }
 
-/// This machine, with functions that the bus does not reach while a test holds them, and operations that fail.
+/// The local platform, with functions that the bus does not reach while a test holds them, and operations that fail.
 ///
 /// A held delivery stays in the bus's retries, as on AWS. An order stays where it is for as long as a
 /// function of its saga is held.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
-    machine: ThisMachine,
+    local: LocalPlatform,
     held: Mutex<BTreeSet<&'static str>>,
     /// Operations of services that fail.
     failing: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Holding {
-    pub(crate) fn new(troubles: &[Trouble]) -> Arc<Self> {
+    pub(crate) fn new(faults: &[Fault]) -> Arc<Self> {
         Arc::new(Self {
-            machine: ThisMachine::with(troubles),
+            local: LocalPlatform::with(faults),
             held: Mutex::default(),
             failing: Mutex::default(),
         })
@@ -251,36 +251,36 @@ impl Holding {
     }
 }
 
-impl World for Holding {
+impl Platform for Holding {
     fn now(&self) -> Timestamp {
-        self.machine.now()
+        self.local.now()
     }
 
     fn new_id(&self) -> Uuid {
-        self.machine.new_id()
+        self.local.new_id()
     }
 
     fn chance(&self) -> f64 {
-        self.machine.chance()
+        self.local.chance()
     }
 
     fn pace(&self, wait: Duration) -> Duration {
-        self.machine.pace(wait)
+        self.local.pace(wait)
     }
 
     fn emit(&self, function: &str, line: &str) {
-        self.machine.emit(function, line);
+        self.local.emit(function, line);
     }
 
     fn note(&self, note: &Note<'_>) {
-        self.machine.note(note);
+        self.local.note(note);
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let fails = self.failing.lock().unwrap().contains(operation);
-        Fate {
-            fault: fails.then_some(Fault::Unavailable),
-            ..Fate::default()
+        FaultDecision {
+            fault: fails.then_some(CallFault::Unavailable),
+            ..FaultDecision::default()
         }
     }
 
@@ -289,11 +289,11 @@ impl World for Holding {
     }
 
     fn copies(&self, target: &str, event: &str) -> Vec<Duration> {
-        self.machine.copies(target, event)
+        self.local.copies(target, event)
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
-        self.machine.invocation(function, payload)
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
+        self.local.invocation(function, payload)
     }
 }
 

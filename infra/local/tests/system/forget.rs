@@ -13,8 +13,8 @@ use cairn_local::{
     aws,
     composition::{Composition, Parts},
     functions::Functions,
+    platform::Platform,
     template::Template,
-    world::World,
 };
 use futures_util::future::join_all;
 use orders::{
@@ -128,15 +128,15 @@ impl Shop {
         );
         let listening = lines.listen();
         let asked = carrier.clone();
-        let functions = Functions::default().with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, asked.clone())
+        let functions = Functions::default().with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, asked.clone())
         });
         let parts = Parts {
             data: Some(files.path().to_owned()),
             functions,
             ..Parts::default()
         };
-        let still = StillShop::of(&template(), parts);
+        let still = StillShop::with_template(&template(), parts);
         let receipt = json!({ "quantity": 10 });
         still.send("POST", "/stock/TEA-01/receipts", &receipt).await;
         Self {
@@ -188,11 +188,11 @@ impl Shop {
         all
     }
 
-    /// Everything that one can see: by the endpoint, in the log, among the figures, and over HTTP.
+    /// Everything that one can see: by the endpoint, in the log, among the metrics, and over HTTP.
     async fn seen(&self, orders: &[&str]) -> String {
         let mut seen = self.lines.text();
-        for figure in self.still.world.figures() {
-            seen += &figure.to_string();
+        for metric in self.still.platform.metrics() {
+            seen += &metric.to_string();
         }
         for table in &template().tables {
             for item in self.still.items(&table.name) {
@@ -203,7 +203,7 @@ impl Shop {
             let messages = self.still.system.aws.queues.messages(&queue.name).unwrap();
             write!(seen, "{messages:?}").unwrap();
         }
-        let now = self.still.world.now();
+        let now = self.still.platform.now();
         for id in orders {
             for path in [
                 format!("/orders/{id}"),
@@ -256,22 +256,22 @@ async fn rebuild(shop: &StillShop) -> Value {
             .extend(step.as_object().unwrap().clone());
         shop.invoke("RebuildProjectionFunction", &request).await
     };
-    let begun = step(json!({ "step": "begin" })).await;
-    for segment in begun["segments"].as_array().unwrap() {
-        let pour = json!({ "step": "pour", "segment": segment });
-        until("a segment is poured", async || {
-            let poured = step(pour.clone()).await;
-            if poured["done"] == true {
+    let started = step(json!({ "step": "start" })).await;
+    for segment in started["segments"].as_array().unwrap() {
+        let backfill = json!({ "step": "backfill", "segment": segment });
+        until("a segment is backfilled", async || {
+            let part = step(backfill.clone()).await;
+            if part["done"] == true {
                 Ok(())
             } else {
-                Err(poured)
+                Err(part)
             }
         })
         .await;
     }
     let comparison = step(json!({ "step": "compare" })).await;
-    step(json!({ "step": "flip" })).await;
-    assert_eq!(step(json!({ "step": "sweep" })).await["complete"], true);
+    step(json!({ "step": "promote" })).await;
+    assert_eq!(step(json!({ "step": "prune" })).await["complete"], true);
     comparison
 }
 
@@ -287,10 +287,10 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
     shop.still.system.settled().await;
     let dead = OrderId::from_key("k-3").to_string();
-    *shop.still.world.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
+    *shop.still.platform.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
     assert_eq!(shop.place("k-3", &theirs(CUSTOMER)).await.0, dead);
     shop.still.system.settled().await;
-    shop.still.world.lost.lock().unwrap().insert(STEP);
+    shop.still.platform.lost.lock().unwrap().insert(STEP);
     let (half_way, _) = shop.place("k-4", &theirs(CUSTOMER)).await;
     shop.still.system.settled().await;
     let all = [
@@ -335,8 +335,8 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     }
 
     // What had no label yet goes nowhere.
-    *shop.still.world.poison.lock().unwrap() = None;
-    shop.still.world.lost.lock().unwrap().clear();
+    *shop.still.platform.poison.lock().unwrap() = None;
+    shop.still.platform.lost.lock().unwrap().clear();
     shop.still
         .invoke("RedriveDeadLettersFunction", &json!({}))
         .await;
@@ -416,7 +416,7 @@ async fn a_key_with_another_address_is_another_request_as_long_as_that_can_be_to
 #[tokio::test(start_paused = true)]
 async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     let shop = Shop::open().await;
-    shop.still.world.lost.lock().unwrap().insert(STEP);
+    shop.still.platform.lost.lock().unwrap().insert(STEP);
     let (one, two) = (
         shop.still.place(&theirs(CUSTOMER)).await,
         shop.still.place(&theirs(CUSTOMER)).await,
@@ -449,16 +449,13 @@ async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     let put = json!({ "TableName": "EventsTable", "Item": item["Item"] });
     call(&shop.still.system, "PutItem", &put);
 
-    shop.still.world.lost.lock().unwrap().clear();
+    shop.still.platform.lost.lock().unwrap().clear();
     shop.still.until(&two, "completed").await;
     let order = shop.still.order(&one).await;
     assert_eq!(order["status"], "placed", "{order}");
     let letters = shop.still.system.aws.queues.messages("DeadLettersQueue");
     let letters = format!("{:?}", letters.unwrap());
-    assert!(
-        letters.contains("it is not what was sealed here"),
-        "{letters}"
-    );
+    assert!(letters.contains("authentication failed"), "{letters}");
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
 }
 
@@ -475,7 +472,7 @@ fn call(system: &Composition, operation: &str, request: &Value) -> Value {
 async fn many_first_orders_at_once_have_one_key_and_all_of_them_are_sent() {
     let shop = Shop::open().await;
     // Each looks for a key before any is kept.
-    *shop.still.world.distance.lock().unwrap() = Duration::from_millis(5);
+    *shop.still.platform.distance.lock().unwrap() = Duration::from_millis(5);
     let placing = ["1", "2", "3", "4"].map(|key| async {
         let (id, _) = shop.place(key, &theirs(CUSTOMER)).await;
         shop.still.until(&id, "completed").await
@@ -494,10 +491,10 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
             data: Some(files.to_owned()),
             ..Parts::default()
         };
-        StillShop::of(&template(), parts)
+        StillShop::with_template(&template(), parts)
     };
     let shop = open(files.path());
-    shop.world.lost.lock().unwrap().insert(STEP);
+    shop.platform.lost.lock().unwrap().insert(STEP);
     let id = shop.place(&theirs(CUSTOMER)).await;
     shop.system.settled().await;
     shop.system.stop().await;

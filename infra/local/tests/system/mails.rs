@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_local::{aws::Call, composition::Parts, world::Fault};
+use cairn_local::{aws::Call, composition::Parts, platform::CallFault};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,7 +17,7 @@ fn shop() -> StillShop {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    StillShop::of(&template, Parts::default())
+    StillShop::with_template(&template, Parts::default())
 }
 
 async fn place(shop: &StillShop) -> String {
@@ -54,11 +54,11 @@ async fn republish(shop: &StillShop, id: &str) {
 #[tokio::test(start_paused = true)]
 async fn redelivered_redriven_and_republished_an_event_sends_one_mail() {
     let shop = shop();
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (0, 1));
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let messages = shop.system.aws.queues.messages("DeadLettersQueue").unwrap();
     let letter = &messages[0].0;
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
@@ -76,8 +76,8 @@ async fn redelivered_redriven_and_republished_an_event_sends_one_mail() {
 #[tokio::test(start_paused = true)]
 async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     let shop = shop();
-    let faults = [("SendEmail", Fault::Throttled); 4];
-    shop.world.faults.lock().unwrap().extend(faults);
+    let faults = [("SendEmail", CallFault::Throttled); 4];
+    shop.platform.faults.lock().unwrap().extend(faults);
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!(mails(&shop), 0);
@@ -89,8 +89,8 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     republish(&shop, &id).await;
     assert_eq!(mails(&shop), 1);
     assert_eq!(shop.depth("DeadLettersQueue"), 0);
-    let figures = shop.world.figures().into_iter();
-    let throttled = figures.filter(|line| line.get("ProviderThrottled").is_some());
+    let metrics = shop.platform.metrics().into_iter();
+    let throttled = metrics.filter(|line| line.get("ProviderThrottled").is_some());
     assert_eq!(throttled.count(), 4);
 }
 
@@ -98,8 +98,8 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
 #[tokio::test(start_paused = true)]
 async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
     let shop = shop();
-    let lost = ("SendEmail", Fault::RequestLost);
-    shop.world.faults.lock().unwrap().push(lost);
+    let lost = ("SendEmail", CallFault::RequestLost);
+    shop.platform.faults.lock().unwrap().push(lost);
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (1, 0));
@@ -111,17 +111,17 @@ async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
 #[tokio::test(start_paused = true)]
 async fn a_mail_that_could_not_be_sent_is_sent_by_a_redrive() {
     let shop = shop();
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     let id = place(&shop).await;
     shop.system.settled().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     // The address cannot be decrypted, however often it is tried.
-    let faults = [("Decrypt", Fault::Unavailable); 100];
-    shop.world.faults.lock().unwrap().extend(faults);
+    let faults = [("Decrypt", CallFault::Unavailable); 100];
+    shop.platform.faults.lock().unwrap().extend(faults);
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (0, 1));
-    shop.world.faults.lock().unwrap().clear();
+    shop.platform.faults.lock().unwrap().clear();
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     republish(&shop, &id).await;

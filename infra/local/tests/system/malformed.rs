@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, TIMEOUT};
 
 /// The number of generated requests.
 const REQUESTS: u64 = 2_000;
@@ -22,7 +22,7 @@ async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
     let _ = socket.write_all(bytes).await;
     let _ = socket.shutdown().await;
     let mut answer = vec![];
-    let read = timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+    let read = timeout(TIMEOUT, socket.read_to_end(&mut answer)).await;
     read.unwrap().unwrap();
     String::from_utf8(answer).unwrap()
 }

@@ -213,7 +213,7 @@ async fn every_problem_is_answered_as_the_document_says() {
         .await;
     check("cancelOrder", &late);
 
-    let few = Fixture::of(&template_taking(0, 1), Options::default()).await;
+    let few = Fixture::with_template(&template_taking(0, 1), Options::default()).await;
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
 
@@ -250,7 +250,7 @@ async fn a_function_that_is_busy_is_unavailable_and_says_how_long() {
     let code = "CodeUri: functions/queries/get-stock";
     let busy = format!("ReservedConcurrentExecutions: 0\n      {code}");
     let template = template_of(&text.replacen(code, &busy, 1)).unwrap();
-    let system = Fixture::of(&template, Options::default()).await;
+    let system = Fixture::with_template(&template, Options::default()).await;
     let answer = system.get("/stock/TEA-01").await;
     assert_eq!(answer.status.as_u16(), 503, "{}", answer.body);
     document.check("getStock", &answer);

@@ -18,7 +18,7 @@ use crate::{
 /// A system whose orders take their prices from the catalogue, as a deployment does by default.
 pub(crate) async fn catalogue() -> Fixture {
     let template = template_with(&[("Authorization", "none"), ("Console", "on")]);
-    Fixture::of(&template, Options::default()).await
+    Fixture::with_template(&template, Options::default()).await
 }
 
 fn eur(amount: u64) -> Value {
@@ -310,10 +310,10 @@ async fn a_rebuild_changes_no_price() {
     system.settled().await;
     let composition = &system.system.composition;
     for step in [
-        json!({ "step": "begin", "segments": 1 }),
-        json!({ "step": "pour", "segment": 0 }),
-        json!({ "step": "flip" }),
-        json!({ "step": "sweep" }),
+        json!({ "step": "start", "segments": 1 }),
+        json!({ "step": "backfill", "segment": 0 }),
+        json!({ "step": "promote" }),
+        json!({ "step": "prune" }),
     ] {
         let mut request = step.clone();
         request["projection"] = "products".into();

@@ -10,11 +10,11 @@ use std::{
 
 use cairn_local::client::Client;
 
-use crate::fixture::{PATIENCE, template_file};
+use crate::fixture::{TIMEOUT, template_file};
 
 /// The program with the project's template, on free ports.
 pub(crate) fn command() -> Command {
-    of(Command::new(env!("CARGO_BIN_EXE_cairn-local")))
+    with_template(Command::new(env!("CARGO_BIN_EXE_cairn-local")))
 }
 
 /// The same, after a line of shell such as `ulimit -f 8`.
@@ -22,13 +22,13 @@ pub(crate) fn command() -> Command {
 pub(crate) fn command_after(line: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("{line}; exec \"$0\" \"$@\""));
-    of({
+    with_template({
         shell.arg(env!("CARGO_BIN_EXE_cairn-local"));
         shell
     })
 }
 
-fn of(mut command: Command) -> Command {
+fn with_template(mut command: Command) -> Command {
     command.arg("--template").arg(template_file());
     command.args(["--port", "0", "--aws-port", "0"]);
     command
@@ -56,11 +56,11 @@ impl Process {
     pub(crate) fn start(data: &Path) -> Self {
         let mut command = command();
         command.args(["--quiet", "--data"]).arg(data);
-        Self::of(command).unwrap_or_else(|ended| panic!("{ended:?}"))
+        Self::spawn(command).unwrap_or_else(|ended| panic!("{ended:?}"))
     }
 
     /// Runs a command until it is ready for requests, or has ended.
-    pub(crate) fn of(mut command: Command) -> Result<Self, Ended> {
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, Ended> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -129,7 +129,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             child.kill().unwrap();
             panic!("the process does not end");
         }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::{
     endpoint::call,
-    fixture::{Fixture, PATIENCE},
+    fixture::{Fixture, TIMEOUT},
 };
 
 const QUEUE: &str = "http://127.0.0.1:4566/000000000000/DeadLettersQueue";
@@ -171,7 +171,7 @@ async fn a_long_poll_ends_when_a_message_comes() {
         }
         letters.send("late").await;
     };
-    let (received, ()) = timeout(PATIENCE, async { tokio::join!(waiting, sending) })
+    let (received, ()) = timeout(TIMEOUT, async { tokio::join!(waiting, sending) })
         .await
         .expect("the long poll never ends");
     assert_eq!(received[0]["Body"], "late");

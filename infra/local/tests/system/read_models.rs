@@ -3,9 +3,9 @@
 use cairn::{
     Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
     event::CodecError,
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
-    read_model::{Change, Place, ReadModel, fold},
+    read_model::{Change, ReadModel, RowKey, fold},
 };
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -18,9 +18,9 @@ impl ReadModel for Probe {
     const NAME: &'static str = "probe";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = "version";
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })
@@ -71,12 +71,12 @@ async fn both(fixture: &Fixture, key: &str, changes: &[Value]) -> [Option<Value>
     let folded = fold::<Probe>(&events).ok().flatten().map(Value::Object);
     let rows = fixture.system.composition.operator();
     let rows = rows.rows::<Probe>("ORDERS_TABLE").unwrap();
-    let rows = rows.of(Generation::FIRST);
+    let rows = rows.with_generation(Generation::FIRST);
     for event in &events {
         match rows.advance(event).await {
             Ok(advance) => assert_eq!(advance, Advance::Applied),
             Err(error) => {
-                assert!(!error.is_passing(), "{error}");
+                assert!(!error.is_transient(), "{error}");
                 return [folded, None];
             }
         }

@@ -17,7 +17,7 @@ const PROJECTION: &str = "ProjectOrdersFunction";
 async fn poisoned() -> (StillShop, String, String) {
     let shop = StillShop::open();
     let poison = shop.place(&order("TEA-01", 1, "tok_visa")).await;
-    *shop.world.poison.lock().unwrap() = Some((PROJECTION, format!("order-{poison}@2")));
+    *shop.platform.poison.lock().unwrap() = Some((PROJECTION, format!("order-{poison}@2")));
     let other = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
     (shop, poison, other)
@@ -41,7 +41,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
     assert_eq!(letter.attempts, 3);
     assert_eq!(letter.error, format!("it cannot read order-{poison}@2"));
     assert_eq!(
-        letter.place,
+        letter.event_ref,
         Some((format!("order-{poison}").parse().unwrap(), 2))
     );
 }
@@ -49,7 +49,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let report = shop.invoke(REDRIVE, &json!({})).await;
     assert_eq!(
         (&report["redriven"], &report["complete"]),
@@ -63,18 +63,18 @@ async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
 #[tokio::test(start_paused = true)]
 async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
         .await;
     shop.system.settled().await;
-    let healed = row(&shop, &poison);
-    assert_eq!(healed["status"], "shipped");
+    let repaired = row(&shop, &poison);
+    assert_eq!(repaired["status"], "shipped");
     let sales = shop.items("SalesTable");
     // Much later: no gate knows of time.
     tokio::time::sleep(std::time::Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
-    assert_eq!(row(&shop, &poison), healed);
+    assert_eq!(row(&shop, &poison), repaired);
     assert_eq!(shop.items("SalesTable"), sales);
 }
 
@@ -89,11 +89,11 @@ async fn what_is_redriven_too_early_is_parked_again() {
 #[tokio::test(start_paused = true)]
 async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
         .await;
     shop.system.settled().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let depth = shop.depth("DeadLettersQueue");
     assert_eq!(depth, 2);
 
@@ -124,13 +124,13 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
     let shop = StillShop::open();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
-    *shop.world.unreachable.lock().unwrap() = usize::MAX;
+    *shop.platform.unreachable.lock().unwrap() = usize::MAX;
     shop.send("POST", &format!("/orders/{id}/ship"), &json!({}))
         .await;
     // A day of retries.
     tokio::time::sleep(std::time::Duration::from_hours(25)).await;
     assert_eq!(row(&shop, &id)["status"], "confirmed");
-    *shop.world.unreachable.lock().unwrap() = 0;
+    *shop.platform.unreachable.lock().unwrap() = 0;
     shop.system.settled().await;
     let report = shop
         .invoke(REDRIVE, &json!({ "function": PROJECTION }))
@@ -143,7 +143,7 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let gone = json!({
         "requestContext": { "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:Gone" },
         "requestPayload": {},

@@ -220,7 +220,7 @@ async fn an_order_under_way_is_shown_as_one_picture_by_every_query() {
         ids.push(system.place(&order("TEA-01", 1, token)).await);
     }
     // Each of them is looked at until it has ended.
-    let end = tokio::time::Instant::now() + crate::fixture::PATIENCE;
+    let end = tokio::time::Instant::now() + crate::fixture::TIMEOUT;
     while !ids.is_empty() {
         assert!(tokio::time::Instant::now() < end, "{ids:?} do not end");
         let mut open = vec![];

@@ -1,7 +1,7 @@
 //! Orders that succeed and orders that fail, each to its end.
 
 use axum::http::StatusCode;
-use cairn_local::{bus::Seen, system::Options, troubles::Trouble};
+use cairn_local::{bus::Seen, faults::Fault, system::Options};
 use serde_json::{Value, json};
 
 use crate::fixture::{self, Fixture, Holding, order, outcomes};
@@ -141,15 +141,15 @@ async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
     const FIRST_STEP: &str = "ScreenOrderFunction";
-    let world = Holding::new(&[Trouble::Duplicates, Trouble::Disorder]);
+    let platform = Holding::new(&[Fault::Duplicates, Fault::Disorder]);
     let system = Fixture::with(Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     })
     .await;
     system.receive("TEA-01", 10).await;
     for _ in 0..10 {
-        world.hold(FIRST_STEP);
+        platform.hold(FIRST_STEP);
         let mut events = system.system.watch();
         let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
         let cancel = format!("/orders/{id}/cancel");
@@ -159,7 +159,7 @@ async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
         assert_eq!(answer.status, StatusCode::OK);
         let is_end = |seen: &Seen| seen.kind == "FulfilmentAborted" && seen.detail.contains(&id);
         fixture::event(&mut events, "the end of the fulfilment", is_end).await;
-        world.release(FIRST_STEP);
+        platform.release(FIRST_STEP);
         system.settled().await;
         let order = system.order(&id).await;
         assert_eq!(order["status"], "cancelled");

@@ -1,4 +1,4 @@
-//! The project's system on virtual time, in a world where a test decides what goes wrong.
+//! The project's system on virtual time, on a platform where a test decides about faults.
 
 use std::{
     collections::BTreeSet,
@@ -15,8 +15,8 @@ use cairn_local::{
     composition::{Composition, Parts},
     functions::Functions,
     gateway::Gateway,
+    platform::{CallFault, FaultDecision, InvocationFault, Platform},
     template::Template,
-    world::{Accident, Fate, Fault, World},
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::fixture::template;
 
-/// A world whose time is the runtime's and whose ids are counted.
+/// A platform whose time is the runtime's and whose ids are counted.
 #[derive(Debug)]
 pub(crate) struct Still {
     begun: Instant,
@@ -37,7 +37,7 @@ pub(crate) struct Still {
     /// A function that fails wherever its event contains a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
     /// The faults of the next calls of these operations.
-    pub(crate) faults: Mutex<Vec<(&'static str, Fault)>>,
+    pub(crate) faults: Mutex<Vec<(&'static str, CallFault)>>,
     /// How long each call to a service is under way.
     pub(crate) distance: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
@@ -61,19 +61,19 @@ impl Still {
         self.begun.elapsed()
     }
 
-    /// All figures so far, each with what `CloudWatch` makes of it.
-    pub(crate) fn figures(&self) -> Vec<Value> {
+    /// All metrics so far, each with what `CloudWatch` makes of it.
+    pub(crate) fn metrics(&self) -> Vec<Value> {
         self.emitted.lock().unwrap().clone()
     }
 
-    /// The latest value of a figure.
-    pub(crate) fn figure(&self, name: &str) -> Option<u64> {
+    /// The latest value of a metric.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let emitted = self.emitted.lock().unwrap();
         emitted.iter().rev().find_map(|line| line[name].as_u64())
     }
 }
 
-impl World for Still {
+impl Platform for Still {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000).after(self.begun.elapsed())
     }
@@ -99,14 +99,14 @@ impl World for Still {
             .push(serde_json::from_str(line).unwrap());
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let mut faults = self.faults.lock().unwrap();
         let next = faults.iter().position(|(name, _)| *name == operation);
         let fault = next.map(|next| faults.remove(next).1);
-        Fate {
+        FaultDecision {
             there: *self.distance.lock().unwrap(),
             fault,
-            ..Fate::default()
+            ..FaultDecision::default()
         }
     }
 
@@ -125,20 +125,20 @@ impl World for Still {
         }
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let payload = String::from_utf8_lossy(payload);
         match &*self.poison.lock().unwrap() {
             Some((poisoned, text)) if function == *poisoned && payload.contains(text) => {
-                Accident::Fails(format!("it cannot read {text}"))
+                InvocationFault::Fails(format!("it cannot read {text}"))
             }
-            _ => Accident::None,
+            _ => InvocationFault::None,
         }
     }
 }
 
 /// The shop.
 pub(crate) struct StillShop {
-    pub(crate) world: Arc<Still>,
+    pub(crate) platform: Arc<Still>,
     pub(crate) system: Composition,
     gateway: Gateway,
 }
@@ -153,19 +153,19 @@ impl StillShop {
             functions,
             ..Parts::default()
         };
-        Self::of(&template(), parts)
+        Self::with_template(&template(), parts)
     }
 
-    pub(crate) fn of(template: &Template, parts: Parts) -> Self {
-        let world = Still::new();
+    pub(crate) fn with_template(template: &Template, parts: Parts) -> Self {
+        let platform = Still::new();
         let parts = Parts {
-            world: world.clone(),
+            platform: platform.clone(),
             ..parts
         };
         let system = Composition::start(template, parts).unwrap();
         let gateway = system.gateway();
         Self {
-            world,
+            platform,
             system,
             gateway,
         }
@@ -226,7 +226,10 @@ impl StillShop {
             if order["fulfilment"]["status"] == status {
                 return order;
             }
-            assert!(self.world.elapsed() < Duration::from_hours(12), "{order}");
+            assert!(
+                self.platform.elapsed() < Duration::from_hours(12),
+                "{order}"
+            );
             sleep(Duration::from_mins(1)).await;
         }
     }

@@ -40,7 +40,7 @@ async fn an_unknown_property_is_named_with_its_line() {
     assert_eq!(
         error,
         format!(
-            "template.yaml, line {line}: Colour of EventsTable is not understood on one machine"
+            "template.yaml, line {line}: Colour of EventsTable is not supported by the local system"
         )
     );
 }
@@ -78,10 +78,10 @@ async fn a_pattern_that_eventbridge_refuses_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_missing_setting_or_crate_is_an_error() {
+async fn a_missing_variable_or_crate_is_an_error() {
     let error = refused("EVENT_SOURCE: !Ref EventSource", "OTHER: x").await;
     assert!(
-        error.contains("the setting EVENT_SOURCE is missing"),
+        error.contains("environment variable EVENT_SOURCE is missing"),
         "{error}"
     );
     let error = refused("commands/place-order", "commands/place-oder").await;
@@ -138,14 +138,14 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "0")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "0")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes at least 1, not \"0\" (MinValue)"),
+        error.contains("parameter StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)"),
         "{error}"
     );
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "soon")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "soon")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes a number, not \"soon\" (Type)"),
+        error.contains("parameter StepTimeoutSeconds takes a number, not \"soon\" (Type)"),
         "{error}"
     );
     let error = refused(&[("Colour", "red")]);

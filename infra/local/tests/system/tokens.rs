@@ -16,7 +16,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::Timestamp;
-use cairn_local::{client::Client, system::Options, template::Trigger, world::World};
+use cairn_local::{client::Client, platform::Platform, system::Options, template::Trigger};
 use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rsa::{RsaPrivateKey, pkcs1::EncodeRsaPrivateKey, traits::PublicKeyParts};
@@ -56,7 +56,7 @@ impl Closed {
             ("JwtIssuer", &issuer.url),
             ("JwtAudience", AUDIENCES),
         ]);
-        let fixture = Fixture::of(&template, options).await;
+        let fixture = Fixture::with_template(&template, options).await;
         Self { fixture, issuer }
     }
 
@@ -165,7 +165,7 @@ impl Issuer {
     }
 }
 
-/// This machine with a clock that a test sets forward.
+/// The local platform with a clock that a test sets forward.
 #[derive(Debug, Default)]
 struct Clock(AtomicU64);
 
@@ -176,7 +176,7 @@ impl Clock {
     }
 }
 
-impl World for Clock {
+impl Platform for Clock {
     fn now(&self) -> Timestamp {
         let passed = Duration::from_millis(self.0.load(Ordering::SeqCst));
         Timestamp::now().after(passed)
@@ -383,7 +383,7 @@ async fn a_critical_extension_and_another_algorithm_are_refused() {
 async fn unknown_keys_cause_one_fetch_in_an_interval() {
     let clock = Arc::new(Clock::default());
     let options = Options {
-        world: clock.clone(),
+        platform: clock.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options).await;
@@ -419,7 +419,7 @@ async fn unknown_keys_cause_one_fetch_in_an_interval() {
 async fn an_issuer_that_is_unavailable_is_503_without_its_address() {
     let clock = Arc::new(Clock::default());
     let options = Options {
-        world: clock.clone(),
+        platform: clock.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options).await;

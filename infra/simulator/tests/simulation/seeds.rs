@@ -3,8 +3,8 @@
 use std::thread;
 
 use cairn_simulator::{
+    platform::Counts,
     simulation::{Outcome, Plan, run},
-    world::Counts,
 };
 
 fn outcome(seed: u64, orders: u32) -> Outcome {
@@ -16,9 +16,9 @@ fn every_invariant_holds_for_a_few_seeds() {
     for seed in 1_000..1_003 {
         let outcome = outcome(seed, 25);
         assert!(
-            outcome.violations.is_empty(),
+            outcome.broken.is_empty(),
             "seed {seed}: {:#?}",
-            outcome.violations
+            outcome.broken
         );
     }
 }
@@ -55,7 +55,7 @@ fn every_kind_of_fault_happens() {
         "deliveries late",
         "deliveries lost",
         "deliveries repeated",
-        "gaps healed",
+        "gaps filled",
         "invocations tried again",
         "poisoned invocations",
         "provider calls gone wrong",

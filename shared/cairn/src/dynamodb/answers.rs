@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Item, classified};
+use super::{Item, store_error};
 use crate::{store::StoreError, timestamp::Timestamp};
 
 /// A table with the key `request` (S). An item is the first answer to a request with a key.
@@ -58,7 +58,7 @@ impl Answers {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         got.item.map(kept).transpose()
     }
 
@@ -69,7 +69,7 @@ impl Answers {
     /// When the write fails.
     pub async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, StoreError> {
         let item = serde_dynamo::to_item(&answer)
-            .map_err(|error| StoreError::Refused(error.to_string()))?;
+            .map_err(|error| StoreError::Permanent(error.to_string()))?;
         let sent = self
             .client
             .put_item()
@@ -90,12 +90,12 @@ impl Answers {
                     StoreError::Unavailable("an answer that was kept is gone".into())
                 })
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 }
 
 fn kept(item: Item) -> Result<KeptAnswer, StoreError> {
     serde_dynamo::from_item(item)
-        .map_err(|error| StoreError::Refused(format!("a kept answer: {error}")))
+        .map_err(|error| StoreError::Permanent(format!("a kept answer: {error}")))
 }

@@ -13,15 +13,16 @@ use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use serde_json::Value;
 
 use super::{
-    Counters, Deadlines, DynamoStore, Found, Generations, Key, Projection, Table, history::Scanned,
+    Counters, Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
+    history::Scanned,
 };
 use crate::{
-    audit::{Finding, Limits, Process, Report, Walk},
+    audit::{Finding, Limits, Process, Report, StreamScan},
     commit::{Commit, RecordedEvent},
     generation::Generation,
     hash::fnv1a,
-    read_model::{ReadModel, Row, Tally, fold_on},
-    store::{EventStore, Part, StoreError},
+    read_model::{CounterProjection, ReadModel, Row, fold_on},
+    store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
 };
@@ -123,13 +124,13 @@ impl Audit {
 
     /// Walks over all commits, and looks at each stream where it ends.
     async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
-        let (mut walk, mut report, mut after) = (Walk::default(), Report::default(), None);
+        let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
         loop {
             let Scanned { items, next } = self.store.scan(0, 1, after.as_ref()).await?;
             let mut ended = vec![];
             for item in items {
                 match item {
-                    Ok(commit) => ended.extend(walk.step(&commit, &mut report)),
+                    Ok(commit) => ended.extend(scan.step(&commit, &mut report)),
                     Err(item) => report.add(Finding::Unreadable {
                         stream: item.stream,
                         version: item.version,
@@ -139,7 +140,7 @@ impl Audit {
             }
             after = next;
             if after.is_none() {
-                ended.extend(mem::take(&mut walk).end(&mut report));
+                ended.extend(mem::take(&mut scan).end(&mut report));
             }
             for heads in ended.chunks(AT_ONCE) {
                 let mut looks = vec![];
@@ -173,7 +174,7 @@ impl Audit {
         self.published(head, &seen, &mut report).await?;
         match self.watched::<P>(head).await {
             Ok(None) | Err(Stopped::Broken) => {}
-            Ok(Some(finding)) | Err(Stopped::Found(finding)) => report.add(finding),
+            Ok(Some(finding)) | Err(Stopped::Finding(finding)) => report.add(finding),
             Err(Stopped::Store(error)) => return Err(error),
         }
         Ok(report)
@@ -218,13 +219,13 @@ impl Audit {
         if at >= head.version {
             return Ok(None);
         }
-        let next = Part {
-            until: at + 1,
-            ..Part::after(at)
+        let next = ReadRange {
+            to: at + 1,
+            ..ReadRange::after(at)
         };
         let since = match self.store.read(&head.stream, &next).await {
             Ok(commits) => commits.first().map(|commit| commit.at),
-            // It is the hole that is found.
+            // It is the gap that is found.
             Err(StoreError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -243,14 +244,14 @@ impl Audit {
             return Ok(None);
         }
         for stream in &streams {
-            if self.deadlines.of(stream).await?.is_some() {
+            if self.deadlines.get(stream).await?.is_some() {
                 return Ok(None);
             }
         }
         // It may have ended since, and its deadline with it.
         let (mut events, mut versions) = (vec![], BTreeMap::new());
         for stream in streams {
-            let commits = match self.store.read(&stream, &Part::all()).await {
+            let commits = match self.store.read(&stream, &ReadRange::all()).await {
                 Ok(commits) => commits,
                 Err(StoreError::Corrupt { .. }) => return Err(Stopped::Broken),
                 Err(error) => return Err(error.into()),
@@ -282,14 +283,14 @@ impl Audit {
         loop {
             let (kept, next) = self.deadlines.all(after.as_ref()).await?;
             for row in kept {
-                if row.is_parked {
-                    report.parked += 1;
+                if row.is_stuck {
+                    report.stuck += 1;
                     continue;
                 }
                 report.open += 1;
                 let deadline = &row.deadline;
                 let is_over = deadline.at.after(self.limits.overdue) <= self.now;
-                if is_over && self.deadlines.of(&deadline.stream).await?.as_ref() == Some(&row) {
+                if is_over && self.deadlines.get(&deadline.stream).await?.as_ref() == Some(&row) {
                     report.add(Finding::Overdue {
                         stream: deadline.stream.clone(),
                         version: deadline.version,
@@ -338,7 +339,7 @@ impl<P: Projection> Audited for Generations<P> {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<Generation, StoreError>> {
-        async { Ok(self.standing().await?.live) }.boxed()
+        async { Ok(self.set().await?.live) }.boxed()
     }
 
     fn seen<'a>(
@@ -350,7 +351,7 @@ impl<P: Projection> Audited for Generations<P> {
             let Some((key, gate)) = P::gate(stream) else {
                 return Ok(None);
             };
-            let row = self.of(live).table().item(&key).await?;
+            let row = self.with_generation(live).table().item(&key).await?;
             Ok(Some(Seen {
                 projection: P::NAME,
                 at: row.map(|row| version(&row, gate)),
@@ -366,7 +367,7 @@ impl<P: Projection> Audited for Generations<P> {
         store: &'a DynamoStore,
         report: &'a mut Report,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move { self.of(live).audit(store, report).await }.boxed()
+        async move { self.with_generation(live).audit(store, report).await }.boxed()
     }
 }
 
@@ -413,15 +414,15 @@ fn version(row: &Row, gate: &str) -> u64 {
 /// Why something cannot be compared.
 enum Stopped {
     /// This is why.
-    Found(Finding),
-    /// There is a hole, or something that is no commit: the walk over all commits finds it.
+    Finding(Finding),
+    /// There is a gap, or something that is no commit: the scan over all commits finds it.
     Broken,
     Store(StoreError),
 }
 
 impl Stopped {
     fn unreadable(event: &RecordedEvent, error: &dyn Display) -> Self {
-        Self::Found(Finding::Unreadable {
+        Self::Finding(Finding::Unreadable {
             stream: event.stream.to_string(),
             version: event.version,
             reason: error.to_string(),
@@ -480,7 +481,7 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
                 report.add(finding);
             }
         }
-        Err(Stopped::Found(finding)) => {
+        Err(Stopped::Finding(finding)) => {
             rows.skipped += 1;
             report.add(finding);
         }
@@ -489,16 +490,16 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
 }
 
 async fn compare<M: ReadModel>(
-    found: &Found,
+    found: &ScannedRow,
     store: &DynamoStore,
 ) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (M::NAME.to_owned(), found.key.to_string());
     let mut expected = None;
     for stream in M::streams(found.key.partition()) {
-        let Some(place) = M::place(&stream) else {
+        let Some(row_key) = M::row_key(&stream) else {
             continue;
         };
-        let at = version(&found.row, place.gate);
+        let at = version(&found.row, row_key.gate);
         let head;
         (expected, head) = fold_to::<M>(expected, &stream, at, store).await?;
         if head < at {
@@ -570,16 +571,16 @@ fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
 ///
 /// Counters move while they are added up. One that is at the end as it was at the beginning has not: then neither has
 /// a gate moved in between for an event that is counted in it, as both move in one transaction. The others are skipped.
-pub(super) async fn counters<T: Tally>(
+pub(super) async fn counters<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let mut lots = vec![Lot::ALL];
-    while let Some(lot) = lots.pop() {
-        let mut sums = Sums::of(lot, Sums::AT_ONCE);
+    let mut batches = vec![ScanBatch::ALL];
+    while let Some(batch) = batches.pop() {
+        let mut sums = Sums::new(batch, Sums::AT_ONCE);
         stored::<T>(counters.table(), store, &mut sums, report).await?;
-        tally(counters, store, &mut sums, report).await?;
+        sum_events(counters, store, &mut sums, report).await?;
         for (key, sum) in sums.rows {
             let attributes = sum.differing();
             let look = if attributes.is_empty() {
@@ -600,19 +601,19 @@ pub(super) async fn counters<T: Tally>(
             };
             note(T::NAME, look, report);
         }
-        lots.extend(sums.put_off);
+        batches.extend(sums.put_off);
     }
     Ok(())
 }
 
-/// Takes down the counters of a lot as they are, and looks whether the streams reach to their gates.
-async fn stored<T: Tally>(
+/// Takes down the counters of a batch as they are, and looks whether the streams reach to their gates.
+async fn stored<T: CounterProjection>(
     table: Table<'_>,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let is_first = sums.lot.residue == 0;
+    let is_first = sums.batch.residue == 0;
     let mut from = None;
     loop {
         let (found, next) = table.items(from).await?;
@@ -644,7 +645,10 @@ async fn stored<T: Tally>(
 }
 
 /// Whether a gate is ahead of its stream.
-async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<Finding>, Stopped> {
+async fn reaches<T: CounterProjection>(
+    gate: &ScannedRow,
+    store: &DynamoStore,
+) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (T::NAME.to_owned(), gate.key.to_string());
     let stream = gate.key.partition().strip_prefix(Counters::<T>::GATES);
     let Some(stream) = stream.and_then(|stream| stream.parse::<StreamId>().ok()) else {
@@ -664,14 +668,14 @@ async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<F
     }))
 }
 
-/// Adds up what the events of all streams add to the counters of a lot, each up to its gate.
-async fn tally<T: Tally>(
+/// Adds up what the events of all streams add to the counters of a batch, each up to its gate.
+async fn sum_events<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let is_first = sums.lot.residue == 0;
+    let is_first = sums.batch.residue == 0;
     let mut add = |sums: &mut Sums, event: &RecordedEvent| match T::counts(event) {
         Ok(counts) => {
             for count in counts {
@@ -681,7 +685,7 @@ async fn tally<T: Tally>(
             }
         }
         Err(error) => {
-            if let Stopped::Found(finding) = Stopped::unreadable(event, &error)
+            if let Stopped::Finding(finding) = Stopped::unreadable(event, &error)
                 && is_first
             {
                 report.add(finding);
@@ -700,7 +704,7 @@ async fn tally<T: Tally>(
             .into_iter()
             .filter(|stream| !gates.contains_key(*stream));
         let new: Vec<_> = new
-            .filter_map(|stream| Some((stream, T::lane(stream)?)))
+            .filter_map(|stream| Some((stream, T::shard(stream)?)))
             .collect();
         for some in new.chunks(AT_ONCE) {
             let mut reads = vec![];
@@ -739,7 +743,7 @@ async fn tally<T: Tally>(
     Ok(())
 }
 
-async fn gate_at<T: Tally>(
+async fn gate_at<T: CounterProjection>(
     counters: &Counters<T>,
     stream: &StreamId,
 ) -> Result<(StreamId, u64), StoreError> {
@@ -761,11 +765,11 @@ async fn since(
     if gate <= last {
         return Ok(vec![]);
     }
-    let part = Part {
-        until: gate,
-        ..Part::after(last)
+    let range = ReadRange {
+        to: gate,
+        ..ReadRange::after(last)
     };
-    let commits = match store.read(stream, &part).await {
+    let commits = match store.read(stream, &range).await {
         Err(StoreError::Corrupt { .. }) => vec![],
         commits => commits?,
     };
@@ -777,12 +781,12 @@ async fn since(
 
 /// One of several parts of all counters: those whose hash leaves a residue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Lot {
+struct ScanBatch {
     residue: u32,
     of: u32,
 }
 
-impl Lot {
+impl ScanBatch {
     const ALL: Self = Self { residue: 0, of: 1 };
 
     fn has(self, key: &Key) -> bool {
@@ -796,22 +800,22 @@ impl Lot {
     }
 }
 
-/// The counters of a lot. If there are too many it is halved, and the other half is put off: to another pass over the
+/// The counters of a batch. If there are too many it is halved, and the other half is put off: to another pass over the
 /// events.
 struct Sums {
-    lot: Lot,
+    batch: ScanBatch,
     most: usize,
     rows: HashMap<Key, Sum>,
-    put_off: Vec<Lot>,
+    put_off: Vec<ScanBatch>,
 }
 
 impl Sums {
     /// So many rows take some tens of megabytes.
     const AT_ONCE: usize = 50_000;
 
-    fn of(lot: Lot, most: usize) -> Self {
+    fn new(batch: ScanBatch, most: usize) -> Self {
         Self {
-            lot,
+            batch,
             most,
             rows: HashMap::new(),
             put_off: vec![],
@@ -819,13 +823,14 @@ impl Sums {
     }
 
     fn at(&mut self, key: Key) -> Option<&mut Sum> {
-        while self.lot.has(&key) && self.rows.len() >= self.most && !self.rows.contains_key(&key) {
-            let (lot, other) = self.lot.halves();
-            self.lot = lot;
+        while self.batch.has(&key) && self.rows.len() >= self.most && !self.rows.contains_key(&key)
+        {
+            let (batch, other) = self.batch.halves();
+            self.batch = batch;
             self.put_off.push(other);
-            self.rows.retain(|key, _| lot.has(key));
+            self.rows.retain(|key, _| batch.has(key));
         }
-        self.lot
+        self.batch
             .has(&key)
             .then(|| self.rows.entry(key).or_default())
     }
@@ -862,14 +867,15 @@ mod tests {
     use super::*;
 
     fn key(number: u32) -> Key {
-        Key::of([("partition", "minute"), ("row", &number.to_string())])
+        Key::new([("partition", "minute"), ("row", &number.to_string())])
     }
 
     #[test]
     fn counters_that_are_too_many_at_once_are_all_added_up_in_several_passes() {
-        let (mut lots, mut passes, mut seen) = (vec![Lot::ALL], 0, HashMap::<Key, i64>::new());
-        while let Some(lot) = lots.pop() {
-            let mut sums = Sums::of(lot, 10);
+        let (mut batches, mut passes, mut seen) =
+            (vec![ScanBatch::ALL], 0, HashMap::<Key, i64>::new());
+        while let Some(batch) = batches.pop() {
+            let mut sums = Sums::new(batch, 10);
             for number in (0..100).chain(0..100) {
                 if let Some(sum) = sums.at(key(number)) {
                     sum.add(vec![("placed".to_owned(), 1)]);
@@ -877,10 +883,10 @@ mod tests {
                 assert!(sums.rows.len() <= 10);
             }
             passes += 1;
-            lots.extend(sums.put_off);
+            batches.extend(sums.put_off);
             for (key, sum) in sums.rows {
                 let before = seen.insert(key, sum.expected["placed"]);
-                assert_eq!(before, None, "it is in two lots");
+                assert_eq!(before, None, "it is in two batches");
             }
         }
         assert_eq!(seen.len(), 100);

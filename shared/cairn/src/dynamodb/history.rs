@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 
-use super::{DynamoStore, Item, classified, decode, malformed};
+use super::{DynamoStore, Item, decode, malformed, store_error};
 use crate::{commit::Commit, store::StoreError, stream::StreamId};
 
 /// Where a page ended.
@@ -32,12 +32,12 @@ pub(super) struct Unreadable {
 
 impl From<Unreadable> for StoreError {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Refused(unreadable.to_string())
+        Self::Permanent(unreadable.to_string())
     }
 }
 
 impl Scanned {
-    fn of(items: Option<Vec<Item>>, last: Option<Item>) -> Result<Self, StoreError> {
+    fn new(items: Option<Vec<Item>>, last: Option<Item>) -> Result<Self, StoreError> {
         let next = last.map(serde_dynamo::from_item).transpose();
         Ok(Self {
             items: items.unwrap_or_default().into_iter().map(read).collect(),
@@ -48,7 +48,7 @@ impl Scanned {
     /// The commits, if all that is there are commits.
     ///
     /// # Errors
-    /// [`StoreError::Refused`], with the first that is none.
+    /// [`StoreError::Permanent`], with the first that is none.
     pub fn commits(self) -> Result<Vec<Commit>, StoreError> {
         let commits: Result<_, Unreadable> = self.items.into_iter().collect();
         Ok(commits?)
@@ -72,7 +72,7 @@ fn read(item: Item) -> Result<Commit, Unreadable> {
 }
 
 impl DynamoStore {
-    /// How many commits are read at a time: little enough to be poured within a function's time.
+    /// How many commits are read at a time: little enough to be backfilled within a function's time.
     const PAGE: i32 = 256;
 
     /// Commits of one part of the table, read strongly. Those of one stream are in one part, one after the other; in the
@@ -98,8 +98,8 @@ impl DynamoStore {
             .set_exclusive_start_key(start(after)?)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        Scanned::of(page.items, page.last_evaluated_key)
+            .map_err(|error| store_error(&error))?;
+        Scanned::new(page.items, page.last_evaluated_key)
     }
 
     /// Commits of a stream that begin at or before a version, oldest first, read strongly.
@@ -115,8 +115,8 @@ impl DynamoStore {
             .set_exclusive_start_key(start(after)?)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        Scanned::of(page.items, page.last_evaluated_key)
+            .map_err(|error| store_error(&error))?;
+        Scanned::new(page.items, page.last_evaluated_key)
     }
 
     /// The last commit of a stream, read strongly.
@@ -130,7 +130,7 @@ impl DynamoStore {
             .limit(1)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(page.items.unwrap_or_default().into_iter().map(read).next())
     }
 

@@ -8,11 +8,11 @@ use aws_sdk_dynamodb::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Item, classified};
+use super::{Item, store_error};
 use crate::{
     kms::{KmsError, MasterKey},
     seal::{Key, OpenError},
-    sealed::{Place, Sealed},
+    sealed::{SealContext, Sealed},
     store::StoreError,
     timestamp::Timestamp,
 };
@@ -74,7 +74,7 @@ impl KeyTable {
                     Forgotten::Unknown
                 })
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 
@@ -88,7 +88,7 @@ impl KeyTable {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(got.item.and_then(wrapped))
     }
 
@@ -112,7 +112,7 @@ impl KeyTable {
                 let winner = failed.item().cloned().and_then(wrapped);
                 winner.ok_or_else(|| StoreError::Unavailable("a key that has won is gone".into()))
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 }
@@ -132,7 +132,7 @@ impl KeyError {
     /// True if the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) => error.is_passing(),
+            Self::Store(error) => error.is_transient(),
             Self::Kms(error) => error.is_transient(),
         }
     }
@@ -174,20 +174,20 @@ impl Keyring {
     /// When a call fails, or it is not what was sealed there.
     pub async fn open<T: DeserializeOwned>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<Option<T>, KeyError> {
-        let Some(key) = self.key_of(place.subject).await? else {
+        let Some(key) = self.key_of(context.subject).await? else {
             return Ok(None);
         };
-        match key.open(place, sealed) {
+        match key.open(context, sealed) {
             Ok(value) => Ok(Some(value)),
             // Who was forgotten and came back has a new one.
             Err(OpenError::OtherKey) => Ok(None),
             Err(error @ (OpenError::Tampered | OpenError::Form)) => {
                 Err(KeyError::Store(StoreError::Corrupt {
-                    stream: place.stream.clone(),
-                    reason: format!("{} does not open: {error}", place.field),
+                    stream: context.stream.clone(),
+                    reason: format!("{} does not open: {error}", context.field),
                 }))
             }
         }

@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    dynamodb::{classified, malformed},
+    dynamodb::{malformed, store_error},
     store::StoreError,
     timestamp::Timestamp,
 };
@@ -71,7 +71,7 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
@@ -98,7 +98,7 @@ impl MailGate {
             {
                 Ok(())
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
@@ -118,7 +118,7 @@ impl MailGate {
             .expression_attribute_values(":at", text(&until.to_string()))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| classified(&error))
+        sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 
     /// The mails whose time has come, the oldest first; a hundred at most. Eventually consistent.
@@ -138,7 +138,7 @@ impl MailGate {
             .limit(PAGE)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let rows = page.items.unwrap_or_default().into_iter();
         rows.map(|mut row| {
             let mut take = |name: &str| match row.remove(name) {
@@ -180,7 +180,7 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
@@ -199,7 +199,7 @@ impl MailGate {
             .expression_attribute_values(":by", text(invocation))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| classified(&error))
+        sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 }
 

@@ -4,29 +4,29 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, audit, classified, history::part, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
 use crate::{
     audit::Report,
-    gate::Gated,
+    gate::Checkpointed,
     generation::Generation,
     hash::fnv1a,
-    read_model::{Count, ReadModel, Row, Tally},
+    read_model::{CounterChange, CounterProjection, ReadModel, Row},
     store::StoreError,
     stream::StreamId,
 };
 
 /// The gated rows of one generation of a read model.
-pub trait Projection: Gated + Clone + Send + Sync + 'static {
+pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
     /// The read model's name.
     const NAME: &'static str;
 
     /// The rows of another generation in the same table.
     #[must_use]
-    fn of(&self, generation: Generation) -> Self;
+    fn with_generation(&self, generation: Generation) -> Self;
 
     /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
     /// of the read model's.
-    fn lane(stream: &StreamId) -> Option<u32>;
+    fn shard(stream: &StreamId) -> Option<u32>;
 
     /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
     /// that are none of the read model's.
@@ -65,7 +65,7 @@ pub struct Key(Vec<(&'static str, String)>);
 
 impl Key {
     /// A key of these attributes.
-    pub(super) fn of<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
+    pub(super) fn new<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
         Self(parts.map(|(name, value)| (name, value.to_owned())).into())
     }
 
@@ -81,9 +81,9 @@ impl Key {
 }
 
 /// Where counters are.
-impl From<&Count> for Key {
-    fn from(count: &Count) -> Self {
-        Self::of([("partition", &count.partition), ("row", &count.row)])
+impl From<&CounterChange> for Key {
+    fn from(count: &CounterChange) -> Self {
+        Self::new([("partition", &count.partition), ("row", &count.row)])
     }
 }
 
@@ -96,7 +96,7 @@ impl std::fmt::Display for Key {
 
 /// An item of a table.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ScannedRow {
     /// Its generation.
     pub generation: Generation,
     /// Its key.
@@ -108,20 +108,20 @@ pub struct Found {
 impl<M: ReadModel> Projection for Rows<M> {
     const NAME: &'static str = M::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        M::place(stream).map(|place| fnv1a(place.key) % 16)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        M::row_key(stream).map(|row_key| fnv1a(row_key.key) % 16)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        let place = M::place(stream)?;
-        Some((Key::of([(M::KEY, place.key)]), place.gate))
+        let row_key = M::row_key(stream)?;
+        Some((Key::new([(M::KEY, row_key.key)]), row_key.gate))
     }
 
     fn table(&self) -> Table<'_> {
@@ -138,22 +138,22 @@ impl<M: ReadModel> Projection for Rows<M> {
     }
 }
 
-impl<T: Tally> Projection for Counters<T> {
+impl<T: CounterProjection> Projection for Counters<T> {
     const NAME: &'static str = T::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        T::lane(stream)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        T::shard(stream)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        T::lane(stream)?;
+        T::shard(stream)?;
         Some((Self::gate_of(stream), Self::GATE))
     }
 
@@ -190,7 +190,10 @@ impl Table<'_> {
     ///
     /// # Errors
     /// When the read fails.
-    pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    pub async fn items(
+        &self,
+        from: Option<Key>,
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         self.part(0, 1, from).await
     }
 
@@ -203,7 +206,7 @@ impl Table<'_> {
         segment: u32,
         segments: u32,
         from: Option<Key>,
-    ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         let (segment, segments) = part(segment, segments);
         let page = self
             .client
@@ -214,7 +217,7 @@ impl Table<'_> {
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let items = page.items.unwrap_or_default().into_iter();
         let found: Vec<_> = items
             .map(|item| self.found(item))
@@ -236,7 +239,7 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let found = got.item.map(|item| self.found(item)).transpose()?;
         Ok(found.map(|found| found.row))
     }
@@ -253,7 +256,7 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let item = got.item.unwrap_or_default();
         let digits = item.get(name).and_then(|number| number.as_n().ok());
         Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
@@ -270,11 +273,11 @@ impl Table<'_> {
             .set_key(Some(stored(key, Some(self.generation))))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(())
     }
 
-    fn found(&self, item: Item) -> Result<Found, StoreError> {
+    fn found(&self, item: Item) -> Result<ScannedRow, StoreError> {
         let Key(mut parts) = self.key(&item);
         let mut row = row(item)?;
         row.retain(|name, _| !self.keys.contains(&name.as_str()));
@@ -284,7 +287,7 @@ impl Table<'_> {
             (generation, *partition) = (of, key.to_owned());
         }
         let key = Key(parts);
-        Ok(Found {
+        Ok(ScannedRow {
             generation,
             key,
             row,

@@ -24,10 +24,10 @@ use crate::{
     dynamodb::{Answers, KeptAnswer, KeyError},
     input::{self, BodyError, FieldError},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         caller::{Access, Caller},
-        metrics::Figures,
-        patience,
+        metrics::Metrics,
+        time_budget,
     },
     repository::HandleError,
     store::StoreError,
@@ -41,78 +41,75 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 /// A function that answers HTTP requests.
 ///
 /// # Errors
-/// When a setting is missing: also one of those that say who may ask, see [`Caller`].
+/// When an environment variable is missing: also one of those that say who may ask, see [`Caller`].
 pub fn function<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    Ok(with(environment, Access::of(environment)?, handle))
+    Ok(with(app, Access::from_app(app)?, handle))
 }
 
 /// A function that answers everybody's HTTP requests, whoever the API's other routes take: a page, say, that asks for
 /// a token itself.
-pub fn open<F>(
-    environment: &Environment,
-    handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+pub fn open<F>(app: &AppContext, handle: impl Fn(Request) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    with(environment, Access::Public, handle)
+    with(app, Access::Public, handle)
 }
 
 fn with<F>(
-    environment: &Environment,
+    app: &AppContext,
     access: Access,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let parts = Arc::new((environment.clone(), access, handle));
-    Function::new(move |payload, invocation| {
+    let parts = Arc::new((app.clone(), access, handle));
+    Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
-            let (environment, access, handle) = parts.as_ref();
+            let (app, access, handle) = parts.as_ref();
             let request: ApiGatewayV2httpRequest =
                 serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let correlation = correlation(&request.headers, environment);
-            let traceparent = traceparent(&request.headers, environment);
+            let correlation = correlation(&request.headers, app);
+            let traceparent = traceparent(&request.headers, app);
             let span = tracing::info_span!("request", correlation, traceparent);
-            let asked = Asked {
+            let context = RequestContext {
                 correlation: correlation.clone(),
                 traceparent,
-                now: environment.now(),
-                new_id: environment.new_id(),
-                patience: patience(&invocation),
+                now: app.now(),
+                new_id: app.new_id(),
+                time_budget: time_budget(&invocation),
             };
             let answered = async {
                 let route = request.route_key.clone().unwrap_or_default();
-                let answer = match Request::new(request, asked, access) {
+                let answer = match Request::new(request, context, access) {
                     Ok(request) => handle(request).await,
                     Err(problem) => Err(problem),
                 };
                 let response = answer.unwrap_or_else(Problem::into_response);
-                tracing::info!(route, status = response.status, "answered");
+                tracing::info!(route, status = response.status, "request completed");
                 response
             };
             let response = answered.instrument(span).await;
-            environment.emit(Figures::default());
+            app.emit(Metrics::default());
             response.encode(&correlation)
         }
     })
 }
 
-/// What a request has from its surroundings.
-struct Asked {
+/// The context of a request: its ids, its time and its time budget.
+struct RequestContext {
     correlation: String,
     traceparent: String,
     now: Timestamp,
     new_id: Uuid,
-    patience: Duration,
+    time_budget: Duration,
 }
 
 /// A request, with what every handler needs of it.
@@ -133,13 +130,13 @@ pub struct Request {
     traceparent: String,
     content_type: String,
     body: Vec<u8>,
-    patience: Duration,
+    time_budget: Duration,
 }
 
 impl Request {
     fn new(
         request: ApiGatewayV2httpRequest,
-        asked: Asked,
+        context: RequestContext,
         access: &Access,
     ) -> Result<Self, Problem> {
         let caller = access.caller(&request)?;
@@ -171,17 +168,17 @@ impl Request {
         }
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
-            correlation: asked.correlation,
+            correlation: context.correlation,
             caller,
             key,
-            now: asked.now,
-            new_id: asked.new_id,
+            now: context.now,
+            new_id: context.new_id,
             path: request.path_parameters,
             query,
-            traceparent: asked.traceparent,
+            traceparent: context.traceparent,
             content_type,
             body,
-            patience: asked.patience,
+            time_budget: context.time_budget,
         })
     }
 
@@ -249,7 +246,7 @@ impl Request {
         if !media_type.trim().eq_ignore_ascii_case("application/json") {
             return Err(
                 Problem::new(415, "unsupported-media-type", "Unsupported media type")
-                    .detail("send the body as application/json"),
+                    .detail("Set Content-Type to application/json."),
             );
         }
         input::read(&self.body).map_err(|error| match error {
@@ -294,7 +291,7 @@ impl Request {
             actor: self.caller.id().map(str::to_owned),
             traceparent: Some(self.traceparent.clone()),
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         })
     }
 
@@ -432,11 +429,11 @@ impl Response {
         self
     }
 
-    /// Says where what was made is.
+    /// Adds the header `Location`.
     ///
     /// # Errors
-    /// When the place has characters that no header holds.
-    pub fn at(mut self, location: String) -> Result<Self, Problem> {
+    /// When the location has characters that no header holds.
+    pub fn location(mut self, location: String) -> Result<Self, Problem> {
         let location =
             HeaderValue::try_from(location).map_err(|error| Problem::internal(&error))?;
         self.headers.insert(header::LOCATION, location);
@@ -508,8 +505,10 @@ impl Problem {
 
     /// A body with fields that are wrong.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        Self::new(422, "invalid-fields", "Some fields are not valid")
-            .detail("nothing was stored; fix the fields in `errors` and send it again")
+        Self::new(422, "invalid-fields", "Validation failed")
+            .detail(
+                "Nothing was stored. Correct the fields listed in `errors` and send the request again.",
+            )
             .errors(errors)
     }
 
@@ -532,34 +531,35 @@ impl Problem {
 
     /// A body of more than [`MAX_BODY_BYTES`].
     pub fn too_large() -> Self {
-        Self::new(413, "too-large", "The body is too large")
-            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+        Self::new(413, "too-large", "Payload too large")
+            .detail(format!("The request body exceeds {MAX_BODY_BYTES} bytes."))
     }
 
-    /// A key that came before with another body.
+    /// An idempotency key that was used with another body.
     pub fn key_reused() -> Self {
         Self::new(
             422,
             "idempotency-key-reused",
-            "The Idempotency-Key was used before",
+            "Idempotency-Key already used",
         )
-        .detail("it came with another body; use a new key for a new request")
+        .detail("The key was used with a different request body. Use a new key.")
     }
 
     /// A transient failure. Nothing is half done.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "unavailable");
-        Self::new(503, "unavailable", "Not available at the moment")
+        Self::new(503, "unavailable", "Service temporarily unavailable")
             .detail(
-                "send the request again; a POST with the same Idempotency-Key takes effect once",
+                "Retry after the time in `Retry-After`. A POST with the same Idempotency-Key takes effect once.",
             )
             .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// A mistake of ours. What it was stands in the log.
+    /// An unexpected error. The log has its cause.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", "Internal error").detail("see the log by the correlation id")
+        Self::new(500, "internal", "Internal error")
+            .detail("Unexpected error. Report it with the X-Correlation-Id of this response.")
     }
 
     /// Says what is wrong with this request, and what to do.
@@ -616,7 +616,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.is_passing() {
+        if error.is_transient() {
             Self::unavailable(&error)
         } else {
             Self::internal(&error)
@@ -649,12 +649,12 @@ pub fn is_correlation_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
+fn correlation(headers: &HeaderMap, app: &AppContext) -> String {
     let own = headers
         .get("x-correlation-id")
         .and_then(|value| value.to_str().ok());
     own.filter(|own| is_correlation_id(own))
-        .map_or_else(|| environment.new_id().to_string(), str::to_owned)
+        .map_or_else(|| app.new_id().to_string(), str::to_owned)
 }
 
 /// The trace that a request is part of: the caller's as W3C writes it, else the one that AWS has begun, else
@@ -662,13 +662,13 @@ fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
 ///
 /// <https://www.w3.org/TR/trace-context/#traceparent-header>,
 /// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
-fn traceparent(headers: &HeaderMap, environment: &Environment) -> String {
+fn traceparent(headers: &HeaderMap, app: &AppContext) -> String {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(own) = header("traceparent").filter(|own| is_traceparent(own)) {
         return own.to_owned();
     }
     let new = || {
-        let (trace, parent) = (environment.new_id().simple(), environment.new_id().simple());
+        let (trace, parent) = (app.new_id().simple(), app.new_id().simple());
         let parent = parent.to_string();
         format!("00-{trace}-{}-00", parent.get(..16).unwrap_or_default())
     };

@@ -4,43 +4,43 @@ use std::collections::HashMap;
 
 use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
 
-use crate::lambda::{ConfigError, Environment, api::Problem};
+use crate::lambda::{AppContext, ConfigError, api::Problem};
 
 /// Who asks for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular: the API takes everybody, and everybody may do everything.
-    Anybody,
-    /// Somebody with an id, who may deal with what is theirs.
+    /// An anonymous caller of an open API, who may do everything.
+    Anonymous,
+    /// A user with an id, who may access what is theirs.
     User(String),
-    /// Somebody who runs the system, and may deal with everything.
+    /// An operator, who may access everything.
     Operator(String),
 }
 
 impl Caller {
-    /// Whether they may see and change what belongs to the user of this id.
-    pub fn may_deal_with(&self, owner: &str) -> bool {
+    /// Returns whether the caller may see and change what belongs to the user of this id.
+    pub fn can_access(&self, owner: &str) -> bool {
         match self {
-            Self::Anybody | Self::Operator(_) => true,
+            Self::Anonymous | Self::Operator(_) => true,
             Self::User(id) => id == owner,
         }
     }
 
-    /// Lets nobody pass who only uses the system.
+    /// Requires the caller to be an operator, or the API to be open.
     ///
     /// # Errors
     /// A 403.
-    pub fn operates(&self) -> Result<(), Problem> {
+    pub fn require_operator(&self) -> Result<(), Problem> {
         match self {
-            Self::Anybody | Self::Operator(_) => Ok(()),
-            Self::User(_) => Err(Problem::forbidden("the token has not the scope for this")),
+            Self::Anonymous | Self::Operator(_) => Ok(()),
+            Self::User(_) => Err(Problem::forbidden("The token lacks the operator scope.")),
         }
     }
 
     /// Their id.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Anybody => None,
+            Self::Anonymous => None,
             Self::User(id) | Self::Operator(id) => Some(id),
         }
     }
@@ -70,15 +70,15 @@ pub(crate) struct ClaimNames {
 impl Access {
     /// From `AUTHORIZATION`, which is `jwt` or `none`, and from `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
     /// which `jwt` needs. Without `AUTHORIZATION` a function accepts no request: it does not start.
-    pub(crate) fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
         let names = || {
             Ok(ClaimNames {
-                id: environment.setting("CUSTOMER_CLAIM")?,
-                operator: environment.setting("OPERATOR_SCOPE")?,
+                id: app.variable("CUSTOMER_CLAIM")?,
+                operator: app.variable("OPERATOR_SCOPE")?,
             })
         };
-        match environment.setting(name)?.as_str() {
+        match app.variable(name)?.as_str() {
             "none" => Ok(Self::Open(names().ok())),
             "jwt" => names().map(Self::Tokens),
             other => Err(ConfigError::new(
@@ -97,12 +97,12 @@ impl Access {
         let authorizer = request.request_context.authorizer.as_ref();
         let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
         match (self, jwt.map(|jwt| &jwt.claims)) {
-            (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anybody),
+            (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anonymous),
             (Self::Open(None), Some(_)) => Err(Problem::internal(
                 &"the request has the claims of a token: set CUSTOMER_CLAIM and OPERATOR_SCOPE",
             )),
             (Self::Tokens(_), None) => Err(Problem::unauthorized(
-                "send a token as `Authorization: Bearer ...`",
+                "Missing bearer token. Send it as `Authorization: Bearer ...`.",
             )),
             (Self::Open(Some(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
         }
@@ -115,7 +115,7 @@ impl ClaimNames {
         // <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html>
         if claims.get("token_use").is_some_and(|of| of == "id") {
             return Err(Problem::unauthorized(
-                "the token is an ID token: send an access token",
+                "The token is an ID token. Send an access token.",
             ));
         }
         let id = claims.get(&self.id).filter(|id| !id.is_empty());
@@ -185,10 +185,10 @@ mod tests {
             assert_eq!(caller(&access, Some(json!({}))), Err(401));
         }
         assert_eq!(caller(&Access::Open(None), Some(user)), Err(500));
-        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anybody));
+        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anonymous));
         assert_eq!(
             caller(&Access::Open(Some(names())), None),
-            Ok(Caller::Anybody)
+            Ok(Caller::Anonymous)
         );
         assert_eq!(caller(&Access::Tokens(names()), None), Err(401));
     }

@@ -46,13 +46,13 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Who vouches for a server.
+/// The root certificates that are trusted.
 #[derive(Clone, Copy)]
-pub(crate) enum Trusted {
+pub(crate) enum TrustStore {
     /// The roots in a text of PEM blocks.
-    These(&'static [u8]),
-    /// Those that this machine trusts.
-    Machine,
+    Pem(&'static [u8]),
+    /// The roots that the operating system trusts.
+    System,
 }
 
 /// The client. Cloning it shares its connections.
@@ -83,7 +83,7 @@ impl From<&HttpConnectorSettings> for Limits {
 
 impl Http {
     /// A client that believes in certificates of these roots.
-    pub(crate) fn new(trusted: Trusted) -> Self {
+    pub(crate) fn new(trusted: TrustStore) -> Self {
         Self {
             network: Network::new(trusted),
             connectors: Arc::default(),
@@ -118,7 +118,7 @@ impl HttpClient for Http {
 
 /// Connections that are kept for the next call.
 struct Connections {
-    pool: Pool<Dial, SdkBody>,
+    pool: Pool<Connector, SdkBody>,
     read: Option<Duration>,
 }
 
@@ -128,14 +128,14 @@ impl Connections {
     const IDLE: Duration = Duration::from_secs(20);
 
     fn new(network: &Network, limits: Limits) -> Self {
-        let dial = Dial {
+        let connector = Connector {
             network: network.clone(),
             limit: limits.connect,
         };
         Self {
             pool: Pool::builder(TokioExecutor::new())
                 .pool_idle_timeout(Self::IDLE)
-                .build(dial),
+                .build(connector),
             read: limits.read,
         }
     }
@@ -165,7 +165,7 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Tells the SDK which connection a request goes over. It gives up the one on which a passing error came, so that the next
+/// Tells the SDK which connection a request goes over. It abandons the one on which a transient error came, so that the next
 /// try may come to another server.
 fn tell_connection(request: &mut Request<SdkBody>) {
     let captured = capture_connection(request);
@@ -187,13 +187,13 @@ fn tell_connection(request: &mut Request<SdkBody>) {
 /// The way to a server.
 #[derive(Clone)]
 struct Network {
-    trusted: Trusted,
+    trusted: TrustStore,
     tcp: Tcp,
     tls: Arc<OnceLock<Tls<Tcp>>>,
 }
 
 impl Network {
-    fn new(trusted: Trusted) -> Self {
+    fn new(trusted: TrustStore) -> Self {
         let mut tcp = Tcp::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
@@ -216,16 +216,16 @@ impl fmt::Debug for Network {
     }
 }
 
-impl fmt::Debug for Trusted {
+impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::These(_) => "These",
-            Self::Machine => "Machine",
+            Self::Pem(_) => "Pem",
+            Self::System => "System",
         })
     }
 }
 
-impl Trusted {
+impl TrustStore {
     /// With `ring`: the other provider gathers entropy first, which can take seconds on a small machine.
     fn config(self) -> ClientConfig {
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -238,13 +238,13 @@ impl Trusted {
     /// The roots as far as they can be read: a machine may have some that nobody can.
     pub(crate) fn roots(self) -> RootCertStore {
         let certificates: Vec<_> = match self {
-            Self::These(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
-            Self::Machine => rustls_native_certs::load_native_certs().certs,
+            Self::Pem(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
+            Self::System => rustls_native_certs::load_native_certs().certs,
         };
         let mut roots = RootCertStore::empty();
         let (read, _) = roots.add_parsable_certificates(certificates);
         if read == 0 {
-            tracing::error!(trusted = ?self, "there is no root certificate: no server is trusted");
+            tracing::error!(trusted = ?self, "no root certificates loaded; TLS connections will fail");
         }
         roots
     }
@@ -252,14 +252,14 @@ impl Trusted {
 
 /// Connects within a limit.
 #[derive(Clone)]
-struct Dial {
+struct Connector {
     network: Network,
     limit: Option<Duration>,
 }
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-impl Service<Uri> for Dial {
+impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
@@ -299,7 +299,7 @@ async fn within<T, E: Into<BoxError>>(
 }
 
 /// A failure as the SDK sorts them: it tries again after time-outs, after what happens on the way, and after what it is told
-/// is passing.
+/// is transient.
 fn failure(error: BoxError) -> ConnectorError {
     if cause::<TookLonger>(&*error).is_some() {
         return ConnectorError::timeout(error);

@@ -1,4 +1,4 @@
-//! Figures for `CloudWatch`, as lines of the embedded metric format.
+//! Metrics for `CloudWatch`, as lines of the embedded metric format.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
@@ -6,21 +6,21 @@ use serde_json::{Map, Value, json};
 
 use crate::timestamp::Timestamp;
 
-/// The namespace of every figure.
+/// The namespace of every metric.
 pub const NAMESPACE: &str = "Cairn";
 
-/// Figures of one moment, by name. Each is kept for the stack as a whole, and where they are a consumer's,
+/// Metrics of one moment, by name. Each is kept for the stack as a whole, and where they are a consumer's,
 /// for that consumer as well.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct Metrics {
     values: Map<String, Value>,
     units: Vec<(String, &'static str)>,
     consumer: Option<String>,
 }
 
-impl Figures {
-    /// Figures of one consumer.
-    pub fn of(consumer: &str) -> Self {
+impl Metrics {
+    /// Metrics of one consumer.
+    pub fn for_consumer(consumer: &str) -> Self {
         Self {
             consumer: Some(consumer.to_owned()),
             ..Self::default()
@@ -39,7 +39,7 @@ impl Figures {
         self.with(name, milliseconds.max(0).into(), "Milliseconds")
     }
 
-    /// Adds what is no figure, and is found in the log beside the figures.
+    /// Adds a property, which is not a metric and is found in the log line.
     #[must_use]
     pub fn about(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.values.insert(name.to_owned(), value.into());

@@ -1,7 +1,7 @@
-//! The edge: what a function is, where its settings and clients come from, and how it runs.
+//! The edge: the handler of a function, its context, and its runtime.
 //!
-//! A function is built from an [`Environment`] and takes JSON. On Lambda [`run`] does both; the
-//! one-machine system builds the same functions from the template's settings and calls them in
+//! A function is built from an [`AppContext`] and takes JSON. On Lambda [`run`] does both; the
+//! local system builds the same functions from the template's environment variables and calls them in
 //! process.
 
 use std::{
@@ -34,10 +34,10 @@ use crate::{
     eventbridge::EventBridge,
     functions::Functions,
     kms::MasterKey,
-    lambda::{metrics::Figures, outside::Outside, secret::Secret},
-    mail::Mails,
-    on_demand::OnDemand,
-    read_model::{ReadModel, Tally},
+    lambda::{http_client::HttpClient, metrics::Metrics, secret::Secret},
+    lazy_client::LazyClient,
+    mail::Mailer,
+    read_model::{CounterProjection, ReadModel},
     sqs::Queue,
     timestamp::Timestamp,
 };
@@ -46,9 +46,9 @@ pub mod api;
 pub mod caller;
 pub mod consumer;
 pub(crate) mod http;
+pub mod http_client;
 pub mod metrics;
 pub mod operation;
-pub mod outside;
 mod process;
 pub mod secret;
 pub mod step;
@@ -56,9 +56,9 @@ pub mod stream;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;
 
-/// A function: JSON in, JSON out. Cloning it shares its clients.
+/// The handler of a function: JSON in, JSON out. Cloning it shares its clients.
 #[derive(Clone)]
-pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
+pub struct Handler(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
 
 /// What an invocation knows besides its payload.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl FunctionError {
     }
 }
 
-impl Function {
+impl Handler {
     /// A function from what it does with a payload.
     pub fn new<F>(invoke: impl Fn(Vec<u8>, Invocation) -> F + Send + Sync + 'static) -> Self
     where
@@ -145,25 +145,25 @@ impl Function {
     }
 }
 
-impl fmt::Debug for Function {
+impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Function")
+        f.write_str("Handler")
     }
 }
 
 /// What builds a function.
-pub type Build = fn(&Environment) -> Result<Function, ConfigError>;
+pub type Build = fn(&AppContext) -> Result<Handler, ConfigError>;
 
-/// A setting is missing or makes no sense.
+/// An environment variable is missing or invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the setting {name} {problem}")]
+#[error("environment variable {name} {problem}")]
 pub struct ConfigError {
     name: String,
     problem: String,
 }
 
 impl ConfigError {
-    /// A setting and what is wrong with it.
+    /// An environment variable and its problem.
     pub fn new(name: &str, problem: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
@@ -174,18 +174,18 @@ impl ConfigError {
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// What a function has from the machine it runs on: the time, chance, and somewhere to leave figures.
-pub trait Host: Send + Sync {
+/// The runtime of a function: the time, random ids, and the output for metrics.
+pub trait Runtime: Send + Sync {
     /// The present.
     fn now(&self) -> Timestamp;
 
     /// A fresh random id.
     fn new_id(&self) -> Uuid;
 
-    /// Takes figures, as one line of JSON in the embedded metric format.
+    /// Takes metrics, as one line of JSON in the embedded metric format.
     fn emit(&self, line: &str);
 
-    /// Notes that the invocation begins to wait for a provider. A machine that shares its processors
+    /// Notes that the invocation begins to wait for a provider. A runtime that shares its processors
     /// among functions lets another one work meanwhile.
     fn begin_wait(&self) {}
 
@@ -195,11 +195,11 @@ pub trait Host: Send + Sync {
     }
 }
 
-/// This machine: its clock, its random numbers, and its standard output, where Lambda reads figures.
+/// The runtime on Lambda: the clock, random numbers, and standard output, where Lambda reads metrics.
 #[derive(Clone, Copy, Debug)]
-struct Machine;
+struct LambdaRuntime;
 
-impl Host for Machine {
+impl Runtime for LambdaRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -215,19 +215,19 @@ impl Host for Machine {
     }
 }
 
-/// Where a function gets its settings, its clients, the time and fresh ids from.
+/// The context of a function: its environment variables, its clients, the time and fresh ids.
 #[derive(Clone)]
-pub struct Environment {
+pub struct AppContext {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
     dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
-    host: Arc<dyn Host>,
-    outside: Option<Outside>,
+    runtime: Arc<dyn Runtime>,
+    http_client: Option<HttpClient>,
     /// Appends that others were faster than, since they were last told of.
     conflicts: Arc<AtomicU64>,
 }
 
-impl Environment {
+impl AppContext {
     /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
     /// connection that is gone must not use up the time of the function.
     const CALL_LIMIT: Duration = Duration::from_secs(3);
@@ -240,7 +240,7 @@ impl Environment {
     /// How often a call is tried: the pauses between are up to a second and a half in all.
     const TRIES: u32 = 6;
 
-    /// An environment with settings from a lookup, and clients from one SDK configuration.
+    /// A context with environment variables from a lookup, and clients from one SDK configuration.
     pub fn new(
         lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         aws: SdkConfig,
@@ -261,26 +261,29 @@ impl Environment {
             lookup: Arc::new(lookup),
             aws,
             dynamodb: Arc::default(),
-            host: Arc::new(Machine),
-            outside: None,
+            runtime: Arc::new(LambdaRuntime),
+            http_client: None,
             conflicts: Arc::default(),
         }
     }
 
-    /// The same on another machine.
+    /// The same context with another runtime.
     #[must_use]
-    pub fn on(self, host: Arc<dyn Host>) -> Self {
-        Self { host, ..self }
+    pub fn with_runtime(self, runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, ..self }
     }
 
-    /// The same with another way to what is not AWS.
+    /// The same context with another HTTP client.
     #[must_use]
-    pub fn reaching(self, outside: Outside) -> Self {
-        let outside = Some(outside);
-        Self { outside, ..self }
+    pub fn with_http_client(self, http_client: HttpClient) -> Self {
+        let http_client = Some(http_client);
+        Self {
+            http_client,
+            ..self
+        }
     }
 
-    /// The environment of this process.
+    /// The context of this process.
     ///
     /// # Errors
     /// When Lambda has not said in which region it is.
@@ -288,25 +291,23 @@ impl Environment {
         Ok(Self::new(|name| std::env::var(name).ok(), process::aws()?))
     }
 
-    /// A setting.
+    /// The value of an environment variable.
     ///
     /// # Errors
     /// When it is missing or empty.
-    pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
+    pub fn variable(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
-            .ok_or_else(|| {
-                ConfigError::new(name, "is missing: set it in the function's environment")
-            })
+            .ok_or_else(|| ConfigError::new(name, "is missing"))
     }
 
     /// The event store in the table that `EVENTS_TABLE` names.
     ///
     /// # Errors
-    /// When the setting is missing.
+    /// When the variable is missing.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
-        let table = self.setting("EVENTS_TABLE")?;
-        Ok(DynamoStore::new(self.dynamodb(), table).counting(self.conflicts.clone()))
+        let table = self.variable("EVENTS_TABLE")?;
+        Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
     }
 
     /// The streams of an aggregate in the table that `EVENTS_TABLE` names.
@@ -314,76 +315,76 @@ impl Environment {
     /// What it remembers lasts as long as the function's environment.
     ///
     /// # Errors
-    /// When the setting is missing.
+    /// When the variable is missing.
     pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
         Ok(Repository::new(self.event_store()?))
     }
 
-    /// The rows of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// The rows of a read model in the table that an environment variable names. `READ_MODELS_TABLE` names the one that knows
     /// their generations.
     ///
     /// # Errors
-    /// When a setting is missing.
-    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Generations<Rows<M>>, ConfigError> {
-        self.generations(Rows::new(self.dynamodb(), self.setting(setting)?))
+    /// When an environment variable is missing.
+    pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The counters of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
+    /// The counters of a read model in the table that an environment variable names. `READ_MODELS_TABLE` names the one that knows
     /// their generations.
     ///
     /// # Errors
-    /// When a setting is missing.
-    pub fn counters<T: Tally>(
+    /// When an environment variable is missing.
+    pub fn counters<T: CounterProjection>(
         &self,
-        setting: &str,
+        variable: &str,
     ) -> Result<Generations<Counters<T>>, ConfigError> {
-        self.generations(Counters::new(self.dynamodb(), self.setting(setting)?))
+        self.generations(Counters::new(self.dynamodb(), self.variable(variable)?))
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
-        Ok(Generations::new(self.setting("READ_MODELS_TABLE")?, rows))
+        Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
     }
 
     /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
     ///
     /// # Errors
-    /// When a setting is missing.
+    /// When an environment variable is missing.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
         let config = aws_sdk_eventbridge::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_eventbridge::Client::from_conf(config);
         Ok(EventBridge::new(
             client,
-            self.setting("EVENT_BUS")?,
-            self.setting("EVENT_SOURCE")?,
+            self.variable("EVENT_BUS")?,
+            self.variable("EVENT_SOURCE")?,
         ))
     }
 
-    /// The queue whose URL a setting holds.
+    /// The queue whose URL an environment variable holds.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
+    /// When the variable is missing.
+    pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_sqs::Client::from_conf(config));
-        Ok(Queue::new(client, self.setting(setting)?))
+        let client = LazyClient::new(|| aws_sdk_sqs::Client::from_conf(config));
+        Ok(Queue::new(client, self.variable(variable)?))
     }
 
-    /// The deadlines in the table that a setting names.
+    /// The deadlines in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn deadlines(&self, setting: &str) -> Result<Deadlines, ConfigError> {
-        Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing.
+    pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
+        Ok(Deadlines::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The gate of mails in the table that a setting names.
+    /// The gate of mails in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn mail_gate(&self, setting: &str) -> Result<MailGate, ConfigError> {
-        Ok(MailGate::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing.
+    pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
+        Ok(MailGate::new(self.dynamodb(), self.variable(variable)?))
     }
 
     /// The kept answers in the table that an environment variable names.
@@ -391,68 +392,68 @@ impl Environment {
     /// # Errors
     /// When the variable is missing.
     pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
-        Ok(Answers::new(self.dynamodb(), self.setting(variable)?))
+        Ok(Answers::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names.
+    /// The subjects' keys in the table that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn key_table(&self, setting: &str) -> Result<KeyTable, ConfigError> {
-        Ok(KeyTable::new(self.dynamodb(), self.setting(setting)?))
+    /// When the variable is missing.
+    pub fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
+        Ok(KeyTable::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose id another holds.
+    /// The subjects' keys in the table that an environment variable names, wrapped by the key of KMS whose id another holds.
     ///
     /// # Errors
-    /// When a setting is missing.
+    /// When an environment variable is missing.
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_kms::Client::from_conf(config));
-        let master = MasterKey::new(client, self.setting(master)?);
+        let client = LazyClient::new(|| aws_sdk_kms::Client::from_conf(config));
+        let master = MasterKey::new(client, self.variable(master)?);
         Ok(Keyring::new(self.key_table(table)?, master))
     }
 
-    /// A setting in whole seconds.
+    /// An environment variable in whole seconds.
     ///
     /// # Errors
     /// When it is missing or no number.
-    pub fn seconds(&self, setting: &str) -> Result<Duration, ConfigError> {
-        let text = self.setting(setting)?;
+    pub fn seconds(&self, variable: &str) -> Result<Duration, ConfigError> {
+        let text = self.variable(variable)?;
         let seconds = text.parse().map_err(|_| {
             let problem = format!("is `{text}`: it takes a number of seconds");
-            ConfigError::new(setting, problem)
+            ConfigError::new(variable, problem)
         })?;
         Ok(Duration::from_secs(seconds))
     }
 
-    /// The way to what is not AWS. Made when it is asked for: few functions need it.
-    pub fn outside(&self) -> Outside {
-        self.outside.clone().unwrap_or_else(Outside::network)
+    /// The HTTP client for what is not AWS. Made when it is asked for: few functions need it.
+    pub fn http_client(&self) -> HttpClient {
+        self.http_client.clone().unwrap_or_else(HttpClient::network)
     }
 
-    /// Mails from the sender that a setting names.
+    /// The mailer of the sender that an environment variable names.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn mails(&self, setting: &str) -> Result<Mails, ConfigError> {
+    /// When the variable is missing.
+    pub fn mailer(&self, variable: &str) -> Result<Mailer, ConfigError> {
         // A try without an answer may have sent a mail: who asked for it decides on another.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
         let config = config.retry_config(RetryConfig::disabled()).build();
         let client = aws_sdk_sesv2::Client::from_conf(config);
-        Ok(Mails::new(client, self.setting(setting)?))
+        Ok(Mailer::new(client, self.variable(variable)?))
     }
 
-    /// The secret whose ARN a setting holds.
+    /// The secret whose ARN an environment variable holds.
     ///
     /// # Errors
-    /// When the setting is missing.
-    pub fn secret(&self, setting: &str) -> Result<Secret, ConfigError> {
+    /// When the variable is missing.
+    pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_secretsmanager::Client::from_conf(config);
-        Ok(Secret::managed(client, self.setting(setting)?))
+        Ok(Secret::managed(client, self.variable(variable)?))
     }
 
     /// The functions of this account.
@@ -464,38 +465,38 @@ impl Environment {
 
     /// The present.
     pub fn now(&self) -> Timestamp {
-        self.host.now()
+        self.runtime.now()
     }
 
     /// A fresh random id.
     pub fn new_id(&self) -> Uuid {
-        self.host.new_id()
+        self.runtime.new_id()
     }
 
-    /// Leaves figures where the machine collects them, and how many conflicts there were meanwhile.
-    pub fn emit(&self, figures: Figures) {
-        let figures = match self.conflicts.swap(0, Ordering::Relaxed) {
-            0 => figures,
-            conflicts => figures.count("Conflicts", conflicts),
+    /// Emits metrics, and the number of conflicts since the last call.
+    pub fn emit(&self, metrics: Metrics) {
+        let metrics = match self.conflicts.swap(0, Ordering::Relaxed) {
+            0 => metrics,
+            conflicts => metrics.count("Conflicts", conflicts),
         };
-        if !figures.is_empty() {
-            let stack = self.setting("STACK").unwrap_or_default();
-            self.host.emit(&figures.line(&stack, self.now()));
+        if !metrics.is_empty() {
+            let stack = self.variable("STACK").unwrap_or_default();
+            self.runtime.emit(&metrics.line(&stack, self.now()));
         }
     }
 
     /// Does work that waits for a provider.
     pub(crate) async fn waiting<T>(&self, work: impl Future<Output = T>) -> T {
-        self.host.begin_wait();
+        self.runtime.begin_wait();
         let result = work.await;
-        self.host.end_wait().await;
+        self.runtime.end_wait().await;
         result
     }
 
     /// A function's name among those of the stack, from its ARN: `ProjectOrdersFunction`.
     fn short_name(&self, arn: &str) -> String {
         let name = arn.split(':').nth(6).unwrap_or(arn);
-        let stack = self.setting("STACK").unwrap_or_default();
+        let stack = self.variable("STACK").unwrap_or_default();
         let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
         // CloudFormation puts its own mark behind the name.
         let mut parts = rest.trim_start_matches('-').split('-');
@@ -521,9 +522,9 @@ fn retries() -> RetryPartition {
         .build()
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for AppContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Environment")
+        f.write_str("AppContext")
     }
 }
 
@@ -550,7 +551,7 @@ pub fn run(build: Build) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the function could not run");
+            tracing::error!(%error, "function failed to start");
             ExitCode::FAILURE
         }
     }
@@ -567,7 +568,7 @@ pub fn logged() -> Targets {
 }
 
 async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
-    let function = build(&Environment::of_process()?)?;
+    let function = build(&AppContext::of_process()?)?;
     let service = lambda_runtime::service_fn(
         move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
             let function = function.clone();
@@ -582,7 +583,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
                 let answer = function.invoke(payload, invocation).await?;
                 if begun.elapsed() > time.mul_f32(NEAR) {
                     // An alarm counts these lines.
-                    tracing::warn!("near its time-out");
+                    tracing::warn!("close to timeout");
                 }
                 let answer = String::from_utf8(answer)?;
                 Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
@@ -592,7 +593,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service).await
 }
 
-/// The part of its time after which an invocation is near its time-out.
+/// The part of its time after which an invocation is close to its timeout.
 const NEAR: f32 = 0.8;
 
 fn remaining(deadline: std::time::SystemTime) -> Duration {
@@ -602,7 +603,7 @@ fn remaining(deadline: std::time::SystemTime) -> Duration {
 }
 
 /// What a function may use of its time for trying again: it has to answer within the rest.
-fn patience(invocation: &Invocation) -> Duration {
+fn time_budget(invocation: &Invocation) -> Duration {
     invocation
         .remaining
         .saturating_sub(Duration::from_millis(500))

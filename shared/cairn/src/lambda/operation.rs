@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     commit::Context,
-    lambda::{Environment, Function, FunctionError, metrics::Figures, patience},
+    lambda::{AppContext, FunctionError, Handler, metrics::Metrics, time_budget},
     timestamp::Timestamp,
 };
 
@@ -18,7 +18,7 @@ pub struct Task {
     /// The present.
     pub now: Timestamp,
     /// How long the work may take from now.
-    pub patience: Duration,
+    pub time_budget: Duration,
     /// The id of the invocation.
     pub id: String,
 }
@@ -36,35 +36,35 @@ impl Task {
             actor: None,
             traceparent: None,
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         }
     }
 }
 
 /// A function that takes a request and answers with a report, both JSON.
 pub fn function<Q, A, F>(
-    environment: &Environment,
+    app: &AppContext,
     work: impl Fn(Q, Task) -> F + Send + Sync + 'static,
-) -> Function
+) -> Handler
 where
     Q: DeserializeOwned,
     A: Serialize,
     F: Future<Output = Result<A, FunctionError>> + Send + 'static,
 {
-    let (environment, work) = (environment.clone(), Arc::new(work));
-    Function::new(move |payload, invocation| {
+    let (app, work) = (app.clone(), Arc::new(work));
+    Handler::new(move |payload, invocation| {
         let task = Task {
-            now: environment.now(),
-            patience: patience(&invocation),
+            now: app.now(),
+            time_budget: time_budget(&invocation),
             id: invocation.request_id,
         };
         let request = serde_json::from_slice(&payload)
             .map_err(|error| FunctionError::new(format!("the request is not understood: {error}")));
         let work = request.map(|request| work(request, task));
-        let environment = environment.clone();
+        let app = app.clone();
         async move {
             let report = work?.await?;
-            environment.emit(Figures::default());
+            app.emit(Metrics::default());
             serde_json::to_vec(&report).map_err(FunctionError::new)
         }
     })

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 
 use crate::lambda::{
     ConfigError,
-    http::{Http, Trusted},
+    http::{Http, TrustStore},
 };
 
 /// The roots that the endpoints of AWS have, by Amazon Trust Services.
@@ -30,9 +30,9 @@ pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
         .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing: Lambda sets it"))?;
     let endpoint = variable("ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT_URL"));
     let trusted = if endpoint.is_some() || region.starts_with("cn-") {
-        Trusted::Machine
+        TrustStore::System
     } else {
-        Trusted::These(AMAZON_ROOTS)
+        TrustStore::Pem(AMAZON_ROOTS)
     };
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
@@ -54,6 +54,6 @@ mod tests {
     fn all_five_roots_can_be_read() {
         let text = std::str::from_utf8(AMAZON_ROOTS).unwrap();
         assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 5);
-        assert_eq!(Trusted::These(AMAZON_ROOTS).roots().len(), 5);
+        assert_eq!(TrustStore::Pem(AMAZON_ROOTS).roots().len(), 5);
     }
 }

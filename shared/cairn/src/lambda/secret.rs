@@ -16,7 +16,7 @@ pub struct Secret(Arc<Source>);
 
 enum Source {
     /// It is what it is.
-    Given(String),
+    Value(String),
     /// Secrets Manager knows, by its ARN.
     Manager {
         client: Client,
@@ -37,9 +37,9 @@ impl Secret {
     /// How long a value is used before it is read again: a new one counts after that at the latest.
     const FRESH: Duration = Duration::from_mins(5);
 
-    /// A secret that is known.
-    pub fn given(text: String) -> Self {
-        Self(Arc::new(Source::Given(text)))
+    /// A secret with this value.
+    pub fn from_value(text: String) -> Self {
+        Self(Arc::new(Source::Value(text)))
     }
 
     pub(crate) fn managed(client: Client, arn: String) -> Self {
@@ -53,7 +53,7 @@ impl Secret {
     /// When it cannot be read, or is no text.
     pub async fn value(&self) -> Result<String, SecretError> {
         let (client, arn, known) = match self.0.as_ref() {
-            Source::Given(text) => return Ok(text.clone()),
+            Source::Value(text) => return Ok(text.clone()),
             Source::Manager { client, arn, known } => (client, arn, known),
         };
         if let Some((read, value)) = lock(known).as_ref()
@@ -86,7 +86,7 @@ fn lock<T>(known: &Mutex<T>) -> MutexGuard<'_, T> {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_ref() {
-            Source::Given(_) => f.write_str("Secret"),
+            Source::Value(_) => f.write_str("Secret"),
             Source::Manager { arn, .. } => f.debug_tuple("Secret").field(arn).finish(),
         }
     }

@@ -16,7 +16,7 @@ use crate::{commit::Commit, store::StoreError};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
+pub enum StartPosition {
     /// With what comes from now on.
     Now,
     /// With the oldest that the stream still has, of a day at most.
@@ -47,7 +47,7 @@ impl Tail {
     pub(super) async fn begin(
         client: Client,
         stream: String,
-        beginning: Beginning,
+        position: StartPosition,
     ) -> Result<Self, StoreError> {
         let mut tail = Self {
             client,
@@ -58,7 +58,7 @@ impl Tail {
             ended: vec![],
         };
         tail.look().await?;
-        if beginning == Beginning::Now {
+        if position == StartPosition::Now {
             // What comes now comes to those that have no children yet.
             let shards = std::mem::take(&mut tail.waiting);
             let parents = shards

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     commit::Commit,
     store::{
-        AppendError, ConditionalStore, Conflict, EventStore, Part, StoreError, StreamVersion,
+        AppendError, ConditionalStore, Conflict, EventStore, ReadRange, StoreError, StreamVersion,
         check_append, from_snapshot, is_own,
     },
     stream::StreamId,
@@ -68,20 +68,24 @@ impl EventStore for MemoryStore {
         self.append_if(commits, &[]).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
         let mut commits: Vec<_> = {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             streams
                 .get(stream)
                 .into_iter()
                 .flat_map(BTreeMap::values)
-                .filter(|commit| commit.last_version() > part.after)
-                .filter(|commit| commit.version <= part.until)
+                .filter(|commit| commit.last_version() > range.from)
+                .filter(|commit| commit.version <= range.to)
                 .cloned()
                 .collect()
         };
-        from_snapshot(&mut commits, part);
-        part.check(stream, &commits)?;
+        from_snapshot(&mut commits, range);
+        range.check(stream, &commits)?;
         Ok(commits)
     }
 }

@@ -32,7 +32,7 @@ pub trait EventStore: Send + Sync {
     /// Appends one commit to each of one or more different streams: all of them, or none.
     ///
     /// A commit is appended when nothing in its stream has its version. Its own version must
-    /// follow what the caller has read; there can then be no hole. The very same commits again are
+    /// follow what the caller has read; there can then be no gap. The very same commits again are
     /// a success and change nothing: the answer to the first append may have been lost.
     ///
     /// # Errors
@@ -41,14 +41,14 @@ pub trait EventStore: Send + Sync {
     /// with the same ids and see.
     fn append(&self, commits: &[Commit]) -> impl Future<Output = Result<(), AppendError>> + Send;
 
-    /// A part of a stream's commits, oldest first, without a hole.
+    /// Reads a range of a stream's commits, oldest first and without a gap.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when versions are missing in between.
     fn read(
         &self,
         stream: &StreamId,
-        part: &Part<'_>,
+        range: &ReadRange<'_>,
     ) -> impl Future<Output = Result<Vec<Commit>, StoreError>> + Send;
 }
 
@@ -57,8 +57,12 @@ impl<S: EventStore> EventStore for &S {
         S::append(self, commits).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        S::read(self, stream, part).await
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, range).await
     }
 }
 
@@ -67,8 +71,12 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::append(self, commits).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        S::read(self, stream, part).await
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, range).await
     }
 }
 
@@ -98,24 +106,24 @@ pub struct StreamVersion {
 
 /// Which commits of a stream to read.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// Those that hold events after this version. The first of them may begin at or before it, if
-    /// it reaches beyond.
-    pub after: u64,
-    /// Those that begin at or before this version.
-    pub until: u64,
+pub struct ReadRange<'a> {
+    /// The version before the first event of the range. The first commit may begin at or before it,
+    /// if the commit reaches beyond it.
+    pub from: u64,
+    /// The version at or before which the last commit begins.
+    pub to: u64,
     /// Nothing before the latest of them that carries such a snapshot.
     pub snapshots: Option<Snapshots<'a>>,
     /// How late the answer may be.
     pub consistency: Consistency,
 }
 
-impl Part<'static> {
+impl ReadRange<'static> {
     /// Every commit, strongly consistent.
     pub fn all() -> Self {
         Self {
-            after: 0,
-            until: u64::MAX,
+            from: 0,
+            to: u64::MAX,
             snapshots: None,
             consistency: Consistency::Strong,
         }
@@ -124,7 +132,7 @@ impl Part<'static> {
     /// The commits that hold events after a version, strongly consistent.
     pub fn after(version: u64) -> Self {
         Self {
-            after: version,
+            from: version,
             ..Self::all()
         }
     }
@@ -133,8 +141,8 @@ impl Part<'static> {
 /// Which snapshots can be used, and how often there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshots<'a> {
-    /// Their shape.
-    pub shape: &'a str,
+    /// Their [fingerprint](crate::snapshot::state_fingerprint()).
+    pub state_fingerprint: &'a str,
     /// How many commits there are from one to the next, as a rule: so many are read at a time.
     pub every: u32,
 }
@@ -200,9 +208,9 @@ pub enum StoreError {
         /// The fault.
         reason: String,
     },
-    /// The store refuses the request: a missing table, a missing permission.
-    #[error("the event store refused: {0}")]
-    Refused(String),
+    /// The store rejects the request permanently: a missing table, a missing permission.
+    #[error("the event store rejected the request: {0}")]
+    Permanent(String),
     /// An event cannot be read or written.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -210,14 +218,14 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the same request may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }
 
 /// The commits of a stream by a time, oldest first, strongly consistent.
 ///
-/// They are read from the beginning, in parts each twice as long as the one before: so of what came after that time
+/// They are read from the beginning, in ranges each twice as long as the one before: so of what came after that time
 /// no more is read than of what came before it, and a short stream takes one call.
 ///
 /// # Errors
@@ -230,15 +238,15 @@ pub async fn read_by(
     const FIRST: u64 = 32;
     let (mut commits, mut after, mut length) = (vec![], 0, FIRST);
     loop {
-        let part = Part {
-            until: after + length,
-            ..Part::after(after)
+        let range = ReadRange {
+            to: after + length,
+            ..ReadRange::after(after)
         };
-        let read = store.read(stream, &part).await?;
+        let read = store.read(stream, &range).await?;
         let last = read.last().map(|last| (last.last_version(), last.at));
         commits.extend(read.into_iter().filter(|commit| commit.at <= time));
         match last {
-            Some((reached, at)) if reached >= part.until && at <= time => {
+            Some((reached, at)) if reached >= range.to && at <= time => {
                 after = reached;
                 length *= 2;
             }
@@ -274,7 +282,7 @@ async fn read_until(
 ) -> Result<History, StoreError> {
     match by {
         Some(time) => read_by(store, stream, time).await,
-        None => store.read(stream, &Part::all()).await,
+        None => store.read(stream, &ReadRange::all()).await,
     }
 }
 
@@ -304,19 +312,19 @@ pub(crate) fn is_own(lost: &[Conflict], commits: &[Commit]) -> bool {
 }
 
 /// The latest commits only, where one of them carries a snapshot that can be used.
-pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, part: &Part<'_>) {
-    let usable = |commit: &Commit| part.can_begin_with(commit);
+pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, range: &ReadRange<'_>) {
+    let usable = |commit: &Commit| range.can_begin_with(commit);
     if let Some(index) = commits.iter().rposition(usable) {
         commits.drain(..index);
     }
 }
 
-impl Part<'_> {
+impl ReadRange<'_> {
     /// Whether nothing before this commit is asked for, because of the snapshot that it carries.
     pub(crate) fn can_begin_with(&self, commit: &Commit) -> bool {
         matches!(
             (&self.snapshots, &commit.snapshot),
-            (Some(wanted), Some(snapshot)) if snapshot.shape == wanted.shape
+            (Some(wanted), Some(snapshot)) if snapshot.state_fingerprint == wanted.state_fingerprint
         )
     }
 
@@ -333,8 +341,8 @@ impl Part<'_> {
         let mut reached = if self.can_begin_with(first) {
             before
         } else {
-            // It may begin at or before `after`, and reach beyond it.
-            self.after.min(before)
+            // It may begin at or before `from`, and reach beyond it.
+            self.from.min(before)
         };
         for commit in commits {
             if commit.version != reached + 1 {

@@ -101,7 +101,7 @@ Resources:
 /// The schema of what a rule's target gets.
 fn on_the_bus(name: &str, version: u32, data: &Value) -> Value {
     let mut data = data.clone();
-    let mut envelope = cairn::schema::of::<CloudEvent>();
+    let mut envelope = cairn::schema::generate::<CloudEvent>();
     draft_4(&mut data);
     draft_4(&mut envelope);
     // References are resolved from the root.

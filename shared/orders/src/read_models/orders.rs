@@ -8,7 +8,7 @@ use cairn::{
     RecordedEvent, StreamId, Timestamp,
     causality::History,
     event::CodecError,
-    read_model::{Change, FoldError, Place, ReadModel, Row, fold},
+    read_model::{Change, FoldError, ReadModel, Row, RowKey, fold},
     saga::{Action, Definition},
 };
 use serde::{Deserialize, Serialize};
@@ -31,14 +31,14 @@ impl ReadModel for Orders {
     const NAME: &'static str = "orders";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = match stream.category() {
             "order" => ORDER_GATE,
             "fulfilment" => "fulfilmentVersion",
             "shipment" => "shipmentVersion",
             _ => return None,
         };
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })
@@ -125,7 +125,7 @@ fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Cha
         fulfilment::Event::StepRetried { .. } => vec![],
         fulfilment::Event::StepAbandoned { .. }
         | fulfilment::Event::Resumed { .. }
-        | fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
+        | fulfilment::Event::CancelRequested { .. } => vec![status("compensating")],
         fulfilment::Event::Completed {} => vec![status("completed")],
         // A saga that was cancelled before it began has this as its only event.
         fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],

@@ -3,7 +3,7 @@
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row},
+    read_model::{Change, ReadModel, Row, RowKey},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,8 +24,8 @@ impl ReadModel for Products {
     const NAME: &'static str = "products";
     const KEY: &'static str = "sku";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "product").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "product").then(|| RowKey {
             key: stream.key(),
             gate: GATE,
         })

@@ -9,7 +9,7 @@ use cairn::{
     RecordedEvent, StreamId, Timestamp,
     event::CodecError,
     hash::fnv1a,
-    read_model::{Count, Row, Tally},
+    read_model::{CounterChange, CounterProjection, Row},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -93,14 +93,14 @@ impl std::str::FromStr for Window {
     }
 }
 
-impl Tally for Sales {
+impl CounterProjection for Sales {
     const NAME: &'static str = "sales";
 
-    fn lane(stream: &StreamId) -> Option<u32> {
+    fn shard(stream: &StreamId) -> Option<u32> {
         (stream.category() == "order").then(|| shard(stream))
     }
 
-    fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
+    fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
         let add = match event.decode::<Event>()? {
             Event::Placed(_) => vec![(PLACED.to_owned(), 1)],
             Event::Confirmed { items, total, .. } => confirmed(&items, total),
@@ -110,7 +110,7 @@ impl Tally for Sales {
         let shard = shard(&event.stream);
         Ok(Window::ALL
             .into_iter()
-            .map(|window| Count {
+            .map(|window| CounterChange {
                 partition: window.partition(shard),
                 row: window.start(event.at).to_string(),
                 add: add.clone(),
@@ -186,7 +186,7 @@ pub fn fold<'a>(
     let mut rows = vec![];
     for event in events
         .into_iter()
-        .filter(|event| Sales::lane(&event.stream).is_some())
+        .filter(|event| Sales::shard(&event.stream).is_some())
     {
         let start = window.start(event.at);
         for count in Sales::counts(event)? {

@@ -3,7 +3,7 @@
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row},
+    read_model::{Change, ReadModel, Row, RowKey},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -21,8 +21,8 @@ impl ReadModel for StockLevels {
     const NAME: &'static str = "stock";
     const KEY: &'static str = "sku";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "stock").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "stock").then(|| RowKey {
             key: stream.key(),
             gate: GATE,
         })

@@ -183,7 +183,7 @@ fn it_begins_only_once() {
     ] {
         given::<Saga>(run.history)
             .when(&Command::Start(input()))
-            .refused(&Rejection::AlreadyStarted);
+            .then_rejected(&Rejection::AlreadyStarted);
     }
 }
 
@@ -292,7 +292,7 @@ fn a_cancellation_never_overtakes_the_step_that_is_due() {
         let run = Run::up_to(*step);
         given::<Saga>(run.clone().history)
             .when(&cancel())
-            .then([Event::CancellationNoted {
+            .then([Event::CancelRequested {
                 reason: "changed my mind".to_owned(),
                 next: None,
             }]);
@@ -331,7 +331,7 @@ fn a_cancellation_after_the_end_unwinds_everything_from_the_confirmation_backwar
     let mut run = Run::completed();
     given::<Saga>(run.clone().history)
         .when(&cancel())
-        .then([Event::CancellationNoted {
+        .then([Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: Some(Due::compensate(Step::ConfirmOrder)),
         }]);
@@ -347,7 +347,7 @@ fn a_saga_that_is_cancelled_before_its_start_never_starts() {
         .then([was_aborted("changed my mind")]);
     given::<Saga>([was_aborted("changed my mind")])
         .when(&Command::Start(input()))
-        .refused(&Rejection::AlreadyStarted);
+        .then_rejected(&Rejection::AlreadyStarted);
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_stuck_saga_does_not_go_on_by_itself_whichever_compensation_failed() {
         assert!(run.state().has_ended());
         given::<Saga>(run.history)
             .when(&Command::Undone(step))
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -399,7 +399,7 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
                 next: Due::compensate(step),
             }]);
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), 1);
+        assert_eq!(run.state().attempt(), 1);
         let rest = [vec![Due::compensate(step)], compensations(before)];
         assert_eq!(run.drive(succeeding), rest.concat());
         assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
@@ -409,14 +409,14 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
 #[test]
 fn a_saga_that_gets_stuck_again_has_another_round() {
     let mut run = Run::stuck_at(Step::ReserveStock);
-    for round in 1..4 {
+    for attempt in 1..4 {
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), round);
+        assert_eq!(run.state().attempt(), attempt);
         run.tell(&undo_failed(Step::ReserveStock));
     }
     run.tell(&Command::Resume);
     run.tell(&Command::Undone(Step::ReserveStock));
-    assert_eq!(run.state().round(), 0, "the next step has its own rounds");
+    assert_eq!(run.state().attempt(), 0, "the next step has its own rounds");
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn only_a_stuck_saga_is_resumed_or_abandoned() {
         for command in [Command::Resume, Command::Abandon("x".to_owned())] {
             given::<Saga>(run.history.clone())
                 .when(&command)
-                .refused(&Rejection::NotStuck);
+                .then_rejected(&Rejection::NotStuck);
         }
     }
 }
@@ -537,21 +537,21 @@ fn a_retry_of_what_is_not_due_or_was_retried_meanwhile_is_refused() {
     ] {
         given::<Saga>(run.history)
             .when(&command)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
 #[test]
-fn retries_are_counted_for_each_step_by_itself_and_the_patience_doubles_with_each() {
+fn retries_are_counted_for_each_step_by_itself_and_the_timeout_doubles_with_each() {
     let due = Due::execute(Step::ReserveStock);
     let first = Duration::from_mins(5);
     let mut run = Run::up_to(Step::ReserveStock);
     for times in [1, 2, 4] {
-        assert_eq!(run.state().patience(first), first * times);
+        assert_eq!(run.state().step_timeout(first), first * times);
         run.tell(&Command::Retry(due, run.state().retries()));
     }
     run.tell(&complete(Step::ReserveStock));
-    assert_eq!(run.state().patience(first), first);
+    assert_eq!(run.state().step_timeout(first), first);
 }
 
 #[test]
@@ -561,12 +561,12 @@ fn a_step_told_twice_is_refused() {
         for again in [complete(pair[0]), fail(pair[0])] {
             given::<Saga>(run.clone().history)
                 .when(&again)
-                .refused(&Rejection::NotDue);
+                .then_rejected(&Rejection::NotDue);
         }
     }
     given::<Saga>(Run::completed().history)
         .when(&complete(Step::ConfirmOrder))
-        .refused(&Rejection::NotDue);
+        .then_rejected(&Rejection::NotDue);
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn a_compensation_told_twice_is_refused() {
     ] {
         given::<Saga>(run.clone().history)
             .when(&again)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -596,7 +596,7 @@ fn a_step_that_is_due_forward_cannot_be_undone_nor_the_other_way_round() {
     ] {
         given::<Saga>(run.history)
             .when(&wrong)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -609,7 +609,9 @@ fn nothing_is_due_before_the_start() {
             Command::Undone(*step),
             undo_failed(*step),
         ] {
-            given::<Saga>([]).when(&outcome).refused(&Rejection::NotDue);
+            given::<Saga>([])
+                .when(&outcome)
+                .then_rejected(&Rejection::NotDue);
         }
     }
 }
@@ -644,7 +646,7 @@ fn the_events_are_stored_under_these_names() {
             step,
             reason: reason.clone(),
         },
-        Event::CancellationNoted {
+        Event::CancelRequested {
             reason: reason.clone(),
             next,
         },

@@ -199,7 +199,7 @@ impl World {
             state = events.iter().fold(state, Saga::evolve);
         }
         let Some(due) = state.due() else { return };
-        let round = state.round();
+        let attempt = state.attempt();
         let order = Order::fold(&self.orders);
         let cancel = order::Command::Cancel {
             reason: text("it failed"),
@@ -260,7 +260,7 @@ impl World {
             Some(last) => format!("{}@{}", last.stream, last.last_version()),
             None => format!("{}@1", order_id().order_stream()),
         };
-        let record = self.saga(events, &format!("{due:?}/{round}"), Some(&cause), clock);
+        let record = self.saga(events, &format!("{due:?}/{attempt}"), Some(&cause), clock);
         self.order(orders, &record.id, Some(&record), clock);
         if let Some(command) = shipment {
             self.shipment(&command, &record, clock);

@@ -69,7 +69,7 @@ fn the_provider_answers_once() {
         for answer in [authorize(), decline()] {
             given::<Payment>(history.clone())
                 .when(&answer)
-                .refused(&Rejection::OutOfOrder);
+                .then_rejected(&Rejection::OutOfOrder);
         }
     }
 }
@@ -92,7 +92,7 @@ fn only_an_open_authorization_can_be_captured() {
     ] {
         given::<Payment>(history)
             .when(&Command::RecordCapture)
-            .refused(&Rejection::OutOfOrder);
+            .then_rejected(&Rejection::OutOfOrder);
     }
 }
 

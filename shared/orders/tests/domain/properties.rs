@@ -19,7 +19,7 @@ use orders::{
     },
     shipment::{self, Label, Shipment},
     stock::{self, Stock},
-    values::{Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
+    values::{Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, Validated, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use schemars::JsonSchema;
@@ -270,7 +270,7 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
             assert_eq!(to_undo.get(undone.len()), Some(&step));
         }
         state @ (saga::State::Running { .. }
-        | saga::State::Halting { .. }
+        | saga::State::CancelPending { .. }
         | saga::State::Compensating { .. }) => panic!("it has no end: {state:?}"),
     }
 }
@@ -290,13 +290,13 @@ fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepAbandoned { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
     });
     completed
-        .filter(|step| D::leaves_something(*step))
+        .filter(|step| D::needs_compensation(*step))
         .collect()
 }
 
@@ -311,7 +311,7 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepRetried { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
@@ -349,7 +349,7 @@ impl Definition for Errand {
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
 
-    fn leaves_something(step: ErrandStep) -> bool {
+    fn needs_compensation(step: ErrandStep) -> bool {
         matches!(step, ErrandStep::Take | ErrandStep::Give)
     }
 }
@@ -433,7 +433,7 @@ fn order_event() -> impl Strategy<Value = order::Event> {
     let by = select(vec![
         Canceller::Customer,
         Canceller::Operator,
-        Canceller::Somebody,
+        Canceller::Unknown,
         Canceller::Fulfilment,
     ]);
     let item = (sku(), any::<u64>()).prop_map(|(sku, quantity)| Item { sku, quantity });
@@ -518,7 +518,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
         (step(), words())
             .prop_map(|(step, reason)| fulfilment::Event::CompensationFailed { step, reason }),
         (words(), next())
-            .prop_map(|(reason, next)| fulfilment::Event::CancellationNoted { reason, next }),
+            .prop_map(|(reason, next)| fulfilment::Event::CancelRequested { reason, next }),
         Just(fulfilment::Event::Completed {}),
         words().prop_map(|reason| fulfilment::Event::Aborted { reason }),
         (step(), words())
@@ -528,7 +528,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
 
 fn input() -> impl Strategy<Value = Input> {
     (any::<u128>(), placed())
-        .prop_map(|(id, placed)| Input::of(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
+        .prop_map(|(id, placed)| Input::new(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
 }
 
 fn placed() -> impl Strategy<Value = Placed> {
@@ -564,7 +564,7 @@ fn lines() -> impl Strategy<Value = Lines> {
 }
 
 fn sealed<T: Debug>() -> impl Strategy<Value = Sealed<T>> {
-    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::of)
+    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::new)
 }
 
 fn money() -> impl Strategy<Value = Money> {
@@ -575,21 +575,21 @@ fn currency() -> impl Strategy<Value = Currency> {
     select(vec!["EUR", "JPY", "USD"]).prop_map(|code| code.parse().unwrap())
 }
 
-fn sku() -> impl Strategy<Value = Checked<rules::Sku>> {
+fn sku() -> impl Strategy<Value = Validated<rules::Sku>> {
     checked("[A-Z0-9-]{1,40}")
 }
 
-fn customer_id() -> impl Strategy<Value = Checked<rules::CustomerId>> {
+fn customer_id() -> impl Strategy<Value = Validated<rules::CustomerId>> {
     checked("[A-Za-z0-9._~|@:+=-]{1,255}")
 }
 
-fn text() -> impl Strategy<Value = Checked<rules::Text>> {
+fn text() -> impl Strategy<Value = Validated<rules::Text>> {
     checked(r"\PC{0,19}\pL")
 }
 
-fn checked<R: orders::values::Rule + Debug>(
+fn checked<R: orders::values::Constraint + Debug>(
     pattern: &'static str,
-) -> impl Strategy<Value = Checked<R>> {
+) -> impl Strategy<Value = Validated<R>> {
     pattern.prop_filter_map("the rule of the type", |text: String| text.parse().ok())
 }
 

@@ -2,7 +2,7 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    read_model::{ReadModel, Tally as _, fold},
+    read_model::{CounterProjection as _, ReadModel, fold},
     saga::Definition as _,
 };
 use orders::{
@@ -76,7 +76,7 @@ pub(crate) fn cancelled() -> Streams {
         ),
         (
             "10:00:05.100",
-            fulfilment::Event::CancellationNoted {
+            fulfilment::Event::CancelRequested {
                 reason: reason.clone(),
                 next: None,
             },
@@ -298,7 +298,7 @@ fn a_step_that_failed_is_shown_with_its_reason_and_the_saga_as_compensating() {
 
 #[test]
 fn a_saga_is_compensating_as_soon_as_its_cancellation_is_noted() {
-    let noted = fulfilment::Event::CancellationNoted {
+    let noted = fulfilment::Event::CancelRequested {
         reason: "changed my mind".to_owned(),
         next: None,
     };
@@ -573,7 +573,7 @@ fn the_top_products_are_the_ten_most_sold_and_among_equals_by_sku() {
 fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     let [order, saga, shipment] = shipped();
     assert_eq!(Sales::counts(order.last().unwrap()).unwrap(), []);
-    let followed = |events: &[RecordedEvent]| Sales::lane(&events[0].stream).is_some();
+    let followed = |events: &[RecordedEvent]| Sales::shard(&events[0].stream).is_some();
     assert_eq!(
         [followed(&order), followed(&saga), followed(&shipment)],
         [true, false, false]
@@ -659,9 +659,9 @@ fn a_row_knows_the_streams_that_feed_it() {
         let gates: std::collections::BTreeSet<_> = streams
             .iter()
             .map(|stream| {
-                let place = M::place(stream).expect("it is none of the model's");
-                assert_eq!(place.key, key);
-                place.gate
+                let row_key = M::row_key(stream).expect("it is none of the model's");
+                assert_eq!(row_key.key, key);
+                row_key.gate
             })
             .collect();
         assert_eq!(gates.len(), streams.len(), "two streams share a gate");
@@ -676,7 +676,7 @@ fn a_row_knows_the_streams_that_feed_it() {
         for category in categories {
             let stream = StreamId::new(category, key).unwrap();
             let is_named = streams.contains(&stream);
-            assert_eq!(is_named, M::place(&stream).is_some(), "{stream}");
+            assert_eq!(is_named, M::row_key(&stream).is_some(), "{stream}");
             assert_eq!(is_named, !others.contains(&category), "{stream}");
         }
         assert_eq!(M::streams("no key/of#ours"), []);

@@ -47,7 +47,7 @@ pub(crate) fn request() -> OrderRequest {
 
 /// The sample order as a command.
 pub(crate) fn place_order() -> PlaceOrder {
-    request().sealed(lines(), Sealed::of("AQ+the+address".to_owned()), None)
+    request().sealed(lines(), Sealed::new("AQ+the+address".to_owned()), None)
 }
 
 /// The sample order as a fact.
@@ -65,7 +65,7 @@ pub(crate) fn placed() -> Placed {
 
 /// The sample order as its fulfilment knows it.
 pub(crate) fn input() -> Input {
-    Input::of(order_id(), &placed())
+    Input::new(order_id(), &placed())
 }
 
 pub(crate) fn line(sku: &str, quantity: u64, amount: u64) -> Line {

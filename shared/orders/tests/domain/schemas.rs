@@ -166,7 +166,7 @@ const fn to_version(version: u32, lift: Option<fn(Value) -> Value>) -> Upcaster 
 }
 
 fn reading<E: event::Event + JsonSchema>() -> (EventType, Versions) {
-    let kind = EventType::of::<E>("reading").remove(0);
+    let kind = EventType::list::<E>("reading").remove(0);
     let version = |members: Value| json!({ "type": "object", "properties": members, "required": ["degrees"] });
     let degrees = json!({ "type": "integer" });
     let versions = Versions::from([

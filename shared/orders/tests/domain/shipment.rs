@@ -49,7 +49,7 @@ fn the_carrier_answers_once() {
         for answer in [arrange(), refuse()] {
             given::<Shipment>(history.clone())
                 .when(&answer)
-                .refused(&Rejection::AlreadyAnswered);
+                .then_rejected(&Rejection::AlreadyAnswered);
         }
     }
 }

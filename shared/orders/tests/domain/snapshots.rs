@@ -1,6 +1,6 @@
 //! Stored states: what snapshots of today's code hold.
 
-use cairn::{Aggregate, saga, snapshot::shape};
+use cairn::{Aggregate, saga, snapshot::state_fingerprint};
 use orders::{
     fulfilment::{Due, Saga, Step},
     order::{self, Canceller, Order},
@@ -16,7 +16,7 @@ use crate::{
     sample_order::{authorization, eur, input, label, order_id, placed, text},
 };
 
-/// A snapshot is used by all code whose shape is the same, so the same events must come to the
+/// A snapshot is used by all code with the same fingerprint, so the same events must come to the
 /// same states there.
 #[test]
 fn states_change_only_with_their_shape() {
@@ -76,7 +76,7 @@ fn states_change_only_with_their_shape() {
     }
     assert!(
         now == kept,
-        "snapshots have a new shape; keep this in states.json:\n{now:#}"
+        "snapshots have a new fingerprint; keep this in states.json:\n{now:#}"
     );
 }
 
@@ -110,10 +110,10 @@ where
         assert_eq!(serde_json::from_str::<A::State>(&stored).unwrap(), state);
         states.push(serde_json::from_str::<Value>(&stored).unwrap());
     }
-    let shape = shape::<A::State>(A::REVISION);
+    let state_fingerprint = state_fingerprint::<A::State>(A::REVISION);
     (
         A::CATEGORY.to_owned(),
-        json!({ "shape": shape, "states": states }),
+        json!({ "shape": state_fingerprint, "states": states }),
     )
 }
 
@@ -137,7 +137,7 @@ fn fulfilment_events() -> Vec<orders::fulfilment::Event> {
             retry: 1,
             next: Due::execute(Step::ReserveStock),
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: None,
         },

@@ -72,7 +72,7 @@ fn a_sku_that_was_never_received_has_nothing() {
     assert_eq!(levels(&given::<Stock>([]).state()), (0, 0, 0));
     given::<Stock>([])
         .when(&reserve(1))
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn all_that_is_available_can_be_reserved() {
 fn more_than_is_available_cannot_be_reserved() {
     given::<Stock>([received(5)])
         .when(&reserve(6))
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn what_is_reserved_for_one_order_is_not_available_to_another() {
             order: other_order_id(),
             quantity: 3,
         })
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
 fn an_order_reserves_once() {
     given::<Stock>([received(5), reserved(1)])
         .when(&reserve(1))
-        .refused(&Rejection::AlreadyReserved);
+        .then_rejected(&Rejection::AlreadyReserved);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn only_what_is_reserved_can_be_allocated() {
     ] {
         given::<Stock>(history)
             .when(&allocate())
-            .refused(&Rejection::NotReserved);
+            .then_rejected(&Rejection::NotReserved);
     }
 }
 

@@ -83,7 +83,7 @@ impl Views {
     }
 
     fn store(&self, table: String, view: String) -> rusqlite::Result<()> {
-        if self.of(&table).as_deref() == Some(view.as_str()) {
+        if self.view(&table).as_deref() == Some(view.as_str()) {
             return Ok(());
         }
         rusqlite::Connection::open(&self.database)?.execute(
@@ -98,7 +98,7 @@ impl Views {
         Ok(())
     }
 
-    fn of(&self, table: &str) -> Option<String> {
+    fn view(&self, table: &str) -> Option<String> {
         let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
         declared.get(table).cloned()
     }
@@ -115,7 +115,7 @@ impl Views {
                 continue;
             };
             let table = description.get("TableName").and_then(Value::as_str);
-            let declared = table.and_then(|table| self.of(table));
+            let declared = table.and_then(|table| self.view(table));
             if let (Some(declared), Some(view)) = (declared, description.pointer_mut(view)) {
                 *view = declared.into();
             }
@@ -154,7 +154,7 @@ impl Dynamo {
         let last = read.records.last();
         let last = last.map(|record| record.dynamodb.sequence_number.clone());
         let is_full = read.records.len() >= limit;
-        let view = self.views.of(table);
+        let view = self.views.view(table);
         let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}/stream/latest");
         let mut records = Vec::with_capacity(read.records.len());
         for record in read.records {
@@ -177,7 +177,7 @@ impl Dynamo {
     pub(super) fn get_records(&self, body: &str) -> Result<String, DynoxideError> {
         let request: GetRecordsRequest = parsed(body)?;
         let table = decode_shard_iterator(&request.shard_iterator).map(|(table, ..)| table);
-        let view = table.and_then(|table| self.views.of(&table));
+        let view = table.and_then(|table| self.views.view(&table));
         let read = self.database.get_records(request)?;
         let records: Vec<_> = read
             .records

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::lambda::Environment;
+use crate::lambda::AppContext;
 
 /// What a server does with requests.
 #[derive(Clone, Copy)]
@@ -162,7 +162,7 @@ fn vouched(by: &str, name: &str) -> (&'static [u8], Arc<ServerConfig>) {
     (pem.leak().as_bytes(), Arc::new(config))
 }
 
-fn connector(trusted: Trusted) -> SharedHttpConnector {
+fn connector(trusted: TrustStore) -> SharedHttpConnector {
     Http::new(trusted).connector(&HttpConnectorSettings::default())
 }
 
@@ -191,7 +191,7 @@ async fn after_all_waits(call: JoinHandle<Result<u16, ConnectorError>>) -> Conne
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_call() {
     let server = Server::plain(Manner::Answers).await;
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     for _ in 0..3 {
         assert_eq!(get(&connector, &server.http()).await.unwrap(), 200);
     }
@@ -201,10 +201,10 @@ async fn a_connection_is_kept_for_the_next_call() {
 #[tokio::test]
 async fn settings_that_are_the_same_share_connections() {
     let server = Server::plain(Manner::Answers).await;
-    let http = Http::new(Trusted::Machine);
-    let patient = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
-    let patient = patient.build();
-    for settings in [&HttpConnectorSettings::default(), &patient, &patient] {
+    let http = Http::new(TrustStore::System);
+    let limited = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
+    let limited = limited.build();
+    for settings in [&HttpConnectorSettings::default(), &limited, &limited] {
         let connector = http.connector(settings);
         get(&connector, &server.http()).await.unwrap();
     }
@@ -215,7 +215,7 @@ async fn settings_that_are_the_same_share_connections() {
 async fn an_encrypted_connection_is_kept_too() {
     let (root, identity) = vouched("one", "127.0.0.1");
     let server = Server::encrypted(identity).await;
-    let connector = connector(Trusted::These(root));
+    let connector = connector(TrustStore::Pem(root));
     for _ in 0..3 {
         assert_eq!(get(&connector, &server.https()).await.unwrap(), 200);
     }
@@ -227,7 +227,7 @@ async fn a_certificate_of_an_unknown_root_is_refused() {
     let (_, identity) = vouched("one", "127.0.0.1");
     let (another, _) = vouched("another", "127.0.0.1");
     let server = Server::encrypted(identity).await;
-    let refused = get(&connector(Trusted::These(another)), &server.https()).await;
+    let refused = get(&connector(TrustStore::Pem(another)), &server.https()).await;
     let error = format!("{:?}", refused.unwrap_err());
     assert!(error.contains("UnknownIssuer"), "{error}");
     assert_eq!(server.requests(), 0);
@@ -237,7 +237,7 @@ async fn a_certificate_of_an_unknown_root_is_refused() {
 async fn a_certificate_for_another_name_is_refused() {
     let (root, identity) = vouched("one", "dynamodb.us-east-1.amazonaws.com");
     let server = Server::encrypted(identity).await;
-    let refused = get(&connector(Trusted::These(root)), &server.https()).await;
+    let refused = get(&connector(TrustStore::Pem(root)), &server.https()).await;
     let error = format!("{:?}", refused.unwrap_err());
     assert!(error.contains("NotValidForName"), "{error}");
     assert_eq!(server.requests(), 0);
@@ -246,7 +246,7 @@ async fn a_certificate_for_another_name_is_refused() {
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_a_time_out() {
     let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_hours(1));
-    let connector = Http::new(Trusted::Machine).connector(&settings.build());
+    let connector = Http::new(TrustStore::System).connector(&settings.build());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let call = tokio::spawn(async move { get(&connector, &url).await });
@@ -259,7 +259,7 @@ async fn a_handshake_that_does_not_end_is_a_time_out() {
 async fn an_answer_that_does_not_come_is_a_time_out() {
     let server = Server::plain(Manner::Waits).await;
     let settings = HttpConnectorSettings::builder().read_timeout(Duration::from_hours(1));
-    let connector = Http::new(Trusted::Machine).connector(&settings.build());
+    let connector = Http::new(TrustStore::System).connector(&settings.build());
     let url = server.http();
     let call = tokio::spawn(async move { get(&connector, &url).await });
     while server.requests() == 0 {
@@ -277,7 +277,7 @@ async fn a_server_that_is_not_there_is_a_failure_on_the_way() {
     while !server.task.is_finished() {
         yield_now().await;
     }
-    let error = get(&connector(Trusted::Machine), &url).await.unwrap_err();
+    let error = get(&connector(TrustStore::System), &url).await.unwrap_err();
     assert!(error.is_io(), "{error:?}");
 }
 
@@ -304,7 +304,7 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
             closed.send(()).unwrap();
         }
     });
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     get(&connector, &url).await.unwrap();
     // The only thread of this side stands still until then.
     was_closed.recv().unwrap();
@@ -317,7 +317,7 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
 #[tokio::test]
 async fn a_connection_that_is_given_up_is_not_used_again() {
     let server = Server::plain(Manner::Answers).await;
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     let mut request = request(&server.http());
     let captured = CaptureSmithyConnection::new();
     request.add_extension(captured.clone());
@@ -337,9 +337,9 @@ async fn the_sdk_tries_again_where_a_server_closed_the_connection_on_a_request()
         .region(Region::from_static("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .endpoint_url(server.http())
-        .http_client(Http::new(Trusted::Machine))
+        .http_client(Http::new(TrustStore::System))
         .build();
-    let dynamodb = Environment::new(|_| None, config).dynamodb();
+    let dynamodb = AppContext::new(|_| None, config).dynamodb();
     let tables = dynamodb.list_tables().send().await.unwrap();
     assert_eq!(tables.table_names(), ["t"]);
     assert_eq!((server.connections(), server.requests()), (2, 2));

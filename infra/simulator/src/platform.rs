@@ -1,4 +1,4 @@
-//! The simulated world: virtual time, one source of chance, and everything that goes wrong.
+//! The simulated platform: virtual time, one source of random numbers, and every fault.
 //!
 //! Whatever is decided by chance is decided by the seed, in the order in which it is asked: which call is
 //! throttled, how long an answer takes and so which of two writers is first, what the bus repeats or
@@ -12,16 +12,16 @@ use std::{
 };
 
 use cairn::{Timestamp, hash::fnv1a};
-use cairn_local::world::{Accident, Fate, Fault, Note, World};
+use cairn_local::platform::{CallFault, FaultDecision, InvocationFault, Note, Platform};
 use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How often each thing goes wrong, as a part of 1.
+/// The probability of each fault, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct FaultProfile {
     /// A call is throttled.
     pub throttled: f64,
     /// A service fails without having done anything.
@@ -54,9 +54,9 @@ pub struct Weather {
     pub refuses_to_undo: f64,
 }
 
-impl Weather {
-    /// Everything goes wrong.
-    pub const STORM: Self = Self {
+impl FaultProfile {
+    /// Every fault occurs.
+    pub const SEVERE: Self = Self {
         throttled: 0.03,
         unavailable: 0.01,
         request_lost: 0.003,
@@ -74,8 +74,8 @@ impl Weather {
         refuses_to_undo: 0.02,
     };
 
-    /// Nothing does.
-    pub const CALM: Self = Self {
+    /// No fault occurs.
+    pub const NONE: Self = Self {
         throttled: 0.0,
         unavailable: 0.0,
         request_lost: 0.0,
@@ -97,7 +97,7 @@ impl Weather {
 /// What was counted in a run, by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// The simulated world.
+/// The simulated platform.
 pub struct Simulated {
     begun: Instant,
     seed: u64,
@@ -108,7 +108,7 @@ pub struct Simulated {
 
 struct State {
     chance: Rng,
-    weather: Weather,
+    faults: FaultProfile,
     counts: Counts,
     lost: Vec<String>,
     trace: Vec<String>,
@@ -136,15 +136,15 @@ const POLL: Duration = Duration::from_millis(250);
 const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
-    /// The world of a seed. Its time is the runtime's, so it is made within one.
-    pub fn new(seed: u64, weather: Weather) -> Self {
+    /// The platform of a seed. Its time is the runtime's, so it is made within one.
+    pub fn new(seed: u64, faults: FaultProfile) -> Self {
         Self {
             begun: Instant::now(),
             seed,
             pace: 1,
             state: Mutex::new(State {
                 chance: Rng::with_seed(seed),
-                weather,
+                faults,
                 counts: Counts::new(),
                 lost: vec![],
                 trace: vec![],
@@ -155,17 +155,17 @@ impl Simulated {
         }
     }
 
-    /// A world on real time, in which AWS's waits are shorter.
-    pub fn hurried(seed: u64, weather: Weather, pace: u32) -> Self {
+    /// A platform on real time, on which AWS's waits are shorter.
+    pub fn hurried(seed: u64, faults: FaultProfile, pace: u32) -> Self {
         Self {
             pace,
-            ..Self::new(seed, weather)
+            ..Self::new(seed, faults)
         }
     }
 
-    /// Changes the weather.
-    pub fn turn(&self, weather: Weather) {
-        self.state().weather = weather;
+    /// Changes the fault profile.
+    pub fn set_faults(&self, faults: FaultProfile) {
+        self.state().faults = faults;
         self.say("weather", "it changes");
     }
 
@@ -190,10 +190,10 @@ impl Simulated {
     }
 
     /// Whether something happens that does so often.
-    pub fn happens(&self, often: impl FnOnce(&Weather) -> f64) -> bool {
+    pub fn happens(&self, often: impl FnOnce(&FaultProfile) -> f64) -> bool {
         let mut state = self.state();
-        let often = often(&state.weather);
-        // In calm weather chance is not asked at all.
+        let often = often(&state.faults);
+        // Without faults no random number is drawn.
         often > 0.0 && state.chance.f64() < often
     }
 
@@ -245,7 +245,7 @@ impl Simulated {
 
     /// Whether this is one of the minutes in which the bus takes nothing.
     fn is_bus_away(&self) -> bool {
-        let often = self.state().weather.bus_away;
+        let often = self.state().faults.bus_away;
         let minute = fnv1a(&format!(
             "{}/{}",
             self.seed,
@@ -258,25 +258,25 @@ impl Simulated {
         is_away
     }
 
-    fn fault(&self, caller: &str, operation: &str) -> Option<Fault> {
+    fn fault(&self, caller: &str, operation: &str) -> Option<CallFault> {
         let mut state = self.state();
-        let weather = state.weather;
+        let faults = state.faults;
         let mut at = state.chance.f64();
         let faults = [
-            (weather.throttled, Fault::Throttled, "calls throttled"),
-            (weather.unavailable, Fault::Unavailable, "calls refused"),
-            (weather.request_lost, Fault::RequestLost, "requests lost"),
-            (weather.answer_lost, Fault::AnswerLost, "answers lost"),
-            (weather.stale, Fault::Stale, "reads that may lag"),
+            (faults.throttled, CallFault::Throttled, "calls throttled"),
+            (faults.unavailable, CallFault::Unavailable, "calls refused"),
+            (faults.request_lost, CallFault::RequestLost, "requests lost"),
+            (faults.answer_lost, CallFault::AnswerLost, "answers lost"),
+            (faults.stale, CallFault::Stale, "reads that may lag"),
         ];
         for (often, fault, name) in faults {
-            if fault == Fault::Stale && operation != "Query" {
+            if fault == CallFault::Stale && operation != "Query" {
                 return None;
             }
             if at < often {
                 *state.counts.entry(name).or_default() += 1;
                 drop(state);
-                if fault != Fault::Stale {
+                if fault != CallFault::Stale {
                     self.say(caller, format_args!("{operation}: {fault:?}"));
                 }
                 return Some(fault);
@@ -302,7 +302,7 @@ fn event_of(payload: &[u8]) -> Option<String> {
     Some(delivered.detail.id.to_owned())
 }
 
-impl World for Simulated {
+impl Platform for Simulated {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(BEGINNING).after(self.begun.elapsed())
     }
@@ -325,9 +325,9 @@ impl World for Simulated {
     }
 
     fn emit(&self, _: &str, line: &str) {
-        let figures: Value = serde_json::from_str(line).unwrap_or_default();
-        if let Some(healed) = figures.get("GapsHealed").and_then(Value::as_u64) {
-            self.add("gaps healed", healed);
+        let metrics: Value = serde_json::from_str(line).unwrap_or_default();
+        if let Some(filled) = metrics.get("GapsFilled").and_then(Value::as_u64) {
+            self.add("gaps filled", filled);
         }
     }
 
@@ -350,7 +350,7 @@ impl World for Simulated {
     }
 
     fn skew_ms(&self) -> i64 {
-        if self.happens(|weather| weather.skewed) {
+        if self.happens(|faults| faults.skewed) {
             self.count("clocks wrong");
             i64::try_from(self.below(4_000)).unwrap_or(0) - 2_000
         } else {
@@ -358,7 +358,7 @@ impl World for Simulated {
         }
     }
 
-    fn call(&self, caller: &str, operation: &str) -> Fate {
+    fn call(&self, caller: &str, operation: &str) -> FaultDecision {
         if let Some(calls) = self
             .state()
             .invocations
@@ -371,19 +371,19 @@ impl World for Simulated {
         let back = self.up_to(Duration::from_millis(4));
         let is_away = operation == "PutEvents" && self.is_bus_away();
         let fault = if is_away {
-            Some(Fault::Unavailable)
+            Some(CallFault::Unavailable)
         } else {
             self.fault(caller, operation)
         };
         let there = match fault {
-            Some(Fault::RequestLost) => there + Duration::from_secs(1),
+            Some(CallFault::RequestLost) => there + Duration::from_secs(1),
             _ => there,
         };
-        Fate { there, fault, back }
+        FaultDecision { there, fault, back }
     }
 
     fn takes(&self) -> bool {
-        if self.happens(|weather| weather.throttled) {
+        if self.happens(|faults| faults.throttled) {
             self.count("entries throttled");
             return false;
         }
@@ -391,7 +391,7 @@ impl World for Simulated {
     }
 
     fn reaches(&self, target: &str) -> bool {
-        if self.happens(|weather| weather.unreached) {
+        if self.happens(|faults| faults.unreached) {
             self.count("targets not reached");
             self.say(target, "is not reached by its rule");
             return false;
@@ -400,7 +400,7 @@ impl World for Simulated {
     }
 
     fn copies(&self, target: &str, payload: &str) -> Vec<Duration> {
-        if self.happens(|weather| weather.lost)
+        if self.happens(|faults| faults.lost)
             && let Some(event) = event_of(payload.as_bytes())
         {
             self.count("deliveries lost");
@@ -409,7 +409,7 @@ impl World for Simulated {
             return vec![];
         }
         let late = || {
-            if self.happens(|weather| weather.late) {
+            if self.happens(|faults| faults.late) {
                 self.count("deliveries late");
                 self.up_to(Duration::from_mins(3))
             } else {
@@ -417,14 +417,14 @@ impl World for Simulated {
             }
         };
         let mut copies = vec![late()];
-        while self.happens(|weather| weather.repeated) {
+        while self.happens(|faults| faults.repeated) {
             self.count("deliveries repeated");
             copies.push(late());
         }
         copies
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let number = {
             let mut state = self.state();
             let invocations = state.invocations.entry(function.to_owned()).or_default();
@@ -433,11 +433,11 @@ impl World for Simulated {
         };
         if let Some(crash) = &self.state().crash {
             if crash.function == function && crash.invocation == number {
-                return Accident::Crashes(crash.wait);
+                return InvocationFault::Crashes(crash.wait);
             }
-            return Accident::None;
+            return InvocationFault::None;
         }
-        let poison = self.state().weather.poison;
+        let poison = self.state().faults.poison;
         if poison > 0.0
             && let Some(event) = event_of(payload)
         {
@@ -453,13 +453,13 @@ impl World for Simulated {
             if f64::from(place) / f64::from(u32::MAX) < poison {
                 self.count("poisoned invocations");
                 self.say(function, format_args!("fails at {event}"));
-                return Accident::Fails(format!("a mistake in the code, at {event}"));
+                return InvocationFault::Fails(format!("a mistake in the code, at {event}"));
             }
         }
-        if self.happens(|weather| weather.crashed) {
-            return Accident::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
+        if self.happens(|faults| faults.crashed) {
+            return InvocationFault::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
         }
-        Accident::None
+        InvocationFault::None
     }
 }
 

@@ -26,13 +26,13 @@ use crate::{
     aws::{Aws, journal::Journal, queues::Attributes},
     hosting::{Hosted, Hosts, InvokeError, live},
     places::{Rank, Requests},
+    platform::{Note, Platform},
     template::{ACCOUNT, FunctionSpec, REGION, RuleTarget},
-    world::{Note, World},
 };
 
-/// Where deliveries are handed in.
+/// The queue of asynchronous invocations.
 #[derive(Clone, Debug)]
-pub struct Deliveries {
+pub struct AsyncQueue {
     journal: Arc<Journal>,
     queue: mpsc::UnboundedSender<Delivery>,
     outstanding: Arc<watch::Sender<usize>>,
@@ -66,16 +66,16 @@ pub struct Delivery {
     ended: Option<oneshot::Sender<()>>,
 }
 
-impl Deliveries {
+impl AsyncQueue {
     /// A queue, and where it is worked off.
     pub fn new(journal: Arc<Journal>) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
         let (queue, receiver) = mpsc::unbounded_channel();
-        let deliveries = Self {
+        let async_queue = Self {
             journal,
             queue,
             outstanding: Arc::new(watch::Sender::new(0)),
         };
-        (deliveries, receiver)
+        (async_queue, receiver)
     }
 
     /// How many deliveries are not done.
@@ -210,11 +210,11 @@ impl Deliveries {
 /// Works deliveries off until the queue is closed. Dropped, it drops those under way: the journal
 /// has them.
 pub(crate) async fn work(
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
     hosts: Arc<Hosts>,
     aws: Arc<Aws>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 ) {
     let mut under_way = JoinSet::new();
     let mut requests = Requests::default();
@@ -234,20 +234,20 @@ pub(crate) async fn work(
         } else {
             requests.rank(id, correlation_of(&outgoing.payload).as_deref())
         };
-        let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
-        let (aws, world) = (aws.clone(), world.clone());
+        let (async_queue, hosts) = (async_queue.clone(), hosts.clone());
+        let (aws, platform) = (aws.clone(), platform.clone());
         under_way.spawn(async move {
             let carrier = Carrier {
                 aws: &aws,
-                world: world.as_ref(),
+                platform: platform.as_ref(),
                 rank,
             };
             if let Some(hosted) = hosts.get(&outgoing.target.function) {
                 carrier.deliver(hosted, &outgoing).await;
             } else {
-                tracing::error!(target = ?outgoing.target, "there is no such function any more");
+                tracing::error!(target = ?outgoing.target, "function does not exist");
             }
-            deliveries.done(id);
+            async_queue.done(id);
             drop(ended);
         });
     }
@@ -256,7 +256,7 @@ pub(crate) async fn work(
 /// Carries one event to its end.
 struct Carrier<'a> {
     aws: &'a Aws,
-    world: &'a dyn World,
+    platform: &'a dyn Platform,
     rank: Rank,
 }
 
@@ -278,7 +278,7 @@ impl Carrier<'_> {
             return;
         }
         let copies = self
-            .world
+            .platform
             .copies(&hosted.spec.id, &outgoing.payload)
             .into_iter();
         let copies = copies.map(|late| async move {
@@ -291,10 +291,10 @@ impl Carrier<'_> {
     /// `EventBridge`'s part: hands the event to Lambda, or parks it.
     async fn reach(&self, hosted: &Hosted, target: &RuleTarget, payload: &str) -> bool {
         let since = Instant::now();
-        let max_age = self.world.pace(target.max_age);
+        let max_age = self.platform.pace(target.max_age);
         let mut retries = 0;
         let exhausted = loop {
-            if self.world.reaches(&hosted.spec.id) {
+            if self.platform.reaches(&hosted.spec.id) {
                 return true;
             }
             if retries == target.retries {
@@ -302,8 +302,8 @@ impl Carrier<'_> {
             }
             retries += 1;
             // How it backs off is not documented; this is from a second to ten minutes, with jitter.
-            let longest = Duration::from_secs(1 << retries.min(9)).mul_f64(self.world.chance());
-            let pause = self.world.pace(longest);
+            let longest = Duration::from_secs(1 << retries.min(9)).mul_f64(self.platform.chance());
+            let pause = self.platform.pace(longest);
             if since.elapsed() + pause > max_age {
                 break "MaximumEventAgeInSeconds";
             }
@@ -325,7 +325,7 @@ impl Carrier<'_> {
             function = hosted.spec.id,
             event,
             exhausted,
-            "not reached: a dead letter"
+            "moved to dead-letter queue (target unreachable)"
         );
         self.park(
             &hosted.spec.id,
@@ -340,7 +340,7 @@ impl Carrier<'_> {
 
     /// Lambda's part: invokes the function until it succeeds, or parks the event.
     async fn invoke(&self, hosted: &Hosted, payload: &str) {
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let Err(failure) = self.try_out(hosted, payload, &request_id).await else {
             return;
         };
@@ -350,9 +350,9 @@ impl Carrier<'_> {
             event,
             condition = failure.condition,
             error = failure.last.as_ref().map(ToString::to_string),
-            "failed for good: a dead letter"
+            "moved to dead-letter queue (retries exhausted)"
         );
-        let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
+        let letter = letter(&hosted.spec, payload, &request_id, &failure, self.platform);
         let queue = self
             .aws
             .roles
@@ -378,7 +378,7 @@ impl Carrier<'_> {
             return Err(failure("ZeroReservedConcurrency", 0, None));
         }
         let since = Instant::now();
-        let max_age = self.world.pace(spec.max_age);
+        let max_age = self.platform.pace(spec.max_age);
         let (mut invocations, mut throttles) = (0, 0);
         loop {
             let faults = self.aws.storage_faults();
@@ -409,14 +409,14 @@ impl Carrier<'_> {
                     (error, RETRY_PAUSE * invocations)
                 }
             };
-            let wait = self.world.pace(wait);
+            let wait = self.platform.pace(wait);
             // An event that would be too old for its next try is given up at once.
             if since.elapsed() + wait > max_age {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }
             let event = event_of(payload);
-            tracing::warn!(function = spec.id, event, invocations, %error, "will be tried again");
-            self.world.note(&Note::Retried {
+            tracing::warn!(function = spec.id, event, invocations, %error, "invocation failed; retrying");
+            self.platform.note(&Note::Retried {
                 function: &spec.id,
                 event: event.as_deref(),
             });
@@ -433,26 +433,26 @@ impl Carrier<'_> {
         attributes: &Attributes,
     ) {
         let Some(queue) = queue else {
-            tracing::error!(function, "an event is dropped: there is no queue for it");
+            tracing::error!(function, "event dropped: no dead-letter queue");
             return;
         };
-        self.world.note(&Note::DeadLetter { function, event });
-        store_letter(self.aws, self.world, queue, body, attributes).await;
+        self.platform.note(&Note::DeadLetter { function, event });
+        store_letter(self.aws, self.platform, queue, body, attributes).await;
     }
 }
 
 /// Stores a dead letter. While the journal cannot be written, it waits: what the letter is about is nowhere else then.
 pub(crate) async fn store_letter(
     aws: &Aws,
-    world: &dyn World,
+    platform: &dyn Platform,
     queue: &str,
     body: &str,
     attributes: &Attributes,
 ) {
     let mut pause = RETRY_PAUSE;
     while let Err(error) = aws.queues.send(queue, body, attributes) {
-        tracing::error!(%error, queue, "a dead letter waits for the journal");
-        sleep(world.pace(pause)).await;
+        tracing::error!(%error, queue, "failed to store dead letter; retrying");
+        sleep(platform.pace(pause)).await;
         pause = (pause * 2).min(LONGEST_THROTTLE);
     }
 }
@@ -497,12 +497,12 @@ fn letter(
     payload: &str,
     request_id: &str,
     failure: &Failure,
-    world: &dyn World,
+    platform: &dyn Platform,
 ) -> Value {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
     let mut letter = json!({
         "version": "1.0",
-        "timestamp": world.now(),
+        "timestamp": platform.now(),
         "requestContext": {
             "requestId": request_id,
             "functionArn": live(&spec.id),

@@ -1,4 +1,4 @@
-//! What the system tells of itself: figures for dashboards and alarms.
+//! What the system tells of itself: metrics for dashboards and alarms.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,15 @@ use crate::{
     still::StillShop,
 };
 
-/// The sum of a figure over all its lines.
+/// The sum of a metric over all its lines.
 fn sum(shop: &StillShop, name: &str) -> u64 {
-    let figures = shop.world.figures();
-    figures.iter().filter_map(|line| line[name].as_u64()).sum()
+    let metrics = shop.platform.metrics();
+    metrics.iter().filter_map(|line| line[name].as_u64()).sum()
 }
 
 fn consumers(shop: &StillShop) -> BTreeSet<String> {
-    let figures = shop.world.figures();
-    let lags = figures.iter().filter(|line| line["ConsumerLag"].is_u64());
+    let metrics = shop.platform.metrics();
+    let lags = metrics.iter().filter(|line| line["ConsumerLag"].is_u64());
     lags.map(|line| line["Consumer"].as_str().unwrap().to_owned())
         .collect()
 }
@@ -48,7 +48,7 @@ async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by
             "{id}: {heard:?}"
         );
     }
-    assert!(shop.world.figure("RelayLag").is_some());
+    assert!(shop.platform.metric("RelayLag").is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,8 +56,8 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
     let shop = StillShop::open();
     shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
-    let figures = shop.world.figures();
-    let find = |name: &str| figures.iter().find(|line| !line[name].is_null()).unwrap();
+    let metrics = shop.platform.metrics();
+    let find = |name: &str| metrics.iter().find(|line| !line[name].is_null()).unwrap();
     let shape = |line: &Value| line["_aws"]["CloudWatchMetrics"][0].clone();
     assert_eq!(
         shape(find("RelayLag")),
@@ -81,8 +81,8 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
 #[tokio::test(start_paused = true)]
 async fn a_late_delivery_is_seen_as_lag() {
     let worst = |shop: &StillShop| {
-        let figures = shop.world.figures();
-        let lags = figures
+        let metrics = shop.platform.metrics();
+        let lags = metrics
             .iter()
             .filter_map(|line| line["ConsumerLag"].as_u64());
         lags.max().unwrap()
@@ -91,7 +91,7 @@ async fn a_late_delivery_is_seen_as_lag() {
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
     assert_eq!(worst(&shop), 0, "no time passes where nothing waits");
-    *shop.world.unreachable.lock().unwrap() = 1;
+    *shop.platform.unreachable.lock().unwrap() = 1;
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
     assert!(worst(&shop) > 0);
@@ -131,7 +131,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
         0,
         "an order changes no history"
     );
-    let published = shop.world.figures().len();
+    let published = shop.platform.metrics().len();
     let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
     let at = json!({ "TableName": "EventsTable", "Key": key });
     let mut item = call(&shop, "GetItem", &at)["Item"].take();
@@ -144,7 +144,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
     call(&shop, "DeleteItem", &at);
     shop.system.settled().await;
     assert_eq!(sum(&shop, "HistoryChanged"), 2);
-    let consumed = shop.world.figures().split_off(published);
+    let consumed = shop.platform.metrics().split_off(published);
     assert!(
         consumed.iter().all(|line| line["ConsumerLag"].is_null()),
         "{consumed:?}"

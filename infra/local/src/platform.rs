@@ -1,7 +1,7 @@
-//! The world around the system: its time, its chance, and what goes wrong in it.
+//! The platform of the system: its time, its random numbers, and its faults.
 //!
-//! On one machine it is this machine, where next to nothing goes wrong. A test or a simulation puts
-//! another world in its place: everything that decides what happens next is asked of it.
+//! Locally it is the computer's own clock and random numbers, with few faults. A test or a simulation
+//! replaces it: everything that decides what happens next is asked of it.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -9,12 +9,12 @@ use cairn::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    ledger::Ledger,
-    troubles::{BROKEN, Trouble, Troubles},
+    delivery_log::DeliveryLog,
+    faults::{BROKEN, Fault, FaultProfile},
 };
 
-/// A world. What it has no word for does not go wrong in it.
-pub trait World: fmt::Debug + Send + Sync + 'static {
+/// A platform. By default no fault occurs on it.
+pub trait Platform: fmt::Debug + Send + Sync + 'static {
     /// The present.
     fn now(&self) -> Timestamp;
 
@@ -33,7 +33,7 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
         Duration::ZERO
     }
 
-    /// Takes the figures that a function leaves.
+    /// Takes the metrics that a function leaves.
     fn emit(&self, _function: &str, _line: &str) {}
 
     /// Takes what happened, for who counts it.
@@ -44,9 +44,9 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
         0
     }
 
-    /// What becomes of a call to a service.
-    fn call(&self, _caller: &str, _operation: &str) -> Fate {
-        Fate::default()
+    /// Decides about a call to a service.
+    fn call(&self, _caller: &str, _operation: &str) -> FaultDecision {
+        FaultDecision::default()
     }
 
     /// Whether the bus takes an entry of a call that it takes.
@@ -64,26 +64,26 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
         vec![Duration::ZERO]
     }
 
-    /// What becomes of an invocation.
-    fn invocation(&self, _function: &str, _payload: &[u8]) -> Accident {
-        Accident::None
+    /// Decides about an invocation.
+    fn invocation(&self, _function: &str, _payload: &[u8]) -> InvocationFault {
+        InvocationFault::None
     }
 }
 
-/// What becomes of one call to a service.
+/// The decision about one call to a service: its delays, and its fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub struct FaultDecision {
     /// How long the request is under way.
     pub there: Duration,
-    /// What goes wrong.
-    pub fault: Option<Fault>,
+    /// The fault.
+    pub fault: Option<CallFault>,
     /// How long the answer is under way.
     pub back: Duration,
 }
 
-/// What goes wrong with a call.
+/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub enum CallFault {
     /// The service takes no more at the moment.
     Throttled,
     /// The service fails, and has done nothing.
@@ -96,9 +96,9 @@ pub enum Fault {
     Stale,
 }
 
-/// What becomes of an invocation.
+/// The fault of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Accident {
+pub enum InvocationFault {
     /// Nothing.
     None,
     /// The function fails, as by a mistake in its code.
@@ -110,7 +110,7 @@ pub enum Accident {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note<'a> {
-    /// An invocation crashed, as the world wanted.
+    /// An invocation crashed, as the platform decided.
     Crashed {
         /// The function.
         function: &'a str,
@@ -131,16 +131,16 @@ pub enum Note<'a> {
     },
 }
 
-/// This machine. What AWS waits for in minutes takes seconds.
+/// The local platform. What AWS waits for in minutes takes seconds.
 #[derive(Clone, Debug, Default)]
-pub struct ThisMachine {
-    /// What goes wrong here at the moment.
-    pub troubles: Troubles,
+pub struct LocalPlatform {
+    /// The faults that are on.
+    pub faults: FaultProfile,
     /// What the consumers of events have done.
-    pub ledger: Arc<Ledger>,
+    pub delivery_log: Arc<DeliveryLog>,
 }
 
-impl ThisMachine {
+impl LocalPlatform {
     /// How much faster it is than AWS where that waits.
     const PACE: u32 = 60;
     /// How late a delivery may be when the bus keeps no order, in milliseconds.
@@ -148,27 +148,27 @@ impl ThisMachine {
     /// How late a delivery is when the bus is slow, in milliseconds.
     const DELAY_MS: Range<u64> = 1_000..2_000;
 
-    /// A machine with these troubles.
-    pub fn with(troubles: &[Trouble]) -> Self {
-        let machine = Self::default();
-        machine.troubles.set(troubles);
-        machine
+    /// A platform with these faults.
+    pub fn with(faults: &[Fault]) -> Self {
+        let local = Self::default();
+        local.faults.set(faults);
+        local
     }
 
     /// How late one delivery is.
     fn late(&self) -> Duration {
         let mut late_ms = 0;
-        if self.troubles.has(Trouble::Disorder) {
+        if self.faults.has(Fault::Disorder) {
             late_ms += fastrand::u64(0..Self::DISORDER_MS);
         }
-        if self.troubles.has(Trouble::Delays) {
+        if self.faults.has(Fault::Delays) {
             late_ms += fastrand::u64(Self::DELAY_MS);
         }
         Duration::from_millis(late_ms)
     }
 }
 
-impl World for ThisMachine {
+impl Platform for LocalPlatform {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -186,15 +186,15 @@ impl World for ThisMachine {
     }
 
     fn emit(&self, function: &str, line: &str) {
-        self.ledger.read(function, line);
+        self.delivery_log.read(function, line);
     }
 
     fn note(&self, note: &Note<'_>) {
-        self.ledger.note(note);
+        self.delivery_log.note(note);
     }
 
     fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
-        let copies = if self.troubles.has(Trouble::Duplicates) {
+        let copies = if self.faults.has(Fault::Duplicates) {
             2
         } else {
             1
@@ -202,10 +202,10 @@ impl World for ThisMachine {
         (0..copies).map(|_| self.late()).collect()
     }
 
-    fn invocation(&self, function: &str, _: &[u8]) -> Accident {
-        if function == BROKEN && self.troubles.has(Trouble::BrokenReader) {
-            return Accident::Fails("it was broken from the page".to_owned());
+    fn invocation(&self, function: &str, _: &[u8]) -> InvocationFault {
+        if function == BROKEN && self.faults.has(Fault::BrokenReader) {
+            return InvocationFault::Fails("it was broken from the page".to_owned());
         }
-        Accident::None
+        InvocationFault::None
     }
 }

@@ -1,6 +1,6 @@
 //! What each consumer has done with each event, for who watches.
 //!
-//! Functions tell it themselves, by the lines of figures that they leave. The counts are of everything since the start;
+//! Functions tell it themselves, by the lines of metrics that they leave. The counts are of everything since the start;
 //! of single deliveries only the latest are kept.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Note;
+use crate::platform::Note;
 
 /// Of how many orders the deliveries are kept, and how many of each.
 const MOST_ORDERS: usize = 500;
@@ -20,20 +20,20 @@ const MOST_SKUS: usize = 200;
 /// How many deliveries wait to be taken. Whoever takes them comes many times a second.
 const MOST_FRESH: usize = 1_000;
 
-/// The ledger of one machine.
+/// The log of the deliveries.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct DeliveryLog(Mutex<Book>);
 
 /// What one consumer has done since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
+pub struct ConsumerStats {
     /// Events that were applied as they came.
     pub applied: u64,
     /// Deliveries of what had been done before.
     pub duplicates: u64,
     /// Events that came early, so that the ones before them were read from the store.
-    pub healed: u64,
+    pub caught_up: u64,
     /// The events that were read from the store.
     pub missing: u64,
     /// Invocations that failed and were tried again.
@@ -51,13 +51,13 @@ pub struct Tally {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// Its number in the ledger, from 1.
+    /// Its number in the log, from 1.
     pub n: u64,
     /// The consumer's logical id.
     pub consumer: String,
     /// The event: `order-...@3`.
     pub event: String,
-    /// `applied`, `duplicate` or `healed`; `failed` where it will be tried again, `dead-letter` where it will not.
+    /// `applied`, `duplicate` or `caught-up`; `failed` where it will be tried again, `dead-letter` where it will not.
     pub outcome: String,
     /// How many earlier events had to be read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 struct Book {
     latest: u64,
-    tallies: BTreeMap<String, Tally>,
+    stats: BTreeMap<String, ConsumerStats>,
     fresh: Vec<Delivery>,
     by_order: HashMap<String, Vec<Delivery>>,
     /// The orders in `by_order`, oldest first.
@@ -78,7 +78,7 @@ struct Book {
     skus: BTreeSet<String>,
 }
 
-/// A line of figures, as far as it tells of a consumer.
+/// A line of metrics, as far as it tells of a consumer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line {
@@ -89,8 +89,8 @@ struct Line {
     gap: Option<u64>,
 }
 
-impl Ledger {
-    /// Reads a line of figures that a function has left.
+impl DeliveryLog {
+    /// Reads a line of metrics that a function has left.
     pub(crate) fn read(&self, function: &str, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return;
@@ -99,19 +99,19 @@ impl Ledger {
             return;
         };
         let mut book = self.book();
-        let tally = book.tally(function);
-        tally.lag_ms = tally.lag_ms.max(Some(lag_ms));
-        tally.latest_lag_ms = Some(lag_ms);
+        let stats = book.stats(function);
+        stats.lag_ms = stats.lag_ms.max(Some(lag_ms));
+        stats.latest_lag_ms = Some(lag_ms);
         let (Some(event), Some(outcome)) = (line.event, line.outcome) else {
             return;
         };
         match outcome.as_str() {
-            "duplicate" => tally.duplicates += 1,
-            "healed" => {
-                tally.healed += 1;
-                tally.missing += line.gap.unwrap_or_default();
+            "duplicate" => stats.duplicates += 1,
+            "caught-up" => {
+                stats.caught_up += 1;
+                stats.missing += line.gap.unwrap_or_default();
             }
-            _ => tally.applied += 1,
+            _ => stats.applied += 1,
         }
         let n = book.next();
         book.keep(Delivery {
@@ -129,11 +129,11 @@ impl Ledger {
         let mut book = self.book();
         let (function, event, outcome) = match *note {
             Note::Retried { function, event } => {
-                book.tally(function).retried += 1;
+                book.stats(function).retried += 1;
                 (function, event, "failed")
             }
             Note::DeadLetter { function, event } => {
-                book.tally(function).dead_letters += 1;
+                book.stats(function).dead_letters += 1;
                 (function, event, "dead-letter")
             }
             Note::Crashed { .. } => return,
@@ -152,22 +152,22 @@ impl Ledger {
 
     /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
     /// they are very many.
-    pub fn take(&self) -> (BTreeMap<String, Tally>, Vec<Delivery>) {
+    pub fn take(&self) -> (BTreeMap<String, ConsumerStats>, Vec<Delivery>) {
         let mut book = self.book();
-        let tallies = book.tallies.clone();
-        for tally in book.tallies.values_mut() {
-            tally.lag_ms = None;
+        let stats = book.stats.clone();
+        for stats in book.stats.values_mut() {
+            stats.lag_ms = None;
         }
-        (tallies, std::mem::take(&mut book.fresh))
+        (stats, std::mem::take(&mut book.fresh))
     }
 
     /// What each consumer has done.
-    pub fn tallies(&self) -> BTreeMap<String, Tally> {
-        self.book().tallies.clone()
+    pub fn stats(&self) -> BTreeMap<String, ConsumerStats> {
+        self.book().stats.clone()
     }
 
     /// What was done with the events of an order, as far as it is still known.
-    pub fn of(&self, order: &str) -> Vec<Delivery> {
+    pub fn of_order(&self, order: &str) -> Vec<Delivery> {
         let book = self.book();
         book.by_order.get(order).cloned().unwrap_or_default()
     }
@@ -183,8 +183,8 @@ impl Ledger {
 }
 
 impl Book {
-    fn tally(&mut self, consumer: &str) -> &mut Tally {
-        self.tallies.entry(consumer.to_owned()).or_default()
+    fn stats(&mut self, consumer: &str) -> &mut ConsumerStats {
+        self.stats.entry(consumer.to_owned()).or_default()
     }
 
     /// The number of the next delivery.
@@ -241,64 +241,64 @@ mod tests {
 
     #[test]
     fn what_consumers_tell_is_counted_and_the_worst_lag_is_of_the_time_since_it_was_asked_for() {
-        let ledger = Ledger::default();
-        ledger.read("A", &line("order-1@1", "applied"));
-        ledger.read("A", &line("order-1@4", "healed"));
-        ledger.read("A", &line("order-1@4", "duplicate"));
-        ledger.read("A", "no figures");
-        ledger.read("Relay", r#"{"RelayLag":7}"#);
+        let delivery_log = DeliveryLog::default();
+        delivery_log.read("A", &line("order-1@1", "applied"));
+        delivery_log.read("A", &line("order-1@4", "caught-up"));
+        delivery_log.read("A", &line("order-1@4", "duplicate"));
+        delivery_log.read("A", "no figures");
+        delivery_log.read("Relay", r#"{"RelayLag":7}"#);
         for event in [None, Some("order-1@5")] {
-            ledger.note(&Note::Retried {
+            delivery_log.note(&Note::Retried {
                 function: "A",
                 event,
             });
         }
-        let (tallies, fresh) = ledger.take();
-        let expected = Tally {
+        let (stats, fresh) = delivery_log.take();
+        let expected = ConsumerStats {
             applied: 1,
             duplicates: 1,
-            healed: 1,
+            caught_up: 1,
             missing: 2,
             retried: 2,
             dead_letters: 0,
             lag_ms: Some(5),
             latest_lag_ms: Some(5),
         };
-        assert_eq!(tallies.get("A"), Some(&expected));
-        assert_eq!(tallies.get("Relay").and_then(|tally| tally.lag_ms), Some(7));
+        assert_eq!(stats.get("A"), Some(&expected));
+        assert_eq!(stats.get("Relay").and_then(|stats| stats.lag_ms), Some(7));
         let told: Vec<_> = fresh
             .iter()
             .map(|one| (one.n, one.outcome.as_str()))
             .collect();
         let expected = [
             (1, "applied"),
-            (2, "healed"),
+            (2, "caught-up"),
             (3, "duplicate"),
             (4, "failed"),
         ];
         assert_eq!(told, expected);
-        let (tallies, fresh) = ledger.take();
-        let lags = |tally: &Tally| (tally.lag_ms, tally.latest_lag_ms);
-        assert_eq!(tallies.get("A").map(lags), Some((None, Some(5))));
+        let (stats, fresh) = delivery_log.take();
+        let lags = |stats: &ConsumerStats| (stats.lag_ms, stats.latest_lag_ms);
+        assert_eq!(stats.get("A").map(lags), Some((None, Some(5))));
         assert!(fresh.is_empty());
-        assert_eq!(ledger.of("1").len(), 4);
+        assert_eq!(delivery_log.of_order("1").len(), 4);
     }
 
     #[test]
     fn what_it_keeps_is_bounded() {
-        let ledger = Ledger::default();
+        let delivery_log = DeliveryLog::default();
         for order in 0..2 * MOST_ORDERS {
             for _ in 0..2 {
-                ledger.read("A", &line(&format!("order-{order}@1"), "applied"));
+                delivery_log.read("A", &line(&format!("order-{order}@1"), "applied"));
             }
         }
         for _ in 0..2 * MOST_OF_ONE {
-            ledger.read("A", &line("order-last@1", "duplicate"));
-            ledger.read("A", &line("stock-TEA-01@1", "applied"));
+            delivery_log.read("A", &line("order-last@1", "duplicate"));
+            delivery_log.read("A", &line("stock-TEA-01@1", "applied"));
         }
-        assert!(ledger.of("0").is_empty());
-        assert_eq!(ledger.of("last").len(), MOST_OF_ONE);
-        let book = ledger.book();
+        assert!(delivery_log.of_order("0").is_empty());
+        assert_eq!(delivery_log.of_order("last").len(), MOST_OF_ONE);
+        let book = delivery_log.book();
         assert_eq!(book.by_order.len(), MOST_ORDERS);
         assert_eq!(book.orders.len(), MOST_ORDERS);
         assert_eq!(book.fresh.len(), MOST_FRESH);

@@ -16,11 +16,11 @@ use tokio::{
 };
 
 use crate::{
+    async_queue::store_letter,
     aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
-    deliveries::store_letter,
     hosting::{Hosted, InvokeError, live},
+    platform::{Note, Platform},
     template::Mapping,
-    world::{Note, World},
 };
 
 /// How long a stream that cannot be read is left alone.
@@ -33,17 +33,17 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
 const MOST_RECORDS: usize = 1_000;
 
-/// A stream's way to its function.
+/// The poller of a stream for its function.
 #[derive(Debug)]
-pub struct Pump {
+pub struct StreamPoller {
     /// The services.
     pub aws: Arc<Aws>,
     /// Where the position is kept.
     pub journal: Arc<Journal>,
     /// The mapping.
     pub mapping: Mapping,
-    /// The world.
-    pub world: Arc<dyn World>,
+    /// The platform.
+    pub platform: Arc<dyn Platform>,
     /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
     /// had left has been.
     pub caught_up: watch::Sender<Option<u64>>,
@@ -56,7 +56,7 @@ struct Part<'a> {
     failures: u32,
 }
 
-impl Pump {
+impl StreamPoller {
     /// Runs until the table's writes end.
     pub async fn run(self, hosted: &Hosted) {
         let Some(mut writes) = self.aws.dynamo.writes(&self.mapping.table) else {
@@ -71,7 +71,7 @@ impl Pump {
                 continue;
             };
             if !page.records.is_empty() {
-                self.hand_over(hosted, &page.records).await;
+                self.deliver(hosted, &page.records).await;
             }
             if let Some(last) = page.last {
                 self.keep(&hosted.spec.id, &last);
@@ -85,21 +85,21 @@ impl Pump {
             if writes.changed().await.is_err() {
                 return;
             }
-            let poll = self.world.poll();
+            let poll = self.platform.poll();
             if !poll.is_zero() {
                 sleep(poll).await;
             }
         }
     }
 
-    /// Hands over a batch, until each of its records is handled or parked.
-    async fn hand_over(&self, hosted: &Hosted, batch: &[Value]) {
+    /// Delivers a batch, until each of its records is handled or parked.
+    async fn deliver(&self, hosted: &Hosted, batch: &[Value]) {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
         // The part that comes first is the last.
-        let mut parts = vec![Part::of(batch)];
+        let mut parts = vec![Part::new(batch)];
         while let Some(part) = parts.pop() {
-            let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
+            let too_old = self.mapping.max_age.map(|age| self.platform.pace(age));
             if too_old.is_some_and(|age| since.elapsed() > age) {
                 self.park(hosted, &part, "RecordAgeExceeded").await;
                 continue;
@@ -114,7 +114,7 @@ impl Pump {
                         "handled in part"
                     );
                     pause = FIRST_PAUSE;
-                    parts.push(Part::of(rest));
+                    parts.push(Part::new(rest));
                 }
                 // It did not run: that uses up no retry.
                 Err(InvokeError::Throttled) => parts.push(part),
@@ -123,20 +123,25 @@ impl Pump {
                 failed => {
                     let error = failed.err().map(|error| error.to_string());
                     let records = part.records.len();
-                    tracing::warn!(function = hosted.spec.id, records, error, "failed");
-                    self.again(hosted, part, &mut parts).await;
+                    tracing::warn!(
+                        function = hosted.spec.id,
+                        records,
+                        error,
+                        "batch failed; retrying"
+                    );
+                    self.retry(hosted, part, &mut parts).await;
                 }
             }
-            sleep(self.world.pace(pause)).await;
+            sleep(self.platform.pace(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// What becomes of a part that failed as a whole. To halve it uses up no retry.
-    async fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
+    async fn retry<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
         if self.mapping.bisects && part.records.len() > 1 {
             let (first, second) = part.records.split_at(part.records.len() / 2);
-            parts.extend([Part::of(second), Part::of(first)]);
+            parts.extend([Part::new(second), Part::new(first)]);
             return;
         }
         let part = Part {
@@ -161,7 +166,7 @@ impl Pump {
         records: &'a [Value],
     ) -> Result<&'a [Value], InvokeError> {
         let payload = json!({ "Records": records }).to_string().into_bytes();
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let answer = hosted.invoke(payload, &request_id).await?;
         if !self.mapping.reports_failures {
             return Ok(&[]);
@@ -189,12 +194,18 @@ impl Pump {
         let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
         let (first, last) = (edge(part.records.first()), edge(part.records.last()));
         let function = hosted.spec.id.as_str();
-        tracing::error!(function, first, last, condition, "failed for good");
+        tracing::error!(
+            function,
+            first,
+            last,
+            condition,
+            "moved to failure destination (retries exhausted)"
+        );
         let pointer = json!({
             "version": "1.0",
-            "timestamp": self.world.now(),
+            "timestamp": self.platform.now(),
             "requestContext": {
-                "requestId": self.world.new_id(),
+                "requestId": self.platform.new_id(),
                 "functionArn": live(function),
                 "condition": condition,
                 "approximateInvokeCount": part.failures.max(1),
@@ -207,7 +218,7 @@ impl Pump {
                 "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
             },
         });
-        self.world.note(&Note::DeadLetter {
+        self.platform.note(&Note::DeadLetter {
             function,
             event: None,
         });
@@ -215,8 +226,8 @@ impl Pump {
         let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;
         };
-        let (world, pointer) = (self.world.as_ref(), pointer.to_string());
-        store_letter(&self.aws, world, queue, &pointer, &Attributes::new()).await;
+        let (platform, pointer) = (self.platform.as_ref(), pointer.to_string());
+        store_letter(&self.aws, platform, queue, &pointer, &Attributes::new()).await;
     }
 
     /// How many records are read at once.
@@ -260,7 +271,7 @@ impl Pump {
 }
 
 impl<'a> Part<'a> {
-    fn of(records: &'a [Value]) -> Self {
+    fn new(records: &'a [Value]) -> Self {
         Self {
             records,
             failures: 0,

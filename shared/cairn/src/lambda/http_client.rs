@@ -10,11 +10,11 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use crate::lambda::http::{Http, Trusted};
+use crate::lambda::http::{Http, TrustStore};
 
-/// The way out. Cloning it shares its connections.
+/// An HTTP client. Cloning it shares its connections.
 #[derive(Clone, Debug)]
-pub struct Outside(SharedHttpConnector);
+pub struct HttpClient(SharedHttpConnector);
 
 /// An answer, whatever its status says.
 #[derive(Clone, Debug)]
@@ -27,15 +27,15 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
 }
 
-/// No answer came: whether the request was carried out, nobody knows.
+/// No answer came: it is unknown whether the request was carried out.
 #[derive(Debug, thiserror::Error)]
 #[error("{url} gave no answer: {problem}")]
-pub struct NoAnswer {
+pub struct HttpError {
     url: String,
     problem: String,
 }
 
-impl Outside {
+impl HttpClient {
     /// How long a connection may take, and how long the head of an answer.
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -45,11 +45,11 @@ impl Outside {
             .connect_timeout(Self::LIMIT)
             .read_timeout(Self::LIMIT)
             .build();
-        Self(Http::new(Trusted::Machine).connector(&settings))
+        Self(Http::new(TrustStore::System).connector(&settings))
     }
 
     /// Over a connector of the caller's.
-    pub fn over(connector: impl HttpConnector + 'static) -> Self {
+    pub fn with_connector(connector: impl HttpConnector + 'static) -> Self {
         Self(SharedHttpConnector::new(connector))
     }
 
@@ -57,7 +57,7 @@ impl Outside {
     ///
     /// # Errors
     /// When no answer comes. An answer with an error's status is an answer.
-    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
         self.send("GET", url, &[], String::new()).await
     }
 
@@ -70,7 +70,7 @@ impl Outside {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send("POST", url, headers, body).await
     }
 
@@ -80,27 +80,27 @@ impl Outside {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
-        let no_answer = |problem: String| NoAnswer {
+    ) -> Result<Answer, HttpError> {
+        let http_error = |problem: String| HttpError {
             url: url.to_owned(),
             problem,
         };
         let mut request = HttpRequest::new(SdkBody::from(body));
         let set = request.set_uri(url);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         let set = request.set_method(method);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         for (name, value) in headers {
             let set = request.headers_mut().try_insert(*name, value.clone());
-            set.map_err(|error| no_answer(error.to_string()))?;
+            set.map_err(|error| http_error(error.to_string()))?;
         }
         let answer = self.0.call(request).await;
-        let answer = answer.map_err(|error| no_answer(chain(&error)))?;
+        let answer = answer.map_err(|error| http_error(chain(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let body = ByteStream::new(answer.into_body()).collect().await;
-        let body = body.map_err(|error| no_answer(error.to_string()))?;
+        let body = body.map_err(|error| http_error(error.to_string()))?;
         Ok(Answer {
             status,
             body: body.to_vec(),
@@ -109,7 +109,7 @@ impl Outside {
     }
 }
 
-impl HttpConnector for Outside {
+impl HttpConnector for HttpClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.0.call(request)
     }

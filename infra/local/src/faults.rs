@@ -1,4 +1,4 @@
-//! What can be made to go wrong on this machine while it runs, for who wants to see that it changes nothing.
+//! Faults that can be switched on while the local system runs.
 
 use std::sync::{
     Arc,
@@ -8,7 +8,7 @@ use std::sync::{
 use cairn::provider::{Call, ProviderError};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use payments::Payments;
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::Functions;
 
-/// One thing that can go wrong.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trouble {
+pub enum Fault {
     /// The bus delivers everything twice.
     Duplicates,
     /// The bus keeps no order: each delivery is a few milliseconds late, by chance.
@@ -32,10 +32,10 @@ pub enum Trouble {
     BrokenReader,
 }
 
-/// The function that fails while [`Trouble::BrokenReader`] is on.
+/// The function that fails while [`Fault::BrokenReader`] is on.
 pub const BROKEN: &str = "ProjectSalesFunction";
 
-impl Trouble {
+impl Fault {
     const ALL: [Self; 5] = [
         Self::Duplicates,
         Self::Disorder,
@@ -55,73 +55,73 @@ impl Trouble {
     }
 }
 
-/// The troubles that there are. A clone is the same.
+/// The faults that are on. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<AtomicU8>);
+pub struct FaultProfile(Arc<AtomicU8>);
 
-impl Troubles {
-    /// Exactly these from now on.
-    pub fn set(&self, troubles: &[Trouble]) {
-        let bits = troubles.iter().fold(0, |bits, one| bits | one.bit());
+impl FaultProfile {
+    /// Switches on exactly these faults.
+    pub fn set(&self, faults: &[Fault]) {
+        let bits = faults.iter().fold(0, |bits, one| bits | one.bit());
         self.0.store(bits, Ordering::Relaxed);
     }
 
-    /// Whether there is this one.
-    pub fn has(&self, trouble: Trouble) -> bool {
-        self.0.load(Ordering::Relaxed) & trouble.bit() != 0
+    /// Returns whether a fault is on.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.0.load(Ordering::Relaxed) & fault.bit() != 0
     }
 
-    /// All that there are.
-    pub fn all(&self) -> Vec<Trouble> {
-        let all = Trouble::ALL.into_iter();
-        all.filter(|trouble| self.has(*trouble)).collect()
+    /// All faults that are on.
+    pub fn all(&self) -> Vec<Fault> {
+        let all = Fault::ALL.into_iter();
+        all.filter(|fault| self.has(*fault)).collect()
     }
 
     /// The functions as they are deployed, with a payment provider that is away when it has to be.
     pub fn functions(&self) -> Functions {
         let (authorizing, capturing) = (self.clone(), self.clone());
         Functions::default()
-            .with("authorize-payment", move |environment| {
-                let provider = authorizing.over(Payments::of(environment)?);
-                authorize_payment::with(environment, provider)
+            .with("authorize-payment", move |app| {
+                let provider = authorizing.over(Payments::from_app(app)?);
+                authorize_payment::with(app, provider)
             })
-            .with("capture-payment", move |environment| {
-                let provider = capturing.over(Payments::of(environment)?);
-                capture_payment::with(environment, provider)
+            .with("capture-payment", move |app| {
+                let provider = capturing.over(Payments::from_app(app)?);
+                capture_payment::with(app, provider)
             })
     }
 
-    fn over<P>(&self, provider: P) -> SometimesAway<P> {
-        SometimesAway {
+    fn over<P>(&self, provider: P) -> SometimesUnavailable<P> {
+        SometimesUnavailable {
             provider,
-            troubles: self.clone(),
+            faults: self.clone(),
         }
     }
 }
 
-/// A payment provider that does nothing while [`Trouble::ProviderAway`] is on.
-struct SometimesAway<P> {
+/// A payment provider that does nothing while [`Fault::ProviderAway`] is on.
+struct SometimesUnavailable<P> {
     provider: P,
-    troubles: Troubles,
+    faults: FaultProfile,
 }
 
-impl<P> SometimesAway<P> {
-    fn is_there(&self) -> Result<(), ProviderError> {
-        if self.troubles.has(Trouble::ProviderAway) {
-            return Err(ProviderError::Passing("the provider is away".to_owned()));
+impl<P> SometimesUnavailable<P> {
+    fn check(&self) -> Result<(), ProviderError> {
+        if self.faults.has(Fault::ProviderAway) {
+            return Err(ProviderError::Transient("the provider is away".to_owned()));
         }
         Ok(())
     }
 }
 
-impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
+impl<P: PaymentProvider> PaymentProvider for SometimesUnavailable<P> {
     async fn authorize(
         &self,
         call: Call<'_>,
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
-        self.is_there()?;
+        self.check()?;
         self.provider.authorize(call, token, amount).await
     }
 
@@ -130,12 +130,16 @@ impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
         call: Call<'_>,
         authorization: &Authorization,
     ) -> Result<(), ProviderError> {
-        self.is_there()?;
+        self.check()?;
         self.provider.capture(call, authorization).await
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
-        self.is_there()?;
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
+        self.check()?;
         self.provider.void(call, asked).await
     }
 
@@ -145,7 +149,7 @@ impl<P: PaymentProvider> PaymentProvider for SometimesAway<P> {
         authorization: &Authorization,
         captured_with: &str,
     ) -> Result<(), ProviderError> {
-        self.is_there()?;
+        self.check()?;
         let refund = self.provider.refund(call, authorization, captured_with);
         refund.await
     }
