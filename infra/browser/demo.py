@@ -1,4 +1,4 @@
-"""The picture of `cargo run -- demo`: what it prints, in a window."""
+"""Takes the screenshot of `cargo run -- demo`: its output in a window."""
 
 import html
 import subprocess
@@ -19,9 +19,9 @@ WINDOW = """<!doctype html>
 
 
 def demo(browser, binary):
-    """Runs the demo, which has to end well, and takes its picture."""
+    """Runs the demo, which must succeed, and takes its screenshot."""
     ended = subprocess.run([binary, "demo"], capture_output=True, text=True, timeout=TIMEOUT_S)
     if ended.returncode != 0:
-        raise Failure(f"the demo ended with status {ended.returncode}: {ended.stderr or ended.stdout}")
+        raise Failure(f"the demo failed with exit status {ended.returncode}: {ended.stderr or ended.stdout}")
     parts = html.escape(ended.stdout.strip()).split("\n\n")
     browser.picture_of(WINDOW % "".join(f"<pre>{part}</pre>" for part in parts), "demo")

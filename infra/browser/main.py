@@ -1,9 +1,10 @@
-"""Uses the page of the one-machine system in a headless Chromium, as a visitor does, and takes its pictures.
+"""Tests the page of the local system in a headless Chromium, and takes its screenshots.
 
-Chromium is Debian's package, which is installed where it is missing; Playwright drives it, and axe-core looks for barriers. What
-the page shows is compared with what the HTTP API and the tables say. The pictures are in target/browser/pictures.
+Playwright controls Chromium, and axe-core checks accessibility. The script installs Debian's
+package of Chromium if it is missing. It compares the page with the HTTP API and the tables. The
+screenshots are in target/browser/pictures.
 
-Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
+Exit status: 0 all tests passed; 1 one failed; 2 invalid arguments.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-# The tools, the processes, the system and the issuer are those of infra/localstack.
+# For the modules of infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import tools  # noqa: E402
@@ -21,7 +22,7 @@ from progress import Progress  # noqa: E402
 from system import build, system  # noqa: E402
 
 WORK = tools.ROOT / "target" / "browser"
-# The version of axe-core comes with its package: other versions find other things.
+# The package contains axe-core, and other versions have other rules.
 PLAYWRIGHT = WORK / "tools", ["playwright==1.65.2", "axe-playwright-python==0.1.8", "cryptography"]
 LOG = WORK / "cairn-local.log"
 PICTURES = WORK / "pictures"
@@ -32,19 +33,19 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="infra/browser/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
-    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="how long orders come by the second, which they do for 20 at most; by default %(default)s")
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="run this program instead of building it, for example target/debug/cairn-local")
+    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="seconds of load on the page, of which at most 20 have new orders; default: %(default)s")
     parser.add_argument(
-        "--screenshots", type=Path, metavar="DIR", help="put the pictures of the README there, and leave the tests out"
+        "--screenshots", type=Path, metavar="DIR", help="only take the README's screenshots, and copy them to DIR"
     )
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
-        parser.error(f"{found.binary} is not a program")
+        parser.error(f"{found.binary} is not an executable file")
     return found
 
 
 def chromium():
-    """The browser's program."""
+    """Returns Chromium's program, installed if necessary."""
 
     def there():
         return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -52,7 +53,7 @@ def chromium():
     if found := there():
         return found
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        raise Failure("there is no Chromium: install Debian's package chromium, or the like")
+        raise Failure("Chromium is not installed; install it, for example with apt-get install chromium")
     print("installing chromium", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], WORK / "apt.log", INSTALLING_S, env=environment)
@@ -62,7 +63,7 @@ def chromium():
 
 
 def enter():
-    """Goes on with this program in the Python that has Playwright."""
+    """Restarts this program in the Python environment that has Playwright."""
     folder, _ = PLAYWRIGHT
     programs = tools.install(PLAYWRIGHT)
     if Path(sys.prefix) != folder:
@@ -70,7 +71,7 @@ def enter():
 
 
 def all_steps(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps and returns a summary."""
     from browser import Browser
     from demo import demo
     from pictures import pictures
@@ -78,12 +79,12 @@ def all_steps(given):
 
     visits = [pictures] if given.screenshots else [*VISITS, pictures]
     progress = Progress(3 + len(visits) + (0 if given.screenshots else len(ALONE)))
-    with progress.step("Chromium is there"):
+    with progress.step("find or install Chromium"):
         program = chromium()
-    with progress.step("the one-machine system is there"):
+    with progress.step("find or build the local system"):
         binary = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     with Browser(program, PICTURES) as browser:
-        # Each with a system of its own: what one has broken another does not see.
+        # Each visit has its own system, so that it sees no data of another.
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)

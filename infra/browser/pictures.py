@@ -1,13 +1,13 @@
-"""The pictures of the README: something has happened, and something is broken."""
+"""Takes the README's screenshots, with some orders and a failing consumer."""
 
 from browser import PHONE
 
-# From the top to the end of the order.
+# From the top of the page to the end of the order.
 VIEW = {"x": 0, "y": 0, "width": 1400, "height": 1500}
 
 
 def pictures(page, browser, _):
-    """Takes them, and looks for barriers in each."""
+    """Takes the screenshots, and checks the accessibility of each."""
     for scenario in ("good", "carrier", "none", "flaky", "fraud"):
         page.place(scenario)
     page.order_is("cancelled", "aborted")
@@ -46,7 +46,7 @@ def pictures(page, browser, _):
         phone.order_is("confirmed", "completed")
         phone.has_no_barriers()
         too_wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert phone.page.evaluate(too_wide) == 0, "it has to be moved sideways to be read"
+        assert phone.page.evaluate(too_wide) == 0, "the page scrolls horizontally"
         phone.page.evaluate("() => document.getElementById('order').scrollIntoView()")
         phone.picture("page-phone", full_page=False)
         phone.picture("page-phone-whole", full_page=True)

@@ -1,7 +1,7 @@
-//! The rebuild of a read model through DynamoDB, and an audit: how fast, how much memory, what it costs.
+//! The throughput, memory and cost of a rebuild of a read model through DynamoDB, and of an audit.
 //!
-//! Each measurement has a process of its own, whose peak is then that of nothing else, and its database in a file, which
-//! would otherwise be in the same memory. For Linux only: it reads `/proc`.
+//! Each measurement runs in a process of its own, so that the peak memory is its own. The database
+//! is in a file, because it would otherwise share that memory. Linux only: it reads `/proc`.
 
 use std::{
     fs,
@@ -38,25 +38,24 @@ use crate::{
     service::{Client, Service},
 };
 
-/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
-    /// The rows of orders.
+    /// The rows of the read model `orders`.
     Orders,
-    /// The windows of sales.
+    /// The counters of the read model `sales`.
     Sales,
     /// An audit of both.
     Audit,
 }
 
-/// How long histories are: so many events at least, of whole orders.
+/// The minimum lengths of the histories, in events; orders are complete.
 const EVENTS: [u64; 2] = [10_000, 100_000];
-/// One part. On AWS eight are backfilled in parallel; here the database is one thread, and seeks a part out from the whole.
+/// One segment. On AWS eight are backfilled concurrently. Here the database has one thread, and
+/// finding a segment means sorting the whole table.
 const SEGMENTS: u32 = 1;
-/// So many milliseconds lie between two orders.
+/// The interval between two orders, in milliseconds.
 const PACE: i64 = 600;
 
-/// What came of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     events: u64,
@@ -64,22 +63,19 @@ struct Measured {
     calls: u64,
     read_units: f64,
     write_units: f64,
-    /// What is resident before, and at the most.
+    /// Resident memory before the measurement, and at its peak.
     before_kib: u64,
     peak_kib: u64,
 }
 
-/// Measures everything, each in a process of its own, and prints it.
-///
-/// # Errors
-/// When a process fails.
+/// Runs each measurement in a process of its own, and prints the results.
 pub(crate) fn print(rtt: Duration) -> Result<ExitCode, Failed> {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([
         "what",
         "events",
-        "events a second",
-        "calls an event",
+        "events per second",
+        "calls per event",
         "read units",
         "write units",
         "$ per million events",
@@ -123,15 +119,14 @@ fn in_a_process(what: &str, events: u64, rtt: Duration) -> Result<Measured, Fail
         .output()
         .map_err(Failed::new)?;
     if !output.status.success() {
-        return Err(Failed::new(format!("{what} of {events} events failed")));
+        return Err(Failed::new(format!(
+            "measuring {what} with {events} events failed"
+        )));
     }
     serde_json::from_slice(&output.stdout).map_err(Failed::new)
 }
 
-/// Measures one, and prints it as JSON: what runs in a process of its own.
-///
-/// # Errors
-/// When a call fails.
+/// Runs one measurement and prints JSON; this runs in a process of its own.
 pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<ExitCode, Failed> {
     let directory = Scratch::new()?;
     let service = Service::in_file(&directory.0.join("tables.sqlite"), &tables()?, rtt)?;
@@ -205,7 +200,7 @@ async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Fa
     Ok(())
 }
 
-/// The template's tables; the events' without its stream, which nobody reads here.
+/// The template's tables. The event table has no DynamoDB Stream, which nothing reads here.
 fn tables() -> Result<Vec<Value>, Failed> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
     let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
@@ -237,7 +232,8 @@ fn app(client: &Client) -> AppContext {
     AppContext::new(settings, client.config())
 }
 
-/// Stores orders that went through, one event a commit, a hundred orders a minute, and says how many events they have.
+/// Stores fulfilled orders, one event per commit and a hundred orders per minute, and returns the
+/// number of events.
 async fn seed(near: &AppContext, events: u64) -> Result<u64, Failed> {
     let store = near.event_store().map_err(Failed::new)?;
     let placed = placed()?;
@@ -271,7 +267,7 @@ fn commit(event: &RecordedEvent, at: Timestamp) -> Commit {
     }
 }
 
-/// What the kernel knows of this process's memory.
+/// Returns a value of `/proc/self/status` in KiB.
 fn resident(what: &str) -> Result<u64, Failed> {
     let status = fs::read_to_string("/proc/self/status").map_err(Failed::new)?;
     let line = status.lines().find_map(|line| line.strip_prefix(what));
@@ -279,12 +275,12 @@ fn resident(what: &str) -> Result<u64, Failed> {
     kib.ok_or_else(|| Failed::new(format!("/proc/self/status has no {what}")))
 }
 
-/// Has the peak begin anew. <https://docs.kernel.org/filesystems/proc.html>
+/// Resets the peak. <https://docs.kernel.org/filesystems/proc.html>
 fn forget_peak() -> Result<(), Failed> {
     fs::write("/proc/self/clear_refs", "5").map_err(Failed::new)
 }
 
-/// A directory that goes with the process.
+/// A directory that is removed with the process.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -298,7 +294,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left of it is the system's to remove.
+        // Temporary files that cannot be removed are left to the system.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

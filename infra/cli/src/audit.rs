@@ -21,8 +21,8 @@ use crate::{
 
 /// Check the consistency of streams, read models, publication and deadlines
 ///
-/// The audit finds gaps in versions, unpublished commits, rows that differ from their events, and overdue deadlines.
-/// It reads everything and changes nothing, while the system runs.
+/// The audit finds gaps in versions, unpublished commits, rows that differ from their events, and
+/// overdue deadlines. It reads everything and changes nothing, while the system runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -14,10 +14,9 @@ use crate::{
     output::Output,
 };
 
-/// The function that delivers and deletes them.
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 
-/// The queues, by the environment variables that name them.
+/// The queues, with the environment variables that have their URLs.
 const QUEUES: [(&str, &str); 2] = [
     ("DEAD_LETTERS_QUEUE", "dead-letters"),
     ("STREAM_FAILURES_QUEUE", "stream-failures"),
@@ -40,8 +39,8 @@ pub(crate) struct DeadLetters {
 enum Command {
     /// List dead letters
     ///
-    /// Each is received and released again, so other processes do not see it for a moment. One that another process is
-    /// using is not listed.
+    /// Each is received and released again, so other processes do not see it for a moment. One that
+    /// another process is using is not listed.
     #[command(after_help = "\
 Examples:
   cairn dead-letters list
@@ -59,7 +58,8 @@ Exit status: 0 success; 1 not found; 2 usage error or system unreachable")]
         /// Message ID from `list`
         message: String,
     },
-    /// Redrive dead letters, each at most once, to its function; effects already applied are skipped
+    /// Redrive dead letters, each at most once, to its function; effects already applied are
+    /// skipped
     #[command(after_help = "\
 Examples:
   cairn dead-letters redrive 0f2c1d3e-...
@@ -68,7 +68,8 @@ Examples:
 
 Exit status: 0 success; 1 some cannot be redriven; 2 usage error or system unreachable")]
     Redrive(Redrive),
-    /// Delete dead letters, also those that cannot be redriven; the function logs each with the reason
+    /// Delete dead letters, also those that cannot be redriven; the function logs each with the
+    /// reason
     #[command(after_help = "\
 Examples:
   cairn dead-letters delete 0f2c1d3e-... --reason 'a test record'
@@ -117,24 +118,22 @@ struct Redrive {
     all: bool,
 }
 
-/// A dead letter as it is listed.
 #[derive(Debug, Serialize)]
 struct Letter {
     message: String,
     queue: &'static str,
-    /// For which function it is; none where it cannot be redriven.
+    /// The target function; `None` if the dead letter cannot be redriven.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
-    /// The place of a record in the table's stream.
+    /// The position of a record in the DynamoDB Stream.
     #[serde(rename = "sequenceNumber", skip_serializing_if = "Option::is_none")]
     sequence_number: Option<String>,
     attempts: u64,
     error: String,
 }
 
-/// The result of a redrive.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Report {
     redriven: u64,
@@ -155,15 +154,15 @@ struct Unresolved {
 }
 
 impl Report {
-    /// Asks the function until it has handled every letter that was there at the beginning.
+    /// Invokes the function until it has handled every dead letter that existed at the start.
     async fn request(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
         let mut sum = Self::default();
         while !sum.complete {
             let mut report: Self = stack.invoke(REDRIVE, &request).await?;
             if !report.complete && report.redriven == 0 && report.deleted.is_empty() {
                 return Err(Failure::found(format!(
-                    "the function handled none of the dead letters in its time: {} redriven, {} deleted; delete those that \
-                     cannot be redriven, and repeat the command",
+                    "the function handled no dead letter within its timeout: {} redriven, {} deleted so far; delete \
+                     those that cannot be redriven, and repeat the command",
                     sum.redriven,
                     sum.deleted.len()
                 )));
@@ -171,7 +170,7 @@ impl Report {
             if let Value::Object(request) = &mut request {
                 request.insert("before".to_owned(), report.began.clone().into());
             }
-            // It meets those again that it could not deliver.
+            // Each call reports the unresolved dead letters again, so only the last list counts.
             report.redriven += sum.redriven;
             report.deleted.append(&mut sum.deleted);
             sum = report;
@@ -306,7 +305,6 @@ impl Delete {
     }
 }
 
-/// Every message of both queues.
 async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
     let mut messages = vec![];
     for (variable, name) in QUEUES {

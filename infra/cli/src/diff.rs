@@ -31,10 +31,9 @@ pub(crate) struct Diff {
     to: u64,
 }
 
-/// A value that changed.
 #[derive(Debug, PartialEq, Serialize)]
 struct Change {
-    /// Where it is, as a JSON pointer.
+    /// A JSON pointer.
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Value>,
@@ -94,9 +93,9 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
     changes.collect()
 }
 
-/// The values that hold no others, by their places.
+/// Returns the values without members, by JSON pointer.
 ///
-/// The variant of a state is one of them, so that what two variants have in common is not a change.
+/// The variant of an enum is the value `/is`, so that fields that two variants share are no change.
 fn leaves(state: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_uppercase());

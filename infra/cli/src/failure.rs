@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use cairn::{lambda::ConfigError, store::StoreError};
 
-/// How a command ended that was carried out.
+/// The result of a command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Exit status 0.
@@ -14,20 +14,19 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Well, if nothing is wrong.
     pub(crate) fn unless(is_wrong: bool) -> Self {
         if is_wrong { Self::Wrong } else { Self::Well }
     }
 }
 
-/// Why a command was not carried out.
+/// The reason for which a command was not executed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Exit status 1: the system rejected the command.
     Found(String),
     /// Exit status 2: usage error, or the system is unreachable.
     Refused(String),
-    /// The output was closed.
+    /// The reader closed stdout.
     Output,
 }
 

@@ -15,9 +15,10 @@ use crate::{
 
 /// Erase a customer's personal data
 ///
-/// Name, addresses and email address become unreadable everywhere, because the customer's encryption key is deleted.
-/// Nothing else changes: orders can still be shown, rebuilt and audited. An order without a shipping label is cancelled.
-/// The key can be restored from the table's backup for one day.
+/// Name, addresses and email address become unreadable everywhere, because the customer's
+/// encryption key is deleted. Nothing else changes: orders can still be shown, rebuilt and audited.
+/// An order without a shipping label is cancelled. The key can be restored from the table's backup
+/// for one day.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +34,7 @@ pub(crate) struct Forget {
     yes: bool,
 }
 
-/// What `forget-customer` says.
+/// The report of `forget-customer`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum When {
@@ -69,7 +70,6 @@ impl Forget {
     }
 }
 
-/// Asks for confirmation on a terminal.
 fn is_meant(customer: &str, stack: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         let problem = "no terminal for confirmation; use --yes";

@@ -78,7 +78,8 @@ impl History {
             };
             return Err(Failure::found(format!("no events found for {subject}")));
         }
-        // Stable, and time never goes backwards within a stream: each stream keeps its order.
+        // The sort is stable, and time never decreases within a stream, so the events of each
+        // stream keep their order.
         events.sort_by_key(|event| event.at);
         if out.is_json {
             let source = stack.app().variable("EVENT_SOURCE")?;
@@ -105,7 +106,6 @@ async fn events(
     Ok(events.filter(|event| event.version > after).collect())
 }
 
-/// The columns of an event.
 pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {
     let data = event.event.data.get().to_owned();
     [

@@ -19,21 +19,20 @@ use crate::{
     output::{Output, duration},
 };
 
-/// In how many parts the events are read side by side.
+/// The number of segments that are read concurrently.
 const SEGMENTS: u32 = 8;
-/// How many gates of one read model are read at once, in each part.
+/// The number of version gates that each segment reads concurrently for each read model.
 const GATES: usize = 8;
-/// The number of read models.
 const READ_MODELS: usize = 4;
-/// How many streams are named.
+/// The maximum number of streams in `examples`.
 const EXAMPLES: usize = 10;
 
 /// Show how far each read model lags
 ///
-/// It compares every stream in the event table with the version gates of the rows, so it is exact, and works where
-/// there are no metrics. It reads each event once and up to three gates a stream: about 6 read units for an order,
-/// or 75 cents for a million. For a free estimate, of all consumers, use the `ConsumerLag` metric.
-/// If the relay has stopped, every read model lags.
+/// The command compares every stream with the version gates of the rows, so the result is exact and
+/// needs no metrics. It reads each event once and up to three gates per stream: about 6 read
+/// request units (RRU) per order, or 0.75 dollars per million orders. The metric `ConsumerLag` is a
+/// free estimate, for all consumers. If the relay has stopped, every read model lags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,17 +46,15 @@ pub(crate) struct Lag {
     tolerance: u32,
 }
 
-/// How far a read model is behind.
+/// The events that a read model has not applied.
 #[derive(Debug, Default, Serialize)]
 struct Behind {
-    /// The number of streams with events that are not in its rows.
+    /// The number of streams with missing events.
     streams: u64,
-    /// The number of events that are not in its rows.
     events: u64,
-    /// When the oldest of them happened.
+    /// The time of the oldest missing event.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest: Option<Timestamp>,
-    /// Some of the streams.
     examples: Vec<StreamId>,
 }
 
@@ -136,7 +133,7 @@ impl Lag {
     }
 }
 
-/// The rows that are shown.
+/// Returns the rows of the live generation.
 async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure> {
     Ok(generations.with_generation(generations.set().await?.live))
 }
@@ -150,12 +147,12 @@ struct Readers<O, K, P, S> {
     bar: ProgressBar,
 }
 
-/// The events of some streams: the version and the time of each.
+/// The version and time of each event, by stream.
 type Events = BTreeMap<StreamId, Vec<(u64, Timestamp)>>;
 
 impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P, S> {
-    /// A part of the events, compared page by page. The gates are read after the events, so an event that is not past its
-    /// gate then had not arrived.
+    /// Compares a segment of the events page by page. The gates are read after the events, so a
+    /// missing event had not been applied when its commit was read.
     async fn part(&self, segment: u32) -> Result<[Behind; READ_MODELS], Failure> {
         let mut sums: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
         let mut after = None;
@@ -208,7 +205,8 @@ async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Fai
 }
 
 impl Behind {
-    /// Adds what was found elsewhere. A stream that two pages have a part of counts once, as long as it is named.
+    /// Adds the result of another page. A stream with events on two pages counts once if it is
+    /// among the examples.
     fn add(&mut self, other: Self) {
         let is_known = |stream: &StreamId| self.examples.contains(stream);
         let known = other

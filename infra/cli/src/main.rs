@@ -1,7 +1,8 @@
-//! `cairn`: the operator's tool.
+//! `cairn`: the command-line tool for operators.
 //!
-//! One file for each command. [`stack`] finds the system, [`output`] prints in two forms, [`failure`] says what
-//! status a command ends with. What the tool knows of AWS it knows through the toolkit, as the functions do.
+//! Each command has a file. [`stack`] finds the system, [`output`] prints tables or JSON, and
+//! [`failure`] sets the exit status. The tool reaches AWS only through the kit, as the functions
+//! do.
 
 use std::{
     io::{self, Write},
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => {
-            // Help or the version; if stdout is gone there is nobody to tell.
+            // Help or the version. If stdout is closed, no reader is left.
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
@@ -122,9 +123,8 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     }
 }
 
-/// One line on stderr.
 fn told(problem: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    // If stderr is gone there is nobody to tell.
+    // If stderr is closed, no reader is left.
     let _ = writeln!(io::stderr(), "cairn: {problem}");
     ExitCode::from(status)
 }

@@ -19,18 +19,17 @@ use crate::{
     output::Output,
 };
 
-/// The function that takes the steps.
 const REBUILD: &str = "RebuildProjectionFunction";
 
-/// The interval at which the bar is updated.
+/// The interval between updates of the progress bar.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Rebuild a read model from events, without downtime
 ///
-/// A secondary generation of its rows takes new events while past events are backfilled into it. Then the two are
-/// compared, the new generation is promoted, and the old one is pruned. If the command is stopped, run it again to
-/// resume. If the live generation has orphan rows, which no event leads to, the command stops before it promotes the
-/// new one, and lists some of them.
+/// A secondary generation of its rows takes new events while past events are backfilled into it.
+/// Then the two are compared, the new generation is promoted, and the old one is pruned. If the
+/// command is stopped, run it again to resume. If the live generation has orphan rows, which no
+/// event leads to, the command stops before it promotes the new one, and lists some of them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -70,24 +69,22 @@ enum Projection {
     Sales,
 }
 
-/// The progress of a rebuild.
 #[derive(Debug, Deserialize)]
 struct Progress {
     generations: GenerationSet,
     segments: Vec<BackfillProgress>,
 }
 
-/// The result of a rebuild.
 #[derive(Debug, Serialize)]
 struct Done {
     projection: Projection,
-    /// `rebuilt`, `pruned` where only the retired rows of an earlier rebuild were left, or `cancelled`.
+    /// `rebuilt`, `pruned` where only the retired rows of an earlier rebuild were left, or
+    /// `cancelled`.
     did: &'static str,
-    /// The number of events that were backfilled, by this run and those before it.
+    /// The number of events that this run and earlier ones backfilled.
     events: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
-    /// The number of rows that were dropped.
     dropped: u64,
 }
 
@@ -119,7 +116,7 @@ impl Rebuild {
             return self.end(&steps, "cancelled", 0, None, out).await;
         }
         if matches!(generations.secondary, Some(Secondary::Retired { .. })) {
-            // It was killed after the promotion: only the retired rows are left to drop.
+            // An earlier run was killed after the promotion: only the retired rows are left.
             return self.end(&steps, "pruned", 0, None, out).await;
         }
         let wish = json!({ "segments": self.segments });
@@ -134,7 +131,7 @@ impl Rebuild {
             .await
     }
 
-    /// Drops the rows of obsolete generations, and reports what was done.
+    /// Prunes the obsolete rows, and reports the result.
     async fn end(
         &self,
         steps: &Steps<'_>,
@@ -185,7 +182,7 @@ impl Rebuild {
         Ok(Verdict::Well)
     }
 
-    /// Reports orphan rows: an operator has to decide.
+    /// Reports orphan rows. An operator must decide.
     fn orphan_rows(&self, comparison: &Comparison, out: &mut Output) -> Result<Verdict, Failure> {
         if out.is_json {
             let stopped = json!({
@@ -208,7 +205,6 @@ impl Rebuild {
     }
 }
 
-/// The steps of one rebuild.
 struct Steps<'a> {
     stack: &'a Stack,
     projection: Projection,
@@ -234,7 +230,8 @@ impl Steps<'_> {
         Ok(self.stack.invoke(REBUILD, &request).await?)
     }
 
-    /// Backfills all segments, with a bar on a terminal, and returns the number of their events.
+    /// Backfills all segments, and returns the number of their events. A terminal shows a progress
+    /// bar.
     async fn backfill(&self, segments: Vec<u32>, is_resumed: bool) -> Result<u64, Failure> {
         let bar = ProgressBar::new(segments.len() as u64);
         if let Ok(look) = ProgressStyle::with_template(

@@ -1,4 +1,4 @@
-//! `cairn republish`: sends events of the store to the relay and the deadline tracker again.
+//! `cairn republish`: sends stored events to the relay and the deadline tracker again.
 
 use cairn::{
     StreamId,
@@ -18,8 +18,9 @@ const READERS: [&str; 2] = ["RelayEventsFunction", "TrackDeadlinesFunction"];
 
 /// Send the events of streams to the relay and the deadline tracker again
 ///
-/// Use it for findings of the kinds `unpublished` and `unwatched`: events that the DynamoDB Stream has dropped after 24
-/// hours, or that a consumer has abandoned, are still in the store. A consumer skips events that it has applied before.
+/// Use it for findings of the kinds `unpublished` and `unwatched`: events that the DynamoDB Stream
+/// has dropped after 24 hours, or that a consumer has abandoned, are still in the store. A consumer
+/// skips events that it has applied before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

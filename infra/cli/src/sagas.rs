@@ -25,10 +25,9 @@ use crate::{
     output::{Output, duration},
 };
 
-/// How many fulfilments are read at once.
+/// The number of fulfilments that are read concurrently.
 const AT_ONCE: usize = 16;
 
-/// The watchdog.
 const WATCH: &str = "WatchFulfilmentsFunction";
 
 /// List unfinished sagas
@@ -46,7 +45,6 @@ pub(crate) struct Sagas {
     stuck: bool,
 }
 
-/// A fulfilment that has not ended.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Open {
@@ -56,9 +54,8 @@ struct Open {
     step: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<Action>,
-    /// The number of retries of the step.
     retries: u32,
-    /// When the saga last moved; where it has not begun, when the order did.
+    /// The time of the last event of the saga; before its start, of the order.
     since: Timestamp,
     next: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +68,7 @@ impl Sagas {
         let deadlines = app.deadlines("DEADLINES_TABLE")?;
         let (orders, sagas) = (app.repository()?, app.repository()?);
         let step_timeout = app.seconds("STEP_TIMEOUT_SECONDS")?;
-        // A cancelled order has a deadline of its own, and its fulfilment another.
+        // A cancelled order has a deadline, and its fulfilment has another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
         let mut after = None;
         loop {
@@ -124,7 +121,7 @@ impl Sagas {
 
 const STUCK: &str = "stuck";
 
-/// A fulfilment as it is now; none where it has ended, and only its deadline is still to go.
+/// Returns an unfinished fulfilment; `None` if it has ended and only its deadline is left.
 async fn look(
     order_id: OrderId,
     deadline: &Deadline,
@@ -164,7 +161,7 @@ async fn look(
     }))
 }
 
-/// The phase of a saga, its step, and the reason why it is stuck.
+/// Returns the phase of a saga, its current step, and the reason for which it is stuck.
 fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Option<&str>) {
     match state {
         State::NotStarted => ("not started", None, None),
@@ -223,7 +220,7 @@ Exit status: 0 success; 1 the saga is not stuck; 2 usage error or system unreach
     Abandon {
         /// Order ID
         order: OrderId,
-        /// How the step was settled; becomes part of the order's history
+        /// Description of the manual settlement; becomes part of the order's history
         #[arg(long)]
         reason: String,
     },

@@ -1,11 +1,11 @@
-//! The way to a running system: from what was said on the command line to a stack.
+//! Connects to a running system with the options of the command line.
 
 use cairn::operator::{self, FindError, InvokeError, Stack};
 use clap::Args;
 
 use crate::failure::Failure;
 
-/// Where the system is.
+/// The options that select the system.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
     /// AWS endpoint URL, for example `http://127.0.0.1:4566` for the local system
@@ -20,7 +20,6 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Finds the stack.
     pub(crate) async fn connect(&self) -> Result<Stack, Failure> {
         let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let endpoint = said(&self.endpoint_url);

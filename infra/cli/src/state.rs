@@ -38,7 +38,7 @@ pub(crate) struct State {
     version: Option<u64>,
 }
 
-/// One stream, where the id of an order would mean four.
+/// Parses a stream. An order id is rejected, because it stands for four streams.
 pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
     if text.parse::<OrderId>().is_ok() {
         let each = ["order", "payment", "shipment", "fulfilment"].map(|of| format!("{of}-{text}"));
@@ -48,7 +48,6 @@ pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
     stream.map_err(|error| error.to_string())
 }
 
-/// Which state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     Now,
@@ -56,7 +55,6 @@ pub(crate) enum When {
     Version(u64),
 }
 
-/// A stream as it was.
 #[derive(Debug, Serialize)]
 pub(crate) struct Past {
     pub(crate) stream: StreamId,
@@ -84,7 +82,7 @@ impl State {
     }
 }
 
-/// A stream as it was, by the rules of its category.
+/// Folds a stream by the rules of its category.
 pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result<Past, Failure> {
     match stream.category() {
         Order::CATEGORY => folded::<Order>(stack, stream, when).await,

@@ -16,14 +16,15 @@ use crate::{
     output::Output,
 };
 
-/// How long a stream is left alone between two looks. A shard answers five times a second, and its two readers look four times.
+/// The interval between reads. A shard allows five reads a second, and its two stream consumers use
+/// four.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Show events as they are committed, until Ctrl-C or a limit
 ///
-/// The events come from the event table's DynamoDB Stream, which keeps them for 24 hours, whether or not they were
-/// published. With `--json`, each is a CloudEvent on a line of its own.
+/// The events come from the event table's DynamoDB Stream, which keeps them for 24 hours, whether
+/// or not they were published. With `--json`, each is a CloudEvent on a line of its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -52,7 +53,7 @@ pub(crate) struct Tail {
     timeout: Option<u64>,
 }
 
-/// The longest time to wait: a year.
+/// The maximum timeout: one year.
 const MAX_TIMEOUT: u64 = 365 * 24 * 60 * 60;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -102,13 +103,13 @@ impl Tail {
         Ok(Verdict::Well)
     }
 
-    /// The time is over: well, unless events were asked for that did not come.
+    /// Ends at the timeout: successfully, unless fewer events than `--limit` arrived.
     fn late(&self, left: u64) -> Result<Verdict, Failure> {
         let (Some(limit), Some(timeout)) = (self.limit, self.timeout) else {
             return Ok(Verdict::Well);
         };
         Err(Failure::found(format!(
-            "tail failed: {} of {limit} events came within {timeout} s; give it more time with --timeout",
+            "tail failed: {} of {limit} events arrived within {timeout} s; use a longer --timeout",
             limit - left
         )))
     }
@@ -144,7 +145,7 @@ impl Tail {
     }
 }
 
-/// Reports an unreadable record on stderr, where it disturbs no program.
+/// Reports an unreadable record on stderr, so that stdout stays valid JSON.
 fn warn(problem: &dyn std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "cairn: {problem}");

@@ -1,4 +1,4 @@
-//! The library on Lambda: what each function is built from. A `main.rs` of one line runs one.
+//! The Lambda functions of the library. Each has a `main.rs` of one line.
 
 use cairn::{
     RecordedEvent, StreamId,
@@ -17,26 +17,17 @@ use crate::{
     shelf::Shelf,
 };
 
-/// The function of the step `hand-out`. Its rule takes `LoanAskedFor`, and what makes the step due.
-///
-/// # Errors
-/// When `EVENTS_TABLE` is missing.
+/// The step `hand-out`. Its rule selects `LoanAskedFor`, and the events that make the step due.
 pub fn hand_out(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(app, HandOut(Library::new(app.event_store()?)))
 }
 
-/// The function of the step `note-loan`. Its rule takes what makes the step due.
-///
-/// # Errors
-/// When `EVENTS_TABLE` is missing.
+/// The step `note-loan`. Its rule selects the events that make the step due.
 pub fn note_loan(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(app, NoteLoan(Library::new(app.event_store()?)))
 }
 
-/// The function that keeps the shelf. Its rule takes the events of books.
-///
-/// # Errors
-/// When `EVENTS_TABLE`, `SHELF_TABLE` or `READ_MODELS_TABLE` is missing.
+/// The projection of the shelf. Its rule selects the events of books.
 pub fn project_shelf(app: &AppContext) -> Result<Handler, ConfigError> {
     consumer::projection(app, app.rows::<Shelf>("SHELF_TABLE")?)
 }

@@ -1,4 +1,4 @@
-//! The library on an event store, whichever it is.
+//! The library on any event store.
 
 use cairn::{
     Aggregate, Context, StreamId,
@@ -15,27 +15,18 @@ use crate::{
     reader::{self, Reader},
 };
 
-/// The streams of the library.
 #[derive(Clone, Debug)]
 pub struct Library<S> {
-    /// The books.
     pub books: Repository<Book, S>,
-    /// The readers.
     pub readers: Repository<Reader, S>,
-    /// The loans.
     pub loans: Repository<Saga<Loan>, S>,
 }
 
-/// The stream of an aggregate.
-///
-/// # Errors
-/// When the key has characters that a stream id may not have.
 pub fn stream<A: Aggregate>(key: &str) -> Result<StreamId, NotAStreamId> {
     StreamId::new(A::CATEGORY, key)
 }
 
 impl<S: EventStore + Clone + 'static> Library<S> {
-    /// The library in a store.
     pub fn new(store: S) -> Self {
         Self {
             books: Repository::new(store.clone()),
@@ -44,10 +35,8 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         }
     }
 
-    /// What a step does, forward or back. It takes effect with the saga's record of it.
-    ///
-    /// # Errors
-    /// When the loan names no stream.
+    /// Returns the outcome of a step in either direction. Its command takes effect in the same
+    /// append as the record of the saga.
     pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, NotAStreamId> {
         let book = |command| {
             let stream = stream::<Book>(&input.book)?;
@@ -67,10 +56,8 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         Ok(StepOutcome::done(vec![enlisted?]))
     }
 
-    /// Takes a loan to its end, in one process and without a bus: the steps one after the other.
-    ///
-    /// # Errors
-    /// When the store fails. Called again it goes on where it was.
+    /// Executes a loan in one process without a bus, step by step. After an error it can be called
+    /// again, and continues.
     pub async fn carry_out(
         &self,
         loan: &StreamId,

@@ -1,4 +1,5 @@
-//! What people see: a row per book with the copies there are and those that are out.
+//! The read model of the shelf: a row per book with the number of its copies, and of those that are
+//! out.
 
 use cairn::{
     RecordedEvent, StreamId,
@@ -8,7 +9,6 @@ use cairn::{
 
 use crate::book::Event;
 
-/// The shelf.
 #[derive(Clone, Copy, Debug)]
 pub struct Shelf;
 

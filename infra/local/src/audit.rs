@@ -1,4 +1,4 @@
-//! The audit of this system, as `cairn audit` makes it.
+//! The audit of the local system, the same as that of `cairn audit`.
 
 use cairn::{
     Timestamp,
@@ -8,10 +8,7 @@ use cairn::{
 };
 use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 
-/// The audit of a system at the time `now`, of all read models.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Builds the audit of all read models as of `now`.
 pub fn audit(operator: &AppContext, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
     let (store, deadlines) = (
         operator.event_store()?,

@@ -1,5 +1,4 @@
-//! The system of a template without its ports: services, functions, and what moves events between
-//! them.
+//! The system of a template without its ports: services, functions, and event delivery.
 
 use std::{
     collections::HashMap,
@@ -28,16 +27,13 @@ use crate::{
     template::{Authorizer, FunctionSpec, Template, TemplateError, Throttling, Trigger},
 };
 
-/// What the system is made of besides its template.
+/// The parts of the system that its template does not contain.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// Where state is kept; in memory when there is no place.
+    /// The data directory; `None` keeps state in memory.
     pub data: Option<PathBuf>,
-    /// The functions' code.
     pub functions: Functions,
-    /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The platform that it runs on.
     pub platform: Arc<dyn Platform>,
 }
 
@@ -52,28 +48,22 @@ impl Default for Parts {
     }
 }
 
-/// It cannot be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// The template is not understood.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The deliveries that an earlier process left cannot be read.
     #[error("reading the journal failed: {0}")]
     Journal(#[from] rusqlite::Error),
 }
 
-/// A running system. Dropped, it stops where it is.
+/// A running system. It stops when dropped.
 #[derive(Debug)]
 pub struct Composition {
-    /// The services.
     pub aws: Arc<Aws>,
-    /// The functions.
     pub hosts: Arc<Hosts>,
-    /// How many deliveries an earlier process had left.
+    /// The number of deliveries resumed from an earlier process.
     pub resumed: usize,
     authorizer: Option<Authorizer>,
     throttling: Throttling,
@@ -84,10 +74,7 @@ pub struct Composition {
 }
 
 impl Composition {
-    /// Puts the system together and sets it going.
-    ///
-    /// # Errors
-    /// See [`ComposeError`]; nothing runs then.
+    /// Composes and starts the system. After an error, nothing runs.
     pub fn start(template: &Template, parts: Parts) -> Result<Self, ComposeError> {
         let Parts {
             data,
@@ -120,7 +107,7 @@ impl Composition {
         });
         let hosts = Arc::new(host(template, &functions, &aws, &platform)?);
 
-        // Before anything new is taken, or that would be taken up as well.
+        // Before new deliveries are accepted: they would be resumed too.
         let resumed = async_queue.resume()?;
         let mut composition = Self {
             outstanding: async_queue.outstanding(),
@@ -173,12 +160,11 @@ impl Composition {
                     self.platform.clone(),
                 ));
             }
-            // The gateway and the bus come to these.
+            // The gateway and the bus handle these.
             Trigger::Http(_) | Trigger::Rule(_) => {}
         }
     }
 
-    /// The HTTP API.
     pub fn gateway(&self) -> Gateway {
         Gateway::new(
             self.hosts.clone(),
@@ -188,7 +174,8 @@ impl Composition {
         )
     }
 
-    /// What an operator has: the settings of all functions, and clients that no role holds back.
+    /// The operator's context: the environment variables of all functions, and clients without a
+    /// role.
     pub fn operator(&self) -> AppContext {
         let settings = self
             .hosts
@@ -200,15 +187,11 @@ impl Composition {
         AppContext::new(move |name| settings.get(name).cloned(), config)
     }
 
-    /// How many deliveries are not done.
     pub fn outstanding(&self) -> watch::Receiver<usize> {
         self.outstanding.clone()
     }
 
     /// Invokes a function by its logical id, as `sam local invoke` does.
-    ///
-    /// # Errors
-    /// When function not found, or it fails.
     pub async fn invoke(&self, function: &str, event: &str) -> Result<String, InvokeError> {
         let hosted = self.hosts.get(function).ok_or(InvokeError::Unknown)?;
         let request_id = self.platform.new_id().to_string();
@@ -218,8 +201,8 @@ impl Composition {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Waits until nothing is under way: every event is delivered, and nothing follows from it. What
-    /// waits for its deadline is not under way.
+    /// Waits until every event is delivered and causes no further one. Pending deadlines do not
+    /// count.
     pub async fn settled(&self) {
         let mut outstanding = self.outstanding.clone();
         let written = || -> Vec<u64> {
@@ -231,20 +214,19 @@ impl Composition {
         loop {
             let before = written();
             for ((_, caught_up), writes) in self.pumps.iter().zip(&before) {
-                // A poller that has ended will catch up with nothing more.
+                // A poller that has ended will never catch up.
                 let is_done = |seen: &Option<u64>| seen.is_some_and(|seen| seen >= *writes);
                 let _ = caught_up.clone().wait_for(is_done).await;
             }
             let _ = outstanding.wait_for(|count| *count == 0).await;
-            // What was delivered meanwhile may have written something more.
+            // The last deliveries may have caused more writes.
             if written() == before {
                 return;
             }
         }
     }
 
-    /// Stops everything. What is under way stays in the journal, for the next start where there is a
-    /// data directory.
+    /// Stops everything. With a data directory, the next start resumes unfinished deliveries.
     pub async fn stop(mut self) {
         self.workers.shutdown().await;
     }

@@ -1,7 +1,7 @@
-//! What each consumer has done with each event, for who watches.
+//! The log of each consumer's deliveries, for the page and for tests.
 //!
-//! Functions tell it themselves, by the lines of metrics that they leave. The counts are of everything since the start;
-//! of single deliveries only the latest are kept.
+//! Functions report their deliveries in metrics lines. The counts cover everything since the start;
+//! only the latest single deliveries are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -12,57 +12,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::Note;
 
-/// Of how many orders the deliveries are kept, and how many of each.
+/// The most orders whose deliveries are kept, and the most deliveries of one order.
 const MOST_ORDERS: usize = 500;
 const MOST_OF_ONE: usize = 400;
-/// How many SKUs are known by name.
 const MOST_SKUS: usize = 200;
-/// How many deliveries wait to be taken. Whoever takes them comes many times a second.
+/// The most deliveries that wait for [`DeliveryLog::take`], which is called many times a second.
 const MOST_FRESH: usize = 1_000;
 
-/// The log of the deliveries.
 #[derive(Debug, Default)]
 pub struct DeliveryLog(Mutex<Book>);
 
-/// What one consumer has done since the start.
+/// The counts of one consumer since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerStats {
-    /// Events that were applied as they came.
+    /// Events applied in order.
     pub applied: u64,
-    /// Deliveries of what had been done before.
+    /// Deliveries of events that were already applied.
     pub duplicates: u64,
-    /// Events that came early, so that the ones before them were read from the store.
+    /// Events that arrived early; the missing events were read from the store.
     pub caught_up: u64,
-    /// The events that were read from the store.
+    /// Events read from the store.
     pub missing: u64,
-    /// Invocations that failed and were tried again.
+    /// Failed invocations that were retried.
     pub retried: u64,
-    /// Deliveries that were given up.
+    /// Deliveries that became dead letters.
     pub dead_letters: u64,
-    /// How far behind it was at most since this was asked for the last time, in milliseconds; nothing where it had
-    /// nothing to do.
+    /// The largest lag in milliseconds since the last [`DeliveryLog::take`]; `None` without
+    /// deliveries.
     pub lag_ms: Option<u64>,
     /// The latest lag since the start, in milliseconds.
     pub latest_lag_ms: Option<u64>,
 }
 
-/// What a consumer did with one delivery.
+/// A delivery to a consumer and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// Its number in the log, from 1.
+    /// The sequence number in the log, from 1.
     pub n: u64,
-    /// The consumer's logical id.
     pub consumer: String,
-    /// The event: `order-...@3`.
+    /// The event, such as `order-...@3`.
     pub event: String,
-    /// `applied`, `duplicate` or `caught-up`; `failed` where it will be tried again, `dead-letter` where it will not.
+    /// `applied`, `duplicate` or `caught-up`; `failed` before a retry, otherwise `dead-letter`.
     pub outcome: String,
-    /// How many earlier events had to be read from the store.
+    /// The number of missing events that were read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<u64>,
-    /// How long ago the event had happened, in milliseconds, where the consumer could tell.
+    /// The age of the event in milliseconds, if the consumer reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<u64>,
 }
@@ -78,7 +75,7 @@ struct Book {
     skus: BTreeSet<String>,
 }
 
-/// A line of metrics, as far as it tells of a consumer.
+/// The fields of a metrics line that concern deliveries.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line {
@@ -90,7 +87,6 @@ struct Line {
 }
 
 impl DeliveryLog {
-    /// Reads a line of metrics that a function has left.
     pub(crate) fn read(&self, function: &str, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return;
@@ -124,7 +120,6 @@ impl DeliveryLog {
         });
     }
 
-    /// Takes note of what went wrong.
     pub(crate) fn note(&self, note: &Note<'_>) {
         let mut book = self.book();
         let (function, event, outcome) = match *note {
@@ -150,8 +145,8 @@ impl DeliveryLog {
         });
     }
 
-    /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
-    /// they are very many.
+    /// Returns the counts of each consumer, and the first deliveries since the last call up to a
+    /// limit.
     pub fn take(&self) -> (BTreeMap<String, ConsumerStats>, Vec<Delivery>) {
         let mut book = self.book();
         let stats = book.stats.clone();
@@ -161,12 +156,11 @@ impl DeliveryLog {
         (stats, std::mem::take(&mut book.fresh))
     }
 
-    /// What each consumer has done.
     pub fn stats(&self) -> BTreeMap<String, ConsumerStats> {
         self.book().stats.clone()
     }
 
-    /// What was done with the events of an order, as far as it is still known.
+    /// Returns the latest deliveries of an order's events.
     pub fn of_order(&self, order: &str) -> Vec<Delivery> {
         let book = self.book();
         book.by_order.get(order).cloned().unwrap_or_default()
@@ -187,7 +181,6 @@ impl Book {
         self.stats.entry(consumer.to_owned()).or_default()
     }
 
-    /// The number of the next delivery.
     fn next(&mut self) -> u64 {
         self.latest += 1;
         self.latest
@@ -218,14 +211,14 @@ impl Book {
     }
 }
 
-/// The order that an event is about: the key of its stream, `payment-<order>@2`.
+/// The order of an event: the key of its stream, as in `payment-<order>@2`.
 pub(crate) fn order_of(event: &str) -> Option<&str> {
     let (stream, _) = event.rsplit_once('@')?;
     let (category, key) = stream.split_once('-')?;
     (category != "stock").then_some(key)
 }
 
-/// The SKU and the version of an event of stock: `stock-TEA-01@2`.
+/// The SKU and the version of a stock event, as in `stock-TEA-01@2`.
 fn stock_of(event: &str) -> Option<(&str, &str)> {
     event.strip_prefix("stock-")?.rsplit_once('@')
 }

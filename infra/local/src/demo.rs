@@ -1,5 +1,4 @@
-//! The main job, once, seen from outside: orders that succeed and orders that fail, each followed
-//! to its end over HTTP.
+//! The demo: orders that succeed and orders that fail, each followed over HTTP to its end.
 
 use std::{
     io::{self, Write},
@@ -20,10 +19,10 @@ use crate::{
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long an order may take to its end before the demo gives up on it.
+/// The time limit for an order to reach its end.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One order of the demo, and how it must end.
+/// An order of the demo and its expected end.
 struct Scenario {
     title: &'static str,
     sku: &'static str,
@@ -34,12 +33,12 @@ struct Scenario {
     fulfilment: &'static str,
 }
 
-/// What is done with an order once it is placed.
+/// The action after the order is placed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     Wait,
     Ship,
-    /// Cancel it as soon as its stock is reserved.
+    /// Cancels the order once its stock is reserved.
     Cancel,
 }
 
@@ -63,7 +62,7 @@ const SCENARIOS: [Scenario; 4] = [
         fulfilment: "aborted",
     },
     Scenario {
-        title: "There is not enough stock",
+        title: "The stock is insufficient",
         sku: "POT-07",
         quantity: 10,
         token: "tok_visa",
@@ -82,10 +81,7 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-/// Runs the demo on a system of its own, in memory.
-///
-/// # Errors
-/// When the system does not start or does not answer.
+/// Runs the demo on its own system, in memory.
 pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     let system = System::start(template, &Options::default()).await?;
     let client = Client::new(system.http);
@@ -106,7 +102,7 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
         let body = json!({ "price": { "amount": 1250, "currency": "EUR" } });
         let priced = client.put(&format!("/products/{sku}"), &[], &body).await?;
         expect(priced.status.as_u16() == 200, "the price is set")?;
-        writeln!(out, "Received {quantity} pieces of {sku}.")?;
+        writeln!(out, "Received {quantity} units of {sku}.")?;
     }
 
     let mut ended_well = 0;
@@ -140,7 +136,7 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     system.stop().await;
     let well = ended_well == SCENARIOS.len() && books;
     let verdict = format!(
-        "{ended_well} of {} orders ended as they must",
+        "{ended_well} of {} orders ended as expected",
         SCENARIOS.len()
     );
     let verdict = if well {
@@ -212,7 +208,7 @@ async fn tell(client: &Client, scenario: &Scenario) -> Result<Value, Failure> {
     }
 }
 
-/// A bar over the steps, on a terminal; nothing elsewhere.
+/// A progress bar on a terminal; invisible elsewhere.
 fn progress() -> ProgressBar {
     let bar = ProgressBar::new(6);
     if let Ok(look) = ProgressStyle::with_template("  {bar:24} {pos}/{len} steps  {msg}") {
@@ -221,7 +217,7 @@ fn progress() -> ProgressBar {
     bar
 }
 
-/// Every event of the order's streams, with the milliseconds since it was placed.
+/// Prints every event of the order's streams, with the milliseconds since it was placed.
 async fn print_time_line(
     client: &Client,
     order: &Value,
@@ -260,9 +256,9 @@ async fn print_time_line(
     Ok(())
 }
 
-/// What is left in stock and what was sold agree with what happened.
+/// Checks that the stock and the sales match the orders.
 async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Failure> {
-    writeln!(out, "\n{}", style("The books").bold())?;
+    writeln!(out, "\n{}", style("Stock and sales").bold())?;
     let mut balance = true;
     for (sku, on_hand) in [("TEA-01", 98), ("POT-07", 5)] {
         let stock = client.get(&format!("/stock/{sku}")).await?.body;
@@ -291,7 +287,7 @@ async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Fa
         sum("/ordersConfirmed"),
         sum("/ordersCancelled"),
     );
-    // The order that the customer cancels may have been confirmed just before.
+    // The cancelled order may have been confirmed just before.
     let revenue = sum("/revenue/0/amount");
     let sold = 2_500 + (confirmed - 1) * 3_750;
     balance &= placed == 4 && cancelled == 3 && (1..=2).contains(&confirmed) && revenue == sold;

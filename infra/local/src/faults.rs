@@ -16,19 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::Functions;
 
-/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// The bus delivers everything twice.
     Duplicates,
-    /// The bus keeps no order: each delivery is a few milliseconds late, by chance.
+    /// The bus delivers out of order: each delivery is a random few milliseconds late.
     Disorder,
-    /// The bus is slow: each delivery is a second or two late, by chance.
+    /// The bus is slow: each delivery is a random one to two seconds late.
     Delays,
-    /// The payment provider does not do what it is asked for.
     ProviderAway,
-    /// A reader fails at every event: the one of [`BROKEN`].
+    /// The consumer [`BROKEN`] fails at every event.
     BrokenReader,
 }
 
@@ -55,7 +52,7 @@ impl Fault {
     }
 }
 
-/// The faults that are on. Clones share them.
+/// The faults that are switched on. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct FaultProfile(Arc<AtomicU8>);
 
@@ -66,18 +63,17 @@ impl FaultProfile {
         self.0.store(bits, Ordering::Relaxed);
     }
 
-    /// Returns whether a fault is on.
     pub fn has(&self, fault: Fault) -> bool {
         self.0.load(Ordering::Relaxed) & fault.bit() != 0
     }
 
-    /// All faults that are on.
     pub fn all(&self) -> Vec<Fault> {
         let all = Fault::ALL.into_iter();
         all.filter(|fault| self.has(*fault)).collect()
     }
 
-    /// The functions as they are deployed, with a payment provider that is away when it has to be.
+    /// The deployed functions, with a payment provider that [`Fault::ProviderAway`] makes
+    /// unavailable.
     pub fn functions(&self) -> Functions {
         let (authorizing, capturing) = (self.clone(), self.clone());
         Functions::default()
@@ -99,7 +95,6 @@ impl FaultProfile {
     }
 }
 
-/// A payment provider that does nothing while [`Fault::ProviderAway`] is on.
 struct SometimesUnavailable<P> {
     provider: P,
     faults: FaultProfile,
@@ -108,7 +103,7 @@ struct SometimesUnavailable<P> {
 impl<P> SometimesUnavailable<P> {
     fn check(&self) -> Result<(), ProviderError> {
         if self.faults.has(Fault::ProviderAway) {
-            return Err(ProviderError::Transient("the provider is away".to_owned()));
+            return Err(ProviderError::Transient("provider unavailable".to_owned()));
         }
         Ok(())
     }

@@ -68,7 +68,8 @@ struct Arguments {
 enum Command {
     /// Run sample orders that succeed and fail, each to its end
     Demo,
-    /// Measure confirmation time, orders per second and calls per order, without the template's throttling
+    /// Measure confirmation time, orders per second and calls per order, without the template's
+    /// throttling
     Measure {
         /// Number of orders under load
         #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -79,7 +80,8 @@ enum Command {
     },
 }
 
-/// The parameters of the local system, where AWS's minutes are seconds and no client outside can call.
+/// Local values of parameters: shorter timeouts, and no tokens, because only local clients can
+/// call.
 const HERE: [(&str, &str); 4] = [
     ("StepTimeoutSeconds", "3"),
     ("Authorization", "none"),
@@ -94,7 +96,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The time that the end of the program waits for a reader of its output.
+/// The time that the end of the program waits for the readers of its output.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -103,7 +105,7 @@ fn main() -> ExitCode {
         Printer::new("stderr", io::stderr()),
     );
     let (Ok(out), Ok(err)) = printers else {
-        // There is no thread that could print why.
+        // Without a thread, the error cannot be printed.
         return ExitCode::from(2);
     };
     let status = run(&out, &err);
@@ -117,7 +119,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => {
-            // Help or the version; its reader may be gone.
+            // Prints the help or the version; its reader may be gone.
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
@@ -148,7 +150,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
     let found = arguments.template.clone().or_else(find_template);
     let Some(path) = found else {
         return refuse(
-            &"there is no template.yaml here or above: run this in the project, or name it with --template",
+            &"no template.yaml here or above: run this in the project, or use --template",
         );
     };
     let given = arguments.parameter.iter().cloned().collect();
@@ -165,7 +167,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
             }
         }
     });
-    // What is still under way is of no use any more.
+    // Work in progress is no longer needed.
     runtime.shutdown_background();
     finished.unwrap_or_else(|error| refuse(&error))
 }
@@ -181,7 +183,7 @@ fn report_panics(err: Printer) {
     }));
 }
 
-/// The template with what was given, and where nothing was, with what is other on one machine.
+/// Loads the template with the given parameters and local values for the others.
 fn load(path: &Path, given: &Parameters) -> Result<Template, TemplateError> {
     let known = Template::parameters_of(path)?;
     let here = HERE
@@ -220,7 +222,7 @@ async fn serve(
     let mut stop = signals.stop();
     out.line(greeting(&system));
     tokio::select! {
-        // It fails only without its sender, which is the caller's.
+        // It fails only without its sender, which the caller holds.
         _ = stop.wait_for(|stop| *stop) => {}
         () = print_events(events, out), if !arguments.quiet => {}
     }
@@ -250,7 +252,7 @@ fn greeting(system: &System) -> String {
         style("HTTP API    ").bold(),
         style("AWS endpoint").bold()
     );
-    // To write into a text does not fail.
+    // Writing to a `String` cannot fail.
     if system.has_page() {
         let _ = writeln!(text, "{}  http://{http}/", style("Web page    ").bold());
     }
@@ -272,7 +274,6 @@ Ctrl-C ends it."
     text
 }
 
-/// Prints events for as long as there are any.
 async fn print_events(mut events: Receiver<Seen>, out: &Printer) {
     loop {
         match events.recv().await {
@@ -290,7 +291,7 @@ fn line(seen: &Seen) -> String {
     let at = seen.at.to_string();
     let clock = at.get(11..23).unwrap_or_default();
     let event: Result<CloudEvent, _> = serde_json::from_str(&seen.detail);
-    let id = event.map_or_else(|_| "not an event of ours".to_owned(), |event| event.id);
+    let id = event.map_or_else(|_| "unknown event".to_owned(), |event| event.id);
     format!(
         "{}  {:<28} {}",
         style(clock).dim(),

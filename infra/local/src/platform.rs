@@ -1,7 +1,7 @@
-//! The platform of the system: its time, its random numbers, and its faults.
+//! The environment of the system: its clock, randomness and faults.
 //!
-//! Locally it is the computer's own clock and random numbers, with few faults. A test or a simulation
-//! replaces it: everything that decides what happens next is asked of it.
+//! The local platform has almost no faults. Tests and simulations use other platforms: every
+//! decision about the next event comes from the platform.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -13,149 +13,132 @@ use crate::{
     faults::{BROKEN, Fault, FaultProfile},
 };
 
-/// A platform. By default no fault occurs on it.
+/// A platform. By default, nothing fails.
 pub trait Platform: fmt::Debug + Send + Sync + 'static {
-    /// The present.
     fn now(&self) -> Timestamp;
 
-    /// A fresh random id.
     fn new_id(&self) -> Uuid;
 
     /// A random number from 0 to 1.
     fn chance(&self) -> f64;
 
-    /// How long a wait of AWS takes here.
+    /// The local duration of a wait on AWS.
     fn pace(&self, wait: Duration) -> Duration;
 
-    /// How long the reader of a table's stream waits before it takes what is new: AWS looks four times a
-    /// second (<https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>).
+    /// The pause before a stream poller reads new records. AWS polls four times a second
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>).
     fn poll(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Takes the metrics that a function leaves.
+    /// Receives a metrics line of a function.
     fn emit(&self, _function: &str, _line: &str) {}
 
-    /// Takes what happened, for who counts it.
+    /// Receives an occurrence, to count it.
     fn note(&self, _note: &Note<'_>) {}
 
-    /// How far the clock of a new execution environment is off, in milliseconds.
+    /// The offset of the clock of a new execution environment, in milliseconds.
     fn skew_ms(&self) -> i64 {
         0
     }
 
-    /// Decides about a call to a service.
+    /// Decides the faults of a call to a service.
     fn call(&self, _caller: &str, _operation: &str) -> FaultDecision {
         FaultDecision::default()
     }
 
-    /// Whether the bus takes an entry of a call that it takes.
+    /// False if the bus refuses one entry of a call that it accepts.
     fn takes(&self) -> bool {
         true
     }
 
-    /// Whether a rule reaches its target now.
+    /// True if a rule reaches its target now.
     fn reaches(&self, _target: &str) -> bool {
         true
     }
 
-    /// When the copies of an event that a rule hands over arrive, from now; none: it is lost.
+    /// The delays of the copies of an event that a rule delivers; empty if the event is lost.
     fn copies(&self, _target: &str, _event: &str) -> Vec<Duration> {
         vec![Duration::ZERO]
     }
 
-    /// Decides about an invocation.
     fn invocation(&self, _function: &str, _payload: &[u8]) -> InvocationFault {
         InvocationFault::None
     }
 }
 
-/// The decision about one call to a service: its delays, and its fault.
+/// The delays and the fault of one call to a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultDecision {
-    /// How long the request is under way.
+    /// The travel time of the request.
     pub there: Duration,
-    /// The fault.
     pub fault: Option<CallFault>,
-    /// How long the answer is under way.
+    /// The travel time of the answer.
     pub back: Duration,
 }
 
-/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallFault {
-    /// The service takes no more at the moment.
     Throttled,
-    /// The service fails, and has done nothing.
+    /// The service fails without any effect.
     Unavailable,
-    /// The request does not arrive.
     RequestLost,
-    /// The service has done it, and the answer does not arrive.
+    /// The service executes the request, but the answer is lost.
     AnswerLost,
     /// An eventually consistent read does not show the latest items.
     Stale,
 }
 
-/// The fault of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvocationFault {
-    /// Nothing.
     None,
-    /// The function fails, as by a mistake in its code.
+    /// The function returns an error.
     Fails(String),
-    /// The environment is gone after the function has waited so many times.
+    /// The environment is gone after the function has waited this many times.
     Crashes(u32),
 }
 
-/// What happened.
+/// An occurrence that a platform may count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note<'a> {
-    /// An invocation crashed, as the platform decided.
-    Crashed {
-        /// The function.
-        function: &'a str,
-    },
-    /// An asynchronous invocation failed and will be tried again.
+    /// An invocation crashed by the platform's decision.
+    Crashed { function: &'a str },
+    /// An asynchronous invocation failed and will be retried.
     Retried {
-        /// The function.
         function: &'a str,
-        /// The event, `order-...@3`, where it is one.
+        /// The event, such as `order-...@3`, if the payload is one.
         event: Option<&'a str>,
     },
-    /// A message went into a queue of dead letters.
+    /// A message went to a dead-letter queue.
     DeadLetter {
-        /// The function that it is for.
+        /// The intended function of the message.
         function: &'a str,
-        /// The event, `order-...@3`, where it is one.
+        /// The event, such as `order-...@3`, if the payload is one.
         event: Option<&'a str>,
     },
 }
 
-/// The local platform. What AWS waits for in minutes takes seconds.
+/// The local platform. Minutes on AWS become seconds.
 #[derive(Clone, Debug, Default)]
 pub struct LocalPlatform {
-    /// The faults that are on.
     pub faults: FaultProfile,
-    /// What the consumers of events have done.
     pub delivery_log: Arc<DeliveryLog>,
 }
 
 impl LocalPlatform {
-    /// How much faster it is than AWS where that waits.
+    /// The factor by which waits are shorter than on AWS.
     const PACE: u32 = 60;
-    /// How late a delivery may be when the bus keeps no order, in milliseconds.
+    /// The longest delay of a delivery with [`Fault::Disorder`], in milliseconds.
     const DISORDER_MS: u64 = 40;
-    /// How late a delivery is when the bus is slow, in milliseconds.
+    /// The delay of a delivery with [`Fault::Delays`], in milliseconds.
     const DELAY_MS: Range<u64> = 1_000..2_000;
 
-    /// A platform with these faults.
     pub fn with(faults: &[Fault]) -> Self {
         let local = Self::default();
         local.faults.set(faults);
         local
     }
 
-    /// How late one delivery is.
     fn late(&self) -> Duration {
         let mut late_ms = 0;
         if self.faults.has(Fault::Disorder) {

@@ -1,8 +1,9 @@
-//! Hands the records of a table's stream to a function, in order, and keeps its place.
+//! Delivers the records of a table's `DynamoDB` Stream to a function in order, and stores the
+//! position.
 //!
-//! A batch that fails is tried again, halved where the mapping says so; what fails for good or gets
-//! too old goes to the mapping's failure destination as a pointer, and the stream goes on. What
-//! the function reports as handled is not handed over again.
+//! A failed batch is retried, and halved if the mapping says so. A batch that fails permanently or
+//! becomes too old goes to the mapping's failure destination as a pointer, and the delivery
+//! continues. Records that the function reports as handled are not delivered again.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html>
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html>
 
@@ -23,9 +24,9 @@ use crate::{
     template::Mapping,
 };
 
-/// How long a stream that cannot be read is left alone.
+/// The pause before an unreadable stream is read again.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
-/// The first and the longest pause before a batch is tried again. AWS documents neither.
+/// The first and the longest pause before a batch is retried. AWS documents neither.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -33,23 +34,19 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
 const MOST_RECORDS: usize = 1_000;
 
-/// The poller of a stream for its function.
 #[derive(Debug)]
 pub struct StreamPoller {
-    /// The services.
     pub aws: Arc<Aws>,
-    /// Where the position is kept.
+    /// The journal, which stores the position.
     pub journal: Arc<Journal>,
-    /// The mapping.
     pub mapping: Mapping,
-    /// The platform.
     pub platform: Arc<dyn Platform>,
-    /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
-    /// had left has been.
+    /// The number of table writes whose records are delivered; `None` until the backlog of an
+    /// earlier process is delivered.
     pub caught_up: watch::Sender<Option<u64>>,
 }
 
-/// Some records that go to the function together, and how often that has failed.
+/// Records that are delivered together, and the number of failed attempts.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     records: &'a [Value],
@@ -77,7 +74,7 @@ impl StreamPoller {
                 self.keep(&hosted.spec.id, &last);
                 position = Some(last);
             }
-            // Else that was all that had been written.
+            // A page that is not full is the last one.
             if page.is_full {
                 continue;
             }
@@ -92,11 +89,11 @@ impl StreamPoller {
         }
     }
 
-    /// Delivers a batch, until each of its records is handled or parked.
+    /// Delivers a batch, until each record is handled or sent to the failure destination.
     async fn deliver(&self, hosted: &Hosted, batch: &[Value]) {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
-        // The part that comes first is the last.
+        // A stack: the next part is the last element.
         let mut parts = vec![Part::new(batch)];
         while let Some(part) = parts.pop() {
             let too_old = self.mapping.max_age.map(|age| self.platform.pace(age));
@@ -116,9 +113,9 @@ impl StreamPoller {
                     pause = FIRST_PAUSE;
                     parts.push(Part::new(rest));
                 }
-                // It did not run: that uses up no retry.
+                // A throttled batch did not run, which uses no retry.
                 Err(InvokeError::Throttled) => parts.push(part),
-                // It failed while this machine's disk was full: that uses up no retry either.
+                // A failure while the local disk was full uses no retry either.
                 Err(_) | Ok(_) if self.aws.storage_faults() > faults => parts.push(part),
                 failed => {
                     let error = failed.err().map(|error| error.to_string());
@@ -137,7 +134,7 @@ impl StreamPoller {
         }
     }
 
-    /// What becomes of a part that failed as a whole. To halve it uses up no retry.
+    /// Handles a part that failed as a whole. Halving uses no retry.
     async fn retry<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
         if self.mapping.bisects && part.records.len() > 1 {
             let (first, second) = part.records.split_at(part.records.len() / 2);
@@ -177,7 +174,7 @@ impl StreamPoller {
             .into_iter()
             .flatten()
             .map(|failure| failure.get("itemIdentifier").and_then(Value::as_str))
-            // Without an identifier, or with an unknown one, the whole batch has failed.
+            // Without an identifier, or with an unknown one, the whole batch failed.
             .map(|id| {
                 records
                     .iter()
@@ -230,12 +227,11 @@ impl StreamPoller {
         store_letter(&self.aws, platform, queue, &pointer, &Attributes::new()).await;
     }
 
-    /// How many records are read at once.
     fn limit(&self) -> usize {
         self.mapping.batch_size.min(MOST_RECORDS)
     }
 
-    /// The next records, oldest first; `None` while the stream cannot be read.
+    /// Returns the next records, oldest first; `None` if the stream cannot be read.
     fn records(&self, after: Option<&str>) -> Option<Page> {
         let table = &self.mapping.table;
         let page = self.aws.dynamo.records(table, after, self.limit());
@@ -263,7 +259,7 @@ impl StreamPoller {
              ON CONFLICT (function) DO UPDATE SET sequence = excluded.sequence",
             params![function, sequence],
         );
-        // An older position repeats records at the next start, which does no harm.
+        // An older position repeats records at the next start, which is harmless.
         if let Err(error) = kept {
             self.journal.report(&error);
         }

@@ -1,4 +1,5 @@
-//! A crash at every await of every handler, for an order of each outcome: each ends as it does without.
+//! Crashes every handler at every await, in scenarios with every outcome of an order. Each crash
+//! must leave the outcome unchanged.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -12,10 +13,9 @@ use crate::{
     simulation::{Plan, Remedy, Simulation, on_virtual_time},
 };
 
-/// One order, and what its customer does with it.
+/// One order and its customer's actions.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// How it is told.
     pub name: &'static str,
     token: &'static str,
     customer: &'static str,
@@ -26,7 +26,7 @@ pub struct Scenario {
     remedy: Remedy,
 }
 
-/// What a customer does with an order that is placed.
+/// The customer's action after placing the order.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Wait,
@@ -36,7 +36,7 @@ enum Then {
 }
 
 const GOOD: Scenario = Scenario {
-    name: "an order that is fulfilled and ships",
+    name: "an order that is fulfilled and shipped",
     token: "tok_visa",
     customer: "c-1",
     country: "DE",
@@ -46,7 +46,7 @@ const GOOD: Scenario = Scenario {
     remedy: Remedy::Resume,
 };
 
-/// An order whose payment is taken, and not given back when it is cancelled.
+/// An order with a captured payment that cannot be refunded when the order is cancelled.
 const STUCK: Scenario = Scenario {
     then: Then::CancelWhenConfirmed,
     faults: FaultProfile {
@@ -56,10 +56,10 @@ const STUCK: Scenario = Scenario {
     ..GOOD
 };
 
-/// An order of each outcome.
+/// Scenarios with every outcome of an order.
 pub const SCENARIOS: [Scenario; 10] = [
     Scenario {
-        name: "an order that screening refuses",
+        name: "an order that screening rejects",
         customer: "fraud-1",
         then: Then::Wait,
         ..GOOD
@@ -71,7 +71,7 @@ pub const SCENARIOS: [Scenario; 10] = [
         ..GOOD
     },
     Scenario {
-        name: "an order that is declined",
+        name: "an order with a declined payment",
         token: "tok_declined",
         then: Then::Wait,
         ..GOOD
@@ -89,35 +89,33 @@ pub const SCENARIOS: [Scenario; 10] = [
         ..GOOD
     },
     Scenario {
-        name: "an order that is cancelled when it is confirmed",
+        name: "an order that is cancelled after its confirmation",
         then: Then::CancelWhenConfirmed,
         ..GOOD
     },
     Scenario {
-        name: "an order whose payment provider never answers",
+        name: "an order whose payment provider never responds",
         token: "tok_down",
         then: Then::Wait,
         ..GOOD
     },
     Scenario {
-        name: "an order that is stuck, and resumed",
+        name: "an order that is stuck and resumed",
         ..STUCK
     },
     Scenario {
-        name: "an order that is stuck, and settled by hand",
+        name: "an order that is stuck, and settled manually",
         remedy: Remedy::Settle,
         ..STUCK
     },
 ];
 
-/// A crash that makes a difference.
+/// A crash that changes the outcome.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// Where it was; `None`: the scenario ends wrong without any.
+    /// `None` if an invariant is broken even without a crash.
     pub crash: Option<Crash>,
-    /// What is different.
     pub problem: String,
-    /// What happened.
     pub trace: Vec<String>,
 }
 
@@ -126,7 +124,7 @@ impl fmt::Display for Difference {
         match &self.crash {
             Some(crash) => write!(
                 f,
-                "a crash of {} in invocation {} after {} waits: {}",
+                "crash of {}, invocation {}, await {}: {}",
                 crash.function, crash.invocation, crash.wait, self.problem
             ),
             None => f.write_str(&self.problem),
@@ -134,17 +132,14 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What there is at the end of a scenario, but for times and ids.
+/// The final state of a scenario, without times and ids.
 pub type Ending = BTreeMap<String, String>;
 
-/// An invocation of a function: its logical id, and which of its invocations it is, from 0.
+/// An invocation: the function's logical id, and the invocation's index from 0.
 pub type Invoked = (String, usize);
 
-/// Runs a scenario without a crash: how it ends, and each invocation that may crash. Of those of the watchdog that find
-/// nothing to do there are hundreds, one like the other: of them it is the first only.
-///
-/// # Errors
-/// When it breaks an invariant.
+/// Runs a scenario without a crash. Returns its ending and the invocations to crash. Hundreds of
+/// equal invocations of the watchdog find nothing to do; only the first of them is returned.
 pub fn undisturbed(
     scenario: &Scenario,
     template: &Template,
@@ -165,10 +160,8 @@ pub fn undisturbed(
 
 const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// Crashes one invocation at each of its awaits, one at a time, and returns how many crashes there were.
-///
-/// # Errors
-/// At the first crash that makes a difference.
+/// Crashes one invocation at each of its awaits, one per run, and returns the number of crashes.
+/// The error is the first crash that changes the outcome.
 pub fn at_each_await(
     scenario: &Scenario,
     template: &Template,
@@ -185,11 +178,11 @@ pub fn at_each_await(
         if ending != *expected {
             return Err(Box::new(Difference {
                 crash: Some(crash),
-                problem: format!("it ends with {ending:?}, not {expected:?}"),
+                problem: format!("the ending is {ending:?}, not {expected:?}"),
                 trace: platform.trace(),
             }));
         }
-        // It is done before it waits so often.
+        // The invocation has fewer awaits.
         if !platform.has_crashed() {
             return Ok(wait);
         }
@@ -225,7 +218,7 @@ fn tell(
             if !violations.is_empty() {
                 return Err(Box::new(Difference {
                     crash: crash.cloned(),
-                    problem: format!("it breaks: {invariant}: {violations:?}"),
+                    problem: format!("broken: {invariant}: {violations:?}"),
                     trace: platform.trace(),
                 }));
             }
@@ -245,7 +238,7 @@ async fn act(scenario: &Scenario, simulation: &Simulation) {
             scenario.quantity,
         )
         .await;
-    // Without an answer there is nothing to do with it, and the invariants will say so.
+    // Without a response the customer has no order id; an invariant reports that.
     let Some(id) = placed else {
         return;
     };
@@ -268,12 +261,12 @@ fn summary(seen: &Observed) -> Ending {
     for order in seen.orders.values() {
         let fulfilment = match &order.fulfilment {
             fulfilment::State::Completed { .. } => "completed".to_owned(),
-            // Whoever is first to tell it of a cancellation, the customer or the order itself, has another reason.
+            // The customer's cancellation and the order's event race, and each has its own reason.
             fulfilment::State::Aborted { .. } => "aborted".to_owned(),
             other => format!("{other:?}"),
         };
         let (payment, shipment) = (order.id.payment_stream(), order.id.shipment_stream());
-        // Nothing is held of a payment that never was, or was given back, however far it had come.
+        // Nothing remains of a payment that was never authorized, or that was voided or refunded.
         let payment = match seen.state::<payment::Payment>(&payment) {
             payment::State::Captured(authorization) => {
                 format!("{} taken", authorization.amount.amount)

@@ -1,4 +1,4 @@
-//! What must hold after every run, each a function that returns what breaks it.
+//! The invariants, which must hold after every run. Each is a function that returns its violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,19 +27,16 @@ use crate::{
     observed::{Observed, OrderSeen},
 };
 
-/// A violation of an invariant, and its subject: an order's id, a stream, a key.
+/// A violation of an invariant, and its subject: an order's id, a stream or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What it is about.
     pub about: String,
-    /// The fault.
     pub problem: String,
 }
 
-/// An invariant with its name.
 pub type Invariant = (&'static str, fn(&Observed) -> Vec<Violation>);
 
-/// What holds whenever nothing is under way any more, faults or not.
+/// The invariants of a system at rest, with or without faults.
 pub const AT_REST: [Invariant; 10] = [
     ("versions are free of gaps", versions_are_free_of_gaps),
     ("time does not go back in a stream", time_does_not_go_back),
@@ -48,31 +45,30 @@ pub const AT_REST: [Invariant; 10] = [
         every_accepted_command_is_committed_once,
     ),
     (
-        "the same command has the same answer",
+        "the same command has the same response",
         the_same_command_has_the_same_answer,
     ),
     (
-        "nothing is refused without a reason",
+        "no command is rejected without a reason",
         nothing_is_refused_without_a_reason,
     ),
-    ("what was written can be read", what_was_written_can_be_read),
+    ("every write can be read", what_was_written_can_be_read),
     ("every saga has ended", every_saga_has_ended),
     (
-        "what is undone is undone in reverse",
+        "compensation runs in reverse order",
         what_is_undone_is_undone_in_reverse,
     ),
     (
         "dead letters explain every missing effect",
         dead_letters_explain_every_missing_effect,
     ),
-    ("nobody's name is stored as it is read", no_name_is_stored),
+    ("no name is stored unencrypted", no_name_is_stored),
 ];
 
-/// What holds besides when the dead letters have been delivered again, and people have helped where a
-/// saga was stuck.
+/// Further invariants, after the dead letters are redriven and stuck sagas are resolved.
 pub const AT_THE_END: [Invariant; 7] = [
     (
-        "no saga is stuck, no deadline is open, no letter is dead",
+        "no saga is stuck, no deadline is open, no dead letter is left",
         nothing_is_left_over,
     ),
     (
@@ -80,7 +76,7 @@ pub const AT_THE_END: [Invariant; 7] = [
         an_order_and_its_fulfilment_agree,
     ),
     (
-        "money in is money for confirmed orders",
+        "captured money matches confirmed orders",
         money_in_is_money_for_confirmed_orders,
     ),
     (
@@ -92,7 +88,7 @@ pub const AT_THE_END: [Invariant; 7] = [
         "every read model equals the fold",
         every_read_model_equals_the_fold,
     ),
-    ("every customer is told", every_customer_is_told),
+    ("every customer is notified", every_customer_is_told),
 ];
 
 pub(crate) fn violation(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Violation {
@@ -111,7 +107,7 @@ fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Violation> {
     for (stream, events) in &seen.streams {
         let versions: Vec<_> = events.iter().map(|event| event.version).collect();
         if !versions.iter().copied().eq(1..=events.len() as u64) {
-            violations.push(violation(stream, format!("its versions are {versions:?}")));
+            violations.push(violation(stream, format!("the versions are {versions:?}")));
         }
     }
     violations
@@ -121,7 +117,7 @@ fn time_does_not_go_back(seen: &Observed) -> Vec<Violation> {
     let goes_back = |events: &Vec<RecordedEvent>| !events.iter().is_sorted_by_key(|event| event.at);
     let streams = seen.streams.iter().filter(|(_, events)| goes_back(events));
     streams
-        .map(|(stream, _)| violation(stream, "its times go back"))
+        .map(|(stream, _)| violation(stream, "an event is older than its predecessor"))
         .collect()
 }
 
@@ -134,7 +130,7 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Violation> {
     }
     let twice = ids.into_iter().filter(|(_, count)| *count > 1);
     let mut violations: Vec<_> = twice
-        .map(|((stream, id), count)| violation(stream, format!("{id} is there {count} times")))
+        .map(|((stream, id), count)| violation(stream, format!("{count} commits of {id}")))
         .collect();
     for asked in &seen.asked {
         let id = format!("{}:{}", asked.operation, asked.key);
@@ -148,12 +144,12 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Violation> {
             .and_then(|body| body.get("orderId"))
             .and_then(Value::as_str);
         let about = about.unwrap_or(&asked.about);
-        // To cancel what is cancelled needs no commit, nor does a price that is set already.
+        // Repeated cancellations and unchanged prices make no commit.
         let may_be_none = matches!(asked.operation, "cancel-order" | "set-price");
         if asked.accepted().is_some() && count != 1 && !(may_be_none && count == 0) {
             violations.push(violation(
                 about,
-                format!("{id} was accepted, and has {count} commits"),
+                format!("{id} was accepted and has {count} commits"),
             ));
         }
         if let Some((status, _)) = refused
@@ -161,7 +157,7 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Violation> {
         {
             violations.push(violation(
                 about,
-                format!("{id} was refused with {status}, and is committed"),
+                format!("{id} was rejected with {status} and is committed"),
             ));
         }
     }
@@ -175,12 +171,12 @@ fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Violation> {
         let different: BTreeSet<_> = accepted
             .map(|(status, body)| format!("{status} {body}"))
             .collect();
-        // To cancel what is cancelled says how it stands now.
+        // The response to a repeated cancellation has the current status.
         if different.len() > 1 && asked.operation != "cancel-order" {
             let id = format!("{}:{}", asked.operation, asked.key);
             violations.push(violation(
                 &asked.about,
-                format!("{id} had the answers {different:?}"),
+                format!("{id} had the responses {different:?}"),
             ));
         }
     }
@@ -208,7 +204,7 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Violation> {
                 let id = format!("{}:{}", asked.operation, asked.key);
                 violations.push(violation(
                     &asked.about,
-                    format!("{id} had the answer {status} {body}"),
+                    format!("{id} had the response {status} {body}"),
                 ));
             }
         }
@@ -216,7 +212,7 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Violation> {
     violations
 }
 
-/// True if each price that a refusal names was the SKU's at some time.
+/// Returns whether each price in a rejection was the SKU's price at some time.
 fn were_prices(seen: &Observed, refusal: &Value) -> bool {
     let named = refusal.get("prices").and_then(Value::as_array);
     named.is_some_and(|named| {
@@ -253,9 +249,9 @@ fn what_was_written_can_be_read(seen: &Observed) -> Vec<Violation> {
         let (status, body) = &looked.answer;
         let version = body.get("version").and_then(Value::as_u64);
         let is_there = *status == 200 && version.unwrap_or(0) >= looked.least;
-        // That nothing can be read now is no answer.
+        // A query may fail while the service is unavailable.
         if !is_there && *status < 500 {
-            let problem = format!("{} had the answer {status} {body}", looked.path);
+            let problem = format!("{} had the response {status} {body}", looked.path);
             violations.push(violation(&looked.about, problem));
         }
     }
@@ -269,7 +265,7 @@ fn every_saga_has_ended(seen: &Observed) -> Vec<Violation> {
             let due = order.fulfilment.due();
             violations.push(violation(
                 &order.id,
-                format!("its fulfilment waits for {due:?}"),
+                format!("the fulfilment waits for {due:?}"),
             ));
         }
     }
@@ -312,14 +308,14 @@ fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Violation> {
         if (is_whole || !undone.is_empty()) && undone != expected {
             violations.push(violation(
                 &order.id,
-                format!("undone are {undone:?}, not {expected:?}"),
+                format!("compensated steps are {undone:?}, not {expected:?}"),
             ));
         }
     }
     violations
 }
 
-/// A table's row behind its streams, and the functions that keep them.
+/// Tables with the function that projects each.
 const PROJECTIONS: [(&str, &str); 3] = [
     ("OrdersTable", "ProjectOrdersFunction"),
     ("StockTable", "ProjectStockFunction"),
@@ -331,7 +327,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Violation> 
     if seen.unreadable > 0 {
         violations.push(violation(
             "the queues",
-            format!("{} messages are no dead letters", seen.unreadable),
+            format!("{} messages are not dead letters", seen.unreadable),
         ));
     }
     let mut missing = |function: &str, stream: &StreamId, from: u64| {
@@ -342,7 +338,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Violation> 
         {
             if !seen.is_explained(function, stream, event.version) {
                 let problem = format!(
-                    "{function} has not seen {}, and nothing says why",
+                    "{function} did not handle {}, without a known cause",
                     event.id()
                 );
                 violations.push(violation(stream.key(), problem));
@@ -373,7 +369,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Violation> 
         if !seen.books.mails.contains(&event.id())
             && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)
         {
-            let problem = format!("nobody was told of {}, and nothing says why", event.id());
+            let problem = format!("no email for {}, without a known cause", event.id());
             violations.push(violation(event.stream.key(), problem));
         }
     }
@@ -384,7 +380,7 @@ fn no_name_is_stored(seen: &Observed) -> Vec<Violation> {
     let mut violations = vec![];
     let mut look = |what: &str, about: &str, text: String| {
         if text.contains(NAME) {
-            violations.push(violation(about, format!("{what} shows who it is: {text}")));
+            violations.push(violation(about, format!("{what} contains a name: {text}")));
         }
     };
     for commit in &seen.commits {
@@ -406,7 +402,7 @@ fn no_name_is_stored(seen: &Observed) -> Vec<Violation> {
     violations
 }
 
-/// The attribute that holds how far a table's row has followed a stream.
+/// Returns the attribute with the version gate of a stream.
 fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
     let row_key = match table {
         "OrdersTable" => Orders::row_key(stream),
@@ -417,7 +413,7 @@ fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
     row_key.map(|row_key| row_key.gate)
 }
 
-/// How far each row has followed each of its streams, by table, key and gate.
+/// Returns the version of each gate of each row, by table, key and gate.
 fn gates(seen: &Observed) -> BTreeMap<(&'static str, &str, &str), u64> {
     let mut gates = BTreeMap::new();
     for (table, key) in [
@@ -451,7 +447,7 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Violation> {
         .filter_map(|order| match order.fulfilment {
             fulfilment::State::Stuck { step, .. } => Some(violation(
                 &order.id,
-                format!("its fulfilment is stuck at {step:?}"),
+                format!("the fulfilment is stuck at {step:?}"),
             )),
             _ => None,
         });
@@ -462,7 +458,7 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Violation> {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let key = stream.split_once('-').map_or(stream, |(_, key)| key);
-        violation(key, format!("a deadline is left: {row}"))
+        violation(key, format!("an open deadline: {row}"))
     });
     let dead = seen.dead.iter().map(|letter| {
         let about = letter
@@ -477,7 +473,7 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Violation> {
     stuck.chain(open).chain(dead).collect()
 }
 
-/// Whether an order went through.
+/// Returns whether an order was fulfilled.
 fn is_fulfilled(order: &OrderSeen) -> bool {
     matches!(order.fulfilment, fulfilment::State::Completed { .. })
 }
@@ -498,7 +494,7 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
             let status = order.order.status();
             violations.push(violation(
                 &order.id,
-                format!("it is {status:?}, its fulfilment ended with {last}"),
+                format!("the order is {status:?}, the fulfilment ended with {last}"),
             ));
         }
     }
@@ -513,14 +509,14 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
         if order.and_then(|order| order.order.status()) != Some(wanted) {
             violations.push(violation(
                 &asked.about,
-                format!("it was told that it is {wanted}, and is not"),
+                format!("a response said {wanted}, and the order is not"),
             ));
         }
     }
     violations
 }
 
-/// What the keys of a step's calls begin with.
+/// Returns the prefix of the keys of a step's calls.
 fn key(order: &OrderSeen, step: Step) -> String {
     format!("{}/{}/", order.id.fulfilment_stream(), step.name())
 }
@@ -546,23 +542,23 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Violation> {
         if taken != due {
             violations.push(violation(
                 &order.id,
-                format!("{taken} was taken, and {due} is due"),
+                format!("captured {taken}, and {due} is due"),
             ));
         }
         if promises.any(|key| key.starts_with(&authorized)) {
             violations.push(violation(
                 &order.id,
-                "a promise to pay is neither used nor given up",
+                "an authorization is neither captured nor voided",
             ));
         }
         let recorded = seen.state::<payment::Payment>(&order.id.payment_stream());
         let saga = seen.stream(&order.id.fulfilment_stream());
-        // What people settle by hand is not in the payment's stream.
+        // The payment's stream has no event for manual actions.
         let by_hand = saga.iter().any(|event| event.event.name == "StepAbandoned");
         if !by_hand && is_fulfilled(order) != matches!(recorded, payment::State::Captured(_)) {
             violations.push(violation(
                 &order.id,
-                format!("its payment is recorded as {recorded:?}"),
+                format!("the payment is recorded as {recorded:?}"),
             ));
         }
     }
@@ -580,7 +576,7 @@ fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Violation> {
             .filter(|other| other.starts_with(&key))
             .count();
         if labels != usize::from(is_fulfilled(order)) {
-            violations.push(violation(&order.id, format!("it has {labels} labels")));
+            violations.push(violation(&order.id, format!("{labels} labels")));
         }
     }
     violations
@@ -613,12 +609,12 @@ fn stock_adds_up(seen: &Observed) -> Vec<Violation> {
         if state.reserved() > 0 {
             violations.push(violation(
                 stream,
-                format!("{} pieces are reserved for nobody", state.reserved()),
+                format!("{} units are reserved without an order", state.reserved()),
             ));
         }
         if state.on_hand() + sold != received {
             let there = state.on_hand();
-            let problem = format!("{received} came in, {sold} were sold, {there} are there");
+            let problem = format!("{received} units received, {sold} sold, {there} on hand");
             violations.push(violation(stream, problem));
         }
     }
@@ -641,7 +637,8 @@ fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Violation> {
     violations
 }
 
-/// The events that a row has to have taken in: those after its gate only where the bus has lost them.
+/// Returns the events that a row must include. Events beyond its gate may be missing only if the
+/// bus lost them.
 fn taken_in<'a>(
     seen: &'a Observed,
     function: &str,
@@ -660,7 +657,7 @@ fn taken_in<'a>(
         None => Ok(before),
         Some(event) => Err(violation(
             stream.key(),
-            format!("{function} has not taken in {}", event.id()),
+            format!("{function} did not apply {}", event.id()),
         )),
     }
 }
@@ -695,7 +692,7 @@ fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> V
             let row = rows.get(key);
             violations.push(violation(
                 key,
-                format!("{table} has {row:?}, the fold is {expected:?}"),
+                format!("{table} has {row:?}, expected {expected:?}"),
             ));
         }
     }
@@ -741,14 +738,14 @@ fn windows(seen: &Observed) -> Vec<Violation> {
                 .find(|(stored, folded)| stored != folded);
             violations.push(violation(
                 "sales",
-                format!("a {window:?} is not the fold: {different:?}"),
+                format!("a {window:?} differs (stored, expected): {different:?}"),
             ));
         }
     }
     violations
 }
 
-/// The function that keeps a read model.
+/// Returns the function that projects a read model.
 fn keeper(projection: &str) -> &'static str {
     match projection {
         "orders" => "ProjectOrdersFunction",
@@ -758,8 +755,8 @@ fn keeper(projection: &str) -> &'static str {
     }
 }
 
-/// What an audit has found that the simulator does not know to be so: the bus may have lost the last events of a stream
-/// on their way to a read model, or to all of them.
+/// Returns the audit's findings that lost events do not explain. The bus may have lost the last
+/// events of a stream to one read model or to all.
 pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Violation> {
     let is_lost = |function: &str, stream: &StreamId, from: u64, to: u64| {
         (from..=to).all(|version| seen.is_explained(function, stream, version))
@@ -789,7 +786,7 @@ pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Violation> {
         .collect()
 }
 
-/// The functions that keep read models of a stream.
+/// Returns the functions that project read models of a stream.
 fn keepers(stream: &StreamId) -> impl Iterator<Item = &'static str> {
     let rows = PROJECTIONS
         .into_iter()
@@ -807,7 +804,7 @@ fn every_customer_is_told(seen: &Observed) -> Vec<Violation> {
         .map(|event| {
             violation(
                 event.stream.key(),
-                format!("nobody was told of {}", event.id()),
+                format!("no email was sent for {}", event.id()),
             )
         })
         .collect()

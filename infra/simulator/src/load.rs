@@ -1,4 +1,4 @@
-//! Many customers at once, over HTTP, in real time, under faults: each order ends, and the books balance.
+//! A load test: many concurrent customers over HTTP, in real time, under faults.
 
 use std::{
     io,
@@ -20,8 +20,8 @@ use crate::{
     simulation::{Outcome, Plan, Simulation, TEMPLATE, system},
 };
 
-/// What goes wrong: a tenth of all calls is throttled, a twentieth of all answers is lost, a fifth of
-/// all deliveries comes twice.
+/// A tenth of all calls is throttled, a twentieth of all responses is lost, and a fifth of all
+/// deliveries is duplicated.
 pub const FAULTS: FaultProfile = FaultProfile {
     throttled: 0.1,
     answer_lost: 0.05,
@@ -29,28 +29,25 @@ pub const FAULTS: FaultProfile = FaultProfile {
     ..FaultProfile::NONE
 };
 
-/// AWS's minutes are seconds.
+/// A minute of AWS takes a second.
 const PACE: u32 = 60;
-/// How long a client thinks at most before its next order: so that two cores keep up with them.
+/// The maximum pause of a client before its next order, chosen for two cores.
 const THINKS: Duration = Duration::from_secs(4);
-/// How often it is told how many orders are not done.
+/// The interval of progress reports.
 const OFTEN: Duration = Duration::from_secs(5);
-/// A payment provider that never answers is given up after thirty-one times this.
+/// In seconds. The step of an unavailable payment provider is abandoned after 31 times this.
 const STEP_TIMEOUT_S: u32 = 4;
 
-/// How far a load is.
+/// The progress of a load test.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
     /// One more order is placed.
     Placed,
-    /// All are. Now so many are not done, and so many deliveries under way.
+    /// All orders are placed; the numbers of unfinished orders and of deliveries in progress.
     Open(usize, usize),
 }
 
-/// Places orders from several clients at once, and waits until each has ended.
-///
-/// # Errors
-/// When there is no port, or the template is not understood.
+/// Places orders from several concurrent clients, and waits until each has ended.
 pub async fn run(
     orders: u32,
     clients: u32,
@@ -96,7 +93,7 @@ pub async fn run(
     Ok(outcome)
 }
 
-/// Puts the system behind a port, and its customers before it.
+/// Serves the system on a port, and connects its customers to it.
 async fn serve(simulation: &mut Simulation) -> io::Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let client = Client::new(listener.local_addr()?);
@@ -104,7 +101,7 @@ async fn serve(simulation: &mut Simulation) -> io::Result<tokio::task::JoinHandl
     simulation.shop = simulation.shop.over(client);
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            // Then no customer has an answer any more, and the books will say so.
+            // Customers then get no response, which breaks invariants.
             drop(error);
         }
     }))

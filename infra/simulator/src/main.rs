@@ -1,4 +1,4 @@
-//! `cargo run --release -p cairn-simulator -- --seeds 1000`: tries to break the promises.
+//! `cargo run --release -p cairn-simulator -- --seeds 1000`: looks for broken guarantees.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,14 @@ use cairn_simulator::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A simulation is single-threaded and allocates all the time: with this it takes a quarter less time.
+/// A simulation is single-threaded and allocates constantly; mimalloc saves a quarter of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Simulate the whole system in virtual time, with faults, by seed
 ///
-/// Exit status: 0 every invariant held for every seed; 1 an invariant was broken: the seed and the trace are printed.
+/// Exit status: 0 every invariant holds for every seed; 1 an invariant is broken, with its seed and
+/// trace; 2 an error.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-simulator", version)]
 struct Arguments {
@@ -72,7 +73,7 @@ fn status(done: Result<bool, Failure>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // If stderr is gone there is nobody to tell.
+            // An error of stderr itself cannot be reported.
             let _ = writeln!(io::stderr(), "cairn-simulator: {error}");
             ExitCode::from(2)
         }
@@ -81,7 +82,7 @@ fn status(done: Result<bool, Failure>) -> ExitCode {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs one seed and prints its trace. Two runs of it print the same.
+/// Runs one seed and prints its trace, which is the same in every run.
 fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
     let outcome = run(&Plan::new(seed, orders)?);
     let mut out = io::stdout().lock();
@@ -99,7 +100,7 @@ fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
     Ok(outcome.broken.is_empty())
 }
 
-/// Crashes everywhere, the invocations of all scenarios shared out among the cores.
+/// Crashes each handler at each await. The cores share the invocations of all scenarios.
 fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     let template = Plan::new(0, 1)?.template;
     let bar = ProgressBar::new(0);
@@ -160,7 +161,7 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
             let crashes = crashes.get(&number).copied().unwrap_or(0);
             writeln!(
                 out,
-                "  {}: ends alike after each of {crashes} crashes",
+                "  {}: same ending after each of {crashes} crashes",
                 scenario.name
             )?;
         }
@@ -168,7 +169,6 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(differences.is_empty())
 }
 
-/// Does something with each item, on as many threads as there are to be.
 fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -182,13 +182,11 @@ fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) +
     });
 }
 
-/// How many threads there are to be.
 fn jobs(arguments: &Arguments) -> u64 {
     let cores = || thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     arguments.jobs.unwrap_or_else(cores)
 }
 
-/// Many orders in real time.
 fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let bar = ProgressBar::new(orders.into());
     bar.set_style(ProgressStyle::with_template(
@@ -198,8 +196,8 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let told = |progress| match progress {
         Progress::Placed => bar.inc(1),
         Progress::Open(open, under_way) => {
-            let text = format!("{open} orders not done, {under_way} deliveries under way");
-            // Where there is no bar, a line.
+            let text = format!("{open} orders unfinished, {under_way} deliveries in progress");
+            // Without a terminal, print lines instead of the bar.
             if bar.is_hidden() {
                 let _ = writeln!(io::stderr(), "{text}");
             }
@@ -219,13 +217,13 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     if outcome.broken.is_empty() {
         writeln!(
             out,
-            "\n{orders} orders from {clients} clients: each has ended, and the books balance."
+            "\n{orders} orders from {clients} clients: every invariant holds."
         )?;
     }
     Ok(outcome.broken.is_empty())
 }
 
-/// Runs seeds on all cores until one breaks an invariant, or none has.
+/// Runs seeds on all cores until one breaks an invariant, or all have run.
 fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     let plan = Plan::new(0, arguments.orders)?;
     let bar = ProgressBar::new(arguments.seeds);
@@ -272,7 +270,7 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     metrics(&mut out, &counts, elapsed)?;
     let real = begun.elapsed();
     let rate = f64::from(u32::try_from(seeds)?) / real.as_secs_f64();
-    writeln!(out, "  {:<26} {rate:.2}", "seeds a second")?;
+    writeln!(out, "  {:<26} {rate:.2}", "seeds per second")?;
     let worst = worst.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Some((seed, outcome)) = worst.into_iter().next() else {
         writeln!(
@@ -287,7 +285,7 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// The same seed with the fewest orders at which the same invariant is still broken.
+/// Halves the number of orders as long as the same seed breaks the same invariant.
 fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
     let wanted = outcome.broken.first().map(|broken| broken.invariant);
     let mut smallest = (plan.orders, outcome);
@@ -310,7 +308,7 @@ fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
     smallest
 }
 
-/// The number of violations of one invariant that are shown.
+/// The maximum number of violations that are shown of one invariant.
 const SHOWN: usize = 3;
 
 fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io::Result<()> {
@@ -323,7 +321,7 @@ fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io
         .first()
         .and_then(|broken| broken.violations.first());
     if let Some(violation) = first {
-        writeln!(out, "\nWhat happened to {}:", violation.about)?;
+        writeln!(out, "\nTrace of {}:", violation.about)?;
         for line in outcome
             .trace
             .iter()
@@ -334,7 +332,7 @@ fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io
     }
     writeln!(
         out,
-        "\nThe same again, with everything that happened:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
+        "\nPrint the complete trace:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
     )
 }
 

@@ -1,8 +1,8 @@
-//! The simulated platform: virtual time, one source of random numbers, and every fault.
+//! The simulated platform: virtual time, one source of randomness, and all faults.
 //!
-//! Whatever is decided by chance is decided by the seed, in the order in which it is asked: which call is
-//! throttled, how long an answer takes and so which of two writers is first, what the bus repeats or
-//! loses, where a function crashes.
+//! The seed decides every random choice, in the order in which they are requested: which call is
+//! throttled, how long a response takes and so which of two writers is first, which deliveries the
+//! bus duplicates or loses, and where a function crashes.
 
 use std::{
     collections::BTreeMap,
@@ -22,40 +22,35 @@ use uuid::Uuid;
 /// The probability of each fault, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct FaultProfile {
-    /// A call is throttled.
     pub throttled: f64,
-    /// A service fails without having done anything.
+    /// A service fails without an effect.
     pub unavailable: f64,
-    /// A request does not arrive.
     pub request_lost: f64,
-    /// An answer does not arrive, though it was done.
+    /// The response is lost after the effect.
     pub answer_lost: f64,
-    /// An eventually consistent read lags.
     pub stale: f64,
-    /// The bus takes nothing for a whole minute.
+    /// The bus rejects everything for a whole minute.
     pub bus_away: f64,
     /// A rule does not reach its target.
     pub unreached: f64,
-    /// A delivery comes twice.
     pub repeated: f64,
-    /// A delivery is lost by the bus.
     pub lost: f64,
-    /// A delivery comes seconds or minutes late.
+    /// A delivery arrives seconds or minutes late.
     pub late: f64,
     /// An invocation crashes at an await.
     pub crashed: f64,
-    /// A function always fails at one event, until its code is mended.
+    /// A function fails at one event until its code is fixed.
     pub poison: f64,
-    /// The clock of an environment is wrong by seconds.
+    /// The clock of an execution environment is wrong by seconds.
     pub skewed: f64,
-    /// A provider does not answer, or says that it cannot now.
+    /// A provider does not respond, or is unavailable.
     pub provider: f64,
-    /// A provider refuses to undo something, for good.
+    /// A provider permanently refuses an undo.
     pub refuses_to_undo: f64,
 }
 
 impl FaultProfile {
-    /// Every fault occurs.
+    /// All faults.
     pub const SEVERE: Self = Self {
         throttled: 0.03,
         unavailable: 0.01,
@@ -74,7 +69,7 @@ impl FaultProfile {
         refuses_to_undo: 0.02,
     };
 
-    /// No fault occurs.
+    /// No faults.
     pub const NONE: Self = Self {
         throttled: 0.0,
         unavailable: 0.0,
@@ -94,14 +89,12 @@ impl FaultProfile {
     };
 }
 
-/// What was counted in a run, by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// The simulated platform.
 pub struct Simulated {
     begun: Instant,
     seed: u64,
-    /// How much faster it is than AWS where that waits; on virtual time waiting costs nothing.
+    /// The speed relative to AWS's own waits. On virtual time waits cost nothing.
     pace: u32,
     state: Mutex<State>,
 }
@@ -113,30 +106,30 @@ struct State {
     lost: Vec<String>,
     trace: Vec<String>,
     crash: Option<Crash>,
-    /// The calls to services that each invocation of a function made, until its next one began.
+    /// Per function, the number of calls to services during each invocation, up to its next one.
     invocations: BTreeMap<String, Vec<u32>>,
     crashed: bool,
 }
 
-/// One crash at one place: the how many-th await of the how many-th invocation of a function.
+/// A crash at one await of one invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The function's logical id.
     pub function: String,
-    /// Which of its invocations, from 0.
+    /// The index of the invocation, from 0.
     pub invocation: usize,
-    /// Which of the invocation's waits, from 0.
+    /// The index of the await, from 0.
     pub wait: u32,
 }
 
-/// How often AWS looks into a stream.
+/// The longest interval between reads of a DynamoDB Stream.
 const POLL: Duration = Duration::from_millis(250);
 
-/// When every simulation begins.
+/// The start of every simulation, in milliseconds since 1970.
 const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
-    /// The platform of a seed. Its time is the runtime's, so it is made within one.
+    /// Returns the platform of a seed. Its time is the runtime's, so it must be called within one.
     pub fn new(seed: u64, faults: FaultProfile) -> Self {
         Self {
             begun: Instant::now(),
@@ -155,7 +148,7 @@ impl Simulated {
         }
     }
 
-    /// A platform on real time, on which AWS's waits are shorter.
+    /// Returns a platform on real time, with AWS's waits shortened.
     pub fn hurried(seed: u64, faults: FaultProfile, pace: u32) -> Self {
         Self {
             pace,
@@ -163,78 +156,73 @@ impl Simulated {
         }
     }
 
-    /// Changes the fault profile.
     pub fn set_faults(&self, faults: FaultProfile) {
         self.state().faults = faults;
-        self.say("weather", "it changes");
+        self.say("faults", "changed");
     }
 
-    /// One crash, and no other.
+    /// Schedules one crash, and no other.
     pub fn crash_at(&self, crash: Crash) {
         self.state().crash = Some(crash);
     }
 
-    /// Each function's invocations, with the calls to services that were made until its next one began.
+    /// Returns, per function, the number of calls to services during each invocation, up to its
+    /// next one.
     pub fn invocations(&self) -> BTreeMap<String, Vec<u32>> {
         self.state().invocations.clone()
     }
 
-    /// Whether the one crash has taken place.
     pub fn has_crashed(&self) -> bool {
         self.state().crashed
     }
 
-    /// Seconds since the beginning.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether something happens that does so often.
+    /// Draws whether a fault of this probability happens.
     pub fn happens(&self, often: impl FnOnce(&FaultProfile) -> f64) -> bool {
         let mut state = self.state();
         let often = often(&state.faults);
-        // Without faults no random number is drawn.
+        // Without faults, do not consume randomness.
         often > 0.0 && state.chance.f64() < often
     }
 
-    /// A random number below a bound.
+    /// Returns a random number below a bound.
     pub fn below(&self, bound: u64) -> u64 {
         self.state().chance.u64(0..bound.max(1))
     }
 
-    /// A random time up to a bound.
+    /// Returns a random time up to a bound.
     pub fn up_to(&self, bound: Duration) -> Duration {
         bound.mul_f64(self.chance())
     }
 
-    /// Counts something.
     pub fn count(&self, name: &'static str) {
         self.add(name, 1);
     }
 
-    /// Adds to a count.
     pub fn add(&self, name: &'static str, by: u64) {
         *self.state().counts.entry(name).or_default() += by;
     }
 
-    /// What was counted.
     pub fn counts(&self) -> Counts {
         self.state().counts.clone()
     }
 
-    /// Deliveries that the bus has lost, as `function order-...@3`.
+    /// Returns the deliveries that the bus lost, as `function order-...@3`.
     pub fn lost(&self) -> Vec<String> {
         self.state().lost.clone()
     }
 
-    /// Keeps a line of what happened.
+    /// Adds a line to the trace.
     pub fn say(&self, who: &str, what: impl fmt::Display) {
         let at = self.begun.elapsed();
         let line = format!("{:>10.3} s  {who}: {what}", at.as_secs_f64());
         self.state().trace.push(line);
     }
 
-    /// What happened, line by line.
     pub fn trace(&self) -> Vec<String> {
         self.state().trace.clone()
     }
@@ -243,7 +231,7 @@ impl Simulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is one of the minutes in which the bus takes nothing.
+    /// Returns whether the bus is unavailable in the current minute.
     fn is_bus_away(&self) -> bool {
         let often = self.state().faults.bus_away;
         let minute = fnv1a(&format!(
@@ -253,7 +241,7 @@ impl Simulated {
         ));
         let is_away = often > 0.0 && f64::from(minute) / f64::from(u32::MAX) < often;
         if is_away {
-            self.count("calls to a bus that is away");
+            self.count("calls to unavailable bus");
         }
         is_away
     }
@@ -267,7 +255,7 @@ impl Simulated {
             (faults.unavailable, CallFault::Unavailable, "calls refused"),
             (faults.request_lost, CallFault::RequestLost, "requests lost"),
             (faults.answer_lost, CallFault::AnswerLost, "answers lost"),
-            (faults.stale, CallFault::Stale, "reads that may lag"),
+            (faults.stale, CallFault::Stale, "stale reads"),
         ];
         for (often, fault, name) in faults {
             if fault == CallFault::Stale && operation != "Query" {
@@ -287,7 +275,7 @@ impl Simulated {
     }
 }
 
-/// The event of a delivery, as `order-...@3`; nothing for what is none of ours.
+/// Returns the event of a delivery as `order-...@3`, or `None` for any other payload.
 fn event_of(payload: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Delivered<'a> {
@@ -339,8 +327,8 @@ impl Platform for Simulated {
                 self.say(function, "crashed");
             }
             Note::Retried { function, .. } => {
-                self.count("invocations tried again");
-                self.say(function, "failed, will be tried again");
+                self.count("invocations retried");
+                self.say(function, "failed; retrying");
             }
             Note::DeadLetter { function, .. } => {
                 self.count("dead letters");
@@ -392,8 +380,8 @@ impl Platform for Simulated {
 
     fn reaches(&self, target: &str) -> bool {
         if self.happens(|faults| faults.unreached) {
-            self.count("targets not reached");
-            self.say(target, "is not reached by its rule");
+            self.count("targets unreachable");
+            self.say(target, "unreachable from its rule");
             return false;
         }
         true
@@ -404,7 +392,7 @@ impl Platform for Simulated {
             && let Some(event) = event_of(payload.as_bytes())
         {
             self.count("deliveries lost");
-            self.say(target, format_args!("the bus loses {event}"));
+            self.say(target, format_args!("bus lost {event}"));
             self.state().lost.push(format!("{target} {event}"));
             return vec![];
         }
@@ -441,8 +429,8 @@ impl Platform for Simulated {
         if poison > 0.0
             && let Some(event) = event_of(payload)
         {
-            // The same function fails at the same event every time; a step's function in the same saga, or
-            // asking for the step again would be another event.
+            // A broken function always fails at the same event. A step function fails for the whole
+            // saga, because a retry of the step is another event.
             let is_step = !function.starts_with("Project") && !function.starts_with("Notify");
             let place = if is_step {
                 event.split('@').next().unwrap_or_default()
@@ -453,7 +441,7 @@ impl Platform for Simulated {
             if f64::from(place) / f64::from(u32::MAX) < poison {
                 self.count("poisoned invocations");
                 self.say(function, format_args!("fails at {event}"));
-                return InvocationFault::Fails(format!("a mistake in the code, at {event}"));
+                return InvocationFault::Fails(format!("simulated bug, at {event}"));
             }
         }
         if self.happens(|faults| faults.crashed) {

@@ -1,7 +1,7 @@
-//! Providers that fail, and keep books: what they did can be compared with what the system thinks.
+//! Providers that fail, and record their effects for comparison with the system's events.
 //!
-//! They honour idempotency keys, and what undoes a call names it by its key. An answer may be lost after
-//! the deed, or never come; a request may arrive when it is given up already.
+//! They honour idempotency keys, and an undo names the call by its key. A response can be lost
+//! after the effect, or never arrive. A request can arrive after the caller has abandoned it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,49 +28,48 @@ use tokio::time::sleep;
 
 use crate::platform::Simulated;
 
-/// All providers of one platform, and their books. A clone is the same.
+/// The providers of one simulation. Clones share their records.
 #[derive(Clone, Debug)]
 pub struct Providers {
     platform: Arc<Simulated>,
     books: Arc<Mutex<Books>>,
 }
 
-/// What the providers have done, by the keys with which they were asked.
+/// The effects at the providers, by idempotency key.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
-    /// Promises to pay that were given, and neither used nor given up.
+    /// Authorizations that are neither captured nor voided.
     pub authorized: BTreeMap<String, Authorization>,
-    /// Money taken and not given back.
+    /// Captured money that is not refunded.
     pub taken: BTreeMap<String, Money>,
-    /// Labels given out and not given back.
+    /// Labels that are not cancelled.
     pub labels: BTreeMap<String, Label>,
-    /// The mails sent, by the event that they tell of.
+    /// The emails sent, by the event's id.
     pub mails: BTreeSet<String>,
-    /// Promises that were ever given.
+    /// All authorizations that were ever made.
     promised: BTreeSet<String>,
-    /// What will not be done any more.
+    /// Keys of undone calls, which have no effect afterwards.
     undone: BTreeSet<String>,
-    /// What was refused for good.
+    /// Keys of permanently refused calls.
     refused: BTreeSet<String>,
 }
 
-/// How the way of a call goes.
+/// The delivery of a call.
 enum Way {
-    /// It arrives, and its answer.
+    /// The request and its response arrive.
     Good,
-    /// It arrives; the answer is an error that may pass, or none.
+    /// The request arrives; the response is a transient error or none.
     NoAnswer,
-    /// It does not arrive.
+    /// The request does not arrive.
     NotThere,
-    /// The provider throttles it, and wants none for this long.
+    /// The provider throttles calls for this long.
     Throttled(Duration),
 }
 
-/// Longer than anybody waits.
+/// Longer than any caller waits.
 const NEVER: Duration = Duration::from_hours(1);
 
 impl Providers {
-    /// Providers on a platform.
     pub fn new(platform: Arc<Simulated>) -> Self {
         Self {
             platform,
@@ -78,12 +77,11 @@ impl Providers {
         }
     }
 
-    /// The books as they are.
     pub fn read(&self) -> Books {
         self.books().clone()
     }
 
-    /// What people do who settle a step by hand: nothing of it is left.
+    /// Settles a step as an operator does: nothing remains of it at the provider.
     pub fn settle(&self, order: &str, step: &str) {
         let step = format!("{order}/{step}/");
         let is_other = |key: &String| !key.contains(&step);
@@ -105,7 +103,7 @@ impl Providers {
         let (way, how) = match self.platform.below(4) {
             0 => (Way::NotThere, "does not arrive"),
             1 => {
-                // It arrives late: perhaps when others have given it up.
+                // A late request may arrive after the caller has abandoned it.
                 sleep(self.platform.up_to(Duration::from_secs(4))).await;
                 (Way::Good, "is slow")
             }
@@ -116,12 +114,12 @@ impl Providers {
             }
             _ => (Way::NoAnswer, "has no answer"),
         };
-        self.platform.count("provider calls gone wrong");
+        self.platform.count("provider calls failed");
         self.platform.say(what, format_args!("{key} {how}"));
         way
     }
 
-    /// Does something at a provider, once for each key.
+    /// Performs an effect at a provider, once per key.
     async fn deed<T>(
         &self,
         what: &str,
@@ -143,7 +141,7 @@ impl Providers {
         }
     }
 
-    /// Undoes something, or refuses to: the same answer for the same key.
+    /// Undoes an effect or refuses to, with the same response for the same key.
     async fn undo(
         &self,
         what: &str,
@@ -177,7 +175,8 @@ impl PaymentProvider for Providers {
             if books.undone.contains(call.key) {
                 return Err(ProviderError::Permanent("it was voided".to_owned()));
             }
-            // Asked again, it says the same; what was used stays used.
+            // A repeated request has the same response, and a captured authorization stays
+            // captured.
             if books.promised.insert(call.key.to_owned()) {
                 books.authorized.insert(call.key.to_owned(), said.clone());
             }

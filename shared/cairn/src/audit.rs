@@ -1,12 +1,14 @@
-//! An audit: does what is stored hold together?
+//! The audit: the inconsistencies of stored data.
 //!
-//! It reads all of it and changes nothing, while the system runs. What it says is exact: what can change between two
-//! reads is never compared, only what cannot. A row carries the versions it has come to, and events are never changed;
-//! so a row that was read once can be compared with the events up to just there, whatever happens meanwhile.
+//! An audit reads everything, writes nothing, and can run on a live system. It compares only data
+//! that cannot change between two reads. A row stores the versions that it has applied, and events
+//! never change. A row that was read once is therefore compared with the events up to exactly these
+//! versions.
 //!
-//! Whether an event was published is not written down anywhere, as it would cost a second write for each commit. It is
-//! seen by its readers: a gate that is at an event, or after it, was moved by the bus. So *unpublished* is what no
-//! reader has seen although it is old enough, and of a stream that nobody keeps a gate of nothing can be said.
+//! Publication is not recorded, because that would cost a second write per commit. The audit infers
+//! it from the version gates: a gate at or after an event proves that the bus delivered to its
+//! stream. An event is *unpublished* if it is old enough and no gate has reached it. The audit
+//! cannot check the publication of a stream that no gate follows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +25,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Something that does not hold.
+/// An inconsistency that the audit found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -35,110 +37,110 @@ pub enum Finding {
     Gap {
         /// The stream.
         stream: StreamId,
-        /// The last version before the gap; 0 at the beginning.
+        /// The last version before the gap; 0 if the stream begins with it.
         after: u64,
-        /// The first one after it.
+        /// The first version after the gap.
         before: u64,
     },
-    /// A commit holds a version that is held already.
+    /// A commit contains a version that an earlier commit contains.
     Overlap {
         /// The stream.
         stream: StreamId,
-        /// Where the commit begins.
+        /// The first version of the commit.
         version: u64,
-        /// How far goes what holds it already.
+        /// The last version of the commits that it overlaps.
         last: u64,
     },
-    /// What is stored is no commit, or no event that this code knows.
+    /// A stored item is not a commit, or contains an event that this code cannot decode.
     Unreadable {
-        /// The stream, as it is stored.
+        /// The stream, as stored.
         stream: String,
         /// The version.
         version: u64,
-        /// Why.
+        /// The decoding error.
         reason: String,
     },
-    /// No reader of the bus has seen the last events of a stream.
+    /// No event consumer has received the last events of a stream.
     Unpublished {
         /// The stream.
         stream: StreamId,
-        /// The first of them.
+        /// The first version that is unpublished.
         from: u64,
-        /// The last of them.
+        /// The last version that is unpublished.
         to: u64,
-        /// When the first was committed.
+        /// The commit time of the first one.
         since: Timestamp,
     },
-    /// A read model has not taken in events that another reader of the bus has.
+    /// A read model lags: another event consumer has received later events.
     Behind {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the row is.
+        /// The version that the row has applied.
         at: u64,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
-        /// When the first of the missing events was committed.
+        /// The commit time of the first missing event.
         since: Timestamp,
     },
-    /// There is no row for a stream. It was lost; or, where no other read model has seen the stream, nothing of it was
-    /// published.
+    /// A stream has no row. The row was lost or, if no other read model has received the stream,
+    /// its events were not published.
     RowMissing {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
     },
-    /// A row is not what its events add up to.
+    /// A row differs from the fold of its events.
     RowDiffers {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
-        /// What of it differs.
+        /// The attributes that differ.
         attributes: BTreeSet<String>,
     },
-    /// A row has taken in events that are not there.
+    /// A row has applied events that the stream does not have.
     RowAhead {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the row is.
+        /// The version that the row has applied.
         at: u64,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
     },
-    /// No event leads to a row.
+    /// An orphan row: no event leads to it.
     NoEvents {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
     },
     /// A deadline is overdue, and the watchdog has not handled it.
     Overdue {
-        /// The stream that is watched.
+        /// The monitored stream.
         stream: StreamId,
         /// The version of the stream when the deadline was set.
         version: u64,
         /// The deadline.
         at: Timestamp,
     },
-    /// A process has to go on, and no deadline says that it is to be looked after.
+    /// A process is unfinished and has no deadline, so the watchdog does not check it.
     Unwatched {
-        /// How far each of its streams is; 0 where one has not begun.
+        /// The last version of each stream of the process; 0 for a stream that has not begun.
         streams: BTreeMap<StreamId, u64>,
-        /// When something last happened in it.
+        /// The time of its last event.
         since: Timestamp,
     },
 }
@@ -241,27 +243,27 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What an audit came to.
+/// The result of an audit, or of a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: u64,
-    /// How many commits are in them.
+    /// The number of commits.
     pub commits: u64,
-    /// How many events.
+    /// The number of events.
     pub events: u64,
-    /// Streams that no read model has a gate of: whether they were published cannot be seen.
+    /// The number of streams that no version gate follows. Their publication cannot be checked.
     pub streams_without_gate: u64,
-    /// The read models' rows, by read model.
+    /// The rows of each read model.
     pub rows: BTreeMap<String, Rows>,
-    /// Processes that have a deadline and go on.
+    /// The number of processes with an open deadline.
     pub open: u64,
-    /// Processes that are stuck.
+    /// The number of stuck processes.
     pub stuck: u64,
-    /// How many findings there are.
+    /// The number of findings.
     pub found: u64,
-    /// The first of them.
+    /// The first findings, at most [`Report::NAMED`].
     pub findings: Vec<Finding>,
 }
 
@@ -269,14 +271,14 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rows {
-    /// How many were compared.
+    /// The number of rows that were compared.
     pub compared: u64,
-    /// How many could not be: they changed meanwhile, or there is a gap in their events.
+    /// The number of rows that were not: they changed during the audit, or their events have a gap.
     pub skipped: u64,
 }
 
 impl Report {
-    /// How many findings are named. All are counted.
+    /// The number of findings that a report lists. It counts all of them.
     pub const NAMED: usize = 1_000;
 
     /// Adds a finding.
@@ -287,7 +289,7 @@ impl Report {
         }
     }
 
-    /// Adds what another part of the audit came to.
+    /// Adds the result of another part of the audit.
     pub fn join(&mut self, other: Self) {
         self.streams += other.streams;
         self.commits += other.commits;
@@ -306,33 +308,33 @@ impl Report {
     }
 }
 
-/// A process over several streams that deadlines watch over, such as a saga.
+/// A process over several streams that has deadlines, such as a saga.
 pub trait Process: Send + Sync + 'static {
-    /// The streams that tell how the process stands, which are also the names that its deadlines may have. None where a
-    /// stream that ends with this event leaves nothing to be done.
+    /// Returns the streams that determine the state of the process. Its deadline has the id of one
+    /// of them. The result is empty if `last` ends its stream with nothing left to do.
     ///
     /// # Errors
-    /// When the event cannot be decoded.
+    /// Returns an error if the event cannot be decoded.
     fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError>;
 
-    /// Returns whether something has to make progress, or is stuck, after all events of those streams.
+    /// Returns true if the process is unfinished or stuck after all events of those streams.
     ///
     /// # Errors
-    /// When an event cannot be decoded.
+    /// Returns an error if an event cannot be decoded.
     fn goes_on(events: &[RecordedEvent]) -> Result<bool, CodecError>;
 }
 
-/// How old something has to be.
+/// The ages at which the audit reports a delay.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// What was committed at least so long ago has to be everywhere.
+    /// The age from which a committed event must have reached every consumer.
     pub settle: Duration,
-    /// A deadline that was past so long ago has to be looked after.
+    /// The time after a deadline by which the watchdog must have handled it.
     pub overdue: Duration,
 }
 
 impl Default for Limits {
-    /// A minute, and five: the watchdog runs every minute.
+    /// One minute and five minutes: the watchdog runs every minute.
     fn default() -> Self {
         Self {
             settle: Duration::from_mins(1),
@@ -341,23 +343,24 @@ impl Default for Limits {
     }
 }
 
-/// A walk over commits as a scan brings them: those of one stream one after the other, though not always in the order of
-/// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has gaps.
+/// A check of commits in the order of a table scan, which returns the commits of one stream
+/// together. DynamoDB usually returns them in the order of their versions, but does not guarantee
+/// it. The check therefore keeps the ranges of versions of the current stream, and of no other.
 #[derive(Debug, Default)]
 pub struct StreamScan {
     current: Option<ScannedStream>,
 }
 
-/// What was seen of a stream.
 #[derive(Debug)]
 struct ScannedStream {
     head: RecordedEvent,
-    /// The versions, as the first and the last of each run without a gap.
+    /// The ranges of versions without a gap, from the first to the last.
     runs: BTreeMap<u64, u64>,
 }
 
 impl StreamScan {
-    /// Goes on to the next commit. Returns the last event of a stream that has ended with this.
+    /// Checks the next commit. Returns the last event of the previous stream if the commit begins
+    /// another one.
     pub fn step(&mut self, commit: &Commit, report: &mut Report) -> Option<RecordedEvent> {
         report.commits += 1;
         report.events += commit.events.len() as u64;
@@ -365,7 +368,7 @@ impl StreamScan {
             report.add(Finding::Unreadable {
                 stream: commit.stream.to_string(),
                 version: commit.version,
-                reason: "it has no events".to_owned(),
+                reason: "the commit has no events".to_owned(),
             });
             return None;
         };
@@ -392,14 +395,14 @@ impl StreamScan {
         ended
     }
 
-    /// The last event of the last stream.
+    /// Returns the last event of the last stream.
     pub fn end(self, report: &mut Report) -> Option<RecordedEvent> {
         self.current.map(|scanned| scanned.end(report))
     }
 }
 
 impl ScannedStream {
-    /// Takes in the versions of a commit. Returns how far one goes that holds some of them already.
+    /// Adds the versions of a commit. Returns the last version of the range that overlaps them.
     fn hold(&mut self, first: u64, last: u64) -> Option<u64> {
         let (mut held, mut run) = (None, (first, last));
         while let Some((&from, &to)) = self.runs.range(..=run.1.saturating_add(1)).next_back()
@@ -415,7 +418,7 @@ impl ScannedStream {
         held
     }
 
-    /// The last event, when all was seen.
+    /// Reports the gaps, and returns the last event.
     fn end(self, report: &mut Report) -> RecordedEvent {
         let mut after = 0;
         for (from, to) in self.runs {
@@ -471,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_tells_where_each_stream_ends() {
+    fn a_scan_returns_the_last_event_of_each_stream() {
         let (ends, report) = scanned(&[
             commit("order-a", 1, 1),
             commit("order-a", 2, 3),
@@ -551,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn all_findings_are_counted_and_so_many_are_named() {
+    fn all_findings_are_counted_and_only_the_first_are_listed() {
         let commits: Vec<_> = (0..Report::NAMED + 5)
             .map(|n| commit(&format!("order-{n}"), 2, 1))
             .collect();

@@ -1,10 +1,10 @@
-//! Deadlines: what has to go on, and when to look whether it does.
+//! Deadlines: the times at which the watchdog checks a stream.
 //!
-//! A row says that something is open and until when nothing need be done about it. It comes from the
-//! event table's stream and not from the bus, so a delivery that was lost cannot hide anything. It is
-//! a lower bound only: who finds a row past its time asks the streams themselves what they wait for. So
-//! a process that ends in time costs one write when it opens and one when it is closed, however
-//! many steps it has.
+//! A row states that a process is open, and the time until which no check is necessary. The
+//! deadline tracker writes it from the DynamoDB Stream and not from the bus, so that a lost
+//! delivery cannot hide a process. The time is a lower bound: the watchdog reads the streams
+//! themselves before it acts. A process that ends in time therefore costs two writes, one at its
+//! start and one at its end, for any number of steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,10 @@ use crate::{stream::StreamId, timestamp::Timestamp};
 /// The change that an event makes to a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadlineUpdate {
-    /// The stream that is watched.
+    /// The monitored stream.
     pub stream: StreamId,
-    /// The version of the event. An update of an earlier version than the stored one changes nothing.
+    /// The version of the event. An update with an earlier version than the stored one has no
+    /// effect.
     pub version: u64,
     /// The change.
     pub change: DeadlineChange,
@@ -26,18 +27,18 @@ pub struct DeadlineUpdate {
 pub enum DeadlineChange {
     /// The watchdog checks the stream from this time on.
     Open(Timestamp),
-    /// The stream is stuck since this time: it needs manual action.
+    /// The stream has been stuck since this time: it needs manual action.
     Stuck(Timestamp),
     /// The deadline is removed.
     Closed,
 }
 
-/// A deadline as the table has it.
+/// A deadline as stored in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadline {
     /// The deadline.
     pub deadline: Deadline,
-    /// True if it needs manual action.
+    /// True if the stream needs manual action.
     pub is_stuck: bool,
 }
 
@@ -48,10 +49,10 @@ pub struct Deadline {
     pub stream: StreamId,
     /// The version of the stream when the row was written.
     pub version: u64,
-    /// The time from which the watchdog checks it, or since which it is stuck.
+    /// The time from which the watchdog checks the stream, or since which it has been stuck.
     pub at: Timestamp,
-    /// The version at which a provider has throttled what was due. While the stream is at this version,
-    /// the step is to be asked for again at `at`, and that uses up no retry.
+    /// The version at which a provider throttled the pending step. While the stream is at this
+    /// version, the watchdog requests the step again at `at`. This uses up no retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u64>,
 }

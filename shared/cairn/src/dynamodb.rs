@@ -1,10 +1,12 @@
-//! The adapters on Amazon DynamoDB: the event store, the gated tables of read models, deadlines, and rebuilds.
+//! The adapters for Amazon DynamoDB: the event store, read models, deadlines, rebuilds and audits.
 //!
-//! An append is one `PutItem`, or one `TransactWriteItems` where it has several streams; a load is one `Query` from the end of the
-//! stream backwards; an event of a row is one `UpdateItem`, of a counter one transaction. Each write has a condition which
-//! proves that it comes next, and [brings back what is there](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html)
-//! when it does not. A read goes on over [pages of 1 MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html)
-//! to its end.
+//! An append is one `PutItem`, or one `TransactWriteItems` for several streams. A load is one
+//! `Query` from the end of the stream backwards. An event costs one `UpdateItem` on a row, and one
+//! transaction on counters. Each write has a condition that proves its position in the stream; a
+//! failed condition [returns the stored
+//! item](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html). Every
+//! read follows its [pages of 1
+//! MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -80,11 +82,11 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// How many items a read of a stream's tail takes first. What it does not find there, it takes in
-    /// pages as large as they come.
+    /// The maximum size of the first page when a read needs the last commits only. The following
+    /// pages have no limit.
     const TAIL_PAGE: i32 = 8;
 
-    /// The store in this table.
+    /// Creates a store on this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -93,13 +95,13 @@ impl DynamoStore {
         }
     }
 
-    /// The same, counting the appends that others were faster than.
+    /// Counts the appends that end in a conflict.
     #[must_use]
     pub fn with_conflict_counter(self, conflicts: Arc<AtomicU64>) -> Self {
         Self { conflicts, ..self }
     }
 
-    /// From the end of the stream backwards, so that a tail costs what it holds.
+    /// Reads from the end of the stream backwards, so the cost does not depend on its length.
     async fn query(
         &self,
         stream: &StreamId,
@@ -185,7 +187,7 @@ impl DynamoStore {
             Some(PutItemError::TransactionConflictException(_)) => None,
             _ => return Err(store_error(&error).into()),
         };
-        // The SDK's own retry after a lost answer meets what its first try has written.
+        // The SDK retries after a lost response, and then meets the commit of its first attempt.
         if winner.as_ref() == Some(commit) && holds(Guard::CommitId) {
             return Ok(());
         }
@@ -252,14 +254,13 @@ impl DynamoStore {
         if lost.is_empty() {
             return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
         }
-        // As for a single commit, after the time for which DynamoDB remembers a token.
+        // As for a single commit, when DynamoDB no longer knows the token.
         if is_own(&lost, commits) && holds(Guard::CommitId) {
             return Ok(());
         }
         Err(AppendError::Conflict(lost))
     }
 
-    /// The condition that a stream still ends at a version: nothing has the next one.
     fn check(&self, unchanged: &StreamVersion) -> Result<ConditionCheck, StoreError> {
         let next = unchanged.version + 1;
         ConditionCheck::builder()
@@ -303,7 +304,8 @@ impl EventStore for DynamoStore {
         self.append_if(commits, &[]).await
     }
 
-    /// A gap in what a replica shows may be its delay: then it is the table itself that is asked.
+    /// Reads again with strong consistency if an eventually consistent read has a gap, because a
+    /// replica can lag.
     async fn read(
         &self,
         stream: &StreamId,
@@ -353,12 +355,12 @@ fn decode(stream: &StreamId, item: Item) -> Result<Commit, StoreError> {
     })
 }
 
-/// The bytes of a value, as DynamoDB counts them.
+/// Returns the size of a value in bytes, as DynamoDB counts it.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
 fn size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
-        // At most: two digits a byte, and one byte more.
+        // An upper bound: two digits per byte, and one more byte.
         AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
         AttributeValue::L(values) => 3 + values.iter().map(|value| 1 + size(value)).sum::<usize>(),
         AttributeValue::M(values) => {
@@ -372,9 +374,9 @@ fn size(value: &AttributeValue) -> usize {
     }
 }
 
-/// The token of one transaction: the SDK's own retry of it after a lost answer is the same one, for
-/// as long as DynamoDB remembers tokens (ten minutes). Another invocation's try of the same step
-/// has another time, so it is another transaction, and meets the conditions.
+/// Returns the idempotency token of a transaction. The SDK's retry after a lost response has the
+/// same token, which DynamoDB keeps for ten minutes. A retry by another invocation has another
+/// commit time and so another token; the write conditions recognize it.
 fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, StoreError> {
     let text = if unchanged.is_empty() {
         serde_json::to_vec(commits)
@@ -385,10 +387,10 @@ fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, Stor
     Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }
 
-/// The streams of an aggregate, in a table.
+/// A repository of an aggregate on DynamoDB.
 pub type Repository<A> = crate::repository::Repository<A, DynamoStore>;
 
-/// The rows of one generation in a table with one row per aggregate, behind version gates.
+/// The rows of one generation of a read model, behind version gates.
 #[derive(Debug)]
 pub struct Rows<M> {
     client: Client,
@@ -408,13 +410,13 @@ impl<M> Clone for Rows<M> {
 }
 
 impl<M: ReadModel> Rows<M> {
-    /// How long a page waits for rows that are throttled.
+    /// The time budget for retries of throttled reads.
     const TIME_BUDGET: Duration = Duration::from_secs(2);
-    /// The most keys of one `BatchGetItem`.
+    /// The maximum number of keys per `BatchGetItem`.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
     const MAX_BATCH: usize = 100;
 
-    /// The rows of the first generation in this table.
+    /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -424,10 +426,10 @@ impl<M: ReadModel> Rows<M> {
         }
     }
 
-    /// One row, as of some moment ago: eventually consistent.
+    /// Reads a row, eventually consistent.
     ///
     /// # Errors
-    /// When the read fails.
+    /// Returns an error if the read fails.
     pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let got = self
             .client
@@ -441,7 +443,7 @@ impl<M: ReadModel> Rows<M> {
         Ok(found.map(|(_, row)| row))
     }
 
-    /// A row with its key as every generation has it, and the generation.
+    /// Splits the stored key of a row into its generation and its key.
     fn row(item: Item) -> Result<(Generation, Row), StoreError> {
         let mut row = row(item)?;
         let stored = row.get(M::KEY).and_then(Value::as_str).unwrap_or_default();
@@ -451,14 +453,15 @@ impl<M: ReadModel> Rows<M> {
         Ok((generation, row))
     }
 
-    /// Up to `limit` rows of one partition of an index, last first, after the position `from`, each as of some moment
-    /// ago.
+    /// Reads up to `limit` rows of one index partition after the position `from`, the last row
+    /// first, eventually consistent.
     ///
-    /// The index has keys only: a change of a row does not write to it. So the rows are read by their keys, a hundred
-    /// with one call. Keys of other generations, which are in the index while there is a rebuild, cost what they weigh.
+    /// The index contains keys only, so that a change of a row does not write to it. The rows are
+    /// read by key, a hundred per call. During a rebuild, the index contains the keys of both
+    /// generations, and reading them costs read units.
     ///
     /// # Errors
-    /// When a read fails; a `from` that is no position is refused.
+    /// Returns an error if a read fails or `from` is not a position.
     pub async fn latest(
         &self,
         index: &Index,
@@ -466,7 +469,7 @@ impl<M: ReadModel> Rows<M> {
         limit: u32,
         from: Option<Row>,
     ) -> Result<Page, StoreError> {
-        // One more than was asked for tells whether there is another page.
+        // One more key shows that there is another page.
         let mut positions = self.positions(index, value, limit + 1, from).await?;
         let more = positions.len() > limit as usize;
         positions.truncate(limit as usize);
@@ -478,13 +481,12 @@ impl<M: ReadModel> Rows<M> {
         };
         let keys: Vec<String> = positions.iter().filter_map(key).collect();
         let mut found = self.all(&keys).await?;
-        // A key whose row is gone by now: its generation was pruned.
+        // A row can be pruned between the two reads.
         let rows = keys.iter().filter_map(|key| found.remove(key)).collect();
         let next = positions.pop().filter(|_| more);
         Ok(Page { rows, next })
     }
 
-    /// The rows with these keys, those that there are.
     async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         let mut rows = HashMap::new();
         for keys in keys.chunks(Self::MAX_BATCH) {
@@ -495,7 +497,6 @@ impl<M: ReadModel> Rows<M> {
         Ok(rows)
     }
 
-    /// The rows with these keys, as a batch asks for them.
     fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, StoreError> {
         let keys = keys.iter().map(|key| {
             let stored = AttributeValue::S(self.generation.key(key));
@@ -515,8 +516,8 @@ impl<M: ReadModel> Rows<M> {
         Ok(rows)
     }
 
-    /// The items of some tables by their keys, those that there are. One call, and one more for each time that some are
-    /// throttled, or are over 16 MB.
+    /// Reads items by their keys and skips missing ones. Makes one call, and one more each time
+    /// that DynamoDB throttles some keys or the response exceeds 16 MB.
     async fn batch(
         &self,
         wanted: HashMap<String, KeysAndAttributes>,
@@ -532,15 +533,15 @@ impl<M: ReadModel> Rows<M> {
             }
             rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
             if rest.is_some() && backoff.wait().await.is_err() {
-                let problem = "not all rows could be read: throttled";
+                let problem = "cannot read all rows: throttled";
                 return Err(StoreError::Unavailable(problem.to_owned()));
             }
         }
         Ok(found)
     }
 
-    /// Where up to `limit` rows stand in one partition of an index, last first: the key attributes of the table and of
-    /// the index.
+    /// Reads the positions of up to `limit` rows of one index partition, the last row first. A
+    /// position has the key attributes of the table and of the index.
     async fn positions(
         &self,
         index: &Index,
@@ -582,7 +583,7 @@ impl<M: ReadModel> Rows<M> {
     }
 }
 
-/// Some rows, and where the next ones begin.
+/// A page of rows.
 #[derive(Debug)]
 pub struct Page {
     /// The rows.
@@ -591,12 +592,12 @@ pub struct Page {
     pub next: Option<Row>,
 }
 
-/// A global secondary index, of which no more is read than keys.
+/// A global secondary index, of which only keys are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Index {
-    /// Its name.
+    /// The name of the index.
     pub name: &'static str,
-    /// Its partition key.
+    /// The partition key attribute of the index.
     pub key: &'static str,
 }
 
@@ -634,7 +635,8 @@ impl<M: ReadModel> Checkpointed for Rows<M> {
     }
 }
 
-/// The counters of one generation in a table with the keys `partition` (S) and `row` (S), and a gate for each stream.
+/// The counters of one generation, in a table with the keys `partition` (S) and `row` (S), with one
+/// version gate per stream.
 #[derive(Debug)]
 pub struct Counters<T> {
     client: Client,
@@ -655,12 +657,11 @@ impl<T> Clone for Counters<T> {
 
 impl<T: CounterProjection> Counters<T> {
     const GATE: &'static str = "version";
-    /// What the partition keys of gates begin with.
     const GATES: &'static str = "gate#";
-    /// How long an event waits for its turn at counters that others add to.
+    /// The time budget for retries after conflicts with other writers of the counters.
     const TIME_BUDGET: Duration = Duration::from_secs(2);
 
-    /// The counters of the first generation in this table.
+    /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -670,10 +671,10 @@ impl<T: CounterProjection> Counters<T> {
         }
     }
 
-    /// The rows of one partition between two sort keys, both included.
+    /// Reads the rows of one partition between two sort keys, both included.
     ///
     /// # Errors
-    /// When the read fails.
+    /// Returns an error if the read fails.
     pub async fn between(
         &self,
         partition: &str,
@@ -722,7 +723,7 @@ impl<T: CounterProjection> Counters<T> {
         projection::stored(key, Some(self.generation))
     }
 
-    /// What events change: their streams' gates first, then counters, each once.
+    /// Returns the updates of a batch, the gates first, and the number of gates.
     fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
         let gates = batch.gates.iter().map(|(stream, (from, to))| {
             let gate = Expression::gate(Self::GATE, *from, *to);
@@ -758,7 +759,7 @@ impl<T: CounterProjection> Counters<T> {
         ))
     }
 
-    /// Writes what events change. A gate that refuses them is returned, if one does.
+    /// Writes a batch. The inner error is the first gate whose condition failed.
     async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), ConditionFailed>, StoreError> {
         let (gates, writes) = self.updates(batch)?;
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
@@ -791,7 +792,7 @@ impl<T: CounterProjection> Counters<T> {
     }
 }
 
-/// A gate that is not where it would have to be, as it is.
+/// The stored item of a gate whose condition failed.
 struct ConditionFailed(Option<Item>);
 
 impl<T: CounterProjection> Checkpointed for Counters<T> {
@@ -816,10 +817,10 @@ impl<T: CounterProjection> Checkpointed for Counters<T> {
     }
 }
 
-/// What events change together: each gate, and each row of counters, once.
+/// The changes of several events in one transaction: each gate and each row of counters once.
 #[derive(Default)]
 struct Batch<'a> {
-    /// From which version to which.
+    /// The versions before and after the batch.
     gates: BTreeMap<&'a StreamId, (u64, u64)>,
     counters: BTreeMap<Key, BTreeMap<String, i64>>,
 }
@@ -827,12 +828,12 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
     const MOST_ITEMS: usize = 100;
-    /// What an expression of 4 KB has room for, with some to spare.
+    /// The maximum number of counters per row, because an expression is limited to 4 KB.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
     const MOST_COUNTERS: usize = 200;
 
-    /// The first of some events that fit into one transaction, and how many they are: at least one. Those of each stream
-    /// follow each other.
+    /// Takes the first events that fit into one transaction, at least one, and returns their
+    /// number. The events of each stream must be consecutive.
     fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
         let mut batch = Self::default();
         let mut taken = 0;
@@ -876,7 +877,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// An update expression in the making.
 #[derive(Default)]
 struct Expression {
     set: Vec<String>,
@@ -887,7 +887,7 @@ struct Expression {
 }
 
 impl Expression {
-    /// Moves a gate from one version to another; 0 is before the first.
+    /// Moves a gate from one version to another. `from` is 0 before the first event.
     fn gate(gate: &str, from: u64, to: u64) -> Self {
         let mut update = Self::default();
         let name = update.name(gate);
@@ -926,7 +926,7 @@ impl Expression {
         Ok(())
     }
 
-    /// Adds to a top-level counter, whose name may have any characters.
+    /// Adds to a top-level counter. Its name can contain any characters.
     fn add(&mut self, counter: &str, by: i64) {
         let name = self.name(counter);
         let by = self.value(AttributeValue::N(by.to_string()));
@@ -963,7 +963,6 @@ impl Expression {
     }
 }
 
-/// The result of an event that was not applied, from the version in its gate.
 fn not_applied(item: Option<&Item>, gate: &str, version: u64) -> Advance {
     let at = item
         .and_then(|item| item.get(gate))
@@ -985,7 +984,7 @@ pub(crate) fn malformed(error: &impl ToString) -> StoreError {
     StoreError::Permanent(error.to_string())
 }
 
-/// A transaction that was cancelled for other reasons than a condition.
+/// Returns the error of a transaction that was cancelled for another reason than a condition.
 fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
     let codes: Vec<_> = reasons
         .iter()
@@ -1005,7 +1004,6 @@ fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
     }
 }
 
-/// Returns the store's error for a failed call.
 pub(crate) fn store_error<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
@@ -1016,11 +1014,11 @@ where
     }
 }
 
-/// The fault of a call, in words.
+/// The class of a failed call, with its message.
 pub(crate) enum Fault {
     /// The same call may succeed later.
     Transient(String),
-    /// It will not.
+    /// A retry does not help.
     Permanent(String),
 }
 
@@ -1064,7 +1062,6 @@ mod tests {
     use super::*;
     use crate::{commit::StoredEvent, event::CodecError};
 
-    /// Counts events by their names.
     struct Names;
 
     impl CounterProjection for Names {

@@ -1,9 +1,10 @@
-//! The version gate: an event's effect, once and in order, whatever the bus does.
+//! The version gate: each event takes effect once and in order.
 //!
-//! The version of the last event applied from a stream is kept *with* the effect, and moves from
-//! n-1 to n in the same conditional write. An event that comes again finds the gate past it. An
-//! event that comes early finds a gap, and the missing events are read from the store.
-//! Lost, late, reordered and repeated deliveries therefore all end in the same state.
+//! The gate is the version of the last event that was applied from a stream. It is stored *with*
+//! the effect, and moves from n-1 to n in the same conditional write. An event that comes again
+//! finds the gate past it. An event that comes early finds a gap, and the missing events are read
+//! from the store. Lost, late, reordered and repeated deliveries therefore all end in the same
+//! state.
 
 use std::future::Future;
 
@@ -16,40 +17,40 @@ use crate::{
 /// The result of an event at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// The effect took place and the gate moved to the event's version.
+    /// The effect was written, and the gate moved to the version of the event.
     Applied,
-    /// The gate is at this version or past it: nothing changed.
+    /// The gate is at this version or past it; nothing changed.
     Duplicate,
-    /// The gate is before the version that precedes the event's: nothing changed.
+    /// Events are missing between the gate and this event; nothing changed.
     Gap {
-        /// Where it is; 0 before the first event.
+        /// The version of the gate; 0 before the first event.
         at: u64,
     },
 }
 
-/// A target whose effects have a checkpoint, the version gate: for example a table of rows.
+/// A target with a version gate, such as a table of rows.
 pub trait Checkpointed: Send + Sync {
     /// Applies an event if it is the next one of its stream.
     ///
-    /// Effect and gate change in one write, or neither does.
+    /// The effect and the gate change in one write, or neither does.
     ///
     /// # Errors
-    /// When the write fails; the effect may have taken place.
+    /// Returns an error if the write fails. The effect can have been written nevertheless.
     fn advance(
         &self,
         event: &RecordedEvent,
     ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
 
-    /// How many of the first of some events fit into one write, at least one.
+    /// Returns how many of the first events fit into one write, at least one.
     fn fitting(_events: &[RecordedEvent]) -> usize {
         1
     }
 
-    /// Applies events that fit into one write if each is the next one of its stream, and says whether they are: if not,
-    /// nothing changes.
+    /// Applies events that fit into one write, if each is the next one of its stream. Returns
+    /// false, and changes nothing, if one is not.
     ///
     /// # Errors
-    /// As [`Checkpointed::advance`].
+    /// See [`Checkpointed::advance`].
     fn advance_all(
         &self,
         _events: &[RecordedEvent],
@@ -63,16 +64,16 @@ pub trait Checkpointed: Send + Sync {
 pub enum Delivery {
     /// The event was applied.
     Applied,
-    /// It had been applied before, or there is nothing left to do at it.
+    /// The event was applied before, or it changes nothing.
     Duplicate,
-    /// The event was applied after this many earlier ones that had not arrived.
+    /// The event was applied after this number of missing events.
     CaughtUp(u64),
-    /// Nothing is done yet: a provider throttles. The work stays due, and is asked for again later.
+    /// A provider throttles, so nothing was done. The step stays due, and is requested again later.
     Postponed,
 }
 
 impl Delivery {
-    /// The outcome as it stands in logs.
+    /// Returns the outcome as logs show it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -83,10 +84,10 @@ impl Delivery {
     }
 }
 
-/// Applies an event, and before it those that the gate has not seen.
+/// Applies an event, after the events that the gate is missing.
 ///
 /// # Errors
-/// When a write or read fails, or when the store lacks the events in between.
+/// Returns an error if a write or read fails, or the store lacks the missing events.
 pub async fn deliver(
     projection: &impl Checkpointed,
     store: &impl EventStore,
@@ -112,7 +113,7 @@ pub async fn deliver(
         if let Advance::Gap { at } = projection.advance(missing).await? {
             return Err(StoreError::Corrupt {
                 stream: event.stream.clone(),
-                reason: format!("a reader is at version {at} and the store has no next event"),
+                reason: format!("the gate is at version {at}, but the store has no next event"),
             });
         }
     }

@@ -1,8 +1,9 @@
-//! Generations of a read model: the live rows, and the rows that a rebuild makes besides.
+//! Generations of a read model: the live rows, and the rows of a rebuild.
 //!
-//! Every event goes to all generations that [`GenerationSet::written`] names, and an event consumer reads this set
-//! *after* the event was committed. So an event whose consumer did not know of a new generation was committed before
-//! that generation's history was read, and is part of it: no event falls in between.
+//! Every event is written to all generations that [`GenerationSet::written`] returns. A consumer
+//! reads this set *after* the event was committed. If a consumer does not know a new generation
+//! yet, the event was committed before the backfill read the history, and the backfill includes it.
+//! No event is lost between the two.
 
 use std::{fmt, str::FromStr};
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
-/// One set of a read model's rows. Later ones are greater.
+/// One set of rows of a read model. A later generation is greater.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -18,19 +19,19 @@ use crate::timestamp::Timestamp;
 pub struct Generation(u64);
 
 impl Generation {
-    /// The rows of a read model that was never rebuilt.
+    /// The generation of a read model that was never rebuilt.
     pub const FIRST: Self = Self(0);
 
     const MARK: char = '/';
 
-    /// A generation after this one.
+    /// Returns a later generation.
     #[must_use]
     pub fn next(self, now: Timestamp) -> Self {
         let now = u64::try_from(now.as_millis()).unwrap_or_default();
         Self(now.max(self.0 + 1))
     }
 
-    /// A key as this generation has it in the table that all generations share.
+    /// Returns a key with the prefix of this generation, because all generations share one table.
     pub fn key(self, key: &str) -> String {
         if self == Self::FIRST {
             return key.to_owned();
@@ -38,7 +39,7 @@ impl Generation {
         format!("{self}{}{key}", Self::MARK)
     }
 
-    /// The generation of a key in the table, and the key itself.
+    /// Splits a stored key into its generation and the key.
     pub fn split(stored: &str) -> (Self, &str) {
         let parts = stored.split_once(Self::MARK);
         let parsed = parts.and_then(|(generation, key)| Some((generation.parse().ok()?, key)));
@@ -63,13 +64,13 @@ impl FromStr for Generation {
 /// The generations of a read model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationSet {
-    /// How often this has changed.
+    /// The number of changes of the set.
     pub revision: u64,
     /// The generation that queries read.
     pub live: Generation,
-    /// The latest that there ever was.
+    /// The latest generation that was started.
     pub latest: Generation,
-    /// The generation besides the live one.
+    /// The secondary generation, if any.
     #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
     pub secondary: Option<Secondary>,
 }
@@ -80,32 +81,32 @@ pub struct GenerationSet {
 pub enum Secondary {
     /// A rebuild backfills it.
     Building {
-        /// The new one.
+        /// The new generation.
         generation: Generation,
-        /// The number of segments of the history.
+        /// The number of segments of the backfill.
         segments: u32,
     },
-    /// It was live until the new one was promoted.
+    /// It was live until the last rebuild promoted another one.
     #[serde(rename = "retiring")]
     Retired {
-        /// The old one.
+        /// The old generation.
         generation: Generation,
     },
 }
 
-/// Why a rebuild cannot take a step.
+/// A step of a rebuild was out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfTurn {
-    /// Nothing is being rebuilt.
+    /// No generation is being built.
     #[error("the read model is not being rebuilt; start a rebuild")]
     NotBuilding,
-    /// The retired generation of the last rebuild has not been pruned.
+    /// The retired generation of the last rebuild is not pruned yet.
     #[error("the retired generation {0} is not pruned yet; prune it first")]
     NotPruned(Generation),
 }
 
 impl GenerationSet {
-    /// The generations that every event goes to, the live one first.
+    /// Returns the generations that every event is written to, the live one first.
     pub fn written(&self) -> impl Iterator<Item = Generation> {
         let secondary = self.secondary.map(|secondary| match secondary {
             Secondary::Building { generation, .. } | Secondary::Retired { generation } => {
@@ -115,10 +116,10 @@ impl GenerationSet {
         std::iter::once(self.live).chain(secondary)
     }
 
-    /// The generation that is being built, and the number of its segments.
+    /// Returns the generation that is being built, and the number of its segments.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if no generation is being built.
     pub fn building(&self) -> Result<(Generation, u32), OutOfTurn> {
         match self.secondary {
             Some(Secondary::Building {
@@ -129,10 +130,11 @@ impl GenerationSet {
         }
     }
 
-    /// The set with a new secondary generation. One that is being built already stays.
+    /// Returns the set with a new secondary generation. A generation that is already being built
+    /// stays.
     ///
     /// # Errors
-    /// When the retired generation of the last rebuild is not pruned.
+    /// Returns an error if the retired generation of the last rebuild is not pruned yet.
     pub fn started(&self, now: Timestamp, segments: u32) -> Result<Self, OutOfTurn> {
         match self.secondary {
             Some(Secondary::Building { .. }) => Ok(self.clone()),
@@ -151,11 +153,11 @@ impl GenerationSet {
         }
     }
 
-    /// The set with the new generation promoted, which may be so already. The retired one takes events for as long as a
-    /// query may read it.
+    /// Returns the set with the new generation promoted; a repetition changes nothing. The retired
+    /// generation still receives events, because queries can still read it.
     ///
     /// # Errors
-    /// When it is not this generation that is being built.
+    /// Returns an error if this generation is not being built.
     pub fn promoted(&self, generation: Generation) -> Result<Self, OutOfTurn> {
         if self.live == generation {
             return Ok(self.clone());
@@ -171,7 +173,8 @@ impl GenerationSet {
         }
     }
 
-    /// The set with the live generation only: after a promotion without the retired one, before it without the new one.
+    /// Returns the set without its secondary generation: the retired one after a promotion, the new
+    /// one before it.
     #[must_use]
     pub fn live_only(&self) -> Self {
         match self.secondary {
@@ -180,7 +183,8 @@ impl GenerationSet {
         }
     }
 
-    /// True if no event goes to a generation any more. A generation that starts later is not obsolete.
+    /// Returns true if a generation receives no more events. A generation that is started later is
+    /// not obsolete.
     pub fn is_obsolete(&self, generation: Generation) -> bool {
         generation <= self.latest && self.written().all(|written| written != generation)
     }
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rebuild_that_was_started_goes_on() {
+    fn a_rebuild_that_was_started_continues() {
         let started = GenerationSet::default()
             .started(Timestamp::from_millis(7), 4)
             .unwrap();

@@ -1,6 +1,6 @@
-//! Reading a request's JSON into checked types, with a pointer to every field that is wrong.
+//! Strict JSON input: a request's body becomes validated types, or a list of all its errors.
 //!
-//! All errors are collected, so a client fixes a body in one go.
+//! Each error has a pointer to its field, so a client can fix a body in one step.
 
 use std::fmt::{self, Display};
 
@@ -13,27 +13,27 @@ use serde_json::{Map, Value};
 /// One error in a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// An RFC 6901 JSON pointer to the field.
+    /// The RFC 6901 JSON pointer to the field.
     pub pointer: String,
-    /// What is wrong with it, and what it takes.
+    /// The problem, and the values that the field accepts.
     pub detail: String,
 }
 
-/// The error of a body that cannot be read.
+/// A body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is not JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
-    /// Objects have several members of one name. JSON readers differ in which of them they take.
-    #[error("the body has a member more than once")]
+    /// Objects have several members with one name. JSON readers differ in which of them they use.
+    #[error("the body contains duplicate members")]
     Repeated(Vec<FieldError>),
 }
 
-/// Reads JSON in which no object has two members of one name.
+/// Reads JSON, and rejects objects that have two members with one name.
 ///
 /// # Errors
-/// See [`BodyError`]. A body with thousands of repeated members has the first of them pointed at.
+/// See [`BodyError`]. It lists at most 50 repeated members.
 pub fn read(body: &[u8]) -> Result<Value, BodyError> {
     let mut repeated = vec![];
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -50,14 +50,12 @@ pub fn read(body: &[u8]) -> Result<Value, BodyError> {
     }
 }
 
-/// A value of a body, at a pointer.
 struct Node<'a> {
     pointer: String,
     repeated: &'a mut Vec<FieldError>,
 }
 
 impl Node<'_> {
-    /// The most repeated members that an answer names.
     const MAX_REPEATED: usize = 50;
 
     fn child(&mut self, pointer: String) -> Node<'_> {
@@ -125,7 +123,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             if members.contains_key(&name) && self.repeated.len() < Self::MAX_REPEATED {
                 self.repeated.push(FieldError {
                     pointer: pointer.clone(),
-                    detail: "is there more than once: send it once".to_owned(),
+                    detail: "is a duplicate member: send it once".to_owned(),
                 });
             }
             let value = map.next_value_seed(self.child(pointer))?;
@@ -135,7 +133,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// The RFC 6901 pointer to a member of an object.
+/// Returns the RFC 6901 pointer to a member of an object.
 fn member(object: &str, name: &str) -> String {
     format!("{object}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
@@ -153,10 +151,10 @@ impl ValidationErrors {
         });
     }
 
-    /// The value, if every part of it was read and nothing was wrong.
+    /// Returns the value if there are no errors.
     ///
     /// # Errors
-    /// The errors, in the order of reading.
+    /// Returns the errors in the order of reading.
     pub fn result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -165,7 +163,7 @@ impl ValidationErrors {
     }
 }
 
-/// A place in a body; the value may be missing.
+/// A field of a body. Its value can be missing.
 #[derive(Clone, Debug)]
 pub struct Field<'a> {
     value: Option<&'a Value>,
@@ -173,7 +171,7 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The body itself.
+    /// Returns the whole body as a field.
     pub fn root(body: &'a Value) -> Self {
         Self {
             value: Some(body),
@@ -181,7 +179,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A member of an object. It is missing where this is no object.
+    /// Returns a member of an object. It is missing if this field is not an object.
     #[must_use]
     pub fn get(&self, name: &str) -> Self {
         Self {
@@ -190,12 +188,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether there is a value that is not null.
+    /// Returns true if the field has a value other than null.
     pub fn is_present(&self) -> bool {
         self.value.is_some_and(|value| !value.is_null())
     }
 
-    /// The members, when this is an object.
+    /// Returns the members of an object.
     pub fn object(&self, errors: &mut ValidationErrors) -> Option<&'a Map<String, Value>> {
         let object = self.value.and_then(Value::as_object);
         if object.is_none() {
@@ -204,7 +202,7 @@ impl<'a> Field<'a> {
         object
     }
 
-    /// A text, parsed.
+    /// Parses a string.
     pub fn text<T, E: Display>(
         &self,
         errors: &mut ValidationErrors,
@@ -217,7 +215,7 @@ impl<'a> Field<'a> {
         self.parsed(errors, parse(text))
     }
 
-    /// An integer, parsed. A number with a fraction is none, even `1.0`.
+    /// Parses an integer of at least 0. A number with a fraction is invalid, even `1.0`.
     pub fn integer<T, E: Display>(
         &self,
         errors: &mut ValidationErrors,
@@ -230,7 +228,7 @@ impl<'a> Field<'a> {
         self.parsed(errors, parse(number))
     }
 
-    /// The elements of an array.
+    /// Returns the elements of an array.
     pub fn items(&self, errors: &mut ValidationErrors) -> Option<Vec<Field<'a>>> {
         let Some(items) = self.value.and_then(Value::as_array) else {
             errors.add(self, self.wanted("an array"));
@@ -273,14 +271,14 @@ mod tests {
             (r#"{"":1,"":1}"#, &["/"]),
         ] {
             let Err(BodyError::Repeated(errors)) = read(body.as_bytes()) else {
-                panic!("{body} is taken");
+                panic!("{body} is accepted");
             };
             let found: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
             assert_eq!(found, pointers, "{body}");
         }
         let many = format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000));
         let Err(BodyError::Repeated(errors)) = read(many.as_bytes()) else {
-            panic!("a member is there 10,001 times");
+            panic!("10,001 members with one name are accepted");
         };
         assert_eq!(errors.len(), Node::MAX_REPEATED);
     }
@@ -308,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_found_in_one_reading_and_pointed_at() {
+    fn every_error_is_found_in_one_reading_and_pointed_at() {
         let body = serde_json::json!({ "a/b": 1.5, "list": [1, "x"] });
         let root = Field::root(&body);
         let mut errors = ValidationErrors::default();

@@ -1,4 +1,4 @@
-//! Clients that are made when they are first needed.
+//! Clients that are created at their first use.
 
 use std::{
     fmt,
@@ -6,12 +6,14 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-/// A client of a service that a function does not need for all that it does. To make one takes a tenth of a function's start:
-/// the SDK reads its list of the partitions of AWS for each service anew.
+/// A client that a function needs for some requests only.
+///
+/// The creation of a client takes about a tenth of a function's start, because the SDK parses its
+/// list of AWS partitions for each service.
 pub struct LazyClient<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
 
 impl<C> LazyClient<C> {
-    /// A client that is made once, at the first use.
+    /// Creates the client with `make` at its first use.
     pub fn new(make: impl FnOnce() -> C + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }

@@ -1,6 +1,6 @@
-//! A stream as far as it is known: its state, and what the next commit has to know.
+//! A loaded stream: its state, and the data for its next commit.
 //!
-//! What is known may be less than what there is; a commit made from it is then refused by the store.
+//! The state can be stale. The store then rejects a commit that is based on it.
 
 use std::mem;
 
@@ -15,12 +15,12 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A stream's state at a version.
+/// The state of a stream at a version.
 #[derive(Debug)]
 pub struct LoadedStream<A: Aggregate> {
     /// The stream.
     pub stream: StreamId,
-    /// Its state.
+    /// The state after the last event.
     pub state: A::State,
     /// The version of the last event; 0 before the first.
     pub version: u64,
@@ -43,12 +43,11 @@ impl<A: Aggregate> Clone for LoadedStream<A> {
 }
 
 impl<A: Aggregate> LoadedStream<A> {
-    /// When its last event was committed; `None` before the first.
+    /// Returns the commit time of the last event; `None` before the first.
     pub fn at(&self) -> Option<Timestamp> {
         self.at
     }
 
-    /// A stream before its first event.
     pub(crate) fn new(stream: &StreamId) -> Self {
         Self {
             stream: stream.clone(),
@@ -60,8 +59,8 @@ impl<A: Aggregate> LoadedStream<A> {
         }
     }
 
-    /// Moves on over commits as the store read them: from where this is, or from the snapshot that
-    /// the first of them carries.
+    /// Applies the next commit, or restores the snapshot that the first commit of a read carries.
+    /// Ignores an earlier commit.
     pub(crate) fn catch_up(
         &mut self,
         commit: &Commit,
@@ -115,7 +114,7 @@ impl<A: Aggregate> LoadedStream<A> {
         };
     }
 
-    /// The commit of `events` after this, and what is current then. For `enlisted` see
+    /// Creates the commit of `events`, and the stream after it. For `enlisted`, see
     /// [`Commit::enlisted`].
     pub(crate) fn commit(
         &self,
@@ -155,7 +154,6 @@ impl<A: Aggregate> LoadedStream<A> {
         Ok((commit, next))
     }
 
-    /// The versions after `after` at which a command with this id may be.
     pub(crate) fn candidates(&self, id: &str, after: u64) -> Vec<u64> {
         self.commands.candidates(id, after)
     }
@@ -166,8 +164,8 @@ fn usable<'c>(commit: &'c Commit, state_fingerprint: &str) -> Option<&'c Snapsho
     snapshot.filter(|snapshot| snapshot.state_fingerprint == state_fingerprint)
 }
 
-/// Whether a commit stays well within what an item may be. Where it would not, it goes without its
-/// snapshot, and the next commit tries again.
+/// Returns true if the commit has room for its snapshot. Otherwise it is stored without one, and
+/// the next commit tries again.
 fn has_room(commit: &Commit, snapshot: &Snapshot) -> bool {
     const ENVELOPE: usize = 4 * 1024;
     let events: usize = commit

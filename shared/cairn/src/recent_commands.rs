@@ -1,4 +1,4 @@
-//! The recent commands of a stream, as a snapshot stores them: a hash of each id, and a version.
+//! The recent commands of a stream, as a snapshot stores them.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,10 @@ use serde_bytes::ByteBuf;
 
 use crate::hash::fnv1a;
 
-/// The versions of the latest commands of a stream: a short hash of each id, and the version of its
-/// commit.
+/// The recent commands of a stream: a short hash of each id, and the version of its commit.
 ///
-/// A hash that matches is a place to look, not an answer: the commit there has the whole id. So a
-/// few bytes are enough for each, and a command that is not found here is not among them.
+/// A matching hash is a candidate only; the commit at its version has the whole id. Three bytes per
+/// id therefore suffice. An id without a match is not among the recent commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecentCommands {
     commands: VecDeque<(Hash, u64)>,
@@ -19,8 +18,9 @@ pub struct RecentCommands {
 type Hash = [u8; 3];
 
 impl RecentCommands {
-    /// The number of commands that are kept. A command runs once for as long as fewer commands than this
-    /// came after it. A command that begins a stream and a saga's step run once for ever.
+    /// The number of commands that are kept. A command is handled once while fewer commands than
+    /// this follow it. A command that begins a stream and a saga's step are handled once without a
+    /// limit.
     pub const CAPACITY: usize = 64;
 
     pub(crate) fn push(&mut self, id: &str, version: u64) {
@@ -30,7 +30,7 @@ impl RecentCommands {
         self.commands.push_back((short(id), version));
     }
 
-    /// The versions after `after` at which a command with this id may be, latest first.
+    /// Returns the versions after `after` at which a command with this id can be, latest first.
     pub(crate) fn candidates(&self, id: &str, after: u64) -> Vec<u64> {
         let hash = short(id);
         self.commands
@@ -41,8 +41,8 @@ impl RecentCommands {
             .collect()
     }
 
-    /// The stored form, in a commit that begins at `base`: from the latest to the oldest, the hash
-    /// of each, and how far its commit is before the one that was named last, in LEB128.
+    /// Encodes the commands for a commit that begins at `base`, from the latest to the oldest: the
+    /// hash of each id, and in LEB128 the distance from the previously encoded version.
     pub(crate) fn encode(&self, base: u64) -> ByteBuf {
         let mut bytes = Vec::with_capacity(self.commands.len() * 4);
         let mut from = base;
@@ -54,7 +54,7 @@ impl RecentCommands {
         ByteBuf::from(bytes)
     }
 
-    /// What was encoded; of anything else, as much as makes sense.
+    /// Decodes the stored form. Of invalid bytes, it keeps the valid part.
     pub(crate) fn decode(bytes: &[u8], base: u64) -> Self {
         let (mut commands, mut from) = (VecDeque::new(), base);
         let mut rest = bytes;

@@ -1,10 +1,10 @@
-//! Running commands against streams: exactly once, whoever retries, at the fewest calls.
+//! The repository: it handles each command once, with the fewest store calls.
 //!
-//! A decision may be taken on a state that is not the latest: one from this process's cache, or one
-//! that was read from a replica that lags. An *acceptance* is proven by the append, whose
-//! condition is that nothing came after that state. A *refusal*, and finding that there is nothing
-//! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
-//! A stale state can therefore cost more round trips, and never a wrong answer.
+//! A decision can use a state that is not the latest, from the cache of this process or from a
+//! replica that lags. The append proves an *acceptance*: its condition is that no commit follows
+//! that state. Nothing would prove a *rejection*, or a command that changes nothing. These are
+//! therefore decided on strongly consistent reads only. A stale state can cost more round trips,
+//! but never a wrong result.
 
 use std::{
     hash::{BuildHasherDefault, DefaultHasher},
@@ -32,8 +32,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The cached streams. The eviction order depends on the streams alone, not on a hasher's random
-/// seed, so a run of a process can be repeated.
+/// The cached streams. The hasher has no random seed, so the eviction order is reproducible.
 type Cache<A> = sync::Cache<
     StreamId,
     Arc<LoadedStream<A>>,
@@ -46,7 +45,7 @@ type Cache<A> = sync::Cache<
 #[derive(Debug)]
 pub struct Repository<A: Aggregate, S> {
     store: S,
-    /// Made at the first use: not every start comes to one.
+    /// Computed at the first use, because not every start needs it.
     state_fingerprint: Arc<LazyLock<String>>,
     cache: Arc<Cache<A>>,
 }
@@ -61,32 +60,33 @@ impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
     }
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Handled<A: Aggregate> {
-    /// The stream right after the command, which for a repeated one is not the present.
+    /// The stream right after the command. For a replayed command, this can be older than the
+    /// current state.
     pub current: Arc<LoadedStream<A>>,
-    /// Whether the command had been carried out before.
+    /// True if the command was handled before.
     pub replayed: bool,
-    /// True if a commit records the command. One that had nothing to do left none.
+    /// True if a commit records the command. A command that changes nothing leaves no commit.
     pub is_recorded: bool,
 }
 
-/// Why a command was not carried out.
+/// A command was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError<R> {
-    /// The aggregate refuses it.
+    /// The aggregate rejects the command.
     #[error("rejected at version {version}: {rejection}")]
     Rejected {
         /// The reason.
         rejection: R,
-        /// The version of the state that refuses it.
+        /// The version of the state that rejects the command.
         version: u64,
     },
-    /// The id belongs to another command.
+    /// The command id belongs to another command.
     #[error("command ID reused with different content")]
     IdReused,
-    /// So many others write to the stream that there was no turn. Nothing was written.
+    /// Every attempt lost an optimistic-concurrency conflict. Nothing was written.
     #[error("too many concurrent writers on this stream; retry")]
     Contended,
     /// The store failed.
@@ -107,11 +107,11 @@ impl<R> From<OutOfTime> for HandleError<R> {
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
-    /// The number of cached streams, the recently used ones before others. States of some ten
-    /// kilobytes then fit into a small function.
+    /// The maximum number of cached streams, the recently used ones first. With states of ten
+    /// kilobytes, the cache fits into a small function.
     const CACHED_STREAMS: usize = 256;
 
-    /// The aggregate's streams in a store.
+    /// Creates a repository of the aggregate's streams in a store.
     pub fn new(store: S) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(Self::CACHED_STREAMS)
@@ -133,15 +133,16 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// Decides `command` on `stream` and appends what comes out, at most once per command id: see
-    /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY).
+    /// Decides a command on a stream and appends its events, once per command id. See
+    /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY) for the
+    /// limit.
     ///
-    /// A command that was carried out before is answered as it was then. When others append
-    /// meanwhile, the decision is taken again on what they left. It takes one call to the store where
-    /// the cached stream is up to date, two where the stream is not cached; a refusal takes one more.
+    /// A repeated command returns its first result. After a conflict, the command is decided again
+    /// on the new state. A command takes one store call if the cached stream is current, and two if
+    /// the stream is not cached. A rejection takes one more.
     ///
     /// # Errors
-    /// See [`HandleError`]. After an error that is not transient, nothing was written.
+    /// See [`HandleError`]. A permanent error means that nothing was written.
     pub async fn handle(
         &self,
         stream: &StreamId,
@@ -151,11 +152,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.run(Attempt::new(self, stream), command, context).await
     }
 
-    /// Like [`handle`](Self::handle), for a command that begins a stream: it does not read first, because
-    /// the append proves that the stream was empty. One call where nobody was faster.
+    /// Handles a command that begins a stream. It does not read first, because the append proves
+    /// that the stream was empty. Without a conflict, it takes one store call.
     ///
     /// # Errors
-    /// As [`handle`](Self::handle).
+    /// See [`handle`](Self::handle).
     pub async fn create(
         &self,
         stream: &StreamId,
@@ -167,12 +168,14 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.run(attempt, command, context).await
     }
 
-    /// Like [`create`](Self::create), if each of the `unchanged` streams still ends at its version.
-    /// `None` where one has changed, or where another append is in the way: nothing was written then,
-    /// and the caller decides again on those streams as they are.
+    /// Handles a command like [`create`](Self::create), on condition that each of the `unchanged`
+    /// streams still ends at its version.
+    ///
+    /// Returns `None` if one of them has changed, or another append interferes. Nothing was written
+    /// then, and the caller decides again on the current streams.
     ///
     /// # Errors
-    /// As [`handle`](Self::handle).
+    /// See [`handle`](Self::handle).
     pub async fn create_if(
         &self,
         stream: &StreamId,
@@ -202,17 +205,18 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         };
         attempt.lost(Some(winner));
         match attempt.decide(command, context).await? {
-            // What is decided now has to be proven against the other streams again.
+            // The new decision is not checked against the other streams yet.
             Decision::Append(_) => Ok(None),
             Decision::Done { replayed } => Ok(Some(attempt.handled(replayed))),
         }
     }
 
-    /// The result of a command that was carried out on `stream` before; `None` where it was not.
-    /// Strongly consistent.
+    /// Returns the result of a command that was handled on the stream before, or `None`. Strongly
+    /// consistent.
     ///
     /// # Errors
-    /// [`HandleError::IdReused`] when the id belongs to another command, or the store's.
+    /// Returns [`HandleError::IdReused`] if the id belongs to another command, or the error of the
+    /// store.
     pub async fn replay(
         &self,
         stream: &StreamId,
@@ -248,8 +252,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// Caches the stream as it is after an append, and after nothing else: a state that was never
-    /// stored would make the next commit leave a gap.
+    /// Caches the stream after an append. A state that was not stored must not be cached: the next
+    /// commit would leave a gap.
     fn appended(&self, next: LoadedStream<A>) -> Handled<A> {
         let current = Arc::new(next);
         self.cache.insert(current.stream.clone(), current.clone());
@@ -260,19 +264,21 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// The stream as it is, strongly consistent. The cache is not used.
+    /// Loads a stream, strongly consistent and without the cache.
     ///
     /// # Errors
-    /// When the store fails, or what is stored cannot be read.
+    /// Returns an error if the store fails, or a stored event cannot be decoded.
     pub async fn load(&self, stream: &StreamId) -> Result<LoadedStream<A>, StoreError> {
         self.load_at(stream, u64::MAX).await
     }
 
-    /// The stream as it was after event `version`, from the nearest snapshot before it; as it is, where it is not that
-    /// far yet. One call to the store, or two where the snapshot is of the very commit that `version` lies within.
+    /// Loads a stream as of event `version`, or its latest state if it is not that long.
+    ///
+    /// It starts from the nearest earlier snapshot. It takes one store call, or two if the commit
+    /// that contains `version` has the snapshot.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// See [`load`](Self::load).
     pub async fn load_at(
         &self,
         stream: &StreamId,
@@ -296,11 +302,13 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.folded(stream, &commits)
     }
 
-    /// The stream as it was at a time, from the nearest snapshot before it. One call to the store where nothing older
-    /// than the latest snapshot is asked for; else a few more, the number of digits of the version in binary at most.
+    /// Loads a stream as of a time, from the nearest earlier snapshot.
+    ///
+    /// It takes one store call if the time is not before the latest snapshot. Otherwise it takes a
+    /// binary search of O(log version) calls.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// See [`load`](Self::load).
     pub async fn load_by(
         &self,
         stream: &StreamId,
@@ -309,7 +317,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         let latest = self.latest(Consistency::Strong);
         let mut commits = self.store.read(stream, &latest).await?;
         match commits.first() {
-            // What begins with the first commit is all there is.
+            // A read that includes the first commit is complete.
             Some(first) if first.at > time && first.version > 1 => {
                 let version = self.version_by(stream, time, first.version).await?;
                 self.load_at(stream, version).await
@@ -321,8 +329,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// The version of the last event by a time, before one that is later. Time never goes back within a stream, so the
-    /// place is found by halving.
+    /// Finds the last version at a time by binary search, because times never decrease within a
+    /// stream. `later` is a version after that time.
     async fn version_by(
         &self,
         stream: &StreamId,
@@ -358,12 +366,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         Ok(current)
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// The snapshots' fingerprint: see [`state_fingerprint()`].
     pub(crate) fn state_fingerprint(&self) -> &str {
         &self.state_fingerprint
     }
@@ -380,43 +387,40 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     }
 }
 
-/// One stream's way to a commit: what is known of it, what was decided, and what became of that.
+/// An attempt to commit to one stream: the loaded state, and the commit that won a conflict.
 #[derive(Debug)]
 pub(crate) struct Attempt<A: Aggregate, S> {
     repository: Repository<A, S>,
     current: Arc<LoadedStream<A>>,
     enlisted: bool,
     freshness: Freshness,
-    /// A commit that has won, not taken in yet.
+    /// The commit that won a conflict and is not applied yet.
     winner: Option<Commit>,
 }
 
-/// The freshness of a stream's state in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freshness {
-    /// Nothing yet.
+    /// No state is loaded.
     Unloaded,
-    /// An earlier state, which may still be the latest.
+    /// The state can be the latest one.
     Cached,
-    /// An earlier state, with later commits in the store.
+    /// The store has later commits.
     Stale,
-    /// The state as a strongly consistent read has returned it.
+    /// A strongly consistent read returned the state.
     Strong,
 }
 
-/// What was decided.
 #[derive(Debug)]
 pub(crate) enum Decision<A: Aggregate> {
-    /// To append this.
+    /// The commit to append.
     Append(Box<Proposal<A>>),
-    /// There is nothing to append.
     Done {
-        /// Because it was, before.
+        /// True if the command was handled before.
         replayed: bool,
     },
 }
 
-/// A commit to append, and what is current once it is.
+/// A commit to append, and the stream after it.
 #[derive(Debug)]
 pub(crate) struct Proposal<A: Aggregate> {
     pub(crate) commit: Commit,
@@ -434,11 +438,10 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// One whose commit goes with another that records the command.
+    /// Creates an attempt whose commit is appended with the commit that records the command.
     ///
-    /// It neither uses the cache nor fills it. Several functions write to the streams that sagas write
-    /// to, so a cached state is often old; a lost transaction costs more than the read that the cache
-    /// would have saved.
+    /// It does not use the cache. Several functions write to the streams of saga steps, so a cached
+    /// state is often stale, and a lost transaction costs more than a read.
     pub(crate) fn enlisted(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             enlisted: true,
@@ -450,7 +453,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         &self.current.stream
     }
 
-    /// Decides on what is known, and learns more where that does not suffice.
+    /// Decides on the loaded state, and reads again if that does not suffice.
     pub(crate) async fn decide(
         &mut self,
         command: &A::Command,
@@ -491,7 +494,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// The proposal was not appended: its place is taken by the winner, where that is known.
+    /// Records a lost conflict, with the commit that won if it is known.
     pub(crate) fn lost(&mut self, winner: Option<Commit>) {
         self.freshness = match winner {
             Some(_) => Freshness::Cached,
@@ -508,7 +511,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// Begins from the cached stream, or from an eventually consistent read.
+    /// Starts from the cached stream, or from an eventually consistent read.
     async fn begin<R>(&mut self, context: &Context) -> Result<bool, HandleError<R>> {
         let cached = self.repository.cache.get(&self.current.stream);
         match cached.filter(|_| !self.enlisted) {
@@ -521,8 +524,8 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// Reads what came after what is known. Returns whether the command was among it; what is current
-    /// is then what was current right after it.
+    /// Reads the commits after the loaded state. Returns true if the command is among them; the
+    /// current state is then the one right after the command.
     async fn read<R>(
         &mut self,
         consistency: Consistency,
@@ -557,8 +560,8 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Ok(false)
     }
 
-    /// Takes in commits up to the command's own, and says whether that was among them. By `guard` it is
-    /// recognised.
+    /// Applies commits up to the command's own, and returns true if it is among them. `guard` can
+    /// switch the recognition off.
     fn take_in<R>(
         &mut self,
         commits: &[Commit],
@@ -575,7 +578,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Ok(false)
     }
 
-    /// Looks for the command among the recent commands, from after a version.
+    /// Searches the recent commands after a version for the command.
     async fn recall<R>(&mut self, after: u64, context: &Context) -> Result<bool, HandleError<R>> {
         let stream = self.current.stream.clone();
         let candidates = self.current.candidates(&context.id, after);

@@ -1,6 +1,7 @@
-//! Retries: with jitter, and within a time budget.
+//! Retries with jitter, within a time budget.
 //!
-//! What is tried again has to bear that it was done already. Time is the executor's, so a test may pause it.
+//! A retried operation must be idempotent. The time is that of the executor, so a test can pause
+//! it.
 
 use std::{future::Future, time::Duration};
 
@@ -8,14 +9,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::provider::ProviderError;
 
-/// The pauses between the attempts at one piece of work.
+/// The pauses between the attempts of an operation.
 #[derive(Debug)]
 pub struct Backoff {
     until: Instant,
     pause: Duration,
 }
 
-/// No time is left for another attempt.
+/// The time budget leaves no time for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("retry budget exhausted")]
 pub struct OutOfTime;
@@ -24,7 +25,7 @@ impl Backoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(2);
     const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-    /// A backoff whose last attempt begins within `time_budget` from now.
+    /// Creates a backoff whose last attempt starts within `time_budget` from now.
     pub fn new(time_budget: Duration) -> Self {
         Self {
             until: Instant::now() + time_budget,
@@ -32,16 +33,16 @@ impl Backoff {
         }
     }
 
-    /// The time that is left.
+    /// Returns the remaining time.
     pub fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits before the next attempt: a random time up to a bound that doubles (full jitter, see
-    /// <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
+    /// Waits before the next attempt, for a random time up to a bound that doubles (full jitter,
+    /// see <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
     ///
     /// # Errors
-    /// When the next attempt would begin too late.
+    /// Returns an error if the next attempt would start too late.
     pub async fn wait(&mut self) -> Result<(), OutOfTime> {
         let pause = self.pause.mul_f64(fastrand::f64());
         if Instant::now() + pause >= self.until {
@@ -53,10 +54,11 @@ impl Backoff {
     }
 }
 
-/// The decision after an append that met a conflict.
+/// The retries of an append after conflicts.
 ///
-/// The failed write has brought back what won. A first loser decides again on that at once; who loses
-/// again is further behind, waits for a turn and reads.
+/// A conflict returns the commit that won. After the first conflict, the command is decided again
+/// on that commit at once. After another one, the state is further behind, so the retry waits and
+/// reads.
 #[derive(Debug)]
 pub(crate) struct ConflictBackoff {
     backoff: Backoff,
@@ -71,7 +73,8 @@ impl ConflictBackoff {
         }
     }
 
-    /// Whether to decide again on the winners, if all are known; to read again otherwise.
+    /// Returns true if the winners suffice for the next decision, and false if the streams must be
+    /// read.
     pub(crate) async fn another(&mut self, is_winner_known: bool) -> Result<bool, OutOfTime> {
         let is_first = !std::mem::replace(&mut self.lost_before, true);
         if is_first && is_winner_known {
@@ -82,41 +85,42 @@ impl ConflictBackoff {
     }
 }
 
-/// The outcome of a call to a provider is unknown.
+/// A call to a provider has no definite outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The provider failed; a later call may succeed.
+    /// The provider failed; a later call can succeed.
     #[error("the provider is unavailable: {0}")]
     Transient(String),
-    /// No answer in time. The provider may have done what it was asked for.
+    /// The provider did not respond in time. The operation may have happened.
     #[error("the provider did not answer within {0:?}")]
     NoAnswer(Duration),
-    /// The provider has had too many calls, and did nothing.
+    /// The provider throttles, and did nothing.
     #[error("the provider throttles: {reason}")]
     Throttled {
-        /// The provider's answer.
+        /// The response of the provider.
         reason: String,
-        /// The time that the provider asks for before the next call.
+        /// The delay that the provider requests before the next call.
         retry_after: Option<Duration>,
     },
 }
 
-/// The longest pause after a provider's first failure. After the next it is twice as long, and so on.
+/// The maximum pause after the first failure of a provider. It doubles after each failure.
 const PROVIDER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls a provider until it accepts or refuses: again after each transient failure, up to `tries` times.
+/// Calls a provider until it accepts or rejects the call, with up to `tries` attempts after
+/// transient failures.
 ///
-/// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
-/// every try. The inner error is the provider's refusal.
+/// `call` receives the number of the attempt, from 1. Every attempt must use the same idempotency
+/// key. The inner error is the reason of a permanent rejection.
 ///
-/// Between tries it waits for up to half a second, then up to a second, and at least for half of that.
-/// A call without an answer within `limit` is the last one, and so is one that is throttled: the wait
-/// for a provider that hangs belongs into the queue, not into an invocation. The provider may still be
-/// at work, and [refuses the same key](https://docs.stripe.com/error-codes#idempotency-key-in-use)
-/// meanwhile.
+/// The first pause is at most half a second, the second at most one second, and each is at least
+/// half of its maximum. A call that times out after `limit` is not repeated, and neither is a
+/// throttled one: a slow provider must delay the queue, not the invocation. It can still be
+/// processing the call, and meanwhile [rejects the same
+/// key](https://docs.stripe.com/error-codes#idempotency-key-in-use).
 ///
 /// # Errors
-/// The failure of the last try, when none brought an answer.
+/// Returns the failure of the last attempt if the provider gave no definite answer.
 pub async fn call<T, F>(
     tries: u32,
     limit: Duration,

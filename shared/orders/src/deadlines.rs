@@ -1,8 +1,8 @@
 //! The deadlines of orders, and the next action that an order needs.
 //!
-//! An order is watched from its placing to the end of its fulfilment, and a cancelled one until its
-//! fulfilment knows. What it needs follows from its two streams, not from what was or was not
-//! delivered.
+//! An order has a deadline from its placing until its fulfilment ends. A cancelled order keeps it
+//! until its fulfilment has recorded the cancellation. The next action follows from the two
+//! streams, not from the events that were delivered.
 
 use std::time::Duration;
 
@@ -19,10 +19,8 @@ use crate::{
     values::OrderId,
 };
 
-/// Returns the change that an event makes to the order's deadline. A step may take `step_timeout`.
-///
-/// # Errors
-/// When the event cannot be decoded.
+/// Returns the change that an event makes to the order's deadline. A step has `step_timeout` to
+/// finish.
 pub fn deadline_update(
     event: &RecordedEvent,
     step_timeout: Duration,
@@ -31,7 +29,7 @@ pub fn deadline_update(
     let change = match event.stream.category() {
         "order" => match event.decode::<order::Event>()? {
             order::Event::Placed(_) => {
-                // What is watched is the fulfilment, which has not come to a version yet.
+                // The deadline belongs to the fulfilment, which has no version yet.
                 let order_id = OrderId::from_stream(&event.stream).ok();
                 return Ok(order_id.map(|order_id| DeadlineUpdate {
                     stream: order_id.fulfilment_stream(),
@@ -69,24 +67,21 @@ pub fn deadline_update(
     }))
 }
 
-/// The next action for an order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NextAction {
-    /// Start its fulfilment, which never began.
+    /// Start the fulfilment, which does not exist yet.
     Start(Box<Input>),
-    /// Compensate: its fulfilment does not know that the customer has cancelled it.
+    /// Compensate: the customer cancelled the order, and the fulfilment has not recorded it.
     Compensate,
-    /// Retry the pending step, which has no outcome after so many retries.
+    /// Retry the pending step, which has no outcome after this number of retries.
     Retry(Due, u32),
-    /// Wait until this time.
     Wait(Timestamp),
-    /// The fulfilment is stuck and needs manual action.
     Operator,
-    /// No action.
     None,
 }
 
-/// Returns the next action for an order at the time `now`. Its fulfilment last moved at `since`.
+/// Returns the next action for an order at `now`. `since` is the time of its fulfilment's last
+/// event.
 pub fn next_action(
     order_id: OrderId,
     order: &order::State,
@@ -123,7 +118,7 @@ pub fn next_action(
     }
 }
 
-/// The fulfilments of all orders, as an audit looks at them.
+/// The fulfilments of all orders, for the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Fulfilments;
 

@@ -1,4 +1,4 @@
-//! Bodies of requests, read into commands.
+//! Parses request bodies into commands.
 
 use cairn::{
     input::{Field, FieldError, ValidationErrors},
@@ -17,38 +17,32 @@ use crate::{
     },
 };
 
-/// An order as its customer asks for it. This is the only form in which an address can be read.
+/// An order as its customer requests it. No other type has the address unencrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
-    /// Who.
     pub customer_id: CustomerId,
-    /// What.
     pub lines: RequestedLines,
-    /// How it is paid.
     pub payment: Payment,
-    /// Where it goes.
     pub ship_to: Address,
-    /// Where the customer is told how it goes.
     pub email: Option<Email>,
 }
 
-/// The lines of an order as its customer asks for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RequestedLines {
     /// Lines with the caller's prices.
     Priced(Lines),
-    /// Lines that take their prices from the catalogue: 1 to 50.
+    /// 1 to 50 lines to be priced from the catalogue.
     Unpriced(Vec<UnpricedLine>),
 }
 
 impl OrderRequest {
-    /// The part of an order that earlier releases took a digest of: the order without personal data.
+    /// Returns the order without personal data. Earlier releases stored a digest of this form.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
     }
 
-    /// The command, with lines that have prices, and with what is personal as it was sealed.
+    /// Returns the command, with priced lines and encrypted personal data.
     pub fn sealed(
         self,
         lines: Lines,
@@ -65,10 +59,11 @@ impl OrderRequest {
     }
 }
 
-/// The body of `POST /orders`. A line needs a price where the caller names the prices.
+/// Parses the body of `POST /orders`. With [`Prices::Caller`] each line needs a price.
 ///
 /// # Errors
-/// Every field that is wrong, in the order of reading.
+///
+/// Every invalid field, in the order of reading.
 pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<FieldError>> {
     let root = Field::root(body);
     let mut errors = ValidationErrors::default();
@@ -99,10 +94,7 @@ pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<Fie
     errors.result(order)
 }
 
-/// Refuses lines whose total no card can be charged with. It is checked when the prices are known.
-///
-/// # Errors
-/// The total, at the lines.
+/// Rejects a total that cannot be charged to a card.
 pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
     let refused = charge::chargeable(total).err();
     refused.map_or(Ok(()), |refused| {
@@ -113,10 +105,7 @@ pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
     })
 }
 
-/// The body of `POST /orders/{orderId}/cancel`: the reason.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `POST /orders/{orderId}/cancel` and returns the reason.
 pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
     let mut errors = ValidationErrors::default();
     let reason = Field::root(body)
@@ -125,20 +114,14 @@ pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
     errors.result(reason)
 }
 
-/// The body of `POST /orders/{orderId}/ship`: an object, of which no member has a meaning yet.
-///
-/// # Errors
-/// When it is no object.
+/// Parses the body of `POST /orders/{orderId}/ship`: an object. No member has a meaning yet.
 pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
     let mut errors = ValidationErrors::default();
     let members = Field::root(body).object(&mut errors).cloned();
     errors.result(members)
 }
 
-/// The body of `POST /stock/{sku}/receipts`: the pieces received.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `POST /stock/{sku}/receipts` and returns the number of units received.
 pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
     let mut errors = ValidationErrors::default();
     let quantity = Field::root(body)
@@ -147,10 +130,7 @@ pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
     errors.result(quantity)
 }
 
-/// The body of `PUT /products/{sku}`: the price of one piece.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `PUT /products/{sku}` and returns the price of one unit.
 pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
     let mut errors = ValidationErrors::default();
     let field = Field::root(body).get("price");
@@ -173,7 +153,7 @@ fn lines(
     errors: &mut ValidationErrors,
 ) -> Option<RequestedLines> {
     let items = field.items(errors)?;
-    // Thousands of lines are one mistake, not thousands.
+    // Report one error, not one for each of thousands of lines.
     if !(1..=50).contains(&items.len()) {
         errors.add(field, InvalidLines::Count);
         return None;
@@ -188,7 +168,7 @@ fn lines(
         Prices::Catalogue => {
             let read: Vec<_> = items.iter().map(|item| unpriced(item, errors)).collect();
             let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
-            // The prices that the caller expects have to make an order by themselves.
+            // The expected prices must make a valid order even before the catalogue is read.
             let expected = items.iter().zip(&lines).filter_map(|(item, line)| {
                 let unit_price = line.unit_price?;
                 let line = Line {
@@ -207,7 +187,7 @@ fn lines(
     }
 }
 
-/// The lines as one order; `items` are their fields.
+/// Checks that the lines make one order. `items` are their fields.
 fn one_order(
     lines: Vec<Line>,
     field: &Field<'_>,

@@ -1,4 +1,4 @@
-//! Who takes the money: the sandbox, or Stripe. The environment variable `PAYMENTS` names it.
+//! The payment providers: the sandbox and Stripe. The environment variable `PAYMENTS` selects one.
 
 use cairn::{
     lambda::{AppContext, ConfigError},
@@ -14,21 +14,15 @@ mod stripe;
 
 pub use stripe::Stripe;
 
-/// The provider that was chosen.
 #[derive(Clone, Debug)]
 pub enum Payments {
-    /// Says that it does everything.
     Sandbox(SandboxPayments),
-    /// Does it.
     Stripe(Stripe),
 }
 
 impl Payments {
-    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the environment variables of
-    /// [`Stripe::new`].
-    ///
-    /// # Errors
-    /// When an environment variable is missing or names none.
+    /// Returns the provider that `PAYMENTS` names: `sandbox`, or `stripe` with the environment
+    /// variables of [`Stripe::from_app`].
     pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "PAYMENTS";
         match app.variable(name)?.as_str() {
@@ -36,7 +30,7 @@ impl Payments {
             "stripe" => Ok(Self::Stripe(Stripe::from_app(app)?)),
             other => Err(ConfigError::new(
                 name,
-                format!("is `{other}`: it takes sandbox or stripe"),
+                format!("is `{other}`: expected sandbox or stripe"),
             )),
         }
     }

@@ -1,10 +1,10 @@
-//! Stripe: payment intents that are captured by hand.
+//! Stripe's payment intents with manual capture.
 //!
-//! An intent is made first and confirmed second. So it can be found again by the key that made it and
-//! cancelled, without a charge, whether or not an answer ever came: that is what undoing needs.
+//! An intent is first created, then confirmed. An undo can therefore find the intent by the key
+//! that created it and cancel it without a charge, even if no response ever arrived.
 //!
-//! Stripe forgets idempotency keys after a day at the earliest, and a saga is over or stuck after hours. What
-//! is undone later than that is undone by its reference, where that is known.
+//! Stripe keeps idempotency keys for at least a day, and a saga ends or is stuck within hours. A
+//! later undo uses the intent's reference, if it is known.
 //! <https://docs.stripe.com/api/idempotent_requests>,
 //! <https://docs.stripe.com/payments/place-a-hold-on-a-payment-method>
 
@@ -27,10 +27,10 @@ use orders::{
 };
 use serde::Deserialize;
 
-/// The version of the API that this was written for.
+/// Stripe's API version.
 const VERSION: &str = "2025-09-30.clover";
 
-/// An account at Stripe. Cloning it shares its connections.
+/// A Stripe account. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Stripe {
     http_client: HttpClient,
@@ -38,7 +38,7 @@ pub struct Stripe {
     key: Secret,
 }
 
-/// As much of a payment intent as matters here.
+/// The used fields of a payment intent.
 #[derive(Debug, Deserialize)]
 struct Intent {
     id: String,
@@ -56,35 +56,31 @@ struct Reason {
     payment_intent: Option<Intent>,
 }
 
-/// What Stripe did not do.
+/// The reasons for which Stripe did not carry out a request.
 enum No {
-    /// Not now, or the outcome is not known.
+    /// Retryable, or the outcome is unknown.
     Transient(String),
-    /// Too many calls.
     Throttled {
         said: String,
         retry_after: Option<Duration>,
     },
-    /// The card's bank does not pay.
+    /// The bank declined the card.
     Declined,
     /// The intent is in another state.
     State(String),
-    /// The request makes no sense to Stripe.
+    /// Stripe rejected the request.
     Permanent { status: u16, code: String },
 }
 
 impl Stripe {
-    /// The account whose key is in the secret that `STRIPE_SECRET` names, reached at `STRIPE_URL`.
-    ///
-    /// # Errors
-    /// When an environment variable is missing.
+    /// Returns the account at `STRIPE_URL` with the API key in the secret that `STRIPE_SECRET`
+    /// names.
     pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let url = app.variable("STRIPE_URL")?;
         let key = app.secret("STRIPE_SECRET")?;
         Ok(Self::new(app.http_client(), &url, key))
     }
 
-    /// An account by its key, reached over a way of the caller's.
     pub fn new(http_client: HttpClient, url: &str, key: Secret) -> Self {
         Self {
             http_client,
@@ -93,7 +89,8 @@ impl Stripe {
         }
     }
 
-    /// The intent that a key stands for: made by this call, or by an earlier one. Nothing is charged by it.
+    /// Returns the intent of an idempotency key, created by this or an earlier call. This charges
+    /// nothing.
     async fn intent(
         &self,
         key: &str,
@@ -110,7 +107,7 @@ impl Stripe {
             ("payment_method_types[]", "card"),
             ("metadata[key]", key),
         ];
-        // A token stands for a card that nobody has saved; what is saved has a name of its own.
+        // A token stands for an unsaved card; a saved payment method has an id of its own.
         if token.as_str().starts_with("tok_") {
             form.push(("payment_method_data[type]", "card"));
             form.push(("payment_method_data[card][token]", token.as_str()));
@@ -120,7 +117,7 @@ impl Stripe {
         Ok(self.post("", &format!("{key}/intent"), &form).await?)
     }
 
-    /// Cancels an intent, and says in which state it is if that cannot be.
+    /// Cancels an intent, or returns the state that prevents it.
     async fn cancel(&self, id: &str, key: &str) -> Result<Result<(), String>, ProviderError> {
         let cancelled = self.post(&format!("/{id}/cancel"), key, &[]).await;
         match cancelled {
@@ -135,7 +132,7 @@ impl Stripe {
         let url = format!("{}/v1/payment_intents{path}", self.url);
         let answer = self.send(&url, key, form).await?;
         serde_json::from_slice(&answer.body)
-            .map_err(|error| No::Transient(format!("Stripe's answer is not understood: {error}")))
+            .map_err(|error| No::Transient(format!("reading Stripe's response failed: {error}")))
     }
 
     async fn send(&self, url: &str, key: &str, form: &[(&str, &str)]) -> Result<Answer, No> {
@@ -160,12 +157,11 @@ impl Stripe {
     }
 }
 
-/// What an answer says that is no yes.
-/// <https://docs.stripe.com/api/errors>
+/// Returns the reason for which a response is no success. <https://docs.stripe.com/api/errors>
 fn no(answer: &Answer) -> Option<No> {
     let failure: Failure = serde_json::from_slice(&answer.body).unwrap_or_default();
     let code = failure.error.code.unwrap_or_default();
-    let said = || format!("Stripe says {} {code}", answer.status);
+    let said = || format!("Stripe responded {} {code}", answer.status);
     Some(match (answer.status, failure.error.payment_intent) {
         (200..=299, _) => return None,
         (402, _) => No::Declined,
@@ -177,7 +173,7 @@ fn no(answer: &Answer) -> Option<No> {
             tracing::error!(status = answer.status, code, "Stripe rejected the API key");
             No::Transient(said())
         }
-        // It did nothing, whatever limit was reached. <https://docs.stripe.com/rate-limits>
+        // A rate-limited request has no effect. <https://docs.stripe.com/rate-limits>
         (429, _) => No::Throttled {
             said: said(),
             retry_after: answer.retry_after,
@@ -204,7 +200,7 @@ impl From<No> for ProviderError {
             No::Declined => Self::Permanent("payment declined".to_owned()),
             No::State(state) => Self::Permanent(format!("the payment is {state}")),
             No::Permanent { status, code } => {
-                Self::Permanent(format!("Stripe says {status} {code}"))
+                Self::Permanent(format!("Stripe responded {status} {code}"))
             }
         }
     }
@@ -218,7 +214,7 @@ impl PaymentProvider for Stripe {
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
         let intent = self.intent(call.key, token, amount).await?;
-        // Nobody is there to be asked for more: a card that wants that is declined.
+        // The customer is not present to authenticate, so a card that requires it is declined.
         let form = [("error_on_requires_action", "true")];
         let path = format!("/{}/confirm", intent.id);
         let key = format!("{}/confirm", call.key);
@@ -243,7 +239,7 @@ impl PaymentProvider for Stripe {
         let path = format!("/{}/capture", authorization.reference);
         match self.post(&path, call.key, &[]).await {
             Ok(_) => Ok(()),
-            // Taken before, by a call whose key is forgotten.
+            // An earlier call captured it, and Stripe no longer has that call's key.
             Err(No::State(state)) if state == "succeeded" => Ok(()),
             Err(no) => Err(no.into()),
         }
@@ -256,7 +252,7 @@ impl PaymentProvider for Stripe {
     ) -> Result<(), ProviderError> {
         let id = match asked.reference {
             Some(reference) => reference.to_owned(),
-            // From here on the key stands for this intent, and it will be cancelled.
+            // The key now belongs to this intent, so a late authorization with it cannot succeed.
             None => self.intent(asked.key, asked.token, asked.amount).await?.id,
         };
         match self.cancel(&id, call.key).await? {
@@ -265,7 +261,7 @@ impl PaymentProvider for Stripe {
         }
     }
 
-    /// What was not taken is cancelled, so that it never will be; what was is given back.
+    /// Cancels an intent that was not captured, so that it never will be; refunds one that was.
     async fn refund(
         &self,
         call: Call<'_>,

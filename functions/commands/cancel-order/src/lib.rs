@@ -18,10 +18,6 @@ use orders::{
 };
 use serde_json::json;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
         orders: app.repository()?,
@@ -49,7 +45,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
             return Err(unknown());
         }
     }
-    // An earlier release took the digest of this command, regardless of the caller.
+    // An earlier release stored the digest of this form for every caller.
     let digested = Command::Cancel {
         reason: reason.clone(),
         by: Canceller::Customer,

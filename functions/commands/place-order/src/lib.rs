@@ -26,10 +26,6 @@ use crate::catalogue::Catalogue;
 
 mod catalogue;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
         orders: app.repository()?,
@@ -42,7 +38,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     })
 }
 
-/// The catalogue, where prices come from it.
+/// Returns the catalogue if prices come from it.
 fn catalogue(app: &AppContext) -> Result<Option<Catalogue>, ConfigError> {
     let text = app.variable("PRICES")?;
     match text.parse::<Prices>() {
@@ -72,7 +68,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
             "The token belongs to another customer than `customerId`.",
         ));
     }
-    // A key names the order, so its retry meets the order that it has placed.
+    // The key determines the order id, so a retry finds the order that the first request placed.
     let order_id = match &request.key {
         Some(key) => OrderId::from_key(key),
         None => OrderId::new(request.new_id),
@@ -111,7 +107,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         .replayed(placed.replayed))
 }
 
-/// The way of one request to an order.
+/// One request to place an order.
 struct Attempt<'a> {
     parts: &'a Parts,
     order_id: OrderId,
@@ -119,14 +115,13 @@ struct Attempt<'a> {
     asked: &'a OrderRequest,
 }
 
-/// The personal data of an order, sealed.
+/// The encrypted personal data of an order.
 struct Personal {
     ship_to: Sealed<Address>,
     email: Option<Sealed<Email>>,
 }
 
 impl Attempt<'_> {
-    /// Places the order at these prices.
     async fn place(&self, lines: Lines, personal: &Personal) -> Result<Handled<Order>, Problem> {
         let (stream, command) = (self.order_id.order_stream(), self.command(lines, personal));
         let orders = &self.parts.orders;
@@ -134,10 +129,9 @@ impl Attempt<'_> {
         same(placed.map_err(refused)?, personal)
     }
 
-    /// Places the order at the catalogue's prices.
-    ///
-    /// The append proves an acceptance at known prices. A refusal is decided again on the prices as
-    /// they are; so is an order of which the append met another one.
+    /// The append proves that an accepted order has the current prices. A rejection for a cached
+    /// price is decided again with current prices, and so is an order whose append found another
+    /// price.
     async fn place_by(
         &self,
         catalogue: &Catalogue,
@@ -164,7 +158,7 @@ impl Attempt<'_> {
                 };
                 self.place(lines, &personal).await
             }
-            // The order may have been placed before, at the prices of that time.
+            // An earlier request may have placed the order at the prices of that time.
             Err(mispriced) => match orders
                 .replay(&stream, self.context)
                 .await
@@ -210,7 +204,7 @@ fn sealed(
 }
 
 fn refused(error: HandleError<Rejection>) -> Problem {
-    // A key's order has that key's commit, and a new id has no order: nothing is refused.
+    // A key's order has that key's commit, and a new id has no order, so nothing is rejected here.
     problem(error, |rejection, _| Problem::internal(&rejection))
 }
 
@@ -235,8 +229,7 @@ fn wrong_prices(mispriced: Mispriced) -> Problem {
         .with("prices", json!(prices))
 }
 
-/// Refuses an `Idempotency-Key` that came with other personal data than that of the order that it
-/// names.
+/// Rejects an `Idempotency-Key` that was used with other personal data.
 fn same(placed: Handled<Order>, personal: &Personal) -> Result<Handled<Order>, Problem> {
     match placed.current.state.placed() {
         Some(stored) if contradicts(stored, personal) => Err(Problem::key_reused()),
@@ -244,9 +237,9 @@ fn same(placed: Handled<Order>, personal: &Personal) -> Result<Handled<Order>, P
     }
 }
 
-/// Returns whether a stored order is known to have other personal data than the one that is asked
-/// for: an `Idempotency-Key` that came with another body. After the customer's key is erased, the two
-/// cannot be compared; then the digest of the rest of the body decides alone.
+/// Returns whether the stored order contradicts the request's personal data, which means that the
+/// `Idempotency-Key` came with another body. Without the customer's key the two cannot be compared;
+/// then only the digest of the rest of the body counts.
 fn contradicts(stored: &Placed, asked: &Personal) -> bool {
     let emails = stored.email.as_ref().zip(asked.email.as_ref());
     stored.ship_to.contradicts(&asked.ship_to)

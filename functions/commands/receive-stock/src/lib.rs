@@ -1,4 +1,4 @@
-//! `POST /stock/{sku}/receipts`: takes pieces of a SKU in.
+//! `POST /stock/{sku}/receipts`: receives units of a SKU.
 
 use cairn::{
     dynamodb::Repository,
@@ -14,10 +14,6 @@ use orders::{
     values::Sku,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let stocks = app.repository()?;
     api::function(app, move |request| receive(stocks.clone(), request))

@@ -14,10 +14,6 @@ use orders::{
     values::Sku,
 };
 
-/// Builds the function. It needs `EVENTS_TABLE`.
-///
-/// # Errors
-/// When an environment variable is missing.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let products = app.repository()?;
     api::function(app, move |request| set(products.clone(), request))

@@ -17,10 +17,6 @@ use orders::{
 };
 use serde_json::json;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
         orders: app.repository()?,

@@ -1,6 +1,7 @@
-//! Forgets a customer: removes the key without which nobody reads who they are and where they live.
+//! Erases a customer's personal data by deleting the key that encrypts it.
 //!
-//! Nothing else is changed. Events, read models, queues and logs hold personal data only as it was sealed with that key.
+//! Nothing else changes: events, read models, queues and logs hold personal data only as
+//! ciphertext.
 
 use cairn::{
     dynamodb::Forgotten,
@@ -9,10 +10,6 @@ use cairn::{
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let keys = app.key_table("CUSTOMER_KEYS_TABLE")?;
     Ok(operation::function(app, move |request: Request, task| {
@@ -33,29 +30,26 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     }))
 }
 
-/// Who.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// The customer's id.
     customer: CustomerId,
 }
 
-/// What it came to.
 #[derive(Serialize)]
 struct Report {
     customer: CustomerId,
     forgotten: When,
 }
 
-/// When the customer was forgotten.
+/// The time of the erasure.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum When {
-    /// By this request.
+    /// This request erased the data.
     Now,
-    /// By an earlier one; again, nothing is left to do.
+    /// An earlier request erased the data.
     Before,
-    /// Never: nothing of theirs was sealed.
+    /// The customer never had a key.
     Unknown,
 }

@@ -1,7 +1,7 @@
-//! Rebuilds a read model while the system runs, step by step.
+//! Rebuilds a read model, step by step, while the system runs.
 //!
-//! Start; backfill each segment until it is done; compare each segment until it is done; total; promote; prune until it
-//! is complete. Every step may be taken again.
+//! The steps are: start, backfill every segment, compare every segment, total, promote, prune.
+//! Backfill, compare and prune are repeated until they are complete. Every step can be repeated.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +20,6 @@ use orders::read_models::{orders::Orders, products::Products, sales::Sales, stoc
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let rebuilds = Arc::new(Rebuilds {
@@ -38,7 +34,6 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     }))
 }
 
-/// The read models.
 struct Rebuilds {
     orders: Rebuild<Rows<Orders>>,
     stock: Rebuild<Rows<StockLevels>>,
@@ -46,89 +41,75 @@ struct Rebuilds {
     sales: Rebuild<Counters<Sales>>,
 }
 
-/// One step of one rebuild.
 #[derive(Debug, Deserialize)]
 struct Request {
-    /// Of which read model.
     projection: Name,
-    /// Which step.
     #[serde(flatten)]
     step: Step,
 }
 
-/// A read model.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Name {
-    /// A row per order.
     Orders,
-    /// A row per SKU.
     Stock,
-    /// A price per SKU.
     Products,
-    /// Windows of sales.
     Sales,
 }
 
-/// The steps.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 enum Step {
-    /// Start a rebuild, or resume the one that was started.
+    /// Starts a rebuild, or resumes the current one.
     Start {
-        /// The number of segments of the history. They can be backfilled at the same time.
+        /// The number of segments of the history, which can be backfilled concurrently.
         #[serde(default = "segments")]
         segments: u32,
     },
-    /// Backfill one segment, for as long as there is time.
+    /// Backfills one segment within the time budget.
     Backfill {
         /// The segment, from 0.
         segment: u32,
     },
-    /// Report the progress of all segments.
+    /// Reports the progress of all segments.
     Progress,
-    /// Compare the new rows with the live ones: all of them, or those of one segment for as long as there is time.
+    /// Compares the new rows with the live ones: all of them at once, or one segment within the
+    /// time budget.
     Compare {
         /// The segment, from 0.
         segment: Option<u32>,
-        /// The progress of its comparison.
+        /// The progress of the segment's comparison.
         #[serde(default)]
         compared: ComparisonProgress,
     },
-    /// Add up the comparisons of all segments.
-    Total {
-        /// Each of them.
-        compared: Vec<ComparisonProgress>,
-    },
-    /// Promote the new rows.
+    /// Adds up the comparisons of all segments.
+    Total { compared: Vec<ComparisonProgress> },
+    /// Promotes the new rows.
     Promote,
-    /// Cancel the rebuild.
+    /// Cancels the rebuild.
     Cancel,
-    /// Drop the rows of obsolete generations, for as long as there is time.
+    /// Deletes the rows of obsolete generations within the time budget.
     Prune,
 }
 
-/// As many as DynamoDB has partitions in a table of some tens of gigabytes.
+/// About the number of partitions of a table of some tens of gigabytes.
 const fn segments() -> u32 {
     8
 }
 
-/// What a step came to.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Report {
     Started(Started),
     Backfilled(BackfillProgress),
     Progress {
-        /// The generations there are.
         generations: GenerationSet,
-        /// The progress of each segment; none where nothing is being built.
+        /// Empty without a current rebuild.
         segments: Vec<BackfillProgress>,
     },
     ComparedPart(ComparisonProgress),
     Compared(Comparison),
     Live {
-        /// The live generation.
         live: Generation,
     },
     Pruned(Pruned),
@@ -185,7 +166,7 @@ async fn step<P: Projection>(
     report.map_err(FunctionError::new)
 }
 
-/// The time after which no other page is begun: one page takes a fraction of the rest.
+/// No page starts after this time. A page takes a fraction of the remaining half.
 fn working_time(time_budget: Duration) -> Duration {
     time_budget / 2
 }

@@ -1,5 +1,5 @@
-//! The watchdog: starts, retries or compensates fulfilments that make no progress.
-//! A schedule invokes it every minute; an operator invokes it for a fulfilment that is stuck.
+//! The watchdog: starts, retries or compensates fulfilments that make no progress. A schedule
+//! invokes it every minute; an operator invokes it for a stuck fulfilment.
 
 use std::sync::Arc;
 
@@ -30,13 +30,8 @@ mod pace;
 
 use pace::Pace;
 
-/// The number of orders that are checked at once.
 const AT_ONCE: usize = 8;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let watch = Arc::new(Watch {
         orders: app.repository()?,
@@ -59,37 +54,34 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     }))
 }
 
-/// What the function is invoked with.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Request {
-    /// `{"resume": "<order id>"}`: its compensation is tried once more.
+    /// `{"resume": "<order id>"}`: retries the stuck compensation.
     Resume { resume: OrderId },
-    /// `{"abandon": "<order id>", "reason": "..."}`: the compensation was settled by hand, and the rest
-    /// is undone.
+    /// `{"abandon": "<order id>", "reason": "..."}`: skips a compensation that was settled
+    /// manually, and continues with the next one.
     Abandon { abandon: OrderId, reason: String },
-    /// A scheduled event.
+    /// The scheduled event.
     Schedule {
         #[serde(rename = "detail-type")]
         _kind: String,
     },
 }
 
-/// The result of a run.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
-    /// Fulfilments that were past their time, and were begun, asked again, given up or unwound.
+    /// Overdue fulfilments that were started, retried, abandoned or compensated.
     overdue: u64,
-    /// Those whose check failed; the next run retries them.
+    /// Failed checks; the next run repeats them.
     failed: u64,
-    /// Those that a provider had throttled, and that were asked again.
+    /// Steps that were retried after a provider had throttled them.
     throttled: u64,
-    /// Those that were left alone for now, because events are late or a provider is in trouble.
+    /// Steps that were not retried, because events are late or a provider is unavailable.
     held_back: u64,
-    /// Fulfilments that are stuck.
     stuck: u64,
-    /// Whether there was time for all.
+    /// False if the time ran out.
     complete: bool,
 }
 
@@ -103,15 +95,14 @@ struct Watch {
     app: AppContext,
 }
 
-/// The result of the check of one fulfilment.
 enum Looked {
-    /// It was begun, asked again, abandoned or unwound.
+    /// The fulfilment was started, retried, abandoned or compensated.
     Moved,
-    /// It was asked again after a provider had throttled it.
+    /// The step was retried after throttling.
     Paced,
-    /// It was left alone for now.
+    /// The step was not retried in this run.
     HeldBack,
-    /// There was nothing to do.
+    /// No action was due.
     Rested,
 }
 
@@ -146,14 +137,14 @@ impl Watch {
                     Err(error) => {
                         report.failed += 1;
                         tracing::warn!(stream = %deadline.stream, %error, "deadline check failed; retrying on next run");
-                        // Those whose check fails must not keep the others from theirs.
+                        // Postpone the deadline, so that failing checks do not delay the others.
                         let later = task.now.after(self.step_timeout);
                         let _ = self.postpone(&deadline, later).await;
                     }
                 }
             }
         };
-        // Those that are left are the oldest the next time.
+        // The next run starts with the oldest deadlines, which are those that are left.
         report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
         let overdue = Metrics::default()
@@ -187,7 +178,7 @@ impl Watch {
         );
         tracing::info!(%order_id, version = saga.version, ?needs, "saga overdue");
         let at = format!("{stream}@{}", saga.version);
-        // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
+        // A cancellation has a deadline of its own until the fulfilment records it.
         if deadline.stream.category() == "order" && needs != NextAction::Compensate {
             self.deadlines
                 .close(deadline)
@@ -220,7 +211,7 @@ impl Watch {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
-                // Its first step is asked for at once: it had its time.
+                // The first step had its time before the watchdog acted, so retry it at once.
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
                     self.ask(order_id, first, 0, &at, task).await?;
                 }
@@ -260,7 +251,7 @@ impl Watch {
         Ok(Looked::Moved)
     }
 
-    /// Asks for a step again, or abandons it.
+    /// Retries a step, or abandons it after its last retry.
     async fn ask(
         &self,
         order_id: OrderId,
@@ -273,7 +264,7 @@ impl Watch {
         let asked = self
             .tell(order_id, ask, format!("retry/{at}"), task)
             .await?;
-        // To abandon it is no question that has an answer.
+        // An abandoned step has no outcome to examine.
         if let Some(version) = asked
             && retries < Fulfilment::RETRIES
         {
@@ -320,7 +311,7 @@ impl Watch {
             .await?;
         if told.is_none() {
             return Err(FunctionError::new(format!(
-                "the fulfilment of order {order_id} is not stuck; nothing to {verb}"
+                "{verb} failed: the fulfilment of order {order_id} is not stuck"
             )));
         }
         Ok(Report {
@@ -329,7 +320,8 @@ impl Watch {
         })
     }
 
-    /// Gives a command to a fulfilment, and returns its version after that; nothing where it has moved on.
+    /// Gives a command to a fulfilment. Returns its new version, or `None` if it rejects the
+    /// command.
     async fn tell(
         &self,
         order_id: OrderId,
@@ -346,7 +338,7 @@ impl Watch {
     }
 }
 
-/// The step that is asked for again by what an order needs.
+/// Returns the step that the next action retries.
 fn asks_again(needs: &NextAction) -> Option<Due> {
     match needs {
         NextAction::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
@@ -357,7 +349,7 @@ fn asks_again(needs: &NextAction) -> Option<Due> {
     }
 }
 
-/// The step that is to be asked for again because a provider throttled it, and nothing has happened since.
+/// Returns the step to retry because a provider throttled it, if nothing has happened since.
 fn throttled(
     deadline: &Deadline,
     version: u64,

@@ -1,4 +1,5 @@
-//! `GET /orders/{orderId}`: an order as it is, at least at a version, or as it was at a time.
+//! `GET /orders/{orderId}`: the current order, optionally at a minimum version, or the order at a
+//! time.
 
 use cairn::{
     Timestamp,
@@ -15,13 +16,9 @@ use orders::{
     values::OrderId,
 };
 
-/// The largest integer that every JSON reader keeps exactly.
+/// The largest integer that every JSON parser keeps exact.
 const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let rows = app.rows("ORDERS_TABLE")?;
@@ -63,7 +60,7 @@ async fn get(
             Err(unknown())
         };
     }
-    // The row is behind, not there yet, or of more than one moment: the streams have the order.
+    // The row is missing, outdated or torn: read the streams instead.
     let view = from_events(&store, order_id, None)
         .await?
         .filter(is_theirs)
@@ -77,8 +74,8 @@ async fn get(
     Response::new(200, view)
 }
 
-/// The order as its streams have it, now or by a time. It shows more than the states that snapshots
-/// hold, so it begins with the first events.
+/// Folds the order's streams, up to a time if there is one. A view shows more than snapshots hold,
+/// so it starts at the first event.
 async fn from_events(
     store: &DynamoStore,
     order_id: OrderId,

@@ -1,4 +1,4 @@
-//! `GET /products/{sku}`: shows the price of a product.
+//! `GET /products/{sku}`: the price of a product.
 
 use cairn::{
     dynamodb::Repository,
@@ -9,16 +9,12 @@ use cairn::{
 };
 use orders::{product::Product, read_models::products::ProductView, values::Sku};
 
-/// Builds the function. It needs `EVENTS_TABLE`.
-///
-/// # Errors
-/// When an environment variable is missing.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let products = app.repository()?;
     api::function(app, move |request| get(products.clone(), request))
 }
 
-/// Folds the product's stream: one read, of the price as it is now.
+/// Folds the product's stream, so that the price is current.
 async fn get(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
     let unpriced = || Problem::not_found("the SKU has no price");
     let sku: Sku = request.path("sku").parse().map_err(|_| unpriced())?;

@@ -1,4 +1,4 @@
-//! `GET /sales`: windows of sales between two times. Windows without sales are left out.
+//! `GET /sales`: windows of sales between two times. Windows without sales are omitted.
 
 use cairn::{
     Timestamp,
@@ -12,13 +12,9 @@ use futures_util::future::try_join_all;
 use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Window, render};
 use serde_json::json;
 
-/// How many windows an answer goes back when the request does not say.
+/// The number of windows if the request has no `from`.
 const USUAL_WINDOWS: i64 = 60;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let counters = app.counters("SALES_TABLE")?;
     api::function(app, move |request| get(counters.clone(), request))
@@ -38,7 +34,7 @@ async fn get(
             "the parameter from must not be after to",
         ));
     }
-    // `to` is not included: answers that follow each other have no window in common.
+    // `to` is exclusive, so that consecutive responses do not overlap.
     if from == to {
         return Response::new(200, json!({ "windows": [] }));
     }

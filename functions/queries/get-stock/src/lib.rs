@@ -1,4 +1,4 @@
-//! `GET /stock/{sku}`: what there is of a SKU.
+//! `GET /stock/{sku}`: the stock of a SKU.
 
 use cairn::{
     Commit,
@@ -15,13 +15,9 @@ use orders::{
     values::Sku,
 };
 
-/// The largest integer that every JSON reader keeps exactly.
+/// The largest integer that every JSON parser keeps exact.
 const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let rows = app.rows("STOCK_TABLE")?;
@@ -51,7 +47,7 @@ async fn get(
     {
         return Response::new(200, view);
     }
-    // The row is behind, or not there yet: the events since then know.
+    // The row is missing or outdated: add the events since its version.
     let known = row.as_ref().map_or(0, |row| render(row).version);
     let commits = store
         .read(&sku.stock_stream(), &ReadRange::after(known))

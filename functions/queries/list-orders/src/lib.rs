@@ -1,4 +1,4 @@
-//! `GET /customers/{customerId}/orders`: a customer's orders, newest first, page by page.
+//! `GET /customers/{customerId}/orders`: a customer's orders, newest first, in pages.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
@@ -25,10 +25,6 @@ const BY_CUSTOMER: Index = Index {
 const MOST: u64 = 100;
 const USUAL: u64 = 20;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let rows = app.rows("ORDERS_TABLE")?;
@@ -73,8 +69,8 @@ async fn list(
     Response::new(200, body)
 }
 
-/// The order of a row. Its streams have it where the row is of more than one moment, which is rare:
-/// only while an order is under way.
+/// Returns the order of a row. A torn row is rare, and only exists during a fulfilment; then the
+/// streams are read.
 async fn view(store: &DynamoStore, row: &Row) -> Result<Option<OrderView>, Problem> {
     let view = shown(Some(row))?;
     let Some(torn) = view.as_ref().filter(|view| view.is_torn()) else {
@@ -95,14 +91,14 @@ fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
     Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
 }
 
-/// The attributes that say where a page of the index begins.
+/// The attributes of a position in the index.
 const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
 
 fn cursor_after(position: Row) -> String {
     URL_SAFE_NO_PAD.encode(Value::Object(position).to_string())
 }
 
-/// The position that a cursor stands for. It must be one of this customer's.
+/// Decodes a cursor, which must be one of this customer's.
 fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
     let position: Option<Row> = decoded.and_then(|json| serde_json::from_slice(&json).ok());

@@ -1,7 +1,8 @@
-//! Writes to the customer when an order is confirmed, shipped or cancelled: one mail for each event.
+//! Sends the customer an email when an order is confirmed, shipped or cancelled: one for each
+//! event.
 //!
-//! [`CustomerMailer::send`] says what the gate guarantees and what it does not. A mail that SES throttles
-//! waits in the gate's table; the function's schedule sends it when its time has come.
+//! [`CustomerMailer::send`] documents the guarantees. If SES throttles an email, it waits in the
+//! function's table until the schedule sends it.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -21,11 +22,10 @@ use orders::{
 };
 use serde::Deserialize;
 
-/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM`, the gate's table in
-/// `MAILS_TABLE` and the customers' keys by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
+/// Builds the function.
 ///
-/// # Errors
-/// When an environment variable is missing.
+/// `MAIL` is `log` or `ses`. With `ses` the function also needs `MAIL_FROM`, `MAILS_TABLE`,
+/// `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let name = "MAIL";
     match app.variable(name)?.as_str() {
@@ -40,15 +40,12 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
         }
         other => Err(ConfigError::new(
             name,
-            format!("is `{other}`: it takes log or ses"),
+            format!("is `{other}`: expected log or ses"),
         )),
     }
 }
 
-/// The function with a mailer of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Builds the function with another mailer.
 pub fn with(
     app: &AppContext,
     mailer: impl CustomerMailer + 'static,
@@ -76,7 +73,7 @@ pub fn with(
     }))
 }
 
-/// The function without a mailer: it notes that a mail was due, without any personal data.
+/// Builds the function without a mailer: it logs each email, without personal data.
 fn only_noted(app: &AppContext) -> Result<Handler, ConfigError> {
     let tell = consumer::function(app, |event, _| async move {
         let Some(mail) = mail(&event)? else {
@@ -113,11 +110,11 @@ struct Notifier<M> {
     app: AppContext,
 }
 
-/// The time that a run of the schedule has for one mail before another may take it.
+/// The time after which another run may take over an email.
 const LEASE: Duration = Duration::from_mins(10);
 
 impl<M: CustomerMailer> Notifier<M> {
-    /// Sends the mail of an event, unless another invocation has claimed it.
+    /// Sends the email for an event, unless another invocation has claimed it.
     async fn tell(
         &self,
         event: &RecordedEvent,
@@ -146,7 +143,7 @@ impl<M: CustomerMailer> Notifier<M> {
         }
     }
 
-    /// Sends the mails whose time has come, until one is throttled again.
+    /// Sends the emails that are due, until SES throttles one again.
     async fn send_waiting(&self, invocation: &Invocation) -> Result<(), FunctionError> {
         let due = self.gate.due(self.app.now()).await;
         for waiting in due.map_err(FunctionError::new)? {
@@ -196,32 +193,30 @@ impl<M: CustomerMailer> Notifier<M> {
     }
 }
 
-/// Sends mails.
 pub trait CustomerMailer: Send + Sync {
-    /// Sends a mail. It need not know whether it has sent the same mail before: the function claims each
-    /// mail in a table before it calls this, and a second delivery, a redrive or a republish of the event
-    /// finds the claim and sends nothing.
+    /// Sends an email.
     ///
-    /// A mail is sent twice only if an invocation ended without SES's answer, by a crash or a timeout,
-    /// although SES had taken the mail: Lambda's retries of that invocation send it again. A mail is lost
-    /// only if all three of them end like that before SES takes it; a redrive does not send it then.
+    /// The function claims each email in a table before this call. A duplicate delivery, a redrive
+    /// or a republished event finds the claim and sends nothing, so a mailer need not deduplicate.
+    ///
+    /// An email is sent twice only if an invocation ends, by a crash or a timeout, after SES
+    /// accepted the email and before its response arrived. Lambda's retries of that invocation send
+    /// it again. An email is lost only if all three attempts end before SES accepts it; a redrive
+    /// does not send it then.
     fn send(&self, mail: &Mail) -> impl Future<Output = Result<(), MailError>> + Send;
 }
 
-/// A mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
-    /// The idempotency key: the id of the event that it tells of.
+    /// The idempotency key: the id of the event.
     pub key: String,
-    /// The order that it is about, whose customer it goes to.
+    /// The order, whose customer receives the email.
     pub order: StreamId,
-    /// What it is about.
     pub subject: &'static str,
-    /// What it says.
     pub text: String,
 }
 
-/// A mailer that sends by SES, to the address that came with the order.
+/// A mailer that sends with SES to the email address of the order.
 #[derive(Debug)]
 struct SesMailer {
     orders: Repository<Order>,
@@ -231,7 +226,7 @@ struct SesMailer {
 
 impl CustomerMailer for SesMailer {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
-        // Events hold no address but the first: the fewer copies of it there are, the better.
+        // Only the first event has the address, to keep the copies of personal data few.
         let order = self.orders.load(&mail.order).await;
         let order = order.map_err(not_sent)?;
         let placed = order.state.placed();
@@ -256,7 +251,7 @@ impl CustomerMailer for SesMailer {
     }
 }
 
-/// SES was not asked.
+/// SES did not receive the request.
 fn not_sent(error: impl std::fmt::Display) -> MailError {
     MailError::NotSent(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Gets a label for an order from the carrier; its compensation calls the shipment off.
+//! Requests a shipping label from the carrier; the compensation cancels it.
 
 use cairn::{
     dynamodb::{Keyring, Repository},
@@ -17,18 +17,11 @@ use orders::{
     values::Address,
 };
 
-/// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
-///
-/// # Errors
-/// When an environment variable is missing.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     with(app, SandboxCarrier)
 }
 
-/// The function with a carrier of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Builds the function with another carrier.
 pub fn with(app: &AppContext, carrier: impl Carrier + 'static) -> Result<Handler, ConfigError> {
     step::function(
         app,
@@ -48,11 +41,11 @@ struct ArrangeShipment<C> {
     carrier: C,
 }
 
-/// Why nothing is sent to a customer who was forgotten: where to, nobody knows any more.
-const FORGOTTEN: &str = "the customer was forgotten";
+/// Without the customer's key there is no address to ship to.
+const FORGOTTEN: &str = "the customer's personal data was erased";
 
 impl<C: Carrier + 'static> ArrangeShipment<C> {
-    /// The carrier's label, or its no.
+    /// Returns the carrier's label or the reason for its refusal.
     async fn label(
         &self,
         key: &str,
@@ -61,7 +54,8 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
         if let Some(to) = to {
             return step::ask(key, |call| self.carrier.arrange(call, to)).await;
         }
-        // It may have been asked before the customer was forgotten, and its answer may have been lost.
+        // A request before the erasure may have reached the carrier without a response, so cancel
+        // it.
         let undo = format!("{key}/forgotten");
         let undone = step::ask(&undo, |call| self.carrier.cancel(call, key)).await?;
         undone.map_err(FunctionError::new)?;
@@ -80,9 +74,7 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
             .await
             .map_err(FunctionError::new)?;
         let Some(placed) = order.state.placed() else {
-            return Err(FunctionError::new(format!(
-                "the order {order_id} is not in the store"
-            )));
+            return Err(FunctionError::new(format!("order {order_id} not found")));
         };
         let context = personal::ship_to(&placed.customer_id, &order.stream);
         let to = self.customers.open(&context, &placed.ship_to).await;
@@ -116,7 +108,8 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
             .await
             .map_err(FunctionError::new)?;
         match shipment.state {
-            // Without a record the answer may have been lost, or the carrier may still be about to act.
+            // Without a record the response may have been lost, or the carrier may still process
+            // the request.
             State::None | State::Arranged(_) => {
                 let asked_with = due.execution_key();
                 let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));

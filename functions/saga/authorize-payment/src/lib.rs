@@ -1,4 +1,4 @@
-//! Has the payment of an order authorized; its compensation voids the authorization.
+//! Authorizes the payment of an order; the compensation voids the authorization.
 
 use cairn::{
     dynamodb::Repository,
@@ -15,18 +15,11 @@ use orders::{
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the environment variables of [`Payments::from_app`].
-///
-/// # Errors
-/// When an environment variable is missing.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     with(app, Payments::from_app(app)?)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Builds the function with another payment provider.
 pub fn with(
     app: &AppContext,
     provider: impl PaymentProvider + 'static,
@@ -79,7 +72,8 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<
             .await
             .map_err(FunctionError::new)?;
         match &payment.state {
-            // Without a record the answer may have been lost, or the provider may still be about to act.
+            // Without a record the response may have been lost, or the provider may still process
+            // the request.
             known @ (State::None | State::Authorized(_)) => {
                 let asked = AuthorizationRequest {
                     key: &due.execution_key(),
@@ -102,7 +96,6 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<
     }
 }
 
-/// The provider's reference, where it is known.
 fn reference(payment: &State) -> Option<&str> {
     match payment {
         State::Authorized(authorization) => Some(&authorization.reference),

@@ -1,4 +1,4 @@
-//! Takes the money that was authorized for an order; its compensation gives it back.
+//! Captures the authorized payment of an order; the compensation refunds it.
 
 use cairn::{
     dynamodb::Repository,
@@ -15,18 +15,11 @@ use orders::{
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the environment variables of [`Payments::from_app`].
-///
-/// # Errors
-/// When an environment variable is missing.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     with(app, Payments::from_app(app)?)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Builds the function with another payment provider.
 pub fn with(
     app: &AppContext,
     provider: impl PaymentProvider + 'static,
@@ -61,7 +54,7 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P>
         {
             return Ok(StepOutcome::failed(reason, vec![]));
         }
-        // Without an authorization the payment itself refuses the record, and the step fails.
+        // Without an authorization the payment rejects the record, and the step fails.
         Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
@@ -77,8 +70,8 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P>
             .await
             .map_err(FunctionError::new)?;
         match &payment.state {
-            // Only authorized, as far as is known: the answer to the capture may have been lost, or the
-            // provider may still be about to act.
+            // An authorized payment may be captured already: the response may have been lost, or
+            // the provider may still process the request.
             State::Authorized(authorization) | State::Captured(authorization) => {
                 let asked_with = due.execution_key();
                 let refunded = step::ask(&key, |call| {

@@ -1,5 +1,5 @@
-//! The last step: confirms the order and lets its stock go, together. Its compensation, when a
-//! confirmed order is cancelled, takes the stock back as it was: reserved.
+//! The last step: confirms the order and allocates its stock in one transaction. When a confirmed
+//! order is cancelled, the compensation returns the stock and reserves it again.
 
 use cairn::{
     dynamodb::Repository,
@@ -16,10 +16,6 @@ use orders::{
     values::items,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(
         app,

@@ -1,4 +1,4 @@
-//! Reserves every SKU of an order, or none; its compensation releases them.
+//! Reserves every SKU of an order or none; the compensation releases them.
 
 use cairn::{
     dynamodb::Repository,
@@ -14,10 +14,6 @@ use orders::{
     values::items,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let stocks = app.repository()?;
     step::function(app, ReserveStock { stocks })

@@ -1,5 +1,5 @@
-//! The first step: begins an order's fulfilment and screens it for fraud. Its compensation is
-//! the last of an unwinding: it cancels the order.
+//! The first step: starts the fulfilment of an order and screens the order for fraud. Its
+//! compensation is the last one and cancels the order.
 
 use cairn::{
     RecordedEvent, StreamId,
@@ -17,18 +17,11 @@ use orders::{
     values::{OrderId, Text},
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     with(app, SandboxScreening)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
+/// Builds the function with another screening provider.
 pub fn with(app: &AppContext, screening: impl Screening + 'static) -> Result<Handler, ConfigError> {
     step::function(
         app,
@@ -70,7 +63,7 @@ impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
         let screened = step::ask(&key, |call| self.screening.screen(call, due.input()));
         Ok(match screened.await? {
             Ok(()) => StepOutcome::done(vec![]),
-            // Nothing else has happened yet, so the order is cancelled with the refusal.
+            // Nothing else has happened yet, so the order is cancelled with the rejection.
             Err(reason) => {
                 let cancel = self.cancel(due, &reason);
                 StepOutcome::failed(reason, vec![cancel])

@@ -1,4 +1,4 @@
-//! Tells the fulfilment of an order that the customer has cancelled it.
+//! Forwards a customer's cancellation of an order to its fulfilment.
 
 use cairn::{
     gate::Delivery,
@@ -7,10 +7,6 @@ use cairn::{
 };
 use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let sagas = app.repository()?;
     consumer::function(app, move |event, context| {

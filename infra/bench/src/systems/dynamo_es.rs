@@ -1,4 +1,4 @@
-//! dynamo-es with cqrs-es, as its README sets it up, and with its snapshots every hundred events.
+//! dynamo-es with cqrs-es, set up as in its README, and with its snapshots every hundred events.
 
 use std::sync::Arc;
 
@@ -20,19 +20,16 @@ use crate::{
 };
 
 const SNAPSHOT_EVERY: usize = 100;
-/// A transaction of the store takes 25 writes; a hundred must end one.
+/// A transaction of the store has at most 25 writes, and a hundredth event must end one.
 const SEEDED_AT_ONCE: usize = 20;
 
-/// The order as an aggregate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Order(State);
 
-/// What can be asked of it.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Place it.
     Place,
-    /// Change it so many times.
+    /// Change it this number of times.
     Change(u64),
 }
 
@@ -49,7 +46,6 @@ impl DomainEvent for Event {
     }
 }
 
-/// Why an order refuses a command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Rejection(&'static str);
@@ -90,14 +86,14 @@ impl Aggregate for Order {
     }
 }
 
-/// The framework over one SDK client.
+/// The framework with one SDK client.
 #[derive(Clone)]
 pub(crate) struct Whole<const SNAPSHOTS: bool> {
     sdk: Sdk,
     cqrs: Arc<DynamoCqrs<Order>>,
 }
 
-/// As its README sets it up.
+/// The setup of its README.
 pub(crate) type DynamoEs = Whole<false>;
 /// With its snapshot store.
 pub(crate) type DynamoEsSnapshots = Whole<true>;
@@ -130,7 +126,7 @@ impl<const SNAPSHOTS: bool> System for Whole<SNAPSHOTS> {
         })
     }
 
-    /// It remembers nothing.
+    /// It has no cache.
     fn cold(&self) -> Self {
         self.clone()
     }

@@ -1,4 +1,4 @@
-//! The table, and what it must show.
+//! The table of results, and its limits.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use crate::{
     start::Start,
 };
 
-/// The most that `place-order` may take of hello-world's time.
+/// The limit of `place-order`'s start time, relative to hello-world.
 const TIMES_THE_TIME: f64 = 1.5;
-/// The most that `place-order` may take of hello-world's memory.
+/// The limit of `place-order`'s memory, relative to hello-world.
 const TIMES_THE_MEMORY: f64 = 2.0;
-/// The most bytes of a function's zip.
+/// The limit of a function's zip archive.
 const ZIP_BYTES: usize = 3_500_000;
 
-/// What a program came to. Medians of its starts, where it was started.
+/// The results of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     name: String,
     zip: usize,
-    /// Whether it is a function of the system.
+    /// True for a function of the system.
     is_ours: bool,
     metrics: Option<Metrics>,
 }
 
-/// Medians.
+/// Medians of all starts.
 #[derive(Clone, Copy, Debug)]
 struct Metrics {
     ms: f64,
@@ -36,7 +36,6 @@ struct Metrics {
 }
 
 impl Row {
-    /// A program that was started.
     pub(crate) fn started(
         program: &Program,
         starts: &[Start],
@@ -57,7 +56,7 @@ impl Row {
         }
     }
 
-    /// A binary of a function that was only packed.
+    /// Returns the row of a binary that was not started.
     pub(crate) fn packed(name: &str, zip: usize) -> Self {
         Self {
             name: name.to_owned(),
@@ -72,14 +71,14 @@ impl Row {
     }
 }
 
-/// The value in the middle; of an even number of them the higher of the two.
+/// Returns the median; of an even number of values the upper one.
 fn median(starts: &[Start], value: impl Fn(&Start) -> f64) -> f64 {
     let mut values: Vec<_> = starts.iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A figure: its column's name, where it is, and how many digits of it matter.
+/// A column: its name, its value, and the number of significant digits.
 type Column = (&'static str, fn(&Metrics) -> Option<f64>, usize);
 
 const COLUMNS: [Column; 4] = [
@@ -89,7 +88,6 @@ const COLUMNS: [Column; 4] = [
     ("peak MiB", |metrics| Some(metrics.peak_kib / 1024.0), 2),
 ];
 
-/// The rows as a table for people.
 pub(crate) fn table(rows: &[Row]) -> Table {
     let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.metric(*value).is_some());
     let columns: Vec<_> = COLUMNS.iter().filter(is_there).collect();
@@ -124,7 +122,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// What the rows must show, and do not: a sentence each.
+/// Returns a sentence for each exceeded limit.
 pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
     let metrics = |name: &str| rows.iter().find(|row| row.name == name)?.metrics;
     let mut broken = vec![];
@@ -133,7 +131,7 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
             let mut must = |what: &str, times: f64, most: f64| {
                 if times > most {
                     let text = format!(
-                        "{PLACE_ORDER} takes {times:.2} times hello-world's {what}, at most {most}"
+                        "{PLACE_ORDER} takes {times:.2} times hello-world's {what}; the limit is {most}"
                     );
                     broken.push(text);
                 }
@@ -141,12 +139,12 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
             must("time to start", ours.ms / hello.ms, TIMES_THE_TIME);
             must("memory", ours.peak_kib / hello.peak_kib, TIMES_THE_MEMORY);
         }
-        _ => broken.push(format!("{HELLO_WORLD} and {PLACE_ORDER} have no figures")),
+        _ => broken.push(format!("{HELLO_WORLD} and {PLACE_ORDER} were not measured")),
     }
     let too_large = rows.iter().filter(|row| row.is_ours && row.zip > ZIP_BYTES);
     broken.extend(too_large.map(|row| {
         format!(
-            "the zip of {} has {:.2} MB, at most {:.2}",
+            "the zip of {} has {:.2} MB; the limit is {:.2}",
             row.name,
             megabytes(row.zip),
             megabytes(ZIP_BYTES)
@@ -155,7 +153,7 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
     broken
 }
 
-/// A million bytes each.
+/// Millions of bytes.
 #[expect(clippy::cast_precision_loss, reason = "for people, with two digits")]
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_promise_is_told() {
+    fn each_exceeded_limit_is_reported() {
         let rows = [
             row(HELLO_WORLD, 2.0, 4000.0, 900_000),
             row(PLACE_ORDER, 3.1, 8100.0, 3_400_000),
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_without_figures_are_left_out() {
+    fn columns_without_values_are_omitted() {
         let text = table(&[row(HELLO_WORLD, 2.0, 4000.0, 900_000)]).to_string();
         assert!(
             text.contains("start ms") && !text.contains("instructions"),

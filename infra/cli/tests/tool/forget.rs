@@ -2,7 +2,7 @@
 
 use crate::fixture::Fixture;
 
-/// The key of the customer of all orders.
+/// Returns the wrapped key of the customer of all orders.
 fn key(system: &Fixture) -> serde_json::Value {
     let request = serde_json::json!({
         "TableName": "CustomerKeysTable", "Key": { "subject": { "S": "c-42" } },
@@ -11,7 +11,7 @@ fn key(system: &Fixture) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_is_forgotten_once_and_again_nothing_is_left_to_do() {
+async fn a_customer_is_erased_once_and_a_repetition_changes_nothing() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     let id = system.fulfil("tok_visa").await;
@@ -40,7 +40,7 @@ async fn an_unknown_customer_has_status_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_forgotten_where_nobody_can_be_asked() {
+async fn no_data_is_erased_without_a_confirmation() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     system.fulfil("tok_visa").await;

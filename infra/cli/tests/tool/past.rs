@@ -18,7 +18,7 @@ async fn a_state_is_shown_as_it_is_as_it_was_then_and_after_an_event() {
     assert_eq!(first["state"]["on_hand"], 3);
     let at = first["at"].as_str().unwrap();
     let then = system.json(&["state", "stock-TEA-01", "--at", at], 0).await;
-    // Both may have come within one millisecond.
+    // Both events may have the same millisecond.
     let expected = if now["at"] == at { &now } else { &first };
     assert_eq!(then["state"], expected["state"]);
 

@@ -1,4 +1,4 @@
-//! How the tool finds a system, and what it says when it is called wrongly or there is none.
+//! Finding a system, and the errors of wrong usage and of an unreachable system.
 
 use std::net::TcpListener;
 

@@ -9,16 +9,16 @@ use tokio::sync::watch;
 
 use crate::{child::Process, fixture::Fixture, waiting::within};
 
-/// A step of a rebuild that a test holds.
+/// A step of a rebuild that a test blocks.
 struct Held {
-    /// True if the function has been asked for the step.
+    /// True after the first request for the step.
     asked: watch::Sender<bool>,
-    /// True if an invocation that is asked for the step takes no step and does not answer.
+    /// True while requests for the step get no answer.
     holds: watch::Sender<bool>,
 }
 
 impl Held {
-    /// The step of each rebuild, and the functions that hold it.
+    /// Returns a blocked step, and options with a function that blocks it.
     fn step(step: &'static str) -> (Arc<Self>, Options) {
         let held = Arc::new(Self {
             asked: watch::Sender::new(false),
@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-/// Removes every row of orders, as an accident would.
+/// Deletes every row of the read model `orders`.
 fn empty(system: &Fixture) {
     for row in system.system.composition.aws.dynamo.items("OrdersTable") {
         let key = json!({ "orderId": { "S": row["orderId"] } });
@@ -90,7 +90,7 @@ fn rows(system: &Fixture) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_rows_are_made_anew() {
+async fn lost_rows_are_rebuilt() {
     let system = with_orders(3).await;
     empty(&system);
     let done = system.json(&["rebuild", "orders"], 0).await;
@@ -108,7 +108,7 @@ async fn lost_rows_are_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
+async fn a_killed_rebuild_is_resumed_by_the_next_run() {
     for (step, did) in [
         ("backfill", "rebuilt"),
         ("promote", "rebuilt"),
@@ -120,7 +120,7 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
         let mut command = system.command(&["rebuild", "orders", "--segments", "16"]);
         let tool = Process::start(&mut command);
         held.asked().await;
-        // It is killed.
+        // This kills the process.
         drop(tool);
         let before = stored_set(&system);
         let building = &before["beside"]["building"]["generation"];

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{fixture::Fixture, waiting::until};
 
-/// Gives nothing back while it is told not to.
+/// A payment provider that rejects refunds while the flag is set.
 struct Stubborn(Arc<AtomicBool>);
 
 impl PaymentProvider for Stubborn {
@@ -45,7 +45,7 @@ impl PaymentProvider for Stubborn {
     }
 }
 
-/// A system with an order that is stuck: its money cannot be given back.
+/// Starts a system with a stuck order: its refund is rejected.
 pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
@@ -131,7 +131,7 @@ async fn an_abandoned_step_is_left_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_nobody_placed_is_not_stuck() {
+async fn an_unknown_order_is_not_stuck() {
     let system = Fixture::start().await;
     let id = "2d6944f5-e237-4a33-9c67-ba4a44120b1b";
     let said = system.run(&["saga", "resume", id]).await;
@@ -142,7 +142,7 @@ async fn an_order_that_nobody_placed_is_not_stuck() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fulfilment_that_goes_on_says_what_it_waits_for() {
+async fn a_running_fulfilment_is_listed_with_its_next_action() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 10).await;
     let id = system.place("tok_down").await;

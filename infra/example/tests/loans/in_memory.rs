@@ -1,4 +1,4 @@
-//! Rules without a store, and loans on the store in memory.
+//! The rules without a store, and loans on the store in memory.
 
 use std::sync::Arc;
 

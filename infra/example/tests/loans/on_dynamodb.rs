@@ -1,4 +1,4 @@
-//! The library as functions, on `DynamoDB` and a bus that delivers everything twice.
+//! The functions of the library on DynamoDB, with a bus that delivers every event twice.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::{asked, tables::Tables};
 
-/// Which events a function is for: what is a rule of the bus on AWS.
+/// The events of a function, as an EventBridge rule selects them on AWS.
 type Rule = fn(&RecordedEvent) -> bool;
 
 struct Deployed {
@@ -73,7 +73,7 @@ impl Deployed {
         added.unwrap();
     }
 
-    /// Asks for a book in the name of `r-1`, and lets everything follow that follows from it.
+    /// Requests a book for `r-1`, and delivers events until no new one appears.
     async fn lend(&mut self, book: &str) -> State<Loan> {
         let ask = reader::Command::Ask {
             loan: book.to_owned(),
@@ -88,12 +88,12 @@ impl Deployed {
         let mut rounds = 0;
         while self.relay(&streams).await {
             rounds += 1;
-            assert!(rounds < 100, "events follow from events without an end");
+            assert!(rounds < 100, "the events do not end");
         }
         self.library.loans.load(&loan).await.unwrap().state
     }
 
-    /// Delivers what has not been delivered, and says whether there was anything.
+    /// Delivers the new events, and returns false if no event was new.
     async fn relay(&mut self, streams: &[StreamId]) -> bool {
         let store = self.tables.app().event_store().unwrap();
         let mut events = vec![];

@@ -1,4 +1,4 @@
-//! `DynamoDB` in this process: the real SDK on dynoxide's tables.
+//! DynamoDB in this process: the AWS SDK on the tables of dynoxide.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The tables, as the SDK reaches them.
+/// The tables behind the connector of the SDK.
 #[derive(Clone)]
 pub(crate) struct Tables(Arc<Database>);
 
@@ -54,7 +54,7 @@ impl Tables {
         Self(Arc::new(database))
     }
 
-    /// What a function finds on Lambda: its settings, and clients.
+    /// Returns the context of the functions: environment variables and clients.
     pub(crate) fn app(&self) -> AppContext {
         let connector = SharedHttpConnector::new(Connection(self.clone()));
         let aws = SdkConfig::builder()
@@ -83,7 +83,7 @@ impl Tables {
             "Query" => run(body, |request| tables.query(request)),
             "UpdateItem" => run(body, |request| tables.update_item(request)),
             "TransactWriteItems" => run(body, |request| tables.transact_write_items(request)),
-            other => panic!("{other} is not needed"),
+            other => panic!("{other} is not supported by these tables"),
         }
     }
 }
@@ -96,7 +96,7 @@ fn run<Q: DeserializeOwned, R: Serialize>(
     Ok(serde_json::to_string(&answer).unwrap())
 }
 
-/// A runtime that drops metrics.
+/// A runtime without metrics.
 struct TestRuntime;
 
 impl Runtime for TestRuntime {

@@ -1,4 +1,4 @@
-//! KMS: makes keys, and wraps them with one that never leaves this machine.
+//! KMS: creates data keys and wraps them with a local key that is never returned.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,6 @@ use crate::{
     template::{ACCOUNT, MasterKey, REGION},
 };
 
-/// The keys of the template.
 #[derive(Debug)]
 pub struct Kms {
     keys: Vec<MasterKey>,
@@ -28,16 +27,13 @@ pub struct Kms {
 }
 
 impl Kms {
-    /// The keys of a template, in memory: another `Kms` cannot unwrap what they wrap.
+    /// Holds the keys in memory: another `Kms` cannot unwrap what they wrap.
     pub fn new(keys: Vec<MasterKey>, platform: Arc<dyn Platform>) -> Self {
         let secret = random(platform.as_ref());
         Self::with_secret(&secret, keys, platform)
     }
 
-    /// The keys of a template, wrapped by the secret that [`make`](Self::make) has written.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or its content is not a secret.
+    /// Opens the keys with the secret that [`make`](Self::make) has written.
     pub fn open(
         file: &Path,
         keys: Vec<MasterKey>,
@@ -52,10 +48,7 @@ impl Kms {
         Ok(Self::with_secret(&secret, keys, platform))
     }
 
-    /// Writes a new secret to a new file, which no other user can read.
-    ///
-    /// # Errors
-    /// When the file exists or cannot be written.
+    /// Writes a new secret to a new file that no other user can read.
     pub fn make(file: &Path, platform: &dyn Platform) -> io::Result<()> {
         keep(file, &random(platform))
     }
@@ -148,7 +141,7 @@ impl Kms {
         })))
     }
 
-    /// The key that a text was encrypted with, and the text: the same key and context decrypt it.
+    /// Decrypts a text, and returns the id of the key that matches it and the context.
     fn open_any(&self, request: &Request, wrapped: &[u8]) -> Option<(&str, Vec<u8>)> {
         self.keys.iter().find_map(|MasterKey { id, .. }| {
             let about = request.about(&key_arn(id));
@@ -157,7 +150,7 @@ impl Kms {
         })
     }
 
-    /// The id of a key by that, by an alias, or by the ARN of either.
+    /// Returns the id of the key that is named by id, alias or ARN.
     /// <https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id>
     fn named<'a>(&'a self, named: &str) -> Result<&'a str, Refusal> {
         let is_named = |key: &&MasterKey| {
@@ -187,12 +180,11 @@ impl Kms {
     }
 }
 
-/// The type of an error and its message.
+/// An error type and its message.
 type Refusal = (&'static str, String);
 
 const VALIDATION: &str = "ValidationException";
 
-/// A request to either operation.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Request {
@@ -206,7 +198,7 @@ struct Request {
 }
 
 impl Request {
-    /// The data that is authenticated with a wrapped key. An empty context is none.
+    /// The associated data of a wrapped key. An empty context counts as absent.
     fn about(&self, arn: &str) -> String {
         let context = Some(&self.encryption_context).filter(|context| !context.is_empty());
         json!([arn, context]).to_string()
@@ -228,7 +220,7 @@ fn alias_arn(alias: &str) -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
 }
 
-/// Two random ids: 244 random bits, and the same ones again where the platform's random numbers have a seed.
+/// Two random ids: 244 random bits, reproducible if the platform's randomness has a seed.
 fn random(platform: &dyn Platform) -> [u8; Key::BYTES] {
     let halves = [platform.new_id(), platform.new_id()].map(uuid::Uuid::into_bytes);
     let mut secret = [0; Key::BYTES];
@@ -238,7 +230,7 @@ fn random(platform: &dyn Platform) -> [u8; Key::BYTES] {
     secret
 }
 
-/// Keeps a secret in a new file that no other user can read.
+/// Writes a secret to a new file that no other user can read.
 fn keep(file: &Path, secret: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,4 +1,4 @@
-//! SES: takes mails, and keeps the latest to be looked at.
+//! SES: accepts emails and keeps the latest for inspection.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{aws::Answer, platform::Platform};
 
-/// The mails that were sent, the oldest first.
+/// The sent emails, oldest first.
 #[derive(Debug)]
 pub struct Mailbox {
     mails: Mutex<VecDeque<Value>>,
@@ -17,16 +17,15 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// How many are kept.
     const KEPT: usize = 1000;
 
-    /// A mailbox without mails.
     pub fn new(platform: Arc<dyn Platform>) -> Self {
         let mails = Mutex::default();
         Self { mails, platform }
     }
 
-    /// Takes a mail. <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
+    /// Accepts an email.
+    /// <https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html>
     pub(crate) fn take(&self, body: &str) -> Answer {
         let Ok(mail) = serde_json::from_str::<Value>(body) else {
             return Answer::error(400, "BadRequestException", "the body is not JSON");
@@ -39,7 +38,7 @@ impl Mailbox {
         Answer::ok(&json!({ "MessageId": self.platform.new_id().to_string() }))
     }
 
-    /// The mails, as they were asked for.
+    /// Returns the requests of the emails.
     pub fn mails(&self) -> Vec<Value> {
         let mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
         mails.iter().cloned().collect()

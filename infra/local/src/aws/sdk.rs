@@ -24,10 +24,10 @@ use crate::{
     template::REGION,
 };
 
-/// The services, which come into being after the functions that call them.
+/// The services. They are created after the functions that call them.
 pub type Services = Arc<OnceLock<Arc<Aws>>>;
 
-/// The SDK's configuration for one caller: its clients and its calls are its own.
+/// Builds the SDK configuration of one caller, which has its own clients.
 pub fn config(caller: &str, services: &Services, platform: &Arc<dyn Platform>) -> SdkConfig {
     let connector = SharedHttpConnector::new(InProcess {
         caller: caller.to_owned(),
@@ -84,10 +84,10 @@ impl InProcess {
     }
 }
 
-/// The network, once it is needed. All functions share its connections.
+/// The network client, created on first use. All functions share its connections.
 pub(crate) type Network = Arc<OnceLock<HttpClient>>;
 
-/// A function's way to what is not AWS: over the network, with the platform's faults.
+/// A function's access to external providers: over the network, with the platform's faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Providers {
     caller: String,
@@ -116,8 +116,8 @@ impl HttpConnector for Providers {
     }
 }
 
-/// Applies the decision to a call: it may never be made, or made and its answer lost. That an answer is
-/// stale is its service's to say.
+/// Applies a fault decision to a call. The call may be skipped, or its answer lost. The caller of
+/// this function applies [`CallFault::Stale`].
 async fn undergo(
     decision: FaultDecision,
     throttled: &Answer,
@@ -128,7 +128,7 @@ async fn undergo(
         None | Some(CallFault::Stale) => call.await,
         Some(CallFault::Throttled) => response(throttled),
         Some(CallFault::Unavailable) => {
-            response(&Answer::error(500, "InternalServerError", "no luck"))
+            response(&Answer::error(500, "InternalServerError", "internal error"))
         }
         Some(CallFault::RequestLost) => Err(no_answer()),
         Some(CallFault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
@@ -163,10 +163,10 @@ fn other(text: &str) -> ConnectorError {
 }
 
 fn no_answer() -> ConnectorError {
-    ConnectorError::timeout("no answer came".into())
+    ConnectorError::timeout("no answer".into())
 }
 
-/// As each service says that it is called too often.
+/// The throttling error of each service.
 fn throttled(call: &Call<'_>) -> Answer {
     match call.target.split_once('.').map(|(service, _)| service) {
         Some("DynamoDB_20120810") => {
@@ -181,7 +181,7 @@ fn throttled(call: &Call<'_>) -> Answer {
     }
 }
 
-/// What a replica shows that lags: not the latest item. Only a read that may be late can be.
+/// Removes the latest item from an eventually consistent answer, as on a lagging replica.
 fn stale(answer: HttpResponse, call: &Call<'_>) -> HttpResponse {
     let request: Value = serde_json::from_slice(call.body).unwrap_or_default();
     let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false))

@@ -1,4 +1,4 @@
-//! Functions: their settings, and what invokes them.
+//! Functions: their configuration and their event sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +24,10 @@ pub(super) struct Globals {
     settings: BTreeMap<String, String>,
     timeout_s: Option<u64>,
     pub(super) boundary: Option<String>,
-    /// The settings that every HTTP API has.
     pub(super) api: Api,
 }
 
-/// What says where a function's code runs, which here is this process, and how a new version replaces it.
+/// Properties of the runtime and of deployments, which have no local effect.
 const RUNTIME: [&str; 10] = [
     "Runtime",
     "Architectures",
@@ -102,7 +101,7 @@ pub(super) fn function(
     }
     let timeout_s = match properties.take("Timeout") {
         Some(timeout) => names.number(&timeout)?,
-        // AWS's own default.
+        // The default of AWS.
         None => globals.timeout_s.unwrap_or(3),
     };
     let reserved = properties
@@ -170,7 +169,7 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
     if !known.contains(&name.as_str()) {
         return Err(TemplateError::new(
             method.line,
-            format!("{name} is no method"),
+            format!("`{name}` is not an HTTP method"),
         ));
     }
     let route = Route {
@@ -199,9 +198,9 @@ fn rule(name: &str, mut properties: Fields, names: &Names) -> Result<Rule, Templ
     Ok(rule)
 }
 
-/// What rules and schedules have in common: the way to their target.
+/// Reads the common part of rules and schedules: their delivery settings.
 fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarget, TemplateError> {
-    // What `EventBridge` does without a policy.
+    // The defaults of `EventBridge`.
     let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
     if let Some(policy) = properties.take("RetryPolicy") {
         let mut policy = Fields::new("RetryPolicy", policy)?;
@@ -253,7 +252,7 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
     })
 }
 
-/// The time of `rate(5 minutes)`.
+/// Parses an expression such as `rate(5 minutes)`.
 fn rate(expression: &str) -> Option<Duration> {
     let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
     let (value, unit) = rate.split_once(' ')?;
@@ -280,7 +279,7 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
         .to_owned();
     let start = properties.required("StartingPosition")?;
     if names.text(&start)? != "TRIM_HORIZON" {
-        let problem = "a stream is read from TRIM_HORIZON here: anything later could miss events";
+        let problem = "a stream must start at TRIM_HORIZON: a later position could miss events";
         return Err(TemplateError::new(start.line, problem));
     }
     let mut number = |name: &str| {
@@ -313,7 +312,6 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
     })
 }
 
-/// The queue of a failure destination.
 fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, TemplateError> {
     let Some(node) = node else {
         return Ok(None);
@@ -327,14 +325,13 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
     queue_of(&destination, names).map(Some)
 }
 
-/// The queue that an ARN names.
 fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
     let text = names.text(arn)?;
     match text.strip_prefix(&queue_arn("")) {
         Some(queue) => Ok(queue.to_owned()),
         None => Err(TemplateError::new(
             arn.line,
-            "what fails must go to a queue",
+            "the destination of failures must be a queue",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Templates that the template takes in.
+//! Nested templates.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
     yaml::parse,
 };
 
-/// Templates that the template takes in. What they hold goes by the name of the nested stack and its own.
+/// The resources of nested templates, named by the nested stack and their own id.
 pub(super) struct Nested {
     directory: PathBuf,
     pub(super) queues: Vec<Queue>,
@@ -26,7 +26,6 @@ impl Nested {
         }
     }
 
-    /// Takes a nested stack in, and returns its outputs.
     pub(super) fn take_in(
         &mut self,
         stack: &Resource,

@@ -1,4 +1,4 @@
-//! What policies allow: statements, written out.
+//! Policies of functions.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,6 @@ pub(super) fn managed_policy(
     statements_of(statements, names)
 }
 
-/// What policies allow: statements, written out.
 pub(super) fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for policy in listed(policies) {
@@ -45,7 +44,7 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
         if names.text(&effect)? != "Allow" {
             return Err(TemplateError::new(
                 effect.line,
-                "a policy can only allow here",
+                "only Allow statements are supported locally",
             ));
         }
         let condition = statement
@@ -69,7 +68,6 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
     Ok(grants)
 }
 
-/// The conditions that are understood here, by their operators.
 const CONDITIONS: [(&str, &str, Key); 2] = [
     ("ForAllValues:StringEquals", "events:source", Key::Source),
     ("StringEquals", "ses:FromAddress", Key::Sender),
@@ -83,7 +81,7 @@ fn condition_of(condition: Node, names: &Names) -> Result<(Key, String), Templat
         .find_map(|(operator, name, key)| Some((condition.take(operator)?, operator, name, key)));
     let Some((equals, operator, name, key)) = known else {
         let operators = CONDITIONS.map(|(operator, ..)| operator).join(" or ");
-        let problem = format!("a condition of a policy can only be {operators} here");
+        let problem = format!("the local system supports only the conditions {operators}");
         return Err(TemplateError::new(line, problem));
     };
     condition.finish()?;

@@ -1,4 +1,4 @@
-//! Many at once, deliveries in disorder, and a process that is killed.
+//! Concurrent clients, deliveries out of order, and a process that is killed.
 
 use std::sync::Arc;
 
@@ -133,7 +133,7 @@ async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_ev
     }
 }
 
-/// Every row of every read model is what its streams add up to, and none is missing.
+/// Asserts that every read model has exactly the rows that a fold of the streams gives.
 pub(crate) fn read_models_equal_the_fold(system: &Fixture) {
     let history = system.history();
     rows_equal_the_fold::<Orders>(system, "OrdersTable", &history);
@@ -190,7 +190,7 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
     let mut placing: FuturesUnordered<_> = (0..100)
         .map(|_| process.client.post("/orders", &[], &body))
         .collect();
-    // In the middle: some are accepted, some are under way, and some will have no answer.
+    // Kill it midway: some orders are accepted, some are in progress, and some get no answer.
     while accepted.len() < 60 {
         let placed = within("an order is placed", placing.next()).await;
         let placed = placed.unwrap().unwrap();
@@ -210,7 +210,7 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
         let order = system.order(id).await;
         assert_eq!(order["status"], "confirmed", "{order}");
     }
-    // An order whose answer was lost was accepted all the same.
+    // An order whose answer was lost was still accepted.
     let history = system.history();
     let count = |name: &str| {
         history

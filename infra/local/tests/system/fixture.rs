@@ -1,4 +1,4 @@
-//! A running system and what tests ask of it.
+//! A running system, and the operations that tests need.
 
 use std::{
     collections::BTreeSet,
@@ -24,14 +24,13 @@ use uuid::Uuid;
 
 use crate::waiting;
 
-/// The longest wait of a test.
 pub(crate) const TIMEOUT: Duration = waiting::BOUND;
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
 }
 
-/// The project's template, with an API that takes everybody, and with its page.
+/// The project's template with an API that needs no tokens, and with its page.
 pub(crate) fn template() -> Template {
     template_with(&[
         ("Authorization", "none"),
@@ -40,8 +39,8 @@ pub(crate) fn template() -> Template {
     ])
 }
 
-/// The project's template with values for some of its parameters, without its throttling: tests
-/// send as fast as they can.
+/// The project's template with values for some parameters, without request limits: tests send as
+/// fast as they can.
 pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     let parameters = parameters
         .iter()
@@ -51,7 +50,7 @@ pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     template.unthrottled()
 }
 
-/// The project's template with an API that takes so many requests a second and at once.
+/// The project's template with these limits of requests per second and at once.
 pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
     let default = Some(Throttle {
         rate: a_second,
@@ -62,7 +61,7 @@ pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
     template
 }
 
-/// The project's template from a text, with an API that takes everybody.
+/// The project's template from a text, with an API that needs no tokens.
 pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
     let parameters = [
         ("Authorization", "none"),
@@ -75,7 +74,6 @@ pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
     Template::parse_in(directory, text, &parameters)
 }
 
-/// A system on free ports, in memory.
 pub(crate) struct Fixture {
     pub(crate) system: System,
     pub(crate) client: Client,
@@ -128,7 +126,6 @@ impl Fixture {
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     }
 
-    /// Places an order and returns its id.
     pub(crate) async fn place(&self, order: &Value) -> String {
         let answer = self.post("/orders", order).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
@@ -145,14 +142,13 @@ impl Fixture {
         self.get(&format!("/stock/{sku}")).await.body
     }
 
-    /// Places an order and returns it when nothing follows from it any more.
+    /// Places an order and returns it after all its deliveries.
     pub(crate) async fn fulfil(&self, order: &Value) -> Value {
         let id = self.place(order).await;
         self.settled().await;
         self.order(&id).await
     }
 
-    /// Everything that happened to an order.
     pub(crate) async fn events(&self, id: &str) -> Vec<RecordedEvent> {
         let answer = self.get(&format!("/orders/{id}/events")).await;
         let events: Vec<CloudEvent> =
@@ -163,7 +159,6 @@ impl Fixture {
             .collect()
     }
 
-    /// A call to one of the services, as the AWS CLI makes it.
     pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
         let answer = self
             .system
@@ -174,7 +169,7 @@ impl Fixture {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Every committed event of every stream, each stream's in order.
+    /// Returns every committed event of every stream, in the order of each stream.
     pub(crate) fn history(&self) -> Vec<RecordedEvent> {
         let mut commits: Vec<cairn::Commit> = self
             .scan("EventsTable")
@@ -185,13 +180,12 @@ impl Fixture {
         commits.iter().flat_map(cairn::Commit::recorded).collect()
     }
 
-    /// The items of a table, as plain JSON.
     pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
         self.system.composition.aws.dynamo.items(table)
     }
 }
 
-/// The next event on the bus that a test accepts.
+/// Returns the next event on the bus that a test accepts.
 pub(crate) async fn event(
     events: &mut broadcast::Receiver<Seen>,
     what: &str,
@@ -211,15 +205,14 @@ pub(crate) async fn event(
     accepted.unwrap_or_else(|_| panic!("{what} is not on the bus; others that were: {others:?}"))
 }
 
-/// The local platform, with functions that the bus does not reach while a test holds them, and operations that fail.
+/// The local platform with functions that a test holds back from the bus, and operations that fail.
 ///
-/// A held delivery stays in the bus's retries, as on AWS. An order stays where it is for as long as a
+/// A held delivery stays in the retries of the bus, as on AWS. An order does not progress while a
 /// function of its saga is held.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
     local: LocalPlatform,
     held: Mutex<BTreeSet<&'static str>>,
-    /// Operations of services that fail.
     failing: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -245,7 +238,6 @@ impl Holding {
         self.failing.lock().unwrap().insert(operation);
     }
 
-    /// Makes it work again.
     pub(crate) fn work(&self, operation: &str) {
         self.failing.lock().unwrap().remove(operation);
     }
@@ -297,7 +289,7 @@ impl Platform for Holding {
     }
 }
 
-/// An order of one line that can be fulfilled, if there is stock.
+/// An order of one line that can be fulfilled with sufficient stock.
 pub(crate) fn order(sku: &str, quantity: u64, token: &str) -> Value {
     json!({
         "customerId": "c-42",
@@ -314,7 +306,7 @@ pub(crate) fn order(sku: &str, quantity: u64, token: &str) -> Value {
     })
 }
 
-/// The steps of an order's fulfilment with their outcomes, in order.
+/// Returns the steps of an order's fulfilment with their outcomes, in order.
 pub(crate) fn outcomes(order: &Value) -> Vec<(&str, &str)> {
     order["fulfilment"]["steps"]
         .as_array()

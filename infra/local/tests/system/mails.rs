@@ -1,4 +1,5 @@
-//! A customer gets one mail for each event, whatever is delivered again and whatever SES answers.
+//! A customer gets one email for each event, at any number of deliveries and with any answer of
+//! SES.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ fn mails(shop: &StillShop) -> usize {
     shop.system.aws.mailbox.mails().len()
 }
 
-/// Puts the event that confirmed an order on the bus again, as `cairn republish` does.
+/// Publishes the event that confirmed an order again, as `cairn republish` does.
 async fn republish(shop: &StillShop, id: &str) {
     let path = format!("/orders/{id}/events");
     let (_, body) = shop.send("GET", &path, &Value::Null).await;
@@ -64,7 +65,7 @@ async fn redelivered_redriven_and_republished_an_event_sends_one_mail() {
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (1, 0));
-    // The letter's delivery once more, and the event itself.
+    // Repeats the delivery of the dead letter, and the event itself.
     let letter: Value = serde_json::from_str(letter).unwrap_or_default();
     shop.invoke("NotifyCustomerFunction", &letter["requestPayload"])
         .await;
@@ -81,7 +82,7 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!(mails(&shop), 0);
-    // A second delivery does not overtake it.
+    // A second delivery does not overtake the first.
     republish(&shop, &id).await;
     assert_eq!((mails(&shop), shop.items("MailsTable").len()), (0, 1));
     tokio::time::sleep(Duration::from_mins(10)).await;
@@ -94,7 +95,7 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     assert_eq!(throttled.count(), 4);
 }
 
-/// Without an answer nobody knows whether SES took it: the same invocation tries again.
+/// Without an answer, SES may have accepted the email: the same invocation retries.
 #[tokio::test(start_paused = true)]
 async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
     let shop = shop();
@@ -107,7 +108,7 @@ async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
     assert_eq!(mails(&shop), 1);
 }
 
-/// It was certainly not sent, so its claim does not stand in the way.
+/// The email was certainly not sent, so its claim does not block the redrive.
 #[tokio::test(start_paused = true)]
 async fn a_mail_that_could_not_be_sent_is_sent_by_a_redrive() {
     let shop = shop();
@@ -115,7 +116,7 @@ async fn a_mail_that_could_not_be_sent_is_sent_by_a_redrive() {
     let id = place(&shop).await;
     shop.system.settled().await;
     *shop.platform.poison.lock().unwrap() = None;
-    // The address cannot be decrypted, however often it is tried.
+    // The address cannot be decrypted at any attempt.
     let faults = [("Decrypt", CallFault::Unavailable); 100];
     shop.platform.faults.lock().unwrap().extend(faults);
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;

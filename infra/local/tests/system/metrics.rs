@@ -1,4 +1,4 @@
-//! What the system tells of itself: metrics for dashboards and alarms.
+//! The metrics of the system, for dashboards and alarms.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,6 @@ use crate::{
     still::StillShop,
 };
 
-/// The sum of a metric over all its lines.
 fn sum(shop: &StillShop, name: &str) -> u64 {
     let metrics = shop.platform.metrics();
     metrics.iter().filter_map(|line| line[name].as_u64()).sum()
@@ -41,7 +40,7 @@ async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by
         let id = function.id.as_str();
         let is_consumer = function.on_failure.as_deref() == Some("DeadLettersQueue")
             && id != "WatchFulfilmentsFunction";
-        // Nobody has cancelled anything that was under way.
+        // No cancellation occurred during a fulfilment.
         let has_work = id != "UnwindOrderFunction";
         assert!(
             !is_consumer || !has_work || heard.contains(id),
@@ -52,7 +51,7 @@ async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_figure_says_whose_it_is_and_in_what_unit() {
+async fn a_metric_has_its_function_and_its_unit() {
     let shop = StillShop::open();
     shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
@@ -73,7 +72,7 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
         json!([["Stack"], ["Stack", "Consumer"]])
     );
     assert_eq!(lag["Stack"], "cairn");
-    // Beside it, for whoever looks for one event in the log.
+    // The line also has fields to find an event in the log.
     assert_eq!(lag["Outcome"], "applied");
     assert!(lag["Event"].as_str().unwrap().contains('@'), "{lag}");
 }
@@ -90,7 +89,7 @@ async fn a_late_delivery_is_seen_as_lag() {
     let shop = StillShop::open();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
-    assert_eq!(worst(&shop), 0, "no time passes where nothing waits");
+    assert_eq!(worst(&shop), 0, "no lag without a wait");
     *shop.platform.unreachable.lock().unwrap() = 1;
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
@@ -104,7 +103,7 @@ async fn an_append_that_another_was_faster_than_is_counted() {
     shop.until(&id, "completed").await;
     shop.system.settled().await;
     let before = sum(&shop, "Conflicts");
-    // The function that took the first pieces in remembers the stream as it left it.
+    // The function that received the first units has cached the stream as of that time.
     let receipt = json!({ "quantity": 5 });
     shop.send("POST", "/stock/TEA-01/receipts", &receipt).await;
     assert!(sum(&shop, "Conflicts") > before);

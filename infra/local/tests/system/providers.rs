@@ -1,4 +1,4 @@
-//! Providers that hang, throttle, or take only some amounts.
+//! Providers that hang, throttle, or accept only some amounts.
 
 use std::{
     collections::VecDeque,
@@ -21,14 +21,14 @@ use crate::{
     still::StillShop,
 };
 
-/// Time is virtual: it passes only while everything waits, whatever the machine is busy with.
+/// Time is virtual: it passes only while every task waits.
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_does_not_answer_delays_its_own_orders_only() {
     let shop = StillShop::open();
     for _ in 0..100 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
-    // Everything that need not wait for the provider is done.
+    // All work that does not wait for the provider is done.
     sleep(Duration::from_millis(1)).await;
     let began = shop.platform.elapsed();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
@@ -75,7 +75,7 @@ fn concurrency_is_reserved_by_parameters() {
     assert_eq!(reserved(&parameters), expected);
 }
 
-/// A function that hangs uses up what is reserved for it, and nothing else: what waits for it is kept.
+/// A hanging function uses only its reserved concurrency, and its waiting events are kept.
 #[tokio::test(start_paused = true)]
 async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
     let template = template_with(&[
@@ -95,7 +95,7 @@ async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
     assert!(!events.contains(&"StepRetried".to_owned()), "{events:?}");
 }
 
-/// A provider that throttles its first calls, and wants the next ones after these times.
+/// A provider that throttles its first calls and demands these pauses before the next ones.
 struct Throttling {
     pauses: Mutex<VecDeque<Option<Duration>>>,
 }

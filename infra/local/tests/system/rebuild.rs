@@ -1,4 +1,4 @@
-//! A read model is made anew while the system takes orders, and nobody notices.
+//! A read model is rebuilt while the system accepts orders, without an effect on clients.
 
 use std::{
     cell::Cell,
@@ -69,7 +69,7 @@ pub(crate) async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
     comparison
 }
 
-/// Removes every row of a table, as an accident would.
+/// Deletes every row of a table, to simulate an accident.
 pub(crate) fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
     for row in fixture.scan(table) {
         let key: serde_json::Map<_, _> = keys
@@ -83,7 +83,7 @@ pub(crate) fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
     }
 }
 
-/// The rows of orders by order id, as they are in the table's one generation, and as the events say.
+/// Asserts that the rows of the table's only generation equal the orders in the events.
 fn orders_equal_the_events(fixture: &Fixture) {
     let history = fixture.history();
     let rows = fixture.scan("OrdersTable");
@@ -130,7 +130,8 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
             tokio::spawn(async move {
                 let http = Client::new(http);
                 let mut placed = 0;
-                // A limit, so that what is to be delivered does not depend on the speed of the machine.
+                // A limit, so that the number of deliveries does not depend on the speed of the
+                // machine.
                 while placed == 0 || placed < 20 && !done.load(Ordering::Relaxed) {
                     let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
                     let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
@@ -149,7 +150,7 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
     empty(&fixture, "OrdersTable", &["orderId"]);
     empty(&fixture, "SalesTable", &["partition", "row"]);
     for projection in ["orders", "sales"] {
-        // Killed twice on the way: what was being backfilled is dropped wherever it is.
+        // Each backfill is killed midway: its future is dropped at any point.
         let started = step(&fixture, projection, "start").await;
         for segment in 0..2 {
             let request =
@@ -169,7 +170,7 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
         within("the client ends", client).await.unwrap();
     }
     fixture.settled().await;
-    // A delivery that was under way at the promotion may have written to a row that was just dropped.
+    // A delivery in progress at the promotion may have written to a row that was just deleted.
     step(&fixture, "orders", "prune").await;
     orders_equal_the_events(&fixture);
     sales_equal_the_events(&fixture).await;
@@ -204,7 +205,7 @@ async fn a_row_that_is_wrong_is_named_by_the_comparison_and_right_afterwards() {
 }
 
 #[tokio::test]
-async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides() {
+async fn an_orphan_row_is_reported_and_kept_until_the_operator_decides() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.settled().await;
@@ -230,7 +231,7 @@ async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides()
 }
 
 #[tokio::test]
-async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
+async fn the_comparisons_of_all_parts_equal_that_of_the_whole() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
     for _ in 0..12 {
@@ -289,7 +290,7 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
 }
 
 #[tokio::test]
-async fn a_comparison_goes_on_where_it_was_stopped() {
+async fn a_comparison_continues_where_it_was_stopped() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
     for _ in 0..4 {
@@ -299,7 +300,7 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
     let lost = json!({ "orderId": { "S": fixture.scan("OrdersTable")[0]["orderId"] } });
     let delete = json!({ "TableName": "OrdersTable", "Key": lost });
     fixture.aws("DynamoDB_20120810.DeleteItem", &delete);
-    // A read brings a megabyte of rows at most.
+    // One read returns at most a megabyte of rows.
     let phantoms = ["a", "b", "c", "d", "e", "f"];
     for key in phantoms {
         let item = json!({ "orderId": { "S": key }, "note": { "S": "x".repeat(300_000) } });
@@ -318,7 +319,7 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
     let (mut so_far, mut stops) = (ComparisonProgress::default(), 0);
     let compared = until("all rows are compared", async || {
         let is_first = Cell::new(true);
-        // As a function hands it on to its next invocation.
+        // Serialized as a function passes it to its next invocation.
         let handed = serde_json::to_value(&so_far).unwrap();
         let handed = serde_json::from_value(handed).unwrap();
         let part = rebuild.compare_segment(0, handed, || is_first.replace(false));
@@ -349,7 +350,7 @@ async fn a_list_shows_every_order_once_while_there_are_two_generations() {
     let first = fixture.get("/customers/c-42/orders?limit=3").await.body;
     assert_eq!(first["orders"].as_array().unwrap().len(), 3);
     step(&fixture, "orders", "promote").await;
-    // The second page is read from other rows than the first was.
+    // The second page reads other rows than the first.
     let cursor = first["cursor"].as_str().unwrap();
     let path = format!("/customers/c-42/orders?limit=3&cursor={cursor}");
     let second = fixture.get(&path).await.body;
@@ -382,13 +383,13 @@ async fn a_rebuild_needs_every_permission_that_it_has() {
     }
     let mut unused = fixture.system.composition.aws.roles.unused();
     unused.retain(|(function, grant)| {
-        // Only what came early is read from the store.
+        // The store is only read to fill gaps.
         function == REBUILD && grant.action != "dynamodb:Query"
     });
     assert!(unused.is_empty(), "{unused:?}");
 }
 
-/// A read brings a megabyte of notes at most.
+/// One read returns at most a megabyte of notes.
 #[tokio::test]
 async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
     let fixture = Fixture::start().await;
@@ -416,7 +417,7 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
     let rows = rows.unwrap();
     let attempts = Cell::new(0_u32);
     let changed = rows.change(|set| {
-        // Another change comes first, each time.
+        // Another change always wins first.
         attempts.set(attempts.get() + 1);
         let revision = (u64::from(attempts.get()) * 2).to_string();
         let item = json!({
@@ -444,7 +445,7 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn rows_that_are_not_backfilled_are_not_promoted() {
+async fn what_is_not_backfilled_is_not_shown() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
@@ -470,7 +471,7 @@ async fn an_event_of_the_present_reaches_the_rows_that_are_being_built() {
     fixture.settled().await;
     step(&fixture, "stock", "promote").await;
     assert_eq!(fixture.stock("TEA-01").await["onHand"], 15);
-    // Until it is pruned the old row follows too.
+    // Until the prune, the old row is updated too.
     fixture.receive("TEA-01", 1).await;
     fixture.settled().await;
     let rows = fixture.scan("StockTable");

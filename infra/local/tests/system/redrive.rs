@@ -1,4 +1,4 @@
-//! What could not be handled is handled later, once, and holds up nothing else meanwhile.
+//! A dead letter is handled later, once, and delays no other work meanwhile.
 
 use cairn::Timestamp;
 use cairn_local::aws;
@@ -13,7 +13,7 @@ use crate::{
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 const PROJECTION: &str = "ProjectOrdersFunction";
 
-/// A shop in which the orders' read model cannot take in an order, and another that it can.
+/// A shop in which the orders' read model fails for one order and succeeds for another.
 async fn poisoned() -> (StillShop, String, String) {
     let shop = StillShop::open();
     let poison = shop.place(&order("TEA-01", 1, "tok_visa")).await;
@@ -70,7 +70,7 @@ async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() 
     let repaired = row(&shop, &poison);
     assert_eq!(repaired["status"], "shipped");
     let sales = shop.items("SalesTable");
-    // Much later: no gate knows of time.
+    // Much later: checkpoints do not depend on time.
     tokio::time::sleep(std::time::Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
@@ -79,7 +79,7 @@ async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_redriven_too_early_is_parked_again() {
+async fn what_is_redriven_too_early_is_a_dead_letter_again() {
     let (shop, _, _) = poisoned().await;
     assert_eq!(shop.invoke(REDRIVE, &json!({})).await["redriven"], 1);
     shop.system.settled().await;
@@ -175,7 +175,7 @@ async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     );
 }
 
-/// A record that a reader could not read is kept whole, and handed to that reader alone.
+/// An unreadable record is kept whole, and redriven to its consumer alone.
 #[tokio::test(start_paused = true)]
 async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let shop = StillShop::open();
@@ -194,7 +194,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let mut record = example["Records"][0].clone();
     record["dynamodb"]["NewImage"] = commit;
     let relay = "arn:aws:lambda:us-east-1:000000000000:function:cairn-RelayEventsFunction:live";
-    let letter = cairn::dead_letter::unreadable(relay, &record, "as the test wants it");
+    let letter = cairn::dead_letter::unreadable(relay, &record, "test error");
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
@@ -213,7 +213,8 @@ fn put_record(shop: &StillShop, item: &Value) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-/// Both readers of the stream park it. A redrive has nothing to deliver, and leaves one letter for both.
+/// Both consumers of the stream fail. A redrive has no event to deliver, and leaves one dead letter
+/// for both.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_no_reader_can_read_ends_as_one_dead_letter_until_it_is_deleted() {
     let lines = Lines::default();
@@ -297,9 +298,10 @@ async fn nothing_is_deleted_without_a_reason_or_by_accident() {
     assert_eq!(shop.depth("DeadLettersQueue"), 1);
 }
 
-/// A commit whose event one of the readers cannot read: it fails at once, and parks the record again.
+/// One consumer cannot read an event of the commit: it fails at once, and the record becomes a dead
+/// letter again.
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
+async fn a_dead_letter_that_returns_at_once_is_delivered_once_in_a_redrive() {
     let shop = StillShop::open();
     for version in ["1", "2", "3"] {
         put_record(
@@ -328,9 +330,10 @@ async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
     }
 }
 
-/// An invocation that runs out of time is continued by another, with the time at which the first began.
+/// An invocation that runs out of time is continued by another one with the start time of the
+/// first.
 #[tokio::test(start_paused = true)]
-async fn a_redrive_that_is_continued_leaves_letters_that_came_since_it_began() {
+async fn a_continued_redrive_leaves_dead_letters_that_came_since_it_began() {
     let (shop, _, _) = poisoned().await;
     let start = Timestamp::from_millis(1_800_000_000_000);
     let early = shop.invoke(REDRIVE, &json!({ "before": start })).await;

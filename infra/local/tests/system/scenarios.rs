@@ -15,7 +15,7 @@ const STEPS: [&str; 6] = [
     "confirm-order",
 ];
 
-/// The first `done` steps were undone, and the one after them failed.
+/// Asserts that the first `done` steps were compensated, and that the next step failed.
 #[track_caller]
 fn unwound(order: &Value, done: usize) {
     let mut expected: Vec<_> = STEPS[..done]
@@ -29,7 +29,6 @@ fn unwound(order: &Value, done: usize) {
     assert!(order["cancellation"]["reason"].is_string());
 }
 
-/// The stock is as it was received.
 async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
     let stock = system.stock(sku).await;
     assert_eq!(
@@ -38,7 +37,7 @@ async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
     );
 }
 
-/// The number of completed steps of an order's fulfilment, those that were undone included.
+/// Returns the number of completed steps of an order's fulfilment, including compensated ones.
 async fn completed(system: &Fixture, id: &str) -> usize {
     let events = system.events(id).await.into_iter();
     events
@@ -46,7 +45,7 @@ async fn completed(system: &Fixture, id: &str) -> usize {
         .count()
 }
 
-/// What was taken from the customer and not given back.
+/// Returns the money that was captured and not refunded.
 async fn kept_money(system: &Fixture, id: &str) -> i64 {
     let events = system.events(id).await;
     let count = |kind: &str| {
@@ -180,7 +179,7 @@ async fn a_cancellation_at_any_moment_of_fulfilment_gives_everything_back() {
         let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
         let due = format!("{{\"step\":\"{step}\"");
         let stream = format!("\"fulfilment-{id}\"");
-        // As soon as the step's completion is on the bus.
+        // Cancels once the step's completion is on the bus.
         let is_completed = |seen: &Seen| {
             seen.kind == "StepCompleted"
                 && seen.detail.contains(&stream)

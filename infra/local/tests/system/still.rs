@@ -1,4 +1,4 @@
-//! The project's system on virtual time, on a platform where a test decides about faults.
+//! The project's system on virtual time, with faults that a test decides.
 
 use std::{
     collections::BTreeSet,
@@ -25,20 +25,20 @@ use uuid::Uuid;
 
 use crate::fixture::template;
 
-/// A platform whose time is the runtime's and whose ids are counted.
+/// A platform with the runtime's virtual time, and with counted ids.
 #[derive(Debug)]
 pub(crate) struct Still {
     begun: Instant,
     ids: Mutex<u128>,
-    /// How often a rule will not reach its target.
+    /// The number of times that a rule will not reach its target.
     pub(crate) unreachable: Mutex<usize>,
     /// Functions to which the bus loses every delivery.
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
-    /// A function that fails wherever its event contains a text.
+    /// A function that fails at events that contain a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
     /// The faults of the next calls of these operations.
     pub(crate) faults: Mutex<Vec<(&'static str, CallFault)>>,
-    /// How long each call to a service is under way.
+    /// The travel time of each call to a service.
     pub(crate) distance: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
 }
@@ -61,12 +61,11 @@ impl Still {
         self.begun.elapsed()
     }
 
-    /// All metrics so far, each with what `CloudWatch` makes of it.
+    /// Returns all metrics so far, each in the form that `CloudWatch` derives from it.
     pub(crate) fn metrics(&self) -> Vec<Value> {
         self.emitted.lock().unwrap().clone()
     }
 
-    /// The latest value of a metric.
     pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let emitted = self.emitted.lock().unwrap();
         emitted.iter().rev().find_map(|line| line[name].as_u64())
@@ -136,7 +135,6 @@ impl Platform for Still {
     }
 }
 
-/// The shop.
 pub(crate) struct StillShop {
     pub(crate) platform: Arc<Still>,
     pub(crate) system: Composition,
@@ -176,7 +174,8 @@ impl StillShop {
         (status, body)
     }
 
-    /// Sends a request with headers, and returns the status, the headers and the body of its answer.
+    /// Sends a request with headers, and returns the status, the headers and the body of its
+    /// answer.
     pub(crate) async fn send_with(
         &self,
         method: &str,
@@ -218,7 +217,7 @@ impl StillShop {
         self.send("GET", "/stock/TEA-01", &Value::Null).await.1
     }
 
-    /// Waits until the fulfilment of an order has a status, and no longer than hours.
+    /// Waits, at most for hours of virtual time, until the fulfilment of an order has a status.
     pub(crate) async fn until(&self, id: &str, status: &str) -> Value {
         loop {
             self.system.settled().await;
@@ -234,7 +233,6 @@ impl StillShop {
         }
     }
 
-    /// The names of an order's events.
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let (_, body) = self
             .send("GET", &format!("/orders/{id}/events"), &Value::Null)

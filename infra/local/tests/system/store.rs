@@ -1,5 +1,5 @@
-//! The event store on DynamoDB, by the real SDK on dynoxide: it keeps the contract, and lost answers
-//! and large commits do no harm.
+//! The event store on DynamoDB, with the real SDK on dynoxide: it keeps the contract, and lost
+//! answers and large commits cause no errors.
 
 use std::sync::{
     Arc, Mutex, OnceLock,
@@ -53,8 +53,8 @@ async fn the_store_on_dynamodb_keeps_the_contract() {
     contract::check(&app.event_store().unwrap()).await;
 }
 
-/// A connection to the services that loses the next answers, after they have been given, and on
-/// which a replica lags.
+/// A connection to the services that executes calls, loses the next answers, and has a lagging
+/// replica.
 #[derive(Clone, Debug)]
 struct Lossy {
     aws: Arc<Aws>,
@@ -78,7 +78,7 @@ impl Lossy {
         self.losses.store(answers, Ordering::Relaxed);
     }
 
-    /// The operations called since the last time.
+    /// Returns the operations since the last call.
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
@@ -185,12 +185,12 @@ async fn an_append_whose_answer_was_lost_is_a_success_at_the_sdks_own_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_answer_was_lost_for_good_is_found_done_by_the_next_one() {
+async fn a_command_whose_answer_was_lost_permanently_is_found_done_by_the_next_one() {
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let sku: Sku = "LOST-01".parse().unwrap();
     let (stream, command) = (sku.stock_stream(), Command::Receive(7.try_into().unwrap()));
-    // The stream is remembered, so that it is only the append whose answers are lost.
+    // The stream is cached, so that only the append loses its answers.
     let warm = lossy.stocks();
     warm.handle(&stream, &command, &context("c1"))
         .await
@@ -229,7 +229,7 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
             assert_eq!((loaded.state.on_hand(), loaded.version), (n, n));
         }
     }
-    // Snapshots were on the way; the whole history comes to the same.
+    // Snapshots were taken; the whole history gives the same state.
     let events = lossy
         .store()
         .read(&stream, &ReadRange::all())
@@ -246,8 +246,8 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
     );
 }
 
-/// After a change of an aggregate's state no snapshot can be used: the stream is read in pages as large
-/// as they come, and not an interval at a time.
+/// After a change of an aggregate's state no snapshot is usable: the stream is read in the largest
+/// pages, not one snapshot interval at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_one_takes_one() {
     let system = Fixture::start().await;
@@ -280,7 +280,7 @@ async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_
     assert_eq!(lossy.calls(), ["Query"]);
 }
 
-/// DynamoDB forgets the token of a transaction after ten minutes. Here there never was one.
+/// DynamoDB forgets the token of a transaction after ten minutes. Here it never existed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
     let system = Fixture::start().await;
@@ -318,7 +318,7 @@ async fn a_gap_that_only_a_replica_shows_is_not_corruption() {
     assert_eq!(lossy.calls(), ["Query", "Query"]);
 }
 
-/// Right under the limit a commit is stored; right over it, it is refused without a call.
+/// Just under the limit a commit is stored; just over it, it is refused without a call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
     let system = Fixture::start().await;

@@ -1,5 +1,7 @@
-//! Payments by Stripe, against a stand-in that keeps to what Stripe documents of payment intents and
-//! idempotency keys. <https://docs.stripe.com/api/payment_intents>, <https://docs.stripe.com/api/idempotent_requests>
+//! Payments by Stripe, against a fake that follows Stripe's documentation of payment intents and
+//! idempotency keys.
+//! <https://docs.stripe.com/api/payment_intents>,
+//! <https://docs.stripe.com/api/idempotent_requests>
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -39,13 +41,11 @@ use crate::fixture::{Fixture, order, template_with};
 const ARN: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:stripe";
 const KEY: &str = "sk_test_stand_in";
 
-/// The stand-in's account.
 #[derive(Default)]
 struct Account {
     intents: BTreeMap<String, Intent>,
-    /// The number of calls that are still throttled.
     throttled: usize,
-    /// By idempotency key: the request, and its answer.
+    /// The request and its answer, by idempotency key.
     answers: HashMap<String, (String, u16, Value)>,
 }
 
@@ -78,7 +78,7 @@ impl StandIn {
         Self { url, account }
     }
 
-    /// The states of all intents, and whether their money was given back.
+    /// Returns the states of all intents, and true for each refunded one.
     fn intents(&self) -> Vec<(&'static str, bool)> {
         let account = self.account.lock().unwrap();
         let intents = account.intents.values();
@@ -253,7 +253,7 @@ async fn a_429_says_when_to_call_again() {
     };
     let token = "tok_visa".parse().unwrap();
     let throttled = ProviderError::Throttled {
-        reason: "Stripe says 429 rate_limit".to_owned(),
+        reason: "Stripe responded 429 rate_limit".to_owned(),
         retry_after: Some(Duration::from_secs(30)),
     };
     let answer = stripe.authorize(call, &token, amount).await;
@@ -267,7 +267,7 @@ async fn a_declined_card_and_an_unknown_one_cancel_the_order() {
     let shop = shop(&stripe, calm()).await;
     for (token, reason) in [
         ("tok_chargeDeclined", "payment declined"),
-        ("tok_nobodys", "Stripe says 400 resource_missing"),
+        ("tok_nobodys", "Stripe responded 400 resource_missing"),
     ] {
         let order = shop.fulfil(&order("TEA-01", 1, token)).await;
         assert_eq!(order["status"], "cancelled");
@@ -277,7 +277,7 @@ async fn a_declined_card_and_an_unknown_one_cancel_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
+async fn held_money_is_released_and_captured_money_is_refunded() {
     let stripe = StandIn::start().await;
     let shop = shop(&stripe, calm()).await;
     let mut nowhere = order("TEA-01", 1, "tok_visa");
@@ -295,7 +295,7 @@ async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
     assert_eq!(stripe.intents(), [("canceled", false), ("succeeded", true)]);
 }
 
-/// A platform on which the first answer to each different request to Stripe is lost.
+/// A platform that loses the first answer to each distinct request to Stripe.
 #[derive(Debug)]
 struct Forgetful {
     asked: Mutex<HashSet<String>>,
@@ -345,7 +345,7 @@ async fn a_lost_answer_charges_nobody_twice() {
     assert_eq!(lost, 3, "create, confirm and capture: {asked:?}");
 }
 
-/// Nobody knows whether it was authorized: undoing finds out, and lets nothing follow.
+/// The authorization has no known outcome: the compensation determines it, and prevents a late one.
 #[tokio::test]
 async fn what_has_no_known_outcome_is_undone_for_good() {
     let stand_in = StandIn::start().await;
@@ -363,11 +363,11 @@ async fn what_has_no_known_outcome_is_undone_for_good() {
         amount,
         reference: None,
     };
-    // Authorized, though the answer was not heard.
+    // Authorized, but the answer was lost.
     stripe.authorize(call("a"), &token, amount).await.unwrap();
     stripe.void(call("a/void"), asked("a")).await.unwrap();
     stripe.void(call("a/void"), asked("a")).await.unwrap();
-    // Undone before it arrived.
+    // Voided before the authorization arrived.
     stripe.void(call("b/void"), asked("b")).await.unwrap();
     let late = stripe.authorize(call("b"), &token, amount).await;
     let refused = ProviderError::Permanent("the payment is canceled".to_owned());
@@ -377,7 +377,7 @@ async fn what_has_no_known_outcome_is_undone_for_good() {
         [("canceled", false), ("canceled", false)]
     );
 
-    // Given back before it was taken: it cannot be taken any more.
+    // Refunded before the capture, which is then impossible.
     let held = stripe.authorize(call("c"), &token, amount).await.unwrap();
     stripe
         .refund(call("c/refund"), &held, "c/capture")
@@ -423,7 +423,7 @@ async fn mails_go_to_the_address_of_the_order_by_ses() {
     let placed = shop.fulfil(&with_address).await;
     shop.fulfil(&order("TEA-01", 1, "tok_visa")).await;
     let mails = shop.system.composition.aws.mailbox.mails();
-    assert_eq!(mails.len(), 1, "no address, no mail: {mails:?}");
+    assert_eq!(mails.len(), 1, "no address, no email: {mails:?}");
     assert_eq!(mails[0]["FromEmailAddress"], "shop@example.com");
     assert_eq!(
         mails[0]["Destination"]["ToAddresses"],

@@ -1,4 +1,4 @@
-//! Fulfilments that do not go on are found, whatever the bus and the providers do.
+//! Stuck fulfilments are found, at any fault of the bus and the providers.
 
 use std::{
     sync::{
@@ -56,7 +56,7 @@ async fn a_provider_that_never_answers_ends_in_a_cancelled_order_with_nothing_re
         !events.iter().any(|name| name.starts_with("Payment")),
         "{events:?}"
     );
-    // Five minutes, and after each retry twice as long.
+    // Five minutes, doubled after each retry.
     let step_timeout = Duration::from_mins(5 + 10 + 20 + 40 + 80);
     assert!((step_timeout..step_timeout * 2).contains(&shop.platform.elapsed()));
     assert!(shop.items("DeadlinesTable").is_empty());
@@ -108,7 +108,7 @@ async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() 
         .insert("UnwindOrderFunction");
     cancel(&shop, &id).await;
     shop.system.settled().await;
-    // The order shows what will be undone, and its fulfilment does not know of it.
+    // The order shows that it will be compensated before its fulfilment has the cancellation.
     assert_eq!(
         shop.order(&id).await["fulfilment"]["status"],
         "compensating"
@@ -128,7 +128,7 @@ async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() 
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
-/// Gives nothing back while it is told not to.
+/// Refuses refunds while the flag is set.
 struct Stubborn(Arc<AtomicBool>);
 
 impl PaymentProvider for Stubborn {
@@ -157,7 +157,7 @@ impl PaymentProvider for Stubborn {
     }
 }
 
-/// A shop with an order that is stuck: its money cannot be given back.
+/// A shop with a stuck order: its payment cannot be refunded.
 async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
@@ -182,7 +182,7 @@ async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
 const WATCH: &str = "WatchFulfilmentsFunction";
 
 #[tokio::test(start_paused = true)]
-async fn money_that_the_sandbox_keeps_leaves_an_order_to_people() {
+async fn money_that_the_sandbox_keeps_needs_manual_action() {
     let shop = StillShop::open();
     let mut order = order("TEA-01", 2, "tok_norefund");
     order["shipTo"]["country"] = "XX".into();
@@ -261,7 +261,8 @@ async fn only_what_is_stuck_can_be_resumed() {
     assert!(error.to_string().contains("not understood"), "{error}");
 }
 
-/// A burst of more orders than the machine takes in time: their events are late, and none is lost.
+/// A burst of more orders than the system can process in time: their events are late, and none is
+/// lost.
 #[tokio::test(start_paused = true)]
 async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confirmed() {
     const ORDERS: usize = 120;
@@ -281,7 +282,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         assert_eq!(shop.send("POST", "/orders", &order).await.0, 201);
     });
     join_all(placed).await;
-    // Far more often than on AWS, so that every order that is late is seen.
+    // Far more often than on AWS, so that every late order is seen.
     let look = json!({ "detail-type": "Scheduled Event" });
     let mut looks = 0;
     while !shop.items("DeadlinesTable").is_empty() || looks == 0 {
@@ -300,7 +301,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         named.count()
     };
     assert_eq!(count("OrderConfirmed"), ORDERS);
-    // Some are asked for as probes.
+    // The watchdog retries some of them as probes.
     let retried = count("StepRetried");
     assert!(retried <= ORDERS / 4, "{retried} in {looks} looks");
 }

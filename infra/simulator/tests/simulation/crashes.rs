@@ -1,4 +1,4 @@
-//! The shortest of the scenarios, here; all of them with `cairn-simulator --crashes`, in the gate.
+//! The shortest crash scenarios. The CI gate runs all of them with `cairn-simulator --crashes`.
 
 use cairn_simulator::{
     crashes::{SCENARIOS, at_each_await, undisturbed},
@@ -14,5 +14,5 @@ fn an_order_ends_alike_wherever_a_handler_crashes() {
         .iter()
         .map(|at| at_each_await(scenario, &template, &ending, at).unwrap())
         .sum();
-    assert!(crashes > 40, "{crashes} crashes only");
+    assert!(crashes > 40, "only {crashes} crashes");
 }

@@ -1,4 +1,4 @@
-//! Seeds under all faults.
+//! Runs seeds under all faults.
 
 use std::thread;
 
@@ -37,7 +37,7 @@ fn a_seed_gives_the_same_history_event_for_event_on_any_thread() {
     assert_ne!(here.digest, outcome(8, 10).digest);
 }
 
-/// A fault that never happens shows nothing.
+/// A fault that never happens proves nothing.
 #[test]
 fn every_kind_of_fault_happens() {
     let mut counts = Counts::new();
@@ -56,14 +56,14 @@ fn every_kind_of_fault_happens() {
         "deliveries lost",
         "deliveries repeated",
         "gaps filled",
-        "invocations tried again",
+        "invocations retried",
         "poisoned invocations",
-        "provider calls gone wrong",
-        "reads that may lag",
+        "provider calls failed",
+        "stale reads",
         "requests lost",
-        "requests tried again",
-        "steps asked for again",
-        "targets not reached",
+        "requests retried",
+        "steps retried",
+        "targets unreachable",
     ] {
         assert!(
             counts.get(fault).is_some_and(|count| *count > 0),

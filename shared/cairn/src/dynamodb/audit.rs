@@ -1,7 +1,8 @@
-//! The audit on DynamoDB: what is found, and how, says [`crate::audit`].
+//! Runs the audit against DynamoDB. See [`crate::audit`] for the findings.
 //!
-//! The events are read once for their versions and for what their readers have seen of them, and once more, stream by
-//! stream, for each read model that they feed. It never holds more than some pages, and some counters.
+//! The audit reads the events once for their versions and publication, and then again, stream by
+//! stream, for each read model that uses them. It holds only some pages and some counters in
+//! memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,10 +28,10 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// How many streams or rows are looked at together.
+/// The number of streams or rows that are checked concurrently.
 const AT_ONCE: usize = 16;
 
-/// An audit of a store, its read models and its deadlines.
+/// An audit of an event store, its read models and its deadlines.
 pub struct Audit {
     store: DynamoStore,
     deadlines: Deadlines,
@@ -48,14 +49,14 @@ impl std::fmt::Debug for Audit {
     }
 }
 
-/// Why there is no result.
+/// The error of an audit.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The rows that were compared are not shown any more.
-    #[error("the read model {0} was rebuilt in the meantime: audit it again")]
+    /// A rebuild replaced the compared rows during the audit.
+    #[error("the read model {0} was rebuilt during the audit: run the audit again")]
     Rebuilt(&'static str),
-    /// There is no such read model.
-    #[error("there is no read model {0}")]
+    /// The audit does not include this read model.
+    #[error("unknown read model `{0}`")]
     Unknown(String),
     /// A call failed.
     #[error(transparent)]
@@ -63,7 +64,7 @@ pub enum AuditError {
 }
 
 impl Audit {
-    /// An audit at the time `now`: what is committed later is not complained about.
+    /// Creates an audit at the time `now`. The audit does not report younger commits.
     pub fn new(store: DynamoStore, deadlines: Deadlines, now: Timestamp) -> Self {
         Self {
             store,
@@ -74,24 +75,21 @@ impl Audit {
         }
     }
 
-    /// The same with other limits.
+    /// Replaces the limits.
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The same with a read model: all that read the bus should be there, as one that is missing cannot tell that it has
-    /// seen an event.
+    /// Adds a read model. Add all read models: their version gates show whether an event was
+    /// published.
     #[must_use]
     pub fn with(mut self, read_model: Generations<impl Projection>) -> Self {
         self.read_models.push(Box::new(read_model));
         self
     }
 
-    /// Looks at everything; at the rows of one read model only, where it is named.
-    ///
-    /// # Errors
-    /// When a read fails, or a read model is rebuilt meanwhile.
+    /// Runs the audit. `only` limits the comparison of rows to one read model.
     pub async fn run<P: Process>(&self, only: Option<&str>) -> Result<Report, AuditError> {
         let is_meant = |reader: &Reader<'_>| only.is_none_or(|only| only == reader.model.name());
         let readers = self.readers().await?;
@@ -122,7 +120,7 @@ impl Audit {
         Ok(readers)
     }
 
-    /// Walks over all commits, and looks at each stream where it ends.
+    /// Reads all commits, and checks each stream at its end.
     async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
         let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
         loop {
@@ -157,7 +155,7 @@ impl Audit {
         }
     }
 
-    /// Looks whether the last events of a stream are where they should be.
+    /// Checks the publication of the last events of a stream, and the deadline of its process.
     async fn look<P: Process>(
         &self,
         head: &RecordedEvent,
@@ -210,7 +208,8 @@ impl Audit {
         Ok(())
     }
 
-    /// When the event after a version was committed, if it is so old that everybody must have it.
+    /// Returns the commit time of the event after a version, unless that event is too young to
+    /// judge.
     async fn missing(
         &self,
         head: &RecordedEvent,
@@ -225,7 +224,7 @@ impl Audit {
         };
         let since = match self.store.read(&head.stream, &next).await {
             Ok(commits) => commits.first().map(|commit| commit.at),
-            // It is the gap that is found.
+            // The scan over all commits reports the gap.
             Err(StoreError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -236,7 +235,8 @@ impl Audit {
         at.after(self.limits.settle) <= self.now
     }
 
-    /// Whether a process that goes on lacks a deadline. It has one from before its first step to after its last one.
+    /// Finds an open process without a deadline. A process has one from before its first step until
+    /// after its last.
     async fn watched<P: Process>(&self, head: &RecordedEvent) -> Result<Option<Finding>, Stopped> {
         let unreadable = |error| Stopped::unreadable(head, &error);
         let streams = P::streams(head).map_err(unreadable)?;
@@ -248,7 +248,7 @@ impl Audit {
                 return Ok(None);
             }
         }
-        // It may have ended since, and its deadline with it.
+        // The process may have ended after `head`, which closes its deadline.
         let (mut events, mut versions) = (vec![], BTreeMap::new());
         for stream in streams {
             let commits = match self.store.read(&stream, &ReadRange::all()).await {
@@ -259,7 +259,7 @@ impl Audit {
             events.extend(commits.iter().flat_map(Commit::recorded));
             let last = events.last().filter(|last| last.stream == stream);
             versions.insert(stream, last.map_or(0, |last| last.version));
-            // The first of its streams that leads here finds it.
+            // Only the first stream that leads to the process reports it.
             if let Some(last) = last
                 && !versions.contains_key(&head.stream)
                 && !P::streams(last).map_err(unreadable)?.is_empty()
@@ -306,19 +306,18 @@ impl Audit {
     }
 }
 
-/// A read model with the generation that is shown.
+/// A read model with its live generation.
 struct Reader<'a> {
     model: &'a dyn Audited,
     live: Generation,
 }
 
-/// A read model, whatever its rows are.
 trait Audited: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn live(&self) -> BoxFuture<'_, Result<Generation, StoreError>>;
 
-    /// How far it has followed a stream; `None` when that is none of its own.
+    /// Returns the version gate of a stream; `None` if the read model ignores the stream.
     fn seen<'a>(
         &'a self,
         live: Generation,
@@ -371,11 +370,11 @@ impl<P: Projection> Audited for Generations<P> {
     }
 }
 
-/// How far a read model has followed a stream.
+/// The version gate of a stream in a read model.
 struct Seen {
     projection: &'static str,
     key: Key,
-    /// `None` where there is no row.
+    /// `None` if the row does not exist.
     at: Option<u64>,
 }
 
@@ -406,16 +405,15 @@ impl Seen {
     }
 }
 
-/// A gate of a row; 0 where it has none.
+/// Returns a version gate of a row; 0 if it has none.
 fn version(row: &Row, gate: &str) -> u64 {
     row.get(gate).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Why something cannot be compared.
+/// The reason for which a row or stream cannot be checked.
 enum Stopped {
-    /// This is why.
     Finding(Finding),
-    /// There is a gap, or something that is no commit: the scan over all commits finds it.
+    /// A gap or an unreadable item, which the scan over all commits reports.
     Broken,
     Store(StoreError),
 }
@@ -436,7 +434,6 @@ impl From<StoreError> for Stopped {
     }
 }
 
-/// Compares each row with the events up to its gates.
 pub(super) async fn rows<M: ReadModel>(
     table: Table<'_>,
     store: &DynamoStore,
@@ -462,7 +459,7 @@ pub(super) async fn rows<M: ReadModel>(
     }
 }
 
-/// What came of a comparison, unless a read failed.
+/// Separates a failed read from the result of a comparison.
 fn kept(
     look: Result<Option<Finding>, Stopped>,
 ) -> Result<Result<Option<Finding>, Stopped>, StoreError> {
@@ -524,7 +521,7 @@ async fn compare<M: ReadModel>(
     }))
 }
 
-/// Folds the events of a stream up to a version, page by page, and says how far there are some.
+/// Folds the events of a stream up to a version. Also returns the version that was reached.
 async fn fold_to<M: ReadModel>(
     mut row: Option<Row>,
     stream: &StreamId,
@@ -558,7 +555,6 @@ async fn fold_to<M: ReadModel>(
     }
 }
 
-/// The names of what is not the same in two rows.
 fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
     let names = one.keys().chain(other.keys());
     names
@@ -567,10 +563,10 @@ fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
         .collect()
 }
 
-/// Compares counters with what the events up to the gates add up to.
+/// Compares counters with the sums of the events up to the version gates.
 ///
-/// Counters move while they are added up. One that is at the end as it was at the beginning has not: then neither has
-/// a gate moved in between for an event that is counted in it, as both move in one transaction. The others are skipped.
+/// A counter that is equal before and after the sum did not change in between. Neither did the
+/// gates of its events, because one transaction moves both. Counters that changed are skipped.
 pub(super) async fn counters<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
@@ -606,7 +602,7 @@ pub(super) async fn counters<T: CounterProjection>(
     Ok(())
 }
 
-/// Takes down the counters of a batch as they are, and looks whether the streams reach to their gates.
+/// Reads the counters of a batch, and checks that no version gate is ahead of its stream.
 async fn stored<T: CounterProjection>(
     table: Table<'_>,
     store: &DynamoStore,
@@ -644,7 +640,7 @@ async fn stored<T: CounterProjection>(
     }
 }
 
-/// Whether a gate is ahead of its stream.
+/// Finds a version gate that is ahead of its stream.
 async fn reaches<T: CounterProjection>(
     gate: &ScannedRow,
     store: &DynamoStore,
@@ -668,7 +664,7 @@ async fn reaches<T: CounterProjection>(
     }))
 }
 
-/// Adds up what the events of all streams add to the counters of a batch, each up to its gate.
+/// Adds up the changes of a batch of counters by all events up to their version gates.
 async fn sum_events<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
@@ -755,7 +751,7 @@ async fn gate_at<T: CounterProjection>(
     Ok((stream.clone(), at))
 }
 
-/// The events that were appended after a stream was read, up to its gate.
+/// Returns the events up to the version gate that were appended after the stream was read.
 async fn since(
     store: &DynamoStore,
     stream: &StreamId,
@@ -779,7 +775,7 @@ async fn since(
         .collect())
 }
 
-/// One of several parts of all counters: those whose hash leaves a residue.
+/// A part of all counters: those whose hash leaves the residue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ScanBatch {
     residue: u32,
@@ -800,8 +796,8 @@ impl ScanBatch {
     }
 }
 
-/// The counters of a batch. If there are too many it is halved, and the other half is put off: to another pass over the
-/// events.
+/// The counters of a batch. If they are too many, the batch is halved, and another pass over the
+/// events handles the other half.
 struct Sums {
     batch: ScanBatch,
     most: usize,
@@ -810,7 +806,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// So many rows take some tens of megabytes.
+    /// This number of rows takes some tens of megabytes.
     const AT_ONCE: usize = 50_000;
 
     fn new(batch: ScanBatch, most: usize) -> Self {
@@ -836,7 +832,7 @@ impl Sums {
     }
 }
 
-/// A row of counters as it is stored, and what events add up to.
+/// A stored row of counters, and its expected values.
 #[derive(Default)]
 struct Sum {
     stored: Option<Row>,
@@ -886,7 +882,7 @@ mod tests {
             batches.extend(sums.put_off);
             for (key, sum) in sums.rows {
                 let before = seen.insert(key, sum.expected["placed"]);
-                assert_eq!(before, None, "it is in two batches");
+                assert_eq!(before, None, "a key is in two batches");
             }
         }
         assert_eq!(seen.len(), 100);

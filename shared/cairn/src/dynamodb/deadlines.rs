@@ -1,4 +1,4 @@
-//! The table of deadlines on DynamoDB.
+//! The deadlines of processes, in a DynamoDB table.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -19,8 +19,8 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A table of deadlines with the key `stream` (S), and an index `byTime` with the keys `watch` (S) and
-/// `at` (S), which holds `version`.
+/// A table of deadlines with the key `stream` (S). Its index `byTime` has the keys `watch` (S) and
+/// `at` (S), and includes `version`.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     client: Client,
@@ -32,22 +32,19 @@ const STUCK: &str = "parked";
 
 impl Deadlines {
     const INDEX: &str = "byTime";
-    /// Rows are spread over this many partitions of the index, or all orders would be written to one, which takes 1,000
+    /// The number of partitions of the index for each value of `watch`. One partition takes 1,000
     /// writes a second.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
     const SHARDS: u32 = 4;
-    /// The most rows of each partition that one look finds.
+    /// The maximum number of rows that a query returns from each partition.
     const PAGE: i32 = 100;
 
-    /// The deadlines in this table.
+    /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Applies an update. The same update again, or an older one, changes nothing.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Applies an update. A repeated or older update changes nothing.
     pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), StoreError> {
         match update.change {
             DeadlineChange::Open(at) => self.put(update, OPEN, at).await,
@@ -80,10 +77,7 @@ impl Deadlines {
         ignore_condition_failure(sent, PutItemError::is_conditional_check_failed_exception)
     }
 
-    /// Deletes a deadline if it is still as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Deletes a deadline unless it has changed since it was read.
     pub async fn close(&self, deadline: &Deadline) -> Result<(), StoreError> {
         self.delete(&deadline.stream, "version = :version", deadline.version)
             .await
@@ -107,18 +101,12 @@ impl Deadlines {
         ignore_condition_failure(sent, DeleteItemError::is_conditional_check_failed_exception)
     }
 
-    /// Postpones a deadline to a time, if it is still as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Postpones a deadline to a time, unless it has changed since it was read.
     pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
         self.reschedule(deadline, OPEN, until).await
     }
 
-    /// Marks a deadline as stuck since a time, if it is still as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Marks a deadline as stuck since a time, unless it has changed since it was read.
     pub async fn mark_stuck(
         &self,
         deadline: &Deadline,
@@ -127,11 +115,8 @@ impl Deadlines {
         self.reschedule(deadline, STUCK, since).await
     }
 
-    /// Notes that a provider has throttled what is due in a stream at this version, and from when on it
-    /// is to be asked for again. The row is made if it is not there yet.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Records that a provider throttled the step that is due at this version, and the time of the
+    /// next attempt. Creates the deadline if it does not exist.
     pub async fn ask_again(
         &self,
         stream: &StreamId,
@@ -181,27 +166,18 @@ impl Deadlines {
         ignore_condition_failure(sent, UpdateItemError::is_conditional_check_failed_exception)
     }
 
-    /// The deadlines that are due at a time, the oldest of each partition first; some hundreds at
-    /// most. Eventually consistent: what is missing comes the next time.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns up to 100 due deadlines of each partition, oldest first within it. The read is
+    /// eventually consistent: a missing deadline appears in a later call.
     pub async fn due(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         self.page(OPEN, now).await
     }
 
-    /// The deadlines that are stuck; some hundreds at most. Eventually consistent.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns up to 100 stuck deadlines of each partition. The read is eventually consistent.
     pub async fn stuck(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         self.page(STUCK, now).await
     }
 
-    /// The deadline of a stream, read strongly.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the deadline of a stream. The read is strongly consistent.
     pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, StoreError> {
         let got = self
             .client
@@ -215,10 +191,7 @@ impl Deadlines {
         got.item.map(kept).transpose()
     }
 
-    /// Some of all deadlines, and the stream after which the next ones begin.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns a page of all deadlines, and the stream after which the next page begins.
     pub async fn all(
         &self,
         after: Option<&StreamId>,
@@ -275,7 +248,7 @@ fn partition(watch: &str, shard: u32) -> String {
     format!("{watch}#{shard}")
 }
 
-/// The shard of a stream is stored: the hash never changes.
+/// The shard is stored, so the hash must never change.
 fn shard(stream: &StreamId) -> u32 {
     fnv1a(stream.as_str()) % Deadlines::SHARDS
 }
@@ -288,7 +261,7 @@ fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// Treats a failed condition as success: there is nothing to do then.
+/// Treats a failed condition as success: the update is not needed then.
 fn ignore_condition_failure<T, E>(
     sent: Result<T, SdkError<E>>,
     is_condition: impl FnOnce(&E) -> bool,

@@ -1,4 +1,4 @@
-//! The generations of a read model on DynamoDB.
+//! The generations of a read model, and the items that record them.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use crate::{
     store::StoreError,
 };
 
-/// A read model's rows, with what is known of their generations: a table with the keys `readModel` (S) and `item` (S),
-/// which several read models share.
+/// The rows of a read model and its generation set. Several read models share one table with the
+/// keys `readModel` (S) and `item` (S).
 #[derive(Debug)]
 pub struct Generations<P> {
     pub(super) client: Client,
     pub(super) table: String,
     rows: P,
-    /// The live generation when the set was read last. Clones share it.
+    /// The live generation at the last read. Clones share it.
     known: Arc<Mutex<Generation>>,
     turn: Arc<AtomicU32>,
 }
@@ -51,12 +51,12 @@ impl<P: Clone> Clone for Generations<P> {
 }
 
 impl<P: Projection> Generations<P> {
-    /// A read model's generation set is read at every event, and one item answers 3,000 times a second at most: there
-    /// are so many copies. The first of them decides.
+    /// The number of copies of a generation set. It is read for every event, and one item serves at
+    /// most 3,000 reads a second. Copy 0 is authoritative.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
     const COPIES: u32 = 4;
 
-    /// The generations of some rows, as this table knows them.
+    /// Creates a handle to the rows and to the table of generation sets.
     pub fn new(table: String, rows: P) -> Self {
         Self {
             client: rows.table().client.clone(),
@@ -67,15 +67,12 @@ impl<P: Projection> Generations<P> {
         }
     }
 
-    /// The rows of one generation.
+    /// Returns the rows of one generation.
     pub fn with_generation(&self, generation: Generation) -> P {
         self.rows.with_generation(generation)
     }
 
-    /// The rows to which an event goes that was committed before this call: the live ones first.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the rows to which a delivery must write an event, the live ones first.
     pub async fn written(&self) -> Result<Vec<P>, StoreError> {
         let set = self.any_set().await?;
         Ok(set
@@ -84,12 +81,10 @@ impl<P: Projection> Generations<P> {
             .collect())
     }
 
-    /// What is read from the rows that are shown.
+    /// Reads from the live rows.
     ///
-    /// Reads where they were the last time, and asks at the same time whether they still are there.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// `read` runs on the last known live generation while the generation set is read. If another
+    /// generation is live, `read` runs again.
     pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -102,23 +97,18 @@ impl<P: Projection> Generations<P> {
         read(self.with_generation(set.live)).await
     }
 
-    /// The generation set, from the copy that decides.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the authoritative copy of the generation set.
     pub async fn set(&self) -> Result<GenerationSet, StoreError> {
         self.copy(0).await
     }
 
-    /// The time budget of a change that others get in the way of.
+    /// The limit of the retries of a change after conflicts.
     const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
-    /// Changes the generation set, and returns when every copy has the change. Where another change comes first it decides again on
-    /// that, after a pause with jitter, for ten seconds at most.
+    /// Changes the generation set, and returns when every copy has the change.
     ///
-    /// # Errors
-    /// When it is not the turn of the change, other changes come first until the time is over, or a call fails; then the
-    /// same change may be made again.
+    /// After a conflict, `next` decides again on the new set, with jittered delays, for at most ten
+    /// seconds. The call can be repeated after an error.
     pub async fn change(
         &self,
         next: impl Fn(&GenerationSet) -> Result<GenerationSet, OutOfTurn>,
@@ -128,8 +118,7 @@ impl<P: Projection> Generations<P> {
         loop {
             let set = self.set().await?;
             let changed = next(&set)?;
-            // Another may have changed it since it was read. Where nothing changes, an earlier call may have ended
-            // before all copies had it.
+            // If nothing changes, an earlier call may have failed before all copies had the change.
             if changed == set || self.put(0, &changed).await? {
                 for copy in 1..Self::COPIES {
                     self.put(copy, &changed).await?;
@@ -161,7 +150,8 @@ impl<P: Projection> Generations<P> {
         Ok(self.item(&name(copy)).await?.unwrap_or_default())
     }
 
-    /// Returns whether a copy has this set now, which follows what it had. It may have had a later one.
+    /// Writes a copy. Copy 0 must have the previous set, and another copy no later one; otherwise
+    /// nothing is written and the result is false.
     async fn put(&self, copy: u32, set: &GenerationSet) -> Result<bool, StoreError> {
         let (condition, revision) = if copy == 0 {
             let before = set.revision.saturating_sub(1);
@@ -188,7 +178,6 @@ impl<P: Projection> Generations<P> {
         }
     }
 
-    /// A write of an item of this read model.
     pub(super) fn keeping(
         &self,
         name: &str,
@@ -204,7 +193,6 @@ impl<P: Projection> Generations<P> {
             .item("item", AttributeValue::S(name.to_owned())))
     }
 
-    /// The key of an item of this read model.
     fn key(name: &str) -> Item {
         Item::from([
             (
@@ -215,7 +203,7 @@ impl<P: Projection> Generations<P> {
         ])
     }
 
-    /// An item of this read model, read strongly.
+    /// Returns an item of this read model. The read is strongly consistent.
     pub(super) async fn item<T: for<'de> Deserialize<'de>>(
         &self,
         name: &str,
@@ -235,11 +223,8 @@ impl<P: Projection> Generations<P> {
 }
 
 impl<M: ReadModel> Generations<Rows<M>> {
-    /// The rows with these keys that are shown, those that there are. One call for up to 99 keys: it asks at the same time
-    /// which generation is shown. The rows are eventually consistent.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns the live rows with these keys that exist. Up to 99 keys take one DynamoDB request,
+    /// which also reads the generation set. The rows are eventually consistent.
     pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -277,24 +262,24 @@ fn name(copy: u32) -> String {
     format!("standing#{copy}")
 }
 
-/// Other changes of a generation set came first at each attempt.
+/// Concurrent changes of a generation set won at every attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "changing the generations of {read_model} failed: another change came first at each of {attempts} attempts; \
-     let one rebuild of it run at a time, and repeat the step"
+    "changing the generations of {read_model} failed: a concurrent change won at each of {attempts} \
+     attempts; run one rebuild at a time, and repeat the step"
 )]
 pub struct Contended {
     read_model: &'static str,
     attempts: u32,
 }
 
-/// A generation set was not changed.
+/// The error of a change of a generation set.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// Another step comes first.
+    /// The rebuild protocol requires another step first.
     #[error(transparent)]
     OutOfTurn(#[from] OutOfTurn),
-    /// Other changes came first until the time was over.
+    /// Concurrent changes won until the time limit.
     #[error(transparent)]
     Contended(#[from] Contended),
     /// A call failed.

@@ -1,4 +1,4 @@
-//! A read model's table as a rebuild works on it: rows of all generations, side by side.
+//! The table of a read model, as a rebuild and an audit use it: rows of all generations.
 
 use std::future::Future;
 
@@ -15,27 +15,26 @@ use crate::{
     stream::StreamId,
 };
 
-/// The gated rows of one generation of a read model.
+/// The rows of one generation of a read model, behind their version gates.
 pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
-    /// The read model's name.
+    /// The name of the read model.
     const NAME: &'static str;
 
-    /// The rows of another generation in the same table.
+    /// Returns the rows of another generation in the same table.
     #[must_use]
     fn with_generation(&self, generation: Generation) -> Self;
 
-    /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
-    /// of the read model's.
+    /// Returns the shard of a stream, one of a few. Streams that write to the same row have the
+    /// same shard, and a rebuild applies the events of a shard in sequence. `None`: the read model
+    /// ignores the stream.
     fn shard(stream: &StreamId) -> Option<u32>;
 
-    /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
-    /// that are none of the read model's.
+    /// Returns the item and the attribute with the version gate of a stream. `None`: the read model
+    /// ignores the stream.
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)>;
 
-    /// The version of the last event of a stream that is in the rows; 0 before the first. Read strongly.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the version of the last applied event of a stream; 0 before the first. The read is
+    /// strongly consistent.
     fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send {
         async move {
             match Self::gate(stream) {
@@ -45,13 +44,10 @@ pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
         }
     }
 
-    /// The table, with the rows of every generation.
+    /// Returns the table, which holds the rows of every generation.
     fn table(&self) -> Table<'_>;
 
-    /// Compares the rows of this generation with what their events add up to.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Compares the rows of this generation with the rows that their events produce.
     fn audit(
         &self,
         store: &DynamoStore,
@@ -59,28 +55,25 @@ pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
+/// The key of an item without its generation: the partition key, and the sort key if the table has
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<(&'static str, String)>);
 
 impl Key {
-    /// A key of these attributes.
     pub(super) fn new<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
         Self(parts.map(|(name, value)| (name, value.to_owned())).into())
     }
 
-    /// Its values.
     pub(super) fn values(&self) -> Vec<String> {
         self.0.iter().map(|(_, value)| value.clone()).collect()
     }
 
-    /// The partition key.
     pub(super) fn partition(&self) -> &str {
         self.0.first().map_or("", |(_, value)| value.as_str())
     }
 }
 
-/// Where counters are.
 impl From<&CounterChange> for Key {
     fn from(count: &CounterChange) -> Self {
         Self::new([("partition", &count.partition), ("row", &count.row)])
@@ -94,14 +87,14 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An item of a table.
+/// A row that a scan returned.
 #[derive(Clone, Debug)]
 pub struct ScannedRow {
-    /// Its generation.
+    /// The generation of the row.
     pub generation: Generation,
-    /// Its key.
+    /// The key without the generation.
     pub key: Key,
-    /// The rest of it.
+    /// The attributes that are not part of the key.
     pub row: Row,
 }
 
@@ -171,7 +164,7 @@ impl<T: CounterProjection> Projection for Counters<T> {
     }
 }
 
-/// A table with the rows of every generation: it stands in front of the partition key.
+/// A table with the rows of every generation: each partition key begins with its generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     pub(super) client: &'a Client,
@@ -181,15 +174,12 @@ pub struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The generation that is meant where a key has none.
+    /// Returns the generation that reads and deletes by key use.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Some items, whatever their generation, and where the next ones begin.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns a page of items of all generations, and the key after which the next page begins.
     pub async fn items(
         &self,
         from: Option<Key>,
@@ -197,10 +187,7 @@ impl Table<'_> {
         self.part(0, 1, from).await
     }
 
-    /// Some items of one part of the table.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns a page of items of one segment of the table.
     pub async fn part(
         &self,
         segment: u32,
@@ -226,10 +213,8 @@ impl Table<'_> {
         Ok((found, next))
     }
 
-    /// The item that has a key in this generation, read strongly, without its key.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the attributes of an item of this generation without its key. The read is strongly
+    /// consistent.
     pub async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let got = self
             .client
@@ -244,7 +229,7 @@ impl Table<'_> {
         Ok(found.map(|found| found.row))
     }
 
-    /// A number in the item that has a key in this generation, read strongly; 0 where there is none.
+    /// Returns a number of an item of this generation, or 0. The read is strongly consistent.
     async fn number(&self, key: &Key, name: &str) -> Result<u64, StoreError> {
         let got = self
             .client
@@ -262,10 +247,7 @@ impl Table<'_> {
         Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
     }
 
-    /// Removes the item that has a key in this generation.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Deletes an item of this generation.
     pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         self.client
             .delete_item()
@@ -294,13 +276,12 @@ impl Table<'_> {
         })
     }
 
-    /// The key of these values.
     pub(super) fn key_of(&self, values: &[String]) -> Key {
         let parts = self.keys.iter().zip(values);
         Key(parts.map(|(name, value)| (*name, value.clone())).collect())
     }
 
-    /// The key as it is stored, its generation in front.
+    /// The key as stored, with its generation.
     fn key(&self, item: &Item) -> Key {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let parts = self.keys.iter();
@@ -310,7 +291,7 @@ impl Table<'_> {
     }
 }
 
-/// A key in a generation; as it is without one.
+/// Returns the stored form of a key: with the generation, or unchanged without one.
 pub(super) fn stored(key: &Key, generation: Option<Generation>) -> Item {
     let parts = key.0.iter().enumerate();
     parts

@@ -1,11 +1,12 @@
-//! Rebuilding a read model while the system runs.
+//! Rebuilds a read model while the system runs.
 //!
-//! A new generation of rows takes the events of the present at once, from the functions that keep the old one;
-//! meanwhile a scan backfills the events of the past through the same version gates. A gate skips a duplicate and fills a
-//! gap. After the backfill the two are compared, the new rows are promoted, and the old ones are pruned.
+//! A secondary generation of rows takes new events at once, from the functions that also update the
+//! live generation. A scan backfills the past events through the same version gates. A gate skips a
+//! duplicate and fills a gap. After the backfill, the two generations are compared, the new one is
+//! promoted, and the old one is pruned.
 //!
-//! Each step may be taken again, and a rebuild that was killed goes on where it was. Nothing but rows is written:
-//! sagas and reactions do not hear of it.
+//! Each step can be repeated, and a rebuild that was killed resumes at its last page. A rebuild
+//! writes only rows and its own progress: it triggers no saga and no other consumer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,40 +38,41 @@ pub struct Rebuild<P> {
     generations: Generations<P>,
 }
 
-/// A rebuild that was started.
+/// A rebuild that has started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// The new generation.
     pub generation: Generation,
-    /// The segments of the history, from 0. Each of them can be backfilled by itself.
+    /// The segments of the history, numbered from 0. Each can be backfilled independently.
     pub segments: Vec<u32>,
 }
 
 /// The progress of the backfill of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackfillProgress {
-    /// How many events were read so far; those of other read models are among them.
+    /// The number of events that were read so far, including those of other read models.
     pub events: u64,
-    /// Whether there are no more.
+    /// True after the last page.
     pub done: bool,
     /// The last commit that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<Position>,
 }
 
-/// The comparison of the new rows with the live ones. Rows that change meanwhile may count as differing.
+/// The comparison of the new rows with the live ones. A row that changes meanwhile may count as
+/// different.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Comparison {
-    /// Rows that are the same.
+    /// The number of equal rows.
     pub alike: u64,
-    /// Rows that are not, which is what a rebuild may be for.
+    /// The number of different rows. A rebuild after a change of the projection expects some.
     pub differing: u64,
-    /// Rows that only the new generation has.
+    /// The number of rows that only the new generation has.
     pub only_new: u64,
-    /// Orphan rows: only the old generation has them, and no event leads to them.
+    /// The number of orphan rows: only the old generation has them, and no event leads to them.
     pub only_old: u64,
-    /// The keys of some rows that differ, or that only the old generation has.
+    /// The keys of up to ten rows that differ or that only the old generation has.
     pub examples: Vec<String>,
 }
 
@@ -78,28 +80,27 @@ pub struct Comparison {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ComparisonProgress {
-    /// Whether that is all of it.
+    /// True after the last page.
     pub done: bool,
     #[serde(flatten)]
     comparison: Comparison,
-    /// New rows in this part. The old row of the same key may be in another one.
+    /// The number of new rows in this segment. Their old rows may be in other segments.
     new_rows: u64,
     /// The last row that was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     after: Vec<String>,
 }
 
-/// The result of a call that prunes rows.
+/// The result of a call of `prune`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
-    /// So many rows.
+    /// The number of rows that were deleted.
     pub dropped: u64,
-    /// Whether that was all.
+    /// True if no obsolete row is left.
     pub complete: bool,
 }
 
 impl Comparison {
-    /// How many keys are named.
     const EXAMPLES: usize = 10;
 
     fn name(&mut self, what: &str, key: &Key) {
@@ -122,7 +123,7 @@ impl Comparison {
         }
     }
 
-    /// What the comparisons of all parts come to.
+    /// Adds up the comparisons of all segments.
     pub fn new(parts: impl IntoIterator<Item = ComparisonProgress>) -> Self {
         let (mut all, mut new_rows) = (Self::default(), 0);
         for part in parts {
@@ -139,16 +140,16 @@ impl Comparison {
     }
 }
 
-/// Why a step of a rebuild was not taken.
+/// The error of a step of a rebuild.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// Another step comes first.
+    /// The rebuild protocol requires another step first.
     #[error(transparent)]
     OutOfTurn(#[from] OutOfTurn),
     /// The backfill is not complete.
     #[error("segment {0} is not backfilled completely; backfill it first")]
     Unfinished(u32),
-    /// Other changes of the generation set came first at each attempt.
+    /// A concurrent change of the generation set won at every attempt.
     #[error(transparent)]
     Contended(#[from] Contended),
     /// A call failed.
@@ -167,21 +168,18 @@ impl From<ChangeError> for RebuildError {
 }
 
 impl<P: Projection> Rebuild<P> {
-    /// How long an event waits for what only passes: throttling, or others that write to the same counters.
+    /// The time limit of retries after transient errors, for example throttling.
     const TIME_BUDGET: Duration = Duration::from_secs(20);
-    /// How many rows are compared or removed at a time.
+    /// The number of rows that are compared or deleted concurrently.
     const AT_ONCE: usize = 16;
 
-    /// The rebuild of a read model from a store.
+    /// Creates the rebuild of a read model from a store.
     pub fn new(store: DynamoStore, generations: Generations<P>) -> Self {
         Self { store, generations }
     }
 
-    /// Starts a rebuild with this number of segments, or resumes the one that was started. From now on the new rows
-    /// take every event.
-    ///
-    /// # Errors
-    /// When the last rebuild has not ended, or a call fails.
+    /// Starts a rebuild with this number of segments, or resumes the running one. The new rows take
+    /// every event from now on.
     pub async fn start(&self, now: Timestamp, segments: u32) -> Result<Started, RebuildError> {
         let change = self.generations.change(|set| set.started(now, segments));
         let (generation, segments) = change.await?.building()?;
@@ -191,11 +189,8 @@ impl<P: Projection> Rebuild<P> {
         })
     }
 
-    /// Backfills the new rows from a segment of the history, page by page, for as long as `go_on` returns true before
-    /// each. It begins after the last page that was read.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, or a call fails.
+    /// Backfills one segment page by page, after the last page that was read. `go_on` is called
+    /// before each page; `false` stops.
     pub async fn backfill(
         &self,
         segment: u32,
@@ -223,10 +218,7 @@ impl<P: Projection> Rebuild<P> {
         Ok(progress)
     }
 
-    /// The generations of the read model, and the progress of each segment's backfill if there is a rebuild.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns the generations, and the progress of each segment of a running rebuild.
     pub async fn progress(&self) -> Result<(GenerationSet, Vec<BackfillProgress>), RebuildError> {
         let set = self.generations.set().await?;
         let Ok((generation, segments)) = set.building() else {
@@ -243,7 +235,7 @@ impl<P: Projection> Rebuild<P> {
         Ok((set, segments_progress))
     }
 
-    /// Streams that do not get into each other's way go side by side, the events of each in order.
+    /// Applies shards concurrently, and the events of each shard in order.
     async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), StoreError> {
         let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
         for commit in commits {
@@ -268,8 +260,8 @@ impl<P: Projection> Rebuild<P> {
         Ok(())
     }
 
-    /// Where one of them is not the next of its stream, because it was backfilled before or the present was faster, each
-    /// goes by itself.
+    /// Applies events in one write if each is the next one of its stream. Otherwise each is
+    /// delivered alone, because some were backfilled before or arrived from the bus first.
     async fn apply_together(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
         while events.len() > 1 {
@@ -293,22 +285,17 @@ impl<P: Projection> Rebuild<P> {
         Ok(())
     }
 
-    /// Compares the new rows with those that are shown.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, the backfill is not complete, or a read fails.
+    /// Compares the new rows with the live ones after a complete backfill.
     pub async fn compare(&self) -> Result<Comparison, RebuildError> {
         let set = self.finished().await?;
         let all = self.compare_part(&set, (0, 1), ComparisonProgress::default(), || true);
         Ok(Comparison::new([all.await?]))
     }
 
-    /// Compares a part of the rows, page by page, for as long as `go_on` says so before each. There are as many parts as
-    /// those of history. What it came to so far is handed on from one call to the next, and all parts together are
-    /// [`Comparison::new`] them.
+    /// Compares one segment of the rows, page by page. The segments are those of the backfill.
     ///
-    /// # Errors
-    /// When nothing is being rebuilt, the backfill is not complete, or a read fails.
+    /// `go_on` is called before each page; `false` stops. Pass the result of one call as `so_far`
+    /// to the next, and add up the segments with [`Comparison::new`].
     pub async fn compare_segment(
         &self,
         segment: u32,
@@ -358,14 +345,12 @@ impl<P: Projection> Rebuild<P> {
         Ok(so_far)
     }
 
-    /// Promotes the new rows. The old ones take events until they are pruned.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, the backfill is not complete, or a call fails.
+    /// Promotes the new rows after a complete backfill. The old ones take events until they are
+    /// pruned.
     pub async fn promote(&self) -> Result<Generation, RebuildError> {
         let set = self.generations.set().await?;
         let new = match set.secondary {
-            // An earlier call's answer was lost, or it ended half-way.
+            // The answer to an earlier call was lost, or that call failed half-way.
             Some(Secondary::Retired { .. }) => set.live,
             Some(Secondary::Building { .. }) | None => self.finished().await?.building()?.0,
         };
@@ -373,22 +358,18 @@ impl<P: Projection> Rebuild<P> {
         Ok(change.await?.live)
     }
 
-    /// Cancels the rebuild: the new rows take no more events, and the next call of `prune` drops them.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, or a call fails.
+    /// Cancels the rebuild: the new rows take no more events, and `prune` deletes them.
     pub async fn cancel(&self) -> Result<Generation, RebuildError> {
         self.generations.set().await?.building()?;
         let change = self.generations.change(|set| Ok(set.live_only()));
         Ok(change.await?.live)
     }
 
-    /// Drops the rows of obsolete generations, page by page, for as long as `go_on` returns true after each. What is
-    /// being built stays. A delivery that was under way at the promotion may write a dropped row once more: no query reads
-    /// it, and the next call drops it.
+    /// Deletes the rows of obsolete generations, page by page. A generation that is being built
+    /// stays. `go_on` is called after each page; `false` stops.
     ///
-    /// # Errors
-    /// When a call fails.
+    /// A delivery that was in progress at the promotion may write a deleted row again. No query
+    /// reads that row, and the next call deletes it.
     pub async fn prune(&self, go_on: impl Fn() -> bool) -> Result<Pruned, RebuildError> {
         let change = self.generations.change(|set| match set.secondary {
             Some(Secondary::Building { .. }) => Ok(set.clone()),
@@ -424,7 +405,7 @@ impl<P: Projection> Rebuild<P> {
         }
     }
 
-    /// The generations of a rebuild whose backfill is complete.
+    /// Returns the generations of a rebuild if its backfill is complete.
     async fn finished(&self) -> Result<GenerationSet, RebuildError> {
         let (set, progress) = self.progress().await?;
         set.building()?;
@@ -435,10 +416,9 @@ impl<P: Projection> Rebuild<P> {
     }
 }
 
-/// How often rows that differ are looked at again: the present may have changed one before the other.
+/// The number of attempts to read two rows as equal, because an event may change one of them first.
 const LOOKS: u32 = 3;
 
-/// Compares an old row with the new one that has its key.
 async fn pair(
     old: ScannedRow,
     olds: Table<'_>,
@@ -470,7 +450,6 @@ enum RowMatch {
     OnlyOld,
 }
 
-/// The name of the item with the progress of a segment.
 fn progress_item(generation: Generation, segment: u32) -> String {
     format!("{SEGMENT_PREFIX}{generation}#{segment}")
 }
@@ -478,7 +457,7 @@ fn progress_item(generation: Generation, segment: u32) -> String {
 const SEGMENT_PREFIX: &str = "segment#";
 
 impl<P: Projection> Generations<P> {
-    /// Removes what was noted of rebuilds that have ended.
+    /// Deletes the progress of ended rebuilds.
     async fn forget(&self, set: &GenerationSet) -> Result<(), StoreError> {
         let model = AttributeValue::S(P::NAME.to_owned());
         let noted = self

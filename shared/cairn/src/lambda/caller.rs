@@ -1,4 +1,4 @@
-//! Who asks: what an API's authorizer has found out about the sender of a request.
+//! The caller of a request, as the authorizer of the API identified it.
 
 use std::collections::HashMap;
 
@@ -6,19 +6,19 @@ use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
 
 use crate::lambda::{AppContext, ConfigError, api::Problem};
 
-/// Who asks for something.
+/// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// An anonymous caller of an open API, who may do everything.
+    /// An unidentified caller. The API is open, and every caller may do everything.
     Anonymous,
-    /// A user with an id, who may access what is theirs.
+    /// A user with an id, who can access only their own data.
     User(String),
-    /// An operator, who may access everything.
+    /// An operator with an id, who can access everything.
     Operator(String),
 }
 
 impl Caller {
-    /// Returns whether the caller may see and change what belongs to the user of this id.
+    /// True if the caller can read and change the data of the user with this id.
     pub fn can_access(&self, owner: &str) -> bool {
         match self {
             Self::Anonymous | Self::Operator(_) => true,
@@ -26,10 +26,10 @@ impl Caller {
         }
     }
 
-    /// Requires the caller to be an operator, or the API to be open.
+    /// Rejects callers without the operator scope.
     ///
     /// # Errors
-    /// A 403.
+    /// Returns a 403 problem.
     pub fn require_operator(&self) -> Result<(), Problem> {
         match self {
             Self::Anonymous | Self::Operator(_) => Ok(()),
@@ -37,7 +37,7 @@ impl Caller {
         }
     }
 
-    /// Their id.
+    /// Returns the id of the caller.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
@@ -46,30 +46,30 @@ impl Caller {
     }
 }
 
-/// The way in which a function identifies its callers.
+/// The authorization mode of a function.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
-    /// Every answer is the same for everybody, so no caller is identified.
+    /// The response is the same for every caller, so no caller is identified.
     Public,
-    /// A request without claims is anonymous. One with claims comes through an API that checks tokens
-    /// already, while this function still has its old environment: the claims count.
+    /// A request without claims is anonymous. If a request has claims, the API checks tokens
+    /// already, while this function still has its old environment: the claims are used.
     Open(Option<ClaimNames>),
-    /// A request needs claims: the API has checked a token.
+    /// A request needs claims: the API has verified a token.
     Tokens(ClaimNames),
 }
 
-/// The claims of a token that a function reads.
+/// The names of the claims and scopes that a function reads.
 #[derive(Clone, Debug)]
 pub(crate) struct ClaimNames {
-    /// The claim with the caller's id.
+    /// The claim with the id of the caller.
     id: String,
-    /// The scope of those who run the system.
+    /// The scope of operators.
     operator: String,
 }
 
 impl Access {
-    /// From `AUTHORIZATION`, which is `jwt` or `none`, and from `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
-    /// which `jwt` needs. Without `AUTHORIZATION` a function accepts no request: it does not start.
+    /// Reads `AUTHORIZATION`, which is `jwt` or `none`, and `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
+    /// which `jwt` needs. A function without `AUTHORIZATION` does not start.
     pub(crate) fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
         let names = || {
@@ -83,16 +83,17 @@ impl Access {
             "jwt" => names().map(Self::Tokens),
             other => Err(ConfigError::new(
                 name,
-                format!("is `{other}`: it takes jwt or none"),
+                format!("is `{other}`; use jwt or none"),
             )),
         }
     }
 
-    /// The sender of a request.
+    /// Returns the caller of a request.
     ///
     /// # Errors
-    /// A 401 where a token is needed and the API has passed none on, where it is an ID token, or where
-    /// it has no caller's id. A 500 where there are claims and the function does not know which to read.
+    /// Returns a 401 problem if a needed token is missing, is an ID token, or has no id of a
+    /// caller. Returns a 500 problem if the request has claims, but the names of the claims are not
+    /// configured.
     pub(crate) fn caller(&self, request: &ApiGatewayV2httpRequest) -> Result<Caller, Problem> {
         let authorizer = request.request_context.authorizer.as_ref();
         let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
@@ -111,7 +112,7 @@ impl Access {
 
 impl ClaimNames {
     fn caller(&self, claims: &HashMap<String, String>) -> Result<Caller, Problem> {
-        // An ID token describes a user to an application, and gives access to nothing. Cognito marks it.
+        // An ID token describes a user to an application, and grants no access. Cognito marks it.
         // <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html>
         if claims.get("token_use").is_some_and(|of| of == "id") {
             return Err(Problem::unauthorized(
@@ -134,7 +135,7 @@ impl ClaimNames {
     }
 }
 
-/// The scopes of a claim: separated by spaces, or the way API Gateway writes a list, `[a b]`.
+/// Splits a claim into scopes: separated by spaces, or the list `[a b]` as API Gateway writes it.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html>
 pub fn scopes(claim: &str) -> impl Iterator<Item = &str> {
     let claim = claim.strip_prefix('[').unwrap_or(claim);
@@ -156,7 +157,6 @@ mod tests {
         }
     }
 
-    /// The caller of a request with these claims, or the status of the refusal.
     fn caller(access: &Access, claims: Option<Value>) -> Result<Caller, u16> {
         let authorizer =
             claims.map(|claims| json!({ "jwt": { "claims": claims, "scopes": null } }));

@@ -1,7 +1,9 @@
-//! Functions that a rule of the bus invokes, one event at a time.
+//! Functions that an EventBridge rule invokes, one event at a time.
 //!
-//! An event comes [at least once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in no order. A
-//! [`projection`] bears that by its gates; any other [`function()`] has to, by the id of its context. An error means: try again.
+//! Events arrive [at least
+//! once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in
+//! any order. A [`projection`] deduplicates through its version gates; any other [`function()`]
+//! must use the id of its context as idempotency key. An error makes Lambda retry.
 
 use std::{future::Future, sync::Arc};
 
@@ -20,16 +22,13 @@ use crate::{
     stream::StreamId,
 };
 
-/// A function that does something with an event, and says what came of it. It has to bear the same event twice.
+/// Creates an event consumer, which must accept duplicate deliveries. `handle` returns the outcome.
 ///
-/// It emits the metric `ConsumerLag`, with the event and its outcome as properties: `Event`, `Outcome`
+/// For each event the function emits the metric `ConsumerLag` and the properties `Event`, `Outcome`
 /// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`.
 ///
-/// The context is that of a command caused by the event: its id is the event's, and its time is never
-/// before the event's, whatever the clocks of two machines say.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// The context is that of a command that the event causes. Its id is the id of the event, and its
+/// time is never before that of the event, even if clocks differ.
 pub fn function<F>(
     app: &AppContext,
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
@@ -40,11 +39,8 @@ where
     with_invocation(app, move |event, context, _| handle(event, context))
 }
 
-/// The same, with the id of the invocation: it is the same at every retry of an asynchronous invocation,
-/// and another one when the event is delivered again.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Creates an event consumer as [`function()`] does. `handle` also receives the id of the
+/// invocation: retries of an asynchronous invocation have the same id, a new delivery has another.
 pub fn with_invocation<F>(
     app: &AppContext,
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
@@ -84,10 +80,8 @@ where
     }))
 }
 
-/// A function that keeps a read model: every event passes the version gate of each generation of its rows.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// Creates the projection of a read model: every event passes the version gate of each generation
+/// of its rows.
 pub fn projection<P: Projection>(
     app: &AppContext,
     generations: Generations<P>,
@@ -99,7 +93,7 @@ pub fn projection<P: Projection>(
         let app = shared.clone();
         async move {
             let written = generations.written().await.map_err(FunctionError::new)?;
-            // What is told is what came of it in the rows that are shown, which are the first.
+            // The outcome for the live rows, which are the first.
             let mut shown = None;
             for rows in written {
                 let delivered = deliver(&rows, &store, &event)
@@ -122,11 +116,11 @@ pub fn projection<P: Projection>(
     })
 }
 
-/// The event of a delivery; one that the bus could not carry is fetched from the store.
+/// Returns the event of a delivery. An event that is too large for the bus is read from the store.
 async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, FunctionError> {
     let delivery: EventBridgeEvent<CloudEvent> =
         serde_json::from_slice(payload).map_err(|error| {
-            FunctionError::new(format!("the delivery is not an event of ours: {error}"))
+            FunctionError::new(format!("the delivery is not a known event: {error}"))
         })?;
     let envelope = delivery.detail;
     if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
@@ -135,10 +129,7 @@ async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, Func
     stored(store, envelope.subject, envelope.streamversion).await
 }
 
-/// An event of the store.
-///
-/// # Errors
-/// When the read fails, or there is no such event.
+/// Reads an event from the store.
 pub async fn stored(
     store: &DynamoStore,
     stream: StreamId,

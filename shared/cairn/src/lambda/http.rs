@@ -1,8 +1,8 @@
-//! The HTTP client of functions: HTTP/1.1, encrypted where the URL says so.
+//! The HTTP client of the functions: HTTP/1.1, with TLS for `https` URLs.
 //!
-//! Whatever a function calls speaks HTTP/1.1, and it makes few calls at once: a second version of the protocol
-//! would only be read from disk at every start. What costs time is made when it is needed: a connection at the first
-//! call, and the roots that are trusted at the first one that is encrypted.
+//! Every service that a function calls supports HTTP/1.1, and a function makes few concurrent
+//! calls. Support for HTTP/2 would only lengthen each cold start. Connections are opened on the
+//! first call, and root certificates are loaded on the first TLS connection.
 
 use std::{
     error::Error,
@@ -46,29 +46,28 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// The root certificates that are trusted.
+/// The trusted root certificates.
 #[derive(Clone, Copy)]
 pub(crate) enum TrustStore {
-    /// The roots in a text of PEM blocks.
+    /// Certificates in PEM format.
     Pem(&'static [u8]),
-    /// The roots that the operating system trusts.
+    /// The certificates that the operating system trusts.
     System,
 }
 
-/// The client. Cloning it shares its connections.
+/// The client. Clones share its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     network: Network,
-    /// One for each pair of limits that was asked for.
+    /// One connector for each pair of limits.
     connectors: Arc<Mutex<Vec<(Limits, SharedHttpConnector)>>>,
 }
 
-/// How long may be waited for what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limits {
-    /// For a connection, encryption included.
+    /// The limit of connecting, TLS handshake included.
     connect: Option<Duration>,
-    /// For the head of an answer, from the moment the request is made.
+    /// The limit from the request to the head of the response.
     read: Option<Duration>,
 }
 
@@ -82,7 +81,6 @@ impl From<&HttpConnectorSettings> for Limits {
 }
 
 impl Http {
-    /// A client that believes in certificates of these roots.
     pub(crate) fn new(trusted: TrustStore) -> Self {
         Self {
             network: Network::new(trusted),
@@ -90,7 +88,7 @@ impl Http {
         }
     }
 
-    /// Connections with the limits of some settings, the same ones whenever they are asked for.
+    /// Returns a connector with the limits of some settings. Equal settings share one connector.
     pub(crate) fn connector(&self, settings: &HttpConnectorSettings) -> SharedHttpConnector {
         let limits = Limits::from(settings);
         let mut connectors = self
@@ -116,15 +114,15 @@ impl HttpClient for Http {
     }
 }
 
-/// Connections that are kept for the next call.
+/// A pool of connections.
 struct Connections {
     pool: Pool<Connector, SdkBody>,
     read: Option<Duration>,
 }
 
 impl Connections {
-    /// How long a connection is kept while nothing uses it. Servers close what is idle too, most after a minute; a request
-    /// that meets this has to be sent again.
+    /// The idle time after which a connection is closed. Servers close idle connections too, most
+    /// after a minute, and a request on a closed connection must be sent again.
     const IDLE: Duration = Duration::from_secs(20);
 
     fn new(network: &Network, limits: Limits) -> Self {
@@ -165,8 +163,8 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Tells the SDK which connection a request goes over. It abandons the one on which a transient error came, so that the next
-/// try may come to another server.
+/// Lets the SDK close the connection of a request after a transient error, so that the retry may
+/// reach another server.
 fn tell_connection(request: &mut Request<SdkBody>) {
     let captured = capture_connection(request);
     let Some(sdk) = request.extensions().get::<CaptureSmithyConnection>() else {
@@ -184,7 +182,6 @@ fn tell_connection(request: &mut Request<SdkBody>) {
     });
 }
 
-/// The way to a server.
 #[derive(Clone)]
 struct Network {
     trusted: TrustStore,
@@ -226,7 +223,8 @@ impl fmt::Debug for TrustStore {
 }
 
 impl TrustStore {
-    /// With `ring`: the other provider gathers entropy first, which can take seconds on a small machine.
+    /// Uses `ring`, because the other provider gathers entropy first, which can take seconds on a
+    /// small host.
     fn config(self) -> ClientConfig {
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -235,7 +233,7 @@ impl TrustStore {
             .with_no_client_auth()
     }
 
-    /// The roots as far as they can be read: a machine may have some that nobody can.
+    /// Returns the certificates that can be parsed. A system may have some that cannot.
     pub(crate) fn roots(self) -> RootCertStore {
         let certificates: Vec<_> = match self {
             Self::Pem(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
@@ -250,7 +248,6 @@ impl TrustStore {
     }
 }
 
-/// Connects within a limit.
 #[derive(Clone)]
 struct Connector {
     network: Network,
@@ -279,7 +276,6 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A wait was longer than its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} took longer than {1:?}")]
 struct TookLonger(&'static str, Duration);
@@ -298,8 +294,8 @@ async fn within<T, E: Into<BoxError>>(
     }
 }
 
-/// A failure as the SDK sorts them: it tries again after time-outs, after what happens on the way, and after what it is told
-/// is transient.
+/// Classifies an error for the SDK, which retries timeouts, I/O errors and errors marked as
+/// transient.
 fn failure(error: BoxError) -> ConnectorError {
     if cause::<TookLonger>(&*error).is_some() {
         return ConnectorError::timeout(error);

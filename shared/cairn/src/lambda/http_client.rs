@@ -1,6 +1,6 @@
-//! HTTP calls to what is not AWS: payment providers, carriers, issuers of tokens.
+//! HTTP calls to services outside AWS: payment providers, carriers, token issuers.
 //!
-//! No call is repeated here: who makes it knows whether it may be.
+//! The client never retries: only its caller knows whether a call can be repeated.
 
 use std::time::Duration;
 
@@ -12,34 +12,34 @@ use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 use crate::lambda::http::{Http, TrustStore};
 
-/// An HTTP client. Cloning it shares its connections.
+/// An HTTP client. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient(SharedHttpConnector);
 
-/// An answer, whatever its status says.
+/// A response with any status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
-    /// The time before the next call, where the header `Retry-After` gives one in seconds.
+    /// The delay before the next call, if the header `Retry-After` gives one in seconds.
     pub retry_after: Option<Duration>,
 }
 
-/// No answer came: it is unknown whether the request was carried out.
+/// No response arrived. The server may or may not have executed the request.
 #[derive(Debug, thiserror::Error)]
-#[error("{url} gave no answer: {problem}")]
+#[error("request to {url} failed: {problem}")]
 pub struct HttpError {
     url: String,
     problem: String,
 }
 
 impl HttpClient {
-    /// How long a connection may take, and how long the head of an answer.
+    /// The time limit of connecting, and of waiting for the head of a response.
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// Over the network, to servers that the machine trusts.
+    /// Creates a client for the network that trusts the root certificates of the system.
     pub fn network() -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Self::LIMIT)
@@ -48,23 +48,20 @@ impl HttpClient {
         Self(Http::new(TrustStore::System).connector(&settings))
     }
 
-    /// Over a connector of the caller's.
+    /// Creates a client that uses a connector of the caller.
     pub fn with_connector(connector: impl HttpConnector + 'static) -> Self {
         Self(SharedHttpConnector::new(connector))
     }
 
-    /// Asks for what a URL names.
+    /// Sends a `GET` request.
     ///
     /// # Errors
-    /// When no answer comes. An answer with an error's status is an answer.
+    /// Returns an error if no response arrives. A response with an error status is not an error.
     pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
         self.send("GET", url, &[], String::new()).await
     }
 
-    /// Posts a body, with headers.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
+    /// Sends a `POST` request with headers and a body, see [`get`](Self::get).
     pub async fn post(
         &self,
         url: &str,
@@ -115,7 +112,7 @@ impl HttpConnector for HttpClient {
     }
 }
 
-/// An error with its causes: the outer one only says that there was one.
+/// Joins the messages of an error and its causes: the outer message alone names no reason.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,7 +1,8 @@
-//! The AWS that a Lambda process finds: made from its environment variables, and from nothing else.
+//! The SDK configuration of a Lambda process, from its environment variables only.
 //!
-//! The SDK's own search for a configuration also looks for profiles, other machines and roles to take on, and reads
-//! every certificate of the machine; a function would carry the code for that and pay for it at each start.
+//! The default configuration of the SDK also searches profiles, other hosts and roles, and reads
+//! every root certificate of the system. A function would contain that code and run it at each cold
+//! start.
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
@@ -13,21 +14,20 @@ use crate::lambda::{
     http::{Http, TrustStore},
 };
 
-/// The roots that the endpoints of AWS have, by Amazon Trust Services.
+/// The root certificates of the AWS endpoints, by Amazon Trust Services.
 /// <https://www.amazontrust.com/repository/>,
 /// <https://aws.amazon.com/blogs/security/acm-will-no-longer-cross-sign-certificates-with-starfield-class-2-starting-august-2024/>
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
-/// Region and credentials as Lambda sets them; the endpoint by `ENDPOINT_URL` or `AWS_ENDPOINT_URL`, where AWS is elsewhere.
+/// Creates the configuration: region and credentials as Lambda sets them, and the endpoint of
+/// `ENDPOINT_URL` or `AWS_ENDPOINT_URL` if one is set.
 ///
-/// It trusts Amazon's roots; those of the machine where AWS is elsewhere, or in China, whose endpoints have others.
-///
-/// # Errors
-/// When there is no region.
+/// It trusts the roots of Amazon. With another endpoint, or in China, it trusts those of the
+/// system, because these endpoints have other roots.
 pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let region = variable("AWS_REGION")
-        .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing: Lambda sets it"))?;
+        .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing; Lambda sets it"))?;
     let endpoint = variable("ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT_URL"));
     let trusted = if endpoint.is_some() || region.starts_with("cn-") {
         TrustStore::System

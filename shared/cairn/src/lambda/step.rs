@@ -1,6 +1,7 @@
-//! Functions that do one step of a saga, forward and back.
+//! Functions that execute and compensate one step of a saga.
 //!
-//! A step that is not due any more is acknowledged and does nothing. An error leaves it due, and its outcome unknown.
+//! An event for a step that is no longer due is acknowledged without an effect. After an error the
+//! step stays due.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -20,48 +21,46 @@ use crate::{
     stream::StreamId,
 };
 
-/// The handler of one step. The function around it loads the saga and finds the step due; it records
-/// the handler's outcome in one append.
+/// The handler of one step. The surrounding function loads the saga, checks that the step is due,
+/// and records the outcome of the handler in one append.
 ///
-/// Both directions may be asked for more than once: calls to the outside carry
-/// [`DueStep::idempotency_key`], and commands on our own streams belong into the outcome.
+/// Both methods may be called more than once. Pass [`DueStep::idempotency_key`] to external calls,
+/// and put commands on streams of the store into the outcome.
 pub trait StepHandler<D: Definition>: Send + Sync + 'static {
     /// The step.
     const STEP: D::Step;
 
-    /// Does the step.
+    /// Executes the step.
     ///
     /// # Errors
-    /// When its outcome cannot be known now; it will be asked for again.
+    /// Returns an error if the outcome is unknown; the step is then retried.
     fn execute(
         &self,
         due: &DueStep<D>,
     ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
-    /// Undoes the step.
+    /// Compensates the step.
     ///
     /// # Errors
-    /// When its outcome cannot be known now; it will be asked for again.
+    /// Returns an error if the outcome is unknown; the step is then retried.
     fn compensate(
         &self,
         due: &DueStep<D>,
     ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
-    /// The saga that an event of another stream begins, for the first step.
-    ///
-    /// # Errors
-    /// When the event cannot be read.
+    /// Returns the saga that an event of another stream starts, and its input. Only the first step
+    /// implements it.
     fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, FunctionError> {
         Ok(None)
     }
 }
 
-/// Asks a provider, up to three times while it answers with transient failures; the inner error is its
-/// refusal.
+/// Calls a provider, up to three times after transient failures. The inner error is the rejection
+/// by the provider.
 ///
 /// # Errors
-/// When the outcome is not known: the step will be asked for again, with the same key. A provider that
-/// throttles is no failure; see [`function`].
+/// Returns an error if the outcome is unknown; the step is then retried with the same key. If the
+/// provider throttles, the error is [throttled](FunctionError::throttled); see [`function`].
 pub async fn ask<'k, T, F>(
     key: &'k str,
     mut ask: impl FnMut(Call<'k>) -> F,
@@ -76,21 +75,19 @@ where
     })
 }
 
-/// How often a provider is asked within one invocation.
+/// The number of calls to a provider in one invocation.
 const TRIES: u32 = 3;
-/// How long it may take for one answer: two calls and a handshake with Stripe, and the card's bank behind it.
+/// The time limit of one call to a provider, which may itself call a bank.
 const LIMIT: Duration = Duration::from_secs(3);
 
 type Sagas<D> = Repository<Saga<D>>;
 
-/// The function of a step: its rule selects the events that make the step due.
+/// Creates the function of a step. Its rule selects the events that make the step due.
 ///
-/// `DEADLINES_TABLE` names the table of the saga's deadlines. With it a step that a provider throttles
-/// succeeds without an effect and stays due; its deadline says from when on the watchdog asks for it
-/// again, which uses up no retry. Without that table it fails, as after every other error.
-///
-/// # Errors
-/// When an environment variable is missing.
+/// `DEADLINES_TABLE` names the table of deadlines and is optional. With it, a step that a provider
+/// throttles stays due, and the invocation succeeds. Its deadline then has the time at which the
+/// watchdog retries the step, and no retry is used up. Without the table, throttling is an error
+/// like any other.
 pub fn function<D: Definition, H: StepHandler<D>>(
     app: &AppContext,
     handler: H,
@@ -141,7 +138,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         self.record(due, action, outcome, asked, context).await
     }
 
-    /// Leaves the step due, and has it asked for again later.
+    /// Postpones the step: it stays due, and its deadline has the time of the next attempt.
     async fn postpone(
         &self,
         deadlines: &Deadlines,
@@ -167,7 +164,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         context: Context,
     ) -> Result<Delivery, FunctionError> {
         let done = matches!(outcome.result, StepResult::Done(_));
-        // A provider may have taken seconds: the record is of the moment when its answer is known.
+        // The provider may have taken seconds: the commit has the time of its answer.
         let context = Context {
             now: self.app.now().max(context.now),
             time_budget: context.time_budget.saturating_sub(asked.elapsed()),

@@ -1,7 +1,9 @@
-//! Functions that read the event table's stream, one batch of records at a time.
+//! Stream consumers: functions that read the DynamoDB Stream of the event table in batches.
 //!
-//! The records of one stream of events come in order and at least once. What is not handled is [reported as the lowest failed
-//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html), and comes again with all after it.
+//! The records of a stream of events arrive in order and at least once. A function [reports the
+//! lowest failed
+//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html),
+//! and Lambda delivers that record and all later ones again.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -28,18 +30,17 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The function that publishes every commit of a batch.
+/// Creates the relay, which publishes every commit of a batch.
 ///
-/// What the bus does not take is reported as the lowest failed sequence number, so the batch goes
-/// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
-/// with a pointer to it, and does not hold up the rest.
+/// If the bus rejects an event, the relay reports its record as the lowest failed one. A record
+/// that cannot be read goes to the queue of `STREAM_FAILURES_QUEUE`, with a pointer to it, and does
+/// not block the rest.
 ///
-/// It emits metrics: `RelayLag`, how long ago the oldest event of a batch happened, as many as the
-/// batch has events that `count` names, and `HistoryChanged`, the number of records that change or remove a stored
-/// commit. Each of those records is logged. A batch that comes again is counted again.
+/// The relay emits these metrics. A batch that is delivered again is counted again:
 ///
-/// # Errors
-/// When an environment variable is missing.
+/// - `RelayLag`, the age of the oldest event of the batch.
+/// - The metric that `count` names for an event, once per event.
+/// - `HistoryChanged`, the number of records that change or remove a stored commit. Each is logged.
 pub fn relay(
     app: &AppContext,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
@@ -88,14 +89,13 @@ pub fn relay(
     })
 }
 
-/// The number of updates that are written at once.
+/// The number of concurrent writes.
 const UPDATES_AT_ONCE: usize = 8;
 
-/// The function that updates the deadlines in the table that `DEADLINES_TABLE` names: `update`
-/// returns the change that an event makes to one. Of the updates of a stream in a batch only the latest is written.
+/// Creates the deadline tracker, which updates the deadlines in the table of `DEADLINES_TABLE`.
 ///
-/// # Errors
-/// When an environment variable is missing.
+/// `update` returns the change that an event makes to a deadline. Of the updates of a stream in a
+/// batch, only the latest is written.
 pub fn deadlines(
     app: &AppContext,
     update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
@@ -142,7 +142,7 @@ pub fn deadlines(
 
 type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A record that changes history: it replaces a stored commit, or removes one. Nothing in the system writes one.
+/// A record that replaces or removes a stored commit. No function of the kit writes such a change.
 struct HistoryChange {
     /// `MODIFY` or `REMOVE`.
     operation: String,
@@ -178,9 +178,9 @@ fn log_changes(changes: &[HistoryChange]) {
     }
 }
 
-/// A function that handles what `read` makes of each commit of a batch, given with the index of its
-/// record, and the records that change history. It returns the lowest index that has to come again, with everything
-/// after it.
+/// Creates a stream consumer. `read` converts each commit, with the index of its record. `handle`
+/// receives the results and the records that change history. It returns the lowest index that must
+/// be delivered again, with all later records.
 fn reader<T, F>(
     app: &AppContext,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
@@ -210,7 +210,7 @@ where
                 }
             }
             let failed = handle(all, changed, invocation).await?;
-            // Handed over alone, by a redrive say, there is nobody to read a report.
+            // A redrive delivers one record alone, and no event source mapping reads its report.
             if failed.is_some() && batch.records.len() == 1 {
                 return Err(FunctionError::new("the record was not handled"));
             }
@@ -231,13 +231,13 @@ where
     }))
 }
 
-/// The commit in a record.
 fn commit(record: &EventRecord) -> Result<Commit, ReadError> {
     let commit = serde_dynamo::from_item(record.change.new_image.clone());
     commit.map_err(ReadError::from)
 }
 
-/// The reason for which no reader can handle an event, if it is a record of the stream that is not a commit.
+/// Returns the reason if an event is a stream record that is not a commit, and that therefore no
+/// stream consumer can handle.
 pub fn unreadable(event: &Value) -> Option<String> {
     let batch: Event = serde_json::from_value(event.clone()).ok()?;
     let [record] = batch.records.as_slice() else {

@@ -1,4 +1,4 @@
-//! What every event store must do, as one suite that adapters run on themselves.
+//! The contract of every event store, as one test suite for adapters.
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -19,7 +19,8 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Runs the whole suite. The store need not be empty: every check has streams of its own.
+/// Runs the suite, and panics at the first violation. The store need not be empty: every check uses
+/// its own streams.
 pub async fn check(store: &impl ConditionalStore) {
     a_stream_that_was_never_written_is_empty(store).await;
     a_commit_comes_back_as_it_was_appended(store).await;
@@ -230,7 +231,7 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
     );
 }
 
-/// The answer to the first one may have been lost.
+/// The answer to the first append may have been lost.
 async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
     let commits = ["again-a", "again-b", "again-c"].map(|key| commit(key, 1, "same", 1));
     for part in [&commits[..1], &commits[1..]] {
@@ -244,7 +245,7 @@ async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
     }
 }
 
-/// Two appends may share a commit to the letter and still be two.
+/// Two different appends may share an identical commit.
 async fn an_append_of_which_a_part_is_there_is_a_conflict(store: &impl EventStore) {
     let both = ["part-a", "part-b"].map(|key| commit(key, 1, "first", 1));
     store.append(&both).await.expect("append");
@@ -256,7 +257,7 @@ async fn an_append_of_which_a_part_is_there_is_a_conflict(store: &impl EventStor
     assert_eq!(stored.expect("read"), both[1..]);
 }
 
-/// Two invocations do the same step: the second must learn that it has lost.
+/// If two invocations execute the same step, the second must get a conflict.
 async fn the_same_append_at_another_time_is_a_conflict(store: &impl EventStore) {
     let both = ["twice-a", "twice-b"].map(|key| commit(key, 1, "same", 1));
     store.append(&both).await.expect("append");
@@ -285,7 +286,7 @@ async fn a_gap_is_corruption(store: &impl EventStore) {
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
 }
 
-/// Larger than the 1 MB that one page of a query holds.
+/// The stream is larger than one page of a query, which is 1 MB.
 async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
     for version in 1..=30 {
         let mut next = commit("long", version, &format!("c{version}"), 1);
@@ -333,7 +334,7 @@ async fn an_append_on_a_condition_goes_through_while_the_other_streams_are_uncha
         .expect("append");
     let stored = store.read(&written.stream, &ReadRange::all()).await;
     assert_eq!(stored.expect("read"), [written]);
-    // A condition leaves nothing behind.
+    // A condition writes nothing to its stream.
     let next = commit("if-read", 3, "next", 1);
     store.append(&[next]).await.expect("append");
 }
@@ -364,7 +365,7 @@ async fn an_append_on_a_condition_writes_nothing_once_another_stream_has_changed
     assert_eq!(stored.expect("read"), []);
 }
 
-/// The answer to the first one may have been lost, and the other stream has changed meanwhile.
+/// The answer to the first append may have been lost, and the other stream may have changed since.
 async fn the_very_same_append_on_a_condition_again_is_a_success(store: &impl ConditionalStore) {
     let unchanged = [at("if-again", 0)];
     let commits = [commit("if-same", 1, "same", 1)];

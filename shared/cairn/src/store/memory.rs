@@ -1,6 +1,7 @@
 //! An event store in memory, for tests and examples.
 //!
-//! It keeps the same [`contract`](super::contract) as the one on `DynamoDB`, and every read of it is strongly consistent.
+//! It passes the same [`contract`](super::contract) as the store on DynamoDB. Every read is
+//! strongly consistent.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use crate::{
     stream::StreamId,
 };
 
-/// An event store that forgets everything when it is dropped.
+/// An event store in memory. Dropping it deletes its commits.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     streams: Mutex<BTreeMap<StreamId, BTreeMap<u64, Commit>>>,
@@ -46,7 +47,7 @@ impl ConditionalStore for MemoryStore {
                 })
             })
             .collect();
-        // These very commits are there: they were appended before.
+        // These same commits were appended before.
         if is_own(&lost, commits) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The deadlines of orders, and their next action.
+//! Deadlines of orders, and the next action at a deadline.
 
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ fn a_fulfilment_that_unwinds_is_asked_to_go_on_unwinding() {
 }
 
 #[test]
-fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
+fn a_stuck_fulfilment_needs_manual_action_and_an_ended_one_needs_none() {
     let confirmed = order::State::Confirmed(Box::new(placed()));
     assert_eq!(needs(&confirmed, &completed(), at(5)), NextAction::None);
     let cancel = fulfilment::Command::Cancel("changed my mind".to_owned());
@@ -222,7 +222,8 @@ fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
     );
 }
 
-/// Whether an order with this last event, and a fulfilment that was told this, go on.
+/// Returns whether an order with this last event, and its fulfilment after these commands, need
+/// an action.
 fn goes_on(order: &order::Event, commands: &[fulfilment::Command]) -> bool {
     let mut events = vec![recorded(order_id().order_stream(), order)];
     let mut history = vec![];
@@ -236,7 +237,7 @@ fn goes_on(order: &order::Event, commands: &[fulfilment::Command]) -> bool {
 }
 
 #[test]
-fn an_order_goes_on_until_its_fulfilment_has_ended_and_while_people_are_waited_for() {
+fn an_order_needs_an_action_until_its_fulfilment_has_ended_and_while_it_is_stuck() {
     let placed = order::Event::Placed(Box::new(placed()));
     assert!(goes_on(&placed, &[]));
     assert!(goes_on(&placed, &[start()]));

@@ -1,4 +1,4 @@
-//! The saga: forward through the steps, and back.
+//! The fulfilment saga: steps and compensations.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const STEPS: &[Step] = Fulfilment::STEPS;
 
-/// A saga and all that has happened in it.
+/// A saga and its history.
 #[derive(Clone)]
 struct Run {
     history: Vec<Event>,
@@ -25,7 +25,7 @@ impl Run {
         run
     }
 
-    /// A run in which `step` is due and all before it are done.
+    /// Returns a run in which `step` is pending and all earlier steps are completed.
     fn up_to(step: Step) -> Self {
         let mut run = Self::started();
         for done in STEPS.iter().take_while(|other| **other != step) {
@@ -40,7 +40,7 @@ impl Run {
         run
     }
 
-    /// A run in which something is due for the first time.
+    /// Returns a run before the first attempt of `due`.
     fn up_to_due(due: Due) -> Self {
         if due == Due::execute(due.step) {
             return Self::up_to(due.step);
@@ -52,14 +52,14 @@ impl Run {
         run
     }
 
-    /// A run in which the compensation of a step has failed.
+    /// Returns a run in which the compensation of a step has failed.
     fn stuck_at(step: Step) -> Self {
         let mut run = Self::completed().then(&cancel());
         run.drive(failing_at(Due::compensate(step)));
         run
     }
 
-    /// What is due was asked for again as often as it is.
+    /// Makes every retry of the pending step without an outcome.
     fn tried_in_vain(mut self, due: Due) -> Self {
         for tried in 0..Fulfilment::RETRIES {
             self.tell(&Command::Retry(due, tried));
@@ -81,11 +81,11 @@ impl Run {
         Saga::fold(&self.history)
     }
 
-    /// Tells the outcome of whatever is due until nothing is; gives back what was due, in order.
+    /// Records outcomes until nothing is pending, and returns what was pending, in order.
     fn drive(&mut self, outcome: impl Fn(Due) -> Command) -> Vec<Due> {
         let mut dues = vec![];
         while let Some(due) = self.state().due() {
-            assert!(dues.len() < 2 * STEPS.len(), "it has no end: {dues:?}");
+            assert!(dues.len() < 2 * STEPS.len(), "endless saga: {dues:?}");
             self.tell(&outcome(due));
             dues.push(due);
         }
@@ -101,7 +101,7 @@ fn succeeding(due: Due) -> Command {
     }
 }
 
-/// Everything succeeds but one.
+/// Lets every step succeed except `broken`.
 fn failing_at(broken: Due) -> impl Fn(Due) -> Command {
     move |due| {
         if due != broken {
@@ -152,7 +152,7 @@ fn compensations(steps: &[Step]) -> Vec<Due> {
     steps.iter().rev().copied().map(Due::compensate).collect()
 }
 
-/// Each step with those before it.
+/// Returns each step with the steps before it.
 fn each_step() -> impl Iterator<Item = (Step, &'static [Step])> {
     (0..STEPS.len()).map(|index| (STEPS[index], &STEPS[..index]))
 }
@@ -390,7 +390,7 @@ fn a_stuck_saga_does_not_go_on_by_itself_whichever_compensation_failed() {
 }
 
 #[test]
-fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
+fn a_stuck_saga_that_is_resumed_retries_the_same_compensation_and_continues() {
     for (step, before) in each_step() {
         let mut run = Run::stuck_at(step);
         given::<Saga>(run.history.clone())
@@ -416,7 +416,7 @@ fn a_saga_that_gets_stuck_again_has_another_round() {
     }
     run.tell(&Command::Resume);
     run.tell(&Command::Undone(Step::ReserveStock));
-    assert_eq!(run.state().attempt(), 0, "the next step has its own rounds");
+    assert_eq!(run.state().attempt(), 0, "attempts are counted per step");
 }
 
 #[test]

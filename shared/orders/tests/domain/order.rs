@@ -1,4 +1,4 @@
-//! Placing, confirming, shipping and cancelling.
+//! Placing, confirming, shipping and cancelling orders.
 
 use cairn::{StoredEvent, event::Event as _, spec::given};
 use orders::{
@@ -227,7 +227,7 @@ fn the_later_events_are_stored_in_exactly_these_forms() {
     }
 }
 
-/// Version 1 said `customer` of whoever asked for it.
+/// Version 1 stored `customer` for every caller.
 #[test]
 fn a_cancellation_of_version_1_does_not_say_who_asked_for_it() {
     for (stored, by) in [

@@ -1,4 +1,4 @@
-//! Authorizing, capturing, voiding and refunding.
+//! Authorizing, capturing, voiding and refunding payments.
 
 use cairn::spec::given;
 use orders::payment::{Command, Event, Payment, Rejection};
@@ -42,7 +42,7 @@ fn decline() -> Command {
     }
 }
 
-/// Every way a payment can go once the provider has answered.
+/// Every possible history of a payment after the provider's response.
 fn histories() -> [Vec<Event>; 5] {
     [
         vec![authorized()],

@@ -1,4 +1,4 @@
-//! What the queries show of given histories.
+//! Read models of given histories.
 
 use cairn::{
     RecordedEvent, StreamId,
@@ -25,10 +25,10 @@ use crate::{
     sample_order::{ORDER, eur, input, label, order_id, placed, text},
 };
 
-/// The order's own stream, its saga's and its shipment's.
+/// The streams of the order, its fulfilment and its shipment.
 pub(crate) type Streams = [Vec<RecordedEvent>; 3];
 
-/// The sample order went through and shipped.
+/// The sample order, fulfilled and shipped.
 pub(crate) fn shipped() -> Streams {
     let order = vec![
         ("10:00:00.000", was_placed()),
@@ -55,7 +55,7 @@ pub(crate) fn shipped() -> Streams {
     streams(order, saga, shipment)
 }
 
-/// The customer cancelled the sample order while its money was being taken.
+/// The sample order, cancelled by the customer while its payment was captured.
 pub(crate) fn cancelled() -> Streams {
     let reason = "changed my mind".to_owned();
     let order = vec![
@@ -178,7 +178,7 @@ fn was_undone(step: Step, undo: Option<Step>) -> fulfilment::Event {
     }
 }
 
-/// The order that a saga's events, after the order was placed, are shown with.
+/// Renders a placed order with these events of its fulfilment.
 fn shown(saga: Vec<(&'static str, fulfilment::Event)>) -> Value {
     let order = vec![("10:00:00.000", was_placed())];
     view(&streams(order, saga, vec![]).concat())
@@ -433,7 +433,7 @@ fn windows(window: Window, events: &[RecordedEvent]) -> Value {
     json!(sales::fold(window, events).unwrap())
 }
 
-/// Two orders at the turn of a minute: one confirmed in the next, one cancelled.
+/// Two orders around a full minute: one is confirmed in the next minute, one is cancelled.
 fn two_orders() -> Vec<RecordedEvent> {
     let first = vec![
         ("10:00:30.000", was_placed()),
@@ -513,7 +513,7 @@ fn an_order_that_was_only_placed_brings_no_revenue() {
     assert_eq!(windows(Window::Day, &events)[0]["revenue"], json!([]));
 }
 
-/// An order of one item that was confirmed at ten.
+/// An order of one item, confirmed at ten o'clock.
 fn confirmed(
     index: u128,
     sku: &str,
@@ -580,8 +580,8 @@ fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     );
 }
 
-/// Lambda passes on 6 MB of an answer, in which the body is a JSON text. Every window has sales in every
-/// currency, with the longest numbers and names that there are.
+/// Lambda's limit is 6 MB for a response, in which the body is a JSON string. Every window has
+/// sales in every currency, with the longest possible numbers and names.
 #[test]
 fn the_largest_answer_of_sales_fits_into_what_lambda_passes_on() {
     const LAMBDA: usize = 6 * 1024 * 1024;
@@ -610,7 +610,7 @@ fn the_largest_answer_of_sales_fits_into_what_lambda_passes_on() {
     assert!(answer.len() + 1024 < LAMBDA, "{}", answer.len());
 }
 
-/// A shard is stored: FNV-1a of the stream's id, modulo 4.
+/// Shards are stored: FNV-1a of the stream's id, modulo 4.
 #[test]
 fn the_shard_of_an_order_never_changes() {
     for (key, shard) in [(ORDER, "0"), (OTHER_ORDER, "1")] {
@@ -659,7 +659,7 @@ fn a_row_knows_the_streams_that_feed_it() {
         let gates: std::collections::BTreeSet<_> = streams
             .iter()
             .map(|stream| {
-                let row_key = M::row_key(stream).expect("it is none of the model's");
+                let row_key = M::row_key(stream).expect("a stream of the read model");
                 assert_eq!(row_key.key, key);
                 row_key.gate
             })

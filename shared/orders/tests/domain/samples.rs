@@ -1,4 +1,4 @@
-//! Events of every type, with every member that they can have in one of them at least.
+//! Samples of every event type. Each member is present in at least one of them.
 
 use cairn::{StoredEvent, event::Event, saga, sealed::Sealed};
 use orders::{
@@ -10,7 +10,7 @@ use orders::{
 
 use crate::sample_order::{authorization, eur, input, label, order_id, placed, text};
 
-/// The samples as they are stored today.
+/// Returns the samples in their current stored form.
 pub(crate) fn all() -> Vec<StoredEvent> {
     [
         orders().iter().map(encoded).collect(),

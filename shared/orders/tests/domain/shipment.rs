@@ -1,4 +1,4 @@
-//! Arranging and calling off.
+//! Arranging and cancelling shipments.
 
 use cairn::spec::given;
 use orders::shipment::{Command, Event, Rejection, Shipment};

@@ -1,4 +1,4 @@
-//! Stored states: what snapshots of today's code hold.
+//! The stored states of the current code's snapshots.
 
 use cairn::{Aggregate, saga, snapshot::state_fingerprint};
 use orders::{
@@ -16,8 +16,8 @@ use crate::{
     sample_order::{authorization, eur, input, label, order_id, placed, text},
 };
 
-/// A snapshot is used by all code with the same fingerprint, so the same events must come to the
-/// same states there.
+/// Code with an equal fingerprint uses the same snapshots, so it must derive the same states from
+/// the same events.
 #[test]
 fn states_change_only_with_their_shape() {
     let now = Value::Object(Map::from_iter([
@@ -70,7 +70,7 @@ fn states_change_only_with_their_shape() {
     let kept: Value = serde_json::from_str(include_str!("states.json")).unwrap();
     for (category, now) in now.as_object().unwrap() {
         if now["shape"] == kept[category]["shape"] {
-            let advice = "raise the aggregate's REVISION, or stale snapshots will be used";
+            let advice = "raise the aggregate's REVISION; otherwise outdated snapshots are used";
             assert_eq!(now, &kept[category], "{category}: {advice}");
         }
     }
@@ -97,7 +97,7 @@ fn an_order_that_was_cancelled_keeps_what_was_ordered() {
     );
 }
 
-/// The states after each event of a history, as they are stored; each comes back as it was.
+/// Returns the stored states after each event of a history, and checks that each is read unchanged.
 fn states<A>(history: &[A::Event]) -> (String, Value)
 where
     A: Aggregate<State: PartialEq>,

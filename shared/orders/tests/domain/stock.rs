@@ -1,4 +1,4 @@
-//! Receiving, reserving, releasing, allocating and taking back.
+//! Receiving, reserving, releasing, allocating and returning stock.
 
 use cairn::spec::given;
 use orders::stock::{Command, Event, Rejection, State, Stock};
@@ -62,7 +62,7 @@ fn take_back(quantity: u64) -> Command {
     }
 }
 
-/// On hand, reserved, available.
+/// The units on hand, reserved and available.
 fn levels(state: &State) -> (u64, u64, u64) {
     (state.on_hand(), state.reserved(), state.available())
 }
@@ -153,7 +153,7 @@ fn one_order_does_not_release_what_is_reserved_for_another() {
 }
 
 #[test]
-fn allocated_pieces_leave_the_house() {
+fn allocated_units_are_no_longer_on_hand() {
     let history = [received(5), reserved(3)];
     given::<Stock>(history.clone())
         .when(&allocate())

@@ -1,7 +1,7 @@
-//! `place-order` as it would be with the SDK's default features and the client that `aws_config` makes by itself.
+//! `place-order` with the SDK's default features and the HTTP client of `aws_config`.
 //!
-//! It logs, builds the function and serves as `cairn::lambda::run` does; only the configuration of
-//! the SDK comes from elsewhere.
+//! It logs, builds the function and serves as `cairn::lambda::run` does; only the SDK's
+//! configuration differs.
 
 use aws_config::BehaviorVersion;
 use cairn::lambda::{AppContext, Invocation};

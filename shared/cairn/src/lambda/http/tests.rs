@@ -27,18 +27,17 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::lambda::AppContext;
 
-/// What a server does with requests.
+/// The behaviour of a server.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// It answers.
     Answers,
-    /// It closes the connection on the first one, and answers the others.
+    /// Closes the connection on the first request, and answers the others.
     ClosesFirst,
-    /// It never answers.
+    /// Never answers.
     Waits,
 }
 
-/// A server, until it is dropped.
+/// A server that runs until it is dropped.
 struct Server {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -49,7 +48,7 @@ struct Server {
 struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
-    /// A connection or a request came.
+    /// Notified at each connection and request.
     came: Notify,
 }
 
@@ -82,7 +81,7 @@ impl Server {
                     let (seen, tls) = (seen.clone(), tls.clone());
                     tokio::spawn(async move {
                         match tls {
-                            // A client that does not like the certificate goes away.
+                            // A client that rejects the certificate closes the connection.
                             Some(tls) => {
                                 if let Ok(stream) = tls.accept(stream).await {
                                     seen.serve(manner, TokioIo::new(stream)).await;
@@ -134,14 +133,14 @@ impl Seen {
                 }
             }
         });
-        // How it ended is the client's to say.
+        // The test checks the result on the side of the client.
         let _ = http1::Builder::new()
             .serve_connection(stream, answers)
             .await;
     }
 }
 
-/// A root of its own, as PEM, and a server that it vouches for under a name.
+/// Creates a root certificate as PEM, and a server with a certificate of that root for `name`.
 fn vouched(by: &str, name: &str) -> (&'static [u8], Arc<ServerConfig>) {
     let mut root = CertificateParams::default();
     root.distinguished_name.push(DnType::CommonName, by);
@@ -172,7 +171,7 @@ fn request(url: &str) -> HttpRequest {
     request
 }
 
-/// Asks for what a URL names and reads the whole answer.
+/// Sends a request and reads the whole response.
 async fn get(connector: &SharedHttpConnector, url: &str) -> Result<u16, ConnectorError> {
     let answer = connector.call(request(url)).await?;
     let status = answer.status().as_u16();
@@ -181,11 +180,12 @@ async fn get(connector: &SharedHttpConnector, url: &str) -> Result<u16, Connecto
     Ok(status)
 }
 
-/// How a call fails that waits for something: with nothing else to do, a paused clock runs to the end of the wait.
+/// Returns the error of a call that waits: with no other work, a paused clock runs to its time
+/// limit.
 async fn after_all_waits(call: JoinHandle<Result<u16, ConnectorError>>) -> ConnectorError {
     time::pause();
     let answer = time::timeout(Duration::from_hours(2), call).await;
-    answer.expect("a limit").unwrap().unwrap_err()
+    answer.expect("no time limit").unwrap().unwrap_err()
 }
 
 #[tokio::test]
@@ -281,8 +281,8 @@ async fn a_server_that_is_not_there_is_a_failure_on_the_way() {
     assert!(error.is_io(), "{error:?}");
 }
 
-/// As on Lambda, where a function is frozen between its events: it sees what happened to its connections only
-/// when the next event comes.
+/// On Lambda a function is frozen between events, so it notices a closed connection only at the
+/// next event.
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_replaced() {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
@@ -306,9 +306,9 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
     });
     let connector = connector(TrustStore::System);
     get(&connector, &url).await.unwrap();
-    // The only thread of this side stands still until then.
+    // This blocks the only thread of the client until the server has closed the connection.
     was_closed.recv().unwrap();
-    // An event comes over the network too.
+    // The client polls its connections as it does when an event arrives.
     yield_now().await;
     get(&connector, &url).await.unwrap();
     server.join().unwrap();
