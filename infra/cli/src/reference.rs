@@ -11,6 +11,12 @@ const HEADER: &str = "\
 
 The commands and options of `cairn`, the tool for operators. This page is generated from the
 program's help by `.ci/references`.
+
+Install the tool from a checkout:
+
+```sh
+cargo install --path infra/cli --locked
+```
 ";
 
 /// Appends the section of a command, and those of its subcommands.

@@ -1,6 +1,6 @@
 //! docs/reference/parameters.md lists the parameters of template.yaml.
 
-use std::fs;
+use std::{fmt::Write, fs};
 
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::Value;
@@ -50,13 +50,15 @@ fn the_reference_of_the_parameters_is_generated_from_the_template() {
     for (name, parameter) in parameters {
         let (name, parameter) = (name.as_str().unwrap(), plain(parameter));
         let text = |member: &str| parameter[member].as_str().unwrap().trim();
-        page += &format!(
-            "| `{name}` | {} | {} | {} | {} |\n",
+        writeln!(
+            page,
+            "| `{name}` | {} | {} | {} | {} |",
             text("Type"),
             code(&parameter["Default"]),
             allowed(&parameter),
             text("Description").replace('|', "\\|"),
-        );
+        )
+        .unwrap();
     }
     assert_generated("reference/parameters.md", &page);
 }
