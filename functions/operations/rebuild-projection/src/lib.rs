@@ -73,8 +73,8 @@ enum Step {
     },
     /// Reports the progress of all segments.
     Progress,
-    /// Compares the new rows with the live ones: all of them at once, or one segment within the
-    /// time budget.
+    /// Compares the new rows with the live ones: all of them in one invocation, or one segment
+    /// within the time budget.
     Compare {
         /// The segment, from 0.
         segment: Option<u32>,

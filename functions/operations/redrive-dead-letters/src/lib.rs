@@ -29,7 +29,7 @@ use tokio::time::Instant;
 /// The visibility timeout of collected messages. It is longer than a redrive may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
-/// The maximum total size of the dead letters that are collected at once.
+/// The maximum total size of the dead letters that one invocation collects.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {

@@ -211,7 +211,7 @@ impl Watch {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
-                // The first step had its time before the watchdog acted, so retry it at once.
+                // The first step had its time before the watchdog acted, so retry it now.
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
                     self.ask(order_id, first, 0, &at, task).await?;
                 }
