@@ -42,6 +42,9 @@ struct Rebuilds {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(
+    expecting = r#"{"projection": NAME, "step": STEP}; NAME is orders, stock, products or sales; STEP is start, backfill, progress, compare, total, promote, cancel or prune"#
+)]
 struct Request {
     projection: Name,
     #[serde(flatten)]

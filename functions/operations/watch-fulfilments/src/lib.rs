@@ -55,7 +55,10 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = r#"expected {"resume": ORDER}, {"abandon": ORDER, "reason": TEXT}, or an event of a schedule; ORDER is an order id"#
+)]
 enum Request {
     /// `{"resume": "<order id>"}`: retries the stuck compensation.
     Resume { resume: OrderId },
