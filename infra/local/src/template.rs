@@ -449,9 +449,11 @@ impl Template {
     }
 }
 
-/// Kinds of resources that watch over others, describe them or say who may send to them, and do no work themselves.
-const WATCHING: [&str; 9] = [
+/// Kinds of resources that monitor or describe others or limit the access to them, and do no work themselves.
+const WATCHING: [&str; 11] = [
     "AWS::SQS::QueuePolicy",
+    "AWS::SNS::TopicPolicy",
+    "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::CloudWatch::Alarm",
@@ -520,6 +522,10 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         "PointInTimeRecoverySpecification",
         "DeletionProtectionEnabled",
         "SSESpecification",
+        "ResourcePolicy",
+        "WarmThroughput",
+        "OnDemandThroughput",
+        "Tags",
     ]);
     let mut create = serde_json::Map::new();
     create.insert("TableName".to_owned(), id.into());
@@ -548,7 +554,9 @@ fn key(id: &str, mut properties: Fields) -> Result<MasterKey, TemplateError> {
         "Description",
         "EnableKeyRotation",
         "KeyPolicy",
+        "MultiRegion",
         "PendingWindowInDays",
+        "Tags",
     ]);
     properties.finish()?;
     Ok(MasterKey {

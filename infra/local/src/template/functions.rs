@@ -29,7 +29,7 @@ pub(super) struct Globals {
 }
 
 /// What says where a function's code runs, which here is this process, and how a new version replaces it.
-const RUNTIME: [&str; 10] = [
+const RUNTIME: [&str; 11] = [
     "Runtime",
     "Architectures",
     "Handler",
@@ -39,6 +39,7 @@ const RUNTIME: [&str; 10] = [
     "Description",
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
     "DeploymentPreference",
 ];
 
