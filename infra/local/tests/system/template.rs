@@ -279,7 +279,7 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         "Tracing: Active",
         "PermissionsBoundary: !Ref Boundary",
         "AutoPublishAlias: live",
-        "AutoPublishAliasAllProperties: true",
+        "FailOnWarnings: true",
     ] {
         assert_eq!(text.matches(for_all).count(), 1, "{for_all}");
     }
@@ -294,6 +294,9 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
                 Trigger::Rule(rule) => &rule.target,
                 Trigger::Schedule(schedule) => &schedule.target,
                 Trigger::Stream(mapping) => {
+    // Without it a parameter that changes alone reaches no function.
+    let versions = text.matches("AutoPublishCodeSha256: !Ref Revision\n");
+    assert_eq!(versions.count(), template.functions.len());
                     assert!(mapping.on_failure.is_some(), "{id}");
                     assert!(mapping.reports_failures && mapping.bisects, "{id}");
                     assert!(mapping.max_age.is_some(), "{id}");
