@@ -136,6 +136,16 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("JwtIssuer names the identity"), "{error}");
     let error = refused(&[("Authorization", "perhaps")]);
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
+    let error = refused(&[("Authorization", "none"), ("DeletionProtection", "true")]);
+    assert!(error.contains("requires Authorization jwt"), "{error}");
+    for (name, value) in [
+        ("JwtIssuer", "https://issuer.example/ "),
+        ("JwtIssuer", "http://issuer.example"),
+        ("JwtAudience", "web, mobile"),
+    ] {
+        let error = refused(&[(name, value)]);
+        assert!(error.contains("(AllowedPattern)"), "{error}");
+    }
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
     let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "0")]);
