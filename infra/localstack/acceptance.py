@@ -76,6 +76,7 @@ def common(tokens):
         "JwtAudience": AUDIENCE,
         "StepPatienceSeconds": PATIENCE_S,
         "DeletionProtection": "false",
+        "Emulator": "true",
         # MiniStack has no registry of schemas.
         "SchemaRegistry": "false",
     }

@@ -285,7 +285,7 @@ async fn what_is_nested_is_named_with_its_own_file() {
 fn every_function_is_observed_and_its_failures_go_somewhere() {
     let text = std::fs::read_to_string(template_file()).unwrap();
     for for_all in [
-        "LoggingConfig: { LogFormat: JSON, LogGroup: !Ref Logs }",
+        "LoggingConfig: { LogFormat: JSON, LogGroup: !Ref Logs, ApplicationLogLevel: INFO, ",
         "Tracing: Active",
         "PermissionsBoundary: !Ref Boundary",
         "AutoPublishAlias: live",
@@ -294,6 +294,9 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         assert_eq!(text.matches(for_all).count(), 1, "{for_all}");
     }
     let template = template();
+    // Without it a parameter that changes alone reaches no function.
+    let versions = text.matches("AutoPublishCodeSha256: !Ref Revision\n");
+    assert_eq!(versions.count(), template.functions.len());
     assert!(template.boundary.is_some());
     for function in &template.functions {
         let id = function.id.as_str();
@@ -304,9 +307,6 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
                 Trigger::Rule(rule) => &rule.target,
                 Trigger::Schedule(schedule) => &schedule.target,
                 Trigger::Stream(mapping) => {
-    // Without it a parameter that changes alone reaches no function.
-    let versions = text.matches("AutoPublishCodeSha256: !Ref Revision\n");
-    assert_eq!(versions.count(), template.functions.len());
                     assert!(mapping.on_failure.is_some(), "{id}");
                     assert!(mapping.reports_failures && mapping.bisects, "{id}");
                     assert!(mapping.max_age.is_some(), "{id}");
