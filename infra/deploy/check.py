@@ -145,11 +145,17 @@ def limits_are_kept(template):
     return f"{counts[0]} resources, {counts[1]} parameters, {size} bytes, largest policy {largest} characters"
 
 
+def metric_filters_agree():
+    messages = set(re.findall(r'message = "([^"]+)" && \$\.fields\.status = 500', TEMPLATE))
+    assert len(messages) == 1, f"two filters count the same line by different messages: {messages}"
+
+
 def main():
     logging.disable(logging.WARNING)
     functions = versions_follow_the_revision()
     count = revisions_follow_parameters_and_build()
     wrong_parameters_are_refused()
+    metric_filters_agree()
     template = transformed(Revision="a1")
     no_resource_depends_on_itself(template)
     print(f"{functions} functions get a version when one of {count} parameters or the build changes")
