@@ -120,7 +120,7 @@ fn alarms() -> BTreeMap<String, String> {
     });
     files.push(root().join("template.yaml"));
     let alarm = Regex::new(
-        "\n  ([A-Za-z]+):\n    Type: AWS::CloudWatch::Alarm\n    Properties:\n      \
+        "\n  ([A-Za-z0-9]+):\n    Type: AWS::CloudWatch::Alarm\n    Properties:\n      \
          AlarmDescription: \"([^\"]+)\"\n",
     )
     .unwrap();
