@@ -76,6 +76,7 @@ def common(tokens):
         "JwtAudience": AUDIENCE,
         "StepTimeoutSeconds": STEP_TIMEOUT_S,
         "DeletionProtection": "false",
+        "Emulator": "true",
         # MiniStack has no schema registry.
         "SchemaRegistry": "false",
     }

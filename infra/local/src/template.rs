@@ -388,10 +388,12 @@ impl Template {
     }
 }
 
-/// Resource types that monitor or describe others or allow access to them, and do no work
+/// Resource types that monitor or describe others or limit the access to them, and do no work
 /// themselves.
-const WATCHING: [&str; 9] = [
+const WATCHING: [&str; 11] = [
     "AWS::SQS::QueuePolicy",
+    "AWS::SNS::TopicPolicy",
+    "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::CloudWatch::Alarm",
@@ -460,6 +462,10 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         "PointInTimeRecoverySpecification",
         "DeletionProtectionEnabled",
         "SSESpecification",
+        "ResourcePolicy",
+        "WarmThroughput",
+        "OnDemandThroughput",
+        "Tags",
     ]);
     let mut create = serde_json::Map::new();
     create.insert("TableName".to_owned(), id.into());
@@ -488,7 +494,9 @@ fn key(id: &str, mut properties: Fields) -> Result<MasterKey, TemplateError> {
         "Description",
         "EnableKeyRotation",
         "KeyPolicy",
+        "MultiRegion",
         "PendingWindowInDays",
+        "Tags",
     ]);
     properties.finish()?;
     Ok(MasterKey {

@@ -38,7 +38,7 @@ impl Api {
         globals: &Self,
         names: &Names,
     ) -> Result<Self, TemplateError> {
-        properties.ignore(&["AccessLogSettings"]);
+        properties.ignore(&["AccessLogSettings", "FailOnWarnings"]);
         let Self {
             mut throttling,
             mut settings,

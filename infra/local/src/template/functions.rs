@@ -28,7 +28,7 @@ pub(super) struct Globals {
 }
 
 /// Properties of the runtime and of deployments, which have no local effect.
-const RUNTIME: [&str; 10] = [
+const RUNTIME: [&str; 11] = [
     "Runtime",
     "Architectures",
     "Handler",
@@ -38,6 +38,7 @@ const RUNTIME: [&str; 10] = [
     "Description",
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
     "DeploymentPreference",
 ];
 

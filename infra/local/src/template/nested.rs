@@ -12,6 +12,16 @@ use crate::{
     yaml::parse,
 };
 
+/// Resource types that only a nested template has. Its rules are of the default bus, which carries
+/// nothing locally.
+const OF_ACCOUNT: [&str; 5] = [
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::Logs::QueryDefinition",
+    "AWS::Events::Rule",
+    "AWS::Events::EventBusPolicy",
+    "AWS::Budgets::Budget",
+];
+
 /// The resources of nested templates, named by the nested stack and their own id.
 pub(super) struct Nested {
     directory: PathBuf,
@@ -46,10 +56,21 @@ impl Nested {
 
     fn outputs(&mut self, stack: &str, text: &str) -> Result<Vec<(String, String)>, TemplateError> {
         let mut root = Fields::new("the template", parse(text)?)?;
-        root.ignore(&["AWSTemplateFormatVersion", "Description", "Parameters"]);
+        root.ignore(&[
+            "AWSTemplateFormatVersion",
+            "Description",
+            "Parameters",
+            "Conditions",
+        ]);
         let mut names = Names::default();
         let conditions = Conditions::default();
         for (id, node) in Fields::new("Resources", root.required("Resources")?)?.entries {
+            let kind = Fields::new(&id, node.clone())?.required("Type")?;
+            let kind = names.text(&kind)?;
+            // Before their conditions, which depend on parameters that are not read here.
+            if WATCHING.contains(&kind.as_str()) || OF_ACCOUNT.contains(&kind.as_str()) {
+                continue;
+            }
             let Some(found) = resource(&id, node, &conditions, &names)? else {
                 continue;
             };
@@ -60,7 +81,6 @@ impl Nested {
                     self.queues.push(queue(&name, properties, &names)?);
                     names.queue(&id, &name);
                 }
-                kind if WATCHING.contains(&kind) => {}
                 kind => {
                     let problem = format!(
                         "{id} is a {kind}, which the local system does not support in a nested stack"

@@ -11,6 +11,9 @@ use crate::{
     yaml::Node,
 };
 
+/// Defaults that replace those of the template locally, where no deployment deletes a table.
+const LOCAL: [(&str, &str); 1] = [("DeletionProtection", "false")];
+
 pub(super) fn names(section: Node) -> Result<Vec<String>, TemplateError> {
     let declared = Fields::new("Parameters", section)?.entries;
     Ok(declared.into_iter().map(|(name, _)| name).collect())
@@ -39,10 +42,14 @@ pub(super) fn values(
         parameter.ignore(&["Description", "NoEcho"]);
         let line = parameter.line;
         let default = parameter.take("Default");
+        let local = LOCAL.iter().find(|(known, _)| *known == name);
         let constraints = Constraints::new(parameter)?;
         let value = match (given.get(&name), default) {
             (Some(value), _) => value.clone(),
-            (None, Some(default)) => text(&default)?,
+            (None, Some(default)) => match local {
+                Some((_, value)) => (*value).to_owned(),
+                None => text(&default)?,
+            },
             (None, None) => {
                 let problem = format!(
                     "parameter {name} has no value and no Default: give it with --parameter {name}=VALUE"

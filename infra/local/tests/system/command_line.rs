@@ -96,7 +96,14 @@ fn refused_with(from: &str, to: &str) -> (String, String) {
     let infra = template_file().with_file_name("infra");
     let nested = directory.path().join("infra");
     std::fs::create_dir(&nested).unwrap();
-    for name in ["schemas", "dead-letters", "alarms", "dashboard"] {
+    for name in [
+        "schemas",
+        "dead-letters",
+        "alarms",
+        "dashboard",
+        "only-on-aws",
+        "queries",
+    ] {
         let name = format!("{name}.yaml");
         std::fs::copy(infra.join(&name), nested.join(name)).unwrap();
     }

@@ -120,7 +120,7 @@ fn alarms() -> BTreeMap<String, String> {
     });
     files.push(root().join("template.yaml"));
     let alarm = Regex::new(
-        "\n  ([A-Za-z]+):\n    Type: AWS::CloudWatch::Alarm\n    Properties:\n      \
+        "\n  ([A-Za-z0-9]+):\n    Type: AWS::CloudWatch::Alarm\n    Properties:\n      \
          AlarmDescription: \"([^\"]+)\"\n",
     )
     .unwrap();
@@ -129,6 +129,11 @@ fn alarms() -> BTreeMap<String, String> {
         "\n  ([A-Za-z]+):\n    Type: AWS::CloudFormation::Stack\n    Properties:\n      \
          TemplateURL: infra/dead-letters.yaml\n      Parameters:\n        \
          Topic: !Ref Alarms\n        AlarmDescription: \"([^\"]+)\"\n",
+    )
+    .unwrap();
+    // These have no description, or another one: their template names the runbook.
+    let other = Regex::new(
+        "\n  ([A-Za-z]+):\n    Type: AWS::(?:CloudWatch::CompositeAlarm|Events::Rule|Budgets::Budget)\n",
     )
     .unwrap();
     let mut alarms = BTreeMap::new();
@@ -144,6 +149,11 @@ fn alarms() -> BTreeMap<String, String> {
         }
         let found = alarms.len() - before;
         assert_eq!(found, expected, "described alarms of {}", file.display());
+        for found in other.captures_iter(&text) {
+            let runbook = format!("Runbook: docs/operations/{}.md", kebab_case(&found[1]));
+            assert!(text.contains(&runbook), "{}", &found[1]);
+            alarms.insert(found[1].to_owned(), format!("{}. {runbook}", &found[1]));
+        }
     }
     alarms
 }
@@ -164,9 +174,12 @@ fn kebab_case(name: &str) -> String {
 fn every_alarm_names_its_runbook_and_every_runbook_is_of_an_alarm() {
     let index = fs::read_to_string(root().join("docs/operations/README.md")).unwrap();
     let reference = fs::read_to_string(root().join("docs/reference/alarms.md")).unwrap();
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
     let mut known = BTreeSet::from(["README.md".to_owned()]);
     for (name, description) in alarms() {
-        let file = format!("{}.md", kebab_case(&name));
+        // Alarms that differ in a number have one runbook.
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let file = format!("{}.md", kebab_case(name));
         let suffix = format!(". Runbook: docs/operations/{file}");
         assert!(description.ends_with(&suffix), "{name}: {description}");
         let runbook = fs::read_to_string(root().join("docs/operations").join(&file)).unwrap();
@@ -186,11 +199,31 @@ fn every_alarm_names_its_runbook_and_every_runbook_is_of_an_alarm() {
         assert!(index.contains(&format!("[{name}]({file})")), "{name}");
         let link = format!("[{name}](../operations/{file})");
         assert!(reference.contains(&link), "{name}");
+        assert!(summary.contains(&format!("](operations/{file})")), "{name}");
         known.insert(file);
     }
     let entries = fs::read_dir(root().join("docs/operations")).unwrap();
     let pages = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(pages.collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn the_saved_queries_are_those_of_the_reference() {
+    let reference = fs::read_to_string(root().join("docs/reference/logs.md")).unwrap();
+    let (_, queries) = reference.split_once("\n## Queries\n").unwrap();
+    let documented = queries.split("```text\n").skip(1);
+    let documented: Vec<_> = documented
+        .map(|part| part.split_once("\n```").unwrap().0.to_owned())
+        .collect();
+    let template = fs::read_to_string(root().join("infra/queries.yaml")).unwrap();
+    let saved = template.split("      QueryString: |-\n").skip(1);
+    let saved: Vec<_> = saved
+        .map(|part| {
+            let lines = part.lines().map_while(|line| line.strip_prefix("        "));
+            lines.collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    assert_eq!(saved, documented);
 }
 
 /// The lines of a saga's stream, as its guide shows them.

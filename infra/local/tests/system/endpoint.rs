@@ -421,8 +421,8 @@ async fn a_caller_has_an_identity() {
     );
 }
 
-/// Returns the names and the images of all records of a table's stream.
-async fn records(client: &Client, table: &str) -> Vec<Value> {
+/// Returns the names and the images of all records of a table's stream, which has these images.
+async fn records(client: &Client, table: &str, images: &str) -> Vec<Value> {
     let ask = async |operation: &str, request: Value| {
         let target = format!("DynamoDBStreams_20120810.{operation}");
         let answer = call(client, &target, &request).await;
@@ -432,10 +432,7 @@ async fn records(client: &Client, table: &str) -> Vec<Value> {
     let streams = ask("ListStreams", json!({ "TableName": table })).await;
     let arn = &streams["Streams"][0]["StreamArn"];
     let described = ask("DescribeStream", json!({ "StreamArn": arn })).await;
-    assert_eq!(
-        described["StreamDescription"]["StreamViewType"],
-        "NEW_IMAGE"
-    );
+    assert_eq!(described["StreamDescription"]["StreamViewType"], images);
     let iterator = json!({
         "StreamArn": arn,
         "ShardId": described["StreamDescription"]["Shards"][0]["ShardId"],
@@ -511,7 +508,7 @@ async fn a_write_that_changes_nothing_makes_no_record_and_a_statement_makes_one(
     )
     .await;
 
-    let records = records(&client, "Notes").await;
+    let records = records(&client, "Notes", "NEW_IMAGE").await;
     let kinds: Vec<_> = records
         .iter()
         .map(|record| record["eventName"].as_str())
@@ -541,7 +538,7 @@ async fn readers_of_a_stream_continue_after_writes_that_change_nothing() {
     system.settled().await;
     assert_eq!(system.stock("TEA-01").await["onHand"], 7);
     let client = Client::new(system.system.endpoint);
-    let records = records(&client, "EventsTable").await;
+    let records = records(&client, "EventsTable", "NEW_AND_OLD_IMAGES").await;
     assert!(records.iter().all(|record| record["eventName"] == "INSERT"));
 }
 

@@ -133,6 +133,16 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("JwtIssuer names the identity"), "{error}");
     let error = refused(&[("Authorization", "perhaps")]);
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
+    let error = refused(&[("Authorization", "none"), ("DeletionProtection", "true")]);
+    assert!(error.contains("requires Authorization jwt"), "{error}");
+    for (name, value) in [
+        ("JwtIssuer", "https://issuer.example/ "),
+        ("JwtIssuer", "http://issuer.example"),
+        ("JwtAudience", "web, mobile"),
+    ] {
+        let error = refused(&[(name, value)]);
+        assert!(error.contains("(AllowedPattern)"), "{error}");
+    }
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
     let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "0")]);
@@ -272,15 +282,18 @@ async fn what_is_nested_is_named_with_its_own_file() {
 fn every_function_is_observed_and_its_failures_go_somewhere() {
     let text = std::fs::read_to_string(template_file()).unwrap();
     for for_all in [
-        "LoggingConfig: { LogFormat: JSON, LogGroup: !Ref Logs }",
+        "LoggingConfig: { LogFormat: JSON, LogGroup: !Ref Logs, ApplicationLogLevel: INFO, ",
         "Tracing: Active",
         "PermissionsBoundary: !Ref Boundary",
         "AutoPublishAlias: live",
-        "AutoPublishAliasAllProperties: true",
+        "FailOnWarnings: true",
     ] {
         assert_eq!(text.matches(for_all).count(), 1, "{for_all}");
     }
     let template = template();
+    // Without it a parameter that changes alone reaches no function.
+    let versions = text.matches("AutoPublishCodeSha256: !Ref Revision\n");
+    assert_eq!(versions.count(), template.functions.len());
     assert!(template.boundary.is_some());
     for function in &template.functions {
         let id = function.id.as_str();
