@@ -1,9 +1,9 @@
-"""Uses the page of the one-machine system in a headless Chromium, as a visitor does, and takes its pictures.
+"""Tests the page of the local system in headless Chromium, as a visitor uses it, and takes its pictures.
 
-Chromium is Debian's package, which is installed where it is missing; Playwright drives it, and axe-core looks for barriers. What
-the page shows is compared with what the HTTP API and the tables say. The pictures are in target/browser/pictures.
+Chromium is Debian's package, which is installed where it is missing. Playwright drives it, and axe-core looks for barriers.
+The tests compare what the page shows with the HTTP API and the tables. The pictures are in target/browser/pictures.
 
-Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
+Exit status 0: every test passed. 1: a test failed. 2: a wrong argument.
 """
 
 import argparse
@@ -32,11 +32,11 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="infra/browser/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
-    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="how long orders come by the second, which they do for 20 at most; by default %(default)s")
-    parser.add_argument(
-        "--screenshots", type=Path, metavar="DIR", help="put the pictures of the README there, and leave the tests out"
-    )
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="run this program instead of building it, for example target/debug/cairn-local")
+    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="duration of the load test, of which the page places orders for 20 s at most (default: %(default)s)")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--screenshots", type=Path, metavar="DIR", help="write the pictures of the documents there, and run no test")
+    instead.add_argument("--audit", action="store_true", help="audit the page with axe-core and Lighthouse of npm, and run no test; needs Node.js")
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
         parser.error(f"{found.binary} is not a program")
@@ -62,7 +62,7 @@ def chromium():
 
 
 def enter():
-    """Goes on with this program in the Python that has Playwright."""
+    """Continues this program in the Python that has Playwright."""
     folder, _ = PLAYWRIGHT
     programs = tools.install(PLAYWRIGHT)
     if Path(sys.prefix) != folder:
@@ -70,26 +70,35 @@ def enter():
 
 
 def all_steps(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps, and returns a summary."""
+    from audit import audit
     from browser import Browser
     from demo import demo
     from pictures import pictures
     from visits import ALONE, VISITS
 
-    visits = [pictures] if given.screenshots else [*VISITS, pictures]
-    progress = Progress(3 + len(visits) + (0 if given.screenshots else len(ALONE)))
+    visits, alone = [*VISITS, pictures], ALONE
+    if given.screenshots:
+        visits, alone = [pictures], []
+    if given.audit:
+        visits, alone = [], []
+    progress = Progress(3 + len(visits) + len(alone))
     with progress.step("Chromium is there"):
         program = chromium()
-    with progress.step("the one-machine system is there"):
+    with progress.step("the local system is there"):
         binary = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     with Browser(program, PICTURES) as browser:
-        # Each with a system of its own: what one has broken another does not see.
+        if given.audit:
+            with progress.step("the audit"), system(binary, LOG) as (api, endpoint):
+                audit(browser, program, WORK / "audit", api, endpoint)
+            return progress.summary()
+        # Each has a system of its own, without the faults of another.
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)
         with progress.step("the demo"):
             demo(browser, binary)
-        for visit in [] if given.screenshots else ALONE:
+        for visit in alone:
             with progress.step(sentence(visit)):
                 visit(browser, binary, LOG)
     if given.screenshots:

@@ -1,8 +1,10 @@
 // Puts the page together: orders to place, faults to inject, and the live state of the system.
 
-import { $, connected, el, list, markOverflow, problem, say, seldom, count, money } from "./dom.js";
+import { $, connected, el, list, problem, row, say, seldom, setCells, count, money } from "./dom.js";
 import { ask, get, hasToken, orders, products, Refused, settings, stock, Unreachable, use } from "./api.js";
-import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, since, watch, watched } from "./order.js";
+import { draw as drawConsumers } from "./consumers.js";
+import { show as showMap, travel } from "./map.js";
+import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, watch, watched } from "./order.js";
 import { refresh as refreshSales } from "./sales.js";
 
 document.body.classList.toggle("live", settings.live);
@@ -18,7 +20,7 @@ const SCENARIOS = [
   { id: "good", title: "Success", says: "Paid, labelled, confirmed. Then you can ship it." },
   { id: "flaky", title: "Paid on the third attempt", says: "The payment provider is busy twice.", token: "tok_flaky" },
   { id: "declined", title: "Payment declined", says: "The saga releases the stock.", token: "tok_declined" },
-  { id: "none", title: "Out of stock", says: "9,000 pieces at €1: there is no stock.", sku: "NONE-01", quantity: 9_000, price: 100 },
+  { id: "none", title: "Out of stock", says: "9,000 units at €1: there is no stock.", sku: "NONE-01", quantity: 9_000, price: 100 },
   { id: "fraud", title: "Rejected by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
   { id: "carrier", title: "Rejected by the carrier", says: "To country XX: the saga voids the payment.", country: "XX" },
   { id: "down", title: "No answer on payment", says: "Retried, then abandoned after 90 seconds.", token: "tok_down" },
@@ -49,8 +51,11 @@ async function provide(sku, quantity) {
   const level = settings.live && !levels.heard.has(sku) ? null : await stock.get(sku);
   if ((level?.available ?? 0) >= quantity) return "";
   await stock.receive(sku, 1_000);
-  return `Received 1,000 pieces of ${sku} first. `;
+  return `Received 1,000 units of ${sku} first. `;
 }
+
+/** With as much room as this, the map is beside the form, and the events of a new order are seen on it. */
+const isWide = matchMedia("(min-width: 1201px)");
 
 /** Shows an order, and scrolls to it where it is not in view. */
 function lookAt(id) {
@@ -94,7 +99,8 @@ $("order-form").addEventListener("submit", async (event) => {
     const first = scenario.quantity ? "" : await provide(sku, quantity);
     const placed = await place(order(sku, quantity, customer, scenario));
     say($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
-    lookAt(placed.orderId);
+    if (settings.live && isWide.matches) watch(placed.orderId);
+    else lookAt(placed.orderId);
     if (scenario.cancel) await orders.cancel(placed.orderId, "changed my mind");
   } catch (error) {
     say($("placed"), error.message);
@@ -167,13 +173,24 @@ async function run() {
 
 // ------------------------------------------------------------------------------------------ breaking things
 
+/** The last column: the parts of the map where a fault shows. */
 const TROUBLES = [
-  ["duplicates", "Duplicates", "The bus delivers every event twice."],
-  ["disorder", "Out of order", "Deliveries overtake each other."],
-  ["delays", "Delays", "Each delivery is one to two seconds late."],
-  ["provider-away", "Payment provider unavailable", "Its steps are retried and become dead letters. The watchdog retries them once the provider is back."],
-  ["broken-reader", "Failing projection", "project-sales fails at every event. Fix it and redrive its dead letters: no sale is missing."],
+  ["duplicates", "Duplicates", "The bus delivers every event twice.", ["bus"]],
+  ["disorder", "Out of order", "Deliveries overtake each other.", ["bus"]],
+  ["delays", "Delays", "Each delivery is one to two seconds late.", ["bus"]],
+  ["provider-away", "Payment provider unavailable", "Its steps are retried and become dead letters. The watchdog retries them once the provider is back.", ["AuthorizePaymentFunction", "CapturePaymentFunction"]],
+  ["broken-reader", "Failing projection", "project-sales fails at every event. Fix it and redrive its dead letters: no sale is missing.", ["ProjectSalesFunction"]],
 ];
+
+/** The titles of faults, by the part where they are. */
+function faultsAt(troubles) {
+  const found = new Map();
+  for (const [id, title, , places] of TROUBLES) {
+    if (!troubles.includes(id)) continue;
+    for (const place of places) found.set(place, [...(found.get(place) ?? []), title]);
+  }
+  return found;
+}
 
 $("troubles").append(
   ...TROUBLES.map(([id, title, says]) =>
@@ -290,13 +307,14 @@ const levels = {
     this.refresh();
   },
   draw() {
-    const make = ([sku]) =>
-      el("tr", {}, el("th", { scope: "row" }, sku), el("td"), el("td"), el("td"),
-        el("td", {}, el("button", { type: "button", className: "small", onclick: () => take(sku) }, "+100", el("span", { className: "hidden" }, ` of ${sku}`))));
+    const make = ([sku]) => {
+      const made = row($("levels"), [sku]);
+      made.lastChild.append(el("button", { type: "button", className: "small", onclick: () => take(sku) }, "+100", el("span", { className: "hidden" }, ` of ${sku}`)));
+      return made;
+    };
     const rows = [...this.all].sort(([a], [b]) => a.localeCompare(b));
-    list($("levels").tBodies[0], rows, ([sku]) => sku, make, (row, [, level]) => {
-      ["onHand", "reserved", "available"].forEach((key, index) => say(row.children[index + 1], level ? count(level[key]) : "–"));
-    });
+    list($("levels").tBodies[0], rows, ([sku]) => sku, make, (item, [, level]) =>
+      setCells(item, ["onHand", "reserved", "available"].map((key) => (level ? count(level[key]) : "–"))));
   },
 };
 
@@ -308,40 +326,6 @@ async function take(sku) {
   }
   levels.add(sku);
   levels.refresh();
-}
-
-// ------------------------------------------------------------------------------------------ consumers
-
-const ABOUT = {
-  "relay-events": "publishes committed events", "unwind-order": "notes a cancellation in the saga", "notify-customer": "sends mails, one key for each event",
-  "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
-};
-/** In the order in which an event meets them. */
-const TURNS = ["relay-events", "screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"];
-const turn = (id) => (TURNS.indexOf(name(id)) + TURNS.length + 1) % (TURNS.length + 1);
-/** The lags of the last seconds, by consumer. */
-const lags = new Map();
-const LAG_MS = 3_000;
-
-function drawConsumers(consumers, waiting) {
-  const now = Date.now();
-  const rows = Object.entries(consumers).sort(([a], [b]) => turn(a) - turn(b));
-  const make = ([id]) => el("tr", {}, el("th", { scope: "row" }, name(id), el("small", {}, ABOUT[name(id)] ?? "step of the saga")), ...Array.from({ length: 7 }, () => el("td")));
-  list($("tallies").tBodies[0], rows, ([id]) => id, make, (row, [id, tally]) => {
-    const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
-    if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
-    lags.set(id, recent);
-    const lag = recent.length ? Math.max(...recent.map(({ ms }) => ms)) : tally.latestLagMs;
-    const behind = lag === null ? "–" : since(lag);
-    const cells = [tally.applied, tally.duplicates, tally.healed, tally.retried, tally.deadLetters, waiting[id]].map(count);
-    // The relay applies no event.
-    if (name(id) === "relay-events") cells.fill("–", 0, 3);
-    [...cells, behind].forEach((text, index) => {
-      say(row.children[index + 1], text);
-      row.children[index + 1].classList.toggle("none", text === "0" || text === "–");
-    });
-  });
-  say($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
 }
 
 // ------------------------------------------------------------------------------------------ dead letters
@@ -401,7 +385,11 @@ function listen() {
     // The browser reconnects by itself except after an answer that is not a stream.
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, RECONNECT_MS);
   });
-  source.addEventListener("frame", (message) => takeIn(JSON.parse(message.data)));
+  source.addEventListener("frame", (message) => {
+    const frame = JSON.parse(message.data);
+    takeIn(frame);
+    travel(frame);
+  });
   // The present as a whole: at the beginning, and when this page could not keep up.
   source.addEventListener("state", (message) => {
     known.clear();
@@ -456,13 +444,15 @@ function merged(consumers) {
 function draw(frame) {
   const [[from, first], [to, last]] = [heard.counts[0], heard.counts.at(-1)];
   say($("n-events"), count(frame.seen));
-  say($("n-rate"), to > from ? count(Math.round(((last - first) * 1_000) / (to - from))) : "0");
+  const perSecond = to > from ? Math.round(((last - first) * 1_000) / (to - from)) : 0;
+  say($("n-rate"), count(perSecond));
   say($("n-running"), count(frame.fulfilments.running));
   say($("n-stuck"), count(frame.fulfilments.stuck));
   $("n-stuck").classList.toggle("alarming", frame.fulfilments.stuck > 0);
   show(frame.troubles);
   drawOrders();
   drawConsumers(frame.consumers, frame.waiting);
+  showMap(frame, perSecond, faultsAt(frame.troubles));
   letters.hear(frame.deadLetters);
   if (document.body.classList.contains("ready")) return;
   levels.draw();
@@ -527,7 +517,6 @@ $("token-form").addEventListener("submit", (event) => {
   poll.now();
 });
 
-markOverflow();
 levels.draw();
 drawOrders();
 if (settings.live) listen();

@@ -40,6 +40,25 @@ export function list(parent, items, key, make, update = () => {}) {
   for (const child of there.values()) child.remove();
 }
 
+/**
+ * A row of a table: a head, its small print, and empty cells. On a narrow screen the cells are stacked, so each names
+ * its column, and the roles keep what the new display takes from the elements.
+ */
+export function row(table, [head, small], many = table.tHead.rows[0].cells.length - 1) {
+  const labels = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent);
+  const cells = Array.from({ length: many }, (_, index) => el("td", { role: "cell", "data-label": labels[index] }));
+  return el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, head, small && el("small", {}, small)), ...cells);
+}
+
+/** Sets the texts of the cells of a row. */
+export function setCells(row, texts) {
+  texts.forEach((text, index) => {
+    const cell = row.children[index + 1];
+    say(cell, text);
+    cell.classList.toggle("none", text === "0" || text === "–");
+  });
+}
+
 /** Shows the state of the connection. */
 export function connected(text, tone) {
   say($("connection"), text);
@@ -55,19 +74,6 @@ export function problem(source, text = "") {
   if (text) problems.set(source, text);
   say($("problem"), [...problems.values()].at(-1) ?? "");
   $("problem").hidden = problems.size === 0;
-}
-
-/** Marks the boxes that have more columns than fit, so that the page can show a sign. */
-export function markOverflow() {
-  const marks = new ResizeObserver((entries) => {
-    for (const box of new Set(entries.map(({ target }) => target.closest(".scroll")))) {
-      box.classList.toggle("overflows", box.scrollWidth > box.clientWidth + 1);
-    }
-  });
-  for (const box of document.querySelectorAll(".scroll")) {
-    marks.observe(box);
-    marks.observe(box.firstElementChild);
-  }
 }
 
 /**

@@ -117,20 +117,22 @@ function head(order) {
   if ($("order-head").dataset.said === key) return;
   $("order-head").dataset.said = key;
   const id = el("code", { id: "order-id" }, state.id);
-  $("order-head").replaceChildren(id, el("span", { className: "row" }, ...parts, el("span", { className: "quiet" }, text)));
+  // Only an order that is stuck now can be settled.
+  const more = order?.fulfilment.status === "stuck" ? el("button", { type: "button", className: "small", popoverTargetElement: $("order-help") }, "What to do") : null;
+  $("order-head").replaceChildren(id, el("span", { className: "row" }, ...parts, ...(more ? [more] : []), el("span", { className: "quiet" }, text)));
 }
 
 /** The tool as a reader can call it: from the work tree where the system runs locally, as it is installed elsewhere. */
 const TOOL = settings.endpoint ? `cargo run -p cairn-cli -- --endpoint-url ${settings.endpoint}` : "cairn";
 
-/** Shows an operator how to settle a stuck order. */
+/** Shows an operator how to settle a stuck order: in a popover, so that it moves nothing. */
 function help(order) {
   const isStuck = order?.fulfilment.status === "stuck";
-  $("order-help").hidden = !isStuck;
+  if (!isStuck) $("order-help").hidePopover();
   if (!isStuck || $("order-help").dataset.id === state.id) return;
   $("order-help").dataset.id = state.id;
-  $("order-help").replaceChildren(
-    el("p", {}, el("b", {}, "This order needs manual action."), " Settle the failed compensation with the provider. Then run one of these commands:"),
+  $("order-help-text").replaceChildren(
+    el("p", {}, "Settle the failed compensation with the provider. Then run one of these commands:"),
     el("p", {}, "to try the compensation again: ", el("code", {}, `${TOOL} saga resume ${state.id}`)),
     el("p", {}, "to skip it and undo the rest: ", el("code", {}, `${TOOL} saga abandon ${state.id} --reason 'refunded by hand'`)),
   );
@@ -180,14 +182,15 @@ const after = (time) => since(Date.parse(time) - Date.parse(state.moments[0] ?? 
 function makeRow(event) {
   const about = [event.data?.step, event.data?.reason, event.data?.detail].filter((text) => typeof text === "string");
   const stream = event.subject.split("-")[0];
+  const cell = (properties, ...children) => el("td", { role: "cell", ...properties }, ...children);
   return el(
     "tr",
-    {},
-    el("td", {}, `+${after(event.time)}`),
-    el("td", {}, el("b", {}, event.type)),
-    el("td", { className: "id" }, `${stream}@${event.streamversion}`),
-    el("td", { className: "about" }, about.join(", ")),
-    el("td", { "data-live": "" }),
+    { role: "row" },
+    cell({}, `+${after(event.time)}`),
+    cell({}, el("b", {}, event.type)),
+    cell({ className: "id" }, `${stream}@${event.streamversion}`),
+    cell({ className: "about" }, about.join(", ")),
+    cell({ "data-live": "" }),
   );
 }
 
