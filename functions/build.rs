@@ -1,6 +1,6 @@
 //! How the programs of functions are linked: to stay where they are. Nothing of them is relocated when they start.
 //!
-//! All of them have this build script; see `docs/decisions/0034-a-function-stays-where-it-is-linked.md`.
+//! All of them have this build script; see `docs/decisions/0034-non-pie-size-optimized-function-binaries.md`.
 
 use std::env;
 

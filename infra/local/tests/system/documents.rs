@@ -1,8 +1,8 @@
-//! The guides name what is there: every link leads somewhere, every name in code is in the file that it links to, and
-//! the runs of the saga's guide are what happens.
+//! The documents match the code: every link has a target, every name in code is in the file that it
+//! links to, every alarm has a runbook, and the runs of the saga's guide are what happens.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -17,9 +17,10 @@ fn root() -> PathBuf {
     root.canonicalize().unwrap()
 }
 
-/// The README and everything under docs/ that is Markdown.
+/// The pages of the root with links, and everything under docs/ that is Markdown.
 fn documents() -> Vec<PathBuf> {
-    let mut found = vec![root().join("README.md")];
+    let pages = ["README.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut found: Vec<_> = pages.iter().map(|page| root().join(page)).collect();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -109,6 +110,89 @@ fn every_link_of_the_guides_leads_to_what_it_names() {
     assert!(mistakes.is_empty(), "{mistakes:#?}");
 }
 
+/// The alarms of the template and of the templates that it nests, with their descriptions.
+fn alarms() -> BTreeMap<String, String> {
+    let entries = fs::read_dir(root().join("infra")).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
+    files.push(root().join("template.yaml"));
+    let alarm = Regex::new(
+        "\n  ([A-Za-z]+):\n    Type: AWS::CloudWatch::Alarm\n    Properties:\n      \
+         AlarmDescription: \"([^\"]+)\"\n",
+    )
+    .unwrap();
+    // A template that is nested for each queue describes its alarm by a parameter.
+    let queue = Regex::new(
+        "\n  ([A-Za-z]+):\n    Type: AWS::CloudFormation::Stack\n    Properties:\n      \
+         TemplateURL: infra/dead-letters.yaml\n      Parameters:\n        \
+         Topic: !Ref Alarms\n        AlarmDescription: \"([^\"]+)\"\n",
+    )
+    .unwrap();
+    let mut alarms = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let count = |needle: &str| text.matches(needle).count();
+        let expected = count("Type: AWS::CloudWatch::Alarm\n")
+            + count("TemplateURL: infra/dead-letters.yaml\n")
+            - count("AlarmDescription: !Ref AlarmDescription\n");
+        let before = alarms.len();
+        for found in alarm.captures_iter(&text).chain(queue.captures_iter(&text)) {
+            alarms.insert(found[1].to_owned(), found[2].to_owned());
+        }
+        let found = alarms.len() - before;
+        assert_eq!(found, expected, "described alarms of {}", file.display());
+    }
+    alarms
+}
+
+/// `RelayBehind` as `relay-behind`.
+fn kebab_case(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push('-');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+#[test]
+fn every_alarm_names_its_runbook_and_every_runbook_is_of_an_alarm() {
+    let index = fs::read_to_string(root().join("docs/operations/README.md")).unwrap();
+    let reference = fs::read_to_string(root().join("docs/reference/alarms.md")).unwrap();
+    let mut known = BTreeSet::from(["README.md".to_owned()]);
+    for (name, description) in alarms() {
+        let file = format!("{}.md", kebab_case(&name));
+        let suffix = format!(". Runbook: docs/operations/{file}");
+        assert!(description.ends_with(&suffix), "{name}: {description}");
+        let runbook = fs::read_to_string(root().join("docs/operations").join(&file)).unwrap();
+        assert!(runbook.starts_with(&format!("# Alarm: {name}\n")), "{file}");
+        for part in [
+            "**Severity:** ",
+            "**Impact:** ",
+            "**Fires when:** ",
+            "## First five minutes\n",
+            "## Diagnose\n",
+            "## Fix\n",
+            "## Verify\n",
+            "**Background:**",
+        ] {
+            assert!(runbook.contains(&format!("\n{part}")), "{file}: {part}");
+        }
+        assert!(index.contains(&format!("[{name}]({file})")), "{name}");
+        let link = format!("[{name}](../operations/{file})");
+        assert!(reference.contains(&link), "{name}");
+        known.insert(file);
+    }
+    let entries = fs::read_dir(root().join("docs/operations")).unwrap();
+    let pages = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(pages.collect::<BTreeSet<_>>(), known);
+}
+
 /// The lines of a saga's stream, as its guide shows them.
 async fn run(system: &Fixture, order: &Value) -> String {
     let id = system.place(order).await;
@@ -130,7 +214,7 @@ async fn run(system: &Fixture, order: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_runs_of_the_sagas_guide_are_what_happens() {
-    let guide = fs::read_to_string(root().join("docs/saga.md")).unwrap();
+    let guide = fs::read_to_string(root().join("docs/explanation/sagas.md")).unwrap();
     let shown = |heading: &str| {
         let (_, rest) = guide
             .split_once(&format!("### {heading}\n\n```text\n"))
@@ -142,12 +226,12 @@ async fn the_runs_of_the_sagas_guide_are_what_happens() {
     let mut abroad = order("TEA-01", 1, "tok_visa");
     abroad["shipTo"]["country"] = json!("XX");
     for (heading, order) in [
-        ("An order goes through", order("TEA-01", 1, "tok_visa")),
+        ("The order is fulfilled", order("TEA-01", 1, "tok_visa")),
         (
             "The payment is declined",
             order("TEA-01", 1, "tok_declined"),
         ),
-        ("The carrier refuses", abroad),
+        ("The carrier refuses the shipment", abroad),
     ] {
         assert_eq!(run(&system, &order).await, shown(heading), "{heading}");
     }

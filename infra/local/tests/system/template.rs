@@ -133,7 +133,7 @@ fn parameters_keep_the_rules_of_the_template() {
         template.unwrap_err().to_string()
     };
     let error = refused(&[]);
-    assert!(error.contains("JwtIssuer says whose tokens"), "{error}");
+    assert!(error.contains("JwtIssuer names the identity"), "{error}");
     let error = refused(&[("Authorization", "perhaps")]);
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
