@@ -38,7 +38,7 @@ def lighthouse(node, folder, chromium, api):
     flags = "--headless=new --no-sandbox" if os.geteuid() == 0 else "--headless=new"
     for form, preset in FORMS.items():
         report = folder / f"lighthouse-{form}.json"
-        program = [node, folder / "node_modules" / "lighthouse" / "cli" / "index.js", f"{api}/", "--quiet"]
+        program = [node, folder / "node_modules" / "lighthouse" / "cli" / "index.js", f"{api}/", "--quiet", "--no-enable-error-reporting"]
         options = [*preset, "--output=json", f"--output-path={report}", f"--chrome-flags={flags}"]
         run([*program, *options], folder / f"lighthouse-{form}.log", LIGHTHOUSE_S, env={**os.environ, "CHROME_PATH": chromium})
         found = json.loads(report.read_text())

@@ -1,6 +1,6 @@
 // The metrics of each consumer: kept for the map, shown as a table.
 
-import { $, count, list, row, say, setCells } from "./dom.js";
+import { $, count, list, row, setText, setCells } from "./dom.js";
 import { settings } from "./api.js";
 import { name, since } from "./order.js";
 
@@ -50,5 +50,5 @@ export function draw(tallies, waiting) {
   const rows = [...metrics].sort(([a], [b]) => turns.indexOf(a) - turns.indexOf(b));
   const make = ([id]) => row($("tallies"), [name(id), id === RELAY ? "publishes committed events" : KIND[kinds.get(id)]]);
   list($("tallies").tBodies[0], rows, ([id]) => id, make, (item, [, own]) => setCells(item, Object.keys(NONE).map((key) => own[key] ?? "–")));
-  say($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
+  setText($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
 }

@@ -1,6 +1,6 @@
 // The map: the parts of the system, the events that travel between them, queues and faults.
 
-import { $, count, el, list, say } from "./dom.js";
+import { $, count, el, list, setText } from "./dom.js";
 import { about, consumers, metricsOf, RELAY } from "./consumers.js";
 import { name } from "./order.js";
 
@@ -167,7 +167,7 @@ setInterval(() => {
     one.perSecond = one.now;
     one.now = 0;
     const isCounted = one.perSecond > (calm.matches ? 0 : BUSY);
-    say(one.rate, isCounted ? `${count(one.perSecond)}/s` : "");
+    setText(one.rate, isCounted ? `${count(one.perSecond)}/s` : "");
     one.path.classList.toggle("busy", isCounted);
   }
 }, 1_000);
@@ -216,10 +216,10 @@ export function show(frame, perSecond, faults) {
     const problems = [...(faults.get(id) ?? []).map((title) => `fault: ${title}`), ...(now - (failedAt.get(id) ?? -Infinity) < FAILED_MS ? ["deliveries fail"] : [])];
     if (id === "dead" && frame.deadLetters) problems.push("needs a redrive");
     if (id === "watchdog" && frame.fulfilments.stuck) problems.push("needs manual action");
-    say(number, value);
-    say(unit, of);
-    say(more, ["", waiting && `${count(waiting)} waiting`, ...problems].filter((one) => one !== 0).join(", "));
-    say(fault, problems.length ? "!" : "");
+    setText(number, value);
+    setText(unit, of);
+    setText(more, ["", waiting && `${count(waiting)} waiting`, ...problems].filter((one) => one !== 0).join(", "));
+    setText(fault, problems.length ? "!" : "");
     button.title = problems.join(", ");
     button.classList.toggle("faulty", problems.length > 0);
     // A thousand that wait fill the bar.
@@ -234,9 +234,9 @@ function panel() {
   if (!selected || !latest) return;
   const { button, title } = parts.get(selected);
   const isConsumer = !(selected in PARTS);
-  say($("part-title"), title);
-  say($("part-about"), [isConsumer ? about(selected) : PARTS[selected][2], button.title && `Now: ${button.title}.`].filter(Boolean).join(" "));
-  list($("part-metrics"), Object.entries(metricsOfPart(selected, latest)), ([key]) => key, ([key]) => el("div", {}, el("dt", {}, key), el("dd")), (item, [, text]) => say(item.lastChild, text));
+  setText($("part-title"), title);
+  setText($("part-about"), [isConsumer ? about(selected) : PARTS[selected][2], button.title && `Now: ${button.title}.`].filter(Boolean).join(" "));
+  list($("part-metrics"), Object.entries(metricsOfPart(selected, latest)), ([key]) => key, ([key]) => el("div", {}, el("dt", {}, key), el("dd")), (item, [, text]) => setText(item.lastChild, text));
 }
 
 /** Scrolls where the panel lies over the part that it is about. */
@@ -249,13 +249,13 @@ function select(id) {
   selected = selected === id ? null : id;
   for (const one of parts.values()) one.button.setAttribute("aria-pressed", one.id === selected);
   if (selected === null) {
-    say($("part-title"), "No part selected");
-    say($("part-about"), "Select a part of the map for its metrics.");
+    setText($("part-title"), "No part selected");
+    setText($("part-about"), "Select a part of the map for its metrics.");
     $("part-metrics").replaceChildren();
   }
   panel();
   uncover(id);
-  say($("part-said"), [$("part-title"), $("part-about"), ...$("part-metrics").querySelectorAll("div")].map((one) => one.innerText).join(" "));
+  setText($("part-said"), [$("part-title"), $("part-about"), ...$("part-metrics").querySelectorAll("div")].map((one) => one.innerText).join(" "));
 }
 
 // ------------------------------------------------------------------------------------------ keyboard and size

@@ -146,7 +146,7 @@ async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
         );
         size += answer.len();
     }
-    assert!(size < 150_000, "{size} bytes are not small");
+    assert!(size < 160_000, "{size} bytes are not small");
 
     let nothing = shop.get("/console/nothing.js").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
