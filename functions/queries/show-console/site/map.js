@@ -99,7 +99,7 @@ function route(a, b, isBranch) {
   return isBeside ? `M${from} ${out}H${half}V${into}H${to}` : `M${out} ${from}V${half}H${into}V${to}`;
 }
 
-/** The way of the saga's outcomes back to the store: over the parts in between, or beside them. */
+/** The line from the saga back to the store: above the parts in between, or beside them. */
 const detour = (a, b, isWide) =>
   isWide ? `M${(a.left + a.right) / 2} ${a.top}V5H${(b.left + b.right) / 2}V${b.top}` : `M${a.left} ${(a.top + a.bottom) / 2}H5V${(b.top + b.bottom) / 2}H${b.left}`;
 
@@ -122,12 +122,12 @@ function draw() {
 // ------------------------------------------------------------------------------------------ events that travel
 
 /** Sends a dot along lines, or only counts it. */
-function send(way, look, delay, duration) {
+function send(way, outcome, delay, duration) {
   const along = way.map((key) => lines.get(key)).filter(Boolean);
   for (const one of along) one.now += 1;
   const isBusy = along.some(({ now, perSecond }) => now > BUSY || perSecond > BUSY);
   if (!along.length || isBusy || calm.matches || !isSeen || document.hidden || delay > LATEST_MS + TRUNK_MS + HOP_MS || dots >= MOST_DOTS) return;
-  const dot = el("i", { className: `dot ${look}` });
+  const dot = el("i", { className: `dot ${outcome}` });
   dot.style.offsetPath = `path("${along.map(({ d }) => d).join("").replace(/(?!^)M/g, "L")}")`;
   $("map-dots").append(dot);
   dots += 1;
@@ -222,7 +222,7 @@ export function show(frame, perSecond, faults) {
     setText(fault, problems.length ? "!" : "");
     button.title = problems.join(", ");
     button.classList.toggle("faulty", problems.length > 0);
-    // A thousand that wait fill the bar.
+    // The bar is full at a thousand deliveries.
     bar.style.inlineSize = `${Math.min(Math.log10(1 + waiting) / 3, 1) * 100}%`;
   }
   panel();
@@ -239,7 +239,7 @@ function panel() {
   list($("part-metrics"), Object.entries(metricsOfPart(selected, latest)), ([key]) => key, ([key]) => el("div", {}, el("dt", {}, key), el("dd")), (item, [, text]) => setText(item.lastChild, text));
 }
 
-/** Scrolls where the panel lies over the part that it is about. */
+/** Scrolls a part into view from under the panel. */
 function uncover(id) {
   const hidden = $(`part-${id}`).getBoundingClientRect().bottom + 8 - $("part").getBoundingClientRect().top;
   if (selected && hidden > 0 && getComputedStyle($("part")).position === "fixed") scrollBy(0, hidden);
