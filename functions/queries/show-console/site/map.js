@@ -296,5 +296,5 @@ $("part-close").addEventListener("click", () => {
 if (consumers.length) {
   build();
   new ResizeObserver(draw).observe(view);
-  new IntersectionObserver(([entry]) => (isSeen = entry.isIntersecting)).observe(view);
+  new IntersectionObserver(([entry]) => (isSeen = entry.isIntersecting), { rootMargin: "100%" }).observe(view);
 }
