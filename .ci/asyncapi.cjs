@@ -1,7 +1,8 @@
-// Validates an AsyncAPI document as `asyncapi validate` does. Exit status 1: it has an error or a warning.
+// Validates an AsyncAPI document as `asyncapi validate` does. Exits with status 1 on an error or a
+// warning.
 const { Parser, fromFile } = require("@asyncapi/parser");
 
-// Severities of the parser: 0 is an error, 1 a warning.
+// The parser's severities: 0 is an error, 1 a warning.
 const WARNING = 1;
 
 async function main(file) {

@@ -1,8 +1,8 @@
-"""Runs every function as the process that Lambda runs, against the tables of a running `cargo run`.
+"""Runs every function's binary as Lambda does, against the tables of the local system.
 
-For each function it serves the Lambda Runtime API on a loopback port, starts the function's binary,
-hands it its event from events/, and checks what it answers and what it logs. Then clients of other kinds use
-the endpoint: see .ci/clients.
+For each function it serves the Lambda Runtime API on a loopback port, starts the binary, sends it
+the function's event from events/, and checks the response and the log. Then it runs the clients of
+.ci/clients.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "target"
-# The functions as `cargo lambda build` leaves them.
+# The output of `cargo lambda build`.
 FUNCTIONS = BUILT / "lambda"
-PATIENCE_S = 60
-# What the template gives the functions, with the names that the one-machine system uses.
+TIMEOUT_S = 60
+# The environment variables of the template, with the names of the local system.
 SETTINGS = {
     "EVENTS_TABLE": "EventsTable",
     "ORDERS_TABLE": "OrdersTable",
@@ -37,7 +37,7 @@ SETTINGS = {
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
     "DEADLINES_TABLE": "DeadlinesTable",
-    "STEP_PATIENCE_SECONDS": "300",
+    "STEP_TIMEOUT_SECONDS": "300",
     "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",
     "STACK": "cairn",
@@ -48,7 +48,7 @@ SETTINGS = {
     "PRICES": "caller",
     "MAIL": "log",
 }
-# What the test events carry, and every line that a function logs about one.
+# The ids in the test events. Every log line about one must have them.
 CORRELATION = "test-event"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -77,14 +77,17 @@ def credentials(endpoint):
 
 
 def invoke(stem, event, endpoint):
-    """Hands one event to a function's binary and returns ('response' or 'error', its answer, its log)."""
+    """Sends one event to a function's binary.
+
+    Returns 'response' or 'error', the body, and the log.
+    """
     answers = queue.Queue()
     handed_out = threading.Event()
 
     class RuntimeApi(BaseHTTPRequestHandler):
         def do_GET(self):
             if handed_out.is_set():
-                threading.Event().wait(PATIENCE_S)  # There is nothing more to do.
+                threading.Event().wait(TIMEOUT_S)  # No further event.
                 return
             handed_out.set()
             self.send_response(200)
@@ -127,9 +130,9 @@ def invoke(stem, event, endpoint):
     process = subprocess.Popen([FUNCTIONS / stem / "bootstrap"], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     answer = None
     try:
-        answer = answers.get(timeout=PATIENCE_S)
+        answer = answers.get(timeout=TIMEOUT_S)
     except queue.Empty:
-        raise SystemExit(f"{stem}: no answer within {PATIENCE_S} s") from None
+        raise SystemExit(f"{stem}: no response within {TIMEOUT_S} s") from None
     finally:
         process.kill()
         log, _ = process.communicate()
@@ -139,34 +142,34 @@ def invoke(stem, event, endpoint):
 
 
 def check_log(stem, event, log):
-    """Every line is JSON; a line about an event or a request says which one it follows from."""
+    """Checks that every line is JSON, and that a line about an event or a request has its ids."""
     lines = [json.loads(line) for line in log.splitlines()]
     figures = [line for line in lines if "_aws" in line]
     for line in figures:
         if line["Stack"] != "cairn":
-            raise SystemExit(f"{stem}: figures of no stack: {line}")
+            raise SystemExit(f"{stem}: metrics without a stack: {line}")
     event = json.loads(event)
     if "detail-type" in event and event["source"] == "cairn.orders":
         if not any("ConsumerLag" in line and line["Consumer"] for line in figures):
-            raise SystemExit(f"{stem}: it does not say how far it is behind: {log}")
+            raise SystemExit(f"{stem}: no ConsumerLag metric: {log}")
     elif "requestContext" not in event:
         return
     said = [line for line in lines if "_aws" not in line]
     if not said:
-        raise SystemExit(f"{stem}: it logs nothing")
+        raise SystemExit(f"{stem}: no log line")
     for line in said:
         span = line.get("span", {})
         if (span.get("correlation"), span.get("traceparent")) != (CORRELATION, TRACEPARENT):
-            raise SystemExit(f"{stem}: a line does not say what it follows from: {line}")
+            raise SystemExit(f"{stem}: a log line without its correlation: {line}")
 
 
 def check_linked(stem):
-    """A function lies where it is linked: `build` in its manifest names functions/build.rs."""
+    """Checks that the binary is not relocated: `build` in its manifest names functions/build.rs."""
     executable = 2  # ET_EXEC in `e_type`, the 16 bits at 16; a position-independent one is ET_DYN, 3.
     with open(FUNCTIONS / stem / "bootstrap", "rb") as binary:
         kind = int.from_bytes(binary.read(18)[16:], sys.byteorder)
     if kind != executable:
-        raise SystemExit(f'{stem} is relocated when it starts: its Cargo.toml lacks build = "../../build.rs"')
+        raise SystemExit(f'{stem} is position-independent: its Cargo.toml lacks build = "../../build.rs"')
 
 
 def check_binaries(endpoint):
@@ -181,7 +184,7 @@ def check_binaries(endpoint):
             raise SystemExit(f"{stem}: {kind} {answer}")
         check_log(stem, event, log)
         print(f"{stem:<22} {kind} {status}", flush=True)
-    print(f"{len(stems)} functions answered as Lambda processes")
+    print(f"{len(stems)} functions respond as Lambda processes")
 
 
 def check_cli(aws, endpoint):
@@ -189,7 +192,7 @@ def check_cli(aws, endpoint):
         command = [aws, "--endpoint-url", endpoint, "--output", "json", *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **credentials(endpoint)},
-            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
         )
         if done.returncode:
             raise SystemExit(f"aws {' '.join(arguments)}: {done.stderr}")
@@ -210,7 +213,7 @@ def check_cli(aws, endpoint):
     assert report["complete"], report
     told = run("lambda", "list-functions")["Functions"][0]["Environment"]["Variables"]
     assert told["STACK"] == "cairn", told
-    print("the AWS CLI reads the tables, puts events, reads queues, lists and invokes functions")
+    print("the AWS CLI reads tables, puts events, reads queues, lists and invokes functions")
 
 
 def main():

@@ -1,11 +1,11 @@
-//! How the programs of functions are linked: to stay where they are. Nothing of them is relocated when they start.
+//! Links every function as a position-dependent executable, which needs no relocation at start.
 //!
-//! All of them have this build script; see `docs/decisions/0034-non-pie-size-optimized-function-binaries.md`.
+//! See `docs/decisions/0034-non-pie-size-optimized-function-binaries.md`.
 
 use std::env;
 
 fn main() {
-    // Of this script and its environment alone, not of the function's code.
+    // Rerun only when this script or its environment changes, not with the function's code.
     println!("cargo::rerun-if-changed=Cargo.toml");
     let target = |part: &str| env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default();
     if target("OS") == "linux" && target("ENV") == "gnu" {

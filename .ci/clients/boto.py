@@ -1,4 +1,4 @@
-"""boto3: queues, tables with their streams, keys, and functions."""
+"""Uses queues, tables with their DynamoDB Streams, keys and functions with boto3."""
 
 import base64
 import json
@@ -9,13 +9,13 @@ from botocore.exceptions import ClientError
 
 
 def refused(code, call, **arguments):
-    """The call is refused with this error code."""
+    """Asserts that the call fails with this error code."""
     try:
         call(**arguments)
     except ClientError as error:
         assert error.response["Error"]["Code"] == code, error
     else:
-        raise AssertionError(f"not refused: {arguments}")
+        raise AssertionError(f"call succeeded: {arguments}")
 
 
 def queues():

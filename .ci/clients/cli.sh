@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The AWS CLI: what the endpoint has, it answers; what it does not have is a clean error that names it.
+# Uses the endpoint with the AWS CLI. The error of an unsupported operation must name it.
 set -euo pipefail
 
 aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" --output json "$@"; }
 
-# Fails unless the call is refused by name.
+# Fails unless the error names the operation.
 refused() {
   local said
   if ! said=$(aws "$@" 2>&1) && [[ $said == *"An error occurred"*"is not available locally"* ]]; then
     return
   fi
-  printf 'aws %s is not refused by name: %s\n' "$*" "$said"
+  printf 'aws %s: the error does not name the operation: %s\n' "$*" "$said"
   return 1
 }
 
@@ -31,7 +31,7 @@ check() {
 check dead_letter
 check aws sts get-caller-identity > /dev/null
 check aws lambda get-function --function-name GetStockFunction > /dev/null
-# Each of these services has another protocol: XML of three kinds, JSON of two kinds, and CBOR.
+# These services have different protocols: three XML protocols, two JSON protocols, and CBOR.
 check refused s3api list-buckets
 check refused sns list-topics
 check refused ec2 describe-instances
@@ -42,4 +42,4 @@ check refused sqs create-queue --queue-name x
 for check in "${checks[@]}"; do
   wait "$check"
 done
-echo "the AWS CLI is answered, or refused by name"
+echo "the AWS CLI uses the endpoint; unsupported operations fail with their names"

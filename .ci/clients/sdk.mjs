@@ -1,4 +1,4 @@
-// The AWS SDK for JavaScript: queues, tables, keys, and functions.
+// Uses queues, tables, keys and functions with the AWS SDK for JavaScript.
 import assert from "node:assert/strict";
 import * as dynamodb from "@aws-sdk/client-dynamodb";
 import * as streams from "@aws-sdk/client-dynamodb-streams";
@@ -14,7 +14,7 @@ const refused = async (name, call) => {
 const identity = await new sts.STS().getCallerIdentity({});
 assert.equal(identity.Account, "000000000000");
 
-// The SDK compares the digests of bodies, and sends calls to where the queue's URL says.
+// The SDK verifies the digests of bodies, and sends requests to the queue's URL.
 const queues = new sqs.SQS();
 const { QueueUrl } = await queues.getQueueUrl({ QueueName: "StreamFailuresQueue" });
 const MessageAttributes = { of: { DataType: "String.kind", StringValue: "test" } };

@@ -1,4 +1,4 @@
-"""A headless browser, and a page in it whose console has to stay empty."""
+"""A headless browser, and a page in it, whose console must stay empty."""
 
 import contextlib
 import json
@@ -11,8 +11,8 @@ from processes import Failure
 
 DESKTOP = {"viewport": {"width": 1400, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-PATIENCE_MS = 20_000
-# The layout shifts since the page was opened: https://web.dev/articles/cls
+TIMEOUT_MS = 20_000
+# Records the layout shifts: https://web.dev/articles/cls
 SHIFTS = """
 window.shifts = [];
 new PerformanceObserver((list) => window.shifts.push(...list.getEntries())).observe({ type: "layout-shift", buffered: true });
@@ -28,7 +28,7 @@ class Browser:
     def __enter__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         playwright = self.open_things.enter_context(sync_playwright())
-        # Root has no sandbox of Chromium's; the only page that is opened is our own.
+        # Chromium has no sandbox for root. The browser opens only our page.
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         self.chromium = playwright.chromium.launch(executable_path=self.program, args=options)
         self.open_things.callback(self.chromium.close)
@@ -39,11 +39,11 @@ class Browser:
 
     @contextlib.contextmanager
     def page(self, api, endpoint=None, expected=None, **options):
-        """Opens the page. When the block ends, its console must be empty but for expected lines, and no file may have been missing."""
+        """Opens the page. At the end of the block, its console may have only expected lines."""
         context = self.chromium.new_context(**{**DESKTOP, **options})
         context.add_init_script(SHIFTS)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
         said = []
         page.on("console", lambda message: said.append(f"{message.type}: {message.text} {message.location.get('url', '')}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
@@ -52,7 +52,7 @@ class Browser:
             yield Page(page, api, endpoint, self.folder)
         except (Error, AssertionError) as failure:
             page.screenshot(path=self.folder / "failure.png", full_page=True)
-            raise Failure(f"{failure}\nthe page then: {self.folder / 'failure.png'}; its console: {said}") from failure
+            raise Failure(f"{failure}\nscreenshot: {self.folder / 'failure.png'}; console: {said}") from failure
         finally:
             context.close()
         unexpected = [line for line in said if not expected or expected not in line]
@@ -60,7 +60,7 @@ class Browser:
             raise Failure(f"the console is not empty: {unexpected}")
 
     def picture_of(self, document, name):
-        """A picture of a whole document that is made here."""
+        """Takes a screenshot of a document."""
         page = self.chromium.new_page(viewport={"width": 1800, "height": 200})
         page.set_content(document)
         page.screenshot(path=self.folder / f"{name}.png", full_page=True)
@@ -73,7 +73,7 @@ class Browser:
 
 
 class Page:
-    """The page, and the API that it is compared with."""
+    """The page, and the API for comparisons."""
 
     def __init__(self, page, api, endpoint, folder):
         self.page = page
@@ -84,17 +84,17 @@ class Page:
     def connected(self, how):
         self.wait(f"#connection:has-text('{how}')")
 
-    def wait(self, selector, within_ms=PATIENCE_MS):
+    def wait(self, selector, within_ms=TIMEOUT_MS):
         self.page.wait_for_selector(selector, timeout=within_ms)
 
-    def until(self, script, within_ms=PATIENCE_MS, argument=None):
-        """Waits until a script in the page says true."""
+    def until(self, script, within_ms=TIMEOUT_MS, argument=None):
+        """Waits until a script in the page returns true."""
         self.page.wait_for_function(script, arg=argument, timeout=within_ms)
 
     def text(self, selector):
         return self.page.inner_text(selector).strip()
 
-    def order_is(self, status, fulfilment, within_ms=PATIENCE_MS):
+    def order_is(self, status, fulfilment, within_ms=TIMEOUT_MS):
         self.until(
             "([status, fulfilment]) => JSON.stringify([...document.querySelectorAll('#order-head .pill')].map((pill) => pill.textContent))"
             " === JSON.stringify([status, fulfilment])",
@@ -103,7 +103,7 @@ class Page:
         )
 
     def place(self, scenario, sku="TEA-01"):
-        """Places an order by the form, and returns its id."""
+        """Places an order with the form, and returns its id."""
         self.page.check(f"#scenarios input[value={scenario}]")
         self.page.select_option("#sku", sku)
         before = self.text("#placed")
@@ -114,11 +114,11 @@ class Page:
         return said.split("Placed ")[1].split(",")[0]
 
     def steps(self):
-        """The outcome of each step as it is shown."""
+        """Returns the displayed outcome of each step."""
         return self.page.eval_on_selector_all("#saga li", "(all) => all.map((one) => one.className)")
 
     def cells(self, table):
-        """The rows of a table."""
+        """Returns the rows of a table of the page."""
         script = "(rows) => rows.map((row) => [...row.children].map((cell) => cell.innerText.trim()))"
         return self.page.eval_on_selector_all(f"{table} tbody tr", script)
 
@@ -126,13 +126,13 @@ class Page:
         self.page.screenshot(path=self.folder / f"{name}.png", **{"full_page": True, **options})
 
     def has_no_barriers(self):
-        """axe-core finds no fault of any impact."""
+        """Asserts that axe-core finds no accessibility violation."""
         found = Axe().run(self.page).response["violations"]
         told = [f"{one['id']}: {one['help']}: {[node['html'][:120] for node in one['nodes']][:4]}" for one in found]
         assert not told, "\n".join(told)
 
     def stands_still(self, until, all_of_them=False):
-        """Asserts that the layout shifts sum up to little, without those that an input explains unless all are wanted."""
+        """Asserts that layout shifts are small. Shifts after input need `all_of_them`."""
         script = """(all) => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
             done(window.shifts.filter((one) => all || !one.hadRecentInput).map((one) =>
                 [one.value, one.sources.map(({ node }) => node?.id || node?.className || node?.nodeName).join(" ")])))))"""
@@ -141,7 +141,7 @@ class Page:
         assert moved < 0.1, f"the page moved by {moved:.2f} until {until}: {shifts}"
 
     def sees(self, selector):
-        """Waits until an element is in view as a whole."""
+        """Waits until an element is completely in view."""
         self.until(
             "(selector) => { const box = document.querySelector(selector)?.getBoundingClientRect();"
             " return box && box.height > 0 && box.top >= 0 && box.bottom <= innerHeight; }",
@@ -149,7 +149,7 @@ class Page:
         )
 
     def is_not_cut(self, selector):
-        """Asserts that a box shows its content without being scrolled sideways."""
+        """Asserts that a box shows its content without horizontal scrolling."""
         boxes = self.page.eval_on_selector_all(selector, "(all) => all.map((box) => [box.scrollWidth, box.clientWidth])")
         assert boxes and all(content <= box for content, box in boxes), f"{selector}: {boxes}"
 
@@ -158,7 +158,7 @@ class Page:
             return json.load(answer)
 
     def items(self, table):
-        """The items of a table."""
+        """Returns the items of a DynamoDB table."""
         found, start = [], {}
         while True:
             body = json.dumps({"TableName": table, **start}).encode()

@@ -1,11 +1,11 @@
-"""The picture of `cargo run -- demo`: what it prints, in a window."""
+"""Takes the screenshot of `cargo run -- demo`: its output in a window."""
 
 import html
 import subprocess
 
 from processes import Failure
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 WINDOW = """<!doctype html>
 <style>
   body { margin: 0; padding: 24px 28px; background: #16181d; color: #d6dae0; font: 14px/1.45 "DejaVu Sans Mono", monospace; }
@@ -19,9 +19,9 @@ WINDOW = """<!doctype html>
 
 
 def demo(browser, binary):
-    """Runs the demo, which has to end well, and takes its picture."""
-    ended = subprocess.run([binary, "demo"], capture_output=True, text=True, timeout=PATIENCE_S)
+    """Runs the demo, which must succeed, and takes its screenshot."""
+    ended = subprocess.run([binary, "demo"], capture_output=True, text=True, timeout=TIMEOUT_S)
     if ended.returncode != 0:
-        raise Failure(f"the demo ended with status {ended.returncode}: {ended.stderr or ended.stdout}")
+        raise Failure(f"the demo failed with exit status {ended.returncode}: {ended.stderr or ended.stdout}")
     parts = html.escape(ended.stdout.strip()).split("\n\n")
     browser.picture_of(WINDOW % "".join(f"<pre>{part}</pre>" for part in parts), "demo")

@@ -1,9 +1,10 @@
-"""Tests the page of the local system in headless Chromium, as a visitor uses it, and takes its pictures.
+"""Tests the page of the local system in a headless Chromium, and takes its screenshots.
 
-Chromium is Debian's package, which is installed where it is missing. Playwright drives it, and axe-core looks for barriers.
-The tests compare what the page shows with the HTTP API and the tables. The pictures are in target/browser/pictures.
+Playwright controls Chromium, and axe-core checks accessibility. The script installs Debian's
+package of Chromium if it is missing. It compares the page with the HTTP API and the tables. The
+screenshots are in target/browser/pictures.
 
-Exit status 0: every test passed. 1: a test failed. 2: a wrong argument.
+Exit status: 0 all tests passed; 1 one failed; 2 invalid arguments.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-# The tools, the processes, the system and the issuer are those of infra/localstack.
+# For the modules of infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import tools  # noqa: E402
@@ -21,7 +22,7 @@ from progress import Progress  # noqa: E402
 from system import build, system  # noqa: E402
 
 WORK = tools.ROOT / "target" / "browser"
-# The version of axe-core comes with its package: other versions find other things.
+# The package contains axe-core, and other versions have other rules.
 PLAYWRIGHT = WORK / "tools", ["playwright==1.65.2", "axe-playwright-python==0.1.8", "cryptography"]
 LOG = WORK / "cairn-local.log"
 PICTURES = WORK / "pictures"
@@ -33,18 +34,18 @@ def arguments():
         prog="infra/browser/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--binary", type=Path, metavar="FILE", help="run this program instead of building it, for example target/debug/cairn-local")
-    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="duration of the load test, of which the page places orders for 20 s at most (default: %(default)s)")
+    parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="seconds of load on the page, of which at most 20 have new orders; default: %(default)s")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--screenshots", type=Path, metavar="DIR", help="write the pictures of the documents there, and run no test")
-    instead.add_argument("--audit", action="store_true", help="audit the page with axe-core and Lighthouse of npm, and run no test; needs Node.js")
+    instead.add_argument("--screenshots", type=Path, metavar="DIR", help="only take the README's screenshots, and copy them to DIR")
+    instead.add_argument("--audit", action="store_true", help="only audit the page with axe-core and Lighthouse, which needs Node.js and npm")
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
-        parser.error(f"{found.binary} is not a program")
+        parser.error(f"{found.binary} is not an executable file")
     return found
 
 
 def chromium():
-    """The browser's program."""
+    """Returns Chromium's program, installed if necessary."""
 
     def there():
         return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -52,7 +53,7 @@ def chromium():
     if found := there():
         return found
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        raise Failure("there is no Chromium: install Debian's package chromium, or the like")
+        raise Failure("Chromium is not installed; install it, for example with apt-get install chromium")
     print("installing chromium", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update", "-q"], WORK / "apt.log", INSTALLING_S, env=environment)
@@ -62,7 +63,7 @@ def chromium():
 
 
 def enter():
-    """Continues this program in the Python that has Playwright."""
+    """Restarts this program in the Python environment that has Playwright."""
     folder, _ = PLAYWRIGHT
     programs = tools.install(PLAYWRIGHT)
     if Path(sys.prefix) != folder:
@@ -70,7 +71,7 @@ def enter():
 
 
 def all_steps(given):
-    """Runs all steps, and returns a summary."""
+    """Runs all steps and returns a summary."""
     from audit import audit
     from browser import Browser
     from demo import demo
@@ -83,16 +84,16 @@ def all_steps(given):
     if given.audit:
         visits, alone = [], []
     progress = Progress(3 + len(visits) + len(alone))
-    with progress.step("Chromium is there"):
+    with progress.step("find or install Chromium"):
         program = chromium()
-    with progress.step("the local system is there"):
+    with progress.step("find or build the local system"):
         binary = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     with Browser(program, PICTURES) as browser:
         if given.audit:
             with progress.step("the audit"), system(binary, LOG) as (api, endpoint):
                 audit(browser, program, WORK / "audit", api, endpoint)
             return progress.summary()
-        # Each has a system of its own, without the faults of another.
+        # Each visit has its own system, so that it sees no data of another.
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)

@@ -1,13 +1,13 @@
-"""The pictures of the documents: orders have ended, faults are on, and events travel."""
+"""Takes the README's screenshots, with some orders, active faults and travelling events."""
 
 from browser import PHONE
 
-# From the top to the steps of the order.
+# From the top of the page to the steps of the order.
 VIEW = {"x": 0, "y": 0, "width": 1400, "height": 1500}
 
 
 def pictures(page, browser, _):
-    """Takes them, and looks for barriers in each."""
+    """Takes the screenshots, and checks the accessibility of each."""
 
     def travelling(name):
         """Takes a picture while events travel on the map."""
@@ -56,7 +56,7 @@ def pictures(page, browser, _):
         phone.order_is("confirmed", "completed")
         phone.has_no_barriers()
         too_wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert phone.page.evaluate(too_wide) == 0, "it has to be moved sideways to be read"
+        assert phone.page.evaluate(too_wide) == 0, "the page scrolls horizontally"
         phone.page.evaluate("() => document.getElementById('map').scrollIntoView()")
         phone.picture("page-phone", full_page=False)
         phone.picture("page-phone-whole", full_page=True)

@@ -1,4 +1,7 @@
-"""What visitors do, each on a system of its own: `VISITS` where it is live, `ALONE` where it is not, or not only."""
+"""The tests of the page.
+
+Each test has its own system: with a live feed for `VISITS`, or with its own setup for `ALONE`.
+"""
 
 import contextlib
 import json
@@ -15,7 +18,7 @@ DONE = ["completed"] * 6
 
 
 def every_kind_of_order_ends_as_it_must(page, *_):
-    """What is shown in the end, and the outcome of each step."""
+    """Checks the displayed status, and the outcome of each step."""
     ends = {
         "good": ("confirmed", "completed", DONE),
         "flaky": ("confirmed", "completed", DONE),
@@ -29,7 +32,7 @@ def every_kind_of_order_ends_as_it_must(page, *_):
         page.order_is(status, fulfilment)
         assert page.steps() == steps, f"{scenario}: {page.steps()}"
         the_time_line_is_whole(page, order)
-    # The last of them: what was done is undone by name.
+    # The last order's compensations are named.
     assert "payment voided" in page.text("#saga"), page.text("#saga")
     page.place("stuck")
     page.order_is("placed", "stuck")
@@ -38,7 +41,7 @@ def every_kind_of_order_ends_as_it_must(page, *_):
     order = page.place("cancelled")
     page.order_is("cancelled", "aborted")
     assert "completed" not in page.steps(), page.steps()
-    # What never answers is given up after minutes: that it waits for the payment is seen at once.
+    # The payment step is abandoned after minutes, but its wait is visible at once.
     page.place("down")
     page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
     page.until("() => document.getElementById('n-running').textContent === '1'")
@@ -48,12 +51,12 @@ def every_kind_of_order_ends_as_it_must(page, *_):
 
 
 def the_time_line_is_whole(page, order):
-    """It has every event of the order, and what every consumer has done with it."""
+    """Checks that the timeline has every event of the order, and its consumers."""
     events = page.get(f"/orders/{order}/events")["events"]
     page.until("(many) => document.querySelectorAll('#timeline tbody tr').length === many", argument=len(events))
     shown = [(row[1], row[2]) for row in page.cells("#timeline")]
     assert shown == [(event["type"], f"{event['subject'].split('-')[0]}@{event['streamversion']}") for event in events], shown
-    # Everything of the saga is told to the read model of orders.
+    # The read model of orders consumes every event of the saga.
     page.until(
         "() => [...document.querySelectorAll('#timeline tbody tr')].filter((row) => /fulfilment@|order@/.test(row.textContent))"
         ".every((row) => row.textContent.includes('project-orders'))"
@@ -80,7 +83,7 @@ def the_slider_shows_the_order_as_it_was(page, *_):
             shown = {name: outcome for name, outcome in zip(names(page), page.steps()) if outcome not in ("", "due")}
             return shown == outcomes and page.page.locator("#timeline tr.later").count() == later
 
-        until(is_shown, f"{outcomes} at {moment}, and {later} events that come later", 10)
+        until(is_shown, f"{outcomes} at {moment}, and {later} later events", 10)
     page.page.click("#now")
     page.order_is("cancelled", "aborted")
     assert page.page.locator("#timeline tr.later").count() == 0
@@ -111,10 +114,10 @@ def an_order_is_placed_and_looked_at_by_keyboard_alone(page, *_):
         for _ in range(40):
             keys.press("Tab")
             ring = "() => getComputedStyle(document.activeElement.closest('label.choice') ?? document.activeElement).outlineStyle"
-            assert page.page.evaluate(ring) != "none", f"the focus is not seen at {page.page.evaluate(focused)}"
+            assert page.page.evaluate(ring) != "none", f"the focus is not visible at {page.page.evaluate(focused)}"
             if page.page.evaluate(focused) == wanted:
                 return
-        raise AssertionError(f"Tab does not lead to {wanted}")
+        raise AssertionError(f"Tab does not reach {wanted}")
 
     tab_to("good")
     keys.press("ArrowDown")
@@ -191,14 +194,14 @@ def a_reader_breaks_and_its_dead_letters_are_redriven(page, *_):
     page.until("() => document.getElementById('n-confirmed').textContent === '2'")
 
 
-def an_order_waits_for_a_provider_that_is_away(page, *_):
+def an_order_waits_for_an_unavailable_provider(page, *_):
     page.page.check("#troubles input[name=provider-away]")
     until(lambda: page.get("/console/troubles")["troubles"] == ["provider-away"], "the trouble is on")
     page.place("good")
     page.until("() => document.querySelector('#saga .due b')?.textContent === 'authorize-payment'")
     page.wait("#letters li:has-text('authorize-payment')")
     page.page.uncheck("#troubles input[name=provider-away]")
-    # Nobody redrives anything: the watchdog asks for the step again.
+    # Without a redrive: the watchdog retries the step.
     page.order_is("confirmed", "completed", 60_000)
     page.wait("#timeline >> text=StepRetried")
 
@@ -320,7 +323,7 @@ def a_part_is_seen_beside_its_metrics_on_a_phone(page, browser, _):
 
 
 def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given):
-    """The numbers on the page are in the end those of the API and of the tables."""
+    """The final numbers on the page equal those of the API and of the tables."""
     every = ("duplicates", "disorder", "delays", "provider-away", "broken-reader")
     for name in every:
         page.page.check(f"#troubles input[name={name}]")
@@ -339,15 +342,15 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
     begun = time.monotonic()
     answers, dots, is_counted = [], 0, False
     while time.monotonic() - begun < given.load_seconds:
-        # It answers a visitor: the order that is chosen is shown.
+        # The page still responds: it shows the selected order.
         asked = time.monotonic()
-        # In one go: others come in on top of it.
+        # In one script, because new orders move the list.
         wanted = page.page.evaluate("() => { const button = document.querySelector('#orders button'); button.click(); return button.querySelector('code').textContent; }")
         page.until("(id) => document.getElementById('order-id')?.textContent.startsWith(id)", argument=wanted)
         answers.append(time.monotonic() - asked)
         dots = max(dots, page.page.locator("#map-dots .dot").count())
         is_counted = is_counted or page.page.locator("#map-rates .rate:not(:empty)").count() > 0
-        # Two of them only for a while: what they leave takes longer than the rest.
+        # Two of the faults are switched off early, because their effects take longest.
         if time.monotonic() - begun > given.load_seconds / 2:
             for name in ("provider-away", "broken-reader"):
                 page.page.uncheck(f"#troubles input[name={name}]")
@@ -355,7 +358,7 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
     page.picture("load")
     # On a line with many events there is their number instead of dots.
     assert is_counted and dots <= 120, (is_counted, dots)
-    # On a slow machine not all have been placed: what has been is what counts.
+    # A slow machine places fewer orders, so the actual number counts.
     if page.text("#load") == "Stop":
         page.page.click("#load")
     page.until("() => document.getElementById('load').textContent !== 'Stop'", 60_000)
@@ -382,7 +385,7 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
 
 
 def a_reload_shows_what_the_orders_contain(page):
-    """A page that is opened later is sent the latest events only, and not the first one of every order."""
+    """A page that opens later gets only the latest events, not every order's first."""
     page.page.reload()
     page.connected("live")
     page.until("() => document.querySelectorAll('#orders li').length === 25")
@@ -394,7 +397,7 @@ def a_reload_shows_what_the_orders_contain(page):
 
 
 def numbers_agree(page, placed):
-    """The page's numbers are those of the API, and those what is in the store."""
+    """Asserts that the page's numbers equal those of the API, and these the events."""
     today = page.get("/sales?window=day")["windows"]
     sums = {key: sum(window[key] for window in today) for key in ("ordersPlaced", "ordersConfirmed", "ordersCancelled")}
     assert sums["ordersPlaced"] == placed, (sums, placed)
@@ -423,7 +426,7 @@ def numbers_agree(page, placed):
 
 
 def where_the_api_takes_tokens_it_is_asked_again_and_again(browser, binary, log):
-    """As on AWS: no stream, a token of the visitor's, and nothing that only one machine has."""
+    """Tests the page as on AWS: without a live feed and local features, with the user's token."""
     with issuer() as tokens:
         options = {"Authorization": "jwt", "JwtIssuer": tokens.url, "JwtAudience": AUDIENCE}
         parameters = [word for name, value in options.items() for word in ("--parameter", f"{name}={value}")]
@@ -432,9 +435,9 @@ def where_the_api_takes_tokens_it_is_asked_again_and_again(browser, binary, log)
             for hidden in ("#break", "#consumers", "#dead", "#load"):
                 assert not page.page.is_visible(hidden), hidden
             page.has_no_barriers()
-            # A subject as identity providers issue them: it has to be escaped in a path.
+            # A common subject of identity providers, which must be escaped in a path.
             page.page.fill("#token", tokens.token("auth0|65f0c2", "cairn/operator"))
-            # Of what there is nothing the API says so, and the browser counts that as an error of the page's.
+            # A SKU without stock is a 404, which the browser logs as an error of the page.
             headers = {"Authorization": f"Bearer {tokens.token('o-1', 'cairn/operator')}"}
             for sku in ("TEA-01", "POT-07", "CUP-03"):
                 receive(api, sku, headers)
@@ -458,7 +461,7 @@ def a_server_that_is_down_is_reported_with_what_to_do(browser, binary, log):
             # The server stops.
             running.close()
             page.connected("reconnecting")
-            # A read that was under way may report its own failure first.
+            # A read in progress may report its own failure first.
             page.wait(f"#problem:has-text('The server at {api} does not answer. Start it again with cargo run')")
             page.has_no_barriers()
             page.page.click("#place-order")
@@ -484,13 +487,13 @@ WIDTHS = (360, 390, 412, 768, 1000, 1100, 1210, 1400)
 
 
 def wide(width):
-    """The options of a page as wide as this: a phone's where it is narrow."""
+    """Returns the options of a page of this width; narrow pages are phones."""
     size = {"viewport": {"width": width, "height": 844}}
     return {**PHONE, **size} if width < 500 else size
 
 
 def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
-    """What comes later than the first paint moves nothing, and an order that is placed comes into view."""
+    """Content after the first paint shifts nothing, and a placed order scrolls into view."""
     for scenario in ("good", "carrier", "stuck"):
         page.place(scenario)
     page.order_is("placed", "stuck")
@@ -504,7 +507,7 @@ def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
             other.wait("body.ready")
             other.wait("#chart canvas")
             other.wait("#tallies td")
-            # Nobody has touched it, so every shift is the page's own.
+            # There was no input, so every shift counts.
             other.stands_still(f"it was open, {width} px wide", all_of_them=True)
             before = other.page.evaluate("() => { document.getElementById('place-order').scrollIntoView({ block: 'nearest' }); return scrollY; }")
             other.place("good")
@@ -516,7 +519,7 @@ def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
             other.sees("#order-actions")
             other.order_is("confirmed", "completed")
             other.stands_still(f"an order was confirmed, {width} px wide")
-            # As much as there can be in each row.
+            # The maximum content of each row.
             doubled(True)
             other.place("good")
             other.order_is("confirmed", "completed")
@@ -542,13 +545,13 @@ def the_cells_of_a_row_are_stacked_where_it_is_narrow(page, width):
 
 
 def the_buttons_of_an_order_keep_their_place(page, browser, _):
-    """Whatever becomes of the order, and however long what is said of it."""
+    """The buttons do not move with the order's state or the length of its messages."""
     for options in (wide(1400), wide(768), wide(360)):
         with browser.page(page.api, page.endpoint, **options) as other:
             other.connected("live")
             places = "() => ['cancel', 'ship'].map((id) => { const [own, all] = [id, 'order'].map((id) => document.getElementById(id).getBoundingClientRect()); return [own.left - all.left, own.top - all.top].map(Math.round).join(); }).join(' ')"
             seen = {other.page.evaluate(places)}
-            # In every frame from now on, so that none is missed.
+            # Recorded in every frame.
             other.page.evaluate(f"() => {{ window.places = new Set(); const look = () => {{ window.places.add(({places})()); requestAnimationFrame(look); }}; look(); }}")
             for scenario, end in (("good", ("confirmed", "completed")), ("carrier", ("cancelled", "aborted")), ("stuck", ("placed", "stuck"))):
                 other.place(scenario)
@@ -593,7 +596,7 @@ def every_consumer_keeps_its_latency_after_a_reload(page, *_):
 
 
 def the_axis_of_the_chart_shows_whole_numbers_of_any_size(page, *_):
-    """No ink at the left edge: a label that is cut has some."""
+    """Checks that the chart's left edge is blank, because a cut label is not."""
     page.place("good")
     page.until("() => document.getElementById('n-placed').textContent === '1'")
     for factor in (1_000, 12_345, 9_876_543):
@@ -610,7 +613,7 @@ def the_axis_of_the_chart_shows_whole_numbers_of_any_size(page, *_):
         for window in ("hour", "day"):
             page.page.select_option("#window", window)
             page.until("(text) => document.getElementById('sales-says').textContent.startsWith(text)", argument=f"{factor:,} placed")
-            # A copy is read: Chromium warns of a canvas that is read again and again.
+            # Reads a copy, because Chromium warns about repeated reads of a canvas.
             ink = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
                 const drawn = document.querySelector('#chart canvas');
                 const copy = new OffscreenCanvas(drawn.width, drawn.height).getContext('2d', { willReadFrequently: true });
@@ -624,7 +627,7 @@ def the_axis_of_the_chart_shows_whole_numbers_of_any_size(page, *_):
 
 
 def a_customer_has_the_id_that_an_identity_provider_gave(page, *_):
-    """The form takes what the API takes, and nothing else."""
+    """The form accepts the same ids as the API."""
     page.page.fill("#customer", "auth0|65f0c2")
     order = page.place("good")
     page.order_is("confirmed", "completed")
@@ -646,7 +649,7 @@ VISITS = [
     stock_is_taken_in_and_sales_are_counted,
     what_comes_twice_and_in_no_order_changes_nothing,
     a_reader_breaks_and_its_dead_letters_are_redriven,
-    an_order_waits_for_a_provider_that_is_away,
+    an_order_waits_for_an_unavailable_provider,
     an_event_travels_on_the_map,
     a_fault_shows_on_the_map_where_it_is,
     the_map_is_used_by_keyboard,

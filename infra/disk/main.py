@@ -1,13 +1,14 @@
 """Starts the local system on full disks of every size, and kills it at every write of a start.
 
-It kills a first start, and a start whose template adds a table to a data directory. Each first start completes, or is refused with one line and exit status 2, or is killed. The next start, with space, must
-complete the data directory, and each accepted order must reach its end. A system whose disk is full answers 503, and
-continues without a restart when there is space again.
+The kills hit a first start, and a start whose template adds a table to a data directory. Each first
+start completes, is refused with one line and exit status 2, or is killed. The next start, with free
+space, must complete the data directory, and each accepted order must reach its end. A system with a
+full disk must answer 503, and continue without a restart once space is free.
 
-It needs Linux with user namespaces (`unshare --mount --map-root-user`) for its disks, and `strace` for its kills. What
-this machine lacks is left out, with a line that says so.
+The disks need Linux with user namespaces (`unshare --mount --map-root-user`), and the kills need
+`strace`. A case without its tool is skipped, and the output says so.
 
-Exit status 0: everything is as it must be. 1: something is not; the case is named. 2: the command line is wrong.
+Exit status 0: all cases passed. 1: a case failed; the output names it. 2: invalid command line.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# The processes and the system are those of infra/localstack.
+# The modules for processes and for the system are in infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import tools  # noqa: E402
@@ -36,14 +37,15 @@ from progress import Progress  # noqa: E402
 from system import build  # noqa: E402
 
 WORK = tools.ROOT / "target" / "disk"
-# The sizes of the disks in KiB. tmpfs takes whole pages, so these are all sizes from 60 to 352. Beyond, some starts complete.
+# The sizes of the disks in KiB. tmpfs allocates whole pages, so these are all sizes from 60 to 352.
+# On larger disks, some starts complete.
 SIZES = [*range(60, 353, 4), *range(380, 1001, 20)]
 PLENTY = "64m"
-# The system calls that change what a directory contains. Between two of them the directory is the same.
+# The system calls that change the contents of a directory.
 WRITES = ["write", "pwrite64", "ftruncate", "rename", "unlink"]
-# The table whose stream leads to all functions.
+# The table whose DynamoDB Stream feeds all event consumers.
 ADDED = "EventsTable"
-# How long a disk is full while the system runs: longer than the retries of an event take.
+# The time for which a disk is full while the system runs: longer than all retries of an event.
 FULL_S = 10
 STARTING_S = 60
 ENDING_S = 60
@@ -60,8 +62,8 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="infra/disk/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at once; by default %(default)s")
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="program to run instead of a new build")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="concurrent cases; default %(default)s")
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
         parser.error(f"{found.binary} is not a program")
@@ -69,7 +71,7 @@ def arguments():
 
 
 class System:
-    """The local system with a data directory, from its start to its end. `api` is its address, or `None` where it was refused."""
+    """A run of the local system. `api` is its address; `None` if the start was refused."""
 
     def __init__(self, program, data, *before):
         command = [*before, program, "--port", "0", "--aws-port", "0", "--quiet", "--data", data]
@@ -85,7 +87,7 @@ class System:
             self.status = self.process.wait(ENDING_S)
 
     def stop(self):
-        """Ends it by a signal."""
+        """Ends the system by SIGTERM."""
         self.process.terminate()
         if status := self.process.wait(ENDING_S):
             raise Failure(f"SIGTERM ended the system with {status}: {self.said()}")
@@ -95,7 +97,7 @@ class System:
         return self.log.read().decode(errors="replace")
 
     def refusal(self):
-        """The line of a start that was refused."""
+        """Returns the line of a refused start."""
         said = self.said()
         if self.status != 2 or len(said.splitlines()) != 1 or not said.startswith("cairn-local: "):
             raise Failure(f"a start was not refused with one line and exit status 2, but with {self.status}: {said}")
@@ -129,14 +131,14 @@ class System:
             raise Failure(f"a receipt was answered with {status}: {body}")
 
     def place(self, key):
-        """Places an order. Returns its id, or `None` where it was refused as transient."""
+        """Places an order. Returns its id, or `None` after a transient refusal."""
         status, body = self.ask("POST", "/orders", ORDER, key)
         if status not in (201, 503):
             raise Failure(f"an order was answered with {status}: {body}")
         return body["orderId"] if status == 201 else None
 
     def follow(self, order):
-        """Waits until an order has reached its end."""
+        """Waits for the end of an order."""
 
         def ended():
             status, body = self.ask("GET", f"/orders/{order}")
@@ -145,20 +147,20 @@ class System:
         until(ended, f"the order {order} reaches its end", ENDING_S, pause_s=0.02)
 
     def confirmed(self):
-        """How many orders were confirmed, by the read model that no later event of an order corrects."""
+        """Returns the number of confirmed orders in the sales, which no later event corrects."""
         _, body = self.ask("GET", "/sales?window=day")
         return sum(window["ordersConfirmed"] for window in body["windows"])
 
 
 def completed(program, data, accepted):
-    """Starts with a directory that an earlier start has left: it must be completed."""
+    """Starts with the directory of an earlier start, which must be completed."""
     with System(program, data) as system:
         if not system.api:
-            raise Failure(f"the next start is refused: {system.refusal()}")
+            raise Failure(f"the next start was refused: {system.refusal()}")
         system.receive()
         order = system.place("second")
         if not order:
-            raise Failure("an order is refused though there is space")
+            raise Failure("an order was refused although the disk has space")
         for order in [*accepted, order]:
             system.follow(order)
 
@@ -169,7 +171,7 @@ def mount(directory, options):
 
 @contextlib.contextmanager
 def disk(size):
-    """A disk of a size."""
+    """Mounts a disk of this size."""
     with tempfile.TemporaryDirectory(dir=WORK) as directory:
         mount(directory, f"size={size}")
         try:
@@ -179,7 +181,7 @@ def disk(size):
 
 
 def full(program, kib):
-    """A first start on a disk of a size, and the next one with space. Returns the end of the first."""
+    """Makes a first start on a small disk, then one with space. Returns the result of the first."""
     with disk(f"{kib}k") as directory:
         data, accepted = Path(directory) / "data", []
         with System(program, data) as system:
@@ -196,7 +198,7 @@ def full(program, kib):
 
 
 def filled(program):
-    """A disk that is full while the system runs, and then is not. Returns how many orders it took."""
+    """Runs the system on a disk that is full for a while. Returns the number of accepted orders."""
     with disk("1m") as directory, System(program, data := Path(directory) / "data") as system:
         system.receive()
         accepted = []
@@ -205,7 +207,7 @@ def filled(program):
         status, body = system.ask("GET", "/stock/TEA-01")
         if status != 200:
             raise Failure(f"a query was answered with {status} on a full disk: {body}")
-        # Some orders find space that others have left, and run out of it later.
+        # Some orders find a little free space, and run out of it later.
         end = time.monotonic() + FULL_S
         while time.monotonic() < end:
             accepted += filter(None, [system.place(f"order-{len(accepted)}")])
@@ -218,15 +220,15 @@ def filled(program):
         with contextlib.closing(sqlite3.connect(data / "journal.sqlite")) as journal:
             [(letters,)] = journal.execute("SELECT COUNT(*) FROM messages")
         if letters:
-            raise Failure(f"{letters} dead letters, though the functions have not failed")
+            raise Failure(f"{letters} dead letters, although no function failed")
         return len(accepted)
 
 
 def made(program, data):
-    """Makes a data directory, and removes a table from it, as if the template added that at the next start."""
+    """Creates a data directory without one table, which the next start must add."""
     with System(program, data) as system:
         if not system.api:
-            raise Failure(f"the system does not start: {system.refusal()}")
+            raise Failure(f"the start was refused: {system.refusal()}")
         system.stop()
     with contextlib.closing(sqlite3.connect(data / "tables.sqlite", isolation_level=None)) as tables:
         tables.execute(f"DELETE FROM _tables WHERE table_name = '{ADDED}'")
@@ -236,7 +238,7 @@ def made(program, data):
 
 @contextlib.contextmanager
 def copied(original):
-    """A data directory for one case: a copy, or none yet."""
+    """Provides a data directory for one case: a copy, or a missing one."""
     with tempfile.TemporaryDirectory(dir=WORK) as directory:
         data = Path(directory) / "data"
         if original:
@@ -245,7 +247,7 @@ def copied(original):
 
 
 def writes(program, original):
-    """How often a start makes each of the system calls, in the thread that completes the directory."""
+    """Counts the system calls of a start, in the thread that completes the directory."""
     with copied(original) as data, tempfile.NamedTemporaryFile(dir=WORK) as log:
         traced = ["strace", "-f", "-qq", "-o", log.name, "-e", f"trace={','.join(WRITES)}", "-e", "signal=none"]
         with System(program, data, *traced) as system:
@@ -257,7 +259,7 @@ def writes(program, original):
 
 
 def killed(program, original, call, n):
-    """A start that is killed at a system call, and the next one."""
+    """Kills a start at a system call, and checks the next start."""
     with copied(original) as data:
         injected = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={n}"]
         with System(program, data, "strace", "-f", "-qq", "-o", "/dev/null", *injected):
@@ -269,7 +271,7 @@ def killed(program, original, call, n):
 
 
 def killed_everywhere(program, original, jobs):
-    """A kill at each write of a start. Returns how many there are."""
+    """Kills a start at each of its writes. Returns the number of kills."""
     calls = writes(program, original).items()
     cases = [(program, original, call, n) for call, count in calls for n in range(1, count + 1)]
     side_by_side(jobs, killed, cases)
@@ -277,7 +279,7 @@ def killed_everywhere(program, original, jobs):
 
 
 def side_by_side(jobs, work, cases):
-    """Does the work for each case, some at once, and returns what comes of each."""
+    """Runs the cases concurrently, and returns their results."""
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(work, *case) for case in cases]
         try:
@@ -288,7 +290,7 @@ def side_by_side(jobs, work, cases):
 
 
 def has_disks():
-    """Whether this process can mount. A user namespace with a root of its own is entered first."""
+    """Returns true if this process has entered a user namespace in which it can mount."""
     return os.environ.get("CAIRN_DISK_MOUNTS") == "yes"
 
 
@@ -305,10 +307,10 @@ def has_strace():
 
 
 def all_steps(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps, and returns a summary."""
     WORK.mkdir(parents=True, exist_ok=True)
     progress = Progress(1 + 2 * has_disks() + 2 * bool(has_strace()))
-    with progress.step("the local system is there"):
+    with progress.step("the local system is built"):
         program = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     found = []
     if has_disks():
@@ -316,17 +318,17 @@ def all_steps(given):
             ends = side_by_side(given.jobs, full, [(program, kib) for kib in SIZES])
             found += [f"{count} disks: {end}" for end, count in collections.Counter(ends).items()]
         with progress.step("a disk that is full while the system runs"):
-            found.append(f"{filled(program)} orders reached their end on a disk that was full meanwhile")
+            found.append(f"{filled(program)} orders reached their end on a disk that was full for a while")
     else:
-        found.append("left out: disks, because this machine has no user namespaces with mounts")
+        found.append("skipped: disks, because user namespaces with mounts are not available")
     if has_strace():
         with progress.step("a kill at each write of a first start"):
             found.append(f"{killed_everywhere(program, None, given.jobs)} kills of a first start: the next completes it")
         with progress.step("a kill at each write of a start that adds a table"), copied(None) as data:
             kills = killed_everywhere(program, made(program, data), given.jobs)
-            found.append(f"{kills} kills of a start that adds a table: the next adds it")
+            found.append(f"{kills} kills of a start that adds a table: the next start adds the table")
     else:
-        found.append("left out: kills, because this machine has no strace that can trace")
+        found.append("skipped: kills, because strace is missing or cannot trace")
     return "\n".join([*found, progress.summary()])
 
 

@@ -1,23 +1,24 @@
-"""Follows docs/your-own-aggregate.md in a fresh clone of what is committed, and counts what a newcomer writes.
+"""Follows docs/your-own-aggregate.md in a clone of the last commit, and counts written lines.
 
-What stands before a block says what it is, to people and to this program:
+The line before a block says what the block is:
 
-    New file `FILE`:                                 the block is the file
-    Instead of `FILE`:                               the same, of a file that is there
-    In `FILE`, after `TEXT`:                         the block comes after the only line that holds the text
-    In `FILE`, before `TEXT`:                        or before it
-    In `FILE`, instead of `TEXT`:                    or in its place
-    In `FILE`, at `PLACE`, after `TEXT`:             the first such line from the only line on that holds the place
+    New file `FILE`:                                 the block is the new file
+    Instead of `FILE`:                               the block replaces a file
+    In `FILE`, after `TEXT`:                         the block goes after the only line with TEXT
+    In `FILE`, before `TEXT`:                        the block goes before it
+    In `FILE`, instead of `TEXT`:                    the block replaces it
+    In `FILE`, at `PLACE`, after `TEXT`:             the first line with TEXT after the only line with PLACE
 
-A block of `sh` is run by bash and has to succeed. `cargo run` alone is a system that runs to the end of its section, on free
-ports: the address of the guide is replaced by its own. A block of `json` is what the block of `sh` before it has to end with.
-A block that nobody says anything about is a mistake.
+bash runs a block of `sh`, which must succeed. A block of `cargo run` alone starts the system on
+free ports until the end of its section, and its address replaces that of the guide. A block of
+`json` is the end of the output of the last `sh` block. Any other block without such a line is an
+error.
 
-The clone is target/guide/tree, and it builds into a folder beside it: in this tree's own target Cargo would take the
-clone's crates for this tree's, since both have the same places in their workspaces. That folder begins with a copy of
-the libraries that this tree has built. Cargo finds the clone's sources newer, and builds what is of the workspace again.
+The clone is target/guide/tree. It builds into target/guide/target, because in target/ Cargo would
+confuse its crates with those of this tree. That folder starts with a copy of the libraries of this
+tree, so Cargo builds only the crates of the workspace again.
 
-Status 0: all went as it must. 1: it did not. 2: it was called wrongly.
+Exit status: 0 every step passed; 1 a step failed; 2 invalid arguments.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# The processes are those of infra/localstack.
+# For processes.py and progress.py.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 from processes import Failure, run, running, there, to_the_end  # noqa: E402
@@ -42,7 +43,7 @@ TREE = WORK / "tree"
 LOG = WORK / "guide.log"
 TARGET = WORK / "target"
 ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
-# What one block may take: with nothing built, a build of everything.
+# The time limit of a block, which may have to build everything.
 BLOCK_S = 3600
 ADDRESS = "http://127.0.0.1:3000"
 SYSTEM = "cargo run"
@@ -51,7 +52,7 @@ PLACE = re.compile(
     r"(?:New file `(?P<new>[^`]+)`|Instead of `(?P<whole>[^`]+)`"
     r"|In `(?P<file>[^`]+)`(?:, at `(?P<at>[^`]+)`)?, (?P<where>after|before|instead of) `(?P<text>[^`]+)`):"
 )
-# What a newcomer writes, by where it goes: the first that fits.
+# The kinds of written lines, by file. The first match counts.
 KINDS = [
     ("tests", r"/tests/|^\.ci/"),
     ("rules and rows", r"^shared/orders/"),
@@ -72,7 +73,7 @@ class Block:
 
 
 def sections(markdown):
-    """The sections that have blocks: the heading of each, and its blocks."""
+    """Returns the blocks of each section that has some, by heading."""
     found, heading, before, block = {}, "", "", None
     for number, line in enumerate(markdown.splitlines(), 1):
         if block is None and line.startswith("```"):
@@ -90,7 +91,7 @@ def sections(markdown):
 
 
 def line_with(lines, text, file, start=0, only=True):
-    """The index of the line that holds the text."""
+    """Returns the index of the line that contains the text."""
     found = [index for index, line in enumerate(lines) if index >= start and text in line]
     if not found or (only and len(found) > 1):
         raise Failure(f"{file} has {len(found)} lines with `{text}`")
@@ -98,12 +99,12 @@ def line_with(lines, text, file, start=0, only=True):
 
 
 def place(block, place):
-    """Puts a block where its text says. Returns the file."""
+    """Writes a block where its text says, and returns the file."""
     new = place["new"] or place["whole"]
     name = new or place["file"]
     file = TREE / name
     if file.exists() == bool(place["new"]):
-        raise Failure(f"{name} is {'there already' if file.exists() else 'not there'}")
+        raise Failure(f"{name} is {'present already' if file.exists() else 'missing'}")
     if new:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(block.text)
@@ -118,7 +119,7 @@ def place(block, place):
 
 
 def start_system(stack):
-    """Starts the system of the clone until the section ends, and returns its address."""
+    """Runs the clone's system until the section ends, and returns its address."""
     run(["cargo", "build", "--quiet", "--package", "cairn-local"], LOG, BLOCK_S, cwd=TREE, env=ENVIRONMENT)
     log = WORK / "system.log"
     command = [*SYSTEM.split(), "--quiet", "--", "--port", "0", "--aws-port", "0"]
@@ -131,7 +132,7 @@ def start_system(stack):
 
 
 def follow(blocks, written):
-    """Does what a section says, and counts the lines that go into each kind of file."""
+    """Follows a section, and counts the lines written to each kind of file."""
     address, answer = ADDRESS, WORK / "answer"
     with contextlib.ExitStack() as stack:
         for block in blocks:
@@ -148,18 +149,18 @@ def follow(blocks, written):
                     run(command, LOG, BLOCK_S, answer=answer, cwd=TREE, env=ENVIRONMENT)
                 elif block.language == "json":
                     if not answer.read_text().strip().endswith(block.text.strip()):
-                        raise Failure("the answer is another", answer)
+                        raise Failure("the output does not end with this block", answer)
                 else:
-                    raise Failure("nothing says where it goes")
+                    raise Failure("the line before the block does not name a file")
             except Failure as failure:
                 failure.args = (f"{GUIDE.name}, line {block.line}: {failure.args[0]}",)
-                # What a test says, it says on its output.
+                # Tests print failures to stdout.
                 failure.log = answer if failure.log == LOG and "test result" in answer.read_text() else failure.log
                 raise
 
 
 def fresh_clone():
-    """Clones what is committed, beside a copy of what is built of the libraries."""
+    """Clones the last commit, and copies the built libraries."""
     for old in (TREE, TARGET):
         shutil.rmtree(old, ignore_errors=True)
     built = ROOT / "target" / "debug"
@@ -173,16 +174,16 @@ def fresh_clone():
 
 
 def all_steps():
-    """Goes through all sections, and returns a summary."""
+    """Runs all sections and returns a summary."""
     parts = sections(GUIDE.read_text())
     progress, written = Progress(len(parts) + 1), {}
-    with progress.step("a fresh clone is there"):
+    with progress.step("clone the repository"):
         fresh_clone()
     for heading, blocks in parts.items():
         with progress.step(heading):
             follow(blocks, written)
     counted = [f"  {kind:<28}{written[kind]:>4}" for kind, _ in KINDS if kind in written]
-    total = f"  {'lines written in all':<28}{sum(written.values()):>4}"
+    total = f"  {'lines written':<28}{sum(written.values()):>4}"
     return "\n".join([*counted, total, progress.summary()])
 
 

@@ -1,4 +1,4 @@
-"""From the sources to the last scenario, step by step."""
+"""The acceptance test, from the build to the last scenario."""
 
 import contextlib
 import uuid
@@ -17,24 +17,24 @@ from stripe_account import stripe
 from stripe_scenarios import STRIPE_SCENARIOS
 from tools import ROOT, SAM, WORK, settings
 
-# Small, so that what is late is looked after soon.
-PATIENCE_S = 3
+# Short, so that the watchdog acts soon.
+STEP_TIMEOUT_S = 3
 VALIDATING_S = 300
 
 
 def run(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps and returns a summary."""
     progress = Progress(6 + len(SCENARIOS) + len(STRIPE_SCENARIOS))
-    # Of an earlier run; another server writes none here.
+    # The log of an earlier run. A server at AWS_ENDPOINT_URL writes none.
     LOG.unlink(missing_ok=True)
     with contextlib.ExitStack() as open_things:
         with progress.step("sam validate --lint"):
             validate()
-        with progress.step("the functions are there" if given.binaries else "the functions are built"):
+        with progress.step("find the functions" if given.binaries else "build the functions"):
             template = binaries.template(given)
-        with progress.step("the operator's tool is there" if given.binaries else "the operator's tool is built"):
+        with progress.step("find the operator's tool" if given.binaries else "build the operator's tool"):
             tool = operators.tool(given.binaries)
-        with progress.step(f"a server is there: {given.endpoint or 'MiniStack'}"):
+        with progress.step(f"connect to {given.endpoint or 'MiniStack'}"):
             tokens = open_things.enter_context(issuer())
             endpoint = given.endpoint or open_things.enter_context(ministack())
 
@@ -44,7 +44,7 @@ def run(given):
             gaps.fill(stack, tokens.url, AUDIENCE)
             return World(stack, tokens, operators.Tool(tool, endpoint, name), account)
 
-        with progress.step("sam deploy, with mails by SES"):
+        with progress.step("sam deploy, with email by SES"):
             world = deployed("cairn-dev", **by_ses(endpoint))
         go_through(SCENARIOS, world, progress)
         with progress.step("sam deploy, with payments by Stripe"):
@@ -74,16 +74,16 @@ def common(tokens):
         "Prices": "caller",
         "JwtIssuer": tokens.url,
         "JwtAudience": AUDIENCE,
-        "StepPatienceSeconds": PATIENCE_S,
+        "StepTimeoutSeconds": STEP_TIMEOUT_S,
         "DeletionProtection": "false",
-        # MiniStack has no registry of schemas.
+        # MiniStack has no schema registry.
         "SchemaRegistry": "false",
     }
 
 
 def by_ses(endpoint):
     mails = client("sesv2", endpoint)
-    # Of an earlier run.
+# An earlier run may have created it.
     with contextlib.suppress(mails.exceptions.AlreadyExistsException):
         mails.create_email_identity(EmailIdentity=SHOP)
     return {"Mail": "ses", "MailFrom": SHOP}
@@ -99,4 +99,4 @@ def passed(scenario, world):
     try:
         scenario(world)
     except AssertionError as failure:
-        raise Failure(f"not as it must be: {failure}", LOG) from None
+        raise Failure(f"assertion failed: {failure}", LOG) from None

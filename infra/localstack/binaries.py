@@ -1,4 +1,4 @@
-"""The functions as Lambda takes them, and a template that says where they are."""
+"""The functions' deployment packages, and a template that refers to them."""
 
 import platform
 import re
@@ -14,13 +14,13 @@ TEMPLATE = ROOT / "template.yaml"
 
 
 def functions():
-    """The functions' folders by the name of their binary."""
+    """Returns the functions' folders by the name of their binary."""
     return {path.parent.name: path.parent for path in sorted((ROOT / "functions").glob("*/*/Cargo.toml"))}
 
 
 def build(debug):
-    """Builds all functions for this machine, as a deployment does or as `cargo build`. Returns the template of what was built."""
-    # Once for all with every core; `sam build`, which builds each function by itself, then finds all of it done.
+    """Builds all functions for this architecture, and returns the built template."""
+    # One build on all cores. `sam build` builds each function separately, and then finds it built.
     packages = [word for name in functions() for word in ("--package", name)]
     arm = ["--arm64"] if architecture() == "arm64" else []
     mode = [] if debug else ["--release"]
@@ -36,21 +36,21 @@ def build(debug):
 
 
 def as_built():
-    """The template of the last build."""
+    """Returns the template of the last build."""
     template = BUILT / "template.yaml"
     if not template.exists():
-        raise Failure("nothing is built yet; go without --skip-build once")
+        raise Failure("nothing is built yet; run once without --skip-build")
     return template
 
 
 def as_found(binaries):
-    """The template with binaries from a folder, say target/debug, in place of the functions' sources."""
+    """Returns the template with binaries from a folder, for example target/debug."""
     found = WORK / "found"
     shutil.rmtree(found, ignore_errors=True)
     for name in functions():
         binary = Path(binaries) / name
         if not binary.exists():
-            raise Failure(f"there is no {binary}")
+            raise Failure(f"{binary} does not exist")
         (found / name).mkdir(parents=True)
         shutil.copy2(binary, found / name / "bootstrap")
     text = TEMPLATE.read_text()
@@ -63,18 +63,18 @@ def as_found(binaries):
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--debug", action="store_true", help="build them without optimization, as `cargo build` does")
-    which.add_argument("--skip-build", action="store_true", help="take the functions as the last run built them")
-    which.add_argument("--binaries", type=Path, metavar="DIR", help="build nothing, take the functions' binaries from DIR, say target/debug")
+    which.add_argument("--debug", action="store_true", help="build the functions without optimization")
+    which.add_argument("--skip-build", action="store_true", help="use the functions of the last run")
+    which.add_argument("--binaries", type=Path, metavar="DIR", help="use the binaries in DIR, for example target/debug")
 
 
 def template(arguments):
-    """The template to go on with, as the arguments have it."""
+    """Returns the template that the arguments select."""
     if arguments.binaries:
         return as_found(arguments.binaries)
     return as_built() if arguments.skip_build else build(arguments.debug)
 
 
 def architecture():
-    """This machine's, as Lambda calls it."""
+    """Returns this machine's architecture by its Lambda name."""
     return {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")

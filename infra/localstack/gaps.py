@@ -1,4 +1,4 @@
-"""What MiniStack leaves out of a stack, made by calls."""
+"""Creates the resources that MiniStack leaves out of a stack."""
 
 import json
 
@@ -12,12 +12,12 @@ def fill(stack, issuer, audience):
 
 
 def make_routes(stack, issuer, audience):
-    """It makes neither routes nor authorizers from an API's body."""
+    """MiniStack creates no routes and authorizers from an API's body."""
     gateway = stack.client("apigatewayv2")
     api = stack.resources["Api"]
     jwt = {"Issuer": issuer, "Audience": [audience]}
     for authorizer in gateway.get_authorizers(ApiId=api)["Items"]:
-        # Of an earlier run.
+        # An earlier run created it.
         gateway.update_authorizer(ApiId=api, AuthorizerId=authorizer["AuthorizerId"], JwtConfiguration=jwt)
     if gateway.get_routes(ApiId=api)["Items"]:
         return
@@ -35,7 +35,7 @@ def make_routes(stack, issuer, audience):
 
 
 def say_where_failures_go(stack):
-    """It keeps what is said about an alias's asynchronous invocations, and heeds only what is said about a function's."""
+    """MiniStack ignores an alias's EventInvokeConfig, but not a function's."""
     functions = stack.client("lambda")
     for name, resource in stack.template["Resources"].items():
         if resource["Type"] != "AWS::Lambda::EventInvokeConfig":
@@ -49,7 +49,7 @@ def say_where_failures_go(stack):
 
 
 def let_mails_go(stack):
-    """It asks whether mails may be sent from every identity there is, where SES asks for the sender's."""
+    """MiniStack requires a permission for every identity, SES for the sender's only."""
     iam = stack.client("iam")
     role = stack.resources["NotifyCustomerFunctionRole"]
     statement = {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}

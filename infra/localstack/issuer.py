@@ -1,4 +1,4 @@
-"""An issuer of tokens, as an OpenID provider: serves its key, and signs what it is told to."""
+"""An OpenID provider for tests: serves its public key and signs any token."""
 
 import base64
 import contextlib

@@ -1,10 +1,10 @@
-"""Deploys template.yaml to a stand-in for AWS on this machine, and passes the acceptance scenarios there.
+"""Deploys template.yaml to an AWS emulator, and runs the acceptance scenarios there.
 
-It takes MiniStack from PyPI, or the server that AWS_ENDPOINT_URL names; builds the functions with cargo-lambda and
-`sam build`, deploys with `sam deploy`, and then uses the system from outside: over HTTP with tokens of an issuer of
-its own, with each function confined to its role.
+The emulator is MiniStack from PyPI, or the server at AWS_ENDPOINT_URL. The script builds the
+functions with cargo-lambda and `sam build`, and deploys with `sam deploy`. The scenarios use the
+system over HTTP with tokens of a local issuer. Each function has only the permissions of its role.
 
-Status 0: all went as it must. 1: it did not, with the reason. 2: it was called wrongly.
+Exit status: 0 all scenarios passed; 1 one failed, with the reason; 2 invalid arguments.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def arguments():
     found = parser.parse_args()
     found.endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if found.endpoint and not on_this_machine(found.endpoint):
-        parser.error(f"AWS_ENDPOINT_URL is {found.endpoint}; this deploys to a server on this machine only")
+        parser.error(f"AWS_ENDPOINT_URL is {found.endpoint}; only a local server is allowed")
     return found
 
 
@@ -38,7 +38,7 @@ def main():
 
     def work():
         tools.enter()
-        # It needs boto3, which is there from here on.
+        # Imported here because it needs boto3, which `enter` installs.
         import acceptance
 
         return acceptance.run(given)

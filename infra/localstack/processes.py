@@ -1,4 +1,4 @@
-"""Programs that these scripts start: each ends in time, with all that it started, and leaves its output in a file."""
+"""Runs programs with a time limit. Each ends with its child processes, and logs to a file."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ WIDTH = 400
 
 
 class Failure(Exception):
-    """Why it cannot go on, in a sentence, and the file that tells more."""
+    """The reason for which a script ends, and its log file."""
 
     status = 1
 
@@ -31,9 +31,9 @@ class Failure(Exception):
 
 
 def to_the_end(work):
-    """Does the work, prints what it returns, and ends this program with a status that says how it went.
+    """Does the work, prints its result, and exits with a status.
 
-    From here on SIGTERM ends it as Ctrl-C does: with all that it has started.
+    SIGTERM then ends the program and its child processes, as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -42,13 +42,16 @@ def to_the_end(work):
         print(failure, file=sys.stderr)
         sys.exit(failure.status)
     except AssertionError as failure:
-        sys.exit(f"not as it must be: {failure}")
+        sys.exit(f"assertion failed: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def start(command, log, answer=None, **options):
-    """Starts a program in a process group of its own. What it says goes to `log`; its answer, if asked for, elsewhere."""
+    """Starts a program in its own process group.
+
+    `log` gets its output, except stdout if `answer` is set.
+    """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as said, open(answer, "wb") if answer else contextlib.nullcontext(said) as output:
         return subprocess.Popen(
@@ -56,12 +59,12 @@ def start(command, log, answer=None, **options):
         )
 
 
-def stop(process, patience_s=15):
-    """Ends a program and everything that it started."""
+def stop(process, timeout_s=15):
+    """Ends a program and its child processes."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(patience_s)
-    # What it started may outlive it.
+        process.wait(timeout_s)
+    # Child processes may outlive it.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -84,9 +87,9 @@ def run(command, log, within_s, **options):
         try:
             status = process.wait(within_s)
         except subprocess.TimeoutExpired:
-            raise Failure(f"{name} has not ended within {within_s} s", log) from None
+            raise Failure(f"{name} did not end within {within_s} s", log) from None
     if status:
-        raise Failure(f"{name} ended with status {status}", log)
+        raise Failure(f"{name}: exit status {status}", log)
 
 
 def free_port():
@@ -96,23 +99,23 @@ def free_port():
 
 
 def until(ask, what, within_s=60, log=None, pause_s=0.2):
-    """Asks until the answer is true, and returns it."""
+    """Calls `ask` until its result is true, and returns it."""
     end = time.monotonic() + within_s
     while True:
         if answer := ask():
             return answer
         if time.monotonic() > end:
-            raise Failure(f"not within {within_s} s: {what() if callable(what) else what}", log)
+            raise Failure(f"timed out after {within_s} s, waiting for: {what() if callable(what) else what}", log)
         time.sleep(pause_s)
 
 
 def there(process, name, ask, log):
-    """Asks a program that was started until it answers, and returns the answer."""
+    """Calls `ask` until a started program responds, and returns the result."""
 
     def look():
         if process.poll() is not None:
-            raise Failure(f"{name} ended with status {process.returncode}", log)
+            raise Failure(f"{name}: exit status {process.returncode}", log)
         with contextlib.suppress(OSError):
             return ask()
 
-    return until(look, f"{name} is there", log=log)
+    return until(look, f"{name} responds", log=log)

@@ -1,4 +1,4 @@
-"""One line for each step, with how many there are and how long it took."""
+"""Prints a line for each step with its duration."""
 
 import contextlib
 import sys
@@ -7,7 +7,7 @@ import time
 
 
 class Progress:
-    """Counts steps, of which it knows how many there will be. Some may go side by side."""
+    """Counts a known number of steps. Steps may be concurrent."""
 
     def __init__(self, steps):
         self.steps = steps
@@ -18,7 +18,7 @@ class Progress:
     @contextlib.contextmanager
     def step(self, what):
         began = time.monotonic()
-        # On a terminal the line is there before its outcome.
+        # A terminal shows the step before its outcome.
         if sys.stdout.isatty():
             self.line("...", what, "\r")
         outcome = "failed"
@@ -34,4 +34,4 @@ class Progress:
         print(f"[{self.done + 1:>2}/{self.steps}] {outcome:<7}{what}{end}", end="", flush=True)
 
     def summary(self):
-        return f"all {self.steps} steps went as they must, in {time.monotonic() - self.began:.0f} s"
+        return f"all {self.steps} steps passed in {time.monotonic() - self.began:.0f} s"

@@ -1,4 +1,4 @@
-"""The acceptance scenarios: infra/local/tests/system has most of them by the same name, for one machine."""
+"""The acceptance scenarios. infra/local/tests/system has most of them for the local runtime."""
 
 import contextlib
 import itertools
@@ -13,11 +13,11 @@ from shop import ANSWERING_S, Caller, order
 
 STEPS = ["screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"]
 ENDED = ("completed", "aborted", "stuck")
-# Who sends mails.
+# The sender of emails.
 SHOP = "shop@example.com"
-# Far longer than anything takes here; the watch, which repairs what got lost, comes within it.
+# Far longer than usual. The watchdog, which retries lost deliveries, runs within it.
 ENDING_S = 90
-# What fits into a message.
+# The maximum length of a message.
 LENGTH = 2000
 
 
@@ -26,7 +26,7 @@ def equal(found, expected, what=""):
 
 
 class World:
-    """A deployed system, and what scenarios ask of it. Each scenario has a customer and an SKU of its own."""
+    """A deployed system. Each scenario has its own customer and SKU."""
 
     def __init__(self, stack, issuer, tool, account=None):
         self.stack = stack
@@ -40,12 +40,12 @@ class World:
         self.operator = self.anybody.bearing(issuer.token("o-1", "openid cairn/operator"))
 
     def customer(self):
-        """A customer's id, and the customer as a caller."""
+        """Returns a new customer's id and caller."""
         name = f"c-{self.run}-{next(self.count)}"
         return name, self.anybody.bearing(self.issuer.token(name, "openid"))
 
     def received(self, quantity):
-        """An SKU of which there are so many."""
+        """Returns a new SKU with this number of units."""
         sku = f"TEA-{self.run.upper()}-{next(self.count)}"
         answer = self.operator.post(f"/stock/{sku}/receipts", {"quantity": quantity})
         equal((answer.status, answer.body["onHand"]), (201, quantity), answer.body)
@@ -70,7 +70,7 @@ class World:
         return [event["type"] for event in self.events(id)]
 
     def ended(self, id, fulfilment=None, status=None):
-        """The order, when its fulfilment has ended and its row says so."""
+        """Waits until the order's row shows the end of its fulfilment, and returns the order."""
 
         def look():
             seen = self.order(id)
@@ -83,7 +83,7 @@ class World:
         return self.ended(self.place(body, **headers))
 
     def untouched(self, sku, on_hand):
-        """The stock becomes as it was received: its row follows the events."""
+        """Waits until the stock's row has no reservation and this number of units."""
         expected = {"onHand": on_hand, "reserved": 0, "available": on_hand}
 
         def look():
@@ -93,19 +93,19 @@ class World:
         until(look, lambda: f"{sku} has {expected}: {self.operator.get(f'/stock/{sku}').body}", ENDING_S, LOG)
 
     def kept_money(self, id):
-        """What was taken from the customer and not given back."""
+        """Returns the number of payments that were neither voided nor refunded."""
         kinds = self.kinds(id)
         return kinds.count("PaymentAuthorized") - kinds.count("PaymentVoided") - kinds.count("PaymentRefunded")
 
     def mails_to(self, address):
-        """What SES was asked to send, oldest first. This path is the server's own."""
+        """Returns the emails that SES sent, oldest first, from a path of MiniStack."""
         with urllib.request.urlopen(f"{self.stack.endpoint}/_ministack/ses/messages", timeout=ANSWERING_S) as answer:
             accounts = json.load(answer)["messages"].values()
         mails = (mail for mails in accounts for mail in mails if address in mail["To"])
         return sorted(mails, key=lambda mail: mail["Timestamp"])
 
     def look_after(self):
-        """Has the watch look now, and not within a minute."""
+        """Runs the watchdog now instead of within a minute."""
         return self.stack.invoke("WatchFulfilmentsFunction", {"detail-type": "Scheduled Event", "detail": {}})
 
 
@@ -114,14 +114,15 @@ def outcomes(order):
 
 
 def unwound(order, done, reason):
-    """The first `done` steps were undone, and the one after them failed."""
+    """Asserts that the first `done` steps are compensated, and that the next one failed."""
     undone = [(step, "compensated") for step in STEPS[:done]]
     equal(outcomes(order), [*undone, (STEPS[done], "failed")], "the steps")
     equal((order["status"], order["fulfilment"]["status"]), ("cancelled", "aborted"), "the end")
     assert reason in order["cancellation"]["reason"], order["cancellation"]
 
 
-# ---------------------------------------------------------------------------------- orders to their ends
+# ---------------------------------------------------------------------------------- orders to their
+# ends
 
 
 def a_paid_order_is_confirmed_and_then_ships(world):
@@ -172,7 +173,7 @@ def an_order_that_the_carrier_refuses_gives_money_and_stock_back(world):
     equal(world.kept_money(refused["orderId"]), 0, "money kept")
 
 
-def a_provider_that_fails_in_passing_delays_an_order_and_loses_none(world):
+def a_transient_error_of_a_provider_delays_an_order_and_loses_none(world):
     sku = world.received(10)
     name, _ = world.customer()
     equal(world.fulfil(order(name, sku, token="tok_flaky"))["status"], "confirmed", "the order")
@@ -207,7 +208,8 @@ def a_confirmed_order_that_is_cancelled_is_refunded_and_its_stock_comes_back(wor
     world.untouched(sku, 10)
 
 
-# ------------------------------------------------------------------------------------------ the HTTP API
+# ------------------------------------------------------------------------------------------ the
+# HTTP API
 
 
 def the_same_key_and_body_again_is_the_same_answer_and_changes_nothing(world):
@@ -274,18 +276,19 @@ def read_models_are_what_the_events_say(world):
 
 
 def steady(ask):
-    """An answer that stays: what came before has arrived."""
+    """Returns a result that no longer changes, after all earlier events are applied."""
     last = [None]
 
     def look():
         seen, last[0] = last[0], ask()
         return seen == last[0]
 
-    until(look, "nothing changes any more", ENDING_S, LOG, pause_s=1)
+    until(look, "a constant result", ENDING_S, LOG, pause_s=1)
     return last[0]
 
 
-# ---------------------------------------------------------------------------------------- who may do what
+# ---------------------------------------------------------------------------------------- who may
+# do what
 
 
 def only_tokens_of_the_issuer_for_this_audience_and_time_are_taken(world):
@@ -327,7 +330,7 @@ def only_an_operator_ships_takes_stock_in_and_sees_sales(world):
     equal(customer.post(f"/orders/{id}/ship", {}).status, 403, "shipping")
     equal(customer.post(f"/stock/{sku}/receipts", {"quantity": 1}).status, 403, "receiving")
     equal(customer.get("/sales").status, 403, "sales")
-    # Everybody who is let in may know what there is to buy.
+    # Every authenticated caller may read the stock.
     equal(customer.get(f"/stock/{sku}").status, 200, "stock")
     equal(world.operator.get(f"/customers/{name}/orders").status, 200, "another's orders")
     equal(world.operator.get("/sales").status, 200, "sales")
@@ -344,11 +347,12 @@ def only_an_operator_sets_a_price_and_every_customer_sees_it(world):
     equal((shown.status, shown.body.get("price")), (200, price), shown.body)
 
 
-# ---------------------------------------------------------------------------------------------- operation
+# ----------------------------------------------------------------------------------------------
+# operation
 
 
-def the_watch_looks_and_a_redrive_finds_nothing_to_do(world):
-    seen = until(lambda: (report := world.look_after())["overdue"] == 0 and report, "the watch finds nothing", ENDING_S, LOG)
+def the_watchdog_runs_and_a_redrive_finds_nothing_to_do(world):
+    seen = until(lambda: (report := world.look_after())["overdue"] == 0 and report, "the watchdog finds nothing", ENDING_S, LOG)
     equal((seen["failed"], seen["stuck"], seen["complete"]), (0, 0, True), seen)
     report = world.stack.invoke("RedriveDeadLettersFunction", {})
     equal((report["redriven"], report["unresolved"], report["complete"]), (0, [], True), report)
@@ -387,13 +391,13 @@ def the_tool_shows_what_happened(world):
     equal(world.tool("state", stock)["state"]["on_hand"], 7, "the stock")
     changes = {change["path"]: change.get("after") for change in world.tool("diff", stock, "2", "3")["changes"]}
     equal(changes["/on_hand"], 7, "what the allocation changed")
-    # On one line each, of all that the stream still has.
+    # One line per event of the DynamoDB Stream.
     told = world.tool.lines("tail", "--from", "start", "--stream", f"order-{id}", "--limit", "2")
     equal([(event["type"], event["streamversion"]) for event in told], [("OrderPlaced", 1), ("OrderConfirmed", 2)], "the tail")
-    assert "does not count" in world.tool.refusal("cost"), "units are counted on one machine only"
+    assert "does not count" in world.tool.refusal("cost"), "units are counted only locally"
 
 
-def what_the_audit_finds_the_tool_mends(world):
+def the_tool_fixes_the_findings_of_the_audit(world):
     def audit(status):
         return world.tool("audit", "--settle", "0", status=status)["findings"]
 
@@ -415,7 +419,7 @@ def what_the_audit_finds_the_tool_mends(world):
     a_row_is_lost()
     world.tool("republish", f"stock-{sku}")
     world.untouched(sku, 10)
-    equal(audit(0), [], "after its events came once more")
+    equal(audit(0), [], "after the republish")
     a_row_is_lost()
     equal(world.tool("rebuild", "stock")["did"], "rebuilt", "the read model")
     world.untouched(sku, 10)
@@ -425,17 +429,17 @@ def what_the_audit_finds_the_tool_mends(world):
 def a_fulfilment_that_is_stuck_ends_by_the_tool(world):
     sku = world.received(10)
     name, _ = world.customer()
-    # The carrier refuses it, and the bank refuses to give the money back.
+    # The carrier refuses the shipment, and the bank refuses the refund.
     id = world.place(order(name, sku, token="tok_norefund", country="XX"))
     world.ended(id, "stuck")
-    until(lambda: world.look_after()["stuck"] == 1, "the watch tells of it", ENDING_S, LOG)
+    until(lambda: world.look_after()["stuck"] == 1, "the watchdog reports it", ENDING_S, LOG)
     [stuck] = world.tool("sagas", "--stuck", status=1)["sagas"]
     equal((stuck["order"], stuck["step"]), (id, "authorize-payment"), stuck)
     world.tool("saga", "abandon", id, "--reason", "refunded by hand")
     world.ended(id, "aborted", "cancelled")
     world.untouched(sku, 10)
     until(lambda: world.look_after()["stuck"] == 0, "nothing is stuck", ENDING_S, LOG)
-    equal(world.tool("sagas", "--stuck")["sagas"], [], "what is stuck")
+    equal(world.tool("sagas", "--stuck")["sagas"], [], "stuck fulfilments")
 
 
 def a_customer_is_written_to_by_ses(world):
@@ -447,12 +451,12 @@ def a_customer_is_written_to_by_ses(world):
     until(lambda: len(world.mails_to(address)) == 2, lambda: world.mails_to(address), ENDING_S, LOG)
     confirmed, shipped = world.mails_to(address)
     equal([confirmed["Subject"], shipped["Subject"]], ["Your order is confirmed", "Your order is on its way"], "the mails")
-    equal({confirmed["Source"], shipped["Source"]}, {SHOP}, "who wrote")
+    equal({confirmed["Source"], shipped["Source"]}, {SHOP}, "the sender")
     assert id in confirmed["BodyText"], confirmed
     assert address not in json.dumps(world.events(id)), "the address in the events"
 
 
-def who_a_customer_is_can_be_forgotten(world):
+def the_personal_data_of_a_customer_can_be_erased(world):
     sku = world.received(10)
     name, _ = world.customer()
     body = order(name, sku)
@@ -471,7 +475,7 @@ def who_a_customer_is_can_be_forgotten(world):
         forgotten = world.tool("forget", name, "--yes")
         equal(forgotten, {"customer": name, "forgotten": expected})
         assert "wrappedKey" not in stored(), stored()
-    # What there is stays, and what is sent again has the same answer.
+    # Events stay, and a repeated request has the same response.
     equal(world.events(id), events, "the events")
     equal(world.order(id)["status"], "confirmed")
     again = world.operator.post("/orders", body, **key)
@@ -485,9 +489,10 @@ def a_step_whose_delivery_is_lost_is_asked_for_again(world):
     name, _ = world.customer()
     with without_rule(world, "CapturePaymentFunctionDue"):
         id = world.place(order(name, sku))
-        # The rule stays off until the watchdog asks for the step: no delivery of before can reach it.
+        # The rule stays disabled until the watchdog retries the step, so no earlier delivery can
+        # arrive.
         until(lambda: world.look_after() and "StepRetried" in world.kinds(id), lambda: world.kinds(id), ENDING_S, LOG, pause_s=1)
-    # The first request may be lost as well.
+    # The first retry may be lost as well.
     until(lambda: world.look_after() and "OrderConfirmed" in world.kinds(id), lambda: world.kinds(id), ENDING_S, LOG, pause_s=1)
     equal(world.ended(id, "completed", "confirmed")["status"], "confirmed", "the order")
 
@@ -495,7 +500,7 @@ def a_step_whose_delivery_is_lost_is_asked_for_again(world):
 @contextlib.contextmanager
 def without_rule(world, rule):
     events = world.stack.client("events")
-    # The id of a rule on a bus of its own is "bus|rule".
+    # The id of a rule on a custom bus is "bus|rule".
     which = {"Name": world.stack.resources[rule].split("|")[-1], "EventBusName": world.stack.outputs["BusName"]}
     events.disable_rule(**which)
     try:
@@ -504,7 +509,7 @@ def without_rule(world, rule):
         events.enable_rule(**which)
 
 
-def the_page_is_there_for_everybody_and_tells_nothing(world):
+def the_page_is_public_and_shows_no_data(world):
     page = world.anybody.get("/")
     equal((page.status, page.headers["content-type"]), (200, "text/html; charset=utf-8"), "the page")
     assert "script-src 'self'" in page.headers["content-security-policy"], page.headers
@@ -512,36 +517,36 @@ def the_page_is_there_for_everybody_and_tells_nothing(world):
         equal(world.anybody.get(f"/console/{name}").status, 200, name)
     settings = world.anybody.get("/console/settings.json").body
     equal(settings, {"live": False, "authorization": "jwt"}, "its settings")
-    equal(world.anybody.get("/console/stream").status, 404, "what only one machine has")
+    equal(world.anybody.get("/console/stream").status, 404, "the live feed, which only the local runtime has")
 
 
 def nothing_was_denied_and_the_logs_tell_of_every_function(world):
     lines = list(world.stack.log_lines())
     denied = [line for line in lines if "AccessDenied" in line or "not authorized to perform" in line]
-    equal(denied[:3], [], "what was denied")
-    # The server adds lines of its own, which are no JSON.
+    equal(denied[:3], [], "denied calls")
+    # MiniStack adds lines that are not JSON.
     told = [json.loads(line) for line in lines if line.startswith("{")]
     equal([line for line in told if line.get("level") == "ERROR"][:3], [], "errors")
     silent = set(world.stack.functions()) - {speaker(world, line) for line in told}
     equal(silent, set(), "functions that log nothing")
     correlation = f"corr-{world.run}"
     followed = {line["fields"]["message"] for line in told if line.get("span", {}).get("correlation") == correlation}
-    assert {"answered", "step", "applied"} <= followed, f"{followed} under a correlation id"
+    assert {"request completed", "step executed", "event applied"} <= followed, f"{followed} under a correlation id"
 
 
 def speaker(world, line):
-    """Which function wrote a line: consumers give their name with their figures, the others are known by what they say."""
+    """Returns the function that wrote a line, from its consumer's name or its message."""
     fields = line.get("fields", {})
     message = fields.get("message")
     others = {
-        "relayed": "RelayEventsFunction",
-        "tracked": "TrackDeadlinesFunction",
-        "looked": "WatchFulfilmentsFunction",
-        "redriven": "RedriveDeadLettersFunction",
-        "rebuilding": "RebuildProjectionFunction",
-        "forgotten": "ForgetCustomerFunction",
+        "events published": "RelayEventsFunction",
+        "deadlines updated": "TrackDeadlinesFunction",
+        "watchdog run completed": "WatchFulfilmentsFunction",
+        "redrive completed": "RedriveDeadLettersFunction",
+        "rebuild step started": "RebuildProjectionFunction",
+        "personal data erased": "ForgetCustomerFunction",
     }
-    if message == "answered":
+    if message == "request completed":
         return dict(world.stack.routes())[fields["route"]]
     return line.get("Consumer") or others.get(message)
 
@@ -550,7 +555,7 @@ def speaker(world, line):
 RARE_FIGURES = {"HistoryChanged", "ProviderThrottled"}
 
 
-def the_figures_of_the_dashboard_and_of_the_alarms_are_there(world):
+def the_metrics_of_the_dashboard_and_of_the_alarms_exist(world):
     figures = set(RARE_FIGURES)
     for line in world.stack.log_lines():
         if '"_aws"' not in line:
@@ -567,7 +572,7 @@ def the_figures_of_the_dashboard_and_of_the_alarms_are_there(world):
     filters = world.stack.client("logs").describe_metric_filters(logGroupName=world.stack.resources["Logs"])["metricFilters"]
     figures |= {each["metricName"] for filter in filters for each in filter["metricTransformations"]}
     asked = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "Cairn"} | set(own_metrics(dashboard))
-    equal(asked - figures, set(), "figures that nobody writes")
+    equal(asked - figures, set(), "metrics that no function emits")
 
 
 def own_metrics(dashboard):
@@ -577,7 +582,7 @@ def own_metrics(dashboard):
                 yield metric[1]
 
 
-def what_is_redriven_when_the_mistake_is_mended_takes_effect(world):
+def a_redrive_takes_effect_after_the_bug_is_fixed(world):
     sku = world.received(10)
     name, customer = world.customer()
     projection = "ProjectOrdersFunction"
@@ -585,12 +590,13 @@ def what_is_redriven_when_the_mistake_is_mended_takes_effect(world):
         id = world.place(order(name, sku))
         until(lambda: "FulfilmentCompleted" in world.kinds(id), lambda: world.kinds(id), ENDING_S, LOG)
         confirmed = next(event for event in world.events(id) if event["type"] == "OrderConfirmed")
-        # A rule at AWS hands an event over like this. This server's rules forget what failed, and so do its aliases.
+        # A rule on AWS invokes a function like this. MiniStack's rules and aliases drop failed
+        # events.
         world.stack.client("lambda").invoke(
             FunctionName=world.stack.resources[projection], InvocationType="Event",
             Payload=json.dumps(delivery(confirmed)).encode(),
         )
-        until(world.stack.dead_letters, "a dead letter, since the function may do nothing", ENDING_S, LOG)
+        until(world.stack.dead_letters, "a dead letter, because the function has no permissions", ENDING_S, LOG)
     equal(customer.get(f"/customers/{name}/orders").body["orders"], [], "the read model")
     [letter] = world.tool("dead-letters", "list", status=1)["deadLetters"]
     equal((letter["function"], letter["event"]), (projection, confirmed["id"]), letter)
@@ -602,7 +608,7 @@ def what_is_redriven_when_the_mistake_is_mended_takes_effect(world):
 
 
 def delivery(event):
-    """An event as the bus delivers it."""
+    """Returns an event as the bus delivers it."""
     return {
         "version": "0", "id": str(uuid.uuid4()), "detail-type": event["type"], "source": event["source"],
         "account": "000000000000", "time": event["time"], "region": "us-east-1", "resources": [event["subject"]],
@@ -612,7 +618,7 @@ def delivery(event):
 
 @contextlib.contextmanager
 def without_permissions(world, function):
-    """Takes away what the template allows a function."""
+    """Removes the permissions of a function's role."""
     iam = world.stack.client("iam")
     role = world.stack.resources[f"{function}Role"]
     which = {"RoleName": role, "PolicyName": f"{function}RolePolicy0"}
@@ -630,7 +636,7 @@ SCENARIOS = [
     without_stock_for_every_line_nothing_is_reserved,
     an_order_that_screening_refuses_is_cancelled_before_anything_else,
     an_order_that_the_carrier_refuses_gives_money_and_stock_back,
-    a_provider_that_fails_in_passing_delays_an_order_and_loses_none,
+    a_transient_error_of_a_provider_delays_an_order_and_loses_none,
     a_cancellation_in_the_middle_of_fulfilment_gives_everything_back,
     a_confirmed_order_that_is_cancelled_is_refunded_and_its_stock_comes_back,
     the_same_key_and_body_again_is_the_same_answer_and_changes_nothing,
@@ -640,17 +646,17 @@ SCENARIOS = [
     a_customer_deals_with_their_own_orders_and_with_no_others,
     only_an_operator_ships_takes_stock_in_and_sees_sales,
     only_an_operator_sets_a_price_and_every_customer_sees_it,
-    the_watch_looks_and_a_redrive_finds_nothing_to_do,
+    the_watchdog_runs_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
     the_tool_shows_what_happened,
-    what_the_audit_finds_the_tool_mends,
+    the_tool_fixes_the_findings_of_the_audit,
     a_fulfilment_that_is_stuck_ends_by_the_tool,
     a_customer_is_written_to_by_ses,
-    who_a_customer_is_can_be_forgotten,
+    the_personal_data_of_a_customer_can_be_erased,
     a_step_whose_delivery_is_lost_is_asked_for_again,
-    the_page_is_there_for_everybody_and_tells_nothing,
+    the_page_is_public_and_shows_no_data,
     nothing_was_denied_and_the_logs_tell_of_every_function,
-    the_figures_of_the_dashboard_and_of_the_alarms_are_there,
-    # Last: it denies something on purpose.
-    what_is_redriven_when_the_mistake_is_mended_takes_effect,
+    the_metrics_of_the_dashboard_and_of_the_alarms_exist,
+    # Last, because it denies calls on purpose.
+    a_redrive_takes_effect_after_the_bug_is_fixed,
 ]

@@ -1,4 +1,4 @@
-"""MiniStack, a stand-in for AWS, as a process of this machine."""
+"""Runs MiniStack, an AWS emulator."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ LOG = WORK / "ministack.log"
 
 @contextlib.contextmanager
 def ministack():
-    """Runs it, and yields its endpoint."""
+    """Runs MiniStack and yields its endpoint."""
     programs = install(MINISTACK)
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="cairn-") as folder:
-        # The functions inherit all of it, so it holds nothing else.
+        # The functions inherit this environment, so it has nothing else.
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": folder,
@@ -25,7 +25,7 @@ def ministack():
             "STATE_DIR": folder,
             "GATEWAY_PORT": str(port),
             "BIND_HOST": "127.0.0.1",
-            # Every function has the permissions of its own role, and no others.
+            # Enforces each function's role.
             "AUTH": "true",
             # These would listen on all interfaces.
             "IOT_MTLS_ENABLED": "0",

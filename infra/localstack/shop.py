@@ -1,4 +1,4 @@
-"""The HTTP API as its callers use it, each with a token of their own."""
+"""Callers of the HTTP API, each with its own token."""
 
 import http.client
 import json
@@ -17,7 +17,10 @@ class Answer:
 
 @dataclass
 class Caller:
-    """Sends requests to the API at a URL, through the server at an address: the URL's name needs no DNS then."""
+    """Sends requests to the API at a URL.
+
+    It connects to `address`, so that the URL's name needs no DNS.
+    """
 
     address: str
     url: str
@@ -54,7 +57,7 @@ class Caller:
 
 
 def order(customer, sku, quantity=1, token="tok_visa", country="DE"):
-    """An order of one line."""
+    """Returns the body of an order with one line."""
     return {
         "customerId": customer,
         "lines": [{"sku": sku, "quantity": quantity, "unitPrice": {"amount": 1250, "currency": "EUR"}}],

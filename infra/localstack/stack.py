@@ -1,4 +1,4 @@
-"""The stack: `sam deploy` of a template, and what its resources are called."""
+"""Deploys a stack with `sam deploy`, and finds its resources."""
 
 import json
 import re
@@ -10,17 +10,17 @@ from processes import Failure, run
 from tools import ROOT, SAM, WORK, settings
 
 DEPLOYING_S = 300
-# The page, which asks for a token itself.
+# The console page is public and asks for a token itself.
 OPEN = {"GET /", "GET /console/{file}"}
 
 
 def chosen(node):
-    """What a node is where every condition holds: all that can be asked for is deployed here."""
+    """Returns a node with every condition true, because everything is deployed."""
     return node["Fn::If"][1] if "Fn::If" in node else node
 
 
 def client(service, endpoint):
-    """A client of a service, with the permissions of whoever deploys."""
+    """Returns a client of a service with the deployer's permissions."""
     config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2})
     return boto3.client(
         service, endpoint_url=endpoint, region_name="us-east-1",
@@ -62,11 +62,11 @@ class Stack:
         self.outputs = {each["OutputKey"]: each["OutputValue"] for each in outputs}
 
     def functions(self):
-        """The functions' logical ids."""
+        """Returns the functions' logical ids."""
         return [name for name, each in self.template["Resources"].items() if each["Type"] == "AWS::Lambda::Function"]
 
     def invoke(self, function, event):
-        """What the live version of a function answers."""
+        """Invokes the live version of a function and returns its response."""
         answer = self.client("lambda").invoke(
             FunctionName=self.resources[function], Qualifier="live", Payload=json.dumps(event).encode()
         )
@@ -76,16 +76,16 @@ class Stack:
         return body
 
     def routes(self):
-        """The API's routes, each with the logical id of its function. None is open to everybody but those in `OPEN`."""
+        """Yields the API's routes with their functions' ids. Only those in `OPEN` are public."""
         for path, methods in self.template["Resources"]["Api"]["Properties"]["Body"]["paths"].items():
             for method, operation in chosen(methods).items():
                 route, operation = f"{method.upper()} {path}", chosen(operation)
-                assert ("security" in operation) != (route in OPEN), f"who may call {route}?"
+                assert ("security" in operation) != (route in OPEN), f"{route} has the wrong authorization"
                 uri = json.dumps(operation["x-amazon-apigateway-integration"]["uri"])
                 yield route, re.search(r"functions/\$\{(\w+)Aliaslive\}/", uri)[1]
 
     def log_lines(self):
-        """Every line of the functions' log group since the deployment."""
+        """Yields the lines of the functions' log group since the deployment."""
         pages = self.client("logs").get_paginator("filter_log_events")
         for page in pages.paginate(logGroupName=self.resources["Logs"], startTime=self.deployed_at):
             yield from (event["message"].strip() for event in page["events"])

@@ -1,4 +1,4 @@
-"""Orders that are paid for by Stripe."""
+"""Scenarios of orders that are paid with Stripe."""
 
 from scenarios import equal, order, outcomes, unwound
 

@@ -1,10 +1,10 @@
-"""localstripe on loopback, with what it leaves out of what Stripe documents and our client relies on.
+"""Runs localstripe on loopback, with the documented behaviour of Stripe that localstripe lacks.
 
-Run in the Python that has localstripe, with a port. Payment intents, charges, refunds, test cards and the form of
-requests are localstripe's; here are
+Usage: in the Python environment of localstripe, with a port. This script adds:
 
-- idempotency keys: the same key again is the same answer (https://docs.stripe.com/api/idempotent_requests)
-- which state an intent is in when a call cannot be (https://docs.stripe.com/error-codes#payment-intent-unexpected-state)
+- idempotency keys: the same key has the same response (https://docs.stripe.com/api/idempotent_requests)
+- the state of an intent that does not allow a call
+  (https://docs.stripe.com/error-codes#payment-intent-unexpected-state)
 - `error_on_requires_action` (https://docs.stripe.com/api/payment_intents/confirm)
 """
 
@@ -22,13 +22,13 @@ def confirm(id, error_on_requires_action=None, **more):
     intent = PaymentIntent._api_confirm(id, **more)
     if error_on_requires_action == "true" and intent.status == "requires_action":
         intent.next_action = intent.payment_method = None
-        raise UserError(402, "The card wants more of its holder.", {"code": "authentication_required"})
+        raise UserError(402, "The card requires authentication.", {"code": "authentication_required"})
     return intent
 
 
 def capture(id, **more):
     if PaymentIntent._api_retrieve(id).status != "requires_capture":
-        raise UserError(400, "Nothing is held.")
+        raise UserError(400, "Nothing is authorized.")
     return PaymentIntent._api_capture(id, **more)
 
 
@@ -62,9 +62,9 @@ def main():
     calls = {"confirm": confirm, "cancel": PaymentIntent._api_cancel, "capture": capture}
     own = {f"/v1/payment_intents/{{id}}/{name}": telling_its_state(call) for name, call in calls.items()}
     resources.extra_apis[:] = [(method, path, own.get(path, call)) for method, path, call in resources.extra_apis]
-    # It would keep all of it in a file that everybody on this machine shares.
+    # It would store everything in a file that all users of the machine share.
     resources.Store.dump_to_disk = lambda store: None
-    # It reads the list of calls when it is imported.
+    # Imported last, because the import reads the list of calls.
     from localstripe.server import app
 
     app.middlewares.insert(0, once_for_a_key)

@@ -1,4 +1,4 @@
-"""The one-machine system, as a process of this machine."""
+"""Runs the local system."""
 
 import contextlib
 import re
@@ -10,14 +10,14 @@ BUILDING_S = 3600
 
 
 def build(log):
-    """Builds it, and returns the program."""
+    """Builds the local system and returns the program."""
     run(["cargo", "build", "--locked", "--package", "cairn-local"], log, BUILDING_S, cwd=ROOT)
     return ROOT / "target" / "debug" / "cairn-local"
 
 
 @contextlib.contextmanager
 def system(program, log, *options):
-    """Runs it on free ports. Yields the addresses of its HTTP API and of its AWS endpoint."""
+    """Runs the local system on free ports, and yields its HTTP API and AWS endpoint."""
     command = [program, "--port", "0", "--aws-port", "0", "--quiet", *options]
     with running(command, log, cwd=ROOT) as process:
 
@@ -25,5 +25,5 @@ def system(program, log, *options):
             found = dict(re.findall(r"^(HTTP API|AWS endpoint) +(\S+)$", log.read_text(), re.MULTILINE))
             return len(found) == 2 and found
 
-        found = there(process, "the one-machine system", addresses, log)
+        found = there(process, "the local system", addresses, log)
         yield found["HTTP API"], found["AWS endpoint"]

@@ -1,4 +1,4 @@
-"""The Python tools of infra/localstack and infra/sam-local: installed from PyPI into folders of their own, once."""
+"""Installs the Python tools from PyPI, each into its own folder."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ from processes import run
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "localstack"
 INSTALLING_S = 900
-# Folders of their own, since MiniStack and the SAM CLI each want another version of botocore. The versions are those
-# that were tried: all of them follow others by hand, and what one of them leaves out is worked around here.
+# Separate folders, because MiniStack and the SAM CLI need different versions of botocore. The
+# versions are pinned, because gaps.py and stripe_server.py work around the gaps of these versions.
 SAM = WORK / "sam", ["aws-sam-cli==1.170.0", "boto3[crt]==1.43.108", "cargo-lambda==1.9.2", "cryptography", "ziglang==0.17.1"]
 MINISTACK = WORK / "ministack", ["ministack[full]==1.5.33"]
 LOCALSTRIPE = WORK / "localstripe", ["localstripe==1.15.10"]
 
 
 def install(tools):
-    """Installs the packages unless they are there. Returns the folder with their programs."""
+    """Installs missing packages and returns the folder with their programs."""
     folder, packages = tools
     done = folder / "installed"
     wanted = "\n".join(packages)
@@ -32,7 +32,7 @@ def install(tools):
 
 
 def enter():
-    """Goes on with this program in the Python that has boto3."""
+    """Restarts this program in the Python environment that has boto3."""
     folder, _ = SAM
     if Path(sys.prefix) != folder:
         python = install(SAM) / "python"
@@ -40,7 +40,7 @@ def enter():
 
 
 def settings(**more):
-    """The environment of the tools. Whatever else is configured, no call of theirs leaves for an account at AWS."""
+    """Returns the environment of the tools, in which no configuration leads to an AWS account."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     folder, _ = SAM
     return {

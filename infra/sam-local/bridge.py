@@ -1,4 +1,4 @@
-"""Lets containers reach a server that listens on this machine's loopback address only."""
+"""Lets containers reach a server that listens on the host's loopback address only."""
 
 import contextlib
 import errno
@@ -9,19 +9,19 @@ import subprocess
 import threading
 
 
-# The name of this machine where Docker runs in a virtual machine, which forwards by itself.
+# The host's name if Docker runs in a virtual machine, which forwards by itself.
 DOCKER_HOST = "host.docker.internal"
 
 
 def gateway():
-    """The address at which containers see this machine."""
+    """Returns the host's address in the containers' network."""
     networks = subprocess.run(["docker", "network", "inspect", "bridge"], check=True, capture_output=True, timeout=30)
     return json.loads(networks.stdout)[0]["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
 
 
 @contextlib.contextmanager
 def bridge(address, port):
-    """Forwards the same port of an address of this machine, and yields what containers address, with the port."""
+    """Forwards a port of a host address to loopback, and yields the address for containers."""
     try:
         server = Forwarder((address, port), port)
     except OSError as error:
@@ -57,7 +57,7 @@ class Connection(socketserver.BaseRequestHandler):
 
 
 def copy(source, target):
-    """Hands on what comes, until nothing comes any more."""
+    """Copies data until the source ends."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)

@@ -1,7 +1,10 @@
-"""Runs every function of template.yaml in Docker with `sam local invoke` and its event from events/, and then the
-HTTP API with `sam local start-api`, against the store of the one-machine system, which it starts.
+"""Runs every function in Docker, and the HTTP API, against the store of the local system.
 
-Status 0: each answered as it must. 1: one did not, with the reason. 2: it was called wrongly, or there is no Docker.
+It runs each function with `sam local invoke` and its event from events/, and the API with `sam
+local start-api`.
+
+Exit status: 0 every response is correct; 1 one is not, with the reason; 2 invalid arguments or no
+Docker.
 """
 
 import argparse
@@ -16,7 +19,7 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-# The tools, the build and the processes are those of infra/localstack.
+# For the modules of infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import binaries  # noqa: E402
@@ -29,13 +32,13 @@ from system import build, system  # noqa: E402
 
 LOGS = tools.ROOT / "target" / "sam-local"
 INVOKING_S = 120
-# Lambda's emulator starts a function while it begins to listen itself (`go startRuntimeAPI` in `rapid/sandbox.go`); a
-# function that is quicker finds nobody there.
+# Lambda's runtime emulator starts a function before it listens (`go startRuntimeAPI` in
+# `rapid/sandbox.go`), so a fast function fails to connect.
 NOBODY_LISTENED = ("client error (Connect)", "Init failed")
 INVOCATIONS = 3
-# Most of an invocation is waiting for a container to begin and to end.
+# An invocation mostly waits for its container to start and to end.
 SIDE_BY_SIDE = 4
-# The first start installs an engine and a base image.
+# The first start installs a container engine and a base image.
 STARTING_DOCKER_S = 900
 
 
@@ -50,21 +53,21 @@ def arguments():
     binaries.add_arguments(parser)
     parser.add_argument(
         "--base-image", metavar="TOOL", default=os.environ.get("LAMBDA_BASE_IMAGE"),
-        help="a program that makes Docker and Lambda's base image available ('start' prints what to export, 'stop' ends it); "
-        "by default $LAMBDA_BASE_IMAGE, and else Docker as it is here, which pulls the image",
+        help="program that provides Docker and Lambda's base image ('start' prints variables to export, 'stop' ends it); "
+        "default: $LAMBDA_BASE_IMAGE, or else the local Docker, which pulls the image",
     )
     found = parser.parse_args()
     if found.base_image and not os.access(found.base_image, os.X_OK):
-        parser.error(f"{found.base_image} is not a program")
+        parser.error(f"{found.base_image} is not an executable file")
     return found
 
 
 @contextlib.contextmanager
 def docker(tool):
-    """Docker, and the options that `sam local` needs for its images."""
+    """Starts Docker, and yields the options of `sam local` for its images."""
     if not tool:
         if not docker_answers():
-            raise NoDocker("there is no Docker here; start one, or name a tool with --base-image")
+            raise NoDocker("Docker is not available; start it, or set --base-image")
         yield []
         return
     tool = Path(tool).resolve()
@@ -87,7 +90,7 @@ def docker_answers():
 
 @contextlib.contextmanager
 def store(given, *hosts):
-    """The one-machine system, for its AWS endpoint, which accepts these hosts besides its own."""
+    """Runs the local system, and yields its AWS endpoint, which also accepts these hosts."""
     built = given.skip_build or given.binaries
     program = tools.ROOT / "target" / "debug" / "cairn-local" if built else build(LOGS / "cargo-build.log")
     options = ["--parameter", "Authorization=none"] + [option for host in hosts for option in ("--allow-host", host)]
@@ -96,7 +99,7 @@ def store(given, *hosts):
 
 
 class Sam:
-    """`sam local` with a template, against a store."""
+    """Runs `sam local` with a template and a store."""
 
     def __init__(self, template, endpoint, images):
         variables = LOGS / "variables.json"
@@ -110,8 +113,8 @@ class Sam:
 
     @staticmethod
     def variables(endpoint):
-        # What `sam local` cannot work out: the outputs of nested stacks, and the names of buses. The names are the
-        # one-machine system's.
+        # `sam local` cannot resolve outputs of nested stacks and names of buses. These are the
+        # names of the local system.
         return {
             "EVENT_BUS": "cairn-orders",
             "DEAD_LETTERS_QUEUE": f"{endpoint}/000000000000/DeadLettersQueue",
@@ -122,7 +125,7 @@ class Sam:
         return [tools.SAM[0] / "bin" / "sam", "local", *words, *self.options]
 
     def invoke(self, function, event):
-        """What a function answers."""
+        """Returns the response of a function, and its log."""
         log, answer = LOGS / f"{function}.log", LOGS / f"{function}.json"
         for _ in range(INVOCATIONS):
             run(self.command("invoke", function, "--event", event), log, INVOKING_S, answer=answer, env=self.environment)
@@ -132,11 +135,11 @@ class Sam:
         try:
             return json.loads(answer.read_text()), log
         except json.JSONDecodeError:
-            raise Failure(f"{function} did not answer with JSON: {answer.read_text()!r}", log) from None
+            raise Failure(f"{function}: the response is not JSON: {answer.read_text()!r}", log) from None
 
     @contextlib.contextmanager
     def api(self):
-        """The HTTP API, as a caller."""
+        """Runs the HTTP API and yields a caller."""
         port = free_port()
         log = LOGS / "start-api.log"
         command = self.command("start-api", "--host", "127.0.0.1", "--port", str(port))
@@ -151,9 +154,9 @@ def check(function, answer, log):
         return
     if "errorMessage" in answer:
         raise Failure(f"{function}: {answer['errorMessage']}", log)
-    # What the event is about need not be there.
+    # The order or SKU of the event need not exist.
     if answer.get("statusCode", 200) not in (200, 201, 404):
-        raise Failure(f"{function} answered {answer['statusCode']}: {answer.get('body')}", log)
+        raise Failure(f"{function}: status {answer['statusCode']}: {answer.get('body')}", log)
 
 
 def try_the_api(caller, progress):
@@ -170,7 +173,7 @@ def try_the_api(caller, progress):
     with progress.step("GET /orders/{orderId}/events"):
         assert expect(caller.get(f"{path}/events"), 200)["events"][0]["type"] == "OrderPlaced"
     with progress.step("POST /orders/{orderId}/cancel"):
-        # Without stock the order may have ended before; then this answers as it would have.
+        # Without stock the order may be cancelled already; the response is the same.
         assert expect(caller.post(f"{path}/cancel", {"reason": "changed my mind"}), 200)["status"] == "cancelled"
     with progress.step("GET /customers/{customerId}/orders"):
         listed = expect(caller.get("/customers/c-sam/orders"), 200)["orders"]
@@ -178,7 +181,7 @@ def try_the_api(caller, progress):
 
 
 def functions():
-    """The logical id of each function of the template, by its stem."""
+    """Returns the logical ids of the template's functions by stem."""
     found = re.findall(r"^  (\w+):\n    Type: AWS::Serverless::Function\n(?:    Condition: .*\n)?.*Binary: ([\w-]+)", binaries.TEMPLATE.read_text(), re.MULTILINE)
     if len(found) != len(binaries.functions()):
         raise Failure(f"template.yaml has {len(found)} functions, and functions/ has {len(binaries.functions())}")
@@ -186,7 +189,7 @@ def functions():
 
 
 def side_by_side(work, items):
-    """Does the work for each, a few at a time, and begins none after one that fails."""
+    """Runs the work for each item, a few at once, and starts none after a failure."""
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         try:
             for done in [pool.submit(work, item) for item in items]:
@@ -197,15 +200,15 @@ def side_by_side(work, items):
 
 
 def all_steps(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps and returns a summary."""
     every = functions()
     progress = Progress(9 + len(every))
     with contextlib.ExitStack() as open_things:
-        with progress.step("Docker is there"):
+        with progress.step("start Docker"):
             images = open_things.enter_context(docker(given.base_image))
-        with progress.step("the functions are there" if given.binaries else "the functions are built"):
+        with progress.step("find the functions" if given.binaries else "build the functions"):
             template = binaries.template(given)
-        with progress.step("the one-machine system runs"):
+        with progress.step("start the local system"):
             address = gateway()
             endpoint = open_things.enter_context(store(given, address, DOCKER_HOST))
             port = urllib.parse.urlsplit(endpoint).port
@@ -216,9 +219,9 @@ def all_steps(given):
             with progress.step(f"sam local invoke {every[stem]} --event events/{stem}.json"):
                 check(every[stem], *sam.invoke(every[stem], tools.ROOT / "events" / f"{stem}.json"))
 
-        # By name: a step of the saga that comes before anything has begun is not due, and nothing to fail at.
+        # In order of their names. A saga step that is not due does nothing, and does not fail.
         first, *others = sorted(every)
-        # Makes the image that all have in common.
+        # The first invocation builds the common image.
         invoke(first)
         side_by_side(invoke, others)
         with progress.step("sam local start-api"):

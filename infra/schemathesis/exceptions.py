@@ -1,7 +1,8 @@
-"""Where the API is right and Schemathesis takes it for wrong.
+"""Exceptions for correct refusals that Schemathesis reports as failures.
 
-It expects every request that keeps the document's schemas to be taken. Some rules no schema can say; the document says them
-in words. Such a refusal passes if the request does break the rule.
+Schemathesis expects the API to accept every request that matches the document's schemas. The
+document states some rules in words, because no schema can express them. A refusal passes if the
+request breaks such a rule.
 """
 
 import base64
@@ -22,7 +23,7 @@ WINDOWS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": ti
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Gives each body keys of its own. Schemathesis has few keys for many bodies, and would see but one refusal."""
+    """Gives each body its own idempotency key. Schemathesis reuses keys, which causes refusals."""
     key = (case.headers or {}).get("Idempotency-Key")
     if key and KEY.fullmatch(key):
         case.headers["Idempotency-Key"] = key[:112] + hashlib.sha256(repr(case.body).encode()).hexdigest()[:16]
@@ -30,7 +31,7 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """Whether a failure is one."""
+    """Returns false for a refusal that the document states in words."""
     if not isinstance(failure, RejectedPositiveData):
         return True
     breaks_rule = RULES.get(case.operation.definition.raw["operationId"])
@@ -38,10 +39,10 @@ def filter_failure(context, failure, case, response):
 
 
 def breaks_rule_of_lines(case, problem):
-    """All lines have prices of one currency, and their total is one that JSON keeps and that a card can be charged with.
-    Nothing else may be wrong."""
+    """Returns true if the only reported problem is a missing price, a second currency, or a total
+    that is too large for JSON or cannot be charged."""
     lines = case.body["lines"]
-    # `cargo run` takes prices from its callers.
+    # The local system takes prices from its callers.
     unpriced = [f"/lines/{index}/unitPrice" for index, line in enumerate(lines) if "unitPrice" not in line]
     if unpriced:
         return [error["pointer"] for error in problem.get("errors", [])] == unpriced
@@ -52,14 +53,14 @@ def breaks_rule_of_lines(case, problem):
     elif sum(line["quantity"] * line["unitPrice"]["amount"] for line in lines) > MOST_MINOR_UNITS:
         wrong = "/lines"
     else:
-        # The table of shared/orders/src/charge.rs has tests of its own.
+        # The limits in shared/orders/src/charge.rs have their own tests.
         found = problem.get("errors", [])
         return len(found) == 1 and found[0]["pointer"] == "/lines" and found[0]["detail"].startswith("cannot be charged")
     return [error["pointer"] for error in problem.get("errors", [])] == [wrong]
 
 
 def breaks_rule_of_cursor(case, problem):
-    """A cursor is from an earlier page of the same list."""
+    """Returns true if the cursor is not from an earlier page of the same list."""
     cursor = (case.query or {}).get("cursor")
     if cursor is None:
         return False
@@ -71,7 +72,7 @@ def breaks_rule_of_cursor(case, problem):
 
 
 def breaks_rule_of_times(case, problem):
-    """`from` is not after `to`, and not too many windows begin before `to`."""
+    """Returns true if `from` is after `to`, or too many windows begin before `to`."""
     query = case.query or {}
     window = WINDOWS.get(query.get("window", "hour"))
     if window is None:

@@ -1,10 +1,12 @@
-"""Sends the HTTP API of the one-machine system what docs/openapi.yaml allows, and what it does not, and checks every answer.
+"""Sends the HTTP API of the local system valid and invalid requests, and checks every answer.
 
-Schemathesis, from PyPI, makes the requests out of the document: its examples, the edges of every constraint and what lies
-beyond, random ones, and sequences that follow the links. Each answer has to have a status, a media type, headers and a body of
-the document; what is allowed has to be taken, what is not has to be refused, and nothing may be a mistake of the server's.
+Schemathesis, from PyPI, generates the requests from docs/openapi.yaml: its examples, values at and
+beyond the limit of every constraint, random values, and sequences that follow the links. Each
+answer must match the document in status, media type, headers and body. A valid request must be
+accepted, an invalid one must be refused, and no request may cause a server error.
 
-Status 0: all went as it must. 1: it did not, with the requests. 2: it was called wrongly.
+Exit status 0: all checks passed. 1: a check failed; the output shows the requests. 2: invalid
+command line.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-# The tools, the processes and the system are those of infra/localstack.
+# The modules for tools, processes and the system are in infra/localstack.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
 
 import tools  # noqa: E402
@@ -24,7 +26,7 @@ from system import build, system  # noqa: E402
 HERE = Path(__file__).resolve().parent
 DOCUMENT = tools.ROOT / "docs" / "openapi.yaml"
 WORK = tools.ROOT / "target" / "schemathesis"
-# The versions make the requests as much as the seed does: others send others.
+# The requests depend on these versions as well as on the seed.
 SCHEMATHESIS = WORK / "tools", ["schemathesis==4.32.5", "hypothesis==6.170.17"]
 LOG = WORK / "schemathesis.log"
 SEED = 1
@@ -36,10 +38,10 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="infra/schemathesis/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--binary", type=Path, metavar="FILE", help="build nothing, run this, say target/debug/cairn-local")
-    parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="other requests; by default %(default)s")
+    parser.add_argument("--binary", type=Path, metavar="FILE", help="program to run instead of a new build")
+    parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="seed of the requests; default %(default)s")
     parser.add_argument(
-        "--examples", type=int, default=EXAMPLES, metavar="N", help="how many random requests each route gets; by default %(default)s"
+        "--examples", type=int, default=EXAMPLES, metavar="N", help="random requests for each route; default %(default)s"
     )
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
@@ -48,7 +50,7 @@ def arguments():
 
 
 def schemathesis(programs, api, given):
-    """Runs it, and returns its summary."""
+    """Runs Schemathesis, and returns its summary."""
     command = [
         programs / "schemathesis", "--no-color", "--config-file", HERE / "schemathesis.toml", "run", DOCUMENT,
         "--url", api, "--seed", str(given.seed), "--max-examples", str(given.examples),
@@ -66,24 +68,24 @@ def schemathesis(programs, api, given):
         if not found:
             raise
         print(found[0], flush=True)
-        raise Failure(f"the API is not as docs/openapi.yaml says: the requests stand above, and in {LOG}") from failure
+        raise Failure(f"the API does not match docs/openapi.yaml: the requests are above and in {LOG}") from failure
     return re.search(r"^=+ SUMMARY =+$.*", LOG.read_text(), re.MULTILINE | re.DOTALL)[0].strip()
 
 
 def all_steps(given):
-    """Goes through all steps, and returns a summary."""
+    """Runs all steps, and returns a summary."""
     progress = Progress(3)
     log = WORK / "cairn-local.log"
-    with progress.step("Schemathesis is there"):
+    with progress.step("Schemathesis is installed"):
         programs = tools.install(SCHEMATHESIS)
-    with progress.step("the one-machine system is there"):
+    with progress.step("the local system is built"):
         program = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     with system(program, log, "--parameter", "Authorization=none") as (api, _):
-        with progress.step(f"the API is as docs/openapi.yaml says, by seed {given.seed}"):
+        with progress.step(f"the API matches docs/openapi.yaml, with seed {given.seed}"):
             found = schemathesis(programs, api, given)
-            # What was taken went through the whole system: nothing there has failed at it.
+            # Accepted requests have passed through the whole system, so check its functions too.
             if "ERROR" in log.read_text():
-                raise Failure("every answer is as it must be, but a function has failed", log)
+                raise Failure("every answer is correct, but a function failed", log)
     return f"{found}\n{progress.summary()}"
 
 

@@ -1,17 +1,17 @@
-//! What DynamoDB bills, from the sizes of items.
+//! The units that DynamoDB bills, computed from the sizes of items.
 //!
-//! For what succeeds, dynoxide says it as DynamoDB does; the tests here hold that against the
-//! rules. What is refused is billed as well, but no answer says so: that is counted here.
+//! dynoxide reports the units of successful requests as DynamoDB does; the tests here check it
+//! against the rules. Rejected requests are billed too, but no response reports it, so this module
+//! computes their units.
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html>
 
 use serde_json::Value;
 
-/// Dollars per million units: on demand, us-east-1, November 2026.
+/// US dollars per million units: on demand, us-east-1, November 2026.
 pub(crate) const READ_USD: f64 = 0.125;
-/// As [`READ_USD`].
+/// See [`READ_USD`].
 pub(crate) const WRITE_USD: f64 = 0.625;
 
-/// Whether an operation writes.
 pub(crate) fn is_write(operation: &str) -> bool {
     matches!(
         operation,
@@ -19,7 +19,7 @@ pub(crate) fn is_write(operation: &str) -> bool {
     )
 }
 
-/// The read and write units in an answer's `ConsumedCapacity`, of one table or of several.
+/// Returns the read and write units in a response's `ConsumedCapacity`, of one table or several.
 pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
     let tables = match capacity {
         Value::Array(tables) => tables.iter().collect(),
@@ -43,10 +43,10 @@ pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
     }
 }
 
-/// The write units of a request that its condition refused.
+/// Returns the write units of a request whose condition failed.
 ///
-/// A single write is billed for the larger of the item there and the item offered. Of a
-/// cancelled transaction this bills the first of its two halves, the least that can be meant.
+/// A single write is billed for the larger of the stored item and the new one. A cancelled
+/// transaction is billed here for the first of its two phases only, which is a lower bound.
 pub(crate) fn refused(operation: &str, request: &Value, answer: &Value) -> f64 {
     let kind = answer["__type"].as_str().unwrap_or_default();
     match operation {
@@ -66,14 +66,14 @@ pub(crate) fn refused(operation: &str, request: &Value, answer: &Value) -> f64 {
     }
 }
 
-/// Write units: a kilobyte each, at least one.
+/// Write units: one per started kilobyte, at least one.
 fn units(bytes: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an item has 400 KB at most")]
     let kilobytes = bytes.div_ceil(1024).max(1) as f64;
     kilobytes
 }
 
-/// The bytes of an item in DynamoDB's JSON.
+/// Returns the size in bytes of an item in DynamoDB's JSON.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
 pub(crate) fn size(item: &Value) -> usize {
     let attributes = item.as_object().into_iter().flatten();

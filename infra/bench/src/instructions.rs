@@ -1,4 +1,5 @@
-//! The instructions of one command's decision and codec, counted by callgrind: the same on every run.
+//! The instructions of one command's decision and codec, counted by callgrind. The count is the
+//! same in every run.
 
 use std::{
     process::{Command as Process, ExitCode, Stdio},
@@ -15,12 +16,11 @@ use crate::{
 
 type Ours = Order<DEFAULT_INTERVAL>;
 
-/// What is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
-    /// Decide, encode, decode, evolve.
+    /// Decide, encode, decode and evolve.
     Ours,
-    /// The event to JSON and back, as serde does it.
+    /// Serializing and parsing the event with serde alone.
     Bare,
 }
 
@@ -36,10 +36,7 @@ impl FromStr for What {
     }
 }
 
-/// Does it so often: what runs under callgrind.
-///
-/// # Errors
-/// When the codec fails.
+/// Repeats the work; this runs under callgrind.
 pub(crate) fn repeat(what: What, times: u64) -> Result<ExitCode, Failed> {
     let fold = |state, events: &[Event]| events.iter().fold(state, Ours::evolve);
     let placed = Ours::decide(&Ours::initial(), &Command::Place).map_err(Failed::new)?;
@@ -68,10 +65,7 @@ pub(crate) fn repeat(what: What, times: u64) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs itself under callgrind and prints the instructions of one command.
-///
-/// # Errors
-/// When valgrind is not there, or says something else than a count.
+/// Runs this program under callgrind and prints the instructions of one command.
 pub(crate) fn count() -> Result<ExitCode, Failed> {
     const FEW: u64 = 100;
     const MANY: u64 = 1_100;
@@ -101,12 +95,12 @@ fn under_callgrind(what: &str, times: u64) -> Result<u64, Failed> {
         .output()
         .map_err(|error| {
             Failed::new(format!(
-                "valgrind cannot be run: {error}; install it (Debian: apt-get install valgrind)"
+                "starting valgrind failed: {error}; install it (Debian: apt-get install valgrind)"
             ))
         })?;
     let said = String::from_utf8_lossy(&ran.stderr);
     let collected = said.lines().find_map(|line| line.split_once("Collected :"));
     collected
         .and_then(|(_, count)| count.trim().parse().ok())
-        .ok_or_else(|| Failed::new(format!("valgrind said: {said}")))
+        .ok_or_else(|| Failed::new(format!("no count in the output of valgrind: {said}")))
 }

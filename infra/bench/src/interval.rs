@@ -1,4 +1,4 @@
-//! What a command costs by the interval between snapshots: why the default is what it is.
+//! The cost of a command by the interval between snapshots, which explains the default.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -7,9 +7,6 @@ use comfy_table::{Table, presets};
 use crate::{Failed, scenarios, systems::cairn::CairnEvery};
 
 /// Prints the cost of a command on streams of about a thousand events, for several intervals.
-///
-/// # Errors
-/// When a command fails.
 pub(crate) async fn print() -> Result<ExitCode, Failed> {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([

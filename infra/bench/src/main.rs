@@ -1,4 +1,4 @@
-//! Measures the event store beside its peers, in one run.
+//! Compares the event store with its alternatives in one run.
 #![recursion_limit = "256"] // The futures of five frameworks, one inside the other.
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
@@ -27,22 +27,21 @@ mod scenarios;
 mod service;
 mod systems;
 
-/// The event store beside its peers: calls, capacity units, cost and time of a command.
+/// Compare the event store with its alternatives: calls, request units, cost and time of a command.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Print the rows as a JSON array.
     #[arg(long)]
     json: bool,
-    /// How far away the services are: milliseconds for a round trip.
+    /// Round-trip time to the services, in milliseconds.
     #[arg(long, default_value_t = 5, value_name = "MILLISECONDS")]
     rtt_ms: u64,
-    /// Only the scenarios whose names begin so.
+    /// Run only the scenarios whose names start with this.
     #[arg(long, value_name = "PREFIX")]
     only: Option<String>,
-    /// Not the scenarios whose names end so.
+    /// Skip the scenarios whose names end with one of these.
     #[arg(long, value_name = "SUFFIX", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Exit with status 1 where our rows do not show what they must.
+    /// Exit with status 1 if a row of Cairn exceeds its limits.
     #[arg(long)]
     check: bool,
     #[command(subcommand)]
@@ -51,50 +50,46 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Count the instructions of one command's decision and codec, under callgrind.
     Instructions {
-        /// Only repeat them: what runs under callgrind.
+        /// Only repeat the work; this runs under callgrind.
         #[arg(long, hide = true)]
         repeat: Option<u64>,
-        /// Which of them.
         #[arg(long, hide = true, default_value = "ours")]
         what: instructions::What,
     },
-    /// The cost of a command by the interval between snapshots.
+    /// Print the cost of a command by the interval between snapshots.
     Interval,
-    /// The rebuild of a read model, and an audit: events a second, memory, units.
+    /// Measure the rebuild of a read model, and an audit: events per second, memory, units.
     Rebuild {
-        /// Only this one, as JSON: what runs in a process of its own.
+        /// Measure only this and print JSON; this runs in a process of its own.
         #[arg(long, hide = true, requires = "events")]
         what: Option<rebuild::What>,
-        /// Of so many events.
+        /// The number of events.
         #[arg(long, hide = true)]
         events: Option<u64>,
     },
 }
 
-/// A scenario could not be run, or a command was not carried out.
+/// A scenario or a command that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
-    /// Another commit was first.
+    /// Another commit took the version.
     #[error("another commit was first")]
     Conflict,
-    /// Anything else.
     #[error("{0}")]
     Otherwise(String),
 }
 
 impl Failed {
-    /// A failure in words.
     pub(crate) fn new(error: impl Display) -> Self {
         Self::Otherwise(error.to_string())
     }
 
-    /// What it means where nobody else writes.
+    /// Describes the failure of a scenario without concurrent writers.
     fn without_rival(self) -> String {
         match self {
             Self::Conflict => {
-                "wrong: conflicts for ever, since it loads the first 1 MB only".to_owned()
+                "wrong: conflicts forever, because it loads only the first 1 MB".to_owned()
             }
             Self::Otherwise(error) => format!("fails: {error}"),
         }
@@ -164,7 +159,7 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, Failed> {
     }
     let broken = broken_promises(&rows);
     for promise in &broken {
-        eprintln!("not as promised: {promise}");
+        eprintln!("limit exceeded: {promise}");
     }
     Ok(if broken.is_empty() {
         ExitCode::SUCCESS
@@ -181,7 +176,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Every scenario that is about commands.
+    /// Runs every scenario for commands.
     async fn all<S: System>(&mut self) -> Result<(), Failed> {
         let rtt = self.rtt;
         self.row("create", S::NAME, scenarios::create::<S>(rtt))
@@ -231,7 +226,7 @@ impl Run<'_> {
     }
 }
 
-/// The rows of one scenario together, in the order in which scenarios first came.
+/// Groups the rows by scenario, in the order of the first appearance.
 fn by_scenario(rows: Vec<Row>) -> Vec<Row> {
     let names: Vec<_> = rows.iter().map(|row| row.scenario.clone()).collect();
     let mut rows = rows;

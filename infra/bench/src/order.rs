@@ -1,45 +1,41 @@
-//! The order that every system keeps: the same commands, the same events, the same state.
+//! The order, which every system stores with the same commands, events and state.
 //!
-//! Sizes are those of the model that costs are quoted for: an event is stored in about 600 bytes,
-//! its envelope included, and a state is 1 KB.
+//! Sizes are those of the cost model: a stored event has about 600 bytes with its envelope, and a
+//! state has 1 KB.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What happened to an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub(crate) enum Event {
-    /// It was placed.
     #[serde(rename = "OrderPlaced")]
     Placed {
-        /// What was ordered, by whom, and where it goes.
+        /// The items, the customer and the address.
         details: String,
     },
-    /// Its instructions were changed.
+    /// The instructions changed.
     #[serde(rename = "OrderChanged")]
     Changed {
-        /// Which change this is, from 1.
+        /// The number of the change, from 1.
         change: u64,
-        /// What is asked for now.
+        /// The new instructions.
         instructions: String,
     },
 }
 
-/// An order as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct State {
-    /// What was ordered; empty before that.
+    /// Empty before the order is placed.
     pub details: String,
-    /// How often it was changed.
+    /// The number of changes.
     pub changes: u64,
-    /// The last two instructions.
     pub instructions: (String, String),
 }
 
 impl State {
-    /// The state after one more event. To apply the same event twice changes nothing: one of the
-    /// peers does so when it writes a snapshot.
+    /// Applies an event. Applying it twice changes nothing, because one of the alternatives does so
+    /// when it writes a snapshot.
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Placed { details } => self.details.clone_from(details),
@@ -55,14 +51,14 @@ impl State {
         }
     }
 
-    /// What comes of placing it; nothing when it has been.
+    /// Decides to place the order; no event if it is placed.
     pub(crate) fn place(&self) -> Option<Event> {
         self.details.is_empty().then(|| Event::Placed {
             details: text("details", 0),
         })
     }
 
-    /// What comes of changing it so many times at once; nothing before it is placed.
+    /// Decides this number of changes; no event before the order is placed.
     pub(crate) fn change(&self, times: u64) -> Vec<Event> {
         if self.details.is_empty() {
             return vec![];
@@ -76,7 +72,7 @@ impl State {
     }
 }
 
-/// 300 bytes, different for each number.
+/// Returns 300 bytes that differ by number.
 fn text(of: &str, number: u64) -> String {
     const WORDS: &str = "please leave the parcel with the neighbours on the second floor, who are at \
         home in the afternoon, and ring twice, since the first time is mistaken for the clock; the \

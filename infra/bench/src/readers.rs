@@ -1,10 +1,11 @@
-//! What happens after a commit: the relay, and the rebuild of a read model. The peers have neither.
+//! The work after a commit: the relay, and the rebuild of a read model. The alternatives have
+//! neither.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    lambda::{Environment, Host, Invocation, stream::relay as relay_function},
+    lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function},
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
     sealed::Sealed,
@@ -30,15 +31,16 @@ use crate::{
     systems::{System, cairn::Cairn},
 };
 
-/// What the bus charges for a million events of up to 64 KB: us-east-1, November 2026.
+/// The price of a million events of up to 64 KB on the bus, in US dollars: us-east-1, November
+/// 2026.
 const PUBLISHED_USD: f64 = 1.0;
-/// As many records as the template has the relay take at a time.
+/// The relay's batch size in the template.
 const BATCH: usize = 100;
 
-/// This machine, but that figures go nowhere: the output is the report.
+/// The local runtime without its metrics, because the output is the report.
 struct Silent;
 
-impl Host for Silent {
+impl Runtime for Silent {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -50,10 +52,7 @@ impl Host for Silent {
     fn emit(&self, _: &str) {}
 }
 
-/// Relays 10,000 events: commits of 2,000 streams that are written to 25 at a time.
-///
-/// # Errors
-/// When the relay fails, or leaves something unpublished.
+/// Relays 10,000 events of 2,000 streams, with 25 streams written concurrently.
 pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
     const STREAMS: usize = 2_000;
     const EVENTS_OF_EACH: usize = 5;
@@ -82,8 +81,8 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
         "EVENT_BUS" | "STREAM_FAILURES_QUEUE" => Some("unused".to_owned()),
         _ => None,
     };
-    let environment = Environment::new(settings, client.config()).on(Arc::new(Silent));
-    let function = relay_function(&environment, |event| fulfilment::outcome(&event.event.name))
+    let app = AppContext::new(settings, client.config()).with_runtime(Arc::new(Silent));
+    let function = relay_function(&app, |event| fulfilment::outcome(&event.event.name))
         .map_err(Failed::new)?;
     let mut cpu = Duration::ZERO;
     for batch in items.chunks(BATCH) {
@@ -108,7 +107,9 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
             .as_array()
             .is_none_or(|failures| !failures.is_empty())
         {
-            return Err(Failed::new(format!("the relay left something: {answer}")));
+            return Err(Failed::new(format!(
+                "the relay left records unpublished: {answer}"
+            )));
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
@@ -116,7 +117,7 @@ pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
     let mut row = Row::failed(
         "relay",
         "cairn",
-        format!("for each event; batches of {BATCH} records, 25 streams at a time"),
+        format!("per event; batches of {BATCH} records, 25 concurrent streams"),
     );
     row.calls = Some(calls / events);
     row.usd_per_million = Some(PUBLISHED_USD);
@@ -143,10 +144,8 @@ fn record(sequence: u64, item: &Value) -> Value {
     })
 }
 
-/// Folds the orders' read model from 100,000 events, beside loops that only parse their JSON.
-///
-/// # Errors
-/// When an event cannot be made or read.
+/// Folds the orders' read model from 100,000 events, and compares it with loops that only parse
+/// their JSON.
 pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
     eprintln!("rebuild: cairn");
     let events = fulfilled_orders(100_000)?;
@@ -178,10 +177,10 @@ pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
     };
     let ratio = bare.as_secs_f64() / best.as_secs_f64();
     let note = format!(
-        "{:.0} events a second, {ratio:.2} of the bare loop",
+        "{:.0} events per second, {ratio:.2} of the parsing loop",
         a_second(best)
     );
-    // One strongly consistent read unit is 4 KB, an eventually consistent scan takes half.
+    // A strongly consistent read unit is 4 KB; an eventually consistent scan takes half of one.
     let mut ours = row("cairn", best, note);
     let bytes: usize = events
         .iter()
@@ -191,32 +190,29 @@ pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
     let scanned = bytes as f64 / 8192.0 / count;
     ours.read_units = Some(scanned);
     ours.usd_per_million = Some(scanned * READ_USD);
-    let note = format!("{:.0} events a second", a_second(bare));
-    Ok(vec![ours, row("a bare loop that parses", bare, note)])
+    let note = format!("{:.0} events per second", a_second(bare));
+    Ok(vec![ours, row("a loop that only parses", bare, note)])
 }
 
-/// As a scan brings them: the events of one stream together and in order.
+/// Folds the events in the order of a scan: the events of one stream are consecutive.
 fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
     let mut rows = HashMap::<&str, ReadRow>::new();
     for of_stream in events.chunk_by(|one, next| one.stream == next.stream) {
-        let place = of_stream
+        let row_key = of_stream
             .first()
-            .and_then(|first| Orders::place(&first.stream));
-        let Some(place) = place else {
+            .and_then(|first| Orders::row_key(&first.stream));
+        let Some(row_key) = row_key else {
             continue;
         };
-        let row = fold_on::<Orders>(rows.remove(place.key), of_stream).map_err(Failed::new)?;
-        rows.extend(row.map(|row| (place.key, row)));
+        let row = fold_on::<Orders>(rows.remove(row_key.key), of_stream).map_err(Failed::new)?;
+        rows.extend(row.map(|row| (row_key.key, row)));
     }
     Ok(rows)
 }
 
 const EVENTS_OF_AN_ORDER: usize = 11;
 
-/// The order that is placed everywhere here.
-///
-/// # Errors
-/// When it is not one.
+/// Returns the order that all histories here place.
 pub(crate) fn placed() -> Result<Placed, Failed> {
     let body = json!({
         "customerId": "c-42",
@@ -238,8 +234,8 @@ pub(crate) fn placed() -> Result<Placed, Failed> {
         total: lines.total(),
         lines,
         payment: place.payment,
-        // As long as such an address is when it is sealed.
-        ship_to: Sealed::of("A".repeat(176)),
+        // The length of an encrypted address.
+        ship_to: Sealed::new("A".repeat(176)),
         email: None,
     })
 }
@@ -254,10 +250,7 @@ fn fulfilled_orders(events: usize) -> Result<Vec<RecordedEvent>, Failed> {
     Ok(all)
 }
 
-/// Everything that happens to an order that goes through.
-///
-/// # Errors
-/// When an event cannot be made.
+/// Returns the events of a fulfilled order.
 pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed> {
     let id = OrderId::from_key(key);
     let completed = |step, next: Option<Step>| saga::Event::StepCompleted {
@@ -277,7 +270,7 @@ pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, 
     ];
     let of_saga: [fulfilment::Event; 8] = [
         saga::Event::Started {
-            input: Input::of(id, placed),
+            input: Input::new(id, placed),
             next: Due::execute(Step::ScreenOrder),
         },
         completed(Step::ScreenOrder, Some(Step::ReserveStock)),

@@ -1,7 +1,7 @@
-//! The rebuild of a read model through DynamoDB, and an audit: how fast, how much memory, what it costs.
+//! The throughput, memory and cost of a rebuild of a read model through DynamoDB, and of an audit.
 //!
-//! Each measurement has a process of its own, whose peak is then that of nothing else, and its database in a file, which
-//! would otherwise be in the same memory. For Linux only: it reads `/proc`.
+//! Each measurement runs in a process of its own, so that the peak memory is its own. The database
+//! is in a file, because it would otherwise share that memory. Linux only: it reads `/proc`.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use cairn::{
     Commit, RecordedEvent, Timestamp,
     audit::Limits,
     dynamodb::{Projection, Rebuild},
-    lambda::Environment,
+    lambda::AppContext,
     store::EventStore,
 };
 use cairn_local::{
@@ -38,25 +38,24 @@ use crate::{
     service::{Client, Service},
 };
 
-/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
-    /// The rows of orders.
+    /// The rows of the read model `orders`.
     Orders,
-    /// The windows of sales.
+    /// The counters of the read model `sales`.
     Sales,
     /// An audit of both.
     Audit,
 }
 
-/// How long histories are: so many events at least, of whole orders.
+/// The minimum lengths of the histories, in events; orders are complete.
 const EVENTS: [u64; 2] = [10_000, 100_000];
-/// One part. On AWS eight are poured side by side; here the database is one thread, and seeks a part out from the whole.
+/// One segment. On AWS eight are backfilled concurrently. Here the database has one thread, and
+/// finding a segment means sorting the whole table.
 const SEGMENTS: u32 = 1;
-/// So many milliseconds lie between two orders.
+/// The interval between two orders, in milliseconds.
 const PACE: i64 = 600;
 
-/// What came of a measurement.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measured {
     events: u64,
@@ -64,22 +63,19 @@ struct Measured {
     calls: u64,
     read_units: f64,
     write_units: f64,
-    /// What is resident before, and at the most.
+    /// Resident memory before the measurement, and at its peak.
     before_kib: u64,
     peak_kib: u64,
 }
 
-/// Measures everything, each in a process of its own, and prints it.
-///
-/// # Errors
-/// When a process fails.
+/// Runs each measurement in a process of its own, and prints the results.
 pub(crate) fn print(rtt: Duration) -> Result<ExitCode, Failed> {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([
         "what",
         "events",
-        "events a second",
-        "calls an event",
+        "events per second",
+        "calls per event",
         "read units",
         "write units",
         "$ per million events",
@@ -123,28 +119,27 @@ fn in_a_process(what: &str, events: u64, rtt: Duration) -> Result<Measured, Fail
         .output()
         .map_err(Failed::new)?;
     if !output.status.success() {
-        return Err(Failed::new(format!("{what} of {events} events failed")));
+        return Err(Failed::new(format!(
+            "measuring {what} with {events} events failed"
+        )));
     }
     serde_json::from_slice(&output.stdout).map_err(Failed::new)
 }
 
-/// Measures one, and prints it as JSON: what runs in a process of its own.
-///
-/// # Errors
-/// When a call fails.
+/// Runs one measurement and prints JSON; this runs in a process of its own.
 pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<ExitCode, Failed> {
     let directory = Scratch::new()?;
     let service = Service::in_file(&directory.0.join("tables.sqlite"), &tables()?, rtt)?;
-    let events = seed(&environment(&service.near()), events).await?;
+    let events = seed(&app(&service.near()), events).await?;
     let client = service.client();
-    let far = environment(&client);
+    let far = app(&client);
     let rows = far.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
     let counters = far.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
     let store = far.event_store().map_err(Failed::new)?;
     let orders = Rebuild::new(store.clone(), rows);
     let sales = Rebuild::new(store, counters);
     if what == What::Audit {
-        let near = environment(&service.near());
+        let near = app(&service.near());
         let store = near.event_store().map_err(Failed::new)?;
         let rows = near.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
         let counters = near.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
@@ -154,10 +149,10 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     client.bill();
     forget_peak()?;
     let before_kib = resident("VmRSS:")?;
-    let begun = Instant::now();
+    let started = Instant::now();
     match what {
-        What::Orders => pour(&orders, events).await?,
-        What::Sales => pour(&sales, events).await?,
+        What::Orders => backfill(&orders, events).await?,
+        What::Sales => backfill(&sales, events).await?,
         What::Audit => {
             let limits = Limits::default();
             let audit = audit(&far, Timestamp::now(), limits).map_err(Failed::new)?;
@@ -167,7 +162,7 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
             }
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let bill = client.bill();
     let measured = Measured {
         events,
@@ -183,15 +178,15 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    let begun = rebuild.begin(Timestamp::now(), SEGMENTS).await;
-    let begun = begun.map_err(Failed::new)?;
+async fn backfill<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
+    let started = rebuild.start(Timestamp::now(), SEGMENTS).await;
+    let started = started.map_err(Failed::new)?;
     let mut parts = vec![];
-    for segment in begun.segments {
-        parts.push(rebuild.pour(segment, || true));
+    for segment in started.segments {
+        parts.push(rebuild.backfill(segment, || true));
     }
-    let poured = try_join_all(parts).await.map_err(Failed::new)?;
-    let read: u64 = poured.iter().map(|part| part.events).sum();
+    let read_parts = try_join_all(parts).await.map_err(Failed::new)?;
+    let read: u64 = read_parts.iter().map(|part| part.events).sum();
     if read == events {
         return Ok(());
     }
@@ -199,13 +194,13 @@ async fn pour<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Fa
 }
 
 async fn show<P: Projection>(rebuild: &Rebuild<P>, events: u64) -> Result<(), Failed> {
-    pour(rebuild, events).await?;
-    rebuild.flip().await.map_err(Failed::new)?;
-    rebuild.sweep(|| true).await.map_err(Failed::new)?;
+    backfill(rebuild, events).await?;
+    rebuild.promote().await.map_err(Failed::new)?;
+    rebuild.prune(|| true).await.map_err(Failed::new)?;
     Ok(())
 }
 
-/// The template's tables; the events' without its stream, which nobody reads here.
+/// The template's tables. The event table has no DynamoDB Stream, which nothing reads here.
 fn tables() -> Result<Vec<Value>, Failed> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
     let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
@@ -220,7 +215,7 @@ fn tables() -> Result<Vec<Value>, Failed> {
     Ok(tables.collect())
 }
 
-fn environment(client: &Client) -> Environment {
+fn app(client: &Client) -> AppContext {
     let settings = |name: &str| {
         let table = match name {
             "EVENTS_TABLE" => "EventsTable",
@@ -234,11 +229,12 @@ fn environment(client: &Client) -> Environment {
         };
         Some(table.to_owned())
     };
-    Environment::new(settings, client.config())
+    AppContext::new(settings, client.config())
 }
 
-/// Stores orders that went through, one event a commit, a hundred orders a minute, and says how many events they have.
-async fn seed(near: &Environment, events: u64) -> Result<u64, Failed> {
+/// Stores fulfilled orders, one event per commit and a hundred orders per minute, and returns the
+/// number of events.
+async fn seed(near: &AppContext, events: u64) -> Result<u64, Failed> {
     let store = near.event_store().map_err(Failed::new)?;
     let placed = placed()?;
     let (mut stored, mut number) = (0, 0);
@@ -271,7 +267,7 @@ fn commit(event: &RecordedEvent, at: Timestamp) -> Commit {
     }
 }
 
-/// What the kernel knows of this process's memory.
+/// Returns a value of `/proc/self/status` in KiB.
 fn resident(what: &str) -> Result<u64, Failed> {
     let status = fs::read_to_string("/proc/self/status").map_err(Failed::new)?;
     let line = status.lines().find_map(|line| line.strip_prefix(what));
@@ -279,12 +275,12 @@ fn resident(what: &str) -> Result<u64, Failed> {
     kib.ok_or_else(|| Failed::new(format!("/proc/self/status has no {what}")))
 }
 
-/// Has the peak begin anew. <https://docs.kernel.org/filesystems/proc.html>
+/// Resets the peak. <https://docs.kernel.org/filesystems/proc.html>
 fn forget_peak() -> Result<(), Failed> {
     fs::write("/proc/self/clear_refs", "5").map_err(Failed::new)
 }
 
-/// A directory that goes with the process.
+/// A directory that is removed with the process.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -298,7 +294,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left of it is the system's to remove.
+        // Temporary files that cannot be removed are left to the system.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

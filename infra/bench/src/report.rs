@@ -1,38 +1,33 @@
-//! The table, and what it must show.
+//! The table of results, and its limits.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-/// What a scenario came to for a system, for each command.
+/// The results of a scenario for one system, per command.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Row {
-    /// What was done.
     pub scenario: String,
-    /// By what.
     pub system: String,
-    /// Calls to the services.
+    /// Calls to AWS services.
     pub calls: Option<f64>,
-    /// Read units.
     pub read_units: Option<f64>,
-    /// Write units.
     pub write_units: Option<f64>,
-    /// Dollars for a million of them.
+    /// US dollars per million commands.
     pub usd_per_million: Option<f64>,
-    /// Bytes that the tables grew by for each event.
+    /// The growth of the tables, per event.
     pub bytes_per_event: Option<f64>,
-    /// The median time, in milliseconds.
+    /// The median, in milliseconds.
     pub p50_ms: Option<f64>,
-    /// The time that one in a hundred exceeds.
+    /// The 99th percentile, in milliseconds.
     pub p99_ms: Option<f64>,
     /// The client's processor time, in microseconds.
     pub cpu_us: Option<f64>,
-    /// What the figures do not say.
     pub note: Option<String>,
 }
 
 impl Row {
-    /// A row of a system that did not do it.
+    /// Returns a row of a scenario that failed.
     pub(crate) fn failed(scenario: &str, system: &str, note: String) -> Self {
         Self {
             scenario: scenario.to_owned(),
@@ -49,7 +44,6 @@ impl Row {
         }
     }
 
-    /// The row with a note.
     #[must_use]
     pub(crate) fn note(self, note: &str) -> Self {
         Self {
@@ -58,7 +52,7 @@ impl Row {
         }
     }
 
-    /// The row without the processor time, where that is not the command's alone.
+    /// Removes the processor time, for scenarios in which it includes other work.
     #[must_use]
     pub(crate) fn without_cpu(self) -> Self {
         Self {
@@ -68,7 +62,6 @@ impl Row {
     }
 }
 
-/// The rows as a table for people.
 pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table
@@ -111,9 +104,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// What our rows must show, and do not: a sentence each.
-///
-/// Only counts are looked at, never times.
+/// Returns a sentence for each limit that a row of Cairn exceeds. Limits apply to counts, never to
+/// times.
 pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
     let mut broken = vec![];
     let mut must = |holds: bool, sentence: String| {
@@ -124,20 +116,20 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
     let of_commands = |row: &&Row| row.system == "cairn" && row.scenario != "rebuild";
     for ours in rows.iter().filter(of_commands) {
         let (Some(calls), Some(usd)) = (ours.calls, ours.usd_per_million) else {
-            must(false, format!("{}: cairn has no figures", ours.scenario));
+            must(false, format!("{}: cairn has no counts", ours.scenario));
             continue;
         };
         let scenario = ours.scenario.as_str();
         if let Some((_, most)) = CALLS.iter().find(|(name, _)| scenario.starts_with(name)) {
             must(
                 calls <= *most,
-                format!("{scenario}: {calls:.2} calls, at most {most}"),
+                format!("{scenario}: {calls:.2} calls, the limit is {most}"),
             );
         }
         if let Some((_, most)) = DOLLARS.iter().find(|(name, _)| scenario == *name) {
             must(
                 usd <= *most,
-                format!("{scenario}: ${usd:.3}, at most ${most}"),
+                format!("{scenario}: ${usd:.3}, the limit is ${most}"),
             );
         }
         let peers = rows
@@ -149,15 +141,16 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
             scenario == *name || kind == Some(*name)
         });
         if let Some(cheapest) = cheapest.filter(|_| !is_left_out) {
-            let text =
-                format!("{scenario}: ${usd:.3}, not half of the cheapest peer's ${cheapest:.3}");
+            let text = format!(
+                "{scenario}: ${usd:.3}, more than half of the cheapest alternative's ${cheapest:.3}"
+            );
             must(usd <= cheapest / 2.0, text);
         }
     }
     broken
 }
 
-/// The most calls that a command of ours may take.
+/// The maximum number of calls of a command.
 const CALLS: [(&str, f64); 9] = [
     ("create", 1.0),
     ("warm", 1.0),
@@ -170,13 +163,13 @@ const CALLS: [(&str, f64); 9] = [
     ("relay", 0.11),
 ];
 
-/// The most dollars for a million.
+/// The maximum cost of a million commands.
 const DOLLARS: [(&str, f64); 2] = [("cold-1000", 0.95), ("warm-1000", 0.70)];
 
-/// Where ours is at the floor of the design, and a peer's is less than twice as much: see the README
-/// beside this crate.
+/// Scenarios in which Cairn needs the minimum of calls, and an alternative costs less than twice as
+/// much. See the README of this crate.
 const FLOOR: [&str; 4] = ["cold-10", "lost-answer", "conflict", "load"];
 
-/// Where counts depend on who comes first: only that nothing is lost is certain, and a run ends where
-/// something is.
+/// Scenarios whose counts depend on the order of concurrent writes. Only lost events are an error
+/// there, and they end the run.
 const CHANCE: [&str; 1] = ["32-writers"];

@@ -1,8 +1,8 @@
-//! The scenarios: what is asked of each event store, and what is measured while it is done.
+//! The scenarios and their measurement.
 
 use std::time::{Duration, Instant};
 
-use cairn::retry::Tries;
+use cairn::retry::Backoff;
 use futures_util::future::join_all;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -14,18 +14,17 @@ use crate::{
     systems::System,
 };
 
-/// One command on streams of about a length: enough commands, at lengths spread around it, to have
-/// every store's snapshots in the average.
+/// Commands on streams around a length. Their number and lengths are chosen so that the average
+/// includes the snapshots of every store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Length {
-    /// The length, as it is called.
     pub name: u64,
     streams: u64,
     from: u64,
     commands: u64,
 }
 
-/// The lengths. Four hundred commands each: a multiple of every store's interval.
+/// Each has 400 commands, a multiple of every store's snapshot interval.
 pub(crate) const LENGTHS: [Length; 4] = [
     Length {
         name: 10,
@@ -53,17 +52,14 @@ pub(crate) const LENGTHS: [Length; 4] = [
     },
 ];
 
-/// How many commands are enough where each costs the same, and much.
+/// The number of commands if each costs the same, and much.
 const FEW: u64 = 20;
-/// How many commands the scenarios take that are about one command.
+/// The number of commands of the scenarios for one kind of command.
 const SOME: u64 = 50;
 const WRITERS: u64 = 32;
 const COMMANDS_OF_EACH_WRITER: u64 = 10;
 
 /// Places orders.
-///
-/// # Errors
-/// When the store fails.
 pub(crate) async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 0, 0).await?;
     let mut meter = stage.meter();
@@ -74,10 +70,8 @@ pub(crate) async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
     meter.row("create", S::NAME, stage.growth(2 * SOME).await?)
 }
 
-/// One command on a stream of some length, in a process that remembers the stream, or not.
-///
-/// # Errors
-/// When the stage cannot be set. A store that fails gets a row that says so.
+/// Runs commands on streams of a length, with the stream cached (warm) or not (cold). A failing
+/// store gets a row with its failure.
 pub(crate) async fn command<S: System>(
     rtt: Duration,
     length: Length,
@@ -91,7 +85,7 @@ pub(crate) async fn command<S: System>(
     };
     if warm {
         for stream in 0..length.streams {
-            // What it comes to is seen at the first that is measured.
+            // The first measured command reports any failure.
             let _ = stage
                 .far
                 .change(&id(stream), &format!("warm-{stream}"), 1)
@@ -120,10 +114,7 @@ pub(crate) async fn command<S: System>(
     meter.row(&scenario, S::NAME, growth)
 }
 
-/// Loads alone, about half an interval after the last snapshot of every store that has some.
-///
-/// # Errors
-/// When the stage cannot be set.
+/// Loads streams, about half an interval after the last snapshot of each store.
 pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row, Failed> {
     let events = if length.name > 10 {
         length.name - 45
@@ -144,16 +135,13 @@ pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row
     }
     let scenario = format!("load-{}", length.name);
     if loaded != events {
-        let found = format!("wrong: it finds {loaded} of {events} events, the first 1 MB");
+        let found = format!("wrong: loads {loaded} of {events} events, the first 1 MB");
         return Ok(Row::failed(&scenario, S::NAME, found));
     }
     meter.row(&scenario, S::NAME, None)
 }
 
-/// One command of five events, on streams of ten.
-///
-/// # Errors
-/// When the store fails.
+/// Runs commands of five events on streams of ten.
 pub(crate) async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     let mut meter = stage.meter();
@@ -165,10 +153,7 @@ pub(crate) async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed>
     meter.row("five-events", S::NAME, stage.growth(5 * FEW).await?)
 }
 
-/// A command of which the answer is lost, and the SDK asks again. The stream is remembered.
-///
-/// # Errors
-/// When the store fails.
+/// Runs commands whose response is lost, so that the SDK retries. The stream is cached.
 pub(crate) async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     for stream in 0..FEW {
@@ -185,13 +170,10 @@ pub(crate) async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed>
         stage.expect(&id, 12).await?;
     }
     let row = meter.row("lost-answer", S::NAME, None)?;
-    Ok(row.note("the lost call and the SDK's own second one are both counted"))
+    Ok(row.note("both calls counted"))
 }
 
-/// A command that is sent again after it was carried out, by a client that does not know.
-///
-/// # Errors
-/// When the store fails.
+/// Sends a command again from a client that did not get the first response.
 pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     for stream in 0..FEW {
@@ -204,16 +186,13 @@ pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> 
     }
     let row = meter.row("sent-again", S::NAME, None)?;
     match stage.near.load(&id(0)).await? {
-        11 => Ok(row.note("answered as it was then, nothing written")),
-        12 => Ok(row.note("wrong: carried out twice")),
+        11 => Ok(row.note("first response repeated, nothing written")),
+        12 => Ok(row.note("wrong: executed twice")),
         other => Err(Failed::new(format!("{other} events instead of 11 or 12"))),
     }
 }
 
-/// A command that loses to another one between its read and its write.
-///
-/// # Errors
-/// When the store fails.
+/// Runs commands that lose to another commit between read and write.
 pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     let mut meter = stage.meter();
@@ -221,23 +200,20 @@ pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
         let (rival, id) = (stage.near.cold(), id(stream));
         let rivals = id.clone();
         stage.client.before_write(async move {
-            // If it fails there is one event too few, and that is seen.
+            // If it fails, an event is missing, and the count below reports that.
             let _ = rival.change(&rivals, "rival", 1).await;
         });
         let process = stage.far.cold();
         meter
-            .measure(patiently(|| process.change(&id, "loser", 1)))
+            .measure(with_retries(|| process.change(&id, "loser", 1)))
             .await?;
         stage.expect(&id, 12).await?;
     }
-    // The rival's work is the same thread's.
+    // The other writer runs on the same thread.
     Ok(meter.row("conflict", S::NAME, None)?.without_cpu())
 }
 
-/// 32 processes that change one order, each of them ten times.
-///
-/// # Errors
-/// When the store fails, or a command is lost.
+/// Runs 32 processes that each change one order ten times.
 pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 1, 10).await?;
     let mut meter = stage.meter();
@@ -249,7 +225,7 @@ pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
             for n in 0..COMMANDS_OF_EACH_WRITER {
                 let command = format!("writer-{writer}-{n}");
                 let begun = Instant::now();
-                patiently(|| process.change(&id, &command, 1)).await?;
+                with_retries(|| process.change(&id, &command, 1)).await?;
                 latencies.push(begun.elapsed());
             }
             Ok::<_, Failed>(latencies)
@@ -270,32 +246,33 @@ pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
     Ok(row.note(&format!("none lost; {per_trip:.2} commits per round trip")))
 }
 
-/// Tries again after a conflict, with the same patience for every store: none but ours does it itself.
-async fn patiently<F>(mut command: impl FnMut() -> F) -> Result<(), Failed>
+/// Retries after a conflict with the same time budget for every store. Only Cairn retries by
+/// itself.
+async fn with_retries<F>(mut command: impl FnMut() -> F) -> Result<(), Failed>
 where
     F: Future<Output = Result<(), Failed>>,
 {
-    let mut tries = Tries::lasting(Duration::from_mins(1));
+    let mut backoff = Backoff::new(Duration::from_mins(1));
     loop {
         match command().await {
-            Err(Failed::Conflict) => tries.again().await.map_err(Failed::new)?,
+            Err(Failed::Conflict) => backoff.wait().await.map_err(Failed::new)?,
             done => return done,
         }
     }
 }
 
 fn id(stream: u64) -> String {
-    // As long as a UUID, like a real one.
+    // As long as a UUID.
     format!("6f9619ff-8b86-4011-b42d-{stream:012}")
 }
 
-/// A store with some streams in it.
+/// A store with prepared streams.
 struct Stage<S> {
     service: Service,
     client: Client,
-    /// Beside the database, unmeasured.
+    /// The unmeasured client, without a delay.
     near: S,
-    /// At the fixed distance, measured.
+    /// The measured client, with the round-trip time.
     far: S,
     bytes_before: usize,
 }
@@ -322,7 +299,7 @@ impl<S: System> Stage<S> {
         })
     }
 
-    /// A meter from now on.
+    /// Starts a measurement.
     fn meter(&self) -> Meter<'_> {
         self.client.bill();
         Meter {
@@ -343,7 +320,7 @@ impl<S: System> Stage<S> {
         )))
     }
 
-    /// By how many bytes the tables have grown for each of so many events.
+    /// Returns the growth of the tables per event, in bytes.
     async fn growth(&self, events: u64) -> Result<Option<f64>, Failed> {
         let grown = self.service.bytes(&S::tables()).await? - self.bytes_before;
         #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
@@ -402,7 +379,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// The processor time of this thread, on which everything but the services runs.
+/// Returns the processor time of this thread, on which everything except the services runs.
 pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! The services, in a thread of their own, at a fixed distance; every call is counted and billed.
+//! The AWS services, on a thread of their own and with a fixed round-trip time. Every call is
+//! counted and billed.
 //!
-//! What a client spends is then all that its own thread spends, and the figures of different clients
-//! differ by what they ask for and not by how far away the database is.
+//! A client's cost is that of its own thread. The results of different clients differ by their
+//! requests, not by the database's distance.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,6 @@ use tokio::sync::oneshot;
 
 use crate::{Failed, bill};
 
-/// The services.
 #[derive(Debug)]
 pub(crate) struct Service {
     calls: mpsc::Sender<Call>,
@@ -48,37 +48,28 @@ struct Call {
     answer: oneshot::Sender<(u16, String)>,
 }
 
-/// What a client has asked for.
+/// The requests of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bill {
-    /// How many calls, by operation.
+    /// The number of calls by operation.
     pub calls: BTreeMap<String, u64>,
-    /// Read units.
     pub read: f64,
-    /// Write units.
     pub write: f64,
 }
 
 impl Bill {
-    /// How many calls in all.
     pub(crate) fn total(&self) -> u64 {
         self.calls.values().sum()
     }
 }
 
 impl Service {
-    /// Starts the services with these tables: each a `CreateTable` request.
-    ///
-    /// # Errors
-    /// When a table is refused.
+    /// Starts the services with these tables, each a `CreateTable` request.
     pub(crate) fn start(tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
         Self::open(None, tables, rtt)
     }
 
     /// Starts the services with these tables in a file.
-    ///
-    /// # Errors
-    /// When a table is refused.
     pub(crate) fn in_file(file: &Path, tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
         Self::open(Some(file), tables, rtt)
     }
@@ -93,31 +84,28 @@ impl Service {
             .collect();
         let dynamo = Dynamo::open(file, &tables).map_err(Failed::new)?;
         let (calls, received) = mpsc::channel::<Call>();
-        // It ends when the last client is gone.
+        // The thread ends with the last client.
         std::thread::spawn(move || {
             for call in received {
                 let answer = answered(&dynamo, &call);
-                // A client that does not wait any more has no use for it.
+                // The client may have stopped waiting.
                 let _ = call.answer.send(answer);
             }
         });
         Ok(Self { calls, rtt })
     }
 
-    /// A client at the fixed distance.
+    /// Returns a client with the round-trip time.
     pub(crate) fn client(&self) -> Client {
         self.at(self.rtt)
     }
 
-    /// A client right beside the database, to prepare things.
+    /// Returns a client without a delay, for preparation.
     pub(crate) fn near(&self) -> Client {
         self.at(Duration::ZERO)
     }
 
-    /// The bytes of everything in these tables.
-    ///
-    /// # Errors
-    /// When a table cannot be read.
+    /// Returns the size of all items in these tables, in bytes.
     pub(crate) async fn bytes(&self, tables: &[Value]) -> Result<usize, Failed> {
         let mut bytes = 0;
         for table in tables {
@@ -128,10 +116,6 @@ impl Service {
         Ok(bytes)
     }
 
-    /// The items of a table.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(crate) async fn items(&self, table: &str) -> Result<Vec<Value>, Failed> {
         let mut items = vec![];
         let mut request = json!({ "TableName": table });
@@ -204,7 +188,7 @@ fn answered(dynamo: &Dynamo, call: &Call) -> (u16, String) {
 
 type Rival = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// One client's way to the services, and its bill.
+/// A connection to the services, with its bill.
 #[derive(Clone)]
 pub(crate) struct Client {
     calls: mpsc::Sender<Call>,
@@ -221,7 +205,8 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// The SDK's configuration. Its retries wait so little that the figures stay readable.
+    /// Returns the SDK's configuration. Its retry delays are short, so that they do not dominate
+    /// the results.
     pub(crate) fn config(&self) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::for_tests();
@@ -237,17 +222,17 @@ impl Client {
             .build()
     }
 
-    /// What was asked for since the last time.
+    /// Returns the requests since the last call.
     pub(crate) fn bill(&self) -> Bill {
         std::mem::take(&mut lock(&self.bill))
     }
 
-    /// Loses the next answers to writes, after what was asked for is done.
+    /// Loses the next responses to writes, after their effect.
     pub(crate) fn lose(&self, answers: usize) {
         self.losses.store(answers, Ordering::Relaxed);
     }
 
-    /// Lets something happen right before the next write.
+    /// Runs `rival` immediately before the next write.
     pub(crate) fn before_write(&self, rival: impl Future<Output = ()> + Send + 'static) {
         *lock(&self.rival) = Some(Box::pin(rival));
     }

@@ -1,4 +1,4 @@
-//! `cairn audit`: whether what is stored holds together.
+//! `cairn audit`: checks the consistency of what is stored.
 
 use std::time::Duration;
 
@@ -19,48 +19,45 @@ use crate::{
     output::Output,
 };
 
-/// Looks whether versions are free of gaps, every commit was published, every read model equals its events, and
-/// nothing is past its deadline; names what is not.
+/// Check the consistency of streams, read models, publication and deadlines
 ///
-/// It reads everything and changes nothing, while the system runs.
+/// The audit finds gaps in versions, unpublished commits, rows that differ from their events, and
+/// overdue deadlines. It reads everything and changes nothing, while the system runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn audit
-  cairn audit --projection orders     the rows of one read model only
-  cairn audit --settle 0              in a system that rests: nothing is under way any more
+  cairn audit --projection orders     only the rows of one read model
+  cairn audit --settle 0              no grace period: use when the system is idle
   cairn audit --json | jq -r '.findings[] | select(.kind == \"row-differs\") | .key'
 
-Status: 0 if nothing is found, 1 if something is, 2 if it cannot look.")]
+Exit status: 0 nothing found; 1 findings; 2 usage error or system unreachable")]
 pub(crate) struct Audit {
-    /// Compare the rows of this read model only.
+    /// Compare only the rows of this read model
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["orders", "stock", "sales"]))]
     projection: Option<String>,
-    /// How long ago something was committed that has to be everywhere.
+    /// Ignore commits younger than SECONDS
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().settle.as_secs())]
     settle: u64,
-    /// How long a deadline may be past before it counts as forgotten.
+    /// Report deadlines overdue by more than SECONDS
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().overdue.as_secs())]
     overdue: u64,
 }
 
 impl Audit {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
-        let (store, deadlines) = (
-            environment.event_store()?,
-            environment.deadlines("DEADLINES_TABLE")?,
-        );
+        let app = stack.app();
+        let (store, deadlines) = (app.event_store()?, app.deadlines("DEADLINES_TABLE")?);
         let limits = Limits {
             settle: Duration::from_secs(self.settle),
             overdue: Duration::from_secs(self.overdue),
         };
         let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
             .within(limits)
-            .with(environment.rows::<Orders>("ORDERS_TABLE")?)
-            .with(environment.rows::<StockLevels>("STOCK_TABLE")?)
-            .with(environment.rows::<Products>("PRODUCTS_TABLE")?)
-            .with(environment.counters::<Sales>("SALES_TABLE")?);
+            .with(app.rows::<Orders>("ORDERS_TABLE")?)
+            .with(app.rows::<StockLevels>("STOCK_TABLE")?)
+            .with(app.rows::<Products>("PRODUCTS_TABLE")?)
+            .with(app.counters::<Sales>("SALES_TABLE")?);
         let report = audit.run::<Fulfilments>(self.projection.as_deref()).await;
         let report = report.map_err(Failure::refused)?;
         if out.is_json {
@@ -89,20 +86,22 @@ fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
     ))?;
     if report.streams_without_gate > 0 {
         out.line(&format!(
-            "{} streams are read by no read model: whether they were published cannot be seen",
+            "{} streams have no read model; their publication cannot be checked",
             report.streams_without_gate
         ))?;
     }
     for (name, rows) in &report.rows {
         let skipped = match rows.skipped {
             0 => String::new(),
-            skipped => format!(", {skipped} skipped: they changed, or their events have a hole"),
+            skipped => {
+                format!(", {skipped} skipped (changed during the audit, or incomplete events)")
+            }
         };
         out.line(&format!("{name}: {} rows compared{skipped}", rows.compared))?;
     }
     out.line(&format!(
-        "{} fulfilments go on, {} wait for people",
-        report.open, report.parked
+        "sagas: {} running, {} stuck",
+        report.open, report.stuck
     ))?;
     out.line(&match report.found {
         0 => "Nothing is wrong.".to_owned(),

@@ -1,4 +1,4 @@
-//! `cairn completions`: the commands and options, for a shell to complete.
+//! `cairn completions`: generates shell completions.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, Verdict},
 };
 
-/// Prints what a shell needs to complete commands and options.
+/// Generate shell completions
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -18,7 +18,7 @@ Examples:
   cairn completions zsh > ~/.zfunc/_cairn
   cairn completions fish > ~/.config/fish/completions/cairn.fish")]
 pub(crate) struct Completions {
-    /// The shell.
+    /// Shell
     shell: Shell,
 }
 

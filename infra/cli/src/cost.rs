@@ -1,4 +1,4 @@
-//! `cairn cost`: what each function does to the bill.
+//! `cairn cost`: shows invocations and consumed capacity per function.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,24 @@ use crate::{
     output::Output,
 };
 
-/// What AWS takes for a million of each in dollars, on demand in us-east-1 in November 2026.
-/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, <https://aws.amazon.com/lambda/pricing/>
+/// The prices of a million units in dollars, on demand in us-east-1, as of November 2026.
+/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>,
+/// <https://aws.amazon.com/lambda/pricing/>
 const READ_UNIT: f64 = 0.125;
 const WRITE_UNIT: f64 = 0.625;
 const INVOCATION: f64 = 0.2;
 
-/// Shows the invocations, calls and units of each function since the system was started.
+/// Show invocations and consumed capacity per function (local system only)
 ///
-/// Units are counted by the system on one machine (`cargo run`). AWS counts invocations by function, but units by table:
-/// there the dashboard shows both.
+/// The local system (`cargo run`) counts request units by function. AWS counts invocations by
+/// function, but request units by table: there the dashboard shows both.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn --endpoint-url http://127.0.0.1:4566 cost
   cairn cost --json | jq '.functions | map_values(.writeUnits)'
 
-Status: 0, or 2 if it was called wrongly, or the system cannot be reached or does not count.")]
+Exit status: 0 success; 2 usage error, or system unreachable or without counts")]
 pub(crate) struct Cost {}
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +37,6 @@ struct Meter {
     functions: BTreeMap<String, Counted>,
 }
 
-/// What a function has done.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Counted {
@@ -50,8 +50,8 @@ pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
     let meter: Option<Meter> = stack.meter().await.map_err(Failure::refused)?;
     let Some(Meter { mut functions }) = meter else {
         return Err(Failure::refused(
-            "AWS does not count units by function: the dashboard shows those of the tables and the functions' \
-             invocations, and `cargo run --release -- measure` what one order takes",
+            "AWS does not count request units by function; see the dashboard for request units by table and \
+             for invocations, or run `cargo run --release -- measure` for the units of one order",
         ));
     };
     functions.retain(|_, counted| counted.invocations > 0);
@@ -85,7 +85,7 @@ pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
 }
 
 impl Counted {
-    /// What it would cost on AWS, without the functions' time.
+    /// Returns the cost on AWS in dollars, without the duration of invocations.
     fn dollars(&self) -> f64 {
         let units = self.read_units * READ_UNIT + self.write_units * WRITE_UNIT;
         (units + float(self.invocations) * INVOCATION) / 1_000_000.0

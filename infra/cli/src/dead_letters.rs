@@ -1,4 +1,4 @@
-//! `cairn dead-letters`: what failed permanently. Shows it, delivers it again, or deletes it with a reason.
+//! `cairn dead-letters`: lists, shows, redrives or deletes dead letters.
 
 use cairn::{
     dead_letter::{DeadLetter, Subject},
@@ -14,16 +14,15 @@ use crate::{
     output::Output,
 };
 
-/// The function that delivers and deletes them.
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 
-/// The queues, by the settings that name them.
+/// The queues, with the environment variables that have their URLs.
 const QUEUES: [(&str, &str); 2] = [
     ("DEAD_LETTERS_QUEUE", "dead-letters"),
     ("STREAM_FAILURES_QUEUE", "stream-failures"),
 ];
 
-/// Shows what failed permanently, delivers it again, or deletes it.
+/// List, inspect, redrive and delete dead letters
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,44 +37,46 @@ pub(crate) struct DeadLetters {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lists them: for which function each was, what it is about, and why it was not done.
+    /// List dead letters
     ///
-    /// Each is received and let go again, so it is hidden from others for a moment; and one that another looks at just now
-    /// is not listed.
+    /// Each is received and released again, so other processes do not see it for a moment. One that
+    /// another process is using is not listed.
     #[command(after_help = "\
 Examples:
   cairn dead-letters list
   cairn dead-letters list --json | jq -r '.deadLetters[].function' | sort | uniq -c
 
-Status: 0, or 1 if there are any, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 no dead letters; 1 dead letters found; 2 usage error or system unreachable")]
     List,
-    /// Shows one whole.
+    /// Show one dead letter in full
     #[command(after_help = "\
 Examples:
   cairn dead-letters show 0f2c1d3e-...
 
-Status: 0, or 1 if there is none, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 not found; 2 usage error or system unreachable")]
     Show {
-        /// The id of its message, as it is listed.
+        /// Message ID from `list`
         message: String,
     },
-    /// Delivers them again, each at most once, to its function. An effect that took place does not take place again.
+    /// Redrive dead letters, each at most once, to its function; effects already applied are
+    /// skipped
     #[command(after_help = "\
 Examples:
   cairn dead-letters redrive 0f2c1d3e-...
   cairn dead-letters redrive --function ProjectOrdersFunction
   cairn dead-letters redrive --all
 
-Exit status: 0; 1 if some cannot be delivered again; 2 if the command was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 some cannot be redriven; 2 usage error or system unreachable")]
     Redrive(Redrive),
-    /// Deletes them, also those that cannot be delivered again. The function logs each with the reason.
+    /// Delete dead letters, also those that cannot be redriven; the function logs each with the
+    /// reason
     #[command(after_help = "\
 Examples:
   cairn dead-letters delete 0f2c1d3e-... --reason 'a test record'
   cairn dead-letters delete --stream order-x --reason 'written by hand, see incident 7'
   cairn dead-letters delete --all --reason 'a copy of production for a drill'
 
-Exit status: 0; 1 if there is none; 2 if the command was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 not found; 2 usage error or system unreachable")]
     Delete(Delete),
 }
 
@@ -83,7 +84,7 @@ Exit status: 0; 1 if there is none; 2 if the command was called wrongly or the s
 struct Delete {
     #[command(flatten)]
     which: Which,
-    /// The reason to delete them. The function's log keeps it with what was deleted.
+    /// Reason for the deletion; logged with each deleted dead letter
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
 }
@@ -91,15 +92,15 @@ struct Delete {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// The id of its message, as it is listed.
+    /// Message ID from `list`
     message: Option<String>,
-    /// Those of a function: its logical id, name or ARN.
+    /// Only those of a function: logical ID, name or ARN
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// Those about events and records of a stream: `order-...`, say.
+    /// Only those about events and records of a stream, for example `order-...`
     #[arg(long, value_name = "STREAM")]
     stream: Option<String>,
-    /// All of them.
+    /// All dead letters
     #[arg(long)]
     all: bool,
 }
@@ -107,34 +108,32 @@ struct Which {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Redrive {
-    /// The id of its message, as it is listed.
+    /// Message ID from `list`
     message: Option<String>,
-    /// Those of a function: its logical id, name or ARN.
+    /// Only those of a function: logical ID, name or ARN
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// All of them.
+    /// All dead letters
     #[arg(long)]
     all: bool,
 }
 
-/// A dead letter as it is listed.
 #[derive(Debug, Serialize)]
 struct Letter {
     message: String,
     queue: &'static str,
-    /// For which function it is; none where it cannot be delivered again.
+    /// The target function; `None` if the dead letter cannot be redriven.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
-    /// The place of a record in the table's stream.
+    /// The position of a record in the DynamoDB Stream.
     #[serde(rename = "sequenceNumber", skip_serializing_if = "Option::is_none")]
     sequence_number: Option<String>,
     attempts: u64,
     error: String,
 }
 
-/// The result of a redrive.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Report {
     redriven: u64,
@@ -155,15 +154,15 @@ struct Unresolved {
 }
 
 impl Report {
-    /// Asks the function until it has handled every letter that was there at the beginning.
-    async fn of(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
+    /// Invokes the function until it has handled every dead letter that existed at the start.
+    async fn request(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
         let mut sum = Self::default();
         while !sum.complete {
             let mut report: Self = stack.invoke(REDRIVE, &request).await?;
             if !report.complete && report.redriven == 0 && report.deleted.is_empty() {
                 return Err(Failure::found(format!(
-                    "the function handled none of the dead letters in its time: {} were delivered again, {} deleted; \
-                     delete those that cannot be delivered again, and repeat the command",
+                    "the function handled no dead letter within its timeout: {} redriven, {} deleted so far; delete \
+                     those that cannot be redriven, and repeat the command",
                     sum.redriven,
                     sum.deleted.len()
                 )));
@@ -171,7 +170,7 @@ impl Report {
             if let Value::Object(request) = &mut request {
                 request.insert("before".to_owned(), report.began.clone().into());
             }
-            // It meets those again that it could not deliver.
+            // Each call reports the unresolved dead letters again, so only the last list counts.
             report.redriven += sum.redriven;
             report.deleted.append(&mut sum.deleted);
             sum = report;
@@ -195,7 +194,7 @@ async fn list(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
     let letters: Vec<_> = messages(stack)
         .await?
         .iter()
-        .map(|(queue, message)| Letter::of(queue, message, stack))
+        .map(|(queue, message)| Letter::new(queue, message, stack))
         .collect();
     let verdict = Verdict::unless(!letters.is_empty());
     if out.is_json {
@@ -204,7 +203,7 @@ async fn list(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         out.line("There are no dead letters.")?;
     } else {
         let rows: Vec<_> = letters.iter().map(Letter::row).collect();
-        let heads = ["MESSAGE", "QUEUE", "FUNCTION", "EVENT", "TRIES", "WHY"];
+        let heads = ["MESSAGE", "QUEUE", "FUNCTION", "EVENT", "ATTEMPTS", "ERROR"];
         out.table(heads, &rows)?;
     }
     Ok(verdict)
@@ -217,7 +216,7 @@ async fn show(id: &str, stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
     let body: Value =
         serde_json::from_str(&message.body).unwrap_or_else(|_| Value::from(message.body.as_str()));
     let whole = json!({
-        "letter": Letter::of(queue, message, stack),
+        "letter": Letter::new(queue, message, stack),
         "body": body,
         "attributes": message.attributes,
     });
@@ -231,7 +230,7 @@ async fn show(id: &str, stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
 
 fn none(id: &str) -> Failure {
     Failure::found(format!(
-        "there is no dead letter {id}, or another looks at it just now"
+        "dead letter {id} not found, or currently in use by another process"
     ))
 }
 
@@ -242,7 +241,7 @@ impl Redrive {
             (None, Some(function)) => json!({ "function": function }),
             (None, None) => json!({}),
         };
-        let sum = Report::of(stack, request).await?;
+        let sum = Report::request(stack, request).await?;
         if let Some(id) = &self.message
             && sum.redriven == 0
             && sum.unresolved.is_empty()
@@ -254,9 +253,9 @@ impl Redrive {
             out.document(&sum)?;
             return Ok(verdict);
         }
-        out.line(&format!("{} delivered again.", sum.redriven))?;
+        out.line(&format!("{} redriven.", sum.redriven))?;
         for Unresolved { message, reason } in &sum.unresolved {
-            out.line(&format!("{message} stays: {reason}"))?;
+            out.line(&format!("{message} not redriven: {reason}"))?;
         }
         Ok(verdict)
     }
@@ -282,11 +281,11 @@ impl Delete {
                 }
             }
         }
-        let report = Report::of(stack, request).await?;
+        let report = Report::request(stack, request).await?;
         if report.deleted.is_empty() {
             return Err(match message {
                 Some(id) => none(id),
-                None => Failure::found("there are no such dead letters"),
+                None => Failure::found("no matching dead letters"),
             });
         }
         if out.is_json {
@@ -299,18 +298,17 @@ impl Delete {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             let subject = Subject::deserialize(deleted)?;
-            out.line(&format!("{id} is deleted: it was about {subject}."))?;
+            out.line(&format!("{id} deleted, about {subject}"))?;
         }
         out.line(&format!("{} deleted.", report.deleted.len()))?;
         Ok(Verdict::Well)
     }
 }
 
-/// Every message of both queues.
 async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
     let mut messages = vec![];
-    for (setting, name) in QUEUES {
-        let queue = stack.environment().queue(setting)?;
+    for (variable, name) in QUEUES {
+        let queue = stack.app().queue(variable)?;
         let seen = queue.look().await?;
         messages.extend(seen.into_iter().map(|message| (name, message)));
     }
@@ -318,11 +316,11 @@ async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure
 }
 
 impl Letter {
-    fn of(queue: &'static str, message: &Message, stack: &Stack) -> Self {
-        let subject = Subject::of(&message.body, &message.attributes);
+    fn new(queue: &'static str, message: &Message, stack: &Stack) -> Self {
+        let subject = Subject::from_message(&message.body, &message.attributes);
         let (attempts, error) = match DeadLetter::parse(&message.body, &message.attributes) {
             Ok(letter) => (letter.attempts, letter.error),
-            Err(reason) => (0, format!("cannot be delivered again: {reason}")),
+            Err(reason) => (0, format!("cannot be redriven: {reason}")),
         };
         let logical = stack.functions().find(|id| subject.is_for(id));
         let stream = subject.stream.as_ref();

@@ -1,4 +1,4 @@
-//! `cairn diff`: what changed from one version to another.
+//! `cairn diff`: compares the state of a stream at two versions.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,27 @@ use crate::{
     state::{When, one_stream, past},
 };
 
-/// Shows what changed in the state of a stream between two of its versions.
+/// Compare the state of a stream at two versions
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn diff stock-TEA-01 1 2
   cairn diff fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b 2 5 --json | jq '.changes[]'
 
-Status: 0, or 1 if there is no such version, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 no such version; 2 usage error or system unreachable")]
 pub(crate) struct Diff {
-    /// The stream, `stock-TEA-01`.
+    /// Stream such as `stock-TEA-01`
     #[arg(value_parser = one_stream)]
     stream: StreamId,
-    /// From this version.
+    /// First version
     from: u64,
-    /// To this version.
+    /// Second version
     to: u64,
 }
 
-/// A value that changed.
 #[derive(Debug, PartialEq, Serialize)]
 struct Change {
-    /// Where it is, as a JSON pointer.
+    /// A JSON pointer.
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Value>,
@@ -94,9 +93,9 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
     changes.collect()
 }
 
-/// The values that hold no others, by their places.
+/// Returns the values without members, by JSON pointer.
 ///
-/// The variant of a state is one of them, so that what two variants have in common is not a change.
+/// The variant of an enum is the value `/is`, so that fields that two variants share are no change.
 fn leaves(state: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_uppercase());

@@ -1,33 +1,32 @@
-//! How a command ends, and the status that says so.
+//! The end of a command, and its exit status.
 
 use std::{fmt, io};
 
 use cairn::{lambda::ConfigError, store::StoreError};
 
-/// How a command ended that was carried out.
+/// The result of a command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Status 0.
+    /// Exit status 0.
     Well,
-    /// Status 1: what was asked for was done, and it shows that something is wrong.
+    /// Exit status 1: the command succeeded and found problems.
     Wrong,
 }
 
 impl Verdict {
-    /// Well, if nothing is wrong.
     pub(crate) fn unless(is_wrong: bool) -> Self {
         if is_wrong { Self::Wrong } else { Self::Well }
     }
 }
 
-/// Why a command was not carried out.
+/// The reason for which a command was not executed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Status 1: the system says no.
+    /// Exit status 1: the system rejected the command.
     Found(String),
-    /// Status 2: called wrongly, or the system cannot be reached.
+    /// Exit status 2: usage error, or the system is unreachable.
     Refused(String),
-    /// The output is gone. Who closed it knows.
+    /// The reader closed stdout.
     Output,
 }
 
@@ -58,7 +57,7 @@ impl From<ConfigError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_passing() {
+        if error.is_transient() {
             Self::refused(error)
         } else {
             Self::found(error)

@@ -1,4 +1,4 @@
-//! `cairn forget`: makes unreadable who a customer is.
+//! `cairn forget`: erases a customer's personal data.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -13,27 +13,28 @@ use crate::{
     output::Output,
 };
 
-/// Forgets a customer: name, addresses and e-mail address become unreadable, wherever they are stored.
+/// Erase a customer's personal data
 ///
-/// The customer's key is removed, with which they were sealed. Nothing else changes: orders are still there, and can be
-/// shown, rebuilt and audited. An order that has no shipping label yet is cancelled. For a day the key can be brought back
-/// from the table's backup, and no longer.
+/// Name, addresses and email address become unreadable everywhere, because the customer's
+/// encryption key is deleted. Nothing else changes: orders can still be shown, rebuilt and audited.
+/// An order without a shipping label is cancelled. The key can be restored from the table's backup
+/// for one day.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn forget c-42
   cairn forget c-42 --yes --json
 
-Status: 0, or 1 if nothing is known of such a customer, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 unknown customer; 2 usage error or system unreachable")]
 pub(crate) struct Forget {
-    /// The customer's id.
+    /// Customer ID
     customer: CustomerId,
-    /// Ask nobody whether this is meant.
+    /// Skip the confirmation prompt
     #[arg(long)]
     yes: bool,
 }
 
-/// What `forget-customer` says.
+/// The report of `forget-customer`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum When {
@@ -52,7 +53,7 @@ impl Forget {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let customer = self.customer.as_str();
         if !self.yes && !is_meant(customer, &stack.name)? {
-            return Err(Failure::refused("nothing was forgotten"));
+            return Err(Failure::refused("cancelled; no data was erased"));
         }
         let request = json!({ "customer": customer });
         let report: Report = stack.invoke("ForgetCustomerFunction", &request).await?;
@@ -60,25 +61,24 @@ impl Forget {
             out.document(&report)?;
         } else {
             out.line(&match report.forgotten {
-                When::Now => format!("{customer} is forgotten: the key is gone"),
-                When::Before => format!("{customer} was forgotten before: there is no key"),
-                When::Unknown => format!("{customer} is not known: there never was a key"),
+                When::Now => format!("{customer}: personal data erased"),
+                When::Before => format!("{customer}: already erased"),
+                When::Unknown => format!("{customer}: unknown customer"),
             })?;
         }
         Ok(Verdict::unless(matches!(report.forgotten, When::Unknown)))
     }
 }
 
-/// Asks whoever sits there. Where nobody does, nobody can have meant it.
 fn is_meant(customer: &str, stack: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
-        let problem = "there is nobody to ask whether this is meant: say --yes";
+        let problem = "no terminal for confirmation; use --yes";
         return Err(Failure::refused(problem));
     }
     let mut asked = io::stderr().lock();
     write!(
         asked,
-        "Nobody will read again who {customer} of the stack {stack} is. Forget {customer}? [y/N] "
+        "This permanently erases the personal data of {customer} in the stack {stack}. Continue? [y/N] "
     )?;
     asked.flush()?;
     let mut answer = String::new();

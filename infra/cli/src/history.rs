@@ -1,11 +1,11 @@
-//! `cairn history`: what happened.
+//! `cairn history`: the events of a stream or an order.
 
 use cairn::{
     Commit, RecordedEvent, StreamId,
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     operator::Stack,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use clap::Args;
 use orders::values::OrderId;
@@ -16,9 +16,9 @@ use crate::{
     output::Output,
 };
 
-/// Shows the events of a stream, or all that happened to an order.
+/// Show the events of a stream or an order
 ///
-/// For a program each event is a CloudEvent, as on the bus.
+/// With `--json`, events are CloudEvents, as on the bus.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,12 +27,12 @@ Examples:
   cairn history stock-TEA-01 --after 100
   cairn history stock-TEA-01 --json | jq -r '.events[].type'
 
-Status: 0, or 1 if there are no events, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 no events; 2 usage error or system unreachable")]
 pub(crate) struct History {
-    /// A stream, `stock-TEA-01`; or the id of an order, for all of its streams.
+    /// Stream such as `stock-TEA-01`, or order ID for all streams of the order
     #[arg(value_name = "STREAM|ORDER", value_parser = subject)]
     subject: Subject,
-    /// Only events after this version.
+    /// Show only events after this version
     #[arg(long, value_name = "VERSION", default_value_t = 0)]
     after: u64,
 }
@@ -55,7 +55,7 @@ fn subject(text: &str) -> Result<Subject, String> {
 
 impl History {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let store = stack.environment().event_store()?;
+        let store = stack.app().event_store()?;
         let mut events = match &self.subject {
             Subject::Stream(stream) => events(&store, stream, self.after).await?,
             Subject::Order(order) => {
@@ -76,12 +76,13 @@ impl History {
                 Subject::Stream(stream) => stream.to_string(),
                 Subject::Order(order) => format!("the order {order}"),
             };
-            return Err(Failure::found(format!("{subject} has no such events")));
+            return Err(Failure::found(format!("no events found for {subject}")));
         }
-        // Stable, and time never goes backwards within a stream: each stream keeps its order.
+        // The sort is stable, and time never decreases within a stream, so the events of each
+        // stream keep their order.
         events.sort_by_key(|event| event.at);
         if out.is_json {
-            let source = stack.environment().setting("EVENT_SOURCE")?;
+            let source = stack.app().variable("EVENT_SOURCE")?;
             let events: Vec<_> = events
                 .iter()
                 .map(|event| CloudEvent::new(&source, event))
@@ -100,12 +101,11 @@ async fn events(
     stream: &StreamId,
     after: u64,
 ) -> Result<Vec<RecordedEvent>, Failure> {
-    let commits = store.read(stream, &Part::after(after)).await?;
+    let commits = store.read(stream, &ReadRange::after(after)).await?;
     let events = commits.iter().flat_map(Commit::recorded);
     Ok(events.filter(|event| event.version > after).collect())
 }
 
-/// An event as people read it.
 pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {
     let data = event.event.data.get().to_owned();
     [

@@ -1,4 +1,4 @@
-//! `cairn lag`: how far the read models are behind the events.
+//! `cairn lag`: shows how far each read model lags.
 
 use std::collections::BTreeMap;
 
@@ -19,46 +19,42 @@ use crate::{
     output::{Output, duration},
 };
 
-/// In how many parts the events are read side by side.
+/// The number of segments that are read concurrently.
 const SEGMENTS: u32 = 8;
-/// How many gates of one read model are read at once, in each part.
+/// The number of version gates that each segment reads concurrently for each read model.
 const GATES: usize = 8;
-/// The number of read models.
 const READ_MODELS: usize = 4;
-/// How many streams are named.
+/// The maximum number of streams in `examples`.
 const EXAMPLES: usize = 10;
 
-/// Says how far each read model is behind the events.
+/// Show how far each read model lags
 ///
-/// It compares every stream in the event table with the version gates of the rows, so it is exact, and works where
-/// there are no metrics. It reads each event once and up to three gates a stream: about 6 read units for an order,
-/// or 75 cents for a million. The figure `ConsumerLag` says what it was lately, of these and all other consumers, for nothing.
-/// A relay that stands still shows here as all of them being behind.
+/// The command compares every stream with the version gates of the rows, so the result is exact and
+/// needs no metrics. It reads each event once and up to three gates per stream: about 6 read
+/// request units (RRU) per order, or 0.75 dollars per million orders. The metric `ConsumerLag` is a
+/// free estimate, for all consumers. If the relay has stopped, every read model lags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn lag
   cairn lag --tolerance 5 --json | jq '.consumers[] | {consumer, events}'
 
-Status: 0, or 1 if an event has not arrived for longer than is tolerated, or 2 if it was called wrongly or the system
-cannot be reached.")]
+Exit status: 0 success; 1 an event is late by more than --tolerance; 2 usage error or system unreachable")]
 pub(crate) struct Lag {
-    /// How many seconds an event may take.
+    /// Longest lag of an event that is accepted
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     tolerance: u32,
 }
 
-/// How far a read model is behind.
+/// The events that a read model has not applied.
 #[derive(Debug, Default, Serialize)]
 struct Behind {
-    /// How many streams have events that are not in its rows.
+    /// The number of streams with missing events.
     streams: u64,
-    /// How many events are not.
     events: u64,
-    /// When the oldest of them happened.
+    /// The time of the oldest missing event.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest: Option<Timestamp>,
-    /// Some of the streams.
     examples: Vec<StreamId>,
 }
 
@@ -71,13 +67,13 @@ struct Consumer {
 
 impl Lag {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
+        let app = stack.app();
         let readers = Readers {
-            store: environment.event_store()?,
-            orders: shown(environment.rows::<Orders>("ORDERS_TABLE")?).await?,
-            stock: shown(environment.rows::<StockLevels>("STOCK_TABLE")?).await?,
-            products: shown(environment.rows::<Products>("PRODUCTS_TABLE")?).await?,
-            sales: shown(environment.counters::<Sales>("SALES_TABLE")?).await?,
+            store: app.event_store()?,
+            orders: shown(app.rows::<Orders>("ORDERS_TABLE")?).await?,
+            stock: shown(app.rows::<StockLevels>("STOCK_TABLE")?).await?,
+            products: shown(app.rows::<Products>("PRODUCTS_TABLE")?).await?,
+            sales: shown(app.counters::<Sales>("SALES_TABLE")?).await?,
             bar: ProgressBar::new_spinner(),
         };
         let mut parts = vec![];
@@ -130,16 +126,16 @@ impl Lag {
             })
             .collect();
         out.table(
-            ["CONSUMER", "EVENTS", "STREAMS", "OLDEST", "FOR EXAMPLE"],
+            ["CONSUMER", "EVENTS", "STREAMS", "OLDEST", "EXAMPLE"],
             &rows,
         )?;
         Ok(verdict)
     }
 }
 
-/// The rows that are shown.
+/// Returns the rows of the live generation.
 async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure> {
-    Ok(generations.of(generations.standing().await?.live))
+    Ok(generations.with_generation(generations.set().await?.live))
 }
 
 struct Readers<O, K, P, S> {
@@ -151,12 +147,12 @@ struct Readers<O, K, P, S> {
     bar: ProgressBar,
 }
 
-/// The events of some streams: the version and the time of each.
+/// The version and time of each event, by stream.
 type Events = BTreeMap<StreamId, Vec<(u64, Timestamp)>>;
 
 impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P, S> {
-    /// A part of the events, compared page by page. The gates are read after the events, so an event that is not past its
-    /// gate then had not arrived.
+    /// Compares a segment of the events page by page. The gates are read after the events, so a
+    /// missing event had not been applied when its commit was read.
     async fn part(&self, segment: u32) -> Result<[Behind; READ_MODELS], Failure> {
         let mut sums: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
         let mut after = None;
@@ -187,7 +183,7 @@ impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P
 async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Failure> {
     let theirs = events
         .iter()
-        .filter(|(stream, _)| P::lane(stream).is_some());
+        .filter(|(stream, _)| P::shard(stream).is_some());
     let gates = stream::iter(theirs.map(|(stream, events)| async move {
         let reached = rows.reached(stream).await?;
         Ok::<_, Failure>((stream, events, reached))
@@ -209,7 +205,8 @@ async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Fai
 }
 
 impl Behind {
-    /// Adds what was found elsewhere. A stream that two pages have a part of counts once, as long as it is named.
+    /// Adds the result of another page. A stream with events on two pages counts once if it is
+    /// among the examples.
     fn add(&mut self, other: Self) {
         let is_known = |stream: &StreamId| self.examples.contains(stream);
         let known = other

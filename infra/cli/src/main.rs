@@ -1,7 +1,8 @@
-//! `cairn`: the operator's tool.
+//! `cairn`: the command-line tool for operators.
 //!
-//! One file for each command. [`stack`] finds the system, [`output`] prints in two forms, [`failure`] says what
-//! status a command ends with. What the tool knows of AWS it knows through the toolkit, as the functions do.
+//! Each command has a file. [`stack`] finds the system, [`output`] prints tables or JSON, and
+//! [`failure`] sets the exit status. The tool reaches AWS only through the kit, as the functions
+//! do.
 
 use std::{
     io::{self, Write},
@@ -30,9 +31,9 @@ mod tail;
 use failure::{Failure, Verdict};
 use output::Output;
 
-/// The operator's tool of Cairn: what happened, what is late, and how to mend it.
+/// Inspect and repair a Cairn deployment
 ///
-/// It works against AWS, a stand-in for it, and `cargo run` alike.
+/// Works with AWS, AWS emulators and the local system (`cargo run`).
 #[derive(Debug, Parser)]
 #[command(
     name = "cairn",
@@ -43,12 +44,12 @@ Examples:
   cairn --endpoint-url http://127.0.0.1:4566 history stock-TEA-01
   AWS_PROFILE=shop cairn --stack cairn sagas --stuck
 
-Status: 0 when all is well, 1 when something is wrong, 2 when it was called wrongly or the system cannot be reached."
+Exit status: 0 success; 1 problems found; 2 usage error or system unreachable"
 )]
 struct Arguments {
     #[command(flatten)]
     access: stack::Access,
-    /// Print JSON, for programs.
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => {
-            // Help or the version; if stdout is gone there is nobody to tell.
+            // Help or the version. If stdout is closed, no reader is left.
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
@@ -122,9 +123,8 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     }
 }
 
-/// One line on stderr.
 fn told(problem: &dyn std::fmt::Display, status: u8) -> ExitCode {
-    // If stderr is gone there is nobody to tell.
+    // If stderr is closed, no reader is left.
     let _ = writeln!(io::stderr(), "cairn: {problem}");
     ExitCode::from(status)
 }

@@ -1,4 +1,4 @@
-//! What is printed: tables for people, JSON for programs.
+//! The output of a command: text for a terminal, JSON for programs.
 
 use std::io::{self, Stdout, Write};
 
@@ -7,11 +7,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Standard output, in one of two forms.
 #[derive(Debug)]
 pub(crate) struct Output {
     out: Stdout,
-    /// Whether a program reads it.
     pub(crate) is_json: bool,
 }
 
@@ -23,7 +21,7 @@ impl Output {
         }
     }
 
-    /// One JSON document on a line of its own.
+    /// Prints a JSON document on one line.
     pub(crate) fn document(&mut self, document: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
         let mut line = serde_json::to_vec(document)?;
         line.push(b'\n');
@@ -31,12 +29,12 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
-    /// A line for people.
+    /// Prints a line of text.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{line}")?)
     }
 
-    /// A table for people. The last column is cut where the terminal ends.
+    /// Prints a table. The width of the terminal limits the last column.
     pub(crate) fn table<const N: usize>(
         &mut self,
         head: [&str; N],
@@ -69,7 +67,7 @@ impl Output {
     }
 }
 
-/// How long, as people say it: `3 min`.
+/// Formats a duration in its largest whole unit, for example `3 min`.
 pub(crate) fn duration(millis: i64) -> String {
     const UNITS: [(i64, &str); 4] = [
         (86_400_000, "d"),

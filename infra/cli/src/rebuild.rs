@@ -1,10 +1,10 @@
-//! `cairn rebuild`: a read model made anew while the system runs.
+//! `cairn rebuild`: rebuilds a read model while the system runs.
 
 use std::time::Duration;
 
 use cairn::{
-    dynamodb::{Begun, Comparison, Poured, Swept},
-    generation::{Beside, Standing},
+    dynamodb::{BackfillProgress, Comparison, Pruned, Started},
+    generation::{GenerationSet, Secondary},
     operator::Stack,
 };
 use clap::{Args, ValueEnum};
@@ -19,39 +19,39 @@ use crate::{
     output::Output,
 };
 
-/// The function that takes the steps.
 const REBUILD: &str = "RebuildProjectionFunction";
 
-/// How often the bar asks how far it is.
+/// The interval between updates of the progress bar.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Makes a read model anew from the events, while the system takes orders.
+/// Rebuild a read model from events, without downtime
 ///
-/// A second generation of its rows takes the events of the present while those of the past are poured into it; then
-/// the two are compared, the new one is shown, and the old one dropped. Killed and started again, it goes on where it
-/// was. Where rows are shown that no event leads to, it stops before it shows the new ones, and names some.
+/// A secondary generation of its rows takes new events while past events are backfilled into it.
+/// Then the two are compared, the new generation is promoted, and the old one is pruned. If the
+/// command is stopped, run it again to resume. If the live generation has orphan rows, which no
+/// event leads to, the command stops before it promotes the new one, and lists some of them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn rebuild orders
   cairn rebuild sales --segments 32
-  cairn rebuild stock --without-strangers
-  cairn rebuild stock --abandon
+  cairn rebuild stock --drop-orphans
+  cairn rebuild stock --cancel
 
-Exit status: 0; 1 if rows are shown that no event leads to, or if the rebuild did not end in time; 2 if the command was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 orphan rows found, or the rebuild did not end in time; 2 usage error or system unreachable")]
 pub(crate) struct Rebuild {
-    /// The read model.
+    /// Read model
     projection: Projection,
-    /// Into how many parts history is divided, which are poured side by side. One that was begun keeps its own.
+    /// Number of parallel backfill segments; ignored when a rebuild is resumed
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     segments: u32,
-    /// Do without the rows that no event leads to.
+    /// Drop orphan rows, which no event leads to
     #[arg(long)]
-    without_strangers: bool,
-    /// Give up the rebuild that was begun: what is shown stays.
-    #[arg(long, conflicts_with_all = ["without_strangers", "segments"])]
-    abandon: bool,
-    /// Stop after so many seconds. The same command continues the rebuild.
+    drop_orphans: bool,
+    /// Cancel the running rebuild and keep the current rows
+    #[arg(long, conflicts_with_all = ["drop_orphans", "segments"])]
+    cancel: bool,
+    /// Stop after SECONDS; run the command again to resume
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
 }
@@ -59,34 +59,32 @@ pub(crate) struct Rebuild {
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 enum Projection {
-    /// A row for each order.
+    /// One row per order
     Orders,
-    /// A row for each SKU.
+    /// One row per SKU
     Stock,
-    /// A price for each SKU.
+    /// One price per SKU
     Products,
-    /// Windows of sales.
+    /// Sales per time window
     Sales,
 }
 
-/// How far a rebuild is.
 #[derive(Debug, Deserialize)]
 struct Progress {
-    standing: Standing,
-    segments: Vec<Poured>,
+    generations: GenerationSet,
+    segments: Vec<BackfillProgress>,
 }
 
-/// What a rebuild came to.
 #[derive(Debug, Serialize)]
 struct Done {
     projection: Projection,
-    /// What became of it: `rebuilt`, `swept` where only the old rows of an earlier one were left, or `abandoned`.
+    /// `rebuilt`, `pruned` where only the retired rows of an earlier rebuild were left, or
+    /// `cancelled`.
     did: &'static str,
-    /// How many events were poured, by this run and those before it.
+    /// The number of events that this run and earlier ones backfilled.
     events: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
-    /// How many old rows were dropped.
     dropped: u64,
 }
 
@@ -97,7 +95,7 @@ impl Rebuild {
             Ok(ended) => ended,
             Err(_) => Err(Failure::found(format!(
                 "rebuild failed: it did not end within {} s (--timeout); run the same command again to continue, or \
-                 with --abandon to keep the rows that are shown",
+                 with --cancel to keep the current rows",
                 self.timeout
             ))),
         }
@@ -108,32 +106,32 @@ impl Rebuild {
             stack,
             projection: self.projection,
         };
-        let Progress { standing, .. } = steps.take("progress").await?;
-        let is_building = matches!(standing.beside, Some(Beside::Building { .. }));
-        if self.abandon {
+        let Progress { generations, .. } = steps.take("progress").await?;
+        let is_building = matches!(generations.secondary, Some(Secondary::Building { .. }));
+        if self.cancel {
             if !is_building {
-                return Err(Failure::found("nothing is being rebuilt"));
+                return Err(Failure::found("no rebuild is running"));
             }
-            let _: Value = steps.take("abandon").await?;
-            return self.end(&steps, "abandoned", 0, None, out).await;
+            let _: Value = steps.take("cancel").await?;
+            return self.end(&steps, "cancelled", 0, None, out).await;
         }
-        if matches!(standing.beside, Some(Beside::Retiring { .. })) {
-            // It was killed after the new rows were shown: all that is left is to drop the old ones.
-            return self.end(&steps, "swept", 0, None, out).await;
+        if matches!(generations.secondary, Some(Secondary::Retired { .. })) {
+            // An earlier run was killed after the promotion: only the retired rows are left.
+            return self.end(&steps, "pruned", 0, None, out).await;
         }
         let wish = json!({ "segments": self.segments });
-        let begun: Begun = steps.take_with("begin", wish).await?;
-        let events = steps.pour(begun.segments, is_building).await?;
+        let started: Started = steps.take_with("start", wish).await?;
+        let events = steps.backfill(started.segments, is_building).await?;
         let comparison: Comparison = steps.take("compare").await?;
-        if comparison.only_old > 0 && !self.without_strangers {
-            return self.strangers(&comparison, out);
+        if comparison.only_old > 0 && !self.drop_orphans {
+            return self.orphan_rows(&comparison, out);
         }
-        let _: Value = steps.take("flip").await?;
+        let _: Value = steps.take("promote").await?;
         self.end(&steps, "rebuilt", events, Some(comparison), out)
             .await
     }
 
-    /// Drops the rows that are not shown, and says what was done.
+    /// Prunes the obsolete rows, and reports the result.
     async fn end(
         &self,
         steps: &Steps<'_>,
@@ -144,9 +142,9 @@ impl Rebuild {
     ) -> Result<Verdict, Failure> {
         let mut dropped = 0;
         loop {
-            let swept: Swept = steps.take("sweep").await?;
-            dropped += swept.dropped;
-            if swept.complete {
+            let pruned: Pruned = steps.take("prune").await?;
+            dropped += pruned.dropped;
+            if pruned.complete {
                 break;
             }
         }
@@ -164,26 +162,28 @@ impl Rebuild {
         match &done.comparison {
             Some(comparison) => {
                 out.line(&format!(
-                    "Rebuilt from {events} events: {} rows are as before, {} differ, {} are new, {} are gone.",
+                    "Rebuilt from {events} events: {} rows unchanged, {} changed, {} added, {} removed.",
                     comparison.alike, comparison.differing, comparison.only_new, comparison.only_old,
                 ))?;
                 for example in &comparison.examples {
                     out.line(&format!("  {example}"))?;
                 }
             }
-            None if self.abandon => {
-                out.line("The rebuild is given up; what was shown is shown.")?;
+            None if self.cancel => {
+                out.line("Rebuild cancelled; the current rows are kept.")?;
             }
             None => {
-                out.line("The new rows were shown already. To rebuild once more, start it again.")?;
+                out.line(
+                    "The previous rebuild was already live; cleanup finished. Run again to start a new rebuild.",
+                )?;
             }
         }
-        out.line(&format!("{dropped} rows that are not shown were dropped."))?;
+        out.line(&format!("{dropped} obsolete rows dropped."))?;
         Ok(Verdict::Well)
     }
 
-    /// There are rows that no event leads to: somebody has to decide.
-    fn strangers(&self, comparison: &Comparison, out: &mut Output) -> Result<Verdict, Failure> {
+    /// Reports orphan rows. An operator must decide.
+    fn orphan_rows(&self, comparison: &Comparison, out: &mut Output) -> Result<Verdict, Failure> {
         if out.is_json {
             let stopped = json!({
                 "projection": self.projection,
@@ -194,18 +194,17 @@ impl Rebuild {
             return Ok(Verdict::Wrong);
         }
         out.line(&format!(
-            "{} rows are shown that no event leads to, so the new rows are not shown yet:",
+            "{} orphan rows, which no event leads to; the new rows are not promoted yet:",
             comparison.only_old
         ))?;
         for example in &comparison.examples {
             out.line(&format!("  {example}"))?;
         }
-        out.line("Again with --without-strangers it does without them; with --abandon everything stays as it is.")?;
+        out.line("Run again with --drop-orphans to drop them, or with --cancel to keep the current rows.")?;
         Ok(Verdict::Wrong)
     }
 }
 
-/// The steps of one rebuild.
 struct Steps<'a> {
     stack: &'a Stack,
     projection: Projection,
@@ -231,35 +230,40 @@ impl Steps<'_> {
         Ok(self.stack.invoke(REBUILD, &request).await?)
     }
 
-    /// Pours all parts of history, with a bar on a terminal, and says how many events they have.
-    async fn pour(&self, segments: Vec<u32>, is_resumed: bool) -> Result<u64, Failure> {
+    /// Backfills all segments, and returns the number of their events. A terminal shows a progress
+    /// bar.
+    async fn backfill(&self, segments: Vec<u32>, is_resumed: bool) -> Result<u64, Failure> {
         let bar = ProgressBar::new(segments.len() as u64);
         if let Ok(look) = ProgressStyle::with_template(
-            "{msg} {bar:32} {pos}/{len} parts, {prefix} events, {elapsed}",
+            "{msg} {bar:32} {pos}/{len} segments, {prefix} events, {elapsed}",
         ) {
             bar.set_style(look);
         }
-        bar.set_message(if is_resumed { "Going on" } else { "Pouring" });
+        bar.set_message(if is_resumed {
+            "Resuming"
+        } else {
+            "Backfilling"
+        });
         bar.set_prefix("0");
         let at_once = segments.len().max(1);
-        let pours = stream::iter(segments).map(|segment| self.pour_one(segment));
-        let mut pours = std::pin::pin!(pours.buffer_unordered(at_once));
+        let backfills = stream::iter(segments).map(|segment| self.backfill_segment(segment));
+        let mut backfills = std::pin::pin!(backfills.buffer_unordered(at_once));
         let mut look = tokio::time::interval(LOOK);
         let mut events = 0;
         loop {
             tokio::select! {
-                poured = pours.next() => match poured {
-                    Some(poured) => {
-                        events += poured?;
+                part = backfills.next() => match part {
+                    Some(part) => {
+                        events += part?;
                         bar.inc(1);
                     }
                     None => break,
                 },
                 _ = look.tick() => {
                     let progress: Progress = self.take("progress").await?;
-                    let so_far: u64 = progress.segments.iter().map(|poured| poured.events).sum();
+                    let so_far: u64 = progress.segments.iter().map(|part| part.events).sum();
                     bar.set_prefix(so_far.to_string());
-                    let done = progress.segments.iter().filter(|poured| poured.done);
+                    let done = progress.segments.iter().filter(|part| part.done);
                     bar.set_position(done.count() as u64);
                 }
             }
@@ -268,12 +272,12 @@ impl Steps<'_> {
         Ok(events)
     }
 
-    async fn pour_one(&self, segment: u32) -> Result<u64, Failure> {
+    async fn backfill_segment(&self, segment: u32) -> Result<u64, Failure> {
         loop {
             let part = json!({ "segment": segment });
-            let poured: Poured = self.take_with("pour", part).await?;
-            if poured.done {
-                return Ok(poured.events);
+            let part: BackfillProgress = self.take_with("backfill", part).await?;
+            if part.done {
+                return Ok(part.events);
             }
         }
     }

@@ -1,9 +1,9 @@
-//! `cairn republish`: events of the store, once more to everybody.
+//! `cairn republish`: sends stored events to the relay and the deadline tracker again.
 
 use cairn::{
     StreamId,
     operator::Stack,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use clap::Args;
 use serde_json::json;
@@ -13,14 +13,14 @@ use crate::{
     output::Output,
 };
 
-/// The functions that read the event table's stream.
+/// The stream consumers: the functions that read the event table's DynamoDB Stream.
 const READERS: [&str; 2] = ["RelayEventsFunction", "TrackDeadlinesFunction"];
 
-/// Hands the events of streams once more to what reads the event table's stream: to the relay, which publishes them, and to
-/// the keeper of deadlines.
+/// Send the events of streams to the relay and the deadline tracker again
 ///
-/// For what the audit names as `unpublished` or `unwatched`: what the stream has dropped after a day, or a reader has given
-/// up, is still in the store. A consumer that had an event before does nothing: read models and sagas have their gates, mails have one of their own.
+/// Use it for findings of the kinds `unpublished` and `unwatched`: events that the DynamoDB Stream
+/// has dropped after 24 hours, or that a consumer has abandoned, are still in the store. A consumer
+/// skips events that it has applied before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,28 +28,27 @@ Examples:
   cairn republish order-2d6944f5-e237-4a33-9c67-ba4a44120b1b --after 4
   cairn audit --json | jq -r '.findings[] | select(.kind == \"unpublished\") | .stream' | xargs cairn republish
 
-Status: 0, or 1 if there are no such events or a reader fails at them, or 2 if it was called wrongly or the system cannot be
-reached.")]
+Exit status: 0 success; 1 no events, or a consumer failed; 2 usage error or system unreachable")]
 pub(crate) struct Republish {
-    /// The streams: `stock-TEA-01`, say.
+    /// Streams, for example `stock-TEA-01`
     #[arg(value_name = "STREAM", required = true)]
     streams: Vec<StreamId>,
-    /// Only commits with events after this version.
+    /// Send only commits with events after this version
     #[arg(long, value_name = "VERSION", default_value_t = 0)]
     after: u64,
 }
 
 impl Republish {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let store = stack.environment().event_store()?;
+        let store = stack.app().event_store()?;
         let mut republished = vec![];
         for stream in &self.streams {
-            let commits = store.read(stream, &Part::after(self.after)).await?;
+            let commits = store.read(stream, &ReadRange::after(self.after)).await?;
             if commits.is_empty() {
-                return Err(Failure::found(format!("{stream} has no such events")));
+                return Err(Failure::found(format!("no events found for {stream}")));
             }
             for reader in READERS {
-                stack.hand_over(reader, &commits).await?;
+                stack.redeliver(reader, &commits).await?;
             }
             let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
             if !out.is_json {

@@ -1,10 +1,10 @@
-//! `cairn sagas` and `cairn saga`: fulfilments that have not ended, and what people do about those that are stuck.
+//! `cairn sagas` and `cairn saga`: lists unfinished sagas, and resumes or abandons a stuck one.
 
 use std::collections::BTreeMap;
 
 use cairn::{
     Timestamp,
-    deadlines::{Deadline, Kept},
+    deadlines::{Deadline, StoredDeadline},
     dynamodb::Repository,
     operator::Stack,
     saga::{Action, State},
@@ -12,7 +12,7 @@ use cairn::{
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use orders::{
-    deadlines::{Care, care},
+    deadlines::{NextAction, next_action},
     fulfilment::{Fulfilment, Saga},
     order::Order,
     values::OrderId,
@@ -25,13 +25,12 @@ use crate::{
     output::{Output, duration},
 };
 
-/// How many fulfilments are read at once.
+/// The number of fulfilments that are read concurrently.
 const AT_ONCE: usize = 16;
 
-/// The function that looks after them.
 const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// Lists the fulfilments that have not ended: where each is, since when, and what it waits for.
+/// List unfinished sagas
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,14 +38,13 @@ Examples:
   cairn sagas --stuck
   cairn sagas --json | jq -r '.sagas[] | select(.retries > 1) | .order'
 
-Status: 0, or 1 if any is stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 no stuck saga; 1 a saga is stuck; 2 usage error or system unreachable")]
 pub(crate) struct Sagas {
-    /// Only those that wait for people.
+    /// Only stuck sagas
     #[arg(long)]
     stuck: bool,
 }
 
-/// A fulfilment that has not ended.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Open {
@@ -56,28 +54,27 @@ struct Open {
     step: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<Action>,
-    /// How often the step was asked for again.
     retries: u32,
-    /// When the saga last moved; where it has not begun, when the order did.
+    /// The time of the last event of the saga; before its start, of the order.
     since: Timestamp,
-    needs: String,
+    next: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 impl Sagas {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let environment = stack.environment();
-        let deadlines = environment.deadlines("DEADLINES_TABLE")?;
-        let (orders, sagas) = (environment.repository()?, environment.repository()?);
-        let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
-        // A cancelled order has a deadline of its own, and its fulfilment another.
+        let app = stack.app();
+        let deadlines = app.deadlines("DEADLINES_TABLE")?;
+        let (orders, sagas) = (app.repository()?, app.repository()?);
+        let step_timeout = app.seconds("STEP_TIMEOUT_SECONDS")?;
+        // A cancelled order has a deadline, and its fulfilment has another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
         let mut after = None;
         loop {
             let (page, next) = deadlines.all(after.as_ref()).await?;
-            for Kept { deadline, .. } in page {
-                let order = OrderId::of(&deadline.stream).map_err(Failure::found)?;
+            for StoredDeadline { deadline, .. } in page {
+                let order = OrderId::from_stream(&deadline.stream).map_err(Failure::found)?;
                 let row = rows.entry(order).or_insert_with(|| deadline.clone());
                 row.at = row.at.min(deadline.at);
             }
@@ -90,7 +87,7 @@ impl Sagas {
         let open = stream::iter(rows)
             .map(|(order, deadline)| {
                 let (orders, sagas) = (&orders, &sagas);
-                async move { look(order, &deadline, orders, sagas, now, patience).await }
+                async move { look(order, &deadline, orders, sagas, now, step_timeout).await }
             })
             .buffered(AT_ONCE)
             .try_collect::<Vec<_>>();
@@ -114,13 +111,7 @@ impl Sagas {
         let rows: Vec<_> = open.iter().map(|open| open.row(now)).collect();
         out.table(
             [
-                "ORDER",
-                "PHASE",
-                "STEP",
-                "QUIET FOR",
-                "RETRIES",
-                "NEEDS",
-                "WHY",
+                "ORDER", "PHASE", "STEP", "IDLE", "RETRIES", "NEXT", "REASON",
             ],
             &rows,
         )?;
@@ -130,25 +121,32 @@ impl Sagas {
 
 const STUCK: &str = "stuck";
 
-/// A fulfilment as it is now; none where it has ended, and only its deadline is still to go.
+/// Returns an unfinished fulfilment; `None` if it has ended and only its deadline is left.
 async fn look(
     order_id: OrderId,
     deadline: &Deadline,
     orders: &Repository<Order>,
     sagas: &Repository<Saga>,
     now: Timestamp,
-    patience: std::time::Duration,
+    step_timeout: std::time::Duration,
 ) -> Result<Option<Open>, Failure> {
     let order = orders.load(&order_id.order_stream()).await?;
     let saga = sagas.load(&order_id.fulfilment_stream()).await?;
     let since = saga.at().unwrap_or(deadline.at);
-    let needs = match care(order_id, &order.state, &saga.state, since, now, patience) {
-        Care::Begin(_) => "to be begun".to_owned(),
-        Care::Unwind => "to be unwound".to_owned(),
-        Care::Retry(..) => "to be asked again".to_owned(),
-        Care::Wait(until) => format!("nothing until {until}"),
-        Care::People => "people".to_owned(),
-        Care::Nothing => return Ok(None),
+    let next = match next_action(
+        order_id,
+        &order.state,
+        &saga.state,
+        since,
+        now,
+        step_timeout,
+    ) {
+        NextAction::Start(_) => "start".to_owned(),
+        NextAction::Compensate => "compensate".to_owned(),
+        NextAction::Retry(..) => "retry".to_owned(),
+        NextAction::Wait(until) => format!("wait until {until}"),
+        NextAction::Operator => "operator".to_owned(),
+        NextAction::None => return Ok(None),
     };
     let (phase, step, failure) = phase(&saga.state);
     Ok(Some(Open {
@@ -158,17 +156,17 @@ async fn look(
         action: saga.state.due().map(|due| due.action),
         retries: saga.state.retries(),
         since: saga.at().or(order.at()).unwrap_or(since),
-        needs,
+        next,
         reason: failure.or(saga.state.reason()).map(str::to_owned),
     }))
 }
 
-/// What people call a state, the step that it is about, and why it is stuck.
+/// Returns the phase of a saga, its current step, and the reason for which it is stuck.
 fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Option<&str>) {
     match state {
-        State::NotStarted => ("not begun", None, None),
+        State::NotStarted => ("not started", None, None),
         State::Running { due, .. } => ("running", Some(due.name()), None),
-        State::Halting { due, .. } => ("halting", Some(due.name()), None),
+        State::CancelPending { due, .. } => ("cancel-pending", Some(due.name()), None),
         State::Compensating { due, .. } => ("compensating", Some(due.name()), None),
         State::Stuck { step, failure, .. } => (STUCK, Some(step.name()), Some(failure)),
         State::Completed { .. } => ("completed", None, None),
@@ -184,13 +182,13 @@ impl Open {
             self.step.unwrap_or_default().to_owned(),
             duration(now.as_millis() - self.since.as_millis()),
             self.retries.to_string(),
-            self.needs.clone(),
+            self.next.clone(),
             self.reason.clone().unwrap_or_default(),
         ]
     }
 }
 
-/// Helps a fulfilment that is stuck.
+/// Resume or abandon a stuck saga
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -203,26 +201,26 @@ pub(crate) struct OneSaga {
 
 #[derive(Debug, Subcommand)]
 enum Help {
-    /// Has the compensation tried once more that was refused or had no outcome.
+    /// Retry the failed compensation of a stuck saga
     #[command(after_help = "\
 Examples:
   cairn saga resume 2d6944f5-e237-4a33-9c67-ba4a44120b1b
 
-Status: 0, or 1 if it is not stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 the saga is not stuck; 2 usage error or system unreachable")]
     Resume {
-        /// The order.
+        /// Order ID
         order: OrderId,
     },
-    /// Leaves the step that could not be undone as people have settled it, and has the rest undone.
+    /// Skip the failed compensation, which was settled by hand, and compensate the rest
     #[command(after_help = "\
 Examples:
   cairn saga abandon 2d6944f5-e237-4a33-9c67-ba4a44120b1b --reason 'refunded by hand'
 
-Status: 0, or 1 if it is not stuck, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 the saga is not stuck; 2 usage error or system unreachable")]
     Abandon {
-        /// The order.
+        /// Order ID
         order: OrderId,
-        /// How it was settled. It becomes part of the order's history.
+        /// Description of the manual settlement; becomes part of the order's history
         #[arg(long)]
         reason: String,
     },
@@ -234,12 +232,12 @@ impl OneSaga {
             Help::Resume { order } => (
                 json!({ "resume": order }),
                 json!({ "order": order, "did": "resume" }),
-                format!("The fulfilment of {order} tries its compensation once more."),
+                format!("{order}: retrying the compensation"),
             ),
             Help::Abandon { order, reason } => (
                 json!({ "abandon": order, "reason": reason }),
                 json!({ "order": order, "did": "abandon" }),
-                format!("The fulfilment of {order} leaves that step and undoes the rest."),
+                format!("{order}: step abandoned; compensating the rest"),
             ),
         };
         let _: Value = stack.invoke(WATCH, &request).await?;

@@ -1,26 +1,25 @@
-//! The way to a running system: from what was said on the command line to a stack.
+//! Connects to a running system with the options of the command line.
 
 use cairn::operator::{self, FindError, InvokeError, Stack};
 use clap::Args;
 
 use crate::failure::Failure;
 
-/// Where the system is.
+/// The options that select the system.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
-    /// Where AWS is, if it is not AWS itself: `http://127.0.0.1:4566` for `cargo run`.
+    /// AWS endpoint URL, for example `http://127.0.0.1:4566` for the local system
     #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL")]
     endpoint_url: Option<String>,
-    /// The stack, where there is more than one: `cairn-dev`, say.
+    /// Stack name; required if the account has several
     #[arg(long, global = true, value_name = "NAME", env = "CAIRN_STACK")]
     stack: Option<String>,
-    /// The profile with region and credentials.
+    /// AWS profile
     #[arg(long, global = true, value_name = "NAME", env = "AWS_PROFILE")]
     profile: Option<String>,
 }
 
 impl Access {
-    /// Finds the stack.
     pub(crate) async fn connect(&self) -> Result<Stack, Failure> {
         let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let endpoint = said(&self.endpoint_url);
@@ -30,13 +29,13 @@ impl Access {
         found.map_err(|error| match error {
             FindError::Unreachable(problem) => {
                 let (place, hint) = match &endpoint {
-                    Some(endpoint) => (endpoint.as_str(), "is the system running there?"),
+                    Some(endpoint) => (endpoint.as_str(), "Is the system running?"),
                     None => (
                         "AWS",
-                        "for a system on this machine there is --endpoint-url http://127.0.0.1:4566",
+                        "For the local system use --endpoint-url http://127.0.0.1:4566",
                     ),
                 };
-                Failure::refused(format!("{place} does not answer: {problem}; {hint}"))
+                Failure::refused(format!("cannot reach {place}: {problem}. {hint}"))
             }
             FindError::Several(_) => Failure::refused(format!("{error}; choose one with --stack")),
             FindError::None | FindError::Unknown(..) => Failure::refused(error),

@@ -1,4 +1,4 @@
-//! `cairn state`: what the events of a stream add up to, now or at any time before.
+//! `cairn state`: the state of a stream, now or at an earlier time.
 
 use cairn::{Aggregate, StreamId, Timestamp, operator::Stack};
 use clap::Args;
@@ -14,9 +14,9 @@ use crate::{
     output::Output,
 };
 
-/// Shows the state of a stream: as it is, as it was at a time, or after one of its events.
+/// Show the state of a stream, now or at an earlier time or version
 ///
-/// It is folded from the nearest snapshot before, by the rules of this build.
+/// The state is folded from the nearest earlier snapshot, by the rules of this build.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,20 +25,20 @@ Examples:
   cairn state product-TEA-01
   cairn state fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b --version 3 --json | jq .state
 
-Status: 0, or 1 if there was no such state, or 2 if it was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 no such state; 2 usage error or system unreachable")]
 pub(crate) struct State {
-    /// The stream, `stock-TEA-01`.
+    /// Stream such as `stock-TEA-01`
     #[arg(value_parser = one_stream)]
     stream: StreamId,
-    /// As it was then.
+    /// Show the state at this time
     #[arg(long, value_name = "TIME", conflicts_with = "version")]
     at: Option<Timestamp>,
-    /// As it was after this event.
+    /// Show the state after this event
     #[arg(long, value_name = "VERSION")]
     version: Option<u64>,
 }
 
-/// One stream, where the id of an order would mean four.
+/// Parses a stream. An order id is rejected, because it stands for four streams.
 pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
     if text.parse::<OrderId>().is_ok() {
         let each = ["order", "payment", "shipment", "fulfilment"].map(|of| format!("{of}-{text}"));
@@ -48,7 +48,6 @@ pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
     stream.map_err(|error| error.to_string())
 }
 
-/// Which state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     Now,
@@ -56,7 +55,6 @@ pub(crate) enum When {
     Version(u64),
 }
 
-/// A stream as it was.
 #[derive(Debug, Serialize)]
 pub(crate) struct Past {
     pub(crate) stream: StreamId,
@@ -84,7 +82,7 @@ impl State {
     }
 }
 
-/// A stream as it was, by the rules of its category.
+/// Folds a stream by the rules of its category.
 pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result<Past, Failure> {
     match stream.category() {
         Order::CATEGORY => folded::<Order>(stack, stream, when).await,
@@ -94,7 +92,7 @@ pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result
         Shipment::CATEGORY => folded::<Shipment>(stack, stream, when).await,
         Saga::CATEGORY => folded::<Saga>(stack, stream, when).await,
         other => Err(Failure::refused(format!(
-            "there are no streams `{other}-...`: there are order, stock, product, payment, shipment and fulfilment"
+            "unknown category `{other}`; use order, stock, product, payment, shipment or fulfilment"
         ))),
     }
 }
@@ -104,7 +102,7 @@ async fn folded<A: Aggregate>(
     stream: &StreamId,
     when: When,
 ) -> Result<Past, Failure> {
-    let repository = stack.environment().repository::<A>()?;
+    let repository = stack.app().repository::<A>()?;
     let then = match when {
         When::Now => repository.load(stream).await?,
         When::At(time) => repository.load_by(stream, time).await?,
@@ -118,7 +116,7 @@ async fn folded<A: Aggregate>(
             Err(Failure::found(problem))
         }
         When::Version(wanted) if version < wanted || wanted == 0 => Err(Failure::found(format!(
-            "{stream} is at version {version}: it has no version {wanted}"
+            "{stream} has no version {wanted}; it is at version {version}"
         ))),
         When::Now | When::At(_) | When::Version(_) => Ok(Past {
             stream: stream.clone(),

@@ -1,11 +1,11 @@
-//! `cairn tail`: events as they happen.
+//! `cairn tail`: shows events as they are committed.
 
 use std::time::Duration;
 
 use cairn::{
     Commit,
     cloudevent::CloudEvent,
-    operator::{Beginning, Stack},
+    operator::{Stack, StartPosition},
 };
 use clap::{Args, ValueEnum};
 use console::style;
@@ -16,14 +16,15 @@ use crate::{
     output::Output,
 };
 
-/// How long a stream is left alone between two looks. A shard answers five times a second, and its two readers look four times.
+/// The interval between reads. A shard allows five reads a second, and its two stream consumers use
+/// four.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Shows events as they happen, until Ctrl-C, a number of events, or a time.
+/// Show events as they are committed, until Ctrl-C or a limit
 ///
-/// They come from the event table's stream, which keeps them for a day: what is committed is there, whether or not it
-/// was published. For a program each is a CloudEvent on a line of its own.
+/// The events come from the event table's DynamoDB Stream, which keeps them for 24 hours, whether
+/// or not they were published. With `--json`, each is a CloudEvent on a line of its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,12 +32,12 @@ Examples:
   cairn tail --stream stock-TEA-01
   cairn tail --from start --limit 100 --json | jq -r .type
 
-Exit status: 0; 1 if fewer events than --limit came within --timeout; 2 if the command was called wrongly or the system cannot be reached.")]
+Exit status: 0 success; 1 fewer events than --limit within --timeout; 2 usage error or system unreachable")]
 pub(crate) struct Tail {
-    /// Where to begin: with what comes now, or with the oldest that the stream still has.
+    /// Start position: `now`, or `start` for the oldest retained event (24 h)
     #[arg(long, value_enum, default_value_t = From::Now)]
     from: From,
-    /// Only events of streams that begin so: `order-`, say.
+    /// Show only events of streams with this prefix, for example `order-`
     #[arg(
         long,
         value_name = "PREFIX",
@@ -44,15 +45,15 @@ pub(crate) struct Tail {
         hide_default_value = true
     )]
     stream: String,
-    /// End after so many events.
+    /// Stop after N events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// End after so many seconds.
+    /// Stop after SECONDS
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT))]
     timeout: Option<u64>,
 }
 
-/// The longest time to wait: a year.
+/// The maximum timeout: one year.
 const MAX_TIMEOUT: u64 = 365 * 24 * 60 * 60;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,11 +64,11 @@ enum From {
 
 impl Tail {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let source = stack.environment().setting("EVENT_SOURCE")?;
+        let source = stack.app().variable("EVENT_SOURCE")?;
         let mut tail = stack
             .tail(match self.from {
-                From::Now => Beginning::Now,
-                From::Start => Beginning::Oldest,
+                From::Now => StartPosition::Now,
+                From::Start => StartPosition::Oldest,
             })
             .await?;
         let mut left = self.limit.unwrap_or(u64::MAX);
@@ -102,13 +103,13 @@ impl Tail {
         Ok(Verdict::Well)
     }
 
-    /// The time is over: well, unless events were asked for that did not come.
+    /// Ends at the timeout: successfully, unless fewer events than `--limit` arrived.
     fn late(&self, left: u64) -> Result<Verdict, Failure> {
         let (Some(limit), Some(timeout)) = (self.limit, self.timeout) else {
             return Ok(Verdict::Well);
         };
         Err(Failure::found(format!(
-            "tail failed: {} of {limit} events came within {timeout} s; give it more time with --timeout",
+            "tail failed: {} of {limit} events arrived within {timeout} s; use a longer --timeout",
             limit - left
         )))
     }
@@ -144,7 +145,7 @@ impl Tail {
     }
 }
 
-/// What is no event of ours is told where it disturbs no program.
+/// Reports an unreadable record on stderr, so that stdout stays valid JSON.
 fn warn(problem: &dyn std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "cairn: {problem}");

@@ -1,4 +1,4 @@
-//! The copies of one book: how many there are, and who has one.
+//! A book: its copies, and the readers who have one.
 
 use std::collections::BTreeSet;
 
@@ -6,54 +6,34 @@ use cairn::{Aggregate, Decider, event};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The rules of a book's copies.
 #[derive(Debug)]
 pub struct Book;
 
-/// What can be asked of a book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Command {
-    /// Put copies on the shelf.
     Add(u32),
-    /// Hand a copy out.
     HandOut {
-        /// To whom.
         reader: String,
     },
-    /// Take a reader's copy back.
+    /// Takes no effect if the reader has no copy.
     TakeBack {
-        /// Whose.
         reader: String,
     },
 }
 
-/// What happened to a book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// Copies were put on the shelf.
     #[serde(rename = "CopiesAdded")]
-    Added {
-        /// How many.
-        copies: u32,
-    },
-    /// A copy was handed out.
+    Added { copies: u32 },
     #[serde(rename = "CopyHandedOut")]
-    HandedOut {
-        /// To whom.
-        reader: String,
-    },
-    /// A copy came back.
+    HandedOut { reader: String },
     #[serde(rename = "CopyTakenBack")]
-    TakenBack {
-        /// From whom.
-        reader: String,
-    },
+    TakenBack { reader: String },
 }
 
 impl event::Event for Event {}
 
-/// The copies there are, and who has one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     copies: u32,
@@ -61,19 +41,16 @@ pub struct State {
 }
 
 impl State {
-    /// The copies that nobody has.
+    /// Returns the number of copies that no reader has.
     pub fn on_shelf(&self) -> usize {
         (self.copies as usize).saturating_sub(self.readers.len())
     }
 }
 
-/// Why a book refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// Every copy is out.
     #[error("every copy is out")]
     AllOut,
-    /// The reader has a copy.
     #[error("the reader has a copy already")]
     HasOne,
 }

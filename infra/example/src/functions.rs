@@ -1,14 +1,14 @@
-//! The library on Lambda: what each function is built from. A `main.rs` of one line runs one.
+//! The Lambda functions of the library. Each has a `main.rs` of one line.
 
 use cairn::{
     RecordedEvent, StreamId,
     dynamodb::DynamoStore,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, consumer,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler, consumer,
+        step::{self, StepHandler},
     },
     saga::Due,
-    step::{DueStep, Plan},
+    step::{DueStep, StepOutcome},
 };
 
 use crate::{
@@ -17,47 +17,32 @@ use crate::{
     shelf::Shelf,
 };
 
-/// The function of the step `hand-out`. Its rule takes `LoanAskedFor`, and what makes the step due.
-///
-/// # Errors
-/// When `EVENTS_TABLE` is missing.
-pub fn hand_out(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(
-        environment,
-        HandOut(Library::new(environment.event_store()?)),
-    )
+/// The step `hand-out`. Its rule selects `LoanAskedFor`, and the events that make the step due.
+pub fn hand_out(app: &AppContext) -> Result<Handler, ConfigError> {
+    step::function(app, HandOut(Library::new(app.event_store()?)))
 }
 
-/// The function of the step `note-loan`. Its rule takes what makes the step due.
-///
-/// # Errors
-/// When `EVENTS_TABLE` is missing.
-pub fn note_loan(environment: &Environment) -> Result<Function, ConfigError> {
-    step::function(
-        environment,
-        NoteLoan(Library::new(environment.event_store()?)),
-    )
+/// The step `note-loan`. Its rule selects the events that make the step due.
+pub fn note_loan(app: &AppContext) -> Result<Handler, ConfigError> {
+    step::function(app, NoteLoan(Library::new(app.event_store()?)))
 }
 
-/// The function that keeps the shelf. Its rule takes the events of books.
-///
-/// # Errors
-/// When `EVENTS_TABLE`, `SHELF_TABLE` or `READ_MODELS_TABLE` is missing.
-pub fn project_shelf(environment: &Environment) -> Result<Function, ConfigError> {
-    consumer::projection(environment, environment.rows::<Shelf>("SHELF_TABLE")?)
+/// The projection of the shelf. Its rule selects the events of books.
+pub fn project_shelf(app: &AppContext) -> Result<Handler, ConfigError> {
+    consumer::projection(app, app.rows::<Shelf>("SHELF_TABLE")?)
 }
 
 struct HandOut(Library<DynamoStore>);
 
-impl Effect<Loan> for HandOut {
+impl StepHandler<Loan> for HandOut {
     const STEP: Step = Step::HandOut;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::execute(Self::STEP), due)
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+        step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::compensate(Self::STEP), due)
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+        step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 
     fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
@@ -67,22 +52,24 @@ impl Effect<Loan> for HandOut {
 
 struct NoteLoan(Library<DynamoStore>);
 
-impl Effect<Loan> for NoteLoan {
+impl StepHandler<Loan> for NoteLoan {
     const STEP: Step = Step::NoteLoan;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::execute(Self::STEP), due)
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+        step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<Plan, FunctionError> {
-        plan(&self.0, Due::compensate(Self::STEP), due)
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+        step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 }
 
-fn plan(
+fn step_outcome(
     library: &Library<DynamoStore>,
     what: Due<Step>,
     due: &DueStep<Loan>,
-) -> Result<Plan, FunctionError> {
-    library.plan(what, due.input()).map_err(FunctionError::new)
+) -> Result<StepOutcome, FunctionError> {
+    library
+        .step_outcome(what, due.input())
+        .map_err(FunctionError::new)
 }

@@ -1,10 +1,10 @@
-//! A library that lends books: what a project of its own looks like on the toolkit.
+//! A library that lends books: an example of a service on the kit.
 //!
-//! [`book`] and [`reader`] are aggregates, [`loan`] is the saga that changes both, [`shelf`] what people see. [`library`] puts them on
-//! any event store, and [`functions`] on Lambda: one step, one function.
+//! [`book`] and [`reader`] are aggregates, [`loan`] is the saga that changes both, and [`shelf`] is
+//! a read model. [`library`] runs them on any event store, and [`functions`] on Lambda, with one
+//! function per step.
 //!
-//! What is absent on purpose: `orders`, and whatever depends on it. A check of the build keeps it so; the toolkit is all that
-//! such a project needs.
+//! The example does not depend on `orders`, which the CI gate checks: a service needs only the kit.
 
 pub mod book;
 pub mod functions;

@@ -1,10 +1,10 @@
-//! The library on an event store, whichever it is.
+//! The library on any event store.
 
 use cairn::{
     Aggregate, Context, StreamId,
     repository::Repository,
     saga::{Action, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, StepError},
+    step::{DueStep, Enlisted, StepError, StepOutcome},
     store::{EventStore, StoreError},
     stream::NotAStreamId,
 };
@@ -15,27 +15,18 @@ use crate::{
     reader::{self, Reader},
 };
 
-/// The streams of the library.
 #[derive(Clone, Debug)]
 pub struct Library<S> {
-    /// The books.
     pub books: Repository<Book, S>,
-    /// The readers.
     pub readers: Repository<Reader, S>,
-    /// The loans.
     pub loans: Repository<Saga<Loan>, S>,
 }
 
-/// The stream of an aggregate.
-///
-/// # Errors
-/// When the key has characters that a stream id may not have.
 pub fn stream<A: Aggregate>(key: &str) -> Result<StreamId, NotAStreamId> {
     StreamId::new(A::CATEGORY, key)
 }
 
 impl<S: EventStore + Clone + 'static> Library<S> {
-    /// The library in a store.
     pub fn new(store: S) -> Self {
         Self {
             books: Repository::new(store.clone()),
@@ -44,11 +35,9 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         }
     }
 
-    /// What a step does, forward or back. It takes effect with the saga's record of it.
-    ///
-    /// # Errors
-    /// When the loan names no stream.
-    pub fn plan(&self, due: Due<Step>, input: &Input) -> Result<Plan, NotAStreamId> {
+    /// Returns the outcome of a step in either direction. Its command takes effect in the same
+    /// append as the record of the saga.
+    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, NotAStreamId> {
         let book = |command| {
             let stream = stream::<Book>(&input.book)?;
             Ok(Enlisted::new(&self.books, &stream, command))
@@ -64,13 +53,11 @@ impl<S: EventStore + Clone + 'static> Library<S> {
             (Step::NoteLoan, Action::Execute) => reader(reader::Command::Note { book: title }),
             (Step::NoteLoan, Action::Compensate) => reader(reader::Command::Strike { book: title }),
         };
-        Ok(Plan::done(vec![enlisted?]))
+        Ok(StepOutcome::done(vec![enlisted?]))
     }
 
-    /// Takes a loan to its end, in one process and without a bus: the steps one after the other.
-    ///
-    /// # Errors
-    /// When the store fails. Called again it goes on where it was.
+    /// Executes a loan in one process without a bus, step by step. After an error it can be called
+    /// again, and continues.
     pub async fn carry_out(
         &self,
         loan: &StreamId,
@@ -81,10 +68,10 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         let mut next = Due::execute(Step::HandOut);
         loop {
             if let Some(due) = due {
-                let plan = self
-                    .plan(next, &input)
-                    .map_err(|error| StepError::Store(StoreError::Refused(error.to_string())))?;
-                due.record(&self.loans, plan, context.clone()).await?;
+                let outcome = self
+                    .step_outcome(next, &input)
+                    .map_err(|error| StepError::Store(StoreError::Permanent(error.to_string())))?;
+                due.record(&self.loans, outcome, context.clone()).await?;
             }
             let state = self.loans.load(loan).await?.state;
             match state.due() {

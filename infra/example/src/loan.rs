@@ -1,9 +1,9 @@
-//! The saga of a loan: a copy leaves the shelf, then the reader's account has it.
+//! The saga of a loan: a copy leaves the shelf, then the account of the reader has it.
 //!
-//! | step | does | undoes |
+//! | step | execution | compensation |
 //! |---|---|---|
-//! | `hand-out` | hands a copy out | takes it back |
-//! | `note-loan` | notes it on the reader's account | strikes it off |
+//! | `hand-out` | hands out a copy | takes the copy back |
+//! | `note-loan` | adds the book to the account | removes the book from the account |
 
 use cairn::{RecordedEvent, StreamId, event::CodecError, saga::Definition};
 use schemars::JsonSchema;
@@ -11,26 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::reader;
 
-/// The saga.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loan;
 
-/// The steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// A copy leaves the shelf.
     HandOut,
-    /// The reader's account has it.
     NoteLoan,
 }
 
-/// What the steps need to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
-    /// The key of the book's stream.
+    /// The key of the stream of the book.
     pub book: String,
-    /// The key of the reader's stream.
+    /// The key of the stream of the reader.
     pub reader: String,
 }
 
@@ -48,17 +43,14 @@ impl Definition for Loan {
     ];
     const RETRIES: u32 = 4;
 
-    fn leaves_something(step: Step) -> bool {
+    fn needs_compensation(step: Step) -> bool {
         match step {
             Step::HandOut | Step::NoteLoan => true,
         }
     }
 }
 
-/// The stream and the input of the loan that an event of a reader begins, if it begins one.
-///
-/// # Errors
-/// When the event cannot be decoded.
+/// Returns the stream and the input of the loan that an event of a reader starts, if it starts one.
 pub fn begun_by(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, CodecError> {
     if event.stream.category() != "reader" {
         return Ok(None);

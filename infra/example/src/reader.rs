@@ -1,4 +1,4 @@
-//! A reader: what they ask for, and what they have.
+//! A reader: the loans that they request, and the books that they have.
 
 use std::collections::BTreeSet;
 
@@ -6,77 +6,52 @@ use cairn::{Aggregate, Decider, event};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The rules for readers.
 #[derive(Debug)]
 pub struct Reader;
 
-/// How many books a reader may have at a time.
+/// The maximum number of books that a reader has at a time.
 pub const MOST: usize = 3;
 
-/// What can be asked of a reader's account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Command {
-    /// Ask for a book.
     Ask {
-        /// The id of the loan that begins with it.
+        /// The id of the loan that the request starts.
         loan: String,
-        /// The book.
         book: String,
     },
-    /// Note that they have it.
-    Note {
-        /// The book.
-        book: String,
-    },
-    /// Strike it off.
-    Strike {
-        /// The book.
-        book: String,
-    },
+    /// Adds a book to the account.
+    Note { book: String },
+    /// Removes a book from the account.
+    Strike { book: String },
 }
 
-/// What happened to a reader's account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// They asked for a book.
+    /// The event that starts the saga of a loan.
     #[serde(rename = "LoanAskedFor")]
     AskedFor {
-        /// The id of the loan that begins with it.
+        /// The id of the loan that the request starts.
         loan: String,
-        /// The book.
         book: String,
     },
-    /// They have it.
     #[serde(rename = "LoanNoted")]
-    Noted {
-        /// The book.
-        book: String,
-    },
-    /// They have it no more.
+    Noted { book: String },
     #[serde(rename = "LoanStruck")]
-    Struck {
-        /// The book.
-        book: String,
-    },
+    Struck { book: String },
 }
 
 impl event::Event for Event {}
 
-/// The books that a reader has.
 pub type Books = BTreeSet<String>;
 
-/// What a reader's account holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
-    /// The books.
     pub books: Books,
 }
 
-/// Why an account refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// They have as many as they may.
     #[error("the reader has {MOST} books already")]
     TooMany,
 }

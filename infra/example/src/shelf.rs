@@ -1,14 +1,14 @@
-//! What people see: a row per book with the copies there are and those that are out.
+//! The read model of the shelf: a row per book with the number of its copies, and of those that are
+//! out.
 
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel},
+    read_model::{Change, ReadModel, RowKey},
 };
 
 use crate::book::Event;
 
-/// The shelf.
 #[derive(Clone, Copy, Debug)]
 pub struct Shelf;
 
@@ -16,8 +16,8 @@ impl ReadModel for Shelf {
     const NAME: &'static str = "shelf";
     const KEY: &'static str = "book";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "book").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "book").then(|| RowKey {
             key: stream.key(),
             gate: "version",
         })

@@ -1,9 +1,8 @@
-//! The hosts by which a local port may be addressed, and the pages that may send requests to it.
+//! Checks the host and the origin of each request to a local port.
 //!
-//! A web page of any site can send requests to a port of the machine that its reader works on. It
-//! reads the answers too, where its host name resolves to this machine (DNS rebinding). A browser
-//! reports the host name in `Host`, the page's site in `Origin`, and the relation of the two in
-//! `Sec-Fetch-Site`. A request from elsewhere is refused before any route sees it.
+//! A web page of any site can send requests to a port of this computer. With DNS rebinding it can
+//! also read the answers. A browser reports the host name in `Host`, the page's site in `Origin`,
+//! and their relation in `Sec-Fetch-Site`. Foreign requests are refused before routing.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -22,26 +21,26 @@ use axum::{
 use cairn::lambda::api::Problem;
 use serde_json::json;
 
-use crate::{gateway::answer_to, world::World};
+use crate::{gateway::answer_to, platform::Platform};
 
-/// The hosts of this machine that every port accepts, with the port's own number.
+/// Local hosts that every port accepts, with the port's own number.
 const LOCAL: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 
-/// A relation of page and server. <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>
+/// The header that relates page and server.
+/// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The relations that need no other site: a page's own request, and an address that a user types.
+/// Relations without another site: a page's own request, and an address that a user types.
 const OWN_SITES: [&str; 2] = ["same-origin", "none"];
 
 /// One more host that both ports accept, such as `host.docker.internal`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
     name: String,
-    /// The port that a client names; without one, the port that it reaches.
+    /// The port in the `Host` header; by default the port that received the request.
     port: Option<u16>,
 }
 
-/// A text names no host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a host: give NAME or NAME:PORT, without a scheme or a path")]
 pub struct NotAHost(String);
@@ -59,30 +58,28 @@ impl FromStr for AllowedHost {
     }
 }
 
-/// The form of a refusal: each port has the form that its clients read.
+/// The error format of a port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Dialect {
     /// A problem document.
     Api,
-    /// An error of an AWS service in JSON.
+    /// A JSON error of an AWS service.
     Aws,
 }
 
-/// The requests that one port accepts.
 #[derive(Debug)]
 pub(crate) struct Access {
     hosts: Vec<AllowedHost>,
     port: u16,
     dialect: Dialect,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
-/// The reason why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// The request breaks HTTP's own rules.
+    /// The request violates HTTP.
     Malformed(String),
-    /// The request comes from elsewhere.
+    /// The request comes from another site or uses another host.
     Foreign(String),
 }
 
@@ -91,7 +88,7 @@ impl Access {
         at: SocketAddr,
         allowed: &[AllowedHost],
         dialect: Dialect,
-        world: Arc<dyn World>,
+        platform: Arc<dyn Platform>,
     ) -> Self {
         let local = LOCAL.map(|name| AllowedHost {
             name: name.to_owned(),
@@ -101,11 +98,11 @@ impl Access {
             hosts: local.into_iter().chain(allowed.iter().cloned()).collect(),
             port: at.port(),
             dialect,
-            world,
+            platform,
         }
     }
 
-    /// Puts the check before every route of a router, and before its answer to unknown routes.
+    /// Adds the check in front of all routes and the fallback.
     pub(crate) fn before(self, router: Router) -> Router {
         router.layer(from_fn_with_state(Arc::new(self), admit))
     }
@@ -143,7 +140,7 @@ impl Access {
     }
 
     fn refused(&self, refusal: Refusal, own_id: Option<HeaderValue>) -> Response {
-        let id = self.world.new_id().to_string();
+        let id = self.platform.new_id().to_string();
         match self.dialect {
             Dialect::Api => answer_to(Err(refusal.into()), own_id, id),
             Dialect::Aws => {
@@ -189,8 +186,8 @@ async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) 
     }
 }
 
-/// The host that a request is for: the one in its target if it stands there, and else `Host`,
-/// which must be there once in either case.
+/// Returns the requested host: the one in the request target if present, otherwise `Host`. `Host`
+/// must occur exactly once in both cases.
 /// <https://www.rfc-editor.org/rfc/rfc9112#section-3.2>
 fn target(request: &Parts) -> Result<Authority, Refusal> {
     let malformed = |detail: String| Err(Refusal::Malformed(detail));
@@ -215,7 +212,7 @@ fn target(request: &Parts) -> Result<Authority, Refusal> {
     }
 }
 
-/// A host with or without a port, and nothing else.
+/// Parses a host with an optional port and nothing else.
 fn authority(text: &[u8]) -> Option<Authority> {
     let authority = Authority::try_from(text).ok()?;
     let port = authority.as_str().strip_prefix(authority.host())?;
@@ -224,7 +221,7 @@ fn authority(text: &[u8]) -> Option<Authority> {
     is_host.then_some(authority)
 }
 
-/// A host's name as it is compared: in lower case, without the dot that ends a full DNS name.
+/// The host name for comparison: lower case, without the final dot of a full DNS name.
 fn name(authority: &Authority) -> String {
     let name = authority.host();
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
@@ -249,9 +246,9 @@ mod tests {
         aws::{SEND_EMAIL, endpoint, lambda},
         client::{Answer, Client},
         console,
+        platform::LocalPlatform,
         system::{Options, System},
         template::{Parameters, Template, Trigger},
-        world::ThisMachine,
     };
 
     const JSON: (&str, &str) = ("content-type", "application/json");
@@ -263,12 +260,12 @@ mod tests {
         let template = Template::load_with(Path::new(file), &Parameters::from(given)).unwrap();
         let options = Options {
             allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
-            ..Options::default().on(Arc::new(ThisMachine::default()))
+            ..Options::default().with_platform(Arc::new(LocalPlatform::default()))
         };
         System::start(&template, &options).await.unwrap()
     }
 
-    /// Every route of the HTTP API and of the page, and one that is not there.
+    /// All routes of the HTTP API and of the page, and one unknown route.
     fn api_routes(system: &System) -> Vec<(Method, String)> {
         let functions = system.composition.hosts.values();
         let triggers = functions.flat_map(|hosted| &hosted.spec.triggers);
@@ -295,7 +292,7 @@ mod tests {
         routes
     }
 
-    /// Every route of the AWS endpoint, and one that is not there.
+    /// All routes of the AWS endpoint, and one unknown route.
     fn endpoint_routes(system: &System) -> Vec<(Method, String)> {
         let invocations = system.composition.hosts.keys();
         let invocations = invocations.map(|id| {
@@ -313,7 +310,6 @@ mod tests {
         invocations.chain(others).collect()
     }
 
-    /// The headers of requests from elsewhere, to a port.
     fn foreign(port: u16) -> Vec<(&'static str, String)> {
         let hosts = [
             format!("evil.example:{port}"),
@@ -383,7 +379,7 @@ mod tests {
                 assert!(answer.headers.contains_key("x-amzn-requestid"));
             }
         }
-        // The watchdog runs by itself.
+        // Scheduled functions run without requests.
         let is_timed = |trigger: &Trigger| matches!(trigger, Trigger::Schedule(_));
         for (id, hosted) in system.composition.hosts.iter() {
             if !hosted.spec.triggers.iter().any(is_timed) {
@@ -438,7 +434,7 @@ mod tests {
     #[test]
     fn the_host_of_an_absolute_target_counts() {
         let at = SocketAddr::from(([127, 0, 0, 1], 3000));
-        let access = Access::new(at, &[], Dialect::Api, Arc::new(ThisMachine::default()));
+        let access = Access::new(at, &[], Dialect::Api, Arc::new(LocalPlatform::default()));
         let check = |target: &str, host: Option<&str>| {
             let mut request = Request::builder().uri(target);
             if let Some(host) = host {

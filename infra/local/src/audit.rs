@@ -1,18 +1,15 @@
-//! The audit of this system, as `cairn audit` makes it.
+//! The audit of the local system, the same as that of `cairn audit`.
 
 use cairn::{
     Timestamp,
     audit::Limits,
     dynamodb::Audit,
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
 };
 use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 
-/// The audit of a system at the time `now`, of all read models.
-///
-/// # Errors
-/// When a setting is missing.
-pub fn audit(operator: &Environment, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
+/// Builds the audit of all read models as of `now`.
+pub fn audit(operator: &AppContext, now: Timestamp, limits: Limits) -> Result<Audit, ConfigError> {
     let (store, deadlines) = (
         operator.event_store()?,
         operator.deadlines("DEADLINES_TABLE")?,

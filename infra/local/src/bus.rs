@@ -1,4 +1,4 @@
-//! Buses: an event that is put on one goes to every target whose rule matches.
+//! Event buses: an event goes to every target whose rule matches.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -8,37 +8,32 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
 use crate::{
+    async_queue::{AsyncQueue, Outgoing, Target},
     aws::Answer,
-    deliveries::{Deliveries, Outgoing, Target},
     pattern::Pattern,
+    platform::Platform,
     template::{ACCOUNT, REGION, Template, Trigger},
-    world::World,
 };
 
-/// The most entries of one call, and the most bytes of them together.
+/// The most entries of one call, and their most bytes together.
 /// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
 const MAX_ENTRIES: usize = 10;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The longest trace header.
 const MAX_TRACE_HEADER: usize = 500;
 
-/// The buses and their rules.
 pub struct Bus {
     buses: HashMap<String, Vec<Rule>>,
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     seen: broadcast::Sender<Seen>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
-/// An event that was put on a bus, for who watches.
+/// An event on a bus, for observers.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When it was put there.
     pub at: Timestamp,
-    /// The event's type.
     pub kind: String,
-    /// What it carries.
     pub detail: String,
 }
 
@@ -61,17 +56,15 @@ struct Entry {
     detail_type: Option<String>,
     detail: Option<String>,
     resources: Option<Vec<String>>,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     time: Option<f64>,
     trace_header: Option<String>,
 }
 
-/// An entry that is refused: the code and the message of its answer.
 struct Refusal(&'static str, String);
 
 impl Bus {
-    /// The buses of a template.
-    pub fn new(template: &Template, deliveries: Deliveries, world: Arc<dyn World>) -> Self {
+    pub fn new(template: &Template, async_queue: AsyncQueue, platform: Arc<dyn Platform>) -> Self {
         let mut buses: HashMap<_, Vec<_>> = template
             .buses
             .iter()
@@ -92,21 +85,20 @@ impl Bus {
         }
         Self {
             buses,
-            deliveries,
+            async_queue,
             seen: broadcast::Sender::new(4096),
-            world,
+            platform,
         }
     }
 
-    /// Every event from now on.
+    /// Subscribes to all events from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.seen.subscribe()
     }
 
-    /// Answers a call.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         if operation != "PutEvents" {
-            let message = format!("the operation {operation} cannot be had on one machine");
+            let message = format!("the operation {operation} is not supported by the local system");
             return Answer::error(400, "UnknownOperationException", &message);
         }
         let request: Request = match serde_json::from_str(body) {
@@ -131,7 +123,7 @@ impl Bus {
             .map(|entry| match self.route(&entry, &mut outgoing) {
                 Ok(id) => {
                     seen.push(Seen {
-                        at: self.world.now(),
+                        at: self.platform.now(),
                         kind: entry.detail_type.unwrap_or_default(),
                         detail: entry.detail.unwrap_or_default(),
                     });
@@ -142,11 +134,11 @@ impl Bus {
                 }
             })
             .collect();
-        if let Err(error) = self.deliveries.accept(outgoing) {
+        if let Err(error) = self.async_queue.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
         for event in seen {
-            // A bus without a receiver is no error.
+            // A bus without observers is not an error.
             let _ = self.seen.send(event);
         }
         let failed = answers
@@ -156,9 +148,8 @@ impl Bus {
         Answer::ok(&json!({ "FailedEntryCount": failed, "Entries": answers }))
     }
 
-    /// Adds the deliveries of an entry, and returns its id.
     fn route(&self, entry: &Entry, outgoing: &mut Vec<Outgoing>) -> Result<String, Refusal> {
-        if !self.world.takes() {
+        if !self.platform.takes() {
             let message = "Rate exceeded".to_owned();
             return Err(Refusal("ThrottlingException", message));
         }
@@ -171,10 +162,10 @@ impl Bus {
         }
         let detail: Map<String, Value> = serde_json::from_str(detail)
             .map_err(|_| Refusal("MalformedDetail", "Detail is malformed.".to_owned()))?;
-        let id = self.world.new_id().to_string();
+        let id = self.platform.new_id().to_string();
         let bus = entry.event_bus_name.as_deref().unwrap_or("default");
         let bus = bus.rsplit('/').next().unwrap_or(bus);
-        // An event on a bus without rules is accepted, and goes nowhere.
+        // A bus without rules accepts the event and delivers it to no target.
         let Some(rules) = self.buses.get(bus) else {
             return Ok(id);
         };
@@ -184,7 +175,7 @@ impl Bus {
             "detail-type": kind,
             "source": source,
             "account": ACCOUNT,
-            "time": in_seconds(entry.at().unwrap_or_else(|| self.world.now())),
+            "time": in_seconds(entry.at().unwrap_or_else(|| self.platform.now())),
             "region": REGION,
             "resources": entry.resources(),
             "detail": detail,
@@ -200,7 +191,7 @@ impl Bus {
     }
 }
 
-/// A parameter of an entry that has to be there, and not to be empty.
+/// Returns a required, non-empty parameter of an entry.
 fn required<'e>(name: &str, value: Option<&'e str>) -> Result<&'e str, Refusal> {
     value.filter(|value| !value.is_empty()).ok_or_else(|| {
         let message =
@@ -209,7 +200,7 @@ fn required<'e>(name: &str, value: Option<&'e str>) -> Result<&'e str, Refusal> 
     })
 }
 
-/// The time of an event, as events have it: without fractions of a second.
+/// The time of an event in the form of `EventBridge`: without fractions of a second.
 fn in_seconds(at: Timestamp) -> String {
     let mut text = at.to_string();
     text.truncate("2026-11-23T09:30:00".len());
@@ -219,13 +210,13 @@ fn in_seconds(at: Timestamp) -> String {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("deliveries", &self.deliveries)
+            .field("deliveries", &self.async_queue)
             .finish_non_exhaustive()
     }
 }
 
 impl Entry {
-    /// Its size as `EventBridge` counts it.
+    /// The size as `EventBridge` counts it.
     /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html#eb-putevents-calculate-size>
     fn bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -238,15 +229,14 @@ impl Entry {
         self.resources.as_deref().unwrap_or_default()
     }
 
-    /// The time that the sender gave the event.
     fn at(&self) -> Option<Timestamp> {
-        // A float beyond the range becomes its nearest end, and then the nearest year that has a text.
+        // A float beyond the range becomes the nearest end, then the nearest year with a text.
         #[expect(clippy::cast_possible_truncation, reason = "see above")]
         self.time
             .map(|seconds| Timestamp::from_millis((seconds * 1000.0) as i64))
     }
 
-    /// The reason why the whole call is refused for this entry.
+    /// The reason to refuse the whole call because of this entry.
     fn invalid(&self) -> Option<String> {
         let length = self
             .trace_header
@@ -263,9 +253,9 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
-    use crate::{aws::journal::Journal, world::ThisMachine};
+    use crate::{aws::journal::Journal, platform::LocalPlatform};
 
-    /// A bus with a rule for each pattern, each with a function of its own.
+    /// Creates a bus with a rule and a function for each pattern.
     fn bus(patterns: &[&str]) -> Bus {
         let mut text = String::from(
             "Resources:\n  Bus: { Type: AWS::Events::EventBus, Properties: { Name: orders } }\n",
@@ -284,11 +274,10 @@ mod tests {
             .unwrap();
         }
         let template = Template::parse(&text).unwrap();
-        let (deliveries, _) = Deliveries::new(Arc::new(Journal::open(None).unwrap()));
-        Bus::new(&template, deliveries, Arc::new(ThisMachine::default()))
+        let (async_queue, _) = AsyncQueue::new(Arc::new(Journal::open(None).unwrap()));
+        Bus::new(&template, async_queue, Arc::new(LocalPlatform::default()))
     }
 
-    /// The functions that get an event.
     fn targets(bus: &Bus, detail: &str) -> Vec<String> {
         let entry = json!({
             "EventBusName": "orders", "Source": "s", "DetailType": "t", "Detail": detail,

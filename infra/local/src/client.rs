@@ -1,4 +1,4 @@
-//! A small JSON-over-HTTP client, for what uses the system from outside.
+//! A small JSON-over-HTTP client for programs that use the system from outside.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -28,30 +28,24 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body, null where it is no JSON.
+    /// Null if the body is not JSON.
     pub body: Value,
-    /// The body as text.
     pub text: String,
 }
 
-/// There was no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{method} {path} has no answer: {problem}")]
-pub struct NoAnswer {
+#[error("{method} {path} got no answer: {problem}")]
+pub struct HttpError {
     method: Method,
     path: String,
     problem: String,
 }
 
 impl Client {
-    /// A client of the server at an address.
     pub fn new(server: SocketAddr) -> Self {
         Self {
             pool: Pool::builder(TokioExecutor::new()).build_http(),
@@ -60,44 +54,32 @@ impl Client {
         }
     }
 
-    /// The same, sending a token with every request.
     #[must_use]
     pub fn bearing(self, token: String) -> Self {
         let token = Some(token);
         Self { token, ..self }
     }
 
-    /// Asks for something.
-    ///
-    /// # Errors
-    /// When there is no answer. An answer with an error's status is an answer.
-    pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
+    /// Sends a GET. An answer with an error status is not an [`HttpError`].
+    pub async fn get(&self, path: &str) -> Result<Answer, HttpError> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
-    /// Posts JSON.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
     pub async fn post(
         &self,
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send_json(Method::POST, path, headers, body).await
     }
 
-    /// Puts JSON.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
     pub async fn put(
         &self,
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send_json(Method::PUT, path, headers, body).await
     }
 
@@ -107,7 +89,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         let headers: Vec<_> = [(CONTENT_TYPE.as_str(), "application/json")]
             .into_iter()
             .chain(headers.iter().copied())
@@ -116,18 +98,14 @@ impl Client {
             .await
     }
 
-    /// Sends any request.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
     pub async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Answer, NoAnswer> {
-        let fail = |problem: String| NoAnswer {
+    ) -> Result<Answer, HttpError> {
+        let fail = |problem: String| HttpError {
             method: method.clone(),
             path: path.to_owned(),
             problem,

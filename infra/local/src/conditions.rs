@@ -1,5 +1,4 @@
-//! What a template leaves to its parameters: conditions, the choices made by them, and rules that
-//! parameters have to keep.
+//! Conditions of a template, choices by conditions, and rules about parameters.
 
 use std::collections::HashMap;
 
@@ -11,16 +10,15 @@ use crate::{
     yaml::{Kind, Node},
 };
 
-/// The conditions of a template, decided.
 #[derive(Default)]
 pub(crate) struct Conditions(HashMap<String, bool>);
 
 impl Conditions {
-    /// Decides the section `Conditions`. A condition can use those before it.
+    /// Evaluates the section `Conditions`. A condition can use those before it.
     pub(crate) fn new(section: Option<Node>, names: &Names) -> Result<Self, TemplateError> {
         let mut conditions = Self::default();
         if let Some(section) = section {
-            for (name, node) in Fields::of("Conditions", section)?.entries {
+            for (name, node) in Fields::new("Conditions", section)?.entries {
                 let holds = conditions.holds(&node, names)?;
                 conditions.0.insert(name, holds);
             }
@@ -28,19 +26,17 @@ impl Conditions {
         Ok(conditions)
     }
 
-    /// Whether the condition of this name holds.
     pub(crate) fn named(&self, name: &str, line: usize) -> Result<bool, TemplateError> {
         let known = self.0.get(name).copied();
-        known.ok_or_else(|| TemplateError::new(line, format!("there is no condition {name}")))
+        known.ok_or_else(|| TemplateError::new(line, format!("unknown condition {name}")))
     }
 
-    /// Checks the section `Rules`: assertions about parameters.
     pub(crate) fn check(&self, rules: Option<Node>, names: &Names) -> Result<(), TemplateError> {
         let Some(rules) = rules else {
             return Ok(());
         };
-        for (name, rule) in Fields::of("Rules", rules)?.entries {
-            let mut rule = Fields::of(&name, rule)?;
+        for (name, rule) in Fields::new("Rules", rules)?.entries {
+            let mut rule = Fields::new(&name, rule)?;
             let applies = match rule.take("RuleCondition") {
                 Some(condition) => self.holds(&condition, names)?,
                 None => true,
@@ -48,7 +44,7 @@ impl Conditions {
             let assertions = listed(rule.required("Assertions")?);
             rule.finish()?;
             for assertion in assertions.into_iter().filter(|_| applies) {
-                let mut assertion = Fields::of("an assertion", assertion)?;
+                let mut assertion = Fields::new("an assertion", assertion)?;
                 let asserted = assertion.required("Assert")?;
                 let description = assertion.required("AssertDescription")?;
                 assertion.finish()?;
@@ -60,7 +56,7 @@ impl Conditions {
         Ok(())
     }
 
-    /// A node with every choice made; nothing where a choice falls on no value.
+    /// Resolves every choice in a node; `None` if the result is no value.
     pub(crate) fn choose(&self, node: Node) -> Result<Option<Node>, TemplateError> {
         let line = node.line;
         let kind = match node.kind {
@@ -111,7 +107,7 @@ impl Conditions {
     }
 
     fn holds(&self, node: &Node, names: &Names) -> Result<bool, TemplateError> {
-        let unknown = || TemplateError::new(node.line, "this condition is not understood here");
+        let unknown = || TemplateError::new(node.line, "this condition is not supported locally");
         let Kind::Call(function, argument) = &node.kind else {
             return Err(unknown());
         };

@@ -1,7 +1,7 @@
-//! What the page shows that only one machine has: events and what became of them as they happen, dead letters, and
-//! troubles to switch on. The page itself is a function's, as on AWS, and so is everything else behind it.
+//! The local part of the page: live events and their deliveries, dead letters, and faults to switch
+//! on. A function serves the page itself and everything else behind it, as on AWS.
 //!
-//! [`access`](crate::access) refuses what comes from elsewhere, here as on every route.
+//! [`access`](crate::access) refuses foreign requests to these routes as to all others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -40,12 +40,12 @@ use tokio::{
 use crate::{
     aws::{Aws, roles::Grant},
     bus::Seen,
+    delivery_log::{ConsumerStats, Delivery},
+    faults::Fault,
     gateway::{answer_to, no_route, read},
     hosting::{Hosted, Hosts},
-    ledger::{Delivery, Tally},
+    platform::{LocalPlatform, Platform},
     template::{FunctionSpec, Template, Trigger},
-    troubles::Trouble,
-    world::{ThisMachine, World},
 };
 
 /// The crate of the function that serves the page.
@@ -53,18 +53,19 @@ pub(crate) const SHOW_CONSOLE: &str = "show-console";
 /// The table with a row for each fulfilment that has not ended.
 const DEADLINES: &str = "DeadlinesTable";
 
-/// How often the page is told what is new.
+/// The interval between frames.
 const FRAME: Duration = Duration::from_millis(100);
-/// Every so many frames what is counted by looking is counted, and a frame is sent even if nothing is new.
+/// The frames between two counts of rows and messages. After a count, a frame is sent even without
+/// news.
 const LOOK: u32 = 10;
-/// How many frames a reader may be behind before it is told the present instead.
+/// The frames that a reader may lag before it receives the current state instead.
 const MOST_FRAMES: usize = 32;
-/// How many of the latest events a reader is told that comes new.
+/// The latest events that a new reader receives.
 const MOST_EVENTS: usize = 600;
-/// How many dead letters are shown, of however many there are.
+/// The most dead letters that the page shows.
 const MOST_LETTERS: u32 = 50;
 
-/// The paths, and what each of them takes.
+/// The paths and their methods.
 pub(crate) const ROUTES: [(&str, &[&str]); 6] = [
     ("/console/settings.json", &["GET"]),
     ("/console/stream", &["GET"]),
@@ -74,7 +75,7 @@ pub(crate) const ROUTES: [(&str, &[&str]); 6] = [
     ("/console/orders/{orderId}/deliveries", &["GET"]),
 ];
 
-/// Whether a system has the page, and takes everybody: what is told here is asked for without a token.
+/// True if the system has the page and needs no tokens: these routes check none.
 pub(crate) fn is_open(template: &Template) -> bool {
     let mut functions = template.functions.iter();
     functions.any(|function| function.stem == SHOW_CONSOLE) && template.authorizer.is_none()
@@ -83,7 +84,7 @@ pub(crate) fn is_open(template: &Template) -> bool {
 /// The live part of the page.
 #[derive(Debug)]
 pub(crate) struct Console {
-    machine: Arc<ThisMachine>,
+    local: Arc<LocalPlatform>,
     aws: Arc<Aws>,
     hosts: Arc<Hosts>,
     /// The address of the AWS endpoint.
@@ -93,12 +94,12 @@ pub(crate) struct Console {
     stopped: watch::Receiver<bool>,
 }
 
-/// What a reader that comes new has to know.
+/// The state that a new reader needs.
 #[derive(Debug, Default)]
 struct Board {
     frames: u32,
     events: VecDeque<Box<RawValue>>,
-    /// Events seen since the start.
+    /// The number of events since the start.
     seen: u64,
     waiting: BTreeMap<String, u64>,
     dead_letters: u64,
@@ -109,11 +110,11 @@ struct Board {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Open {
     running: u64,
-    /// Those that need manual action.
+    /// Fulfilments that need manual action.
     stuck: u64,
 }
 
-/// What is new; for a reader that comes new, what there is.
+/// The news since the last frame; for a new reader, the current state.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Frame<'a> {
@@ -121,17 +122,18 @@ struct Frame<'a> {
     events: Vec<&'a RawValue>,
     seen: u64,
     deliveries: &'a [Delivery],
-    consumers: &'a BTreeMap<String, Tally>,
+    consumers: &'a BTreeMap<String, ConsumerStats>,
     waiting: &'a BTreeMap<String, u64>,
     dead_letters: u64,
     fulfilments: Open,
-    troubles: Vec<Trouble>,
-    /// The SKUs of which there is stock, for a reader that comes new.
+    #[serde(rename = "troubles")]
+    faults: Vec<Fault>,
+    /// The SKUs with stock, for a new reader.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     skus: BTreeSet<String>,
 }
 
-/// An event, as far as the page needs it.
+/// The fields of an event that the page needs.
 #[derive(Serialize)]
 struct Told<'a> {
     id: &'a str,
@@ -143,23 +145,24 @@ struct Told<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The troubles that there shall be.
+/// The faults to switch on; all others are off.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    troubles: Vec<Trouble>,
+    #[serde(rename = "troubles")]
+    faults: Vec<Fault>,
 }
 
 impl Console {
     pub(crate) fn new(
-        machine: Arc<ThisMachine>,
+        local: Arc<LocalPlatform>,
         aws: Arc<Aws>,
         hosts: Arc<Hosts>,
         endpoint: SocketAddr,
         stopped: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            machine,
+            local,
             aws,
             hosts,
             endpoint,
@@ -169,7 +172,7 @@ impl Console {
         })
     }
 
-    /// Tells what is new, until the system stops.
+    /// Sends the news until the system stops.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut seen = self.aws.bus.watch();
         let mut stopped = self.stopped.clone();
@@ -211,16 +214,16 @@ impl Console {
         }
         board.frames = board.frames.wrapping_add(1);
         if is_look {
-            board.waiting = self.aws.deliveries.waiting().unwrap_or_default();
+            board.waiting = self.aws.async_queue.waiting().unwrap_or_default();
             let queues = self.aws.queues.names().iter();
             let depths = queues.map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
             board.dead_letters = depths.sum();
         }
-        let (consumers, deliveries) = self.machine.ledger.take();
+        let (consumers, deliveries) = self.local.delivery_log.take();
         if is_look || !events.is_empty() || !deliveries.is_empty() {
             let news = events.iter().map(AsRef::as_ref).collect();
             let frame = self.frame(&board, news, &deliveries, &consumers);
-            // Nobody may be reading.
+            // There may be no reader.
             let _ = self.frames.send(message("frame", &frame));
         }
         board.events.extend(events);
@@ -233,10 +236,10 @@ impl Console {
         board: &'a Board,
         events: Vec<&'a RawValue>,
         deliveries: &'a [Delivery],
-        consumers: &'a BTreeMap<String, Tally>,
+        consumers: &'a BTreeMap<String, ConsumerStats>,
     ) -> Frame<'a> {
         Frame {
-            at: self.machine.now(),
+            at: self.local.now(),
             events,
             seen: board.seen,
             deliveries,
@@ -244,26 +247,27 @@ impl Console {
             waiting: &board.waiting,
             dead_letters: board.dead_letters,
             fulfilments: board.fulfilments,
-            troubles: self.machine.troubles.all(),
+            faults: self.local.faults.all(),
             skus: BTreeSet::new(),
         }
     }
 
-    /// What there is, and from then on what is new. Frames are sent under the same lock, so that none is missed.
+    /// Returns the current state and the frames that follow it. One lock guards both, so no frame
+    /// is missed.
     fn present(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
         let mut board = self.board();
         board.fulfilments = self.open_fulfilments();
-        let consumers = self.machine.ledger.tallies();
+        let consumers = self.local.delivery_log.stats();
         let events = board.events.iter().map(AsRef::as_ref).collect();
         let frame = Frame {
-            skus: self.machine.ledger.skus(),
+            skus: self.local.delivery_log.skus(),
             ..self.frame(&board, events, &[], &consumers)
         };
         (message("state", &frame), self.frames.subscribe())
     }
 
-    /// Tells a reader the present, then every frame. One that is too far behind is told the present again: what it
-    /// does not read is not kept for it.
+    /// Streams the current state, then every frame. A reader that lags too far receives the current
+    /// state again, because old frames are not kept.
     fn stream(self: &Arc<Self>) -> Response {
         struct Reader {
             console: Arc<Console>,
@@ -314,7 +318,7 @@ impl Console {
                         "message": id,
                         "queue": queue,
                         "function": self.aws.function(&letter.function),
-                        "event": letter.place.map(|(stream, version)| format!("{stream}@{version}")),
+                        "event": letter.event_ref.map(|(stream, version)| format!("{stream}@{version}")),
                         "error": letter.error,
                         "attempts": letter.attempts,
                     }),
@@ -329,19 +333,19 @@ impl Console {
         Ok(found(&json!({ "letters": letters })))
     }
 
-    /// Asks the function that redrives, as an operator would.
+    /// Invokes the function that redrives, as an operator would.
     async fn redrive(&self, wanted: Vec<u8>) -> Result<Response, Problem> {
         let redrives = |hosted: &&Hosted| hosted.spec.stem == "redrive-dead-letters";
         let function = self.hosts.values().find(redrives);
-        let function = function.ok_or_else(|| Problem::not_found("there is no such function"))?;
-        let id = self.machine.new_id().to_string();
+        let function = function.ok_or_else(|| Problem::not_found("function not found"))?;
+        let id = self.local.new_id().to_string();
         match function.invoke(wanted, &id).await {
             Ok(report) => Ok(json_of(report)),
             Err(error) => Err(Problem::bad_request(error.to_string())),
         }
     }
 
-    /// Counts the fulfilments that have a deadline. The deadline of a cancelled order is not one of a fulfilment.
+    /// Counts the fulfilments with a deadline. The deadline of a cancelled order does not count.
     fn open_fulfilments(&self) -> Open {
         let rows = self.aws.dynamo.items(DEADLINES);
         let mut open = Open::default();
@@ -366,7 +370,7 @@ impl Console {
 
 async fn answer(State(console): State<Arc<Console>>, request: Request) -> Response {
     let own = request.headers().get("x-correlation-id").cloned();
-    let id = console.machine.new_id().to_string();
+    let id = console.local.new_id().to_string();
     answer_to(handle(&console, request).await, own, id)
 }
 
@@ -385,17 +389,20 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
             })))
         }
         ("GET", "/console/stream") => Ok(console.stream()),
-        ("GET", "/console/troubles") => Ok(troubles(&console.machine)),
+        ("GET", "/console/troubles") => Ok(faults(&console.local)),
         ("PUT", "/console/troubles") => {
             let wanted: Wanted = serde_json::from_slice(&read(body).await?)
                 .map_err(|error| Problem::bad_request(error.to_string()))?;
-            console.machine.troubles.set(&wanted.troubles);
-            Ok(troubles(&console.machine))
+            console.local.faults.set(&wanted.faults);
+            Ok(faults(&console.local))
         }
         ("GET", "/console/dead-letters") => console.letters(),
         ("POST", "/console/dead-letters/redrive") => console.redrive(read(body).await?).await,
         ("GET", _) if order(path).is_some() => {
-            let deliveries = console.machine.ledger.of(order(path).unwrap_or_default());
+            let deliveries = console
+                .local
+                .delivery_log
+                .of_order(order(path).unwrap_or_default());
             Ok(found(&json!({ "deliveries": deliveries })))
         }
         _ => {
@@ -420,7 +427,7 @@ fn consumers(hosts: &Hosts) -> Vec<Value> {
         .collect()
 }
 
-/// The kind of a consumer: a step appends events, and a projection has the table of the generations of read models.
+/// The kind of a consumer. A step may append events. A projection has the table of read models.
 fn kind(spec: &FunctionSpec) -> &'static str {
     let appends = |grant: &Grant| {
         grant.action == "dynamodb:PutItem" && grant.resource.ends_with(":table/EventsTable")
@@ -440,7 +447,7 @@ fn order(path: &str) -> Option<&str> {
         .strip_suffix("/deliveries")
 }
 
-/// Accepts no body but JSON: a page of another site may send any other without asking first.
+/// Accepts only JSON bodies: a page of another site may send any other type without a preflight.
 fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers.get(header::CONTENT_TYPE);
     if method == Method::GET || media_type.is_some_and(|own| own == "application/json") {
@@ -448,12 +455,12 @@ fn takes_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     }
     Err(
         Problem::new(415, "unsupported-media-type", "Unsupported media type")
-            .detail("send the body as application/json"),
+            .detail("Set Content-Type to application/json."),
     )
 }
 
-fn troubles(machine: &ThisMachine) -> Response {
-    found(&json!({ "troubles": machine.troubles.all() }))
+fn faults(local: &LocalPlatform) -> Response {
+    found(&json!({ "troubles": local.faults.all() }))
 }
 
 fn found(body: &Value) -> Response {
@@ -468,7 +475,7 @@ fn json_of(body: Vec<u8>) -> Response {
     (headers, body).into_response()
 }
 
-/// An event as the page is told of it; nothing where it is none of ours.
+/// The event as the page shows it; `None` if it is not an event of the system.
 fn told(seen: &Seen) -> Option<Box<RawValue>> {
     let event: CloudEvent = serde_json::from_str(&seen.detail).ok()?;
     let told = Told {
@@ -481,7 +488,7 @@ fn told(seen: &Seen) -> Option<Box<RawValue>> {
     to_raw_value(&told).ok()
 }
 
-/// A message of a stream of events.
+/// A server-sent event.
 /// <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 fn message(kind: &str, frame: &Frame<'_>) -> Bytes {
     let data = serde_json::to_string(frame).unwrap_or_default();
@@ -525,7 +532,7 @@ mod tests {
         }
         (0..=MOST_FRAMES).for_each(|number| assert!(send(number) > 0));
         assert!(next(&mut stream).await.starts_with("event: state\n"));
-        // What it was told is newer than what it has missed.
+        // The current state is newer than the missed frames.
         send(4_711);
         assert_eq!(next(&mut stream).await, "4711");
         stop.send_replace(true);

@@ -1,8 +1,9 @@
-//! The data directory: complete, or completed, or refused.
+//! The data directory: complete, completed at start, or refused.
 //!
-//! A first start writes the file `incomplete`, makes the key, the journal and the tables beside it, and renames it to
-//! `format` last. So a directory with `format` has every file that a start needs, and one with `incomplete` has
-//! accepted nothing: the next start makes its files again. See docs/decisions/0038.
+//! A first start writes the file `incomplete`, creates the key, the journal and the tables, and
+//! renames that file to `format` last. So a directory with `format` has every file that a start
+//! needs. A directory with `incomplete` has accepted no data: the next start creates its files
+//! again. See docs/decisions/0038.
 
 use std::{
     error::Error,
@@ -20,8 +21,8 @@ use crate::{
         journal::Journal,
         kms::Kms,
     },
+    platform::Platform,
     template::{Table, Template},
-    world::World,
 };
 
 const LOCK: &str = "lock";
@@ -30,16 +31,13 @@ const INCOMPLETE: &str = "incomplete";
 const KEY: &str = "master.key";
 const JOURNAL: &str = "journal.sqlite";
 const TABLES: &str = "tables.sqlite";
-/// A copy of the tables in which those are made that a changed template adds.
+/// The copy of the tables to which the new tables of a changed template are added.
 const NEW_TABLES: &str = "tables.sqlite.new";
 
-/// The content of `format`.
 const FORMAT_1: &str = "cairn-local data directory, format 1\n";
 
-/// The files beside a database while it is open.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// The stores of a system.
 #[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) journal: Journal,
@@ -47,12 +45,10 @@ pub(crate) struct Stores {
     pub(crate) kms: Kms,
 }
 
-/// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {} failed: {cause}; {next}", .path.display())]
 pub struct DataError {
     operation: &'static str,
-    /// The file or the directory.
     path: PathBuf,
     cause: Cause,
     next: &'static str,
@@ -62,7 +58,7 @@ type Cause = Box<dyn Error + Send + Sync>;
 
 const RESTORE: &str = "restore it from a backup, or choose another directory with --data";
 const ACCESS: &str = "let this user read and write it, or choose another directory with --data";
-const FREE: &str = "solve that and start again, or choose another directory with --data";
+const FREE: &str = "fix the cause and start again, or choose another directory with --data";
 
 impl DataError {
     fn opening(path: impl Into<PathBuf>, cause: impl Into<Cause>) -> Self {
@@ -83,16 +79,13 @@ impl DataError {
         }
     }
 
-    /// Adds what to do next.
+    /// Adds the next step for the user.
     fn next(self, next: &'static str) -> Self {
         Self { next, ..self }
     }
 }
 
-/// Makes the directory, and keeps other processes out of it for as long as the file is open.
-///
-/// # Errors
-/// When it cannot be made or written, or another process uses it.
+/// Creates the directory, and locks out other processes while the file is open.
 pub(crate) fn lock(directory: &Path) -> Result<File, DataError> {
     if directory.exists() && !directory.is_dir() {
         let error = DataError::opening(directory, "it is not a directory");
@@ -112,17 +105,14 @@ pub(crate) fn lock(directory: &Path) -> Result<File, DataError> {
 }
 
 impl Stores {
-    /// Stores in memory, or in a directory, which is completed before.
-    ///
-    /// # Errors
-    /// When the directory cannot be completed, or a file is missing, damaged or read-only.
+    /// Opens the stores, in memory or in a directory, which is completed first.
     pub(crate) fn open(
         directory: Option<&Path>,
         template: &Template,
-        world: &Arc<dyn World>,
+        platform: &Arc<dyn Platform>,
     ) -> Result<Self, DataError> {
         let Some(directory) = directory else {
-            return Self::in_memory(template, world);
+            return Self::in_memory(template, platform);
         };
         fs::create_dir_all(directory).map_err(|error| DataError::making(directory, error))?;
         let format = directory.join(FORMAT);
@@ -133,38 +123,37 @@ impl Stores {
                 let cause = format!("this program reads format 1, and the file contains {text:?}");
                 return Err(DataError::opening(&format, cause));
             }
-            None if is_unused(directory)? => make(directory, template, world)?,
-            // The version before this one left no mark.
+            None if is_unused(directory)? => make(directory, template, platform)?,
+            // The previous version wrote no format file.
             None => {
-                let stores = Self::in_directory(directory, template, world)?;
+                let stores = Self::in_directory(directory, template, platform)?;
                 mark(directory).map_err(|error| DataError::making(&format, error))?;
                 return Ok(stores);
             }
         }
-        Self::in_directory(directory, template, world)
+        Self::in_directory(directory, template, platform)
     }
 
-    fn in_memory(template: &Template, world: &Arc<dyn World>) -> Result<Self, DataError> {
+    fn in_memory(template: &Template, platform: &Arc<dyn Platform>) -> Result<Self, DataError> {
         let fail = |error: Cause| DataError::making("the tables in memory", error);
         Ok(Self {
             journal: Journal::open(None).map_err(|error| fail(error.into()))?,
             dynamo: Dynamo::open(None, &template.tables).map_err(|error| fail(error.into()))?,
-            kms: Kms::new(template.keys.clone(), world.clone()),
+            kms: Kms::new(template.keys.clone(), platform.clone()),
         })
     }
 
-    /// Opens files that must all be there and whole.
     fn in_directory(
         directory: &Path,
         template: &Template,
-        world: &Arc<dyn World>,
+        platform: &Arc<dyn Platform>,
     ) -> Result<Self, DataError> {
         let [key, journal, tables] = [KEY, JOURNAL, TABLES].map(|name| directory.join(name));
         let no_key = "it is missing, and no personal data can be decrypted without it";
         require(&key, no_key)?;
-        require(&journal, "it is missing, and tables are there")?;
-        require(&tables, "it is missing, and a journal is there")?;
-        let kms = Kms::open(&key, template.keys.clone(), world.clone())
+        require(&journal, "it is missing, but tables exist")?;
+        require(&tables, "it is missing, but a journal exists")?;
+        let kms = Kms::open(&key, template.keys.clone(), platform.clone())
             .map_err(|error| DataError::opening(&key, error))?;
         check(&journal)?;
         check(&tables)?;
@@ -179,7 +168,7 @@ impl Stores {
     }
 }
 
-/// The text of a file; `None` when there is no such file.
+/// The text of a file; `None` if the file does not exist.
 fn read_format(path: &Path) -> Result<Option<String>, DataError> {
     match fs::read(path) {
         Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
@@ -188,7 +177,7 @@ fn read_format(path: &Path) -> Result<Option<String>, DataError> {
     }
 }
 
-/// True if a directory without `format` has accepted nothing yet.
+/// True if a directory without `format` has accepted no data yet.
 fn is_unused(directory: &Path) -> Result<bool, DataError> {
     if directory.join(INCOMPLETE).exists() {
         return Ok(true);
@@ -202,7 +191,7 @@ fn is_unused(directory: &Path) -> Result<bool, DataError> {
     Ok(true)
 }
 
-/// True if any table of a database has a row, but for those in which dynoxide describes tables.
+/// True if any table has a row, except dynoxide's own descriptions of tables.
 fn has_rows(path: &Path) -> rusqlite::Result<bool> {
     if !path.exists() {
         return Ok(false);
@@ -225,8 +214,12 @@ fn has_rows(path: &Path) -> rusqlite::Result<bool> {
     Ok(false)
 }
 
-/// Makes every file that a start needs, and the mark last.
-fn make(directory: &Path, template: &Template, world: &Arc<dyn World>) -> Result<(), DataError> {
+/// Creates every file that a start needs, and the format file last.
+fn make(
+    directory: &Path,
+    template: &Template,
+    platform: &Arc<dyn Platform>,
+) -> Result<(), DataError> {
     let incomplete = directory.join(INCOMPLETE);
     write_synced(&incomplete, FORMAT_1)
         .and_then(|()| sync_directory(directory))
@@ -235,11 +228,11 @@ fn make(directory: &Path, template: &Template, world: &Arc<dyn World>) -> Result
     for file in [&key, &journal, &tables] {
         remove(file).map_err(|error| DataError::making(file, error))?;
     }
-    // Closed at once: SQLite writes the last of a database to its file then.
+    // Close it at once: SQLite then writes the whole database to its file.
     Journal::open(Some(&journal)).map_err(|error| DataError::making(&journal, error))?;
     Dynamo::open(Some(&tables), &template.tables)
         .map_err(|error| DataError::making(&tables, error))?;
-    Kms::make(&key, world.as_ref()).map_err(|error| DataError::making(&key, error))?;
+    Kms::make(&key, platform.as_ref()).map_err(|error| DataError::making(&key, error))?;
     for file in [&key, &journal, &tables] {
         sync(file).map_err(|error| DataError::making(file, error))?;
     }
@@ -250,7 +243,7 @@ fn make(directory: &Path, template: &Template, world: &Arc<dyn World>) -> Result
         .map_err(|error| DataError::making(&format, error))
 }
 
-/// Marks a directory as complete that an earlier version has made.
+/// Marks a directory of an earlier version as complete.
 fn mark(directory: &Path) -> io::Result<()> {
     let new = directory.join("format.new");
     write_synced(&new, FORMAT_1)?;
@@ -258,8 +251,8 @@ fn mark(directory: &Path) -> io::Result<()> {
     sync_directory(directory)
 }
 
-/// Makes the tables that a changed template adds: in a copy, which replaces the original as a whole. A table that
-/// is made in place lacks its stream for a while, and a start that is cut off then would leave it so.
+/// Adds the new tables of a changed template to a copy, which then replaces the original. A table
+/// that is created in place first lacks its stream, and an interrupted start would leave it so.
 fn add_tables(directory: &Path, tables: &[Table]) -> Result<(), DataError> {
     let [original, copy] = [TABLES, NEW_TABLES].map(|name| directory.join(name));
     let fail_to_make = |error: Cause| DataError::making(&copy, error);
@@ -279,7 +272,7 @@ fn add_tables(directory: &Path, tables: &[Table]) -> Result<(), DataError> {
         .map_err(|error| fail_to_make(error.into()))
 }
 
-/// Leaves a database in one file, without a write-ahead log beside it.
+/// Merges the write-ahead log into the database file.
 fn merge_log(path: &Path) -> Result<(), Cause> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mode: String = database.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0))?;
@@ -290,7 +283,6 @@ fn merge_log(path: &Path) -> Result<(), Cause> {
     }
 }
 
-/// Refuses a file that is missing, empty, or cannot be written.
 fn require(path: &Path, missing: &'static str) -> Result<(), DataError> {
     let opened = OpenOptions::new().read(true).write(true).open(path);
     let length = opened.and_then(|file| Ok(file.metadata()?.len()));
@@ -304,7 +296,7 @@ fn require(path: &Path, missing: &'static str) -> Result<(), DataError> {
     }
 }
 
-/// Reads a whole database and checks that its pages hold together, and that it can be written.
+/// Reads a whole database and checks that it is consistent and writable.
 fn check(path: &Path) -> Result<(), DataError> {
     let checked = || -> rusqlite::Result<String> {
         let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -329,7 +321,7 @@ fn check(path: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Removes a file of ours, and what `SQLite` keeps beside it, where they exist.
+/// Removes a file, and the files that `SQLite` keeps beside it, if they exist.
 fn remove(path: &Path) -> io::Result<()> {
     let companions = COMPANIONS.map(|suffix| {
         let mut name = path.as_os_str().to_owned();
@@ -355,13 +347,13 @@ fn sync(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.sync_all()
 }
 
-/// Makes the names of a directory's files survive a power cut.
+/// Makes the file names of a directory survive a power cut.
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Windows keeps the names of files by itself.
+/// Windows stores file names durably by itself.
 #[cfg(not(unix))]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())

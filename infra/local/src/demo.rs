@@ -1,5 +1,4 @@
-//! The main job, once, seen from outside: orders that succeed and orders that fail, each followed
-//! to its end over HTTP.
+//! The demo: orders that succeed and orders that fail, each followed over HTTP to its end.
 
 use std::{
     io::{self, Write},
@@ -20,11 +19,11 @@ use crate::{
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long an order may take to its end before the demo gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit for an order to reach its end.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One order of the demo, and how it must end.
-struct Story {
+/// An order of the demo and its expected end.
+struct Scenario {
     title: &'static str,
     sku: &'static str,
     quantity: u64,
@@ -34,17 +33,17 @@ struct Story {
     fulfilment: &'static str,
 }
 
-/// What is done with an order once it is placed.
+/// The action after the order is placed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     Wait,
     Ship,
-    /// Cancel it as soon as its stock is reserved.
+    /// Cancels the order once its stock is reserved.
     Cancel,
 }
 
-const STORIES: [Story; 4] = [
-    Story {
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
         title: "An order goes through and ships",
         sku: "TEA-01",
         quantity: 2,
@@ -53,7 +52,7 @@ const STORIES: [Story; 4] = [
         status: "shipped",
         fulfilment: "completed",
     },
-    Story {
+    Scenario {
         title: "The payment provider declines",
         sku: "TEA-01",
         quantity: 1,
@@ -62,8 +61,8 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
-        title: "There is not enough stock",
+    Scenario {
+        title: "The stock is insufficient",
         sku: "POT-07",
         quantity: 10,
         token: "tok_visa",
@@ -71,7 +70,7 @@ const STORIES: [Story; 4] = [
         status: "cancelled",
         fulfilment: "aborted",
     },
-    Story {
+    Scenario {
         title: "The customer cancels half-way",
         sku: "TEA-01",
         quantity: 3,
@@ -82,10 +81,7 @@ const STORIES: [Story; 4] = [
     },
 ];
 
-/// Runs the demo on a system of its own, in memory.
-///
-/// # Errors
-/// When the system does not start or does not answer.
+/// Runs the demo on its own system, in memory.
 pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     let system = System::start(template, &Options::default()).await?;
     let client = Client::new(system.http);
@@ -106,16 +102,16 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
         let body = json!({ "price": { "amount": 1250, "currency": "EUR" } });
         let priced = client.put(&format!("/products/{sku}"), &[], &body).await?;
         expect(priced.status.as_u16() == 200, "the price is set")?;
-        writeln!(out, "Received {quantity} pieces of {sku}.")?;
+        writeln!(out, "Received {quantity} units of {sku}.")?;
     }
 
     let mut ended_well = 0;
-    for story in &STORIES {
-        writeln!(out, "\n{}", style(story.title).bold())?;
-        let order = tell(&client, story).await?;
+    for scenario in &SCENARIOS {
+        writeln!(out, "\n{}", style(scenario.title).bold())?;
+        let order = tell(&client, scenario).await?;
         print_time_line(&client, &order, &mut out).await?;
         let told = (text(&order, "/status"), text(&order, "/fulfilment/status"));
-        let as_it_must = told == (story.status, story.fulfilment);
+        let as_it_must = told == (scenario.status, scenario.fulfilment);
         ended_well += usize::from(as_it_must);
         let mark = if as_it_must {
             style("ok").green()
@@ -138,10 +134,10 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
     system.settled().await;
     let books = books_balance(&client, &mut out).await?;
     system.stop().await;
-    let well = ended_well == STORIES.len() && books;
+    let well = ended_well == SCENARIOS.len() && books;
     let verdict = format!(
-        "{ended_well} of {} orders ended as they must",
-        STORIES.len()
+        "{ended_well} of {} orders ended as expected",
+        SCENARIOS.len()
     );
     let verdict = if well {
         style(verdict).green()
@@ -157,15 +153,15 @@ pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
 }
 
 /// Places an order, follows it to its end and returns it.
-async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
+async fn tell(client: &Client, scenario: &Scenario) -> Result<Value, Failure> {
     let body = json!({
         "customerId": "c-42",
         "lines": [{
-            "sku": story.sku,
-            "quantity": story.quantity,
+            "sku": scenario.sku,
+            "quantity": scenario.quantity,
             "unitPrice": { "amount": 1250, "currency": "EUR" },
         }],
-        "payment": { "token": story.token },
+        "payment": { "token": scenario.token },
         "shipTo": {
             "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
             "postalCode": "10115", "country": "DE",
@@ -176,7 +172,7 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
     let path = format!("/orders/{}", text(&placed.body, "/orderId"));
 
     let bar = progress();
-    let mut then = story.then;
+    let mut then = scenario.then;
     let begun = Instant::now();
     loop {
         let order = client.get(&path).await?.body;
@@ -202,9 +198,9 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
             }
             Then::Wait | Then::Ship | Then::Cancel => {}
         }
-        let ended = text(&order, "/fulfilment/status") == story.fulfilment
-            && text(&order, "/status") == story.status;
-        if ended || begun.elapsed() > PATIENCE {
+        let ended = text(&order, "/fulfilment/status") == scenario.fulfilment
+            && text(&order, "/status") == scenario.status;
+        if ended || begun.elapsed() > TIMEOUT {
             bar.finish_and_clear();
             return Ok(order);
         }
@@ -212,7 +208,7 @@ async fn tell(client: &Client, story: &Story) -> Result<Value, Failure> {
     }
 }
 
-/// A bar over the steps, on a terminal; nothing elsewhere.
+/// A progress bar on a terminal; invisible elsewhere.
 fn progress() -> ProgressBar {
     let bar = ProgressBar::new(6);
     if let Ok(look) = ProgressStyle::with_template("  {bar:24} {pos}/{len} steps  {msg}") {
@@ -221,7 +217,7 @@ fn progress() -> ProgressBar {
     bar
 }
 
-/// Every event of the order's streams, with the milliseconds since it was placed.
+/// Prints every event of the order's streams, with the milliseconds since it was placed.
 async fn print_time_line(
     client: &Client,
     order: &Value,
@@ -260,9 +256,9 @@ async fn print_time_line(
     Ok(())
 }
 
-/// What is left in stock and what was sold agree with what happened.
+/// Checks that the stock and the sales match the orders.
 async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Failure> {
-    writeln!(out, "\n{}", style("The books").bold())?;
+    writeln!(out, "\n{}", style("Stock and sales").bold())?;
     let mut balance = true;
     for (sku, on_hand) in [("TEA-01", 98), ("POT-07", 5)] {
         let stock = client.get(&format!("/stock/{sku}")).await?.body;
@@ -291,7 +287,7 @@ async fn books_balance(client: &Client, out: &mut impl Write) -> Result<bool, Fa
         sum("/ordersConfirmed"),
         sum("/ordersCancelled"),
     );
-    // The order that the customer cancels may have been confirmed just before.
+    // The cancelled order may have been confirmed just before.
     let revenue = sum("/revenue/0/amount");
     let sold = 2_500 + (confirmed - 1) * 3_750;
     balance &= placed == 4 && cancelled == 3 && (1..=2).contains(&confirmed) && revenue == sold;

@@ -1,10 +1,9 @@
-//! The functions, by the names of their crates.
+//! The functions by crate name.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use cairn::lambda::{Build, ConfigError, Environment, Function};
+use cairn::lambda::{AppContext, Build, ConfigError, Handler};
 
-/// Every function that the template may name.
 pub const FUNCTIONS: &[(&str, Build)] = &[
     ("place-order", place_order::function),
     ("cancel-order", cancel_order::function),
@@ -38,15 +37,12 @@ pub const FUNCTIONS: &[(&str, Build)] = &[
     ("forget-customer", forget_customer::function),
 ];
 
-/// Builds a function from its environment.
-pub type Builder = Arc<dyn Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync>;
+pub type Builder = Arc<dyn Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync>;
 
-/// What builds the function of each crate.
 #[derive(Clone)]
 pub struct Functions(BTreeMap<&'static str, Builder>);
 
 impl Default for Functions {
-    /// The functions as they are deployed.
     fn default() -> Self {
         let built = |(name, build): (&'static str, Build)| (name, Arc::new(build) as Builder);
         Self(FUNCTIONS.iter().copied().map(built).collect())
@@ -54,12 +50,12 @@ impl Default for Functions {
 }
 
 impl Functions {
-    /// The same with another builder for a crate's function: with other providers, say.
+    /// Replaces the builder of one function, for example to use other providers.
     #[must_use]
     pub fn with(
         mut self,
         stem: &'static str,
-        build: impl Fn(&Environment) -> Result<Function, ConfigError> + Send + Sync + 'static,
+        build: impl Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync + 'static,
     ) -> Self {
         self.0.insert(stem, Arc::new(build));
         self

@@ -20,34 +20,32 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     hosting::{Hosts, InvokeError},
+    platform::Platform,
     server::late,
     template::{Authorizer, Throttling, Trigger},
     throttle::Buckets,
     tokens::{Granted, Refusal, Tokens},
-    world::World,
 };
 
-/// The most bytes that API Gateway passes on.
+/// The largest body that API Gateway accepts, in bytes.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// The routes, and the functions behind them.
 #[derive(Debug)]
 pub struct Gateway {
     routes: Vec<Route>,
     buckets: Buckets,
     tokens: Option<Tokens>,
     functions: Arc<Hosts>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 #[derive(Debug)]
 struct Route {
     method: String,
     path: String,
-    /// The method and the path.
     key: String,
-    /// The scopes of which a token needs one, where there are any; `None`: it needs no token.
+    /// The scopes of which a token needs one, if any are listed; `None` if no token is needed.
     scopes: Option<Vec<String>>,
     function: String,
 }
@@ -65,12 +63,12 @@ struct FunctionAnswer {
 }
 
 impl Gateway {
-    /// The API of these functions, the issuer whose tokens it takes, and how many requests it takes.
+    /// Creates the API of these functions with its authorizer and its request limits.
     pub fn new(
         functions: Arc<Hosts>,
         authorizer: Option<Authorizer>,
         throttling: &Throttling,
-        world: Arc<dyn World>,
+        platform: Arc<dyn Platform>,
     ) -> Self {
         let routes = functions
             .values()
@@ -94,24 +92,21 @@ impl Gateway {
         Self {
             routes,
             buckets: Buckets::new(throttling),
-            tokens: authorizer.map(|authorizer| Tokens::new(authorizer, world.clone())),
+            tokens: authorizer.map(|authorizer| Tokens::new(authorizer, platform.clone())),
             functions,
-            world,
+            platform,
         }
     }
 
-    /// Answers a request.
     pub async fn answer(&self, request: Request) -> Response {
         answered(self, request).await
     }
 
-    /// The API as a service.
     pub fn router(self) -> Router {
         Router::new().fallback(answer).with_state(Arc::new(self))
     }
 
-    /// The route of a request, with the parameters of its path; else the methods that the path
-    /// takes.
+    /// Returns the route of a request with its path parameters, or the methods of the path.
     fn find(&self, method: &str, path: &str) -> Result<(&Route, Map<String, Value>), Vec<&str>> {
         let mut takes = vec![];
         for route in &self.routes {
@@ -131,20 +126,20 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 }
 
 async fn answered(gateway: &Gateway, request: Request) -> Response {
-    let request_id = gateway.world.new_id().to_string();
+    let request_id = gateway.platform.new_id().to_string();
     let own = request.headers().get("x-correlation-id").cloned();
     let answer = handle(gateway, request, &request_id).await;
     answer_to(answer.map(response), own, request_id)
 }
 
-/// The answer to a request with, perhaps, a correlation id of its own.
+/// Builds the response. `own` is the correlation id of the request, if it has one.
 pub(crate) fn answer_to(
     answer: Result<Response, Problem>,
     own: Option<HeaderValue>,
     request_id: String,
 ) -> Response {
     let mut response = answer.unwrap_or_else(|problem| response(refused(problem)));
-    // What no function has answered carries the request's id here.
+    // Without an id from a function, the response carries the request's id.
     let own = own.filter(|own| own.to_str().is_ok_and(is_correlation_id));
     if let Some(id) = own.or_else(|| HeaderValue::try_from(request_id).ok()) {
         response
@@ -174,7 +169,7 @@ async fn handle(
     let (route, parameters) = gateway
         .find(parts.method.as_str(), path)
         .map_err(|takes| no_route(path, &takes))?;
-    let taken = gateway.buckets.take(&route.key, gateway.world.now());
+    let taken = gateway.buckets.take(&route.key, gateway.platform.now());
     taken.map_err(|wait| too_many(&route.key, wait))?;
     let granted = match (&gateway.tokens, &route.scopes) {
         (_, None) => None,
@@ -182,7 +177,7 @@ async fn handle(
         (None, Some(_)) => return Err(Refusal::Missing.into()),
     };
     let body = read(body).await?;
-    let now_ms = gateway.world.now().as_millis();
+    let now_ms = gateway.platform.now().as_millis();
     let mut payload = payload(&parts, route, &parameters, &body, request_id, now_ms);
     if let (Some(granted), Some(context)) = (granted, payload.get_mut("requestContext")) {
         let Granted { claims, scopes } = granted;
@@ -191,7 +186,7 @@ async fn handle(
     let failed =
         |error: &dyn std::fmt::Display| Problem::internal(&format!("{}: {error}", route.function));
     let Some(hosted) = gateway.functions.get(&route.function) else {
-        return Err(failed(&"it is not there"));
+        return Err(failed(&"function not found"));
     };
     let answer = hosted
         .invoke(payload.to_string().into_bytes(), request_id)
@@ -216,8 +211,8 @@ async fn handle(
     Ok((status, headers, body))
 }
 
-/// The body. One that is too large is read to its end all the same, within reason: a client that is still
-/// sending when the answer comes and the connection ends may never see the answer.
+/// Reads the body. An oversized body is drained up to a limit: a client that is still sending when
+/// the connection closes may never see the answer.
 pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut length) = (vec![], 0);
     while let Some(frame) = body.frame().await {
@@ -236,7 +231,7 @@ pub(crate) async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// A body whose bytes are not HTTP, or that did not arrive in time.
+/// A body with invalid framing, or one that timed out.
 fn unreadable(error: &axum::Error) -> Problem {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
@@ -259,7 +254,7 @@ fn payload(
 ) -> Value {
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
-    // What comes several times is joined by commas, as API Gateway does.
+    // Values that occur several times are joined by commas, as in API Gateway.
     let join = |map: &mut Map<String, Value>, name: String, value: &str| {
         let joined = match map.get(&name).and_then(Value::as_str) {
             Some(earlier) => format!("{earlier},{value}"),
@@ -313,7 +308,7 @@ fn payload(
     })
 }
 
-/// The parameters of a path that fits a template such as `/orders/{orderId}`.
+/// Returns the path parameters if the path fits a template such as `/orders/{orderId}`.
 fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
     let mut parameters = Map::new();
     let mut actual = path.split('/');
@@ -335,7 +330,7 @@ fn parameters(template: &str, path: &str) -> Option<Map<String, Value>> {
     actual.next().is_none().then_some(parameters)
 }
 
-/// What the gateway itself has to say, in the form that the functions use.
+/// A response of the gateway itself, in the form that the functions use.
 fn refused(problem: Problem) -> Answered {
     let (status, headers, body) = problem.into_response().into_parts();
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -344,25 +339,25 @@ fn refused(problem: Problem) -> Answered {
 
 fn too_many(route: &str, wait: Duration) -> Problem {
     let problem = Problem::new(429, "too-many-requests", "Too many requests").detail(format!(
-        "{route} takes no more requests now; nothing was done: send it again after Retry-After"
+        "Too many requests to {route}. Nothing was done. Retry after the time in `Retry-After`."
     ));
     problem.header(header::RETRY_AFTER, whole_seconds(wait).into())
 }
 
-/// A time to wait as `Retry-After` has it.
+/// A wait in whole seconds for `Retry-After`: rounded up, at least one.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).map_or(u64::MAX, |seconds| seconds.max(1))
 }
 
-pub(crate) fn no_route(path: &str, takes: &[&str]) -> Problem {
-    if takes.is_empty() {
-        return Problem::not_found(format!("there is no route {path}"));
+pub(crate) fn no_route(path: &str, methods: &[&str]) -> Problem {
+    if methods.is_empty() {
+        return Problem::not_found(format!("no route {path}"));
     }
-    let takes = takes.join(", ");
+    let methods = methods.join(", ");
     let problem = Problem::new(405, "method-not-allowed", "Method not allowed")
-        .detail(format!("{path} takes {takes}"));
-    match HeaderValue::try_from(takes) {
-        Ok(takes) => problem.header(header::ALLOW, takes),
+        .detail(format!("{path} supports {methods}."));
+    match HeaderValue::try_from(methods) {
+        Ok(methods) => problem.header(header::ALLOW, methods),
         Err(_) => problem,
     }
 }

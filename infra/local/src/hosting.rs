@@ -1,11 +1,11 @@
-//! Functions in this process, each in execution environments of its own.
+//! Functions in this process, each in its own execution environments.
 //!
-//! An environment handles one invocation at a time, and keeps what it remembers for the next. One whose
-//! invocation took too long is not used again.
+//! An environment handles one invocation at a time and keeps its memory for the next. An
+//! environment whose invocation timed out is not reused.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
 //!
-//! A function has as many environments as are reserved for it, or as the quota of an account allows. An
-//! asynchronous invocation works in a place of the machine's, and leaves it while it waits.
+//! A function has as many environments as its reserved concurrency or the account quota allows. An
+//! asynchronous invocation holds one of a limited number of places, and releases it while it waits.
 
 use std::{
     any::{Any, type_name},
@@ -22,7 +22,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    lambda::{ConfigError, Environment, Function, Host, Invocation, outside::Outside},
+    lambda::{AppContext, ConfigError, Handler, Invocation, Runtime, http_client::HttpClient},
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -35,22 +35,19 @@ use uuid::Uuid;
 use crate::{
     aws::{
         Aws,
-        sdk::{self, Beyond, Network},
+        sdk::{self, Network, Providers},
     },
     functions::Functions,
     places::{Place, Places, Rank},
+    platform::{InvocationFault, Note, Platform},
     template::{ACCOUNT, FunctionSpec, REGION, STACK, Template, TemplateError},
-    world::{Accident, Note, World},
 };
 
-/// The functions, by logical id.
 pub type Hosts = BTreeMap<String, Hosted>;
 
-/// A function in this process.
 pub struct Hosted {
-    /// What the template says of it.
     pub spec: FunctionSpec,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     build: Box<Build>,
     idle: Mutex<Vec<Execution>>,
     invocations: AtomicU64,
@@ -59,22 +56,21 @@ pub struct Hosted {
     reserved: Option<Semaphore>,
 }
 
-/// The build of a function and of the seat of its environment.
+/// Builds a function and the seat of its environment.
 type Build = dyn Fn() -> Result<Execution, ConfigError> + Send + Sync;
 
-/// An execution environment.
 struct Execution {
-    function: Function,
+    function: Handler,
     seat: Arc<Seat>,
 }
 
-/// The place of the invocation in an environment.
+/// The place of the current invocation of an environment.
 struct Seat {
     places: Places,
     held: Mutex<Held>,
 }
 
-/// Empty where an invocation needs no place.
+/// Empty if the invocation needs no place.
 #[derive(Default)]
 struct Held {
     rank: Option<Rank>,
@@ -89,13 +85,13 @@ impl Seat {
         };
     }
 
-    /// Lets other work have the place.
+    /// Releases the place to other work.
     fn leave(&self) {
         let place = self.held().place.take();
         drop(place);
     }
 
-    /// Takes a place again, where the invocation had one.
+    /// Takes a place again if the invocation had one.
     async fn sit_again(&self) {
         let rank = self.held().rank;
         if let Some(rank) = rank {
@@ -105,7 +101,6 @@ impl Seat {
         }
     }
 
-    /// The invocation has ended.
     fn clear(&self) {
         let held = std::mem::take(&mut *self.held());
         drop(held);
@@ -116,37 +111,32 @@ impl Seat {
     }
 }
 
-/// The asynchronous invocations of one function that run at once; others wait in its queue. It is the
-/// quota of an account.
+/// The asynchronous invocations of one function that run at once, by the account quota. Others wait
+/// in the function's queue.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 const CONCURRENCY: usize = 1_000;
-/// The asynchronous invocations of all functions that work at once on this machine. Enough to keep its
-/// processors busy; with more of them each would take longer, and all would end later.
+/// The asynchronous invocations of all functions that work at once locally. This keeps the
+/// processors busy; with more, each would take longer, and all would end later.
 const PLACES: usize = 64;
-/// An invocation that has taken so long does not work any more: it waits, though it has not said so.
+/// An invocation that takes longer counts as waiting.
 const WORKS_FOR: Duration = Duration::from_secs(1);
 
-/// Why an invocation failed.
 #[derive(Debug)]
 pub enum InvokeError {
-    /// There is no such function.
     Unknown,
-    /// As many run at once as are reserved for the function.
+    /// All of the function's concurrency is in use.
     Throttled,
-    /// The function returned an error.
     Failed(String),
-    /// It panicked.
     Panicked,
-    /// It took too long.
+    /// The timeout in seconds.
     TimedOut(u64),
-    /// Its environment is gone.
     Exited,
 }
 
 impl fmt::Display for InvokeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("there is no such function"),
+            Self::Unknown => f.write_str("function not found"),
             Self::Throttled => f.write_str("Rate Exceeded."),
             Self::Failed(error) => f.write_str(error),
             Self::Panicked => f.write_str("the function panicked"),
@@ -157,7 +147,7 @@ impl fmt::Display for InvokeError {
 }
 
 impl InvokeError {
-    /// The payload by which Lambda and the Rust runtime report it.
+    /// The payload with which Lambda and its Rust runtime report the error.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror>
     pub(crate) fn payload(&self, request_id: &str) -> Value {
         let (kind, message) = match self {
@@ -177,18 +167,15 @@ impl InvokeError {
     }
 }
 
-/// The error of a function, as the Rust runtime names its type.
+/// The error of a function, named by the Rust runtime.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The functions of a template, with their settings and with clients of their own.
-///
-/// # Errors
-/// When there is no such crate, or a setting is missing.
+/// Builds the functions of a template, with their environment variables and their own clients.
 pub(crate) fn host(
     template: &Template,
     functions: &Functions,
     aws: &Arc<Aws>,
-    world: &Arc<dyn World>,
+    platform: &Arc<dyn Platform>,
 ) -> Result<Hosts, TemplateError> {
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
     let network = Network::default();
@@ -196,11 +183,11 @@ pub(crate) fn host(
     let mut hosts = Hosts::new();
     for spec in &template.functions {
         let Some(build) = functions.find(&spec.stem) else {
-            let problem = format!("there is no crate {}", spec.stem);
+            let problem = format!("unknown crate {}", spec.stem);
             return Err(template.error(spec.line, problem));
         };
         let settings = spec.settings.clone();
-        let (id, services, surroundings) = (spec.id.clone(), services.clone(), world.clone());
+        let (id, services, shared_platform) = (spec.id.clone(), services.clone(), platform.clone());
         let network = network.clone();
         let shared = places.clone();
         let build = move || {
@@ -212,15 +199,15 @@ pub(crate) fn host(
             let clock = Clock {
                 seat: seat.clone(),
                 function: id.clone(),
-                skew_ms: surroundings.skew_ms(),
-                world: surroundings.clone(),
+                skew_ms: shared_platform.skew_ms(),
+                platform: shared_platform.clone(),
             };
-            let config = sdk::config(&id, &services, &surroundings);
-            let beyond = Beyond::new(&id, &surroundings, &network);
+            let config = sdk::config(&id, &services, &shared_platform);
+            let providers = Providers::new(&id, &shared_platform, &network);
             let function = build(
-                &Environment::new(move |name| settings.get(name).cloned(), config)
-                    .on(Arc::new(clock))
-                    .reaching(Outside::over(beyond)),
+                &AppContext::new(move |name| settings.get(name).cloned(), config)
+                    .with_runtime(Arc::new(clock))
+                    .with_http_client(HttpClient::with_connector(providers)),
             )?;
             Ok(Execution { function, seat })
         };
@@ -232,7 +219,7 @@ pub(crate) fn host(
             spec.id.clone(),
             Hosted {
                 spec: spec.clone(),
-                world: world.clone(),
+                platform: platform.clone(),
                 build,
                 idle: Mutex::new(vec![first]),
                 invocations: AtomicU64::default(),
@@ -245,31 +232,26 @@ pub(crate) fn host(
     Ok(hosts)
 }
 
-/// The ARN of a function's alias `live`, as which everybody invokes it.
+/// The ARN of a function's alias `live`, under which every caller invokes it.
 pub(crate) fn live(function: &str) -> String {
     format!("{}:live", arn(function))
 }
 
-/// The ARN of a function in this account. Its name begins with the stack's, as on AWS.
+/// The ARN of a function in this account. The stack's name precedes the function's, as on AWS.
 pub fn arn(function: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-{function}")
 }
 
 impl Hosted {
-    /// Waits until an asynchronous invocation may begin.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.asynchronous.acquire().await.ok()
     }
 
-    /// Invokes the function, within its time.
-    ///
-    /// # Errors
-    /// See [`InvokeError`].
     pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
         self.enter(payload, request_id, None).await
     }
 
-    /// The same when it is this work's turn.
+    /// Invokes the function once its rank gets a place.
     pub(crate) async fn invoke_in_turn(
         &self,
         payload: Vec<u8>,
@@ -291,10 +273,10 @@ impl Hosted {
             None => None,
         };
         self.invocations.fetch_add(1, Ordering::Relaxed);
-        let wait = match self.world.invocation(&self.spec.id, &payload) {
-            Accident::None => None,
-            Accident::Fails(error) => return Err(InvokeError::Failed(error)),
-            Accident::Crashes(waits) => Some(waits),
+        let wait = match self.platform.invocation(&self.spec.id, &payload) {
+            InvocationFault::None => None,
+            InvocationFault::Fails(error) => return Err(InvokeError::Failed(error)),
+            InvocationFault::Crashes(waits) => Some(waits),
         };
         let environment = self.environment()?;
         let seat = environment.seat.clone();
@@ -309,7 +291,7 @@ impl Hosted {
             remaining: limit,
         };
         let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, invocation));
-        let call = Mortal {
+        let call = Crashable {
             work: Box::pin(call.catch_unwind()),
             waits: wait,
         };
@@ -328,27 +310,26 @@ impl Hosted {
         let result = match timeout(limit, call).await {
             Ok(Some(Ok(Ok(answer)))) => Ok(answer),
             Ok(Some(Ok(Err(error)))) => Err(InvokeError::Failed(error.to_string())),
-            // The runtime catches a panic, and its environment goes on.
+            // The runtime catches a panic and keeps its environment.
             Ok(Some(Err(_))) => Err(InvokeError::Panicked),
             Ok(None) => {
                 let function = self.spec.id.as_str();
-                self.world.note(&Note::Crashed { function });
+                self.platform.note(&Note::Crashed { function });
                 return Err(InvokeError::Exited);
             }
             Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
         };
-        // Before the next invocation takes its seat.
+        // Release the seat before the next invocation takes it.
         drop(seated);
         self.idle().push(environment);
         result
     }
 
-    /// How often it was invoked.
     pub fn invocations(&self) -> u64 {
         self.invocations.load(Ordering::Relaxed)
     }
 
-    /// The environment that was used last, or a new one.
+    /// Returns the most recently used environment, or a new one.
     fn environment(&self) -> Result<Execution, InvokeError> {
         let idle = self.idle().pop();
         match idle {
@@ -370,7 +351,7 @@ impl fmt::Debug for Hosted {
     }
 }
 
-/// An invocation in a place. Dropped, it has ended.
+/// An invocation that holds a seat until it is dropped.
 struct Seated(Arc<Seat>);
 
 impl Drop for Seated {
@@ -379,13 +360,13 @@ impl Drop for Seated {
     }
 }
 
-/// Work that may end in the middle: after it has waited a number of times.
-struct Mortal<F> {
+/// A future that ends after a number of waits, as in a crash.
+struct Crashable<F> {
     work: Pin<Box<F>>,
     waits: Option<u32>,
 }
 
-impl<F: Future> Future for Mortal<F> {
+impl<F: Future> Future for Crashable<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -403,25 +384,25 @@ impl<F: Future> Future for Mortal<F> {
     }
 }
 
-/// What an execution environment has from the world.
+/// The runtime services of an execution environment.
 struct Clock {
     seat: Arc<Seat>,
     function: String,
     skew_ms: i64,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
-impl Host for Clock {
+impl Runtime for Clock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.world.now().as_millis() + self.skew_ms)
+        Timestamp::from_millis(self.platform.now().as_millis() + self.skew_ms)
     }
 
     fn new_id(&self) -> Uuid {
-        self.world.new_id()
+        self.platform.new_id()
     }
 
     fn emit(&self, line: &str) {
-        self.world.emit(&self.function, line);
+        self.platform.emit(&self.function, line);
     }
 
     fn begin_wait(&self) {

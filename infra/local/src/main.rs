@@ -15,73 +15,75 @@ use cairn_local::{
     access::AllowedHost,
     aws::secrets::Secrets,
     bus::Seen,
-    demo, measure,
+    demo,
+    faults::Fault,
+    measure,
+    platform::LocalPlatform,
     printer::Printer,
     signals::{AtSignal, Signals},
     system::{Options, System},
     template::{Parameters, Template, TemplateError},
-    troubles::Trouble,
-    world::ThisMachine,
 };
 use clap::{Parser, Subcommand};
 use console::style;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Run Cairn locally: an event-sourced order fulfilment system, with the AWS that it needs
+/// Run the Cairn order system locally, with an emulated AWS
 #[derive(Debug, Parser)]
 #[command(name = "cairn-local", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The port of the HTTP API; 0 takes any free one.
+    /// HTTP API port (0: any free port)
     #[arg(long, default_value_t = 3000, value_name = "N")]
     port: u16,
-    /// The port of the AWS endpoint; 0 takes any free one.
+    /// AWS endpoint port (0: any free port)
     #[arg(long, default_value_t = 4566, value_name = "N")]
     aws_port: u16,
     /// Accept this host too, on both ports: NAME with the port's own number, or NAME:PORT
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<AllowedHost>,
-    /// Keep state in this directory across restarts. Without it, state is in memory.
+    /// Keep state in this directory across restarts; without it, state is in memory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Print no line for each event.
+    /// Do not print events
     #[arg(long)]
     quiet: bool,
-    /// Deliver every event twice and in no order, to see that it changes nothing.
+    /// Deliver every event twice and out of order
     #[arg(long)]
     disturb: bool,
-    /// The template to run; by default template.yaml here or in a directory above.
+    /// SAM template [default: nearest template.yaml]
     #[arg(long, value_name = "FILE", global = true)]
     template: Option<PathBuf>,
-    /// A value for a parameter of the template, in place of its default.
+    /// Value for a template parameter
     #[arg(long, value_name = "NAME=VALUE", global = true, value_parser = parameter)]
     parameter: Vec<(String, String)>,
-    /// A secret of Secrets Manager by its ARN, and the file that holds its text.
+    /// Secrets Manager secret: its ARN, and the file with its text
     #[arg(long, value_name = "ARN=FILE", value_parser = parameter)]
     secret: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the main job once: orders that succeed and orders that fail, each followed to its end.
+    /// Run sample orders that succeed and fail, each to its end
     Demo,
-    /// Measure: the time from an order to its confirmation, orders a second, and calls per order. The
-    /// template's throttling does not apply.
+    /// Measure confirmation time, orders per second and calls per order, without the template's
+    /// throttling
     Measure {
-        /// How many orders are measured under load.
+        /// Number of orders under load
         #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         orders: u32,
-        /// How many clients place them.
+        /// Number of clients
         #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
         clients: u32,
     },
 }
 
-/// What is other on one machine, where AWS's minutes are seconds and nobody from outside can call.
+/// Local values of parameters: shorter timeouts, and no tokens, because only local clients can
+/// call.
 const HERE: [(&str, &str); 4] = [
-    ("StepPatienceSeconds", "3"),
+    ("StepTimeoutSeconds", "3"),
     ("Authorization", "none"),
     ("Prices", "caller"),
     ("Console", "on"),
@@ -90,11 +92,11 @@ const HERE: [(&str, &str); 4] = [
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err("it takes two parts with = between".to_owned()),
+        None => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
-/// The time that the end of the program waits for a reader of its output.
+/// The time that the end of the program waits for the readers of its output.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -103,7 +105,7 @@ fn main() -> ExitCode {
         Printer::new("stderr", io::stderr()),
     );
     let (Ok(out), Ok(err)) = printers else {
-        // There is no thread that could print why.
+        // Without a thread, the error cannot be printed.
         return ExitCode::from(2);
     };
     let status = run(&out, &err);
@@ -117,7 +119,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(asked) if !asked.use_stderr() => {
-            // Help or the version; its reader may be gone.
+            // Prints the help or the version; its reader may be gone.
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
@@ -148,7 +150,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
     let found = arguments.template.clone().or_else(find_template);
     let Some(path) = found else {
         return refuse(
-            &"there is no template.yaml here or above: run this in the project, or name it with --template",
+            &"no template.yaml here or above: run this in the project, or use --template",
         );
     };
     let given = arguments.parameter.iter().cloned().collect();
@@ -165,7 +167,7 @@ fn run(out: &Printer, err: &Printer) -> ExitCode {
             }
         }
     });
-    // What is still under way is of no use any more.
+    // Work in progress is no longer needed.
     runtime.shutdown_background();
     finished.unwrap_or_else(|error| refuse(&error))
 }
@@ -181,7 +183,7 @@ fn report_panics(err: Printer) {
     }));
 }
 
-/// The template with what was given, and where nothing was, with what is other on one machine.
+/// Loads the template with the given parameters and local values for the others.
 fn load(path: &Path, given: &Parameters) -> Result<Template, TemplateError> {
     let known = Template::parameters_of(path)?;
     let here = HERE
@@ -209,18 +211,18 @@ async fn serve(
         data: arguments.data.clone(),
         ..Options::default()
     };
-    let machine = ThisMachine::default();
+    let local = LocalPlatform::default();
     if arguments.disturb {
-        let troubles = [Trouble::Duplicates, Trouble::Disorder];
-        machine.troubles.set(&troubles);
+        let faults = [Fault::Duplicates, Fault::Disorder];
+        local.faults.set(&faults);
     }
-    let options = options.on(Arc::new(machine));
+    let options = options.with_platform(Arc::new(local));
     let system = System::start(template, &options).await?;
     let events = system.watch();
     let mut stop = signals.stop();
     out.line(greeting(&system));
     tokio::select! {
-        // It fails only without its sender, which is the caller's.
+        // It fails only without its sender, which the caller holds.
         _ = stop.wait_for(|stop| *stop) => {}
         () = print_events(events, out), if !arguments.quiet => {}
     }
@@ -250,7 +252,7 @@ fn greeting(system: &System) -> String {
         style("HTTP API    ").bold(),
         style("AWS endpoint").bold()
     );
-    // To write into a text does not fail.
+    // Writing to a `String` cannot fail.
     if system.has_page() {
         let _ = writeln!(text, "{}  http://{http}/", style("Web page    ").bold());
     }
@@ -272,7 +274,6 @@ Ctrl-C ends it."
     text
 }
 
-/// Prints events for as long as there are any.
 async fn print_events(mut events: Receiver<Seen>, out: &Printer) {
     loop {
         match events.recv().await {
@@ -290,7 +291,7 @@ fn line(seen: &Seen) -> String {
     let at = seen.at.to_string();
     let clock = at.get(11..23).unwrap_or_default();
     let event: Result<CloudEvent, _> = serde_json::from_str(&seen.detail);
-    let id = event.map_or_else(|_| "not an event of ours".to_owned(), |event| event.id);
+    let id = event.map_or_else(|_| "unknown event".to_owned(), |event| event.id);
     format!(
         "{}  {:<28} {}",
         style(clock).dim(),

@@ -1,4 +1,4 @@
-//! How fast the system is on this machine, and how many calls an order takes.
+//! Measures the speed of the local system and the AWS calls of an order.
 
 use std::{
     collections::BTreeMap,
@@ -24,19 +24,16 @@ use crate::{
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// How many orders are placed one after the other.
+/// The number of orders that are placed one after the other.
 const ALONE: usize = 200;
-/// The function that is asked until an order is confirmed.
+/// The function that is polled until an order is confirmed.
 const WAITING: &str = "GetOrderFunction";
-/// How many SKUs the orders are spread over, one piece of one SKU each.
+/// The SKUs over which the orders are spread. Each order has one unit of one SKU.
 const SKUS: u32 = 50;
 
-/// Measures on a system of its own, in memory.
-///
-/// # Errors
-/// When the system does not start, or does not do what is asked of it.
+/// Measures a system of its own, in memory.
 pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitCode, Failure> {
-    // It is the system that is measured, not the limit of the template.
+    // The system is measured, not the throttling of the template.
     let template = template.clone().unthrottled();
     let system = System::start(&template, &Options::default()).await?;
     let client = Client::new(system.http);
@@ -114,7 +111,7 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     )?;
     writeln!(
         out,
-        "Orders fulfilled with {clients} clients ({orders} orders of one piece, {SKUS} SKUs):"
+        "Orders fulfilled with {clients} clients ({orders} orders of one unit, {SKUS} SKUs):"
     )?;
     writeln!(
         out,
@@ -132,7 +129,6 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// What AWS bills for, counted here.
 #[derive(Clone, Copy, Default)]
 struct Bill {
     read_units: f64,
@@ -142,8 +138,9 @@ struct Bill {
     keys: f64,
 }
 
-/// What each costs in dollars for a million, on demand in us-east-1 in November 2026.
-/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, <https://aws.amazon.com/eventbridge/pricing/>,
+/// The prices in US dollars per million, on demand in us-east-1 in November 2026.
+/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>,
+/// <https://aws.amazon.com/eventbridge/pricing/>,
 /// <https://aws.amazon.com/lambda/pricing/>, <https://aws.amazon.com/kms/pricing/>
 const PRICES: Bill = Bill {
     read_units: 0.125,
@@ -154,7 +151,7 @@ const PRICES: Bill = Bill {
 };
 
 impl Bill {
-    /// What was done so far, but for the queries that only wait for an order.
+    /// Returns the usage so far, without the queries that only wait for an order.
     fn so_far(system: &System, events: u64) -> Self {
         let is_work = |function: &str| function != WAITING;
         let units = system.composition.aws.meter.units();
@@ -186,14 +183,14 @@ impl Bill {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "What AWS bills for one order, and in dollars for a million:"
+            "Billed by AWS for one order, and in dollars for a million:"
         )?;
         for (what, count, price) in [
-            ("read units", self.read_units, PRICES.read_units),
-            ("write units", self.write_units, PRICES.write_units),
+            ("read request units", self.read_units, PRICES.read_units),
+            ("write request units", self.write_units, PRICES.write_units),
             ("events on the bus", self.events, PRICES.events),
             ("invocations", self.invocations, PRICES.invocations),
-            ("calls of KMS", self.keys, PRICES.keys),
+            ("KMS calls", self.keys, PRICES.keys),
         ] {
             let dollars = count * price;
             writeln!(out, "  {what:<20} {count:>5.1}  ${dollars:.2}")?;
@@ -214,7 +211,6 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// How many events have come since the last time.
 fn come(events: &mut Receiver<Seen>) -> u64 {
     let mut count = 0;
     while events.try_recv().is_ok() {
@@ -223,7 +219,7 @@ fn come(events: &mut Receiver<Seen>) -> u64 {
     count
 }
 
-/// Places an order and waits until it is confirmed, by asking as a client would.
+/// Places an order and polls, as a client does, until it is confirmed.
 async fn confirmed(client: &Client, sku: u32) -> Result<(), Failure> {
     let body = json!({
         "customerId": "c-measure",
@@ -257,8 +253,8 @@ async fn confirmed(client: &Client, sku: u32) -> Result<(), Failure> {
 
 type Counts = BTreeMap<(String, String), u64>;
 
-/// The calls of the functions behind an order, by operation. The queries that only wait are not
-/// counted, nor is the reading of the stream, which is Lambda's own and free on AWS.
+/// Returns the calls per order, by operation. Queries that only wait are not counted. Nor are reads
+/// of the stream, which Lambda makes itself and AWS does not bill.
 fn per_order(before: &Counts, after: &Counts, orders: usize) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::<String, u64>::new();
     for ((caller, operation), count) in after {

@@ -3,8 +3,8 @@
 //! A [`Pattern`] is a value of its own and is evaluated alone, so no rule can change another.
 //! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html>
 //!
-//! Numbers in an event are those of `serde_json`: a number that no `u64`, `i64` or `f64` holds is
-//! compared as the nearest `f64`.
+//! Numbers in an event follow `serde_json`: a number that fits no `u64`, `i64` or `f64` is compared
+//! as the nearest `f64`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,29 +20,26 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use event::{Leaf, Place, leaves_at};
+use event::{ArrayPosition, Leaf, leaves_at};
 use operator::Test;
 
-/// An event pattern.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    /// One of them has to match. Without `$or` there is one.
+    /// One of them must match. Without `$or` there is exactly one.
     alternatives: Vec<Fields>,
 }
 
-/// A pattern that `EventBridge` refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PatternError {
-    /// The line of the part that is refused.
     pub(crate) line: usize,
     pub(crate) problem: String,
 }
 
-/// The fields of a pattern by path, in the order in which they are matched.
+/// The fields of a pattern by path, in matching order.
 #[derive(Debug, Clone, Default)]
 struct Fields(BTreeMap<String, Field>);
 
-/// The values that a field can have: one that passes a test, or none at all.
+/// The allowed values of a field: those that pass a test, or absence.
 #[derive(Debug, Clone, Default)]
 struct Field {
     tests: Vec<Test>,
@@ -50,12 +47,11 @@ struct Field {
 }
 
 impl Pattern {
-    /// Reads a pattern in which every reference is resolved.
+    /// Reads a pattern whose references are resolved.
     pub(crate) fn parse(node: &Node) -> Result<Self, PatternError> {
         compiler::compile(node).map(|alternatives| Self { alternatives })
     }
 
-    /// True if the pattern matches an event.
     pub fn matches(&self, event: &Value) -> bool {
         self.alternatives
             .iter()
@@ -84,20 +80,20 @@ impl Fields {
     }
 }
 
-/// Matches fields of which some are in arrays of objects. The fields have to be in the same element
-/// of each array that they share.
+/// Matches fields of which some are in arrays of objects. Fields must be in the same element of
+/// each array that they share.
 ///
-/// After each field, `places` are the elements that a match so far can be in.
+/// After each field, `places` holds the elements in which a match so far can be.
 fn match_in_arrays(mut fields: Vec<(&Field, Vec<Leaf<'_>>)>) -> bool {
-    let mut places = BTreeSet::from([Place::default()]);
+    let mut places = BTreeSet::from([ArrayPosition::default()]);
     fields.reverse();
     while let Some((field, leaves)) = fields.pop() {
-        // An array without later fields restricts none.
+        // Arrays without later fields impose no restriction.
         let later: BTreeSet<usize> = fields
             .iter()
             .flat_map(|(_, leaves)| leaves.iter().flat_map(|leaf| leaf.place.arrays()))
             .collect();
-        let taken: BTreeSet<&Place> = leaves
+        let taken: BTreeSet<&ArrayPosition> = leaves
             .iter()
             .filter(|leaf| field.takes(leaf))
             .map(|leaf| &leaf.place)

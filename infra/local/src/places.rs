@@ -1,9 +1,9 @@
-//! The order of asynchronous work: a number of places for it, given to the oldest work first.
+//! The schedule of asynchronous work: a limited number of places, given to the oldest work first.
 //!
-//! On AWS each execution environment has a processor of its own. Locally all functions share this
-//! machine's, so a limited number of invocations works at the same time. A place that becomes free goes
-//! to the work that follows from the earliest request. So an order that has begun is finished before
-//! another one begins, and no work waits for ever: only what is older goes first.
+//! On AWS each execution environment has a processor of its own. Locally all functions share the
+//! processors, so a limited number of invocations runs at once. A free place goes to the work that
+//! follows from the earliest request. So one order finishes before the next one starts, and no work
+//! waits forever: only older work goes first.
 //!
 //! An invocation that waits for a provider holds no place.
 
@@ -14,36 +14,35 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// The position of work in the order in which it gets places: the smallest first.
+/// The scheduling order of work; the smallest rank gets a place first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    /// The first delivery that followed from the same request.
+    /// The first delivery that follows from the same request.
     request: i64,
-    /// The delivery itself.
     delivery: i64,
 }
 
 impl Rank {
-    /// Work of the runtime's clock. It is little, and what it monitors must not delay it.
+    /// The rank of scheduled work. It is short, and the work that it monitors must not delay it.
     pub(crate) const SCHEDULED: Self = Self {
         request: i64::MIN,
         delivery: i64::MIN,
     };
 }
 
-/// The places. A clone shares them.
+/// The places. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Places(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// The channel on which each waiter gets its place. Work of one rank may wait several times at once.
+    /// The channel on which each waiter gets its place. Several waiters may have the same rank.
     waiting: BTreeMap<(Rank, u64), oneshot::Sender<Place>>,
     tickets: u64,
 }
 
-/// The right to work. Dropped, it goes to the next.
+/// The right to run. Dropped, it passes to the next waiter.
 #[derive(Debug)]
 pub(crate) struct Place(Places);
 
@@ -56,7 +55,7 @@ impl Places {
         })))
     }
 
-    /// A place, when it is this work's turn.
+    /// Waits for a place, in the order of ranks.
     pub(crate) async fn take(&self, rank: Rank) -> Place {
         let (ticket, place) = {
             let mut state = self.state();
@@ -74,7 +73,7 @@ impl Places {
             places: self,
             ticket,
         };
-        // A sender is dropped only after it has sent, or by who waits for it here.
+        // A sender is dropped only after it has sent, or by this waiter itself.
         place.await.unwrap_or_else(|_| Place(self.clone()))
     }
 
@@ -86,7 +85,7 @@ impl Places {
             next
         };
         if let Some((_, next)) = next {
-            // One that is not waiting any more drops its place, which comes back here.
+            // A waiter that is gone drops its place, which returns here.
             drop(next.send(Place(self.clone())));
         }
     }
@@ -102,7 +101,7 @@ impl Drop for Place {
     }
 }
 
-/// Work that waits for a place. Dropped, it waits no more.
+/// Work that waits for a place, until it is dropped.
 struct Waiting<'a> {
     places: &'a Places,
     ticket: (Rank, u64),
@@ -119,15 +118,15 @@ impl Drop for Waiting<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     first: HashMap<Arc<str>, i64>,
-    /// The same requests, the earliest first.
+    /// The same requests, earliest first.
     known: VecDeque<Arc<str>>,
 }
 
 impl Requests {
-    /// The number of requests that are known. Work of one that is not is as young as its delivery.
+    /// The number of requests that are kept. Work of an older request ranks by its own delivery.
     const KNOWN: usize = 100_000;
 
-    /// The rank of a delivery. `correlation` identifies the request from which it follows.
+    /// Returns the rank of a delivery. `correlation` identifies its original request.
     pub(crate) fn rank(&mut self, delivery: i64, correlation: Option<&str>) -> Rank {
         let request = match correlation {
             Some(correlation) => self.first(correlation, delivery),
@@ -180,7 +179,7 @@ mod tests {
         let mut young = Box::pin(places.take(new));
         let mut older = Box::pin(places.take(old));
         let brief = Duration::from_millis(1);
-        // The oldest is waiting no more when the place becomes free.
+        // The oldest waiter is gone when the place becomes free.
         assert!(timeout(brief, places.take(gone)).await.is_err());
         assert!(timeout(brief, &mut young).await.is_err());
         assert!(timeout(brief, &mut older).await.is_err());
@@ -189,7 +188,7 @@ mod tests {
         assert!(timeout(brief, &mut young).await.is_err());
         drop(place);
         let place = young.await;
-        // What was sent and never taken comes back as well.
+        // A place that was sent and never received is returned too.
         let lost = Box::pin(places.take(old));
         let mut lost = lost;
         assert!(timeout(brief, &mut lost).await.is_err());

@@ -1,7 +1,7 @@
-//! Lines of output, printed by a thread of their own.
+//! Prints lines in a thread of its own.
 //!
-//! A reader that is slow, stopped or gone never delays the system. Lines wait in a bounded queue; those that find it
-//! full are counted, and the count is printed once the reader continues.
+//! A slow, stopped or closed reader never delays the system. Lines wait in a bounded queue. Lines
+//! that find it full are counted, and the count is printed once the reader continues.
 
 use std::{
     collections::VecDeque,
@@ -14,10 +14,9 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The most lines that wait.
 const MOST_LINES: usize = 4096;
 
-/// Prints lines without waiting for their reader. A clone prints to the same output.
+/// Prints lines without waiting for their reader. Clones print to the same output.
 #[derive(Clone, Debug)]
 pub struct Printer(Arc<Shared>);
 
@@ -30,18 +29,12 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<String>,
-    /// Lines that found the queue full.
     skipped: u64,
     is_printing: bool,
-    /// The output is closed.
     is_closed: bool,
 }
 
 impl Printer {
-    /// A printer to an output, with its thread.
-    ///
-    /// # Errors
-    /// When there is no thread.
     pub fn new(name: &str, out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = shared.clone();
@@ -51,7 +44,7 @@ impl Printer {
         Ok(Self(shared))
     }
 
-    /// Takes a line, or several. It never waits.
+    /// Queues one or more lines. It never waits.
     pub fn line(&self, text: impl Into<String>) {
         let mut queue = self.0.queue();
         if queue.is_closed {
@@ -71,7 +64,7 @@ impl Printer {
         let is_left = |queue: &mut Queue| {
             !queue.is_closed && (queue.is_printing || !queue.lines.is_empty() || queue.skipped > 0)
         };
-        // Whether the time was too short makes no difference: the lines are lost then.
+        // A timeout needs no handling: the remaining lines are lost.
         drop(self.0.changed.wait_timeout_while(queue, limit, is_left));
     }
 }
@@ -81,7 +74,6 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prints until the output is closed.
     fn print(&self, mut out: impl Write) {
         loop {
             let (lines, skipped) = self.next();
@@ -105,7 +97,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and takes all of them with the count of those that were skipped after them.
+    /// Waits for lines, and takes all of them with the count of lines skipped after them.
     fn next(&self) -> (VecDeque<String>, u64) {
         let queue = self.queue();
         let is_idle = |queue: &mut Queue| queue.lines.is_empty() && queue.skipped == 0;
@@ -116,7 +108,7 @@ impl Shared {
     }
 }
 
-/// A line of the log comes in one write.
+/// The log writes each line in one call.
 impl Write for &Printer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -147,7 +139,8 @@ mod tests {
     fn lines_that_a_stopped_reader_misses_are_counted_and_the_others_are_printed_in_order() {
         let (reader, writer) = io::pipe().unwrap();
         let printer = Printer::new("test", writer).unwrap();
-        // More than the pipe and the queue take together. Nothing is read before all lines are taken.
+        // More than the pipe and the queue hold together. Reading starts after all lines are
+        // queued.
         let all = 4 * MOST_LINES;
         for n in 0..all {
             printer.line(format!("{n} {}", "x".repeat(100)));

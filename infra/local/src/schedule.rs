@@ -1,8 +1,8 @@
-//! Rules that the clock sets off.
+//! Scheduled rules.
 //!
-//! On AWS a function whose time limit is shorter than the interval does not meet itself, unless an event comes late or
-//! twice. Here an interval may be a second and the limit is what it is; so the next event also waits for the one before,
-//! but no longer than that limit.
+//! On AWS a function with a timeout below its interval does not overlap itself, unless an event is
+//! late or a duplicate. Locally the interval may be a second and the timeout is unchanged. So the
+//! next event waits for the previous one, but no longer than the timeout.
 //! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-schedule.html>
 
 use std::{sync::Arc, time::Duration};
@@ -11,31 +11,31 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    deliveries::{Deliveries, Outgoing, Target},
+    async_queue::{AsyncQueue, Outgoing, Target},
+    platform::Platform,
     template::{ACCOUNT, REGION, Schedule},
-    world::World,
 };
 
-/// Hands an event to the function, which may take up to `limit`, at every interval, until the deliveries end.
+/// Queues an event at every interval, until the deliveries end. `limit` is the function's timeout.
 pub(crate) async fn run(
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     function: String,
     limit: Duration,
     schedule: Schedule,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 ) {
     let name = &schedule.target.name;
-    let pause = world.pace(schedule.every);
+    let pause = platform.pace(schedule.every);
     sleep(pause).await;
     loop {
         let begun = Instant::now();
         let event = json!({
             "version": "0",
-            "id": world.new_id(),
+            "id": platform.new_id(),
             "detail-type": "Scheduled Event",
             "source": "aws.events",
             "account": ACCOUNT,
-            "time": world.now(),
+            "time": platform.now(),
             "region": REGION,
             "resources": [format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}")],
             "detail": {},
@@ -47,10 +47,10 @@ pub(crate) async fn run(
             },
             payload: schedule.input.clone().unwrap_or_else(|| event.to_string()),
         };
-        let ended = deliveries.accept_one(outgoing);
+        let ended = async_queue.accept_one(outgoing);
         sleep(pause).await;
         match ended {
-            // Longer than its limit it is not waited for.
+            // The wait for an event ends at the limit.
             Ok(ended) => drop(timeout_at(begun + limit, ended).await),
             Err(error) => tracing::error!(%error, function, "a scheduled event is lost"),
         }

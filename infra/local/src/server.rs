@@ -1,9 +1,9 @@
-//! The server behind each local port: how long clients may take, and how many there may be.
+//! The server of each local port, with limits on time and on connections.
 //!
-//! Each connection has a time limit for every part of a request, and a port has a limit of
-//! connections. Where the limit is reached, the connection that has been idle longest is closed for
-//! the next one. Where none is idle, the next one waits, and answers end their connections
-//! meanwhile. So idle connections never make a port unreachable, and no request is lost.
+//! Each part of a request has a time limit, and a port has a limit of connections. At the limit,
+//! the connection that has been idle longest is closed for the next one. If none is idle, the next
+//! one waits, and each answer meanwhile ends its connection. So idle connections never make a port
+//! unreachable, and no request is lost.
 
 use std::{
     collections::BTreeMap,
@@ -40,36 +40,34 @@ use tokio::{
 mod framing;
 
 use crate::gateway::answer_to;
-use framing::{Patience, Requests, drain};
+use framing::{Requests, Timeouts, drain};
 
 /// The shortest idle time after which a connection is closed for another: longer than a client
-/// takes from an answer to its next request.
+/// needs between an answer and its next request.
 const IDLE: Duration = Duration::from_secs(1);
-/// The pause between two looks of a full port for an idle connection.
+/// The interval at which a full port searches for an idle connection.
 const LOOK: Duration = Duration::from_millis(50);
-/// The time that a client has to read the last answer of a connection, and the bytes that it may still
-/// send meanwhile.
+/// The time for a client to read the last answer of a connection, and the most bytes that it may
+/// still send meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER_BYTES: usize = 8 * 1024 * 1024;
 
-/// The limits of one port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     connections: usize,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl Limits {
-    /// The files that the rest of the program may open: tables, journals, and the functions' own
+    /// The files that the rest of the program needs: tables, journals, and the functions' own
     /// connections.
     const OTHER_FILES: usize = 128;
-    /// The most connections of the two ports, whatever the system allows.
+    /// The most connections of the two ports, at any limit of files.
     const API: usize = 2_048;
     const ENDPOINT: usize = 1_024;
 
-    /// The limits of the HTTP API and of the AWS endpoint: of the files that this process may open,
-    /// five parts of seven and two parts of seven. With 1,024 files these are 640 and 256
-    /// connections.
+    /// Returns the limits of the HTTP API and of the AWS endpoint: 5/7 and 2/7 of the files that
+    /// this process may open. With 1,024 files these are 640 and 256 connections.
     pub(crate) fn of_process() -> [Self; 2] {
         let files = open_files().saturating_sub(Self::OTHER_FILES);
         [
@@ -81,7 +79,7 @@ impl Limits {
     fn with(connections: usize) -> Self {
         Self {
             connections: connections.max(1),
-            patience: Patience {
+            timeouts: Timeouts {
                 head: Duration::from_secs(30),
                 body: Duration::from_secs(30),
                 answer: Duration::from_secs(30),
@@ -90,7 +88,6 @@ impl Limits {
     }
 }
 
-/// The number of files that this process may open.
 #[cfg(unix)]
 fn open_files() -> usize {
     use rustix::process::{Resource, getrlimit};
@@ -100,13 +97,12 @@ fn open_files() -> usize {
     })
 }
 
-/// The number of files that this process may open.
 #[cfg(not(unix))]
 fn open_files() -> usize {
     1_024
 }
 
-/// Serves a router on a port until the system stops. Requests under way are answered then.
+/// Serves a router on a port until the system stops. Requests in progress are still answered.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -120,25 +116,25 @@ pub(crate) async fn serve(
         loop {
             let socket = accept(&listener, &port).await;
             let place = port.place(&places).await;
-            // Answers are small and wait for nothing; without this a client may wait for them.
+            // Answers are small. With Nagle's algorithm, a client may wait for them.
             let _ = socket.set_nodelay(true);
             let connection = Connection::new(&port, place);
-            tasks.spawn(connection.serve(socket, router.clone(), limits.patience, stopped.clone()));
+            tasks.spawn(connection.serve(socket, router.clone(), limits.timeouts, stopped.clone()));
             while tasks.try_join_next().is_some() {}
         }
     };
     let mut until = stopped.clone();
     tokio::select! {
         () = serving => {}
-        // Stopped, or dropped: either is the end.
+        // The sender is set or dropped: either ends the server.
         _ = until.wait_for(|stop| *stop) => {}
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
 }
 
-/// The next connection. An error ends neither the server nor is it retried at once: where no file is
-/// left, the connection that has been idle longest makes place.
+/// Returns the next connection. An error does not end the server, and the retry is not immediate.
+/// If no file is left, the connection that has been idle longest is closed.
 async fn accept(listener: &TcpListener, port: &Port) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -153,7 +149,7 @@ async fn accept(listener: &TcpListener, port: &Port) -> TcpStream {
     }
 }
 
-/// True if a client ended a connection before it was accepted.
+/// True if the client ended the connection before it was accepted.
 fn is_of_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -163,7 +159,6 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// The connections of a port.
 #[derive(Debug, Default)]
 struct Port {
     connections: Mutex<BTreeMap<u64, Arc<Activity>>>,
@@ -171,17 +166,14 @@ struct Port {
     is_full: AtomicBool,
 }
 
-/// The state of one connection.
 #[derive(Debug)]
 struct Activity {
-    /// Since when it has been idle; nothing while a request is under way.
+    /// The start of the idle time; `None` while a request is in progress.
     idle: Mutex<Option<Instant>>,
-    /// Asks it to close.
     close: Notify,
 }
 
 impl Port {
-    /// A place for one connection more.
     async fn place(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = places.clone().try_acquire_owned() {
             self.is_full.store(false, Ordering::Relaxed);
@@ -228,7 +220,7 @@ impl Activity {
     }
 }
 
-/// One connection, known to its port for as long as it is there.
+/// A connection, registered with its port while it is open.
 struct Connection {
     port: Arc<Port>,
     id: u64,
@@ -236,7 +228,7 @@ struct Connection {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// A request under way: the connection is idle again when the answer has been passed on.
+/// A request in progress. The connection is idle again once the answer is sent.
 struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
@@ -274,7 +266,7 @@ impl Connection {
         self,
         socket: TcpStream,
         router: Router,
-        patience: Patience,
+        timeouts: Timeouts,
         mut stopped: watch::Receiver<bool>,
     ) {
         let service = TowerToHyperService::new(router);
@@ -288,7 +280,7 @@ impl Connection {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(header::CONNECTION, close);
                 }
-                // The body holds the mark, so that it lasts as long as the answer.
+                // The body holds the guard, so that it lives as long as the answer.
                 let marked = answer.map(|body| {
                     body.map_err(move |error| {
                         let _ = &under_way;
@@ -298,11 +290,11 @@ impl Connection {
                 Ok::<_, Infallible>(marked)
             }
         });
-        let io = TokioIo::new(Requests::new(socket, patience));
+        let io = TokioIo::new(Requests::new(socket, timeouts));
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(patience.head)
-            // A client may end its side and wait for the answer.
+            .header_read_timeout(timeouts.head)
+            // A client may close its side and wait for the answer.
             .half_close(true)
             .serve_connection(io, service);
         let mut is_stopping = false;
@@ -320,7 +312,7 @@ impl Connection {
         let requests = connection.into_parts().io.into_inner();
         let is_late = ended.is_err_and(|error| error.is_timeout());
         let (mut socket, refusal) = match (is_late, requests.is_in_a_head()) {
-            // It was idle.
+            // The connection was idle.
             (true, false) => return,
             (true, true) => (requests.into_parts().0, Some(late())),
             (false, _) => requests.into_parts(),
@@ -335,7 +327,7 @@ impl Connection {
             }
             Ok::<_, io::Error>(())
         };
-        // Where it fails, the client is gone.
+        // An error means that the client is gone.
         let _ = timeout(LINGER, last).await;
     }
 }
@@ -346,13 +338,13 @@ impl Drop for Connection {
     }
 }
 
-/// A part of a request that did not arrive in time.
+/// The problem of a request that did not arrive in time.
 pub(crate) fn late() -> Problem {
     Problem::new(408, "request-timeout", "The request did not arrive in time")
-        .detail("send the whole request within 30 seconds")
+        .detail("Send the whole request within 30 seconds.")
 }
 
-/// A refusal as HTTP writes it. The request's own correlation id could not be read.
+/// A refusal as HTTP text. It has a new correlation id, because the request's own is unknown.
 async fn text_of(problem: Problem) -> Vec<u8> {
     let id = uuid::Uuid::new_v4().to_string();
     let (mut parts, body) = answer_to(Err(problem), None, id).into_parts();
@@ -386,12 +378,11 @@ mod tests {
     use super::*;
     use crate::{client::Client, gateway::read};
 
-    /// Far longer than anything takes: a test that meets it has found something that hangs.
+    /// Far longer than any step: a test that reaches it has found a deadlock.
     const BOUND: Duration = Duration::from_secs(30);
-    /// A request without a body.
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// A server that answers with the length of the body, and how to stop it.
+    /// Starts a server that answers with the length of the body. Returns the sender that stops it.
     async fn server(limits: Limits) -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
         async fn length(request: Request) -> Response {
             let body = read(request.into_body()).await;
@@ -413,7 +404,7 @@ mod tests {
         let soon = Duration::from_millis(200);
         Limits {
             connections,
-            patience: Patience {
+            timeouts: Timeouts {
                 head: soon,
                 body: soon,
                 answer: soon,
@@ -421,7 +412,7 @@ mod tests {
         }
     }
 
-    /// Sends some bytes, and returns everything that comes until the server ends the connection.
+    /// Sends bytes, and returns everything until the server ends the connection.
     async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
         let mut socket = TcpStream::connect(at).await.unwrap();
         socket.write_all(bytes).await.unwrap();
@@ -437,7 +428,7 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    /// The first answer of a connection, of a request without a body.
+    /// Sends a request without a body on a new connection, and returns the answer.
     async fn answered(socket: &mut TcpStream) -> String {
         socket.write_all(GET).await.unwrap();
         let mut text = vec![];

@@ -1,35 +1,30 @@
-//! The signals that end the program: Ctrl-C, and SIGTERM, by which services are stopped.
+//! Handles the signals that end the program: Ctrl-C and SIGTERM.
 //!
-//! A thread of its own waits for them, so that they are heard while every other thread is busy, or waits for a disk or
-//! for a reader of the output.
+//! A dedicated thread waits for them, so that the program reacts while every other thread is busy,
+//! or waits for a disk or a reader.
 
 use std::{io, process, thread, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-/// The time from a signal to the end of the program. The contract is two seconds.
+/// The time from a signal to the end of the program. The contract allows two seconds.
 const LIMIT: Duration = Duration::from_millis(1_500);
 
-/// The program's reaction to a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtSignal {
-    /// A signal is the usual end: exit status 0.
+    /// A signal is the normal end: exit status 0.
     Stop,
-    /// A signal cuts the work off: exit status 128 and the signal's number, as of a shell.
+    /// A signal interrupts the work: exit status 128 plus the signal's number, as in a shell.
     CutOff,
 }
 
-/// Listens for signals.
 #[derive(Debug)]
 pub struct Signals(watch::Sender<bool>);
 
 impl Signals {
-    /// Listens from now on. A signal ends the program at once, without waiting for any work; where a receiver of
-    /// [`stop`](Self::stop) exists, it ends when that has stopped, or after a second and a half, or at the next signal.
-    /// The contents of a data directory survive any end.
-    ///
-    /// # Errors
-    /// When the process cannot listen, or has no thread for it.
+    /// Starts to listen. Without a receiver of [`stop`](Self::stop), a signal ends the program at
+    /// once. With receivers, the program may end by itself within 1.5 seconds or until the next
+    /// signal. The contents of a data directory survive any end.
     pub fn listen(at_signal: AtSignal) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -47,7 +42,7 @@ impl Signals {
                     let number = signals.next().await;
                     stopping.send_replace(true);
                     if stopping.receiver_count() > 0 {
-                        // A second signal and the end of the time have the same effect.
+                        // A second signal and the timeout have the same effect.
                         let _ = timeout(LIMIT, signals.next()).await;
                     }
                     number
@@ -82,7 +77,6 @@ impl Listener {
         })
     }
 
-    /// Waits for the next signal, and returns its number.
     async fn next(&mut self) -> i32 {
         use tokio::signal::unix::SignalKind;
         tokio::select! {

@@ -1,4 +1,4 @@
-//! The system as a whole, behind its ports: started from a template, stopped without losing anything.
+//! The whole system with its ports, started from a template and stopped without data loss.
 
 use std::{
     fs::File,
@@ -25,43 +25,39 @@ use crate::{
     console::{Console, SHOW_CONSOLE, is_open},
     data::{self, DataError},
     functions::Functions,
+    platform::{LocalPlatform, Platform},
     server::{Limits, serve},
     template::Template,
-    world::{ThisMachine, World},
 };
 
-/// How long requests under way may take when the system stops.
+/// The time that requests in progress may take when the system stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// How the system is run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The port of the HTTP API; 0 takes a free one.
+    /// The port of the HTTP API; 0 selects a free one.
     pub port: u16,
-    /// The port of the AWS endpoint; 0 takes a free one.
+    /// The port of the AWS endpoint; 0 selects a free one.
     pub aws_port: u16,
-    /// The hosts that both ports accept besides this machine's own.
+    /// Hosts that both ports accept in addition to the local ones.
     pub allow_hosts: Vec<AllowedHost>,
-    /// Where state is kept; in memory when there is no place.
+    /// The data directory; `None` keeps state in memory.
     pub data: Option<PathBuf>,
-    /// The functions' code.
     pub functions: Functions,
-    /// What Secrets Manager knows.
     pub secrets: Secrets,
-    /// The world that the system runs in.
-    pub world: Arc<dyn World>,
-    /// The same world once more, if it is this machine and its page shall show what happens on it.
-    pub shown: Option<Arc<ThisMachine>>,
+    pub platform: Arc<dyn Platform>,
+    /// The same platform, if it is the local one and the page shows its events.
+    pub shown: Option<Arc<LocalPlatform>>,
 }
 
 impl Options {
-    /// This machine as the world, and its page shows what happens on it.
+    /// Selects the local platform, and shows its events on the page.
     #[must_use]
-    pub fn on(self, machine: Arc<ThisMachine>) -> Self {
+    pub fn with_platform(self, local: Arc<LocalPlatform>) -> Self {
         Self {
-            functions: machine.troubles.functions(),
-            world: machine.clone(),
-            shown: Some(machine),
+            functions: local.faults.functions(),
+            platform: local.clone(),
+            shown: Some(local),
             ..self
         }
     }
@@ -74,7 +70,7 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
         } = Parts::default();
         Self {
             port: 0,
@@ -83,59 +79,43 @@ impl Default for Options {
             data,
             functions,
             secrets,
-            world,
+            platform,
             shown: None,
         }
     }
 }
 
-/// The system cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The template is not understood, or the state cannot be opened.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// A port cannot be had.
-    #[error(
-        "the port {port} cannot be had: {source}; choose another with {flag}, 0 for any free one"
-    )]
+    #[error("cannot bind port {port}: {source}; choose another with {flag}, 0 for any free port")]
     Port {
-        /// The port.
         port: u16,
-        /// The flag that chooses it.
+        /// The option that selects the port.
         flag: &'static str,
-        /// What the system says.
         source: io::Error,
     },
-    /// There is no thread for requests.
-    #[error("there is no thread for requests: {0}")]
+    #[error("starting the thread for requests failed: {0}")]
     Thread(io::Error),
-    /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
 }
 
-/// A running system.
 #[derive(Debug)]
 pub struct System {
-    /// Where the HTTP API listens.
     pub http: SocketAddr,
-    /// Where the AWS endpoint listens.
     pub endpoint: SocketAddr,
-    /// What runs behind the ports.
     pub composition: Composition,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     _own: OwnThread,
-    /// Held for as long as the directory is in use.
+    /// Held while the directory is in use.
     _lock: Option<File>,
 }
 
 impl System {
-    /// Starts the system. When this returns, it takes requests.
-    ///
-    /// # Errors
-    /// See [`StartError`]; nothing runs then.
+    /// Starts the system. It accepts requests when this returns. After an error, nothing runs.
     pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
         let http = listen(options.port, "--port").await?;
         let endpoint = listen(options.aws_port, "--aws-port").await?;
@@ -146,10 +126,10 @@ impl System {
                 data: options.data.clone(),
                 functions: options.functions.clone(),
                 secrets: options.secrets.clone(),
-                world: options.world.clone(),
+                platform: options.platform.clone(),
             },
         )?;
-        // Whoever comes by the endpoint may ask what it costs.
+        // The endpoint also returns the consumed units.
         composition.aws.meter.start_weighing();
         let (http_address, endpoint_address) = (http.1, endpoint.1);
         let stop = watch::Sender::new(false);
@@ -158,10 +138,10 @@ impl System {
         let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
         let mut http_router = composition.gateway().router();
         let shown = options.shown.as_ref();
-        if let Some(machine) = shown.filter(|_| is_open(template)) {
+        if let Some(local) = shown.filter(|_| is_open(template)) {
             let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
             let stopped = stop.subscribe();
-            let console = Console::new(machine.clone(), aws, hosts, endpoint_address, stopped);
+            let console = Console::new(local.clone(), aws, hosts, endpoint_address, stopped);
             servers.spawn_on(console.clone().run(), &own.handle);
             http_router = http_router.merge(console.router());
         }
@@ -171,7 +151,7 @@ impl System {
             (endpoint, endpoint_router, Dialect::Aws, aws),
         ];
         for ((listener, at), router, dialect, limits) in ports {
-            let access = Access::new(at, &options.allow_hosts, dialect, options.world.clone());
+            let access = Access::new(at, &options.allow_hosts, dialect, options.platform.clone());
             let (router, stopped) = (access.before(router), stop.subscribe());
             let server = async move {
                 match TcpListener::from_std(listener) {
@@ -192,38 +172,36 @@ impl System {
         })
     }
 
-    /// Whether there is a page on which to see it work.
     pub fn has_page(&self) -> bool {
         let mut hosts = self.composition.hosts.values();
         hosts.any(|hosted| hosted.spec.stem == SHOW_CONSOLE)
     }
 
-    /// Every event from now on.
+    /// Subscribes to all events from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.composition.aws.bus.watch()
     }
 
-    /// Waits until nothing is under way: see [`Composition::settled`].
+    /// Waits until no delivery is in progress: see [`Composition::settled`].
     pub async fn settled(&self) {
         self.composition.settled().await;
     }
 
-    /// Stops the system: it takes no new requests, and answers the present ones unless they take longer
-    /// than a second. What is under way on the bus stays in the journal, for the next start
-    /// where there is a data directory.
+    /// Stops the system. New requests are refused, and requests in progress have a second to
+    /// finish. With a data directory, the next start resumes unfinished deliveries.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let answered = async { while self.servers.join_next().await.is_some() {} };
         if timeout(LAST_ANSWERS, answered).await.is_err() {
-            tracing::warn!("some requests had no answer");
+            tracing::warn!("unanswered requests aborted");
         }
         self.servers.shutdown().await;
         self.composition.stop().await;
     }
 }
 
-/// A thread for requests. Events are worked off as fast as the machine can, and what waits for that is long at times;
-/// here as on AWS no request has to wait behind it.
+/// A thread for requests. Events are processed as fast as possible and may form a long queue; as on
+/// AWS, no request waits behind it.
 #[derive(Debug)]
 struct OwnThread {
     handle: Handle,
@@ -248,19 +226,19 @@ impl OwnThread {
 impl Drop for OwnThread {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Without waiting: it may be dropped where nothing may wait.
+            // In the background, because it may be dropped in an async context.
             runtime.shutdown_background();
         }
     }
 }
 
-/// A port, and the address that it has become.
+/// Binds a port, and returns the listener with its address.
 async fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAddr), StartError> {
     let fail = |source| StartError::Port { port, flag, source };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    // Without its runtime: another one is to accept connections.
+    // Detached from its runtime, because another one accepts the connections.
     Ok((listener.into_std().map_err(fail)?, address))
 }

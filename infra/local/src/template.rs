@@ -1,8 +1,8 @@
-//! template.yaml, read strictly.
+//! Reads template.yaml strictly.
 //!
-//! Every property of every resource is either used, or named here as one that changes nothing on
-//! one machine, or an error that names its line. So the one-machine system cannot drift from what
-//! is deployed by overlooking something.
+//! Every property of every resource is used, or listed here as one without a local effect, or an
+//! error with its line. So the local system cannot differ from the deployed one by an overlooked
+//! property.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,107 +34,85 @@ use names::{Fields, Names};
 use nested::Nested;
 use policies::managed_policy;
 
-/// The region that ARNs and clients name.
 pub const REGION: &str = "us-east-1";
-/// The account that ARNs name.
 pub const ACCOUNT: &str = "000000000000";
-/// The name of the stack.
 pub const STACK: &str = "cairn";
 
-/// The name of a template that is given as a text.
+/// The file name of a template that is given as a text.
 const DEFAULT_FILE: &str = "template.yaml";
 
-/// Values of a template's parameters, by name, in place of their defaults.
+/// Parameter values by name, which replace the defaults.
 pub type Parameters = BTreeMap<String, String>;
 
-/// The system, as far as it runs on one machine.
+/// The part of a template that runs locally.
 #[derive(Debug, Clone, Default)]
 pub struct Template {
-    /// Its file, as errors name it.
     file: String,
-    /// The tables.
     pub tables: Vec<Table>,
-    /// The names of the buses.
     pub buses: Vec<String>,
-    /// The queues.
     pub queues: Vec<Queue>,
-    /// The keys of KMS.
     pub keys: Vec<MasterKey>,
-    /// The functions.
     pub functions: Vec<FunctionSpec>,
-    /// Who may call the routes that do not take everybody.
+    /// The issuer of the tokens that protected routes accept.
     pub authorizer: Option<Authorizer>,
-    /// The number of requests that the HTTP API takes.
     pub throttling: Throttling,
-    /// What no function goes beyond; `None`: nothing holds them but their roles.
+    /// The permissions boundary of all functions; `None` if only their roles restrict them.
     pub boundary: Option<BTreeSet<Grant>>,
 }
 
-/// A table, as `CreateTable` takes it.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its name, which is its logical id.
+    /// The name, which is the logical id.
     pub name: String,
-    /// The request that creates it.
+    /// The `CreateTable` request.
     pub create: Value,
 }
 
-/// A key of KMS, which wraps others.
+/// A KMS key that wraps other keys.
 #[derive(Debug, Clone)]
 pub struct MasterKey {
-    /// Its id, which is its logical id.
+    /// The id, which is the logical id.
     pub id: String,
-    /// Its aliases: `alias/personal-data`.
+    /// The aliases, such as `alias/personal-data`.
     pub aliases: Vec<String>,
 }
 
-/// A queue, with the attributes that its messages have by default.
+/// A queue, with the defaults of its messages.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html>
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Its name.
     pub name: String,
-    /// The time for which a received message is hidden, in seconds.
     pub visibility_s: i64,
-    /// The delay of a delivery, in seconds.
     pub delay_s: i64,
-    /// The time that a receiver waits for a message, in seconds.
+    /// The wait time of a receive in seconds.
     pub wait_s: i64,
-    /// The time that AWS keeps a message, in seconds. Locally it stays until it is deleted.
+    /// The retention on AWS in seconds. Locally a message stays until it is deleted.
     pub retention_s: i64,
-    /// The most bytes of a message.
     pub max_bytes: usize,
 }
 
-/// A function.
 #[derive(Debug, Clone)]
 pub struct FunctionSpec {
-    /// Its logical id.
     pub id: String,
-    /// The name of its crate: the last part of `CodeUri`.
+    /// The name of the crate: the last part of `CodeUri`.
     pub stem: String,
-    /// The line it begins on.
     pub line: usize,
-    /// Its environment variables.
     pub settings: BTreeMap<String, String>,
-    /// How long an invocation may take, in seconds.
+    /// The timeout of an invocation in seconds.
     pub timeout_s: u64,
-    /// How many invocations run at once at most, where that is fixed.
     pub reserved: Option<usize>,
-    /// How often a failed asynchronous invocation is tried again.
+    /// The retries of a failed asynchronous invocation.
     pub retries: u32,
-    /// How long an asynchronous invocation is kept, on AWS.
+    /// The maximum age of an asynchronous event on AWS.
     pub max_age: Duration,
-    /// The queue for asynchronous invocations that failed for good.
+    /// The queue for asynchronous invocations that failed permanently.
     pub on_failure: Option<String>,
-    /// What its role allows.
     pub grants: BTreeSet<Grant>,
-    /// What invokes it.
     pub triggers: Vec<Trigger>,
 }
 
 impl FunctionSpec {
-    /// The target of a rule or a schedule, by its name among the function's events.
+    /// Returns the target of a rule or a schedule, by its name among the function's events.
     pub fn target(&self, rule: Option<&str>) -> Option<&RuleTarget> {
         let targets = self.triggers.iter().filter_map(|trigger| match trigger {
             Trigger::Rule(rule) => Some(&rule.target),
@@ -145,7 +123,7 @@ impl FunctionSpec {
         named.next()
     }
 
-    /// True if the clock invokes the function by this rule.
+    /// True if the rule is a schedule of the function.
     pub(crate) fn is_scheduled(&self, rule: Option<&str>) -> bool {
         self.triggers.iter().any(|trigger| match trigger {
             Trigger::Schedule(schedule) => Some(schedule.target.name.as_str()) == rule,
@@ -154,137 +132,109 @@ impl FunctionSpec {
     }
 }
 
-/// What invokes a function.
 #[derive(Debug, Clone)]
 pub enum Trigger {
-    /// A route of the HTTP API.
     Http(Route),
-    /// A rule of a bus.
     Rule(Rule),
-    /// The stream of a table.
+    /// The `DynamoDB` Stream of a table.
     Stream(Mapping),
-    /// The clock.
     Schedule(Schedule),
 }
 
-/// A route of the HTTP API.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The method.
     pub method: String,
     /// The path, with parameters in braces.
     pub path: String,
-    /// The scopes of which a token needs one, where there are any; `None`: it needs no token.
+    /// The scopes of which a token needs one, if any are listed; `None` if no token is needed.
     pub scopes: Option<Vec<String>>,
-    /// The line that it stands on.
     pub line: usize,
 }
 
 impl Route {
-    /// The route's key: its method and path.
     pub(crate) fn key(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 }
 
-/// The number of requests that an HTTP API takes before it answers 429.
+/// The request limits of an HTTP API, which answers 429 beyond them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// Of all routes together that have no settings of their own; `None`: any number.
+    /// The shared limits of all routes without their own; `None` if unlimited.
     pub default: Option<Throttle>,
-    /// Of the routes with settings of their own, by method and path as in `POST /orders`.
+    /// The limits of routes with their own settings, by method and path, such as `POST /orders`.
     pub routes: BTreeMap<String, Throttle>,
 }
 
-/// The limits of a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
-    /// Requests a second.
+    /// Requests per second.
     pub rate: u64,
     /// Requests at once.
     pub burst: u64,
 }
 
-/// Whose tokens an API takes.
+/// The issuer whose tokens an API accepts.
 #[derive(Debug, Clone)]
 pub struct Authorizer {
-    /// The issuer, as an URL. Its keys are found by `OpenID` discovery.
+    /// The URL of the issuer, whose keys are found by `OpenID` discovery.
     pub issuer: String,
-    /// The audiences or client ids, one of which a token must be for.
+    /// The audiences or client ids, one of which a token must name.
     pub audience: Vec<String>,
 }
 
-/// A rule of a bus.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The bus.
     pub bus: String,
-    /// The event pattern as it is written.
     pub pattern: Value,
-    /// The event pattern as it is matched.
     pub matcher: Pattern,
-    /// The line the pattern begins on.
     pub line: usize,
-    /// What happens when its target is not reached.
     pub target: RuleTarget,
 }
 
-/// What happens when the function of a rule is not reached.
+/// The delivery settings of a rule.
 #[derive(Debug, Clone)]
 pub struct RuleTarget {
-    /// The rule's name among the function's events.
+    /// The name of the rule among the function's events.
     pub name: String,
-    /// How often it is tried again.
     pub retries: u32,
-    /// How long it is tried, on AWS.
+    /// The maximum age of an event on AWS.
     pub max_age: Duration,
-    /// The queue for events that were not handed over.
+    /// The queue for events that could not be delivered.
     pub dead_letters: Option<String>,
 }
 
-/// A rule that the clock sets off.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// How often, on AWS.
+    /// The interval on AWS.
     pub every: Duration,
-    /// What the function gets instead of the event.
+    /// The constant input that replaces the event.
     pub input: Option<String>,
-    /// What happens when its target is not reached.
     pub target: RuleTarget,
 }
 
-/// A mapping of a table's stream to a function.
+/// An event source mapping from the `DynamoDB` Stream of a table to a function.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// The table.
     pub table: String,
-    /// The most records of one batch.
     pub batch_size: usize,
-    /// Whether the function reports what it could not handle.
+    /// True if the function reports unhandled records.
     pub reports_failures: bool,
-    /// Whether a failed batch is halved.
+    /// True if a failed batch is halved.
     pub bisects: bool,
-    /// How often a failed batch is tried again; `None`: until its records are gone.
+    /// The retries of a failed batch; `None` if it is retried until its records expire.
     pub retries: Option<u32>,
-    /// How old a record may be, on AWS; `None`: as old as the stream keeps it.
+    /// The maximum age of a record on AWS; `None` if only the stream's retention limits it.
     pub max_age: Option<Duration>,
-    /// The queue for pointers to records that failed for good.
+    /// The queue for pointers to records that failed permanently.
     pub on_failure: Option<String>,
 }
 
 impl Template {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, or holds what is not understood here.
     pub fn load(path: &Path) -> Result<Self, TemplateError> {
         Self::load_with(path, &Parameters::default())
     }
 
-    /// Reads a file, with values for some of its parameters.
-    ///
-    /// # Errors
-    /// When it cannot be read, holds what is not understood here, or lacks such a parameter.
     pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
         let directory = path.parent().unwrap_or(Path::new(""));
         let file = path.display().to_string();
@@ -295,13 +245,9 @@ impl Template {
         }
     }
 
-    /// The names of the parameters that a file declares.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn parameters_of(path: &Path) -> Result<Vec<String>, TemplateError> {
         let declared = |text: String| {
-            let mut root = Fields::of("the template", parse(&text)?)?;
+            let mut root = Fields::new("the template", parse(&text)?)?;
             let parameters = root.take("Parameters");
             parameters.map_or(Ok(vec![]), parameters::names)
         };
@@ -310,36 +256,29 @@ impl Template {
             .map_err(|error| error.within(&path.display().to_string()))
     }
 
-    /// An error of this template.
     pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> TemplateError {
         TemplateError::new(line, problem).within(&self.file)
     }
 
-    /// The same system with an API that takes any number of requests.
+    /// Removes the request limits of the API.
     #[must_use]
     pub fn unthrottled(self) -> Self {
         let throttling = Throttling::default();
         Self { throttling, ..self }
     }
 
-    /// Reads a text that takes no other file in.
-    ///
-    /// # Errors
-    /// When it holds what is not understood here.
+    /// Reads a text without nested templates.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         Self::parse_in(Path::new(""), text, &Parameters::default())
     }
 
-    /// Reads a text, with values for some of its parameters. Nested templates are read from a directory.
-    ///
-    /// # Errors
-    /// When it holds what is not understood here, or lacks such a parameter.
+    /// Reads a text, with values for some parameters. Nested templates are read from `directory`.
     pub fn parse_in(
         directory: &Path,
         text: &str,
         parameters: &Parameters,
     ) -> Result<Self, TemplateError> {
-        let mut root = Fields::of("the template", parse(text)?)?;
+        let mut root = Fields::new("the template", parse(text)?)?;
         root.ignore(&[
             "AWSTemplateFormatVersion",
             "Transform",
@@ -356,7 +295,7 @@ impl Template {
         };
         let mut nested = Nested::new(directory);
         let mut resources = vec![];
-        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+        for (id, node) in Fields::new("Resources", root.required("Resources")?)?.entries {
             if let Some(resource) = resource(&id, node, &conditions, &names)? {
                 names.resource(&resource, &mut nested)?;
                 resources.push(resource);
@@ -364,7 +303,7 @@ impl Template {
         }
         root.finish()?;
 
-        // Globals refer to resources, so they are read when all of those are known.
+        // Globals refer to resources, so they are read after all resources are known.
         let globals = Globals::new(globals, &names)?;
         let mut template = Self {
             file: DEFAULT_FILE.to_owned(),
@@ -381,7 +320,7 @@ impl Template {
             properties,
         } in resources
         {
-            let properties = Fields::of(&id, properties)?;
+            let properties = Fields::new(&id, properties)?;
             match kind.as_str() {
                 "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
                 "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
@@ -399,15 +338,15 @@ impl Template {
                 "AWS::IAM::ManagedPolicy" => {
                     policies.insert(id, managed_policy(properties, &names)?);
                 }
-                // Its resources are known by now.
+                // Its resources are already known.
                 "AWS::CloudFormation::Stack" => {}
                 _ if WATCHING.contains(&kind.as_str()) => {}
-                // Its steps are a function's, and an operator takes them here.
+                // A function implements its steps; locally an operator runs them.
                 "AWS::Serverless::StateMachine" => {}
                 _ => {
                     return Err(TemplateError::new(
                         line,
-                        format!("{id} is a {kind}, which cannot run on one machine"),
+                        format!("{id} is a {kind}, which the local system does not support"),
                     ));
                 }
             }
@@ -423,7 +362,7 @@ impl Template {
         for ((alias, target), line) in aliases {
             let mut keys = template.keys.iter_mut();
             let Some(key) = keys.find(|key| target == key.id || target == key_arn(&key.id)) else {
-                let problem = format!("{alias} names the key {target}, which is not there");
+                let problem = format!("{alias} names the key {target}, which does not exist");
                 return Err(TemplateError::new(line, problem));
             };
             key.aliases.push(alias);
@@ -434,14 +373,14 @@ impl Template {
         Ok(template)
     }
 
-    /// Checks that every rule is a rule of a bus of the template.
+    /// Checks that every rule names a bus of the template.
     fn check_buses(&self) -> Result<(), TemplateError> {
         let triggers = self.functions.iter().flat_map(|spec| &spec.triggers);
         for trigger in triggers {
             if let Trigger::Rule(rule) = trigger
                 && !self.buses.contains(&rule.bus)
             {
-                let problem = format!("there is no bus {}", rule.bus);
+                let problem = format!("unknown bus {}", rule.bus);
                 return Err(TemplateError::new(rule.line, problem));
             }
         }
@@ -449,7 +388,8 @@ impl Template {
     }
 }
 
-/// Kinds of resources that watch over others, describe them or say who may send to them, and do no work themselves.
+/// Resource types that monitor or describe others or allow access to them, and do no work
+/// themselves.
 const WATCHING: [&str; 9] = [
     "AWS::SQS::QueuePolicy",
     "AWS::Logs::LogGroup",
@@ -462,7 +402,7 @@ const WATCHING: [&str; 9] = [
     "AWS::EventSchemas::Schema",
 ];
 
-/// A resource that is there, with every choice made.
+/// An existing resource, with every choice resolved.
 struct Resource {
     id: String,
     kind: String,
@@ -470,14 +410,14 @@ struct Resource {
     properties: Node,
 }
 
-/// Reads what all resources have in common; nothing where its condition does not hold.
+/// Reads the common part of all resources; `None` if the resource's condition is false.
 fn resource(
     id: &str,
     node: Node,
     conditions: &Conditions,
     names: &Names,
 ) -> Result<Option<Resource>, TemplateError> {
-    let mut resource = Fields::of(id, node)?;
+    let mut resource = Fields::new(id, node)?;
     resource.ignore(&[
         "DeletionPolicy",
         "UpdateReplacePolicy",
@@ -530,7 +470,7 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         create.insert("GlobalSecondaryIndexes".to_owned(), names.value(&indexes)?);
     }
     if let Some(stream) = properties.take("StreamSpecification") {
-        let mut stream = Fields::of("StreamSpecification", stream)?;
+        let mut stream = Fields::new("StreamSpecification", stream)?;
         let view = names.text(&stream.required("StreamViewType")?)?;
         stream.finish()?;
         let specification = json!({ "StreamEnabled": true, "StreamViewType": view });
@@ -557,7 +497,6 @@ fn key(id: &str, mut properties: Fields) -> Result<MasterKey, TemplateError> {
     })
 }
 
-/// An alias of a key, and the id or the ARN of that.
 fn alias(mut properties: Fields, names: &Names) -> Result<(String, String), TemplateError> {
     let alias = names.text(&properties.required("AliasName")?)?;
     let target = names.text(&properties.required("TargetKeyId")?)?;

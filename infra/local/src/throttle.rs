@@ -12,11 +12,12 @@ use cairn::Timestamp;
 
 use crate::template::{Throttle, Throttling};
 
-/// One request, in the unit of a bucket's level: a rate of one a second adds one unit in a
+/// One request, in the unit of a bucket's level: a rate of one per second adds one unit per
 /// millisecond.
 const REQUEST: u64 = 1_000;
 
-/// The buckets of an API: one that all routes share, and one for each route with settings of its own.
+/// The buckets of an API: one for all routes without their own settings, and one for each other
+/// route.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     shared: Option<Bucket>,
@@ -34,10 +35,8 @@ impl Buckets {
         }
     }
 
-    /// Takes a request to a route, by its key (`POST /orders`).
-    ///
-    /// # Errors
-    /// With the time until the route takes the next one, when it takes no more now.
+    /// Takes a request from the bucket of a route, by its key (`POST /orders`). The error is the
+    /// time until the route accepts the next request.
     pub(crate) fn take(&self, route: &str, now: Timestamp) -> Result<(), Duration> {
         match self.routes.get(route).or(self.shared.as_ref()) {
             Some(bucket) => bucket.take(now),
@@ -46,11 +45,11 @@ impl Buckets {
     }
 }
 
-/// A bucket that is filled at the rate, up to the burst, and that each request takes one from.
+/// A bucket that fills at the rate up to the burst. Each request takes one.
 #[derive(Debug)]
 struct Bucket {
     throttle: Throttle,
-    /// The level, and the time in milliseconds to which it was filled; nothing before the first
+    /// The level, and the time in milliseconds up to which it is filled; `None` before the first
     /// request.
     level: Mutex<Option<(u64, i64)>>,
 }
@@ -70,7 +69,7 @@ impl Bucket {
         );
         let mut filled = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let (level, at) = filled.unwrap_or((full, now.as_millis()));
-        // A clock that is set back fills nothing.
+        // A clock that is set back adds nothing.
         let now = now.as_millis().max(at);
         let passed = u64::try_from(now - at).unwrap_or_default();
         let level = level.saturating_add(passed.saturating_mul(rate)).min(full);
@@ -107,7 +106,7 @@ mod tests {
         assert_eq!(taken(1_000, 20), 10);
         assert_eq!(taken(1_249, 20), 0);
         assert_eq!(taken(1_250, 20), 1);
-        // A second in small steps is a second.
+        // Small steps fill as much as one whole second.
         assert_eq!(
             (1..=100)
                 .map(|step| taken(1_250 + step * 10, 1))

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
-    lambda::{api::Problem, caller::scopes as scopes_of, outside::Outside},
+    lambda::{api::Problem, caller::scopes as scopes_of, http_client::HttpClient},
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
@@ -22,25 +22,23 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::{gateway::whole_seconds, template::Authorizer, world::World};
+use crate::{gateway::whole_seconds, platform::Platform, template::Authorizer};
 
-/// The pause after a fetch of the issuer's keys in which no other is made: a token with an unknown key costs
-/// its sender nothing, and the issuer a request.
+/// The pause between two fetches of the issuer's keys. Without it, tokens with unknown keys, which
+/// cost their sender nothing, would each cause a request.
 const FETCH_INTERVAL: Duration = Duration::from_secs(30);
-/// The time limit of a fetch.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
-/// The most seconds that the issuer's clock may be ahead of this one.
+/// The most seconds by which the issuer's clock may be ahead.
 const CLOCK_SKEW_S: f64 = 5.0;
 
-/// Checks the tokens of one issuer.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     authorizer: Authorizer,
-    outside: Outside,
-    world: Arc<dyn World>,
+    http_client: HttpClient,
+    platform: Arc<dyn Platform>,
     keys: Mutex<JwkSet>,
-    /// The last fetch of the keys. It is held during a fetch: who needs a key meanwhile waits for
-    /// this one.
+    /// The last fetch of the keys. The lock is held during a fetch: other callers wait for its
+    /// result.
     last_fetch: tokio::sync::Mutex<Option<Fetch>>,
 }
 
@@ -55,24 +53,20 @@ struct Fetch {
 pub(crate) struct Granted {
     /// The claims as texts, as API Gateway passes them on.
     pub(crate) claims: Map<String, Value>,
-    /// The scopes of the route that the token has, where the route names scopes.
+    /// The scopes of the route that the token has; `None` if the route names none.
     pub(crate) scopes: Option<Vec<String>>,
 }
 
-/// Why a request is not let in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// There is no token where one belongs.
-    #[error("send a token as `Authorization: Bearer ...`")]
+    #[error("Missing bearer token. Send it as `Authorization: Bearer ...`.")]
     Missing,
-    /// The token is none that this API takes.
-    #[error("the token is not taken: {0}")]
+    #[error("Invalid token: {0}")]
     Invalid(String),
-    /// The token has none of the scopes of the route.
-    #[error("the token needs the scope {}", .0.join(" or "))]
+    #[error("The token lacks the scope {}.", .0.join(" or "))]
     Scope(Vec<String>),
-    /// The issuer's keys cannot be had, and are fetched again after this time.
-    #[error("the keys of the token's issuer are unavailable: send it again after Retry-After")]
+    /// The issuer's keys are unavailable. They are fetched again after this time.
+    #[error("Cannot fetch the signing keys of the issuer. Retry after the time in `Retry-After`.")]
     NoKeys(Duration),
 }
 
@@ -82,31 +76,33 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Missing | Refusal::Invalid(_) => Self::unauthorized(detail),
             Refusal::Scope(_) => Self::forbidden(detail),
-            Refusal::NoKeys(wait) => Self::new(503, "unavailable", "Not available at the moment")
-                .detail(detail)
-                .header(header::RETRY_AFTER, whole_seconds(wait).into()),
+            Refusal::NoKeys(wait) => {
+                Self::new(503, "unavailable", "Service temporarily unavailable")
+                    .detail(detail)
+                    .header(header::RETRY_AFTER, whole_seconds(wait).into())
+            }
         }
     }
 }
 
-/// What an `OpenID` provider says of itself.
+/// The discovery document of an `OpenID` provider.
 #[derive(Deserialize)]
 struct Discovery {
     jwks_uri: String,
 }
 
-/// The keys of an issuer, of which some may be of a kind that is not known here.
+/// The keys of an issuer. Some may be of an unsupported kind.
 #[derive(Deserialize)]
 struct Published {
     keys: Vec<Value>,
 }
 
 impl Tokens {
-    pub(crate) fn new(authorizer: Authorizer, world: Arc<dyn World>) -> Self {
+    pub(crate) fn new(authorizer: Authorizer, platform: Arc<dyn Platform>) -> Self {
         Self {
             authorizer,
-            outside: Outside::network(),
-            world,
+            http_client: HttpClient::network(),
+            platform,
             keys: Mutex::new(JwkSet { keys: vec![] }),
             last_fetch: tokio::sync::Mutex::default(),
         }
@@ -122,7 +118,7 @@ impl Tokens {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .ok_or(Refusal::Missing)?;
-        // API Gateway takes a token with and without the word.
+        // API Gateway accepts a token with and without `Bearer`.
         let token = match value.split_once(' ') {
             Some((word, token)) if word.eq_ignore_ascii_case("bearer") => token.trim(),
             Some(_) => return Err(Refusal::Missing),
@@ -153,8 +149,8 @@ impl Tokens {
         Ok(Granted { claims, scopes })
     }
 
-    /// The checks besides the signature. The audience may stand in two places, and the times
-    /// are those of this world, so both are checked here.
+    /// The checks other than the signature. The audience may be in two claims, and the clock is the
+    /// platform's, so both are checked separately.
     fn validation(&self) -> Validation {
         let mut validation = Validation::new(ALGORITHM);
         validation.validate_exp = false;
@@ -164,15 +160,15 @@ impl Tokens {
         validation
     }
 
-    /// A token has an end that is to come. It was issued and is valid from a time that is past, by
-    /// a clock that may be a little ahead.
+    /// Checks that the token expires in the future, and was issued and is valid from a past time.
+    /// The issuer's clock may be slightly ahead.
     fn is_of_now(&self, claims: &Map<String, Value>) -> Result<(), Refusal> {
         let invalid = |problem: String| Err(Refusal::Invalid(problem));
         #[expect(
             clippy::cast_precision_loss,
             reason = "milliseconds are far below 2^52"
         )]
-        let now = self.world.now().as_millis() as f64 / 1_000.0;
+        let now = self.platform.now().as_millis() as f64 / 1_000.0;
         match claims.get("exp").and_then(Value::as_f64) {
             None => return invalid("exp is not a time".to_owned()),
             Some(end) if end <= now => return invalid("it has expired".to_owned()),
@@ -182,7 +178,7 @@ impl Tokens {
             match claims.get(name).map(Value::as_f64) {
                 Some(None) => return invalid(format!("{name} is not a time")),
                 Some(Some(from)) if from > now + CLOCK_SKEW_S => {
-                    return invalid(format!("{name} is a time to come"));
+                    return invalid(format!("{name} is in the future"));
                 }
                 None | Some(Some(_)) => {}
             }
@@ -190,7 +186,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// A token is for one of the audiences by `aud`, or where there is none, by `client_id`.
+    /// Checks that the token names one of the audiences in `aud`, or in `client_id` without `aud`.
     fn is_for_us(&self, claims: &Map<String, Value>) -> Result<(), Refusal> {
         let claim = claims.get("aud").or_else(|| claims.get("client_id"));
         let named: BTreeSet<&str> = match claim {
@@ -205,8 +201,8 @@ impl Tokens {
         Err(Refusal::Invalid("it is for another audience".to_owned()))
     }
 
-    /// The issuer's key of this id. An unknown one is looked for again, as issuers change their
-    /// keys, and a fetch that fails leaves the keys that are known.
+    /// Returns the issuer's key with this id. An unknown id causes a fetch, because issuers rotate
+    /// their keys. A failed fetch keeps the known keys.
     async fn key(&self, id: &str) -> Result<Jwk, Refusal> {
         if let Some(key) = self.known(id) {
             return Ok(key);
@@ -215,7 +211,7 @@ impl Tokens {
         if let Some(key) = self.known(id) {
             return Ok(key);
         }
-        let now = self.world.now();
+        let now = self.platform.now();
         let is_recent = |fetch: &Fetch| now < fetch.at.after(FETCH_INTERVAL);
         if !last.as_ref().is_some_and(is_recent) {
             // A fetch that is dropped half-way has failed.
@@ -265,7 +261,7 @@ impl Tokens {
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
         let failed = |problem: String| format!("{url}: {problem}");
-        let answer = self.outside.get(url).await;
+        let answer = self.http_client.get(url).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != 200 {
             return Err(failed(format!("status {}", answer.status)));
@@ -273,17 +269,17 @@ impl Tokens {
         serde_json::from_slice(&answer.body).map_err(|error| failed(error.to_string()))
     }
 
-    /// The address of the issuer is for the log only.
+    /// Logs the failure. The issuer's address is only for the log.
     fn no_keys(&self, error: &str) {
         let issuer = &self.authorizer.issuer;
         tracing::error!(issuer, error, "fetching the issuer's keys failed");
     }
 }
 
-/// The one algorithm: the key of an issuer is public, and signs nothing by another.
+/// The only accepted algorithm. With HS256, an attacker could sign with the issuer's public key.
 const ALGORITHM: Algorithm = Algorithm::RS256;
 
-/// A token whose header names critical extensions is refused: none is known here.
+/// Refuses a token with critical extensions: none is supported.
 /// <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
 fn has_no_extensions(token: &str) -> Result<(), Refusal> {
     let head = token.split('.').next().unwrap_or_default();
@@ -299,7 +295,7 @@ fn has_no_extensions(token: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Those of a route's scopes that a token has; nothing where the route names none.
+/// Returns the scopes of a route that a token has; `None` if the route names none.
 fn granted(claims: &Map<String, Value>, wanted: &[String]) -> Result<Option<Vec<String>>, Refusal> {
     if wanted.is_empty() {
         return Ok(None);
@@ -317,7 +313,7 @@ fn granted(claims: &Map<String, Value>, wanted: &[String]) -> Result<Option<Vec<
     Ok(Some(granted))
 }
 
-/// A claim as API Gateway passes it on: a text as it is, a list as `[a b]`, the rest as JSON.
+/// A claim as API Gateway passes it on: text unchanged, a list as `[a b]`, the rest as JSON.
 fn text(claim: &Value) -> String {
     match claim {
         Value::String(text) => text.clone(),

@@ -1,8 +1,8 @@
-//! YAML with line numbers and `CloudFormation`'s tags, read as SAM reads it.
+//! YAML with line numbers and the tags of `CloudFormation`, read as SAM reads it.
 //!
 //! SAM reads templates as YAML 1.1, in which a plain `NO` is false, `010` is 8 and `12:30` is 750.
-//! A plain scalar that YAML 1.1 and YAML 1.2 take for different things is refused, and so is what
-//! `CloudFormation` does not read: aliases, merge keys and timestamps.
+//! A plain scalar that YAML 1.2 reads differently is refused. So are aliases, merge keys and
+//! timestamps, which `CloudFormation` does not read.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-formats.html>
 
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use crate::template::TemplateError;
 
-/// A value and the line it begins on.
+/// A value and the line on which it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) line: usize,
@@ -28,27 +28,25 @@ pub(crate) enum Kind {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
-    /// A short form of an intrinsic function: `!Ref`, without the mark.
+    /// The short form of an intrinsic function: `!Ref`, without the `!`.
     Call(String, Box<Node>),
 }
 
-/// Two values are equal on whatever lines they are.
+/// Compares values without their lines.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
 }
 
-/// The greatest depth of nested values.
 const MOST_LEVELS: usize = 100;
 
-/// Keys whose value is a date that is meant as a text, in most templates without quotes.
+/// Keys with a date as value that means a text, mostly without quotes.
 const DATED: [&str; 2] = ["AWSTemplateFormatVersion", "Version"];
 
-/// Parses one document.
 pub(crate) fn parse(text: &str) -> Result<Node, TemplateError> {
     let mut reader = Reader(Parser::new_from_str(text));
-    let one = || TemplateError::new(1, "the file must hold one YAML document");
+    let one = || TemplateError::new(1, "the file must contain one YAML document");
     let mut document = None;
     loop {
         match reader.next()? {
@@ -95,9 +93,9 @@ impl<'t> Reader<'t> {
             Event::SequenceStart(_, tag) => (Kind::List(self.items(level)?), tag),
             Event::MappingStart(_, tag) => (Kind::Map(self.entries(level)?), tag),
             Event::Alias(_) => {
-                return refuse("CloudFormation reads no aliases: write the value out");
+                return refuse("CloudFormation does not support aliases: write the value out");
             }
-            _ => return refuse("this YAML is not understood here"),
+            _ => return refuse("this YAML is not supported locally"),
         };
         let Some(tag) = tag else {
             return Ok(Node { line, kind });
@@ -131,7 +129,7 @@ impl<'t> Reader<'t> {
                 ));
             };
             if entries.iter().any(|(known, _)| *known == name) {
-                let problem = format!("{name} is there twice");
+                let problem = format!("duplicate key {name}");
                 return Err(TemplateError::new(key.line, problem));
             }
             let value = match self.next()? {
@@ -162,7 +160,7 @@ fn tagged(tag: &Tag, node: Node) -> Result<Kind, TemplateError> {
     if tag.is_yaml_core_schema() && tag.suffix == fits {
         return Ok(node.kind);
     }
-    let problem = format!("the tag {tag} is not understood here");
+    let problem = format!("the tag {tag} is not supported locally");
     Err(TemplateError::new(node.line, problem))
 }
 
@@ -170,7 +168,7 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| regex(r"\d{4}-\d\d-\d\d"));
 
 static INTEGER: LazyLock<Regex> = LazyLock::new(|| regex(r"[-+]?(0|[1-9][0-9]*)"));
 
-/// Numbers with a dot, and those that a writer of JSON makes of very small and very large ones.
+/// Numbers with a dot, including the forms in which JSON writers print very small and large ones.
 static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r"(?x)
@@ -208,7 +206,6 @@ fn regex(expression: &str) -> Regex {
     Regex::new(&format!("^(?:{expression})$")).expect("an expression")
 }
 
-/// A scalar without quotes.
 fn plain(text: &str) -> Result<Kind, String> {
     Ok(match text {
         "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
@@ -221,7 +218,7 @@ fn plain(text: &str) -> Result<Kind, String> {
         },
         text if AMBIGUOUS.is_match(text) => {
             return Err(format!(
-                "a plain {text} is one thing in YAML 1.1, which SAM reads, and another in YAML 1.2: quote it"
+                "YAML 1.1, which SAM reads, and YAML 1.2 read a plain {text} differently: quote it"
             ));
         }
         text => Kind::Text(text.to_owned()),

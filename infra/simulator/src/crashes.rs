@@ -1,4 +1,5 @@
-//! A crash at every await of every handler, for an order of each outcome: each ends as it does without.
+//! Crashes every handler at every await, in scenarios with every outcome of an order. Each crash
+//! must leave the outcome unchanged.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -8,25 +9,24 @@ use orders::{fulfilment, order, payment, shipment, stock};
 use crate::{
     invariants::{AT_REST, AT_THE_END},
     observed::Observed,
+    platform::{Crash, FaultProfile, Simulated},
     simulation::{Plan, Remedy, Simulation, on_virtual_time},
-    world::{Crash, Simulated, Weather},
 };
 
-/// One order, and what its customer does with it.
+/// One order and its customer's actions.
 #[derive(Clone, Copy, Debug)]
-pub struct Story {
-    /// How it is told.
+pub struct Scenario {
     pub name: &'static str,
     token: &'static str,
     customer: &'static str,
     country: &'static str,
     quantity: u32,
     then: Then,
-    weather: Weather,
+    faults: FaultProfile,
     remedy: Remedy,
 }
 
-/// What a customer does with an order that is placed.
+/// The customer's action after placing the order.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Wait,
@@ -35,89 +35,87 @@ enum Then {
     Ship,
 }
 
-const GOOD: Story = Story {
-    name: "an order that is fulfilled and ships",
+const GOOD: Scenario = Scenario {
+    name: "an order that is fulfilled and shipped",
     token: "tok_visa",
     customer: "c-1",
     country: "DE",
     quantity: 2,
     then: Then::Ship,
-    weather: Weather::CALM,
+    faults: FaultProfile::NONE,
     remedy: Remedy::Resume,
 };
 
-/// An order whose payment is taken, and not given back when it is cancelled.
-const STUCK: Story = Story {
+/// An order with a captured payment that cannot be refunded when the order is cancelled.
+const STUCK: Scenario = Scenario {
     then: Then::CancelWhenConfirmed,
-    weather: Weather {
+    faults: FaultProfile {
         refuses_to_undo: 1.0,
-        ..Weather::CALM
+        ..FaultProfile::NONE
     },
     ..GOOD
 };
 
-/// An order of each outcome.
-pub const STORIES: [Story; 10] = [
-    Story {
-        name: "an order that screening refuses",
+/// Scenarios with every outcome of an order.
+pub const SCENARIOS: [Scenario; 10] = [
+    Scenario {
+        name: "an order that screening rejects",
         customer: "fraud-1",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that is out of stock",
         quantity: 11,
         then: Then::Wait,
         ..GOOD
     },
-    Story {
-        name: "an order that is declined",
+    Scenario {
+        name: "an order with a declined payment",
         token: "tok_declined",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
+    Scenario {
         name: "an order that the carrier refuses",
         country: "XX",
         then: Then::Wait,
         ..GOOD
     },
     GOOD,
-    Story {
+    Scenario {
         name: "an order that is cancelled at once",
         then: Then::Cancel,
         ..GOOD
     },
-    Story {
-        name: "an order that is cancelled when it is confirmed",
+    Scenario {
+        name: "an order that is cancelled after its confirmation",
         then: Then::CancelWhenConfirmed,
         ..GOOD
     },
-    Story {
-        name: "an order whose payment provider never answers",
+    Scenario {
+        name: "an order whose payment provider never responds",
         token: "tok_down",
         then: Then::Wait,
         ..GOOD
     },
-    Story {
-        name: "an order that is stuck, and resumed",
+    Scenario {
+        name: "an order that is stuck and resumed",
         ..STUCK
     },
-    Story {
-        name: "an order that is stuck, and settled by hand",
+    Scenario {
+        name: "an order that is stuck, and settled manually",
         remedy: Remedy::Settle,
         ..STUCK
     },
 ];
 
-/// A crash that makes a difference.
+/// A crash that changes the outcome.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// Where it was; `None`: the story ends wrong without any.
+    /// `None` if an invariant is broken even without a crash.
     pub crash: Option<Crash>,
-    /// What is different.
     pub problem: String,
-    /// What happened.
     pub trace: Vec<String>,
 }
 
@@ -126,7 +124,7 @@ impl fmt::Display for Difference {
         match &self.crash {
             Some(crash) => write!(
                 f,
-                "a crash of {} in invocation {} after {} waits: {}",
+                "crash of {}, invocation {}, await {}: {}",
                 crash.function, crash.invocation, crash.wait, self.problem
             ),
             None => f.write_str(&self.problem),
@@ -134,46 +132,41 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What there is at the end of a story, but for times and ids.
+/// The final state of a scenario, without times and ids.
 pub type Ending = BTreeMap<String, String>;
 
-/// An invocation of a function: its logical id, and which of its invocations it is, from 0.
-pub type Place = (String, usize);
+/// An invocation: the function's logical id, and the invocation's index from 0.
+pub type Invoked = (String, usize);
 
-/// Tells a story without a crash: how it ends, and each invocation that may crash. Of those of the watch that find
-/// nothing to do there are hundreds, one like the other: of them it is the first only.
-///
-/// # Errors
-/// When it breaks an invariant.
+/// Runs a scenario without a crash. Returns its ending and the invocations to crash. Hundreds of
+/// equal invocations of the watchdog find nothing to do; only the first of them is returned.
 pub fn undisturbed(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
-) -> Result<(Ending, Vec<Place>), Box<Difference>> {
-    let (ending, world) = tell(story, template, None)?;
-    let mut places = vec![];
-    for (function, calls) in world.invocations() {
+) -> Result<(Ending, Vec<Invoked>), Box<Difference>> {
+    let (ending, platform) = tell(scenario, template, None)?;
+    let mut invoked = vec![];
+    for (function, calls) in platform.invocations() {
         let idle = calls.iter().min().filter(|_| function == WATCH);
         let first_idle = calls.iter().position(|calls| Some(calls) == idle);
         for (invocation, calls) in calls.iter().enumerate() {
             if Some(calls) != idle || Some(invocation) == first_idle {
-                places.push((function.clone(), invocation));
+                invoked.push((function.clone(), invocation));
             }
         }
     }
-    Ok((ending, places))
+    Ok((ending, invoked))
 }
 
 const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// Crashes one invocation at each of its awaits, one at a time, and returns how many crashes there were.
-///
-/// # Errors
-/// At the first crash that makes a difference.
+/// Crashes one invocation at each of its awaits, one per run, and returns the number of crashes.
+/// The error is the first crash that changes the outcome.
 pub fn at_each_await(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
     expected: &Ending,
-    (function, invocation): &Place,
+    (function, invocation): &Invoked,
 ) -> Result<u32, Box<Difference>> {
     for wait in 0.. {
         let crash = Crash {
@@ -181,16 +174,16 @@ pub fn at_each_await(
             invocation: *invocation,
             wait,
         };
-        let (ending, world) = tell(story, template, Some(&crash))?;
+        let (ending, platform) = tell(scenario, template, Some(&crash))?;
         if ending != *expected {
             return Err(Box::new(Difference {
                 crash: Some(crash),
-                problem: format!("it ends with {ending:?}, not {expected:?}"),
-                trace: world.trace(),
+                problem: format!("the ending is {ending:?}, not {expected:?}"),
+                trace: platform.trace(),
             }));
         }
-        // It is done before it waits so often.
-        if !world.has_crashed() {
+        // The invocation has fewer awaits.
+        if !platform.has_crashed() {
             return Ok(wait);
         }
     }
@@ -198,53 +191,58 @@ pub fn at_each_await(
 }
 
 fn tell(
-    story: &Story,
+    scenario: &Scenario,
     template: &Template,
     crash: Option<&Crash>,
 ) -> Result<(Ending, Arc<Simulated>), Box<Difference>> {
     fastrand::seed(1);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(1, story.weather));
+        let platform = Arc::new(Simulated::new(1, scenario.faults));
         if let Some(crash) = crash {
-            world.crash_at(crash.clone());
+            platform.crash_at(crash.clone());
         }
         let plan = Plan {
             seed: 1,
             orders: 1,
-            weather: story.weather,
+            faults: scenario.faults,
             template: template.clone(),
         };
-        let simulation = Simulation::begin(&plan, world.clone());
-        act(story, &simulation).await;
+        let simulation = Simulation::begin(&plan, platform.clone());
+        act(scenario, &simulation).await;
         simulation.ended().await;
-        world.turn(Weather::CALM);
-        simulation.help(story.remedy).await;
+        platform.set_faults(FaultProfile::NONE);
+        simulation.help(scenario.remedy).await;
         let seen = simulation.observed();
         for (invariant, holds) in AT_REST.iter().chain(&AT_THE_END) {
-            let breaches = holds(&seen);
-            if !breaches.is_empty() {
+            let violations = holds(&seen);
+            if !violations.is_empty() {
                 return Err(Box::new(Difference {
                     crash: crash.cloned(),
-                    problem: format!("it breaks: {invariant}: {breaches:?}"),
-                    trace: world.trace(),
+                    problem: format!("broken: {invariant}: {violations:?}"),
+                    trace: platform.trace(),
                 }));
             }
         }
-        Ok((summary(&seen), world))
+        Ok((summary(&seen), platform))
     })
 }
 
-async fn act(story: &Story, simulation: &Simulation) {
+async fn act(scenario: &Scenario, simulation: &Simulation) {
     let shop = &simulation.shop;
     shop.receive("TEA-01", 10).await;
     let placed = shop
-        .place(story.customer, story.token, story.country, story.quantity)
+        .place(
+            scenario.customer,
+            scenario.token,
+            scenario.country,
+            scenario.quantity,
+        )
         .await;
-    // Without an answer there is nothing to do with it, and the invariants will say so.
+    // Without a response the customer has no order id; an invariant reports that.
     let Some(id) = placed else {
         return;
     };
-    match story.then {
+    match scenario.then {
         Then::Wait => {}
         Then::Cancel => shop.cancel(&id).await,
         Then::CancelWhenConfirmed => {
@@ -263,12 +261,12 @@ fn summary(seen: &Observed) -> Ending {
     for order in seen.orders.values() {
         let fulfilment = match &order.fulfilment {
             fulfilment::State::Completed { .. } => "completed".to_owned(),
-            // Whoever is first to tell it of a cancellation, the customer or the order itself, has another reason.
+            // The customer's cancellation and the order's event race, and each has its own reason.
             fulfilment::State::Aborted { .. } => "aborted".to_owned(),
             other => format!("{other:?}"),
         };
         let (payment, shipment) = (order.id.payment_stream(), order.id.shipment_stream());
-        // Nothing is held of a payment that never was, or was given back, however far it had come.
+        // Nothing remains of a payment that was never authorized, or that was voided or refunded.
         let payment = match seen.state::<payment::Payment>(&payment) {
             payment::State::Captured(authorization) => {
                 format!("{} taken", authorization.amount.amount)

@@ -1,5 +1,5 @@
-//! Customers and a warehouse, who use the system over HTTP and try again with the same key until they
-//! have an answer.
+//! Customers and a warehouse. They use the system over HTTP and retry with the same key until they
+//! get a response.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,93 +10,86 @@ use axum::{
     body::Body,
     http::{Method, Request, header},
 };
-use cairn_local::{client::Client, gateway::Gateway, world::World};
+use cairn_local::{client::Client, gateway::Gateway, platform::Platform};
 use http_body_util::BodyExt;
 use orders::prices::Prices;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::world::Simulated;
+use crate::platform::Simulated;
 
-/// The SKUs. Every other order is for the first; of the last there is not enough.
+/// The SKUs. Every other order is for the first; the last is scarce.
 pub const SKUS: [&str; 5] = ["TEA-01", "POT-07", "CUP-07", "TIN-11", "RARE-99"];
 
-/// The amount of each SKU's first price.
 const FIRST_PRICE: usize = 650;
 
-/// How often a customer tries before giving up.
 const TRIES: u32 = 60;
-/// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What was asked for, under one key.
+/// A command and all responses to it.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The command: `place-order`, say.
+    /// The name of the command, for example `place-order`.
     pub operation: &'static str,
-    /// The idempotency key.
     pub key: String,
-    /// What it is about: an order's id or a SKU; for an order to place, nothing.
+    /// The order's id or the SKU; empty for an order to place.
     pub about: String,
-    /// The body.
     pub body: Value,
-    /// Every answer that came, in order: its status and its body.
+    /// Every response in order: its status and its body.
     pub answers: Vec<(u16, Value)>,
 }
 
 impl Asked {
-    /// The answer to a command that was carried out.
+    /// Returns the response to a command that was accepted.
     pub fn accepted(&self) -> Option<&Value> {
         let accepted = self.answers.iter().find(|(status, _)| *status < 300);
         accepted.map(|(_, body)| body)
     }
 }
 
-/// What a customer looked at.
+/// A query and the response to it.
 #[derive(Clone, Debug)]
 pub struct Looked {
-    /// What it is about: an order's id or a SKU.
+    /// The order's id or the SKU.
     pub about: String,
-    /// What was looked at.
     pub path: String,
-    /// The version that must be in it; 0 where there is none.
+    /// The version that the response must have at least, or 0.
     pub least: u64,
-    /// The status and the body of the answer.
+    /// The status and the body of the response.
     pub answer: (u16, Value),
 }
 
-/// The way into the shop.
+/// The transport.
 #[derive(Clone, Debug)]
 enum Door {
-    /// In this process.
+    /// In process.
     Gateway(Arc<Gateway>),
-    /// Over HTTP.
     Http(Box<Client>),
 }
 
-/// The shop as its customers see it.
+/// The API as its clients see it.
 #[derive(Clone, Debug)]
 pub struct Shop {
     door: Door,
     prices: Prices,
-    world: Arc<Simulated>,
+    platform: Arc<Simulated>,
     asked: Arc<Mutex<Vec<Asked>>>,
     looked: Arc<Mutex<Vec<Looked>>>,
 }
 
 impl Shop {
-    /// The shop behind a gateway, and the source of its prices.
-    pub fn new(gateway: Gateway, prices: Prices, world: Arc<Simulated>) -> Self {
+    /// Returns a shop behind a gateway, with the source of its prices.
+    pub fn new(gateway: Gateway, prices: Prices, platform: Arc<Simulated>) -> Self {
         Self {
             door: Door::Gateway(Arc::new(gateway)),
             prices,
-            world,
+            platform,
             asked: Arc::default(),
             looked: Arc::default(),
         }
     }
 
-    /// The same shop over HTTP.
+    /// Returns the same shop over HTTP.
     #[must_use]
     pub fn over(&self, client: Client) -> Self {
         Self {
@@ -105,7 +98,7 @@ impl Shop {
         }
     }
 
-    /// What everybody has asked for.
+    /// Returns the commands of all clients.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked
             .lock()
@@ -113,7 +106,7 @@ impl Shop {
             .clone()
     }
 
-    /// What everybody has looked at.
+    /// Returns the queries of all clients.
     pub fn looked(&self) -> Vec<Looked> {
         self.looked
             .lock()
@@ -121,7 +114,7 @@ impl Shop {
             .clone()
     }
 
-    /// The warehouse takes in what there is in the beginning.
+    /// Receives the initial stock.
     pub async fn stock_up(&self, orders: u32) {
         for sku in SKUS {
             self.set_price(sku, FIRST_PRICE).await;
@@ -134,10 +127,10 @@ impl Shop {
         }
     }
 
-    /// The warehouse takes in more, and a price changes, from time to time.
+    /// Receives stock and changes prices, spread over `within`.
     pub async fn restock(&self, times: u32, within: Duration) {
         for _ in 0..times {
-            sleep(self.world.up_to(within / times.max(1) * 2)).await;
+            sleep(self.platform.up_to(within / times.max(1) * 2)).await;
             let sku = SKUS.get(self.below(4)).copied().unwrap_or("TEA-01");
             self.receive(sku, 3).await;
             if self.prices == Prices::Catalogue {
@@ -146,7 +139,6 @@ impl Shop {
         }
     }
 
-    /// An operator sets a price.
     async fn set_price(&self, sku: &str, amount: usize) {
         let path = format!("/products/{sku}");
         let body = json!({ "price": { "amount": amount, "currency": "EUR" } });
@@ -157,7 +149,6 @@ impl Shop {
         }
     }
 
-    /// The warehouse takes in some pieces.
     pub async fn receive(&self, sku: &str, quantity: u32) {
         let path = format!("/stock/{sku}/receipts");
         let body = json!({ "quantity": quantity });
@@ -169,13 +160,14 @@ impl Shop {
         }
     }
 
-    /// One customer: places an order some time within `window`, and may cancel it or have it shipped.
+    /// Runs one customer, who places an order at a time within `window` and may cancel it or have
+    /// it shipped.
     pub async fn customer(&self, number: u32, window: Duration) {
-        // Some come all at once.
+        // Every fifth customer arrives at the same time.
         let comes = if number.is_multiple_of(5) {
             window / 3
         } else {
-            self.world.up_to(window)
+            self.platform.up_to(window)
         };
         sleep(comes).await;
         let order = self.order(number);
@@ -188,12 +180,12 @@ impl Shop {
             self.look_around(&id, &customer).await;
         }
         match self.below(10) {
-            // While it is fulfilled, as a rule.
+            // Usually during the fulfilment.
             0 | 1 => {
                 self.wait(Duration::ZERO, Duration::from_secs(2)).await;
                 self.cancel(&id).await;
             }
-            // When it is, as a rule.
+            // Usually after the fulfilment.
             2 => {
                 self.wait(Duration::ZERO, Duration::from_mins(4)).await;
                 self.cancel(&id).await;
@@ -207,7 +199,7 @@ impl Shop {
         }
     }
 
-    /// Somebody places an order of some pieces of one SKU; its id, if it is accepted.
+    /// Places an order for some units of one SKU, and returns its id if it is accepted.
     pub async fn place(
         &self,
         customer: &str,
@@ -224,7 +216,7 @@ impl Shop {
             .await
     }
 
-    /// A customer looks at the order that was just placed, and at everything else that there is.
+    /// Queries the new order, and everything else that the customer can see.
     async fn look_around(&self, id: &str, customer: &str) {
         for (path, least) in [
             (format!("/orders/{id}?minVersion=1"), 1),
@@ -236,7 +228,7 @@ impl Shop {
         }
     }
 
-    /// Somebody looks at something that must have a version at least.
+    /// Queries a path. The response must have a version of at least `least`.
     async fn look(&self, about: &str, path: String, least: u64) {
         let answer = self.send(Method::GET, &path, "", &Value::Null).await;
         let looked = answer.map(|answer| Looked {
@@ -251,17 +243,15 @@ impl Shop {
 
     async fn place_order(&self, body: Value) -> Option<String> {
         let placed = self.ask("place-order", "/orders", "", body).await?;
-        self.world.count("orders");
+        self.platform.count("orders");
         Some(placed.get("orderId")?.as_str()?.to_owned())
     }
 
-    /// Somebody has an order shipped.
     pub async fn ship(&self, id: &str) {
         let path = format!("/orders/{id}/ship");
         self.ask("ship-order", &path, id, json!({})).await;
     }
 
-    /// A customer cancels an order.
     pub async fn cancel(&self, id: &str) {
         let body = json!({ "reason": "changed my mind" });
         self.ask("cancel-order", &format!("/orders/{id}/cancel"), id, body)
@@ -302,14 +292,14 @@ impl Shop {
     }
 
     async fn wait(&self, least: Duration, more: Duration) {
-        sleep(self.world.pace(least + self.world.up_to(more))).await;
+        sleep(self.platform.pace(least + self.platform.up_to(more))).await;
     }
 
     fn below(&self, bound: usize) -> usize {
-        usize::try_from(self.world.below(bound as u64)).unwrap_or(0)
+        usize::try_from(self.platform.below(bound as u64)).unwrap_or(0)
     }
 
-    /// Asks until there is an answer that is one. Some ask twice at once.
+    /// Sends a command until it has a response. Some requests are sent twice concurrently.
     async fn ask(
         &self,
         operation: &'static str,
@@ -317,7 +307,7 @@ impl Shop {
         about: &str,
         body: Value,
     ) -> Option<Value> {
-        let key = self.world.new_id().to_string();
+        let key = self.platform.new_id().to_string();
         let mut asked = Asked {
             operation,
             key,
@@ -339,7 +329,7 @@ impl Shop {
             if asked.answers.iter().any(|(status, _)| *status < 500) {
                 break;
             }
-            self.world.count("requests tried again");
+            self.platform.count("requests retried");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -347,7 +337,7 @@ impl Shop {
         let statuses: Vec<_> = asked.answers.iter().map(|(status, _)| *status).collect();
         let order = accepted.as_ref().and_then(|body| body.get("orderId"));
         let about = order.and_then(Value::as_str).unwrap_or(about);
-        self.world
+        self.platform
             .say(operation, format_args!("{about} {statuses:?}"));
         self.asked
             .lock()
@@ -356,7 +346,7 @@ impl Shop {
         accepted
     }
 
-    /// One request; `None` where its answer is lost on the way to the customer.
+    /// Sends one request. Returns `None` if its response is lost.
     async fn send(
         &self,
         method: Method,
@@ -395,15 +385,15 @@ impl Shop {
                 (answer.status.as_u16(), answer.body)
             }
         };
-        if self.world.happens(|weather| weather.answer_lost) {
-            self.world.count("answers lost");
+        if self.platform.happens(|faults| faults.answer_lost) {
+            self.platform.count("answers lost");
             return None;
         }
         Some(answer)
     }
 }
 
-/// Who everything is sent to.
+/// The recipient's name in every address.
 pub const NAME: &str = "A. Lovelace";
 
 fn order(customer: &str, token: &str, country: &str, lines: &[Value]) -> Value {

@@ -1,4 +1,4 @@
-//! What must hold after every run, each a function that returns what breaks it.
+//! The invariants, which must hold after every run. Each is a function that returns its violations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use cairn::{
     RecordedEvent, StreamId,
     audit::{Finding, Report},
     event,
-    read_model::{ReadModel, Tally, fold},
+    read_model::{CounterProjection, ReadModel, fold},
 };
 use orders::{
     fulfilment::{self, Step},
@@ -27,19 +27,16 @@ use crate::{
     observed::{Observed, OrderSeen},
 };
 
-/// What breaks an invariant, and what it is about: an order's id, a stream, a key.
+/// A violation of an invariant, and its subject: an order's id, a stream or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Breach {
-    /// What it is about.
+pub struct Violation {
     pub about: String,
-    /// The fault.
     pub problem: String,
 }
 
-/// An invariant with its name.
-pub type Invariant = (&'static str, fn(&Observed) -> Vec<Breach>);
+pub type Invariant = (&'static str, fn(&Observed) -> Vec<Violation>);
 
-/// What holds whenever nothing is under way any more, faults or not.
+/// The invariants of a system at rest, with or without faults.
 pub const AT_REST: [Invariant; 10] = [
     ("versions are free of gaps", versions_are_free_of_gaps),
     ("time does not go back in a stream", time_does_not_go_back),
@@ -48,31 +45,30 @@ pub const AT_REST: [Invariant; 10] = [
         every_accepted_command_is_committed_once,
     ),
     (
-        "the same command has the same answer",
+        "the same command has the same response",
         the_same_command_has_the_same_answer,
     ),
     (
-        "nothing is refused without a reason",
+        "no command is rejected without a reason",
         nothing_is_refused_without_a_reason,
     ),
-    ("what was written can be read", what_was_written_can_be_read),
+    ("every write can be read", what_was_written_can_be_read),
     ("every saga has ended", every_saga_has_ended),
     (
-        "what is undone is undone in reverse",
+        "compensation runs in reverse order",
         what_is_undone_is_undone_in_reverse,
     ),
     (
         "dead letters explain every missing effect",
         dead_letters_explain_every_missing_effect,
     ),
-    ("nobody's name is stored as it is read", no_name_is_stored),
+    ("no name is stored unencrypted", no_name_is_stored),
 ];
 
-/// What holds besides when the dead letters have been delivered again, and people have helped where a
-/// saga was stuck.
+/// Further invariants, after the dead letters are redriven and stuck sagas are resolved.
 pub const AT_THE_END: [Invariant; 7] = [
     (
-        "no saga is stuck, no deadline is open, no letter is dead",
+        "no saga is stuck, no deadline is open, no dead letter is left",
         nothing_is_left_over,
     ),
     (
@@ -80,7 +76,7 @@ pub const AT_THE_END: [Invariant; 7] = [
         an_order_and_its_fulfilment_agree,
     ),
     (
-        "money in is money for confirmed orders",
+        "captured money matches confirmed orders",
         money_in_is_money_for_confirmed_orders,
     ),
     (
@@ -92,11 +88,11 @@ pub const AT_THE_END: [Invariant; 7] = [
         "every read model equals the fold",
         every_read_model_equals_the_fold,
     ),
-    ("every customer is told", every_customer_is_told),
+    ("every customer is notified", every_customer_is_told),
 ];
 
-pub(crate) fn breach(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Breach {
-    Breach {
+pub(crate) fn violation(about: &(impl ToString + ?Sized), problem: impl Into<String>) -> Violation {
+    Violation {
         about: about.to_string(),
         problem: problem.into(),
     }
@@ -106,26 +102,26 @@ fn decoded<E: event::Event>(events: &[RecordedEvent]) -> impl Iterator<Item = E>
     events.iter().filter_map(|event| event.decode().ok())
 }
 
-fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn versions_are_free_of_gaps(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for (stream, events) in &seen.streams {
         let versions: Vec<_> = events.iter().map(|event| event.version).collect();
         if !versions.iter().copied().eq(1..=events.len() as u64) {
-            breaches.push(breach(stream, format!("its versions are {versions:?}")));
+            violations.push(violation(stream, format!("the versions are {versions:?}")));
         }
     }
-    breaches
+    violations
 }
 
-fn time_does_not_go_back(seen: &Observed) -> Vec<Breach> {
+fn time_does_not_go_back(seen: &Observed) -> Vec<Violation> {
     let goes_back = |events: &Vec<RecordedEvent>| !events.iter().is_sorted_by_key(|event| event.at);
     let streams = seen.streams.iter().filter(|(_, events)| goes_back(events));
     streams
-        .map(|(stream, _)| breach(stream, "its times go back"))
+        .map(|(stream, _)| violation(stream, "an event is older than its predecessor"))
         .collect()
 }
 
-fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
+fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Violation> {
     let mut ids = BTreeMap::<(&StreamId, &str), u32>::new();
     let mut commands = BTreeMap::<&str, u32>::new();
     for commit in &seen.commits {
@@ -133,8 +129,8 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
         *commands.entry(&commit.id).or_default() += 1;
     }
     let twice = ids.into_iter().filter(|(_, count)| *count > 1);
-    let mut breaches: Vec<_> = twice
-        .map(|((stream, id), count)| breach(stream, format!("{id} is there {count} times")))
+    let mut violations: Vec<_> = twice
+        .map(|((stream, id), count)| violation(stream, format!("{count} commits of {id}")))
         .collect();
     for asked in &seen.asked {
         let id = format!("{}:{}", asked.operation, asked.key);
@@ -148,47 +144,47 @@ fn every_accepted_command_is_committed_once(seen: &Observed) -> Vec<Breach> {
             .and_then(|body| body.get("orderId"))
             .and_then(Value::as_str);
         let about = about.unwrap_or(&asked.about);
-        // To cancel what is cancelled needs no commit, nor does a price that is set already.
+        // Repeated cancellations and unchanged prices make no commit.
         let may_be_none = matches!(asked.operation, "cancel-order" | "set-price");
         if asked.accepted().is_some() && count != 1 && !(may_be_none && count == 0) {
-            breaches.push(breach(
+            violations.push(violation(
                 about,
-                format!("{id} was accepted, and has {count} commits"),
+                format!("{id} was accepted and has {count} commits"),
             ));
         }
         if let Some((status, _)) = refused
             && count > 0
         {
-            breaches.push(breach(
+            violations.push(violation(
                 about,
-                format!("{id} was refused with {status}, and is committed"),
+                format!("{id} was rejected with {status} and is committed"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn the_same_command_has_the_same_answer(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for asked in &seen.asked {
         let accepted = asked.answers.iter().filter(|(status, _)| *status < 300);
         let different: BTreeSet<_> = accepted
             .map(|(status, body)| format!("{status} {body}"))
             .collect();
-        // To cancel what is cancelled says how it stands now.
+        // The response to a repeated cancellation has the current status.
         if different.len() > 1 && asked.operation != "cancel-order" {
             let id = format!("{}:{}", asked.operation, asked.key);
-            breaches.push(breach(
+            violations.push(violation(
                 &asked.about,
-                format!("{id} had the answers {different:?}"),
+                format!("{id} had the responses {different:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for asked in &seen.asked {
         for (status, body) in asked
             .answers
@@ -206,17 +202,17 @@ fn nothing_is_refused_without_a_reason(seen: &Observed) -> Vec<Breach> {
             };
             if !has_reason {
                 let id = format!("{}:{}", asked.operation, asked.key);
-                breaches.push(breach(
+                violations.push(violation(
                     &asked.about,
-                    format!("{id} had the answer {status} {body}"),
+                    format!("{id} had the response {status} {body}"),
                 ));
             }
         }
     }
-    breaches
+    violations
 }
 
-/// True if each price that a refusal names was the SKU's at some time.
+/// Returns whether each price in a rejection was the SKU's price at some time.
 fn were_prices(seen: &Observed, refusal: &Value) -> bool {
     let named = refusal.get("prices").and_then(Value::as_array);
     named.is_some_and(|named| {
@@ -247,37 +243,37 @@ fn is_true_at_some_time(seen: &Observed, order: &str, state: Option<&str>) -> bo
     })
 }
 
-fn what_was_written_can_be_read(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn what_was_written_can_be_read(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for looked in &seen.looked {
         let (status, body) = &looked.answer;
         let version = body.get("version").and_then(Value::as_u64);
         let is_there = *status == 200 && version.unwrap_or(0) >= looked.least;
-        // That nothing can be read now is no answer.
+        // A query may fail while the service is unavailable.
         if !is_there && *status < 500 {
-            let problem = format!("{} had the answer {status} {body}", looked.path);
-            breaches.push(breach(&looked.about, problem));
+            let problem = format!("{} had the response {status} {body}", looked.path);
+            violations.push(violation(&looked.about, problem));
         }
     }
-    breaches
+    violations
 }
 
-fn every_saga_has_ended(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn every_saga_has_ended(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for order in seen.orders.values() {
         if !order.fulfilment.has_ended() {
             let due = order.fulfilment.due();
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                format!("its fulfilment waits for {due:?}"),
+                format!("the fulfilment waits for {due:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for order in seen.orders.values() {
         let events = seen.stream(&order.id.fulfilment_stream());
         let (mut done, mut undone): (Vec<Step>, Vec<Step>) = (vec![], vec![]);
@@ -296,7 +292,7 @@ fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
                 | fulfilment::Event::StepRetried { .. }
                 | fulfilment::Event::Resumed { .. }
                 | fulfilment::Event::CompensationFailed { .. }
-                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::CancelRequested { .. }
                 | fulfilment::Event::Completed {}
                 | fulfilment::Event::Aborted { .. }
                 | fulfilment::Event::Stuck { .. } => {}
@@ -310,28 +306,28 @@ fn what_is_undone_is_undone_in_reverse(seen: &Observed) -> Vec<Breach> {
             done.get(..undone.len()).unwrap_or(&[])
         };
         if (is_whole || !undone.is_empty()) && undone != expected {
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                format!("undone are {undone:?}, not {expected:?}"),
+                format!("compensated steps are {undone:?}, not {expected:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-/// A table's row behind its streams, and the functions that keep them.
+/// Tables with the function that projects each.
 const PROJECTIONS: [(&str, &str); 3] = [
     ("OrdersTable", "ProjectOrdersFunction"),
     ("StockTable", "ProjectStockFunction"),
     ("ProductsTable", "ProjectProductsFunction"),
 ];
 
-fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     if seen.unreadable > 0 {
-        breaches.push(breach(
+        violations.push(violation(
             "the queues",
-            format!("{} messages are no dead letters", seen.unreadable),
+            format!("{} messages are not dead letters", seen.unreadable),
         ));
     }
     let mut missing = |function: &str, stream: &StreamId, from: u64| {
@@ -342,10 +338,10 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
         {
             if !seen.is_explained(function, stream, event.version) {
                 let problem = format!(
-                    "{function} has not seen {}, and nothing says why",
+                    "{function} did not handle {}, without a known cause",
                     event.id()
                 );
-                breaches.push(breach(stream.key(), problem));
+                violations.push(violation(stream.key(), problem));
             }
         }
     };
@@ -360,7 +356,7 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
                 missing(function, stream, row);
             }
         }
-        if Sales::lane(stream).is_some() {
+        if Sales::shard(stream).is_some() {
             let gate = format!("gate#{stream}");
             let row = gates
                 .get(&("SalesTable", gate.as_str(), "version"))
@@ -373,18 +369,18 @@ fn dead_letters_explain_every_missing_effect(seen: &Observed) -> Vec<Breach> {
         if !seen.books.mails.contains(&event.id())
             && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)
         {
-            let problem = format!("nobody was told of {}, and nothing says why", event.id());
-            breaches.push(breach(event.stream.key(), problem));
+            let problem = format!("no email for {}, without a known cause", event.id());
+            violations.push(violation(event.stream.key(), problem));
         }
     }
-    breaches
+    violations
 }
 
-fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn no_name_is_stored(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     let mut look = |what: &str, about: &str, text: String| {
         if text.contains(NAME) {
-            breaches.push(breach(about, format!("{what} shows who it is: {text}")));
+            violations.push(violation(about, format!("{what} contains a name: {text}")));
         }
     };
     for commit in &seen.commits {
@@ -397,24 +393,27 @@ fn no_name_is_stored(seen: &Observed) -> Vec<Breach> {
         }
     }
     for letter in &seen.dead {
-        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
+        let about = letter
+            .event_ref
+            .as_ref()
+            .map_or("", |(stream, _)| stream.key());
         look("a dead letter", about, letter.event.to_string());
     }
-    breaches
+    violations
 }
 
-/// The attribute that holds how far a table's row has followed a stream.
+/// Returns the attribute with the version gate of a stream.
 fn gate_of(table: &str, stream: &StreamId) -> Option<&'static str> {
-    let place = match table {
-        "OrdersTable" => Orders::place(stream),
-        "StockTable" => StockLevels::place(stream),
-        "ProductsTable" => Products::place(stream),
+    let row_key = match table {
+        "OrdersTable" => Orders::row_key(stream),
+        "StockTable" => StockLevels::row_key(stream),
+        "ProductsTable" => Products::row_key(stream),
         _ => None,
     };
-    place.map(|place| place.gate)
+    row_key.map(|row_key| row_key.gate)
 }
 
-/// How far each row has followed each of its streams, by table, key and gate.
+/// Returns the version of each gate of each row, by table, key and gate.
 fn gates(seen: &Observed) -> BTreeMap<(&'static str, &str, &str), u64> {
     let mut gates = BTreeMap::new();
     for (table, key) in [
@@ -441,14 +440,14 @@ fn mailed(seen: &Observed) -> impl Iterator<Item = &RecordedEvent> {
     })
 }
 
-fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
+fn nothing_is_left_over(seen: &Observed) -> Vec<Violation> {
     let stuck = seen
         .orders
         .values()
         .filter_map(|order| match order.fulfilment {
-            fulfilment::State::Stuck { step, .. } => Some(breach(
+            fulfilment::State::Stuck { step, .. } => Some(violation(
                 &order.id,
-                format!("its fulfilment is stuck at {step:?}"),
+                format!("the fulfilment is stuck at {step:?}"),
             )),
             _ => None,
         });
@@ -459,11 +458,14 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
             .and_then(Value::as_str)
             .unwrap_or_default();
         let key = stream.split_once('-').map_or(stream, |(_, key)| key);
-        breach(key, format!("a deadline is left: {row}"))
+        violation(key, format!("an open deadline: {row}"))
     });
     let dead = seen.dead.iter().map(|letter| {
-        let about = letter.place.as_ref().map_or("", |(stream, _)| stream.key());
-        breach(
+        let about = letter
+            .event_ref
+            .as_ref()
+            .map_or("", |(stream, _)| stream.key());
+        violation(
             about,
             format!("{} has a dead letter: {}", letter.function, letter.error),
         )
@@ -471,13 +473,13 @@ fn nothing_is_left_over(seen: &Observed) -> Vec<Breach> {
     stuck.chain(open).chain(dead).collect()
 }
 
-/// Whether an order went through.
+/// Returns whether an order was fulfilled.
 fn is_fulfilled(order: &OrderSeen) -> bool {
     matches!(order.fulfilment, fulfilment::State::Completed { .. })
 }
 
-fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for order in seen.orders.values() {
         let agree = match &order.order {
             order::State::Confirmed(_) | order::State::Shipped(_) => is_fulfilled(order),
@@ -490,9 +492,9 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
             let fulfilment = seen.stream(&order.id.fulfilment_stream()).last();
             let last = fulfilment.map_or("nothing", |event| event.event.name.as_str());
             let status = order.order.status();
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                format!("it is {status:?}, its fulfilment ended with {last}"),
+                format!("the order is {status:?}, the fulfilment ended with {last}"),
             ));
         }
     }
@@ -505,22 +507,22 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Breach> {
         let id = asked.about.parse().ok();
         let order = id.and_then(|id| seen.orders.get(&id));
         if order.and_then(|order| order.order.status()) != Some(wanted) {
-            breaches.push(breach(
+            violations.push(violation(
                 &asked.about,
-                format!("it was told that it is {wanted}, and is not"),
+                format!("a response said {wanted}, and the order is not"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-/// What the keys of a step's calls begin with.
+/// Returns the prefix of the keys of a step's calls.
 fn key(order: &OrderSeen, step: Step) -> String {
     format!("{}/{}/", order.id.fulfilment_stream(), step.name())
 }
 
-fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for order in seen.orders.values() {
         let (captured, authorized) = (
             key(order, Step::CapturePayment),
@@ -538,33 +540,33 @@ fn money_in_is_money_for_confirmed_orders(seen: &Observed) -> Vec<Breach> {
             _ => 0,
         };
         if taken != due {
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                format!("{taken} was taken, and {due} is due"),
+                format!("captured {taken}, and {due} is due"),
             ));
         }
         if promises.any(|key| key.starts_with(&authorized)) {
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                "a promise to pay is neither used nor given up",
+                "an authorization is neither captured nor voided",
             ));
         }
         let recorded = seen.state::<payment::Payment>(&order.id.payment_stream());
         let saga = seen.stream(&order.id.fulfilment_stream());
-        // What people settle by hand is not in the payment's stream.
+        // The payment's stream has no event for manual actions.
         let by_hand = saga.iter().any(|event| event.event.name == "StepAbandoned");
         if !by_hand && is_fulfilled(order) != matches!(recorded, payment::State::Captured(_)) {
-            breaches.push(breach(
+            violations.push(violation(
                 &order.id,
-                format!("its payment is recorded as {recorded:?}"),
+                format!("the payment is recorded as {recorded:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = vec![];
+fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Violation> {
+    let mut violations = vec![];
     for order in seen.orders.values() {
         let key = key(order, Step::ArrangeShipment);
         let labels = seen
@@ -574,13 +576,13 @@ fn only_confirmed_orders_have_a_label(seen: &Observed) -> Vec<Breach> {
             .filter(|other| other.starts_with(&key))
             .count();
         if labels != usize::from(is_fulfilled(order)) {
-            breaches.push(breach(&order.id, format!("it has {labels} labels")));
+            violations.push(violation(&order.id, format!("{labels} labels")));
         }
     }
-    breaches
+    violations
 }
 
-fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
+fn stock_adds_up(seen: &Observed) -> Vec<Violation> {
     let mut sold = BTreeMap::<StreamId, u64>::new();
     for order in seen.orders.values().filter(|order| is_fulfilled(order)) {
         for item in order
@@ -592,7 +594,7 @@ fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
             *sold.entry(item.sku.stock_stream()).or_default() += item.quantity;
         }
     }
-    let mut breaches = vec![];
+    let mut violations = vec![];
     for (stream, events) in &seen.streams {
         if stream.category() != "stock" {
             continue;
@@ -605,43 +607,44 @@ fn stock_adds_up(seen: &Observed) -> Vec<Breach> {
         let sold = sold.get(stream).copied().unwrap_or(0);
         let state = seen.state::<stock::Stock>(stream);
         if state.reserved() > 0 {
-            breaches.push(breach(
+            violations.push(violation(
                 stream,
-                format!("{} pieces are reserved for nobody", state.reserved()),
+                format!("{} units are reserved without an order", state.reserved()),
             ));
         }
         if state.on_hand() + sold != received {
             let there = state.on_hand();
-            let problem = format!("{received} came in, {sold} were sold, {there} are there");
-            breaches.push(breach(stream, problem));
+            let problem = format!("{received} units received, {sold} sold, {there} on hand");
+            violations.push(violation(stream, problem));
         }
     }
-    breaches
+    violations
 }
 
-fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Breach> {
-    let mut breaches = rows::<Orders>(seen, "OrdersTable", "ProjectOrdersFunction");
-    breaches.extend(rows::<StockLevels>(
+fn every_read_model_equals_the_fold(seen: &Observed) -> Vec<Violation> {
+    let mut violations = rows::<Orders>(seen, "OrdersTable", "ProjectOrdersFunction");
+    violations.extend(rows::<StockLevels>(
         seen,
         "StockTable",
         "ProjectStockFunction",
     ));
-    breaches.extend(rows::<Products>(
+    violations.extend(rows::<Products>(
         seen,
         "ProductsTable",
         "ProjectProductsFunction",
     ));
-    breaches.extend(windows(seen));
-    breaches
+    violations.extend(windows(seen));
+    violations
 }
 
-/// The events that a row has to have taken in: those after its gate only where the bus has lost them.
+/// Returns the events that a row must include. Events beyond its gate may be missing only if the
+/// bus lost them.
 fn taken_in<'a>(
     seen: &'a Observed,
     function: &str,
     stream: &StreamId,
     gate: u64,
-) -> Result<&'a [RecordedEvent], Breach> {
+) -> Result<&'a [RecordedEvent], Violation> {
     let events = seen.stream(stream);
     let at = usize::try_from(gate)
         .unwrap_or(usize::MAX)
@@ -652,28 +655,28 @@ fn taken_in<'a>(
         .find(|event| !seen.is_explained(function, stream, event.version));
     match unexplained {
         None => Ok(before),
-        Some(event) => Err(breach(
+        Some(event) => Err(violation(
             stream.key(),
-            format!("{function} has not taken in {}", event.id()),
+            format!("{function} did not apply {}", event.id()),
         )),
     }
 }
 
-fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> Vec<Breach> {
+fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> Vec<Violation> {
     let gates = gates(seen);
     let mut events = BTreeMap::<&str, Vec<&RecordedEvent>>::new();
-    let mut breaches = vec![];
+    let mut violations = vec![];
     for stream in seen.streams.keys() {
-        let Some(place) = M::place(stream) else {
+        let Some(row_key) = M::row_key(stream) else {
             continue;
         };
         let gate = gates
-            .get(&(table, place.key, place.gate))
+            .get(&(table, row_key.key, row_key.gate))
             .copied()
             .unwrap_or(0);
         match taken_in(seen, function, stream, gate) {
-            Ok(taken) => events.entry(place.key).or_default().extend(taken),
-            Err(breach) => breaches.push(breach),
+            Ok(taken) => events.entry(row_key.key).or_default().extend(taken),
+            Err(violation) => violations.push(violation),
         }
     }
     let rows: BTreeMap<_, _> = seen
@@ -687,23 +690,23 @@ fn rows<M: ReadModel>(seen: &Observed, table: &'static str, function: &str) -> V
         let expected = fold::<M>(events).ok().flatten().map(Value::Object);
         if rows.get(key).copied() != expected.as_ref() {
             let row = rows.get(key);
-            breaches.push(breach(
+            violations.push(violation(
                 key,
-                format!("{table} has {row:?}, the fold is {expected:?}"),
+                format!("{table} has {row:?}, expected {expected:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-fn windows(seen: &Observed) -> Vec<Breach> {
+fn windows(seen: &Observed) -> Vec<Violation> {
     let gates = gates(seen);
     let mut events = vec![];
-    let mut breaches = vec![];
+    let mut violations = vec![];
     for stream in seen
         .streams
         .keys()
-        .filter(|stream| Sales::lane(stream).is_some())
+        .filter(|stream| Sales::shard(stream).is_some())
     {
         let key = format!("gate#{stream}");
         let gate = gates
@@ -712,7 +715,7 @@ fn windows(seen: &Observed) -> Vec<Breach> {
             .unwrap_or(0);
         match taken_in(seen, "ProjectSalesFunction", stream, gate) {
             Ok(taken) => events.extend(taken),
-            Err(breach) => breaches.push(breach),
+            Err(violation) => violations.push(violation),
         }
     }
     for (window, prefix) in [
@@ -733,16 +736,16 @@ fn windows(seen: &Observed) -> Vec<Breach> {
                 .iter()
                 .zip(&folded)
                 .find(|(stored, folded)| stored != folded);
-            breaches.push(breach(
+            violations.push(violation(
                 "sales",
-                format!("a {window:?} is not the fold: {different:?}"),
+                format!("a {window:?} differs (stored, expected): {different:?}"),
             ));
         }
     }
-    breaches
+    violations
 }
 
-/// The function that keeps a read model.
+/// Returns the function that projects a read model.
 fn keeper(projection: &str) -> &'static str {
     match projection {
         "orders" => "ProjectOrdersFunction",
@@ -752,9 +755,9 @@ fn keeper(projection: &str) -> &'static str {
     }
 }
 
-/// What an audit has found that the simulator does not know to be so: the bus may have lost the last events of a stream
-/// on their way to a read model, or to all of them.
-pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Breach> {
+/// Returns the audit's findings that lost events do not explain. The bus may have lost the last
+/// events of a stream to one read model or to all.
+pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Violation> {
     let is_lost = |function: &str, stream: &StreamId, from: u64, to: u64| {
         (from..=to).all(|version| seen.is_explained(function, stream, version))
     };
@@ -779,29 +782,29 @@ pub(crate) fn unexplained(seen: &Observed, report: &Report) -> Vec<Breach> {
     };
     let findings = report.findings.iter().filter(|finding| !is_known(finding));
     findings
-        .map(|finding| breach("the audit", finding.to_string()))
+        .map(|finding| violation("the audit", finding.to_string()))
         .collect()
 }
 
-/// The functions that keep read models of a stream.
+/// Returns the functions that project read models of a stream.
 fn keepers(stream: &StreamId) -> impl Iterator<Item = &'static str> {
     let rows = PROJECTIONS
         .into_iter()
         .filter(|(table, _)| gate_of(table, stream).is_some())
         .map(|(_, function)| function);
-    rows.chain(Sales::lane(stream).map(|_| "ProjectSalesFunction"))
+    rows.chain(Sales::shard(stream).map(|_| "ProjectSalesFunction"))
 }
 
-fn every_customer_is_told(seen: &Observed) -> Vec<Breach> {
+fn every_customer_is_told(seen: &Observed) -> Vec<Violation> {
     let untold = mailed(seen).filter(|event| {
         !seen.books.mails.contains(&event.id())
             && !seen.is_explained("NotifyCustomerFunction", &event.stream, event.version)
     });
     untold
         .map(|event| {
-            breach(
+            violation(
                 event.stream.key(),
-                format!("nobody was told of {}", event.id()),
+                format!("no email was sent for {}", event.id()),
             )
         })
         .collect()

@@ -1,20 +1,21 @@
-//! The whole system on virtual time, under faults, by seed.
+//! Simulates the whole system on virtual time, under faults, by seed.
 //!
-//! It is the system of `cargo run`: the template, the functions, the adapters and the AWS SDK. What
-//! differs is the [`world`] that it runs in, where a seed decides what goes wrong: calls, deliveries,
-//! crashes, clocks, and [`providers`] with outages. Within it [`customers`] place orders over HTTP.
-//! [`simulation`] runs one seed to its end; then the [`invariants`] are checked, each a function.
+//! The simulated system is that of `cargo run`: the template, the functions, the adapters and the
+//! AWS SDK. Only the [`platform`] differs. There the seed decides all faults: of calls, deliveries,
+//! invocations, clocks and [`providers`]. [`customers`] place orders over HTTP. [`simulation`] runs
+//! one seed to its end and checks the [`invariants`].
 //!
-//! [`crashes`] crashes every handler at every await. [`load`] is the same system on real time, behind a port.
+//! [`crashes`] crashes every handler at every await. [`load`] runs the same system on real time,
+//! behind a port.
 //!
-//! What is absent on purpose: a wall clock, threads, and any source of chance but the seed's. So the same
-//! seed gives the same history, event for event.
+//! The simulator has no wall clock, no threads, and no randomness except the seed's. The same seed
+//! therefore yields the same history, event for event.
 
 pub mod crashes;
 pub mod customers;
 pub mod invariants;
 pub mod load;
 pub mod observed;
+pub mod platform;
 pub mod providers;
 pub mod simulation;
-pub mod world;

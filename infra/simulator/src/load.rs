@@ -1,4 +1,4 @@
-//! Many customers at once, over HTTP, in real time, under faults: each order ends, and the books balance.
+//! A load test: many concurrent customers over HTTP, in real time, under faults.
 
 use std::{
     io,
@@ -16,55 +16,52 @@ use futures_util::future::{join_all, select};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
+    platform::{FaultProfile, Simulated},
     simulation::{Outcome, Plan, Simulation, TEMPLATE, system},
-    world::{Simulated, Weather},
 };
 
-/// What goes wrong: a tenth of all calls is throttled, a twentieth of all answers is lost, a fifth of
-/// all deliveries comes twice.
-pub const WEATHER: Weather = Weather {
+/// A tenth of all calls is throttled, a twentieth of all responses is lost, and a fifth of all
+/// deliveries is duplicated.
+pub const FAULTS: FaultProfile = FaultProfile {
     throttled: 0.1,
     answer_lost: 0.05,
     repeated: 0.2,
-    ..Weather::CALM
+    ..FaultProfile::NONE
 };
 
-/// AWS's minutes are seconds.
+/// A minute of AWS takes a second.
 const PACE: u32 = 60;
-/// How long a client thinks at most before its next order: so that two cores keep up with them.
+/// The maximum pause of a client before its next order, chosen for two cores.
 const THINKS: Duration = Duration::from_secs(4);
-/// How often it is told how many orders are not done.
+/// The interval of progress reports.
 const OFTEN: Duration = Duration::from_secs(5);
-/// A payment provider that never answers is given up after thirty-one times this.
-const STEP_PATIENCE_S: u32 = 4;
+/// In seconds. The step of an unavailable payment provider is abandoned after 31 times this.
+const STEP_TIMEOUT_S: u32 = 4;
 
-/// How far a load is.
+/// The progress of a load test.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
     /// One more order is placed.
     Placed,
-    /// All are. Now so many are not done, and so many deliveries under way.
+    /// All orders are placed; the numbers of unfinished orders and of deliveries in progress.
     Open(usize, usize),
 }
 
-/// Places orders from several clients at once, and waits until each has ended.
-///
-/// # Errors
-/// When there is no port, or the template is not understood.
+/// Places orders from several concurrent clients, and waits until each has ended.
 pub async fn run(
     orders: u32,
     clients: u32,
     told: impl Fn(Progress) + Sync,
 ) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
-    let patience = STEP_PATIENCE_S.to_string();
+    let step_timeout = STEP_TIMEOUT_S.to_string();
     let plan = Plan {
         seed: fastrand::u64(..),
         orders,
-        weather: WEATHER,
-        template: system(TEMPLATE, &[("StepPatienceSeconds", &patience)])?,
+        faults: FAULTS,
+        template: system(TEMPLATE, &[("StepTimeoutSeconds", &step_timeout)])?,
     };
-    let world = Arc::new(Simulated::hurried(plan.seed, plan.weather, PACE));
-    let mut simulation = Simulation::begin(&plan, world);
+    let platform = Arc::new(Simulated::hurried(plan.seed, plan.faults, PACE));
+    let mut simulation = Simulation::begin(&plan, platform);
     let server = serve(&mut simulation).await?;
     let shop = &simulation.shop;
     shop.stock_up(orders).await;
@@ -96,7 +93,7 @@ pub async fn run(
     Ok(outcome)
 }
 
-/// Puts the system behind a port, and its customers before it.
+/// Serves the system on a port, and connects its customers to it.
 async fn serve(simulation: &mut Simulation) -> io::Result<tokio::task::JoinHandle<()>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let client = Client::new(listener.local_addr()?);
@@ -104,7 +101,7 @@ async fn serve(simulation: &mut Simulation) -> io::Result<tokio::task::JoinHandl
     simulation.shop = simulation.shop.over(client);
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            // Then no customer has an answer any more, and the books will say so.
+            // Customers then get no response, which breaks invariants.
             drop(error);
         }
     }))

@@ -1,4 +1,4 @@
-//! `cargo run --release -p cairn-simulator -- --seeds 1000`: tries to break the promises.
+//! `cargo run --release -p cairn-simulator -- --seeds 1000`: looks for broken guarantees.
 
 use std::{
     collections::BTreeMap,
@@ -13,46 +13,44 @@ use std::{
 };
 
 use cairn_simulator::{
-    crashes::{STORIES, at_each_await, undisturbed},
+    crashes::{SCENARIOS, at_each_await, undisturbed},
     load::{self, Progress},
-    simulation::{Outcome, Plan, Violation, run},
-    world::Counts,
+    platform::Counts,
+    simulation::{BrokenInvariant, Outcome, Plan, run},
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A simulation is single-threaded and allocates all the time: with this it takes a quarter less time.
+/// A simulation is single-threaded and allocates constantly; mimalloc saves a quarter of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The whole system on virtual time, under faults, by seed.
+/// Simulate the whole system in virtual time, with faults, by seed
 ///
-/// Status 0: every invariant held for every seed. Status 1: one was broken; the seed and the trace are
-/// printed.
+/// Exit status: 0 every invariant holds for every seed; 1 an invariant is broken, with its seed and
+/// trace; 2 an error.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-simulator", version)]
 struct Arguments {
-    /// How many seeds are run, from 1.
+    /// Number of seeds, from 1
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
-    /// Run this seed only, and print what happened.
+    /// Run only this seed, and print its trace
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// How many orders each seed places.
+    /// Orders per seed
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     orders: u32,
-    /// Instead, place this many orders over HTTP at a system in real time, under faults, and see that each ends and
-    /// the books balance.
+    /// Load test: place N orders over HTTP with faults, in real time
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed", "orders"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     load: Option<u32>,
-    /// Instead, crash every handler at every await, for an order of each outcome, and see that it ends as it does
-    /// without.
+    /// Crash test: crash every handler at every await point
     #[arg(long, conflicts_with_all = ["seeds", "seed", "orders", "load"])]
     crashes: bool,
-    /// From how many clients at once the load comes.
+    /// Number of concurrent clients of the load test
     #[arg(long, default_value_t = 32, value_name = "N", requires = "load", value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
-    /// How many seeds run at once; by default as many as there are cores.
+    /// Number of concurrent seeds [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: Option<u64>,
 }
@@ -75,7 +73,7 @@ fn status(done: Result<bool, Failure>) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // If stderr is gone there is nobody to tell.
+            // An error of stderr itself cannot be reported.
             let _ = writeln!(io::stderr(), "cairn-simulator: {error}");
             ExitCode::from(2)
         }
@@ -84,7 +82,7 @@ fn status(done: Result<bool, Failure>) -> ExitCode {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs one seed and prints its trace. Two runs of it print the same.
+/// Runs one seed and prints its trace, which is the same in every run.
 fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
     let outcome = run(&Plan::new(seed, orders)?);
     let mut out = io::stdout().lock();
@@ -92,17 +90,17 @@ fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
         writeln!(out, "{line}")?;
     }
     writeln!(out)?;
-    figures(&mut out, &outcome.counts, outcome.elapsed)?;
+    metrics(&mut out, &outcome.counts, outcome.elapsed)?;
     writeln!(out, "  {:<26} {}", "digest of all commits", outcome.digest)?;
-    if outcome.violations.is_empty() {
+    if outcome.broken.is_empty() {
         writeln!(out, "\nSeed {seed}: every invariant holds.")?;
     } else {
         report(&mut out, seed, orders, &outcome)?;
     }
-    Ok(outcome.violations.is_empty())
+    Ok(outcome.broken.is_empty())
 }
 
-/// Crashes everywhere, the invocations of all stories shared out among the cores.
+/// Crashes each handler at each await. The cores share the invocations of all scenarios.
 fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     let template = Plan::new(0, 1)?.template;
     let bar = ProgressBar::new(0);
@@ -111,32 +109,34 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     )?);
     let crashes = Mutex::new(BTreeMap::<usize, u32>::new());
     let differences = Mutex::new(BTreeMap::new());
-    let stories: Vec<_> = STORIES.iter().enumerate().collect();
+    let scenarios: Vec<_> = SCENARIOS.iter().enumerate().collect();
     let differs = |number, difference| {
         let mut differences = differences.lock().unwrap_or_else(PoisonError::into_inner);
         differences.entry(number).or_insert(difference);
     };
     let invocations = Mutex::new(vec![]);
-    on_all_cores(arguments, &stories, |&(number, story)| {
-        match undisturbed(story, &template) {
-            Ok((ending, places)) => {
-                bar.inc_length(places.len() as u64);
+    on_all_cores(
+        arguments,
+        &scenarios,
+        |&(number, scenario)| match undisturbed(scenario, &template) {
+            Ok((ending, invoked)) => {
+                bar.inc_length(invoked.len() as u64);
                 let ending = Arc::new(ending);
                 let mut invocations = invocations.lock().unwrap_or_else(PoisonError::into_inner);
                 invocations.extend(
-                    places
+                    invoked
                         .into_iter()
-                        .map(|place| (number, story, ending.clone(), place)),
+                        .map(|at| (number, scenario, ending.clone(), at)),
                 );
             }
             Err(difference) => differs(number, difference),
-        }
-    });
+        },
+    );
     let invocations = invocations
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    on_all_cores(arguments, &invocations, |(number, story, ending, place)| {
-        match at_each_await(story, &template, ending, place) {
+    on_all_cores(arguments, &invocations, |(number, scenario, ending, at)| {
+        match at_each_await(scenario, &template, ending, at) {
             Ok(count) => {
                 let mut crashes = crashes.lock().unwrap_or_else(PoisonError::into_inner);
                 *crashes.entry(*number).or_default() += count;
@@ -151,9 +151,9 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     let differences = differences
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    for (number, story) in stories {
+    for (number, scenario) in scenarios {
         if let Some(difference) = differences.get(&number) {
-            writeln!(out, "\n{}: {difference}", story.name)?;
+            writeln!(out, "\n{}: {difference}", scenario.name)?;
             for line in &difference.trace {
                 writeln!(out, "  {line}")?;
             }
@@ -161,15 +161,14 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
             let crashes = crashes.get(&number).copied().unwrap_or(0);
             writeln!(
                 out,
-                "  {}: ends alike after each of {crashes} crashes",
-                story.name
+                "  {}: same ending after each of {crashes} crashes",
+                scenario.name
             )?;
         }
     }
     Ok(differences.is_empty())
 }
 
-/// Does something with each item, on as many threads as there are to be.
 fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -183,13 +182,11 @@ fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) +
     });
 }
 
-/// How many threads there are to be.
 fn jobs(arguments: &Arguments) -> u64 {
     let cores = || thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     arguments.jobs.unwrap_or_else(cores)
 }
 
-/// Many orders in real time.
 fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let bar = ProgressBar::new(orders.into());
     bar.set_style(ProgressStyle::with_template(
@@ -199,8 +196,8 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let told = |progress| match progress {
         Progress::Placed => bar.inc(1),
         Progress::Open(open, under_way) => {
-            let text = format!("{open} orders not done, {under_way} deliveries under way");
-            // Where there is no bar, a line.
+            let text = format!("{open} orders unfinished, {under_way} deliveries in progress");
+            // Without a terminal, print lines instead of the bar.
             if bar.is_hidden() {
                 let _ = writeln!(io::stderr(), "{text}");
             }
@@ -212,21 +209,21 @@ fn under_load(orders: u32, clients: u32) -> Result<bool, Failure> {
     let outcome = runtime.block_on(load::run(orders, clients, told))?;
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
-    figures(&mut out, &outcome.counts, begun.elapsed())?;
-    for violation in &outcome.violations {
-        writeln!(out, "\nBroken: {}", violation.invariant)?;
-        shown(&mut out, violation)?;
+    metrics(&mut out, &outcome.counts, begun.elapsed())?;
+    for broken in &outcome.broken {
+        writeln!(out, "\nBroken: {}", broken.invariant)?;
+        shown(&mut out, broken)?;
     }
-    if outcome.violations.is_empty() {
+    if outcome.broken.is_empty() {
         writeln!(
             out,
-            "\n{orders} orders from {clients} clients: each has ended, and the books balance."
+            "\n{orders} orders from {clients} clients: every invariant holds."
         )?;
     }
-    Ok(outcome.violations.is_empty())
+    Ok(outcome.broken.is_empty())
 }
 
-/// Runs seeds on all cores until one breaks an invariant, or none has.
+/// Runs seeds on all cores until one breaks an invariant, or all have run.
 fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     let plan = Plan::new(0, arguments.orders)?;
     let bar = ProgressBar::new(arguments.seeds);
@@ -257,7 +254,7 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
                     }
                     sum.1 += outcome.elapsed;
                     sum.2 += 1;
-                    if !outcome.violations.is_empty() {
+                    if !outcome.broken.is_empty() {
                         broken.store(true, Ordering::Relaxed);
                         let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
                         worst.insert(seed, outcome);
@@ -270,10 +267,10 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
 
     let (counts, elapsed, seeds) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut out = io::stdout().lock();
-    figures(&mut out, &counts, elapsed)?;
+    metrics(&mut out, &counts, elapsed)?;
     let real = begun.elapsed();
     let rate = f64::from(u32::try_from(seeds)?) / real.as_secs_f64();
-    writeln!(out, "  {:<26} {rate:.2}", "seeds a second")?;
+    writeln!(out, "  {:<26} {rate:.2}", "seeds per second")?;
     let worst = worst.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Some((seed, outcome)) = worst.into_iter().next() else {
         writeln!(
@@ -288,12 +285,9 @@ fn explore(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// The same seed with the fewest orders at which the same invariant is still broken.
+/// Halves the number of orders as long as the same seed breaks the same invariant.
 fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
-    let wanted = outcome
-        .violations
-        .first()
-        .map(|violation| violation.invariant);
+    let wanted = outcome.broken.first().map(|broken| broken.invariant);
     let mut smallest = (plan.orders, outcome);
     let mut orders = plan.orders / 2;
     while orders > 0 {
@@ -303,9 +297,9 @@ fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
             ..plan.clone()
         });
         if outcome
-            .violations
+            .broken
             .iter()
-            .any(|violation| Some(violation.invariant) == wanted)
+            .any(|broken| Some(broken.invariant) == wanted)
         {
             smallest = (orders, outcome);
         }
@@ -314,45 +308,45 @@ fn shrunk(plan: &Plan, seed: u64, outcome: Outcome) -> (u32, Outcome) {
     smallest
 }
 
-/// How many breaches of one invariant are shown.
+/// The maximum number of violations that are shown of one invariant.
 const SHOWN: usize = 3;
 
 fn report(out: &mut impl Write, seed: u64, orders: u32, outcome: &Outcome) -> io::Result<()> {
-    for violation in &outcome.violations {
-        writeln!(out, "\nSeed {seed} breaks: {}", violation.invariant)?;
-        shown(out, violation)?;
+    for broken in &outcome.broken {
+        writeln!(out, "\nSeed {seed} breaks: {}", broken.invariant)?;
+        shown(out, broken)?;
     }
     let first = outcome
-        .violations
+        .broken
         .first()
-        .and_then(|violation| violation.breaches.first());
-    if let Some(breach) = first {
-        writeln!(out, "\nWhat happened to {}:", breach.about)?;
+        .and_then(|broken| broken.violations.first());
+    if let Some(violation) = first {
+        writeln!(out, "\nTrace of {}:", violation.about)?;
         for line in outcome
             .trace
             .iter()
-            .filter(|line| line.contains(&breach.about))
+            .filter(|line| line.contains(&violation.about))
         {
             writeln!(out, "  {line}")?;
         }
     }
     writeln!(
         out,
-        "\nThe same again, with everything that happened:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
+        "\nPrint the complete trace:\n  cargo run --release -p cairn-simulator -- --seed {seed} --orders {orders}"
     )
 }
 
-fn shown(out: &mut impl Write, violation: &Violation) -> io::Result<()> {
-    for breach in violation.breaches.iter().take(SHOWN) {
-        writeln!(out, "  {}: {}", breach.about, breach.problem)?;
+fn shown(out: &mut impl Write, broken: &BrokenInvariant) -> io::Result<()> {
+    for violation in broken.violations.iter().take(SHOWN) {
+        writeln!(out, "  {}: {}", violation.about, violation.problem)?;
     }
-    match violation.breaches.len().checked_sub(SHOWN) {
+    match broken.violations.len().checked_sub(SHOWN) {
         None | Some(0) => Ok(()),
         Some(more) => writeln!(out, "  and {more} more"),
     }
 }
 
-fn figures(out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
+fn metrics(out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
     for (name, count) in counts {
         writeln!(out, "  {name:<26} {count}")?;
     }

@@ -1,4 +1,4 @@
-//! What is there when a simulation rests: everything that was stored, sent, asked and answered.
+//! The final state of a simulation: all data, messages, requests and responses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,45 +13,34 @@ use crate::{
     providers::Books,
 };
 
-/// Everything.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// Every commit, by stream and version.
     pub commits: Vec<Commit>,
-    /// Every event of every stream, in order.
     pub streams: BTreeMap<StreamId, Vec<RecordedEvent>>,
-    /// The items of each table that is not the events'.
+    /// The items of each table except the event table.
     pub tables: BTreeMap<&'static str, Vec<Value>>,
-    /// What was asked and answered.
     pub asked: Vec<Asked>,
-    /// What was looked at.
     pub looked: Vec<Looked>,
-    /// The providers' books.
+    /// The providers' records.
     pub books: Books,
-    /// The dead letters.
     pub dead: Vec<DeadLetter>,
-    /// Messages among the dead letters that are none.
+    /// The number of messages in the dead-letter queues that are not dead letters.
     pub unreadable: usize,
-    /// Deliveries that the bus has lost, as `function order-...@3`.
+    /// Deliveries that the bus lost, as `function order-...@3`.
     pub lost: BTreeSet<String>,
-    /// Every order that was placed, by id.
     pub orders: BTreeMap<OrderId, OrderSeen>,
 }
 
-/// One order, from its streams.
 #[derive(Clone, Debug)]
 pub struct OrderSeen {
-    /// Its id.
     pub id: OrderId,
-    /// How it ended.
     pub order: order::State,
-    /// How its fulfilment ended.
     pub fulfilment: fulfilment::State,
 }
 
 impl Observed {
-    /// Looks at everything.
-    pub fn of(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
+    /// Reads the complete state.
+    pub fn new(aws: &Aws, shop: &Shop, books: Books, lost: Vec<String>) -> Self {
         let commits = aws.dynamo.items("EventsTable").into_iter();
         let mut commits: Vec<Commit> = commits
             .filter_map(|item| serde_json::from_value(item).ok())
@@ -94,22 +83,21 @@ impl Observed {
         };
         let streams = seen.streams.keys();
         let orders = streams.filter(|stream| stream.category() == "order");
-        let ids = orders.filter_map(|stream| OrderId::of(stream).ok());
+        let ids = orders.filter_map(|stream| OrderId::from_stream(stream).ok());
         seen.orders = ids.map(|id| (id, seen.order(id))).collect();
         seen
     }
 
-    /// Every event, stream by stream.
+    /// Returns every event, stream by stream.
     pub fn events(&self) -> impl Iterator<Item = &RecordedEvent> {
         self.streams.values().flatten()
     }
 
-    /// The events of a stream.
     pub fn stream(&self, stream: &StreamId) -> &[RecordedEvent] {
         self.streams.get(stream).map_or(&[], Vec::as_slice)
     }
 
-    /// The state that a stream's events add up to.
+    /// Returns the state of a stream.
     pub fn state<D>(&self, stream: &StreamId) -> D::State
     where
         D: Decider<Event: cairn::event::Event>,
@@ -128,15 +116,15 @@ impl Observed {
         }
     }
 
-    /// Whether it is known why an event has had no effect in a function: the bus has lost it, or it is
-    /// among the dead letters.
+    /// Returns whether a missing effect of an event in a function is explained: the bus lost the
+    /// event, or it is a dead letter.
     pub fn is_explained(&self, function: &str, stream: &StreamId, version: u64) -> bool {
-        let place = Some((stream.clone(), version));
+        let event_ref = Some((stream.clone(), version));
         self.lost
             .contains(&format!("{function} {stream}@{version}"))
             || self
                 .dead
                 .iter()
-                .any(|letter| letter.place == place && letter.is_for(function))
+                .any(|letter| letter.event_ref == event_ref && letter.is_for(function))
     }
 }

@@ -1,7 +1,7 @@
-//! Providers that fail, and keep books: what they did can be compared with what the system thinks.
+//! Providers that fail, and record their effects for comparison with the system's events.
 //!
-//! They honour idempotency keys, and what undoes a call names it by its key. An answer may be lost after
-//! the deed, or never come; a request may arrive when it is given up already.
+//! They honour idempotency keys, and an undo names the call by its key. A response can be lost
+//! after the effect, or never arrive. A request can arrive after the caller has abandoned it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,77 +13,75 @@ use cairn::{
     mail::MailError,
     provider::{Call, ProviderError},
 };
-use notify_customer::{Mail, Mailer};
+use notify_customer::{CustomerMailer, Mail};
 use orders::{
     fulfilment::Input,
     payment::Authorization,
     providers::{
-        Asked, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments, SandboxScreening,
-        Screening,
+        AuthorizationRequest, Carrier, PaymentProvider, SandboxCarrier, SandboxPayments,
+        SandboxScreening, Screening,
     },
     shipment::Label,
     values::{Address, Money, PaymentToken},
 };
 use tokio::time::sleep;
 
-use crate::world::Simulated;
+use crate::platform::Simulated;
 
-/// All providers of one world, and their books. A clone is the same.
+/// The providers of one simulation. Clones share their records.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    world: Arc<Simulated>,
+    platform: Arc<Simulated>,
     books: Arc<Mutex<Books>>,
 }
 
-/// What the providers have done, by the keys with which they were asked.
+/// The effects at the providers, by idempotency key.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
-    /// Promises to pay that were given, and neither used nor given up.
+    /// Authorizations that are neither captured nor voided.
     pub authorized: BTreeMap<String, Authorization>,
-    /// Money taken and not given back.
+    /// Captured money that is not refunded.
     pub taken: BTreeMap<String, Money>,
-    /// Labels given out and not given back.
+    /// Labels that are not cancelled.
     pub labels: BTreeMap<String, Label>,
-    /// The mails sent, by the event that they tell of.
+    /// The emails sent, by the event's id.
     pub mails: BTreeSet<String>,
-    /// Promises that were ever given.
+    /// All authorizations that were ever made.
     promised: BTreeSet<String>,
-    /// What will not be done any more.
+    /// Keys of undone calls, which have no effect afterwards.
     undone: BTreeSet<String>,
-    /// What was refused for good.
+    /// Keys of permanently refused calls.
     refused: BTreeSet<String>,
 }
 
-/// How the way of a call goes.
+/// The delivery of a call.
 enum Way {
-    /// It arrives, and its answer.
+    /// The request and its response arrive.
     Good,
-    /// It arrives; the answer is an error that may pass, or none.
+    /// The request arrives; the response is a transient error or none.
     NoAnswer,
-    /// It does not arrive.
+    /// The request does not arrive.
     NotThere,
-    /// The provider throttles it, and wants none for this long.
+    /// The provider throttles calls for this long.
     Throttled(Duration),
 }
 
-/// Longer than anybody waits.
+/// Longer than any caller waits.
 const NEVER: Duration = Duration::from_hours(1);
 
 impl Providers {
-    /// Providers in a world.
-    pub fn new(world: Arc<Simulated>) -> Self {
+    pub fn new(platform: Arc<Simulated>) -> Self {
         Self {
-            world,
+            platform,
             books: Arc::default(),
         }
     }
 
-    /// The books as they are.
     pub fn read(&self) -> Books {
         self.books().clone()
     }
 
-    /// What people do who settle a step by hand: nothing of it is left.
+    /// Settles a step as an operator does: nothing remains of it at the provider.
     pub fn settle(&self, order: &str, step: &str) {
         let step = format!("{order}/{step}/");
         let is_other = |key: &String| !key.contains(&step);
@@ -98,30 +96,30 @@ impl Providers {
     }
 
     async fn way(&self, what: &str, key: &str) -> Way {
-        sleep(self.world.up_to(Duration::from_millis(200))).await;
-        if !self.world.happens(|weather| weather.provider) {
+        sleep(self.platform.up_to(Duration::from_millis(200))).await;
+        if !self.platform.happens(|faults| faults.provider) {
             return Way::Good;
         }
-        let (way, how) = match self.world.below(4) {
+        let (way, how) = match self.platform.below(4) {
             0 => (Way::NotThere, "does not arrive"),
             1 => {
-                // It arrives late: perhaps when others have given it up.
-                sleep(self.world.up_to(Duration::from_secs(4))).await;
+                // A late request may arrive after the caller has abandoned it.
+                sleep(self.platform.up_to(Duration::from_secs(4))).await;
                 (Way::Good, "is slow")
             }
             2 => {
-                let pause = self.world.up_to(Duration::from_mins(2));
-                self.world.count("provider calls throttled");
+                let pause = self.platform.up_to(Duration::from_mins(2));
+                self.platform.count("provider calls throttled");
                 (Way::Throttled(pause), "is throttled")
             }
             _ => (Way::NoAnswer, "has no answer"),
         };
-        self.world.count("provider calls gone wrong");
-        self.world.say(what, format_args!("{key} {how}"));
+        self.platform.count("provider calls failed");
+        self.platform.say(what, format_args!("{key} {how}"));
         way
     }
 
-    /// Does something at a provider, once for each key.
+    /// Performs an effect at a provider, once per key.
     async fn deed<T>(
         &self,
         what: &str,
@@ -129,7 +127,7 @@ impl Providers {
         deed: impl FnOnce(&mut Books) -> Result<T, ProviderError>,
     ) -> Result<T, ProviderError> {
         match self.way(what, key).await {
-            Way::NotThere => Err(ProviderError::Passing("the provider is busy".to_owned())),
+            Way::NotThere => Err(ProviderError::Transient("the provider is busy".to_owned())),
             Way::Throttled(pause) => Err(ProviderError::Throttled {
                 reason: "too many calls".to_owned(),
                 retry_after: Some(pause),
@@ -138,24 +136,24 @@ impl Providers {
             Way::NoAnswer => {
                 drop(deed(&mut self.books()));
                 sleep(NEVER).await;
-                Err(ProviderError::Passing("too late".to_owned()))
+                Err(ProviderError::Transient("too late".to_owned()))
             }
         }
     }
 
-    /// Undoes something, or refuses to: the same answer for the same key.
+    /// Undoes an effect or refuses to, with the same response for the same key.
     async fn undo(
         &self,
         what: &str,
         key: &str,
         undo: impl FnOnce(&mut Books),
     ) -> Result<(), ProviderError> {
-        let refuses = self.world.happens(|weather| weather.refuses_to_undo);
+        let refuses = self.platform.happens(|faults| faults.refuses_to_undo);
         self.deed(what, key, |books| {
             let is_new = !books.undone.contains(key);
             if books.refused.contains(key) || (refuses && is_new) {
                 books.refused.insert(key.to_owned());
-                return Err(ProviderError::Refused("call us".to_owned()));
+                return Err(ProviderError::Permanent("call us".to_owned()));
             }
             books.undone.insert(key.to_owned());
             undo(books);
@@ -175,9 +173,10 @@ impl PaymentProvider for Providers {
         let said = SandboxPayments.authorize(call, token, amount).await?;
         self.deed("authorize", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was voided".to_owned()));
+                return Err(ProviderError::Permanent("it was voided".to_owned()));
             }
-            // Asked again, it says the same; what was used stays used.
+            // A repeated request has the same response, and a captured authorization stays
+            // captured.
             if books.promised.insert(call.key.to_owned()) {
                 books.authorized.insert(call.key.to_owned(), said.clone());
             }
@@ -189,7 +188,7 @@ impl PaymentProvider for Providers {
     async fn capture(&self, call: Call<'_>, of: &Authorization) -> Result<(), ProviderError> {
         self.deed("capture", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was refunded".to_owned()));
+                return Err(ProviderError::Permanent("it was refunded".to_owned()));
             }
             if !books.taken.contains_key(call.key) {
                 let is_there = |promise: &Authorization| promise.reference == of.reference;
@@ -198,7 +197,7 @@ impl PaymentProvider for Providers {
                     .iter()
                     .find(|(_, promise)| is_there(promise));
                 let Some(key) = promise.map(|(key, _)| key.clone()) else {
-                    return Err(ProviderError::Refused("nothing is authorized".to_owned()));
+                    return Err(ProviderError::Permanent("nothing is authorized".to_owned()));
                 };
                 books.authorized.remove(&key);
                 books.taken.insert(call.key.to_owned(), of.amount);
@@ -208,7 +207,11 @@ impl PaymentProvider for Providers {
         .await
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         self.undo("void", call.key, |books| {
             books.undone.insert(asked.key.to_owned());
             books.authorized.remove(asked.key);
@@ -235,7 +238,7 @@ impl Carrier for Providers {
         let label = SandboxCarrier.arrange(call, to).await?;
         self.deed("arrange", call.key, |books| {
             if books.undone.contains(call.key) {
-                return Err(ProviderError::Refused("it was called off".to_owned()));
+                return Err(ProviderError::Permanent("it was called off".to_owned()));
             }
             books.labels.insert(call.key.to_owned(), label.clone());
             Ok(label)
@@ -259,7 +262,7 @@ impl Screening for Providers {
     }
 }
 
-impl Mailer for Providers {
+impl CustomerMailer for Providers {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         let sent = self.deed("mail", &mail.key, |books| {
             books.mails.insert(mail.key.clone());
@@ -268,7 +271,7 @@ impl Mailer for Providers {
         match tokio::time::timeout(Duration::from_secs(5), sent).await {
             Ok(sent) => sent.map_err(|error| match error {
                 ProviderError::Throttled { reason, .. } => MailError::Throttled(reason),
-                ProviderError::Refused(reason) | ProviderError::Passing(reason) => {
+                ProviderError::Permanent(reason) | ProviderError::Transient(reason) => {
                     MailError::NotSent(reason)
                 }
             }),

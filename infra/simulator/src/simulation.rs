@@ -1,4 +1,4 @@
-//! One seed, from the first order to the last invariant.
+//! Runs one seed, from the first order to the last invariant.
 
 use std::{collections::BTreeSet, fmt::Write, path::Path, sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use cairn_local::{
     aws::roles::Grant,
     composition::{Composition, Parts},
     functions::Functions,
+    platform::Platform,
     template::{Parameters, Template, TemplateError},
-    world::World,
 };
 use futures_util::future::{join_all, join3};
 use orders::{
@@ -23,22 +23,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     customers::Shop,
-    invariants::{AT_REST, AT_THE_END, Breach, Invariant, breach, unexplained},
+    invariants::{AT_REST, AT_THE_END, Invariant, Violation, unexplained, violation},
     observed::Observed,
+    platform::{Counts, FaultProfile, Simulated},
     providers::Providers,
-    world::{Counts, Simulated, Weather},
 };
 
-/// The project's template.
 pub const TEMPLATE: &str = include_str!("../../../template.yaml");
-/// Where the templates are that it takes in.
+/// The folder of the nested templates.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// A template as it is simulated: its API takes everybody, as customers here have no tokens, and
-/// any number of requests, as customers here do not pace themselves.
-///
-/// # Errors
-/// When it is not understood.
+/// Returns the template with an API without tokens and without throttling, as the simulated
+/// customers have no tokens and do not limit their rate.
 pub fn system(text: &str, parameters: &[(&str, &str)]) -> Result<Template, TemplateError> {
     let given = [("Authorization", "none"), ("Prices", "caller")];
     let all: Parameters = given
@@ -49,24 +45,18 @@ pub fn system(text: &str, parameters: &[(&str, &str)]) -> Result<Template, Templ
     Ok(Template::parse_in(Path::new(ROOT), text, &all)?.unthrottled())
 }
 
-/// What is simulated.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The seed.
     pub seed: u64,
-    /// How many orders are placed.
     pub orders: u32,
-    /// What goes wrong until the customers are served.
-    pub weather: Weather,
-    /// The system.
+    /// The faults until all customers are served.
+    pub faults: FaultProfile,
     pub template: Template,
 }
 
 impl Plan {
-    /// Orders under all faults, in the project's own system. With odd seeds the catalogue has the prices.
-    ///
-    /// # Errors
-    /// When the template is not understood.
+    /// Returns a plan with all faults for the project's own template. Odd seeds take prices from
+    /// the catalogue.
     pub fn new(seed: u64, orders: u32) -> Result<Self, TemplateError> {
         let prices = if seed.is_multiple_of(2) {
             "caller"
@@ -76,84 +66,80 @@ impl Plan {
         Ok(Self {
             seed,
             orders,
-            weather: Weather::STORM,
+            faults: FaultProfile::SEVERE,
             template: system(TEMPLATE, &[("Prices", prices)])?,
         })
     }
 }
 
-/// The source of the prices in a system of this template; callers name them where it does not say.
+/// Returns the source of prices in this template; by default it is the caller.
 fn prices(template: &Template) -> Prices {
     let settings = template.functions.iter().map(|function| &function.settings);
     let mut prices = settings.filter_map(|settings| settings.get("PRICES")?.parse().ok());
     prices.next().unwrap_or(Prices::Caller)
 }
 
-/// An invariant that was broken.
 #[derive(Clone, Debug)]
-pub struct Violation {
-    /// Its name.
+pub struct BrokenInvariant {
     pub invariant: &'static str,
-    /// What breaks it.
-    pub breaches: Vec<Breach>,
+    pub violations: Vec<Violation>,
 }
 
-/// What a simulation came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was broken; nothing, if all is well.
-    pub violations: Vec<Violation>,
-    /// What was counted.
+    /// Empty if every invariant holds.
+    pub broken: Vec<BrokenInvariant>,
     pub counts: Counts,
     /// The virtual time that passed.
     pub elapsed: Duration,
-    /// A digest of every commit in every detail: the same for the same plan.
+    /// A digest of every commit. Equal plans have equal digests.
     pub digest: String,
-    /// What happened, line by line.
     pub trace: Vec<String>,
     /// Permissions that no function needed, by function.
     pub unused: BTreeSet<(String, Grant)>,
 }
 
-/// What people do about a fulfilment that is stuck.
+/// An operator's action on a stuck fulfilment.
 #[derive(Clone, Copy, Debug)]
 pub enum Remedy {
-    /// They let it try again.
+    /// Retry the compensation.
     Resume,
-    /// They settle it with the provider, and let it go on without.
+    /// Settle the step with the provider, and abandon it.
     Settle,
-    /// One or the other.
     Either,
 }
 
-/// How long the customers come, for each order.
+/// The time window for new customers, per order.
 const PER_ORDER: Duration = Duration::from_secs(2);
-/// How long it is waited for the sagas to end. All retries of all steps of one take a few hours.
+/// The time limit for the sagas to end. All retries of all steps of one saga take a few hours.
 const LONGEST: Duration = Duration::from_hours(24);
-/// How often people try the same.
+/// The maximum number of attempts of an operator's action.
 const REPEATS: u32 = 5;
-/// How often people look after dead letters and stuck sagas while customers come, and forget one of them.
+/// The number of times that operators redrive dead letters, resolve stuck sagas and erase a
+/// customer while orders arrive.
 const WATCHES: u32 = 3;
-/// How often it is looked whether everything has ended.
+/// The interval of checks for the end.
 const LOOK: Duration = Duration::from_mins(5);
 
-/// Runs a plan on a runtime of its own, on this thread.
+/// Runs a plan on a runtime of its own, on the current thread.
 ///
 /// # Panics
-/// When the runtime cannot be made or the template does not fit the functions.
+///
+/// If the runtime cannot be created, or the template does not match the functions.
 pub fn run(plan: &Plan) -> Outcome {
-    // The SDK draws its jitter from the thread's generator, and nothing else runs on this thread.
+    // The SDK takes its jitter from the thread's generator, and no other work runs on this thread.
     fastrand::seed(plan.seed);
     on_virtual_time(async {
-        let world = Arc::new(Simulated::new(plan.seed, plan.weather));
-        Simulation::begin(plan, world).run(plan).await
+        let platform = Arc::new(Simulated::new(plan.seed, plan.faults));
+        Simulation::begin(plan, platform).run(plan).await
     })
 }
 
-/// Runs a future on virtual time, on this thread.
+/// Runs a future on virtual time, on the current thread.
 ///
 /// # Panics
-/// When the runtime cannot be made.
+///
+/// If the runtime cannot be created.
 pub fn on_virtual_time<F: Future>(work: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -161,43 +147,40 @@ pub fn on_virtual_time<F: Future>(work: F) -> F::Output {
         .build();
     match runtime {
         Ok(runtime) => runtime.block_on(work),
-        Err(error) => panic!("a runtime cannot be made: {error}"),
+        Err(error) => panic!("creating the runtime failed: {error}"),
     }
 }
 
-/// A system in a simulated world.
+/// A system on the simulated platform.
 #[derive(Debug)]
 pub struct Simulation {
-    /// The system.
     pub system: Composition,
-    /// Its world.
-    pub world: Arc<Simulated>,
-    /// Its providers.
+    pub platform: Arc<Simulated>,
     pub providers: Providers,
-    /// Its customers.
     pub shop: Shop,
 }
 
 impl Simulation {
-    /// Sets the system of a plan going.
+    /// Starts the system of a plan.
     ///
     /// # Panics
-    /// When the template does not fit the functions.
-    pub fn begin(plan: &Plan, world: Arc<Simulated>) -> Self {
-        let providers = Providers::new(world.clone());
+    ///
+    /// If the template does not match the functions.
+    pub fn begin(plan: &Plan, platform: Arc<Simulated>) -> Self {
+        let providers = Providers::new(platform.clone());
         let parts = Parts {
             functions: functions(&providers),
-            world: world.clone(),
+            platform: platform.clone(),
             ..Parts::default()
         };
         let system = match Composition::start(&plan.template, parts) {
             Ok(system) => system,
-            Err(error) => panic!("the system cannot be put together: {error}"),
+            Err(error) => panic!("starting the system failed: {error}"),
         };
-        let shop = Shop::new(system.gateway(), prices(&plan.template), world.clone());
+        let shop = Shop::new(system.gateway(), prices(&plan.template), platform.clone());
         let simulation = Self {
             system,
-            world,
+            platform,
             providers,
             shop,
         };
@@ -214,57 +197,57 @@ impl Simulation {
         self.judge().await
     }
 
-    /// Waits until everything has ended, and checks the invariants: under faults first, and then when the
-    /// faults are over, mistakes are mended, and people have done what people have to do.
+    /// Waits until everything has ended and checks the invariants. Then ends the faults, fixes the
+    /// broken functions, performs the operators' actions, and checks all invariants.
     pub async fn judge(self) -> Outcome {
         self.ended().await;
         let mut seen = self.observed();
-        let mut violations = check(&AT_REST, &seen);
-        self.world.turn(Weather::CALM);
-        if violations.is_empty() {
+        let mut broken = check(&AT_REST, &seen);
+        self.platform.set_faults(FaultProfile::NONE);
+        if broken.is_empty() {
             self.help(Remedy::Either).await;
             seen = self.observed();
-            violations.extend(check(&AT_REST, &seen));
-            violations.extend(check(&AT_THE_END, &seen));
-            violations.extend(self.audited(&seen).await);
+            broken.extend(check(&AT_REST, &seen));
+            broken.extend(check(&AT_THE_END, &seen));
+            broken.extend(self.audited(&seen).await);
         }
-        self.world.add("commits", seen.commits.len() as u64);
-        self.world.add("events", seen.events().count() as u64);
+        self.platform.add("commits", seen.commits.len() as u64);
+        self.platform.add("events", seen.events().count() as u64);
         Outcome {
-            violations,
-            counts: self.world.counts(),
-            elapsed: self.world.elapsed(),
+            broken,
+            counts: self.platform.counts(),
+            elapsed: self.platform.elapsed(),
             digest: digest(&seen),
-            trace: self.world.trace(),
+            trace: self.platform.trace(),
             unused: self.system.aws.roles.unused(),
         }
     }
 
-    /// What the operator's audit finds, and the bus has not lost.
-    async fn audited(&self, seen: &Observed) -> Option<Violation> {
-        // Nothing is under way any more.
+    /// Runs the audit, and returns the findings that lost events do not explain.
+    async fn audited(&self, seen: &Observed) -> Option<BrokenInvariant> {
+        // The system is at rest.
         let limits = Limits {
             settle: Duration::ZERO,
             overdue: Duration::ZERO,
         };
-        let audit = audit(&self.system.operator(), self.world.now(), limits);
-        let breaches = match audit {
+        let audit = audit(&self.system.operator(), self.platform.now(), limits);
+        let violations = match audit {
             Ok(audit) => match audit.run::<Fulfilments>(None).await {
                 Ok(report) => unexplained(seen, &report),
-                Err(error) => vec![breach("the audit", error.to_string())],
+                Err(error) => vec![violation("the audit", error.to_string())],
             },
-            Err(error) => vec![breach("the audit", error.to_string())],
+            Err(error) => vec![violation("the audit", error.to_string())],
         };
-        (!breaches.is_empty()).then_some(Violation {
-            invariant: "the audit finds nothing",
-            breaches,
+        (!violations.is_empty()).then_some(BrokenInvariant {
+            invariant: "the audit has no findings",
+            violations,
         })
     }
 
-    /// Keeps what is put on the bus in the trace.
+    /// Adds every event on the bus to the trace.
     fn listen(&self) {
-        let (mut seen, world) = (self.system.aws.bus.watch(), self.world.clone());
-        // It ends with the bus.
+        let (mut seen, platform) = (self.system.aws.bus.watch(), self.platform.clone());
+        // The task ends with the bus.
         tokio::spawn(async move {
             while let Ok(event) = seen.recv().await {
                 let detail: Value = serde_json::from_str(&event.detail).unwrap_or_default();
@@ -274,17 +257,17 @@ impl Simulation {
                     .map(Value::to_string)
                     .unwrap_or_default();
                 if event.kind == "StepRetried" {
-                    world.count("steps asked for again");
+                    platform.count("steps retried");
                 }
                 if event.kind == "FulfilmentStuck" {
-                    world.count("sagas stuck");
+                    platform.count("sagas stuck");
                 }
-                world.say("bus", format_args!("{} {id} {next}", event.kind));
+                platform.say("bus", format_args!("{} {id} {next}", event.kind));
             }
         });
     }
 
-    /// Waits until no order has to be looked after and nothing is under way; not for ever.
+    /// Waits until no order needs the watchdog and nothing is in progress, up to a time limit.
     pub async fn ended(&self) {
         let ended = async {
             loop {
@@ -292,28 +275,28 @@ impl Simulation {
                 if self.watched("open") == 0 {
                     return;
                 }
-                sleep(self.world.pace(LOOK)).await;
+                sleep(self.platform.pace(LOOK)).await;
             }
         };
-        // If they do not end, an invariant will say which.
-        let _ = timeout(self.world.pace(LONGEST), ended).await;
+        // After the time limit an invariant reports the open sagas.
+        let _ = timeout(self.platform.pace(LONGEST), ended).await;
     }
 
-    /// How many deadlines there are that are open, or wait for people.
+    /// Returns the number of deadlines that are open or need manual action.
     pub(crate) fn watched(&self, how: &str) -> usize {
         let rows = self.system.aws.dynamo.items("DeadlinesTable");
         let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
         watches.filter(|watch| watch.starts_with(how)).count()
     }
 
-    /// What people do in the end: they deliver the dead letters again, and do something about what is stuck.
+    /// Performs the operators' actions: redrives the dead letters, and resolves stuck fulfilments.
     pub async fn help(&self, remedy: Remedy) {
         for _ in 0..REPEATS {
             if self.redrive().await {
                 break;
             }
-            // One that crashed has left messages hidden.
-            sleep(self.world.pace(LOOK)).await;
+            // A crashed redrive has left messages hidden.
+            sleep(self.platform.pace(LOOK)).await;
         }
         for _ in 0..REPEATS {
             self.ended().await;
@@ -325,11 +308,11 @@ impl Simulation {
         self.ended().await;
     }
 
-    /// What people do while the faults go on: the same, and it may fail.
+    /// Performs the operators' actions during the faults, under which they can fail.
     async fn operators(&self, window: Duration) {
         for watch in 0..WATCHES {
             sleep(window / WATCHES).await;
-            // Somebody who is ordering, it may be: customers come back under the same id.
+            // The customer may be ordering, and may order again with the same id.
             let customer = json!({ "customer": format!("c-{watch}") });
             self.invoke("ForgetCustomerFunction", &customer).await;
             self.redrive().await;
@@ -339,13 +322,13 @@ impl Simulation {
         }
     }
 
-    /// Delivers the dead letters again, and says whether that was all of them.
+    /// Redrives the dead letters, and returns whether all were handled.
     async fn redrive(&self) -> bool {
         let report = self.invoke("RedriveDeadLettersFunction", &json!({})).await;
         report.is_some_and(|report| report.contains("\"complete\":true"))
     }
 
-    /// Resumes each fulfilment that is stuck, or lets it go on without what was settled by hand.
+    /// Resumes each stuck fulfilment, or abandons the step that was settled manually.
     async fn unstick(&self, remedy: Remedy) {
         for order in self.observed().orders.values() {
             let State::Stuck { step, .. } = order.fulfilment else {
@@ -358,9 +341,10 @@ impl Simulation {
             let is_settled = match remedy {
                 Remedy::Resume => false,
                 Remedy::Settle => true,
-                Remedy::Either => self.world.below(2) == 0,
+                Remedy::Either => self.platform.below(2) == 0,
             };
-            // What is ours can always be undone; it is never settled by hand.
+            // Only steps at providers are settled manually; a compensation within the system can
+            // always succeed.
             let help = if is_settled && is_providers {
                 self.providers.settle(&order.id.to_string(), step.name());
                 json!({ "abandon": order.id, "reason": "settled by hand" })
@@ -375,52 +359,51 @@ impl Simulation {
         let answer = self.system.invoke(function, &event.to_string()).await;
         match &answer {
             Ok(answer) => self
-                .world
-                .say("people", format_args!("{function} {event}: {answer}")),
+                .platform
+                .say("operator", format_args!("{function} {event}: {answer}")),
             Err(error) => self
-                .world
-                .say("people", format_args!("{function} {event}: {error}")),
+                .platform
+                .say("operator", format_args!("{function} {event}: {error}")),
         }
         answer.ok()
     }
 
-    /// Everything that is there.
     pub fn observed(&self) -> Observed {
         let books = self.providers.read();
-        Observed::of(&self.system.aws, &self.shop, books, self.world.lost())
+        Observed::new(&self.system.aws, &self.shop, books, self.platform.lost())
     }
 }
 
-/// The functions as they are deployed, but for the providers.
+/// Returns the deployed functions, with simulated providers.
 fn functions(providers: &Providers) -> Functions {
     let [screening, payments, captures, carrier, mailer] = [(); 5].map(|()| providers.clone());
     Functions::default()
-        .with("screen-order", move |environment| {
-            screen_order::with(environment, screening.clone())
+        .with("screen-order", move |app| {
+            screen_order::with(app, screening.clone())
         })
-        .with("authorize-payment", move |environment| {
-            authorize_payment::with(environment, payments.clone())
+        .with("authorize-payment", move |app| {
+            authorize_payment::with(app, payments.clone())
         })
-        .with("capture-payment", move |environment| {
-            capture_payment::with(environment, captures.clone())
+        .with("capture-payment", move |app| {
+            capture_payment::with(app, captures.clone())
         })
-        .with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, carrier.clone())
+        .with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, carrier.clone())
         })
-        .with("notify-customer", move |environment| {
-            notify_customer::with(environment, mailer.clone())
+        .with("notify-customer", move |app| {
+            notify_customer::with(app, mailer.clone())
         })
 }
 
-fn check(invariants: &[Invariant], seen: &Observed) -> Vec<Violation> {
-    let violation = |(invariant, holds): &Invariant| {
-        let breaches = holds(seen);
-        (!breaches.is_empty()).then_some(Violation {
+fn check(invariants: &[Invariant], seen: &Observed) -> Vec<BrokenInvariant> {
+    let broken = |(invariant, holds): &Invariant| {
+        let violations = holds(seen);
+        (!violations.is_empty()).then_some(BrokenInvariant {
             invariant,
-            breaches,
+            violations,
         })
     };
-    invariants.iter().filter_map(violation).collect()
+    invariants.iter().filter_map(broken).collect()
 }
 
 fn digest(seen: &Observed) -> String {
@@ -431,7 +414,7 @@ fn digest(seen: &Observed) -> String {
     let digest = digest.finalize();
     let mut text = String::new();
     for byte in digest.iter().take(8) {
-        // Writing into a text cannot fail.
+        // Writing into a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text

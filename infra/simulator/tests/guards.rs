@@ -1,6 +1,6 @@
 //! Without any one of its guards the system breaks a guarantee, and the simulator detects it.
 //!
-//! A guard whose absence goes unnoticed is superfluous, or the simulator is blind to it.
+//! If a missing guard goes undetected, it is superfluous, or the simulator cannot see its effect.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,9 +13,8 @@ use std::ops::RangeInclusive;
 use cairn::guard::{Guard, switch_off};
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
-/// The seeds there are to find it with. The first two miss what is missed least often.
+/// The seeds that are tried. The rarest violation needs more than the first two.
 const SEEDS: RangeInclusive<u64> = 43..=236;
-/// How many orders each seed places.
 const ORDERS: u32 = 20;
 
 /// Runs seeds until one breaks one of these invariants.
@@ -28,16 +27,13 @@ fn expect(template: &str, invariants: &[&str]) {
             template: template.clone(),
             ..Plan::new(seed, ORDERS).unwrap()
         });
-        let mut broken = outcome
-            .violations
-            .iter()
-            .map(|violation| violation.invariant);
+        let mut broken = outcome.broken.iter().map(|broken| broken.invariant);
         broken.find(|broken| invariants.contains(broken))
     });
-    found.expect("no seed misses it");
+    found.expect("a seed that breaks the invariant");
 }
 
-/// Without the guard, at least one of these invariants is broken.
+/// Asserts that at least one of these invariants is broken without the guard.
 #[track_caller]
 fn breaks(guard: Guard, invariants: &[&str]) {
     switch_off(Some(guard));
@@ -46,11 +42,11 @@ fn breaks(guard: Guard, invariants: &[&str]) {
 
 const FOLD: &str = "every read model equals the fold";
 const ONCE: &str = "every accepted command is committed once";
-const REASON: &str = "nothing is refused without a reason";
+const REASON: &str = "no command is rejected without a reason";
 const ENDS: &str = "every saga has ended";
-const REVERSE: &str = "what is undone is undone in reverse";
+const REVERSE: &str = "compensation runs in reverse order";
 const LETTERS: &str = "dead letters explain every missing effect";
-const MONEY: &str = "money in is money for confirmed orders";
+const MONEY: &str = "captured money matches confirmed orders";
 const LABELS: &str = "only confirmed orders have a label";
 const STOCK: &str = "stock adds up";
 const AGREE: &str = "an order and its fulfilment agree";
@@ -62,7 +58,7 @@ fn without_the_version_gate_a_read_model_is_not_the_fold() {
 
 #[test]
 fn without_the_healing_of_gaps_effects_are_missing() {
-    breaks(Guard::GapHealing, &[LETTERS, FOLD]);
+    breaks(Guard::GapFilling, &[LETTERS, FOLD]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
-//! An audit: does what is stored hold together?
+//! The audit: the inconsistencies of stored data.
 //!
-//! It reads all of it and changes nothing, while the system runs. What it says is exact: what can change between two
-//! reads is never compared, only what cannot. A row carries the versions it has come to, and events are never changed;
-//! so a row that was read once can be compared with the events up to just there, whatever happens meanwhile.
+//! An audit reads everything, writes nothing, and can run on a live system. It compares only data
+//! that cannot change between two reads. A row stores the versions that it has applied, and events
+//! never change. A row that was read once is therefore compared with the events up to exactly these
+//! versions.
 //!
-//! Whether an event was published is not written down anywhere, as it would cost a second write for each commit. It is
-//! seen by its readers: a gate that is at an event, or after it, was moved by the bus. So *unpublished* is what no
-//! reader has seen although it is old enough, and of a stream that nobody keeps a gate of nothing can be said.
+//! Publication is not recorded, because that would cost a second write per commit. The audit infers
+//! it from the version gates: a gate at or after an event proves that the bus delivered to its
+//! stream. An event is *unpublished* if it is old enough and no gate has reached it. The audit
+//! cannot check the publication of a stream that no gate follows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +25,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Something that does not hold.
+/// An inconsistency that the audit found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -32,113 +34,113 @@ use crate::{
 )]
 pub enum Finding {
     /// Versions of a stream are missing.
-    Hole {
+    Gap {
         /// The stream.
         stream: StreamId,
-        /// The last version before the hole; 0 at the beginning.
+        /// The last version before the gap; 0 if the stream begins with it.
         after: u64,
-        /// The first one after it.
+        /// The first version after the gap.
         before: u64,
     },
-    /// A commit holds a version that is held already.
+    /// A commit contains a version that an earlier commit contains.
     Overlap {
         /// The stream.
         stream: StreamId,
-        /// Where the commit begins.
+        /// The first version of the commit.
         version: u64,
-        /// How far goes what holds it already.
+        /// The last version of the commits that it overlaps.
         last: u64,
     },
-    /// What is stored is no commit, or no event that this code knows.
+    /// A stored item is not a commit, or contains an event that this code cannot decode.
     Unreadable {
-        /// The stream, as it is stored.
+        /// The stream, as stored.
         stream: String,
         /// The version.
         version: u64,
-        /// Why.
+        /// The decoding error.
         reason: String,
     },
-    /// No reader of the bus has seen the last events of a stream.
+    /// No event consumer has received the last events of a stream.
     Unpublished {
         /// The stream.
         stream: StreamId,
-        /// The first of them.
+        /// The first version that is unpublished.
         from: u64,
-        /// The last of them.
+        /// The last version that is unpublished.
         to: u64,
-        /// When the first was committed.
+        /// The commit time of the first one.
         since: Timestamp,
     },
-    /// A read model has not taken in events that another reader of the bus has.
+    /// A read model lags: another event consumer has received later events.
     Behind {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the row is.
+        /// The version that the row has applied.
         at: u64,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
-        /// When the first of the missing events was committed.
+        /// The commit time of the first missing event.
         since: Timestamp,
     },
-    /// There is no row for a stream. It was lost; or, where no other read model has seen the stream, nothing of it was
-    /// published.
+    /// A stream has no row. The row was lost or, if no other read model has received the stream,
+    /// its events were not published.
     RowMissing {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
     },
-    /// A row is not what its events add up to.
+    /// A row differs from the fold of its events.
     RowDiffers {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
-        /// What of it differs.
+        /// The attributes that differ.
         attributes: BTreeSet<String>,
     },
-    /// A row has taken in events that are not there.
+    /// A row has applied events that the stream does not have.
     RowAhead {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
         /// The stream.
         stream: StreamId,
-        /// How far the row is.
+        /// The version that the row has applied.
         at: u64,
-        /// How far the stream is.
+        /// The last version of the stream.
         head: u64,
     },
-    /// No event leads to a row.
+    /// An orphan row: no event leads to it.
     NoEvents {
         /// The read model.
         projection: String,
-        /// The row.
+        /// The key of the row.
         key: String,
     },
-    /// A deadline is past, and nobody has looked after it.
+    /// A deadline is overdue, and the watchdog has not handled it.
     Overdue {
-        /// What is watched.
+        /// The monitored stream.
         stream: StreamId,
-        /// How far it had come when the deadline was set.
+        /// The version of the stream when the deadline was set.
         version: u64,
-        /// When it had to be looked after.
+        /// The deadline.
         at: Timestamp,
     },
-    /// A process has to go on, and no deadline says that it is to be looked after.
+    /// A process is unfinished and has no deadline, so the watchdog does not check it.
     Unwatched {
-        /// How far each of its streams is; 0 where one has not begun.
+        /// The last version of each stream of the process; 0 for a stream that has not begun.
         streams: BTreeMap<StreamId, u64>,
-        /// When something last happened in it.
+        /// The time of its last event.
         since: Timestamp,
     },
 }
@@ -146,7 +148,7 @@ pub enum Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hole {
+            Self::Gap {
                 stream,
                 after,
                 before,
@@ -160,13 +162,13 @@ impl fmt::Display for Finding {
                 last,
             } => write!(
                 f,
-                "{stream}: a commit begins at version {version}, and what is there besides goes to {last}"
+                "{stream}: overlapping commits: one starts at version {version}, another ends at {last}"
             ),
             Self::Unreadable {
                 stream,
                 version,
                 reason,
-            } => write!(f, "{stream}@{version}: it cannot be read: {reason}"),
+            } => write!(f, "{stream}@{version}: cannot be read: {reason}"),
             Self::Unpublished {
                 stream,
                 from,
@@ -174,7 +176,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{stream}: no reader of the bus has seen versions {from} to {to}, of {since} and later"
+                "{stream}: versions {from} to {to} reached no event consumer (since {since})"
             ),
             Self::Behind {
                 projection,
@@ -185,7 +187,7 @@ impl fmt::Display for Finding {
                 since,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which is at {head} and was beyond {at} since {since}"
+                "{projection} {key}: lagging: at version {at} of {stream}, stream is at {head} (since {since})"
             ),
             Self::RowMissing {
                 projection,
@@ -194,7 +196,7 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: there is no row, and {stream} is at version {head}"
+                "{projection} {key}: row missing; {stream} is at version {head}"
             ),
             Self::RowDiffers {
                 projection,
@@ -203,10 +205,7 @@ impl fmt::Display for Finding {
             } => {
                 let names: Vec<_> = attributes.iter().map(String::as_str).collect();
                 let names = names.join(", ");
-                write!(
-                    f,
-                    "{projection} {key}: not what its events add up to: {names}"
-                )
+                write!(f, "{projection} {key}: differs from its events in: {names}")
             }
             Self::RowAhead {
                 projection,
@@ -216,10 +215,10 @@ impl fmt::Display for Finding {
                 head,
             } => write!(
                 f,
-                "{projection} {key}: at version {at} of {stream}, which ends at {head}"
+                "{projection} {key}: ahead: at version {at} of {stream}, stream ends at {head}"
             ),
             Self::NoEvents { projection, key } => {
-                write!(f, "{projection} {key}: no event leads to this row")
+                write!(f, "{projection} {key}: orphan row: no event leads to it")
             }
             Self::Overdue {
                 stream,
@@ -227,7 +226,7 @@ impl fmt::Display for Finding {
                 at,
             } => write!(
                 f,
-                "{stream}@{version}: its deadline was {at}, and nobody has looked after it"
+                "{stream}@{version}: overdue since {at}; not handled by the watchdog"
             ),
             Self::Unwatched { streams, since } => {
                 let streams: Vec<_> = streams
@@ -237,34 +236,34 @@ impl fmt::Display for Finding {
                 let streams = streams.join(", ");
                 write!(
                     f,
-                    "{streams}: it has to go on, has not since {since}, and has no deadline"
+                    "{streams}: no progress since {since}, and no deadline exists"
                 )
             }
         }
     }
 }
 
-/// What an audit came to.
+/// The result of an audit, or of a part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// How many streams there are.
+    /// The number of streams.
     pub streams: u64,
-    /// How many commits are in them.
+    /// The number of commits.
     pub commits: u64,
-    /// How many events.
+    /// The number of events.
     pub events: u64,
-    /// Streams that no read model has a gate of: whether they were published cannot be seen.
+    /// The number of streams that no version gate follows. Their publication cannot be checked.
     pub streams_without_gate: u64,
-    /// The read models' rows, by read model.
+    /// The rows of each read model.
     pub rows: BTreeMap<String, Rows>,
-    /// Processes that have a deadline and go on.
+    /// The number of processes with an open deadline.
     pub open: u64,
-    /// Processes that wait for people.
-    pub parked: u64,
-    /// How many findings there are.
+    /// The number of stuck processes.
+    pub stuck: u64,
+    /// The number of findings.
     pub found: u64,
-    /// The first of them.
+    /// The first findings, at most [`Report::NAMED`].
     pub findings: Vec<Finding>,
 }
 
@@ -272,14 +271,14 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rows {
-    /// How many were compared.
+    /// The number of rows that were compared.
     pub compared: u64,
-    /// How many could not be: they changed meanwhile, or there is a hole in their events.
+    /// The number of rows that were not: they changed during the audit, or their events have a gap.
     pub skipped: u64,
 }
 
 impl Report {
-    /// How many findings are named. All are counted.
+    /// The number of findings that a report lists. It counts all of them.
     pub const NAMED: usize = 1_000;
 
     /// Adds a finding.
@@ -290,14 +289,14 @@ impl Report {
         }
     }
 
-    /// Adds what another part of the audit came to.
+    /// Adds the result of another part of the audit.
     pub fn join(&mut self, other: Self) {
         self.streams += other.streams;
         self.commits += other.commits;
         self.events += other.events;
         self.streams_without_gate += other.streams_without_gate;
         self.open += other.open;
-        self.parked += other.parked;
+        self.stuck += other.stuck;
         self.found += other.found;
         for (name, rows) in other.rows {
             let ours = self.rows.entry(name).or_default();
@@ -309,33 +308,33 @@ impl Report {
     }
 }
 
-/// A process over several streams that deadlines watch over, such as a saga.
+/// A process over several streams that has deadlines, such as a saga.
 pub trait Process: Send + Sync + 'static {
-    /// The streams that tell how the process stands, which are also the names that its deadlines may have. None where a
-    /// stream that ends with this event leaves nothing to be done.
+    /// Returns the streams that determine the state of the process. Its deadline has the id of one
+    /// of them. The result is empty if `last` ends its stream with nothing left to do.
     ///
     /// # Errors
-    /// When the event cannot be decoded.
+    /// Returns an error if the event cannot be decoded.
     fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError>;
 
-    /// Whether something has to go on, or waits for people, after all events of those streams.
+    /// Returns true if the process is unfinished or stuck after all events of those streams.
     ///
     /// # Errors
-    /// When an event cannot be decoded.
+    /// Returns an error if an event cannot be decoded.
     fn goes_on(events: &[RecordedEvent]) -> Result<bool, CodecError>;
 }
 
-/// How old something has to be.
+/// The ages at which the audit reports a delay.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// What was committed at least so long ago has to be everywhere.
+    /// The age from which a committed event must have reached every consumer.
     pub settle: Duration,
-    /// A deadline that was past so long ago has to be looked after.
+    /// The time after a deadline by which the watchdog must have handled it.
     pub overdue: Duration,
 }
 
 impl Default for Limits {
-    /// A minute, and five: the watch looks every minute.
+    /// One minute and five minutes: the watchdog runs every minute.
     fn default() -> Self {
         Self {
             settle: Duration::from_mins(1),
@@ -344,23 +343,24 @@ impl Default for Limits {
     }
 }
 
-/// A walk over commits as a scan brings them: those of one stream one after the other, though not always in the order of
-/// their versions, which `DynamoDB` keeps and does not promise. It holds the end of one stream, and where it has holes.
+/// A check of commits in the order of a table scan, which returns the commits of one stream
+/// together. DynamoDB usually returns them in the order of their versions, but does not guarantee
+/// it. The check therefore keeps the ranges of versions of the current stream, and of no other.
 #[derive(Debug, Default)]
-pub struct Walk {
-    current: Option<Walked>,
+pub struct StreamScan {
+    current: Option<ScannedStream>,
 }
 
-/// What was seen of a stream.
 #[derive(Debug)]
-struct Walked {
+struct ScannedStream {
     head: RecordedEvent,
-    /// The versions, as the first and the last of each run without a hole.
+    /// The ranges of versions without a gap, from the first to the last.
     runs: BTreeMap<u64, u64>,
 }
 
-impl Walk {
-    /// Goes on to the next commit. Returns the last event of a stream that has ended with this.
+impl StreamScan {
+    /// Checks the next commit. Returns the last event of the previous stream if the commit begins
+    /// another one.
     pub fn step(&mut self, commit: &Commit, report: &mut Report) -> Option<RecordedEvent> {
         report.commits += 1;
         report.events += commit.events.len() as u64;
@@ -368,41 +368,41 @@ impl Walk {
             report.add(Finding::Unreadable {
                 stream: commit.stream.to_string(),
                 version: commit.version,
-                reason: "it has no events".to_owned(),
+                reason: "the commit has no events".to_owned(),
             });
             return None;
         };
-        let is_over = |walked: &mut Walked| walked.head.stream != commit.stream;
+        let is_over = |scanned: &mut ScannedStream| scanned.head.stream != commit.stream;
         let ended = self.current.take_if(is_over);
-        let ended = ended.map(|walked| walked.end(report));
+        let ended = ended.map(|scanned| scanned.end(report));
         let (first, last_version) = (commit.version, last.version);
-        if let Some(walked) = &mut self.current {
-            if let Some(held) = walked.hold(first, last_version) {
+        if let Some(scanned) = &mut self.current {
+            if let Some(held) = scanned.hold(first, last_version) {
                 report.add(Finding::Overlap {
                     stream: commit.stream.clone(),
                     version: first,
                     last: held,
                 });
             }
-            if walked.head.version < last_version {
-                walked.head = last;
+            if scanned.head.version < last_version {
+                scanned.head = last;
             }
         } else {
             report.streams += 1;
             let runs = BTreeMap::from([(first, last_version)]);
-            self.current = Some(Walked { head: last, runs });
+            self.current = Some(ScannedStream { head: last, runs });
         }
         ended
     }
 
-    /// The last event of the last stream.
+    /// Returns the last event of the last stream.
     pub fn end(self, report: &mut Report) -> Option<RecordedEvent> {
-        self.current.map(|walked| walked.end(report))
+        self.current.map(|scanned| scanned.end(report))
     }
 }
 
-impl Walked {
-    /// Takes in the versions of a commit. Returns how far one goes that holds some of them already.
+impl ScannedStream {
+    /// Adds the versions of a commit. Returns the last version of the range that overlaps them.
     fn hold(&mut self, first: u64, last: u64) -> Option<u64> {
         let (mut held, mut run) = (None, (first, last));
         while let Some((&from, &to)) = self.runs.range(..=run.1.saturating_add(1)).next_back()
@@ -418,12 +418,12 @@ impl Walked {
         held
     }
 
-    /// The last event, when all was seen.
+    /// Reports the gaps, and returns the last event.
     fn end(self, report: &mut Report) -> RecordedEvent {
         let mut after = 0;
         for (from, to) in self.runs {
             if from > after + 1 {
-                report.add(Finding::Hole {
+                report.add(Finding::Gap {
                     stream: self.head.stream.clone(),
                     after,
                     before: from,
@@ -464,18 +464,18 @@ mod tests {
         }
     }
 
-    fn walked(commits: &[Commit]) -> (Vec<String>, Report) {
-        let (mut walk, mut report, mut ends) = (Walk::default(), Report::default(), vec![]);
+    fn scanned(commits: &[Commit]) -> (Vec<String>, Report) {
+        let (mut scan, mut report, mut ends) = (StreamScan::default(), Report::default(), vec![]);
         for commit in commits {
-            ends.extend(walk.step(commit, &mut report));
+            ends.extend(scan.step(commit, &mut report));
         }
-        ends.extend(walk.end(&mut report));
+        ends.extend(scan.end(&mut report));
         (ends.iter().map(RecordedEvent::id).collect(), report)
     }
 
     #[test]
-    fn a_walk_tells_where_each_stream_ends() {
-        let (ends, report) = walked(&[
+    fn a_scan_returns_the_last_event_of_each_stream() {
+        let (ends, report) = scanned(&[
             commit("order-a", 1, 1),
             commit("order-a", 2, 3),
             commit("stock-b", 1, 2),
@@ -486,20 +486,20 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_found_at_the_beginning_and_in_the_middle() {
-        let (ends, report) = walked(&[
+    fn a_gap_is_found_at_the_beginning_and_in_the_middle() {
+        let (ends, report) = scanned(&[
             commit("order-a", 2, 1),
             commit("stock-b", 1, 1),
             commit("stock-b", 5, 1),
         ]);
-        let hole = |stream: &str, after, before| Finding::Hole {
+        let gap = |stream: &str, after, before| Finding::Gap {
             stream: stream.parse().unwrap(),
             after,
             before,
         };
         assert_eq!(
             report.findings,
-            [hole("order-a", 0, 2), hole("stock-b", 1, 5)]
+            [gap("order-a", 0, 2), gap("stock-b", 1, 5)]
         );
         assert_eq!(ends, ["order-a@2", "stock-b@5"]);
         assert_eq!(
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn two_commits_that_hold_the_same_version_are_found() {
-        let (_, report) = walked(&[commit("order-a", 1, 3), commit("order-a", 3, 1)]);
+        let (_, report) = scanned(&[commit("order-a", 1, 3), commit("order-a", 3, 1)]);
         let expected = Finding::Overlap {
             stream: "order-a".parse().unwrap(),
             version: 3,
@@ -520,21 +520,21 @@ mod tests {
     }
 
     #[test]
-    fn the_order_in_which_a_stream_is_scanned_makes_no_hole_of_none() {
+    fn the_order_in_which_a_stream_is_scanned_makes_no_gap_of_none() {
         // As text, 10 comes before 2.
         let versions = [1, 10, 11, 2, 4, 3];
         let mut commits: Vec<_> = versions.map(|first| commit("order-a", first, 1)).into();
         commits.push(commit("order-a", 5, 5));
-        let (ends, report) = walked(&commits);
+        let (ends, report) = scanned(&commits);
         assert_eq!(ends, ["order-a@11"]);
         assert_eq!(report.findings, []);
         assert_eq!((report.streams, report.commits, report.events), (1, 7, 11));
 
         commits.retain(|commit| commit.version != 4);
         commits.push(commit("order-a", 7, 1));
-        let (_, report) = walked(&commits);
+        let (_, report) = scanned(&commits);
         let stream: StreamId = "order-a".parse().unwrap();
-        let hole = Finding::Hole {
+        let gap = Finding::Gap {
             stream: stream.clone(),
             after: 3,
             before: 5,
@@ -544,21 +544,21 @@ mod tests {
             version: 7,
             last: 11,
         };
-        assert_eq!(report.findings, [overlap, hole]);
+        assert_eq!(report.findings, [overlap, gap]);
     }
 
     #[test]
     fn a_commit_without_events_is_found() {
-        let (_, report) = walked(&[commit("order-a", 1, 0)]);
+        let (_, report) = scanned(&[commit("order-a", 1, 0)]);
         assert_eq!(report.found, 1);
     }
 
     #[test]
-    fn all_findings_are_counted_and_so_many_are_named() {
+    fn all_findings_are_counted_and_only_the_first_are_listed() {
         let commits: Vec<_> = (0..Report::NAMED + 5)
             .map(|n| commit(&format!("order-{n}"), 2, 1))
             .collect();
-        let (_, mut report) = walked(&commits);
+        let (_, mut report) = scanned(&commits);
         let found = Report::NAMED as u64 + 5;
         assert_eq!(
             (report.found, report.findings.len()),

@@ -1,8 +1,8 @@
-//! Several streams together: what happened by one moment, and causes before their effects.
+//! The commits of several streams in causal order.
 //!
-//! Streams are written by different commits and read one after another, by clocks that differ. What
-//! relates their commits is what the commits say: the event that caused one, and the saga's commit that
-//! an enlisted one was appended with.
+//! Different functions write the streams, at different times and with different clocks. Two facts
+//! that the commits store relate them: the event that caused a commit, and the saga's commit that
+//! an enlisted commit was appended with.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,13 @@ use crate::{commit::Commit, stream::StreamId};
 /// The commits of a stream from the first one on, oldest first.
 pub type History = Vec<Commit>;
 
-/// Leaves out what the rest does not explain, with all that follows it in its stream. So what stays
-/// was the state of all streams together at some moment.
+/// Removes each commit whose cause is missing, with all later commits of its stream. The rest is a
+/// state that all streams had at one moment.
 ///
-/// A commit stays where the event that caused it is there, unless it is of another stream, and where
-/// an enlisted one has its saga's commit. The saga's stream must have been read before the streams
-/// that its steps write to: then every one of its commits has those that it was appended with.
+/// A commit stays if the event that caused it is present or is in a stream that is not among
+/// `streams`. An enlisted commit also needs the saga's commit. The saga's stream must have been
+/// read before the streams that its steps write to; then each of its commits has its enlisted
+/// commits.
 #[must_use]
 pub fn consistent(streams: &[StreamId], mut histories: Vec<History>) -> Vec<History> {
     loop {
@@ -60,16 +61,16 @@ pub fn consistent(streams: &[StreamId], mut histories: Vec<History>) -> Vec<Hist
     }
 }
 
-/// The commits of some streams, causes before their effects and each stream in its order. Of those
-/// that do not depend on each other the earlier one comes first, then the one whose stream is named
-/// first. An enlisted commit comes before the record that it was appended with.
+/// Returns the commits with causes before their effects, and each stream in its order. Independent
+/// commits are sorted by time, then by the position of their stream. An enlisted commit precedes
+/// the saga's commit that it was appended with.
 pub fn in_causal_order(histories: &[History]) -> Vec<&Commit> {
     let mut rest: Vec<&[Commit]> = histories.iter().map(Vec::as_slice).collect();
     let mut ordered = vec![];
     loop {
         let heads = rest.iter().enumerate();
         let heads = heads.filter_map(|(index, history)| Some((index, history.first()?)));
-        // A commit that waits comes first only where all of them do, which no store writes.
+        // A waiting commit is the minimum only if all of them wait, which no store writes.
         let next = heads.min_by_key(|(_, head)| (waits(head, &rest), head.at));
         let Some((index, head)) = next else {
             return ordered;
@@ -81,7 +82,7 @@ pub fn in_causal_order(histories: &[History]) -> Vec<&Commit> {
     }
 }
 
-/// Returns whether something that has to come before a commit is among the rest.
+/// Returns true if a cause of the commit, or a part of its append, is among the rest.
 fn waits(commit: &Commit, rest: &[&[Commit]]) -> bool {
     let mut others = rest.iter().copied().flatten();
     others.any(|other| {
@@ -94,7 +95,7 @@ fn waits(commit: &Commit, rest: &[&[Commit]]) -> bool {
     })
 }
 
-/// The stream and the version of the event that caused a commit; `None` where a request did.
+/// The stream and the version of the event that caused a commit; `None` if a request did.
 fn cause(commit: &Commit) -> Option<(&str, u64)> {
     let (stream, version) = commit.causation.as_deref()?.rsplit_once('@')?;
     Some((stream, version.parse().ok()?))
@@ -143,7 +144,7 @@ mod tests {
         commits.iter().map(name).collect()
     }
 
-    /// A saga that an order begins, whose second step writes to the order.
+    /// A saga that an order begins, and whose second step writes to the order.
     fn sample(order: i64, first: i64, second: i64) -> Vec<History> {
         let started = commit("saga-1", 1, first, Some("order-1@1"));
         let done = commit("saga-1", 2, second, Some("saga-1@1"));
@@ -203,12 +204,12 @@ mod tests {
             left.iter().map(Vec::len).collect::<Vec<_>>()
         };
         assert_eq!(lengths(2, 2), [2, 2]);
-        assert_eq!(lengths(2, 1), [1, 1], "the saga had not confirmed it yet");
+        assert_eq!(lengths(2, 1), [1, 1], "the saga's second commit is missing");
         assert_eq!(lengths(1, 1), [1, 1]);
         assert_eq!(
             lengths(0, 2),
             [0, 0],
-            "what has begun the saga is not there"
+            "the event that began the saga is missing"
         );
     }
 

@@ -1,6 +1,7 @@
-//! CloudEvents 1.0 envelopes: what the bus carries, and what consumers read back.
+//! CloudEvents 1.0 envelopes, as the relay publishes them and consumers read them.
 //!
-//! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>
+//! See the [JSON event
+//! format](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,55 +13,54 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// One event in its CloudEvents JSON form, with our extensions in lower case as the
-/// specification asks.
+/// An event in the JSON format of CloudEvents 1.0, with extension attributes in lower case.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CloudEvent {
-    /// Always `1.0`.
+    /// The version of the CloudEvents specification: always `1.0`.
     #[schemars(extend("enum" = ["1.0"]))]
     pub specversion: String,
-    /// `order-<uuid>@3`: the stream and the version. Unique within the source.
+    /// The stream and the version, such as `order-<uuid>@3`. It is unique within the source.
     pub id: String,
-    /// The system that published it.
+    /// The system that published the event.
     pub source: String,
-    /// The stored type name.
+    /// The type of the event, such as `OrderPlaced`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The stream.
+    /// The stream of the event, such as `order-<uuid>`.
     #[schemars(with = "String")]
     pub subject: StreamId,
-    /// When it was committed.
+    /// The time of the commit.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub time: Timestamp,
-    /// Always `application/json`.
+    /// The media type of `data`: always `application/json`.
     #[schemars(extend("enum" = ["application/json"]))]
     pub datacontenttype: String,
-    /// `OrderPlaced/1`: the type and the schema version of `data`.
+    /// The type and the schema version of `data`, such as `OrderPlaced/1`.
     pub dataschema: String,
-    /// The event's place in its stream, from 1. An integer, which the specification bounds at 2^31-1.
+    /// The version of the stream after this event, from 1. CloudEvents limits integers to 2^31-1.
     #[schemars(range(min = 1))]
     pub streamversion: u64,
-    /// The request that this follows from.
+    /// The correlation ID of the request that led to the event.
     pub correlationid: String,
-    /// The event or request that caused it.
+    /// The ID of the event or the request that caused the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub causationid: Option<String>,
-    /// W3C trace context.
+    /// The W3C trace context of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<String>,
-    /// The event itself, unless `dataref` stands for it.
+    /// The data of the event. It is absent where `dataref` is present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "serde_json::Value")]
     pub data: Option<Box<RawValue>>,
-    /// Where the event is, when it is too large for the bus: its stream and version in the store.
+    /// The stream and the version of an event that is too large for the bus: `order-<uuid>/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub dataref: Option<String>,
 }
 
-/// An envelope that does not hold together.
+/// An envelope is inconsistent.
 #[derive(Debug, thiserror::Error)]
 #[error("the event {id} is malformed: {reason}")]
 pub struct Malformed {
@@ -69,7 +69,7 @@ pub struct Malformed {
 }
 
 impl CloudEvent {
-    /// The envelope of a recorded event.
+    /// Creates the envelope of a recorded event.
     pub fn new(source: &str, recorded: &RecordedEvent) -> Self {
         Self {
             specversion: "1.0".to_owned(),
@@ -89,7 +89,7 @@ impl CloudEvent {
         }
     }
 
-    /// The same envelope with a reference in place of the event.
+    /// Replaces the data with a reference to the stored event.
     #[must_use]
     pub fn by_reference(mut self) -> Self {
         self.dataref = Some(format!("{}/{}", self.subject, self.streamversion));
@@ -97,10 +97,11 @@ impl CloudEvent {
         self
     }
 
-    /// The recorded event, or `None` where the envelope only refers to it.
+    /// Returns the recorded event, or `None` if the envelope has a reference only.
     ///
     /// # Errors
-    /// When `dataschema` does not name a schema version, or the version is not positive.
+    /// Returns an error if `dataschema` names no schema version, `streamversion` is 0, or the
+    /// envelope has neither data nor a reference.
     pub fn recorded(&self) -> Result<Option<RecordedEvent>, Malformed> {
         let malformed = |reason| Malformed {
             id: self.id.chars().take(128).collect(),

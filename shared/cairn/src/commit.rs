@@ -1,7 +1,8 @@
-//! A commit: the events of one command on one stream, stored as one item.
+//! Commits: the events of one command on one stream, stored as one item.
 //!
-//! All events of a command are in one item, so they are written together, reach the table's stream together, and cost one
-//! write. A commit is never changed. An event's version follows from its commit's and from its place in it.
+//! The events of a command are written together, reach the DynamoDB Stream together, and cost one
+//! write. A commit never changes. The version of an event follows from the version of its commit
+//! and its position in it.
 
 use std::time::Duration;
 
@@ -16,14 +17,15 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// One event as it is stored: its JSON is carried as text, so the relay passes it on unread.
+/// An event in its stored form. Its JSON is kept as text, so the relay publishes it without
+/// parsing.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
     /// The stored type name, `OrderPlaced`.
     pub name: String,
     /// The schema version of `data`, from 1.
     pub schema: u32,
-    /// The JSON of the event.
+    /// The event as JSON.
     pub data: Box<RawValue>,
 }
 
@@ -33,51 +35,51 @@ impl PartialEq for StoredEvent {
     }
 }
 
-/// What one command appended to one stream. Its serialized form is the stored item.
+/// The events that one command appended to one stream. The serialized form is the stored item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Commit {
     /// The stream.
     pub stream: StreamId,
     /// The version of the first event, from 1. The others follow by position.
     pub version: u64,
-    /// The id of the command that made it.
+    /// The id of the command.
     #[serde(rename = "commit")]
     pub id: String,
-    /// What the command asked for, as a digest: the same id with another digest is a mistake
-    /// of the sender.
+    /// The digest of the client's request. A command with the same id and another digest is
+    /// rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// When; never before an earlier commit of the stream.
+    /// The commit time. It is never earlier than the previous commit of the stream.
     pub at: Timestamp,
-    /// The request that everything here follows from.
+    /// The id of the request that led to the commit, directly or not.
     pub correlation: String,
-    /// The event or request that caused it directly.
+    /// The id of the event or request that caused the commit directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation: Option<String>,
-    /// Who asked for it, where that is known.
+    /// The caller who sent the request, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// W3C trace context.
+    /// The W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// Whether another commit of the same append records the command: a saga's, say. What was
-    /// done is found there then, and this stream need not remember it.
+    /// True if another commit of the same append records the command, such as the saga's commit.
+    /// The command id is then looked up there, and not in this stream's recent commands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enlisted: bool,
-    /// The events, in order; at least one.
+    /// The events in order, at least one.
     pub events: Vec<StoredEvent>,
-    /// The state after them, in the commit that completes an interval.
+    /// The state after the events, if this commit completes a snapshot interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Snapshot>,
 }
 
 impl Commit {
-    /// The version of the last event.
+    /// Returns the version of the last event.
     pub fn last_version(&self) -> u64 {
         self.version + (self.events.len() as u64).saturating_sub(1)
     }
 
-    /// Its events up to a version, without the state after all of them.
+    /// Removes the events after a version, and the snapshot.
     #[must_use]
     pub fn until(mut self, version: u64) -> Self {
         let wanted = (version + 1).saturating_sub(self.version);
@@ -87,7 +89,7 @@ impl Commit {
         self
     }
 
-    /// The events with their versions and what the commit knows about them.
+    /// Returns the events, each with its version and the metadata of the commit.
     pub fn recorded(&self) -> impl Iterator<Item = RecordedEvent> + '_ {
         (self.version..)
             .zip(&self.events)
@@ -103,49 +105,50 @@ impl Commit {
     }
 }
 
-/// One event of a stream, as a consumer sees it.
+/// An event of a stream, as a consumer receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedEvent {
     /// The stream.
     pub stream: StreamId,
-    /// Its place in the stream, from 1, without gaps.
+    /// Its version in the stream, from 1 and without gaps.
     pub version: u64,
-    /// When it was committed.
+    /// The commit time.
     pub at: Timestamp,
-    /// The request that everything here follows from.
+    /// The id of the request that led to this event, directly or not.
     pub correlation: String,
-    /// The event or request that caused it directly.
+    /// The id of the event or request that caused it directly.
     pub causation: Option<String>,
-    /// W3C trace context.
+    /// The W3C trace context.
     pub traceparent: Option<String>,
     /// The event.
     pub event: StoredEvent,
 }
 
 impl RecordedEvent {
-    /// The event's id on the bus, `order-<uuid>@3`. Unique, and the same at every delivery.
+    /// Returns the id of the event on the bus, `order-<uuid>@3`. It is unique, and the same in
+    /// every delivery.
     pub fn id(&self) -> String {
         format!("{}@{}", self.stream, self.version)
     }
 
-    /// The event in its current form.
+    /// Decodes the event in its current form.
     ///
     /// # Errors
-    /// As [`Event::decode`].
+    /// See [`Event::decode`].
     pub fn decode<E: Event>(&self) -> Result<E, CodecError> {
         E::decode(&self.event)
     }
 }
 
-/// What a commit says of the command that made it, besides its events.
+/// The metadata of a command, which its commit stores.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The command's id: the same for every retry of it.
+    /// The id of the command. A retry has the same id.
     pub id: String,
     /// See [`Commit::fingerprint`].
     pub fingerprint: Option<String>,
-    /// The digest that an earlier release stored for the same request: a retry of it meets that
-    /// release's commit. Never stored.
+    /// The digest that an earlier release computed for the same request. A retry after a deployment
+    /// can meet a commit of that release. This digest is not stored.
     pub former_fingerprint: Option<String>,
     /// See [`Commit::correlation`].
     pub correlation: String,
@@ -155,15 +158,15 @@ pub struct Context {
     pub actor: Option<String>,
     /// See [`Commit::traceparent`].
     pub traceparent: Option<String>,
-    /// The present, as the edge read it.
+    /// The current time, as the caller read its clock.
     pub now: Timestamp,
-    /// How long the command may go on trying, from when it is handed over.
-    pub patience: Duration,
+    /// The time budget for retries after conflicts.
+    pub time_budget: Duration,
 }
 
 impl Context {
-    /// The context of a command that nothing else is known of: what follows from it is found by its own id.
-    pub fn new(id: impl Into<String>, now: Timestamp, patience: Duration) -> Self {
+    /// Creates a context with an id only, which is also the correlation id.
+    pub fn new(id: impl Into<String>, now: Timestamp, time_budget: Duration) -> Self {
         let id = id.into();
         Self {
             correlation: id.clone(),
@@ -174,12 +177,11 @@ impl Context {
             actor: None,
             traceparent: None,
             now,
-            patience,
+            time_budget,
         }
     }
 
-    /// Recognises a commit that an earlier release made for the same request, by the digest that it
-    /// took of this.
+    /// Adds the digest that an earlier release computed, from the value that it digested.
     #[must_use]
     pub fn formerly(mut self, digested: &impl Serialize) -> Self {
         self.former_fingerprint = fingerprint(digested).ok();
@@ -187,19 +189,19 @@ impl Context {
     }
 }
 
-/// A digest of what a client asks for: 128 bits in hexadecimal.
+/// Returns the digest of a client's request: 128 bits in hexadecimal.
 ///
-/// It is stored with the command, so it is taken of what the client sent, parsed: white space and
-/// the order of members do not count. A type that the code owns would change the digest with itself.
+/// Take the digest of the parsed JSON, so that white space and the order of members have no effect.
+/// Do not take it of a Rust type: a change of the type would change the digest.
 ///
 /// # Errors
-/// When it cannot be serialized.
+/// Returns an error if the request cannot be serialized.
 pub fn fingerprint(asked: &(impl Serialize + ?Sized)) -> Result<String, serde_json::Error> {
     let digest = digest(&serde_json::to_vec(asked)?);
     Ok(format!("{digest:032x}"))
 }
 
-/// The first 128 bits of SHA-256.
+/// Returns the first 128 bits of the SHA-256 digest.
 pub(crate) fn digest(bytes: &[u8]) -> u128 {
     let digest = Sha256::digest(bytes);
     let (half, _) = digest.as_slice().split_at(16);
@@ -207,7 +209,6 @@ pub(crate) fn digest(bytes: &[u8]) -> u128 {
         .fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
 
-/// Serializes the JSON of an event as text.
 impl Serialize for StoredEvent {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         StoredEventItem {

@@ -1,14 +1,14 @@
-//! Dead letters: what could not be handled, with everything needed to handle it later.
+//! Dead letters: failed invocations, with the data for a redrive.
 //!
-//! Three services write them, each in its own form:
-//! - Lambda, when a function has failed for good
+//! Three sources write dead letters, each in its own form:
+//! - Lambda, for an asynchronous invocation that failed permanently
 //!   (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>);
-//! - `EventBridge`, when a rule could not reach its target
+//! - EventBridge, for an event that a rule could not deliver
 //!   (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>);
-//! - a function that reads a table's stream, for a record that it cannot read ([`unreadable`]).
+//! - a stream consumer, for a record that it cannot read ([`unreadable`]).
 //!
-//! A letter is the invocation that failed, so it is handled by making it again. Nothing depends on when that is: every
-//! function bears an event that it has had before.
+//! A dead letter contains the failed invocation, so a redrive invokes the function again. The time
+//! of the redrive does not matter, because every function handles duplicate deliveries.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,49 +20,50 @@ use serde_json::{Value, json};
 
 use crate::stream::StreamId;
 
-/// The most bytes of a record that is kept whole; of a larger one only its key is. The rest of what a message may have,
-/// 256 KB at least, is for what is said about it.
+/// The maximum number of bytes of a record that a dead letter contains. Of a larger record, it
+/// contains the key only. The rest of a message of 256 KB is for the metadata.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const MAX_RECORD_BYTES: usize = 200 * 1024;
 
-/// A message of a dead-letter queue, understood.
+/// A dead letter that can be redriven.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// The ARN of the function that did not do it.
+    /// The ARN of the function that failed.
     pub function: String,
-    /// What the function is to be invoked with.
+    /// The payload of the invocation.
     pub event: Value,
-    /// Why it was not done.
+    /// The error of the last attempt.
     pub error: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u64,
-    /// The stream of the event, and its version there, where it is one of ours.
-    pub place: Option<(StreamId, u64)>,
+    /// The stream and version, if the payload is an event of this system.
+    pub event_ref: Option<(StreamId, u64)>,
     /// The ARNs of other functions that could not read the same record.
     pub other_readers: Vec<String>,
 }
 
-/// A message that is no dead letter which can be handled again.
+/// A message is not a dead letter that can be redriven.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it does not say {0}")]
+#[error("{0} missing")]
 pub struct NotADeadLetter(&'static str);
 
 impl DeadLetter {
-    /// The dead letter in a message's body and attributes.
+    /// Parses the body and the attributes of a message.
     ///
     /// # Errors
-    /// When it does not name a function and an event for it: a pointer into a table's stream, say.
+    /// Returns an error if the message names no function or contains no payload, such as Lambda's
+    /// pointer into a DynamoDB Stream.
     pub fn parse(
         body: &str,
         attributes: &BTreeMap<String, String>,
     ) -> Result<Self, NotADeadLetter> {
         let mut body: Value =
-            serde_json::from_str(body).map_err(|_| NotADeadLetter("anything in JSON"))?;
+            serde_json::from_str(body).map_err(|_| NotADeadLetter("JSON body"))?;
         if let Some(function) = attributes.get("TARGET_ARN") {
             let attribute = |name: &str| attributes.get(name).cloned().unwrap_or_default();
             return Ok(Self {
                 function: function.clone(),
-                place: place(&body),
+                event_ref: event_ref(&body),
                 error: format!(
                     "{}: {}",
                     attribute("ERROR_CODE"),
@@ -76,13 +77,13 @@ impl DeadLetter {
         let event = body.get_mut("requestPayload").map(Value::take);
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
         let function = text("/requestContext/functionArn");
-        let function = function.ok_or(NotADeadLetter("which function it is for"))?;
-        let event = event.ok_or(NotADeadLetter("what the function is to be given"))?;
+        let function = function.ok_or(NotADeadLetter("target function"))?;
+        let event = event.ok_or(NotADeadLetter("event"))?;
         let error = text("/responsePayload/errorMessage").or(text("/requestContext/condition"));
         let attempts = body.pointer("/requestContext/approximateInvokeCount");
         Ok(Self {
             function: function.to_owned(),
-            place: place(&event),
+            event_ref: event_ref(&event),
             error: error.unwrap_or_default().to_owned(),
             attempts: attempts.and_then(Value::as_u64).unwrap_or(1),
             other_readers: other_readers(&body),
@@ -90,21 +91,21 @@ impl DeadLetter {
         })
     }
 
-    /// Whether it is for a function of this name or ARN. The name that `CloudFormation` makes begins with
-    /// the stack's and ends in a random part, so the logical id is enough.
+    /// Returns true if the dead letter is for a function with this name, logical id or ARN. The
+    /// logical id suffices because `CloudFormation` names a function `<stack>-<id>-<random>`.
     pub fn is_for(&self, function: &str) -> bool {
         is_named(&self.function, function)
     }
 }
 
-/// True if an ARN is that of a function of this name, logical id, or ARN.
 fn is_named(arn: &str, function: &str) -> bool {
     let name = arn.split(":function:").last().unwrap_or_default();
     let name = name.split(':').next().unwrap_or_default();
     arn == function || name.split('-').any(|part| part == function) || name == function
 }
 
-/// The subject of a message of a dead-letter queue, as far as the message says so, also of one that cannot be handled again.
+/// The function and record that a message of the dead-letter queue is about, as far as it names
+/// them. Messages that cannot be redriven have a subject too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
@@ -114,17 +115,18 @@ pub struct Subject {
     /// The stream of the event or record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// Its version there.
+    /// The version in the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// The record's place in the table's stream. Of a pointer to several records it is the first one's.
+    /// The sequence number in the DynamoDB Stream; of a pointer to several records, that of the
+    /// first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence_number: Option<String>,
 }
 
 impl Subject {
-    /// The subject of a message with this body and these attributes.
-    pub fn of(body: &str, attributes: &BTreeMap<String, String>) -> Self {
+    /// Returns the subject of a message with this body and these attributes.
+    pub fn from_message(body: &str, attributes: &BTreeMap<String, String>) -> Self {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let text = |pointers: &[&str]| {
             let mut texts = pointers
@@ -158,7 +160,7 @@ impl Subject {
         }
     }
 
-    /// True if it names a function of this name, logical id, or ARN.
+    /// Returns true if the subject names a function with this name, logical id or ARN.
     pub fn is_for(&self, function: &str) -> bool {
         let own = self.function.as_ref();
         own.is_some_and(|own| is_named(own, function))
@@ -179,7 +181,8 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The letter about a record that several readers could not read, from the letter of one of them.
+/// Adds the other readers of an unreadable record to the dead letter of one of them, and returns
+/// the new body.
 pub fn for_readers(body: &str, readers: &BTreeSet<String>) -> String {
     let mut body: Value = serde_json::from_str(body).unwrap_or_default();
     let own = body.pointer("/requestContext/functionArn").cloned();
@@ -201,8 +204,8 @@ fn other_readers(body: &Value) -> Vec<String> {
     readers.map(str::to_owned).collect()
 }
 
-/// The place of one of our events, in the form in which a rule or a stream delivers it.
-fn place(event: &Value) -> Option<(StreamId, u64)> {
+/// The stream and version of an event as a rule or a DynamoDB Stream delivers it.
+fn event_ref(event: &Value) -> Option<(StreamId, u64)> {
     if let Some(detail) = event.get("detail") {
         let stream = detail.get("subject")?.as_str()?.parse().ok()?;
         return Some((stream, detail.get("streamversion")?.as_u64()?));
@@ -212,9 +215,10 @@ fn place(event: &Value) -> Option<(StreamId, u64)> {
     Some((stream, keys.pointer("/version/N")?.as_str()?.parse().ok()?))
 }
 
-/// The dead letter for a record of a table's stream that a function cannot read: in the form of
-/// Lambda's own, so that it is handled again like those. A record too large for a message is left
-/// out: its key stands there all the same.
+/// Creates the dead letter of a stream record that a function cannot read.
+///
+/// It has the form of Lambda's dead letters, so a redrive handles both. A record that is too large
+/// for a message is left out; its key is always present.
 pub fn unreadable(function: &str, record: &Value, error: &str) -> Value {
     let keys = record.pointer("/dynamodb/Keys");
     let mut letter = json!({
@@ -247,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_failed_at_says_everything() {
+    fn a_dead_letter_of_a_function_says_everything() {
         let body = json!({
             "requestContext": { "functionArn": ARN, "condition": "RetriesExhausted", "approximateInvokeCount": 3 },
             "requestPayload": delivery(),
@@ -261,7 +265,7 @@ mod tests {
                 event: delivery(),
                 error: "no".to_owned(),
                 attempts: 3,
-                place: Some(("order-1".parse().unwrap(), 3)),
+                event_ref: Some(("order-1".parse().unwrap(), 3)),
                 other_readers: vec![],
             }
         );
@@ -270,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_could_not_hand_over_says_everything() {
+    fn a_dead_letter_of_a_rule_says_everything() {
         let attributes = [
             ("TARGET_ARN", ARN),
             ("ERROR_CODE", "THROTTLING"),
@@ -281,7 +285,7 @@ mod tests {
         let letter = DeadLetter::parse(&delivery().to_string(), &attributes.into()).unwrap();
         assert_eq!(letter.error, "THROTTLING: rate exceeded");
         assert_eq!((letter.attempts, &letter.event), (185, &delivery()));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
     }
 
     #[test]
@@ -296,18 +300,14 @@ mod tests {
         };
         let letter = parse(record("x")).unwrap();
         assert_eq!(letter.event, json!({ "Records": [record("x")] }));
-        assert_eq!(letter.place, Some(("order-1".parse().unwrap(), 3)));
+        assert_eq!(letter.event_ref, Some(("order-1".parse().unwrap(), 3)));
         let large = parse(record(&"x".repeat(MAX_RECORD_BYTES)));
-        assert_eq!(
-            large,
-            Err(NotADeadLetter("what the function is to be given"))
-        );
+        assert_eq!(large, Err(NotADeadLetter("event")));
     }
 
-    /// Also a record whose key is no stream id, one that is too large, and a pointer.
     #[test]
-    fn every_letter_names_what_it_is_about() {
-        let subject = |body: &Value| Subject::of(&body.to_string(), &BTreeMap::new());
+    fn every_dead_letter_names_its_subject() {
+        let subject = |body: &Value| Subject::from_message(&body.to_string(), &BTreeMap::new());
         for (stream, shown) in [("order-x", "order-x@1"), ("no stream id", "no stream id@1")] {
             for size in [1, MAX_RECORD_BYTES] {
                 let keys = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn one_letter_is_for_every_reader_of_its_record() {
+    fn one_dead_letter_names_every_reader_of_its_record() {
         let record = json!({ "dynamodb": { "Keys": {} } });
         let readers = ["a", "b", "c"].map(str::to_owned).into();
         let letter = unreadable("b", &record, "no commit").to_string();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_into_a_stream_cannot_be_handled_again() {
+    fn a_pointer_into_a_dynamodb_stream_cannot_be_redriven() {
         let pointer = json!({
             "requestContext": { "functionArn": ARN },
             "DDBStreamBatchInfo": { "startSequenceNumber": "1" },

@@ -1,57 +1,58 @@
-//! Deadlines: what has to go on, and when to look whether it does.
+//! Deadlines: the times at which the watchdog checks a stream.
 //!
-//! A row says that something is open and until when nothing need be done about it. It comes from the
-//! event table's stream and not from the bus, so a delivery that was lost cannot hide anything. It is
-//! a lower bound only: who finds a row past its time asks the streams themselves what they wait for. So
-//! a process that ends in time costs one write when it opens and one when it is closed, however
-//! many steps it has.
+//! A row states that a process is open, and the time until which no check is necessary. The
+//! deadline tracker writes it from the DynamoDB Stream and not from the bus, so that a lost
+//! delivery cannot hide a process. The time is a lower bound: the watchdog reads the streams
+//! themselves before it acts. A process that ends in time therefore costs two writes, one at its
+//! start and one at its end, for any number of steps.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{stream::StreamId, timestamp::Timestamp};
 
-/// What an event says about a deadline.
+/// The change that an event makes to a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// What is watched.
+pub struct DeadlineUpdate {
+    /// The monitored stream.
     pub stream: StreamId,
-    /// How far it had come: a mark of an earlier version than one that is there changes nothing.
+    /// The version of the event. An update with an earlier version than the stored one has no
+    /// effect.
     pub version: u64,
-    /// What is to be done about it.
-    pub kind: Kind,
+    /// The change.
+    pub change: DeadlineChange,
 }
 
-/// What is to be done about something.
+/// A change of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// To look after it from this time on.
+pub enum DeadlineChange {
+    /// The watchdog checks the stream from this time on.
     Open(Timestamp),
-    /// To count it among those that wait for people, since this time.
-    Parked(Timestamp),
-    /// Nothing any more.
+    /// The stream has been stuck since this time: it needs manual action.
+    Stuck(Timestamp),
+    /// The deadline is removed.
     Closed,
 }
 
-/// A deadline as it stands in the table.
+/// A deadline as stored in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredDeadline {
     /// The deadline.
     pub deadline: Deadline,
-    /// Whether it waits for people.
-    pub is_parked: bool,
+    /// True if the stream needs manual action.
+    pub is_stuck: bool,
 }
 
-/// Something that has to be looked after.
+/// A stream that the watchdog checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
-    /// What it is.
+    /// The stream.
     pub stream: StreamId,
-    /// How far it had come when the row was written.
+    /// The version of the stream when the row was written.
     pub version: u64,
-    /// From when on it has to be looked after, or since when it waits for people.
+    /// The time from which the watchdog checks the stream, or since which it has been stuck.
     pub at: Timestamp,
-    /// The version at which a provider has throttled what was due. While the stream is at this version,
-    /// the step is to be asked for again at `at`, and that uses up no retry.
+    /// The version at which a provider throttled the pending step. While the stream is at this
+    /// version, the watchdog requests the step again at `at`. This uses up no retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u64>,
 }

@@ -1,7 +1,8 @@
 //! The decider: an aggregate as three pure functions.
 //!
-//! `decide` may refuse and `evolve` may not. Neither reads a clock, draws a random number or waits, so the same history comes
-//! to the same state everywhere: in a function, in a test, in a read that asks how it was last week.
+//! `decide` can reject a command; `evolve` cannot reject an event. Neither reads a clock, uses a
+//! random number or waits. The same history therefore results in the same state in a function, in a
+//! test, and in a query of a past state.
 
 use std::fmt::Debug;
 
@@ -10,38 +11,38 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::event::Event;
 
-/// An aggregate's rules, without a clock, a random source or any I/O.
+/// The rules of an aggregate, without a clock, random numbers or I/O.
 ///
-/// `now` and fresh ids are part of a command where a decision needs them.
+/// If a decision needs the time or a new id, the command carries it.
 pub trait Decider {
-    /// What the past adds up to. Its variants hold only what is true then.
+    /// The state that the events add up to. Each variant has only the fields that are valid in it.
     type State;
-    /// A request that may be refused.
+    /// A request, which the rules can reject.
     type Command;
     /// A fact, in the past tense.
     type Event;
-    /// Why a command was refused.
+    /// The reason for the rejection of a command.
     type Rejection;
 
-    /// The state before the first event.
+    /// Returns the state before the first event.
     fn initial() -> Self::State;
 
-    /// Checks a command against a state.
+    /// Checks a command against a state, and returns the events that follow.
     ///
-    /// No events mean: accepted, and there is nothing left to do. The same command twice is
+    /// An empty list means that the command is accepted and changes nothing. A repeated command is
     /// therefore a success that writes nothing.
     ///
     /// # Errors
-    /// The rejection, when the state does not allow the command.
+    /// Returns a rejection if the state does not allow the command.
     fn decide(
         state: &Self::State,
         command: &Self::Command,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 
-    /// The state after one more event. Total: history has happened, so it never refuses or panics.
+    /// Returns the state after an event. It is total: an event has happened, so this never panics.
     fn evolve(state: Self::State, event: &Self::Event) -> Self::State;
 
-    /// The state after a whole history.
+    /// Returns the state after a whole history.
     fn fold<'a>(events: impl IntoIterator<Item = &'a Self::Event>) -> Self::State
     where
         Self::Event: 'a,
@@ -52,8 +53,8 @@ pub trait Decider {
 
 /// A decider whose events are stored in streams of one category.
 ///
-/// A state is stored as well, in snapshots, but only for code that has the same one: any change of its
-/// type makes the old snapshots unreadable, and they are ignored.
+/// Snapshots store the state too. A change of the state's type changes its fingerprint, and
+/// snapshots with another fingerprint are ignored.
 pub trait Aggregate:
     Decider<
         State: Clone + Debug + Serialize + DeserializeOwned + JsonSchema + Send + Sync,
@@ -62,20 +63,21 @@ pub trait Aggregate:
         Rejection: Send,
     > + 'static
 {
-    /// The first part of the stream ids, `order` in `order-<uuid>`. It is stored: never change it.
+    /// The first part of the stream ids, such as `order` in `order-<uuid>`. It is stored: never
+    /// change it.
     const CATEGORY: &'static str;
 
-    /// Raise it when `evolve` comes to other states from the same events although the type of the
-    /// state is the same. Snapshots of other revisions are ignored.
+    /// The revision of `evolve`. Increase it if the same events result in another state of the same
+    /// type. Snapshots of other revisions are ignored.
     const REVISION: u32 = 1;
 
-    /// A snapshot rides in every commit that completes this many, and a load reads this many at
-    /// most, unless newer code ignores the snapshots that there are. At least 1.
+    /// The snapshot interval in commits, at least 1. A load reads at most this many commits, unless
+    /// newer code ignores the stored snapshots.
     ///
-    /// A longer interval saves write units and costs read units. With commits of `c` bytes, a
-    /// snapshot of `s` bytes and a share `f` of commands that find the state in memory, a command
-    /// costs least at about `sqrt(40 * s / c / (1 - f))` commits; the curve is flat around it. For
-    /// commits of 600 bytes and snapshots of 1.4 KB, that is 10 when nothing is in memory and 14 when
-    /// half is. `infra/bench` measures the curve.
+    /// A longer interval costs fewer write units and more read units. With commits of `c` bytes,
+    /// snapshots of `s` bytes and a share `f` of commands that find the state in the cache, the
+    /// cost is lowest near `sqrt(40 * s / c / (1 - f))` commits. For commits of 600 bytes and
+    /// snapshots of 1.4 KB, this is 10 without cache hits, and 14 with a hit for every second
+    /// command. `infra/bench` measures the curve, which is flat around the minimum.
     const SNAPSHOT_EVERY: u32 = 16;
 }

@@ -1,10 +1,12 @@
-//! The adapters on Amazon DynamoDB: the event store, the gated tables of read models, deadlines, and rebuilds.
+//! The adapters for Amazon DynamoDB: the event store, read models, deadlines, rebuilds and audits.
 //!
-//! An append is one `PutItem`, or one `TransactWriteItems` where it has several streams; a load is one `Query` from the end of the
-//! stream backwards; an event of a row is one `UpdateItem`, of a counter one transaction. Each write has a condition which
-//! proves that it comes next, and [brings back what is there](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html)
-//! when it does not. A read goes on over [pages of 1 MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html)
-//! to its end.
+//! An append is one `PutItem`, or one `TransactWriteItems` for several streams. A load is one
+//! `Query` from the end of the stream backwards. An event costs one `UpdateItem` on a row, and one
+//! transaction on counters. Each write has a condition that proves its position in the stream; a
+//! failed condition [returns the stored
+//! item](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html). Every
+//! read follows its [pages of 1
+//! MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,14 +36,14 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, RecordedEvent},
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, Count, ReadModel, Row, Tally},
-    retry::Tries,
+    read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
+    retry::Backoff,
     store::{
-        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES, Part,
-        StoreError, StreamVersion, check_append, is_own,
+        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES,
+        ReadRange, StoreError, StreamVersion, check_append, is_own,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -64,8 +66,10 @@ pub use generations::{ChangeError, Contended, Generations};
 pub use history::{Position, Scanned};
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::{Found, Key, Projection, Table};
-pub use rebuild::{Begun, Compared, Comparison, Poured, Rebuild, RebuildError, Swept};
+pub use projection::{Key, Projection, ScannedRow, Table};
+pub use rebuild::{
+    BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
+};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -78,11 +82,11 @@ pub struct DynamoStore {
 }
 
 impl DynamoStore {
-    /// How many items a read of a stream's tail takes first. What it does not find there, it takes in
-    /// pages as large as they come.
+    /// The maximum size of the first page when a read needs the last commits only. The following
+    /// pages have no limit.
     const TAIL_PAGE: i32 = 8;
 
-    /// The store in this table.
+    /// Creates a store on this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -91,17 +95,21 @@ impl DynamoStore {
         }
     }
 
-    /// The same, counting the appends that others were faster than.
+    /// Counts the appends that end in a conflict.
     #[must_use]
-    pub fn counting(self, conflicts: Arc<AtomicU64>) -> Self {
+    pub fn with_conflict_counter(self, conflicts: Arc<AtomicU64>) -> Self {
         Self { conflicts, ..self }
     }
 
-    /// From the end of the stream backwards, so that a tail costs what it holds.
-    async fn query(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        let mut page_size = match part.snapshots {
-            _ if part.after > 0 => {
-                let wanted = part.until.saturating_sub(part.after);
+    /// Reads from the end of the stream backwards, so the cost does not depend on its length.
+    async fn query(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        let mut page_size = match range.snapshots {
+            _ if range.from > 0 => {
+                let wanted = range.to.saturating_sub(range.from);
                 Some(
                     i32::try_from(wanted)
                         .map_or(Self::TAIL_PAGE, |most| most.clamp(1, Self::TAIL_PAGE)),
@@ -110,7 +118,7 @@ impl DynamoStore {
             Some(snapshots) => Some(i32::try_from(snapshots.every).unwrap_or(i32::MAX)),
             None => None,
         };
-        let until = (part.until < u64::MAX).then(|| AttributeValue::N(part.until.to_string()));
+        let until = (range.to < u64::MAX).then(|| AttributeValue::N(range.to.to_string()));
         let condition = match until {
             Some(_) => "#stream = :stream AND #version <= :until",
             None => "#stream = :stream",
@@ -122,7 +130,7 @@ impl DynamoStore {
             .key_condition_expression(condition)
             .expression_attribute_names("#stream", "stream")
             .expression_attribute_values(":stream", AttributeValue::S(stream.to_string()))
-            .consistent_read(part.consistency == Consistency::Strong)
+            .consistent_read(range.consistency == Consistency::Strong)
             .scan_index_forward(false);
         if let Some(until) = until {
             query = query
@@ -138,13 +146,13 @@ impl DynamoStore {
                 .set_exclusive_start_key(from)
                 .send()
                 .await
-                .map_err(|error| classified(&error))?;
+                .map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let commit = decode(stream, item)?;
-                if commit.last_version() <= part.after {
+                if commit.last_version() <= range.from {
                     break 'pages;
                 }
-                let is_first = commit.version <= part.after + 1 || part.can_begin_with(&commit);
+                let is_first = commit.version <= range.from + 1 || range.can_begin_with(&commit);
                 commits.push(commit);
                 if is_first {
                     break 'pages;
@@ -156,7 +164,7 @@ impl DynamoStore {
             }
         }
         commits.reverse();
-        part.check(stream, &commits)?;
+        range.check(stream, &commits)?;
         Ok(commits)
     }
 
@@ -177,9 +185,9 @@ impl DynamoStore {
                 .map(|item| decode(&commit.stream, item.clone()))
                 .transpose()?,
             Some(PutItemError::TransactionConflictException(_)) => None,
-            _ => return Err(classified(&error).into()),
+            _ => return Err(store_error(&error).into()),
         };
-        // The SDK's own retry after a lost answer meets what its first try has written.
+        // The SDK retries after a lost response, and then meets the commit of its first attempt.
         if winner.as_ref() == Some(commit) && holds(Guard::CommitId) {
             return Ok(());
         }
@@ -204,7 +212,7 @@ impl DynamoStore {
                     ReturnValuesOnConditionCheckFailure::AllOld,
                 )
                 .build()
-                .map_err(|error| StoreError::Refused(error.to_string()))?;
+                .map_err(|error| StoreError::Permanent(error.to_string()))?;
             writes.push(TransactWriteItem::builder().put(put).build());
         }
         for unchanged in unchanged {
@@ -222,7 +230,7 @@ impl DynamoStore {
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
             error.as_service_error()
         else {
-            return Err(classified(&error).into());
+            return Err(store_error(&error).into());
         };
         let mut lost = vec![];
         let written = commits.iter().map(|commit| &commit.stream);
@@ -246,14 +254,13 @@ impl DynamoStore {
         if lost.is_empty() {
             return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
         }
-        // As for a single commit, after the time for which DynamoDB remembers a token.
+        // As for a single commit, when DynamoDB no longer knows the token.
         if is_own(&lost, commits) && holds(Guard::CommitId) {
             return Ok(());
         }
         Err(AppendError::Conflict(lost))
     }
 
-    /// The condition that a stream still ends at a version: nothing has the next one.
     fn check(&self, unchanged: &StreamVersion) -> Result<ConditionCheck, StoreError> {
         let next = unchanged.version + 1;
         ConditionCheck::builder()
@@ -297,19 +304,24 @@ impl EventStore for DynamoStore {
         self.append_if(commits, &[]).await
     }
 
-    /// A hole in what a replica shows may be its delay: then it is the table itself that is asked.
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        let read = self.query(stream, part).await;
+    /// Reads again with strong consistency if an eventually consistent read has a gap, because a
+    /// replica can lag.
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        let read = self.query(stream, range).await;
         if matches!(read, Err(StoreError::Corrupt { .. }))
-            && part.consistency == Consistency::Eventual
+            && range.consistency == Consistency::Eventual
         {
             let consistency = Consistency::Strong;
             return self
                 .query(
                     stream,
-                    &Part {
+                    &ReadRange {
                         consistency,
-                        ..*part
+                        ..*range
                     },
                 )
                 .await;
@@ -343,12 +355,12 @@ fn decode(stream: &StreamId, item: Item) -> Result<Commit, StoreError> {
     })
 }
 
-/// The bytes of a value, as DynamoDB counts them.
+/// Returns the size of a value in bytes, as DynamoDB counts it.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
 fn size(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) => text.len(),
-        // At most: two digits a byte, and one byte more.
+        // An upper bound: two digits per byte, and one more byte.
         AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
         AttributeValue::L(values) => 3 + values.iter().map(|value| 1 + size(value)).sum::<usize>(),
         AttributeValue::M(values) => {
@@ -362,9 +374,9 @@ fn size(value: &AttributeValue) -> usize {
     }
 }
 
-/// The token of one transaction: the SDK's own retry of it after a lost answer is the same one, for
-/// as long as DynamoDB remembers tokens (ten minutes). Another invocation's try of the same step
-/// has another time, so it is another transaction, and meets the conditions.
+/// Returns the idempotency token of a transaction. The SDK's retry after a lost response has the
+/// same token, which DynamoDB keeps for ten minutes. A retry by another invocation has another
+/// commit time and so another token; the write conditions recognize it.
 fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, StoreError> {
     let text = if unchanged.is_empty() {
         serde_json::to_vec(commits)
@@ -375,10 +387,10 @@ fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, Stor
     Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }
 
-/// The streams of an aggregate, in a table.
+/// A repository of an aggregate on DynamoDB.
 pub type Repository<A> = crate::repository::Repository<A, DynamoStore>;
 
-/// The rows of one generation in a table with one row per aggregate, behind version gates.
+/// The rows of one generation of a read model, behind version gates.
 #[derive(Debug)]
 pub struct Rows<M> {
     client: Client,
@@ -398,13 +410,13 @@ impl<M> Clone for Rows<M> {
 }
 
 impl<M: ReadModel> Rows<M> {
-    /// How long a page waits for rows that are throttled.
-    const PATIENCE: Duration = Duration::from_secs(2);
-    /// The most keys of one `BatchGetItem`.
+    /// The time budget for retries of throttled reads.
+    const TIME_BUDGET: Duration = Duration::from_secs(2);
+    /// The maximum number of keys per `BatchGetItem`.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
     const MAX_BATCH: usize = 100;
 
-    /// The rows of the first generation in this table.
+    /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -414,10 +426,10 @@ impl<M: ReadModel> Rows<M> {
         }
     }
 
-    /// One row, as of some moment ago: eventually consistent.
+    /// Reads a row, eventually consistent.
     ///
     /// # Errors
-    /// When the read fails.
+    /// Returns an error if the read fails.
     pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
         let got = self
             .client
@@ -426,12 +438,12 @@ impl<M: ReadModel> Rows<M> {
             .key(M::KEY, AttributeValue::S(self.generation.key(key)))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let found = got.item.map(Self::row).transpose()?;
         Ok(found.map(|(_, row)| row))
     }
 
-    /// A row with its key as every generation has it, and the generation.
+    /// Splits the stored key of a row into its generation and its key.
     fn row(item: Item) -> Result<(Generation, Row), StoreError> {
         let mut row = row(item)?;
         let stored = row.get(M::KEY).and_then(Value::as_str).unwrap_or_default();
@@ -441,14 +453,15 @@ impl<M: ReadModel> Rows<M> {
         Ok((generation, row))
     }
 
-    /// Up to `limit` rows of one partition of an index, last first, after the position `from`, each as of some moment
-    /// ago.
+    /// Reads up to `limit` rows of one index partition after the position `from`, the last row
+    /// first, eventually consistent.
     ///
-    /// The index has keys only: a change of a row does not write to it. So the rows are read by their keys, a hundred
-    /// with one call. Keys of other generations, which are in the index while there is a rebuild, cost what they weigh.
+    /// The index contains keys only, so that a change of a row does not write to it. The rows are
+    /// read by key, a hundred per call. During a rebuild, the index contains the keys of both
+    /// generations, and reading them costs read units.
     ///
     /// # Errors
-    /// When a read fails; a `from` that is no position is refused.
+    /// Returns an error if a read fails or `from` is not a position.
     pub async fn latest(
         &self,
         index: &Index,
@@ -456,7 +469,7 @@ impl<M: ReadModel> Rows<M> {
         limit: u32,
         from: Option<Row>,
     ) -> Result<Page, StoreError> {
-        // One more than was asked for tells whether there is another page.
+        // One more key shows that there is another page.
         let mut positions = self.positions(index, value, limit + 1, from).await?;
         let more = positions.len() > limit as usize;
         positions.truncate(limit as usize);
@@ -468,13 +481,12 @@ impl<M: ReadModel> Rows<M> {
         };
         let keys: Vec<String> = positions.iter().filter_map(key).collect();
         let mut found = self.all(&keys).await?;
-        // A key whose row is gone by now: its generation was swept.
+        // A row can be pruned between the two reads.
         let rows = keys.iter().filter_map(|key| found.remove(key)).collect();
         let next = positions.pop().filter(|_| more);
         Ok(Page { rows, next })
     }
 
-    /// The rows with these keys, those that there are.
     async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         let mut rows = HashMap::new();
         for keys in keys.chunks(Self::MAX_BATCH) {
@@ -485,7 +497,6 @@ impl<M: ReadModel> Rows<M> {
         Ok(rows)
     }
 
-    /// The rows with these keys, as a batch asks for them.
     fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, StoreError> {
         let keys = keys.iter().map(|key| {
             let stored = AttributeValue::S(self.generation.key(key));
@@ -505,32 +516,32 @@ impl<M: ReadModel> Rows<M> {
         Ok(rows)
     }
 
-    /// The items of some tables by their keys, those that there are. One call, and one more for each time that some are
-    /// throttled, or are over 16 MB.
+    /// Reads items by their keys and skips missing ones. Makes one call, and one more each time
+    /// that DynamoDB throttles some keys or the response exceeds 16 MB.
     async fn batch(
         &self,
         wanted: HashMap<String, KeysAndAttributes>,
     ) -> Result<HashMap<String, Vec<Item>>, StoreError> {
         let mut found = HashMap::<_, Vec<_>>::new();
         let mut rest = Some(wanted);
-        let mut tries = Tries::lasting(Self::PATIENCE);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
         while let Some(wanted) = rest {
             let got = self.client.batch_get_item().set_request_items(Some(wanted));
-            let got = got.send().await.map_err(|error| classified(&error))?;
+            let got = got.send().await.map_err(|error| store_error(&error))?;
             for (table, items) in got.responses.into_iter().flatten() {
                 found.entry(table).or_default().extend(items);
             }
             rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
-            if rest.is_some() && tries.again().await.is_err() {
-                let problem = "not all rows could be read: throttled";
+            if rest.is_some() && backoff.wait().await.is_err() {
+                let problem = "cannot read all rows: throttled";
                 return Err(StoreError::Unavailable(problem.to_owned()));
             }
         }
         Ok(found)
     }
 
-    /// Where up to `limit` rows stand in one partition of an index, last first: the key attributes of the table and of
-    /// the index.
+    /// Reads the positions of up to `limit` rows of one index partition, the last row first. A
+    /// position has the key attributes of the table and of the index.
     async fn positions(
         &self,
         index: &Index,
@@ -557,7 +568,7 @@ impl<M: ReadModel> Rows<M> {
         let mut rows = vec![];
         loop {
             let page = query.clone().set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| classified(&error))?;
+            let page = page.map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let (generation, row) = Self::row(item)?;
                 if generation == self.generation && rows.len() < limit as usize {
@@ -572,7 +583,7 @@ impl<M: ReadModel> Rows<M> {
     }
 }
 
-/// Some rows, and where the next ones begin.
+/// A page of rows.
 #[derive(Debug)]
 pub struct Page {
     /// The rows.
@@ -581,22 +592,22 @@ pub struct Page {
     pub next: Option<Row>,
 }
 
-/// A global secondary index, of which no more is read than keys.
+/// A global secondary index, of which only keys are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Index {
-    /// Its name.
+    /// The name of the index.
     pub name: &'static str,
-    /// Its partition key.
+    /// The partition key attribute of the index.
     pub key: &'static str,
 }
 
-impl<M: ReadModel> Gated for Rows<M> {
+impl<M: ReadModel> Checkpointed for Rows<M> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        let Some(place) = M::place(&event.stream) else {
-            return Ok(Advance::Already);
+        let Some(row_key) = M::row_key(&event.stream) else {
+            return Ok(Advance::Duplicate);
         };
         let before = event.version.saturating_sub(1);
-        let mut update = Expression::gate(place.gate, before, event.version);
+        let mut update = Expression::gate(row_key.gate, before, event.version);
         for change in M::changes(event)? {
             update.change(change)?;
         }
@@ -604,7 +615,7 @@ impl<M: ReadModel> Gated for Rows<M> {
             .client
             .update_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(self.generation.key(place.key)))
+            .key(M::KEY, AttributeValue::S(self.generation.key(row_key.key)))
             .update_expression(update.text())
             .condition_expression(update.condition)
             .set_expression_attribute_names(Some(update.names))
@@ -616,15 +627,16 @@ impl<M: ReadModel> Gated for Rows<M> {
             Ok(_) => Ok(Advance::Applied),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(standing(failed.item(), place.gate, event.version))
+                    Ok(not_applied(failed.item(), row_key.gate, event.version))
                 }
-                _ => Err(classified(&error)),
+                _ => Err(store_error(&error)),
             },
         }
     }
 }
 
-/// The counters of one generation in a table with the keys `partition` (S) and `row` (S), and a gate for each stream.
+/// The counters of one generation, in a table with the keys `partition` (S) and `row` (S), with one
+/// version gate per stream.
 #[derive(Debug)]
 pub struct Counters<T> {
     client: Client,
@@ -643,14 +655,13 @@ impl<T> Clone for Counters<T> {
     }
 }
 
-impl<T: Tally> Counters<T> {
+impl<T: CounterProjection> Counters<T> {
     const GATE: &'static str = "version";
-    /// What the partition keys of gates begin with.
     const GATES: &'static str = "gate#";
-    /// How long an event waits for its turn at counters that others add to.
-    const PATIENCE: Duration = Duration::from_secs(2);
+    /// The time budget for retries after conflicts with other writers of the counters.
+    const TIME_BUDGET: Duration = Duration::from_secs(2);
 
-    /// The counters of the first generation in this table.
+    /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
             client,
@@ -660,10 +671,10 @@ impl<T: Tally> Counters<T> {
         }
     }
 
-    /// The rows of one partition between two sort keys, both included.
+    /// Reads the rows of one partition between two sort keys, both included.
     ///
     /// # Errors
-    /// When the read fails.
+    /// Returns an error if the read fails.
     pub async fn between(
         &self,
         partition: &str,
@@ -689,7 +700,7 @@ impl<T: Tally> Counters<T> {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| classified(&error))?;
+                .map_err(|error| store_error(&error))?;
             for item in page.items.unwrap_or_default() {
                 let row = row(item)?;
                 let start = row.get("row").and_then(Value::as_str).unwrap_or_default();
@@ -705,14 +716,14 @@ impl<T: Tally> Counters<T> {
 
     fn gate_of(stream: &StreamId) -> Key {
         let partition = format!("{}{stream}", Self::GATES);
-        Key::of([("partition", &partition), ("row", "gate")])
+        Key::new([("partition", &partition), ("row", "gate")])
     }
 
     fn stored(&self, key: &Key) -> Item {
         projection::stored(key, Some(self.generation))
     }
 
-    /// What events change: their streams' gates first, then counters, each once.
+    /// Returns the updates of a batch, the gates first, and the number of gates.
     fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
         let gates = batch.gates.iter().map(|(stream, (from, to))| {
             let gate = Expression::gate(Self::GATE, *from, *to);
@@ -748,10 +759,10 @@ impl<T: Tally> Counters<T> {
         ))
     }
 
-    /// Writes what events change. A gate that refuses them is returned, if one does.
-    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), Refused>, StoreError> {
+    /// Writes a batch. The inner error is the first gate whose condition failed.
+    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), ConditionFailed>, StoreError> {
         let (gates, writes) = self.updates(batch)?;
-        let mut tries = Tries::lasting(Self::PATIENCE);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
         loop {
             let sent = self
                 .client
@@ -765,51 +776,51 @@ impl<T: Tally> Counters<T> {
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
             else {
-                return Err(classified(&error));
+                return Err(store_error(&error));
             };
             let reasons = cancelled.cancellation_reasons();
             let mut of_gates = reasons.iter().take(gates);
             let refused = of_gates.find(|gate| gate.code() == Some("ConditionalCheckFailed"));
             if let Some(gate) = refused {
-                return Ok(Err(Refused(gate.item().cloned())));
+                return Ok(Err(ConditionFailed(gate.item().cloned())));
             }
             let error = cancelled_otherwise(reasons);
-            if !error.is_passing() || tries.again().await.is_err() {
+            if !error.is_transient() || backoff.wait().await.is_err() {
                 return Err(error);
             }
         }
     }
 }
 
-/// A gate that is not where it would have to be, as it is.
-struct Refused(Option<Item>);
+/// The stored item of a gate whose condition failed.
+struct ConditionFailed(Option<Item>);
 
-impl<T: Tally> Gated for Counters<T> {
+impl<T: CounterProjection> Checkpointed for Counters<T> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
-        if T::lane(&event.stream).is_none() {
-            return Ok(Advance::Already);
+        if T::shard(&event.stream).is_none() {
+            return Ok(Advance::Duplicate);
         }
-        let (batch, _) = Batch::of::<T>(std::slice::from_ref(event))?;
+        let (batch, _) = Batch::new::<T>(std::slice::from_ref(event))?;
         Ok(match self.write(&batch).await? {
             Ok(()) => Advance::Applied,
-            Err(Refused(item)) => standing(item.as_ref(), Self::GATE, event.version),
+            Err(ConditionFailed(item)) => not_applied(item.as_ref(), Self::GATE, event.version),
         })
     }
 
     fn fitting(events: &[RecordedEvent]) -> usize {
-        Batch::of::<T>(events).map_or(1, |(_, events)| events)
+        Batch::new::<T>(events).map_or(1, |(_, events)| events)
     }
 
     async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, StoreError> {
-        let (batch, taken) = Batch::of::<T>(events)?;
+        let (batch, taken) = Batch::new::<T>(events)?;
         Ok(taken == events.len() && self.write(&batch).await?.is_ok())
     }
 }
 
-/// What events change together: each gate, and each row of counters, once.
+/// The changes of several events in one transaction: each gate and each row of counters once.
 #[derive(Default)]
 struct Batch<'a> {
-    /// From which version to which.
+    /// The versions before and after the batch.
     gates: BTreeMap<&'a StreamId, (u64, u64)>,
     counters: BTreeMap<Key, BTreeMap<String, i64>>,
 }
@@ -817,13 +828,13 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
     const MOST_ITEMS: usize = 100;
-    /// What an expression of 4 KB has room for, with some to spare.
+    /// The maximum number of counters per row, because an expression is limited to 4 KB.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
     const MOST_COUNTERS: usize = 200;
 
-    /// The first of some events that fit into one transaction, and how many they are: at least one. Those of each stream
-    /// follow each other.
-    fn of<T: Tally>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
+    /// Takes the first events that fit into one transaction, at least one, and returns their
+    /// number. The events of each stream must be consecutive.
+    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
         let mut batch = Self::default();
         let mut taken = 0;
         for event in events {
@@ -837,7 +848,7 @@ impl<'a> Batch<'a> {
         Ok((batch, taken))
     }
 
-    fn has_room(&self, event: &RecordedEvent, counts: &[Count]) -> bool {
+    fn has_room(&self, event: &RecordedEvent, counts: &[CounterChange]) -> bool {
         let gate = self.gates.get(&event.stream);
         let follows = gate.is_none_or(|(_, to)| to + 1 == event.version);
         let mut items = self.gates.len() + self.counters.len() + usize::from(gate.is_none());
@@ -853,7 +864,7 @@ impl<'a> Batch<'a> {
         follows && is_short && items <= Self::MOST_ITEMS
     }
 
-    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<Count>) {
+    fn add(&mut self, event: &'a RecordedEvent, counts: Vec<CounterChange>) {
         let before = event.version.saturating_sub(1);
         let gate = self.gates.entry(&event.stream).or_insert((before, before));
         gate.1 = event.version;
@@ -866,7 +877,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// An update expression in the making.
 #[derive(Default)]
 struct Expression {
     set: Vec<String>,
@@ -877,7 +887,7 @@ struct Expression {
 }
 
 impl Expression {
-    /// Moves a gate from one version to another; 0 is before the first.
+    /// Moves a gate from one version to another. `from` is 0 before the first event.
     fn gate(gate: &str, from: u64, to: u64) -> Self {
         let mut update = Self::default();
         let name = update.name(gate);
@@ -916,7 +926,7 @@ impl Expression {
         Ok(())
     }
 
-    /// Adds to a top-level counter, whose name may have any characters.
+    /// Adds to a top-level counter. Its name can contain any characters.
     fn add(&mut self, counter: &str, by: i64) {
         let name = self.name(counter);
         let by = self.value(AttributeValue::N(by.to_string()));
@@ -953,17 +963,16 @@ impl Expression {
     }
 }
 
-/// Where a gate stands that an event did not fit.
-fn standing(item: Option<&Item>, gate: &str, version: u64) -> Advance {
+fn not_applied(item: Option<&Item>, gate: &str, version: u64) -> Advance {
     let at = item
         .and_then(|item| item.get(gate))
         .and_then(|gate| gate.as_n().ok())
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0);
     if at >= version {
-        Advance::Already
+        Advance::Duplicate
     } else {
-        Advance::Behind { at }
+        Advance::Gap { at }
     }
 }
 
@@ -972,10 +981,10 @@ fn row(item: Item) -> Result<Row, StoreError> {
 }
 
 pub(crate) fn malformed(error: &impl ToString) -> StoreError {
-    StoreError::Refused(error.to_string())
+    StoreError::Permanent(error.to_string())
 }
 
-/// A transaction that was cancelled for other reasons than a condition.
+/// Returns the error of a transaction that was cancelled for another reason than a condition.
 fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
     let codes: Vec<_> = reasons
         .iter()
@@ -983,34 +992,33 @@ fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
         .filter(|code| *code != "None")
         .collect();
     let text = format!("the transaction was cancelled: {}", codes.join(", "));
-    let passing = [
+    let transient = [
         "TransactionConflict",
         "ThrottlingError",
         "ProvisionedThroughputExceeded",
     ];
-    if codes.iter().all(|code| passing.contains(code)) {
+    if codes.iter().all(|code| transient.contains(code)) {
         StoreError::Unavailable(text)
     } else {
-        StoreError::Refused(text)
+        StoreError::Permanent(text)
     }
 }
 
-/// The store's error for a failed call.
-pub(crate) fn classified<E>(error: &SdkError<E>) -> StoreError
+pub(crate) fn store_error<E>(error: &SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {
     match fault(error) {
         Fault::Transient(problem) => StoreError::Unavailable(problem),
-        Fault::Permanent(problem) => StoreError::Refused(problem),
+        Fault::Permanent(problem) => StoreError::Permanent(problem),
     }
 }
 
-/// The fault of a call, in words.
+/// The class of a failed call, with its message.
 pub(crate) enum Fault {
     /// The same call may succeed later.
     Transient(String),
-    /// It will not.
+    /// A retry does not help.
     Permanent(String),
 }
 
@@ -1020,7 +1028,7 @@ pub(crate) fn fault<E>(error: &SdkError<E>) -> Fault
 where
     E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
 {
-    const PASSING: [&str; 7] = [
+    const TRANSIENT: [&str; 7] = [
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "ThrottlingException",
@@ -1036,7 +1044,7 @@ where
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("unknown").to_owned();
             let message = service.err().message().unwrap_or_default();
-            if PASSING.contains(&code.as_str()) || status >= 500 {
+            if TRANSIENT.contains(&code.as_str()) || status >= 500 {
                 Fault::Transient(code)
             } else {
                 Fault::Permanent(format!("{code}: {message}"))
@@ -1054,18 +1062,17 @@ mod tests {
     use super::*;
     use crate::{commit::StoredEvent, event::CodecError};
 
-    /// Counts events by their names.
     struct Names;
 
-    impl Tally for Names {
+    impl CounterProjection for Names {
         const NAME: &'static str = "names";
 
-        fn lane(_: &StreamId) -> Option<u32> {
+        fn shard(_: &StreamId) -> Option<u32> {
             Some(0)
         }
 
-        fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
-            Ok(vec![Count {
+        fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
+            Ok(vec![CounterChange {
                 partition: "all".to_owned(),
                 row: "row".to_owned(),
                 add: vec![(event.event.name.clone(), 1)],
@@ -1096,7 +1103,7 @@ mod tests {
             event("order-a", 4, "Placed"),
             event("order-b", 1, "Placed"),
         ];
-        let (batch, taken) = Batch::of::<Names>(&events).unwrap();
+        let (batch, taken) = Batch::new::<Names>(&events).unwrap();
         assert_eq!(taken, 3);
         let gates: Vec<_> = batch.gates.into_iter().collect();
         assert_eq!(

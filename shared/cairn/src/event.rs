@@ -1,7 +1,7 @@
-//! The stored form of an event, and how old forms are read.
+//! The stored form of an event, and the decoding of earlier forms.
 //!
-//! An event type's name, schema version and JSON are storage: they outlive the code that wrote
-//! them. A changed shape is a new schema version with an [`Upcaster`]; the stored one stays.
+//! The name, the schema version and the JSON of an event are stored and outlive the code that wrote
+//! them. Never edit a stored form: a change is a new schema version with an [`Upcaster`].
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -12,21 +12,21 @@ use serde_json::{Value, value::RawValue};
 
 use crate::commit::StoredEvent;
 
-/// An aggregate's events, as a serde enum tagged with `#[serde(tag = "type", content = "data")]`
-/// whose variants carry their stored names in `#[serde(rename = "...")]`.
+/// The events of an aggregate: a serde enum with `#[serde(tag = "type", content = "data")]`, whose
+/// variants have their stored names in `#[serde(rename = "...")]`.
 pub trait Event: Serialize + DeserializeOwned {
-    /// How older schema versions become current. Each entry lifts one type by one version.
+    /// The upcasters of earlier schema versions. Each entry lifts one event type by one version.
     const UPCASTERS: &'static [Upcaster] = &[];
 
-    /// Stored names that differ from the serde names, as `(serde, stored)`: for a generic event
-    /// type whose owner gives some of its events names of its own.
+    /// The stored names that differ from the serde names, as `(serde, stored)`. A generic event
+    /// type needs them if each user of the type gives the events other names.
     const RENAMED: &'static [(&'static str, &'static str)] = &[];
 
-    /// The stored form, in the current schema version.
+    /// Encodes the event in the current schema version.
     ///
     /// # Errors
-    /// When the event does not serialize as the trait says. It is a mistake in the type, and a
-    /// test of any one event shows it.
+    /// Returns an error if the type is not tagged as this trait requires. A test of any one event
+    /// finds that.
     fn encode(&self) -> Result<StoredEvent, CodecError> {
         let tagged = serde_json::to_string(self).map_err(CodecError::Encode)?;
         let Tagged { name, data } = serde_json::from_str(&tagged).map_err(CodecError::Encode)?;
@@ -38,11 +38,11 @@ pub trait Event: Serialize + DeserializeOwned {
         })
     }
 
-    /// The event that a stored form means today.
+    /// Decodes a stored event of any known schema version.
     ///
     /// # Errors
-    /// When the name is unknown, the schema version is newer than this code, or the data does
-    /// not fit.
+    /// Returns an error if the name is unknown, the schema version is newer than this code, or the
+    /// data does not match the type.
     fn decode(stored: &StoredEvent) -> Result<Self, CodecError> {
         let name = original(Self::RENAMED, &stored.name);
         let fail = |source| CodecError::Decode {
@@ -74,45 +74,46 @@ pub trait Event: Serialize + DeserializeOwned {
     }
 }
 
-/// Lifts the JSON of one event type from schema version `from` to `from + 1`.
+/// A function that lifts the JSON of one event type from schema version `from` to `from + 1`.
 #[derive(Clone, Copy, Debug)]
 pub struct Upcaster {
     /// The stored name of the event type.
     pub name: &'static str,
-    /// The schema version it reads.
+    /// The schema version that it reads.
     pub from: u32,
-    /// The change. Pure and total: what it does not know it leaves alone. `None`: there is nothing to change, because
-    /// everything that version `from` took the next one takes too; [`breaking`](crate::schema::breaking) tells.
+    /// The change, a pure and total function: it keeps unknown members. `None` means that the next
+    /// version accepts every document of version `from`; [`breaking`](crate::schema::breaking)
+    /// checks that.
     pub lift: Option<fn(Value) -> Value>,
 }
 
-/// A stored event that cannot be written or read.
+/// An event cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The type is not an adjacently tagged enum.
     #[error("the event cannot be encoded: {0}")]
     Encode(serde_json::Error),
-    /// The stored event has no meaning in this code.
+    /// This code cannot decode the stored event.
     #[error("a stored {name} of schema version {schema} cannot be read: {source}")]
     Decode {
         /// The stored name.
         name: String,
         /// The stored schema version.
         schema: u32,
-        /// What serde says.
+        /// The error of serde.
         source: serde_json::Error,
     },
-    /// A snapshot's state does not fit the type although its shape is the same.
+    /// The state of a snapshot does not match the type, although the fingerprint is the same.
     #[error(
-        "a snapshot of shape {shape} cannot be read: {source}; raise the aggregate's REVISION, so that it is ignored"
+        "a snapshot with the fingerprint {state_fingerprint} cannot be read: {source}; increase the aggregate's REVISION to ignore it"
     )]
     Snapshot {
-        /// The shape.
-        shape: String,
-        /// What serde says.
+        /// The fingerprint.
+        state_fingerprint: String,
+        /// The error of serde.
         source: serde_json::Error,
     },
-    /// Newer code wrote it.
+    /// Newer code wrote the event.
     #[error(
         "a stored {name} has schema version {schema}; this code knows up to {current}: deploy the newer code"
     )]
@@ -121,7 +122,7 @@ pub enum CodecError {
         name: String,
         /// The stored schema version.
         schema: u32,
-        /// The newest version this code reads.
+        /// The newest version that this code can read.
         current: u32,
     },
 }
@@ -134,7 +135,7 @@ struct Tagged<'a> {
     data: &'a RawValue,
 }
 
-/// A stored event as the tagged enum that it becomes, without writing that down first.
+/// A deserializer that presents a stored event as a tagged enum, without building that JSON.
 struct Adjacent<'a> {
     name: &'a str,
     data: &'a str,

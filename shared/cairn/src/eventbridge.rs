@@ -1,13 +1,14 @@
-//! The relay's publisher on Amazon EventBridge.
+//! The relay's publisher for Amazon EventBridge.
 //!
-//! A call that succeeds may have failed entries: each entry has [an answer of its
-//! own](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), and each is reported.
+//! A successful call can contain failed entries. Each entry has [its own
+//! result](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), and the
+//! publisher reports each.
 
 use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 
 use crate::relay::{Entry, Publisher};
 
-/// A bus, written to as one source.
+/// A bus, and the source of the events.
 #[derive(Clone, Debug)]
 pub struct EventBridge {
     client: Client,
@@ -16,7 +17,7 @@ pub struct EventBridge {
 }
 
 impl EventBridge {
-    /// The bus of this name or ARN.
+    /// Creates a publisher to the bus with this name or ARN.
     pub fn new(client: Client, bus: String, source: String) -> Self {
         Self {
             client,
@@ -25,7 +26,7 @@ impl EventBridge {
         }
     }
 
-    /// What the events' `source` is.
+    /// Returns the `source` of the events.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -49,12 +50,12 @@ impl Publisher for EventBridge {
             .send()
             .await;
         match sent {
-            // Answers come in the order of the entries; a refused one has no id but a code.
+            // Results have the order of the entries; a failed one has an error code.
             Ok(answer) => {
                 if answer.failed_entry_count() > 0 {
                     tracing::warn!(
                         failed = answer.failed_entry_count(),
-                        "the bus refused entries"
+                        "PutEvents rejected entries"
                     );
                 }
                 let answers = answer.entries().iter();
@@ -62,7 +63,7 @@ impl Publisher for EventBridge {
             }
             Err(error) => {
                 let error = error.into_service_error();
-                tracing::warn!(%error, "the bus refused a call");
+                tracing::warn!(%error, "PutEvents failed");
                 vec![false; entries.len()]
             }
         }

@@ -1,35 +1,36 @@
-//! Functions, as others invoke them.
+//! Asynchronous invocations of Lambda functions.
 //!
-//! Asynchronously only: Lambda keeps the event and [tries again by
-//! itself](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html), so nobody waits and nothing is lost.
+//! Lambda queues the event and [retries a failed
+//! invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html),
+//! so the caller does not wait and the event is not lost.
 
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
 
-/// The functions of an account.
+/// The functions of an AWS account.
 #[derive(Clone, Debug)]
 pub struct Functions {
     client: Client,
 }
 
-/// An invocation was not taken.
+/// Lambda did not accept an invocation.
 #[derive(Debug, thiserror::Error)]
-#[error("the function {function} did not take an invocation: {problem}")]
+#[error("invocation of {function} failed: {problem}")]
 pub struct InvokeError {
     function: String,
     problem: String,
 }
 
 impl Functions {
-    /// The functions that a client reaches.
+    /// Creates an invoker with a client.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// Hands an event to a function, by name or ARN, asynchronously: it is invoked at least once, and
-    /// what it fails at goes to its failure destination.
+    /// Invokes a function by name or ARN. Lambda invokes it at least once, and sends a permanently
+    /// failed event to the failure destination.
     ///
     /// # Errors
-    /// When the invocation was not confirmed.
+    /// Returns an error if Lambda did not confirm the invocation, which can happen nevertheless.
     pub async fn invoke(&self, function: &str, event: Vec<u8>) -> Result<(), InvokeError> {
         let invoke = self
             .client

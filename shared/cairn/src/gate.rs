@@ -1,55 +1,56 @@
-//! The version gate: an event's effect, once and in order, whatever the bus does.
+//! The version gate: each event takes effect once and in order.
 //!
-//! The version of the last event applied from a stream is kept *with* the effect, and moves from
-//! n-1 to n in the same conditional write. An event that comes again finds the gate past it. An
-//! event that comes early finds the gate behind, and the missing ones are read from the store.
-//! Lost, late, reordered and repeated deliveries therefore all end in the same state.
+//! The gate is the version of the last event that was applied from a stream. It is stored *with*
+//! the effect, and moves from n-1 to n in the same conditional write. An event that comes again
+//! finds the gate past it. An event that comes early finds a gap, and the missing events are read
+//! from the store. Lost, late, reordered and repeated deliveries therefore all end in the same
+//! state.
 
 use std::future::Future;
 
 use crate::{
     commit::{Commit, RecordedEvent},
     guard::{Guard, holds},
-    store::{EventStore, Part, StoreError},
+    store::{EventStore, ReadRange, StoreError},
 };
 
-/// What came of an event at a gate.
+/// The result of an event at a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// The effect took place and the gate moved to the event's version.
+    /// The effect was written, and the gate moved to the version of the event.
     Applied,
-    /// The gate was there already: nothing changed.
-    Already,
-    /// The gate is further back than the version before the event's: nothing changed.
-    Behind {
-        /// Where it is; 0 before the first event.
+    /// The gate is at this version or past it; nothing changed.
+    Duplicate,
+    /// Events are missing between the gate and this event; nothing changed.
+    Gap {
+        /// The version of the gate; 0 before the first event.
         at: u64,
     },
 }
 
-/// Something with effects behind a gate: a table of rows, say.
-pub trait Gated: Send + Sync {
+/// A target with a version gate, such as a table of rows.
+pub trait Checkpointed: Send + Sync {
     /// Applies an event if it is the next one of its stream.
     ///
-    /// Effect and gate change in one write, or neither does.
+    /// The effect and the gate change in one write, or neither does.
     ///
     /// # Errors
-    /// When the write fails; the effect may have taken place.
+    /// Returns an error if the write fails. The effect can have been written nevertheless.
     fn advance(
         &self,
         event: &RecordedEvent,
     ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
 
-    /// How many of the first of some events fit into one write, at least one.
+    /// Returns how many of the first events fit into one write, at least one.
     fn fitting(_events: &[RecordedEvent]) -> usize {
         1
     }
 
-    /// Applies events that fit into one write if each is the next one of its stream, and says whether they are: if not,
-    /// nothing changes.
+    /// Applies events that fit into one write, if each is the next one of its stream. Returns
+    /// false, and changes nothing, if one is not.
     ///
     /// # Errors
-    /// As [`Gated::advance`].
+    /// See [`Checkpointed::advance`].
     fn advance_all(
         &self,
         _events: &[RecordedEvent],
@@ -58,49 +59,49 @@ pub trait Gated: Send + Sync {
     }
 }
 
-/// What a delivery came to.
+/// The result of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
+pub enum Delivery {
     /// The event was applied.
     Applied,
-    /// It had been applied before, or there is nothing left to do at it.
+    /// The event was applied before, or it changes nothing.
     Duplicate,
-    /// It was applied after this many earlier ones that had not arrived.
-    Healed(u64),
-    /// Nothing is done yet: a provider throttles. The work stays due, and is asked for again later.
+    /// The event was applied after this number of missing events.
+    CaughtUp(u64),
+    /// A provider throttles, so nothing was done. The step stays due, and is requested again later.
     Postponed,
 }
 
-impl Delivered {
-    /// The outcome as it stands in logs.
+impl Delivery {
+    /// Returns the outcome as logs show it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::Duplicate => "duplicate",
-            Self::Healed(_) => "healed",
+            Self::CaughtUp(_) => "caught-up",
             Self::Postponed => "postponed",
         }
     }
 }
 
-/// Applies an event, and before it those that the gate has not seen.
+/// Applies an event, after the events that the gate is missing.
 ///
 /// # Errors
-/// When a write or read fails, or when the store lacks the events in between.
+/// Returns an error if a write or read fails, or the store lacks the missing events.
 pub async fn deliver(
-    gated: &impl Gated,
+    projection: &impl Checkpointed,
     store: &impl EventStore,
     event: &RecordedEvent,
-) -> Result<Delivered, StoreError> {
-    let at = match gated.advance(event).await? {
-        Advance::Applied => return Ok(Delivered::Applied),
-        Advance::Already => return Ok(Delivered::Duplicate),
-        Advance::Behind { .. } if !holds(Guard::GapHealing) => return Ok(Delivered::Duplicate),
-        Advance::Behind { at } => at,
+) -> Result<Delivery, StoreError> {
+    let at = match projection.advance(event).await? {
+        Advance::Applied => return Ok(Delivery::Applied),
+        Advance::Duplicate => return Ok(Delivery::Duplicate),
+        Advance::Gap { .. } if !holds(Guard::GapFilling) => return Ok(Delivery::Duplicate),
+        Advance::Gap { at } => at,
     };
-    let missing = Part {
-        until: event.version,
-        ..Part::after(at)
+    let missing = ReadRange {
+        to: event.version,
+        ..ReadRange::after(at)
     };
     let commits = store.read(&event.stream, &missing).await?;
     let missing: Vec<_> = commits
@@ -109,18 +110,18 @@ pub async fn deliver(
         .filter(|missing| missing.version > at && missing.version <= event.version)
         .collect();
     for missing in &missing {
-        if let Advance::Behind { at } = gated.advance(missing).await? {
+        if let Advance::Gap { at } = projection.advance(missing).await? {
             return Err(StoreError::Corrupt {
                 stream: event.stream.clone(),
-                reason: format!("a reader is at version {at} and the store has no next event"),
+                reason: format!("the gate is at version {at}, but the store has no next event"),
             });
         }
     }
     match missing.last() {
         Some(last) if last.version == event.version => {
-            let healed = event.version - at - 1;
-            tracing::info!(stream = %event.stream, version = event.version, healed, "gap healed");
-            Ok(Delivered::Healed(healed))
+            let filled = event.version - at - 1;
+            tracing::info!(stream = %event.stream, version = event.version, filled, "missing events read");
+            Ok(Delivery::CaughtUp(filled))
         }
         Some(_) | None => Err(StoreError::Corrupt {
             stream: event.stream.clone(),

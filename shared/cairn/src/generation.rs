@@ -1,8 +1,9 @@
-//! Generations of a read model: the rows that are shown, and those that a rebuild makes beside them.
+//! Generations of a read model: the live rows, and the rows of a rebuild.
 //!
-//! Every event goes to all generations that [`Standing::written`] names, and a reader of the bus asks for the standing
-//! *after* the event was committed. So an event whose reader did not hear of a new generation was committed before
-//! that generation's history was read, and is part of it: no event falls in between.
+//! Every event is written to all generations that [`GenerationSet::written`] returns. A consumer
+//! reads this set *after* the event was committed. If a consumer does not know a new generation
+//! yet, the event was committed before the backfill read the history, and the backfill includes it.
+//! No event is lost between the two.
 
 use std::{fmt, str::FromStr};
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
-/// One set of a read model's rows. Later ones are greater.
+/// One set of rows of a read model. A later generation is greater.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -18,19 +19,19 @@ use crate::timestamp::Timestamp;
 pub struct Generation(u64);
 
 impl Generation {
-    /// The rows of a read model that was never rebuilt.
+    /// The generation of a read model that was never rebuilt.
     pub const FIRST: Self = Self(0);
 
     const MARK: char = '/';
 
-    /// A generation after this one.
+    /// Returns a later generation.
     #[must_use]
     pub fn next(self, now: Timestamp) -> Self {
         let now = u64::try_from(now.as_millis()).unwrap_or_default();
         Self(now.max(self.0 + 1))
     }
 
-    /// A key as this generation has it in the table that all generations share.
+    /// Returns a key with the prefix of this generation, because all generations share one table.
     pub fn key(self, key: &str) -> String {
         if self == Self::FIRST {
             return key.to_owned();
@@ -38,7 +39,7 @@ impl Generation {
         format!("{self}{}{key}", Self::MARK)
     }
 
-    /// The generation of a key in the table, and the key itself.
+    /// Splits a stored key into its generation and the key.
     pub fn split(stored: &str) -> (Self, &str) {
         let parts = stored.split_once(Self::MARK);
         let parsed = parts.and_then(|(generation, key)| Some((generation.parse().ok()?, key)));
@@ -60,83 +61,87 @@ impl FromStr for Generation {
     }
 }
 
-/// Which generations a read model has.
+/// The generations of a read model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// How often this has changed.
+pub struct GenerationSet {
+    /// The number of changes of the set.
     pub revision: u64,
-    /// The one that is shown.
+    /// The generation that queries read.
     pub live: Generation,
-    /// The latest that there ever was.
+    /// The latest generation that was started.
     pub latest: Generation,
-    /// The one beside the one that is shown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<Beside>,
+    /// The secondary generation, if any.
+    #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
+    pub secondary: Option<Secondary>,
 }
 
-/// A generation that is kept and not shown.
+/// The secondary generation: events go to it, and no query reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Beside {
-    /// History is poured into it.
+pub enum Secondary {
+    /// A rebuild backfills it.
     Building {
-        /// The new one.
+        /// The new generation.
         generation: Generation,
-        /// Into how many parts the history is divided.
+        /// The number of segments of the backfill.
         segments: u32,
     },
-    /// It was shown until the new one was.
-    Retiring {
-        /// The old one.
+    /// It was live until the last rebuild promoted another one.
+    #[serde(rename = "retiring")]
+    Retired {
+        /// The old generation.
         generation: Generation,
     },
 }
 
-/// Why a rebuild cannot take a step.
+/// A step of a rebuild was out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfTurn {
-    /// Nothing is being rebuilt.
-    #[error("the read model is not being rebuilt: begin a rebuild")]
+    /// No generation is being built.
+    #[error("the read model is not being rebuilt; start a rebuild")]
     NotBuilding,
-    /// An earlier generation has not been dropped.
-    #[error("the generation {0} that was shown before is not dropped yet: sweep first")]
-    NotSwept(Generation),
+    /// The retired generation of the last rebuild is not pruned yet.
+    #[error("the retired generation {0} is not pruned yet; prune it first")]
+    NotPruned(Generation),
 }
 
-impl Standing {
-    /// The generations that every event goes to, the one that is shown first.
+impl GenerationSet {
+    /// Returns the generations that every event is written to, the live one first.
     pub fn written(&self) -> impl Iterator<Item = Generation> {
-        let beside = self.beside.map(|beside| match beside {
-            Beside::Building { generation, .. } | Beside::Retiring { generation } => generation,
+        let secondary = self.secondary.map(|secondary| match secondary {
+            Secondary::Building { generation, .. } | Secondary::Retired { generation } => {
+                generation
+            }
         });
-        std::iter::once(self.live).chain(beside)
+        std::iter::once(self.live).chain(secondary)
     }
 
-    /// The generation that is being built, and the number of its segments.
+    /// Returns the generation that is being built, and the number of its segments.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if no generation is being built.
     pub fn building(&self) -> Result<(Generation, u32), OutOfTurn> {
-        match self.beside {
-            Some(Beside::Building {
+        match self.secondary {
+            Some(Secondary::Building {
                 generation,
                 segments,
             }) => Ok((generation, segments)),
-            Some(Beside::Retiring { .. }) | None => Err(OutOfTurn::NotBuilding),
+            Some(Secondary::Retired { .. }) | None => Err(OutOfTurn::NotBuilding),
         }
     }
 
-    /// With a new generation beside the one that is shown; the one that is being built already stays.
+    /// Returns the set with a new secondary generation. A generation that is already being built
+    /// stays.
     ///
     /// # Errors
-    /// When the last rebuild has not dropped the old rows.
-    pub fn begun(&self, now: Timestamp, segments: u32) -> Result<Self, OutOfTurn> {
-        match self.beside {
-            Some(Beside::Building { .. }) => Ok(self.clone()),
-            Some(Beside::Retiring { generation }) => Err(OutOfTurn::NotSwept(generation)),
+    /// Returns an error if the retired generation of the last rebuild is not pruned yet.
+    pub fn started(&self, now: Timestamp, segments: u32) -> Result<Self, OutOfTurn> {
+        match self.secondary {
+            Some(Secondary::Building { .. }) => Ok(self.clone()),
+            Some(Secondary::Retired { generation }) => Err(OutOfTurn::NotPruned(generation)),
             None => {
                 let generation = self.latest.next(now);
-                let building = Beside::Building {
+                let building = Secondary::Building {
                     generation,
                     segments,
                 };
@@ -148,18 +153,18 @@ impl Standing {
         }
     }
 
-    /// With the new generation shown, which may be so already. The old one follows the events for as long as anybody
-    /// may look at it.
+    /// Returns the set with the new generation promoted; a repetition changes nothing. The retired
+    /// generation still receives events, because queries can still read it.
     ///
     /// # Errors
-    /// When it is not this generation that is being built.
-    pub fn flipped(&self, generation: Generation) -> Result<Self, OutOfTurn> {
+    /// Returns an error if this generation is not being built.
+    pub fn promoted(&self, generation: Generation) -> Result<Self, OutOfTurn> {
         if self.live == generation {
             return Ok(self.clone());
         }
         match self.building()? {
             (built, _) if built == generation => {
-                let old = Beside::Retiring {
+                let old = Secondary::Retired {
                     generation: self.live,
                 };
                 Ok(self.moved(generation, Some(old)))
@@ -168,25 +173,27 @@ impl Standing {
         }
     }
 
-    /// With nothing but what is shown now: after a flip without the old generation, before it without the new one.
+    /// Returns the set without its secondary generation: the retired one after a promotion, the new
+    /// one before it.
     #[must_use]
-    pub fn alone(&self) -> Self {
-        match self.beside {
+    pub fn live_only(&self) -> Self {
+        match self.secondary {
             Some(_) => self.moved(self.live, None),
             None => self.clone(),
         }
     }
 
-    /// Whether a generation's rows are nobody's any more. One that is begun later is not among these.
-    pub fn is_over(&self, generation: Generation) -> bool {
+    /// Returns true if a generation receives no more events. A generation that is started later is
+    /// not obsolete.
+    pub fn is_obsolete(&self, generation: Generation) -> bool {
         generation <= self.latest && self.written().all(|written| written != generation)
     }
 
-    fn moved(&self, live: Generation, beside: Option<Beside>) -> Self {
+    fn moved(&self, live: Generation, secondary: Option<Secondary>) -> Self {
         Self {
             revision: self.revision + 1,
             live,
-            beside,
+            secondary,
             ..*self
         }
     }
@@ -196,59 +203,62 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn written(standing: &Standing) -> Vec<Generation> {
-        standing.written().collect()
+    fn written(generations: &GenerationSet) -> Vec<Generation> {
+        generations.written().collect()
     }
 
     #[test]
-    fn events_go_to_the_old_and_the_new_rows_from_the_beginning_until_after_the_flip() {
-        let before = Standing::default();
-        let begun = before.begun(Timestamp::from_millis(7), 4).unwrap();
-        let (new, segments) = begun.building().unwrap();
+    fn events_go_to_the_old_and_the_new_rows_from_the_beginning_until_after_the_promotion() {
+        let before = GenerationSet::default();
+        let started = before.started(Timestamp::from_millis(7), 4).unwrap();
+        let (new, segments) = started.building().unwrap();
         assert_eq!((new, segments), (Generation(7), 4));
-        assert_eq!(written(&begun), [Generation::FIRST, new]);
-        let flipped = begun.flipped(new).unwrap();
-        assert_eq!(written(&flipped), [new, Generation::FIRST]);
-        assert_eq!(written(&flipped.alone()), [new]);
-        let revisions = [&before, &begun, &flipped, &flipped.alone()].map(|of| of.revision);
+        assert_eq!(written(&started), [Generation::FIRST, new]);
+        let promoted = started.promoted(new).unwrap();
+        assert_eq!(written(&promoted), [new, Generation::FIRST]);
+        assert_eq!(written(&promoted.live_only()), [new]);
+        let revisions = [&before, &started, &promoted, &promoted.live_only()].map(|of| of.revision);
         assert_eq!(revisions, [0, 1, 2, 3]);
     }
 
     #[test]
-    fn what_is_over_may_be_dropped_and_what_is_begun_later_may_not() {
-        let begun = Standing::default()
-            .begun(Timestamp::from_millis(7), 4)
+    fn an_obsolete_generation_may_be_pruned_and_one_that_starts_later_may_not() {
+        let started = GenerationSet::default()
+            .started(Timestamp::from_millis(7), 4)
             .unwrap();
-        assert!(!begun.is_over(Generation::FIRST) && !begun.is_over(Generation(7)));
-        let given_up = begun.alone();
-        assert!(!given_up.is_over(Generation::FIRST) && given_up.is_over(Generation(7)));
-        let shown = begun.flipped(Generation(7)).unwrap().alone();
-        assert!(shown.is_over(Generation::FIRST) && !shown.is_over(Generation(7)));
-        assert!(!shown.is_over(Generation(8)));
-        let again = given_up.begun(Timestamp::from_millis(7), 4).unwrap();
+        assert!(!started.is_obsolete(Generation::FIRST) && !started.is_obsolete(Generation(7)));
+        let cancelled = started.live_only();
+        assert!(!cancelled.is_obsolete(Generation::FIRST) && cancelled.is_obsolete(Generation(7)));
+        let shown = started.promoted(Generation(7)).unwrap().live_only();
+        assert!(shown.is_obsolete(Generation::FIRST) && !shown.is_obsolete(Generation(7)));
+        assert!(!shown.is_obsolete(Generation(8)));
+        let again = cancelled.started(Timestamp::from_millis(7), 4).unwrap();
         assert_eq!(again.building().unwrap().0, Generation(8));
     }
 
     #[test]
-    fn a_rebuild_that_was_begun_goes_on() {
-        let begun = Standing::default()
-            .begun(Timestamp::from_millis(7), 4)
+    fn a_rebuild_that_was_started_continues() {
+        let started = GenerationSet::default()
+            .started(Timestamp::from_millis(7), 4)
             .unwrap();
-        assert_eq!(begun.begun(Timestamp::from_millis(9), 8).unwrap(), begun);
+        assert_eq!(
+            started.started(Timestamp::from_millis(9), 8).unwrap(),
+            started
+        );
     }
 
     #[test]
     fn steps_are_taken_in_turn() {
         let (seven, nine) = (Generation(7), Generation(9));
-        let standing = Standing::default();
-        assert_eq!(standing.flipped(seven), Err(OutOfTurn::NotBuilding));
-        let begun = standing.begun(Timestamp::from_millis(7), 4).unwrap();
-        assert_eq!(begun.flipped(nine), Err(OutOfTurn::NotBuilding));
-        let flipped = begun.flipped(seven).unwrap();
-        assert_eq!(flipped.flipped(seven).unwrap(), flipped);
+        let generations = GenerationSet::default();
+        assert_eq!(generations.promoted(seven), Err(OutOfTurn::NotBuilding));
+        let started = generations.started(Timestamp::from_millis(7), 4).unwrap();
+        assert_eq!(started.promoted(nine), Err(OutOfTurn::NotBuilding));
+        let promoted = started.promoted(seven).unwrap();
+        assert_eq!(promoted.promoted(seven).unwrap(), promoted);
         assert_eq!(
-            flipped.begun(Timestamp::from_millis(9), 4),
-            Err(OutOfTurn::NotSwept(Generation::FIRST))
+            promoted.started(Timestamp::from_millis(9), 4),
+            Err(OutOfTurn::NotPruned(Generation::FIRST))
         );
     }
 

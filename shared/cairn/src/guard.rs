@@ -1,31 +1,31 @@
-//! Guards: the checks on which the promises stand.
+//! Guards: the checks behind the guarantees.
 //!
-//! A test can switch one off on its thread, to see that what it guards is lost without it. There is a
-//! switch only in builds for tests (feature `unguarded`); in all others every guard holds, and the
-//! question is not even asked.
+//! A test can switch a guard off on its thread to prove that a guarantee fails without it. The
+//! switch exists in builds with the feature `unguarded` only. In all other builds, each guard is a
+//! constant `true`.
 
-/// A guard.
+/// A check that a test can switch off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// An effect and the version that it belongs to change together, from one version to the next.
+    /// An effect and its version gate change together, from one version to the next.
     VersionGate,
-    /// Events that did not arrive are read from the store before a later one is applied.
-    GapHealing,
-    /// A commit that holds the place of ours is ours if it has our id.
+    /// Missing events are read from the store before a later event is applied.
+    GapFilling,
+    /// A commit at the version of an append is recognized as the append's own by its id.
     CommitId,
-    /// A command whose id is in the stream is not carried out again.
+    /// A command whose id is in the stream is not handled again.
     CommandId,
-    /// What a step does to our own streams and the saga's record of it are one append.
+    /// The commands of a step and the saga's record of them are one append.
     AtomicStep,
-    /// What is refused on a state that may be old is decided again on the state as it is.
+    /// A rejection on a possibly stale state is decided again on the current state.
     Recheck,
-    /// A provider is asked with the same key at every try.
+    /// Every attempt at a provider call has the same key.
     ProviderKey,
-    /// The step that was done last is undone first.
+    /// The last completed step is compensated first.
     CompensationOrder,
 }
 
-/// Whether a guard holds: always, but for the one that a test has switched off on this thread.
+/// Returns true unless a test switched the guard off on this thread.
 #[cfg(not(feature = "unguarded"))]
 pub(crate) const fn holds(_: Guard) -> bool {
     true
@@ -45,7 +45,7 @@ mod switch {
         OFF.get() != Some(guard)
     }
 
-    /// Switches a guard off on this thread, and the one before on again.
+    /// Switches a guard off on this thread, and the previous one on again.
     pub fn switch_off(guard: Option<Guard>) {
         OFF.set(guard);
     }

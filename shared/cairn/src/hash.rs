@@ -1,6 +1,6 @@
-//! A hash that may be stored: it depends on no build, no process and no version of a library.
+//! A hash that can be stored: it depends on no build, process or library version.
 
-/// FNV-1a, 32 bits. For spreading and for finding again, not for secrets.
+/// Returns the 32-bit FNV-1a hash, for shards and lookups. It is not cryptographic.
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>
 pub fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {

@@ -1,6 +1,6 @@
-//! Reading a request's JSON into checked types, with a pointer to every field that is wrong.
+//! Strict JSON input: a request's body becomes validated types, or a list of all its errors.
 //!
-//! All mistakes are collected, so a client fixes a body in one go.
+//! Each error has a pointer to its field, so a client can fix a body in one step.
 
 use std::fmt::{self, Display};
 
@@ -10,30 +10,30 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// One mistake in a body.
+/// One error in a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// An RFC 6901 JSON pointer to the field.
+    /// The RFC 6901 JSON pointer to the field.
     pub pointer: String,
-    /// What is wrong with it, and what it takes.
+    /// The problem, and the values that the field accepts.
     pub detail: String,
 }
 
-/// The error of a body that cannot be read.
+/// A body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is not JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
-    /// Objects have several members of one name. JSON readers differ in which of them they take.
-    #[error("the body has a member more than once")]
+    /// Objects have several members with one name. JSON readers differ in which of them they use.
+    #[error("the body contains duplicate members")]
     Repeated(Vec<FieldError>),
 }
 
-/// Reads JSON in which no object has two members of one name.
+/// Reads JSON, and rejects objects that have two members with one name.
 ///
 /// # Errors
-/// See [`BodyError`]. A body with thousands of repeated members has the first of them pointed at.
+/// See [`BodyError`]. It lists at most 50 repeated members.
 pub fn read(body: &[u8]) -> Result<Value, BodyError> {
     let mut repeated = vec![];
     let mut json = serde_json::Deserializer::from_slice(body);
@@ -50,14 +50,12 @@ pub fn read(body: &[u8]) -> Result<Value, BodyError> {
     }
 }
 
-/// A value of a body, at a pointer.
 struct Node<'a> {
     pointer: String,
     repeated: &'a mut Vec<FieldError>,
 }
 
 impl Node<'_> {
-    /// The most repeated members that an answer names.
     const MAX_REPEATED: usize = 50;
 
     fn child(&mut self, pointer: String) -> Node<'_> {
@@ -125,7 +123,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             if members.contains_key(&name) && self.repeated.len() < Self::MAX_REPEATED {
                 self.repeated.push(FieldError {
                     pointer: pointer.clone(),
-                    detail: "is there more than once: send it once".to_owned(),
+                    detail: "is a duplicate member: send it once".to_owned(),
                 });
             }
             let value = map.next_value_seed(self.child(pointer))?;
@@ -135,17 +133,17 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// The RFC 6901 pointer to a member of an object.
+/// Returns the RFC 6901 pointer to a member of an object.
 fn member(object: &str, name: &str) -> String {
     format!("{object}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The mistakes found so far.
+/// The errors found so far.
 #[derive(Debug, Default)]
-pub struct Mistakes(Vec<FieldError>);
+pub struct ValidationErrors(Vec<FieldError>);
 
-impl Mistakes {
-    /// Notes a mistake at a field.
+impl ValidationErrors {
+    /// Adds an error at a field.
     pub fn add(&mut self, field: &Field<'_>, detail: impl Display) {
         self.0.push(FieldError {
             pointer: field.pointer.clone(),
@@ -153,10 +151,10 @@ impl Mistakes {
         });
     }
 
-    /// The value, if every part of it was read and nothing was wrong.
+    /// Returns the value if there are no errors.
     ///
     /// # Errors
-    /// The mistakes, in the order of reading.
+    /// Returns the errors in the order of reading.
     pub fn result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -165,7 +163,7 @@ impl Mistakes {
     }
 }
 
-/// A place in a body; the value may be missing.
+/// A field of a body. Its value can be missing.
 #[derive(Clone, Debug)]
 pub struct Field<'a> {
     value: Option<&'a Value>,
@@ -173,7 +171,7 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The body itself.
+    /// Returns the whole body as a field.
     pub fn root(body: &'a Value) -> Self {
         Self {
             value: Some(body),
@@ -181,7 +179,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A member of an object. It is missing where this is no object.
+    /// Returns a member of an object. It is missing if this field is not an object.
     #[must_use]
     pub fn get(&self, name: &str) -> Self {
         Self {
@@ -190,50 +188,50 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether there is a value that is not null.
+    /// Returns true if the field has a value other than null.
     pub fn is_present(&self) -> bool {
         self.value.is_some_and(|value| !value.is_null())
     }
 
-    /// The members, when this is an object.
-    pub fn object(&self, mistakes: &mut Mistakes) -> Option<&'a Map<String, Value>> {
+    /// Returns the members of an object.
+    pub fn object(&self, errors: &mut ValidationErrors) -> Option<&'a Map<String, Value>> {
         let object = self.value.and_then(Value::as_object);
         if object.is_none() {
-            mistakes.add(self, self.wanted("an object"));
+            errors.add(self, self.wanted("an object"));
         }
         object
     }
 
-    /// A text, parsed.
+    /// Parses a string.
     pub fn text<T, E: Display>(
         &self,
-        mistakes: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let Some(text) = self.value.and_then(Value::as_str) else {
-            mistakes.add(self, self.wanted("a string"));
+            errors.add(self, self.wanted("a string"));
             return None;
         };
-        self.parsed(mistakes, parse(text))
+        self.parsed(errors, parse(text))
     }
 
-    /// An integer, parsed. A number with a fraction is none, even `1.0`.
+    /// Parses an integer of at least 0. A number with a fraction is invalid, even `1.0`.
     pub fn integer<T, E: Display>(
         &self,
-        mistakes: &mut Mistakes,
+        errors: &mut ValidationErrors,
         parse: impl FnOnce(u64) -> Result<T, E>,
     ) -> Option<T> {
         let Some(number) = self.value.and_then(Value::as_u64) else {
-            mistakes.add(self, self.wanted("a whole number of at least 0"));
+            errors.add(self, self.wanted("a whole number of at least 0"));
             return None;
         };
-        self.parsed(mistakes, parse(number))
+        self.parsed(errors, parse(number))
     }
 
-    /// The elements of an array.
-    pub fn items(&self, mistakes: &mut Mistakes) -> Option<Vec<Field<'a>>> {
+    /// Returns the elements of an array.
+    pub fn items(&self, errors: &mut ValidationErrors) -> Option<Vec<Field<'a>>> {
         let Some(items) = self.value.and_then(Value::as_array) else {
-            mistakes.add(self, self.wanted("an array"));
+            errors.add(self, self.wanted("an array"));
             return None;
         };
         let fields = items.iter().enumerate().map(|(index, item)| Field {
@@ -250,8 +248,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn parsed<T, E: Display>(&self, mistakes: &mut Mistakes, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| mistakes.add(self, error)).ok()
+    fn parsed<T, E: Display>(
+        &self,
+        errors: &mut ValidationErrors,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| errors.add(self, error)).ok()
     }
 }
 
@@ -269,14 +271,14 @@ mod tests {
             (r#"{"":1,"":1}"#, &["/"]),
         ] {
             let Err(BodyError::Repeated(errors)) = read(body.as_bytes()) else {
-                panic!("{body} is taken");
+                panic!("{body} is accepted");
             };
             let found: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
             assert_eq!(found, pointers, "{body}");
         }
         let many = format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000));
         let Err(BodyError::Repeated(errors)) = read(many.as_bytes()) else {
-            panic!("a member is there 10,001 times");
+            panic!("10,001 members with one name are accepted");
         };
         assert_eq!(errors.len(), Node::MAX_REPEATED);
     }
@@ -304,17 +306,17 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_found_in_one_reading_and_pointed_at() {
+    fn every_error_is_found_in_one_reading_and_pointed_at() {
         let body = serde_json::json!({ "a/b": 1.5, "list": [1, "x"] });
         let root = Field::root(&body);
-        let mut mistakes = Mistakes::default();
-        root.get("a/b").integer(&mut mistakes, Ok::<_, String>);
+        let mut errors = ValidationErrors::default();
+        root.get("a/b").integer(&mut errors, Ok::<_, String>);
         root.get("gone")
-            .text(&mut mistakes, |text| Ok::<_, String>(text.to_owned()));
-        for item in root.get("list").items(&mut mistakes).unwrap() {
-            item.integer(&mut mistakes, Ok::<_, String>);
+            .text(&mut errors, |text| Ok::<_, String>(text.to_owned()));
+        for item in root.get("list").items(&mut errors).unwrap() {
+            item.integer(&mut errors, Ok::<_, String>);
         }
-        let errors = mistakes.result(Some(())).unwrap_err();
+        let errors = errors.result(Some(())).unwrap_err();
         let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/a~1b", "/gone", "/list/1"]);
         assert!(errors[1].detail.starts_with("is required"));

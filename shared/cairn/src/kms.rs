@@ -1,4 +1,4 @@
-//! Keys that AWS KMS makes and wraps: the bare one is never stored.
+//! Data keys that AWS KMS generates and wraps. Only the wrapped key is stored.
 
 use aws_sdk_kms::{
     Client,
@@ -9,45 +9,45 @@ use aws_sdk_kms::{
 
 use crate::{
     dynamodb::{Fault, fault},
-    on_demand::OnDemand,
+    lazy_client::LazyClient,
     seal::Key,
 };
 
 /// A call of KMS failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KmsError {
-    /// KMS is throttled, timed out or not reachable: the same call may succeed later.
+    /// KMS throttles, times out or cannot be reached. The same call can succeed later.
     #[error("{operation} of KMS failed: {problem}")]
     Unavailable {
-        /// The operation.
+        /// The KMS operation.
         operation: &'static str,
-        /// The fault.
+        /// The problem.
         problem: String,
-        /// The SDK's error.
+        /// The error of the SDK.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// KMS refuses the call: the key is disabled, or the function's role does not allow it.
-    #[error("{operation} of KMS was refused: {problem}")]
-    Refused {
-        /// The operation.
+    /// KMS rejects the call: the key is disabled, or the role of the function does not allow it.
+    #[error("{operation} of KMS was rejected: {problem}")]
+    Permanent {
+        /// The KMS operation.
         operation: &'static str,
-        /// The fault.
+        /// The problem.
         problem: String,
-        /// The SDK's error.
+        /// The error of the SDK.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// KMS answers without what was asked for.
-    #[error("{operation} of KMS failed: the answer has {problem}")]
+    /// The response of KMS lacks a part.
+    #[error("{operation} of KMS failed: the response has {problem}")]
     Malformed {
-        /// The operation.
+        /// The KMS operation.
         operation: &'static str,
-        /// The fault.
+        /// The problem.
         problem: &'static str,
     },
 }
 
 impl KmsError {
-    fn of<E>(operation: &'static str, error: SdkError<E>) -> Self
+    fn new<E>(operation: &'static str, error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -57,7 +57,7 @@ impl KmsError {
                 problem,
                 source: error.into(),
             },
-            Fault::Permanent(problem) => Self::Refused {
+            Fault::Permanent(problem) => Self::Permanent {
                 operation,
                 problem,
                 source: error.into(),
@@ -65,32 +65,32 @@ impl KmsError {
         }
     }
 
-    /// True if the same call may succeed later.
+    /// Returns true if the same call can succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 }
 
-/// A key of KMS, which wraps others and never leaves it.
+/// A KMS key, which wraps data keys and never leaves KMS.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    client: OnDemand<Client>,
+    client: LazyClient<Client>,
     id: String,
 }
 
-/// A new key, bare and wrapped.
 pub(crate) struct DataKey {
     pub(crate) key: Key,
     pub(crate) wrapped: Vec<u8>,
 }
 
 impl MasterKey {
-    /// What the subject of a wrapped key is called. Wrapped for one subject, it is not unwrapped for another.
+    /// The name of the subject in the encryption context. A key that was wrapped for one subject
+    /// cannot be unwrapped for another.
     /// <https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html>
     const CONTEXT: &str = "subject";
 
-    /// The key of this id.
-    pub fn new(client: OnDemand<Client>, id: String) -> Self {
+    /// Creates a handle of the KMS key with this id.
+    pub fn new(client: LazyClient<Client>, id: String) -> Self {
         Self { client, id }
     }
 
@@ -104,7 +104,7 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| KmsError::of(OPERATION, error))?;
+            .map_err(|error| KmsError::new(OPERATION, error))?;
         let wrapped = made.ciphertext_blob.ok_or(KmsError::Malformed {
             operation: OPERATION,
             problem: "no wrapped key",
@@ -125,7 +125,7 @@ impl MasterKey {
             .encryption_context(Self::CONTEXT, subject)
             .send()
             .await
-            .map_err(|error| KmsError::of(OPERATION, error))?;
+            .map_err(|error| KmsError::new(OPERATION, error))?;
         key(OPERATION, opened.plaintext)
     }
 }

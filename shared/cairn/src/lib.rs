@@ -1,8 +1,9 @@
-//! Event sourcing on AWS Lambda and DynamoDB.
+//! Cairn is a kit for event-sourced services on AWS Lambda, DynamoDB and EventBridge.
 //!
-//! An aggregate is three pure functions. What they decide is appended to `DynamoDB` with one conditional write, is published
-//! from the table's stream, and has its effect on each reader once. This is a whole program; on Lambda the store is
-//! `dynamodb::DynamoStore` and the rest stays as it is:
+//! An aggregate is three pure functions. The kit appends the events that they decide with one
+//! conditional write, publishes them from the table's DynamoDB Stream, and applies each event to
+//! each read model once and in order. The following program is complete. On Lambda, its store is
+//! `dynamodb::DynamoStore`, and the rest stays the same:
 //!
 #![cfg_attr(feature = "store", doc = "```")]
 #![cfg_attr(not(feature = "store"), doc = "```ignore")]
@@ -12,7 +13,8 @@
 //! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
 //! use serde::{Deserialize, Serialize};
 //!
-//! #[derive(Debug)] struct GiftCard;
+//! #[derive(Debug)]
+//! struct GiftCard;
 //!
 //! enum Command { Load(u64), Spend(u64) }
 //!
@@ -27,7 +29,7 @@
 //! impl event::Event for Event {}
 //!
 //! #[derive(Debug, PartialEq, thiserror::Error)]
-//! #[error("there is not enough on the card")]
+//! #[error("the balance is too low")]
 //! struct NotEnough;
 //!
 //! impl Decider for GiftCard {
@@ -35,18 +37,21 @@
 //!     type Command = Command;
 //!     type Event = Event;
 //!     type Rejection = NotEnough;
+//!
 //!     fn initial() -> u64 { 0 }
-//!     fn decide(left: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
+//!
+//!     fn decide(balance: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
 //!         match *command {
 //!             Command::Load(amount) => Ok(vec![Event::Loaded { amount }]),
-//!             Command::Spend(amount) if amount <= *left => Ok(vec![Event::Spent { amount }]),
+//!             Command::Spend(amount) if amount <= *balance => Ok(vec![Event::Spent { amount }]),
 //!             Command::Spend(_) => Err(NotEnough),
 //!         }
 //!     }
-//!     fn evolve(left: u64, event: &Event) -> u64 {
+//!
+//!     fn evolve(balance: u64, event: &Event) -> u64 {
 //!         match *event {
-//!             Event::Loaded { amount } => left.saturating_add(amount),
-//!             Event::Spent { amount } => left.saturating_sub(amount),
+//!             Event::Loaded { amount } => balance.saturating_add(amount),
+//!             Event::Spent { amount } => balance.saturating_sub(amount),
 //!         }
 //!     }
 //! }
@@ -54,16 +59,21 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn Error>> {
-//!     given::<GiftCard>([Event::Loaded { amount: 50 }]).when(&Command::Spend(70)).refused(&NotEnough);
+//!     // The rules need no store.
+//!     given::<GiftCard>([Event::Loaded { amount: 50 }])
+//!         .when(&Command::Spend(70))
+//!         .then_rejected(&NotEnough);
+//!
 //!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
 //!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
 //!     let now = Timestamp::now();
-//!     let asked = |id: &str| Context::new(id, now, Duration::from_secs(5));
-//!     cards.handle(&card, &Command::Load(50), &asked("load-1")).await?;
-//!     let spent = cards.handle(&card, &Command::Spend(20), &asked("spend-1")).await?;
+//!     let context = |id: &str| Context::new(id, now, Duration::from_secs(5));
+//!     cards.handle(&card, &Command::Load(50), &context("load-1")).await?;
+//!     let spent = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
 //!     assert_eq!((spent.current.state, spent.current.version), (30, 2));
-//!     // The same command again, because its answer was lost: nothing happens, and the answer is the same.
-//!     let again = cards.handle(&card, &Command::Spend(20), &asked("spend-1")).await?;
+//!
+//!     // The client got no response, and sends the command again with the same id.
+//!     let again = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
 //!     assert!(again.replayed && again.current.state == 30);
 //!     Ok(())
 //! }
@@ -71,59 +81,116 @@
 //!
 //! # A guided tour
 //!
-//! In the order in which data flows:
+//! The tour follows the data: from a command to its events, to the read models and sagas that react
+//! to them, and to the operator. A module without a link needs a [feature](#features).
 //!
-//! 1. [`decider`]: an aggregate is three pure functions. Commands are checked against state, events come out.
-//!    [`spec`] tests one as *given these events, when this command, then those events*.
-//! 2. [`event`] gives an event its stored form, [`schema`] tells which changes of that its readers survive, [`commit`] puts the events of one command into one item,
-//!    some of them with a [`snapshot`] of the state.
-//! 3. `store` appends a commit with one conditional write and reads a stream back; `repository` runs
-//!    commands against it, safely under retries and conflicts, at the fewest calls.
-//! 4. `relay` turns commits of the table's stream into [`cloudevent`] envelopes and publishes them.
-//! 5. `gate` applies an event to a [`read_model`] once and in order, whatever the bus does.
-//! 6. [`saga`] says which step of a process is due; `step` does it and records it in one transaction;
-//!    [`deadlines`] finds what does not go on.
-//! 7. [`audit`] says whether all of that holds together.
-//! 8. [`dead_letter`] keeps what could not be handled, to be handled later.
-//! 9. [`sealed`] stands in events where personal data would; `seal` opens it for as long as its subject's key is there.
-//! 10. `lambda` is the edge: one function, its settings, its clients, its problem documents. `operator` is
-//!    the way in for people.
+//! ## Decide
+//!
+//! * [`decider`]: A [`Decider`] checks commands against a state and returns events. An
+//!   [`Aggregate`] is a decider with stored events.
+//! * [`spec`]: Given/when/then for deciders. A test needs no store and no clock.
+//! * [`event`]: The stored form of an event: a name, a schema version and JSON. Upcasters read
+//!   earlier schema versions.
+//! * [`schema`]: JSON Schemas of events, and the detection of breaking changes between two of them.
+//!
+//! ## Store
+//!
+//! * [`commit`]: A [`Commit`] is the events of one command on one stream, stored as one item. Some
+//!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream.
+//! * `store`: The `EventStore` trait appends commits on condition that their versions are free, and
+//!   reads streams. `store::memory` implements it for tests, and `dynamodb` for AWS.
+//! * `repository`: A `Repository` loads a stream, decides a command and appends the events. It
+//!   decides again after a conflict, and replays a command that was handled before.
+//! * [`causality`]: The commits of several streams in one order, causes before effects.
+//!
+//! ## Publish and project
+//!
+//! * `relay`: The relay publishes the commits of the DynamoDB Stream as [`cloudevent`] envelopes.
+//!   `eventbridge` connects it to a bus.
+//! * `gate`: A version gate applies each event once and in order. It skips a duplicate delivery,
+//!   and fills a gap from the store.
+//! * [`read_model`]: A read model states the changes that an event makes to its row. The same
+//!   function updates the table, rebuilds it and audits it.
+//! * [`generation`]: A rebuild backfills a second generation of rows while queries read the first.
+//!
+//! ## Run a process
+//!
+//! * [`saga`]: A saga is a decider whose events name the step that is due.
+//! * `step`: A step appends its commands and the saga's record of them in one transaction.
+//! * [`provider`] and `retry`: Calls to payment providers and carriers, with an idempotency key and
+//!   a time budget.
+//! * `mail`: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
+//! * [`deadlines`]: A deadline makes the watchdog check a stream that makes no progress.
+//!
+//! ## Protect personal data
+//!
+//! * [`sealed`]: A [`sealed::Sealed`] is an encrypted value in an event. `seal` encrypts it with
+//!   the key of its subject, and `kms` wraps that key. Without the key, every copy is unreadable.
+//!
+//! ## Run on Lambda, and operate
+//!
+//! * `lambda`: A handler gets its clients and environment variables from an `AppContext`. The
+//!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
+//! * [`input`]: Strict JSON input, with a pointer to every invalid field.
+//! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it. `sqs` reads
+//!   the queue, and `functions` invokes the function.
+//! * [`audit`]: The findings of an audit, which compares streams, rows and deadlines.
+//! * `operator`: The connection of a command-line tool to a deployed stack.
+//! * [`guard`]: Switches for tests. They prove that a guarantee fails without its check.
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
-//! | none | the pure core: deciders, the codec, sagas, read models. No executor, no AWS crate |
-//! | `store` | what waits: `store` with `store::memory`, `repository`, `relay`, `gate`, `step`, `retry` |
-//! | `aws` | `dynamodb`, `eventbridge`, `sqs`, `mail`, `functions`, and `lambda`, the edge |
-//! | `operator` | what people use: the way in to a running stack |
-//! | `unguarded` | for tests only: switches for the [guards](guard) |
+//! | none | the pure core: deciders, codec, sagas, read models; no executor and no AWS crate |
+//! | `store` | asynchronous modules: `store`, `repository`, `relay`, `gate`, `step`, `retry` |
+//! | `aws` | `dynamodb`, `eventbridge`, `sqs`, `kms`, `seal`, `mail`, `functions`, `lambda` |
+//! | `operator` | access to a running stack for command-line tools |
+//! | `unguarded` | switches for the [guards](guard), for tests only |
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - A command is carried out once for each id, as long as fewer than
-//!   64 others (`Remembered::CAPACITY`) came after it on its stream; what begins a stream, and a saga's steps, for ever.
-//! - A stream's versions have no gaps, and its times do not go back. There is no order among streams.
-//! - Every committed event is published, at least once. Each reader behind a version gate takes it in once and in order.
-//! - A saga ends: completed, undone, or stuck with a place and a reason.
+//! - A command is handled once per command id, while fewer than 64 other commands
+//!   (`RecentCommands::CAPACITY`) follow it on its stream. A command that begins a stream, and a
+//!   step of a saga, are handled once without this limit.
+//! - The versions of a stream have no gaps, and its times never decrease. Streams have no common
+//!   order.
+//! - Every committed event is published at least once. A reader behind a version gate applies it
+//!   once and in order.
+//! - A saga ends completed or compensated, or it is stuck with a step and a reason.
 //!
-//! What is absent on purpose: this crate knows no order, no customer and no SKU; it has no time window within which
-//! a repetition is recognised, and no coordinator that could fail between two steps.
+//! Some things are absent on purpose. The kit knows no order, no customer and no SKU. It has no
+//! time window for the recognition of a repeated command, and no coordinator that could fail
+//! between two steps of a saga.
 //!
-//! # The limits of AWS
+//! # Limits of AWS
 //!
-//! | limit | how it is kept |
+//! | limit | consequence |
 //! |---|---|
-//! | [an item has 400 KB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html) | a larger commit is refused before the write: `store::MAX_COMMIT_BYTES` |
-//! | [a transaction has 100 items, and 4 MB](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) | `store::MAX_STREAMS_PER_APPEND`; `DynamoDB` refuses what is larger, and nothing is written |
-//! | [a query's page has 1 MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html) | every read follows its pages |
-//! | [a token of a transaction counts for ten minutes](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html) | after that the conditions recognise it |
-//! | [a table's stream keeps a record for 24 hours](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html), and [feeds two readers](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html) | the mapping's maximum age is below; there are two readers, the relay and the deadlines |
-//! | [`PutEvents` takes 10 entries](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), each of which may fail | `relay::MAX_ENTRIES`; what failed is published again |
-//! | [an entry had 256 KB, now 1 MB](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html) | `relay::MAX_BYTES`; a larger event goes by reference |
-//! | [a rule's target is tried for 24 hours or 185 times](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html) | then it is a [dead letter](dead_letter) |
-//! | [a function that fails is tried twice more](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html) | then it is a [dead letter](dead_letter) |
-//! | [`ReceiveMessage` gives 10 messages](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html) | a redrive asks until there are none |
+//! | [400 KB per item][item-size] | a larger commit is rejected first: `store::MAX_COMMIT_BYTES` |
+//! | [100 items and 4 MB per transaction][transaction] | `store::MAX_STREAMS_PER_APPEND` |
+//! | [1 MB per page of a query][page-size] | every read follows its pages |
+//! | [ten minutes per transaction token][transaction] | later, the write conditions apply |
+//! | [24 hours per stream record][retention] | a mapping has a lower maximum record age |
+//! | [two readers per DynamoDB Stream][quotas] | the relay and the deadline tracker |
+//! | [10 entries per `PutEvents`][put] | `relay::MAX_ENTRIES`; a failed entry is retried |
+//! | [256 KB per entry, 1 MB since January 2026][entry] | `relay::MAX_BYTES`; else by reference |
+//! | [24 hours or 185 retries per delivery of a rule][rule] | then a [dead letter](dead_letter) |
+//! | [two retries per asynchronous invocation][invocation] | then a [dead letter](dead_letter) |
+//! | [10 messages per `ReceiveMessage`][receive] | a redrive calls it until the queue is empty |
+//!
+//! [item-size]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+//! [transaction]: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+//! [page-size]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html
+//! [retention]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+//! [quotas]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+//! [put]: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+//! [entry]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+//! [rule]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html
+//! [invocation]: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+//! [receive]: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+
+#![warn(missing_docs)]
 
 pub mod audit;
 pub mod causality;
@@ -148,13 +215,13 @@ pub mod stream;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
-pub mod current;
-#[cfg(feature = "store")]
 pub mod gate;
 #[cfg(feature = "store")]
-pub mod relay;
+pub mod loaded_stream;
 #[cfg(feature = "store")]
-pub mod remembered;
+pub mod recent_commands;
+#[cfg(feature = "store")]
+pub mod relay;
 #[cfg(feature = "store")]
 pub mod repository;
 #[cfg(feature = "store")]
@@ -175,9 +242,9 @@ pub mod kms;
 #[cfg(feature = "aws")]
 pub mod lambda;
 #[cfg(feature = "aws")]
-pub mod mail;
+pub mod lazy_client;
 #[cfg(feature = "aws")]
-pub mod on_demand;
+pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
 #[cfg(feature = "aws")]

@@ -1,7 +1,8 @@
-//! Mails, sent by Amazon SES.
+//! Emails through Amazon SES.
 //!
-//! [SES knows no idempotency key](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html).
-//! That a mail is sent once is the work of a [gate](crate::dynamodb::MailGate).
+//! [SES has no idempotency
+//! key](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html). The [mail
+//! gate](crate::dynamodb::MailGate) prevents a second email for the same event.
 
 use aws_sdk_sesv2::{
     Client,
@@ -9,24 +10,24 @@ use aws_sdk_sesv2::{
     types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
 };
 
-/// The mails of one sender.
+/// A sender of emails with one address.
 #[derive(Clone, Debug)]
-pub struct Mails {
+pub struct Mailer {
     client: Client,
     from: String,
 }
 
-/// A mail was not sent, as far as is known.
+/// An email was not sent, or the outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    /// It was not sent.
-    #[error("the mail was not sent: {0}")]
+    /// SES rejected the email.
+    #[error("email not sent: {0}")]
     NotSent(String),
-    /// It was not sent: there have been too many. It may be sent later.
-    #[error("the mail was not sent, as there have been too many: {0}")]
+    /// SES throttles. The email can be sent later.
+    #[error("email not sent: SES throttles: {0}")]
     Throttled(String),
-    /// No answer: it may have been sent.
-    #[error("the outcome of sending the mail is not known: {0}")]
+    /// SES did not respond. The email may have been sent.
+    #[error("email outcome unknown: {0}")]
     Unknown(String),
 }
 
@@ -37,7 +38,7 @@ impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> fo
         let is_answer = matches!(&error, SdkError::ServiceError(answer)
             if answer.raw().status().is_client_error());
         match error.code() {
-            // A rate, or the quota of a day: the time will come.
+            // The sending rate or the daily quota is exhausted.
             // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
             Some("TooManyRequestsException" | "LimitExceededException" | "ThrottlingException") => {
                 Self::Throttled(message)
@@ -54,18 +55,19 @@ impl From<BuildError> for MailError {
     }
 }
 
-impl Mails {
-    /// Mails from an address that SES has verified.
+impl Mailer {
+    /// Creates a sender. SES must have verified the address.
     pub fn new(client: Client, from: String) -> Self {
         Self { client, from }
     }
 
-    /// Sends a text.
+    /// Sends a plain-text email.
     ///
-    /// The key becomes the header `X-Entity-Ref-ID`. Mail readers use it to tell that two mails are one.
+    /// The key becomes the header `X-Entity-Ref-ID`, by which mail readers can recognize two copies
+    /// of an email.
     ///
     /// # Errors
-    /// When SES does not take it.
+    /// See [`MailError`].
     pub async fn send(
         &self,
         key: &str,

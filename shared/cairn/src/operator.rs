@@ -1,7 +1,7 @@
-//! An operator's way into a running system: the AWS that a person has, and a stack of functions with their settings.
+//! Access to a deployed stack for operators and command-line tools.
 //!
-//! The functions know everything by its name: their tables, their queues, how long a step may take. So a stack is
-//! found by asking Lambda for its functions, and what they are told is an [`Environment`] for the tool as well.
+//! A stack is found through the list of Lambda functions. The environment variables of the
+//! functions name its tables and queues, so the tool builds the same [`AppContext`] from them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,24 +24,25 @@ use serde_json::Value;
 use crate::{
     commit::Commit,
     lambda::{
-        Environment,
-        http::{Http, Trusted},
-        outside::{NoAnswer, Outside},
+        AppContext,
+        http::{Http, TrustStore},
+        http_client::{HttpClient, HttpError},
     },
     store::StoreError,
 };
 
 mod tail;
 
-pub use tail::{Beginning, Tail, Unreadable};
+pub use tail::{StartPosition, Tail, Unreadable};
 
-/// AWS as the AWS CLI finds it: region and credentials from the environment, a profile, single sign-on, a process or
-/// the machine.
+/// Loads the AWS configuration as the AWS CLI does: from the environment, a profile, single
+/// sign-on, a process or the instance.
 ///
-/// An `endpoint` on this very machine is a stand-in for AWS, which takes anybody. What the environment does not say is
-/// made up for it, so that nothing has to be set up; and the credentials of a profile never go there.
+/// An `endpoint` on this computer is an AWS emulator, which accepts any credentials. If the
+/// environment has no region or credentials, it gets default ones. The credentials of a profile are
+/// never sent to it.
 pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
-    let http = Http::new(Trusted::Machine);
+    let http = Http::new(TrustStore::System);
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
@@ -65,10 +66,9 @@ pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
     loader.load().await
 }
 
-/// Where an endpoint on one machine says what was called and what it cost.
+/// The path at which the local runtime serves its counters of requests and costs.
 const METER: &str = "/_cairn/meter";
 
-/// Whether an URL leads to this machine.
 fn is_here(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
@@ -76,14 +76,14 @@ fn is_here(url: &str) -> bool {
     matches!(host, "127.0.0.1" | "localhost" | "[::1]")
 }
 
-/// A running system.
+/// A deployed stack.
 #[derive(Debug)]
 pub struct Stack {
-    /// Its name.
+    /// The name of the stack.
     pub name: String,
     aws: SdkConfig,
-    environment: Environment,
-    /// The names of its functions by their logical ids.
+    app: AppContext,
+    /// The function names by logical id.
     functions: BTreeMap<String, String>,
     lambda: Client,
 }
@@ -91,21 +91,21 @@ pub struct Stack {
 /// A stack was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// AWS does not answer, or refuses.
+    /// AWS cannot be reached, or rejects the request.
     #[error("{0}")]
     Unreachable(String),
-    /// There is none.
-    #[error("there is no stack of Cairn here")]
+    /// The account and region have no stack.
+    #[error("no Cairn stack found in this account and region")]
     None,
-    /// There is none of this name.
-    #[error("there is no stack {0} here; there is {known}", known = .1.join(", "))]
+    /// No stack has this name.
+    #[error("stack {0} not found; available: {known}", known = .1.join(", "))]
     Unknown(String, Vec<String>),
-    /// There are several.
-    #[error("there are several stacks here: {}", .0.join(", "))]
+    /// Several stacks exist, and no name was given.
+    #[error("several stacks found: {}", .0.join(", "))]
     Several(Vec<String>),
 }
 
-/// A function did not do what it was asked for.
+/// An invocation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
     /// The stack has no such function.
@@ -116,33 +116,33 @@ pub enum InvokeError {
         /// The function's logical id.
         function: String,
     },
-    /// It was not invoked, or its answer was lost.
-    #[error("{function} was not reached: {problem}")]
+    /// The function was not invoked, or its response was lost.
+    #[error("cannot reach {function}: {problem}")]
     Unreachable {
         /// The function's logical id.
         function: String,
-        /// What Lambda says.
+        /// The error of the call.
         problem: String,
     },
-    /// It failed.
+    /// The function returned an error.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Stack {
-    /// How long one try to find the functions may take.
+    /// The timeout of one attempt to list the functions.
     const LIMIT: Duration = Duration::from_secs(10);
-    /// How many commits a function is given at once. An item has 400 KB at most, a payload 6 MB.
+    /// The number of commits per invocation. An item has at most 400 KB, and a payload 6 MB.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-    const HANDED_OVER: usize = 10;
+    const BATCH_SIZE: usize = 10;
 
-    /// The stack of this name; without one, the only one that there is.
+    /// Finds the stack with this name or, without a name, the only stack.
     ///
     /// # Errors
-    /// When there is none, or more than one and no name.
+    /// See [`FindError`].
     pub async fn find(aws: &SdkConfig, name: Option<&str>) -> Result<Self, FindError> {
         if aws.region().is_none() {
-            let problem = "no region is known: set AWS_REGION, or name a profile that has one";
+            let problem = "no region is configured: set AWS_REGION, or use a profile with a region";
             return Err(FindError::Unreachable(problem.to_owned()));
         }
         let mut stacks = stacks(aws).await?;
@@ -156,7 +156,7 @@ impl Stack {
             (None, [only]) => only.clone(),
             (None, known) => return Err(FindError::Several(known.to_vec())),
         };
-        let Found {
+        let StackParts {
             functions,
             settings,
         } = stacks.remove(&name).unwrap_or_default();
@@ -166,35 +166,35 @@ impl Stack {
         Ok(Self {
             name,
             aws: aws.clone(),
-            environment: Environment::new(move |name| settings.get(name).cloned(), aws.clone()),
+            app: AppContext::new(move |name| settings.get(name).cloned(), aws.clone()),
             functions,
             lambda: Client::from_conf(lambda),
         })
     }
 
-    /// What its functions are told, and clients of what it is made of.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
+    /// Returns the environment variables of the functions, and clients of the stack's resources.
+    pub fn app(&self) -> &AppContext {
+        &self.app
     }
 
-    /// The logical ids of its functions.
+    /// Returns the logical ids of the functions.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
         self.functions.keys().map(String::as_str)
     }
 
-    /// The commits of the event table as they happen.
+    /// Follows the commits of the event table.
     ///
     /// # Errors
-    /// When the table has no stream, or a call fails.
-    pub async fn tail(&self, beginning: Beginning) -> Result<Tail, StoreError> {
-        let refused = |problem: &dyn std::fmt::Display| StoreError::Refused(problem.to_string());
-        let table = self.environment.setting("EVENTS_TABLE");
+    /// Returns an error if the table has no DynamoDB Stream, or a call fails.
+    pub async fn tail(&self, beginning: StartPosition) -> Result<Tail, StoreError> {
+        let refused = |problem: &dyn std::fmt::Display| StoreError::Permanent(problem.to_string());
+        let table = self.app.variable("EVENTS_TABLE");
         let table = table.map_err(|error| refused(&error))?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
         let described = client.describe_table().table_name(&table).send().await;
         let described = described.map_err(|error| StoreError::Unavailable(cause(&error)))?;
         let stream = described.table.and_then(|table| table.latest_stream_arn);
-        let stream = stream.ok_or_else(|| refused(&format!("the table {table} has no stream")))?;
+        let stream = stream.ok_or_else(|| refused(&format!("{table} has no DynamoDB Stream")))?;
         Tail::begin(
             aws_sdk_dynamodbstreams::Client::new(&self.aws),
             stream,
@@ -203,24 +203,25 @@ impl Stack {
         .await
     }
 
-    /// What a stand-in for AWS on this machine has counted of calls and units, by function. `None`: AWS does not say.
+    /// Returns the requests and capacity units that a local runtime has counted, by function;
+    /// `None` on AWS.
     ///
     /// # Errors
-    /// When there is no answer.
-    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, NoAnswer> {
+    /// Returns an error if the endpoint does not respond.
+    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, HttpError> {
         let Some(endpoint) = self.aws.endpoint_url().filter(|endpoint| is_here(endpoint)) else {
             return Ok(None);
         };
         let url = format!("{}{METER}", endpoint.trim_end_matches('/'));
-        let answer = Outside::network().get(&url).await?;
+        let answer = HttpClient::network().get(&url).await?;
         let counted = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
         Ok(counted.flatten())
     }
 
-    /// Invokes a function by its logical id, as its alias `live` runs it, and waits for what it says.
+    /// Invokes the alias `live` of a function by its logical id, and waits for the response.
     ///
     /// # Errors
-    /// When there is no answer, or the function fails.
+    /// See [`InvokeError`].
     pub async fn invoke<A: DeserializeOwned>(
         &self,
         function: &str,
@@ -245,36 +246,39 @@ impl Stack {
         }
         let error: Value = serde_json::from_slice(&said).unwrap_or_default();
         let message = error.get("errorMessage").and_then(Value::as_str);
-        Err(failed(&message.unwrap_or("the function does not say why")))
+        Err(failed(
+            &message.unwrap_or("the function returned no reason"),
+        ))
     }
 
-    /// Hands commits of one stream, in their order, to a function that reads the event table's stream: as that does, a
-    /// few at a time. The function bears that it has had them before.
+    /// Redelivers commits of one stream, in order and in small batches, to a consumer of the
+    /// DynamoDB Stream. The consumer skips the events that it applied before.
     ///
     /// # Errors
-    /// When it is not reached, or does not handle them all. Those before the first that it names are handled.
-    pub async fn hand_over(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
+    /// Returns an error if an invocation fails, or the consumer reports a failed version. The
+    /// commits before that version are applied.
+    pub async fn redeliver(&self, function: &str, commits: &[Commit]) -> Result<(), InvokeError> {
         let failed = |problem: String| InvokeError::Failed(format!("{function}: {problem}"));
-        for batch in commits.chunks(Self::HANDED_OVER) {
+        for batch in commits.chunks(Self::BATCH_SIZE) {
             let records = records(batch).map_err(|error| failed(error.to_string()))?;
             let answer: DynamoDbEventResponse = self.invoke(function, &records).await?;
             if let Some(first) = answer.batch_item_failures.first() {
                 let version = first.item_identifier.as_deref().unwrap_or_default();
-                return Err(failed(format!("it fails at version {version}: try again")));
+                return Err(failed(format!("failed at version {version}; try again")));
             }
         }
         Ok(())
     }
 }
 
-/// Commits as a table's stream hands them to a function.
+/// Builds the payload with which a DynamoDB Stream delivers commits.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
 fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     let record = |commit: &Commit| {
         let mut record = EventRecord::default();
         record.event_name = "INSERT".into();
         record.change.new_image = serde_dynamo::to_item(commit)?;
-        // What a reader names that has failed.
+        // A consumer identifies a failed record by its sequence number.
         record.change.sequence_number = Some(commit.version.to_string());
         Ok(record)
     };
@@ -284,22 +288,21 @@ fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     Ok(event)
 }
 
-/// What is found of a stack.
 #[derive(Debug, Default)]
-struct Found {
+struct StackParts {
     functions: BTreeMap<String, String>,
     settings: HashMap<String, String>,
 }
 
-/// The stacks of an account, by what their functions are told.
-async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, Found>, FindError> {
+/// Lists the stacks of an account from the environment variables of its functions.
+async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, StackParts>, FindError> {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Stack::LIMIT);
     let config = aws_sdk_lambda::config::Builder::from(aws)
         .timeout_config(timeouts.build())
         .build();
     let functions = Client::from_conf(config).list_functions();
     let mut functions = functions.into_paginator().items().send();
-    let mut stacks = BTreeMap::<String, Found>::new();
+    let mut stacks = BTreeMap::<String, StackParts>::new();
     while let Some(function) = functions.next().await {
         let function = function.map_err(|error| FindError::Unreachable(cause(&error)))?;
         let Some((stack, name, settings)) = ours(function) else {
@@ -314,7 +317,6 @@ async fn stacks(aws: &SdkConfig) -> Result<BTreeMap<String, Found>, FindError> {
     Ok(stacks)
 }
 
-/// The stack, the name and the settings of a function, if it is one of such a system.
 fn ours(function: FunctionConfiguration) -> Option<(String, String, HashMap<String, String>)> {
     let settings = function.environment?.variables?;
     let stack = settings
@@ -329,7 +331,7 @@ fn logical_id<'a>(stack: &str, name: &'a str) -> Option<&'a str> {
     rest.split('-').next()
 }
 
-/// What is at the bottom of an error of the SDK, in one line.
+/// Returns the root cause of an SDK error.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -343,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_on_this_machine_is_known() {
+    fn a_local_endpoint_is_recognized() {
         for url in [
             "http://127.0.0.1:4566",
             "http://localhost",

@@ -1,36 +1,36 @@
-//! Calls to providers outside: what they carry, and how they fail.
+//! Calls to external providers, and their failures.
 //!
-//! A provider accepts a call, refuses it permanently, fails for a moment, or throttles it. Without an
-//! answer the outcome is unknown: the call is repeated with the same key. A saga that abandons such a
-//! step counts it as done and compensates it.
+//! A provider accepts a call, rejects it permanently, fails transiently, or throttles it. Without a
+//! response, the outcome is unknown: the call is repeated with the same key. A saga that abandons
+//! such a step treats it as done, and compensates it.
 
 use std::time::Duration;
 
-/// What a provider says when it does not do what it was asked for.
+/// The failure of a call to a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    /// No, and asking again will not help.
     #[error("{0}")]
-    Refused(String),
-    /// Not at the moment.
+    /// The provider rejects the call; a retry does not help.
+    Permanent(String),
+    /// The provider is unavailable; a retry can succeed.
     #[error("{0}")]
-    Passing(String),
-    /// The provider has had too many calls and did nothing. The call is made again later; that is no
-    /// failure and uses up no retry.
+    Transient(String),
+    /// The provider throttles and did nothing. The call is repeated later, and this uses up no
+    /// retry.
     #[error("{reason}")]
     Throttled {
-        /// The provider's answer.
+        /// The response of the provider.
         reason: String,
-        /// The time that the provider asks for before the next call, as in `Retry-After`.
+        /// The delay that the provider requests before the next call, as in `Retry-After`.
         retry_after: Option<Duration>,
     },
 }
 
-/// One call to a provider.
+/// A call to a provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// The idempotency key: the same for every repetition of this call, for ever.
+    /// The idempotency key, the same for every repetition of this call.
     pub key: &'a str,
-    /// Which repetition it is within one invocation, from 1.
+    /// The number of the attempt within one invocation, from 1.
     pub attempt: u32,
 }

@@ -1,10 +1,11 @@
 //! Read models: rows that follow streams, one event at a time.
 //!
-//! A read model says what an event changes in its row, without reading the row. The same changes
-//! are one `UpdateItem` on the table and a fold in memory, so a row can be checked against its
-//! streams, rebuilt from them, and shown as it was at any time, all by the same function.
+//! A read model states the changes that an event makes to its row, without reading the row. The
+//! same changes are one `UpdateItem` on the table and a fold in memory. One function therefore
+//! updates a row, rebuilds it, audits it, and shows a past state of it.
 //!
-//! [`ReadModel`] is a row per aggregate, fed by one stream or by several; [`Tally`] adds up events of many streams.
+//! A [`ReadModel`] has one row per aggregate, which one or several streams change. A
+//! [`CounterProjection`] adds up the events of many streams.
 
 use std::borrow::Cow;
 
@@ -12,46 +13,46 @@ use serde_json::{Map, Value};
 
 use crate::{commit::RecordedEvent, event::CodecError, stream::StreamId};
 
-/// A row: its key, one gate for each stream that feeds it, and the read model's own attributes.
+/// A row: its key, one version gate per stream, and the attributes of the read model.
 pub type Row = Map<String, Value>;
 
 /// A read model with a row per aggregate.
 pub trait ReadModel: Send + Sync + 'static {
-    /// Its name.
+    /// The name of the read model.
     const NAME: &'static str;
 
     /// The attribute that is the table's partition key.
     const KEY: &'static str;
 
-    /// The row that a stream feeds; `None` when the stream is none of this model's.
-    fn place(stream: &StreamId) -> Option<Place<'_>>;
+    /// Returns the row that a stream changes, or `None` if the read model ignores the stream.
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>>;
 
-    /// The streams that feed a row: all that have their place in it.
+    /// Returns the streams that change a row.
     fn streams(key: &str) -> Vec<StreamId>;
 
-    /// What an event changes in its row. No changes: only the gate moves.
+    /// Returns the changes that an event makes to its row. Without changes, only the gate moves.
     ///
     /// # Errors
-    /// When the event cannot be decoded.
+    /// Returns an error if the event cannot be decoded.
     fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError>;
 }
 
-/// Where a stream's events go.
+/// The row that a stream changes, and the gate of the stream in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct RowKey<'a> {
     /// The value of [`ReadModel::KEY`].
     pub key: &'a str,
-    /// The attribute that holds the version of the last event applied from this stream.
+    /// The attribute with the version of the last event that was applied from the stream.
     pub gate: &'static str,
 }
 
-/// One change of a row. A path is a list of attribute names joined by dots; all but the last
-/// name maps that an earlier event of the same stream has set.
+/// One change of a row. A path is a list of attribute names with dots between them. All names but
+/// the last are maps, which an earlier event of the same stream has set.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Gives an attribute a value.
     Set(Cow<'static, str>, Value),
-    /// Adds to a number, which counts as 0 before its first change.
+    /// Adds to a number, which is 0 before its first change.
     Add(Cow<'static, str>, i64),
 }
 
@@ -68,53 +69,53 @@ impl Change {
     }
 }
 
-/// The reason for which events cannot be folded into a row.
+/// Events cannot be folded into a row.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// An event cannot be decoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// A read model makes a change that a row does not take. `DynamoDB` refuses it as well.
+    /// A read model makes a change that is impossible on the row. DynamoDB rejects it too.
     #[error(
         "{event} cannot change `{path}` of its row: {problem}; correct the read model's changes"
     )]
     Change {
         /// The event.
         event: String,
-        /// The path that was to be changed.
+        /// The path of the change.
         path: String,
-        /// The fault.
+        /// The problem.
         problem: &'static str,
     },
 }
 
-/// The row that some streams' events add up to, gates included. `None` when no event is this
-/// model's. Events of one stream come in order; streams may be interleaved in any way.
+/// Folds events into a row, gates included. Returns `None` if the read model ignores all of them.
+/// The events of one stream must be in order; streams can be interleaved in any way.
 ///
 /// # Errors
-/// When an event cannot be decoded, or makes a change that a row does not take.
+/// See [`FoldError`].
 pub fn fold<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, FoldError> {
     fold_on::<M>(None, events)
 }
 
-/// The row that a row becomes by some more events: those after its gates.
+/// Folds events into an existing row. The events must be those after its gates.
 ///
 /// # Errors
-/// When an event cannot be decoded, or makes a change that a row does not take.
+/// See [`FoldError`].
 pub fn fold_on<'a, M: ReadModel>(
     mut row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, FoldError> {
     for event in events {
-        let Some(place) = M::place(&event.stream) else {
+        let Some(row_key) = M::row_key(&event.stream) else {
             continue;
         };
         let row = row
-            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(place.key))]));
-        // One update changes each part of a row once, and no part of its key.
-        let mut taken = vec![M::KEY.to_owned(), place.gate.to_owned()];
+            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(row_key.key))]));
+        // `UpdateItem` accepts no overlapping paths, and no change of the key.
+        let mut taken = vec![M::KEY.to_owned(), row_key.gate.to_owned()];
         for change in M::changes(event)? {
             let path = change.path().to_owned();
             let applied = if taken.iter().any(|other| overlap(other, &path)) {
@@ -129,12 +130,12 @@ pub fn fold_on<'a, M: ReadModel>(
             })?;
             taken.push(path);
         }
-        set(row, place.gate, event.version.into());
+        set(row, row_key.gate, event.version.into());
     }
     Ok(row)
 }
 
-/// True if one path leads to the other, or both are the same.
+/// Returns true if one path is a prefix of the other, or both are equal.
 fn overlap(one: &str, other: &str) -> bool {
     let mut names = one.split('.').zip(other.split('.'));
     names.all(|(one, other)| one == other)
@@ -159,7 +160,7 @@ fn apply(row: &mut Row, change: Change) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The map that a path leads into, and the name in it.
+/// Returns the map that contains the last name of a path, and that name.
 fn parent<'r, 'p>(row: &'r mut Row, path: &'p str) -> Result<(&'r mut Row, &'p str), &'static str> {
     let Some((parents, name)) = path.rsplit_once('.') else {
         return Ok((row, path));
@@ -167,7 +168,7 @@ fn parent<'r, 'p>(row: &'r mut Row, path: &'p str) -> Result<(&'r mut Row, &'p s
     let mut map = row;
     for parent in parents.split('.') {
         let below = map.get_mut(parent).and_then(Value::as_object_mut);
-        map = below.ok_or("the path leads through what is not a map")?;
+        map = below.ok_or("the path leads through a value that is not a map")?;
     }
     Ok((map, name))
 }
@@ -181,31 +182,31 @@ fn set(map: &mut Row, name: &str, value: Value) {
     }
 }
 
-/// A read model that adds up events of many streams: counters in partitions and rows.
+/// A read model of counters, which adds up the events of many streams.
 ///
-/// Its gate is an item per stream beside the counters, moved in the same transaction.
-pub trait Tally: Send + Sync + 'static {
-    /// Its name.
+/// It has one gate per stream, which is an item of its own and moves in the same transaction.
+pub trait CounterProjection: Send + Sync + 'static {
+    /// The name of the read model.
     const NAME: &'static str;
 
-    /// The number of the counters that a stream's events are added to: those of streams with the same number get
-    /// into each other's way. `None` when its events are not counted.
-    fn lane(stream: &StreamId) -> Option<u32>;
+    /// Returns the shard of the counters that a stream's events are added to, or `None` if they are
+    /// not counted. Writes to the same shard conflict.
+    fn shard(stream: &StreamId) -> Option<u32>;
 
-    /// What an event adds, and where. Nothing: only the gate moves.
+    /// Returns the additions of an event. Without additions, only the gate moves.
     ///
     /// # Errors
-    /// When the event cannot be decoded.
-    fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError>;
+    /// Returns an error if the event cannot be decoded.
+    fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError>;
 }
 
 /// Additions to one row of counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// The partition key. Many writers are spread over several.
+pub struct CounterChange {
+    /// The partition key. Several partitions distribute the writes.
     pub partition: String,
     /// The sort key.
     pub row: String,
-    /// Counters and what is added to each; a counter begins at 0.
+    /// The counters and the amount to add to each. A counter begins at 0.
     pub add: Vec<(String, i64)>,
 }

@@ -1,7 +1,8 @@
-//! The relay: commits from the table's stream become events on the bus.
+//! The relay: it publishes the commits of the DynamoDB Stream on the event bus.
 //!
-//! Nothing else writes to the bus, so what is committed and what is published cannot part. Each event is published at least
-//! once. Those of one stream are published in their order, which the bus need not keep: readers have a [gate](crate::gate).
+//! Only the relay writes to the bus, so an event is published if and only if it is committed. Each
+//! event is published at least once. The events of one stream are published in order, but the bus
+//! does not preserve it: consumers have a [version gate](crate::gate).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,46 +13,48 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::timeout;
 
-use crate::{cloudevent::CloudEvent, retry::Tries};
+use crate::{cloudevent::CloudEvent, retry::Backoff};
 
-/// The most entries of one call. <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
+/// The maximum number of entries per call.
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html>
 pub const MAX_ENTRIES: usize = 10;
 
-/// The most bytes of one call, and of one entry, with room for what the bus adds to them. The
-/// limit was 256 KB until January 2026 and is 1 MB since; 256 KB is what every region and every
-/// local server takes.
+/// The maximum number of bytes per call and per entry, with room for what the bus adds.
+///
+/// The limit was 256 KB until January 2026, and is 1 MB since. Every region and AWS emulator
+/// accepts 256 KB.
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html>
 pub const MAX_BYTES: usize = 256 * 1024 - 4 * 1024;
 
-/// How many calls are under way at once.
 const IN_FLIGHT: usize = 4;
 
-/// The bus, as the relay needs it.
+/// An event bus.
 pub trait Publisher: Send + Sync {
-    /// Publishes up to [`MAX_ENTRIES`] entries of together at most [`MAX_BYTES`].
+    /// Publishes up to [`MAX_ENTRIES`] entries with at most [`MAX_BYTES`] in total.
     ///
-    /// Returns, for each entry, whether the bus took it. A call that failed as a whole took none.
+    /// Returns true for each entry that the bus accepted. A call that failed accepted none.
     fn publish(&self, entries: &[&Entry]) -> impl Future<Output = Vec<bool>> + Send;
 }
 
-/// One event, ready for the bus.
+/// An event in the form of the bus.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The event's type.
+    /// The type of the event.
     pub kind: String,
-    /// The stream it belongs to.
+    /// The stream of the event.
     pub stream: String,
-    /// The envelope's JSON.
+    /// The JSON of the envelope.
     pub detail: String,
-    /// Which record of the batch it comes from.
+    /// The index of its record in the batch.
     pub record: usize,
 }
 
 impl Entry {
-    /// The entry of an envelope, which refers to its event where it would be too large.
+    /// Creates the entry of an envelope. If the entry would be too large, the envelope contains a
+    /// reference instead of the event.
     ///
     /// # Errors
-    /// When the envelope does not serialize.
+    /// Returns an error if the envelope cannot be serialized.
     pub fn new(event: CloudEvent, record: usize) -> Result<Self, serde_json::Error> {
         let mut detail = serde_json::to_string(&event)?;
         let (kind, stream) = (event.kind.clone(), event.subject.to_string());
@@ -71,24 +74,25 @@ impl Entry {
     }
 }
 
-/// Publishes entries until the bus has taken each or `tries` end, and returns the first record of
-/// which an event is missing.
+/// Publishes entries until the bus has accepted all of them or `backoff` ends. Returns the first
+/// record with an unpublished event.
 ///
-/// The events of one stream are published in their order: the next goes out when the one before
-/// it was taken. A call goes out full, or when no other is under way whose answer could fill it: so
-/// a stream may wait for one answer of another, never for its turn behind it.
+/// The events of one stream are published in order: each waits until the bus has accepted the one
+/// before it. A call is sent when it is full, or when no pending call could still add entries to
+/// it. A stream can therefore wait for one response of another stream, but not in a queue behind
+/// it.
 pub async fn publish_all(
     publisher: &impl Publisher,
     entries: Vec<Entry>,
-    mut tries: Tries,
+    mut backoff: Backoff,
 ) -> Option<usize> {
-    let mut queues = Queues::of(entries);
+    let mut queues = Queues::new(entries);
     let mut calls = FuturesUnordered::new();
     let mut is_time_left = true;
     loop {
         while is_time_left && calls.len() < IN_FLIGHT {
             match queues.next_call(calls.is_empty()) {
-                Some(call) => calls.push(publish(publisher, call, tries.left())),
+                Some(call) => calls.push(publish(publisher, call, backoff.left())),
                 None => break,
             }
         }
@@ -97,15 +101,15 @@ pub async fn publish_all(
         };
         let is_any_refused = queues.take_back(answered);
         is_time_left = if is_any_refused {
-            tries.again().await.is_ok()
+            backoff.wait().await.is_ok()
         } else {
-            !tries.left().is_zero()
+            !backoff.left().is_zero()
         };
     }
 }
 
-/// One call, and whether the bus took each of its entries; none, as far as is known, where there is no
-/// answer in time.
+/// Sends one call. Returns true with each entry that the bus accepted; without a response in time,
+/// none.
 async fn publish(
     publisher: &impl Publisher,
     call: Vec<Turn>,
@@ -118,21 +122,21 @@ async fn publish(
     call.into_iter().zip(taken).collect()
 }
 
-/// The entries of each stream that are not published, in order. A stream with an entry under way has
-/// no other ready.
+/// The unpublished entries of each stream, in order. A stream with an entry in a pending call is
+/// not ready.
 struct Queues {
     streams: Vec<VecDeque<Entry>>,
     ready: VecDeque<usize>,
 }
 
-/// An entry whose turn it is, with the index of its stream.
+/// The next entry of a stream, and the index of the stream.
 struct Turn {
     stream: usize,
     entry: Entry,
 }
 
 impl Queues {
-    fn of(entries: Vec<Entry>) -> Self {
+    fn new(entries: Vec<Entry>) -> Self {
         let mut indexes = HashMap::new();
         let mut streams: Vec<VecDeque<Entry>> = vec![];
         for entry in entries {
@@ -149,7 +153,7 @@ impl Queues {
         }
     }
 
-    /// The next call, if it is full or need not be.
+    /// Returns the next call if it is full or `need_not_be_full` is set.
     fn next_call(&mut self, need_not_be_full: bool) -> Option<Vec<Turn>> {
         let (mut count, mut bytes) = (0, 0);
         let mut is_full = false;
@@ -172,7 +176,7 @@ impl Queues {
         Some(call.collect())
     }
 
-    /// Takes back what a call did not publish, and says whether that is anything.
+    /// Returns rejected entries to their queues. The result is true if there were any.
     fn take_back(&mut self, answered: Vec<(Turn, bool)>) -> bool {
         let mut is_any_refused = false;
         for (Turn { stream, entry }, taken) in answered {
@@ -202,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// A bus that refuses each entry as often as it is told to, and remembers what it took.
+    /// A bus that rejects each entry a given number of times, and records the accepted ones.
     #[derive(Default)]
     struct Bus {
         refusals: Mutex<HashMap<String, u32>>,
@@ -239,8 +243,8 @@ mod tests {
         }
     }
 
-    fn patience() -> Tries {
-        Tries::lasting(Duration::from_secs(5))
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_secs(5))
     }
 
     #[tokio::test(start_paused = true)]
@@ -252,7 +256,7 @@ mod tests {
             entry("a", "a2", 1),
             entry("b", "b1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a1", "a2"]);
     }
 
@@ -268,11 +272,10 @@ mod tests {
             entry("b", "b1", 1),
             entry("c", "c1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, patience()).await, Some(1));
+        assert_eq!(publish_all(&bus, entries, backoff()).await, Some(1));
         assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
     }
 
-    /// A bus that takes its time, or all of it.
     struct Slow(Duration);
 
     impl Publisher for Slow {
@@ -286,9 +289,9 @@ mod tests {
     async fn a_slow_bus_is_left_in_time_and_what_is_missing_is_reported() {
         let entries = || (0..20).map(|n| entry("a", &format!("a{n}"), n)).collect();
         let second = Slow(Duration::from_secs(1));
-        assert_eq!(publish_all(&second, entries(), patience()).await, Some(5));
+        assert_eq!(publish_all(&second, entries(), backoff()).await, Some(5));
         let never = Slow(Duration::from_hours(1));
-        assert_eq!(publish_all(&never, entries(), patience()).await, Some(0));
+        assert_eq!(publish_all(&never, entries(), backoff()).await, Some(0));
     }
 
     #[tokio::test]
@@ -297,11 +300,11 @@ mod tests {
         let small = (0..12).map(|n| entry(&format!("s{n}"), "x", n));
         let large = (0..3).map(|n| entry(&format!("l{n}"), &"x".repeat(MAX_BYTES / 2 - 100), n));
         let entries = small.chain(large).collect();
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.calls.lock().unwrap(), [10, 3, 2]);
     }
 
-    /// Events of few streams do not make for half-empty calls, and none overtakes another.
+    /// Few streams do not result in half-empty calls, and no event overtakes another of its stream.
     #[tokio::test]
     async fn the_streams_of_a_batch_fill_calls_together_and_each_keeps_its_order() {
         let bus = Bus::default();
@@ -310,7 +313,7 @@ mod tests {
             entries
                 .extend((0..25).map(|s| entry(&format!("s{s}"), &format!("s{s}@{n}"), 25 * n + s)));
         }
-        assert_eq!(publish_all(&bus, entries, patience()).await, None);
+        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
         assert_eq!(*bus.calls.lock().unwrap(), [10; 10]);
         let taken = bus.taken.lock().unwrap();
         for s in 0..25 {

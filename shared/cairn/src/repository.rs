@@ -1,10 +1,10 @@
-//! Running commands against streams: exactly once, whoever retries, at the fewest calls.
+//! The repository: it handles each command once, with the fewest store calls.
 //!
-//! A decision may be taken on a state that is not the latest: one that this process remembers, or
-//! one that was read from a replica that lags. An *acceptance* is proven by the append, whose
-//! condition is that nothing came after that state. A *refusal*, and finding that there is nothing
-//! to do, would be proven by nothing; so they are taken only on what was read strongly consistent.
-//! A stale state can therefore cost more round trips, and never a wrong answer.
+//! A decision can use a state that is not the latest, from the cache of this process or from a
+//! replica that lags. The append proves an *acceptance*: its condition is that no commit follows
+//! that state. Nothing would prove a *rejection*, or a command that changes nothing. These are
+//! therefore decided on strongly consistent reads only. A stale state can cost more round trips,
+//! but never a wrong result.
 
 use std::{
     hash::{BuildHasherDefault, DefaultHasher},
@@ -13,81 +13,81 @@ use std::{
 
 use quick_cache::{
     OptionsBuilder, UnitWeighter,
-    sync::{Cache, DefaultLifecycle},
+    sync::{self, DefaultLifecycle},
 };
 
 use crate::{
     commit::{Commit, Context},
-    current::Current,
     decider::Aggregate,
     event::CodecError,
     guard::{Guard, holds},
-    retry::{Losses, OutOfTime},
-    snapshot::shape,
+    loaded_stream::LoadedStream,
+    retry::{ConflictBackoff, OutOfTime},
+    snapshot::state_fingerprint,
     store::{
-        AppendError, ConditionalStore, Consistency, EventStore, Part, Snapshots, StoreError,
+        AppendError, ConditionalStore, Consistency, EventStore, ReadRange, Snapshots, StoreError,
         StreamVersion,
     },
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// The streams that are remembered. What is forgotten first depends on the streams alone, not on a
-/// hasher's random seed: what a process does can be repeated.
-type Warm<A> = Cache<
+/// The cached streams. The hasher has no random seed, so the eviction order is reproducible.
+type Cache<A> = sync::Cache<
     StreamId,
-    Arc<Current<A>>,
+    Arc<LoadedStream<A>>,
     UnitWeighter,
     BuildHasherDefault<DefaultHasher>,
-    DefaultLifecycle<StreamId, Arc<Current<A>>>,
+    DefaultLifecycle<StreamId, Arc<LoadedStream<A>>>,
 >;
 
-/// The streams of one aggregate in one store. Cloning it shares what it remembers.
+/// The streams of one aggregate in one store. Clones share the cache.
 #[derive(Debug)]
 pub struct Repository<A: Aggregate, S> {
     store: S,
-    /// Made at the first use: not every start comes to one.
-    shape: Arc<LazyLock<String>>,
-    warm: Arc<Warm<A>>,
+    /// Computed at the first use, because not every start needs it.
+    state_fingerprint: Arc<LazyLock<String>>,
+    cache: Arc<Cache<A>>,
 }
 
 impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
     fn clone(&self) -> Self {
         Self {
             store: self.store.clone(),
-            shape: self.shape.clone(),
-            warm: self.warm.clone(),
+            state_fingerprint: self.state_fingerprint.clone(),
+            cache: self.cache.clone(),
         }
     }
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Handled<A: Aggregate> {
-    /// The stream right after the command, which for a repeated one is not the present.
-    pub current: Arc<Current<A>>,
-    /// Whether the command had been carried out before.
+    /// The stream right after the command. For a replayed command, this can be older than the
+    /// current state.
+    pub current: Arc<LoadedStream<A>>,
+    /// True if the command was handled before.
     pub replayed: bool,
-    /// True if a commit records the command. One that had nothing to do left none.
+    /// True if a commit records the command. A command that changes nothing leaves no commit.
     pub is_recorded: bool,
 }
 
-/// Why a command was not carried out.
+/// A command was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError<R> {
-    /// The aggregate refuses it.
-    #[error("refused at version {version}: {rejection}")]
+    /// The aggregate rejects the command.
+    #[error("rejected at version {version}: {rejection}")]
     Rejected {
         /// The reason.
         rejection: R,
-        /// The version of the state that refuses it.
+        /// The version of the state that rejects the command.
         version: u64,
     },
-    /// The id belongs to another command.
-    #[error("the id of this command was used before, for a command that asked for something else")]
+    /// The command id belongs to another command.
+    #[error("command ID reused with different content")]
     IdReused,
-    /// So many others write to the stream that there was no turn. Nothing was written.
-    #[error("the stream is written to by too many at once: try again")]
+    /// Every attempt lost an optimistic-concurrency conflict. Nothing was written.
+    #[error("too many concurrent writers on this stream; retry")]
     Contended,
     /// The store failed.
     #[error(transparent)]
@@ -107,22 +107,24 @@ impl<R> From<OutOfTime> for HandleError<R> {
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
-    /// How many streams are remembered, those used lately before others. Few enough that states of some
-    /// ten kilobytes fit into a small function.
-    const WARM: usize = 256;
+    /// The maximum number of cached streams, the recently used ones first. With states of ten
+    /// kilobytes, the cache fits into a small function.
+    const CACHED_STREAMS: usize = 256;
 
-    /// The aggregate's streams in a store.
+    /// Creates a repository of the aggregate's streams in a store.
     pub fn new(store: S) -> Self {
         let options = OptionsBuilder::new()
-            .estimated_items_capacity(Self::WARM)
-            .weight_capacity(Self::WARM as u64)
+            .estimated_items_capacity(Self::CACHED_STREAMS)
+            .weight_capacity(Self::CACHED_STREAMS as u64)
             .shards(1)
             .build()
             .unwrap_or_else(|_| unreachable!("both capacities are given"));
         Self {
             store,
-            shape: Arc::new(LazyLock::new(|| shape::<A::State>(A::REVISION))),
-            warm: Arc::new(Cache::with_options(
+            state_fingerprint: Arc::new(LazyLock::new(|| {
+                state_fingerprint::<A::State>(A::REVISION)
+            })),
+            cache: Arc::new(sync::Cache::with_options(
                 options,
                 UnitWeighter,
                 BuildHasherDefault::default(),
@@ -131,15 +133,16 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// Decides `command` on `stream` and appends what comes out, at most once per command id: see
-    /// [`Remembered::CAPACITY`](crate::remembered::Remembered::CAPACITY).
+    /// Decides a command on a stream and appends its events, once per command id. See
+    /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY) for the
+    /// limit.
     ///
-    /// A command that was carried out before is answered as it was then. When others append
-    /// meanwhile, the decision is taken again on what they left. One call to the store where the
-    /// stream is remembered as it is, two where it is not remembered; a refusal takes one more.
+    /// A repeated command returns its first result. After a conflict, the command is decided again
+    /// on the new state. A command takes one store call if the cached stream is current, and two if
+    /// the stream is not cached. A rejection takes one more.
     ///
     /// # Errors
-    /// See [`HandleError`]. After an error that is not passing, nothing was written.
+    /// See [`HandleError`]. A permanent error means that nothing was written.
     pub async fn handle(
         &self,
         stream: &StreamId,
@@ -149,11 +152,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.run(Attempt::new(self, stream), command, context).await
     }
 
-    /// Like [`handle`](Self::handle), for a command that begins a stream: it does not read first, because
-    /// the append proves that the stream was empty. One call where nobody was faster.
+    /// Handles a command that begins a stream. It does not read first, because the append proves
+    /// that the stream was empty. Without a conflict, it takes one store call.
     ///
     /// # Errors
-    /// As [`handle`](Self::handle).
+    /// See [`handle`](Self::handle).
     pub async fn create(
         &self,
         stream: &StreamId,
@@ -161,16 +164,18 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
         let mut attempt = Attempt::new(self, stream);
-        attempt.known = Known::Assumed;
+        attempt.freshness = Freshness::Cached;
         self.run(attempt, command, context).await
     }
 
-    /// Like [`create`](Self::create), if each of the `unchanged` streams still ends at its version.
-    /// `None` where one has changed, or where another append is in the way: nothing was written then,
-    /// and the caller decides again on those streams as they are.
+    /// Handles a command like [`create`](Self::create), on condition that each of the `unchanged`
+    /// streams still ends at its version.
+    ///
+    /// Returns `None` if one of them has changed, or another append interferes. Nothing was written
+    /// then, and the caller decides again on the current streams.
     ///
     /// # Errors
-    /// As [`handle`](Self::handle).
+    /// See [`handle`](Self::handle).
     pub async fn create_if(
         &self,
         stream: &StreamId,
@@ -182,7 +187,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         S: ConditionalStore,
     {
         let mut attempt = Attempt::new(self, stream);
-        attempt.known = Known::Assumed;
+        attempt.freshness = Freshness::Cached;
         let Proposal { commit, next } = match attempt.decide(command, context).await? {
             Decision::Append(proposal) => *proposal,
             Decision::Done { replayed } => return Ok(Some(attempt.handled(replayed))),
@@ -200,17 +205,18 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         };
         attempt.lost(Some(winner));
         match attempt.decide(command, context).await? {
-            // What is decided now has to be proven against the other streams again.
+            // The new decision is not checked against the other streams yet.
             Decision::Append(_) => Ok(None),
             Decision::Done { replayed } => Ok(Some(attempt.handled(replayed))),
         }
     }
 
-    /// The result of a command that was carried out on `stream` before; `None` where it was not.
-    /// Strongly consistent.
+    /// Returns the result of a command that was handled on the stream before, or `None`. Strongly
+    /// consistent.
     ///
     /// # Errors
-    /// [`HandleError::IdReused`] when the id belongs to another command, or the store's.
+    /// Returns [`HandleError::IdReused`] if the id belongs to another command, or the error of the
+    /// store.
     pub async fn replay(
         &self,
         stream: &StreamId,
@@ -227,7 +233,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         command: &A::Command,
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
-        let mut losses = Losses::within(context.patience);
+        let mut backoff = ConflictBackoff::new(context.time_budget);
         loop {
             let Proposal { commit, next } = match attempt.decide(command, context).await? {
                 Decision::Append(proposal) => *proposal,
@@ -238,7 +244,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
                 Err(AppendError::Conflict(lost)) => {
                     tracing::debug!(%commit.stream, commit.version, "conflict");
                     let winner = lost.into_iter().find_map(|conflict| conflict.winner);
-                    let is_enough = losses.another(winner.is_some()).await?;
+                    let is_enough = backoff.another(winner.is_some()).await?;
                     attempt.lost(winner.filter(|_| is_enough));
                 }
                 Err(AppendError::Store(error)) => return Err(error.into()),
@@ -246,11 +252,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// Remembers what has become current by an append, and by nothing else: a state that was never
-    /// stored would make the next commit leave a hole.
-    fn appended(&self, next: Current<A>) -> Handled<A> {
+    /// Caches the stream after an append. A state that was not stored must not be cached: the next
+    /// commit would leave a gap.
+    fn appended(&self, next: LoadedStream<A>) -> Handled<A> {
         let current = Arc::new(next);
-        self.warm.insert(current.stream.clone(), current.clone());
+        self.cache.insert(current.stream.clone(), current.clone());
         Handled {
             current,
             replayed: false,
@@ -258,30 +264,36 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// The stream as it is, strongly consistent. Only what the store says counts, nothing remembered.
+    /// Loads a stream, strongly consistent and without the cache.
     ///
     /// # Errors
-    /// When the store fails, or what is stored cannot be read.
-    pub async fn load(&self, stream: &StreamId) -> Result<Current<A>, StoreError> {
+    /// Returns an error if the store fails, or a stored event cannot be decoded.
+    pub async fn load(&self, stream: &StreamId) -> Result<LoadedStream<A>, StoreError> {
         self.load_at(stream, u64::MAX).await
     }
 
-    /// The stream as it was after event `version`, from the nearest snapshot before it; as it is, where it is not that
-    /// far yet. One call to the store, or two where the snapshot is of the very commit that `version` lies within.
+    /// Loads a stream as of event `version`, or its latest state if it is not that long.
+    ///
+    /// It starts from the nearest earlier snapshot. It takes one store call, or two if the commit
+    /// that contains `version` has the snapshot.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
-    pub async fn load_at(&self, stream: &StreamId, version: u64) -> Result<Current<A>, StoreError> {
-        let part = Part {
-            until: version,
+    /// See [`load`](Self::load).
+    pub async fn load_at(
+        &self,
+        stream: &StreamId,
+        version: u64,
+    ) -> Result<LoadedStream<A>, StoreError> {
+        let range = ReadRange {
+            to: version,
             ..self.latest(Consistency::Strong)
         };
-        let mut commits = self.store.read(stream, &part).await?;
+        let mut commits = self.store.read(stream, &range).await?;
         if let Some(last) = commits.pop_if(|last| last.last_version() > version) {
             if commits.is_empty() {
-                let before = Part {
-                    until: last.version - 1,
-                    ..part
+                let before = ReadRange {
+                    to: last.version - 1,
+                    ..range
                 };
                 commits = self.store.read(stream, &before).await?;
             }
@@ -290,20 +302,22 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         self.folded(stream, &commits)
     }
 
-    /// The stream as it was at a time, from the nearest snapshot before it. One call to the store where nothing older
-    /// than the latest snapshot is asked for; else a few more, the number of digits of the version in binary at most.
+    /// Loads a stream as of a time, from the nearest earlier snapshot.
+    ///
+    /// It takes one store call if the time is not before the latest snapshot. Otherwise it takes a
+    /// binary search of O(log version) calls.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// See [`load`](Self::load).
     pub async fn load_by(
         &self,
         stream: &StreamId,
         time: Timestamp,
-    ) -> Result<Current<A>, StoreError> {
+    ) -> Result<LoadedStream<A>, StoreError> {
         let latest = self.latest(Consistency::Strong);
         let mut commits = self.store.read(stream, &latest).await?;
         match commits.first() {
-            // What begins with the first commit is all there is.
+            // A read that includes the first commit is complete.
             Some(first) if first.at > time && first.version > 1 => {
                 let version = self.version_by(stream, time, first.version).await?;
                 self.load_at(stream, version).await
@@ -315,8 +329,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
-    /// The version of the last event by a time, before one that is later. Time never goes back within a stream, so the
-    /// place is found by halving.
+    /// Finds the last version at a time by binary search, because times never decrease within a
+    /// stream. `later` is a version after that time.
     async fn version_by(
         &self,
         stream: &StreamId,
@@ -326,9 +340,9 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         let (mut by_then, mut later) = (0, later);
         while by_then + 1 < later {
             let middle = by_then + (later - by_then) / 2;
-            let one = Part {
-                until: middle,
-                ..Part::after(middle - 1)
+            let one = ReadRange {
+                to: middle,
+                ..ReadRange::after(middle - 1)
             };
             let commits = self.store.read(stream, &one).await?;
             let commit = commits.last().ok_or_else(|| StoreError::Corrupt {
@@ -344,95 +358,90 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         Ok(by_then)
     }
 
-    fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<Current<A>, StoreError> {
-        let mut current = Current::new(stream);
+    fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<LoadedStream<A>, StoreError> {
+        let mut current = LoadedStream::new(stream);
         for commit in commits {
-            current.catch_up(commit, &self.shape)?;
+            current.catch_up(commit, &self.state_fingerprint)?;
         }
         Ok(current)
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &S {
         &self.store
     }
 
-    /// The snapshots' fingerprint: see [`shape`].
-    pub(crate) fn shape(&self) -> &str {
-        &self.shape
+    pub(crate) fn state_fingerprint(&self) -> &str {
+        &self.state_fingerprint
     }
 
-    fn latest(&self, consistency: Consistency) -> Part<'_> {
-        Part {
+    fn latest(&self, consistency: Consistency) -> ReadRange<'_> {
+        ReadRange {
             snapshots: Some(Snapshots {
-                shape: &self.shape,
+                state_fingerprint: &self.state_fingerprint,
                 every: A::SNAPSHOT_EVERY.max(1),
             }),
             consistency,
-            ..Part::all()
+            ..ReadRange::all()
         }
     }
 }
 
-/// One stream's way to a commit: what is known of it, what was decided, and what became of that.
+/// An attempt to commit to one stream: the loaded state, and the commit that won a conflict.
 #[derive(Debug)]
 pub(crate) struct Attempt<A: Aggregate, S> {
     repository: Repository<A, S>,
-    current: Arc<Current<A>>,
+    current: Arc<LoadedStream<A>>,
     enlisted: bool,
-    known: Known,
-    /// A commit that has won, not taken in yet.
+    freshness: Freshness,
+    /// The commit that won a conflict and is not applied yet.
     winner: Option<Commit>,
 }
 
-/// How much of a stream is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    /// Nothing yet.
-    Nothing,
-    /// What was once so, and may be still.
-    Assumed,
-    /// That there is more than what is known.
-    Behind,
-    /// What the store says now.
-    Proven,
+enum Freshness {
+    /// No state is loaded.
+    Unloaded,
+    /// The state can be the latest one.
+    Cached,
+    /// The store has later commits.
+    Stale,
+    /// A strongly consistent read returned the state.
+    Strong,
 }
 
-/// What was decided.
 #[derive(Debug)]
 pub(crate) enum Decision<A: Aggregate> {
-    /// To append this.
+    /// The commit to append.
     Append(Box<Proposal<A>>),
-    /// There is nothing to append.
     Done {
-        /// Because it was, before.
+        /// True if the command was handled before.
         replayed: bool,
     },
 }
 
-/// A commit to append, and what is current once it is.
+/// A commit to append, and the stream after it.
 #[derive(Debug)]
 pub(crate) struct Proposal<A: Aggregate> {
     pub(crate) commit: Commit,
-    next: Current<A>,
+    next: LoadedStream<A>,
 }
 
 impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     pub(crate) fn new(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             repository: repository.clone(),
-            current: Arc::new(Current::new(stream)),
+            current: Arc::new(LoadedStream::new(stream)),
             enlisted: false,
-            known: Known::Nothing,
+            freshness: Freshness::Unloaded,
             winner: None,
         }
     }
 
-    /// One whose commit goes with another that records the command.
+    /// Creates an attempt whose commit is appended with the commit that records the command.
     ///
-    /// It remembers nothing and is not remembered. Streams that sagas write to are written to by several
-    /// functions, so a remembered state is often old; and to lose a transaction costs more than
-    /// the read that it would have saved.
+    /// It does not use the cache. Several functions write to the streams of saga steps, so a cached
+    /// state is often stale, and a lost transaction costs more than a read.
     pub(crate) fn enlisted(repository: &Repository<A, S>, stream: &StreamId) -> Self {
         Self {
             enlisted: true,
@@ -444,16 +453,16 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         &self.current.stream
     }
 
-    /// Decides on what is known, and learns more where that does not suffice.
+    /// Decides on the loaded state, and reads again if that does not suffice.
     pub(crate) async fn decide(
         &mut self,
         command: &A::Command,
         context: &Context,
     ) -> Result<Decision<A>, HandleError<A::Rejection>> {
-        let done = match self.known {
-            Known::Nothing => self.begin(context).await?,
-            Known::Behind => self.read(Consistency::Strong, context).await?,
-            Known::Assumed | Known::Proven => match self.winner.take() {
+        let done = match self.freshness {
+            Freshness::Unloaded => self.begin(context).await?,
+            Freshness::Stale => self.read(Consistency::Strong, context).await?,
+            Freshness::Cached | Freshness::Strong => match self.winner.take() {
                 Some(winner) => self.take_in(&[winner], context, Guard::CommitId)?,
                 None => false,
             },
@@ -464,7 +473,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         loop {
             let decided = A::decide(&self.current.state, command);
             let accepted = matches!(&decided, Ok(events) if !events.is_empty());
-            if !accepted && self.known != Known::Proven && holds(Guard::Recheck) {
+            if !accepted && self.freshness != Freshness::Strong && holds(Guard::Recheck) {
                 if self.read(Consistency::Strong, context).await? {
                     return Ok(Decision::Done { replayed: true });
                 }
@@ -477,19 +486,19 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
             if events.is_empty() {
                 return Ok(Decision::Done { replayed: false });
             }
-            let shape = self.repository.shape();
-            let (commit, next) = self
-                .current
-                .commit(context, &events, self.enlisted, shape)?;
+            let state_fingerprint = self.repository.state_fingerprint();
+            let (commit, next) =
+                self.current
+                    .commit(context, &events, self.enlisted, state_fingerprint)?;
             return Ok(Decision::Append(Box::new(Proposal { commit, next })));
         }
     }
 
-    /// The proposal was not appended: its place is taken by the winner, where that is known.
+    /// Records a lost conflict, with the commit that won if it is known.
     pub(crate) fn lost(&mut self, winner: Option<Commit>) {
-        self.known = match winner {
-            Some(_) => Known::Assumed,
-            None => Known::Behind,
+        self.freshness = match winner {
+            Some(_) => Freshness::Cached,
+            None => Freshness::Stale,
         };
         self.winner = winner;
     }
@@ -502,35 +511,35 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         }
     }
 
-    /// From what is remembered, or from a read that may be a little late.
+    /// Starts from the cached stream, or from an eventually consistent read.
     async fn begin<R>(&mut self, context: &Context) -> Result<bool, HandleError<R>> {
-        let warm = self.repository.warm.get(&self.current.stream);
-        match warm.filter(|_| !self.enlisted) {
-            Some(warm) => {
-                self.current = warm;
-                self.known = Known::Assumed;
+        let cached = self.repository.cache.get(&self.current.stream);
+        match cached.filter(|_| !self.enlisted) {
+            Some(cached) => {
+                self.current = cached;
+                self.freshness = Freshness::Cached;
                 self.recall(0, context).await
             }
             None => self.read(Consistency::Eventual, context).await,
         }
     }
 
-    /// Reads what came after what is known. Returns whether the command was among it; what is current
-    /// is then what was current right after it.
+    /// Reads the commits after the loaded state. Returns true if the command is among them; the
+    /// current state is then the one right after the command.
     async fn read<R>(
         &mut self,
         consistency: Consistency,
         context: &Context,
     ) -> Result<bool, HandleError<R>> {
-        let part = Part {
-            after: self.current.version,
+        let range = ReadRange {
+            from: self.current.version,
             ..self.repository.latest(consistency)
         };
         let stream = &self.current.stream;
-        let commits = self.repository.store.read(stream, &part).await?;
-        self.known = match consistency {
-            Consistency::Eventual => Known::Assumed,
-            Consistency::Strong => Known::Proven,
+        let commits = self.repository.store.read(stream, &range).await?;
+        self.freshness = match consistency {
+            Consistency::Eventual => Freshness::Cached,
+            Consistency::Strong => Freshness::Strong,
         };
         let known = self.current.version;
         let was_skipped = commits
@@ -542,15 +551,17 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         if was_skipped && self.recall(known, context).await? {
             return Ok(true);
         }
-        if self.known == Known::Proven && !commits.is_empty() && !self.enlisted {
+        if self.freshness == Freshness::Strong && !commits.is_empty() && !self.enlisted {
             let current = self.current.clone();
-            self.repository.warm.insert(current.stream.clone(), current);
+            self.repository
+                .cache
+                .insert(current.stream.clone(), current);
         }
         Ok(false)
     }
 
-    /// Takes in commits up to the command's own, and says whether that was among them. By `guard` it is
-    /// recognised.
+    /// Applies commits up to the command's own, and returns true if it is among them. `guard` can
+    /// switch the recognition off.
     fn take_in<R>(
         &mut self,
         commits: &[Commit],
@@ -559,7 +570,7 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
     ) -> Result<bool, HandleError<R>> {
         let current = Arc::make_mut(&mut self.current);
         for commit in commits {
-            current.catch_up(commit, &self.repository.shape)?;
+            current.catch_up(commit, &self.repository.state_fingerprint)?;
             if commit.id == context.id && holds(guard) {
                 return same_command(commit, context).map(|()| true);
             }
@@ -567,16 +578,16 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
         Ok(false)
     }
 
-    /// Looks for the command among those that are remembered, from after a version.
+    /// Searches the recent commands after a version for the command.
     async fn recall<R>(&mut self, after: u64, context: &Context) -> Result<bool, HandleError<R>> {
         let stream = self.current.stream.clone();
-        let places = self.current.places(&context.id, after);
-        for version in places.into_iter().filter(|_| holds(Guard::CommandId)) {
-            let part = Part {
-                until: version,
+        let candidates = self.current.candidates(&context.id, after);
+        for version in candidates.into_iter().filter(|_| holds(Guard::CommandId)) {
+            let range = ReadRange {
+                to: version,
                 ..self.repository.latest(Consistency::Strong)
             };
-            let commits = self.repository.store.read(&stream, &part).await?;
+            let commits = self.repository.store.read(&stream, &range).await?;
             if let Some(commit) = commits.last().filter(|commit| commit.id == context.id) {
                 same_command(commit, context)?;
                 self.current = Arc::new(self.repository.folded(&stream, &commits)?);

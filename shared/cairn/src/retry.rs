@@ -1,6 +1,7 @@
-//! Trying again: with jitter, and never beyond the time there is.
+//! Retries with jitter, within a time budget.
 //!
-//! What is tried again has to bear that it was done already. Time is the executor's, so a test may pause it.
+//! A retried operation must be idempotent. The time is that of the executor, so a test can pause
+//! it.
 
 use std::{future::Future, time::Duration};
 
@@ -8,41 +9,41 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::provider::ProviderError;
 
-/// The tries of one piece of work that may be repeated.
+/// The pauses between the attempts of an operation.
 #[derive(Debug)]
-pub struct Tries {
+pub struct Backoff {
     until: Instant,
     pause: Duration,
 }
 
-/// There is no time left for another try.
+/// The time budget leaves no time for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no time is left for another try")]
+#[error("retry budget exhausted")]
 pub struct OutOfTime;
 
-impl Tries {
+impl Backoff {
     const FIRST_PAUSE: Duration = Duration::from_millis(2);
     const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-    /// Tries for as long as `patience` from now.
-    pub fn lasting(patience: Duration) -> Self {
+    /// Creates a backoff whose last attempt starts within `time_budget` from now.
+    pub fn new(time_budget: Duration) -> Self {
         Self {
-            until: Instant::now() + patience,
+            until: Instant::now() + time_budget,
             pause: Self::FIRST_PAUSE,
         }
     }
 
-    /// The time that is left.
+    /// Returns the remaining time.
     pub fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Waits before the next try: a random time up to a bound that doubles (full jitter, see
-    /// <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
+    /// Waits before the next attempt, for a random time up to a bound that doubles (full jitter,
+    /// see <https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/>).
     ///
     /// # Errors
-    /// When the next try would begin too late.
-    pub async fn again(&mut self) -> Result<(), OutOfTime> {
+    /// Returns an error if the next attempt would start too late.
+    pub async fn wait(&mut self) -> Result<(), OutOfTime> {
         let pause = self.pause.mul_f64(fastrand::f64());
         if Instant::now() + pause >= self.until {
             return Err(OutOfTime);
@@ -53,70 +54,73 @@ impl Tries {
     }
 }
 
-/// What to do after an append that lost.
+/// The retries of an append after conflicts.
 ///
-/// The failed write has brought back what won. A first loser decides again on that at once; who loses
-/// again is further behind, waits for a turn and reads.
+/// A conflict returns the commit that won. After the first conflict, the command is decided again
+/// on that commit at once. After another one, the state is further behind, so the retry waits and
+/// reads.
 #[derive(Debug)]
-pub(crate) struct Losses {
-    tries: Tries,
+pub(crate) struct ConflictBackoff {
+    backoff: Backoff,
     lost_before: bool,
 }
 
-impl Losses {
-    pub(crate) fn within(patience: Duration) -> Self {
+impl ConflictBackoff {
+    pub(crate) fn new(time_budget: Duration) -> Self {
         Self {
-            tries: Tries::lasting(patience),
+            backoff: Backoff::new(time_budget),
             lost_before: false,
         }
     }
 
-    /// Whether to decide again on the winners, if all are known; to read again otherwise.
+    /// Returns true if the winners suffice for the next decision, and false if the streams must be
+    /// read.
     pub(crate) async fn another(&mut self, is_winner_known: bool) -> Result<bool, OutOfTime> {
         let is_first = !std::mem::replace(&mut self.lost_before, true);
         if is_first && is_winner_known {
             return Ok(true);
         }
-        self.tries.again().await?;
+        self.backoff.wait().await?;
         Ok(false)
     }
 }
 
-/// The outcome of a call to a provider is not known now.
+/// A call to a provider has no definite outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It may work later.
-    #[error("the provider failed for the moment: {0}")]
-    Passing(String),
-    /// No answer in time. The provider may have done what it was asked for.
+    /// The provider failed; a later call can succeed.
+    #[error("the provider is unavailable: {0}")]
+    Transient(String),
+    /// The provider did not respond in time. The operation may have happened.
     #[error("the provider did not answer within {0:?}")]
     NoAnswer(Duration),
-    /// The provider has had too many calls, and did nothing.
+    /// The provider throttles, and did nothing.
     #[error("the provider throttles: {reason}")]
     Throttled {
-        /// The provider's answer.
+        /// The response of the provider.
         reason: String,
-        /// The time that the provider asks for before the next call.
+        /// The delay that the provider requests before the next call.
         retry_after: Option<Duration>,
     },
 }
 
-/// The longest pause after a provider's first failure. After the next it is twice as long, and so on.
+/// The maximum pause after the first failure of a provider. It doubles after each failure.
 const PROVIDER_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls a provider until it accepts or refuses: again after each transient failure, up to `tries` times.
+/// Calls a provider until it accepts or rejects the call, with up to `tries` attempts after
+/// transient failures.
 ///
-/// `call` is given the number of the try, from 1. It has to carry the same idempotency key at
-/// every try. The inner error is the provider's refusal.
+/// `call` receives the number of the attempt, from 1. Every attempt must use the same idempotency
+/// key. The inner error is the reason of a permanent rejection.
 ///
-/// Between tries it waits for up to half a second, then up to a second, and at least for half of that.
-/// A call without an answer within `limit` is the last one, and so is one that is throttled: the wait
-/// for a provider that hangs belongs into the queue, not into an invocation. The provider may still be
-/// at work, and [refuses the same key](https://docs.stripe.com/error-codes#idempotency-key-in-use)
-/// meanwhile.
+/// The first pause is at most half a second, the second at most one second, and each is at least
+/// half of its maximum. A call that times out after `limit` is not repeated, and neither is a
+/// throttled one: a slow provider must delay the queue, not the invocation. It can still be
+/// processing the call, and meanwhile [rejects the same
+/// key](https://docs.stripe.com/error-codes#idempotency-key-in-use).
 ///
 /// # Errors
-/// The failure of the last try, when none brought an answer.
+/// Returns the failure of the last attempt if the provider gave no definite answer.
 pub async fn call<T, F>(
     tries: u32,
     limit: Duration,
@@ -132,7 +136,7 @@ where
         };
         let reason = match answer {
             Ok(answer) => return Ok(Ok(answer)),
-            Err(ProviderError::Refused(reason)) => return Ok(Err(reason)),
+            Err(ProviderError::Permanent(reason)) => return Ok(Err(reason)),
             Err(ProviderError::Throttled {
                 reason,
                 retry_after,
@@ -142,10 +146,10 @@ where
                     retry_after,
                 });
             }
-            Err(ProviderError::Passing(reason)) => reason,
+            Err(ProviderError::Transient(reason)) => reason,
         };
         if attempt >= tries {
-            return Err(CallError::Passing(reason));
+            return Err(CallError::Transient(reason));
         }
         let longest = PROVIDER_PAUSE * 2_u32.saturating_pow(attempt - 1);
         sleep(longest.mul_f64(f64::midpoint(1.0, fastrand::f64()))).await;
@@ -163,7 +167,7 @@ mod tests {
     async fn a_transient_failure_is_retried_within_the_invocation() {
         let answer = call(3, LIMIT, |attempt| async move {
             match attempt {
-                1 | 2 => Err(ProviderError::Passing("busy".to_owned())),
+                1 | 2 => Err(ProviderError::Transient("busy".to_owned())),
                 _ => Ok(attempt),
             }
         });

@@ -1,17 +1,15 @@
-//! Sagas: steps in order, each with an action and, where it leaves something behind, a
-//! compensation that undoes it.
+//! Sagas: steps in order, each with an action and, if it has an effect, a compensation.
 //!
-//! A saga is an aggregate like any other. Its definition is a list of steps; its events name
-//! what is due next, and a step's function subscribes to exactly that. So there is orchestration
-//! (the order stands in one place) without an orchestrator (nothing that could fail in between).
+//! A saga is an aggregate. Its definition is a list of steps. Its events name the step that is due,
+//! and the function of a step subscribes to exactly these events. The order of the steps is thus
+//! defined in one place, without an orchestrator that could fail between two steps.
 //!
-//! Three rules keep money and goods safe:
-//! - A cancellation never overtakes a step that is due. It is noted, and the unwinding begins
-//!   when that step's outcome is known.
-//! - A step whose outcome stays unknown, however often it is asked for, counts as done: it is
-//!   undone like the others.
-//! - A compensation that fails is never swallowed: the saga is stuck, and says where. People
-//!   resume it, or settle the step by hand and abandon it.
+//! Three rules protect money and goods:
+//! - A cancellation does not overtake a step that is due. The saga records it, and compensates when
+//!   the outcome of that step is known.
+//! - A step whose outcome stays unknown after all retries counts as done, and is compensated.
+//! - A failed compensation is never ignored: the saga is stuck, and reports the step. An operator
+//!   resumes the saga, or completes the step manually and abandons it.
 
 use std::{fmt::Debug, hash::Hash, time::Duration};
 
@@ -24,9 +22,9 @@ use crate::{
     guard::{Guard, holds},
 };
 
-/// What makes one saga: its steps and what it works on.
+/// The definition of a saga: its steps, and their input.
 pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
-    /// The steps. Their serialized names are stored and stand in the rules of the bus.
+    /// The steps. Their serialized names are stored, and are part of the event patterns of rules.
     type Step: Copy
         + Debug
         + Eq
@@ -37,45 +35,45 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
         + Send
         + Sync
         + 'static;
-    /// What the steps need to know, fixed at the start.
+    /// The data that the steps use, fixed at the start.
     type Input: Clone + Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync;
 
-    /// The stream category.
+    /// The category of the streams.
     const CATEGORY: &'static str;
-    /// The steps in order. At least one.
+    /// The steps in order, at least one.
     const STEPS: &'static [Self::Step];
-    /// The stored names of the saga's own events, as [`event::Event::RENAMED`] takes them.
+    /// The stored names of the saga's events. See [`event::Event::RENAMED`].
     const EVENT_NAMES: &'static [(&'static str, &'static str)];
-    /// How often a step without an outcome is asked for again before it is given up.
+    /// The number of retries of a step without an outcome before it is abandoned.
     const RETRIES: u32;
-    /// How older events become current.
+    /// The upcasters of earlier schema versions of the events.
     const UPCASTERS: &'static [Upcaster] = &[];
 
-    /// Whether a completed step leaves something behind that must be undone.
-    fn leaves_something(step: Self::Step) -> bool;
+    /// Returns true if a completed step has an effect that must be compensated.
+    fn needs_compensation(step: Self::Step) -> bool;
 }
 
-/// Forward or back.
+/// The direction of a step: execute or compensate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Do the step.
+    /// Execute the step.
     Execute,
-    /// Undo it.
+    /// Compensate the step.
     Compensate,
 }
 
-/// What has to happen next.
+/// A step that is due, and its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Due<Step> {
-    /// The step.
+    /// The step that is due.
     pub step: Step,
-    /// Forward or back.
+    /// The direction of the step: execute or compensate.
     pub action: Action,
 }
 
 impl<Step> Due<Step> {
-    /// The step's action is due.
+    /// The execution of a step.
     pub fn execute(step: Step) -> Self {
         Self {
             step,
@@ -83,7 +81,7 @@ impl<Step> Due<Step> {
         }
     }
 
-    /// The step's compensation is due.
+    /// The compensation of a step.
     pub fn compensate(step: Step) -> Self {
         Self {
             step,
@@ -96,84 +94,87 @@ impl<Step> Due<Step> {
 #[derive(Debug)]
 pub struct Saga<D>(std::marker::PhantomData<D>);
 
-/// Where a saga stands.
+/// The state of a saga.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(bound = "")]
 #[schemars(bound = "D: Definition")]
 pub enum State<D: Definition> {
-    /// It has not begun.
+    /// The saga has not started.
     NotStarted,
     /// A step is due.
     Running {
-        /// What the saga works on.
+        /// The data that the steps use.
         input: D::Input,
-        /// The steps done, in order.
+        /// The completed steps in order.
         done: Vec<D::Step>,
         /// The step that is due.
         due: D::Step,
-        /// How often it was asked for again.
+        /// The number of retries of the step.
         retries: u32,
     },
     /// A cancellation waits for the outcome of the step that is due.
-    Halting {
-        /// What the saga works on.
+    #[serde(rename = "Halting")]
+    CancelPending {
+        /// The data that the steps use.
         input: D::Input,
-        /// The steps done, in order.
+        /// The completed steps in order.
         done: Vec<D::Step>,
         /// The step that is due.
         due: D::Step,
-        /// How often it was asked for again.
+        /// The number of retries of the step.
         retries: u32,
-        /// Why it will be unwound.
+        /// The reason for the cancellation.
         reason: String,
     },
     /// The compensation of a step is due.
     Compensating {
-        /// What the saga works on.
+        /// The data that the steps use.
         input: D::Input,
-        /// The steps that stay to be undone after the due one, in order.
+        /// The completed steps to compensate after this one, in order of execution.
         rest: Vec<D::Step>,
         /// The step whose compensation is due.
         due: D::Step,
-        /// How often it was asked for again.
+        /// The number of retries of the step.
         retries: u32,
-        /// How often the saga was resumed at this step: each time it is asked for anew.
-        round: u32,
-        /// Why it is unwound.
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
+        /// The reason for the compensation.
         reason: String,
     },
-    /// Every step is done.
+    /// Every step is completed.
     Completed {
-        /// What the saga worked on.
+        /// The data that the steps used.
         input: D::Input,
     },
-    /// Everything that was done is undone.
+    /// The saga ended without completion, and its steps are compensated or abandoned.
     Aborted {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A compensation failed: people have to look.
+    /// A compensation failed: the saga needs manual action.
     Stuck {
-        /// What the saga works on.
+        /// The data that the steps use.
         input: D::Input,
-        /// The steps that stay to be undone after that one, in order.
+        /// The completed steps to compensate after this one, in order of execution.
         rest: Vec<D::Step>,
-        /// The step that could not be undone.
+        /// The step whose compensation failed.
         step: D::Step,
-        /// How often the saga was resumed at this step.
-        round: u32,
-        /// Why it is unwound.
+        /// The attempt at the step: it increases by one each time that the saga is resumed.
+        #[serde(rename = "round")]
+        attempt: u32,
+        /// The reason for the compensation.
         reason: String,
-        /// Why the step could not be undone.
+        /// The reason for the failure of the compensation.
         failure: String,
     },
 }
 
 impl<D: Definition> State<D> {
-    /// What has to happen next; `None` before the start and at the end.
+    /// Returns the step that is due; `None` before the start and after the end.
     pub fn due(&self) -> Option<Due<D::Step>> {
         match self {
-            Self::Running { due, .. } | Self::Halting { due, .. } => Some(Due::execute(*due)),
+            Self::Running { due, .. } | Self::CancelPending { due, .. } => Some(Due::execute(*due)),
             Self::Compensating { due, .. } => Some(Due::compensate(*due)),
             Self::NotStarted
             | Self::Completed { .. }
@@ -182,11 +183,11 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// What the saga works on; `None` before the start, and when it will not be needed again.
+    /// Returns the data that the steps use; `None` before the start and after an abort.
     pub fn input(&self) -> Option<&D::Input> {
         match self {
             Self::Running { input, .. }
-            | Self::Halting { input, .. }
+            | Self::CancelPending { input, .. }
             | Self::Compensating { input, .. }
             | Self::Stuck { input, .. }
             | Self::Completed { input } => Some(input),
@@ -194,10 +195,10 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// Why it is being unwound, while it is.
+    /// Returns the reason for the cancellation or compensation, if any.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Halting { reason, .. }
+            Self::CancelPending { reason, .. }
             | Self::Compensating { reason, .. }
             | Self::Stuck { reason, .. }
             | Self::Aborted { reason } => Some(reason),
@@ -205,11 +206,11 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// How often what is due was asked for again.
+    /// Returns the number of retries of the step that is due.
     pub fn retries(&self) -> u32 {
         match self {
             Self::Running { retries, .. }
-            | Self::Halting { retries, .. }
+            | Self::CancelPending { retries, .. }
             | Self::Compensating { retries, .. } => *retries,
             Self::NotStarted
             | Self::Completed { .. }
@@ -218,25 +219,25 @@ impl<D: Definition> State<D> {
         }
     }
 
-    /// How often the saga was resumed at the step that is due.
-    pub fn round(&self) -> u32 {
+    /// Returns the number of times that the saga was resumed at the step that is due.
+    pub fn attempt(&self) -> u32 {
         match self {
-            Self::Compensating { round, .. } | Self::Stuck { round, .. } => *round,
+            Self::Compensating { attempt, .. } | Self::Stuck { attempt, .. } => *attempt,
             Self::NotStarted
             | Self::Running { .. }
-            | Self::Halting { .. }
+            | Self::CancelPending { .. }
             | Self::Completed { .. }
             | Self::Aborted { .. } => 0,
         }
     }
 
-    /// How long the outcome of what is due is waited for: `first`, and after each retry twice as long,
-    /// so that an outage of a provider is outlasted.
-    pub fn patience(&self, first: Duration) -> Duration {
+    /// Returns the timeout of the step that is due: `first`, doubled after each retry, so that the
+    /// retries outlast an outage of a provider.
+    pub fn step_timeout(&self, first: Duration) -> Duration {
         first.saturating_mul(2_u32.saturating_pow(self.retries()))
     }
 
-    /// Whether nothing will happen any more by itself.
+    /// Returns true if the saga is completed, aborted or stuck, and does nothing by itself.
     pub fn has_ended(&self) -> bool {
         matches!(
             self,
@@ -245,129 +246,131 @@ impl<D: Definition> State<D> {
     }
 }
 
-/// What a saga is told.
+/// A command to a saga.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command<D: Definition> {
-    /// Begin.
+    /// Starts the saga.
     Start(D::Input),
-    /// The step's action succeeded, with a detail worth showing.
+    /// Records that a step was executed, with a detail for display.
     Complete(D::Step, Option<String>),
-    /// The step's action was refused for good.
+    /// Records that a step failed permanently.
     Fail(D::Step, String),
-    /// The step's compensation succeeded.
+    /// Records that a step was compensated.
     Undone(D::Step),
-    /// The step's compensation was refused for good.
+    /// Records that the compensation of a step failed permanently.
     UndoFailed(D::Step, String),
-    /// Unwind everything.
+    /// Cancels the saga: it compensates all completed steps.
     Cancel(String),
-    /// What is due has no outcome, after so many retries: ask for it again, or give it up.
+    /// Requests a step without an outcome again or, after the last retry, abandons it. The number
+    /// is that of the retries so far.
     Retry(Due<D::Step>, u32),
-    /// A provider has throttled what is due: ask for it again. That uses up no retry.
+    /// Requests a step again that a provider throttled. This uses up no retry.
     AskAgain(Due<D::Step>),
-    /// Try once more to undo the step at which the saga is stuck.
+    /// Resumes a stuck saga at the step whose compensation failed.
     Resume,
-    /// Leave the step at which the saga is stuck as it is, and undo the rest.
+    /// Abandons the step whose compensation failed, and compensates the rest.
     Abandon(String),
 }
 
-/// What happened in a saga. `next` is what became due by it.
+/// An event of a saga. Its `next` names the step that becomes due.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data", bound = "")]
 #[schemars(bound = "D: Definition")]
 pub enum Event<D: Definition> {
-    /// It began.
+    /// A saga started.
     Started {
-        /// What it works on.
+        /// The data that the steps use.
         input: D::Input,
-        /// The first step.
+        /// The first step, which becomes due.
         next: Due<D::Step>,
     },
-    /// A step's action succeeded.
+    /// A step was executed.
     StepCompleted {
-        /// The step.
+        /// The step that was executed.
         step: D::Step,
-        /// A detail worth showing.
+        /// A detail of the outcome, for display.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
-        /// What became due.
+        /// The step that becomes due, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Due<D::Step>>,
     },
-    /// A step's action was refused for good.
+    /// A step failed permanently, or had no outcome after the last retry.
     StepFailed {
-        /// The step.
+        /// The step that failed.
         step: D::Step,
-        /// Why.
+        /// The reason for the failure.
         reason: String,
-        /// What became due.
+        /// The step that becomes due, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Due<D::Step>>,
     },
-    /// A step was undone.
+    /// A step was compensated.
     StepCompensated {
-        /// The step.
+        /// The step that was compensated.
         step: D::Step,
-        /// What became due.
+        /// The step that becomes due, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Due<D::Step>>,
     },
-    /// A step could not be undone.
+    /// The compensation of a step failed permanently, or had no outcome after the last retry.
     CompensationFailed {
-        /// The step.
+        /// The step whose compensation failed.
         step: D::Step,
-        /// Why.
+        /// The reason for the failure.
         reason: String,
     },
-    /// A step's outcome did not come in time: it is asked for again.
+    /// A step without an outcome is requested again.
     StepRetried {
-        /// The step.
+        /// The step that is requested again.
         step: D::Step,
-        /// Which retry it is, from 1.
+        /// The number of retries so far. A request after throttling does not count as a retry.
         retry: u32,
-        /// What is still due.
+        /// The step that is still due.
         next: Due<D::Step>,
     },
-    /// People have settled a step that could not be undone.
+    /// An operator abandoned a step whose compensation had failed.
     StepAbandoned {
-        /// The step.
+        /// The step that was abandoned.
         step: D::Step,
-        /// What they say about it.
+        /// The operator's reason.
         reason: String,
-        /// What became due.
+        /// The step that becomes due, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Due<D::Step>>,
     },
-    /// People want a step that could not be undone to be tried once more.
+    /// An operator resumed a stuck saga: its failed compensation is requested again.
     Resumed {
-        /// What became due.
+        /// The step that becomes due.
         next: Due<D::Step>,
     },
-    /// What the saga works on was cancelled from outside.
-    CancellationNoted {
-        /// Why.
+    /// A cancellation from outside the saga was recorded.
+    #[serde(rename = "CancellationNoted")]
+    CancelRequested {
+        /// The reason for the cancellation.
         reason: String,
-        /// What became due; nothing while a step's outcome is still awaited.
+        /// The step that becomes due. It is absent while the outcome of a step is pending.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Due<D::Step>>,
     },
-    /// Every step is done.
+    /// A saga completed all its steps.
     Completed {},
-    /// Everything that was done is undone.
+    /// A saga ended without completion. Its executed steps were compensated or abandoned.
     Aborted {
-        /// Why.
+        /// The reason for the abort.
         reason: String,
     },
-    /// It cannot go on by itself.
+    /// A saga is stuck: a compensation failed, and an operator must resume or abandon the step.
     Stuck {
-        /// The step that could not be undone.
+        /// The step whose compensation failed.
         step: D::Step,
-        /// Why.
+        /// The reason for the failure.
         reason: String,
     },
 }
 
 impl<D: Definition> Event<D> {
-    /// What became due by it.
+    /// Returns the step that becomes due.
     pub fn next(&self) -> Option<Due<D::Step>> {
         match self {
             Self::Started { next, .. }
@@ -377,7 +380,7 @@ impl<D: Definition> Event<D> {
             | Self::StepFailed { next, .. }
             | Self::StepCompensated { next, .. }
             | Self::StepAbandoned { next, .. }
-            | Self::CancellationNoted { next, .. } => *next,
+            | Self::CancelRequested { next, .. } => *next,
             Self::CompensationFailed { .. }
             | Self::Completed {}
             | Self::Aborted { .. }
@@ -386,17 +389,16 @@ impl<D: Definition> Event<D> {
     }
 }
 
-/// Why a saga refuses what it is told.
+/// The reason for the rejection of a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The step is not what is due: its outcome has been recorded before, or the saga went on
-    /// without it.
-    #[error("that step is not due")]
+    /// The step is not due: its outcome is recorded, or the saga has continued without it.
+    #[error("the step is not due")]
     NotDue,
-    /// It has begun already.
-    #[error("the saga has begun already")]
+    /// The saga has already started.
+    #[error("the saga has already started")]
     AlreadyStarted,
-    /// It goes on by itself, or has ended.
+    /// The saga is not stuck.
     #[error("the saga is not stuck")]
     NotStuck,
 }
@@ -421,7 +423,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Start(_),
                 State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -433,7 +435,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Complete(step, detail),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => {
@@ -454,7 +456,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Fail(step, failure),
-                State::Halting {
+                State::CancelPending {
                     done, due, reason, ..
                 },
             ) if step == due => Ok(unwinding::<D>(done, reason, |next| Event::StepFailed {
@@ -477,7 +479,7 @@ impl<D: Definition> Decider for Saga<D> {
             (
                 Command::Retry(next, tried),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) && tried == retries => Ok(if *retries < D::RETRIES {
                 vec![Event::StepRetried {
@@ -486,13 +488,13 @@ impl<D: Definition> Decider for Saga<D> {
                     next: *next,
                 }]
             } else {
-                given_up(state)
+                abandoned(state)
             }),
 
             (
                 Command::AskAgain(next),
                 State::Running { retries, .. }
-                | State::Halting { retries, .. }
+                | State::CancelPending { retries, .. }
                 | State::Compensating { retries, .. },
             ) if state.due() == Some(*next) => Ok(vec![Event::StepRetried {
                 step: next.step,
@@ -509,26 +511,24 @@ impl<D: Definition> Decider for Saga<D> {
                 | Command::Retry(..),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
                 | State::Stuck { .. },
             ) => Err(Rejection::NotDue),
 
-            // Cancelled before it began: it never begins.
+            // A saga that is cancelled before its start never starts.
             (Command::Cancel(reason), State::NotStarted) => Ok(vec![Event::Aborted {
                 reason: reason.clone(),
             }]),
-            (Command::Cancel(reason), State::Running { .. }) => {
-                Ok(vec![Event::CancellationNoted {
-                    reason: reason.clone(),
-                    next: None,
-                }])
-            }
+            (Command::Cancel(reason), State::Running { .. }) => Ok(vec![Event::CancelRequested {
+                reason: reason.clone(),
+                next: None,
+            }]),
             (Command::Cancel(reason), State::Completed { .. }) => {
                 Ok(unwinding::<D>(D::STEPS, reason, |next| {
-                    Event::CancellationNoted {
+                    Event::CancelRequested {
                         reason: reason.clone(),
                         next,
                     }
@@ -536,7 +536,7 @@ impl<D: Definition> Decider for Saga<D> {
             }
             (
                 Command::Cancel(_),
-                State::Halting { .. }
+                State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Aborted { .. }
                 | State::Stuck { .. },
@@ -559,7 +559,7 @@ impl<D: Definition> Decider for Saga<D> {
                 Command::Resume | Command::Abandon(_),
                 State::NotStarted
                 | State::Running { .. }
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. },
@@ -582,16 +582,14 @@ impl<D: Definition> Decider for Saga<D> {
             }
             Event::StepRetried { retry, .. } => retried(state, *retry),
             Event::Resumed { .. } => resumed(state),
-            Event::CancellationNoted { reason, next } => {
-                proceed(because(state, reason), None, *next)
-            }
-            Event::CompensationFailed { reason, .. } => parked(state, reason),
-            // It goes with the failure, and says to those who listen that nothing goes on.
+            Event::CancelRequested { reason, next } => proceed(because(state, reason), None, *next),
+            Event::CompensationFailed { reason, .. } => into_stuck(state, reason),
+            // It follows `CompensationFailed`, which has changed the state, and notifies consumers.
             Event::Stuck { .. } => state,
             Event::Completed {} => match state {
                 State::Running { input, .. } => State::Completed { input },
                 State::NotStarted
-                | State::Halting { .. }
+                | State::CancelPending { .. }
                 | State::Compensating { .. }
                 | State::Completed { .. }
                 | State::Aborted { .. }
@@ -613,7 +611,7 @@ impl<D: Definition> event::Event for Event<D> {
     const RENAMED: &'static [(&'static str, &'static str)] = D::EVENT_NAMES;
 }
 
-/// The step after one, or the first.
+/// Returns the step after one, or the first step.
 fn following<D: Definition>(step: Option<D::Step>) -> Option<D::Step> {
     let index = step.map_or(0, |step| {
         1 + D::STEPS.iter().take_while(|other| **other != step).count()
@@ -627,7 +625,7 @@ fn started<D: Definition>(input: &D::Input) -> Vec<Event<D>> {
             input: input.clone(),
             next: Due::execute(first),
         }],
-        // A saga without steps has nothing to begin.
+        // A saga without steps never starts.
         None => vec![],
     }
 }
@@ -641,8 +639,8 @@ fn completed<D: Definition>(step: D::Step, detail: Option<String>) -> Vec<Event<
     }
 }
 
-/// An event that makes the last of the done steps that left something behind due for its
-/// compensation, or ends the saga when there is none.
+/// Returns the events that make the compensation of the last completed step due, or that end the
+/// saga if no step needs compensation.
 fn unwinding<D: Definition>(
     done: &[D::Step],
     reason: &str,
@@ -672,9 +670,9 @@ fn stuck<D: Definition>(step: D::Step, reason: &str) -> Vec<Event<D>> {
     ]
 }
 
-/// What follows when the outcome of what is due will not be asked for any more. A step that may have
-/// been done is undone.
-fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
+/// Returns the events of a step that has no outcome after the last retry. The step may have taken
+/// effect, so it is compensated.
+fn abandoned<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     const FAILURE: &str = "no outcome in time";
     let unwound = |done: &[D::Step], step: D::Step, reason: &str| {
         let done: Vec<_> = done.iter().copied().chain([step]).collect();
@@ -686,7 +684,7 @@ fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
     };
     match state {
         State::Running { done, due, .. } => unwound(done, *due, FAILURE),
-        State::Halting {
+        State::CancelPending {
             done, due, reason, ..
         } => unwound(done, *due, reason),
         State::Compensating { due, .. } => stuck(*due, FAILURE),
@@ -698,7 +696,7 @@ fn given_up<D: Definition>(state: &State<D>) -> Vec<Event<D>> {
 }
 
 fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])> {
-    let leaves = |step: &D::Step| D::leaves_something(*step);
+    let leaves = |step: &D::Step| D::needs_compensation(*step);
     let index = if holds(Guard::CompensationOrder) {
         done.iter().rposition(leaves)?
     } else {
@@ -708,7 +706,7 @@ fn last_to_undo<D: Definition>(done: &[D::Step]) -> Option<(D::Step, &[D::Step])
     Some((*tail.first()?, rest))
 }
 
-/// The same state with a reason for unwinding, unless it has one already.
+/// Adds a reason for compensation to a state without one.
 fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
     match state {
         State::Running {
@@ -716,7 +714,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             done,
             due,
             retries,
-        } => State::Halting {
+        } => State::CancelPending {
             input,
             done,
             due,
@@ -724,7 +722,7 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             reason: reason.to_owned(),
         },
         State::Completed { input } => match D::STEPS.split_last() {
-            Some((last, done)) => State::Halting {
+            Some((last, done)) => State::CancelPending {
                 input,
                 done: done.to_vec(),
                 due: *last,
@@ -734,14 +732,14 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             None => State::Completed { input },
         },
         State::NotStarted
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
     }
 }
 
-/// Moves on to what became due. `step` is a step that was just done.
+/// Continues with the step that became due. `step` is the step that was just completed.
 fn proceed<D: Definition>(
     state: State<D>,
     step: Option<D::Step>,
@@ -766,7 +764,7 @@ fn proceed<D: Definition>(
             }
         }
         (
-            State::Halting {
+            State::CancelPending {
                 input,
                 done: steps,
                 reason,
@@ -792,14 +790,14 @@ fn proceed<D: Definition>(
                 rest,
                 due,
                 retries: 0,
-                round: 0,
+                attempt: 0,
                 reason,
             }
         }
         (
             state @ (State::NotStarted
             | State::Running { .. }
-            | State::Halting { .. }
+            | State::CancelPending { .. }
             | State::Compensating { .. }
             | State::Completed { .. }
             | State::Aborted { .. }
@@ -812,7 +810,7 @@ fn proceed<D: Definition>(
 fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     match &mut state {
         State::Running { retries, .. }
-        | State::Halting { retries, .. }
+        | State::CancelPending { retries, .. }
         | State::Compensating { retries, .. } => *retries = retry,
         State::NotStarted
         | State::Completed { .. }
@@ -822,26 +820,26 @@ fn retried<D: Definition>(mut state: State<D>, retry: u32) -> State<D> {
     state
 }
 
-fn parked<D: Definition>(state: State<D>, failure: &str) -> State<D> {
+fn into_stuck<D: Definition>(state: State<D>, failure: &str) -> State<D> {
     match state {
         State::Compensating {
             input,
             rest,
             due,
-            round,
+            attempt,
             reason,
             ..
         } => State::Stuck {
             input,
             rest,
             step: due,
-            round,
+            attempt,
             reason,
             failure: failure.to_owned(),
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Completed { .. }
         | State::Aborted { .. }
         | State::Stuck { .. } => state,
@@ -854,7 +852,7 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             input,
             rest,
             step,
-            round,
+            attempt,
             reason,
             ..
         } => State::Compensating {
@@ -862,12 +860,12 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
             rest,
             due: step,
             retries: 0,
-            round: round + 1,
+            attempt: attempt + 1,
             reason,
         },
         State::NotStarted
         | State::Running { .. }
-        | State::Halting { .. }
+        | State::CancelPending { .. }
         | State::Compensating { .. }
         | State::Completed { .. }
         | State::Aborted { .. } => state,

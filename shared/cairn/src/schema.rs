@@ -1,12 +1,12 @@
-//! JSON Schemas of events: what a type stores, and which change of that its readers do not survive.
+//! JSON Schemas of events, and the detection of breaking changes between them.
 //!
-//! The schema of an event's current version is taken from its Rust type. Those of earlier versions are files: the types
-//! that they were taken from are gone.
+//! The schema of the current version is generated from the Rust type. The schemas of earlier
+//! versions are files, because their types no longer exist.
 
 use std::collections::BTreeSet;
 
 use schemars::{JsonSchema, generate::SchemaSettings};
-use serde_json::{Map, Value, value::to_raw_value};
+use serde_json::{Map, Value, json, value::to_raw_value};
 
 use crate::{
     commit::StoredEvent,
@@ -17,25 +17,25 @@ mod breaking;
 
 pub use breaking::{Break, breaking};
 
-/// A type of event, as storage and the bus know it.
+/// An event type, as it is stored and published.
 #[derive(Clone, Debug)]
 pub struct EventType {
-    /// The category of the streams that it is in.
+    /// The category of its streams.
     pub category: &'static str,
-    /// The stored name, `OrderPlaced`.
+    /// The stored name, such as `OrderPlaced`.
     pub name: String,
-    /// The schema version that is written today, from 1.
+    /// The current schema version, from 1.
     pub version: u32,
-    /// The JSON Schema (draft 7) of that version's data.
+    /// The JSON Schema (draft 7) of the data in that version.
     pub schema: Value,
     upcasters: &'static [Upcaster],
     renew: fn(&StoredEvent) -> Result<StoredEvent, CodecError>,
 }
 
 impl EventType {
-    /// The types of an aggregate's events, one for each variant, in their order.
-    pub fn of<E: Event + JsonSchema>(category: &'static str) -> Vec<Self> {
-        let root = of::<E>();
+    /// Returns the event types of an aggregate, one per variant and in their order.
+    pub fn list<E: Event + JsonSchema>(category: &'static str) -> Vec<Self> {
+        let root = generate::<E>();
         let variants = root.get("oneOf").and_then(Value::as_array);
         variants
             .into_iter()
@@ -55,8 +55,8 @@ impl EventType {
             .collect()
     }
 
-    /// Whether an upcaster changes what is stored in a version. If none does, the next version has to be one that takes it
-    /// as it is.
+    /// Returns true if an upcaster changes the data of a version. If none does, the next version
+    /// must accept every document of this one.
     pub fn is_lifted(&self, version: u32) -> bool {
         let mut upcasters = self.upcasters.iter();
         upcasters.any(|upcaster| {
@@ -64,10 +64,10 @@ impl EventType {
         })
     }
 
-    /// The data of any version as today's code writes it after reading it.
+    /// Decodes data of any version, and encodes it in the current one.
     ///
     /// # Errors
-    /// When today's code cannot read it.
+    /// Returns an error if this code cannot decode the data.
     pub fn renew(&self, version: u32, data: &Value) -> Result<Value, CodecError> {
         let stored = StoredEvent {
             name: self.name.clone(),
@@ -79,13 +79,13 @@ impl EventType {
     }
 }
 
-/// The schema of a type, in draft 7.
-pub fn of<T: JsonSchema>() -> Value {
+/// Generates the JSON Schema of a type, in draft 7.
+pub fn generate<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }
 
-/// A schema without what it says to people: what is left is its structure.
+/// Returns the structure of a schema: the schema without titles and descriptions.
 #[must_use]
 pub fn structure(mut schema: Value) -> Value {
     without_words(&mut schema);
@@ -105,7 +105,62 @@ fn without_words(schema: &mut Value) {
     }
 }
 
-/// The schema of one variant's data, with those definitions that it uses.
+/// Returns true if two schemas differ at most in their titles and descriptions.
+///
+/// A description also changes the form of a schema: a reference with a description is in an
+/// `allOf`, and enumerated values with descriptions are branches of a `oneOf`.
+pub fn same_structure(one: &Value, other: &Value) -> bool {
+    let plain = |schema: &Value| undescribed(structure(schema.clone()));
+    plain(one) == plain(other)
+}
+
+/// Returns the form of a structure without descriptions.
+fn undescribed(schema: Value) -> Value {
+    match schema {
+        Value::Object(members) => {
+            let members = members.into_iter();
+            let members: Map<_, _> = members
+                .map(|(name, value)| (name, undescribed(value)))
+                .collect();
+            if let Some(mut values) = enumerated(&members) {
+                values.sort_by_cached_key(Value::to_string);
+                return json!({ "type": "string", "enum": values });
+            }
+            if let Some([part]) = only(&members, "allOf") {
+                return part.clone();
+            }
+            Value::Object(members)
+        }
+        Value::Array(parts) => parts.into_iter().map(undescribed).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema,
+    }
+}
+
+/// Returns the strings that a schema enumerates, in any form of an enumeration.
+fn enumerated(schema: &Map<String, Value>) -> Option<Vec<Value>> {
+    if let Some(branches) = only(schema, "oneOf") {
+        let branches = branches
+            .iter()
+            .map(|branch| enumerated(branch.as_object()?));
+        let values = branches.collect::<Option<Vec<_>>>()?;
+        return Some(values.concat());
+    }
+    if schema.len() != 2 || schema.get("type")?.as_str()? != "string" {
+        return None;
+    }
+    match schema.get("const") {
+        Some(value) => Some(vec![value.clone()]),
+        None => schema.get("enum")?.as_array().cloned(),
+    }
+}
+
+/// Returns the schemas under a keyword if the schema has no other keyword.
+fn only<'a>(schema: &'a Map<String, Value>, keyword: &str) -> Option<&'a [Value]> {
+    let schemas = schema.get(keyword)?.as_array()?;
+    (schema.len() == 1).then_some(schemas.as_slice())
+}
+
+/// Returns the schema of one variant's data, with the definitions that it uses.
 fn of_variant(name: &str, variant: &Value, root: &Value) -> Value {
     let data = variant.pointer("/properties/data").cloned();
     let data = data.unwrap_or_else(|| Map::new().into());
@@ -147,7 +202,7 @@ fn defined<'a>(root: &'a Value, name: &str) -> Option<&'a Value> {
     root.get("definitions")?.get(name)
 }
 
-/// The definitions that a schema leads to.
+/// Collects the definitions that a schema refers to, directly or not.
 fn uses<'a>(schema: &'a Value, root: &'a Value, used: &mut BTreeSet<&'a str>) {
     match schema {
         Value::Object(members) => {

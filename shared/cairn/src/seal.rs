@@ -1,15 +1,17 @@
-//! Sealing with a subject's key, and opening.
+//! Encryption and decryption with the key of a subject.
 //!
-//! AES-256-GCM with a nonce that follows from the key, the place and the value. So the same value is sealed into the
-//! same text when a request is tried again, which can then be compared; and a nonce comes twice only with the same text,
-//! but for a chance of one in 2^96 for each pair of texts.
+//! The cipher is AES-256-GCM. The nonce follows from the key, the context and the value. The retry
+//! of a request therefore results in the same ciphertext, which can be compared. Two different
+//! values have the same nonce with a probability of 2^-96 per pair.
 //!
-//! | bytes | |
+//! | bytes | content |
 //! |---|---|
 //! | 1 | the format, 1 |
-//! | 8 | the key's id, which follows from it |
+//! | 8 | the id of the key, which follows from the key |
 //! | 12 | the nonce |
-//! | | the text and its tag of 16 bytes, in base64 with the rest |
+//! | rest | the ciphertext and its tag of 16 bytes |
+//!
+//! A [`Sealed`] contains these bytes in base64.
 
 use aws_smithy_types::base64;
 use ring::{
@@ -18,37 +20,37 @@ use ring::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::sealed::{Place, Sealed};
+use crate::sealed::{SealContext, Sealed};
 
-/// A key that seals and opens.
+/// An encryption key of a subject.
 pub struct Key {
     id: [u8; Key::ID_BYTES],
     cipher: LessSafeKey,
     nonces: hmac::Key,
 }
 
-/// Why a value does not open. None of these says what is in it.
+/// A value cannot be decrypted. No message contains a part of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// It was sealed with another key.
-    #[error("it was sealed with another key")]
+    /// The value was encrypted with another key.
+    #[error("encrypted with a different key")]
     OtherKey,
-    /// It is not what was sealed, or stands in another place.
-    #[error("it is not what was sealed here")]
+    /// The ciphertext was changed, or has another context.
+    #[error("authentication failed")]
     Tampered,
-    /// It opens, and is not what is expected.
-    #[error("what was sealed is of another form")]
+    /// The decrypted value does not match the type.
+    #[error("unsupported format")]
     Form,
 }
 
 impl Key {
-    /// How long a key is.
+    /// The length of a key in bytes.
     pub const BYTES: usize = 32;
     const FORMAT: u8 = 1;
     const ID_BYTES: usize = 8;
     const NONCE_BYTES: usize = 12;
 
-    /// A key from its bytes, all of which are random.
+    /// Creates a key from random bytes.
     pub fn new(secret: &[u8; Self::BYTES]) -> Self {
         let root = hmac::Key::new(HMAC_SHA256, secret);
         let part = |of: &[u8]| hmac::sign(&root, of);
@@ -62,37 +64,37 @@ impl Key {
         }
     }
 
-    /// Seals a value for its place. The same again gives the same text.
+    /// Encrypts a value for a context. The same value always results in the same ciphertext.
     ///
     /// # Errors
-    /// When it has no JSON.
+    /// Returns an error if the value cannot be serialized as JSON.
     pub fn seal<T: Serialize>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         value: &T,
     ) -> Result<Sealed<T>, serde_json::Error> {
         let text = serde_json::to_vec(value)?;
-        let sealed = self.seal_bytes(&about(place)?, text);
-        Ok(Sealed::of(base64::encode(sealed)))
+        let sealed = self.seal_bytes(&about(context)?, text);
+        Ok(Sealed::new(base64::encode(sealed)))
     }
 
-    /// Opens what was sealed for this place.
+    /// Decrypts a value of a context.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open<T: DeserializeOwned>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<T, OpenError> {
         let bytes = base64::decode(sealed.as_str()).map_err(|_| OpenError::Tampered)?;
-        let about = about(place).map_err(|_| OpenError::Tampered)?;
+        let about = about(context).map_err(|_| OpenError::Tampered)?;
         let text = self.open_bytes(&about, &bytes)?;
-        // What serde says would show what is in it.
+        // The error of serde would show the value.
         serde_json::from_slice(&text).map_err(|_| OpenError::Form)
     }
 
-    /// Seals bytes, which open only with the same words about them.
+    /// Encrypts bytes. The same additional data `about` is necessary to decrypt them.
     pub fn seal_bytes(&self, about: &[u8], bytes: Vec<u8>) -> Vec<u8> {
         let mut nonce = hmac::Context::with_key(&self.nonces);
         nonce.update(&(about.len() as u64).to_be_bytes());
@@ -114,10 +116,10 @@ impl Key {
         sealed
     }
 
-    /// Opens bytes.
+    /// Decrypts bytes.
     ///
     /// # Errors
-    /// [`OpenError::OtherKey`] or [`OpenError::Tampered`].
+    /// Returns [`OpenError::OtherKey`] or [`OpenError::Tampered`].
     pub fn open_bytes(&self, about: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let rest = sealed.strip_prefix(&[Self::FORMAT]);
         let (id, rest) = rest
@@ -139,19 +141,19 @@ impl Key {
     }
 }
 
-/// Without the key.
+/// Does not show the key.
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key")
     }
 }
 
-/// The words about a place. As JSON, no two places have the same.
-fn about(place: &Place<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&(place.subject, place.stream.as_str(), place.field))
+/// Returns the additional authenticated data of a context. JSON makes it unique.
+fn about(context: &SealContext<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&(context.subject, context.stream.as_str(), context.field))
 }
 
-/// The first bytes of at least as many.
+/// Returns the first `N` bytes, padded with zeros.
 fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
     std::array::from_fn(|at| bytes.get(at).copied().unwrap_or_default())
 }
@@ -171,8 +173,8 @@ mod tests {
         StreamId::new("order", key).unwrap()
     }
 
-    fn place(stream: &StreamId) -> Place<'_> {
-        Place {
+    fn context(stream: &StreamId) -> SealContext<'_> {
+        SealContext {
             subject: "c-42",
             stream,
             field: "name",
@@ -180,22 +182,24 @@ mod tests {
     }
 
     fn sealed(text: &str) -> Sealed<String> {
-        key(1).seal(&place(&stream("1")), &text.to_owned()).unwrap()
+        key(1)
+            .seal(&context(&stream("1")), &text.to_owned())
+            .unwrap()
     }
 
     #[test]
-    fn what_was_sealed_opens_in_its_place_with_its_key_and_nowhere_else() {
+    fn a_value_is_decrypted_with_its_key_and_context_only() {
         let (one, other) = (stream("1"), stream("2"));
-        let (here, sealed) = (place(&one), sealed(NAME));
+        let (here, sealed) = (context(&one), sealed(NAME));
         assert_eq!(key(1).open(&here, &sealed).unwrap(), NAME);
         assert_eq!(key(2).open(&here, &sealed), Err(OpenError::OtherKey));
         for there in [
-            place(&other),
-            Place {
+            context(&other),
+            SealContext {
                 subject: "c-4",
                 ..here
             },
-            Place {
+            SealContext {
                 field: "email",
                 ..here
             },
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_text_is_in_what_it_is_sealed_into() {
+    fn a_ciphertext_contains_no_part_of_the_text() {
         let sealed = sealed(NAME);
         let bytes = base64::decode(sealed.as_str()).unwrap();
         assert!(!sealed.as_str().contains("Zebedee"));
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_sealed_into_the_same_and_anything_else_into_something_else() {
+    fn equal_values_have_equal_ciphertexts_and_different_values_different_ones() {
         let texts = ["", "a", "b", "ab", NAME, "Zebedee Quillfeathes"];
         for one in texts {
             for other in texts {
@@ -222,16 +226,16 @@ mod tests {
                 assert_eq!(sealed(one).contradicts(&sealed(other)), one != other);
             }
         }
-        // No two nonces are the same, or two texts could be told from each other.
+        // A repeated nonce would reveal the difference of two texts.
         let nonce = |text: &str| base64::decode(sealed(text).as_str()).unwrap()[9..21].to_vec();
         let nonces: std::collections::BTreeSet<_> = texts.into_iter().map(nonce).collect();
         assert_eq!(nonces.len(), texts.len());
     }
 
     #[test]
-    fn what_two_keys_have_sealed_is_not_compared() {
+    fn ciphertexts_under_two_keys_are_not_compared() {
         let here = stream("1");
-        let again = key(2).seal(&place(&here), &NAME.to_owned()).unwrap();
+        let again = key(2).seal(&context(&here), &NAME.to_owned()).unwrap();
         assert_ne!(again, sealed(NAME));
         assert!(!again.contradicts(&sealed(NAME)));
     }
@@ -243,8 +247,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let changed = Sealed::<String>::of(base64::encode(changed));
-            let opened = key(1).open(&place(&here), &changed);
+            let changed = Sealed::<String>::new(base64::encode(changed));
+            let opened = key(1).open(&context(&here), &changed);
             let expected = if (1..9).contains(&at) {
                 OpenError::OtherKey
             } else {
@@ -253,11 +257,14 @@ mod tests {
             assert_eq!(opened, Err(expected), "byte {at}");
         }
         for short in 0..bytes.len() {
-            let short = Sealed::<String>::of(base64::encode(&bytes[..short]));
-            assert!(key(1).open(&place(&here), &short).is_err());
+            let short = Sealed::<String>::new(base64::encode(&bytes[..short]));
+            assert!(key(1).open(&context(&here), &short).is_err());
         }
-        let none = Sealed::<String>::of("not base64!".to_owned());
-        assert_eq!(key(1).open(&place(&here), &none), Err(OpenError::Tampered));
+        let none = Sealed::<String>::new("not base64!".to_owned());
+        assert_eq!(
+            key(1).open(&context(&here), &none),
+            Err(OpenError::Tampered)
+        );
     }
 
     #[test]
@@ -265,19 +272,19 @@ mod tests {
         let here = stream("1");
         let text = sealed(NAME).as_str().to_owned();
         let error = key(1)
-            .open(&place(&here), &Sealed::<u64>::of(text))
+            .open(&context(&here), &Sealed::<u64>::new(text))
             .unwrap_err();
         assert_eq!(error, OpenError::Form);
         assert!(!error.to_string().contains("Zebedee"));
     }
 
-    /// The form is stored: what was sealed years ago has to open.
+    /// The format is stored, so values that were encrypted years ago must stay readable.
     #[test]
-    fn it_is_sealed_in_exactly_this_form() {
+    fn a_value_is_encrypted_in_exactly_this_format() {
         let kept =
             "AaK/u6TalZ+1nUfpHoRphiTSy5eG/lhLle4tEVdcQ+MPoUgHOo0UZQ69rvNP9ihCqkkFJWVwFe5aewc=";
         assert_eq!(sealed(NAME).as_str(), kept);
-        let kept = Sealed::<String>::of(kept.to_owned());
-        assert_eq!(key(1).open(&place(&stream("1")), &kept).unwrap(), NAME);
+        let kept = Sealed::<String>::new(kept.to_owned());
+        assert_eq!(key(1).open(&context(&stream("1")), &kept).unwrap(), NAME);
     }
 }

@@ -1,8 +1,9 @@
-//! What only its subject's key opens: it stands in events where personal data would.
+//! Encrypted values, which replace personal data in events.
 //!
-//! Events are kept for ever, and so are copies of them in read models, queues and logs. Personal data is therefore
-//! sealed before it becomes part of an event, with a key that its subject has alone; where the key is gone, every copy
-//! is unreadable at once. `seal` does it.
+//! Events are permanent, and so are their copies in read models, queues and logs. Personal data is
+//! therefore encrypted before it becomes part of an event, with a key that belongs to its subject
+//! alone. Without the key, every copy is unreadable at once. The module `seal` encrypts and
+//! decrypts.
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stream::StreamId;
 
-/// A value that was sealed, as text. What it holds, nobody can tell without the key.
+/// An encrypted value as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Sealed<T> {
@@ -21,24 +22,26 @@ pub struct Sealed<T> {
 }
 
 impl<T> Sealed<T> {
-    /// The first characters of the text: they say how it was sealed, and with which key.
+    /// The length of the prefix that depends on the format and the key only.
     const KEY: usize = 12;
 
-    /// A value from the text that it was sealed into.
-    pub fn of(text: String) -> Self {
+    /// Creates an encrypted value from its text.
+    pub fn new(text: String) -> Self {
         Self {
             sealed: text,
             holds: PhantomData,
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.sealed
     }
 
-    /// Whether another is known to hold something else. What one key has sealed for one place is equal if it holds the
-    /// same; of what two keys have sealed nobody can tell.
+    /// Returns true if two encrypted values are known to differ.
+    ///
+    /// One key encrypts equal values of one context to equal texts. Texts of different keys cannot
+    /// be compared, so the result is false.
     pub fn contradicts(&self, other: &Self) -> bool {
         self.key() == other.key() && self.sealed != other.sealed
     }
@@ -48,18 +51,18 @@ impl<T> Sealed<T> {
     }
 }
 
-/// The place of a sealed value. Moved to another one, it does not open.
+/// The context of an encrypted value. In another context, the value cannot be decrypted.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// Whose value it is.
+pub struct SealContext<'a> {
+    /// The subject whose key encrypts the value.
     pub subject: &'a str,
-    /// The stream that has it.
+    /// The stream that contains the value.
     pub stream: &'a StreamId,
-    /// Its name there.
+    /// The name of the field.
     pub field: &'a str,
 }
 
-/// An object with a text: whatever it holds.
+/// The schema is the same for every `T`: an object with a text.
 impl<T> JsonSchema for Sealed<T> {
     fn inline_schema() -> bool {
         true
@@ -83,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_same_key_has_sealed_can_be_compared() {
-        let sealed = |text: &str| Sealed::<String>::of(text.to_owned());
+    fn only_values_of_the_same_key_can_be_compared() {
+        let sealed = |text: &str| Sealed::<String>::new(text.to_owned());
         let one = sealed("KEY-OF-A-ONE-first");
         assert!(!one.contradicts(&one.clone()));
         assert!(one.contradicts(&sealed("KEY-OF-A-ONE-second")));
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn it_is_stored_as_an_object_that_says_what_it_is() {
-        let sealed = Sealed::<String>::of("abc".to_owned());
+        let sealed = Sealed::<String>::new("abc".to_owned());
         let stored = serde_json::to_string(&sealed).unwrap();
         assert_eq!(stored, r#"{"sealed":"abc"}"#);
         assert_eq!(

@@ -1,8 +1,8 @@
-//! Snapshots: the state after a commit, carried by the commit itself.
+//! Snapshots: the state after a commit, stored in the commit itself.
 //!
-//! The commit that completes an interval brings the state along, so that a load reads one
-//! interval's commits at most, and a stream's length costs nothing. There is no second table, no
-//! second write, and nothing that could fall behind.
+//! The commit that completes an interval contains the state. A load therefore reads at most the
+//! commits of one interval, independent of the length of the stream. A snapshot needs no second
+//! table and no second write, and cannot lag behind the events.
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
@@ -13,27 +13,31 @@ use crate::{commit::digest, schema::structure};
 /// The state after a commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Which code can use it: see [`shape`]. Any other code ignores it.
-    pub shape: String,
-    /// The state's JSON.
+    /// The fingerprint of the state. See [`state_fingerprint()`]. Code with another fingerprint
+    /// ignores the snapshot.
+    #[serde(rename = "shape")]
+    pub state_fingerprint: String,
+    /// The state as JSON.
     pub state: String,
-    /// Where the latest commands stand: `Remembered`, written down.
+    /// The encoded `RecentCommands` of the stream.
     pub commands: ByteBuf,
 }
 
-/// The fingerprint of a state: its structure, and the revision of the rules that lead to it.
+/// Returns the fingerprint of a state: its structure, and the revision of the rules that lead to
+/// it.
 ///
-/// Builds of the same shape use each other's snapshots. The structure is taken from the type, so no
-/// change of it can be forgotten; that the same events lead to another state now, or that a text
-/// inside has another form, is for [`Aggregate::REVISION`](crate::Aggregate::REVISION) to say.
-pub fn shape<S: JsonSchema>(revision: u32) -> String {
+/// Builds with the same fingerprint use each other's snapshots. The structure follows from the
+/// type, so every change of the type changes the fingerprint. Increase
+/// [`Aggregate::REVISION`](crate::Aggregate::REVISION) if the same events result in another state
+/// of the same type, or if the format of a text in the state changes.
+pub fn state_fingerprint<S: JsonSchema>(revision: u32) -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let schema = structure(generator.into_root_schema_for::<S>().to_value());
     let digest = digest(schema.to_string().as_bytes()) >> 64;
     format!("{LAYOUT}.{revision}-{digest:016x}")
 }
 
-/// How a [`Snapshot`] itself is written: how commands are hashed, above all.
+/// The version of the format of a [`Snapshot`], which includes the hash of command ids.
 const LAYOUT: u32 = 1;
 
 #[cfg(test)]
@@ -41,17 +45,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_follows_the_structure_and_the_revision_and_not_the_words() {
+    fn a_fingerprint_follows_the_structure_and_the_revision_and_not_the_words() {
         mod before {
-            /// What is counted.
+            /// A counter.
             #[derive(schemars::JsonSchema)]
             pub(super) struct State {
-                /// How many.
+                /// The count.
                 pub _count: u64,
             }
         }
         mod reworded {
-            /// Something else is said.
+            /// Another description.
             #[derive(schemars::JsonSchema)]
             pub(super) struct State {
                 pub _count: u64,
@@ -65,9 +69,9 @@ mod tests {
                 pub _reserved: u64,
             }
         }
-        let shape_before = shape::<before::State>(1);
-        assert_eq!(shape_before, shape::<reworded::State>(1));
-        assert_ne!(shape_before, shape::<changed::State>(1));
-        assert_ne!(shape_before, shape::<before::State>(2));
+        let before = state_fingerprint::<before::State>(1);
+        assert_eq!(before, state_fingerprint::<reworded::State>(1));
+        assert_ne!(before, state_fingerprint::<changed::State>(1));
+        assert_ne!(before, state_fingerprint::<before::State>(2));
     }
 }

@@ -1,32 +1,34 @@
-//! Given/when/then for deciders: a test is a sentence about behaviour.
+//! Given/when/then for deciders.
+//!
+//! Two tests of a door read as sentences about its behaviour:
 //!
 //! ```
 //! use cairn::{Decider, spec::given};
 //! # struct Door;
 //! # #[derive(Debug, PartialEq)] enum Event { Opened, Closed }
-//! # #[derive(Debug, PartialEq)] enum Refused { Already }
+//! # #[derive(Debug, PartialEq)] enum Rejection { Already }
 //! # enum Command { Open, Close }
 //! # impl Decider for Door {
-//! #     type State = bool; type Command = Command; type Event = Event; type Rejection = Refused;
+//! #     type State = bool; type Command = Command; type Event = Event; type Rejection = Rejection;
 //! #     fn initial() -> bool { false }
-//! #     fn decide(open: &bool, command: &Command) -> Result<Vec<Event>, Refused> {
+//! #     fn decide(open: &bool, command: &Command) -> Result<Vec<Event>, Rejection> {
 //! #         match (open, command) {
 //! #             (false, Command::Open) => Ok(vec![Event::Opened]),
 //! #             (true, Command::Close) => Ok(vec![Event::Closed]),
-//! #             (true, Command::Open) | (false, Command::Close) => Err(Refused::Already),
+//! #             (true, Command::Open) | (false, Command::Close) => Err(Rejection::Already),
 //! #         }
 //! #     }
 //! #     fn evolve(_: bool, event: &Event) -> bool { matches!(event, Event::Opened) }
 //! # }
 //! given::<Door>([]).when(&Command::Open).then([Event::Opened]);
-//! given::<Door>([Event::Opened]).when(&Command::Open).refused(&Refused::Already);
+//! given::<Door>([Event::Opened]).when(&Command::Open).then_rejected(&Rejection::Already);
 //! ```
 
 use std::fmt::Debug;
 
 use crate::decider::Decider;
 
-/// The history that a test starts from.
+/// Starts a test from a history.
 pub fn given<D: Decider>(history: impl IntoIterator<Item = D::Event>) -> Given<D> {
     Given {
         state: history
@@ -35,26 +37,26 @@ pub fn given<D: Decider>(history: impl IntoIterator<Item = D::Event>) -> Given<D
     }
 }
 
-/// A state, ready for a command.
+/// The state of a test before its command.
 pub struct Given<D: Decider> {
     state: D::State,
 }
 
 impl<D: Decider> Given<D> {
-    /// Takes the decision.
+    /// Decides the command.
     pub fn when(self, command: &D::Command) -> Outcome<D> {
         Outcome {
             decision: D::decide(&self.state, command),
         }
     }
 
-    /// The state itself, for assertions about evolve.
+    /// Returns the state, for assertions about `evolve`.
     pub fn state(self) -> D::State {
         self.state
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 pub struct Outcome<D: Decider> {
     decision: Result<Vec<D::Event>, D::Rejection>,
 }
@@ -63,34 +65,34 @@ impl<D> Outcome<D>
 where
     D: Decider<Event: Debug + PartialEq, Rejection: Debug + PartialEq>,
 {
-    /// The command was accepted with exactly these events.
+    /// Asserts that the command was accepted with exactly these events.
     ///
     /// # Panics
-    /// When it was refused, or gave other events.
+    /// Panics if it was rejected, or returned other events.
     #[track_caller]
     pub fn then(self, expected: impl IntoIterator<Item = D::Event>) {
         let expected: Vec<_> = expected.into_iter().collect();
         assert_eq!(self.decision, Ok(expected));
     }
 
-    /// The command was accepted and there was nothing to do.
+    /// Asserts that the command was accepted and changed nothing.
     ///
     /// # Panics
-    /// When it was refused, or gave events.
+    /// Panics if it was rejected, or returned events.
     #[track_caller]
     pub fn then_nothing(self) {
         self.then([]);
     }
 
-    /// The command was refused for exactly this reason.
+    /// Asserts that the command was rejected with exactly this reason.
     ///
     /// # Panics
-    /// When it was accepted, or refused otherwise.
+    /// Panics if it was accepted, or rejected with another reason.
     #[track_caller]
-    pub fn refused(self, expected: &D::Rejection) {
+    pub fn then_rejected(self, expected: &D::Rejection) {
         match self.decision {
             Err(rejection) => assert_eq!(&rejection, expected),
-            Ok(events) => panic!("expected {expected:?}, but it was accepted with {events:?}"),
+            Ok(events) => panic!("expected {expected:?}, but the command was accepted: {events:?}"),
         }
     }
 }

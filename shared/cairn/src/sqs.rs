@@ -1,6 +1,7 @@
-//! Queues for what could not be handled.
+//! SQS queues of dead letters.
 //!
-//! A message comes at least once, in no order, and stays until it is deleted: what is received and not deleted comes again.
+//! A queue delivers a message at least once and in any order. A message that is received and not
+//! deleted is delivered again.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,32 +14,33 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
-use crate::{on_demand::OnDemand, timestamp::Timestamp};
+use crate::{lazy_client::LazyClient, timestamp::Timestamp};
 
-/// A queue that people and redrives read.
+/// A dead-letter queue.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    client: OnDemand<Client>,
+    client: LazyClient<Client>,
     url: String,
 }
 
-/// A message, hidden from others for a while.
+/// A received message. It is hidden from other receivers until its visibility timeout.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its id, the same at every receipt.
+    /// The id of the message, the same at every receipt.
     pub id: String,
-    /// What it says.
+    /// The body of the message.
     pub body: String,
-    /// Its attributes, as text.
+    /// The attributes with string values.
     pub attributes: BTreeMap<String, String>,
-    /// When it was sent, by the queue's clock; `None` where the queue does not report it.
+    /// The time at which the message was sent, by the clock of the queue; `None` if the queue does
+    /// not report it.
     pub sent: Option<Timestamp>,
     receipt: String,
 }
 
-/// The queue did not do what it was asked for.
+/// A call to the queue failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the queue failed: {0}")]
+#[error("SQS call failed: {0}")]
 pub struct QueueError(String);
 
 impl<E: ProvideErrorMetadata> From<SdkError<E>> for QueueError {
@@ -51,44 +53,43 @@ impl<E: ProvideErrorMetadata> From<SdkError<E>> for QueueError {
     }
 }
 
-/// The time at which a message was sent, in milliseconds.
 fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Timestamp> {
     let sent = attributes.get(&MessageSystemAttributeName::SentTimestamp)?;
     Some(Timestamp::from_millis(sent.parse().ok()?))
 }
 
 impl Queue {
-    /// The most messages of one call.
+    /// The maximum number of messages per call.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html>
     const MOST: i32 = 10;
 
-    /// The queue at a URL.
-    pub fn new(client: OnDemand<Client>, url: String) -> Self {
+    /// Creates a client of the queue with this URL.
+    pub fn new(client: LazyClient<Client>, url: String) -> Self {
         Self { client, url }
     }
 
-    /// Sends one message and returns its id. Sent twice, it is there twice.
+    /// Sends a message and returns its id. A repetition sends a second message.
     ///
     /// # Errors
-    /// When the queue did not confirm it.
+    /// Returns an error if the queue did not confirm the message.
     pub async fn send(&self, body: String) -> Result<String, QueueError> {
         let request = self.client.send_message().queue_url(&self.url);
         let answer = request.message_body(body).send().await?;
         Ok(answer.message_id.unwrap_or_default())
     }
 
-    /// Some messages, which others do not see until `hidden` has passed. None: there are none now,
-    /// or all are hidden.
+    /// Receives up to ten messages and hides them from other receivers for the time `hidden`. An
+    /// empty result does not prove that the queue is empty.
     ///
     /// # Errors
-    /// When the queue fails.
+    /// Returns an error if the call fails.
     pub async fn receive(&self, hidden: Duration) -> Result<Vec<Message>, QueueError> {
         let received = self
             .client
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(Self::MOST)
-            // A look without waiting asks some of the queue's servers only.
+            // Without a wait time, SQS queries a subset of its servers only.
             .wait_time_seconds(1)
             .visibility_timeout(i32::try_from(hidden.as_secs()).unwrap_or(i32::MAX))
             .message_attribute_names("All")
@@ -112,14 +113,15 @@ impl Queue {
             .collect())
     }
 
-    /// How often in a row a queue has to show nothing new before it was seen whole: a short look at a queue may miss some
-    /// of it.
+    /// The number of consecutive receives without a new message after which the queue counts as
+    /// read. One receive can miss messages.
     pub const QUIET: u32 = 2;
 
-    /// Every message once, seen and let go again. Those that somebody else looks at are hidden meanwhile, and missing.
+    /// Receives each message once and then releases all of them. It misses messages that another
+    /// receiver hides.
     ///
     /// # Errors
-    /// When the queue fails; what was seen stays hidden for a minute then.
+    /// Returns an error if a call fails. The received messages then stay hidden for a minute.
     pub async fn look(&self) -> Result<Vec<Message>, QueueError> {
         let (mut seen, mut nothing_new) = (Vec::<Message>::new(), 0);
         while nothing_new < Self::QUIET {
@@ -138,20 +140,21 @@ impl Queue {
         Ok(seen)
     }
 
-    /// Removes a message that was received.
+    /// Deletes a received message.
     ///
     /// # Errors
-    /// When the queue fails; the message comes again.
+    /// Returns an error if the call fails. The message is then delivered again.
     pub async fn delete(&self, message: &Message) -> Result<(), QueueError> {
         let delete = self.client.delete_message().queue_url(&self.url);
         delete.receipt_handle(&message.receipt).send().await?;
         Ok(())
     }
 
-    /// Lets others see a message that was received.
+    /// Makes a received message visible again.
     ///
     /// # Errors
-    /// When the queue fails; they see it when it is not hidden any more.
+    /// Returns an error if the call fails. The message then becomes visible after its visibility
+    /// timeout.
     pub async fn release(&self, message: &Message) -> Result<(), QueueError> {
         self.client
             .change_message_visibility()

@@ -1,87 +1,88 @@
-//! Doing a saga's step: the effect on our own streams and the record of it are one append.
+//! Saga steps: the commands of a step and the saga's record of it are one append.
 //!
-//! So a step delivered twice, or late, can never take stock for a saga that has moved on: either
-//! both are written, or the saga was further already and neither is.
+//! A step that is delivered twice or late therefore cannot reserve stock for a saga that has moved
+//! on. Either both are written, or neither.
 
 use std::{fmt, future::Future, pin::Pin};
 
 use crate::{
     commit::{Commit, Context},
-    current::Current,
     decider::{Aggregate, Decider},
     event::CodecError,
     guard::{Guard, holds},
+    loaded_stream::LoadedStream,
     repository::{Attempt, Decision, HandleError, Repository},
-    retry::{Losses, OutOfTime},
+    retry::{ConflictBackoff, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
     store::{AppendError, Conflict, EventStore, StoreError},
     stream::StreamId,
 };
 
-/// A step that is due, and the saga as it was read.
+/// A step that is due, and the loaded saga.
 #[derive(Debug)]
 pub struct DueStep<D: Definition> {
-    saga: Current<Saga<D>>,
+    saga: LoadedStream<Saga<D>>,
     due: Due<D::Step>,
     input: D::Input,
-    /// Set while the saga has not begun: its beginning is appended with the step's outcome.
+    /// The first events of a saga that has not started. They are appended with the outcome of the
+    /// step.
     opening: Vec<Event<D>>,
 }
 
-/// What a step does to our own streams, and what it came to.
+/// The outcome of a step: commands on other streams, and the result.
 #[derive(Debug)]
-pub struct Plan {
-    /// The commands on other streams that take effect with the record, or not at all. When one is
-    /// refused none takes effect, and the step has failed for that reason. Each is on a stream of its own.
+pub struct StepOutcome {
+    /// The commands on other streams, at most one per stream. They take effect with the record of
+    /// the step, or not at all. If one is rejected, none takes effect and the step has failed for
+    /// that reason.
     pub enlist: Vec<Enlisted>,
-    /// What the step came to, when everything enlisted is accepted.
-    pub outcome: Outcome,
+    /// The result of the step if all enlisted commands are accepted.
+    pub result: StepResult,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is done, with a detail worth showing.
+pub enum StepResult {
+    /// The step is done, with a detail for display.
     Done(Option<String>),
-    /// It was refused for good.
+    /// The step failed permanently.
     Failed(String),
 }
 
-impl Plan {
-    /// The step is done if these are accepted.
+impl StepOutcome {
+    /// Creates the outcome of a step that is done if these commands are accepted.
     pub fn done(enlist: Vec<Enlisted>) -> Self {
         Self {
             enlist,
-            outcome: Outcome::Done(None),
+            result: StepResult::Done(None),
         }
     }
 
-    /// The step has failed; these follow from that.
+    /// Creates the outcome of a failed step, with commands that follow from the failure.
     pub fn failed(reason: impl Into<String>, enlist: Vec<Enlisted>) -> Self {
         Self {
             enlist,
-            outcome: Outcome::Failed(reason.into()),
+            result: StepResult::Failed(reason.into()),
         }
     }
 
-    /// The same with a detail worth showing.
+    /// Sets the result to done, with a detail for display.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.outcome = Outcome::Done(Some(detail.into()));
+        self.result = StepResult::Done(Some(detail.into()));
         self
     }
 }
 
-/// Why a step's outcome was not recorded. After a store error that is passing it may have been all
-/// the same; the next delivery will tell.
+/// The outcome of a step was not recorded. After a transient store error, it may have been
+/// recorded; the next delivery detects that.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The saga refuses the outcome of a step that it says is due: its definition contradicts
-    /// itself.
-    #[error("the saga refuses the outcome of its due step: {0}")]
-    Refused(#[from] Rejection),
-    /// So many others write to the same streams that there was no turn.
-    #[error("the step's streams are written to by too many at once: try again")]
+    /// The saga rejects the outcome of its own pending step: its definition contradicts itself.
+    #[error("the saga rejected the outcome of its pending step: {0}")]
+    Rejected(#[from] Rejection),
+    /// Every attempt lost an optimistic-concurrency conflict. Nothing was written.
+    #[error("too many concurrent writers on the step's streams; retry")]
     Contended,
     /// The store failed.
     #[error(transparent)]
@@ -101,26 +102,25 @@ impl From<OutOfTime> for StepError {
 }
 
 impl<D: Definition> DueStep<D> {
-    /// The step, if it is due. `None`: its outcome is recorded, or the saga went another way;
-    /// the delivery is to be acknowledged.
+    /// Loads a step that is due. `None` means that its outcome is recorded or the saga has
+    /// continued without it; the caller acknowledges the delivery.
     ///
-    /// The saga is read strongly consistent: a provider is not asked on the strength of what
-    /// may be over.
+    /// The read is strongly consistent, so that no provider is called for a step that is over.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub async fn load<S: EventStore + Clone>(
         sagas: &Repository<Saga<D>, S>,
         stream: &StreamId,
         due: Due<D::Step>,
     ) -> Result<Option<Self>, StepError> {
-        Ok(Self::of(sagas.load(stream).await?, due, vec![]))
+        Ok(Self::new(sagas.load(stream).await?, due, vec![]))
     }
 
-    /// The first step of a saga that begins with it, or has begun.
+    /// Loads the first step of a saga that starts with this step or has started.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Returns an error if the store fails.
     pub async fn begin<S: EventStore + Clone>(
         sagas: &Repository<Saga<D>, S>,
         stream: &StreamId,
@@ -132,10 +132,10 @@ impl<D: Definition> DueStep<D> {
             saga.state = Saga::evolve(saga.state, event);
         }
         let first = D::STEPS.first().copied().map(Due::execute);
-        Ok(first.and_then(|first| Self::of(saga, first, opening)))
+        Ok(first.and_then(|first| Self::new(saga, first, opening)))
     }
 
-    fn of(saga: Current<Saga<D>>, due: Due<D::Step>, opening: Vec<Event<D>>) -> Option<Self> {
+    fn new(saga: LoadedStream<Saga<D>>, due: Due<D::Step>, opening: Vec<Event<D>>) -> Option<Self> {
         let input = saga.state.input()?.clone();
         (saga.state.due() == Some(due)).then_some(Self {
             saga,
@@ -145,73 +145,70 @@ impl<D: Definition> DueStep<D> {
         })
     }
 
-    /// The stream of the saga, and the version at which it was read.
+    /// Returns the stream of the saga, and its loaded version.
     pub fn saga(&self) -> (&StreamId, u64) {
         (&self.saga.stream, self.saga.version)
     }
 
-    /// What the saga works on.
+    /// Returns the data that the steps use.
     pub fn input(&self) -> &D::Input {
         &self.input
     }
 
-    /// Why the saga is being unwound; empty while it is not.
+    /// Returns the reason for the cancellation or compensation of the saga, or an empty text.
     pub fn reason(&self) -> &str {
         self.saga.state.reason().unwrap_or_default()
     }
 
-    /// The key for calls to providers: the same for every delivery of this step and action, and another
-    /// one each time that people resume a saga which was stuck at it.
+    /// Returns the idempotency key for calls to providers. It is the same in every delivery of this
+    /// step and action, and changes each time that an operator resumes the saga at this step.
     pub fn idempotency_key(&self) -> String {
         let mut key = idempotency_key(&self.saga.stream, self.due);
         if !holds(Guard::ProviderKey) {
             key = format!("{key}/{}", fastrand::u32(..));
         }
-        match self.saga.state.round() {
+        match self.saga.state.attempt() {
             0 => key,
-            round => format!("{key}/{round}"),
+            attempt => format!("{key}/{attempt}"),
         }
     }
 
-    /// The key with which the provider was asked to do this step, if it was: by it a compensation
-    /// names what has to be undone, also where the answer never came.
+    /// Returns the idempotency key with which this step was executed. A compensation refers to the
+    /// original call by this key, even if that call had no response.
     pub fn execution_key(&self) -> String {
         idempotency_key(&self.saga.stream, Due::execute(self.due.step))
     }
 
-    /// Records the step's outcome together with everything that is enlisted.
+    /// Records the outcome of the step and appends the enlisted commands.
     ///
-    /// Returns whether it was recorded: not when the saga has moved on meanwhile.
+    /// Returns false, and writes nothing, if the saga has moved on.
     ///
     /// # Errors
     /// See [`StepError`].
     pub async fn record<S: EventStore + Clone>(
         mut self,
         sagas: &Repository<Saga<D>, S>,
-        plan: Plan,
+        outcome: StepOutcome,
         context: Context,
     ) -> Result<bool, StepError> {
         let context = Context {
             id: self.idempotency_key(),
-            // The key says which step it is, whoever asked for it.
+            // The key identifies the step, so a digest is not necessary.
             fingerprint: None,
             ..context
         };
-        let Plan {
-            mut enlist,
-            outcome,
-        } = plan;
-        let mut losses = Losses::within(context.patience);
+        let StepOutcome { mut enlist, result } = outcome;
+        let mut backoff = ConflictBackoff::new(context.time_budget);
         loop {
-            let (mut commits, outcome) = decided(&mut enlist, &outcome, &context).await?;
-            commits.push(self.record_of(outcome, &context, sagas.shape())?);
+            let (mut commits, result) = decide_enlisted(&mut enlist, &result, &context).await?;
+            commits.push(self.outcome_commit(result, &context, sagas.state_fingerprint())?);
             let lost = match sagas.store().append(&commits).await {
                 Ok(()) => return Ok(true),
                 Err(AppendError::Conflict(lost)) => lost,
                 Err(AppendError::Store(error)) => return Err(error.into()),
             };
             let is_known = lost.iter().all(|conflict| conflict.winner.is_some());
-            let is_enough = losses.another(is_known).await?;
+            let is_enough = backoff.another(is_known).await?;
             for Conflict { stream, winner } in lost {
                 let enlisted = enlist.iter_mut().find(|one| one.stream() == &stream);
                 match enlisted {
@@ -236,50 +233,51 @@ impl<D: Definition> DueStep<D> {
         }
     }
 
-    fn record_of(
+    fn outcome_commit(
         &self,
-        outcome: Outcome,
+        result: StepResult,
         context: &Context,
-        shape: &str,
+        state_fingerprint: &str,
     ) -> Result<Commit, StepError> {
         let mut events = self.opening.clone();
-        events.extend(self.told(outcome)?);
-        let (commit, _) = self.saga.commit(context, &events, false, shape)?;
+        events.extend(self.outcome_events(result)?);
+        let (commit, _) = self
+            .saga
+            .commit(context, &events, false, state_fingerprint)?;
         Ok(commit)
     }
 
-    /// What the saga says to the step's outcome.
-    fn told(&self, outcome: Outcome) -> Result<Vec<Event<D>>, Rejection> {
+    fn outcome_events(&self, result: StepResult) -> Result<Vec<Event<D>>, Rejection> {
         let step = self.due.step;
-        let command = match (self.due.action, outcome) {
-            (Action::Execute, Outcome::Done(detail)) => Command::Complete(step, detail),
-            (Action::Execute, Outcome::Failed(reason)) => Command::Fail(step, reason),
-            (Action::Compensate, Outcome::Done(_)) => Command::Undone(step),
-            (Action::Compensate, Outcome::Failed(reason)) => Command::UndoFailed(step, reason),
+        let command = match (self.due.action, result) {
+            (Action::Execute, StepResult::Done(detail)) => Command::Complete(step, detail),
+            (Action::Execute, StepResult::Failed(reason)) => Command::Fail(step, reason),
+            (Action::Compensate, StepResult::Done(_)) => Command::Undone(step),
+            (Action::Compensate, StepResult::Failed(reason)) => Command::UndoFailed(step, reason),
         };
         Saga::decide(&self.saga.state, &command)
     }
 }
 
-/// What the enlisted commands append, and what the step has come to by them.
-async fn decided(
+/// Decides the enlisted commands. Returns their commits and the result of the step.
+async fn decide_enlisted(
     enlist: &mut [Enlisted],
-    outcome: &Outcome,
+    result: &StepResult,
     context: &Context,
-) -> Result<(Vec<Commit>, Outcome), StepError> {
+) -> Result<(Vec<Commit>, StepResult), StepError> {
     let decisions = enlist.iter_mut().map(|enlisted| enlisted.decide(context));
     match futures_util::future::try_join_all(decisions).await {
-        Ok(commits) => Ok((commits.into_iter().flatten().collect(), outcome.clone())),
-        Err(Refusal::Rejected(reason)) => Ok((vec![], Outcome::Failed(reason))),
+        Ok(commits) => Ok((commits.into_iter().flatten().collect(), result.clone())),
+        Err(Refusal::Rejected(reason)) => Ok((vec![], StepResult::Failed(reason))),
         Err(Refusal::Store(error)) => Err(error.into()),
     }
 }
 
-/// A command on one stream that takes effect with a step's record.
+/// A command on another stream that takes effect with the record of a step.
 pub struct Enlisted(Box<dyn Enlist>);
 
 impl Enlisted {
-    /// A command of aggregate `A`. A command with nothing to do enlists nothing.
+    /// Enlists a command of aggregate `A`. A command that changes nothing has no commit.
     pub fn new<A, S>(repository: &Repository<A, S>, stream: &StreamId, command: A::Command) -> Self
     where
         A: Aggregate<Rejection: fmt::Display>,
@@ -342,7 +340,7 @@ where
         Box::pin(async move {
             match self.attempt.decide(&self.command, context).await {
                 Ok(Decision::Append(proposal)) => Ok(Some(proposal.commit)),
-                // Done before means with the record: the append will meet that.
+                // It was appended with the record, so the append of the record will conflict.
                 Ok(Decision::Done { .. }) => Ok(None),
                 Err(HandleError::Rejected { rejection, .. }) => {
                     let stream = self.attempt.stream().key();
@@ -350,11 +348,11 @@ where
                 }
                 Err(HandleError::Store(error)) => Err(Refusal::Store(error)),
                 Err(HandleError::Contended) => Err(Refusal::Store(StoreError::Unavailable(
-                    "contended".to_owned(),
+                    "too many concurrent writers".to_owned(),
                 ))),
                 Err(HandleError::IdReused) => Err(Refusal::Store(StoreError::Corrupt {
                     stream: self.attempt.stream().clone(),
-                    reason: format!("the commit {} is not this step's", context.id),
+                    reason: format!("the commit {} does not belong to this step", context.id),
                 })),
             }
         })
@@ -365,7 +363,8 @@ where
     }
 }
 
-/// The id of the commit that records a step's outcome, and the key for calls to providers.
+/// Returns the id of the commit that records the outcome of a step, which is also the key for calls
+/// to providers.
 fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -> String {
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let step = name(serde_json::json!(due.step));
@@ -373,8 +372,8 @@ fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -
     format!("{stream}/{step}/{action}")
 }
 
-/// Tells a saga that what it works on was cancelled, and returns whether it is told for the first time. Nothing happens
-/// where it is unwinding or has ended otherwise.
+/// Cancels a saga. A saga that is compensating, aborted or stuck does not change. Returns false if
+/// this cancellation was recorded before.
 ///
 /// # Errors
 /// See [`StepError`].
@@ -390,7 +389,7 @@ pub async fn cancel<D: Definition, S: EventStore + Clone>(
         Err(HandleError::Rejected { rejection, .. }) => Err(rejection.into()),
         Err(HandleError::Contended) => Err(StepError::Contended),
         Err(HandleError::Store(error)) => Err(error.into()),
-        // The id is that of the event which the cancellation follows from.
+        // The context has the id of the event that caused the cancellation.
         Err(HandleError::IdReused) => Err(StepError::Store(StoreError::Corrupt {
             stream: stream.clone(),
             reason: format!("the commit {} is not a cancellation", context.id),

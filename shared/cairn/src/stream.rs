@@ -1,18 +1,18 @@
-//! Stream ids: `<category>-<key>`, the partition key of everything.
+//! Stream ids: `<category>-<key>`, the partition key of the event table.
 //!
-//! Order is kept within a stream, and streams are written to in parallel. A partition of `DynamoDB` takes
-//! [1,000 writes a second](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html): that is
-//! how much one stream can take, and the table has no such bound.
+//! Events are ordered within a stream, and streams are written in parallel. A DynamoDB partition
+//! accepts [1,000 write units per
+//! second](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html),
+//! which limits one stream but not the table.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The id of one aggregate's stream, such as `order-6f9619ff-8b86-d011-b42d-00cf4fc964ff`.
+/// The id of a stream, such as `order-6f9619ff-8b86-d011-b42d-00cf4fc964ff`.
 ///
-/// A category of lower-case letters, a hyphen, and a key of 1 to 255 characters of
-/// `A-Za-z0-9._~|@:+=-`: the subject of a token can be one. Order is kept within a stream and nowhere
-/// else.
+/// It has a category of lower-case letters, a hyphen, and a key of 1 to 255 characters of
+/// `A-Za-z0-9._~|@:+=-`. The subject of a token can be a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct StreamId {
@@ -20,33 +20,33 @@ pub struct StreamId {
     category: usize,
 }
 
-/// The text is not a stream id.
+/// A text is not a stream id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a stream id: it takes a lower-case category, a hyphen and a key of A-Za-z0-9._~|@:+=-"
+    "`{0}` is not a stream id: expected a lower-case category, a hyphen and a key of A-Za-z0-9._~|@:+=-"
 )]
 pub struct NotAStreamId(String);
 
 impl StreamId {
-    /// The stream of `key` in `category`.
+    /// Creates the id of `key` in `category`.
     ///
     /// # Errors
-    /// When either has characters that a stream id may not have.
+    /// Returns an error if one of them contains an invalid character.
     pub fn new(category: &str, key: &str) -> Result<Self, NotAStreamId> {
         format!("{category}-{key}").parse()
     }
 
-    /// `order` in `order-<uuid>`.
+    /// Returns the category: `order` in `order-<uuid>`.
     pub fn category(&self) -> &str {
         self.text.get(..self.category).unwrap_or_default()
     }
 
-    /// `<uuid>` in `order-<uuid>`.
+    /// Returns the key: `<uuid>` in `order-<uuid>`.
     pub fn key(&self) -> &str {
         self.text.get(self.category + 1..).unwrap_or_default()
     }
 
-    /// The whole id.
+    /// Returns the whole id.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_mistaken_for_a_path_or_a_fragment_is_refused() {
+    fn an_id_that_looks_like_a_path_or_a_fragment_is_rejected() {
         for text in [
             "",
             "order",

@@ -1,13 +1,13 @@
-//! Instants as the outside sees them: RFC 3339, UTC, milliseconds.
+//! Timestamps: RFC 3339, UTC, milliseconds.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// A UTC instant with millisecond precision, between the years 0 and 9999.
+/// A UTC timestamp with millisecond precision, between the years 0 and 9999.
 ///
-/// Its text has a fixed width, so text order is time order.
+/// The text has a fixed width, so the order of texts is the order of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(i64);
@@ -16,24 +16,25 @@ impl Timestamp {
     const MIN_MILLIS: i64 = -62_167_219_200_000;
     const MAX_MILLIS: i64 = 253_402_300_799_999;
 
-    /// An instant from milliseconds since 1970, kept within the years 0 to 9999.
+    /// Creates a timestamp from milliseconds since 1970, limited to the years 0 to 9999.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(Self::MIN_MILLIS, Self::MAX_MILLIS))
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     pub fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// The instant so much later.
+    /// Returns the timestamp after a duration.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// The system's clock. Only the edges read it; everything inside is given a `now`.
+    /// Reads the system clock. Only handlers and tools call this; other code receives `now` as an
+    /// argument.
     pub fn now() -> Self {
         let nanos = OffsetDateTime::now_utc().unix_timestamp_nanos();
         Self::from_millis(i64::try_from(nanos / 1_000_000).unwrap_or(Self::MAX_MILLIS))
@@ -41,8 +42,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// Written by hand: every commit, envelope and row has some, and `write!` with seven numbers
-    /// takes longer than the rest of an event.
+    /// Formats without `write!`, which takes longer than the rest of an event's encoding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000))
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -69,7 +69,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The text is not an RFC 3339 instant.
+/// A text is not an RFC 3339 timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not an RFC 3339 time such as 2026-11-23T09:30:00.000Z")]
 pub struct NotATimestamp;

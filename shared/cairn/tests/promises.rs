@@ -1,5 +1,4 @@
-//! What the toolkit promises of commands, gates and steps, on a store in memory that is made to
-//! misbehave.
+//! The guarantees of commands, gates and steps, on an in-memory store with injected faults.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,17 +16,19 @@ use std::{
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::Event as _,
-    gate::{Advance, Delivered, Gated, deliver},
-    remembered::Remembered,
+    gate::{Advance, Checkpointed, Delivery, deliver},
+    recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
-    step::{DueStep, Enlisted, Plan, cancel},
-    store::{AppendError, Consistency, EventStore, Part, StoreError, memory::MemoryStore, read_by},
+    step::{DueStep, Enlisted, StepOutcome, cancel},
+    store::{
+        AppendError, Consistency, EventStore, ReadRange, StoreError, memory::MemoryStore, read_by,
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An account that may not be overdrawn.
+/// An account that cannot be overdrawn.
 #[derive(Debug)]
 struct Account;
 
@@ -43,7 +44,7 @@ impl cairn::event::Event for Moved {}
 enum Move {
     Deposit(i64),
     Withdraw(i64),
-    /// Deposits what is missing to an amount.
+    /// Deposits the difference to an amount.
     FillTo(i64),
     /// Two deposits at once.
     DepositBoth(i64, i64),
@@ -107,25 +108,25 @@ fn context(id: &str) -> Context {
         actor: None,
         traceparent: None,
         now: Timestamp::from_millis(1_000),
-        patience: Duration::from_secs(5),
+        time_budget: Duration::from_secs(5),
     }
 }
 
-/// A store that lets others in before an append, loses the answer to one, or answers an eventually
-/// consistent read late; and that counts what it is asked.
+/// A store that can append a rival commit before an append, lose the response of one, and return
+/// stale data to eventually consistent reads. It counts its calls.
 #[derive(Default)]
 struct Faulty {
     store: MemoryStore,
     rivals: AtomicU32,
     loses_answer: AtomicBool,
-    /// What an eventually consistent read shows goes up to this version only, unless it is 0.
+    /// The last version that an eventually consistent read returns; 0 means no limit.
     late: AtomicU64,
     appends: AtomicU32,
     reads: Mutex<Vec<(Consistency, usize)>>,
 }
 
 impl Faulty {
-    /// The reads since the last time, each with how many commits it brought.
+    /// Returns the reads since the last call, each with its number of commits.
     fn reads(&self) -> Vec<(Consistency, usize)> {
         std::mem::take(&mut self.reads.lock().unwrap())
     }
@@ -152,25 +153,38 @@ impl EventStore for Faulty {
         }
         self.store.append(commits).await?;
         if self.loses_answer.swap(false, Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the answer was lost".to_owned()).into());
+            return Err(StoreError::Unavailable("the response was lost".to_owned()).into());
         }
         Ok(())
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
         let late = self.late.load(Ordering::Relaxed);
-        let until = match part.consistency {
-            Consistency::Eventual if late > 0 => late.min(part.until),
-            Consistency::Eventual | Consistency::Strong => part.until,
+        let until = match range.consistency {
+            Consistency::Eventual if late > 0 => late.min(range.to),
+            Consistency::Eventual | Consistency::Strong => range.to,
         };
-        let read = self.store.read(stream, &Part { until, ..*part }).await?;
-        let seen = (part.consistency, read.len());
+        let read = self
+            .store
+            .read(
+                stream,
+                &ReadRange {
+                    to: until,
+                    ..*range
+                },
+            )
+            .await?;
+        let seen = (range.consistency, read.len());
         self.reads.lock().unwrap().push(seen);
         Ok(read)
     }
 }
 
-/// Runs a command as a function does that has just started: nothing is remembered.
+/// Handles a command with an empty cache, as a function does after a cold start.
 async fn handle(
     store: &impl EventStore,
     stream: &StreamId,
@@ -194,17 +208,16 @@ async fn create(
 }
 
 async fn read(store: &impl EventStore, stream: &StreamId) -> Vec<Commit> {
-    store.read(stream, &Part::all()).await.unwrap()
+    store.read(stream, &ReadRange::all()).await.unwrap()
 }
 
-/// Deposits 1 on account a, by the command of this number.
 async fn deposit_one(store: &impl EventStore, number: usize) {
     let context = context(&format!("c{number}"));
     let deposited = handle(store, &account("a"), &Move::Deposit(1), &context).await;
     assert!(!deposited.unwrap().replayed);
 }
 
-/// State and version of an account, and whether the command had been carried out before.
+/// The state and version after a command, and true if it was replayed.
 fn came_to(handled: &Handled<Account>) -> (i64, u64, bool) {
     let current = &handled.current;
     (current.state, current.version, handled.replayed)
@@ -231,8 +244,8 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
         async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
             self.0.append(commits).await
         }
-        async fn read(&self, _: &StreamId, _: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-            Err(StoreError::Refused("it was read".to_owned()))
+        async fn read(&self, _: &StreamId, _: &ReadRange<'_>) -> Result<Vec<Commit>, StoreError> {
+            Err(StoreError::Permanent("it was read".to_owned()))
         }
     }
     let store = Unread(MemoryStore::default());
@@ -241,7 +254,7 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_taken_on_what_was_read_and_not_on_what_was_assumed() {
+async fn a_rejection_is_decided_on_a_strong_read_and_not_on_a_cached_state() {
     let store = MemoryStore::default();
     let stream = account("a");
     for id in ["c1", "c2"] {
@@ -360,8 +373,7 @@ async fn a_command_is_two_calls_at_any_length_and_one_where_the_stream_is_rememb
     }
 }
 
-/// Commits of one and of two events; a command is sent again after each, and the state is that of all
-/// events at every version.
+/// Commits have one or two events, and earlier commands are repeated between them.
 #[tokio::test]
 async fn a_load_reads_one_interval_at_most_and_comes_to_the_fold_of_everything() {
     let store = Faulty::default();
@@ -415,7 +427,7 @@ async fn a_past_time_is_found_on_a_long_stream_with_few_reads() {
             0 => Move::DepositBoth(1, 2),
             _ => Move::Deposit(1),
         };
-        // Two commits in each tenth millisecond.
+        // Two commits have the same time.
         let now = Timestamp::from_millis(i64::try_from(n / 2 * 10).unwrap());
         let context = Context {
             now,
@@ -450,7 +462,7 @@ async fn a_past_time_is_found_on_a_long_stream_with_few_reads() {
             (version, folded(&whole, version)),
             "at {at}"
         );
-        // Two pages and a probe for each digit of the version.
+        // Two pages, and one read per step of the binary search.
         let every = Account::SNAPSHOT_EVERY as usize;
         let read: usize = reads.iter().map(|(_, commits)| commits).sum();
         assert!(reads.len() <= 2 + 12, "at {at}: {reads:?}");
@@ -486,7 +498,6 @@ async fn the_past_of_a_short_stream_is_one_read() {
     }
 }
 
-/// What the events up to a version add up to.
 fn folded(commits: &[Commit], version: u64) -> i64 {
     let events = commits
         .iter()
@@ -508,9 +519,9 @@ async fn a_snapshot_is_what_a_load_begins_with() {
             .await
             .unwrap();
     }
-    // One that says something else than the events do.
+    // A snapshot that differs from the events.
     let mut commit = read(&store, &stream).await.pop().unwrap();
-    let snapshot = commit.snapshot.as_mut().expect("the sixteenth has one");
+    let snapshot = commit.snapshot.as_mut().expect("commit 16 has a snapshot");
     snapshot.state = "1000".to_owned();
     commit.version += 1;
     store.append(&[commit]).await.unwrap();
@@ -537,12 +548,12 @@ async fn snapshots_of_other_code_are_ignored_and_replaced_by_the_next_command() 
         .unwrap();
     assert_eq!(next.current.state, 41_000);
     let last = read(&store, &stream).await.pop().unwrap();
-    assert_eq!(last.snapshot.expect("the newer code's").state, "41000");
+    assert_eq!(last.snapshot.expect("a snapshot").state, "41000");
     assert_eq!(newer.load(&stream).await.unwrap().state, 41_000);
     assert_eq!(accounts.load(&stream).await.unwrap().state, 41);
 }
 
-/// An account whose rules were changed: the same events come to another state.
+/// An account with changed rules: the same events result in another state.
 #[derive(Debug)]
 struct Recounted;
 
@@ -583,14 +594,14 @@ async fn a_late_read_costs_a_round_trip_and_never_a_wrong_answer() {
             .await
             .unwrap();
     }
-    // A replica shows only the first: there seems to be enough, and there is not.
+    // The replica shows the first deposit only: the balance seems sufficient, but is 0.
     store.late.store(1, Ordering::Relaxed);
     let refused = handle(&store, &stream, &Move::Withdraw(3), &context("c4")).await;
     assert!(
         matches!(refused, Err(HandleError::Rejected { version: 3, .. })),
         "{refused:?}"
     );
-    // There seems to be too little, and there is not.
+    // The balance seems too low, but is sufficient.
     handle(&store, &stream, &Move::Deposit(8), &context("c5"))
         .await
         .unwrap();
@@ -599,7 +610,7 @@ async fn a_late_read_costs_a_round_trip_and_never_a_wrong_answer() {
         .await
         .unwrap();
     assert_eq!(came_to(&taken), (0, 5, false));
-    // There seems to be something to do, and there is; it was done.
+    // The replica does not show that the command was handled before.
     let again = handle(&store, &stream, &Move::Deposit(8), &context("c5"))
         .await
         .unwrap();
@@ -632,7 +643,7 @@ async fn a_refusal_is_never_taken_on_a_late_read() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_may_be_old_and_is_never_believed_for_a_refusal() {
+async fn a_cached_state_can_be_stale_and_is_never_used_for_a_rejection() {
     let store = Faulty::default();
     let stream = account("a");
     let accounts = Repository::<Account, _>::new(&store);
@@ -675,13 +686,13 @@ async fn a_conflict_one_behind_is_one_more_append_and_no_read() {
 }
 
 #[tokio::test]
-async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
+async fn a_command_is_recognized_after_as_many_others_as_the_capacity() {
     let store = MemoryStore::default();
     let stream = account("a");
     handle(&store, &stream, &Move::Deposit(7), &context("c0"))
         .await
         .unwrap();
-    for n in 1..Remembered::CAPACITY {
+    for n in 1..RecentCommands::CAPACITY {
         deposit_one(&store, n).await;
         let again = handle(&store, &stream, &Move::Deposit(7), &context("c0")).await;
         assert_eq!(came_to(&again.unwrap()), (7, 1, true), "after {n} others");
@@ -695,15 +706,15 @@ async fn a_command_is_remembered_over_as_many_others_as_is_promised() {
     assert!(matches!(refused, Err(HandleError::IdReused)));
 }
 
-/// What sagas append to a stream is recorded by the sagas: it pushes no command out of memory.
+/// The commits of saga steps are recorded by the sagas, so they use no capacity.
 #[tokio::test]
-async fn a_command_is_remembered_over_any_number_of_commits_that_sagas_record() {
+async fn a_command_is_recognized_after_any_number_of_commits_of_saga_steps() {
     let (store, accounts, sagas) = bank(1_000).await;
-    for n in 0..2 * Remembered::CAPACITY {
+    for n in 0..2 * RecentCommands::CAPACITY {
         let saga = StreamId::new("transfer", &n.to_string()).unwrap();
         let due = DueStep::begin(&sagas, &saga, 1).await.unwrap().unwrap();
-        let plan = take(&accounts, 1);
-        assert!(due.record(&sagas, plan, context("e")).await.unwrap());
+        let outcome = take(&accounts, 1);
+        assert!(due.record(&sagas, outcome, context("e")).await.unwrap());
     }
     let (from, again) = (account("from"), Move::Deposit(1_000));
     let again = handle(&store, &from, &again, &context("c")).await;
@@ -711,7 +722,7 @@ async fn a_command_is_remembered_over_any_number_of_commits_that_sagas_record() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_conflicts_end_with_the_patience_and_write_nothing() {
+async fn endless_conflicts_end_with_the_time_budget_and_write_nothing() {
     let store = Faulty::default();
     store.rivals.store(u32::MAX, Ordering::Relaxed);
     let contended = handle(&store, &account("a"), &Move::Deposit(1), &context("c1")).await;
@@ -738,19 +749,18 @@ async fn time_never_goes_backwards_within_a_stream() {
     assert_eq!(times, [2_000, 2_000, 3_000]);
 }
 
-/// A gate that remembers what it applied.
 #[derive(Default)]
 struct Remembering(Mutex<Vec<u64>>);
 
-impl Gated for Remembering {
+impl Checkpointed for Remembering {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
         let mut applied = self.0.lock().unwrap();
         let at = applied.last().copied().unwrap_or(0);
         if event.version <= at {
-            return Ok(Advance::Already);
+            return Ok(Advance::Duplicate);
         }
         if event.version > at + 1 {
-            return Ok(Advance::Behind { at });
+            return Ok(Advance::Gap { at });
         }
         applied.push(event.version);
         Ok(Advance::Applied)
@@ -798,11 +808,11 @@ async fn an_event_is_applied_once_and_in_order_however_deliveries_come() {
         came.push(deliver(&gate, &store, &events[version - 1]).await.unwrap());
     }
     assert_eq!(*gate.0.lock().unwrap(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(came[0], Delivered::Healed(2));
-    assert_eq!(came[4], Delivered::Healed(2));
+    assert_eq!(came[0], Delivery::CaughtUp(2));
+    assert_eq!(came[4], Delivery::CaughtUp(2));
     assert_eq!(
         came.iter()
-            .filter(|came| **came == Delivered::Duplicate)
+            .filter(|came| **came == Delivery::Duplicate)
             .count(),
         7
     );
@@ -821,7 +831,7 @@ async fn an_event_that_the_store_does_not_have_is_an_error() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
 
-/// A saga of two steps that move money from one account to another.
+/// A saga of two steps that moves money from one account to another.
 #[derive(Clone, Debug, PartialEq)]
 struct Transfer;
 
@@ -840,7 +850,7 @@ impl Definition for Transfer {
 
     const RETRIES: u32 = 1;
 
-    fn leaves_something(_: Step) -> bool {
+    fn needs_compensation(_: Step) -> bool {
         true
     }
 }
@@ -852,7 +862,7 @@ fn transfer() -> StreamId {
 type Accounts = Repository<Account, Arc<Faulty>>;
 type Sagas = Repository<Saga<Transfer>, Arc<Faulty>>;
 
-/// A store with an account that has something, and the repositories of a step's function.
+/// A store with an account and its balance, and the repositories of a step function.
 async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
     let store = Arc::new(Faulty::default());
     handle(
@@ -870,9 +880,9 @@ async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
     (store, accounts, sagas)
 }
 
-fn take(accounts: &Accounts, amount: i64) -> Plan {
+fn take(accounts: &Accounts, amount: i64) -> StepOutcome {
     let withdraw = Move::Withdraw(amount);
-    Plan::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
+    StepOutcome::done(vec![Enlisted::new(accounts, &account("from"), withdraw)])
 }
 
 async fn begun(sagas: &Sagas) -> DueStep<Transfer> {
@@ -894,14 +904,14 @@ async fn state(store: &Arc<Faulty>) -> State<Transfer> {
 async fn a_step_delivered_twice_at_once_has_one_effect() {
     let (store, accounts, sagas) = bank(10).await;
     let (first, second) = (begun(&sagas).await, begun(&sagas).await);
-    let plan = take(&accounts, 4);
-    assert!(first.record(&sagas, plan, context("e1")).await.unwrap());
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
+    assert!(first.record(&sagas, outcome, context("e1")).await.unwrap());
+    let outcome = take(&accounts, 4);
     let later = Context {
         now: Timestamp::from_millis(2_000),
         ..context("e2")
     };
-    assert!(!second.record(&sagas, plan, later).await.unwrap());
+    assert!(!second.record(&sagas, outcome, later).await.unwrap());
     assert_eq!(balance(&store, "from").await, 6);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
     let late = DueStep::<Transfer>::load(&sagas, &transfer(), Due::execute(Step::Take)).await;
@@ -912,10 +922,10 @@ async fn a_step_delivered_twice_at_once_has_one_effect() {
 async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
     let (store, accounts, sagas) = bank(3).await;
     let due = begun(&sagas).await;
-    let mut plan = take(&accounts, 4);
+    let mut outcome = take(&accounts, 4);
     let fee = Enlisted::new(&accounts, &account("fee"), Move::Deposit(1));
-    plan.enlist.push(fee);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    outcome.enlist.push(fee);
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(
         (balance(&store, "from").await, balance(&store, "fee").await),
         (3, 0)
@@ -925,13 +935,13 @@ async fn a_refused_effect_fails_the_step_and_writes_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_effect_that_was_dropped_because_of_another_is_not_remembered() {
+async fn a_command_that_was_dropped_because_of_another_is_not_cached() {
     let (store, accounts, sagas) = bank(10).await;
     let due = begun(&sagas).await;
-    let mut plan = take(&accounts, 4);
+    let mut outcome = take(&accounts, 4);
     let empty = Enlisted::new(&accounts, &account("empty"), Move::Withdraw(1));
-    plan.enlist.push(empty);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    outcome.enlist.push(empty);
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(balance(&store, "from").await, 10);
 
     let taken = accounts
@@ -942,16 +952,16 @@ async fn an_effect_that_was_dropped_because_of_another_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn an_effect_is_not_refused_on_what_was_once_so() {
+async fn an_enlisted_command_is_not_rejected_on_a_stale_state() {
     let (store, accounts, sagas) = bank(3).await;
-    // A replica shows the account as it was when there was too little on it.
+    // The replica shows the balance before the second deposit.
     handle(&store, &account("from"), &Move::Deposit(3), &context("c2"))
         .await
         .unwrap();
     store.late.store(1, Ordering::Relaxed);
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     let due = begun(&sagas).await;
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(balance(&store, "from").await, 2);
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 }
@@ -960,10 +970,10 @@ async fn an_effect_is_not_refused_on_what_was_once_so() {
 async fn an_effect_that_loses_a_race_is_decided_again_on_what_won_without_a_read() {
     let (store, accounts, sagas) = bank(10).await;
     let due = begun(&sagas).await;
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     store.calls();
     store.rivals.store(1, Ordering::Relaxed);
-    assert!(due.record(&sagas, plan, context("e1")).await.unwrap());
+    assert!(due.record(&sagas, outcome, context("e1")).await.unwrap());
     assert_eq!(store.calls(), (2, 1), "two appends, the account read once");
     assert_eq!(balance(&store, "from").await, 7);
 }
@@ -971,10 +981,10 @@ async fn an_effect_that_loses_a_race_is_decided_again_on_what_won_without_a_read
 #[tokio::test]
 async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recorded() {
     let (store, accounts, sagas) = bank(10).await;
-    let plan = take(&accounts, 4);
+    let outcome = take(&accounts, 4);
     begun(&sagas)
         .await
-        .record(&sagas, plan, context("e1"))
+        .record(&sagas, outcome, context("e1"))
         .await
         .unwrap();
     let give = Due::execute(Step::Give);
@@ -988,7 +998,7 @@ async fn a_cancellation_that_comes_between_is_noted_and_the_due_step_still_recor
     assert_eq!(state(&store).await.due(), Some(Due::execute(Step::Give)));
 
     let deposit = Enlisted::new(&accounts, &account("to"), Move::Deposit(4));
-    let give = Plan::done(vec![deposit]);
+    let give = StepOutcome::done(vec![deposit]);
     assert!(due.record(&sagas, give, context("e3")).await.unwrap());
     assert_eq!(balance(&store, "to").await, 4);
     assert_eq!(state(&store).await.due(), Some(Due::compensate(Step::Give)));

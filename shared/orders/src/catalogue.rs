@@ -1,26 +1,26 @@
-//! Every type of event that there is, of whatever aggregate.
+//! The event types of all aggregates.
 //!
-//! `events/schemas` holds the schema of each version of each, and an example of its data. What has been shipped stays as it
-//! is there: `cargo run -p orders --example schemas` writes what is new.
+//! `events/schemas` has the schema of each version and examples of its data. A version that was
+//! shipped never changes there. `cargo run -p orders --example schemas` writes new ones.
 
 use cairn::{Aggregate, schema::EventType};
 use schemars::JsonSchema;
 
 use crate::{fulfilment, order, payment, product, shipment, stock};
 
-/// The types of events, aggregate by aggregate, in the order in which each declares them.
+/// Returns the event types, grouped by aggregate, in the order of their declaration.
 pub fn event_types() -> Vec<EventType> {
     [
-        of::<order::Order>(),
-        of::<fulfilment::Saga>(),
-        of::<stock::Stock>(),
-        of::<payment::Payment>(),
-        of::<shipment::Shipment>(),
-        of::<product::Product>(),
+        of_aggregate::<order::Order>(),
+        of_aggregate::<fulfilment::Saga>(),
+        of_aggregate::<stock::Stock>(),
+        of_aggregate::<payment::Payment>(),
+        of_aggregate::<shipment::Shipment>(),
+        of_aggregate::<product::Product>(),
     ]
     .concat()
 }
 
-fn of<A: Aggregate<Event: JsonSchema>>() -> Vec<EventType> {
-    EventType::of::<A::Event>(A::CATEGORY)
+fn of_aggregate<A: Aggregate<Event: JsonSchema>>() -> Vec<EventType> {
+    EventType::list::<A::Event>(A::CATEGORY)
 }

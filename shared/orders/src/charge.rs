@@ -1,71 +1,55 @@
-//! The amounts that a card can be charged with, by the rules of Stripe.
+//! The amounts that a card can be charged, by the rules of Stripe.
 //!
-//! Money here is in the minor units of ISO 4217. Stripe's units are the same for most currencies, and
-//! others for some. An amount that Stripe would refuse is refused when the order is placed, before
-//! anything is reserved. The sandbox keeps to the same rules.
-//! <https://docs.stripe.com/currencies>
+//! Money here is in the minor units of ISO 4217. Stripe's units differ for some currencies. An
+//! amount that Stripe would reject is rejected when the order is placed, before anything is
+//! reserved. The sandbox applies the same rules. <https://docs.stripe.com/currencies>
 
 use crate::values::{Currency, Money};
 
 /// An amount that cannot be charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotChargeable {
-    /// Cards are not charged in this currency.
     #[error("cannot be charged: cards are not charged in {0}")]
     Currency(Currency),
-    /// Less than the smallest charge.
     #[error(
         "cannot be charged: add up to {total}, and the smallest charge in {currency} is {least}"
     )]
     TooLittle {
-        /// The total.
         total: u64,
-        /// The smallest charge, in the same units.
+        /// In the same units as `total`.
         least: u64,
-        /// The currency.
         currency: Currency,
     },
-    /// Not a whole number of what cards are charged in.
     #[error(
         "cannot be charged: add up to {total}, and charges in {currency} are multiples of {step}"
     )]
     Uneven {
-        /// The total.
         total: u64,
-        /// The unit of a charge, in the same units.
+        /// In the same units as `total`.
         step: u64,
-        /// The currency.
         currency: Currency,
     },
-    /// More than the largest charge.
     #[error(
         "cannot be charged: add up to {total}, more than a card can be charged with in {currency}"
     )]
-    TooMuch {
-        /// The total.
-        total: u64,
-        /// The currency.
-        currency: Currency,
-    },
+    TooMuch { total: u64, currency: Currency },
 }
 
-/// A unit of Stripe's, against the minor unit of ISO 4217.
+/// Stripe's unit, compared with the minor unit of ISO 4217.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
-    /// The same.
     Same,
-    /// The same, and the last digit of an amount has to be 0.
+    /// Same unit, and the last digit of an amount must be 0.
     Tens,
-    /// A hundredth of it: Stripe counts two decimals where ISO 4217 has none.
+    /// Stripe uses two decimals where ISO 4217 has none.
     Hundredth,
-    /// A hundred of it: Stripe counts no decimals where ISO 4217 has two.
+    /// Stripe uses no decimals where ISO 4217 has two.
     Hundredfold,
 }
 
-/// Currencies in which Stripe charges no card.
 const NOT_CHARGED: &str = "BTN CUP ERN IQD IRR KPW LYD MRU SDG SSP SYP TMT VED VES ZWG";
 
-/// The smallest charges, in minor units of ISO 4217. Elsewhere it is one unit.
+/// In minor units of ISO 4217. The minimum of any other currency is one unit.
 /// <https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts>
 const SMALLEST: [(&str, u64); 23] = [
     ("AED", 200),
@@ -93,13 +77,10 @@ const SMALLEST: [(&str, u64); 23] = [
     ("USD", 50),
 ];
 
-/// The largest number that Stripe takes as an amount: eight digits.
+/// The largest amount that Stripe accepts: eight digits.
 const LARGEST: u64 = 99_999_999;
 
-/// The amount of a charge in Stripe's units.
-///
-/// # Errors
-/// When Stripe refuses it.
+/// Returns the amount of the charge in Stripe's units.
 pub fn charge(total: Money) -> Result<u64, NotChargeable> {
     let amount = chargeable(total)?;
     if amount > LARGEST {
@@ -112,10 +93,7 @@ pub fn charge(total: Money) -> Result<u64, NotChargeable> {
     Ok(amount)
 }
 
-/// The same without an upper bound: how much one order may come to is a matter of fraud screening.
-///
-/// # Errors
-/// When Stripe refuses it for another reason than its size.
+/// Like [`charge`] without the upper bound: fraud screening limits the size of an order.
 pub fn chargeable(total: Money) -> Result<u64, NotChargeable> {
     let Money {
         amount: total,
@@ -157,10 +135,10 @@ pub fn chargeable(total: Money) -> Result<u64, NotChargeable> {
 
 fn unit(code: &str) -> Unit {
     match code {
-        // Without decimals, and written with two for the sake of older programs.
+        // Has no decimals; Stripe keeps two for compatibility.
         "ISK" | "UGX" => Unit::Hundredth,
         "MGA" => Unit::Hundredfold,
-        // With three decimals.
+        // Has three decimals.
         "BHD" | "JOD" | "KWD" | "OMR" | "TND" => Unit::Tens,
         _ => Unit::Same,
     }
@@ -224,7 +202,8 @@ mod tests {
         }
     }
 
-    /// The decimals of ISO 4217 and those of Stripe are kept apart here; from both follows the number.
+    /// The test lists the decimals of ISO 4217 and of Stripe separately, and derives the charge
+    /// from both.
     #[test]
     fn every_currency_is_charged_with_the_same_value_or_not_at_all() {
         let without = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";

@@ -1,15 +1,15 @@
-//! When somebody has to look after an order, and what it needs then.
+//! The deadlines of orders, and the next action that an order needs.
 //!
-//! An order is watched from its placing to the end of its fulfilment, and a cancelled one until its
-//! fulfilment knows. What it needs follows from its two streams, not from what was or was not
-//! delivered.
+//! An order has a deadline from its placing until its fulfilment ends. A cancelled order keeps it
+//! until its fulfilment has recorded the cancellation. The next action follows from the two
+//! streams, not from the events that were delivered.
 
 use std::time::Duration;
 
 use cairn::{
     Decider as _, RecordedEvent, StreamId, Timestamp,
     audit::Process,
-    deadlines::{Kind, Mark},
+    deadlines::{DeadlineChange, DeadlineUpdate},
     event::CodecError,
 };
 
@@ -19,36 +19,37 @@ use crate::{
     values::OrderId,
 };
 
-/// What an event says about the order's deadline; `patience` is how long a step may take.
-///
-/// # Errors
-/// When the event cannot be decoded.
-pub fn mark(event: &RecordedEvent, patience: Duration) -> Result<Option<Mark>, CodecError> {
-    let open = Kind::Open(event.at.after(patience));
-    let kind = match event.stream.category() {
+/// Returns the change that an event makes to the order's deadline. A step has `step_timeout` to
+/// finish.
+pub fn deadline_update(
+    event: &RecordedEvent,
+    step_timeout: Duration,
+) -> Result<Option<DeadlineUpdate>, CodecError> {
+    let open = DeadlineChange::Open(event.at.after(step_timeout));
+    let change = match event.stream.category() {
         "order" => match event.decode::<order::Event>()? {
             order::Event::Placed(_) => {
-                // What is watched is the fulfilment, which has not come to a version yet.
-                let order_id = OrderId::of(&event.stream).ok();
-                return Ok(order_id.map(|order_id| Mark {
+                // The deadline belongs to the fulfilment, which has no version yet.
+                let order_id = OrderId::from_stream(&event.stream).ok();
+                return Ok(order_id.map(|order_id| DeadlineUpdate {
                     stream: order_id.fulfilment_stream(),
                     version: 0,
-                    kind: open,
+                    change: open,
                 }));
             }
             order::Event::Cancelled { by, .. } => match by {
-                Canceller::Customer | Canceller::Operator | Canceller::Somebody => Some(open),
+                Canceller::Customer | Canceller::Operator | Canceller::Unknown => Some(open),
                 Canceller::Fulfilment => None,
             },
             order::Event::Confirmed { .. } | order::Event::Shipped { .. } => None,
         },
         "fulfilment" => match event.decode::<fulfilment::Event>()? {
-            fulfilment::Event::CancellationNoted { .. }
+            fulfilment::Event::CancelRequested { .. }
             | fulfilment::Event::Resumed { .. }
             | fulfilment::Event::StepAbandoned { .. } => Some(open),
-            fulfilment::Event::Stuck { .. } => Some(Kind::Parked(event.at)),
+            fulfilment::Event::Stuck { .. } => Some(DeadlineChange::Stuck(event.at)),
             fulfilment::Event::Completed {} | fulfilment::Event::Aborted { .. } => {
-                Some(Kind::Closed)
+                Some(DeadlineChange::Closed)
             }
             fulfilment::Event::Started { .. }
             | fulfilment::Event::StepCompleted { .. }
@@ -59,39 +60,36 @@ pub fn mark(event: &RecordedEvent, patience: Duration) -> Result<Option<Mark>, C
         },
         _ => None,
     };
-    Ok(kind.map(|kind| Mark {
+    Ok(change.map(|change| DeadlineUpdate {
         stream: event.stream.clone(),
         version: event.version,
-        kind,
+        change,
     }))
 }
 
-/// What an order needs.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Care {
-    /// Its fulfilment never began.
-    Begin(Box<Input>),
-    /// Its fulfilment does not know that the customer has cancelled it.
-    Unwind,
-    /// What is due has no outcome, after so many retries.
+pub enum NextAction {
+    /// Start the fulfilment, which does not exist yet.
+    Start(Box<Input>),
+    /// Compensate: the customer cancelled the order, and the fulfilment has not recorded it.
+    Compensate,
+    /// Retry the pending step, which has no outcome after this number of retries.
     Retry(Due, u32),
-    /// Nothing before this time.
     Wait(Timestamp),
-    /// People, who have been told.
-    People,
-    /// Nothing any more.
-    Nothing,
+    Operator,
+    None,
 }
 
-/// What an order needs at the time `now`. `since` is when its fulfilment last moved.
-pub fn care(
+/// Returns the next action for an order at `now`. `since` is the time of its fulfilment's last
+/// event.
+pub fn next_action(
     order_id: OrderId,
     order: &order::State,
     fulfilment: &fulfilment::State,
     since: Timestamp,
     now: Timestamp,
-    patience: Duration,
-) -> Care {
+    step_timeout: Duration,
+) -> NextAction {
     use fulfilment::State;
     let is_cancelled = match order {
         order::State::Cancelled(_) => true,
@@ -102,35 +100,35 @@ pub fn care(
     };
     match fulfilment {
         State::NotStarted | State::Running { .. } | State::Completed { .. } if is_cancelled => {
-            Care::Unwind
+            NextAction::Compensate
         }
         State::NotStarted => match order.placed() {
-            Some(placed) => Care::Begin(Box::new(Input::of(order_id, placed))),
-            None => Care::Nothing,
+            Some(placed) => NextAction::Start(Box::new(Input::new(order_id, placed))),
+            None => NextAction::None,
         },
-        State::Running { .. } | State::Halting { .. } | State::Compensating { .. } => {
-            let until = since.after(fulfilment.patience(patience));
+        State::Running { .. } | State::CancelPending { .. } | State::Compensating { .. } => {
+            let until = since.after(fulfilment.step_timeout(step_timeout));
             match fulfilment.due() {
-                Some(due) if now >= until => Care::Retry(due, fulfilment.retries()),
-                Some(_) | None => Care::Wait(until),
+                Some(due) if now >= until => NextAction::Retry(due, fulfilment.retries()),
+                Some(_) | None => NextAction::Wait(until),
             }
         }
-        State::Stuck { .. } => Care::People,
-        State::Completed { .. } | State::Aborted { .. } => Care::Nothing,
+        State::Stuck { .. } => NextAction::Operator,
+        State::Completed { .. } | State::Aborted { .. } => NextAction::None,
     }
 }
 
-/// The fulfilments of all orders, as an audit looks at them.
+/// The fulfilments of all orders, for the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Fulfilments;
 
 impl Process for Fulfilments {
     fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError> {
-        let leaves_something = match last.stream.category() {
+        let needs_watch = match last.stream.category() {
             "order" => match last.decode::<order::Event>()? {
                 order::Event::Placed(_) => true,
                 order::Event::Cancelled { by, .. } => match by {
-                    Canceller::Customer | Canceller::Operator | Canceller::Somebody => true,
+                    Canceller::Customer | Canceller::Operator | Canceller::Unknown => true,
                     Canceller::Fulfilment => false,
                 },
                 order::Event::Confirmed { .. } | order::Event::Shipped { .. } => false,
@@ -145,14 +143,14 @@ impl Process for Fulfilments {
                 | fulfilment::Event::StepAbandoned { .. }
                 | fulfilment::Event::Resumed { .. }
                 | fulfilment::Event::CompensationFailed { .. }
-                | fulfilment::Event::CancellationNoted { .. }
+                | fulfilment::Event::CancelRequested { .. }
                 | fulfilment::Event::Stuck { .. } => true,
             },
             _ => false,
         };
-        let order_id = OrderId::of(&last.stream).ok();
+        let order_id = OrderId::from_stream(&last.stream).ok();
         Ok(order_id
-            .filter(|_| leaves_something)
+            .filter(|_| needs_watch)
             .map(|order_id| vec![order_id.order_stream(), order_id.fulfilment_stream()])
             .unwrap_or_default())
     }
@@ -168,11 +166,11 @@ impl Process for Fulfilments {
         }
         let last = events.last();
         let Some((last, order_id)) =
-            last.and_then(|last| Some((last, OrderId::of(&last.stream).ok()?)))
+            last.and_then(|last| Some((last, OrderId::from_stream(&last.stream).ok()?)))
         else {
             return Ok(false);
         };
-        let needs = care(order_id, &order, &saga, last.at, last.at, Duration::ZERO);
-        Ok(needs != Care::Nothing)
+        let needs = next_action(order_id, &order, &saga, last.at, last.at, Duration::ZERO);
+        Ok(needs != NextAction::None)
     }
 }

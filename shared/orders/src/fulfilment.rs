@@ -1,4 +1,4 @@
-//! The fulfilment saga: the order of the steps, here and nowhere else.
+//! The fulfilment saga. Only this module defines the order of the steps.
 //!
 //! | step | does | undoes |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | `capture-payment` | takes the money | refunds it |
 //! | `confirm-order` | confirms the order, allocates its stock | takes the stock back, reserved |
 //!
-//! What is undone last is the order itself, so a cancelled order that its fulfilment cancelled
-//! has nothing reserved and nothing charged.
+//! Compensation ends with the order itself. An order that its fulfilment cancelled therefore has no
+//! reservation and no charge.
 
 use cairn::saga::Definition;
 use schemars::JsonSchema;
@@ -25,18 +25,14 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fulfilment;
 
-/// The saga as a decider.
 pub type Saga = cairn::saga::Saga<Fulfilment>;
-/// Its events.
 pub type Event = cairn::saga::Event<Fulfilment>;
-/// Its commands.
 pub type Command = cairn::saga::Command<Fulfilment>;
-/// Its states.
 pub type State = cairn::saga::State<Fulfilment>;
-/// What is due in it.
+/// A pending step.
 pub type Due = cairn::saga::Due<Step>;
 
-/// The steps.
+/// A step of the fulfilment.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -46,18 +42,18 @@ pub enum Step {
     ScreenOrder,
     /// Reserves the stock.
     ReserveStock,
-    /// Has the payment authorized.
+    /// Authorizes the payment.
     AuthorizePayment,
-    /// Gets a label from the carrier.
+    /// Arranges the shipment with the carrier.
     ArrangeShipment,
-    /// Takes the money.
+    /// Captures the payment.
     CapturePayment,
-    /// Confirms the order.
+    /// Confirms the order and allocates its stock.
     ConfirmOrder,
 }
 
 impl Step {
-    /// The step as it is stored and stands in the rules.
+    /// Returns the stored name of the step, which the template's rules also use.
     pub fn name(self) -> &'static str {
         match self {
             Self::ScreenOrder => "screen-order",
@@ -70,24 +66,24 @@ impl Step {
     }
 }
 
-/// What the steps need to know of the order. Who it goes to is not in here: the one step that
-/// needs the address reads it from the order.
+/// The data of the order that the steps use. The step that needs the delivery address reads it from
+/// the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// The order.
+    /// The order to fulfil.
     pub order_id: OrderId,
-    /// Whose.
+    /// The customer who placed the order.
     pub customer_id: CustomerId,
-    /// What.
+    /// The lines of the order.
     pub lines: Lines,
-    /// How it is paid.
+    /// The payment provider's token for the means of payment.
     pub payment_token: PaymentToken,
 }
 
 impl Input {
-    /// What fulfilment needs of an order that was placed.
-    pub fn of(order_id: OrderId, placed: &Placed) -> Self {
+    /// Returns the data that the steps use of an order.
+    pub fn new(order_id: OrderId, placed: &Placed) -> Self {
         Self {
             order_id,
             customer_id: placed.customer_id.clone(),
@@ -96,13 +92,14 @@ impl Input {
         }
     }
 
-    /// What it costs.
+    /// Returns the total of the order.
     pub fn total(&self) -> Money {
         self.lines.total()
     }
 }
 
-/// The figure that counts fulfilments which ended the way that an event of this type says, or came to a halt.
+/// Returns the metric that counts fulfilments which ended, or got stuck, with an event of this
+/// type.
 pub fn outcome(event_type: &str) -> Option<&'static str> {
     match event_type {
         "FulfilmentCompleted" => Some("FulfilmentsCompleted"),
@@ -127,7 +124,8 @@ impl Definition for Fulfilment {
         Step::ConfirmOrder,
     ];
 
-    /// With five minutes of patience a step is asked for until 75 minutes have passed, and given up after 155.
+    /// With a step timeout of five minutes, the last retry is after 75 minutes and the step is
+    /// abandoned after 155.
     const RETRIES: u32 = 4;
 
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[
@@ -139,7 +137,7 @@ impl Definition for Fulfilment {
         ("Stuck", "FulfilmentStuck"),
     ];
 
-    fn leaves_something(step: Step) -> bool {
+    fn needs_compensation(step: Step) -> bool {
         match step {
             Step::ScreenOrder
             | Step::ReserveStock

@@ -1,15 +1,15 @@
 //! Order fulfilment as a pure domain.
 //!
-//! Begin with [`order`]: the aggregate that everything else is about. [`product`] has the prices,
-//! and [`prices`] gives them to an order's lines. [`stock`], [`payment`] and
-//! [`shipment`] are the three that fulfilment works on; [`fulfilment`] is the saga that says in
-//! which order, and [`deadlines`] what an order needs that does not go on. [`catalogue`] has every type of event.
-//! [`read_models`] are what the queries show. [`requests`] turns bodies into commands, [`personal`] says what in them
-//! is sealed, [`values`] are the checked types they are made of, [`providers`] are the outside
-//! world's ports with their sandboxes. [`charge`] knows the amounts that a card can be charged with.
+//! Begin with [`order`], the aggregate that the rest is about. [`product`] has the prices, and
+//! [`prices`] gives them to an order's lines. [`stock`], [`payment`] and [`shipment`] are the
+//! aggregates that the steps of [`fulfilment`], the saga, change. [`deadlines`] finds the next
+//! action for an order that makes no progress. [`catalogue`] lists every event type.
+//! [`read_models`] serve the queries. [`requests`] parses request bodies, [`personal`] names their
+//! personal data, and [`values`] has the checked types. [`providers`] has the ports to external
+//! services and their sandboxes. [`charge`] defines the amounts that a card can be charged.
 //!
-//! Nothing here reads a clock, draws a random number or does I/O, and nothing here depends on an
-//! AWS crate: a check of the build keeps it so.
+//! Nothing here reads a clock, draws a random number, does I/O or depends on an AWS crate. The CI
+//! gate checks the dependencies.
 
 pub mod catalogue;
 pub mod charge;

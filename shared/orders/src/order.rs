@@ -15,112 +15,113 @@ use crate::values::{Address, CustomerId, Email, Item, Lines, Money, PaymentToken
 #[derive(Debug)]
 pub struct Order;
 
-/// What the customer asked for.
+/// An order as the customer placed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placed {
-    /// Who.
+    /// The customer who placed the order.
     pub customer_id: CustomerId,
-    /// What.
+    /// The lines of the order.
     pub lines: Lines,
-    /// The sum over the lines.
+    /// The total of the lines.
     pub total: Money,
-    /// How it is paid.
+    /// The payment of the order.
     pub payment: Payment,
     /// The delivery address, encrypted with the customer's key.
     pub ship_to: Sealed<Address>,
-    /// Where the customer is told how it goes, sealed; they are not told where there is none.
+    /// The customer's email address, encrypted with the customer's key, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Sealed<Email>>,
 }
 
-/// How an order is paid.
+/// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payment {
-    /// The means of payment, as its provider knows it.
+    /// The payment provider's token for the means of payment.
     pub token: PaymentToken,
 }
 
-/// What can be asked of an order.
+/// A command to an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Command {
-    /// Place it.
+    /// Places the order.
     Place(Box<PlaceOrder>),
-    /// Confirm it: everything it needs is there and paid.
+    /// Confirms the order: its stock is reserved and its payment is captured.
     Confirm,
-    /// Hand it to the carrier.
+    /// Hands the order to the carrier.
     Ship,
-    /// Cancel it.
+    /// Cancels the order.
     Cancel {
-        /// Why.
+        /// The reason for the cancellation.
         reason: Text,
-        /// Who wants it.
+        /// The party that cancels the order.
         by: Canceller,
     },
 }
 
-/// An order to place. Its total follows from its lines; what is personal in it is sealed.
+/// An order to place. Its total follows from its lines, and its personal data is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlaceOrder {
-    /// Who.
+    /// The customer who places the order.
     pub customer_id: CustomerId,
-    /// What.
+    /// The lines of the order.
     pub lines: Lines,
-    /// How it is paid.
+    /// The payment of the order.
     pub payment: Payment,
     /// The delivery address, encrypted with the customer's key.
     pub ship_to: Sealed<Address>,
-    /// Where the customer is told how it goes, sealed; they are not told where there is none.
+    /// The customer's email address, encrypted with the customer's key, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<Sealed<Email>>,
 }
 
-/// Who cancelled an order.
+/// The party that cancelled an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Canceller {
     /// The customer.
     Customer,
-    /// An operator, in the customer's name.
+    /// An operator, on behalf of the customer.
     Operator,
-    /// Who asks over an open API, and nobody knows whether it is the one or the other.
-    Somebody,
-    /// Its fulfilment, which could not go through.
+    /// An unidentified caller of an API without tokens. Version 1 did not identify any caller.
+    #[serde(rename = "somebody")]
+    Unknown,
+    /// The fulfilment, because it could not be completed.
     Fulfilment,
 }
 
-/// What happened to an order. Events about it carry what their readers need.
+/// An event of an order. It carries the data that its consumers need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// It was placed.
+    /// An order was placed.
     #[serde(rename = "OrderPlaced")]
     Placed(Box<Placed>),
-    /// It was confirmed.
+    /// An order was confirmed.
     #[serde(rename = "OrderConfirmed", rename_all = "camelCase")]
     Confirmed {
-        /// Whose.
+        /// The customer who placed the order.
         customer_id: CustomerId,
-        /// What was sold.
+        /// The items sold, one for each SKU.
         items: Vec<Item>,
-        /// For how much.
+        /// The total of the order.
         total: Money,
     },
-    /// It was handed to the carrier.
+    /// An order was handed to the carrier.
     #[serde(rename = "OrderShipped", rename_all = "camelCase")]
     Shipped {
-        /// Whose.
+        /// The customer who placed the order.
         customer_id: CustomerId,
     },
-    /// It was cancelled.
+    /// An order was cancelled.
     #[serde(rename = "OrderCancelled", rename_all = "camelCase")]
     Cancelled {
-        /// Whose.
+        /// The customer who placed the order.
         customer_id: CustomerId,
-        /// Why.
+        /// The reason for the cancellation.
         reason: Text,
-        /// Who wanted it.
+        /// The party that cancelled the order.
         #[serde(rename = "cancelledBy")]
         by: Canceller,
     },
@@ -134,7 +135,7 @@ impl event::Event for Event {
     }];
 }
 
-/// Version 1 said `by: customer` of whoever asked for it: docs/decisions/0027.
+/// Version 1 stored `by: customer` for every caller. See docs/decisions/0027.
 fn with_canceller(mut data: Value) -> Value {
     if let Some(members) = data.as_object_mut()
         && let Some(by) = members.remove("by")
@@ -149,23 +150,23 @@ fn with_canceller(mut data: Value) -> Value {
     data
 }
 
-/// Where an order stands.
+/// The state of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
-    /// There is none yet.
+    /// The order does not exist.
     NotPlaced,
-    /// It waits to be fulfilled.
+    /// The fulfilment of the order is in progress.
     Placed(Box<Placed>),
-    /// It is paid and packed.
+    /// The order is paid and can be shipped.
     Confirmed(Box<Placed>),
-    /// It is on its way.
+    /// The carrier has the order.
     Shipped(Box<Placed>),
-    /// It will not be fulfilled.
+    /// The order will not be fulfilled.
     Cancelled(Box<Placed>),
 }
 
 impl State {
-    /// The status as the outside knows it; `None` where there is no order.
+    /// Returns the status that clients see, or `None` if the order does not exist.
     pub fn status(&self) -> Option<&'static str> {
         match self {
             Self::NotPlaced => None,
@@ -176,7 +177,7 @@ impl State {
         }
     }
 
-    /// What the customer asked for; `None` where there is no order.
+    /// Returns the order as the customer placed it, or `None` if it does not exist.
     pub fn placed(&self) -> Option<&Placed> {
         match self {
             Self::NotPlaced => None,
@@ -188,31 +189,26 @@ impl State {
     }
 }
 
-/// Why an order refuses a command.
+/// The reason for which an order rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// There is no such order.
-    #[error("there is no such order")]
+    #[error("order not found")]
     NotPlaced,
-    /// An order with this id is there already.
-    #[error("the order has been placed already")]
+    #[error("the order already exists")]
     AlreadyPlaced,
-    /// It is not confirmed yet.
     #[error("the order is not confirmed yet")]
     NotConfirmed,
-    /// It is confirmed already.
-    #[error("the order is confirmed already")]
+    #[error("the order is already confirmed")]
     AlreadyConfirmed,
-    /// It has been shipped.
     #[error("the order has been shipped")]
     AlreadyShipped,
-    /// It was cancelled.
     #[error("the order was cancelled")]
     Cancelled,
 }
 
 impl Rejection {
-    /// The status of the order that refuses; `None` where the refusal does not tell.
+    /// Returns the status of the order that rejects the command, or `None` if the rejection does
+    /// not imply one.
     pub fn status(self) -> Option<&'static str> {
         match self {
             Self::NotPlaced | Self::AlreadyPlaced => None,

@@ -1,4 +1,4 @@
-//! The payment of one order: what the provider has said, and what it was for.
+//! The payment of one order: the provider's responses and the amount.
 
 use cairn::{Aggregate, Decider, event};
 use schemars::JsonSchema;
@@ -10,85 +10,84 @@ use crate::values::Money;
 #[derive(Debug)]
 pub struct Payment;
 
-/// What the provider has done; recorded before anything depends on it.
+/// An outcome at the provider, to record before a step depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// It authorized the amount.
+    /// The provider authorized the amount.
     RecordAuthorization(Authorization),
-    /// It declined.
+    /// The provider declined the payment.
     RecordDecline {
-        /// How much was asked for.
+        /// The requested amount.
         amount: Money,
-        /// Why.
+        /// The provider's reason.
         reason: String,
     },
-    /// It took the money.
+    /// The provider captured the payment.
     RecordCapture,
-    /// It gave up the authorization.
+    /// The provider voided the authorization.
     RecordVoid,
-    /// It gave the money back.
+    /// The provider refunded the payment.
     RecordRefund,
 }
 
-/// A provider's promise to pay.
+/// The provider's authorization of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Authorization {
-    /// The provider's reference.
+    /// The provider's reference for the payment.
     pub reference: String,
-    /// How much.
+    /// The authorized amount.
     pub amount: Money,
 }
 
-/// What happened to a payment.
+/// An event of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// The provider authorized it.
+    /// The provider authorized a payment.
     #[serde(rename = "PaymentAuthorized")]
     Authorized(Authorization),
-    /// The provider declined it.
+    /// The provider declined a payment.
     #[serde(rename = "PaymentDeclined")]
     Declined {
-        /// How much was asked for.
+        /// The requested amount.
         amount: Money,
-        /// Why.
+        /// The provider's reason.
         reason: String,
     },
-    /// The money was taken.
+    /// The provider captured an authorized payment.
     #[serde(rename = "PaymentCaptured")]
     Captured(Authorization),
-    /// The authorization was given up.
+    /// The provider voided an authorization.
     #[serde(rename = "PaymentVoided")]
     Voided(Authorization),
-    /// The money was given back.
+    /// The provider refunded a captured payment.
     #[serde(rename = "PaymentRefunded")]
     Refunded(Authorization),
 }
 
 impl event::Event for Event {}
 
-/// Where a payment stands.
+/// The state of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
-    /// Nothing was asked of the provider, or no answer is known.
+    /// No request was sent to the provider, or its outcome is unknown.
     None,
-    /// Promised.
+    /// The provider authorized the payment.
     Authorized(Authorization),
-    /// Refused.
+    /// The provider declined the payment.
     Declined,
-    /// Taken.
+    /// The provider captured the payment.
     Captured(Authorization),
-    /// Given up before it was taken.
+    /// The provider voided the authorization.
     Voided,
-    /// Given back.
+    /// The provider refunded the payment.
     Refunded,
 }
 
-/// Why a payment refuses a record.
+/// The reason for which a payment rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The payment has gone further than that.
-    #[error("the payment has gone another way")]
+    #[error("the payment is in a different state")]
     OutOfOrder,
 }
 
@@ -120,8 +119,8 @@ impl Decider for Payment {
             (Command::RecordRefund, State::Captured(authorization)) => {
                 Ok(vec![Event::Refunded(authorization.clone())])
             }
-            // Undoing what did not happen, or is undone already, leaves nothing to do.
-            // A promise that was used is none any more: where its refund was settled by hand, too.
+            // Undoing something that did not happen, or that is already undone, changes nothing. A
+            // captured authorization cannot be voided, even if its refund was settled manually.
             (
                 Command::RecordVoid,
                 State::None

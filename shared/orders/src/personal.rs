@@ -1,24 +1,29 @@
-//! What of an order tells who somebody is: where it goes, and the e-mail address.
+//! The personal data of an order: the delivery address and the email address.
 //!
-//! It is read at the edge, in an [`OrderRequest`](crate::requests::OrderRequest), and sealed there before anything is decided:
-//! events, states, read models and queues hold only what is sealed. Who needs it opens it, in its place.
+//! It is plain text only in an [`OrderRequest`](crate::requests::OrderRequest), and is encrypted
+//! before the order is decided. Events, states, read models and queues have only ciphertexts, each
+//! bound to its context.
 
-use cairn::{StreamId, sealed::Place};
+use cairn::{StreamId, sealed::SealContext};
 
 use crate::values::CustomerId;
 
-/// Where the address of an order is.
-pub fn ship_to<'a>(customer: &'a CustomerId, order: &'a StreamId) -> Place<'a> {
-    place(customer, order, "shipTo")
+/// Returns the context of the delivery address.
+pub fn ship_to<'a>(customer: &'a CustomerId, order: &'a StreamId) -> SealContext<'a> {
+    context(customer, order, "shipTo")
 }
 
-/// Where the e-mail address of an order is.
-pub fn email<'a>(customer: &'a CustomerId, order: &'a StreamId) -> Place<'a> {
-    place(customer, order, "email")
+/// Returns the context of the email address.
+pub fn email<'a>(customer: &'a CustomerId, order: &'a StreamId) -> SealContext<'a> {
+    context(customer, order, "email")
 }
 
-fn place<'a>(customer: &'a CustomerId, order: &'a StreamId, field: &'static str) -> Place<'a> {
-    Place {
+fn context<'a>(
+    customer: &'a CustomerId,
+    order: &'a StreamId,
+    field: &'static str,
+) -> SealContext<'a> {
+    SealContext {
         subject: customer.as_str(),
         stream: order,
         field,

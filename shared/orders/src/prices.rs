@@ -1,4 +1,4 @@
-//! The prices of an order's lines: those of the catalogue, or those that the caller names.
+//! The prices of an order's lines: from the catalogue, or from the caller.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -13,9 +13,9 @@ use crate::{
 /// The source of the prices of an order's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prices {
-    /// The catalogue has the prices; a caller's price is an expectation.
+    /// The catalogue sets the prices; a caller's price is an expectation.
     Catalogue,
-    /// The caller names each price, and it is taken as it is.
+    /// The caller sets each price.
     Caller,
 }
 
@@ -31,47 +31,40 @@ impl FromStr for Prices {
     }
 }
 
-/// A line of an order before the catalogue has given it a price.
+/// A line of an order without a price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnpricedLine {
-    /// The SKU.
     pub sku: Sku,
-    /// The number of pieces.
     pub quantity: Quantity,
-    /// The price that the caller expects; `None` where any price is fine.
+    /// The price that the caller expects; `None` accepts any price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit_price: Option<Money>,
 }
 
-/// The prices of some SKUs.
 pub type PriceList = BTreeMap<Sku, Money>;
 
-/// The reasons for which lines get no prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mispriced {
-    /// These fields make no order with the catalogue's prices.
+    /// Fields that are not valid with the catalogue's prices.
     Invalid(Vec<FieldError>),
-    /// These prices are not the ones that the caller expects.
+    /// Prices that differ from the caller's expectation.
     Changed(Vec<ChangedPrice>),
 }
 
-/// A price that is not the one that a line expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedPrice {
-    /// The index of the line.
     pub line: usize,
-    /// The SKU.
     pub sku: Sku,
-    /// The catalogue's price.
     pub price: Money,
 }
 
 /// Gives each line the price of its SKU.
 ///
 /// # Errors
-/// All lines without a price; otherwise all lines that expect another price; otherwise the reason
-/// for which the priced lines make no order.
+///
+/// All lines without a price; otherwise all lines that expect another price; otherwise the first
+/// rule that the priced lines break.
 pub fn priced(lines: &[UnpricedLine], prices: &PriceList) -> Result<Lines, Mispriced> {
     let (mut unpriced, mut changed, mut taken) = (vec![], vec![], vec![]);
     for (index, line) in lines.iter().enumerate() {

@@ -15,18 +15,18 @@ pub struct Product;
 /// A request to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Command {
-    /// Sets the price of one piece.
+    /// Sets the price of one unit.
     SetPrice(Price),
 }
 
-/// A change of a product.
+/// An event of a product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// The price of one piece was set.
+    /// The price of one unit was set.
     #[serde(rename = "ProductPriceSet")]
     PriceSet {
-        /// The new price of one piece.
+        /// The new price of one unit.
         price: Money,
     },
 }
@@ -40,13 +40,13 @@ pub enum State {
     Unpriced,
     /// The product has a price.
     Priced {
-        /// The price of one piece.
+        /// The price of one unit.
         price: Money,
     },
 }
 
 impl State {
-    /// The price of one piece; `None` where none was set.
+    /// Returns the price of one unit, or `None` if no price was set.
     pub fn price(&self) -> Option<Money> {
         match self {
             Self::Unpriced => None,
@@ -55,7 +55,7 @@ impl State {
     }
 }
 
-/// The reasons for which a product refuses a command: there are none.
+/// A product accepts every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {}
 
@@ -95,7 +95,7 @@ fn set(price: Price) -> Vec<Event> {
     }]
 }
 
-/// The price that a product has already is no change.
+/// Setting the current price again is no event.
 fn changed(present: Money, price: Price) -> Vec<Event> {
     if price.money() == present {
         vec![]

@@ -1,9 +1,9 @@
-//! The outside world that fulfilment needs, as ports, and a sandbox of each.
+//! The external services that fulfilment uses, as ports, each with a sandbox.
 //!
-//! Every call carries an idempotency key: the same key asks for the same thing, so a call whose
-//! answer was lost can be made again. What undoes a call names it by that key: it may be asked for
-//! when nobody knows whether the call arrived, or even before it does. The sandboxes keep nothing; what they answer follows from
-//! what they are asked, so they honour the key on any number of machines.
+//! Every call carries an idempotency key, so a caller can repeat a call whose response was lost. An
+//! undo names the call by its key. It can be requested when the outcome of the call is unknown, or
+//! before the call arrives. The sandboxes store nothing: their responses depend only on the
+//! request.
 
 use std::future::Future;
 
@@ -17,22 +17,19 @@ use crate::{
     values::{Address, Money, PaymentToken},
 };
 
-/// What an authorization was asked for with, whatever has become of it.
+/// The parameters of an authorization request, whatever its outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The key of that call.
+pub struct AuthorizationRequest<'a> {
+    /// The idempotency key of that call.
     pub key: &'a str,
-    /// What it named to pay with.
     pub token: &'a PaymentToken,
-    /// How much it asked for.
     pub amount: Money,
-    /// The provider's reference, where an answer has come.
+    /// The provider's reference, or `None` if no response arrived.
     pub reference: Option<&'a str>,
 }
 
-/// Takes money.
 pub trait PaymentProvider: Send + Sync {
-    /// Asks for a promise to pay.
+    /// Requests an authorization.
     fn authorize(
         &self,
         call: Call<'_>,
@@ -47,14 +44,15 @@ pub trait PaymentProvider: Send + Sync {
         authorization: &Authorization,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
-    /// Gives up what was authorized by a call, if anything was. From then on nothing will be.
+    /// Voids the authorization of a call, if one exists. The call cannot authorize anything
+    /// afterwards.
     fn void(
         &self,
         call: Call<'_>,
-        asked: Asked<'_>,
+        asked: AuthorizationRequest<'_>,
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 
-    /// Gives back what was taken under a key, if anything was. From then on nothing will be.
+    /// Refunds the capture of a call, if one exists. The call cannot capture anything afterwards.
     fn refund(
         &self,
         call: Call<'_>,
@@ -63,16 +61,16 @@ pub trait PaymentProvider: Send + Sync {
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// Carries goods. What it says is stored in events, and nothing of the address may be in it.
+/// Responses of a carrier are stored in events, so they must not contain parts of the address.
 pub trait Carrier: Send + Sync {
-    /// Asks for a label.
+    /// Requests a label.
     fn arrange(
         &self,
         call: Call<'_>,
         to: &Address,
     ) -> impl Future<Output = Result<Label, ProviderError>> + Send;
 
-    /// Gives back the label that was arranged under a key, if one was. From then on none will be.
+    /// Cancels the label of a call, if one exists. The call cannot issue a label afterwards.
     fn cancel(
         &self,
         call: Call<'_>,
@@ -80,9 +78,8 @@ pub trait Carrier: Send + Sync {
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// Knows fraud.
 pub trait Screening: Send + Sync {
-    /// Looks at an order. A refusal says why.
+    /// Screens an order. A rejection has a reason.
     fn screen(
         &self,
         call: Call<'_>,
@@ -90,17 +87,17 @@ pub trait Screening: Send + Sync {
     ) -> impl Future<Output = Result<(), ProviderError>> + Send;
 }
 
-/// The payment sandbox: the token says what happens.
+/// The payment sandbox; the token selects the response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SandboxPayments;
 
 impl SandboxPayments {
-    /// How the reference of money begins that is not given back.
+    /// The prefix of references that cannot be refunded.
     const KEPT: &str = "kept_";
 
     fn give_back(reference: &str) -> Result<(), ProviderError> {
         if reference.starts_with(Self::KEPT) {
-            return Err(ProviderError::Refused("the bank refuses".to_owned()));
+            return Err(ProviderError::Permanent("the bank refuses".to_owned()));
         }
         Ok(())
     }
@@ -113,20 +110,20 @@ impl PaymentProvider for SandboxPayments {
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
-        charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
+        charge(amount).map_err(|error| ProviderError::Permanent(error.to_string()))?;
         let kind = match token.as_str() {
             "tok_visa" => "auth_",
             "tok_norefund" => Self::KEPT,
             "tok_flaky" if call.attempt > 2 => "auth_",
             "tok_flaky" => {
-                return Err(ProviderError::Passing("the provider is busy".to_owned()));
+                return Err(ProviderError::Transient("the provider is busy".to_owned()));
             }
             "tok_down" => std::future::pending().await,
             "tok_declined" => {
-                return Err(ProviderError::Refused("payment declined".to_owned()));
+                return Err(ProviderError::Permanent("payment declined".to_owned()));
             }
             _ => {
-                return Err(ProviderError::Refused("unknown payment token".to_owned()));
+                return Err(ProviderError::Permanent("unknown payment token".to_owned()));
             }
         };
         Ok(Authorization {
@@ -139,7 +136,11 @@ impl PaymentProvider for SandboxPayments {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        _: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         asked.reference.map_or(Ok(()), Self::give_back)
     }
 
@@ -153,14 +154,14 @@ impl PaymentProvider for SandboxPayments {
     }
 }
 
-/// The carrier sandbox: goes everywhere but to `XX`.
+/// The carrier sandbox; it delivers to every country except `XX`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SandboxCarrier;
 
 impl Carrier for SandboxCarrier {
     async fn arrange(&self, call: Call<'_>, to: &Address) -> Result<Label, ProviderError> {
         if to.country.as_str() == "XX" {
-            return Err(ProviderError::Refused(
+            return Err(ProviderError::Permanent(
                 "the carrier does not deliver to XX".to_owned(),
             ));
         }
@@ -175,12 +176,12 @@ impl Carrier for SandboxCarrier {
     }
 }
 
-/// The screening sandbox: refuses large orders, and customers who say what they are.
+/// The screening sandbox; it rejects large orders, and customers whose id starts with `fraud-`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SandboxScreening;
 
 impl SandboxScreening {
-    /// The largest order that passes, in minor units.
+    /// The largest accepted total, in minor units.
     const LARGEST: u64 = 1_000_000;
 }
 
@@ -188,7 +189,7 @@ impl Screening for SandboxScreening {
     async fn screen(&self, _: Call<'_>, order: &Input) -> Result<(), ProviderError> {
         if order.customer_id.as_str().starts_with("fraud-") || order.total().amount > Self::LARGEST
         {
-            return Err(ProviderError::Refused(
+            return Err(ProviderError::Permanent(
                 "refused by fraud screening".to_owned(),
             ));
         }
@@ -196,7 +197,7 @@ impl Screening for SandboxScreening {
     }
 }
 
-/// The sandbox's own reference for a call: the same key, the same reference.
+/// Returns the sandbox's reference for a call, which depends only on the key.
 fn reference(key: &str) -> String {
     let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, key.as_bytes());
     id.simple().to_string().chars().take(16).collect()

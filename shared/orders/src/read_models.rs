@@ -1,4 +1,4 @@
-//! What the queries show: rows that follow the streams.
+//! The read models that the queries use.
 
 pub mod orders;
 pub mod products;

@@ -1,7 +1,7 @@
-//! Bodies of requests, read into commands.
+//! Parses request bodies into commands.
 
 use cairn::{
-    input::{Field, FieldError, Mistakes},
+    input::{Field, FieldError, ValidationErrors},
     sealed::Sealed,
 };
 use serde::Serialize;
@@ -17,38 +17,32 @@ use crate::{
     },
 };
 
-/// An order as its customer asks for it. This is the only form in which an address can be read.
+/// An order as its customer requests it. No other type has the address unencrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
-    /// Who.
     pub customer_id: CustomerId,
-    /// What.
     pub lines: RequestedLines,
-    /// How it is paid.
     pub payment: Payment,
-    /// Where it goes.
     pub ship_to: Address,
-    /// Where the customer is told how it goes.
     pub email: Option<Email>,
 }
 
-/// The lines of an order as its customer asks for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RequestedLines {
     /// Lines with the caller's prices.
     Priced(Lines),
-    /// Lines that take their prices from the catalogue: 1 to 50.
+    /// 1 to 50 lines to be priced from the catalogue.
     Unpriced(Vec<UnpricedLine>),
 }
 
 impl OrderRequest {
-    /// The part of an order that earlier releases took a digest of: the order without personal data.
+    /// Returns the order without personal data. Earlier releases stored a digest of this form.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
     }
 
-    /// The command, with lines that have prices, and with what is personal as it was sealed.
+    /// Returns the command, with priced lines and encrypted personal data.
     pub fn sealed(
         self,
         lines: Lines,
@@ -65,27 +59,28 @@ impl OrderRequest {
     }
 }
 
-/// The body of `POST /orders`. A line needs a price where the caller names the prices.
+/// Parses the body of `POST /orders`. With [`Prices::Caller`] each line needs a price.
 ///
 /// # Errors
-/// Every field that is wrong, in the order of reading.
+///
+/// Every invalid field, in the order of reading.
 pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<FieldError>> {
     let root = Field::root(body);
-    let mut mistakes = Mistakes::default();
-    if root.object(&mut mistakes).is_none() {
-        return mistakes.result(None);
+    let mut errors = ValidationErrors::default();
+    if root.object(&mut errors).is_none() {
+        return errors.result(None);
     }
-    let customer_id = root.get("customerId").text(&mut mistakes, str::parse);
-    let lines = lines(&root.get("lines"), prices, &mut mistakes);
+    let customer_id = root.get("customerId").text(&mut errors, str::parse);
+    let lines = lines(&root.get("lines"), prices, &mut errors);
     let payment = root.get("payment");
     let token = payment
-        .object(&mut mistakes)
-        .and_then(|_| payment.get("token").text(&mut mistakes, str::parse));
-    let ship_to = address(&root.get("shipTo"), &mut mistakes);
+        .object(&mut errors)
+        .and_then(|_| payment.get("token").text(&mut errors, str::parse));
+    let ship_to = address(&root.get("shipTo"), &mut errors);
     let field = root.get("email");
     let email = field
         .is_present()
-        .then(|| field.text(&mut mistakes, str::parse))
+        .then(|| field.text(&mut errors, str::parse))
         .flatten();
     let order = (|| {
         Some(OrderRequest {
@@ -96,13 +91,10 @@ pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<Fie
             email,
         })
     })();
-    mistakes.result(order)
+    errors.result(order)
 }
 
-/// Refuses lines whose total no card can be charged with. It is checked when the prices are known.
-///
-/// # Errors
-/// The total, at the lines.
+/// Rejects a total that cannot be charged to a card.
 pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
     let refused = charge::chargeable(total).err();
     refused.map_or(Ok(()), |refused| {
@@ -113,78 +105,70 @@ pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
     })
 }
 
-/// The body of `POST /orders/{orderId}/cancel`: the reason.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `POST /orders/{orderId}/cancel` and returns the reason.
 pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
-    let mut mistakes = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let reason = Field::root(body)
         .get("reason")
-        .text(&mut mistakes, str::parse);
-    mistakes.result(reason)
+        .text(&mut errors, str::parse);
+    errors.result(reason)
 }
 
-/// The body of `POST /orders/{orderId}/ship`: an object, of which no member has a meaning yet.
-///
-/// # Errors
-/// When it is no object.
+/// Parses the body of `POST /orders/{orderId}/ship`: an object. No member has a meaning yet.
 pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
-    let mut mistakes = Mistakes::default();
-    let members = Field::root(body).object(&mut mistakes).cloned();
-    mistakes.result(members)
+    let mut errors = ValidationErrors::default();
+    let members = Field::root(body).object(&mut errors).cloned();
+    errors.result(members)
 }
 
-/// The body of `POST /stock/{sku}/receipts`: the pieces received.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `POST /stock/{sku}/receipts` and returns the number of units received.
 pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
-    let mut mistakes = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let quantity = Field::root(body)
         .get("quantity")
-        .integer(&mut mistakes, Quantity::try_from);
-    mistakes.result(quantity)
+        .integer(&mut errors, Quantity::try_from);
+    errors.result(quantity)
 }
 
-/// The body of `PUT /products/{sku}`: the price of one piece.
-///
-/// # Errors
-/// Every field that is wrong.
+/// Parses the body of `PUT /products/{sku}` and returns the price of one unit.
 pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
-    let mut mistakes = Mistakes::default();
+    let mut errors = ValidationErrors::default();
     let field = Field::root(body).get("price");
     let price = field
-        .object(&mut mistakes)
-        .and_then(|_| money(&field, &mut mistakes))
+        .object(&mut errors)
+        .and_then(|_| money(&field, &mut errors))
         .and_then(|money| match Price::try_from(money) {
             Ok(price) => Some(price),
             Err(invalid) => {
-                mistakes.add(&field.get("amount"), invalid);
+                errors.add(&field.get("amount"), invalid);
                 None
             }
         });
-    mistakes.result(price)
+    errors.result(price)
 }
 
-fn lines(field: &Field<'_>, prices: Prices, mistakes: &mut Mistakes) -> Option<RequestedLines> {
-    let items = field.items(mistakes)?;
-    // Thousands of lines are one mistake, not thousands.
+fn lines(
+    field: &Field<'_>,
+    prices: Prices,
+    errors: &mut ValidationErrors,
+) -> Option<RequestedLines> {
+    let items = field.items(errors)?;
+    // Report one error, not one for each of thousands of lines.
     if !(1..=50).contains(&items.len()) {
-        mistakes.add(field, InvalidLines::Count);
+        errors.add(field, InvalidLines::Count);
         return None;
     }
     match prices {
         Prices::Caller => {
-            let read: Vec<_> = items.iter().map(|item| line(item, mistakes)).collect();
+            let read: Vec<_> = items.iter().map(|item| line(item, errors)).collect();
             let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
             let items: Vec<_> = items.iter().collect();
-            one_order(lines, field, &items, mistakes).map(RequestedLines::Priced)
+            one_order(lines, field, &items, errors).map(RequestedLines::Priced)
         }
         Prices::Catalogue => {
-            let read: Vec<_> = items.iter().map(|item| unpriced(item, mistakes)).collect();
+            let read: Vec<_> = items.iter().map(|item| unpriced(item, errors)).collect();
             let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
-            // The prices that the caller expects have to make an order by themselves.
+            // The expected prices must make a valid order even before the catalogue is read.
             let expected = items.iter().zip(&lines).filter_map(|(item, line)| {
                 let unit_price = line.unit_price?;
                 let line = Line {
@@ -196,40 +180,40 @@ fn lines(field: &Field<'_>, prices: Prices, mistakes: &mut Mistakes) -> Option<R
             });
             let (items, expected): (Vec<_>, Vec<_>) = expected.unzip();
             if !expected.is_empty() {
-                one_order(expected, field, &items, mistakes)?;
+                one_order(expected, field, &items, errors)?;
             }
             Some(RequestedLines::Unpriced(lines))
         }
     }
 }
 
-/// The lines as one order; `items` are their fields.
+/// Checks that the lines make one order. `items` are their fields.
 fn one_order(
     lines: Vec<Line>,
     field: &Field<'_>,
     items: &[&Field<'_>],
-    mistakes: &mut Mistakes,
+    errors: &mut ValidationErrors,
 ) -> Option<Lines> {
     match Lines::try_from(lines) {
         Ok(lines) => Some(lines),
         Err(error @ InvalidLines::MixedCurrencies(index)) => {
             let at = items.get(index).copied().unwrap_or(field);
-            mistakes.add(&at.get("unitPrice").get("currency"), error);
+            errors.add(&at.get("unitPrice").get("currency"), error);
             None
         }
         Err(error @ (InvalidLines::Count | InvalidLines::TooMuch)) => {
-            mistakes.add(field, error);
+            errors.add(field, error);
             None
         }
     }
 }
 
-fn line(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Line> {
-    field.object(mistakes)?;
-    let sku = field.get("sku").text(mistakes, str::parse::<Sku>);
-    let quantity = field.get("quantity").integer(mistakes, Quantity::try_from);
+fn line(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Line> {
+    field.object(errors)?;
+    let sku = field.get("sku").text(errors, str::parse::<Sku>);
+    let quantity = field.get("quantity").integer(errors, Quantity::try_from);
     let price = field.get("unitPrice");
-    let unit_price = price.object(mistakes).and_then(|_| money(&price, mistakes));
+    let unit_price = price.object(errors).and_then(|_| money(&price, errors));
     Some(Line {
         sku: sku?,
         quantity: quantity?,
@@ -237,13 +221,13 @@ fn line(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Line> {
     })
 }
 
-fn unpriced(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<UnpricedLine> {
-    field.object(mistakes)?;
-    let sku = field.get("sku").text(mistakes, str::parse::<Sku>);
-    let quantity = field.get("quantity").integer(mistakes, Quantity::try_from);
+fn unpriced(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<UnpricedLine> {
+    field.object(errors)?;
+    let sku = field.get("sku").text(errors, str::parse::<Sku>);
+    let quantity = field.get("quantity").integer(errors, Quantity::try_from);
     let price = field.get("unitPrice");
     let unit_price = if price.is_present() {
-        let read = price.object(mistakes).and_then(|_| money(&price, mistakes));
+        let read = price.object(errors).and_then(|_| money(&price, errors));
         Some(read?)
     } else {
         None
@@ -255,33 +239,33 @@ fn unpriced(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<UnpricedLine> 
     })
 }
 
-fn money(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Money> {
-    let amount = field.get("amount").integer(mistakes, |amount| {
+fn money(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Money> {
+    let amount = field.get("amount").integer(errors, |amount| {
         if amount <= MAX_AMOUNT {
             Ok(amount)
         } else {
             Err(Invalid("must be at most 9007199254740991"))
         }
     });
-    let currency = field.get("currency").text(mistakes, str::parse::<Currency>);
+    let currency = field.get("currency").text(errors, str::parse::<Currency>);
     Some(Money {
         amount: amount?,
         currency: currency?,
     })
 }
 
-fn address(field: &Field<'_>, mistakes: &mut Mistakes) -> Option<Address> {
-    field.object(mistakes)?;
-    let name = field.get("name").text(mistakes, str::parse);
-    let line1 = field.get("line1").text(mistakes, str::parse);
+fn address(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Address> {
+    field.object(errors)?;
+    let name = field.get("name").text(errors, str::parse);
+    let line1 = field.get("line1").text(errors, str::parse);
     let second = field.get("line2");
     let line2 = second
         .is_present()
-        .then(|| second.text(mistakes, str::parse))
+        .then(|| second.text(errors, str::parse))
         .flatten();
-    let city = field.get("city").text(mistakes, str::parse);
-    let postal_code = field.get("postalCode").text(mistakes, str::parse);
-    let country = field.get("country").text(mistakes, str::parse);
+    let city = field.get("city").text(errors, str::parse);
+    let postal_code = field.get("postalCode").text(errors, str::parse);
+    let country = field.get("country").text(errors, str::parse);
     Some(Address {
         name: name?,
         line1: line1?,

@@ -1,4 +1,4 @@
-//! The shipment of one order: what the carrier has agreed to.
+//! The shipment of one order: the carrier's response and the label.
 
 use cairn::{Aggregate, Decider, event};
 use schemars::JsonSchema;
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug)]
 pub struct Shipment;
 
-/// What the carrier has done.
+/// An outcome at the carrier, to record before a step depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// It agreed, and made a label.
+    /// The carrier accepted the shipment and issued a label.
     RecordArrangement(Label),
-    /// It refused.
+    /// The carrier refused the shipment.
     RecordRefusal {
-        /// Why.
+        /// The carrier's reason.
         reason: String,
     },
-    /// It took the label back.
+    /// The carrier cancelled the label.
     RecordCancellation,
 }
 
@@ -26,50 +26,49 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Label {
-    /// Who carries it.
+    /// The name of the carrier.
     pub carrier: String,
-    /// How to follow it.
+    /// The carrier's tracking number.
     pub tracking_number: String,
 }
 
-/// What happened to a shipment.
+/// An event of a shipment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// It was arranged.
+    /// A shipment was arranged with the carrier.
     #[serde(rename = "ShipmentArranged")]
     Arranged(Label),
-    /// The carrier refused it.
+    /// The carrier refused a shipment.
     #[serde(rename = "ShipmentRefused")]
     Refused {
-        /// Why.
+        /// The carrier's reason.
         reason: String,
     },
-    /// It was called off.
+    /// A shipment was cancelled with the carrier.
     #[serde(rename = "ShipmentCancelled")]
     Cancelled(Label),
 }
 
 impl event::Event for Event {}
 
-/// Where a shipment stands.
+/// The state of a shipment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
-    /// Nothing was asked of the carrier, or no answer is known.
+    /// No request was sent to the carrier, or its outcome is unknown.
     None,
-    /// Agreed.
+    /// The carrier accepted the shipment.
     Arranged(Label),
-    /// Refused.
+    /// The carrier refused the shipment.
     Refused,
-    /// Called off.
+    /// The carrier cancelled the shipment.
     Cancelled,
 }
 
-/// Why a shipment refuses a record.
+/// The reason for which a shipment rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The carrier has answered before.
-    #[error("the carrier has answered before")]
+    #[error("the carrier has already responded")]
     AlreadyAnswered,
 }
 
@@ -94,7 +93,7 @@ impl Decider for Shipment {
             (Command::RecordCancellation, State::Arranged(label)) => {
                 Ok(vec![Event::Cancelled(label.clone())])
             }
-            // Calling off what was never arranged, or is off already, leaves nothing to do.
+            // Cancelling what was never arranged, or is already cancelled, changes nothing.
             (Command::RecordCancellation, State::None | State::Refused | State::Cancelled) => {
                 Ok(vec![])
             }

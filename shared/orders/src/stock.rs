@@ -1,4 +1,4 @@
-//! The stock of one SKU: what is on hand, and what of it is reserved for which order.
+//! The stock of one SKU: units on hand, and the units reserved for each order.
 
 use std::collections::BTreeMap;
 
@@ -12,84 +12,84 @@ use crate::values::{OrderId, Quantity};
 #[derive(Debug)]
 pub struct Stock;
 
-/// What can be asked of a SKU's stock.
+/// A command to the stock of a SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Command {
-    /// Take in pieces.
+    /// Receives units.
     Receive(Quantity),
-    /// Set pieces aside for an order.
+    /// Reserves units for an order.
     Reserve {
-        /// For which order.
+        /// The order to reserve units for.
         order: OrderId,
-        /// How many.
+        /// The number of units to reserve.
         quantity: u64,
     },
-    /// Give up an order's reservation.
+    /// Releases the units that are reserved for an order.
     Release {
-        /// Whose.
+        /// The order with the reservation.
         order: OrderId,
     },
-    /// Let an order's reserved pieces go: they are its own now.
+    /// Allocates the reserved units to their order: they are no longer on hand.
     Allocate {
-        /// Whose.
+        /// The order with the reservation.
         order: OrderId,
     },
-    /// Take back pieces that had been let go, and keep them reserved until they are released.
+    /// Returns allocated units to the stock, and reserves them for their order until a release.
     Return {
-        /// Whose.
+        /// The order that the units were allocated to.
         order: OrderId,
-        /// How many.
+        /// The number of units to return.
         quantity: u64,
     },
 }
 
-/// What happened to a SKU's stock.
+/// An event of the stock of a SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
-    /// Pieces came in.
+    /// Units of a SKU were received.
     #[serde(rename = "StockReceived")]
     Received {
-        /// How many.
+        /// The number of units received.
         quantity: u64,
     },
-    /// Pieces were set aside.
+    /// Units of a SKU were reserved for an order.
     #[serde(rename = "StockReserved", rename_all = "camelCase")]
     Reserved {
-        /// For which order.
+        /// The order that the units are reserved for.
         order_id: OrderId,
-        /// How many.
+        /// The number of units reserved.
         quantity: u64,
     },
-    /// A reservation was given up.
+    /// The units reserved for an order were released.
     #[serde(rename = "StockReleased", rename_all = "camelCase")]
     Released {
-        /// Whose.
+        /// The order that the units were reserved for.
         order_id: OrderId,
-        /// How many.
+        /// The number of units released.
         quantity: u64,
     },
-    /// Reserved pieces became an order's own.
+    /// The units reserved for an order were allocated to it, and are no longer on hand.
     #[serde(rename = "StockAllocated", rename_all = "camelCase")]
     Allocated {
-        /// Whose.
+        /// The order that the units are allocated to.
         order_id: OrderId,
-        /// How many.
+        /// The number of units allocated.
         quantity: u64,
     },
-    /// Allocated pieces came back, reserved.
+    /// The units allocated to an order were returned, and are reserved for it again.
     #[serde(rename = "StockReturned", rename_all = "camelCase")]
     Returned {
-        /// Whose.
+        /// The order that the units were allocated to.
         order_id: OrderId,
-        /// How many.
+        /// The number of units returned.
         quantity: u64,
     },
 }
 
 impl event::Event for Event {}
 
-/// What is there. A SKU that was never received has nothing.
+/// The state of the stock of a SKU. It is empty before the first receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     on_hand: u64,
@@ -97,34 +97,34 @@ pub struct State {
 }
 
 impl State {
-    /// The pieces in the house, reserved ones included.
+    /// Returns the number of units on hand, including reserved units.
     pub fn on_hand(&self) -> u64 {
         self.on_hand
     }
 
-    /// The pieces set aside for orders; never more than are on hand.
+    /// Returns the number of units reserved for orders, which is never more than are on hand.
     pub fn reserved(&self) -> u64 {
         let reserved = self.reservations.values();
         reserved.fold(0, |sum: u64, quantity| sum.saturating_add(*quantity))
     }
 
-    /// The pieces that can still be reserved.
+    /// Returns the number of units that can still be reserved.
     pub fn available(&self) -> u64 {
         self.on_hand.saturating_sub(self.reserved())
     }
 }
 
-/// Why stock refuses a command.
+/// The reason for which the stock rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// There are not enough pieces.
+    /// There are not enough units.
     #[error("out of stock")]
     OutOfStock,
     /// The order has no reservation.
-    #[error("nothing is reserved for the order")]
+    #[error("no stock is reserved for this order")]
     NotReserved,
     /// The order has a reservation already.
-    #[error("stock is reserved for the order already")]
+    #[error("stock is already reserved for this order")]
     AlreadyReserved,
 }
 
@@ -152,7 +152,7 @@ impl Decider for Stock {
                     quantity,
                 }]),
             },
-            // Nothing reserved is what a release is for: there is nothing left to do.
+            // A release of nothing changes nothing.
             Command::Release { order } => Ok(reserved(&order)
                 .map(|quantity| Event::Released {
                     order_id: order,
@@ -167,10 +167,10 @@ impl Decider for Stock {
                 }]),
                 None => Err(Rejection::NotReserved),
             },
-            // What was allocated is not remembered, or the state would grow with every order: that
-            // there was an allocation is for the saga to know, whose record is in the same append.
+            // The state does not record allocations, or it would grow with every order. The saga
+            // knows that the stock was allocated; its event is in the same append.
             Command::Return { order, quantity } => match reserved(&order) {
-                // They were not let go: a confirmation that was given up has not happened.
+                // The units are still reserved: the abandoned confirmation never allocated them.
                 Some(_) => Ok(vec![]),
                 None => Ok(vec![Event::Returned {
                     order_id: order,

@@ -1,4 +1,4 @@
-//! Checked values: each is parsed once, at the edge.
+//! Checked values. Each is parsed once, at the edge.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
@@ -7,15 +7,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The largest integer that every JSON reader keeps exactly, 2^53-1.
+/// 2^53-1, the largest integer that every JSON parser keeps exact.
 pub const MAX_AMOUNT: u64 = (1 << 53) - 1;
 
-/// A value that its type does not take. The text says what it takes.
+/// A value that its type does not accept. The text states the rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub &'static str);
 
-/// An order's id.
+/// The ID of an order: a UUID in lower case with hyphens.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -23,44 +23,36 @@ pub struct Invalid(pub &'static str);
 pub struct OrderId(#[schemars(with = "String")] Uuid);
 
 impl OrderId {
-    /// The namespace of order ids that come from an idempotency key.
+    /// The namespace of order ids that are derived from idempotency keys.
     const NAMESPACE: Uuid = Uuid::from_u128(0x9a53_1d8e_5a0f_4c1b_8f53_6d3c_40b7_11ce);
 
-    /// A new order's id.
     pub fn new(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// The id of the order that an idempotency key asks for: the same key, the same order.
+    /// Returns the order id for an idempotency key: equal keys yield equal ids.
     pub fn from_key(key: &str) -> Self {
         Self(Uuid::new_v5(&Self::NAMESPACE, key.as_bytes()))
     }
 
-    /// The order's own stream.
     pub fn order_stream(self) -> StreamId {
         self.stream("order")
     }
 
-    /// The stream of its fulfilment saga.
     pub fn fulfilment_stream(self) -> StreamId {
         self.stream("fulfilment")
     }
 
-    /// The stream of its payment.
     pub fn payment_stream(self) -> StreamId {
         self.stream("payment")
     }
 
-    /// The stream of its shipment.
     pub fn shipment_stream(self) -> StreamId {
         self.stream("shipment")
     }
 
-    /// The order that one of these streams belongs to.
-    ///
-    /// # Errors
-    /// When the stream's key is no order id.
-    pub fn of(stream: &StreamId) -> Result<Self, Invalid> {
+    /// Returns the order that owns one of these streams.
+    pub fn from_stream(stream: &StreamId) -> Result<Self, Invalid> {
         stream.key().parse()
     }
 
@@ -80,7 +72,7 @@ impl FromStr for OrderId {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let id = Uuid::try_parse(text).map_err(|_| Invalid("must be a UUID"))?;
-        // Only the form that we write ourselves: one order has one address.
+        // Accept only the canonical form, so that an order has one URL.
         if id.hyphenated().to_string() == text {
             Ok(Self(id))
         } else {
@@ -89,116 +81,111 @@ impl FromStr for OrderId {
     }
 }
 
-/// A text that keeps a rule. It is stored and shown as it is.
+/// A text that satisfies a rule. It is stored and shown unchanged.
 ///
-/// Parsing applies the rule of today. Reading what is stored applies [`Rule::was_taken`]: a rule that
-/// becomes narrower must not make a stored event unreadable.
+/// Parsing applies the current rule. Deserializing applies [`Constraint::was_accepted`], so that a
+/// narrower rule does not make a stored event unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "String", bound = "R: Rule")]
-pub struct Checked<R> {
+#[serde(try_from = "Stored", into = "String", bound = "R: Constraint")]
+pub struct Validated<R> {
     text: String,
-    rule: PhantomData<R>,
+    constraint: PhantomData<R>,
 }
 
-/// A text as an event or a row has it.
+/// A text as it is stored in an event or a row.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Stored(String);
 
-/// The rule that a text keeps.
-pub trait Rule: Clone {
-    /// The rule in words, for the client that broke it.
-    const TAKES: &'static str;
+/// The rule of a [`Validated`] text.
+pub trait Constraint: Clone {
+    /// The rule in words, for error messages.
+    const EXPECTS: &'static str;
 
     /// Returns whether a client may send this text.
-    fn holds(text: &str) -> bool;
+    fn check(text: &str) -> bool;
 
-    /// Returns whether this release or an earlier one took this text, so that it may be stored.
-    fn was_taken(text: &str) -> bool {
-        Self::holds(text)
+    /// Returns whether this or an earlier release accepted the text. Such a text may be stored.
+    fn was_accepted(text: &str) -> bool {
+        Self::check(text)
     }
 }
 
 /// A customer's id.
-pub type CustomerId = Checked<rules::CustomerId>;
+pub type CustomerId = Validated<rules::CustomerId>;
 /// A stock keeping unit.
-pub type Sku = Checked<rules::Sku>;
-/// What a payment provider knows a customer's means of payment by.
-pub type PaymentToken = Checked<rules::PaymentToken>;
-/// A line of text that a person wrote.
-pub type Text = Checked<rules::Text>;
-/// A country as ISO 3166-1 writes it. Whether it is served is the carrier's to say.
-pub type Country = Checked<rules::Country>;
+pub type Sku = Validated<rules::Sku>;
+/// A payment provider's token for a means of payment.
+pub type PaymentToken = Validated<rules::PaymentToken>;
+/// A single line of text.
+pub type Text = Validated<rules::Text>;
+/// A country code of ISO 3166-1. The carrier decides whether it delivers there.
+pub type Country = Validated<rules::Country>;
 
-/// An e-mail address.
-pub type Email = Checked<rules::Email>;
+/// An email address.
+pub type Email = Validated<rules::Email>;
 
-/// The rules of the texts.
+/// The rules of the text types.
 pub mod rules {
-    use super::{Rule, characters};
+    use super::{Constraint, characters};
 
-    /// For customers' ids.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct CustomerId;
-    /// For stock keeping units.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Sku;
-    /// For payment tokens.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct PaymentToken;
-    /// For lines of text.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Text;
-    /// For e-mail addresses.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Email;
-    /// For countries.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     pub struct Country;
 
-    /// Takes the `sub` of the usual identity providers, see docs/decisions/0039.
-    impl Rule for CustomerId {
-        const TAKES: &'static str =
+    /// Accepts the `sub` of common identity providers, see docs/decisions/0039.
+    impl Constraint for CustomerId {
+        const EXPECTS: &'static str =
             "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
 
-        fn holds(text: &str) -> bool {
-            // A client or a proxy takes these two out of a path.
-            Self::was_taken(text) && !matches!(text, "." | "..")
+        fn check(text: &str) -> bool {
+            // Clients and proxies remove these two segments from a path.
+            Self::was_accepted(text) && !matches!(text, "." | "..")
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             is_word(text, 255, |b| {
                 b.is_ascii_alphanumeric() || b"._~|@:+=-".contains(&b)
             })
         }
     }
 
-    impl Rule for Sku {
-        const TAKES: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
+    impl Constraint for Sku {
+        const EXPECTS: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 40, |b| {
                 b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-'
             })
         }
     }
 
-    impl Rule for PaymentToken {
-        const TAKES: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
+    impl Constraint for PaymentToken {
+        const EXPECTS: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             is_word(text, 128, |b| {
                 b.is_ascii_alphanumeric() || b"_-".contains(&b)
             })
         }
     }
 
-    impl Rule for Email {
-        const TAKES: &'static str =
-            "must be an e-mail address: name@host.domain, at most 254 characters";
+    impl Constraint for Email {
+        const EXPECTS: &'static str =
+            "must be an email address: name@host.domain, at most 254 characters";
 
-        /// Whether it exists the mail server knows; this keeps out what could be more than one, or none.
-        fn holds(text: &str) -> bool {
+        /// Only the mail server knows whether the address exists. This rule excludes a list of
+        /// addresses, or none.
+        fn check(text: &str) -> bool {
             let fine = |b: u8| b.is_ascii_graphic() && !b"<>()[],;:\\\"".contains(&b);
             let Some((name, host)) = text.split_once('@') else {
                 return false;
@@ -212,30 +199,29 @@ pub mod rules {
     }
 
     impl Text {
-        /// The most characters of a line.
         pub(super) const MAX_CHARS: usize = 200;
     }
 
-    impl Rule for Text {
-        const TAKES: &'static str = "must be 1 to 200 characters with a visible one among them, and \
+    impl Constraint for Text {
+        const EXPECTS: &'static str = "must be 1 to 200 characters with a visible one among them, and \
             none that breaks or reorders a line: no control, line separator, bidirectional control \
             or noncharacter";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
                 && text.chars().any(characters::is_visible)
                 && !text.chars().any(characters::breaks_a_line)
         }
 
-        fn was_taken(text: &str) -> bool {
+        fn was_accepted(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
         }
     }
 
-    impl Rule for Country {
-        const TAKES: &'static str = "must be two capital letters, as in ISO 3166-1";
+    impl Constraint for Country {
+        const EXPECTS: &'static str = "must be two capital letters, as in ISO 3166-1";
 
-        fn holds(text: &str) -> bool {
+        fn check(text: &str) -> bool {
             text.len() == 2 && is_word(text, 2, |b| b.is_ascii_uppercase())
         }
     }
@@ -245,7 +231,7 @@ pub mod rules {
     }
 }
 
-/// The characters of a line, by the properties that Unicode gives them.
+/// Character classes of a line, from Unicode properties.
 mod characters {
     use icu_properties::{
         CodePointMapData, CodePointSetData,
@@ -255,10 +241,10 @@ mod characters {
         },
     };
 
-    /// A blank of Braille: no ink, and by its properties a symbol.
+    /// The blank Braille pattern: invisible, but a symbol by its properties.
     const BRAILLE_BLANK: char = '\u{2800}';
 
-    /// Returns whether a reader sees something of a character.
+    /// Returns whether the character is visible.
     pub(super) fn is_visible(c: char) -> bool {
         let is_format = matches!(
             CodePointMapData::<GeneralCategory>::new().get(c),
@@ -270,7 +256,7 @@ mod characters {
             && !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
     }
 
-    /// Returns whether a character ends a line, changes the order in which it is read, or is none.
+    /// Returns whether a character ends a line, changes the reading order, or is a noncharacter.
     pub(super) fn breaks_a_line(c: char) -> bool {
         let ends_a_line = matches!(
             CodePointMapData::<GeneralCategory>::new().get(c),
@@ -284,29 +270,28 @@ mod characters {
     }
 }
 
-impl<R> Checked<R> {
-    /// The text.
+impl<R> Validated<R> {
     pub fn as_str(&self) -> &str {
         &self.text
     }
 }
 
 impl Sku {
-    /// The stream of its stock.
+    /// Returns the SKU's stock stream.
     pub fn stock_stream(&self) -> StreamId {
         stream("stock", &self.text)
     }
 
-    /// The stream of its product.
+    /// Returns the SKU's product stream.
     pub fn product_stream(&self) -> StreamId {
         stream("product", &self.text)
     }
 }
 
 impl Text {
-    /// Keeps what a line can have of any text: a space replaces each character that it cannot
-    /// have, and the end is cut off.
-    pub fn abridged(text: &str) -> Self {
+    /// Makes a valid line of any text: each invalid character becomes a space, and the end is cut
+    /// off.
+    pub fn truncated(text: &str) -> Self {
         let plain = |c| if characters::breaks_a_line(c) { ' ' } else { c };
         let kept = text.chars().map(plain).take(rules::Text::MAX_CHARS);
         let kept: String = kept.collect();
@@ -317,12 +302,12 @@ impl Text {
         };
         Self {
             text,
-            rule: PhantomData,
+            constraint: PhantomData,
         }
     }
 }
 
-impl<R: Rule> FromStr for Checked<R> {
+impl<R: Constraint> FromStr for Validated<R> {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -330,38 +315,38 @@ impl<R: Rule> FromStr for Checked<R> {
     }
 }
 
-impl<R: Rule> TryFrom<String> for Checked<R> {
+impl<R: Constraint> TryFrom<String> for Validated<R> {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        if R::holds(&text) {
+        if R::check(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
-            Err(Invalid(R::TAKES))
+            Err(Invalid(R::EXPECTS))
         }
     }
 }
 
-impl<R: Rule> TryFrom<Stored> for Checked<R> {
+impl<R: Constraint> TryFrom<Stored> for Validated<R> {
     type Error = Invalid;
 
     fn try_from(Stored(text): Stored) -> Result<Self, Invalid> {
-        if R::was_taken(&text) {
+        if R::was_accepted(&text) {
             Ok(Self {
                 text,
-                rule: PhantomData,
+                constraint: PhantomData,
             })
         } else {
-            Err(Invalid(R::TAKES))
+            Err(Invalid(R::EXPECTS))
         }
     }
 }
 
-/// A text, as far as a schema goes; the rule is the type's own.
-impl<R> JsonSchema for Checked<R> {
+/// The schema is that of a string; the type checks the rule.
+impl<R> JsonSchema for Validated<R> {
     fn inline_schema() -> bool {
         true
     }
@@ -375,19 +360,19 @@ impl<R> JsonSchema for Checked<R> {
     }
 }
 
-impl<R> From<Checked<R>> for String {
-    fn from(checked: Checked<R>) -> String {
+impl<R> From<Validated<R>> for String {
+    fn from(checked: Validated<R>) -> String {
         checked.text
     }
 }
 
-impl<R> fmt::Display for Checked<R> {
+impl<R> fmt::Display for Validated<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-/// A number of pieces, 1 to 1,000,000.
+/// A number of units, from 1 to 1,000,000.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -396,7 +381,7 @@ impl<R> fmt::Display for Checked<R> {
 pub struct Quantity(u64);
 
 impl Quantity {
-    /// The pieces.
+    /// Returns the number of units.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -420,7 +405,7 @@ impl From<Quantity> for u64 {
     }
 }
 
-/// A currency of ISO 4217.
+/// A currency code of ISO 4217.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -428,7 +413,7 @@ impl From<Quantity> for u64 {
 #[schemars(with = "String")]
 pub struct Currency([u8; 3]);
 
-/// The currencies in use, by ISO 4217 of 2026, without those for funds, metals and tests.
+/// The current currencies of ISO 4217 (2026), without funds, metals and test codes.
 pub(crate) const CURRENCIES: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL \
     BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR \
     FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY \
@@ -470,12 +455,12 @@ impl TryFrom<String> for Currency {
     }
 }
 
-/// An amount in a currency's minor unit, 0 to 2^53-1.
+/// An amount of money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
-    /// Minor units: cents, say.
+    /// The amount in the minor unit of the currency, from 0 to 2^53-1: cents, for example.
     pub amount: u64,
-    /// The currency.
+    /// The currency of the amount.
     pub currency: Currency,
 }
 
@@ -507,29 +492,27 @@ impl TryFrom<Money> for Price {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// What.
+    /// The SKU that the customer ordered.
     pub sku: Sku,
-    /// How many.
+    /// The number of units ordered.
     pub quantity: Quantity,
-    /// For how much each.
+    /// The price of one unit.
     pub unit_price: Money,
 }
 
-/// Why lines do not make an order.
+/// The reason for which lines are not valid in one order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLines {
-    /// None, or too many.
     #[error("must have from 1 to 50 lines")]
     Count,
-    /// The line of this index has another currency than the first.
+    /// The line at this index has another currency than the first line.
     #[error("must be the currency of the first line: an order has one currency")]
     MixedCurrencies(usize),
-    /// The sum is too large to be exact in JSON.
     #[error("add up to more than 9007199254740991 minor units")]
     TooMuch,
 }
 
-/// The lines of an order: 1 to 50, of one currency, with a total that JSON keeps exactly.
+/// The 1 to 50 lines of an order. They have one currency and a total of at most 2^53-1 minor units.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Line>", into = "Vec<Line>")]
 #[schemars(with = "Vec<Line>")]
@@ -539,12 +522,12 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The sum over the lines.
+    /// Returns the sum over the lines.
     pub fn total(&self) -> Money {
         self.total
     }
 
-    /// The lines as they were ordered.
+    /// Returns the lines in the order of the request.
     pub fn as_slice(&self) -> &[Line] {
         &self.lines
     }
@@ -585,16 +568,16 @@ impl From<Lines> for Vec<Line> {
     }
 }
 
-/// A number of pieces of one SKU.
+/// A quantity of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Item {
-    /// What.
+    /// The SKU of the item.
     pub sku: Sku,
-    /// How many; over several lines it may be more than one line may have.
+    /// The number of units: the sum over the lines, which can exceed the maximum of one line.
     pub quantity: u64,
 }
 
-/// What has to be in stock for some lines: one item for each SKU, in the order of SKUs.
+/// Returns the stock that lines need: one item for each SKU, in the order of the SKUs.
 pub fn items(lines: &Lines) -> Vec<Item> {
     let mut pieces = std::collections::BTreeMap::<&Sku, u64>::new();
     for line in lines.as_slice() {
@@ -609,15 +592,15 @@ pub fn items(lines: &Lines) -> Vec<Item> {
         .collect()
 }
 
-/// Where an order goes.
+/// The delivery address of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// Who receives it.
+    /// The name of the recipient.
     pub name: Text,
-    /// Street and number.
+    /// The street and the number.
     pub line1: Text,
-    /// Anything more.
+    /// An additional line of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line2: Option<Text>,
     /// The city.
@@ -701,7 +684,7 @@ mod tests {
             " \u{200b}\u{3164} ",
         ] {
             assert!(blank.parse::<Text>().is_err(), "{blank:?}");
-            assert_eq!(Text::abridged(blank).as_str(), "-", "{blank:?}");
+            assert_eq!(Text::truncated(blank).as_str(), "-", "{blank:?}");
         }
         for seen in [
             "a",
@@ -733,7 +716,7 @@ mod tests {
         for c in ranges.into_iter().flat_map(|(first, last)| first..=last) {
             let text = format!("a{c}b");
             assert!(text.parse::<Text>().is_err(), "{text:?}");
-            assert_eq!(Text::abridged(&text).as_str(), "a b", "{text:?}");
+            assert_eq!(Text::truncated(&text).as_str(), "a b", "{text:?}");
         }
     }
 
@@ -788,6 +771,6 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
         assert!(id.0.simple().to_string().parse::<OrderId>().is_err());
-        assert_eq!(OrderId::of(&id.payment_stream()), Ok(id));
+        assert_eq!(OrderId::from_stream(&id.payment_stream()), Ok(id));
     }
 }

@@ -1,12 +1,12 @@
-//! Who takes the money: the sandbox, or Stripe. The setting `PAYMENTS` says which.
+//! The payment providers: the sandbox and Stripe. The environment variable `PAYMENTS` selects one.
 
 use cairn::{
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
     provider::{Call, ProviderError},
 };
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 
@@ -14,29 +14,23 @@ mod stripe;
 
 pub use stripe::Stripe;
 
-/// The provider that was chosen.
 #[derive(Clone, Debug)]
 pub enum Payments {
-    /// Says that it does everything.
     Sandbox(SandboxPayments),
-    /// Does it.
     Stripe(Stripe),
 }
 
 impl Payments {
-    /// The provider that `PAYMENTS` names: `sandbox`, or `stripe` with the settings of
-    /// [`Stripe::of`].
-    ///
-    /// # Errors
-    /// When a setting is missing or names none.
-    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    /// Returns the provider that `PAYMENTS` names: `sandbox`, or `stripe` with the environment
+    /// variables of [`Stripe::from_app`].
+    pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "PAYMENTS";
-        match environment.setting(name)?.as_str() {
+        match app.variable(name)?.as_str() {
             "sandbox" => Ok(Self::Sandbox(SandboxPayments)),
-            "stripe" => Ok(Self::Stripe(Stripe::of(environment)?)),
+            "stripe" => Ok(Self::Stripe(Stripe::from_app(app)?)),
             other => Err(ConfigError::new(
                 name,
-                format!("is `{other}`: it takes sandbox or stripe"),
+                format!("is `{other}`: expected sandbox or stripe"),
             )),
         }
     }
@@ -66,7 +60,11 @@ impl PaymentProvider for Payments {
         }
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         match self {
             Self::Sandbox(sandbox) => sandbox.void(call, asked).await,
             Self::Stripe(stripe) => stripe.void(call, asked).await,

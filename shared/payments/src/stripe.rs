@@ -1,10 +1,10 @@
-//! Stripe: payment intents that are captured by hand.
+//! Stripe's payment intents with manual capture.
 //!
-//! An intent is made first and confirmed second. So it can be found again by the key that made it and
-//! cancelled, without a charge, whether or not an answer ever came: that is what undoing needs.
+//! An intent is first created, then confirmed. An undo can therefore find the intent by the key
+//! that created it and cancel it without a charge, even if no response ever arrived.
 //!
-//! Stripe forgets idempotency keys after a day at the earliest, and a saga is over or stuck after hours. What
-//! is undone later than that is undone by its reference, where that is known.
+//! Stripe keeps idempotency keys for at least a day, and a saga ends or is stuck within hours. A
+//! later undo uses the intent's reference, if it is known.
 //! <https://docs.stripe.com/api/idempotent_requests>,
 //! <https://docs.stripe.com/payments/place-a-hold-on-a-payment-method>
 
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use cairn::{
     lambda::{
-        ConfigError, Environment,
-        outside::{Answer, Outside},
+        AppContext, ConfigError,
+        http_client::{Answer, HttpClient},
         secret::Secret,
     },
     provider::{Call, ProviderError},
@@ -22,23 +22,23 @@ use form_urlencoded::Serializer;
 use orders::{
     charge::charge,
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde::Deserialize;
 
-/// The version of the API that this was written for.
+/// Stripe's API version.
 const VERSION: &str = "2025-09-30.clover";
 
-/// An account at Stripe. Cloning it shares its connections.
+/// A Stripe account. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Stripe {
-    outside: Outside,
+    http_client: HttpClient,
     url: String,
     key: Secret,
 }
 
-/// As much of a payment intent as matters here.
+/// The used fields of a payment intent.
 #[derive(Debug, Deserialize)]
 struct Intent {
     id: String,
@@ -56,51 +56,48 @@ struct Reason {
     payment_intent: Option<Intent>,
 }
 
-/// What Stripe did not do.
+/// The reasons for which Stripe did not carry out a request.
 enum No {
-    /// Not now, or the outcome is not known.
-    Passing(String),
-    /// Too many calls.
+    /// Retryable, or the outcome is unknown.
+    Transient(String),
     Throttled {
         said: String,
         retry_after: Option<Duration>,
     },
-    /// The card's bank does not pay.
+    /// The bank declined the card.
     Declined,
     /// The intent is in another state.
     State(String),
-    /// The request makes no sense to Stripe.
-    Refused { status: u16, code: String },
+    /// Stripe rejected the request.
+    Permanent { status: u16, code: String },
 }
 
 impl Stripe {
-    /// The account whose key is in the secret that `STRIPE_SECRET` names, reached at `STRIPE_URL`.
-    ///
-    /// # Errors
-    /// When a setting is missing.
-    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
-        let url = environment.setting("STRIPE_URL")?;
-        let key = environment.secret("STRIPE_SECRET")?;
-        Ok(Self::new(environment.outside(), &url, key))
+    /// Returns the account at `STRIPE_URL` with the API key in the secret that `STRIPE_SECRET`
+    /// names.
+    pub fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
+        let url = app.variable("STRIPE_URL")?;
+        let key = app.secret("STRIPE_SECRET")?;
+        Ok(Self::new(app.http_client(), &url, key))
     }
 
-    /// An account by its key, reached over a way of the caller's.
-    pub fn new(outside: Outside, url: &str, key: Secret) -> Self {
+    pub fn new(http_client: HttpClient, url: &str, key: Secret) -> Self {
         Self {
-            outside,
+            http_client,
             url: url.trim_end_matches('/').to_owned(),
             key,
         }
     }
 
-    /// The intent that a key stands for: made by this call, or by an earlier one. Nothing is charged by it.
+    /// Returns the intent of an idempotency key, created by this or an earlier call. This charges
+    /// nothing.
     async fn intent(
         &self,
         key: &str,
         token: &PaymentToken,
         amount: Money,
     ) -> Result<Intent, ProviderError> {
-        let number = charge(amount).map_err(|error| ProviderError::Refused(error.to_string()))?;
+        let number = charge(amount).map_err(|error| ProviderError::Permanent(error.to_string()))?;
         let number = number.to_string();
         let currency = amount.currency.to_string().to_lowercase();
         let mut form = vec![
@@ -110,7 +107,7 @@ impl Stripe {
             ("payment_method_types[]", "card"),
             ("metadata[key]", key),
         ];
-        // A token stands for a card that nobody has saved; what is saved has a name of its own.
+        // A token stands for an unsaved card; a saved payment method has an id of its own.
         if token.as_str().starts_with("tok_") {
             form.push(("payment_method_data[type]", "card"));
             form.push(("payment_method_data[card][token]", token.as_str()));
@@ -120,7 +117,7 @@ impl Stripe {
         Ok(self.post("", &format!("{key}/intent"), &form).await?)
     }
 
-    /// Cancels an intent, and says in which state it is if that cannot be.
+    /// Cancels an intent, or returns the state that prevents it.
     async fn cancel(&self, id: &str, key: &str) -> Result<Result<(), String>, ProviderError> {
         let cancelled = self.post(&format!("/{id}/cancel"), key, &[]).await;
         match cancelled {
@@ -135,12 +132,12 @@ impl Stripe {
         let url = format!("{}/v1/payment_intents{path}", self.url);
         let answer = self.send(&url, key, form).await?;
         serde_json::from_slice(&answer.body)
-            .map_err(|error| No::Passing(format!("Stripe's answer is not understood: {error}")))
+            .map_err(|error| No::Transient(format!("reading Stripe's response failed: {error}")))
     }
 
     async fn send(&self, url: &str, key: &str, form: &[(&str, &str)]) -> Result<Answer, No> {
         let account = self.key.value().await;
-        let account = account.map_err(|error| No::Passing(error.to_string()))?;
+        let account = account.map_err(|error| No::Transient(error.to_string()))?;
         let body = Serializer::new(String::new()).extend_pairs(form).finish();
         let headers = [
             ("authorization", format!("Bearer {}", account.trim())),
@@ -151,8 +148,8 @@ impl Stripe {
             ("idempotency-key", key.to_owned()),
             ("stripe-version", VERSION.to_owned()),
         ];
-        let answer = self.outside.post(url, &headers, body).await;
-        let answer = answer.map_err(|error| No::Passing(error.to_string()))?;
+        let answer = self.http_client.post(url, &headers, body).await;
+        let answer = answer.map_err(|error| No::Transient(error.to_string()))?;
         match no(&answer) {
             None => Ok(answer),
             Some(no) => Err(no),
@@ -160,32 +157,31 @@ impl Stripe {
     }
 }
 
-/// What an answer says that is no yes.
-/// <https://docs.stripe.com/api/errors>
+/// Returns the reason for which a response is no success. <https://docs.stripe.com/api/errors>
 fn no(answer: &Answer) -> Option<No> {
     let failure: Failure = serde_json::from_slice(&answer.body).unwrap_or_default();
     let code = failure.error.code.unwrap_or_default();
-    let said = || format!("Stripe says {} {code}", answer.status);
+    let said = || format!("Stripe responded {} {code}", answer.status);
     Some(match (answer.status, failure.error.payment_intent) {
         (200..=299, _) => return None,
         (402, _) => No::Declined,
         (400, Some(intent)) if code == "payment_intent_unexpected_state" => {
             No::State(intent.status)
         }
-        // What is wrong with our key is mended by people, and the order need not suffer for it.
+        // An operator fixes the API key; the order is not rejected for it.
         (401 | 403, _) => {
-            tracing::error!(status = answer.status, code, "Stripe does not take the key");
-            No::Passing(said())
+            tracing::error!(status = answer.status, code, "Stripe rejected the API key");
+            No::Transient(said())
         }
-        // It did nothing, whatever limit was reached. <https://docs.stripe.com/rate-limits>
+        // A rate-limited request has no effect. <https://docs.stripe.com/rate-limits>
         (429, _) => No::Throttled {
             said: said(),
             retry_after: answer.retry_after,
         },
-        (409 | 500.., _) => No::Passing(said()),
+        (409 | 500.., _) => No::Transient(said()),
         _ => {
-            tracing::error!(status = answer.status, code, "Stripe refuses the request");
-            No::Refused {
+            tracing::error!(status = answer.status, code, "Stripe rejected the request");
+            No::Permanent {
                 status: answer.status,
                 code,
             }
@@ -196,14 +192,16 @@ fn no(answer: &Answer) -> Option<No> {
 impl From<No> for ProviderError {
     fn from(no: No) -> Self {
         match no {
-            No::Passing(problem) => Self::Passing(problem),
+            No::Transient(problem) => Self::Transient(problem),
             No::Throttled { said, retry_after } => Self::Throttled {
                 reason: said,
                 retry_after,
             },
-            No::Declined => Self::Refused("payment declined".to_owned()),
-            No::State(state) => Self::Refused(format!("the payment is {state}")),
-            No::Refused { status, code } => Self::Refused(format!("Stripe says {status} {code}")),
+            No::Declined => Self::Permanent("payment declined".to_owned()),
+            No::State(state) => Self::Permanent(format!("the payment is {state}")),
+            No::Permanent { status, code } => {
+                Self::Permanent(format!("Stripe responded {status} {code}"))
+            }
         }
     }
 }
@@ -216,13 +214,13 @@ impl PaymentProvider for Stripe {
         amount: Money,
     ) -> Result<Authorization, ProviderError> {
         let intent = self.intent(call.key, token, amount).await?;
-        // Nobody is there to be asked for more: a card that wants that is declined.
+        // The customer is not present to authenticate, so a card that requires it is declined.
         let form = [("error_on_requires_action", "true")];
         let path = format!("/{}/confirm", intent.id);
         let key = format!("{}/confirm", call.key);
         let confirmed = self.post(&path, &key, &form).await?;
         if confirmed.status != "requires_capture" {
-            return Err(ProviderError::Refused(format!(
+            return Err(ProviderError::Permanent(format!(
                 "the payment is {}",
                 confirmed.status
             )));
@@ -241,25 +239,29 @@ impl PaymentProvider for Stripe {
         let path = format!("/{}/capture", authorization.reference);
         match self.post(&path, call.key, &[]).await {
             Ok(_) => Ok(()),
-            // Taken before, by a call whose key is forgotten.
+            // An earlier call captured it, and Stripe no longer has that call's key.
             Err(No::State(state)) if state == "succeeded" => Ok(()),
             Err(no) => Err(no.into()),
         }
     }
 
-    async fn void(&self, call: Call<'_>, asked: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(
+        &self,
+        call: Call<'_>,
+        asked: AuthorizationRequest<'_>,
+    ) -> Result<(), ProviderError> {
         let id = match asked.reference {
             Some(reference) => reference.to_owned(),
-            // From here on the key stands for this intent, and it will be cancelled.
+            // The key now belongs to this intent, so a late authorization with it cannot succeed.
             None => self.intent(asked.key, asked.token, asked.amount).await?.id,
         };
         match self.cancel(&id, call.key).await? {
             Ok(()) => Ok(()),
-            Err(state) => Err(ProviderError::Refused(format!("the payment is {state}"))),
+            Err(state) => Err(ProviderError::Permanent(format!("the payment is {state}"))),
         }
     }
 
-    /// What was not taken is cancelled, so that it never will be; what was is given back.
+    /// Cancels an intent that was not captured, so that it never will be; refunds one that was.
     async fn refund(
         &self,
         call: Call<'_>,
@@ -273,13 +275,13 @@ impl PaymentProvider for Stripe {
             Err(state) if state == "succeeded" => {}
             Err(state) => {
                 let problem = format!("the payment is {state}");
-                return Err(ProviderError::Refused(problem));
+                return Err(ProviderError::Permanent(problem));
             }
         }
         let url = format!("{}/v1/refunds", self.url);
         match self.send(&url, call.key, &[("payment_intent", id)]).await {
             Ok(_) => Ok(()),
-            Err(No::Refused { code, .. }) if code == "charge_already_refunded" => Ok(()),
+            Err(No::Permanent { code, .. }) if code == "charge_already_refunded" => Ok(()),
             Err(no) => Err(no.into()),
         }
     }

@@ -6,7 +6,7 @@ use cairn::{
     Context,
     dynamodb::{Answers, Repository},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
         caller::Caller,
     },
@@ -18,16 +18,12 @@ use orders::{
 };
 use serde_json::json;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        orders: environment.repository()?,
-        answers: environment.answers("ANSWERS_TABLE")?,
+        orders: app.repository()?,
+        answers: app.answers("ANSWERS_TABLE")?,
     });
-    api::function(environment, move |request| {
+    api::function(app, move |request| {
         let parts = parts.clone();
         async move { cancel(&parts, request).await }
     })
@@ -49,7 +45,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
             return Err(unknown());
         }
     }
-    // An earlier release took the digest of this command, regardless of the caller.
+    // An earlier release stored the digest of this form for every caller.
     let digested = Command::Cancel {
         reason: reason.clone(),
         by: Canceller::Customer,
@@ -58,7 +54,7 @@ async fn cancel(parts: &Parts, request: Request) -> Result<Response, Problem> {
     let by = match &request.caller {
         Caller::User(_) => Canceller::Customer,
         Caller::Operator(_) => Canceller::Operator,
-        Caller::Anybody => Canceller::Somebody,
+        Caller::Anonymous => Canceller::Unknown,
     };
     let command = Command::Cancel { reason, by };
     let cancelled = Box::pin(decided(&parts.orders, order_id, &command, &context));

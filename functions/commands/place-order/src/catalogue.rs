@@ -1,7 +1,7 @@
-//! The catalogue's prices as this function knows them.
+//! The catalogue's prices, cached.
 //!
-//! A price that is remembered, or comes from a row, may be an old one. The order's append proves it:
-//! it goes through only while the product's stream still ends at the price's version.
+//! A price from the cache or from a row can be outdated. The order's append therefore requires that
+//! the product's stream still ends at the price's version.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use cairn::{
     dynamodb::{Generations, Repository, Rows},
-    lambda::{ConfigError, Environment},
+    lambda::{AppContext, ConfigError},
     store::{StoreError, StreamVersion},
 };
 use futures_util::future::try_join_all;
@@ -21,7 +21,7 @@ use orders::{
     values::{Money, Sku},
 };
 
-/// The catalogue. Clones share what they remember.
+/// The catalogue. Clones share the cache.
 #[derive(Clone)]
 pub(crate) struct Catalogue {
     products: Repository<Product>,
@@ -29,37 +29,30 @@ pub(crate) struct Catalogue {
     remembered: Arc<Mutex<BTreeMap<Sku, Offer>>>,
 }
 
-/// A price, and the version of the product's stream that has set it.
+/// A price, and the version of the product's stream that set it.
 #[derive(Clone, Copy)]
 struct Offer {
     price: Money,
     version: u64,
 }
 
-/// The prices of some SKUs: only those that have one.
+/// The prices of those SKUs that have one.
 #[derive(Default)]
 pub(crate) struct Offers(BTreeMap<Sku, Offer>);
 
 impl Catalogue {
-    /// The most prices that are remembered: some 100 bytes each.
+    /// The capacity of the cache; an entry has about 100 bytes.
     const REMEMBERED: usize = 10_000;
 
-    /// Builds the catalogue. It needs `EVENTS_TABLE`, `PRODUCTS_TABLE` and `READ_MODELS_TABLE`.
-    ///
-    /// # Errors
-    /// When an environment variable is missing.
-    pub(crate) fn new(environment: &Environment) -> Result<Self, ConfigError> {
+    pub(crate) fn new(app: &AppContext) -> Result<Self, ConfigError> {
         Ok(Self {
-            products: environment.repository()?,
-            rows: environment.rows("PRODUCTS_TABLE")?,
+            products: app.repository()?,
+            rows: app.rows("PRODUCTS_TABLE")?,
             remembered: Arc::default(),
         })
     }
 
-    /// Returns the prices that are remembered, and reads the rows of all others with one call.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns cached prices, and reads the rows of all other SKUs with one call.
     pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
         let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
         let mut offers = Offers::default();
@@ -85,11 +78,7 @@ impl Catalogue {
         Ok(offers)
     }
 
-    /// Returns the prices as they are, from the products' streams: a strongly consistent read of
-    /// each.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns the current prices with a strongly consistent read of each product's stream.
     pub(crate) async fn current(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
         let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
         let reads = skus.into_iter().map(|sku| async move {
@@ -106,7 +95,7 @@ impl Catalogue {
         Ok(offers)
     }
 
-    /// A price replaces an older one, and never a newer one.
+    /// A price never replaces a newer one.
     fn remember(&self, offers: &Offers) {
         let mut remembered = self.remembered();
         if remembered.len() + offers.0.len() > Self::REMEMBERED {
@@ -128,7 +117,6 @@ impl Catalogue {
 }
 
 impl Offers {
-    /// Returns the prices by SKU.
     pub(crate) fn prices(&self) -> PriceList {
         let offers = self.0.iter();
         offers
@@ -136,7 +124,7 @@ impl Offers {
             .collect()
     }
 
-    /// Returns the products' streams with the versions that have set the prices.
+    /// Returns the products' streams with the versions that set the prices.
     pub(crate) fn versions(&self) -> Vec<StreamVersion> {
         let offers = self.0.iter();
         offers

@@ -6,7 +6,7 @@ use cairn::{
     commit::Context,
     dynamodb::{Keyring, Repository},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
     repository::{HandleError, Handled},
@@ -26,28 +26,24 @@ use crate::catalogue::Catalogue;
 
 mod catalogue;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        orders: environment.repository()?,
-        customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-        catalogue: catalogue(environment)?,
+        orders: app.repository()?,
+        customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+        catalogue: catalogue(app)?,
     });
-    api::function(environment, move |request| {
+    api::function(app, move |request| {
         let parts = parts.clone();
         async move { place(&parts, request).await }
     })
 }
 
-/// The catalogue, where prices come from it.
-fn catalogue(environment: &Environment) -> Result<Option<Catalogue>, ConfigError> {
-    let text = environment.setting("PRICES")?;
+/// Returns the catalogue if prices come from it.
+fn catalogue(app: &AppContext) -> Result<Option<Catalogue>, ConfigError> {
+    let text = app.variable("PRICES")?;
     match text.parse::<Prices>() {
         Ok(Prices::Caller) => Ok(None),
-        Ok(Prices::Catalogue) => Catalogue::new(environment).map(Some),
+        Ok(Prices::Catalogue) => Catalogue::new(app).map(Some),
         Err(error) => Err(ConfigError::new(
             "PRICES",
             format!("is `{text}`: it {error}"),
@@ -67,10 +63,12 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         None => Prices::Caller,
     };
     let asked = requests::place_order(&request.json()?, prices).map_err(Problem::invalid)?;
-    if !request.caller.may_deal_with(asked.customer_id.as_str()) {
-        return Err(Problem::forbidden("the token is not this customer's"));
+    if !request.caller.can_access(asked.customer_id.as_str()) {
+        return Err(Problem::forbidden(
+            "The token belongs to another customer than `customerId`.",
+        ));
     }
-    // A key names the order, so its retry meets the order that it has placed.
+    // The key determines the order id, so a retry finds the order that the first request placed.
     let order_id = match &request.key {
         Some(key) => OrderId::from_key(key),
         None => OrderId::new(request.new_id),
@@ -105,11 +103,11 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         "total": stored.map(|stored| stored.total),
     });
     Ok(Response::new(201, body)?
-        .at(format!("/orders/{order_id}"))?
+        .location(format!("/orders/{order_id}"))?
         .replayed(placed.replayed))
 }
 
-/// The way of one request to an order.
+/// One request to place an order.
 struct Attempt<'a> {
     parts: &'a Parts,
     order_id: OrderId,
@@ -117,14 +115,13 @@ struct Attempt<'a> {
     asked: &'a OrderRequest,
 }
 
-/// The personal data of an order, sealed.
+/// The encrypted personal data of an order.
 struct Personal {
     ship_to: Sealed<Address>,
     email: Option<Sealed<Email>>,
 }
 
 impl Attempt<'_> {
-    /// Places the order at these prices.
     async fn place(&self, lines: Lines, personal: &Personal) -> Result<Handled<Order>, Problem> {
         let (stream, command) = (self.order_id.order_stream(), self.command(lines, personal));
         let orders = &self.parts.orders;
@@ -132,10 +129,9 @@ impl Attempt<'_> {
         same(placed.map_err(refused)?, personal)
     }
 
-    /// Places the order at the catalogue's prices.
-    ///
-    /// The append proves an acceptance at known prices. A refusal is decided again on the prices as
-    /// they are; so is an order of which the append met another one.
+    /// The append proves that an accepted order has the current prices. A rejection for a cached
+    /// price is decided again with current prices, and so is an order whose append found another
+    /// price.
     async fn place_by(
         &self,
         catalogue: &Catalogue,
@@ -162,7 +158,7 @@ impl Attempt<'_> {
                 };
                 self.place(lines, &personal).await
             }
-            // The order may have been placed before, at the prices of that time.
+            // An earlier request may have placed the order at the prices of that time.
             Err(mispriced) => match orders
                 .replay(&stream, self.context)
                 .await
@@ -208,7 +204,7 @@ fn sealed(
 }
 
 fn refused(error: HandleError<Rejection>) -> Problem {
-    // A key's order has that key's commit, and a new id has no order: nothing is refused.
+    // A key's order has that key's commit, and a new id has no order, so nothing is rejected here.
     problem(error, |rejection, _| Problem::internal(&rejection))
 }
 
@@ -226,15 +222,14 @@ fn wrong_prices(mispriced: Mispriced) -> Problem {
         .into_iter()
         .map(|(sku, price)| json!({ "sku": sku, "price": price }))
         .collect();
-    Problem::new(409, "price-changed", "The price is another one")
-        .detail("nothing was stored; send the order again with the prices in `prices`")
+    Problem::new(409, "price-changed", "The price has changed")
+        .detail("Nothing was stored. Send the order again with the prices in `prices`.")
         .errors(changed.iter().map(ChangedPrice::field_error).collect())
         .with("price", json!(first))
         .with("prices", json!(prices))
 }
 
-/// Refuses an `Idempotency-Key` that came with other personal data than that of the order that it
-/// names.
+/// Rejects an `Idempotency-Key` that was used with other personal data.
 fn same(placed: Handled<Order>, personal: &Personal) -> Result<Handled<Order>, Problem> {
     match placed.current.state.placed() {
         Some(stored) if contradicts(stored, personal) => Err(Problem::key_reused()),
@@ -242,9 +237,9 @@ fn same(placed: Handled<Order>, personal: &Personal) -> Result<Handled<Order>, P
     }
 }
 
-/// Returns whether a stored order is known to have other personal data than the one that is asked
-/// for: an `Idempotency-Key` that came with another body. After the customer's key is erased, the two
-/// cannot be compared; then the digest of the rest of the body decides alone.
+/// Returns whether the stored order contradicts the request's personal data, which means that the
+/// `Idempotency-Key` came with another body. Without the customer's key the two cannot be compared;
+/// then only the digest of the rest of the body counts.
 fn contradicts(stored: &Placed, asked: &Personal) -> bool {
     let emails = stored.email.as_ref().zip(asked.email.as_ref());
     stored.ship_to.contradicts(&asked.ship_to)

@@ -1,9 +1,9 @@
-//! `POST /stock/{sku}/receipts`: takes pieces of a SKU in.
+//! `POST /stock/{sku}/receipts`: receives units of a SKU.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
 };
@@ -14,17 +14,13 @@ use orders::{
     values::Sku,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let stocks = environment.repository()?;
-    api::function(environment, move |request| receive(stocks.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let stocks = app.repository()?;
+    api::function(app, move |request| receive(stocks.clone(), request))
 }
 
 async fn receive(stocks: Repository<Stock>, request: Request) -> Result<Response, Problem> {
-    request.caller.operates()?;
+    request.caller.require_operator()?;
     let sku: Sku = request
         .path("sku")
         .parse()

@@ -3,7 +3,7 @@
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
 };
@@ -14,17 +14,13 @@ use orders::{
     values::Sku,
 };
 
-/// Builds the function. It needs `EVENTS_TABLE`.
-///
-/// # Errors
-/// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let products = environment.repository()?;
-    api::function(environment, move |request| set(products.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let products = app.repository()?;
+    api::function(app, move |request| set(products.clone(), request))
 }
 
 async fn set(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
-    request.caller.operates()?;
+    request.caller.require_operator()?;
     let sku: Sku = request
         .path("sku")
         .parse()

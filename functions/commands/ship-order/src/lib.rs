@@ -6,7 +6,7 @@ use cairn::{
     Context,
     dynamodb::{Answers, Repository},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
 };
@@ -17,16 +17,12 @@ use orders::{
 };
 use serde_json::json;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        orders: environment.repository()?,
-        answers: environment.answers("ANSWERS_TABLE")?,
+        orders: app.repository()?,
+        answers: app.answers("ANSWERS_TABLE")?,
     });
-    api::function(environment, move |request| {
+    api::function(app, move |request| {
         let parts = parts.clone();
         async move { ship(&parts, request).await }
     })
@@ -38,7 +34,7 @@ struct Parts {
 }
 
 async fn ship(parts: &Parts, request: Request) -> Result<Response, Problem> {
-    request.caller.operates()?;
+    request.caller.require_operator()?;
     let body = requests::ship_order(&request.json()?).map_err(Problem::invalid)?;
     let order_id: OrderId = request
         .path("orderId")

@@ -1,64 +1,55 @@
-//! Forgets a customer: removes the key without which nobody reads who they are and where they live.
+//! Erases a customer's personal data by deleting the key that encrypts it.
 //!
-//! Nothing else is changed. Events, read models, queues and logs hold personal data only as it was sealed with that key.
+//! Nothing else changes: events, read models, queues and logs hold personal data only as
+//! ciphertext.
 
 use cairn::{
     dynamodb::Forgotten,
-    lambda::{ConfigError, Environment, Function, FunctionError, operation},
+    lambda::{AppContext, ConfigError, FunctionError, Handler, operation},
 };
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let keys = environment.key_table("CUSTOMER_KEYS_TABLE")?;
-    Ok(operation::function(
-        environment,
-        move |request: Request, task| {
-            let keys = keys.clone();
-            async move {
-                let forgotten = keys.forget(request.customer.as_str(), task.now).await;
-                let forgotten = forgotten.map_err(FunctionError::new)?;
-                tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "forgotten");
-                Ok(Report {
-                    customer: request.customer,
-                    forgotten: match forgotten {
-                        Forgotten::Now => When::Now,
-                        Forgotten::Before => When::Before,
-                        Forgotten::Unknown => When::Unknown,
-                    },
-                })
-            }
-        },
-    ))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let keys = app.key_table("CUSTOMER_KEYS_TABLE")?;
+    Ok(operation::function(app, move |request: Request, task| {
+        let keys = keys.clone();
+        async move {
+            let forgotten = keys.forget(request.customer.as_str(), task.now).await;
+            let forgotten = forgotten.map_err(FunctionError::new)?;
+            tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "personal data erased");
+            Ok(Report {
+                customer: request.customer,
+                forgotten: match forgotten {
+                    Forgotten::Now => When::Now,
+                    Forgotten::Before => When::Before,
+                    Forgotten::Unknown => When::Unknown,
+                },
+            })
+        }
+    }))
 }
 
-/// Who.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// The customer's id.
     customer: CustomerId,
 }
 
-/// What it came to.
 #[derive(Serialize)]
 struct Report {
     customer: CustomerId,
     forgotten: When,
 }
 
-/// When the customer was forgotten.
+/// The time of the erasure.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum When {
-    /// By this request.
+    /// This request erased the data.
     Now,
-    /// By an earlier one; again, nothing is left to do.
+    /// An earlier request erased the data.
     Before,
-    /// Never: nothing of theirs was sealed.
+    /// The customer never had a key.
     Unknown,
 }

@@ -1,15 +1,18 @@
-//! Rebuilds a read model while the system runs, step by step.
+//! Rebuilds a read model, step by step, while the system runs.
 //!
-//! Begin; pour each segment until it is done; compare each segment until it is done; total; flip; sweep until it is
-//! complete. Every step may be taken again.
+//! The steps are: start, backfill every segment, compare every segment, total, promote, prune.
+//! Backfill, compare and prune are repeated until they are complete. Every step can be repeated.
 
 use std::{sync::Arc, time::Duration};
 
 use cairn::{
-    dynamodb::{Begun, Compared, Comparison, Counters, Poured, Projection, Rebuild, Rows, Swept},
-    generation::{Generation, Standing},
+    dynamodb::{
+        BackfillProgress, Comparison, ComparisonProgress, Counters, Projection, Pruned, Rebuild,
+        Rows, Started,
+    },
+    generation::{Generation, GenerationSet},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
     },
 };
@@ -17,25 +20,20 @@ use orders::read_models::{orders::Orders, products::Products, sales::Sales, stoc
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
     let rebuilds = Arc::new(Rebuilds {
-        orders: Rebuild::new(store.clone(), environment.rows("ORDERS_TABLE")?),
-        stock: Rebuild::new(store.clone(), environment.rows("STOCK_TABLE")?),
-        products: Rebuild::new(store.clone(), environment.rows("PRODUCTS_TABLE")?),
-        sales: Rebuild::new(store, environment.counters("SALES_TABLE")?),
+        orders: Rebuild::new(store.clone(), app.rows("ORDERS_TABLE")?),
+        stock: Rebuild::new(store.clone(), app.rows("STOCK_TABLE")?),
+        products: Rebuild::new(store.clone(), app.rows("PRODUCTS_TABLE")?),
+        sales: Rebuild::new(store, app.counters("SALES_TABLE")?),
     });
-    Ok(operation::function(environment, move |request, task| {
+    Ok(operation::function(app, move |request, task| {
         let rebuilds = rebuilds.clone();
         async move { rebuilds.step(request, &task).await }
     }))
 }
 
-/// The read models.
 struct Rebuilds {
     orders: Rebuild<Rows<Orders>>,
     stock: Rebuild<Rows<StockLevels>>,
@@ -43,97 +41,83 @@ struct Rebuilds {
     sales: Rebuild<Counters<Sales>>,
 }
 
-/// One step of one rebuild.
 #[derive(Debug, Deserialize)]
 struct Request {
-    /// Of which read model.
     projection: Name,
-    /// Which step.
     #[serde(flatten)]
     step: Step,
 }
 
-/// A read model.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Name {
-    /// A row per order.
     Orders,
-    /// A row per SKU.
     Stock,
-    /// A price per SKU.
     Products,
-    /// Windows of sales.
     Sales,
 }
 
-/// The steps.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 enum Step {
-    /// Begin, or go on with what was begun.
-    Begin {
-        /// Into how many parts history is divided. They can be poured at the same time.
+    /// Starts a rebuild, or resumes the current one.
+    Start {
+        /// The number of segments of the history, which can be backfilled concurrently.
         #[serde(default = "segments")]
         segments: u32,
     },
-    /// Pour one part of history, for as long as there is time.
-    Pour {
-        /// Which part, from 0.
+    /// Backfills one segment within the time budget.
+    Backfill {
+        /// The segment, from 0.
         segment: u32,
     },
-    /// Say how far all parts are.
+    /// Reports the progress of all segments.
     Progress,
-    /// Compare the new rows with those that are shown: all of them, or those of one part for as long as there is time.
+    /// Compares the new rows with the live ones: all of them at once, or one segment within the
+    /// time budget.
     Compare {
-        /// Which part, from 0.
+        /// The segment, from 0.
         segment: Option<u32>,
-        /// What comparing it has come to so far.
+        /// The progress of the segment's comparison.
         #[serde(default)]
-        compared: Compared,
+        compared: ComparisonProgress,
     },
-    /// Say what the comparisons of all parts come to.
-    Total {
-        /// Each of them.
-        compared: Vec<Compared>,
-    },
-    /// Show the new rows.
-    Flip,
-    /// Give the rebuild up.
-    Abandon,
-    /// Drop the rows that are not shown any more, for as long as there is time.
-    Sweep,
+    /// Adds up the comparisons of all segments.
+    Total { compared: Vec<ComparisonProgress> },
+    /// Promotes the new rows.
+    Promote,
+    /// Cancels the rebuild.
+    Cancel,
+    /// Deletes the rows of obsolete generations within the time budget.
+    Prune,
 }
 
-/// As many as DynamoDB has partitions in a table of some tens of gigabytes.
+/// About the number of partitions of a table of some tens of gigabytes.
 const fn segments() -> u32 {
     8
 }
 
-/// What a step came to.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Report {
-    Begun(Begun),
-    Poured(Poured),
+    Started(Started),
+    Backfilled(BackfillProgress),
     Progress {
-        /// The generations there are.
-        standing: Standing,
-        /// How far each part of history is; none where nothing is being built.
-        segments: Vec<Poured>,
+        generations: GenerationSet,
+        /// Empty without a current rebuild.
+        segments: Vec<BackfillProgress>,
     },
-    ComparedPart(Compared),
+    ComparedPart(ComparisonProgress),
     Compared(Comparison),
-    Shown {
-        /// The generation that is shown now.
+    Live {
         live: Generation,
     },
-    Swept(Swept),
+    Pruned(Pruned),
 }
 
 impl Rebuilds {
     async fn step(&self, request: Request, task: &Task) -> Result<Report, FunctionError> {
-        tracing::info!(projection = ?request.projection, step = ?request.step, "rebuilding");
+        tracing::info!(projection = ?request.projection, step = ?request.step, "rebuild step started");
         match request.projection {
             Name::Orders => step(&self.orders, request.step, task).await,
             Name::Stock => step(&self.stock, request.step, task).await,
@@ -148,20 +132,23 @@ async fn step<P: Projection>(
     step: Step,
     task: &Task,
 ) -> Result<Report, FunctionError> {
-    let until = Instant::now() + working_time(task.patience);
+    let until = Instant::now() + working_time(task.time_budget);
     let is_time_left = || Instant::now() < until;
     let report = match step {
-        Step::Begin { segments } => {
-            let begun = rebuild.begin(task.now, segments.max(1)).await;
-            begun.map(Report::Begun)
+        Step::Start { segments } => {
+            let started = rebuild.start(task.now, segments.max(1)).await;
+            started.map(Report::Started)
         }
-        Step::Pour { segment } => {
-            let poured = rebuild.pour(segment, is_time_left).await;
-            poured.map(Report::Poured)
+        Step::Backfill { segment } => {
+            let progress = rebuild.backfill(segment, is_time_left).await;
+            progress.map(Report::Backfilled)
         }
         Step::Progress => {
             let progress = rebuild.progress().await;
-            progress.map(|(standing, segments)| Report::Progress { standing, segments })
+            progress.map(|(generations, segments)| Report::Progress {
+                generations,
+                segments,
+            })
         }
         Step::Compare { segment: None, .. } => rebuild.compare().await.map(Report::Compared),
         Step::Compare {
@@ -171,15 +158,15 @@ async fn step<P: Projection>(
             let compared = rebuild.compare_segment(segment, compared, is_time_left);
             compared.await.map(Report::ComparedPart)
         }
-        Step::Total { compared } => Ok(Report::Compared(Comparison::of(compared))),
-        Step::Flip => rebuild.flip().await.map(|live| Report::Shown { live }),
-        Step::Abandon => rebuild.abandon().await.map(|live| Report::Shown { live }),
-        Step::Sweep => rebuild.sweep(is_time_left).await.map(Report::Swept),
+        Step::Total { compared } => Ok(Report::Compared(Comparison::new(compared))),
+        Step::Promote => rebuild.promote().await.map(|live| Report::Live { live }),
+        Step::Cancel => rebuild.cancel().await.map(|live| Report::Live { live }),
+        Step::Prune => rebuild.prune(is_time_left).await.map(Report::Pruned),
     };
     report.map_err(FunctionError::new)
 }
 
-/// The time after which no other page is begun: one page takes a fraction of the rest.
-fn working_time(patience: Duration) -> Duration {
-    patience / 2
+/// No page starts after this time. A page takes a fraction of the remaining half.
+fn working_time(time_budget: Duration) -> Duration {
+    time_budget / 2
 }

@@ -1,9 +1,9 @@
-//! Delivers dead letters again, each to the function that did not handle it, and to no other; or deletes them, with a
+//! Redrives dead letters, each to the function that failed to handle it, or deletes them with a
 //! reason.
 //!
-//! What a function has done in the meantime it does not do again: every effect has its gate, however
-//! many years later its event comes. Within one redrive a letter is delivered at most once: all letters are collected
-//! before the first is delivered, so a letter that comes back meanwhile is left for the next redrive.
+//! A redriven event has no second effect: every function deduplicates its events without a time
+//! limit. Within one redrive, a dead letter is delivered at most once. All dead letters are
+//! collected before the first delivery, so one that returns meanwhile stays for the next redrive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use cairn::{
     dead_letter::{self, DeadLetter, Subject},
     functions::Functions,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
         stream::unreadable,
     },
@@ -26,78 +26,68 @@ use cairn::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// The time for which a redrive hides a message: longer than it may run.
+/// The visibility timeout of collected messages. It is longer than a redrive may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
-/// The most bytes of letters that are collected at a time.
+/// The maximum total size of the dead letters that are collected at once.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let redrive = Arc::new(Redrive {
         queues: [
-            environment.queue("DEAD_LETTERS_QUEUE")?,
-            environment.queue("STREAM_FAILURES_QUEUE")?,
+            app.queue("DEAD_LETTERS_QUEUE")?,
+            app.queue("STREAM_FAILURES_QUEUE")?,
         ],
-        functions: environment.functions(),
+        functions: app.functions(),
     });
-    Ok(operation::function(
-        environment,
-        move |wanted: Wanted, task| {
-            let redrive = redrive.clone();
-            async move {
-                wanted.check()?;
-                redrive.run(&wanted, &task).await
-            }
-        },
-    ))
+    Ok(operation::function(app, move |wanted: Wanted, task| {
+        let redrive = redrive.clone();
+        async move {
+            wanted.check()?;
+            redrive.run(&wanted, &task).await
+        }
+    }))
 }
 
-/// Selects dead letters and says what to do with them. `{}` delivers all of them again.
+/// Selects dead letters and the action on them. `{}` redrives all of them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// Those of a function, by its name, its ARN or its logical id in the template.
+    /// Selects by function: its name, its ARN or its logical id in the template.
     function: Option<String>,
-    /// Those about an event or a record of this stream.
+    /// Selects dead letters for an event or a record of this stream.
     stream: Option<String>,
-    /// The one with this message id.
+    /// Selects by message id.
     message: Option<String>,
-    /// Those that were in their queue at this time: what the first invocation of this redrive reported as `began`.
+    /// Selects messages that were in the queue at this time. A continued redrive passes the first
+    /// invocation's `began`.
     before: Option<Timestamp>,
-    /// Deletes them, and delivers none.
+    /// Deletes instead of redriving.
     delete: Option<Deletion>,
 }
 
-/// The deletion of dead letters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Deletion {
     /// The reason, for the log.
     reason: String,
-    /// All of them, where no message, function or stream is named.
+    /// Required if no message, function or stream is named.
     #[serde(default)]
     all: bool,
 }
 
-/// The result of a redrive.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// How many were delivered again.
     redriven: u64,
-    /// Those that were deleted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deleted: Vec<Deleted>,
-    /// How many were not wanted.
+    /// The number of dead letters that were not selected.
     left: u64,
-    /// Those that cannot be delivered again, with the reason. They stay in their queue.
+    /// Dead letters that cannot be redriven. They stay in their queue.
     unresolved: Vec<Unresolved>,
-    /// When this redrive began.
+    /// The start of this redrive.
     began: Timestamp,
-    /// True if all were handled; if not, another invocation with `before` continues.
+    /// If false, another invocation with `before` continues.
     complete: bool,
 }
 
@@ -123,8 +113,8 @@ struct Redrive {
 
 impl Redrive {
     async fn run(&self, wanted: &Wanted, task: &Task) -> Result<Report, FunctionError> {
-        // A call that has begun has the rest of the time to end.
-        let until = Instant::now() + task.patience * 4 / 5;
+        // The last fifth of the time is left for calls in progress.
+        let until = Instant::now() + task.time_budget * 4 / 5;
         let mut report = Report {
             redriven: 0,
             deleted: vec![],
@@ -133,7 +123,7 @@ impl Redrive {
             began: wanted.before.unwrap_or(task.now),
             complete: true,
         };
-        let collecting = Instant::now() + task.patience / 2;
+        let collecting = Instant::now() + task.time_budget / 2;
         let mut collected = vec![];
         for queue in &self.queues {
             let messages = collect(queue, collecting, &mut report.complete).await?;
@@ -143,11 +133,11 @@ impl Redrive {
             self.handle(queue, messages, wanted, until, &mut report)
                 .await?;
         }
-        tracing::info!(?report, "redriven");
+        tracing::info!(?report, "redrive completed");
         Ok(report)
     }
 
-    /// Handles each message of a queue once, and lets go of those that stay.
+    /// Handles each message of a queue once, and makes those that stay visible again.
     async fn handle(
         &self,
         queue: &Queue,
@@ -157,7 +147,7 @@ impl Redrive {
         report: &mut Report,
     ) -> Result<(), FunctionError> {
         let mut staying = vec![];
-        // The letters about each record that no reader can read.
+        // Dead letters by record, for records that no reader can read.
         let mut records = BTreeMap::<Subject, Vec<(Message, DeadLetter, String)>>::new();
         for message in messages {
             if Instant::now() >= until {
@@ -165,7 +155,7 @@ impl Redrive {
                 staying.push(message);
                 continue;
             }
-            let subject = Subject::of(&message.body, &message.attributes);
+            let subject = Subject::from_message(&message.body, &message.attributes);
             if !wanted.includes(&message, &subject) {
                 report.left += 1;
                 staying.push(message);
@@ -209,7 +199,7 @@ impl Redrive {
             staying.extend(one_letter(queue, record, letters, report).await?);
         }
         for message in &staying {
-            // The others can be seen again after a minute.
+            // The other messages become visible again after a minute.
             if Instant::now() >= until {
                 break;
             }
@@ -230,21 +220,21 @@ impl Redrive {
             invoked.map_err(FunctionError::new)?;
         }
         queue.delete(message).await.map_err(FunctionError::new)?;
-        let place = letter.place.as_ref();
-        let (stream, version) = place
+        let event_ref = letter.event_ref.as_ref();
+        let (stream, version) = event_ref
             .map(|(stream, version)| (stream.as_str(), *version))
             .unzip();
         tracing::info!(
             function = letter.function,
             stream,
             version,
-            "delivered again"
+            "dead letter redriven"
         );
         Ok(())
     }
 }
 
-/// The messages of a queue, each once and hidden from others, in the time that there is for it.
+/// Collects the messages of a queue, each once and hidden from other consumers, until `until`.
 async fn collect(
     queue: &Queue,
     until: Instant,
@@ -273,8 +263,8 @@ async fn collect(
     Ok(messages)
 }
 
-/// Leaves one letter about a record that no reader can read, for all the readers that have parked it. Returns the letter
-/// to let go of, if it is none that was sent now.
+/// Merges the dead letters that several readers sent for an unreadable record into one. Returns a
+/// single dead letter that needs no merge, to be made visible again.
 async fn one_letter(
     queue: &Queue,
     record: Subject,
@@ -303,7 +293,7 @@ async fn one_letter(
     Ok(None)
 }
 
-/// Records a deletion: the log says what is gone, and why.
+/// Logs the deletion, which is the only record of it.
 fn log_deletion(message: &Message, subject: &Subject, reason: &str) {
     tracing::warn!(
         message_id = message.id,
@@ -327,20 +317,18 @@ impl Report {
 }
 
 impl Wanted {
-    /// Nothing is deleted without a reason, and all of it only where that is said.
+    /// A deletion needs a reason, and either a selection or `all`.
     fn check(&self) -> Result<(), FunctionError> {
         let Some(deletion) = &self.delete else {
             return Ok(());
         };
         if deletion.reason.trim().is_empty() {
-            return Err(FunctionError::new(
-                "delete failed: the reason is blank; say why the dead letters can go",
-            ));
+            return Err(FunctionError::new("delete failed: the reason is blank"));
         }
         let names_some = self.function.is_some() || self.stream.is_some() || self.message.is_some();
         if names_some == deletion.all {
             return Err(FunctionError::new(
-                "delete failed: name a message, a function or a stream, or else set `all`",
+                "delete failed: name a message, a function or a stream, or set `all`",
             ));
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Looks after fulfilments that do not go on: begins them, asks for a step again, or gives it up.
-//! Invoked every minute; and by an operator, for one that is stuck.
+//! The watchdog: starts, retries or compensates fulfilments that make no progress. A schedule
+//! invokes it every minute; an operator invokes it for a stuck fulfilment.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use cairn::{
     deadlines::Deadline,
     dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler,
+        metrics::Metrics,
         operation::{self, Task},
     },
     repository::HandleError,
@@ -18,7 +18,7 @@ use cairn::{
 };
 use futures_util::{StreamExt, stream};
 use orders::{
-    deadlines::{Care, care},
+    deadlines::{NextAction, next_action},
     fulfilment::{self, Due, Fulfilment, Saga},
     order::Order,
     values::OrderId,
@@ -30,24 +30,19 @@ mod pace;
 
 use pace::Pace;
 
-/// How many orders are looked after at once.
 const AT_ONCE: usize = 8;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let watch = Arc::new(Watch {
-        orders: environment.repository()?,
-        sagas: environment.repository()?,
-        deadlines: environment.deadlines("DEADLINES_TABLE")?,
-        patience: environment.seconds("STEP_PATIENCE_SECONDS")?,
-        store: environment.event_store()?,
+        orders: app.repository()?,
+        sagas: app.repository()?,
+        deadlines: app.deadlines("DEADLINES_TABLE")?,
+        step_timeout: app.seconds("STEP_TIMEOUT_SECONDS")?,
+        store: app.event_store()?,
         pace: Pace::default(),
-        environment: environment.clone(),
+        app: app.clone(),
     });
-    Ok(operation::function(environment, move |request, task| {
+    Ok(operation::function(app, move |request, task| {
         let watch = watch.clone();
         async move {
             match request {
@@ -59,37 +54,34 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
     }))
 }
 
-/// What the function is invoked with.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Request {
-    /// `{"resume": "<order id>"}`: its compensation is tried once more.
+    /// `{"resume": "<order id>"}`: retries the stuck compensation.
     Resume { resume: OrderId },
-    /// `{"abandon": "<order id>", "reason": "..."}`: the compensation was settled by hand, and the rest
-    /// is undone.
+    /// `{"abandon": "<order id>", "reason": "..."}`: skips a compensation that was settled
+    /// manually, and continues with the next one.
     Abandon { abandon: OrderId, reason: String },
-    /// A scheduled event.
+    /// The scheduled event.
     Schedule {
         #[serde(rename = "detail-type")]
         _kind: String,
     },
 }
 
-/// What one look came to.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
-    /// Fulfilments that were past their time, and were begun, asked again, given up or unwound.
+    /// Overdue fulfilments that were started, retried, abandoned or compensated.
     overdue: u64,
-    /// Those that could not be looked after, and will be the next time.
+    /// Failed checks; the next run repeats them.
     failed: u64,
-    /// Those that a provider had throttled, and that were asked again.
+    /// Steps that were retried after a provider had throttled them.
     throttled: u64,
-    /// Those that were left alone for now, because events are late or a provider is in trouble.
+    /// Steps that were not retried, because events are late or a provider is unavailable.
     held_back: u64,
-    /// Fulfilments that wait for people.
     stuck: u64,
-    /// Whether there was time for all.
+    /// False if the time ran out.
     complete: bool,
 }
 
@@ -97,46 +89,44 @@ struct Watch {
     orders: Repository<Order>,
     sagas: Repository<Saga>,
     deadlines: Deadlines,
-    patience: std::time::Duration,
+    step_timeout: std::time::Duration,
     store: DynamoStore,
     pace: Pace,
-    environment: Environment,
+    app: AppContext,
 }
 
-/// The result of looking after one fulfilment.
 enum Looked {
-    /// It was begun, asked again, abandoned or unwound.
+    /// The fulfilment was started, retried, abandoned or compensated.
     Moved,
-    /// It was asked again after a provider had throttled it.
+    /// The step was retried after throttling.
     Paced,
-    /// It was left alone for now.
+    /// The step was not retried in this run.
     HeldBack,
-    /// There was nothing to do.
+    /// No action was due.
     Rested,
 }
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
-        let end = Instant::now() + task.patience;
+        let end = Instant::now() + task.time_budget;
         self.pace.begin(&self.store).await?;
-        let parked = self.deadlines.parked(task.now).await;
-        let parked = parked.map_err(FunctionError::new)?;
+        let stuck_rows = self.deadlines.stuck(task.now).await;
+        let stuck_rows = stuck_rows.map_err(FunctionError::new)?;
         let mut report = Report {
-            stuck: parked.len() as u64,
+            stuck: stuck_rows.len() as u64,
             ..Report::default()
         };
-        let stuck = Figures::default().count("StuckFulfilments", report.stuck);
-        self.environment.emit(stuck);
+        let metrics = Metrics::default().count("StuckFulfilments", report.stuck);
+        self.app.emit(metrics);
         let due = self.deadlines.due(task.now).await;
         let due = due.map_err(FunctionError::new)?.into_iter();
         let rows = due.map(|row| (row, false));
-        let rows = rows.chain(parked.into_iter().map(|row| (row, true)));
-        let mut looks =
-            stream::iter(rows)
-                .map(|(row, is_parked)| async move {
-                    (self.look_after(&row, is_parked, task).await, row)
-                })
-                .buffer_unordered(AT_ONCE);
+        let rows = rows.chain(stuck_rows.into_iter().map(|row| (row, true)));
+        let mut looks = stream::iter(rows)
+            .map(
+                |(row, is_stuck)| async move { (self.look_after(&row, is_stuck, task).await, row) },
+            )
+            .buffer_unordered(AT_ONCE);
         let all = async {
             while let Some((looked, deadline)) = looks.next().await {
                 match looked {
@@ -146,50 +136,50 @@ impl Watch {
                     Ok(Looked::Rested) => {}
                     Err(error) => {
                         report.failed += 1;
-                        tracing::warn!(stream = %deadline.stream, %error, "will be looked after later");
-                        // Those that cannot be looked after must not keep the others from it.
-                        let later = task.now.after(self.patience);
+                        tracing::warn!(stream = %deadline.stream, %error, "deadline check failed; retrying on next run");
+                        // Postpone the deadline, so that failing checks do not delay the others.
+                        let later = task.now.after(self.step_timeout);
                         let _ = self.postpone(&deadline, later).await;
                     }
                 }
             }
         };
-        // Those that are left are the oldest the next time.
+        // The next run starts with the oldest deadlines, which are those that are left.
         report.complete = timeout_at(end, all).await.is_ok();
         drop(looks);
-        let overdue = Figures::default()
+        let overdue = Metrics::default()
             .count("OverdueFulfilments", report.overdue)
             .count("HeldBackFulfilments", report.held_back);
-        self.environment.emit(overdue);
-        tracing::info!(?report, "looked");
+        self.app.emit(overdue);
+        tracing::info!(?report, "watchdog run completed");
         Ok(report)
     }
 
-    /// Gives an order what it needs.
+    /// Takes the next action for an order.
     async fn look_after(
         &self,
         deadline: &Deadline,
-        is_parked: bool,
+        is_stuck: bool,
         task: &Task,
     ) -> Result<Looked, FunctionError> {
-        let order_id = OrderId::of(&deadline.stream).map_err(FunctionError::new)?;
+        let order_id = OrderId::from_stream(&deadline.stream).map_err(FunctionError::new)?;
         let stream = order_id.fulfilment_stream();
         let order = self.orders.load(&order_id.order_stream()).await;
         let order = order.map_err(FunctionError::new)?;
         let saga = self.sagas.load(&stream).await.map_err(FunctionError::new)?;
         let since = saga.at().unwrap_or(deadline.at);
-        let needs = care(
+        let needs = next_action(
             order_id,
             &order.state,
             &saga.state,
             since,
             task.now,
-            self.patience,
+            self.step_timeout,
         );
-        tracing::info!(%order_id, version = saga.version, ?needs, "overdue");
+        tracing::info!(%order_id, version = saga.version, ?needs, "saga overdue");
         let at = format!("{stream}@{}", saga.version);
-        // A cancelled order is watched until its fulfilment knows; that has a deadline of its own.
-        if deadline.stream.category() == "order" && needs != Care::Unwind {
+        // A cancellation has a deadline of its own until the fulfilment records it.
+        if deadline.stream.category() == "order" && needs != NextAction::Compensate {
             self.deadlines
                 .close(deadline)
                 .await
@@ -200,56 +190,56 @@ impl Watch {
             && deadline.throttled != Some(saga.version)
             && !self.pace.takes(due)
         {
-            self.postpone(deadline, task.now.after(self.patience))
+            self.postpone(deadline, task.now.after(self.step_timeout))
                 .await?;
             return Ok(Looked::HeldBack);
         }
         if let Some(due) = throttled(deadline, saga.version, saga.state.due(), &needs) {
-            if let Care::Begin(input) = needs {
+            if let NextAction::Start(input) = needs {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
             }
             let ask = fulfilment::Command::AskAgain(due);
             self.tell(order_id, ask, format!("ask/{at}"), task).await?;
-            self.postpone(deadline, task.now.after(self.patience))
+            self.postpone(deadline, task.now.after(self.step_timeout))
                 .await?;
             return Ok(Looked::Paced);
         }
         let again = match needs {
-            Care::Begin(input) => {
+            NextAction::Start(input) => {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
-                // Its first step is asked for at once: it had its time.
+                // The first step had its time before the watchdog acted, so retry it at once.
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
                     self.ask(order_id, first, 0, &at, task).await?;
                 }
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
-            Care::Unwind => {
+            NextAction::Compensate => {
                 let context = task.context(format!("unwind/{at}"));
                 let reason = "the customer has cancelled the order";
                 step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context)
                     .await
                     .map_err(FunctionError::new)?;
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
-            Care::Retry(due, retries) => {
+            NextAction::Retry(due, retries) => {
                 self.ask(order_id, due, retries, &at, task).await?;
-                task.now.after(self.patience)
+                task.now.after(self.step_timeout)
             }
-            Care::Wait(until) => {
+            NextAction::Wait(until) => {
                 self.postpone(deadline, until).await?;
                 return Ok(Looked::Rested);
             }
-            Care::People if is_parked => return Ok(Looked::Rested),
-            Care::People => {
-                let parked = self.deadlines.park(deadline, since).await;
-                parked.map_err(FunctionError::new)?;
+            NextAction::Operator if is_stuck => return Ok(Looked::Rested),
+            NextAction::Operator => {
+                let stuck = self.deadlines.mark_stuck(deadline, since).await;
+                stuck.map_err(FunctionError::new)?;
                 return Ok(Looked::Rested);
             }
-            Care::Nothing => {
+            NextAction::None => {
                 self.deadlines
                     .close(deadline)
                     .await
@@ -261,7 +251,7 @@ impl Watch {
         Ok(Looked::Moved)
     }
 
-    /// Asks for a step again, or abandons it.
+    /// Retries a step, or abandons it after its last retry.
     async fn ask(
         &self,
         order_id: OrderId,
@@ -274,7 +264,7 @@ impl Watch {
         let asked = self
             .tell(order_id, ask, format!("retry/{at}"), task)
             .await?;
-        // To abandon it is no question that has an answer.
+        // An abandoned step has no outcome to examine.
         if let Some(version) = asked
             && retries < Fulfilment::RETRIES
         {
@@ -321,7 +311,7 @@ impl Watch {
             .await?;
         if told.is_none() {
             return Err(FunctionError::new(format!(
-                "the fulfilment of the order {order_id} is not stuck: there is nothing to {verb}"
+                "{verb} failed: the fulfilment of order {order_id} is not stuck"
             )));
         }
         Ok(Report {
@@ -330,7 +320,8 @@ impl Watch {
         })
     }
 
-    /// Gives a command to a fulfilment, and returns its version after that; nothing where it has moved on.
+    /// Gives a command to a fulfilment. Returns its new version, or `None` if it rejects the
+    /// command.
     async fn tell(
         &self,
         order_id: OrderId,
@@ -347,23 +338,30 @@ impl Watch {
     }
 }
 
-/// The step that is asked for again by what an order needs.
-fn asks_again(needs: &Care) -> Option<Due> {
+/// Returns the step that the next action retries.
+fn asks_again(needs: &NextAction) -> Option<Due> {
     match needs {
-        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
-        Care::Retry(due, _) => Some(*due),
-        Care::Unwind | Care::Wait(_) | Care::People | Care::Nothing => None,
+        NextAction::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        NextAction::Retry(due, _) => Some(*due),
+        NextAction::Compensate | NextAction::Wait(_) | NextAction::Operator | NextAction::None => {
+            None
+        }
     }
 }
 
-/// The step that is to be asked for again because a provider throttled it, and nothing has happened since.
-fn throttled(deadline: &Deadline, version: u64, due: Option<Due>, needs: &Care) -> Option<Due> {
+/// Returns the step to retry because a provider throttled it, if nothing has happened since.
+fn throttled(
+    deadline: &Deadline,
+    version: u64,
+    due: Option<Due>,
+    needs: &NextAction,
+) -> Option<Due> {
     if deadline.throttled != Some(version) {
         return None;
     }
     match needs {
-        Care::Begin(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
-        Care::Wait(_) | Care::Retry(..) => due,
-        Care::Unwind | Care::People | Care::Nothing => None,
+        NextAction::Start(_) => Fulfilment::STEPS.first().copied().map(Due::execute),
+        NextAction::Wait(_) | NextAction::Retry(..) => due,
+        NextAction::Compensate | NextAction::Operator | NextAction::None => None,
     }
 }

@@ -1,15 +1,17 @@
-//! The number of steps that are asked for again in one look.
+//! Limits the number of steps that one run of the watchdog retries.
 //!
-//! A step is overdue because its event was lost, because its provider does not answer, or because the
-//! event is still queued. Only in the first case it helps to ask again; in the last it makes the queue
-//! longer. The saga's own stream tells them apart: the commit that follows a `StepRetried` says which
-//! event caused it. So each look examines some of the steps that the look before asked for again:
+//! A step is overdue because its event was lost, because its provider is unavailable, or because
+//! its event is still queued. A retry helps only in the first case; in the last it makes the queue
+//! longer. The commit that follows a `StepRetried` in the saga's stream has the id of its causing
+//! event, which tells the cases apart. Each run therefore examines some of the last run's retries:
 //!
-//! - they followed from the new event: events are lost, and twice as many are asked for;
-//! - they followed from an older event: events are only late, and one is asked for as a probe;
-//! - nothing followed: the provider is in trouble, and half as many are asked for.
+//! - The outcome has the new event as its cause: events are lost, and the limit doubles.
+//! - The outcome has an older event as its cause: events are late, and the limit is one probe.
+//! - There is no outcome: the provider is unavailable, and the limit halves.
 //!
-//! Each step has a number of its own, so that one provider's trouble holds back no other step. The
+//! Each step has a limit of its own, so that one provider's failure delays no other step. The
+//! limits last as long as the execution environment of the function; a new one starts with a low
+//! limit.
 //! numbers live as long as the function's environment; a new one begins with a few.
 
 use std::{
@@ -21,29 +23,29 @@ use cairn::{
     StreamId,
     dynamodb::DynamoStore,
     lambda::FunctionError,
-    store::{Consistency, EventStore as _, Part},
+    store::{Consistency, EventStore as _, ReadRange},
 };
 use futures_util::future::try_join_all;
 use orders::fulfilment::Due;
 
-/// The number of steps in the first look, and the bounds of it.
+/// The limit of the first run, and its bounds.
 const FIRST: usize = 10;
 const MOST: usize = 400;
-/// While events are late, and while a provider is in trouble.
+/// The limit while events are late, and the minimum while a provider is unavailable.
 const PROBES_IN_LAG: usize = 1;
 const LEAST_IN_TROUBLE: usize = 5;
-/// The number of steps that are examined in the next look.
+/// The number of retries that the next run examines.
 const EXAMINED: usize = 5;
 
-/// The numbers, by what is due.
+/// The limit of each step.
 #[derive(Default)]
 pub(crate) struct Pace(Mutex<HashMap<Due, Window>>);
 
 struct Window {
     size: usize,
-    /// The steps asked for in this look.
+    /// The retries of this run.
     asked: usize,
-    /// Some of them: their streams, and the versions of `StepRetried`.
+    /// The streams and versions of some of these retries.
     examined: Vec<(StreamId, u64)>,
 }
 
@@ -60,16 +62,16 @@ impl Default for Window {
 /// The effect of a `StepRetried`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// The step's outcome followed from it: the event before was lost.
+    /// It caused the outcome: the earlier event was lost.
     Needed,
-    /// The step's outcome followed from an older event, which had been queued.
+    /// An older event caused the outcome: it was still queued.
     Needless,
-    /// There is no outcome yet.
+    /// No outcome yet.
     None,
 }
 
 impl Pace {
-    /// Begins a look: examines the effects of the last one.
+    /// Starts a run: examines the effects of the last run's retries.
     pub(crate) async fn begin(&self, store: &DynamoStore) -> Result<(), FunctionError> {
         let examined: Vec<_> = {
             let mut windows = self.windows();
@@ -93,7 +95,7 @@ impl Pace {
         Ok(())
     }
 
-    /// True if one more step may be asked for in this look.
+    /// Returns whether this run may retry the step once more.
     pub(crate) fn takes(&self, due: Due) -> bool {
         let mut windows = self.windows();
         let window = windows.entry(due).or_default();
@@ -102,7 +104,7 @@ impl Pace {
         takes
     }
 
-    /// Notes that a step was asked for by the event of this version.
+    /// Records a retry and the version of its `StepRetried`.
     pub(crate) fn asked(&self, due: Due, stream: &StreamId, version: u64) {
         let mut windows = self.windows();
         let window = windows.entry(due).or_default();
@@ -121,11 +123,11 @@ async fn effect(
     stream: &StreamId,
     version: u64,
 ) -> Result<Effect, FunctionError> {
-    let part = Part {
+    let range = ReadRange {
         consistency: Consistency::Strong,
-        ..Part::after(version)
+        ..ReadRange::after(version)
     };
-    let commits = store.read(stream, &part).await;
+    let commits = store.read(stream, &range).await;
     let commits = commits.map_err(FunctionError::new)?;
     let follows = commits.iter().find(|commit| commit.version > version);
     let cause = format!("{stream}@{version}");
@@ -136,7 +138,7 @@ async fn effect(
     })
 }
 
-/// The size of a window after what was examined.
+/// Returns the new limit.
 fn next(size: usize, effects: &[Effect]) -> usize {
     let count = |effect| effects.iter().filter(|other| **other == effect).count();
     let (needed, needless) = (count(Effect::Needed), count(Effect::Needless));

@@ -1,12 +1,8 @@
-//! Keeps the read model `orders`: the row per order.
+//! Projects the read model `orders`: one row per order.
 
-use cairn::lambda::{ConfigError, Environment, Function, consumer};
+use cairn::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::orders::Orders;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    consumer::projection(environment, environment.rows::<Orders>("ORDERS_TABLE")?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    consumer::projection(app, app.rows::<Orders>("ORDERS_TABLE")?)
 }

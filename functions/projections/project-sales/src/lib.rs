@@ -1,12 +1,8 @@
-//! Keeps the read model `sales`: the windows of sales.
+//! Projects the read model `sales`: counters by time window.
 
-use cairn::lambda::{ConfigError, Environment, Function, consumer};
+use cairn::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::sales::Sales;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    consumer::projection(environment, environment.counters::<Sales>("SALES_TABLE")?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    consumer::projection(app, app.counters::<Sales>("SALES_TABLE")?)
 }

@@ -1,4 +1,4 @@
-//! `GET /orders/{orderId}/events`: everything that happened to an order, causes before effects.
+//! `GET /orders/{orderId}/events`: the events of an order, causes before effects.
 
 use cairn::{
     Commit,
@@ -6,7 +6,7 @@ use cairn::{
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     store,
@@ -17,20 +17,16 @@ use orders::{
 };
 use serde_json::json;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let source = environment.setting("EVENT_SOURCE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let source = app.variable("EVENT_SOURCE")?;
+    api::function(app, move |request| {
         list(store.clone(), source.clone(), request)
     })
 }
 
 async fn list(store: DynamoStore, source: String, request: Request) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
     let others = [
         order_id.order_stream(),
@@ -39,11 +35,11 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     ];
     let saga = order_id.fulfilment_stream();
     let mut histories = store::read_together(&store, &saga, &others, None).await?;
-    // Of commits that do not depend on each other, the saga's record comes last.
+    // Among independent commits, those of the saga come last.
     histories.rotate_left(1);
     let placed = histories.first().and_then(|commits| commits.first());
     let customer_id = placed.map(customer_of).transpose()?.flatten();
-    if !customer_id.is_some_and(|id| request.caller.may_deal_with(id.as_str())) {
+    if !customer_id.is_some_and(|id| request.caller.can_access(id.as_str())) {
         return Err(unknown());
     }
     let events: Vec<_> = in_causal_order(&histories)
@@ -54,7 +50,7 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     Response::new(200, json!({ "events": events }))
 }
 
-/// Whose order it is, from the commit that placed it.
+/// Returns the customer from the commit that placed the order.
 fn customer_of(placed: &Commit) -> Result<Option<CustomerId>, Problem> {
     let first = placed.recorded().next();
     let event = first.map(|first| first.decode::<Event>()).transpose();

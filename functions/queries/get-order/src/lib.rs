@@ -1,10 +1,11 @@
-//! `GET /orders/{orderId}`: an order as it is, at least at a version, or as it was at a time.
+//! `GET /orders/{orderId}`: the current order, optionally at a minimum version, or the order at a
+//! time.
 
 use cairn::{
     Timestamp,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::Row,
@@ -15,17 +16,13 @@ use orders::{
     values::OrderId,
 };
 
-/// The largest integer that every JSON reader keeps exactly.
+/// The largest integer that every JSON parser keeps exact.
 const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("ORDERS_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("ORDERS_TABLE")?;
+    api::function(app, move |request| {
         get(store.clone(), rows.clone(), request)
     })
 }
@@ -37,14 +34,14 @@ async fn get(
 ) -> Result<Response, Problem> {
     let at: Option<Timestamp> = request.query("at")?;
     let version = request.integer("minVersion", 0..=MAX_VERSION)?;
-    let unknown = || Problem::not_found("there is no such order");
+    let unknown = || Problem::not_found("order not found");
     let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
-    let is_theirs = |view: &OrderView| request.caller.may_deal_with(&view.customer_id);
+    let is_theirs = |view: &OrderView| request.caller.can_access(&view.customer_id);
     if let Some(at) = at {
         let view = from_events(&store, order_id, Some(at)).await?;
         let view = view
             .filter(is_theirs)
-            .ok_or_else(|| Problem::not_found("there was no such order at that time"))?;
+            .ok_or_else(|| Problem::not_found("the order did not exist at that time"))?;
         return Response::new(200, view);
     }
     let version = version.unwrap_or(1);
@@ -63,7 +60,7 @@ async fn get(
             Err(unknown())
         };
     }
-    // The row is behind, not there yet, or of more than one moment: the streams have the order.
+    // The row is missing, outdated or torn: read the streams instead.
     let view = from_events(&store, order_id, None)
         .await?
         .filter(is_theirs)
@@ -77,8 +74,8 @@ async fn get(
     Response::new(200, view)
 }
 
-/// The order as its streams have it, now or by a time. It shows more than the states that snapshots
-/// hold, so it begins with the first events.
+/// Folds the order's streams, up to a time if there is one. A view shows more than snapshots hold,
+/// so it starts at the first event.
 async fn from_events(
     store: &DynamoStore,
     order_id: OrderId,

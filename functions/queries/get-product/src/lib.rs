@@ -1,26 +1,22 @@
-//! `GET /products/{sku}`: shows the price of a product.
+//! `GET /products/{sku}`: the price of a product.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
 };
 use orders::{product::Product, read_models::products::ProductView, values::Sku};
 
-/// Builds the function. It needs `EVENTS_TABLE`.
-///
-/// # Errors
-/// When an environment variable is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let products = environment.repository()?;
-    api::function(environment, move |request| get(products.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let products = app.repository()?;
+    api::function(app, move |request| get(products.clone(), request))
 }
 
-/// Folds the product's stream: one read, of the price as it is now.
+/// Folds the product's stream, so that the price is current.
 async fn get(products: Repository<Product>, request: Request) -> Result<Response, Problem> {
-    let unpriced = || Problem::not_found("there is no price of this sku");
+    let unpriced = || Problem::not_found("the SKU has no price");
     let sku: Sku = request.path("sku").parse().map_err(|_| unpriced())?;
     let product = products.load(&sku.product_stream()).await?;
     let price = product.state.price().ok_or_else(unpriced)?;

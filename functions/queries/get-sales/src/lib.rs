@@ -1,10 +1,10 @@
-//! `GET /sales`: windows of sales between two times. Windows without sales are left out.
+//! `GET /sales`: windows of sales between two times. Windows without sales are omitted.
 
 use cairn::{
     Timestamp,
     dynamodb::{Counters, Generations},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
 };
@@ -12,23 +12,19 @@ use futures_util::future::try_join_all;
 use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Window, render};
 use serde_json::json;
 
-/// How many windows an answer goes back when the request does not say.
+/// The number of windows if the request has no `from`.
 const USUAL_WINDOWS: i64 = 60;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let counters = environment.counters("SALES_TABLE")?;
-    api::function(environment, move |request| get(counters.clone(), request))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let counters = app.counters("SALES_TABLE")?;
+    api::function(app, move |request| get(counters.clone(), request))
 }
 
 async fn get(
     generations: Generations<Counters<Sales>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    request.caller.operates()?;
+    request.caller.require_operator()?;
     let window: Window = request.query("window")?.unwrap_or(Window::Hour);
     let to = request.query("to")?.unwrap_or(request.now);
     let back = Timestamp::from_millis(to.as_millis() - window.millis() * USUAL_WINDOWS);
@@ -38,7 +34,7 @@ async fn get(
             "the parameter from must not be after to",
         ));
     }
-    // `to` is not included: answers that follow each other have no window in common.
+    // `to` is exclusive, so that consecutive responses do not overlap.
     if from == to {
         return Response::new(200, json!({ "windows": [] }));
     }

@@ -1,31 +1,27 @@
-//! `GET /stock/{sku}`: what there is of a SKU.
+//! `GET /stock/{sku}`: the stock of a SKU.
 
 use cairn::{
     Commit,
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::fold_on,
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use orders::{
     read_models::stock::{StockLevels, render},
     values::Sku,
 };
 
-/// The largest integer that every JSON reader keeps exactly.
+/// The largest integer that every JSON parser keeps exact.
 const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("STOCK_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("STOCK_TABLE")?;
+    api::function(app, move |request| {
         get(store.clone(), rows.clone(), request)
     })
 }
@@ -36,7 +32,7 @@ async fn get(
     request: Request,
 ) -> Result<Response, Problem> {
     let version = request.integer("minVersion", 0..=MAX_VERSION)?.unwrap_or(1);
-    let unknown = || Problem::not_found("there is no such sku");
+    let unknown = || Problem::not_found("SKU not found");
     let sku: Sku = request.path("sku").parse().map_err(|_| unknown())?;
     let row = generations
         .shown(|rows| {
@@ -51,9 +47,11 @@ async fn get(
     {
         return Response::new(200, view);
     }
-    // The row is behind, or not there yet: the events since then know.
+    // The row is missing or outdated: add the events since its version.
     let known = row.as_ref().map_or(0, |row| render(row).version);
-    let commits = store.read(&sku.stock_stream(), &Part::after(known)).await?;
+    let commits = store
+        .read(&sku.stock_stream(), &ReadRange::after(known))
+        .await?;
     let news: Vec<_> = commits
         .iter()
         .flat_map(Commit::recorded)

@@ -1,11 +1,11 @@
-//! `GET /customers/{customerId}/orders`: a customer's orders, newest first, page by page.
+//! `GET /customers/{customerId}/orders`: a customer's orders, newest first, in pages.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
-        ConfigError, Environment, Function,
+        AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
     read_model::Row,
@@ -25,14 +25,10 @@ const BY_CUSTOMER: Index = Index {
 const MOST: u64 = 100;
 const USUAL: u64 = 20;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let rows = environment.rows("ORDERS_TABLE")?;
-    api::function(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let rows = app.rows("ORDERS_TABLE")?;
+    api::function(app, move |request| {
         list(store.clone(), rows.clone(), request)
     })
 }
@@ -46,8 +42,8 @@ async fn list(
         .path("customerId")
         .parse()
         .map_err(|error| Problem::not_found(format!("the customer id {error}")))?;
-    if !request.caller.may_deal_with(customer_id.as_str()) {
-        return Err(Problem::not_found("there is no such customer"));
+    if !request.caller.can_access(customer_id.as_str()) {
+        return Err(Problem::not_found("customer not found"));
     }
     let limit = request.integer("limit", 1..=MOST)?.unwrap_or(USUAL);
     let limit = u32::try_from(limit).map_err(|error| Problem::internal(&error))?;
@@ -73,8 +69,8 @@ async fn list(
     Response::new(200, body)
 }
 
-/// The order of a row. Its streams have it where the row is of more than one moment, which is rare:
-/// only while an order is under way.
+/// Returns the order of a row. A torn row is rare, and only exists during a fulfilment; then the
+/// streams are read.
 async fn view(store: &DynamoStore, row: &Row) -> Result<Option<OrderView>, Problem> {
     let view = shown(Some(row))?;
     let Some(torn) = view.as_ref().filter(|view| view.is_torn()) else {
@@ -95,14 +91,14 @@ fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
     Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
 }
 
-/// The attributes that say where a page of the index begins.
+/// The attributes of a position in the index.
 const POSITION: [&str; 3] = ["customerId", "orderId", "placedAt"];
 
 fn cursor_after(position: Row) -> String {
     URL_SAFE_NO_PAD.encode(Value::Object(position).to_string())
 }
 
-/// The position that a cursor stands for. It must be one of this customer's.
+/// Decodes a cursor, which must be one of this customer's.
 fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
     let position: Option<Row> = decoded.and_then(|json| serde_json::from_slice(&json).ok());
@@ -120,6 +116,6 @@ fn position(cursor: &str, customer_id: &CustomerId) -> Result<Row, Problem> {
                 && text("placedAt").parse::<Timestamp>().is_ok()
         })
         .ok_or_else(|| {
-            Problem::bad_request("the cursor is none that an earlier page of this list has given")
+            Problem::bad_request("Invalid cursor. Use the `cursor` of the previous page.")
         })
 }

@@ -40,7 +40,7 @@ export function draw(tallies, waiting) {
     const lag = recent.length ? Math.max(...recent.map(({ ms }) => ms)) : tally.latestLagMs;
     metrics.set(id, {
       // The relay applies no event.
-      ...(id !== RELAY && { applied: count(tally.applied), skipped: count(tally.duplicates), "gaps filled": count(tally.healed) }),
+      ...(id !== RELAY && { applied: count(tally.applied), skipped: count(tally.duplicates), "gaps filled": count(tally.caughtUp) }),
       retries: count(tally.retried),
       "dead letters": count(tally.deadLetters),
       waiting: count(waiting[id]),

@@ -156,7 +156,7 @@ export function travel({ events, deliveries }) {
     send([`bus>${consumer}`], outcome, wait, HOP_MS);
     if (outcome === "failed" || outcome === "dead-letter") failedAt.set(consumer, now);
     if (outcome === "dead-letter") send([`${consumer}>dead`], outcome, wait + HOP_MS, HOP_MS);
-    if (outcome !== "applied" && outcome !== "healed") continue;
+    if (outcome !== "applied" && outcome !== "caught-up") continue;
     const isStep = consumers.some(({ id, kind }) => id === consumer && kind === "step");
     send([isStep ? "steps>store" : `${consumer}>models`], "event", wait + HOP_MS, isStep ? TRUNK_MS : HOP_MS);
   }

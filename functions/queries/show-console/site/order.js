@@ -213,14 +213,14 @@ function updateRow(row, event) {
   cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
 }
 
-const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "duplicate skipped"], healed: ["↻", "arrived early, filled a gap of"], failed: ["✗", "failed, retried"], "dead-letter": ["✗", "dead letter"] };
+const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "duplicate skipped"], "caught-up": ["↻", "arrived early, filled a gap of"], failed: ["✗", "failed, retried"], "dead-letter": ["✗", "dead letter"] };
 
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
   const twice = times > 1 ? ` ×${times}` : "";
   // notify-customer cannot tell whether an email was sent. The email provider recognizes the key.
   const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
-  const more = { healed: ` +${gap}`, "dead-letter": ", dead letter" }[outcome] ?? twice + key;
+  const more = { "caught-up": ` +${gap}`, "dead-letter": ", dead letter" }[outcome] ?? twice + key;
   return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${outcome === "dead-letter" ? "" : more}` }, `${sign} ${name(consumer)}${more}`);
 }
 

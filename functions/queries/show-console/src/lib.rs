@@ -1,15 +1,15 @@
-//! `GET /` and `GET /console/{file}`: the page on which to see the system work.
+//! `GET /` and `GET /console/{file}`: the console page.
 //!
-//! The page is a client of the HTTP API like any other, and shows nothing that the API would not tell its reader. So it
-//! is for everybody, and asks for a token where the API wants one.
+//! The page is a client of the HTTP API and shows only what the API returns to its user. It is
+//! public, and asks for a token if the API requires one.
 
 use cairn::lambda::{
-    ConfigError, Environment, Function,
+    AppContext, ConfigError, Handler,
     api::{self, Problem, Request, Response},
 };
 use serde_json::json;
 
-/// The page, and what it loads: each file by its name, with its media type.
+/// The page and its files: name, media type and content.
 const FILES: [(&str, &str, &str); 12] = [
     ("", HTML, include_str!("../site/index.html")),
     ("console.css", CSS, include_str!("../site/console.css")),
@@ -25,7 +25,7 @@ const FILES: [(&str, &str, &str); 12] = [
         "image/svg+xml",
         include_str!("../site/cairn.svg"),
     ),
-    // uPlot as it comes from npm, with its licence beside it.
+    // uPlot as published on npm, with its licence.
     (
         "uPlot.iife.min.js",
         JS,
@@ -38,17 +38,13 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// Nothing but what comes from where the page comes from, and no script or style that stands in the page itself.
+/// Only content of the same origin, and no inline scripts or styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Builds the function.
-///
-/// # Errors
-/// When the setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let authorization = environment.setting("AUTHORIZATION")?;
-    Ok(api::open(environment, move |request| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let authorization = app.variable("AUTHORIZATION")?;
+    Ok(api::open(app, move |request| {
         let answer = show(&authorization, &request);
         async move { answer }
     }))
@@ -57,7 +53,7 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
 fn show(authorization: &str, request: &Request) -> Result<Response, Problem> {
     let name = request.path("file");
     let response = if name == "settings.json" {
-        // On one machine there is more to see: another answer stands in place of this one there.
+        // The local runtime replaces this response with more data.
         Response::new(
             200,
             json!({ "live": false, "authorization": authorization }),
@@ -66,13 +62,13 @@ fn show(authorization: &str, request: &Request) -> Result<Response, Problem> {
         let mut files = FILES.iter();
         let (_, media_type, text) = files
             .find(|(known, _, _)| *known == name)
-            .ok_or_else(|| Problem::not_found(format!("the page has no file {name}")))?;
+            .ok_or_else(|| Problem::not_found(format!("file {name} not found")))?;
         Response::text(media_type, *text)
     };
     Ok(response
         .header("content-security-policy", POLICY)
         .header("x-content-type-options", "nosniff")
         .header("referrer-policy", "no-referrer")
-        // A new version is seen at once.
+        // Make browsers load a new release at once.
         .header("cache-control", "no-cache"))
 }

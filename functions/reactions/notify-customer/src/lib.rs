@@ -1,19 +1,20 @@
-//! Writes to the customer when an order is confirmed, shipped or cancelled: one mail for each event.
+//! Sends the customer an email when an order is confirmed, shipped or cancelled: one for each
+//! event.
 //!
-//! [`Mailer::send`] says what the gate guarantees and what it does not. A mail that SES throttles
-//! waits in the gate's table; the function's schedule sends it when its time has come.
+//! [`CustomerMailer::send`] documents the guarantees. If SES throttles an email, it waits in the
+//! function's table until the schedule sends it.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
-    gate::Delivered,
+    gate::Delivery,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, Throttled, consumer,
-        metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, Throttled, consumer,
+        metrics::Metrics,
     },
-    mail::{MailError, Mails},
+    mail::{MailError, Mailer},
 };
 use orders::{
     order::{Event, Order},
@@ -21,50 +22,46 @@ use orders::{
 };
 use serde::Deserialize;
 
-/// The function. It needs `EVENTS_TABLE`, and `MAIL`: `log`, or `ses` with the sender in `MAIL_FROM`, the gate's table in
-/// `MAILS_TABLE` and the customers' keys by `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
+/// Builds the function.
 ///
-/// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+/// `MAIL` is `log` or `ses`. With `ses` the function also needs `MAIL_FROM`, `MAILS_TABLE`,
+/// `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let name = "MAIL";
-    match environment.setting(name)?.as_str() {
-        "log" => only_noted(environment),
+    match app.variable(name)?.as_str() {
+        "log" => only_noted(app),
         "ses" => {
             let mailer = SesMailer {
-                orders: environment.repository()?,
-                customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-                mails: environment.mails("MAIL_FROM")?,
+                orders: app.repository()?,
+                customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+                mailer: app.mailer("MAIL_FROM")?,
             };
-            with(environment, mailer)
+            with(app, mailer)
         }
         other => Err(ConfigError::new(
             name,
-            format!("is `{other}`: it takes log or ses"),
+            format!("is `{other}`: expected log or ses"),
         )),
     }
 }
 
-/// The function with a mailer of the caller's.
-///
-/// # Errors
-/// When a setting is missing.
+/// Builds the function with another mailer.
 pub fn with(
-    environment: &Environment,
-    mailer: impl Mailer + 'static,
-) -> Result<Function, ConfigError> {
+    app: &AppContext,
+    mailer: impl CustomerMailer + 'static,
+) -> Result<Handler, ConfigError> {
     let notifier = Arc::new(Notifier {
         mailer,
-        gate: environment.mail_gate("MAILS_TABLE")?,
-        store: environment.event_store()?,
-        environment: environment.clone(),
+        gate: app.mail_gate("MAILS_TABLE")?,
+        store: app.event_store()?,
+        app: app.clone(),
     });
     let teller = notifier.clone();
-    let tell = consumer::with_invocation(environment, move |event, _, invocation| {
+    let tell = consumer::with_invocation(app, move |event, _, invocation| {
         let teller = teller.clone();
         async move { teller.tell(&event, &invocation).await }
     })?;
-    Ok(Function::new(move |payload, invocation| {
+    Ok(Handler::new(move |payload, invocation| {
         let (notifier, tell) = (notifier.clone(), tell.clone());
         async move {
             if is_scheduled(&payload) {
@@ -76,16 +73,16 @@ pub fn with(
     }))
 }
 
-/// The function without a mailer: it notes that a mail was due, without any personal data.
-fn only_noted(environment: &Environment) -> Result<Function, ConfigError> {
-    let tell = consumer::function(environment, |event, _| async move {
+/// Builds the function without a mailer: it logs each email, without personal data.
+fn only_noted(app: &AppContext) -> Result<Handler, ConfigError> {
+    let tell = consumer::function(app, |event, _| async move {
         let Some(mail) = mail(&event)? else {
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         };
-        tracing::info!(key = mail.key, subject = mail.subject, "mail");
-        Ok(Delivered::Applied)
+        tracing::info!(key = mail.key, subject = mail.subject, "email due");
+        Ok(Delivery::Applied)
     })?;
-    Ok(Function::new(move |payload, invocation| {
+    Ok(Handler::new(move |payload, invocation| {
         let tell = tell.clone();
         async move {
             if is_scheduled(&payload) {
@@ -110,32 +107,32 @@ struct Notifier<M> {
     mailer: M,
     gate: MailGate,
     store: DynamoStore,
-    environment: Environment,
+    app: AppContext,
 }
 
-/// The time that a run of the schedule has for one mail before another may take it.
+/// The time after which another run may take over an email.
 const LEASE: Duration = Duration::from_mins(10);
 
-impl<M: Mailer> Notifier<M> {
-    /// Sends the mail of an event, unless another invocation has claimed it.
+impl<M: CustomerMailer> Notifier<M> {
+    /// Sends the email for an event, unless another invocation has claimed it.
     async fn tell(
         &self,
         event: &RecordedEvent,
         invocation: &str,
-    ) -> Result<Delivered, FunctionError> {
+    ) -> Result<Delivery, FunctionError> {
         let Some(mail) = mail(event)? else {
-            return Ok(Delivered::Duplicate);
+            return Ok(Delivery::Duplicate);
         };
         let claimed = self.gate.claim(&mail.key, invocation).await;
         if !claimed.map_err(FunctionError::new)? {
-            tracing::info!(key = mail.key, "claimed before");
-            return Ok(Delivered::Duplicate);
+            tracing::info!(key = mail.key, "duplicate skipped");
+            return Ok(Delivery::Duplicate);
         }
         match self.mailer.send(&mail).await {
-            Ok(()) => Ok(Delivered::Applied),
+            Ok(()) => Ok(Delivery::Applied),
             Err(error @ MailError::Throttled(_)) => {
                 self.postpone(&mail.key, &error).await?;
-                Ok(Delivered::Postponed)
+                Ok(Delivery::Postponed)
             }
             Err(error @ MailError::NotSent(_)) => {
                 let released = self.gate.release(&mail.key, invocation).await;
@@ -146,11 +143,11 @@ impl<M: Mailer> Notifier<M> {
         }
     }
 
-    /// Sends the mails whose time has come, until one is throttled again.
+    /// Sends the emails that are due, until SES throttles one again.
     async fn send_waiting(&self, invocation: &Invocation) -> Result<(), FunctionError> {
-        let due = self.gate.due(self.environment.now()).await;
+        let due = self.gate.due(self.app.now()).await;
         for waiting in due.map_err(FunctionError::new)? {
-            let until = self.environment.now().after(LEASE);
+            let until = self.app.now().after(LEASE);
             let leased = self.gate.lease(&waiting, until).await;
             if !leased.map_err(FunctionError::new)? {
                 continue;
@@ -164,7 +161,9 @@ impl<M: Mailer> Notifier<M> {
                     return self.postpone(&waiting.mail, &error).await;
                 }
                 // It is due again when the lease ends.
-                Err(error) => tracing::warn!(key = waiting.mail, %error, "will be sent later"),
+                Err(error) => {
+                    tracing::warn!(key = waiting.mail, %error, "email failed; retrying on next run")
+                }
             }
         }
         Ok(())
@@ -184,77 +183,75 @@ impl<M: Mailer> Notifier<M> {
 
     async fn postpone(&self, key: &str, error: &MailError) -> Result<(), FunctionError> {
         let pause = Throttled { retry_after: None }.pause();
-        let until: Timestamp = self.environment.now().after(pause);
+        let until: Timestamp = self.app.now().after(pause);
         let waits = self.gate.wait(key, until).await;
         waits.map_err(FunctionError::new)?;
-        self.environment
-            .emit(Figures::default().count("ProviderThrottled", 1));
-        tracing::warn!(key, %until, %error, "the mail waits");
+        self.app
+            .emit(Metrics::default().count("ProviderThrottled", 1));
+        tracing::warn!(key, %until, %error, "email postponed");
         Ok(())
     }
 }
 
-/// Sends mails.
-pub trait Mailer: Send + Sync {
-    /// Sends a mail. It need not know whether it has sent the same mail before: the function claims each
-    /// mail in a table before it calls this, and a second delivery, a redrive or a republish of the event
-    /// finds the claim and sends nothing.
+pub trait CustomerMailer: Send + Sync {
+    /// Sends an email.
     ///
-    /// A mail is sent twice only if an invocation ended without SES's answer, by a crash or a timeout,
-    /// although SES had taken the mail: Lambda's retries of that invocation send it again. A mail is lost
-    /// only if all three of them end like that before SES takes it; a redrive does not send it then.
+    /// The function claims each email in a table before this call. A duplicate delivery, a redrive
+    /// or a republished event finds the claim and sends nothing, so a mailer need not deduplicate.
+    ///
+    /// An email is sent twice only if an invocation ends, by a crash or a timeout, after SES
+    /// accepted the email and before its response arrived. Lambda's retries of that invocation send
+    /// it again. An email is lost only if all three attempts end before SES accepts it; a redrive
+    /// does not send it then.
     fn send(&self, mail: &Mail) -> impl Future<Output = Result<(), MailError>> + Send;
 }
 
-/// A mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
-    /// The idempotency key: the id of the event that it tells of.
+    /// The idempotency key: the id of the event.
     pub key: String,
-    /// The order that it is about, whose customer it goes to.
+    /// The order, whose customer receives the email.
     pub order: StreamId,
-    /// What it is about.
     pub subject: &'static str,
-    /// What it says.
     pub text: String,
 }
 
-/// A mailer that sends by SES, to the address that came with the order.
+/// A mailer that sends with SES to the email address of the order.
 #[derive(Debug)]
 struct SesMailer {
     orders: Repository<Order>,
     customers: Keyring,
-    mails: Mails,
+    mailer: Mailer,
 }
 
-impl Mailer for SesMailer {
+impl CustomerMailer for SesMailer {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
-        // Events hold no address but the first: the fewer copies of it there are, the better.
+        // Only the first event has the address, to keep the copies of personal data few.
         let order = self.orders.load(&mail.order).await;
         let order = order.map_err(not_sent)?;
         let placed = order.state.placed();
         let Some((placed, email)) =
             placed.and_then(|placed| Some((placed, placed.email.as_ref()?)))
         else {
-            tracing::info!("no address to send a mail to");
+            tracing::info!("email skipped: no address");
             return Ok(());
         };
-        let place = personal::email(&placed.customer_id, &mail.order);
-        let to = self.customers.open(&place, email).await;
+        let context = personal::email(&placed.customer_id, &mail.order);
+        let to = self.customers.open(&context, email).await;
         let Some(to) = to.map_err(not_sent)? else {
-            tracing::info!("the customer was forgotten");
+            tracing::info!("email skipped: personal data erased");
             return Ok(());
         };
         let sent = self
-            .mails
+            .mailer
             .send(&mail.key, to.as_str(), mail.subject, &mail.text);
         sent.await?;
-        tracing::info!(subject = mail.subject, "mail sent");
+        tracing::info!(subject = mail.subject, "email sent");
         Ok(())
     }
 }
 
-/// SES was not asked.
+/// SES did not receive the request.
 fn not_sent(error: impl std::fmt::Display) -> MailError {
     MailError::NotSent(error.to_string())
 }
@@ -273,9 +270,7 @@ fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
         ),
         Event::Cancelled { reason, .. } => (
             "Your order was cancelled",
-            format!(
-                "Your order {order_id} was cancelled: {reason}. What was charged is given back."
-            ),
+            format!("Your order {order_id} was cancelled: {reason}. Any charge will be refunded."),
         ),
     };
     Ok(Some(Mail {

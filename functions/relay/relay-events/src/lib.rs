@@ -1,12 +1,8 @@
-//! Publishes every committed event: reads the event table's stream, writes to the bus.
+//! Publishes every committed event from the event table's DynamoDB Stream to the event bus.
 
-use cairn::lambda::{ConfigError, Environment, Function, stream};
+use cairn::lambda::{AppContext, ConfigError, Handler, stream};
 use orders::fulfilment::outcome;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    stream::relay(environment, |event| outcome(&event.event.name))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    stream::relay(app, |event| outcome(&event.event.name))
 }

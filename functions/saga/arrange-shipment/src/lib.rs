@@ -1,12 +1,12 @@
-//! Gets a label for an order from the carrier; its compensation calls the shipment off.
+//! Requests a shipping label from the carrier; the compensation cancels it.
 
 use cairn::{
     dynamodb::{Keyring, Repository},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -17,28 +17,18 @@ use orders::{
     values::Address,
 };
 
-/// The function. It needs `EVENTS_TABLE`, `CUSTOMER_KEYS_TABLE` and `PERSONAL_DATA_KEY`.
-///
-/// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxCarrier)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, SandboxCarrier)
 }
 
-/// The function with a carrier of the caller's.
-///
-/// # Errors
-/// When a setting is missing.
-pub fn with(
-    environment: &Environment,
-    carrier: impl Carrier + 'static,
-) -> Result<Function, ConfigError> {
+/// Builds the function with another carrier.
+pub fn with(app: &AppContext, carrier: impl Carrier + 'static) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ArrangeShipment {
-            orders: environment.repository()?,
-            shipments: environment.repository()?,
-            customers: environment.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
+            orders: app.repository()?,
+            shipments: app.repository()?,
+            customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
             carrier,
         },
     )
@@ -51,11 +41,11 @@ struct ArrangeShipment<C> {
     carrier: C,
 }
 
-/// Why nothing is sent to a customer who was forgotten: where to, nobody knows any more.
-const FORGOTTEN: &str = "the customer was forgotten";
+/// Without the customer's key there is no address to ship to.
+const FORGOTTEN: &str = "the customer's personal data was erased";
 
 impl<C: Carrier + 'static> ArrangeShipment<C> {
-    /// The carrier's label, or its no.
+    /// Returns the carrier's label or the reason for its refusal.
     async fn label(
         &self,
         key: &str,
@@ -64,7 +54,8 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
         if let Some(to) = to {
             return step::ask(key, |call| self.carrier.arrange(call, to)).await;
         }
-        // It may have been asked before the customer was forgotten, and its answer may have been lost.
+        // A request before the erasure may have reached the carrier without a response, so cancel
+        // it.
         let undo = format!("{key}/forgotten");
         let undone = step::ask(&undo, |call| self.carrier.cancel(call, key)).await?;
         undone.map_err(FunctionError::new)?;
@@ -72,10 +63,10 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
     }
 }
 
-impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
+impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     const STEP: Step = Step::ArrangeShipment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, order_id) = (due.idempotency_key(), due.input().order_id);
         let order = self
             .orders
@@ -83,12 +74,10 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
             .await
             .map_err(FunctionError::new)?;
         let Some(placed) = order.state.placed() else {
-            return Err(FunctionError::new(format!(
-                "the order {order_id} is not in the store"
-            )));
+            return Err(FunctionError::new(format!("order {order_id} not found")));
         };
-        let place = personal::ship_to(&placed.customer_id, &order.stream);
-        let to = self.customers.open(&place, &placed.ship_to).await;
+        let context = personal::ship_to(&placed.customer_id, &order.stream);
+        let to = self.customers.open(&context, &placed.ship_to).await;
         let to = to.map_err(FunctionError::new)?;
         let answer = self.label(&key, to.as_ref()).await?;
         let stream = order_id.shipment_stream();
@@ -96,18 +85,19 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
         Ok(match answer {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
-                Plan::done(vec![record(Command::RecordArrangement(label))]).with_detail(detail)
+                StepOutcome::done(vec![record(Command::RecordArrangement(label))])
+                    .with_detail(detail)
             }
             Err(reason) => {
                 let refusal = Command::RecordRefusal {
                     reason: reason.clone(),
                 };
-                Plan::failed(reason, vec![record(refusal)])
+                StepOutcome::failed(reason, vec![record(refusal)])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (
             due.idempotency_key(),
             due.input().order_id.shipment_stream(),
@@ -118,17 +108,18 @@ impl<C: Carrier + 'static> Effect<Fulfilment> for ArrangeShipment<C> {
             .await
             .map_err(FunctionError::new)?;
         match shipment.state {
-            // Without a record the answer may have been lost, or the carrier may still be about to act.
+            // Without a record the response may have been lost, or the carrier may still process
+            // the request.
             State::None | State::Arranged(_) => {
                 let asked_with = due.execution_key();
                 let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));
                 if let Err(reason) = cancelled.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::Refused | State::Cancelled => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.shipments,
             &stream,
             Command::RecordCancellation,

@@ -1,40 +1,33 @@
-//! Has the payment of an order authorized; its compensation voids the authorization.
+//! Authorizes the payment of an order; the compensation voids the authorization.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
-///
-/// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::of(environment)?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, Payments::from_app(app)?)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When a setting is missing.
+/// Builds the function with another payment provider.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     provider: impl PaymentProvider + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         AuthorizePayment {
-            payments: environment.repository()?,
+            payments: app.repository()?,
             provider,
         },
     )
@@ -45,10 +38,10 @@ struct AuthorizePayment<P> {
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
+impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<P> {
     const STEP: Step = Step::AuthorizePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let amount = input.total();
         let answer = step::ask(&key, |call| {
@@ -58,19 +51,19 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
         let record = |command| Enlisted::new(&self.payments, &stream, command);
         Ok(match answer.await? {
             Ok(authorization) => {
-                Plan::done(vec![record(Command::RecordAuthorization(authorization))])
+                StepOutcome::done(vec![record(Command::RecordAuthorization(authorization))])
             }
             Err(reason) => {
                 let decline = Command::RecordDecline {
                     amount,
                     reason: reason.clone(),
                 };
-                Plan::failed(reason, vec![record(decline)])
+                StepOutcome::failed(reason, vec![record(decline)])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let stream = input.order_id.payment_stream();
         let payment = self
@@ -79,9 +72,10 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
             .await
             .map_err(FunctionError::new)?;
         match &payment.state {
-            // Without a record the answer may have been lost, or the provider may still be about to act.
+            // Without a record the response may have been lost, or the provider may still process
+            // the request.
             known @ (State::None | State::Authorized(_)) => {
-                let asked = Asked {
+                let asked = AuthorizationRequest {
                     key: &due.execution_key(),
                     token: &input.payment_token,
                     amount: input.total(),
@@ -89,12 +83,12 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
                 };
                 let voided = step::ask(&key, |call| self.provider.void(call, asked));
                 if let Err(reason) = voided.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::Declined | State::Captured(_) | State::Voided | State::Refunded => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordVoid,
@@ -102,7 +96,6 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for AuthorizePayment<P> {
     }
 }
 
-/// The provider's reference, where it is known.
 fn reference(payment: &State) -> Option<&str> {
     match payment {
         State::Authorized(authorization) => Some(&authorization.reference),

@@ -1,12 +1,12 @@
-//! Takes the money that was authorized for an order; its compensation gives it back.
+//! Captures the authorized payment of an order; the compensation refunds it.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -15,26 +15,19 @@ use orders::{
 };
 use payments::Payments;
 
-/// The function. It needs `EVENTS_TABLE`, and the settings of [`Payments::of`].
-///
-/// # Errors
-/// When a setting is missing.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, Payments::of(environment)?)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, Payments::from_app(app)?)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When a setting is missing.
+/// Builds the function with another payment provider.
 pub fn with(
-    environment: &Environment,
+    app: &AppContext,
     provider: impl PaymentProvider + 'static,
-) -> Result<Function, ConfigError> {
+) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         CapturePayment {
-            payments: environment.repository()?,
+            payments: app.repository()?,
             provider,
         },
     )
@@ -45,10 +38,10 @@ struct CapturePayment<P> {
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
+impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P> {
     const STEP: Step = Step::CapturePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
         let payment = self
             .payments
@@ -59,17 +52,17 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
             && let Err(reason) =
                 step::ask(&key, |call| self.provider.capture(call, authorization)).await?
         {
-            return Ok(Plan::failed(reason, vec![]));
+            return Ok(StepOutcome::failed(reason, vec![]));
         }
-        // Without an authorization the payment itself refuses the record, and the step fails.
-        Ok(Plan::done(vec![Enlisted::new(
+        // Without an authorization the payment rejects the record, and the step fails.
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordCapture,
         )]))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
         let payment = self
             .payments
@@ -77,20 +70,20 @@ impl<P: PaymentProvider + 'static> Effect<Fulfilment> for CapturePayment<P> {
             .await
             .map_err(FunctionError::new)?;
         match &payment.state {
-            // Only authorized, as far as is known: the answer to the capture may have been lost, or the
-            // provider may still be about to act.
+            // An authorized payment may be captured already: the response may have been lost, or
+            // the provider may still process the request.
             State::Authorized(authorization) | State::Captured(authorization) => {
                 let asked_with = due.execution_key();
                 let refunded = step::ask(&key, |call| {
                     self.provider.refund(call, authorization, &asked_with)
                 });
                 if let Err(reason) = refunded.await? {
-                    return Ok(Plan::failed(reason, vec![]));
+                    return Ok(StepOutcome::failed(reason, vec![]));
                 }
             }
             State::None | State::Declined | State::Voided | State::Refunded => {}
         }
-        Ok(Plan::done(vec![Enlisted::new(
+        Ok(StepOutcome::done(vec![Enlisted::new(
             &self.payments,
             &stream,
             Command::RecordRefund,

@@ -1,13 +1,13 @@
-//! The last step: confirms the order and lets its stock go, together. Its compensation, when a
-//! confirmed order is cancelled, takes the stock back as it was: reserved.
+//! The last step: confirms the order and allocates its stock in one transaction. When a confirmed
+//! order is cancelled, the compensation returns the stock and reserves it again.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -16,16 +16,12 @@ use orders::{
     values::items,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ConfirmOrder {
-            orders: environment.repository()?,
-            stocks: environment.repository()?,
+            orders: app.repository()?,
+            stocks: app.repository()?,
         },
     )
 }
@@ -35,10 +31,10 @@ struct ConfirmOrder {
     stocks: Repository<Stock>,
 }
 
-impl Effect<Fulfilment> for ConfirmOrder {
+impl StepHandler<Fulfilment> for ConfirmOrder {
     const STEP: Step = Step::ConfirmOrder;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let stream = order.order_stream();
         let confirm = Enlisted::new(&self.orders, &stream, order::Command::Confirm);
@@ -46,18 +42,18 @@ impl Effect<Fulfilment> for ConfirmOrder {
             let command = stock::Command::Allocate { order };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(
+        Ok(StepOutcome::done(
             [confirm].into_iter().chain(allocations).collect(),
         ))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let returns = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = stock::Command::Return { order, quantity };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(returns.collect()))
+        Ok(StepOutcome::done(returns.collect()))
     }
 }

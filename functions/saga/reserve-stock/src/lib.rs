@@ -1,12 +1,12 @@
-//! Reserves every SKU of an order, or none; its compensation releases them.
+//! Reserves every SKU of an order or none; the compensation releases them.
 
 use cairn::{
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
@@ -14,38 +14,34 @@ use orders::{
     values::items,
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let stocks = environment.repository()?;
-    step::function(environment, ReserveStock { stocks })
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let stocks = app.repository()?;
+    step::function(app, ReserveStock { stocks })
 }
 
 struct ReserveStock {
     stocks: Repository<Stock>,
 }
 
-impl Effect<Fulfilment> for ReserveStock {
+impl StepHandler<Fulfilment> for ReserveStock {
     const STEP: Step = Step::ReserveStock;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = Command::Reserve { order, quantity };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(reservations.collect()))
+        Ok(StepOutcome::done(reservations.collect()))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
             let command = Command::Release { order };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(Plan::done(releases.collect()))
+        Ok(StepOutcome::done(releases.collect()))
     }
 }

@@ -1,14 +1,14 @@
-//! The first step: begins an order's fulfilment and screens it for fraud. Its compensation is
-//! the last of an unwinding: it cancels the order.
+//! The first step: starts the fulfilment of an order and screens the order for fraud. Its
+//! compensation is the last one and cancels the order.
 
 use cairn::{
     RecordedEvent, StreamId,
     dynamodb::Repository,
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
-        step::{self, Effect},
+        AppContext, ConfigError, FunctionError, Handler,
+        step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, Plan},
+    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Input, Step},
@@ -17,26 +17,16 @@ use orders::{
     values::{OrderId, Text},
 };
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    with(environment, SandboxScreening)
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    with(app, SandboxScreening)
 }
 
-/// The function with a provider of the caller's.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn with(
-    environment: &Environment,
-    screening: impl Screening + 'static,
-) -> Result<Function, ConfigError> {
+/// Builds the function with another screening provider.
+pub fn with(app: &AppContext, screening: impl Screening + 'static) -> Result<Handler, ConfigError> {
     step::function(
-        environment,
+        app,
         ScreenOrder {
-            orders: environment.repository()?,
+            orders: app.repository()?,
             screening,
         },
     )
@@ -47,49 +37,49 @@ struct ScreenOrder<S> {
     screening: S,
 }
 
-impl<S: Screening + 'static> Effect<Fulfilment> for ScreenOrder<S> {
+impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
     const STEP: Step = Step::ScreenOrder;
 
     fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
         if event.stream.category() != "order" {
             return Ok(None);
         }
-        let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+        let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
         match event.decode::<order::Event>().map_err(FunctionError::new)? {
             order::Event::Placed(placed) => Ok(Some((
                 order_id.fulfilment_stream(),
-                Input::of(order_id, &placed),
+                Input::new(order_id, &placed),
             ))),
             order::Event::Confirmed { .. }
             | order::Event::Shipped { .. }
             | order::Event::Cancelled { .. } => Err(FunctionError::new(
-                "only OrderPlaced begins a fulfilment: mend the rule",
+                "unexpected event type; this function handles only OrderPlaced. Check the EventBridge rule",
             )),
         }
     }
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let key = due.idempotency_key();
         let screened = step::ask(&key, |call| self.screening.screen(call, due.input()));
         Ok(match screened.await? {
-            Ok(()) => Plan::done(vec![]),
-            // Nothing else has happened yet, so the order is cancelled with the refusal.
+            Ok(()) => StepOutcome::done(vec![]),
+            // Nothing else has happened yet, so the order is cancelled with the rejection.
             Err(reason) => {
                 let cancel = self.cancel(due, &reason);
-                Plan::failed(reason, vec![cancel])
+                StepOutcome::failed(reason, vec![cancel])
             }
         })
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<Plan, FunctionError> {
-        Ok(Plan::done(vec![self.cancel(due, due.reason())]))
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+        Ok(StepOutcome::done(vec![self.cancel(due, due.reason())]))
     }
 }
 
 impl<S> ScreenOrder<S> {
     fn cancel(&self, due: &DueStep<Fulfilment>, reason: &str) -> Enlisted {
         let command = order::Command::Cancel {
-            reason: Text::abridged(reason),
+            reason: Text::truncated(reason),
             by: Canceller::Fulfilment,
         };
         Enlisted::new(&self.orders, &due.input().order_id.order_stream(), command)

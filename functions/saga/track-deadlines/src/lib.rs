@@ -1,13 +1,9 @@
-//! Keeps the deadlines of orders: reads the event table's stream, not the bus.
+//! Maintains the deadlines of orders from the event table's DynamoDB Stream.
 
-use cairn::lambda::{ConfigError, Environment, Function, stream};
-use orders::deadlines::mark;
+use cairn::lambda::{AppContext, ConfigError, Handler, stream};
+use orders::deadlines::deadline_update;
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let patience = environment.seconds("STEP_PATIENCE_SECONDS")?;
-    stream::deadlines(environment, move |event| mark(event, patience))
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let step_timeout = app.seconds("STEP_TIMEOUT_SECONDS")?;
+    stream::deadlines(app, move |event| deadline_update(event, step_timeout))
 }

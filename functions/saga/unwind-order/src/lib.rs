@@ -1,22 +1,18 @@
-//! Tells the fulfilment of an order that the customer has cancelled it.
+//! Forwards a customer's cancellation of an order to its fulfilment.
 
 use cairn::{
-    gate::Delivered,
-    lambda::{ConfigError, Environment, Function, FunctionError, consumer},
+    gate::Delivery,
+    lambda::{AppContext, ConfigError, FunctionError, Handler, consumer},
     step,
 };
 use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 
-/// Builds the function.
-///
-/// # Errors
-/// When an environment variable is missing or wrong: the error names it.
-pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
-    let sagas = environment.repository()?;
-    consumer::function(environment, move |event, context| {
+pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let sagas = app.repository()?;
+    consumer::function(app, move |event, context| {
         let sagas = sagas.clone();
         async move {
-            let order_id = OrderId::of(&event.stream).map_err(FunctionError::new)?;
+            let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
             match event.decode::<Event>().map_err(FunctionError::new)? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();
@@ -24,16 +20,18 @@ pub fn function(environment: &Environment) -> Result<Function, ConfigError> {
                         step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
                             .await
                             .map_err(FunctionError::new)?;
-                    tracing::info!(is_news, "told of the cancellation");
+                    tracing::info!(is_news, "cancellation forwarded to saga");
                     Ok(if is_news {
-                        Delivered::Applied
+                        Delivery::Applied
                     } else {
-                        Delivered::Duplicate
+                        Delivery::Duplicate
                     })
                 }
-                Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => Err(
-                    FunctionError::new("only OrderCancelled unwinds a fulfilment: mend the rule"),
-                ),
+                Event::Placed(_) | Event::Confirmed { .. } | Event::Shipped { .. } => {
+                    Err(FunctionError::new(
+                        "unexpected event type; this function handles only OrderCancelled. Check the EventBridge rule",
+                    ))
+                }
             }
         }
     })

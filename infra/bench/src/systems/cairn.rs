@@ -22,19 +22,17 @@ use crate::{
 
 const TABLE: &str = "Events";
 
-/// The interval that an aggregate has if it says nothing else.
+/// The default snapshot interval of an aggregate.
 pub(crate) const DEFAULT_INTERVAL: u32 = 16;
 
-/// The order as a decider, with a snapshot every so many commits.
+/// The order as a decider, with a snapshot every `EVERY` commits.
 #[derive(Debug)]
 pub(crate) struct Order<const EVERY: u32>;
 
-/// What can be asked of it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) enum Command {
-    /// Place it.
     Place,
-    /// Change it so many times.
+    /// Change it this number of times.
     Change(u64),
 }
 
@@ -74,18 +72,16 @@ impl<const EVERY: u32> Aggregate for Order<EVERY> {
     const SNAPSHOT_EVERY: u32 = EVERY;
 }
 
-/// The repository of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct CairnEvery<const EVERY: u32> {
     store: DynamoStore,
     orders: Arc<Repository<Order<EVERY>>>,
 }
 
-/// The repository with the default interval.
 pub(crate) type Cairn = CairnEvery<DEFAULT_INTERVAL>;
 
 impl<const EVERY: u32> CairnEvery<EVERY> {
-    fn of(store: DynamoStore) -> Self {
+    fn new(store: DynamoStore) -> Self {
         Self {
             orders: Arc::new(Repository::new(store.clone())),
             store,
@@ -102,11 +98,11 @@ impl<const EVERY: u32> System for CairnEvery<EVERY> {
     }
 
     async fn open(client: &Client) -> Result<Self, Failed> {
-        Ok(Self::of(DynamoStore::new(sdk(client), TABLE.to_owned())))
+        Ok(Self::new(DynamoStore::new(sdk(client), TABLE.to_owned())))
     }
 
     fn cold(&self) -> Self {
-        Self::of(self.store.clone())
+        Self::new(self.store.clone())
     }
 
     async fn seed(&self, id: &str, events: u64) -> Result<(), Failed> {
@@ -136,18 +132,11 @@ impl<const EVERY: u32> System for CairnEvery<EVERY> {
     }
 }
 
-/// The stream of an order.
-///
-/// # Errors
-/// When the id has characters that a stream id may not have.
 pub(crate) fn stream(id: &str) -> Result<StreamId, Failed> {
     StreamId::new("order", id).map_err(Failed::new)
 }
 
-/// What an HTTP request would say: ids are UUIDs, as long as in real life.
-///
-/// # Errors
-/// When the command cannot be serialized.
+/// Returns the context of an HTTP request. Ids are as long as UUIDs.
 pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string();
     Ok(Context {
@@ -159,7 +148,7 @@ pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
         actor: None,
         traceparent: None,
         now: Timestamp::now(),
-        patience: Duration::from_mins(1),
+        time_budget: Duration::from_mins(1),
     })
 }
 

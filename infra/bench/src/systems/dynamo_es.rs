@@ -1,4 +1,4 @@
-//! dynamo-es with cqrs-es, as its README sets it up, and with its snapshots every hundred events.
+//! dynamo-es with cqrs-es, set up as in its README, and with its snapshots every hundred events.
 
 use std::sync::Arc;
 
@@ -20,19 +20,16 @@ use crate::{
 };
 
 const SNAPSHOT_EVERY: usize = 100;
-/// A transaction of the store takes 25 writes; a hundred must end one.
+/// A transaction of the store has at most 25 writes, and a hundredth event must end one.
 const SEEDED_AT_ONCE: usize = 20;
 
-/// The order as an aggregate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Order(State);
 
-/// What can be asked of it.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Place it.
     Place,
-    /// Change it so many times.
+    /// Change it this number of times.
     Change(u64),
 }
 
@@ -49,16 +46,15 @@ impl DomainEvent for Event {
     }
 }
 
-/// Why an order refuses a command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(&'static str);
+pub(crate) struct Rejection(&'static str);
 
 impl Aggregate for Order {
     const TYPE: &'static str = "Order";
     type Command = Command;
     type Event = Event;
-    type Error = Refused;
+    type Error = Rejection;
     type Services = ();
 
     async fn handle(
@@ -66,16 +62,16 @@ impl Aggregate for Order {
         command: Command,
         (): &(),
         sink: &EventSink<Self>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Rejection> {
         match command {
             Command::Place => {
-                let placed = self.0.place().ok_or(Refused("placed already"))?;
+                let placed = self.0.place().ok_or(Rejection("placed already"))?;
                 sink.write(placed, self).await;
             }
             Command::Change(times) => {
                 let changes = self.0.change(times);
                 if changes.is_empty() {
-                    return Err(Refused("not placed"));
+                    return Err(Rejection("not placed"));
                 }
                 for change in changes {
                     sink.write(change, self).await;
@@ -90,14 +86,14 @@ impl Aggregate for Order {
     }
 }
 
-/// The framework over one SDK client.
+/// The framework with one SDK client.
 #[derive(Clone)]
 pub(crate) struct Whole<const SNAPSHOTS: bool> {
     sdk: Sdk,
     cqrs: Arc<DynamoCqrs<Order>>,
 }
 
-/// As its README sets it up.
+/// The setup of its README.
 pub(crate) type DynamoEs = Whole<false>;
 /// With its snapshot store.
 pub(crate) type DynamoEsSnapshots = Whole<true>;
@@ -130,7 +126,7 @@ impl<const SNAPSHOTS: bool> System for Whole<SNAPSHOTS> {
         })
     }
 
-    /// It remembers nothing.
+    /// It has no cache.
     fn cold(&self) -> Self {
         self.clone()
     }
@@ -189,7 +185,7 @@ impl<const SNAPSHOTS: bool> System for Whole<SNAPSHOTS> {
     }
 }
 
-fn failed(error: AggregateError<Refused>) -> Failed {
+fn failed(error: AggregateError<Rejection>) -> Failed {
     match error {
         AggregateError::AggregateConflict => Failed::Conflict,
         other => Failed::new(other),

@@ -1,5 +1,5 @@
-//! event-store-adapter-rs, after its README, and with a snapshot every ten events, as the
-//! example application of its author takes them.
+//! event-store-adapter-rs, set up as in its README, and with a snapshot every ten events as in its
+//! author's example application.
 
 use std::sync::Arc;
 
@@ -23,10 +23,9 @@ use crate::{
 };
 
 const SNAPSHOT_EVERY: u64 = 10;
-/// The most writes of one `BatchWriteItem`.
+/// The maximum number of writes in one `BatchWriteItem`.
 const SEEDED_AT_ONCE: usize = 25;
 
-/// An order's id.
 #[derive(Clone, Debug)]
 pub(crate) struct OrderId(String);
 
@@ -47,9 +46,7 @@ pub(crate) struct Adapter<const SNAPSHOTS: bool> {
     store: Arc<EventStoreForDynamoDB<OrderId, State, Event>>,
 }
 
-/// Events only.
 pub(crate) type EventStoreAdapter = Adapter<false>;
-/// A snapshot every ten events.
 pub(crate) type EventStoreAdapterSnapshots = Adapter<true>;
 
 impl<const SNAPSHOTS: bool> Adapter<SNAPSHOTS> {
@@ -143,12 +140,12 @@ impl<const SNAPSHOTS: bool> System for Adapter<SNAPSHOTS> {
         })
     }
 
-    /// It remembers nothing.
+    /// It has no cache.
     fn cold(&self) -> Self {
         self.clone()
     }
 
-    /// The library writes one event at a time, in a transaction. The same items come quicker in batches.
+    /// The library writes one event per transaction. Batches write the same items faster.
     async fn seed(&self, id: &str, events: u64) -> Result<(), Failed> {
         let aid = AttributeValue::S(format!("Order-{id}"));
         let mut state = State::default();
@@ -158,7 +155,7 @@ impl<const SNAPSHOTS: bool> System for Adapter<SNAPSHOTS> {
             let event = event.ok_or_else(|| Failed::new("nothing happens"))?;
             state.apply(&event);
             if version == events {
-                // The last one by the library, so that the head is its own.
+                // The library writes the last one, so that the head item is its own.
                 self.flush(&mut batch).await?;
                 self.seed_head(&aid, version - 1, &event).await?;
                 let id = OrderId(id.to_owned());
@@ -208,7 +205,7 @@ impl<const SNAPSHOTS: bool> System for Adapter<SNAPSHOTS> {
             .await
     }
 
-    /// One event at a time: there is no commit of several.
+    /// Commits one event at a time: the library has no commit of several.
     async fn change(&self, id: &str, _: &str, events: u64) -> Result<(), Failed> {
         let id = OrderId(id.to_owned());
         let (mut state, version) = self.find(&id).await?;

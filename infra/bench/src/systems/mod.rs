@@ -1,4 +1,4 @@
-//! The event stores that are compared, each set up as its own documentation says.
+//! The event stores of the comparison, each set up as its documentation says.
 
 use std::future::Future;
 
@@ -13,28 +13,27 @@ pub(crate) mod event_store_adapter;
 
 /// An event store, as one process uses it.
 pub(crate) trait System: Sized + Send + Sync + Clone + 'static {
-    /// Its name in the table.
+    /// The name in the table.
     const NAME: &'static str;
-    /// Whether a command's cost depends on the length of the stream.
+    /// True if a command's cost depends on the length of the stream.
     const READS_WHOLE_STREAMS: bool;
 
-    /// Its tables, as `CreateTable` requests.
+    /// The tables, as `CreateTable` requests.
     fn tables() -> Vec<Value>;
 
-    /// The store, in a process that has just started.
+    /// Opens the store in a process that has just started.
     fn open(client: &Client) -> impl Future<Output = Result<Self, Failed>> + Send;
 
-    /// The store as another process has it, which remembers nothing.
+    /// Returns the store of another process, with an empty cache.
     #[must_use]
     fn cold(&self) -> Self;
 
-    /// Writes a stream of so many events, and what else the store would have written with them.
+    /// Writes a stream of this number of events, and the store's other items for them.
     fn seed(&self, id: &str, events: u64) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// Places an order.
     fn place(&self, id: &str, command: &str) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// Changes an order: so many events by one command.
+    /// Changes an order with one command of this number of events.
     fn change(
         &self,
         id: &str,
@@ -42,7 +41,7 @@ pub(crate) trait System: Sized + Send + Sync + Clone + 'static {
         events: u64,
     ) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// Loads an order and returns how many events it has.
+    /// Loads an order and returns its number of events.
     fn load(&self, id: &str) -> impl Future<Output = Result<u64, Failed>> + Send;
 }
 
@@ -50,7 +49,7 @@ fn sdk(client: &Client) -> Sdk {
     Sdk::new(&client.config())
 }
 
-/// A table with a partition key (S) and perhaps a sort key (N).
+/// Returns a table with a partition key (S) and an optional sort key (N).
 fn table(name: &str, partition: &str, sort: Option<&str>) -> Value {
     let mut attributes = vec![json!({ "AttributeName": partition, "AttributeType": "S" })];
     let mut keys = vec![json!({ "AttributeName": partition, "KeyType": "HASH" })];

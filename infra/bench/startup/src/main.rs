@@ -1,6 +1,6 @@
-//! How long functions take to start, what memory they take by then, and how large they are, beside hello-world.
+//! Measures the start time, memory and size of functions, and compares them with hello-world.
 //!
-//! For Linux only: it reads `/proc`.
+//! Linux only: it reads `/proc`.
 
 use std::{fmt::Display, process::ExitCode};
 
@@ -17,20 +17,20 @@ mod programs;
 mod report;
 mod start;
 
-/// How long functions take from being executed to asking for their first event, beside hello-world.
+/// Compare the start of functions with hello-world: time, memory and size.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often each program is started.
+    /// Number of starts of each program.
     #[arg(long, default_value_t = 31, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     starts: u16,
-    /// What is built first: the programs that are started, every function besides them for the sizes
-    /// of all, or nothing.
+    /// Programs to build first: those that are started, also all other functions for their sizes,
+    /// or none.
     #[arg(long, value_enum, default_value = "started")]
     build: Build,
-    /// Count the instructions of one start of each, under callgrind.
+    /// Count the instructions of one start of each program, under callgrind.
     #[arg(long)]
     instructions: bool,
-    /// Exit with status 1 where the figures are not as promised.
+    /// Exit with status 1 if a limit is exceeded.
     #[arg(long)]
     check: bool,
 }
@@ -42,13 +42,11 @@ enum Build {
     Nothing,
 }
 
-/// Something could not be built, started or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Failed(String);
 
 impl Failed {
-    /// A failure in words.
     pub(crate) fn new(error: impl Display) -> Self {
         Self(error.to_string())
     }
@@ -98,7 +96,7 @@ async fn measure(arguments: &Arguments) -> Result<ExitCode, Failed> {
     }
     let broken = broken_promises(&rows);
     for promise in &broken {
-        eprintln!("not as promised: {promise}");
+        eprintln!("limit exceeded: {promise}");
     }
     Ok(if broken.is_empty() {
         ExitCode::SUCCESS
@@ -107,10 +105,9 @@ async fn measure(arguments: &Arguments) -> Result<ExitCode, Failed> {
     })
 }
 
-/// The starts of each program: all of them in turn, again and again, so that what else the machine
-/// does meets all alike.
+/// Starts the programs in turns, so that other load on the machine affects all alike.
 async fn all_starts(programs: &[Program], times: u16) -> Result<Vec<Vec<Start>>, Failed> {
-    // The first start reads the binary from the disk; it does not count.
+    // The first start reads the binary from disk and does not count.
     eprintln!("starting each of {} programs once", programs.len());
     for program in programs {
         start::start(program).await?;
@@ -125,7 +122,7 @@ async fn all_starts(programs: &[Program], times: u16) -> Result<Vec<Vec<Start>>,
     Ok(starts)
 }
 
-/// A row for each binary of a function that is there but was not started.
+/// Returns a row for each function's binary that exists and was not started.
 fn only_packed(functions: &[String], started: &[Program]) -> Result<Vec<Row>, Failed> {
     let (mut rows, mut missing) = (vec![], vec![]);
     for function in functions {
@@ -141,7 +138,7 @@ fn only_packed(functions: &[String], started: &[Program]) -> Result<Vec<Row>, Fa
     }
     if !missing.is_empty() {
         eprintln!(
-            "{} functions are not built, and not in the table; --build all builds them: {}",
+            "{} functions are not built and not in the table; `--build all` builds them: {}",
             missing.len(),
             missing.join(", ")
         );

@@ -1,4 +1,4 @@
-//! What a binary weighs as the archive that Lambda takes.
+//! The size of a binary in a Lambda deployment package.
 
 use std::{
     fs,
@@ -10,13 +10,10 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::Failed;
 
-/// The bytes of a zip with the binary in it, deflated, under the name that Lambda runs.
-///
-/// # Errors
-/// When the binary cannot be read.
+/// Returns the size of a zip archive with the binary, deflated, as `bootstrap`.
 pub(crate) fn zipped(binary: &Path) -> Result<usize, Failed> {
     let content = fs::read(binary)
-        .map_err(|error| Failed::new(format!("{} cannot be read: {error}", binary.display())))?;
+        .map_err(|error| Failed::new(format!("reading {} failed: {error}", binary.display())))?;
     zip(&content).map_err(|error| Failed::new(format!("{}: {error}", binary.display())))
 }
 

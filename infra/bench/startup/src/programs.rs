@@ -1,4 +1,4 @@
-//! Which programs there are, how they are built, and what they find in their environment.
+//! The measured programs, their builds and their environment.
 
 use std::{
     ffi::OsString,
@@ -10,17 +10,17 @@ use std::{
 
 use crate::Failed;
 
-/// The least that is a function: what the others are compared with.
+/// The smallest function, as the base of the comparison.
 pub(crate) const HELLO_WORLD: &str = "hello-world";
-/// The function that promises are made about.
+/// The function that has limits.
 pub(crate) const PLACE_ORDER: &str = "place-order";
-/// `place-order` with the SDK's own client.
+/// `place-order` with the SDK's own HTTP client.
 const DEFAULT_CLIENT: &str = "default-client";
-/// One of each other kind: relay, step of the saga, query.
+/// One function of each other kind: relay, step of the saga, query.
 const OTHERS: [&str; 3] = ["relay-events", "authorize-payment", "get-order"];
 
-/// What functions are told by the template, whichever of it they read, and by Lambda. With credentials and a region in
-/// it, and no metadata service, nothing asks beyond this machine.
+/// The environment variables of the template, for any function, and of Lambda. With credentials, a
+/// region and no metadata service, the SDK makes no network requests.
 pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("RUST_LOG", "info"),
     ("STACK", "cairn"),
@@ -41,7 +41,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("CUSTOMER_KEYS_TABLE", "CustomerKeysTable"),
     ("MAILS_TABLE", "MailsTable"),
     ("PERSONAL_DATA_KEY", "alias/personal-data"),
-    ("STEP_PATIENCE_SECONDS", "300"),
+    ("STEP_TIMEOUT_SECONDS", "300"),
     ("EVENT_BUS", "cairn-orders"),
     ("EVENT_SOURCE", "cairn.orders"),
     (
@@ -65,18 +65,15 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("AWS_LAMBDA_LOG_GROUP_NAME", "startup"),
 ];
 
-/// A program that is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
-    /// Its name.
     pub name: String,
-    /// Its binary.
     pub path: PathBuf,
-    /// Whether it is a function of the system.
+    /// True for a function of the system.
     pub is_ours: bool,
 }
 
-/// The programs that are started, hello-world first.
+/// Returns the programs to start, hello-world first.
 pub(crate) fn started() -> Vec<Program> {
     let ours = |name: &str| Program {
         name: name.to_owned(),
@@ -97,11 +94,9 @@ pub(crate) fn started() -> Vec<Program> {
     programs
 }
 
-/// Copies of programs, each written in one go, as Lambda unpacks an archive. What a linker has just written in pieces
-/// also lies in pieces in the page cache: its start takes more faults, and counts less memory.
-///
-/// # Errors
-/// When a binary is not there, or the copy cannot be written.
+/// Copies the programs, each in one write, as Lambda unpacks an archive. A linker writes its output
+/// in pieces, which are also pieces in the page cache. Such a file takes more page faults to start,
+/// and counts less memory.
 pub(crate) fn unpacked(programs: &[Program]) -> Result<Vec<Program>, Failed> {
     let folder = bench().join("target/unpacked");
     fs::create_dir_all(&folder).map_err(Failed::new)?;
@@ -109,7 +104,7 @@ pub(crate) fn unpacked(programs: &[Program]) -> Result<Vec<Program>, Failed> {
         let path = folder.join(&program.name);
         let content = fs::read(&program.path).map_err(|error| {
             Failed::new(format!(
-                "{} cannot be read: {error}; without --build nothing it is built",
+                "reading {} failed: {error}; run without `--build nothing` to build it",
                 program.path.display()
             ))
         })?;
@@ -123,10 +118,7 @@ pub(crate) fn unpacked(programs: &[Program]) -> Result<Vec<Program>, Failed> {
     programs.iter().map(unpack).collect()
 }
 
-/// The names of all functions, by their folders.
-///
-/// # Errors
-/// When a folder cannot be read.
+/// Returns the names of all functions, from their folders.
 pub(crate) fn functions() -> Result<Vec<String>, Failed> {
     let mut names = vec![];
     for group in folders(&root().join("functions"))? {
@@ -139,8 +131,8 @@ pub(crate) fn functions() -> Result<Vec<String>, Failed> {
     Ok(names)
 }
 
-/// The binaries of a function that are there, with the names of their rows: cargo's, and the one that
-/// cargo-lambda builds for a deployment, which may be for another processor.
+/// Returns the existing binaries of a function with the names of their rows: cargo's, and that of
+/// cargo-lambda, which may be for another architecture.
 pub(crate) fn binaries(function: &str) -> Vec<(String, PathBuf)> {
     let deployed = root().join("target/lambda").join(function);
     let binaries = [
@@ -151,12 +143,9 @@ pub(crate) fn binaries(function: &str) -> Vec<(String, PathBuf)> {
     binaries.into_iter().filter(is_there).collect()
 }
 
-/// Builds hello-world, the default client, the functions that are started, and `more` of them.
+/// Builds hello-world, the default client, the started functions, and `more` of them.
 ///
-/// The two programs are built one by one: together they would have each other's features.
-///
-/// # Errors
-/// When cargo is not there, or cannot build them.
+/// The two programs of this workspace are built separately: one build would unify their features.
 pub(crate) fn build(more: &[String]) -> Result<(), Failed> {
     for package in [HELLO_WORLD, DEFAULT_CLIENT] {
         cargo(&bench(), &["--profile", "function", "--package", package])?;
@@ -175,7 +164,7 @@ fn cargo(workspace: &Path, arguments: &[&str]) -> Result<(), Failed> {
     command
         .args(["build", "--locked"])
         .args(arguments)
-        // Whatever the settings of the machine say: the binaries are looked for there.
+        // Overrides a configured target directory, because the binaries are read from here.
         .arg("--target-dir")
         .arg(workspace.join("target"))
         .current_dir(workspace);
@@ -186,10 +175,10 @@ fn cargo(workspace: &Path, arguments: &[&str]) -> Result<(), Failed> {
     );
     let status = command
         .status()
-        .map_err(|error| Failed::new(format!("cargo cannot be run: {error}; install Rust")))?;
+        .map_err(|error| Failed::new(format!("starting cargo failed: {error}; install Rust")))?;
     if !status.success() {
         return Err(Failed::new(
-            "cargo could not build: see above; --build nothing measures the binaries that are there",
+            "cargo build failed, see above; `--build nothing` measures the existing binaries",
         ));
     }
     Ok(())
@@ -197,7 +186,7 @@ fn cargo(workspace: &Path, arguments: &[&str]) -> Result<(), Failed> {
 
 fn folders(parent: &Path) -> Result<Vec<PathBuf>, Failed> {
     let failed = |error: std::io::Error| {
-        Failed::new(format!("{} cannot be read: {error}", parent.display()))
+        Failed::new(format!("reading {} failed: {error}", parent.display()))
     };
     let mut folders = vec![];
     for entry in fs::read_dir(parent).map_err(failed)? {
@@ -213,12 +202,10 @@ fn release(name: &str) -> PathBuf {
     root().join("target/release").join(name)
 }
 
-/// The root workspace.
 fn root() -> PathBuf {
     bench().join("../..")
 }
 
-/// The workspace of the benchmarks.
 fn bench() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

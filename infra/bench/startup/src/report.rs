@@ -1,4 +1,4 @@
-//! The table, and what it must show.
+//! The table of results, and its limits.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use crate::{
     start::Start,
 };
 
-/// The most that `place-order` may take of hello-world's time.
+/// The limit of `place-order`'s start time, relative to hello-world.
 const TIMES_THE_TIME: f64 = 1.5;
-/// The most that `place-order` may take of hello-world's memory.
+/// The limit of `place-order`'s memory, relative to hello-world.
 const TIMES_THE_MEMORY: f64 = 2.0;
-/// The most bytes of a function's zip.
+/// The limit of a function's zip archive.
 const ZIP_BYTES: usize = 3_500_000;
 
-/// What a program came to. Medians of its starts, where it was started.
+/// The results of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     name: String,
     zip: usize,
-    /// Whether it is a function of the system.
+    /// True for a function of the system.
     is_ours: bool,
-    figures: Option<Figures>,
+    metrics: Option<Metrics>,
 }
 
-/// Medians.
+/// Medians of all starts.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
+struct Metrics {
     ms: f64,
     processor_ms: f64,
     million_instructions: Option<f64>,
@@ -36,7 +36,6 @@ struct Figures {
 }
 
 impl Row {
-    /// A program that was started.
     pub(crate) fn started(
         program: &Program,
         starts: &[Start],
@@ -48,7 +47,7 @@ impl Row {
             name: program.name.clone(),
             zip,
             is_ours: program.is_ours,
-            figures: Some(Figures {
+            metrics: Some(Metrics {
                 ms: median(starts, |start| ms(start.time)),
                 processor_ms: median(starts, |start| ms(start.processor)),
                 million_instructions: instructions,
@@ -57,41 +56,40 @@ impl Row {
         }
     }
 
-    /// A binary of a function that was only packed.
+    /// Returns the row of a binary that was not started.
     pub(crate) fn packed(name: &str, zip: usize) -> Self {
         Self {
             name: name.to_owned(),
             zip,
             is_ours: true,
-            figures: None,
+            metrics: None,
         }
     }
 
-    fn figure(&self, value: fn(&Figures) -> Option<f64>) -> Option<f64> {
-        self.figures.as_ref().and_then(value)
+    fn metric(&self, value: fn(&Metrics) -> Option<f64>) -> Option<f64> {
+        self.metrics.as_ref().and_then(value)
     }
 }
 
-/// The value in the middle; of an even number of them the higher of the two.
+/// Returns the median; of an even number of values the upper one.
 fn median(starts: &[Start], value: impl Fn(&Start) -> f64) -> f64 {
     let mut values: Vec<_> = starts.iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A figure: its column's name, where it is, and how many digits of it matter.
-type Column = (&'static str, fn(&Figures) -> Option<f64>, usize);
+/// A column: its name, its value, and the number of significant digits.
+type Column = (&'static str, fn(&Metrics) -> Option<f64>, usize);
 
 const COLUMNS: [Column; 4] = [
-    ("start ms", |figures| Some(figures.ms), 2),
-    ("CPU ms", |figures| Some(figures.processor_ms), 2),
-    ("M instructions", |figures| figures.million_instructions, 2),
-    ("peak MiB", |figures| Some(figures.peak_kib / 1024.0), 2),
+    ("start ms", |metrics| Some(metrics.ms), 2),
+    ("CPU ms", |metrics| Some(metrics.processor_ms), 2),
+    ("M instructions", |metrics| metrics.million_instructions, 2),
+    ("peak MiB", |metrics| Some(metrics.peak_kib / 1024.0), 2),
 ];
 
-/// The rows as a table for people.
 pub(crate) fn table(rows: &[Row]) -> Table {
-    let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.figure(*value).is_some());
+    let is_there = |(_, value, _): &&Column| rows.iter().any(|row| row.metric(*value).is_some());
     let columns: Vec<_> = COLUMNS.iter().filter(is_there).collect();
     let hello = rows.iter().find(|row| row.name == HELLO_WORLD);
     let mut header = vec!["program"];
@@ -107,8 +105,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     for row in rows {
         let mut cells = vec![row.name.clone()];
         for (_, value, digits) in &columns {
-            let here = row.figure(*value);
-            let ratio = here.zip(hello.and_then(|hello| hello.figure(*value)));
+            let here = row.metric(*value);
+            let ratio = here.zip(hello.and_then(|hello| hello.metric(*value)));
             cells.push(here.map_or_else(String::new, |here| format!("{here:.digits$}")));
             cells.push(
                 ratio.map_or_else(String::new, |(here, hello)| format!("{:.2}", here / hello)),
@@ -124,16 +122,16 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// What the rows must show, and do not: a sentence each.
+/// Returns a sentence for each exceeded limit.
 pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
-    let figures = |name: &str| rows.iter().find(|row| row.name == name)?.figures;
+    let metrics = |name: &str| rows.iter().find(|row| row.name == name)?.metrics;
     let mut broken = vec![];
-    match (figures(HELLO_WORLD), figures(PLACE_ORDER)) {
+    match (metrics(HELLO_WORLD), metrics(PLACE_ORDER)) {
         (Some(hello), Some(ours)) => {
             let mut must = |what: &str, times: f64, most: f64| {
                 if times > most {
                     let text = format!(
-                        "{PLACE_ORDER} takes {times:.2} times hello-world's {what}, at most {most}"
+                        "{PLACE_ORDER} takes {times:.2} times hello-world's {what}; the limit is {most}"
                     );
                     broken.push(text);
                 }
@@ -141,12 +139,12 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
             must("time to start", ours.ms / hello.ms, TIMES_THE_TIME);
             must("memory", ours.peak_kib / hello.peak_kib, TIMES_THE_MEMORY);
         }
-        _ => broken.push(format!("{HELLO_WORLD} and {PLACE_ORDER} have no figures")),
+        _ => broken.push(format!("{HELLO_WORLD} and {PLACE_ORDER} were not measured")),
     }
     let too_large = rows.iter().filter(|row| row.is_ours && row.zip > ZIP_BYTES);
     broken.extend(too_large.map(|row| {
         format!(
-            "the zip of {} has {:.2} MB, at most {:.2}",
+            "the zip of {} has {:.2} MB; the limit is {:.2}",
             row.name,
             megabytes(row.zip),
             megabytes(ZIP_BYTES)
@@ -155,7 +153,7 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
     broken
 }
 
-/// A million bytes each.
+/// Millions of bytes.
 #[expect(clippy::cast_precision_loss, reason = "for people, with two digits")]
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
@@ -166,7 +164,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str, ms: f64, peak_kib: f64, zip: usize) -> Row {
-        let figures = Figures {
+        let metrics = Metrics {
             ms,
             processor_ms: ms,
             million_instructions: None,
@@ -176,7 +174,7 @@ mod tests {
             name: name.to_owned(),
             zip,
             is_ours: true,
-            figures: Some(figures),
+            metrics: Some(metrics),
         }
     }
 
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_promise_is_told() {
+    fn each_exceeded_limit_is_reported() {
         let rows = [
             row(HELLO_WORLD, 2.0, 4000.0, 900_000),
             row(PLACE_ORDER, 3.1, 8100.0, 3_400_000),
@@ -220,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_without_figures_are_left_out() {
+    fn columns_without_values_are_omitted() {
         let text = table(&[row(HELLO_WORLD, 2.0, 4000.0, 900_000)]).to_string();
         assert!(
             text.contains("start ms") && !text.contains("instructions"),

@@ -1,6 +1,6 @@
-//! One start of a program, from being executed to its first request to the Lambda Runtime API.
+//! One start of a program, from its execution to its first request to the Lambda Runtime API.
 //!
-//! The API never answers: the program waits for its first event while its memory and its processor
+//! The API never responds. The program waits for its first event while its memory and processor
 //! time are read, and is then killed.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
@@ -28,27 +28,23 @@ use crate::{
     programs::{ENVIRONMENT, Program},
 };
 
-/// What asks for an event.
+/// The request for the next event.
 const NEXT: &[u8] = b"GET /2018-06-01/runtime/invocation/next ";
 const VALGRIND: &str = "valgrind";
-/// How long a start may take; under callgrind it takes a few seconds.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The time limit of a start; under callgrind it takes a few seconds.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a start took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
-    /// From being executed to the first request.
+    /// From the execution to the first request.
     pub time: Duration,
-    /// Processor time by then, of all threads, in user and in kernel.
+    /// The processor time of all threads until then, user and system.
     pub processor: Duration,
-    /// The most memory that was resident by then, in kibibytes.
+    /// The peak of resident memory until then, in KiB.
     pub peak_kib: u32,
 }
 
 /// Starts a program once.
-///
-/// # Errors
-/// When it cannot be executed, ends, or does not ask for an event.
 pub(crate) async fn start(program: &Program) -> Result<Start, Failed> {
     let waiting = wait_for(program, Command::new(&program.path)).await?;
     let (pid, mut child) = (waiting.pid, waiting.child);
@@ -64,36 +60,33 @@ pub(crate) async fn start(program: &Program) -> Result<Start, Failed> {
     })
 }
 
-/// The instructions of one start in millions, as callgrind counts them: the program's own, and none of the kernel's.
-///
-/// # Errors
-/// When valgrind is not there, or says something else than a count.
+/// Returns the instructions of one start in millions, counted by callgrind without the kernel's.
 pub(crate) async fn instructions(program: &Program) -> Result<f64, Failed> {
     let mut valgrind = Command::new(VALGRIND);
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(&program.path);
     let waiting = wait_for(program, valgrind).await?;
-    // Asked to end, valgrind says what it has counted.
+    // On SIGTERM valgrind prints its count.
     kill(waiting.pid, Signal::SIGTERM).map_err(Failed::new)?;
-    let ended = tokio::time::timeout(PATIENCE, waiting.child.wait_with_output())
+    let ended = tokio::time::timeout(TIMEOUT, waiting.child.wait_with_output())
         .await
-        .map_err(|_| Failed::new("valgrind does not end"))?
+        .map_err(|_| Failed::new("valgrind did not exit"))?
         .map_err(Failed::new)?;
     let said = String::from_utf8_lossy(&ended.stderr);
     let collected = said.lines().find_map(|line| line.split_once("Collected :"));
     collected
         .and_then(|(_, count)| count.trim().parse::<f64>().ok())
         .map(|count| count / 1e6)
-        .ok_or_else(|| Failed::new(format!("valgrind said: {said}")))
+        .ok_or_else(|| Failed::new(format!("no count in the output of valgrind: {said}")))
 }
 
-/// A program that waits for its first event. It is killed when this is dropped.
+/// A program that waits for its first event. Dropping it kills the program.
 struct Waiting {
     child: Child,
     pid: Pid,
     time: Duration,
-    /// Open for as long as it shall wait.
+    /// Keeps the request open.
     _request: TcpStream,
 }
 
@@ -119,10 +112,10 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
         } else {
             ""
         };
-        Failed::new(format!("{executed} cannot be executed: {error}{remedy}"))
+        Failed::new(format!("executing {executed} failed: {error}{remedy}"))
     })?;
     let asked = tokio::select! {
-        asked = tokio::time::timeout(PATIENCE, first_request(&api)) => asked,
+        asked = tokio::time::timeout(TIMEOUT, first_request(&api)) => asked,
         ended = child.wait() => {
             let status = ended.map_err(Failed::new)?;
             return Err(ended_early(program, child, &status.to_string()).await);
@@ -130,12 +123,12 @@ async fn wait_for(program: &Program, mut command: Command) -> Result<Waiting, Fa
     };
     let (request, asked_at) = asked.map_err(|_| {
         Failed::new(format!(
-            "{} asked for no event in {PATIENCE:?}",
+            "{} did not request an event within {TIMEOUT:?}",
             program.name
         ))
     })??;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.ok_or_else(|| Failed::new(format!("{} has ended", program.name)))?;
+    let pid = pid.ok_or_else(|| Failed::new(format!("{} exited", program.name)))?;
     Ok(Waiting {
         child,
         pid: Pid::from_raw(pid),
@@ -155,7 +148,7 @@ async fn first_request(api: &TcpListener) -> Result<(TcpStream, Instant), Failed
     let asked_at = Instant::now();
     if !received.starts_with(NEXT) {
         return Err(Failed::new(format!(
-            "the first request is not for an event: {}",
+            "the first request is not for the next event: {}",
             String::from_utf8_lossy(&received)
         )));
     }
@@ -180,7 +173,7 @@ async fn ended_early(program: &Program, child: Child, status: &str) -> Failed {
 fn peak_kib(pid: Pid) -> Result<u32, Failed> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).map_err(|error| {
-        Failed::new(format!("{path} cannot be read: {error}; this needs Linux"))
+        Failed::new(format!("reading {path} failed: {error}; this needs Linux"))
     })?;
     peak_in(&status).ok_or_else(|| Failed::new(format!("{path} has no VmHWM")))
 }

@@ -34,7 +34,7 @@ async fn what_is_found_is_named_with_status_1() {
     system.aws("DynamoDB_20120810.UpdateItem", &edit);
     let said = system.run(&["audit"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    let line = format!("orders {id}: not what its events add up to: customerId");
+    let line = format!("orders {id}: differs from its events in: customerId");
     assert_eq!(said.out.lines().next(), Some(line.as_str()), "{said:?}");
     assert!(said.out.ends_with("1 finding\n"), "{said:?}");
     let report = system.json(&["audit"], 1).await;

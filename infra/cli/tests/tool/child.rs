@@ -1,4 +1,4 @@
-//! The tool as a process that runs beside the test.
+//! The tool as a child process.
 
 use std::{
     io::{BufRead, BufReader},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::waiting::{BOUND, ended};
 
-/// A child process. Each wait for it is bounded, and it is killed when it is dropped.
+/// A child process. Every wait has a time limit, and dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -17,7 +17,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a command. A thread reads its standard output, so that a full pipe does not stop it.
+    /// Starts a command. A thread reads its stdout, so that a full pipe does not block the process.
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -31,7 +31,7 @@ impl Process {
         Self { child, lines }
     }
 
-    /// The next line of its standard output.
+    /// Waits for the next line of its stdout.
     pub(crate) fn line(&self) -> String {
         let line = self.lines.recv_timeout(BOUND);
         line.unwrap_or_else(|error| panic!("the process printed no line: {error}"))
@@ -41,16 +41,15 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         ended(&mut self.child)
     }
 }
 
 impl Drop for Process {
-    /// SIGKILL: the process has no chance to tidy up.
+    /// Sends SIGKILL, so that the process cannot clean up.
     fn drop(&mut self) {
-        // One that has ended cannot be killed.
+        // Killing an ended process returns an error.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

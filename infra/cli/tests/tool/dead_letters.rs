@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::fixture::Fixture;
 
-/// An event that comes before the one that precedes it is stored: its reader fails at it for good.
+/// Starts a system with a dead letter: the predecessor of an event is missing, so its consumer
+/// fails permanently.
 async fn with_a_dead_letter() -> Fixture {
     let system = Fixture::start().await;
     let detail = json!({
@@ -25,7 +26,7 @@ async fn with_a_dead_letter() -> Fixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_listed_shown_and_delivered_again() {
+async fn a_dead_letter_is_listed_shown_and_redriven() {
     let system = with_a_dead_letter().await;
     let listed = system.json(&["dead-letters", "list"], 1).await;
     let letters = listed["deadLetters"].as_array().unwrap();
@@ -35,7 +36,7 @@ async fn a_dead_letter_is_listed_shown_and_delivered_again() {
     assert_eq!(letters[0]["attempts"], 3);
     let id = letters[0]["message"].as_str().unwrap();
 
-    // Looking hides nothing.
+    // `list` does not hide the dead letter from the next call.
     let said = system.run(&["dead-letters", "list"]).await;
     assert_eq!(said.status, 1, "{said:?}");
     assert!(said.out.contains("ProjectStockFunction"), "{said:?}");
@@ -74,7 +75,7 @@ async fn a_dead_letter_is_listed_shown_and_delivered_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_delivered_again_says_why() {
+async fn a_dead_letter_that_cannot_be_redriven_has_a_reason() {
     let system = Fixture::start().await;
     let queues = &system.system.composition.aws.queues;
     queues
@@ -83,15 +84,15 @@ async fn what_cannot_be_delivered_again_says_why() {
     let listed = system.json(&["dead-letters", "list"], 1).await;
     assert_eq!(listed["deadLetters"][0]["queue"], "stream-failures");
     let error = listed["deadLetters"][0]["error"].as_str().unwrap();
-    assert!(error.contains("cannot be delivered again"), "{error}");
+    assert!(error.contains("cannot be redriven"), "{error}");
     let said = system.run(&["dead-letters", "redrive", "--all"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    assert!(said.out.starts_with("0 redriven.\n"), "{said:?}");
     let which = system.run(&["dead-letters", "redrive"]).await;
     assert_eq!(which.status, 2, "{which:?}");
 }
 
-/// An item that is no commit, in the table of events.
+/// Puts an item that is not a commit into the event table.
 fn put_record(system: &Fixture, stream: &str) {
     let item = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
     let put = json!({ "TableName": "EventsTable", "Item": item });
@@ -106,7 +107,7 @@ async fn a_record_that_no_reader_can_read_is_named_and_deleted_with_a_reason() {
     system.settled().await;
     let said = system.run(&["dead-letters", "redrive", "--all"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.out.starts_with("0 delivered again.\n"), "{said:?}");
+    assert!(said.out.starts_with("0 redriven.\n"), "{said:?}");
     assert!(said.out.contains("order-x@1 (sequence number "), "{said:?}");
     system.settled().await;
     let listed = system.json(&["dead-letters", "list"], 1).await;

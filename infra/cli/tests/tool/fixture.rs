@@ -1,4 +1,4 @@
-//! A running system, and the tool against it.
+//! A running system, and runs of the tool against it.
 
 use std::{
     path::Path,
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::waiting::{output, within};
 
-/// A system on free ports, in memory.
+/// A system in memory, on free ports.
 pub(crate) struct Fixture {
     pub(crate) system: System,
     client: Client,
 }
 
-/// What the tool came to.
+/// The output and exit status of a run.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) status: i32,
@@ -45,7 +45,8 @@ impl Fixture {
         Self { system, client }
     }
 
-    /// The tool's command line for this system, with nothing of the environment that could lead it elsewhere.
+    /// Returns a command for this system with an otherwise empty environment, which could select
+    /// another system.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tool(arguments);
         command.env(
@@ -55,12 +56,11 @@ impl Fixture {
         command
     }
 
-    /// Runs the tool against this system.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         said(self.command(arguments)).await
     }
 
-    /// What the tool says in JSON, which it does with this status.
+    /// Runs the tool with `--json`, checks its exit status and returns its output.
     pub(crate) async fn json(&self, arguments: &[&str], status: i32) -> Value {
         let said = self.run(&[arguments, &["--json"]].concat()).await;
         assert_eq!(said.status, status, "{said:?}");
@@ -68,7 +68,7 @@ impl Fixture {
     }
 
     pub(crate) async fn settled(&self) {
-        within("the system settles", self.system.settled()).await;
+        within("the system is idle", self.system.settled()).await;
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
@@ -89,7 +89,8 @@ impl Fixture {
         assert!(answer.status.is_success(), "{}", answer.body);
     }
 
-    /// Places an order of a piece of `TEA-01` and returns its id when nothing follows from it any more.
+    /// Places an order of one unit of `TEA-01`, waits until the system is idle, and returns the
+    /// order id.
     pub(crate) async fn fulfil(&self, token: &str) -> String {
         let id = self.place(token).await;
         self.settled().await;
@@ -114,7 +115,7 @@ impl Fixture {
         placed["orderId"].as_str().unwrap().to_owned()
     }
 
-    /// A call to one of the services, as the AWS CLI makes it.
+    /// Calls an AWS service, in the protocol of the AWS CLI.
     pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
         let aws = &self.system.composition.aws;
         let answer = aws.call("test", &Call::new(target, request.to_string().as_bytes()));
@@ -123,14 +124,14 @@ impl Fixture {
     }
 }
 
-/// The tool's command line, with nothing of the environment.
+/// Returns a command with an empty environment.
 pub(crate) fn tool(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
     command.env_clear().args(arguments);
     command
 }
 
-/// Runs a command to its end, while the system of the test goes on.
+/// Runs a command to its end without blocking the system of the test.
 pub(crate) async fn said(mut command: Command) -> Said {
     let run = tokio::task::spawn_blocking(move || output(&mut command));
     let Output {

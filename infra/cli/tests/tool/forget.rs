@@ -2,7 +2,7 @@
 
 use crate::fixture::Fixture;
 
-/// The key of the customer of all orders.
+/// Returns the wrapped key of the customer of all orders.
 fn key(system: &Fixture) -> serde_json::Value {
     let request = serde_json::json!({
         "TableName": "CustomerKeysTable", "Key": { "subject": { "S": "c-42" } },
@@ -11,7 +11,7 @@ fn key(system: &Fixture) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_is_forgotten_once_and_again_nothing_is_left_to_do() {
+async fn a_customer_is_erased_once_and_a_repetition_changes_nothing() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     let id = system.fulfil("tok_visa").await;
@@ -21,7 +21,7 @@ async fn a_customer_is_forgotten_once_and_again_nothing_is_left_to_do() {
 
     let said = system.run(&["forget", "c-42", "--yes"]).await;
     assert_eq!(said.status, 0, "{said:?}");
-    assert_eq!(said.out, "c-42 is forgotten: the key is gone\n");
+    assert_eq!(said.out, "c-42: personal data erased\n");
     assert!(key(&system).is_null());
     let again = system.json(&["forget", "c-42", "--yes"], 0).await;
     assert_eq!(
@@ -36,11 +36,11 @@ async fn an_unknown_customer_has_status_1() {
     let system = Fixture::start().await;
     let said = system.run(&["forget", "c-nobody", "--yes"]).await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.out.contains("c-nobody is not known"), "{said:?}");
+    assert!(said.out.contains("c-nobody: unknown customer"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_forgotten_where_nobody_can_be_asked() {
+async fn no_data_is_erased_without_a_confirmation() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     system.fulfil("tok_visa").await;

@@ -56,5 +56,5 @@ async fn a_stream_that_nothing_happened_to_has_status_1() {
         .run(&["history", "order-2d6944f5-e237-4a33-9c67-ba4a44120b1b"])
         .await;
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{said:?}");
-    assert!(said.err.contains("no such events"), "{said:?}");
+    assert!(said.err.contains("no events found for order-"), "{said:?}");
 }

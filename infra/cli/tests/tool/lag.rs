@@ -41,7 +41,7 @@ async fn a_row_that_an_event_has_not_reached_is_found() {
     );
     assert_eq!(stock["examples"], json!(["stock-TEA-01"]));
     assert_eq!(consumer(&lag, "ProjectSalesFunction")["events"], 0);
-    // A moment is nothing to worry about.
+    // The default tolerance is 60 seconds.
     let said = system.run(&["lag"]).await;
     assert_eq!(said.status, 0, "{said:?}");
     let line = said
@@ -56,7 +56,7 @@ async fn a_row_that_an_event_has_not_reached_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tally_that_an_event_has_not_reached_is_found() {
+async fn a_counter_that_an_event_has_not_reached_is_found() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     let id = system.fulfil("tok_visa").await;

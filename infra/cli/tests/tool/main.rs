@@ -1,4 +1,4 @@
-//! The operator's tool as people and scripts run it, against a system of its own.
+//! The command-line tool as operators and scripts run it, against a system of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

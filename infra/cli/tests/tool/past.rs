@@ -18,7 +18,7 @@ async fn a_state_is_shown_as_it_is_as_it_was_then_and_after_an_event() {
     assert_eq!(first["state"]["on_hand"], 3);
     let at = first["at"].as_str().unwrap();
     let then = system.json(&["state", "stock-TEA-01", "--at", at], 0).await;
-    // Both may have come within one millisecond.
+    // Both events may have the same millisecond.
     let expected = if now["at"] == at { &now } else { &first };
     assert_eq!(then["state"], expected["state"]);
 
@@ -66,7 +66,7 @@ async fn what_never_was_has_status_1_and_what_cannot_be_status_2() {
             "no events yet",
         ),
         (&["diff", "stock-TEA-01", "1", "2"], 1, "is at version 1"),
-        (&["state", "shop-1"], 2, "no streams `shop-...`"),
+        (&["state", "shop-1"], 2, "unknown category `shop`"),
         (&["state", "Stock"], 2, "is not a stream id"),
         (
             &["state", "2d6944f5-e237-4a33-9c67-ba4a44120b1b"],

@@ -1,4 +1,4 @@
-//! How the tool finds a system, and what it says when it is called wrongly or there is none.
+//! Finding a system, and the errors of wrong usage and of an unreachable system.
 
 use std::net::TcpListener;
 
@@ -33,7 +33,9 @@ async fn a_stack_is_found_by_itself_and_another_is_not_there() {
         .await;
     assert_eq!(unknown.status, 2, "{unknown:?}");
     assert!(
-        unknown.err.contains("no stack shop here; there is cairn"),
+        unknown
+            .err
+            .contains("stack shop not found; available: cairn"),
         "{unknown:?}"
     );
 }

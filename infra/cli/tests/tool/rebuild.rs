@@ -2,32 +2,32 @@
 
 use std::sync::Arc;
 
-use cairn::lambda::Function;
+use cairn::lambda::Handler;
 use cairn_local::{functions::Functions, system::Options};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{child::Process, fixture::Fixture, waiting::within};
 
-/// A step of a rebuild that a test holds.
+/// A step of a rebuild that a test blocks.
 struct Held {
-    /// True if the function has been asked for the step.
+    /// True after the first request for the step.
     asked: watch::Sender<bool>,
-    /// True if an invocation that is asked for the step takes no step and does not answer.
+    /// True while requests for the step get no answer.
     holds: watch::Sender<bool>,
 }
 
 impl Held {
-    /// The step of each rebuild, and the functions that hold it.
+    /// Returns a blocked step, and options with a function that blocks it.
     fn step(step: &'static str) -> (Arc<Self>, Options) {
         let held = Arc::new(Self {
             asked: watch::Sender::new(false),
             holds: watch::Sender::new(true),
         });
         let holding = held.clone();
-        let functions = Functions::default().with("rebuild-projection", move |environment| {
-            let (function, held) = (rebuild_projection::function(environment)?, holding.clone());
-            Ok(Function::new(move |payload, invocation| {
+        let functions = Functions::default().with("rebuild-projection", move |app| {
+            let (function, held) = (rebuild_projection::function(app)?, holding.clone());
+            Ok(Handler::new(move |payload, invocation| {
                 let (function, held) = (function.clone(), held.clone());
                 async move {
                     let request: Value = serde_json::from_slice(&payload).unwrap();
@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-/// Removes every row of orders, as an accident would.
+/// Deletes every row of the read model `orders`.
 fn empty(system: &Fixture) {
     for row in system.system.composition.aws.dynamo.items("OrdersTable") {
         let key = json!({ "orderId": { "S": row["orderId"] } });
@@ -90,7 +90,7 @@ fn rows(system: &Fixture) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_rows_are_made_anew() {
+async fn lost_rows_are_rebuilt() {
     let system = with_orders(3).await;
     empty(&system);
     let done = system.json(&["rebuild", "orders"], 0).await;
@@ -102,25 +102,29 @@ async fn lost_rows_are_made_anew() {
     assert_eq!(said.status, 0, "{said:?}");
     assert!(said.out.starts_with("Rebuilt from "), "{said:?}");
     assert!(
-        said.out.contains("0 differ, 0 are new, 0 are gone."),
+        said.out.contains("0 changed, 0 added, 0 removed."),
         "{said:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
-    for (step, did) in [("pour", "rebuilt"), ("flip", "rebuilt"), ("sweep", "swept")] {
+async fn a_killed_rebuild_is_resumed_by_the_next_run() {
+    for (step, did) in [
+        ("backfill", "rebuilt"),
+        ("promote", "rebuilt"),
+        ("prune", "pruned"),
+    ] {
         let (held, options) = Held::step(step);
         let system = orders_in(Fixture::with(options).await, 5).await;
         empty(&system);
         let mut command = system.command(&["rebuild", "orders", "--segments", "16"]);
         let tool = Process::start(&mut command);
         held.asked().await;
-        // It is killed.
+        // This kills the process.
         drop(tool);
-        let before = standing(&system);
+        let before = stored_set(&system);
         let building = &before["beside"]["building"]["generation"];
-        let begun = if building.is_null() {
+        let started = if building.is_null() {
             &before["live"]
         } else {
             building
@@ -128,14 +132,14 @@ async fn a_rebuild_that_was_killed_goes_on_where_it_was() {
         held.release();
         let done = system.json(&["rebuild", "orders"], 0).await;
         assert_eq!(done["did"], did, "{step}: {done}");
-        let after = standing(&system);
-        assert_eq!(after["live"], *begun, "{step}: {after}");
+        let after = stored_set(&system);
+        assert_eq!(after["live"], *started, "{step}: {after}");
         assert_eq!(after.get("beside"), None, "{step}: {after}");
         assert_eq!(rows(&system), 5, "{step}");
     }
 }
 
-fn standing(system: &Fixture) -> Value {
+fn stored_set(system: &Fixture) -> Value {
     let tables = &system.system.composition.aws.dynamo;
     let items = tables.items("ReadModelsTable").into_iter();
     let mut orders = items.filter(|item| item["item"] == "standing#0");
@@ -144,12 +148,12 @@ fn standing(system: &Fixture) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_does_not_end_in_time_says_so_and_can_be_continued() {
-    let (held, options) = Held::step("pour");
+    let (held, options) = Held::step("backfill");
     let system = orders_in(Fixture::with(options).await, 1).await;
     let said = system.run(&["rebuild", "orders", "--timeout", "1"]).await;
     assert_eq!((said.status, said.out.as_str()), (1, ""), "{said:?}");
     assert!(
-        said.err.contains("did not end within 1 s") && said.err.contains("--abandon"),
+        said.err.contains("did not end within 1 s") && said.err.contains("--cancel"),
         "{said:?}"
     );
     held.release();
@@ -158,15 +162,15 @@ async fn a_rebuild_that_does_not_end_in_time_says_so_and_can_be_continued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_no_event_leads_to_stop_a_rebuild_until_somebody_decides() {
+async fn orphan_rows_stop_a_rebuild_until_an_operator_decides() {
     let system = with_orders(1).await;
-    let stranger = json!({ "sku": { "S": "POT-07" }, "version": { "N": "1" } });
-    let put = json!({ "TableName": "StockTable", "Item": stranger });
+    let orphan = json!({ "sku": { "S": "POT-07" }, "version": { "N": "1" } });
+    let put = json!({ "TableName": "StockTable", "Item": orphan });
     system.aws("DynamoDB_20120810.PutItem", &put);
     let said = system.run(&["rebuild", "stock"]).await;
     assert_eq!(said.status, 1, "{said:?}");
     assert!(
-        said.out.contains("POT-07") && said.out.contains("--without-strangers"),
+        said.out.contains("POT-07") && said.out.contains("--drop-orphans"),
         "{said:?}"
     );
     let stopped = system.json(&["rebuild", "stock"], 1).await;
@@ -184,13 +188,13 @@ async fn rows_that_no_event_leads_to_stop_a_rebuild_until_somebody_decides() {
             .items("StockTable")
             .len()
     };
-    let abandoned = system.json(&["rebuild", "stock", "--abandon"], 0).await;
-    assert_eq!(abandoned["did"], "abandoned");
+    let cancelled = system.json(&["rebuild", "stock", "--cancel"], 0).await;
+    assert_eq!(cancelled["did"], "cancelled");
     assert_eq!(count(), 2);
-    let nothing = system.run(&["rebuild", "stock", "--abandon"]).await;
+    let nothing = system.run(&["rebuild", "stock", "--cancel"]).await;
     assert_eq!(nothing.status, 1, "{nothing:?}");
     let done: Value = system
-        .json(&["rebuild", "stock", "--without-strangers"], 0)
+        .json(&["rebuild", "stock", "--drop-orphans"], 0)
         .await;
     assert_eq!(done["did"], "rebuilt");
     assert_eq!(count(), 1);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{fixture::Fixture, sagas::stuck};
 
-/// Removes an item of a table by hand, and says what there was.
+/// Deletes an item of a table, and returns it.
 fn lose(system: &Fixture, table: &str, key: &Value) -> Value {
     let request = json!({ "TableName": table, "Key": key, "ReturnValues": "ALL_OLD" });
     let lost = system.aws("DynamoDB_20120810.DeleteItem", &request);
@@ -18,7 +18,7 @@ fn item(system: &Fixture, table: &str, key: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_every_reader_has_lost_comes_to_them_again() {
+async fn a_lost_row_is_restored() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     let id = system.fulfil("tok_visa").await;
@@ -35,13 +35,13 @@ async fn what_every_reader_has_lost_comes_to_them_again() {
     );
     system.settled().await;
     assert_eq!(item(&system, "OrdersTable", &key), row);
-    // Who had them before has not done anything twice.
+    // Consumers that had applied the events have skipped them.
     system.json(&["audit", "--settle", "0"], 0).await;
     system.json(&["dead-letters", "list"], 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fulfilment_that_nobody_watches_is_watched_again() {
+async fn a_lost_deadline_is_restored() {
     let (system, id, _) = stuck().await;
     let stream = format!("fulfilment-{id}");
     let key = json!({ "stream": { "S": stream } });
@@ -59,5 +59,5 @@ async fn a_stream_without_such_events_is_named_with_status_1() {
         .run(&["republish", "stock-TEA-01", "--after", "1"])
         .await;
     assert_eq!(said.status, 1, "{said:?}");
-    assert_eq!(said.err, "cairn: stock-TEA-01 has no such events\n");
+    assert_eq!(said.err, "cairn: no events found for stock-TEA-01\n");
 }

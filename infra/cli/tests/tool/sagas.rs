@@ -9,14 +9,14 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::{functions::Functions, system::Options};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
 use serde_json::json;
 
 use crate::{fixture::Fixture, waiting::until};
 
-/// Gives nothing back while it is told not to.
+/// A payment provider that rejects refunds while the flag is set.
 struct Stubborn(Arc<AtomicBool>);
 
 impl PaymentProvider for Stubborn {
@@ -26,31 +26,31 @@ impl PaymentProvider for Stubborn {
         _: &PaymentToken,
         _: Money,
     ) -> Result<Authorization, ProviderError> {
-        Err(ProviderError::Refused("this one captures".to_owned()))
+        Err(ProviderError::Permanent("this one captures".to_owned()))
     }
 
     async fn capture(&self, _: Call<'_>, _: &Authorization) -> Result<(), ProviderError> {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 
     async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(ProviderError::Refused("call us".to_owned()));
+            return Err(ProviderError::Permanent("call us".to_owned()));
         }
         Ok(())
     }
 }
 
-/// A system with an order that is stuck: its money cannot be given back.
+/// Starts a system with a stuck order: its refund is rejected.
 pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |environment| {
-        capture_payment::with(environment, Stubborn(provider.clone()))
+    let functions = Functions::default().with("capture-payment", move |app| {
+        capture_payment::with(app, Stubborn(provider.clone()))
     });
     let options = Options {
         functions,
@@ -76,8 +76,8 @@ async fn a_stuck_fulfilment_is_listed_and_resumed() {
         "{listed}"
     );
     assert_eq!(
-        (&saga["step"], &saga["needs"]),
-        (&json!("capture-payment"), &json!("people"))
+        (&saga["step"], &saga["next"]),
+        (&json!("capture-payment"), &json!("operator"))
     );
     assert_eq!(saga["reason"], "call us");
     let said = system.run(&["sagas"]).await;
@@ -131,7 +131,7 @@ async fn an_abandoned_step_is_left_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_nobody_placed_is_not_stuck() {
+async fn an_unknown_order_is_not_stuck() {
     let system = Fixture::start().await;
     let id = "2d6944f5-e237-4a33-9c67-ba4a44120b1b";
     let said = system.run(&["saga", "resume", id]).await;
@@ -142,7 +142,7 @@ async fn an_order_that_nobody_placed_is_not_stuck() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fulfilment_that_goes_on_says_what_it_waits_for() {
+async fn a_running_fulfilment_is_listed_with_its_next_action() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 10).await;
     let id = system.place("tok_down").await;

@@ -46,7 +46,7 @@ async fn what_happens_is_shown_when_it_happens_and_nothing_from_before() {
     let system = Fixture::start().await;
     system.receive("POT-07", 1).await;
     let tool = tokio::spawn(said(system.command(&["tail", "--limit", "1"])));
-    // When it asks for records, it has its place at the stream's end.
+    // After the first `GetRecords`, the tool has its position at the end of the stream.
     let asks = ("endpoint".to_owned(), "GetRecords".to_owned());
     until("the tool reads the stream", async || {
         let counts = system.system.composition.aws.meter.counts();
@@ -76,7 +76,7 @@ async fn it_ends_when_its_time_is_over_and_reports_events_that_did_not_come() {
     let said = system.run(&two).await;
     assert_eq!(said.status, 1, "{said:?}");
     assert!(
-        said.err.contains("1 of 2 events came within 1 s"),
+        said.err.contains("1 of 2 events arrived within 1 s"),
         "{said:?}"
     );
     let said = system.run(&["tail", "--timeout", "0"]).await;

@@ -1,4 +1,4 @@
-//! Rules without a store, and loans on the store in memory.
+//! The rules without a store, and loans on the store in memory.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use cairn::{
     read_model::fold,
     saga::{Saga, State},
     spec::given,
-    store::{EventStore, Part, memory::MemoryStore},
+    store::{EventStore, ReadRange, memory::MemoryStore},
 };
 use library_loans::{
     book::{self, Book},
@@ -40,7 +40,7 @@ fn a_book_is_handed_out_as_long_as_there_is_a_copy() {
         .then([handed_out("r-1")]);
     given::<Book>(history.into_iter().chain([handed_out("r-2")]))
         .when(&hand_out)
-        .refused(&book::Rejection::AllOut);
+        .then_rejected(&book::Rejection::AllOut);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_reader_has_three_books_at_most() {
     };
     given::<Reader>(["emma", "ulysses", "molloy"].map(noted))
         .when(&note)
-        .refused(&reader::Rejection::TooMany);
+        .then_rejected(&reader::Rejection::TooMany);
 }
 
 type Memory = Library<Arc<MemoryStore>>;
@@ -96,7 +96,7 @@ async fn a_loan_takes_a_copy_and_is_on_the_readers_account() {
     assert!(reader.state.books.contains("dune"));
 
     let book = stream::<Book>("dune").unwrap();
-    let commits = store.read(&book, &Part::all()).await.unwrap();
+    let commits = store.read(&book, &ReadRange::all()).await.unwrap();
     let events: Vec<RecordedEvent> = commits.iter().flat_map(cairn::Commit::recorded).collect();
     let row = fold::<Shelf>(&events).unwrap().unwrap();
     assert_eq!((&row["copies"], &row["out"]), (&1.into(), &1.into()));

@@ -1,4 +1,4 @@
-//! The library's rules as sentences, in memory; and the same library as functions on `DynamoDB`.
+//! Tests of the library: its rules and loans in memory, and its functions on DynamoDB.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The library as functions, on `DynamoDB` and a bus that delivers everything twice.
+//! The functions of the library on DynamoDB, with a bus that delivers every event twice.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,9 +6,9 @@ use cairn::{
     Commit, RecordedEvent, StreamId,
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
-    lambda::{Function, Invocation},
+    lambda::{Handler, Invocation},
     saga::{Event, Saga, State},
-    store::{EventStore, Part},
+    store::{EventStore, ReadRange},
 };
 use library_loans::{
     book::{self, Book},
@@ -22,13 +22,13 @@ use serde_json::{Value, json};
 
 use crate::{asked, tables::Tables};
 
-/// Which events a function is for: what is a rule of the bus on AWS.
+/// The events of a function, as an EventBridge rule selects them on AWS.
 type Rule = fn(&RecordedEvent) -> bool;
 
 struct Deployed {
     tables: Tables,
     library: Library<DynamoStore>,
-    functions: Vec<(Rule, Function)>,
+    functions: Vec<(Rule, Handler)>,
     published: BTreeSet<String>,
 }
 
@@ -43,23 +43,23 @@ fn makes_due(event: &RecordedEvent, step: Step) -> bool {
 impl Deployed {
     fn new() -> Self {
         let tables = Tables::new();
-        let environment = tables.environment();
+        let app = tables.app();
         let rules: [(Rule, _); 3] = [
             (
                 |event| event.event.name == "LoanAskedFor" || makes_due(event, Step::HandOut),
-                functions::hand_out(&environment),
+                functions::hand_out(&app),
             ),
             (
                 |event| makes_due(event, Step::NoteLoan),
-                functions::note_loan(&environment),
+                functions::note_loan(&app),
             ),
             (
                 |event| event.stream.category() == "book",
-                functions::project_shelf(&environment),
+                functions::project_shelf(&app),
             ),
         ];
         Self {
-            library: Library::new(environment.event_store().unwrap()),
+            library: Library::new(app.event_store().unwrap()),
             functions: rules.map(|(rule, built)| (rule, built.unwrap())).into(),
             published: BTreeSet::new(),
             tables,
@@ -73,7 +73,7 @@ impl Deployed {
         added.unwrap();
     }
 
-    /// Asks for a book in the name of `r-1`, and lets everything follow that follows from it.
+    /// Requests a book for `r-1`, and delivers events until no new one appears.
     async fn lend(&mut self, book: &str) -> State<Loan> {
         let ask = reader::Command::Ask {
             loan: book.to_owned(),
@@ -88,17 +88,17 @@ impl Deployed {
         let mut rounds = 0;
         while self.relay(&streams).await {
             rounds += 1;
-            assert!(rounds < 100, "events follow from events without an end");
+            assert!(rounds < 100, "the events do not end");
         }
         self.library.loans.load(&loan).await.unwrap().state
     }
 
-    /// Delivers what has not been delivered, and says whether there was anything.
+    /// Delivers the new events, and returns false if no event was new.
     async fn relay(&mut self, streams: &[StreamId]) -> bool {
-        let store = self.tables.environment().event_store().unwrap();
+        let store = self.tables.app().event_store().unwrap();
         let mut events = vec![];
         for stream in streams {
-            let commits = store.read(stream, &Part::all()).await.unwrap();
+            let commits = store.read(stream, &ReadRange::all()).await.unwrap();
             events.extend(commits.iter().flat_map(Commit::recorded));
         }
         events.retain(|event| self.published.insert(event.id()));
@@ -113,11 +113,7 @@ impl Deployed {
     }
 
     async fn row(&self, book: &str) -> (i64, i64) {
-        let rows = self
-            .tables
-            .environment()
-            .rows::<Shelf>("SHELF_TABLE")
-            .unwrap();
+        let rows = self.tables.app().rows::<Shelf>("SHELF_TABLE").unwrap();
         let row = rows.shown(|rows| async move { rows.get(book).await }).await;
         let row = row.unwrap().unwrap();
         let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or(0);
@@ -125,7 +121,7 @@ impl Deployed {
     }
 }
 
-async fn deliver(function: &Function, event: &RecordedEvent) {
+async fn deliver(function: &Handler, event: &RecordedEvent) {
     let delivery = json!({
         "version": "0", "id": event.id(), "detail-type": event.event.name,
         "source": "library", "account": "000000000000", "time": event.at, "region": "us-east-1",

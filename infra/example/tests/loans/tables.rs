@@ -1,4 +1,4 @@
-//! `DynamoDB` in this process: the real SDK on dynoxide's tables.
+//! DynamoDB in this process: the AWS SDK on the tables of dynoxide.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use cairn::{
     Timestamp,
-    lambda::{Environment, Host},
+    lambda::{AppContext, Runtime},
 };
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The tables, as the SDK reaches them.
+/// The tables behind the connector of the SDK.
 #[derive(Clone)]
 pub(crate) struct Tables(Arc<Database>);
 
@@ -54,8 +54,8 @@ impl Tables {
         Self(Arc::new(database))
     }
 
-    /// What a function finds on Lambda: its settings, and clients.
-    pub(crate) fn environment(&self) -> Environment {
+    /// Returns the context of the functions: environment variables and clients.
+    pub(crate) fn app(&self) -> AppContext {
         let connector = SharedHttpConnector::new(Connection(self.clone()));
         let aws = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -72,7 +72,7 @@ impl Tables {
             };
             Some(table.to_owned())
         };
-        Environment::new(settings, aws).on(Arc::new(ThisMachine))
+        AppContext::new(settings, aws).with_runtime(Arc::new(TestRuntime))
     }
 
     fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -83,7 +83,7 @@ impl Tables {
             "Query" => run(body, |request| tables.query(request)),
             "UpdateItem" => run(body, |request| tables.update_item(request)),
             "TransactWriteItems" => run(body, |request| tables.transact_write_items(request)),
-            other => panic!("{other} is not needed"),
+            other => panic!("{other} is not supported by these tables"),
         }
     }
 }
@@ -96,10 +96,10 @@ fn run<Q: DeserializeOwned, R: Serialize>(
     Ok(serde_json::to_string(&answer).unwrap())
 }
 
-/// A machine on which nobody reads figures.
-struct ThisMachine;
+/// A runtime without metrics.
+struct TestRuntime;
 
-impl Host for ThisMachine {
+impl Runtime for TestRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

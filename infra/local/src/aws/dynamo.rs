@@ -1,4 +1,4 @@
-//! `DynamoDB` and its streams, by dynoxide in process.
+//! `DynamoDB` and `DynamoDB` Streams, emulated by dynoxide in process.
 
 use std::{
     fmt,
@@ -24,36 +24,31 @@ use streams::Views;
 
 pub(crate) use streams::Page;
 
-/// The tables.
 pub struct Dynamo {
     database: Database,
-    /// The template's tables with a stream, each with counters of the writes to it.
+    /// The template's tables with a `DynamoDB` Stream, each with its write counters.
     streams: Vec<(String, Counters)>,
     views: Views,
     away: AtomicBool,
-    /// The file of the database, for the log.
+    /// The database file, for the log.
     file: String,
     faults: AtomicU64,
 }
 
-/// A counter for each who waits for writes: so they are woken in the order in which they asked, and not
-/// in one that the runtime draws.
+/// One counter per subscriber: subscribers wake in the order of their subscription, not in a random
+/// order of the runtime.
 type Counters = Mutex<Vec<watch::Sender<u64>>>;
 
-/// The database cannot be opened, or a table cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(String);
 
-/// The code of the error for a database file that is damaged or cannot be written. `DynamoDB` has no such error. It is
-/// none that a client sends again, because the same call cannot succeed before the file is restored.
+/// The error code for a damaged or read-only database file. `DynamoDB` has no such error, and
+/// clients do not retry it: the call cannot succeed before the file is restored.
 const DAMAGED: &str = "DatabaseDamaged";
 
 impl Dynamo {
-    /// Opens the tables, in a file or in memory, and makes those that are missing.
-    ///
-    /// # Errors
-    /// When the file is none of ours, or a table's description is refused.
+    /// Opens the tables, in a file or in memory, and creates missing ones.
     pub fn open(file: Option<&Path>, tables: &[Table]) -> Result<Self, OpenError> {
         let fail = |error: &dyn fmt::Display| OpenError(error.to_string());
         let name = match file {
@@ -61,8 +56,8 @@ impl Dynamo {
             None => format!("file:/cairn-{}?vfs=memdb", uuid::Uuid::new_v4()),
         };
         let database = Database::new(&name).map_err(|error| fail(&error))?;
-        // With the journal synced at checkpoints only, a killed process loses nothing; a power
-        // cut may lose the last moments.
+        // With syncs at checkpoints only, a killed process loses nothing; a power cut may lose the
+        // last writes.
         database
             .disable_bulk_loading()
             .map_err(|error| fail(&error))?;
@@ -108,14 +103,15 @@ impl Dynamo {
         })
     }
 
-    /// The number of calls that failed for want of space or by an I/O error: see [`Journal::faults`].
+    /// The number of calls that failed because of disk space or an I/O error: see
+    /// [`Journal::faults`].
     ///
     /// [`Journal::faults`]: crate::aws::journal::Journal::faults
     pub(crate) fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
     }
 
-    /// Counts the writes to a table that has a stream.
+    /// Subscribes to the number of writes to a table; `None` without a `DynamoDB` Stream.
     pub fn writes(&self, table: &str) -> Option<watch::Receiver<u64>> {
         let (_, counters) = self.streams.iter().find(|(name, _)| name == table)?;
         let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,12 +126,11 @@ impl Dynamo {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    /// Answers a call of either service.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         self.metered(operation, body, false).0
     }
 
-    /// Answers a call, and returns the capacity units that it consumed if they are asked for.
+    /// Answers a call, and returns its capacity units if `weighs` is set.
     pub(crate) fn metered(&self, operation: &str, body: &str, weighs: bool) -> (Answer, f64) {
         if self.is_away() {
             let message = "the service is not available";
@@ -151,12 +146,12 @@ impl Dynamo {
     fn failed(&self, error: &DynoxideError) -> Answer {
         match fault(error) {
             None => {}
-            Some(Fault::Transient) => {
+            Some(FileFault::Transient) => {
                 self.faults.fetch_add(1, Ordering::Relaxed);
                 let file = &self.file;
-                tracing::error!(file, %error, "the database cannot be read or written now");
+                tracing::error!(file, %error, "database temporarily unavailable");
             }
-            Some(Fault::Damaged) => {
+            Some(FileFault::Damaged) => {
                 let file = &self.file;
                 tracing::error!(file, %error, "the database is damaged");
                 return Answer::error(400, DAMAGED, &format!("{file}: {error}"));
@@ -172,7 +167,7 @@ impl Dynamo {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// The items of a table, as plain JSON without `DynamoDB`'s types. For who looks at it from outside.
+    /// Returns the items of a table as plain JSON, without type tags.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let mut items = vec![];
         let mut request = json!({ "TableName": table });
@@ -190,7 +185,7 @@ impl Dynamo {
         }
     }
 
-    /// Wakes the readers of the streams at these places.
+    /// Wakes the readers of the streams with these indices.
     fn note_writes(&self, written: &[usize]) {
         for (_, counters) in written.iter().filter_map(|at| self.streams.get(*at)) {
             let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +235,7 @@ impl Dynamo {
         })
     }
 
-    /// A call that reads or writes items.
+    /// Executes a call that reads or writes items.
     fn charged<Q: Charged + DeserializeOwned>(
         &self,
         body: &str,
@@ -253,7 +248,7 @@ impl Dynamo {
             |(at, (table, _)): (usize, &(String, Counters))| request.may_write(table).then_some(at);
         let written: Vec<usize> = self.streams.iter().enumerate().filter_map(named).collect();
         let answer = run(request);
-        // A batch that fails may have written some of its items.
+        // A failed batch may have written some of its items.
         if answer.is_ok() || Q::IN_PARTS {
             self.note_writes(&written);
         }
@@ -265,7 +260,7 @@ impl Dynamo {
         Ok((text(&answer)?, units))
     }
 
-    /// A call that is about tables or their streams.
+    /// Executes a call about tables or their streams.
     fn manage(&self, operation: &str, body: &str) -> Option<Result<String, DynoxideError>> {
         let db = &self.database;
         let body = streams::to_dynoxide(body);
@@ -300,18 +295,17 @@ impl fmt::Debug for Dynamo {
     }
 }
 
-/// A fault of the database's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The disk is full, or has an I/O error, or another process has locked the file.
+enum FileFault {
+    /// The disk is full, has an I/O error, or another process has locked the file.
     Transient,
-    /// The file is damaged, gone, or cannot be written. It stays so until an operator restores it.
+    /// The file is damaged, missing or read-only until an operator restores it.
     Damaged,
 }
 
-/// The fault of the file behind an error; `None` for an answer of `DynamoDB`.
-fn fault(error: &DynoxideError) -> Option<Fault> {
-    // dynoxide keeps SQLite's text and drops its code where an error passes its storage interface.
+/// Classifies an error as a fault of the file; `None` for an answer of `DynamoDB`.
+fn fault(error: &DynoxideError) -> Option<FileFault> {
+    // dynoxide keeps SQLite's text and drops its code in errors that cross its storage interface.
     const TRANSIENT: [&str; 4] = [
         "database or disk is full",
         "I/O error",
@@ -325,16 +319,12 @@ fn fault(error: &DynoxideError) -> Option<Fault> {
     };
     let is_transient = TRANSIENT.iter().any(|part| text.contains(part));
     Some(if is_transient {
-        Fault::Transient
+        FileFault::Transient
     } else {
-        Fault::Damaged
+        FileFault::Damaged
     })
 }
 
-/// The names of the tables in a database file.
-///
-/// # Errors
-/// When the file is no database of dynoxide.
 pub(crate) fn table_names(file: &Path) -> rusqlite::Result<Vec<String>> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
     let database = rusqlite::Connection::open_with_flags(file, flags)?;
@@ -343,8 +333,8 @@ pub(crate) fn table_names(file: &Path) -> rusqlite::Result<Vec<String>> {
     names.collect()
 }
 
-/// The part in which a table is other than its template says; `None` when it is the same. A table whose making was cut
-/// off lacks its stream, and what is written to it reaches no function.
+/// Returns the part of a table that differs from its template; `None` if it is the same. A table
+/// whose creation was interrupted lacks its stream, so that no function receives its writes.
 fn difference(create: &Value, described: &Value) -> Option<&'static str> {
     let described = described.get("Table").unwrap_or(&Value::Null);
     let stream = |table: &Value| {
@@ -376,7 +366,7 @@ fn difference(create: &Value, described: &Value) -> Option<&'static str> {
     (indexes(create) != indexes(described)).then_some("index")
 }
 
-/// An item without the types of its values. Bytes stay in their base64.
+/// An item without type tags. Binary values stay base64.
 fn plain(item: &Value) -> Value {
     let fields = item.as_object().into_iter().flatten();
     Value::Object(
@@ -405,9 +395,9 @@ fn untyped(value: &Value) -> Value {
     }
 }
 
-/// dynoxide finds a stream's last record and its next ones by reading all of them, so that writes
-/// became ten times slower within some thousand commits. With this index both are look-ups
-/// (measured: docs/decisions/0003).
+/// dynoxide finds the last and the next records of a stream by reading all of them. Writes became
+/// ten times slower within some thousand commits. This index makes both look-ups (measured:
+/// docs/decisions/0003).
 fn index_streams(name: &str) -> rusqlite::Result<()> {
     rusqlite::Connection::open(name)?.execute_batch(
         "CREATE INDEX IF NOT EXISTS cairn_stream_order
@@ -434,7 +424,7 @@ fn internal(error: impl fmt::Display) -> DynoxideError {
     DynoxideError::InternalServerError(error.to_string())
 }
 
-/// dynoxide reports what its types refuse through serde, with a mark in front.
+/// Converts an error of serde: dynoxide prefixes the refusals of its types with a mark.
 fn refused(error: &serde_json::Error) -> DynoxideError {
     let text = error.to_string();
     for mark in ["VALIDATION_AS_READ:", "VALIDATION_REQUEST:", "VALIDATION:"] {

@@ -20,13 +20,12 @@ use super::{
 };
 use crate::{hosting::Hosts, template::ACCOUNT};
 
-/// The most bytes that any of the services takes in one call, with room to spare.
+/// The largest request body of any service, with a margin.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 
-/// The path of what was counted, which AWS has nothing like.
+/// The path of the meter's counts. AWS has no equivalent.
 pub(crate) const METER: &str = "/_cairn/meter";
 
-/// The endpoint of all services.
 pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
     Router::new().fallback(take).with_state((aws, hosts))
 }
@@ -61,7 +60,7 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
     let wanted = Wanted::new(method, uri, headers, &body);
     if let Protocol::Json(media_type) = &wanted.protocol {
         let answer = called(&aws, headers, &body).await;
-        let problem = Problem::of(&answer);
+        let problem = Problem::parse(&answer);
         if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
             return wanted.unavailable(&request_id);
         }
@@ -91,7 +90,7 @@ async fn called(aws: &Aws, headers: &HeaderMap, body: &Bytes) -> Answer {
             aws.meter.count("endpoint", call.operation());
             aws.queues.receive_message(text).await
         }
-        // A client may send the next calls to where the URL of a queue says.
+        // Clients send later calls to the host in a queue's URL.
         ("AmazonSQS.GetQueueUrl" | "AmazonSQS.ListQueues", _) => {
             let Answer { status, body } = aws.call("endpoint", &call);
             let body = match header("host") {
@@ -104,7 +103,6 @@ async fn called(aws: &Aws, headers: &HeaderMap, body: &Bytes) -> Answer {
     }
 }
 
-/// The error of an answer.
 #[derive(Deserialize)]
 struct Problem {
     #[serde(rename = "__type")]
@@ -112,13 +110,12 @@ struct Problem {
 }
 
 impl Problem {
-    fn of(answer: &Answer) -> Option<Self> {
+    fn parse(answer: &Answer) -> Option<Self> {
         let problem = (answer.status >= 400).then(|| serde_json::from_str(&answer.body));
         problem?.ok()
     }
 }
 
-/// An answer of a service over HTTP.
 fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
     let mut response = answer(said.status, media_type, request_id, said.body.clone());
     let fault = if said.status < 500 {
@@ -126,7 +123,7 @@ fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
     } else {
         "Receiver"
     };
-    if let Some(Problem { kind }) = Problem::of(said)
+    if let Some(Problem { kind }) = Problem::parse(said)
         && let Some(code) = query_code(&kind)
         && let Ok(code) = HeaderValue::from_str(&format!("{code};{fault}"))
     {
@@ -136,7 +133,8 @@ fn shown(said: &Answer, media_type: &str, request_id: &str) -> Response {
     response
 }
 
-/// The caller as STS names it. Every caller is the account's root: the endpoint checks no credentials.
+/// The caller as STS names it: always the account's root, because the endpoint checks no
+/// credentials.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
 fn identity(request_id: &str) -> String {
     format!(
@@ -148,7 +146,7 @@ fn identity(request_id: &str) -> String {
     )
 }
 
-/// How often each function was invoked, what it has called, and the units that this took.
+/// The invocations, calls and capacity units of each function.
 fn counted(aws: &Aws, hosts: &Hosts) -> String {
     let (calls, units) = (aws.meter.counts(), aws.meter.units());
     let functions: serde_json::Map<_, _> = hosts

@@ -1,5 +1,5 @@
-//! What must outlive this process besides the tables: deliveries under way, positions in streams,
-//! and messages in queues.
+//! The state outside the tables that must survive the process: deliveries in progress, stream
+//! positions and queued messages.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,6 @@ use std::{
 
 use rusqlite::Connection;
 
-/// An `SQLite` database of our own.
 #[derive(Debug)]
 pub struct Journal {
     connection: Mutex<Connection>,
@@ -19,22 +18,15 @@ pub struct Journal {
     faults: AtomicU64,
 }
 
-/// The journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// `SQLite` reports an error.
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
-    /// A later version of this program has written it.
-    #[error("it is of version {found}, and this program reads versions up to {}", STEPS.len())]
-    Newer {
-        /// The version of the file.
-        found: usize,
-    },
+    #[error("its version is {found}, but this program reads versions up to {}", STEPS.len())]
+    Newer { found: usize },
 }
 
-/// How the tables came to be what they are. Each step is taken once in a file's life; `user_version`
-/// says how many have been.
+/// The schema migrations. Each runs once per file; `user_version` counts those that have run.
 const STEPS: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS deliveries (
          id INTEGER PRIMARY KEY, function TEXT NOT NULL, payload TEXT NOT NULL);
@@ -46,7 +38,7 @@ const STEPS: [&str; 3] = [
      CREATE INDEX IF NOT EXISTS messages_by_queue ON messages (queue, visible_at_ms);",
     "ALTER TABLE deliveries ADD COLUMN rule TEXT;
      ALTER TABLE messages ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';",
-    // Messages with ids of their own, receipts, and attributes with types.
+    // Adds message ids, receipts and typed attributes.
     "CREATE TABLE messages_3 (
          id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, message TEXT NOT NULL UNIQUE,
          body TEXT NOT NULL, attributes TEXT NOT NULL, trace TEXT, sent_at_ms INTEGER NOT NULL,
@@ -65,15 +57,12 @@ const STEPS: [&str; 3] = [
 
 impl Journal {
     /// Opens the journal, in a file or in memory.
-    ///
-    /// # Errors
-    /// When the file is no such database.
     pub fn open(file: Option<&Path>) -> Result<Self, OpenError> {
         let mut connection = match file {
             Some(file) => Connection::open(file)?,
             None => Connection::open_in_memory()?,
         };
-        // As for the tables: safe against a killed process, at no cost for every write.
+        // As for the tables: survives a killed process without a sync per write.
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
         let taken: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if taken > STEPS.len() {
@@ -93,20 +82,19 @@ impl Journal {
         })
     }
 
-    /// Logs that a write failed and names the file, and counts it: see [`faults`](Self::faults).
+    /// Logs and counts a failed write: see [`faults`](Self::faults).
     pub(crate) fn report(&self, error: &rusqlite::Error) {
         self.faults.fetch_add(1, Ordering::Relaxed);
         let file = self.file.display();
         tracing::error!(%file, %error, "the journal cannot be written");
     }
 
-    /// The number of writes that have failed. A delivery that fails meanwhile fails because of this machine's disk, not of the
-    /// function, and that uses up no retry.
+    /// The number of failed writes. A delivery that fails while it grows uses no retry, because the
+    /// local disk failed and not the function.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
     }
 
-    /// The connection. One caller at a time.
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()

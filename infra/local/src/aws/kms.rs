@@ -1,4 +1,4 @@
-//! KMS: makes keys, and wraps them with one that never leaves this machine.
+//! KMS: creates data keys and wraps them with a local key that is never returned.
 
 use std::{
     collections::BTreeMap,
@@ -15,52 +15,53 @@ use serde_json::json;
 
 use crate::{
     aws::{Answer, roles::key_arn},
+    platform::Platform,
     template::{ACCOUNT, MasterKey, REGION},
-    world::World,
 };
 
-/// The keys of the template.
 #[derive(Debug)]
 pub struct Kms {
     keys: Vec<MasterKey>,
     master: Key,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 impl Kms {
-    /// The keys of a template, in memory: another `Kms` cannot unwrap what they wrap.
-    pub fn new(keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
-        let secret = random(world.as_ref());
-        Self::of(&secret, keys, world)
+    /// Holds the keys in memory: another `Kms` cannot unwrap what they wrap.
+    pub fn new(keys: Vec<MasterKey>, platform: Arc<dyn Platform>) -> Self {
+        let secret = random(platform.as_ref());
+        Self::with_secret(&secret, keys, platform)
     }
 
-    /// The keys of a template, wrapped by the secret that [`make`](Self::make) has written.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or its content is not a secret.
-    pub fn open(file: &Path, keys: Vec<MasterKey>, world: Arc<dyn World>) -> io::Result<Self> {
+    /// Opens the keys with the secret that [`make`](Self::make) has written.
+    pub fn open(
+        file: &Path,
+        keys: Vec<MasterKey>,
+        platform: Arc<dyn Platform>,
+    ) -> io::Result<Self> {
         let kept = fs::read(file)?;
         let secret = kept.try_into().map_err(|kept: Vec<u8>| {
             let (is, must) = (kept.len(), Key::BYTES);
             let problem = format!("it holds no key: it has {is} bytes and must have {must}");
             io::Error::new(io::ErrorKind::InvalidData, problem)
         })?;
-        Ok(Self::of(&secret, keys, world))
+        Ok(Self::with_secret(&secret, keys, platform))
     }
 
-    /// Writes a new secret to a new file, which no other user can read.
-    ///
-    /// # Errors
-    /// When the file exists or cannot be written.
-    pub fn make(file: &Path, world: &dyn World) -> io::Result<()> {
-        keep(file, &random(world))
+    /// Writes a new secret to a new file that no other user can read.
+    pub fn make(file: &Path, platform: &dyn Platform) -> io::Result<()> {
+        keep(file, &random(platform))
     }
 
-    fn of(secret: &[u8; Key::BYTES], keys: Vec<MasterKey>, world: Arc<dyn World>) -> Self {
+    fn with_secret(
+        secret: &[u8; Key::BYTES],
+        keys: Vec<MasterKey>,
+        platform: Arc<dyn Platform>,
+    ) -> Self {
         Self {
             keys,
             master: Key::new(secret),
-            world,
+            platform,
         }
     }
 
@@ -140,7 +141,7 @@ impl Kms {
         })))
     }
 
-    /// The key that a text was encrypted with, and the text: the same key and context decrypt it.
+    /// Decrypts a text, and returns the id of the key that matches it and the context.
     fn open_any(&self, request: &Request, wrapped: &[u8]) -> Option<(&str, Vec<u8>)> {
         self.keys.iter().find_map(|MasterKey { id, .. }| {
             let about = request.about(&key_arn(id));
@@ -149,7 +150,7 @@ impl Kms {
         })
     }
 
-    /// The id of a key by that, by an alias, or by the ARN of either.
+    /// Returns the id of the key that is named by id, alias or ARN.
     /// <https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id>
     fn named<'a>(&'a self, named: &str) -> Result<&'a str, Refusal> {
         let is_named = |key: &&MasterKey| {
@@ -172,19 +173,18 @@ impl Kms {
     fn random(&self, bytes: usize) -> Vec<u8> {
         let mut secret = Vec::with_capacity(bytes + Key::BYTES);
         while secret.len() < bytes {
-            secret.extend(random(self.world.as_ref()));
+            secret.extend(random(self.platform.as_ref()));
         }
         secret.truncate(bytes);
         secret
     }
 }
 
-/// The type of an error and its message.
+/// An error type and its message.
 type Refusal = (&'static str, String);
 
 const VALIDATION: &str = "ValidationException";
 
-/// A request to either operation.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Request {
@@ -198,7 +198,7 @@ struct Request {
 }
 
 impl Request {
-    /// The data that is authenticated with a wrapped key. An empty context is none.
+    /// The associated data of a wrapped key. An empty context counts as absent.
     fn about(&self, arn: &str) -> String {
         let context = Some(&self.encryption_context).filter(|context| !context.is_empty());
         json!([arn, context]).to_string()
@@ -220,9 +220,9 @@ fn alias_arn(alias: &str) -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:{alias}")
 }
 
-/// Two random ids: 244 random bits, and the same ones again where the world's chance has a seed.
-fn random(world: &dyn World) -> [u8; Key::BYTES] {
-    let halves = [world.new_id(), world.new_id()].map(uuid::Uuid::into_bytes);
+/// Two random ids: 244 random bits, reproducible if the platform's randomness has a seed.
+fn random(platform: &dyn Platform) -> [u8; Key::BYTES] {
+    let halves = [platform.new_id(), platform.new_id()].map(uuid::Uuid::into_bytes);
     let mut secret = [0; Key::BYTES];
     for (byte, random) in secret.iter_mut().zip(halves.as_flattened()) {
         *byte = *random;
@@ -230,7 +230,7 @@ fn random(world: &dyn World) -> [u8; Key::BYTES] {
     secret
 }
 
-/// Keeps a secret in a new file that no other user can read.
+/// Writes a secret to a new file that no other user can read.
 fn keep(file: &Path, secret: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -1,4 +1,4 @@
-//! The API of Lambda over the port: invocations that are waited for, and the functions' configurations.
+//! Lambda's API on the port: invocations and function configurations.
 //! <https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html>
 
 use std::{
@@ -33,26 +33,25 @@ use crate::{
     template::{ACCOUNT, REGION, STACK},
 };
 
-/// The path of all functions.
 pub(crate) const FUNCTIONS: &str = "/2015-03-31/functions";
-/// The most bytes of a payload: of a call that waits, and of one that does not.
+/// The largest payloads in bytes: of a synchronous and of an asynchronous invocation.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 const MAX_REQUEST: usize = 6 * 1024 * 1024;
 const MAX_EVENT: usize = 1024 * 1024;
-/// The most bytes of an answer, which are a hundred more.
+/// The largest answer in bytes: 100 more than the largest request.
 const MAX_RESPONSE: usize = MAX_REQUEST + 100;
-/// The last bytes of its log that an invocation returns.
+/// The bytes of log tail that an invocation returns.
 const TAIL_BYTES: usize = 4 * 1024;
-/// The alias as which all functions are deployed.
+/// The alias under which all functions are deployed.
 const ALIAS: &str = "live";
 const LATEST: &str = "$LATEST";
 
-/// True if a function has such an alias or version.
+/// True for an alias or version that every function has.
 pub(super) fn is_qualifier(qualifier: &str) -> bool {
     matches!(qualifier, ALIAS | LATEST)
 }
 
-/// True if this is the part before `:function:` in the ARN of a local function.
+/// True for the part before `:function:` in the ARN of a local function.
 pub(super) fn is_own(account: &str) -> bool {
     account == ACCOUNT || account == format!("arn:aws:lambda:{REGION}:{ACCOUNT}")
 }
@@ -71,7 +70,6 @@ pub(super) fn too_large_for_event(bytes: usize) -> Option<String> {
     })
 }
 
-/// An error of the API.
 struct Refusal {
     status: u16,
     code: &'static str,
@@ -89,7 +87,7 @@ impl Refusal {
     }
 }
 
-/// Answers a request for a path of Lambda; `None` for an operation that is not available.
+/// Answers a request to a path of Lambda; `None` if the operation is not available.
 pub(super) async fn answer(
     (aws, hosts): (&Aws, &Hosts),
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
@@ -136,7 +134,6 @@ pub(super) async fn answer(
     }
 }
 
-/// A request.
 struct Api<'a> {
     aws: &'a Aws,
     hosts: &'a Hosts,
@@ -150,7 +147,7 @@ impl<'a> Api<'a> {
         protocol::answer(200, "application/json", self.request_id, body.to_string())
     }
 
-    /// A function that a path names, in the version that the path or the query asks for.
+    /// Returns the function and version that the path and the query name.
     fn hosted(&self, named: &str) -> Result<&'a Hosted, Refusal> {
         let decoded = percent_decode_str(named).decode_utf8_lossy();
         let name = decoded.rsplit("function:").next().unwrap_or_default();
@@ -211,7 +208,6 @@ impl<'a> Api<'a> {
         }
     }
 
-    /// Invokes a function asynchronously.
     fn hand_in(&self, path: &str, body: &[u8]) -> Result<Response, Refusal> {
         if let Some(problem) = too_large_for_event(body.len()) {
             return Err(Refusal::new(413, "RequestEntityTooLargeException", problem));
@@ -224,7 +220,7 @@ impl<'a> Api<'a> {
         Err(Refusal::new(answer.status, "ServiceException", answer.body))
     }
 
-    /// Invokes a function and waits for its answer. That it fails is an answer too, with a header.
+    /// Invokes a function and waits for its answer. A failure is an answer with a header.
     async fn invoke_now(
         &self,
         hosted: &Hosted,
@@ -286,7 +282,7 @@ fn no_member(member: &str, value: &str, allowed: &str) -> Refusal {
     Refusal::new(400, "ValidationException", message)
 }
 
-/// The configuration of a function, as far as the template gives it.
+/// The configuration of a function, limited to the fields of the template.
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html>
 fn configuration(hosted: &Hosted) -> Value {
     let spec = &hosted.spec;
@@ -304,13 +300,13 @@ fn configuration(hosted: &Hosted) -> Value {
     })
 }
 
-/// The log lines of one invocation. Locally all functions log in one process: for this invocation alone its own
-/// subscriber takes the lines, and hands them on to that of the process.
+/// The log lines of one invocation. All local functions log in one process, so each invocation has
+/// a subscriber that copies its lines and forwards them to the process's subscriber.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes the lines, in the form and of the level that the function has on AWS.
+    /// Copies lines in the format and at the level of the function on AWS.
     fn subscriber(&self, level: Option<&String>) -> impl Subscriber + Send + Sync + use<> {
         let level = level.and_then(|level| level.parse::<Targets>().ok());
         let level = level.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
@@ -321,7 +317,7 @@ impl Log {
         tracing_subscriber::registry().with(lines).with(process)
     }
 
-    /// The last of the log in base64, between the lines that Lambda itself writes.
+    /// The end of the log in base64, between the lines that Lambda itself writes.
     fn tail(&self, request_id: &str, begun: Instant) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = begun.elapsed().as_secs_f64() * 1e3;
@@ -348,7 +344,6 @@ impl io::Write for Log {
     }
 }
 
-/// Hands events on to another subscriber.
 struct Forward(Dispatch);
 
 impl<S: Subscriber> Layer<S> for Forward {

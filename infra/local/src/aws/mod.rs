@@ -1,4 +1,4 @@
-//! AWS as far as the system calls it: one dispatcher, reached in process and over a port.
+//! The AWS services that the system uses: one dispatcher, called in process and over a port.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::{
+    async_queue::{AsyncQueue, Outgoing, Target},
     bus::Bus,
-    deliveries::{Deliveries, Outgoing, Target},
     template::STACK,
 };
 
@@ -36,53 +36,38 @@ use queues::Queues;
 use roles::Roles;
 use secrets::Secrets;
 
-/// The services.
 #[derive(Debug)]
 pub struct Aws {
-    /// `DynamoDB` and its streams.
     pub dynamo: Dynamo,
-    /// `EventBridge`.
     pub bus: Bus,
-    /// SQS.
     pub queues: Queues,
-    /// SES.
     pub mailbox: Mailbox,
-    /// Secrets Manager.
     pub secrets: Secrets,
-    /// KMS.
     pub kms: Kms,
-    /// Lambda: what takes asynchronous invocations.
-    pub deliveries: Deliveries,
-    /// The logical ids of the functions.
+    pub async_queue: AsyncQueue,
     pub functions: Vec<String>,
-    /// What the functions may do.
     pub roles: Roles,
-    /// What was called, by whom.
     pub meter: Meter,
 }
 
-/// The path by which SES sends a mail.
 pub(crate) const SEND_EMAIL: &str = "/v2/email/outbound-emails";
 
-/// A call to a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// The header `X-Amz-Target`, which names the service and the operation; empty for Lambda and SES.
+    /// The header `X-Amz-Target` with service and operation; empty for Lambda and SES.
     pub target: &'a str,
-    /// The path, which for those names both.
+    /// The path, which names service and operation for Lambda and SES.
     pub path: &'a str,
-    /// The body.
     pub body: &'a [u8],
 }
 
 impl<'a> Call<'a> {
-    /// A call in the JSON protocol that names its operation in a header.
+    /// Creates a call in the JSON protocol that names its operation in a header.
     pub fn new(target: &'a str, body: &'a [u8]) -> Self {
         let path = "/";
         Self { target, path, body }
     }
 
-    /// The operation.
     pub fn operation(&self) -> &'a str {
         match self.target.split_once('.') {
             Some((_, operation)) => operation,
@@ -92,7 +77,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The function that is to be invoked, by name or ARN as it stands in the path.
+    /// The function to invoke, by the name or ARN in the path.
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     pub fn function(&self) -> Option<&'a str> {
         let path = self.path.split('?').next()?;
@@ -104,9 +89,7 @@ impl<'a> Call<'a> {
 /// The answer to a call in one of AWS's JSON protocols.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The JSON body.
     pub body: String,
 }
 
@@ -118,7 +101,7 @@ impl Answer {
         }
     }
 
-    /// An error of a type that SDKs know by its name.
+    /// An error that SDKs identify by `kind`.
     pub(crate) fn error(status: u16, kind: &str, message: &str) -> Self {
         Self {
             status,
@@ -126,13 +109,12 @@ impl Answer {
         }
     }
 
-    /// The refusal of an operation that AWS may have, and this system does not.
+    /// The error for an operation that is not available locally.
     pub(crate) fn unavailable(service: &str, operation: &str) -> Self {
         Self::error(400, UNKNOWN_OPERATION, &unavailable(service, operation))
     }
 }
 
-/// The error code of an operation that does not exist.
 pub(crate) const UNKNOWN_OPERATION: &str = "UnknownOperationException";
 
 fn unavailable(service: &str, operation: &str) -> String {
@@ -140,7 +122,6 @@ fn unavailable(service: &str, operation: &str) -> String {
 }
 
 impl Aws {
-    /// Answers a call.
     pub fn call(&self, caller: &str, call: &Call<'_>) -> Answer {
         let Ok(body) = std::str::from_utf8(call.body) else {
             return Answer::error(400, "SerializationException", "the body is not UTF-8");
@@ -167,7 +148,6 @@ impl Aws {
         }
     }
 
-    /// Takes an asynchronous invocation.
     fn invoke(&self, named: &str, payload: &str) -> Answer {
         let Some(function) = self.function(named) else {
             return Answer::error(404, "ResourceNotFoundException", &lambda::unknown(named));
@@ -182,7 +162,7 @@ impl Aws {
             },
             payload: payload.to_owned(),
         };
-        match self.deliveries.accept(vec![outgoing]) {
+        match self.async_queue.accept(vec![outgoing]) {
             Ok(()) => Answer {
                 status: 202,
                 body: String::new(),
@@ -191,15 +171,16 @@ impl Aws {
         }
     }
 
-    /// The number of calls that failed because this machine could not write: see [`Journal::faults`].
+    /// The number of calls that failed because the local disk could not be written: see
+    /// [`Journal::faults`].
     ///
     /// [`Journal::faults`]: journal::Journal::faults
     pub(crate) fn storage_faults(&self) -> u64 {
-        self.dynamo.faults() + self.deliveries.faults()
+        self.dynamo.faults() + self.async_queue.faults()
     }
 
-    /// The logical id of a function by that, its name or its ARN, as it stands in a path. A qualifier is the alias
-    /// `live` or `$LATEST`: nothing is published locally.
+    /// Returns the logical id of the function that a path names by logical id, name or ARN. A
+    /// qualifier is the alias `live` or `$LATEST`: no versions are published locally.
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     pub(crate) fn function(&self, named: &str) -> Option<&str> {
         let named = percent_decode_str(named).decode_utf8_lossy();
@@ -224,7 +205,7 @@ impl Aws {
     }
 }
 
-/// Counts calls by caller and operation, and units of `DynamoDB` where it is told to.
+/// Counts calls by caller and operation, and capacity units after [`Meter::start_weighing`].
 #[derive(Debug, Default)]
 pub struct Meter {
     counts: Mutex<BTreeMap<(String, String), u64>>,
@@ -232,12 +213,12 @@ pub struct Meter {
     weighs: AtomicBool,
 }
 
-/// What `DynamoDB` bills.
+/// The capacity units that `DynamoDB` bills.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Units {
-    /// Read units: four kilobytes, half of that where a read may be late.
+    /// Read request units: one per 4 KB, half for an eventually consistent read.
     pub read: f64,
-    /// Write units: a kilobyte, twice that within a transaction.
+    /// Write request units: one per KB, two within a transaction.
     pub write: f64,
 }
 
@@ -249,17 +230,15 @@ impl Meter {
             .or_default() += 1;
     }
 
-    /// The counts so far, by caller and operation.
     pub fn counts(&self) -> BTreeMap<(String, String), u64> {
         lock(&self.counts).clone()
     }
 
-    /// Has units counted from now on, by caller. Writes that a condition refuses are not among them.
+    /// Counts units by caller from now on, without those of writes that fail their condition.
     pub fn start_weighing(&self) {
         self.weighs.store(true, Ordering::Relaxed);
     }
 
-    /// The units so far, by caller.
     pub fn units(&self) -> BTreeMap<String, Units> {
         lock(&self.units).clone()
     }

@@ -1,6 +1,6 @@
-//! The protocols of AWS's services, as far as an answer depends on them.
+//! The wire protocols of AWS services, as far as answers depend on them.
 //!
-//! A client understands an answer in the protocol of its request only. What this system does not have is
+//! A client reads an answer only in the protocol of its request. An unsupported operation is
 //! refused in that protocol, with a message that names the service and the operation.
 //! <https://smithy.io/2.0/aws/protocols/index.html>
 
@@ -12,7 +12,6 @@ use serde_json::json;
 
 use super::{UNKNOWN_OPERATION, unavailable};
 
-/// The protocol of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// JSON with the operation in a header; answers have the request's media type.
@@ -21,7 +20,7 @@ pub(super) enum Protocol {
     Cbor,
     /// A form; answers are XML.
     Query,
-    /// The same, with errors of EC2's own form.
+    /// A form; errors have EC2's own XML format.
     Ec2,
     /// JSON, with the operation in the method and the path.
     RestJson,
@@ -29,7 +28,6 @@ pub(super) enum Protocol {
     RestXml,
 }
 
-/// The operation that a request is for.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) protocol: Protocol,
@@ -37,7 +35,7 @@ pub(super) struct Wanted {
     pub(super) operation: String,
 }
 
-/// Services whose operations are paths, with answers in XML.
+/// Services with operations in paths and XML answers.
 const REST_XML: [&str; 5] = ["s3", "s3express", "s3-outposts", "route53", "cloudfront"];
 
 impl Wanted {
@@ -91,7 +89,7 @@ impl Wanted {
         named(protocol, &format!("{method} {}", uri.path()), service)
     }
 
-    /// The refusal of an operation that is not available.
+    /// Answers that the operation is not available.
     pub(super) fn unavailable(&self, request_id: &str) -> Response {
         let (status, code) = match self.protocol {
             Protocol::Json(_) | Protocol::Cbor => (400, UNKNOWN_OPERATION),
@@ -105,7 +103,6 @@ impl Wanted {
 }
 
 impl Protocol {
-    /// An error, as clients of the protocol read it.
     pub(super) fn error(
         &self,
         status: u16,
@@ -120,7 +117,7 @@ impl Protocol {
                 (media_type, body.to_string().into())
             }
             Self::RestJson => {
-                // Some errors of Lambda have the one member, and some the other.
+                // Some errors of Lambda use one member, some the other.
                 let body = json!({ "Type": "User", "Message": message, "message": message });
                 ("application/json", body.to_string().into())
             }
@@ -176,7 +173,6 @@ impl Protocol {
 
 pub(super) const XML: &str = "text/xml";
 
-/// An answer with the id of its request.
 pub(super) fn answer(
     status: u16,
     media_type: &str,
@@ -191,7 +187,7 @@ pub(super) fn answer(
     (status, headers, body.into()).into_response()
 }
 
-/// The service in the scope of a signature, of the header or of the query.
+/// The service in the credential scope of a signature, in the header or the query.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signed-request-structure.html>
 fn signed_service(authorization: Option<&str>, query: Option<&str>) -> Option<String> {
     let in_header = authorization
@@ -209,7 +205,7 @@ fn field(form: &[u8], name: &str) -> Option<String> {
     Some(value.into_owned())
 }
 
-/// The name of a service, as its clients have it, by the service part of `X-Amz-Target`.
+/// Returns the client's name of the service in `X-Amz-Target`.
 pub(super) fn service_of(target: &str) -> &str {
     match target.split(['_', '.']).next().unwrap_or_default() {
         "DynamoDB" => "dynamodb",
@@ -228,7 +224,7 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// A map of texts in CBOR.
+/// Encodes a map of texts as CBOR.
 /// <https://www.rfc-editor.org/rfc/rfc8949#section-3>
 fn cbor(map: &[(&str, &str)]) -> Vec<u8> {
     const TEXT: u8 = 3 << 5;

@@ -1,7 +1,7 @@
-//! Queues and their messages, in the journal.
+//! Queues and their messages, stored in the journal.
 //!
-//! A message has one id for its life, and a receipt for each time that it is received. Both are random and
-//! never used again: a message can be deleted by its latest receipt only.
+//! A message keeps one id and gets a new receipt each time it is received. Both are random and
+//! never reused. Only the latest receipt can delete a message.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::{
     aws::journal::Journal,
+    platform::Platform,
     template::{ACCOUNT, Queue},
-    world::World,
 };
 
 mod attributes;
@@ -22,30 +22,27 @@ pub(crate) use calls::query_code;
 
 use attributes::{MessageAttribute, MessageAttributes};
 
-/// The queues.
 #[derive(Debug)]
 pub struct Queues {
     journal: Arc<Journal>,
     known: Vec<Queue>,
     names: Vec<String>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     since_s: i64,
     /// Changes whenever a message may have become visible.
     arrivals: watch::Sender<()>,
 }
 
-/// The attributes of a message, all of them text.
 pub type Attributes = BTreeMap<String, String>;
 
-/// The beginning of the URLs of queues, as templates and functions know them.
+/// The prefix of queue URLs in templates and functions.
 pub(crate) const ORIGIN: &str = "http://127.0.0.1:4566";
 
-/// The URL of a queue. Only its last part says which one it is.
+/// The URL of a queue. Only its last part identifies the queue.
 pub fn url(name: &str) -> String {
     format!("{ORIGIN}/{ACCOUNT}/{name}")
 }
 
-/// A message to be sent.
 #[derive(Debug)]
 struct Outgoing<'a> {
     body: &'a str,
@@ -54,7 +51,6 @@ struct Outgoing<'a> {
     delay: Duration,
 }
 
-/// A message that was received.
 #[derive(Debug)]
 struct Received {
     id: String,
@@ -67,7 +63,6 @@ struct Received {
     receives: i64,
 }
 
-/// The number of messages of a queue in each state.
 #[derive(Debug)]
 struct Depths {
     visible: u64,
@@ -75,7 +70,6 @@ struct Depths {
     delayed: u64,
 }
 
-/// The outcome of a change of a message's visibility.
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
     Done,
@@ -84,22 +78,17 @@ enum Change {
 }
 
 impl Queues {
-    /// The queues of a template.
-    pub fn new(journal: Arc<Journal>, queues: Vec<Queue>, world: Arc<dyn World>) -> Self {
+    pub fn new(journal: Arc<Journal>, queues: Vec<Queue>, platform: Arc<dyn Platform>) -> Self {
         Self {
             journal,
             names: queues.iter().map(|queue| queue.name.clone()).collect(),
             known: queues,
-            since_s: world.now().as_millis() / 1_000,
-            world,
+            since_s: platform.now().as_millis() / 1_000,
+            platform,
             arrivals: watch::Sender::new(()),
         }
     }
 
-    /// Puts a message into a queue.
-    ///
-    /// # Errors
-    /// When the journal cannot be written.
     pub fn send(&self, queue: &str, body: &str, attributes: &Attributes) -> rusqlite::Result<()> {
         let attributes = attributes
             .iter()
@@ -114,15 +103,11 @@ impl Queues {
         self.put(queue, &message).map(drop)
     }
 
-    /// The names of the queues.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The number of messages that a queue holds, visible or not.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
+    /// Returns the number of messages in a queue, visible or not.
     pub fn depth(&self, queue: &str) -> rusqlite::Result<u64> {
         self.journal.connection().query_row(
             "SELECT COUNT(*) FROM messages WHERE queue = ?1",
@@ -131,10 +116,7 @@ impl Queues {
         )
     }
 
-    /// The bodies and attributes of all messages of a queue, oldest first, visible or not.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
+    /// Returns the bodies and attributes of all messages, oldest first, visible or not.
     pub fn messages(&self, queue: &str) -> rusqlite::Result<Vec<(String, Attributes)>> {
         let connection = self.journal.connection();
         let mut messages = connection
@@ -146,10 +128,7 @@ impl Queues {
         messages.collect()
     }
 
-    /// The latest messages of a queue with their ids, newest first, visible or not.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
+    /// Returns the latest messages with their ids, newest first, visible or not.
     pub fn latest(
         &self,
         queue: &str,
@@ -166,11 +145,10 @@ impl Queues {
         messages.collect()
     }
 
-    /// Puts a message into a queue, and returns its id.
     fn put(&self, queue: &str, message: &Outgoing<'_>) -> rusqlite::Result<String> {
-        let id = self.world.new_id().to_string();
-        let now = self.world.now().as_millis();
-        // Without a delay it is visible whatever the clock says later.
+        let id = self.platform.new_id().to_string();
+        let now = self.platform.now().as_millis();
+        // Without a delay, the message is visible even if the clock is set back.
         let visible_at = match millis(message.delay) {
             0 => 0,
             delay => now + delay,
@@ -195,9 +173,9 @@ impl Queues {
         Ok(id)
     }
 
-    /// Receives the oldest visible messages, and hides them for a while.
+    /// Receives the oldest visible messages and hides them for the time `hidden`.
     fn receive(&self, queue: &str, most: i64, hidden: Duration) -> rusqlite::Result<Vec<Received>> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         let mut connection = self.journal.connection();
         let transaction = connection.transaction()?;
         let ids: Vec<i64> = transaction
@@ -209,7 +187,7 @@ impl Queues {
             .collect::<rusqlite::Result<_>>()?;
         let mut messages = Vec::with_capacity(ids.len());
         for id in ids {
-            let receipt = self.world.new_id().to_string();
+            let receipt = self.platform.new_id().to_string();
             let message = transaction
                 .prepare_cached(
                     "UPDATE messages SET visible_at_ms = ?2, receipt = ?3, receives = receives + 1,
@@ -238,7 +216,8 @@ impl Queues {
         Ok(messages)
     }
 
-    /// Deletes a message by its latest receipt. An older one, or that of a message that is gone, deletes nothing.
+    /// Deletes a message by its latest receipt. An older receipt, or one of a deleted message, has
+    /// no effect.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html>
     fn delete(&self, queue: &str, (message, receipt): (&str, &str)) -> rusqlite::Result<()> {
         self.journal
@@ -250,7 +229,7 @@ impl Queues {
             .map(drop)
     }
 
-    /// Hides a message that was received for another while.
+    /// Changes the time for which a received message is hidden.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html>
     fn hide(
         &self,
@@ -258,7 +237,7 @@ impl Queues {
         (message, receipt): (&str, &str),
         hidden: Duration,
     ) -> rusqlite::Result<Change> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         let connection = self.journal.connection();
         let found = connection
             .prepare_cached(
@@ -288,7 +267,7 @@ impl Queues {
     }
 
     fn depths(&self, queue: &str) -> rusqlite::Result<Depths> {
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         self.journal.connection().query_row(
             "SELECT COUNT(*) FILTER (WHERE visible_at_ms <= ?2),
                     COUNT(*) FILTER (WHERE visible_at_ms > ?2 AND receives > 0),
@@ -305,24 +284,25 @@ impl Queues {
         )
     }
 
-    /// The time until the next hidden message becomes visible; `None` where none is hidden.
+    /// Returns the time until the next hidden message becomes visible; `None` without hidden
+    /// messages.
     fn until_visible(&self, queue: &str) -> rusqlite::Result<Option<Duration>> {
         let next: Option<i64> = self.journal.connection().query_row(
             "SELECT MIN(visible_at_ms) FROM messages WHERE queue = ?1",
             [queue],
             |row| row.get(0),
         )?;
-        let now = self.world.now().as_millis();
+        let now = self.platform.now().as_millis();
         Ok(next.map(|next| Duration::from_millis(u64::try_from(next - now).unwrap_or(0))))
     }
 }
 
-/// A receipt handle: a message and the receipt of one time that it was received.
+/// Encodes a message id and a receipt as a receipt handle.
 fn handle(message: &str, receipt: &str) -> String {
     BASE64_STANDARD.encode(format!("{message}:{receipt}"))
 }
 
-/// The message and the receipt of a handle.
+/// Decodes a receipt handle.
 fn receipt_of(handle: &str) -> Option<(String, String)> {
     let text = String::from_utf8(BASE64_STANDARD.decode(handle).ok()?).ok()?;
     let (message, receipt) = text.split_once(':')?;

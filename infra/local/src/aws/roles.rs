@@ -1,7 +1,7 @@
-//! What each function may do: the policies of the template, as IAM checks them.
+//! The permissions of each function: the policies of the template, evaluated as in IAM.
 //!
-//! A call that the function's role does not allow is refused here as it is on AWS, so what runs here has the permissions
-//! that it needs; and what was never needed can be asked for.
+//! A call that the function's role does not allow is refused as on AWS. So a function that works
+//! locally has the permissions that it needs. Unused permissions can be listed.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
 
 use std::{
@@ -17,38 +17,36 @@ use crate::{
     template::{ACCOUNT, REGION, Template},
 };
 
-/// The roles of all functions.
 #[derive(Debug, Default)]
 pub struct Roles {
     granted: BTreeMap<String, BTreeSet<Grant>>,
     boundary: Option<BTreeSet<Grant>>,
-    /// The ids of keys by their aliases: a permission is for the key.
+    /// The ids of keys by alias. Permissions name the key.
     aliases: BTreeMap<String, String>,
     used: Mutex<BTreeSet<(String, Grant)>>,
 }
 
-/// An action that is allowed on what a pattern matches.
+/// An action that is allowed on resources that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Grant {
-    /// The action: `dynamodb:Query`.
+    /// The action, such as `dynamodb:Query`.
     pub action: String,
-    /// An ARN, in which `*` stands for anything.
+    /// An ARN in which `*` matches any text.
     pub resource: String,
-    /// The value that something of the call must have, where that is a condition.
+    /// The value that the call must have for a condition key.
     pub condition: Option<(Key, String)>,
 }
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// `events:source`, the source of each event.
     Source,
-    /// `ses:FromAddress`, the sender of a mail.
+    /// `ses:FromAddress`, the sender of an email.
     Sender,
 }
 
 impl Roles {
-    /// The roles that a template gives its functions.
     pub fn new(template: &Template) -> Self {
         let granted = template
             .functions
@@ -71,10 +69,8 @@ impl Roles {
         }
     }
 
-    /// Refuses a function's call that its role does not allow. Who is no function may do everything.
-    ///
-    /// # Errors
-    /// The service's answer.
+    /// Refuses a call that the function's role does not allow. A caller that is not a function may
+    /// make every call.
     pub(crate) fn check(&self, function: &str, call: &Call<'_>) -> Result<(), Answer> {
         if !self.granted.contains_key(function) {
             return Ok(());
@@ -88,7 +84,7 @@ impl Roles {
         Ok(())
     }
 
-    /// The queue for what a function failed at, if its role lets Lambda send to it.
+    /// The function's failure queue, if its role lets Lambda send to it.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>
     pub(crate) fn destination<'a>(
         &self,
@@ -101,10 +97,8 @@ impl Roles {
         })
     }
 
-    /// Whether a function's role allows what is needed, and the boundary of all roles does not forbid it.
-    ///
-    /// # Errors
-    /// What IAM says.
+    /// Checks that the function's role allows the need and the permissions boundary does not
+    /// exclude it.
     fn allow(&self, function: &str, need: &Grant) -> Result<(), String> {
         let grants = self.granted.get(function).into_iter().flatten();
         let mut is_allowed = false;
@@ -130,7 +124,7 @@ impl Roles {
         Err(problem)
     }
 
-    /// What was granted and never needed, by function.
+    /// Returns the permissions that were granted and never used, by function.
     pub fn unused(&self) -> BTreeSet<(String, Grant)> {
         let used = self.used();
         let granted = self.granted.iter().flat_map(|(function, grants)| {
@@ -153,13 +147,11 @@ impl Grant {
         }
     }
 
-    /// The same, of a call that has such a value.
     fn with(self, key: Key, value: Option<String>) -> Self {
         let condition = value.map(|value| (key, value));
         Self { condition, ..self }
     }
 
-    /// Whether this, being granted, allows what is needed.
     fn covers(&self, need: &Self) -> bool {
         self.action == need.action
             && matches(&self.resource, &need.resource)
@@ -167,7 +159,7 @@ impl Grant {
     }
 }
 
-/// Whether a pattern matches a whole text.
+/// True if the pattern matches the whole text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -180,17 +172,14 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// The ARN of a queue in this account.
 pub(crate) fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
 }
 
-/// The ARN of a key of KMS in this account.
 pub(crate) fn key_arn(id: &str) -> String {
     format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/{id}")
 }
 
-/// What a request names.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct Request {
@@ -214,7 +203,7 @@ struct Named {
     source: Option<String>,
 }
 
-/// The permissions that a call takes. A call that names nothing is refused by its service.
+/// Returns the permissions that a call needs. A call without a resource is refused by its service.
 fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
     if let Some(named) = call.function() {
         let named = percent_decode_str(named).decode_utf8_lossy();
@@ -226,7 +215,7 @@ fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
         return vec![Grant::new("lambda:InvokeFunction", resource)];
     }
     let request: Request = serde_json::from_slice(call.body).unwrap_or_default();
-    // Several messages at once take the permission of one.
+    // A batch needs the permission of the single operation.
     let operation = call.operation();
     let operation = operation.strip_suffix("Batch").unwrap_or(operation);
     let table = |name: &str| format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}");
@@ -264,7 +253,7 @@ fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
             };
             request.entries.into_iter().map(grant).collect()
         }
-        // A transaction takes the permissions of its parts.
+        // A transaction needs the permissions of its parts.
         _ if !request.transact_items.is_empty() => {
             let parts = request.transact_items.into_iter().flatten();
             let grant = |(part, named): (String, Named)| {

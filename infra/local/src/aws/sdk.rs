@@ -13,26 +13,26 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use cairn::lambda::outside::Outside;
+use cairn::lambda::http_client::HttpClient;
 
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
     aws::{Answer, Aws, Call},
+    platform::{CallFault, FaultDecision, Platform},
     template::REGION,
-    world::{Fate, Fault, World},
 };
 
-/// The services, which come into being after the functions that call them.
+/// The services. They are created after the functions that call them.
 pub type Services = Arc<OnceLock<Arc<Aws>>>;
 
-/// The SDK's configuration for one caller: its clients and its calls are its own.
-pub fn config(caller: &str, services: &Services, world: &Arc<dyn World>) -> SdkConfig {
+/// Builds the SDK configuration of one caller, which has its own clients.
+pub fn config(caller: &str, services: &Services, platform: &Arc<dyn Platform>) -> SdkConfig {
     let connector = SharedHttpConnector::new(InProcess {
         caller: caller.to_owned(),
         services: services.clone(),
-        world: world.clone(),
+        platform: platform.clone(),
     });
     let credentials = Credentials::for_tests();
     SdkConfig::builder()
@@ -47,22 +47,25 @@ pub fn config(caller: &str, services: &Services, world: &Arc<dyn World>) -> SdkC
 struct InProcess {
     caller: String,
     services: Services,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 }
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let call = Call::of(&request);
-        let fate = self.world.call(&self.caller, call.operation());
-        if fate == Fate::default() {
+        let call = Call::from_request(&request);
+        let decision = self.platform.call(&self.caller, call.operation());
+        if decision == FaultDecision::default() {
             return HttpConnectorFuture::ready(self.answer(&call));
         }
         let connector = self.clone();
         HttpConnectorFuture::new(async move {
-            let call = Call::of(&request);
-            let answer = undergo(fate, &throttled(&call), async { connector.answer(&call) }).await;
-            match fate.fault {
-                Some(Fault::Stale) => answer.map(|answer| stale(answer, &call)),
+            let call = Call::from_request(&request);
+            let answer = undergo(decision, &throttled(&call), async {
+                connector.answer(&call)
+            })
+            .await;
+            match decision.fault {
+                Some(CallFault::Stale) => answer.map(|answer| stale(answer, &call)),
                 _ => answer,
             }
         })
@@ -81,59 +84,61 @@ impl InProcess {
     }
 }
 
-/// The network, once it is needed. All functions share its connections.
-pub(crate) type Network = Arc<OnceLock<Outside>>;
+/// The network client, created on first use. All functions share its connections.
+pub(crate) type Network = Arc<OnceLock<HttpClient>>;
 
-/// A function's way to what is not AWS: over the network, through the same world.
+/// A function's access to external providers: over the network, with the platform's faults.
 #[derive(Clone, Debug)]
-pub(crate) struct Beyond {
+pub(crate) struct Providers {
     caller: String,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
     network: Network,
 }
 
-impl Beyond {
-    pub(crate) fn new(caller: &str, world: &Arc<dyn World>, network: &Network) -> Self {
+impl Providers {
+    pub(crate) fn new(caller: &str, platform: &Arc<dyn Platform>, network: &Network) -> Self {
         Self {
             caller: caller.to_owned(),
-            world: world.clone(),
+            platform: platform.clone(),
             network: network.clone(),
         }
     }
 }
 
-impl HttpConnector for Beyond {
+impl HttpConnector for Providers {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let fate = self.world.call(&self.caller, request.uri());
-        let network = self.network.get_or_init(Outside::network).clone();
+        let decision = self.platform.call(&self.caller, request.uri());
+        let network = self.network.get_or_init(HttpClient::network).clone();
         HttpConnectorFuture::new(async move {
             let throttled = Answer::error(429, "TooManyRequests", "too many requests");
-            undergo(fate, &throttled, network.call(request)).await
+            undergo(decision, &throttled, network.call(request)).await
         })
     }
 }
 
-/// What comes of a call by its fate: it may never be made, or made and its answer lost. That an answer is
-/// stale is its service's to say.
+/// Applies a fault decision to a call. The call may be skipped, or its answer lost. The caller of
+/// this function applies [`CallFault::Stale`].
 async fn undergo(
-    fate: Fate,
+    decision: FaultDecision,
     throttled: &Answer,
     call: impl Future<Output = Result<HttpResponse, ConnectorError>>,
 ) -> Result<HttpResponse, ConnectorError> {
-    sleep(fate.there).await;
-    let answer = match fate.fault {
-        None | Some(Fault::Stale) => call.await,
-        Some(Fault::Throttled) => response(throttled),
-        Some(Fault::Unavailable) => response(&Answer::error(500, "InternalServerError", "no luck")),
-        Some(Fault::RequestLost) => Err(no_answer()),
-        Some(Fault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
+    sleep(decision.there).await;
+    let answer = match decision.fault {
+        None | Some(CallFault::Stale) => call.await,
+        Some(CallFault::Throttled) => response(throttled),
+        Some(CallFault::Unavailable) => {
+            response(&Answer::error(500, "InternalServerError", "internal error"))
+        }
+        Some(CallFault::RequestLost) => Err(no_answer()),
+        Some(CallFault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
     };
-    sleep(fate.back).await;
+    sleep(decision.back).await;
     answer
 }
 
 impl<'a> Call<'a> {
-    fn of(request: &'a HttpRequest) -> Self {
+    fn from_request(request: &'a HttpRequest) -> Self {
         let uri = request.uri();
         let path = uri.split_once("://").map_or(uri, |(_, rest)| rest);
         let path = path.find('/').and_then(|start| path.get(start..));
@@ -158,10 +163,10 @@ fn other(text: &str) -> ConnectorError {
 }
 
 fn no_answer() -> ConnectorError {
-    ConnectorError::timeout("no answer came".into())
+    ConnectorError::timeout("no answer".into())
 }
 
-/// As each service says that it is called too often.
+/// The throttling error of each service.
 fn throttled(call: &Call<'_>) -> Answer {
     match call.target.split_once('.').map(|(service, _)| service) {
         Some("DynamoDB_20120810") => {
@@ -176,7 +181,7 @@ fn throttled(call: &Call<'_>) -> Answer {
     }
 }
 
-/// What a replica shows that lags: not the latest item. Only a read that may be late can be.
+/// Removes the latest item from an eventually consistent answer, as on a lagging replica.
 fn stale(answer: HttpResponse, call: &Call<'_>) -> HttpResponse {
     let request: Value = serde_json::from_slice(call.body).unwrap_or_default();
     let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false))

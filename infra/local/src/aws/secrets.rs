@@ -1,4 +1,4 @@
-//! Secrets Manager: the secrets that were given at the start.
+//! Secrets Manager: the secrets that were given at start.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use crate::aws::Answer;
 
-/// Secrets by their ARNs. Nothing shows what they say.
+/// Secrets by ARN. `Debug` does not show their text.
 #[derive(Clone, Default)]
 pub struct Secrets(BTreeMap<String, String>);
 
 impl Secrets {
-    /// Adds one.
     pub fn add(&mut self, arn: String, text: String) {
         self.0.insert(arn, text);
     }

@@ -1,4 +1,4 @@
-//! Reads patterns, and refuses what `EventBridge` refuses.
+//! Compiles patterns, and refuses those that `EventBridge` refuses.
 
 use std::ops::Bound;
 
@@ -10,10 +10,9 @@ use super::{
 };
 use crate::yaml::{Kind, Node};
 
-/// The most combinations of alternatives in one pattern.
 const MOST_ALTERNATIVES: usize = 1000;
 
-/// Names that no field within `$or` can have, because operators have them or may have them one day.
+/// Names that no field within `$or` can have: names of current and possible future operators.
 const RESERVED: [&str; 24] = [
     "exactly",
     "equals-ignore-case",
@@ -41,7 +40,6 @@ const RESERVED: [&str; 24] = [
     "ip-address-not-in-range",
 ];
 
-/// The alternatives of a pattern.
 pub(super) fn compile(pattern: &Node) -> Result<Vec<Fields>, PatternError> {
     let mut compiler = Compiler {
         alternatives: vec![Fields::default()],
@@ -51,7 +49,7 @@ pub(super) fn compile(pattern: &Node) -> Result<Vec<Fields>, PatternError> {
 }
 
 struct Compiler {
-    /// The alternatives, as far as the pattern is read.
+    /// The alternatives of the part read so far.
     alternatives: Vec<Fields>,
 }
 
@@ -114,7 +112,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// Takes the values of a field. A later field of the same path replaces an earlier one.
+    /// Adds the values of a field. A later field of the same path replaces an earlier one.
     fn values(&mut self, path: &str, node: &Node, items: &[Node]) -> Result<(), PatternError> {
         if items.is_empty() {
             return refuse(node, format!("the array{} is empty", named(path)));
@@ -135,10 +133,10 @@ impl Compiler {
                 }
                 Kind::Int(_) | Kind::Float(_) => match number(item) {
                     Some(number) => Test::Number(number),
-                    None => return refuse(item, "a value is no number that JSON has"),
+                    None => return refuse(item, "the value is not a JSON number"),
                 },
                 Kind::List(_) | Kind::Call(..) => {
-                    return refuse(item, format!("an array{} holds an array", named(path)));
+                    return refuse(item, format!("an array{} contains an array", named(path)));
                 }
             };
             field.tests.push(test);
@@ -150,7 +148,7 @@ impl Compiler {
     }
 }
 
-/// The one operator of an object, and its operand.
+/// Returns the only operator of an object, and its operand.
 fn operator(node: &Node) -> Result<(&str, &Node), PatternError> {
     match &node.kind {
         Kind::Map(entries) => match entries.as_slice() {
@@ -183,13 +181,13 @@ fn test(operator: &str, operand: &Node) -> Result<Test, PatternError> {
             let text = text(operator, operand)?;
             let Some(network) = Network::new(text) else {
                 let problem = format!(
-                    "{text} is no block of cidr: an address, / and less bits than an address has"
+                    "{text} is not a CIDR block: expected an address, / and fewer bits than it has"
                 );
                 return refuse(operand, problem);
             };
             Test::Cidr(network)
         }
-        _ => return refuse(operand, format!("there is no operator {operator}")),
+        _ => return refuse(operand, format!("unknown operator {operator}")),
     };
     Ok(test)
 }
@@ -208,7 +206,6 @@ fn affix(operator: &str, operand: &Node) -> Result<Test, PatternError> {
     })
 }
 
-/// An operator that takes a text.
 fn of_text(operator: &str, operand: &Node) -> Result<Test, PatternError> {
     let text = text(operator, operand)?;
     Ok(match operator {
@@ -218,7 +215,7 @@ fn of_text(operator: &str, operand: &Node) -> Result<Test, PatternError> {
         _ => match Wildcard::new(text) {
             Ok(wildcard) => Test::Wildcard(wildcard),
             Err(problem) => {
-                return refuse(operand, format!("{text} is no wildcard: {problem}"));
+                return refuse(operand, format!("{text} is not a wildcard: {problem}"));
             }
         },
     })
@@ -251,7 +248,7 @@ fn anything_but(operand: &Node) -> Result<Test, PatternError> {
     Ok(Test::AnythingBut(tests))
 }
 
-/// Texts only, or numbers only.
+/// Compiles texts only, or numbers only.
 fn literals(items: &[Node]) -> Result<Vec<Test>, PatternError> {
     let mut tests: Vec<Test> = vec![];
     for item in items {
@@ -327,8 +324,8 @@ fn numeric(operand: &Node) -> Result<Test, PatternError> {
     Ok(Test::Numeric(low, high))
 }
 
-/// A number as `serde_json` reads its digits in an event. Its fast reading of 17 digits is not always
-/// the nearest `f64`; the same digits have to be the same number on both sides.
+/// Parses a number as `serde_json` parses its digits in an event. Its fast parser of 17 digits does
+/// not always return the nearest `f64`, and both sides must get the same number.
 fn number(node: &Node) -> Option<Number> {
     match node.kind {
         Kind::Int(value) => Some(value.into()),
@@ -337,7 +334,7 @@ fn number(node: &Node) -> Option<Number> {
     }
 }
 
-/// The items of an array; anything else is the only one.
+/// Returns the items of an array; any other node is the only item.
 fn items(node: &Node) -> &[Node] {
     match &node.kind {
         Kind::List(items) => items,

@@ -1,4 +1,4 @@
-//! An event as patterns see it: its leaves by path, and where in arrays each of them is.
+//! Events as patterns see them: leaves by path, with their positions in arrays.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,31 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Leaf<'v> {
     pub(super) value: &'v Value,
-    pub(super) place: Place,
+    pub(super) place: ArrayPosition,
 }
 
-/// The elements of arrays that hold a leaf: the address of each array, and an index.
+/// The elements of arrays that contain a leaf: the address of each array, and an index.
 ///
-/// An element that is a leaf itself does not count: the leaves of one array can match different
-/// fields.
+/// An element that is a leaf itself does not count: leaves of one array can match different fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(Vec<(usize, usize)>);
+pub(super) struct ArrayPosition(Vec<(usize, usize)>);
 
-/// The leaves at a path.
+/// Returns the leaves at a path.
 ///
-/// A path is the names on the way to a leaf with dots between them, so a name with a dot in it and
-/// two nested names are one path. Arrays have no part in it. An empty array or object has no leaf.
+/// A path joins the names on the way to a leaf with dots. So a name with a dot and two nested names
+/// are the same path. Arrays do not appear in a path. An empty array or object has no leaf.
 pub(super) fn leaves_at<'v>(event: &'v Value, path: &str) -> Vec<Leaf<'v>> {
     let mut leaves = vec![];
-    collect(event, Some(path), &Place::default(), &mut leaves);
+    collect(event, Some(path), &ArrayPosition::default(), &mut leaves);
     leaves
 }
 
-fn collect<'v>(value: &'v Value, path: Option<&str>, place: &Place, leaves: &mut Vec<Leaf<'v>>) {
+fn collect<'v>(
+    value: &'v Value,
+    path: Option<&str>,
+    place: &ArrayPosition,
+    leaves: &mut Vec<Leaf<'v>>,
+) {
     match (value, path) {
         (Value::Array(elements), path) => {
             let array = std::ptr::from_ref(value).addr();
@@ -59,7 +63,7 @@ fn collect<'v>(value: &'v Value, path: Option<&str>, place: &Place, leaves: &mut
     }
 }
 
-impl Place {
+impl ArrayPosition {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,7 +72,7 @@ impl Place {
         self.0.iter().map(|(array, _)| *array)
     }
 
-    /// This place and another, or nothing when they are in different elements of one array.
+    /// Combines two positions; `None` if they are in different elements of one array.
     pub(super) fn join(&self, other: &Self) -> Option<Self> {
         let mut joined = self.clone();
         for (array, element) in &other.0 {
@@ -82,13 +86,14 @@ impl Place {
         Some(joined)
     }
 
-    /// The part of a place that lies in some arrays.
+    /// Returns the part of a position that lies in the given arrays.
     pub(super) fn within(&self, arrays: &BTreeSet<usize>) -> Self {
         let kept = self.0.iter().filter(|(array, _)| arrays.contains(array));
         Self(kept.copied().collect())
     }
 
-    /// The place within an element of one more array. Places with the same elements are equal.
+    /// Returns the position in an element of one more array. Positions with the same elements are
+    /// equal.
     fn inside(&self, array: usize, element: usize) -> Self {
         let mut place = self.clone();
         let index = place.0.partition_point(|(known, _)| *known < array);

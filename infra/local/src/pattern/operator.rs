@@ -8,7 +8,6 @@ use std::{
 
 use serde_json::{Number, Value};
 
-/// A test of one value of an event.
 #[derive(Debug, Clone)]
 pub(super) enum Test {
     Null,
@@ -30,7 +29,7 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// The test of a literal text. Addresses are compared as addresses.
+    /// Creates the test of a literal text. Addresses are compared as addresses.
     pub(super) fn literal(text: &str) -> Self {
         match address(text) {
             Some(address) => Self::Address(address),
@@ -73,10 +72,10 @@ impl Test {
     }
 }
 
-/// The number as it is compared: nothing when an `f64` does not hold all its digits.
+/// Returns the number for comparison; `None` if an `f64` does not hold all its digits.
 pub(super) fn comparable(number: &Number) -> Option<f64> {
     let float = number.as_f64()?;
-    // Below 2^53 every integer is an `f64`; from there on the digits decide.
+    // Every integer below 2^53 is an `f64`; above that, the digits decide.
     let is_small = float.abs() < 9_007_199_254_740_992.0;
     (is_small || number.is_f64() || float.to_string() == number.to_string()).then_some(float)
 }
@@ -89,7 +88,7 @@ fn equal(one: &Number, other: &Number) -> bool {
     }
 }
 
-/// A text of which each character can be in either case.
+/// A text whose characters match in either case.
 #[derive(Debug, Clone)]
 pub(super) struct AnyCase(Vec<[String; 2]>);
 
@@ -116,7 +115,7 @@ impl AnyCase {
     }
 }
 
-/// A text with `*` for any characters.
+/// A text in which `*` matches any characters.
 #[derive(Debug, Clone)]
 pub(super) struct Wildcard {
     first: String,
@@ -125,7 +124,7 @@ pub(super) struct Wildcard {
 }
 
 impl Wildcard {
-    /// Reads a wildcard; `\*` and `\\` are the characters themselves.
+    /// Parses a wildcard; `\*` and `\\` are the characters themselves.
     pub(super) fn new(text: &str) -> Result<Self, &'static str> {
         let mut wildcard = Self {
             first: String::new(),
@@ -179,7 +178,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Reads an address and a number of bits with `/` between them.
+    /// Parses an address and a number of bits, separated by `/`.
     pub(super) fn new(text: &str) -> Option<Self> {
         let (base, bits) = text.split_once('/')?;
         let base = address(base)?;
@@ -207,8 +206,8 @@ fn width(address: IpAddr) -> u32 {
     }
 }
 
-/// An address; an IPv4 address that is mapped into IPv6 is that IPv4 address. Numbers of an IPv4
-/// address are decimal, with leading zeros too.
+/// Parses an address. An IPv4 address that is mapped into IPv6 becomes that IPv4 address. The
+/// numbers of an IPv4 address are decimal, even with leading zeros.
 fn address(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
         let is_plain = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';

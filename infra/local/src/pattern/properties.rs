@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{Pattern, tests::read};
 use crate::yaml::{Node, parse};
 
-/// Events with arrays of objects two levels deep, with few names and values, so that many fields of
-/// a pattern are there, in one element or in two.
+/// Generates events with arrays of objects two levels deep. Names and values are few, so that many
+/// fields of a pattern occur, in one element or in two.
 fn events() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(1)),
@@ -31,7 +31,7 @@ fn events() -> impl Strategy<Value = Value> {
     (outer.clone(), outer).prop_map(|(a, b)| json!({ "a": a, "b": b }))
 }
 
-/// Patterns over the same names.
+/// Generates patterns with the same names.
 fn patterns() -> impl Strategy<Value = Value> {
     let values = prop_oneof![
         4 => Just(json!([1])),
@@ -45,7 +45,7 @@ fn patterns() -> impl Strategy<Value = Value> {
     prop::collection::btree_map(path, values, 2..4).prop_map(|fields| json!(fields))
 }
 
-/// The leaves of an event by path, each with the elements of the arrays around it.
+/// The leaves of an event by path, each with the array elements around it.
 fn leaves(value: &Value, path: &str, place: &str, found: &mut Vec<(String, String, Value)>) {
     match value {
         Value::Object(members) => {
@@ -71,8 +71,8 @@ fn leaves(value: &Value, path: &str, place: &str, found: &mut Vec<(String, Strin
     }
 }
 
-/// True if two places are in the same element of each array that they share: `[` begins an element,
-/// and what is before it names the array.
+/// True if two positions are in the same element of each array that they share. `[` begins an
+/// element, and the text before it names the array.
 fn consistent(one: &str, other: &str) -> bool {
     one.match_indices('[').all(|(at, _)| {
         let element = |place: &str| {
@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn a_number_matches_itself(number in prop::num::f64::NORMAL | prop::num::f64::ZERO) {
-        // As writers of JSON write it: with a sign in the exponent.
+        // JSON writers put a sign in the exponent.
         let text = format!("{number:?}").replace('e', "e+").replace("e+-", "e-");
         let pattern = read(&format!("x: [{text}]")).unwrap();
         let event: Value = serde_json::from_str(&format!("{{\"x\":{text}}}")).unwrap();

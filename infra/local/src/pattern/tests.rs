@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::{Pattern, PatternError};
 use crate::yaml::{Kind, parse};
 
-/// A case of the reference implementation, and the pattern as it stands in the line: with the order
-/// of its members, which decides where `$or` and a field beside it have the same path.
+/// A case of the reference implementation. The pattern keeps the order of its members, which
+/// decides if `$or` and a field beside it have the same path.
 struct Case {
     number: usize,
     pattern: Pattern,
@@ -67,7 +67,7 @@ fn a_value_matches_a_value_of_its_own_type() {
         ("x: [null]", r#"{"x":"null"}"#, false),
         ("x: [true]", r#"{"x":true}"#, true),
         ("x: [true]", r#"{"x":"true"}"#, false),
-        // Beyond 2^53 the digits decide.
+        // Above 2^53, the digits decide.
         ("x: [9007199254740993]", r#"{"x":9007199254740993}"#, true),
         ("x: [9007199254740993]", r#"{"x":9007199254740992}"#, false),
     ] {
@@ -111,7 +111,7 @@ fn a_field_can_be_absent_or_have_a_value() {
     assert!(matches(pattern, r#"{"other":1}"#));
     assert!(matches(pattern, r#"{"ref":"x"}"#));
     assert!(!matches(pattern, r#"{"ref":"y"}"#));
-    // An object is no value; its leaves are.
+    // An object is not a value; its leaves are.
     assert!(matches(pattern, r#"{"ref":{"a":1}}"#));
     assert!(matches(pattern, r#"{"ref":[]}"#));
     assert!(matches("lines: [{ exists: true }]", r#"{"lines":["a"]}"#));
@@ -140,7 +140,7 @@ fn an_or_is_required_beside_other_fields_and_can_be_nested() {
     ] {
         assert_eq!(matches(nested, event), expected, "{event}");
     }
-    // The later one of two fields of the same path counts.
+    // The later of two fields with the same path applies.
     assert!(matches(
         "{ x: [1], $or: [{ x: [2] }, { y: [1] }] }",
         r#"{"x":2}"#
@@ -177,7 +177,7 @@ fn fields_match_in_one_element_of_an_array() {
         absent,
         &event(r#"[{"sku":"S","quantity":2},{"quantity":3}]"#)
     ));
-    // Arrays beside each other do not restrict each other.
+    // Sibling arrays do not restrict each other.
     let both = "{ a: { x: [1], y: [1] }, b: { x: [2] } }";
     assert!(matches(
         both,
@@ -248,7 +248,7 @@ fn texts_match_by_operators() {
             "{test} {text}"
         );
     }
-    // Anything but a text is also each value of another type, and one value of an array is enough.
+    // `anything-but` a text matches values of other types too, and one value of an array is enough.
     for value in ["5", "null", "true", r#"["a","b"]"#] {
         assert!(matches(
             "x: [{ anything-but: a }]",

@@ -1,10 +1,9 @@
-//! The requests of one connection, read one at a time and checked before hyper parses them.
+//! Reads the requests of a connection one at a time, and checks them before hyper parses them.
 //!
-//! hyper answers a malformed head by itself, without a body and without a correlation id, and it
-//! accepts a request that has both `Transfer-Encoding` and `Content-Length`. So a connection is
-//! read through [`Requests`]. It passes on one request head only when that head is complete and
-//! valid, and then no more bytes than the request's body has. What it refuses it does not pass on:
-//! hyper sees the end of the connection, and the server sends the refusal.
+//! hyper answers a malformed head itself, without a body and without a correlation id. It also
+//! accepts a request with both `Transfer-Encoding` and `Content-Length`. So [`Requests`] passes on
+//! a head only when it is complete and valid, and then only the bytes of its body. After a refused
+//! request, hyper sees the end of the connection, and the server sends the refusal.
 
 use std::{
     future::Future,
@@ -26,24 +25,22 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// The most bytes of a request's line and headers.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most headers of a request: hyper's own limit.
 const MAX_HEADERS: usize = 100;
 /// The most bytes of a chunk's size line, and of the trailers after the last chunk.
 const MAX_CHUNK_LINE_BYTES: usize = 4 * 1024;
 const MAX_TRAILER_BYTES: usize = 16 * 1024;
-/// The bytes that are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// The time that a client has for each part of a request.
+/// The time limits of the parts of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// For a whole request head, from the end of the answer before it.
+pub(super) struct Timeouts {
+    /// For the whole head, from the end of the previous answer.
     pub(super) head: Duration,
-    /// For a whole body, from the end of its head.
+    /// For the whole body, from the end of the head.
     pub(super) body: Duration,
-    /// For the next bytes of an answer to be taken.
+    /// For the client to take the next bytes of an answer.
     pub(super) answer: Duration,
 }
 
@@ -51,7 +48,7 @@ pub(super) struct Patience {
 #[derive(Debug)]
 pub(super) struct Requests {
     socket: TcpStream,
-    patience: Patience,
+    timeouts: Timeouts,
     /// Bytes that were read. The first `ready` of them may be passed on.
     buffer: Vec<u8>,
     ready: usize,
@@ -61,27 +58,26 @@ pub(super) struct Requests {
     answer_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// The part of a request that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Head,
-    /// So many bytes of a body.
+    /// The remaining bytes of a body.
     Body(u64),
     /// The line with a chunk's size.
     ChunkSize,
-    /// So many bytes of a chunk, with the line end after it.
+    /// The remaining bytes of a chunk, including its line end.
     Chunk(u64),
     /// The lines after the last chunk.
     Trailers,
-    /// Nothing more: the connection was refused.
+    /// Nothing: the request was refused.
     Nothing,
 }
 
 impl Requests {
-    pub(super) fn new(socket: TcpStream, patience: Patience) -> Self {
+    pub(super) fn new(socket: TcpStream, timeouts: Timeouts) -> Self {
         Self {
             socket,
-            patience,
+            timeouts,
             buffer: vec![],
             ready: 0,
             next: Part::Head,
@@ -91,12 +87,12 @@ impl Requests {
         }
     }
 
-    /// True if a client has begun a request head and not ended it.
+    /// True if a request head has begun and not ended.
     pub(super) fn is_in_a_head(&self) -> bool {
         self.next == Part::Head && !self.buffer.is_empty()
     }
 
-    /// The socket, and the refusal that it has not been sent.
+    /// Returns the socket, and the refusal that is still to be sent.
     pub(super) fn into_parts(self) -> (TcpStream, Option<Problem>) {
         (self.socket, self.refusal)
     }
@@ -106,8 +102,8 @@ impl Requests {
         self.refusal = Some(problem);
     }
 
-    /// Looks at what was read. True: some of it may be passed on, or nothing will be any more.
-    /// False: more bytes are needed.
+    /// Examines the bytes. Returns true if some may be passed on or none will be passed on again,
+    /// false if more bytes are needed.
     fn advance(&mut self) -> io::Result<bool> {
         loop {
             let rest = self.buffer.get(self.ready..).unwrap_or_default();
@@ -120,7 +116,7 @@ impl Requests {
                             self.ready += length;
                             self.next = body;
                             if body != Part::Head {
-                                let deadline = Instant::now() + self.patience.body;
+                                let deadline = Instant::now() + self.timeouts.body;
                                 self.deadline = Some(Box::pin(sleep_until(deadline)));
                             }
                         }
@@ -247,10 +243,10 @@ impl AsyncWrite for Requests {
             this.answer_deadline = None;
             return Poll::Ready(written);
         }
-        let patience = this.patience.answer;
+        let timeout = this.timeouts.answer;
         let deadline = this
             .answer_deadline
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(deadline.as_mut().poll(cx));
         let problem = "the client does not read the answer";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)))
@@ -260,14 +256,14 @@ impl AsyncWrite for Requests {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Leaves the socket open: the server ends it, after a refusal if there is one.
+    /// Leaves the socket open: the server closes it, after the refusal if one exists.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
 
-/// The length of the request head that some bytes begin with, and the part after it; nothing where
-/// the head is not complete. The rules are hyper's, and RFC 9112's where hyper accepts more.
+/// Returns the length of the request head at the start of `bytes`, and the part after it; `None` if
+/// the head is incomplete. The rules are hyper's, and RFC 9112's where hyper accepts more.
 fn head(bytes: &[u8]) -> Result<Option<(usize, Part)>, Problem> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -301,7 +297,7 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, Part)>, Problem> {
     body(request.headers, is_http_1_1).map(|body| Some((length, body)))
 }
 
-/// The part that follows a head with these headers.
+/// Returns the part that follows a head with these headers.
 /// <https://www.rfc-editor.org/rfc/rfc9112#section-6.3>
 fn body(headers: &[httparse::Header<'_>], is_http_1_1: bool) -> Result<Part, Problem> {
     let malformed = |detail: &str| Err(Problem::bad_request(detail));
@@ -334,15 +330,14 @@ fn body(headers: &[httparse::Header<'_>], is_http_1_1: bool) -> Result<Part, Pro
     }
 }
 
-/// A number of bytes in decimal digits.
 fn number(text: &str) -> Option<u64> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = is_decimal.then(|| text.parse().ok()).flatten();
-    // The two numbers above it have a meaning of their own in hyper.
+    // hyper gives the two numbers above it a special meaning.
     number.filter(|number| *number <= u64::MAX - 2)
 }
 
-/// The length of the trailers with the empty line that ends them.
+/// Returns the length of the trailers, including the empty line at the end.
 fn end_of_trailers(bytes: &[u8]) -> Option<usize> {
     if bytes.starts_with(b"\r\n") {
         return Some(2);
@@ -376,8 +371,8 @@ fn invalid(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// Reads and drops what a client still sends, within limits: a connection that is closed with
-/// unread bytes is reset, and the client may lose the answer.
+/// Reads and discards the remaining bytes of a client, up to a limit. A connection that is closed
+/// with unread bytes is reset, and the client may lose the answer.
 pub(super) async fn drain(socket: &mut TcpStream, most: usize) {
     let mut buffer = vec![0; READ_BYTES];
     let mut read = 0;

@@ -1,4 +1,4 @@
-//! The definition of the HTTP API: who may call each route, and how often.
+//! The definition of the HTTP API: authorization and throttling of each route.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +12,27 @@ use crate::{
     yaml::Node,
 };
 
-/// The limits of an account, for settings that name only one of the two.
+/// The limits of an account, for settings with only one of the two.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
 const ACCOUNT: Throttle = Throttle {
     rate: 10_000,
     burst: 5_000,
 };
 
-/// The scopes of a route, see [`Route`].
 type Scopes = Option<Vec<String>>;
 
-/// What the definition of an HTTP API says about its routes.
 #[derive(Clone, Default)]
 pub(super) struct Api {
     pub(super) authorizer: Option<Authorizer>,
-    /// By method and path, the scopes of a route, see [`Route`]. Without a definition no route needs a token.
+    /// The scopes of routes by method and path: see [`Route`]. Without a definition, no route needs
+    /// a token.
     routes: Option<BTreeMap<(String, String), Scopes>>,
     throttling: Throttling,
-    /// The line of each route with settings of its own.
     settings: BTreeMap<String, usize>,
 }
 
 impl Api {
-    /// The API with these properties. What it does not set itself it has from another.
+    /// Reads the API with these properties. `globals` has the values that it does not set itself.
     pub(super) fn new(
         mut properties: Fields,
         globals: &Self,
@@ -50,7 +48,7 @@ impl Api {
             throttling.default = throttle("DefaultRouteSettings", default, names)?;
         }
         if let Some(routes) = properties.take("RouteSettings") {
-            for (route, node) in Fields::of("RouteSettings", routes)?.entries {
+            for (route, node) in Fields::new("RouteSettings", routes)?.entries {
                 settings.insert(route.clone(), node.line);
                 if let Some(throttle) = throttle(&route, node, names)? {
                     throttling.routes.insert(route, throttle);
@@ -66,16 +64,16 @@ impl Api {
                 ..Self::default()
             });
         };
-        let mut definition = Fields::of("DefinitionBody", definition)?;
+        let mut definition = Fields::new("DefinitionBody", definition)?;
         definition.ignore(&["openapi", "info"]);
         let authorizer = match definition.take("components") {
             Some(components) => Some(authorizer(components, names)?),
             None => None,
         };
         let mut routes = BTreeMap::new();
-        for (path, methods) in Fields::of("paths", definition.required("paths")?)?.entries {
-            for (method, operation) in Fields::of(&path, methods)?.entries {
-                let mut operation = Fields::of(&method, operation)?;
+        for (path, methods) in Fields::new("paths", definition.required("paths")?)?.entries {
+            for (method, operation) in Fields::new(&path, methods)?.entries {
+                let mut operation = Fields::new(&method, operation)?;
                 let security = operation.take("security");
                 operation.finish()?;
                 let scopes = match security {
@@ -94,7 +92,6 @@ impl Api {
         })
     }
 
-    /// The scopes of a route, see [`Route`].
     pub(super) fn scopes(&self, route: &Route) -> Result<Scopes, TemplateError> {
         let Some(routes) = &self.routes else {
             return Ok(None);
@@ -102,13 +99,11 @@ impl Api {
         let key = (route.method.clone(), route.path.clone());
         routes.get(&key).cloned().ok_or_else(|| {
             let (method, path) = key;
-            let problem =
-                format!("the definition of the API does not say who may call {method} {path}");
+            let problem = format!("the API definition does not contain {method} {path}");
             TemplateError::new(route.line, problem)
         })
     }
 
-    /// The throttling of the routes of these functions.
     pub(super) fn throttling(
         &self,
         functions: &[FunctionSpec],
@@ -135,7 +130,7 @@ impl Api {
     }
 }
 
-/// The scopes that a route's security names; nothing where the route needs no token.
+/// Returns the scopes in the security of a route; `None` if it needs no token.
 fn scopes(security: &Node, has_authorizer: bool, names: &Names) -> Result<Scopes, TemplateError> {
     let schemes = names.value(security)?;
     if schemes == json!([]) {
@@ -154,15 +149,15 @@ fn scopes(security: &Node, has_authorizer: bool, names: &Names) -> Result<Scopes
     match scopes {
         Some(scopes) if has_authorizer => Ok(Some(scopes)),
         _ => {
-            let problem = "a route takes everybody, or tokens by the scheme Jwt";
+            let problem = "a route must accept every caller, or tokens of the scheme Jwt";
             Err(TemplateError::new(security.line, problem))
         }
     }
 }
 
-/// The limits that some settings of routes name; nothing where they name none.
+/// Reads the limits of some routes; `None` if the settings have none.
 fn throttle(of: &str, node: Node, names: &Names) -> Result<Option<Throttle>, TemplateError> {
-    let mut settings = Fields::of(of, node)?;
+    let mut settings = Fields::new(of, node)?;
     settings.ignore(&["DetailedMetricsEnabled"]);
     let mut limit = |name| {
         let limit = settings.take(name);
@@ -179,16 +174,16 @@ fn throttle(of: &str, node: Node, names: &Names) -> Result<Option<Throttle>, Tem
     }))
 }
 
-/// The one scheme of an API that is understood here: tokens, by the name of `Jwt`.
+/// Reads the only scheme that is supported locally: tokens, under the name `Jwt`.
 fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateError> {
-    let mut components = Fields::of("components", components)?;
-    let mut schemes = Fields::of("securitySchemes", components.required("securitySchemes")?)?;
+    let mut components = Fields::new("components", components)?;
+    let mut schemes = Fields::new("securitySchemes", components.required("securitySchemes")?)?;
     components.finish()?;
-    let mut scheme = Fields::of("Jwt", schemes.required("Jwt")?)?;
+    let mut scheme = Fields::new("Jwt", schemes.required("Jwt")?)?;
     schemes.finish()?;
     scheme.ignore(&["type"]);
     let name = "x-amazon-apigateway-authorizer";
-    let mut authorizer = Fields::of(name, scheme.required(name)?)?;
+    let mut authorizer = Fields::new(name, scheme.required(name)?)?;
     scheme.finish()?;
     for (name, only) in [
         ("type", "jwt"),
@@ -196,11 +191,11 @@ fn authorizer(components: Node, names: &Names) -> Result<Authorizer, TemplateErr
     ] {
         let node = authorizer.required(name)?;
         if names.text(&node)? != only {
-            let problem = format!("{name} of an authorizer can only be {only} here");
+            let problem = format!("{name} of an authorizer must be {only} locally");
             return Err(TemplateError::new(node.line, problem));
         }
     }
-    let mut jwt = Fields::of("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
+    let mut jwt = Fields::new("jwtConfiguration", authorizer.required("jwtConfiguration")?)?;
     authorizer.finish()?;
     let issuer = names.text(&jwt.required("issuer")?)?;
     let audience = names.texts(&jwt.required("audience")?)?;

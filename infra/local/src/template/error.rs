@@ -1,13 +1,13 @@
-//! Errors of a template, with their place.
+//! Template errors, with file and line.
 
 use std::fmt;
 
 use crate::template::DEFAULT_FILE;
 
-/// An error in a template, with its file and, where it has one, its line.
+/// An error in a template, with its file and, if known, its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Nothing, until it is known.
+    /// `None` until the file is known.
     file: Option<String>,
     line: Option<usize>,
     problem: String,
@@ -21,7 +21,6 @@ impl TemplateError {
         }
     }
 
-    /// An error of the template as a whole.
     pub(super) fn of_all(problem: impl Into<String>) -> Self {
         Self {
             file: None,
@@ -30,7 +29,7 @@ impl TemplateError {
         }
     }
 
-    /// The same error in a file, unless it is known to be in another.
+    /// Sets the file, unless the error already has one.
     pub(super) fn within(mut self, file: &str) -> Self {
         self.file.get_or_insert_with(|| file.to_owned());
         self

@@ -1,4 +1,4 @@
-//! Functions: their settings, and what invokes them.
+//! Functions: their configuration and their event sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +24,10 @@ pub(super) struct Globals {
     settings: BTreeMap<String, String>,
     timeout_s: Option<u64>,
     pub(super) boundary: Option<String>,
-    /// The settings that every HTTP API has.
     pub(super) api: Api,
 }
 
-/// What says where a function's code runs, which here is this process, and how a new version replaces it.
+/// Properties of the runtime and of deployments, which have no local effect.
 const RUNTIME: [&str; 10] = [
     "Runtime",
     "Architectures",
@@ -47,10 +46,10 @@ impl Globals {
         let Some(node) = node else {
             return Ok(Self::default());
         };
-        let mut globals = Fields::of("Globals", node)?;
-        let mut function = Fields::of("Globals.Function", globals.required("Function")?)?;
+        let mut globals = Fields::new("Globals", node)?;
+        let mut function = Fields::new("Globals.Function", globals.required("Function")?)?;
         let api = match globals.take("HttpApi") {
-            Some(api) => Api::new(Fields::of("Globals.HttpApi", api)?, &Api::default(), names)?,
+            Some(api) => Api::new(Fields::new("Globals.HttpApi", api)?, &Api::default(), names)?,
             None => Api::default(),
         };
         globals.finish()?;
@@ -77,8 +76,8 @@ impl Globals {
 }
 
 fn settings_of(node: Node, names: &Names) -> Result<BTreeMap<String, String>, TemplateError> {
-    let mut environment = Fields::of("Environment", node)?;
-    let variables = Fields::of("Variables", environment.required("Variables")?)?;
+    let mut environment = Fields::new("Environment", node)?;
+    let variables = Fields::new("Variables", environment.required("Variables")?)?;
     environment.finish()?;
     variables
         .entries
@@ -102,7 +101,7 @@ pub(super) fn function(
     }
     let timeout_s = match properties.take("Timeout") {
         Some(timeout) => names.number(&timeout)?,
-        // AWS's own default.
+        // The default of AWS.
         None => globals.timeout_s.unwrap_or(3),
     };
     let reserved = properties
@@ -111,7 +110,7 @@ pub(super) fn function(
         .transpose()?;
     let (mut retries, mut max_age_s, mut on_failure) = (2, 6 * 60 * 60, None);
     if let Some(config) = properties.take("EventInvokeConfig") {
-        let mut config = Fields::of("EventInvokeConfig", config)?;
+        let mut config = Fields::new("EventInvokeConfig", config)?;
         if let Some(age) = config.take("MaximumEventAgeInSeconds") {
             max_age_s = names.number(&age)?;
         }
@@ -127,10 +126,10 @@ pub(super) fn function(
     };
     let mut triggers = vec![];
     if let Some(events) = properties.take("Events") {
-        for (name, event) in Fields::of("Events", events)?.entries {
-            let mut event = Fields::of(&name, event)?;
+        for (name, event) in Fields::new("Events", events)?.entries {
+            let mut event = Fields::new(&name, event)?;
             let kind = names.text(&event.required("Type")?)?;
-            let properties = Fields::of(&name, event.required("Properties")?)?;
+            let properties = Fields::new(&name, event.required("Properties")?)?;
             let line = event.line;
             event.finish()?;
             triggers.push(match kind.as_str() {
@@ -139,7 +138,8 @@ pub(super) fn function(
                 "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
                 _ => {
-                    let problem = format!("an event of type {kind} cannot be had on one machine");
+                    let problem =
+                        format!("an event of type {kind} is not supported by the local system");
                     return Err(TemplateError::new(line, problem));
                 }
             });
@@ -169,7 +169,7 @@ fn route(mut properties: Fields, names: &Names) -> Result<Route, TemplateError> 
     if !known.contains(&name.as_str()) {
         return Err(TemplateError::new(
             method.line,
-            format!("{name} is no method"),
+            format!("`{name}` is not an HTTP method"),
         ));
     }
     let route = Route {
@@ -198,12 +198,12 @@ fn rule(name: &str, mut properties: Fields, names: &Names) -> Result<Rule, Templ
     Ok(rule)
 }
 
-/// What rules and schedules have in common: the way to their target.
+/// Reads the common part of rules and schedules: their delivery settings.
 fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarget, TemplateError> {
-    // What `EventBridge` does without a policy.
+    // The defaults of `EventBridge`.
     let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
     if let Some(policy) = properties.take("RetryPolicy") {
-        let mut policy = Fields::of("RetryPolicy", policy)?;
+        let mut policy = Fields::new("RetryPolicy", policy)?;
         if let Some(attempts) = policy.take("MaximumRetryAttempts") {
             retries = names.number(&attempts)?;
         }
@@ -214,7 +214,7 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
     }
     let dead_letters = match properties.take("DeadLetterConfig") {
         Some(config) => {
-            let mut config = Fields::of("DeadLetterConfig", config)?;
+            let mut config = Fields::new("DeadLetterConfig", config)?;
             let arn = config.required("Arn")?;
             config.finish()?;
             Some(queue_of(&arn, names)?)
@@ -240,8 +240,9 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
     properties.finish()?;
     let text = names.text(&expression)?;
     let every = rate(&text).ok_or_else(|| {
-        let problem =
-            format!("{text} cannot be had on one machine: a rate in minutes, hours or days can");
+        let problem = format!(
+            "{text} is not supported by the local system; use a rate in minutes, hours or days"
+        );
         TemplateError::new(expression.line, problem)
     })?;
     Ok(Schedule {
@@ -251,7 +252,7 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
     })
 }
 
-/// The time of `rate(5 minutes)`.
+/// Parses an expression such as `rate(5 minutes)`.
 fn rate(expression: &str) -> Option<Duration> {
     let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
     let (value, unit) = rate.split_once(' ')?;
@@ -278,7 +279,7 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
         .to_owned();
     let start = properties.required("StartingPosition")?;
     if names.text(&start)? != "TRIM_HORIZON" {
-        let problem = "a stream is read from TRIM_HORIZON here: anything later could miss events";
+        let problem = "a stream must start at TRIM_HORIZON: a later position could miss events";
         return Err(TemplateError::new(start.line, problem));
     }
     let mut number = |name: &str| {
@@ -311,13 +312,12 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
     })
 }
 
-/// The queue of a failure destination.
 fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, TemplateError> {
     let Some(node) = node else {
         return Ok(None);
     };
-    let mut config = Fields::of("DestinationConfig", node)?;
-    let mut failure = Fields::of("OnFailure", config.required("OnFailure")?)?;
+    let mut config = Fields::new("DestinationConfig", node)?;
+    let mut failure = Fields::new("OnFailure", config.required("OnFailure")?)?;
     config.finish()?;
     failure.ignore(&["Type"]);
     let destination = failure.required("Destination")?;
@@ -325,14 +325,13 @@ fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, Temp
     queue_of(&destination, names).map(Some)
 }
 
-/// The queue that an ARN names.
 fn queue_of(arn: &Node, names: &Names) -> Result<String, TemplateError> {
     let text = names.text(arn)?;
     match text.strip_prefix(&queue_arn("")) {
         Some(queue) => Ok(queue.to_owned()),
         None => Err(TemplateError::new(
             arn.line,
-            "what fails must go to a queue",
+            "the destination of failures must be a queue",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Values of a template: maps whose entries have to be used up, and what references stand for.
+//! Template values: maps whose entries must all be used, and the values of references.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,6 @@ use crate::{
     yaml::{Kind, Node},
 };
 
-/// What references stand for.
 #[derive(Default)]
 pub(crate) struct Names {
     parameters: HashMap<String, String>,
@@ -42,7 +41,7 @@ impl Names {
         Ok(names)
     }
 
-    /// Makes a resource known. Its own properties may refer to those before it.
+    /// Registers a resource. Its own properties may refer to earlier resources.
     pub(super) fn resource(
         &mut self,
         resource: &Resource,
@@ -61,7 +60,7 @@ impl Names {
                 return Ok(());
             }
             "AWS::Events::EventBus" => {
-                let mut bus = Fields::of(id, resource.properties.clone())?;
+                let mut bus = Fields::new(id, resource.properties.clone())?;
                 let name = self.text(&bus.required("Name")?)?;
                 let arn = format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{name}");
                 self.attribute(id, "Arn", arn);
@@ -76,7 +75,7 @@ impl Names {
                 id.to_owned()
             }
             "AWS::KMS::Alias" => {
-                let mut alias = Fields::of(id, resource.properties.clone())?;
+                let mut alias = Fields::new(id, resource.properties.clone())?;
                 self.text(&alias.required("AliasName")?)?
             }
             "AWS::Logs::LogGroup" => {
@@ -96,7 +95,7 @@ impl Names {
         Ok(())
     }
 
-    /// Makes a queue known that the template calls one thing, and this machine perhaps another.
+    /// Registers a queue whose local name may differ from its logical id.
     pub(crate) fn queue(&mut self, id: &str, name: &str) {
         self.attribute(id, "Arn", queue_arn(name));
         self.attribute(id, "QueueName", name.to_owned());
@@ -121,11 +120,11 @@ impl Names {
         }
         Err(TemplateError::new(
             line,
-            format!("{name} is not known here"),
+            format!("unknown reference {name}"),
         ))
     }
 
-    /// A value with every reference resolved.
+    /// Returns a value with every reference resolved.
     pub(crate) fn value(&self, node: &Node) -> Result<Value, TemplateError> {
         Ok(match &node.kind {
             Kind::Null => Value::Null,
@@ -145,7 +144,7 @@ impl Names {
         })
     }
 
-    /// The same node with every reference resolved.
+    /// Returns the node with every reference resolved.
     pub(crate) fn resolved(&self, node: &Node) -> Result<Node, TemplateError> {
         let kind = match &node.kind {
             Kind::List(items) => {
@@ -186,7 +185,7 @@ impl Names {
                 Ok(out + rest)
             }
             _ => {
-                let problem = format!("!{function} is not understood here");
+                let problem = format!("!{function} is not supported locally");
                 Err(TemplateError::new(argument.line, problem))
             }
         }
@@ -198,14 +197,14 @@ impl Names {
             Value::Number(number) => Ok(number.to_string()),
             Value::Bool(value) => Ok(value.to_string()),
             Value::Null | Value::Array(_) | Value::Object(_) => {
-                Err(TemplateError::new(node.line, "a text is wanted here"))
+                Err(TemplateError::new(node.line, "a text is required here"))
             }
         }
     }
 
-    /// Several texts: a list of them, or one that is split.
+    /// Reads several texts: a list of texts, or one text that is split.
     pub(crate) fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
-        let wrong = || TemplateError::new(node.line, "a list of texts is wanted here");
+        let wrong = || TemplateError::new(node.line, "a list of texts is required here");
         match &node.kind {
             Kind::List(items) => items.iter().map(|item| self.text(item)).collect(),
             Kind::Call(function, argument) if function == "Split" => {
@@ -223,7 +222,7 @@ impl Names {
     }
 
     pub(crate) fn number<T: TryFrom<u64>>(&self, node: &Node) -> Result<T, TemplateError> {
-        // The value of a parameter is text, and CloudFormation reads it as what a property wants.
+        // Parameter values are texts, which CloudFormation converts to the type of the property.
         let number = match self.value(node)? {
             Value::Number(number) => number.as_u64(),
             Value::String(text) => text.parse().ok(),
@@ -231,11 +230,11 @@ impl Names {
         };
         number
             .and_then(|number| number.try_into().ok())
-            .ok_or_else(|| TemplateError::new(node.line, "a number is wanted here"))
+            .ok_or_else(|| TemplateError::new(node.line, "a number is required here"))
     }
 }
 
-/// A map whose entries have to be used up.
+/// A map whose entries must all be used.
 pub(crate) struct Fields {
     of: String,
     pub(crate) line: usize,
@@ -243,7 +242,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    pub(crate) fn of(what: &str, node: Node) -> Result<Self, TemplateError> {
+    pub(crate) fn new(what: &str, node: Node) -> Result<Self, TemplateError> {
         match node.kind {
             Kind::Map(entries) => Ok(Self {
                 of: what.to_owned(),
@@ -273,25 +272,26 @@ impl Fields {
             .ok_or_else(|| TemplateError::new(self.line, format!("{} has no {name}", self.of)))
     }
 
-    /// Drops what changes nothing on one machine.
     pub(crate) fn ignore(&mut self, names: &[&str]) {
         self.entries
             .retain(|(key, _)| !names.contains(&key.as_str()));
     }
 
-    /// An error if anything was not used.
     pub(crate) fn finish(self) -> Result<(), TemplateError> {
         match self.entries.first() {
             None => Ok(()),
             Some((key, node)) => Err(TemplateError::new(
                 node.line,
-                format!("{} of {} is not understood on one machine", key, self.of),
+                format!(
+                    "{} of {} is not supported by the local system",
+                    key, self.of
+                ),
             )),
         }
     }
 }
 
-/// The items of a list; what is none is the only one.
+/// Returns the items of a list; any other node is the only item.
 pub(crate) fn listed(node: Node) -> Vec<Node> {
     match node.kind {
         Kind::List(items) => items,

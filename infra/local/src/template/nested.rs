@@ -1,4 +1,4 @@
-//! Templates that the template takes in.
+//! Nested templates.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
     yaml::parse,
 };
 
-/// Templates that the template takes in. What they hold goes by the name of the nested stack and its own.
+/// The resources of nested templates, named by the nested stack and their own id.
 pub(super) struct Nested {
     directory: PathBuf,
     pub(super) queues: Vec<Queue>,
@@ -26,13 +26,12 @@ impl Nested {
         }
     }
 
-    /// Takes a nested stack in, and returns its outputs.
     pub(super) fn take_in(
         &mut self,
         stack: &Resource,
         names: &Names,
     ) -> Result<Vec<(String, String)>, TemplateError> {
-        let mut properties = Fields::of(&stack.id, stack.properties.clone())?;
+        let mut properties = Fields::new(&stack.id, stack.properties.clone())?;
         properties.ignore(&["Parameters"]);
         let url = names.text(&properties.required("TemplateURL")?)?;
         properties.finish()?;
@@ -46,33 +45,34 @@ impl Nested {
     }
 
     fn outputs(&mut self, stack: &str, text: &str) -> Result<Vec<(String, String)>, TemplateError> {
-        let mut root = Fields::of("the template", parse(text)?)?;
+        let mut root = Fields::new("the template", parse(text)?)?;
         root.ignore(&["AWSTemplateFormatVersion", "Description", "Parameters"]);
         let mut names = Names::default();
         let conditions = Conditions::default();
-        for (id, node) in Fields::of("Resources", root.required("Resources")?)?.entries {
+        for (id, node) in Fields::new("Resources", root.required("Resources")?)?.entries {
             let Some(found) = resource(&id, node, &conditions, &names)? else {
                 continue;
             };
             match found.kind.as_str() {
                 "AWS::SQS::Queue" => {
                     let name = format!("{stack}{id}");
-                    let properties = Fields::of(&id, found.properties)?;
+                    let properties = Fields::new(&id, found.properties)?;
                     self.queues.push(queue(&name, properties, &names)?);
                     names.queue(&id, &name);
                 }
                 kind if WATCHING.contains(&kind) => {}
                 kind => {
-                    let problem =
-                        format!("{id} is a {kind}, which cannot be nested on one machine");
+                    let problem = format!(
+                        "{id} is a {kind}, which the local system does not support in a nested stack"
+                    );
                     return Err(TemplateError::new(found.line, problem));
                 }
             }
         }
         let mut outputs = vec![];
         if let Some(section) = root.take("Outputs") {
-            for (id, output) in Fields::of("Outputs", section)?.entries {
-                let mut output = Fields::of(&id, output)?;
+            for (id, output) in Fields::new("Outputs", section)?.entries {
+                let mut output = Fields::new(&id, output)?;
                 output.ignore(&["Description"]);
                 outputs.push((id, names.text(&output.required("Value")?)?));
                 output.finish()?;

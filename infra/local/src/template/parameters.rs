@@ -1,4 +1,4 @@
-//! Parameters of a template: their values, held against the constraints that the template declares.
+//! Template parameters: their values, checked against the declared constraints.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html>
 
 use regex_lite::Regex;
@@ -11,32 +11,31 @@ use crate::{
     yaml::Node,
 };
 
-/// The names of the parameters that a template declares.
 pub(super) fn names(section: Node) -> Result<Vec<String>, TemplateError> {
-    let declared = Fields::of("Parameters", section)?.entries;
+    let declared = Fields::new("Parameters", section)?.entries;
     Ok(declared.into_iter().map(|(name, _)| name).collect())
 }
 
-/// The values of the parameters: those that are given, and the defaults of the others.
+/// Returns the values of the parameters: the given ones, and the defaults of the others.
 pub(super) fn values(
     section: Option<Node>,
     given: &Parameters,
 ) -> Result<Vec<(String, String)>, TemplateError> {
     let declared = match section {
-        Some(section) => Fields::of("Parameters", section)?.entries,
+        Some(section) => Fields::new("Parameters", section)?.entries,
         None => vec![],
     };
     for name in given.keys() {
         if !declared.iter().any(|(known, _)| known == name) {
             return Err(TemplateError::of_all(format!(
-                "there is no parameter {name}: the template declares {}",
+                "unknown parameter {name}: the template declares {}",
                 joined(declared.iter().map(|(known, _)| known.as_str()))
             )));
         }
     }
     let mut values = vec![];
     for (name, node) in declared {
-        let mut parameter = Fields::of(&name, node)?;
+        let mut parameter = Fields::new(&name, node)?;
         parameter.ignore(&["Description", "NoEcho"]);
         let line = parameter.line;
         let default = parameter.take("Default");
@@ -57,16 +56,16 @@ pub(super) fn values(
     Ok(values)
 }
 
-/// The type of a parameter, as far as it restricts its values.
+/// The type of a parameter, as far as it restricts values.
 struct Type {
     is_number: bool,
-    /// Values with commas between them, each of which is held against the constraints.
+    /// True for comma-separated values, each of which is checked against the constraints.
     is_list: bool,
 }
 
 impl Type {
     fn new(name: &str) -> Option<Self> {
-        // AWS checks that a resource exists, or a parameter of Systems Manager.
+        // AWS also checks that the resource or the Systems Manager parameter exists.
         let is_list = name == "CommaDelimitedList" || name.starts_with("List<");
         let item = name
             .strip_prefix("List<")
@@ -87,7 +86,7 @@ struct Constraints {
     pattern: Option<(Regex, Node)>,
     lengths: [Option<(usize, Node)>; 2],
     bounds: [Option<(f64, Node)>; 2],
-    /// The sentence with which the template explains them.
+    /// The template's explanation of the constraints.
     description: Option<String>,
 }
 
@@ -96,7 +95,7 @@ impl Constraints {
         let kind = parameter.required("Type")?;
         let name = text(&kind)?;
         let Some(known) = Type::new(&name) else {
-            let problem = format!("{name} is no type of a parameter");
+            let problem = format!("{name} is not a parameter type");
             return Err(TemplateError::new(kind.line, problem));
         };
         let allowed = parameter.take("AllowedValues").map(|node| {
@@ -202,7 +201,7 @@ impl Constraints {
     }
 }
 
-/// A text of the template. Parameters are read before there is anything to refer to.
+/// Returns a text of the template. Parameters are read before any reference has a value.
 fn text(node: &Node) -> Result<String, TemplateError> {
     Names::default().text(node)
 }
@@ -212,7 +211,7 @@ fn parsed<T: std::str::FromStr>(node: &Node) -> Result<T, TemplateError> {
     text(node)?.parse().map_err(|_| wrong())
 }
 
-/// A number in digits: the words that Rust reads as numbers are none.
+/// Parses a number in digits; the words that Rust accepts as numbers are refused.
 fn number(text: &str) -> Option<f64> {
     let number: f64 = text.parse().ok()?;
     number.is_finite().then_some(number)

@@ -1,4 +1,4 @@
-//! What policies allow: statements, written out.
+//! Policies of functions.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) fn managed_policy(
     names: &Names,
 ) -> Result<BTreeSet<Grant>, TemplateError> {
     properties.ignore(&["Description", "ManagedPolicyName"]);
-    let mut document = Fields::of("PolicyDocument", properties.required("PolicyDocument")?)?;
+    let mut document = Fields::new("PolicyDocument", properties.required("PolicyDocument")?)?;
     properties.finish()?;
     document.ignore(&["Version"]);
     let statements = document.required("Statement")?;
@@ -24,11 +24,10 @@ pub(super) fn managed_policy(
     statements_of(statements, names)
 }
 
-/// What policies allow: statements, written out.
 pub(super) fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for policy in listed(policies) {
-        let mut policy = Fields::of("a policy", policy)?;
+        let mut policy = Fields::new("a policy", policy)?;
         let statements = policy.required("Statement")?;
         policy.finish()?;
         grants.extend(statements_of(statements, names)?);
@@ -39,13 +38,13 @@ pub(super) fn grants(policies: Node, names: &Names) -> Result<BTreeSet<Grant>, T
 fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, TemplateError> {
     let mut grants = BTreeSet::new();
     for statement in listed(statements) {
-        let mut statement = Fields::of("a statement", statement)?;
+        let mut statement = Fields::new("a statement", statement)?;
         statement.ignore(&["Sid"]);
         let effect = statement.required("Effect")?;
         if names.text(&effect)? != "Allow" {
             return Err(TemplateError::new(
                 effect.line,
-                "a policy can only allow here",
+                "only Allow statements are supported locally",
             ));
         }
         let condition = statement
@@ -69,7 +68,6 @@ fn statements_of(statements: Node, names: &Names) -> Result<BTreeSet<Grant>, Tem
     Ok(grants)
 }
 
-/// The conditions that are understood here, by their operators.
 const CONDITIONS: [(&str, &str, Key); 2] = [
     ("ForAllValues:StringEquals", "events:source", Key::Source),
     ("StringEquals", "ses:FromAddress", Key::Sender),
@@ -77,17 +75,17 @@ const CONDITIONS: [(&str, &str, Key); 2] = [
 
 fn condition_of(condition: Node, names: &Names) -> Result<(Key, String), TemplateError> {
     let line = condition.line;
-    let mut condition = Fields::of("Condition", condition)?;
+    let mut condition = Fields::new("Condition", condition)?;
     let known = CONDITIONS
         .iter()
         .find_map(|(operator, name, key)| Some((condition.take(operator)?, operator, name, key)));
     let Some((equals, operator, name, key)) = known else {
         let operators = CONDITIONS.map(|(operator, ..)| operator).join(" or ");
-        let problem = format!("a condition of a policy can only be {operators} here");
+        let problem = format!("the local system supports only the conditions {operators}");
         return Err(TemplateError::new(line, problem));
     };
     condition.finish()?;
-    let mut equals = Fields::of(operator, equals)?;
+    let mut equals = Fields::new(operator, equals)?;
     let value = names.text(&equals.required(name)?)?;
     equals.finish()?;
     Ok((*key, value))

@@ -1,11 +1,11 @@
-//! docs/asyncapi.yaml says what is on the bus: every version of every event, in the envelope that the code makes, and who
-//! takes which by the template.
+//! docs/asyncapi.yaml matches the bus: every version of every event, its envelope, and the
+//! consumers that the template's rules select.
 
 use std::{collections::BTreeSet, path::Path};
 
 use cairn::{
     cloudevent::CloudEvent,
-    schema::{EventType, of, structure},
+    schema::{EventType, generate, structure},
 };
 use cairn_local::template::Trigger;
 use orders::catalogue::event_types;
@@ -33,7 +33,7 @@ fn members<'a>(document: &'a Value, pointer: &str) -> &'a Map<String, Value> {
     found.unwrap_or_else(|| panic!("the document has no {pointer}"))
 }
 
-/// Every version of every type, with its name as a message.
+/// Every version of every event type, with the name of its message.
 fn versions() -> Vec<(String, EventType, u32)> {
     let mut versions = vec![];
     for kind in event_types() {
@@ -50,7 +50,7 @@ fn every_version_of_every_event_is_a_message() {
     let messages = members(&document, "/components/messages");
     let mut documented: BTreeSet<_> = messages.keys().cloned().collect();
     for (name, kind, version) in versions() {
-        assert!(documented.remove(&name), "there is no message {name}");
+        assert!(documented.remove(&name), "no message {name}");
         let schema = format!("events/schemas/{}/{version}.json", kind.name);
         file(&schema);
         let EventType { name: kind, .. } = kind;
@@ -66,7 +66,7 @@ fn every_version_of_every_event_is_a_message() {
         ] });
         assert_eq!(message["payload"], payload, "{name}");
     }
-    assert!(documented.is_empty(), "these are no events: {documented:?}");
+    assert!(documented.is_empty(), "not events: {documented:?}");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_bus_carries_every_message() {
 
 #[test]
 fn the_envelope_is_the_one_that_the_code_makes() {
-    let mut envelope = of::<CloudEvent>();
+    let mut envelope = generate::<CloudEvent>();
     envelope.as_object_mut().unwrap().remove("$schema");
     let documented = document()["components"]["schemas"]["CloudEvent"].clone();
     assert_eq!(structure(documented), structure(envelope));
@@ -109,7 +109,7 @@ fn whoever_takes_events_by_the_template_has_an_operation() {
         }
         let stem = &function.stem;
         let operation = operations.remove(stem);
-        let operation = operation.unwrap_or_else(|| panic!("there is no operation {stem}"));
+        let operation = operation.unwrap_or_else(|| panic!("no operation {stem}"));
         assert_eq!(operation["action"], "receive", "{stem}");
         let taken: BTreeSet<_> = versions()
             .into_iter()
@@ -125,11 +125,20 @@ fn whoever_takes_events_by_the_template_has_an_operation() {
             .map(|message| message["$ref"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(documented, taken, "{stem}");
+        // The description of an operation contains the pattern of each of its rules, in a code
+        // fence.
+        if let Some(description) = operation["description"].as_str() {
+            let fences = description.split("```json").skip(1);
+            let described: Vec<Value> = fences
+                .map(|fence| serde_json::from_str(fence.split("```").next().unwrap()).unwrap())
+                .collect();
+            assert_eq!(described.iter().collect::<Vec<_>>(), patterns, "{stem}");
+        }
     }
     assert!(operations.is_empty(), "no rule leads to {operations:?}");
 }
 
-/// Whether a rule can take a version of an event: by its type, its stream, and what its data can be.
+/// True if a rule can match a version of an event, by its type, its stream and its data.
 fn may_match(pattern: &Value, kind: &EventType, version: u32) -> bool {
     let texts = |node: &Value| node.as_array().cloned();
     let is_named =
@@ -144,7 +153,7 @@ fn may_match(pattern: &Value, kind: &EventType, version: u32) -> bool {
     is_named && is_there && can_be(&detail["data"], &schema, &schema)
 }
 
-/// Whether data of a schema can be as a part of a pattern says.
+/// True if data of a schema can match a part of a pattern.
 fn can_be(pattern: &Value, schema: &Value, root: &Value) -> bool {
     match pattern {
         Value::Object(members) => members.iter().all(|(name, pattern)| {
@@ -161,7 +170,7 @@ fn can_be(pattern: &Value, schema: &Value, root: &Value) -> bool {
     }
 }
 
-/// The schemas that one stands for: itself, what it refers to, and what it chooses from.
+/// Visits a schema, those that it refers to, and its alternatives.
 fn each<'a>(schema: &'a Value, root: &'a Value, see: &mut impl FnMut(&'a Value)) {
     see(schema);
     if let Some(reference) = schema["$ref"].as_str() {
@@ -187,21 +196,54 @@ fn values_of(schema: &Value, root: &Value, found: &mut Vec<Value>) {
     });
 }
 
-/// What the document refers to is there: in itself, or a file beside it.
+/// Every reference of the document has a target, in the document or in a file beside it.
 #[test]
 fn every_reference_leads_somewhere() {
     let document = document();
     let mut references = vec![];
     collect(&document, &mut references);
     for reference in &references {
-        if let Some(pointer) = reference.strip_prefix('#') {
-            assert!(document.pointer(pointer).is_some(), "{reference}");
+        let (path, pointer) = reference.split_once('#').unwrap_or((reference, ""));
+        let target = if path.is_empty() {
+            document.pointer(pointer).cloned()
         } else {
-            let beside = Path::new("docs").join(reference);
-            file(beside.to_str().unwrap());
-        }
+            beside(path).pointer(pointer).cloned()
+        };
+        assert!(target.is_some(), "{reference}");
     }
     assert!(references.len() > 50, "{}", references.len());
+}
+
+fn beside(path: &str) -> Value {
+    let path = Path::new("docs").join(path);
+    serde_json::from_str(&file(path.to_str().unwrap())).unwrap()
+}
+
+/// The data of each example matches the schema of its message.
+#[test]
+fn every_example_is_an_envelope_of_its_message() {
+    let document = document();
+    let mut examples = 0;
+    for (name, message) in members(&document, "/components/messages") {
+        for example in message["examples"].as_array().into_iter().flatten() {
+            let mut payload = example["payload"].clone();
+            let reference = payload["data"]["$ref"].as_str().unwrap().to_owned();
+            let (path, pointer) = reference.split_once('#').unwrap();
+            payload["data"] = beside(path).pointer(pointer).unwrap().clone();
+            let envelope: CloudEvent = serde_json::from_str(&payload.to_string()).unwrap();
+            let recorded = envelope.recorded().unwrap().unwrap();
+            assert_eq!(envelope.id, recorded.id(), "{name}");
+            let (kind, version) = (&recorded.event.name, recorded.event.schema);
+            assert_eq!(format!("{kind}-{version}"), *name);
+            assert_eq!(envelope.dataschema, format!("{kind}/{version}"), "{name}");
+            assert_eq!(
+                path,
+                format!("../events/schemas/{kind}/{version}.golden.json")
+            );
+            examples += 1;
+        }
+    }
+    assert!(examples > 30, "{examples}");
 }
 
 fn collect(node: &Value, references: &mut Vec<String>) {

@@ -1,4 +1,4 @@
-//! An audit finds what was spoilt by hand, and nothing in a system that works.
+//! An audit finds manual damage, and nothing in a correct system.
 
 use std::{cell::Cell, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     waiting::until,
 };
 
-/// What was committed has to be everywhere at once: for systems in which nothing is under way.
+/// Limits without tolerance, for systems in which no delivery is in progress.
 const AT_ONCE: Limits = Limits {
     settle: Duration::ZERO,
     overdue: Duration::ZERO,
@@ -33,7 +33,6 @@ async fn report(fixture: &Fixture) -> Report {
     audit.run::<Fulfilments>(None).await.unwrap()
 }
 
-/// The findings as an operator's program gets them.
 async fn findings(fixture: &Fixture) -> Vec<Value> {
     let report = report(fixture).await;
     assert_eq!(report.found, report.findings.len() as u64);
@@ -67,7 +66,7 @@ fn commit_key(stream: &str, version: u64) -> Value {
     json!({ "stream": { "S": stream }, "version": { "N": version.to_string() } })
 }
 
-/// A system with a hundred pieces and one order that went through.
+/// Starts a system with 100 units in stock and one completed order.
 async fn quiet() -> (Fixture, String) {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
@@ -93,7 +92,7 @@ async fn nothing_is_found_in_a_system_that_rests() {
     let report = report(&fixture).await;
     assert_eq!(report.findings, []);
     assert_eq!(report.events, fixture.history().len() as u64);
-    // Nobody keeps a gate of the payments' streams; of all others somebody does.
+    // No projection keeps checkpoints of payment streams; every other stream has at least one.
     let firsts = fixture
         .history()
         .into_iter()
@@ -114,7 +113,7 @@ async fn nothing_is_found_in_a_system_that_rests() {
     assert!(report.rows.values().all(|rows| rows.skipped == 0));
 }
 
-/// True if the fulfilment of an order has ended; its status if it has not.
+/// Succeeds if the fulfilment of an order has ended; the error is its status.
 async fn ended(http: &Client, path: &str) -> Result<(), Value> {
     let status = http.get(path).await.unwrap().body["fulfilment"]["status"].take();
     if status == "completed" || status == "aborted" {
@@ -137,8 +136,8 @@ async fn nothing_is_found_while_clients_place_orders() {
             let answer = answer.unwrap();
             assert_eq!(answer.status, 201, "{}", answer.body);
             placed += 1;
-            // The next order follows the end of this one. So nothing waits for longer than the time to settle,
-            // however slow the machine is.
+            // Each client waits for its order to end. So nothing waits longer than the time to
+            // settle, at any speed of the machine.
             let path = format!("/orders/{}", answer.body["orderId"].as_str().unwrap());
             until("the fulfilment ends", async || ended(http, &path).await).await;
             orders_ended.set(orders_ended.get() + 1);
@@ -147,13 +146,14 @@ async fn nothing_is_found_while_clients_place_orders() {
     let audits = async {
         let mut compared = 0;
         for audit in 0..3 {
-            // Each audit sees orders that the one before it did not.
+            // Each audit sees orders that the previous one did not see.
             until("orders end", async || match orders_ended.get() {
                 ended if ended > 16 * audit => Ok(()),
                 ended => Err(ended),
             })
             .await;
-            // With a minute to settle, as an operator has it: rows, counters and versions are compared as they move.
+            // With a minute to settle, as for an operator: rows, counters and versions change
+            // during the audit.
             let audit = self::audit(&fixture, Limits::default());
             let report = audit.run::<Fulfilments>(None).await.unwrap();
             assert_eq!(report.findings, []);
@@ -169,13 +169,13 @@ async fn nothing_is_found_while_clients_place_orders() {
 }
 
 #[tokio::test]
-async fn a_hole_in_the_versions_of_a_stream_is_found() {
+async fn a_gap_in_the_versions_of_a_stream_is_found() {
     let (fixture, id) = quiet().await;
     let stream = format!("fulfilment-{id}");
     delete(&fixture, "EventsTable", &commit_key(&stream, 3));
     let found = findings(&fixture).await;
-    let hole = json!({ "kind": "hole", "stream": stream, "after": 2, "before": 4 });
-    assert_eq!(found, [hole]);
+    let gap = json!({ "kind": "gap", "stream": stream, "after": 2, "before": 4 });
+    assert_eq!(found, [gap]);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn what_is_no_commit_is_found() {
     );
 }
 
-/// The template of a system in which nothing is published, and nobody looks after what does not go on.
+/// A template without publication and without a watchdog.
 fn silent() -> Template {
     let mut template = template();
     for function in &mut template.functions {
@@ -221,7 +221,7 @@ fn silent() -> Template {
 }
 
 async fn silenced() -> Fixture {
-    Fixture::of(&silent(), Options::default()).await
+    Fixture::with_template(&silent(), Options::default()).await
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn events_that_never_reached_the_bus_are_found() {
             .filter(|finding| finding["kind"] == kind)
             .collect()
     };
-    // Two read models would know of the order if it had been published.
+    // Two read models would have the order if it had been published.
     let unpublished = of("unpublished");
     assert_eq!(unpublished.len(), 1, "{found:?}");
     assert_eq!(
@@ -249,7 +249,7 @@ async fn events_that_never_reached_the_bus_are_found() {
         ),
         (&json!(format!("order-{id}")), &json!(1), &json!(1))
     );
-    // Only one would know of the stock: it may have lost its row as well.
+    // Only one read model has the stock, so its row may be lost too.
     let missing = of("row-missing");
     assert_eq!(missing.len(), 1, "{found:?}");
     assert_eq!(
@@ -270,7 +270,7 @@ async fn an_event_that_never_reached_the_bus_is_found_behind_others_that_have() 
     fixture.receive("TEA-01", 5).await;
     fixture.settled().await;
     fixture.system.stop().await;
-    let fixture = Fixture::of(&silent(), options).await;
+    let fixture = Fixture::with_template(&silent(), options).await;
     fixture.receive("TEA-01", 7).await;
     fixture.settled().await;
     let found = findings(&fixture).await;
@@ -313,7 +313,7 @@ async fn a_row_that_differs_from_the_fold_is_found() {
         "attributes": ["customerId", "note"],
     });
     assert_eq!(findings(&fixture).await, [differs]);
-    // The others are not asked.
+    // Other read models are not audited.
     let audit = self::audit(&fixture, AT_ONCE);
     let report = audit.run::<Fulfilments>(Some("stock")).await.unwrap();
     assert_eq!(report.findings, []);
@@ -397,7 +397,7 @@ async fn a_row_that_no_event_leads_to_is_found() {
 #[tokio::test]
 async fn a_read_model_that_lost_its_last_event_is_behind() {
     let (fixture, id) = quiet().await;
-    // The row as it was before: what a poisoned invocation leaves.
+    // Restores the earlier row, as a poisoned invocation leaves it.
     let key = json!({ "partition": { "S": format!("gate#order-{id}") }, "row": { "S": "gate" } });
     edit(
         &fixture,
@@ -448,8 +448,8 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
         at: "2026-01-01T00:00:00.000Z".parse().unwrap(),
     };
     assert_eq!(report.findings, [overdue]);
-    assert_eq!((report.open, report.parked), (1, 0));
-    // Where it waits for people it is theirs.
+    assert_eq!((report.open, report.stuck), (1, 0));
+    // A fulfilment that needs manual action is the operator's.
     edit(
         &fixture,
         "DeadlinesTable",
@@ -459,7 +459,7 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
     );
     let report = audit.run::<Fulfilments>(None).await.unwrap();
     assert_eq!(report.findings, []);
-    assert_eq!((report.open, report.parked), (0, 1));
+    assert_eq!((report.open, report.stuck), (0, 1));
 }
 
 #[tokio::test]
@@ -485,7 +485,8 @@ async fn an_order_whose_fulfilment_never_began_and_has_no_deadline_is_found() {
 #[tokio::test]
 async fn a_fulfilment_that_has_not_ended_and_has_no_deadline_is_found() {
     let (fixture, id) = quiet().await;
-    // The last commits are undone, as a restore to an earlier time does: it has taken the money, and not confirmed the order.
+    // Removes the last commits, as a restore to an earlier time does: the payment is captured, the
+    // order is not confirmed.
     let stream = format!("fulfilment-{id}");
     let history = fixture.history();
     let last = history

@@ -1,4 +1,4 @@
-//! Every row of the contract's table of bad input: a clear error, and nothing stored.
+//! Every row of the contract's table of bad input: a clear error, and no stored data.
 
 use std::error::Error as _;
 
@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Holding, order, template_taking};
 
-/// The answer is a problem of this status.
 #[track_caller]
 fn problem(answer: &Answer, status: u16) {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
@@ -270,11 +269,7 @@ async fn a_body_over_256_kb_is_refused() {
         .send(Method::POST, "/orders", &headers, body.into())
         .await
         .unwrap();
-    assert_eq!(
-        answer.status,
-        StatusCode::CREATED,
-        "256 KB are not too much"
-    );
+    assert_eq!(answer.status, StatusCode::CREATED, "256 KB are accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,7 +377,7 @@ async fn parameters_that_make_no_sense_are_refused() {
         "/sales?window=minute&from=1970-01-01T00:00:00Z".to_owned(),
         "/sales?window=week".to_owned(),
         "/sales?window=minute&from=2026-01-01T00:00:00Z&to=2026-01-01T08:21:00Z".to_owned(),
-        // Repeated, a list, empty, out of range, or written as no number is.
+        // Repeated, a list, empty, out of range, or not in the form of a number.
         "/customers/c-42/orders?limit=x,5".to_owned(),
         "/customers/c-42/orders?limit=5,5".to_owned(),
         "/customers/c-42/orders?limit=5&limit=5".to_owned(),
@@ -429,9 +424,9 @@ async fn parameters_that_make_no_sense_are_refused() {
 /// The error names KMS, not the event store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() {
-    let world = Holding::new(&[]);
+    let platform = Holding::new(&[]);
     let system = Fixture::with(Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     })
     .await;
@@ -439,7 +434,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     let keys = system.system.composition.operator();
     let keys = keys.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY");
     let keys = keys.unwrap();
-    world.fail("GenerateDataKey");
+    platform.fail("GenerateDataKey");
     let unavailable = system.post("/orders", &body).await;
     problem(&unavailable, 503);
     assert!(unavailable.headers.contains_key("retry-after"));
@@ -452,10 +447,10 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
         "{error}"
     );
     assert!(error.source().is_some(), "{error:?}");
-    world.work("GenerateDataKey");
+    platform.work("GenerateDataKey");
     assert!(system.history().is_empty());
 
-    // A wrapped key that KMS did not make.
+    // A wrapped key that KMS did not create.
     let wrapped = json!({ "subject": { "S": "c-42" }, "wrappedKey": { "B": "AAAA" } });
     let put = json!({ "TableName": "CustomerKeysTable", "Item": wrapped });
     system.aws("DynamoDB_20120810.PutItem", &put);
@@ -464,7 +459,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     assert!(
         error
             .to_string()
-            .starts_with("Decrypt of KMS was refused: "),
+            .starts_with("Decrypt of KMS was rejected: "),
         "{error}"
     );
     problem(&system.post("/orders", &body).await, 500);
@@ -498,7 +493,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_the_template_takes_are_429_and_change_nothing() {
-    let system = Fixture::of(&template_taking(0, 3), Options::default()).await;
+    let system = Fixture::with_template(&template_taking(0, 3), Options::default()).await;
     let body = order("TEA-01", 1, "tok_visa");
     for _ in 0..3 {
         assert_eq!(

@@ -25,7 +25,7 @@ fn command() -> Command {
     command
 }
 
-/// One clear line on stderr, nothing on stdout, exit status 2.
+/// Asserts one clear line on stderr, no output on stdout, and exit status 2.
 #[track_caller]
 fn refused(output: &Output) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
@@ -73,18 +73,18 @@ fn a_broken_template_is_one_line_and_status_2() {
     );
 }
 
-/// The one line of a start that is refused.
+/// Returns the only line of a start that is refused.
 #[track_caller]
 fn refused_start(command: Command) -> String {
-    let Err(Ended { code, stderr }) = Process::of(command) else {
-        panic!("it starts");
+    let Err(Ended { code, stderr }) = Process::spawn(command) else {
+        panic!("the start was not refused");
     };
     assert_eq!(code, Some(2), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     stderr
 }
 
-/// Starts with the project's template, changed, under another name. Returns that name, and the line
+/// Starts with a changed copy of the project's template. Returns the name of the copy, and the line
 /// of the refusal.
 #[track_caller]
 fn refused_with(from: &str, to: &str) -> (String, String) {
@@ -116,7 +116,7 @@ fn a_refused_pattern_names_the_file_and_the_line_with_status_2() {
         let place = format!("{file}, line {line}: ");
         assert!(stderr.contains(&place), "{stderr}");
     }
-    // An error that shows when the functions are made is in the same file.
+    // An error while the functions are built is in the same file.
     let (file, stderr) = refused_with("commands/place-order", "commands/place-oder");
     assert!(stderr.contains(&format!("{file}, line ")), "{stderr}");
 }
@@ -125,18 +125,18 @@ fn a_refused_pattern_names_the_file_and_the_line_with_status_2() {
 fn a_parameter_outside_its_constraints_is_refused_with_status_2() {
     for (given, named) in [
         (
-            "StepPatienceSeconds=0",
-            "StepPatienceSeconds takes at least 1, not \"0\" (MinValue)",
+            "StepTimeoutSeconds=0",
+            "StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)",
         ),
         ("LogRetentionDays=2", "not \"2\" (AllowedValues)"),
-        ("Colour=red", "there is no parameter Colour"),
+        ("Colour=red", "unknown parameter Colour"),
     ] {
         let mut command = process::command();
         command.args(["--parameter", given]);
         let stderr = refused_start(command);
         assert!(stderr.contains(named), "{stderr}");
     }
-    // A default is held against them too.
+    // A default must keep the constraints too.
     let (file, stderr) = refused_with("Default: 500", "Default: 500\n    MaxValue: 400");
     assert!(stderr.contains(&file), "{stderr}");
     assert!(stderr.contains("MaxValue"), "{stderr}");
@@ -170,7 +170,7 @@ fn the_demo_ends_with_status_0_and_says_so() {
     let output = output(&mut command);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("4 of 4 orders ended as they must"), "{text}");
+    assert!(text.contains("4 of 4 orders ended as expected"), "{text}");
     assert!(!text.contains('\u{1b}'), "colours only on a terminal");
 }
 
@@ -207,7 +207,7 @@ fn it_prints_both_addresses_and_three_requests_and_a_signal_ends_it_with_status_
             "{text}"
         );
 
-        // A client that never finishes its request does not hold it up.
+        // A client that never finishes its request does not delay the end.
         let address = text
             .lines()
             .next()
@@ -232,7 +232,7 @@ fn it_prints_both_addresses_and_three_requests_and_a_signal_ends_it_with_status_
 }
 
 #[test]
-fn an_output_that_nobody_reads_stops_nothing() {
+fn an_output_without_a_reader_stops_nothing() {
     let mut child = command()
         .args(["--port", "0", "--aws-port", "0"])
         .stdout(Stdio::piped())
@@ -263,7 +263,8 @@ fn an_output_that_nobody_reads_stops_nothing() {
     child.wait().unwrap();
 }
 
-/// The contract is two seconds. A loaded machine may be slower, and a process that waits for a reader never ends.
+/// The contract allows two seconds. A loaded machine may be slower, and a process that waits for a
+/// reader never ends.
 #[cfg(unix)]
 const END: Duration = Duration::from_secs(10);
 
@@ -348,7 +349,7 @@ async fn requests_that_wait_for_a_locked_database_do_not_delay_the_end() {
             tokio::spawn(async move { client.post(path, &[], &receipt).await })
         })
         .collect();
-    // Until the thread of all requests waits for the first.
+    // Waits until the thread for requests is blocked by the first one.
     let moment = Duration::from_millis(500);
     let read = || process.client.get("/stock/TEA-01");
     while tokio::time::timeout(moment, read()).await.is_ok() {}

@@ -1,10 +1,10 @@
-//! Many at once, deliveries in disorder, and a process that is killed.
+//! Concurrent clients, deliveries out of order, and a process that is killed.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{system::Options, troubles::Trouble, world::ThisMachine};
+use cairn_local::{faults::Fault, platform::LocalPlatform, system::Options};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
@@ -97,7 +97,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
-        world: Arc::new(ThisMachine::with(&[Trouble::Duplicates, Trouble::Disorder])),
+        platform: Arc::new(LocalPlatform::with(&[Fault::Duplicates, Fault::Disorder])),
         ..Options::default()
     })
     .await;
@@ -133,7 +133,7 @@ async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_ev
     }
 }
 
-/// Every row of every read model is what its streams add up to, and none is missing.
+/// Asserts that every read model has exactly the rows that a fold of the streams gives.
 pub(crate) fn read_models_equal_the_fold(system: &Fixture) {
     let history = system.history();
     rows_equal_the_fold::<Orders>(system, "OrdersTable", &history);
@@ -158,8 +158,8 @@ fn rows_equal_the_fold<M: ReadModel>(
 ) {
     let mut keys: Vec<_> = history
         .iter()
-        .filter_map(|event| M::place(&event.stream))
-        .map(|place| place.key)
+        .filter_map(|event| M::row_key(&event.stream))
+        .map(|row| row.key)
         .collect();
     keys.sort_unstable();
     keys.dedup();
@@ -169,7 +169,7 @@ fn rows_equal_the_fold<M: ReadModel>(
         let key = row[M::KEY].as_str().unwrap();
         let events = history
             .iter()
-            .filter(|event| M::place(&event.stream).is_some_and(|place| place.key == key));
+            .filter(|event| M::row_key(&event.stream).is_some_and(|row| row.key == key));
         let expected = fold::<M>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{table} {key}");
     }
@@ -190,7 +190,7 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
     let mut placing: FuturesUnordered<_> = (0..100)
         .map(|_| process.client.post("/orders", &[], &body))
         .collect();
-    // In the middle: some are accepted, some are under way, and some will have no answer.
+    // Kill it midway: some orders are accepted, some are in progress, and some get no answer.
     while accepted.len() < 60 {
         let placed = within("an order is placed", placing.next()).await;
         let placed = placed.unwrap().unwrap();
@@ -210,7 +210,7 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
         let order = system.order(id).await;
         assert_eq!(order["status"], "confirmed", "{order}");
     }
-    // An order whose answer was lost was accepted all the same.
+    // An order whose answer was lost was still accepted.
     let history = system.history();
     let count = |name: &str| {
         history

@@ -1,4 +1,4 @@
-//! The page, and what only one machine tells it: all of it live, and for this machine only.
+//! The page and its local routes: all of them live, and for local clients only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{system::Options, template::Template, world::ThisMachine};
+use cairn_local::{platform::LocalPlatform, system::Options, template::Template};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    fixture::{Fixture, PATIENCE, order, template, template_with},
+    fixture::{Fixture, TIMEOUT, order, template, template_with},
     waiting::within,
 };
 
@@ -25,11 +25,11 @@ async fn shop() -> Fixture {
 }
 
 async fn shop_of(template: &Template) -> Fixture {
-    let options = Options::default().on(Arc::new(ThisMachine::default()));
-    Fixture::of(template, options).await
+    let options = Options::default().with_platform(Arc::new(LocalPlatform::default()));
+    Fixture::with_template(template, options).await
 }
 
-/// A whole answer as text, headers and all.
+/// Returns a whole answer as text, including its headers.
 async fn raw(server: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(server).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
@@ -40,23 +40,23 @@ async fn raw(server: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// A reader of the stream of events.
+/// A reader of the live feed.
 struct Reader(BufReader<TcpStream>);
 
 impl Reader {
-    async fn of(server: SocketAddr) -> Self {
+    async fn connect(server: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(server).await.unwrap();
         let request = format!("GET /console/stream HTTP/1.1\r\nHost: {server}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         Self(BufReader::new(stream))
     }
 
-    /// The next message; nothing when the stream has ended.
+    /// Returns the next message; `None` at the end of the feed.
     async fn next(&mut self) -> Option<(String, Value)> {
         let mut kind = None;
         loop {
             let mut line = String::new();
-            let read = timeout(PATIENCE, self.0.read_line(&mut line)).await;
+            let read = timeout(TIMEOUT, self.0.read_line(&mut line)).await;
             if read.unwrap().unwrap() == 0 {
                 return None;
             }
@@ -79,8 +79,8 @@ async fn put(shop: &Fixture, headers: &[(&str, &str)], body: &Value) -> (u16, Va
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
-async fn troubled(shop: &Fixture, troubles: &[&str]) {
-    let wanted = json!({ "troubles": troubles });
+async fn troubled(shop: &Fixture, faults: &[&str]) {
+    let wanted = json!({ "troubles": faults });
     assert_eq!(put(shop, &JSON, &wanted).await, (200, wanted));
 }
 
@@ -97,7 +97,7 @@ async fn redrive(shop: &Fixture) -> Value {
     report.body
 }
 
-/// How often each outcome was told of an order's events, by consumer and event.
+/// Returns the outcomes of an order's deliveries, by consumer and event.
 async fn outcomes(shop: &Fixture, id: &str) -> BTreeMap<(String, String), Vec<String>> {
     let path = format!("/console/orders/{id}/deliveries");
     let deliveries = shop.get(&path).await.body["deliveries"].take();
@@ -201,7 +201,7 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     let shop = shop().await;
     shop.receive("TEA-01", 10).await;
     shop.settled().await;
-    let mut reader = Reader::of(shop.system.http).await;
+    let mut reader = Reader::connect(shop.system.http).await;
     let (kind, state) = reader.next().await.unwrap();
     assert_eq!(kind, "state");
     assert_eq!(state["skus"], json!(["TEA-01"]));
@@ -240,8 +240,12 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     assert!(tally["applied"].as_u64() > Some(0), "{tally}");
     assert!(tally["lagMs"].is_u64(), "{tally}");
 
-    // Who comes now is told of it as the present.
-    let (_, state) = Reader::of(shop.system.http).await.next().await.unwrap();
+    // A new reader receives it in the current state.
+    let (_, state) = Reader::connect(shop.system.http)
+        .await
+        .next()
+        .await
+        .unwrap();
     let known = state["events"].as_array().unwrap();
     assert!(known.iter().any(|event| event["id"] == last.as_str()));
 }
@@ -249,12 +253,12 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_the_system_and_holds_it_up_no_longer() {
     let shop = shop().await;
-    let mut reader = Reader::of(shop.system.http).await;
+    let mut reader = Reader::connect(shop.system.http).await;
     reader.next().await.unwrap();
     within("the system stops", shop.system.stop()).await;
     let mut rest = String::new();
     let read = within("the stream ends", reader.0.read_to_string(&mut rest)).await;
-    // An answer that is cut off has no last chunk.
+    // A truncated answer has no last chunk.
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "{read:?}: {rest:?}");
 }
 
@@ -270,7 +274,7 @@ async fn what_comes_twice_and_in_no_order_is_told_as_such_and_done_once() {
     for ((consumer, event), outcomes) in &outcomes {
         assert_eq!(outcomes.len(), 2, "{consumer} {event}");
         let news = outcomes.iter().filter(|outcome| *outcome != "duplicate");
-        // Who writes to customers sends with one key for both.
+        // This function may send twice, with one key for both emails.
         let most = if consumer == "NotifyCustomerFunction" {
             2
         } else {
@@ -278,7 +282,7 @@ async fn what_comes_twice_and_in_no_order_is_told_as_such_and_done_once() {
         };
         assert!(news.count() <= most, "{consumer} {event}: {outcomes:?}");
     }
-    // Without troubles each comes once.
+    // Without faults, each delivery arrives once.
     troubled(&shop, &[]).await;
     let shown = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
     let outcomes = self::outcomes(&shop, shown["orderId"].as_str().unwrap()).await;
@@ -289,7 +293,7 @@ async fn what_comes_twice_and_in_no_order_is_told_as_such_and_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_reader_leaves_dead_letters_and_a_redrive_makes_up_for_it() {
+async fn a_broken_consumer_leaves_dead_letters_and_a_redrive_applies_them() {
     let shop = shop().await;
     shop.receive("TEA-01", 10).await;
     troubled(&shop, &["broken-reader"]).await;
@@ -322,7 +326,7 @@ async fn a_broken_reader_leaves_dead_letters_and_a_redrive_makes_up_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_waits_for_a_payment_provider_that_is_away_and_goes_on() {
+async fn an_order_waits_for_an_unavailable_payment_provider_and_continues() {
     let shop = shop().await;
     shop.receive("TEA-01", 10).await;
     troubled(&shop, &["provider-away"]).await;
@@ -352,7 +356,7 @@ async fn a_page_from_elsewhere_changes_nothing_and_learns_nothing() {
         let headers = [json, ("origin", elsewhere)];
         assert_eq!(put(&shop, &headers, &wanted).await.0, 403, "{elsewhere}");
     }
-    // A name that somebody else has made to lead here.
+    // A name that an attacker resolves to this computer.
     let rebound = format!("evil.example:{}", shop.system.http.port());
     let origin = format!("http://{rebound}");
     let headers = [
@@ -388,7 +392,7 @@ async fn a_page_from_elsewhere_changes_nothing_and_learns_nothing() {
         let elsewhere = vec![("origin", "http://evil.example".to_owned())];
         assert_eq!(read(elsewhere, path).await, 403, "{path}");
     }
-    // What a form of another page can send.
+    // Media types that a form of another page can send.
     for simple in ["text/plain", "application/x-www-form-urlencoded"] {
         assert_eq!(
             put(&shop, &[("content-type", simple)], &wanted).await.0,

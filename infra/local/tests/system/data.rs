@@ -1,4 +1,4 @@
-//! The data directory, as processes find it that were killed, or had no space, and as operators damage it.
+//! The data directory, as killed processes and full disks leave it and operators damage it.
 
 use std::{
     fs::{self, OpenOptions},
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    fixture::{PATIENCE, order},
+    fixture::{TIMEOUT, order},
     process::{Ended, Process, command},
 };
 
@@ -26,7 +26,6 @@ async fn receive(client: &Client) {
     assert_eq!(answer.unwrap().status, StatusCode::CREATED);
 }
 
-/// Places an order under a key.
 async fn place(client: &Client, key: &str) -> Answer {
     let key = [("idempotency-key", key)];
     let body = order("TEA-01", 1, "tok_visa");
@@ -38,7 +37,6 @@ fn id(placed: &Answer) -> String {
     placed.body["orderId"].as_str().unwrap().to_owned()
 }
 
-/// Waits until an order has reached its end, and returns it.
 pub(crate) async fn ended(client: &Client, id: &str) -> Value {
     let begun = Instant::now();
     loop {
@@ -48,17 +46,16 @@ pub(crate) async fn ended(client: &Client, id: &str) -> Value {
         if order["status"] != "placed" && matches!(fulfilment, Some("completed" | "aborted")) {
             return order;
         }
-        assert!(begun.elapsed() < PATIENCE, "{order}");
+        assert!(begun.elapsed() < TIMEOUT, "{order}");
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Starts with a directory, which must be refused with one line.
 fn refused(data: &Path) -> String {
     let mut command = command();
     command.arg("--data").arg(data);
-    let Err(Ended { code, stderr }) = Process::of(command) else {
-        panic!("it starts with {}", data.display());
+    let Err(Ended { code, stderr }) = Process::spawn(command) else {
+        panic!("not refused: {}", data.display());
     };
     assert_eq!(code, Some(2), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -66,7 +63,6 @@ fn refused(data: &Path) -> String {
     stderr
 }
 
-/// The points at which a first start is cut off.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug)]
 enum Cut {
@@ -76,7 +72,8 @@ enum Cut {
     Killed,
 }
 
-/// A first start in which no file grows beyond a number of blocks of 512 bytes, and the next start without a limit.
+/// Makes a first start in which no file can exceed a number of 512-byte blocks, then a start
+/// without a limit.
 #[cfg(unix)]
 async fn cut_off(cut: Cut, blocks: u32) {
     use crate::process::command_after;
@@ -89,9 +86,10 @@ async fn cut_off(cut: Cut, blocks: u32) {
     let mut limited = command_after(&limit);
     limited.args(["--quiet", "--data"]).arg(data);
     let mut accepted = None;
-    match (Process::of(limited), cut) {
+    match (Process::spawn(limited), cut) {
         (Ok(process), _) => {
-            // Ready, though perhaps without space for an order: accepted, or refused as transient, or killed.
+            // The system is ready, but may lack space for an order: accepted, refused as transient,
+            // or killed.
             let key = [("idempotency-key", "first")];
             let body = order("TEA-01", 1, "tok_visa");
             if let Ok(placed) = process.client.post("/orders", &key, &body).await {
@@ -114,7 +112,7 @@ async fn cut_off(cut: Cut, blocks: u32) {
     let second = id(&place(&process.client, "second").await);
     assert_eq!(ended(&process.client, &second).await["status"], "confirmed");
     if let Some(first) = accepted {
-        // It found no stock, or this start's.
+        // The order found no stock, or the stock of this start.
         ended(&process.client, &first).await;
     }
 }
@@ -122,7 +120,8 @@ async fn cut_off(cut: Cut, blocks: u32) {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_is_cut_off_anywhere_is_completed_by_the_next() {
-    // The largest file has 240 blocks; beside it is its log. infra/disk enumerates every size and every write.
+    // The largest file has 240 blocks; its log is beside it. infra/disk covers every size and
+    // write.
     let sizes = [0, 1, 7, 8, 16, 48, 80, 112, 144, 200, 239, 260, 300, 400];
     let cuts = sizes
         .iter()
@@ -144,7 +143,7 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
 
     let mut limited = command_after("trap '' XFSZ; ulimit -f 1200");
     limited.args(["--quiet", "--data"]).arg(data);
-    let process = Process::of(limited).unwrap();
+    let process = Process::spawn(limited).unwrap();
     let mut accepted = vec![];
     let refused = loop {
         let key = accepted.len().to_string();
@@ -168,7 +167,7 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
     for id in &accepted {
         assert_eq!(ended(&process.client, id).await["status"], "confirmed");
     }
-    // No event was lost on its way to the read model either.
+    // The read model received every event too.
     let left = 1_000 - accepted.len();
     let begun = Instant::now();
     loop {
@@ -176,10 +175,10 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
         if stock["onHand"] == left && stock["reserved"] == 0 {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{stock}");
+        assert!(begun.elapsed() < TIMEOUT, "{stock}");
         sleep(Duration::from_millis(10)).await;
     }
-    // No retry of an event was used up for want of space.
+    // A full disk used no retry of an event.
     let journal = Connection::open(data.join("journal.sqlite")).unwrap();
     let letters: u64 = journal
         .query_row("SELECT COUNT(*) FROM messages", [], |row| row.get(0))
@@ -187,7 +186,6 @@ async fn without_space_orders_are_refused_as_transient_and_no_accepted_order_is_
     assert_eq!(letters, 0);
 }
 
-/// Damages a file.
 type Damage = fn(&Path);
 
 fn overwrite(file: &Path, at: u64, bytes: usize) {
@@ -209,7 +207,7 @@ async fn a_directory_that_lacks_a_file_or_has_a_damaged_one_is_refused_by_the_fi
     receive(&process.client).await;
     let placed = id(&place(&process.client, "a").await);
     ended(&process.client, &placed).await;
-    // Closed in order, so that each database is one file.
+    // Stop it in order, so that each database is one file.
     #[cfg(unix)]
     process.signal("INT");
     #[cfg(unix)]
@@ -251,7 +249,7 @@ async fn a_directory_that_lacks_a_file_or_has_a_damaged_one_is_refused_by_the_fi
             damage(&file);
             let stderr = refused(&copy);
             assert!(stderr.contains(file.to_str().unwrap()), "{n}: {stderr}");
-            // What is refused once is refused again: nothing was made in its place.
+            // The second start is refused in the same way: the first one created no file.
             assert_eq!(refused(&copy), stderr);
         }
     }
@@ -283,7 +281,8 @@ async fn a_table_that_would_reach_no_function_is_refused() {
     process.kill();
     let file = directory.path().join("tables.sqlite");
     let database = Connection::open(&file).unwrap();
-    // As a version before this one left it that was cut off while it made the table.
+    // The state in which an earlier version leaves a directory if it is interrupted while it
+    // creates the table.
     database
         .execute_batch("UPDATE _tables SET stream_enabled = 0, stream_view_type = NULL WHERE table_name = 'EventsTable'")
         .unwrap();
@@ -317,7 +316,7 @@ async fn a_table_that_the_template_adds_is_made_in_a_directory_that_exists() {
         if sales["windows"][0]["ordersConfirmed"] == 1 {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{sales}");
+        assert!(begun.elapsed() < TIMEOUT, "{sales}");
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -138,7 +138,7 @@ async fn an_entry_that_the_bus_refuses_fails_alone_and_by_name() {
         assert!(message.contains(named), "{message}");
     }
     assert!(answer["Entries"][8]["EventId"].is_string());
-    // An entry that is refused was never on the bus.
+    // A refused entry is not put on the bus.
     assert_eq!(events.recv().await.unwrap().detail, r#"{"n":1}"#);
 
     let longest = "x".repeat(500);
@@ -159,7 +159,7 @@ async fn an_entry_that_the_bus_refuses_fails_alone_and_by_name() {
 async fn an_event_has_the_time_that_its_sender_gives() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    // Version 2 of a stream without events: the event ends in the queue of dead letters.
+    // Version 2 of a stream without events: the event ends in the dead-letter queue.
     let detail = json!({
         "specversion": "1.0", "id": "stock-CUP-03@2", "source": "cairn.orders",
         "type": "StockReceived", "subject": "stock-CUP-03", "time": "2026-11-23T09:30:00.000Z",
@@ -184,7 +184,7 @@ async fn an_event_has_the_time_that_its_sender_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
+async fn a_record_without_a_commit_is_a_dead_letter_and_the_rest_continues() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
     let poison = json!({
@@ -208,7 +208,7 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
     )
     .await
     .body;
-    // Each of the stream's two readers parks it.
+    // Each of the two consumers of the stream moves it there.
     let receive = json!({ "QueueUrl": queue["QueueUrl"], "MaxNumberOfMessages": 10 });
     let received = call(&client, "AmazonSQS.ReceiveMessage", &receive)
         .await
@@ -237,10 +237,10 @@ async fn a_record_that_is_no_commit_is_parked_and_the_rest_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
+async fn a_permanent_failure_becomes_a_dead_letter() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    // Version 2 of a stream that has no events: the gap cannot be healed.
+    // Version 2 of a stream without events: the gap cannot be filled.
     let detail = json!({
         "specversion": "1.0", "id": "stock-CUP-02@2", "source": "cairn.orders",
         "type": "StockReceived", "subject": "stock-CUP-02", "time": "2026-11-23T09:30:00.000Z",
@@ -263,7 +263,7 @@ async fn what_a_function_fails_at_for_good_becomes_a_dead_letter() {
     assert!(error.contains("stock-CUP-02"), "{error}");
 }
 
-/// The header of a request that is signed for a service.
+/// A header of a request that is signed for a service.
 fn scope(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request, \
@@ -421,7 +421,7 @@ async fn a_caller_has_an_identity() {
     );
 }
 
-/// The names and the images of all records of a table's stream.
+/// Returns the names and the images of all records of a table's stream.
 async fn records(client: &Client, table: &str) -> Vec<Value> {
     let ask = async |operation: &str, request: Value| {
         let target = format!("DynamoDBStreams_20120810.{operation}");
@@ -526,14 +526,14 @@ async fn a_write_that_changes_nothing_makes_no_record_and_a_statement_makes_one(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_a_stream_go_on_behind_writes_that_change_nothing() {
+async fn readers_of_a_stream_continue_after_writes_that_change_nothing() {
     let system = Fixture::start().await;
     system.receive("TEA-01", 3).await;
     system.settled().await;
     let stored = json!({ "TableName": "EventsTable" });
     let commit = system.aws("DynamoDB_20120810.Scan", &stored)["Items"][0].clone();
     let again = json!({ "TableName": "EventsTable", "Item": commit });
-    // More than a page of the stream.
+    // More than one page of the stream.
     for _ in 0..1_100 {
         system.aws("DynamoDB_20120810.PutItem", &again);
     }
@@ -554,7 +554,7 @@ async fn a_write_by_a_statement_reaches_the_readers_of_the_stream() {
             "INSERT INTO \"EventsTable\" VALUE {{'stream': '{stream}', 'version': 1, 'events': '?'}}"
         )
     };
-    // What is no commit, each of the stream's two readers parks.
+    // Each of the two stream consumers moves a record without a commit to its dead-letter queue.
     for (parked, operation, request) in [
         (
             2,
@@ -609,13 +609,12 @@ async fn consumed_capacity_is_shown_as_asked() {
         indexes["GlobalSecondaryIndexes"]["byCustomer"]["CapacityUnits"], 0.5,
         "{indexes}"
     );
-    // A write has no more to show than a read.
+    // A write may return no more than a read.
     let put = json!({ "TableName": "DeadlinesTable", "Item": { "stream": { "S": "x" } } });
     let put = call(&client, "DynamoDB_20120810.PutItem", &put).await;
     assert!(put.body.get("ConsumedCapacity").is_none(), "{}", put.body);
 }
 
-/// Invokes a function over the endpoint.
 async fn invoke(client: &Client, function: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let path = format!("/2015-03-31/functions/{function}/invocations");
     let body = body.to_owned().into();
@@ -744,7 +743,7 @@ async fn a_function_is_invoked_by_any_of_its_names() {
 async fn an_invocation_answers_with_its_error_and_the_end_of_its_log() {
     let system = Fixture::start().await;
     let client = Client::new(system.system.endpoint);
-    // Without a payload the event is an empty object, which is no request to this function.
+    // Without a payload the event is an empty object, which is not a request to this function.
     let failed = invoke(&client, "PlaceOrderFunction", &[], "").await;
     assert_eq!(failed.status.as_u16(), 200);
     assert_eq!(failed.headers["x-amz-function-error"], "Unhandled");
@@ -807,14 +806,14 @@ async fn a_function_can_be_looked_up() {
     );
 }
 
-/// A system with two keys, one of which has an alias.
+/// Starts a system with two keys, one of which has an alias.
 async fn with_keys() -> Fixture {
     let text = std::fs::read_to_string(template_file()).unwrap();
     let alias = "\n  OtherKey:\n    Type: AWS::KMS::Key\n    Properties: { KeyPolicy: {} }\n  \
                  Alias:\n    Type: AWS::KMS::Alias\n    Properties:\n      \
                  AliasName: alias/personal-data\n      TargetKeyId: !Ref PersonalDataKey\n";
     let text = text.replacen("\nResources:\n", &format!("\nResources:\n{alias}"), 1);
-    Fixture::of(&template_of(&text).unwrap(), Options::default()).await
+    Fixture::with_template(&template_of(&text).unwrap(), Options::default()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The test events in `events/`: one for each function, and each does something.
+//! The test events in `events/`: one for each function, each with an effect.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) fn event(stem: &str) -> String {
 async fn every_function_takes_its_test_event() {
     let template = template();
     for (stem, _) in FUNCTIONS {
-        // Each on a system of its own: an event is handled as if it were the first thing to happen.
+        // Each has a system of its own, so that its event is the first one handled.
         let system = Fixture::start().await;
         let function = template
             .functions
@@ -38,7 +38,7 @@ async fn every_function_takes_its_test_event() {
     }
 }
 
-/// An event that is not in the store must not be put where a read model would take it in.
+/// An event that is not in the store must not reach a read model.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
     let system = Fixture::start().await;
@@ -49,7 +49,7 @@ async fn the_entries_for_put_events_reach_the_customer_and_no_read_model() {
         &serde_json::json!({ "Entries": entries }),
     );
     assert_eq!(answer["FailedEntryCount"], 0);
-    assert!(outstanding.has_changed().unwrap(), "a function is told");
+    assert!(outstanding.has_changed().unwrap(), "a function is invoked");
     system.settled().await;
     for table in ["OrdersTable", "StockTable", "SalesTable"] {
         assert!(system.scan(table).is_empty(), "{table}");

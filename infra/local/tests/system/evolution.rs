@@ -1,4 +1,4 @@
-//! Events of versions that nobody writes any more are read by everything that there is today.
+//! Current code reads events of versions that are no longer written.
 
 use axum::http::StatusCode;
 use cairn_local::{bus::Seen, client::Client, composition::Composition, system::Options};
@@ -12,12 +12,11 @@ use crate::{
     tokens::Closed,
 };
 
-/// The function of the saga's first step.
 const FIRST_STEP: &str = "ScreenOrderFunction";
 
 const ORDER: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
 
-/// Puts a commit of one event into the table as the code of its time wrote it.
+/// Stores a commit of one event in the form of its time.
 fn store(fixture: &Fixture, version: u64, at: &str, kind: &str, data: &Value) {
     let (name, schema) = kind.split_once('/').unwrap();
     let item = json!({
@@ -55,7 +54,8 @@ fn cancelled() -> Value {
     json!({ "customerId": "c-42", "reason": "changed my mind", "by": "customer" })
 }
 
-/// An order that was placed, fulfilled and then cancelled, all of it in the past, by code that wrote version 1 of its events.
+/// Stores an order that was placed, fulfilled and cancelled by code that wrote version 1 of its
+/// events.
 async fn old_order() -> Fixture {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
@@ -137,7 +137,7 @@ async fn rows_of_an_old_order_are_folded_and_rebuilt() {
     let sales = fixture.get("/sales?window=day").await.body;
     empty(&fixture, "OrdersTable", &["orderId"]);
     empty(&fixture, "SalesTable", &["partition", "row"]);
-    // Without a row the store is read.
+    // Without a row, the query reads the store.
     let folded = fixture
         .get(&format!("/orders/{ORDER}?minVersion=3"))
         .await
@@ -155,7 +155,7 @@ async fn rows_of_an_old_order_are_folded_and_rebuilt() {
     );
 }
 
-/// What is stored is what is published and shown: an old event stays an old event.
+/// Stored events are published and shown unchanged: an old event keeps its version.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_event_is_passed_on_as_it_is_stored() {
     let fixture = Fixture::start().await;
@@ -189,20 +189,20 @@ async fn an_old_event_is_passed_on_as_it_is_stored() {
     assert_eq!(shown["data"], cancelled());
 }
 
-/// Who cancelled an order, and how that was stored; the order's fulfilment is undone in any case.
+/// A cancellation is stored with its source: customer, operator, unknown caller, or fulfilment.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancellation_says_who_wanted_it() {
-    // The saga does not begin before the caller has cancelled.
-    let world = Holding::new(&[]);
+async fn a_cancellation_has_its_source() {
+    // The saga does not start before the caller has cancelled.
+    let platform = Holding::new(&[]);
     let options = Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options.clone()).await;
     let fixture = &shop.fixture;
     let (customer, operator) = (shop.customer("c-42"), shop.operator());
     let cancelled_by = async |caller: &Client| {
-        world.hold(FIRST_STEP);
+        platform.hold(FIRST_STEP);
         let placed = customer
             .post("/orders", &[], &order("TEA-01", 1, "tok_visa"))
             .await
@@ -214,7 +214,7 @@ async fn a_cancellation_says_who_wanted_it() {
             .await
             .unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        world.release(FIRST_STEP);
+        platform.release(FIRST_STEP);
         fixture.settled().await;
         let order = operator.get(&format!("/orders/{id}")).await.unwrap().body;
         assert_eq!(order["fulfilment"]["status"], "aborted", "{order}");
@@ -224,13 +224,13 @@ async fn a_cancellation_says_who_wanted_it() {
     assert_eq!(cancelled_by(&operator).await, "operator");
 
     let open = Fixture::with(options).await;
-    world.hold(FIRST_STEP);
+    platform.hold(FIRST_STEP);
     let id = open.place(&order("TEA-01", 1, "tok_visa")).await;
     let cancel = format!("/orders/{id}/cancel");
     let answer = open.post(&cancel, &json!({ "reason": "x" })).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     assert_eq!(stored(&open, &id), "somebody");
-    world.release(FIRST_STEP);
+    platform.release(FIRST_STEP);
     let failed = open.fulfil(&order("NONE-01", 1, "tok_visa")).await;
     assert_eq!(
         stored(&open, failed["orderId"].as_str().unwrap()),
@@ -249,7 +249,7 @@ fn stored(fixture: &Fixture, id: &str) -> Value {
     data["cancelledBy"].clone()
 }
 
-/// The test event of the function that both versions reach.
+/// The test event of the function that receives both versions.
 #[test]
 fn the_test_event_is_of_the_version_of_today() {
     let event: Value = serde_json::from_str(&event("unwind-order")).unwrap();

@@ -1,5 +1,5 @@
-//! What AWS does on failure, each behaviour after the page that documents it. Time is virtual, so the
-//! waits are AWS's own.
+//! The failure handling of AWS, each test with the page that documents it. Time is virtual, so the
+//! waits are those of AWS.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::{Function, FunctionError};
+use cairn::lambda::{FunctionError, Handler};
 use cairn_local::{
     aws::Call,
     composition::{Composition, Parts},
@@ -22,28 +22,28 @@ use tokio::time::sleep;
 
 use crate::{still::Still, waiting::until};
 
-/// What a function does when it is invoked: it takes its time, and answers or fails.
 #[derive(Clone, Debug)]
 enum Does {
     Answer(Value),
-    /// Reports the records of these names as failed.
+    /// Reports the records with these names as failed.
     ReportFailed(&'static [&'static str]),
     Fail,
     Hang,
     Panic,
 }
 
-/// A function that does what the test says, and a system around it.
+/// A function with a behaviour that the test sets, and a system around it.
 struct Probe {
     system: Composition,
-    world: Arc<Still>,
+    platform: Arc<Still>,
     script: Arc<Mutex<VecDeque<Does>>>,
-    /// When it was invoked, in seconds from the start, and with what.
+    /// The seconds from the start to each invocation, and its event.
     seen: Arc<Mutex<Vec<(u64, Value)>>>,
 }
 
 impl Probe {
-    /// `properties` are the function's own, `rule` those of its rule, `mapping` those of its stream.
+    /// `properties` are those of the function, `rule` those of its rule, `mapping` those of its
+    /// stream.
     fn with(properties: &str, rule: &str, mapping: &str) -> Self {
         let mapping = if mapping.is_empty() {
             String::new()
@@ -98,11 +98,11 @@ Resources:
         .unwrap();
         let script: Arc<Mutex<VecDeque<Does>>> = Arc::default();
         let seen: Arc<Mutex<Vec<(u64, Value)>>> = Arc::default();
-        let world = Still::new();
-        let (lines, log, clock) = (script.clone(), seen.clone(), world.clone());
+        let platform = Still::new();
+        let (lines, log, clock) = (script.clone(), seen.clone(), platform.clone());
         let functions = Functions::default().with("probe", move |_| {
             let (lines, log, clock) = (lines.clone(), log.clone(), clock.clone());
-            Ok(Function::new(move |payload, _| {
+            Ok(Handler::new(move |payload, _| {
                 let line = lines.lock().unwrap().pop_front();
                 let payload: Value = serde_json::from_slice(&payload).unwrap();
                 let event = payload.clone();
@@ -113,22 +113,22 @@ Resources:
                     match line.unwrap_or(Does::Answer(Value::Null)) {
                         Does::Answer(answer) => Ok(answer.to_string().into_bytes()),
                         Does::ReportFailed(names) => Ok(report(&event, names)),
-                        Does::Fail => Err(FunctionError::new("no luck")),
+                        Does::Fail => Err(FunctionError::new("test error")),
                         Does::Hang => std::future::pending().await,
-                        Does::Panic => panic!("as the test wants it"),
+                        Does::Panic => panic!("test panic"),
                     }
                 }
             }))
         });
         let parts = Parts {
             functions,
-            world: world.clone(),
+            platform: platform.clone(),
             ..Parts::default()
         };
         let system = Composition::start(&template, parts).unwrap();
         Self {
             system,
-            world,
+            platform,
             script,
             seen,
         }
@@ -146,7 +146,7 @@ Resources:
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Puts an event on the bus, and waits until nothing follows from it any more.
+    /// Puts an event on the bus, and waits until no delivery follows.
     async fn event(&self) {
         self.put_event();
         self.system.settled().await;
@@ -158,7 +158,7 @@ Resources:
         self.call("AWSEvents.PutEvents", &json!({ "Entries": [entry] }));
     }
 
-    /// Puts items into the table before its stream is looked at, so that they are one batch.
+    /// Puts items into the table before the stream is read, so that they are one batch.
     async fn items(&self, names: &[&str]) {
         for name in names {
             let item = json!({ "stream": { "S": name } });
@@ -177,7 +177,7 @@ Resources:
             .collect()
     }
 
-    /// The records of each batch that the function was given.
+    /// Returns the records of each batch that the function received.
     fn batches(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         let batches = seen
@@ -196,7 +196,6 @@ Resources:
         received["Messages"].as_array().cloned().unwrap_or_default()
     }
 
-    /// The bodies of the messages in a queue.
     fn parked(&self, queue: &str) -> Vec<Value> {
         let body = |letter: &Value| serde_json::from_str(letter["Body"].as_str().unwrap()).unwrap();
         self.letters(queue).iter().map(body).collect()
@@ -242,7 +241,7 @@ async fn what_fails_for_good_goes_to_the_functions_destination_with_everything_a
     let probe = Probe::with(INVOKE, "", "");
     probe.does([Does::Fail, Does::Hang, Does::Fail]);
     probe.event().await;
-    // The second try took its ten seconds.
+    // The second attempt took its ten seconds.
     assert_eq!(probe.times(), [0, 60, 190]);
     let letters = probe.parked("Failed");
     let [letter] = letters.as_slice() else {
@@ -255,10 +254,10 @@ async fn what_fails_for_good_goes_to_the_functions_destination_with_everything_a
     assert_eq!(letter["requestPayload"]["detail"]["subject"], "order-1");
     assert_eq!(letter["requestPayload"]["detail"]["streamversion"], 3);
     assert_eq!(letter["responseContext"]["functionError"], "Unhandled");
-    assert_eq!(letter["responsePayload"]["errorMessage"], "no luck");
+    assert_eq!(letter["responsePayload"]["errorMessage"], "test error");
     assert!(
         probe.parked("NotReached").is_empty(),
-        "the rule did its part"
+        "the rule delivered the event"
     );
 }
 
@@ -283,12 +282,12 @@ async fn an_event_that_would_be_too_old_for_its_next_try_is_given_up_at_once() {
 async fn a_throttled_event_goes_back_to_the_queue_and_uses_up_no_retry() {
     let config = format!("ReservedConcurrentExecutions: 1\n      {INVOKE}");
     let probe = Probe::with(&config, "", "");
-    // The first takes its ten seconds, and the second has no environment meanwhile.
+    // The first invocation takes its ten seconds; the second has no environment meanwhile.
     probe.does([Does::Hang]);
     probe.put_event();
     probe.put_event();
     probe.system.settled().await;
-    // Waits of 1, 2, 4 and 8 seconds; and the first comes again after its minute.
+    // The waits are 1, 2, 4 and 8 seconds, and the first event is retried after a minute.
     assert_eq!(probe.times(), [0, 15, 70]);
     assert!(probe.parked("Failed").is_empty());
 }
@@ -318,7 +317,7 @@ async fn an_environment_has_one_invocation_at_a_time_and_is_gone_after_one_that_
     let count = built.clone();
     let functions = Functions::default().with("get-order", move |_| {
         *count.lock().unwrap() += 1;
-        Ok(Function::new(|payload, _| async move {
+        Ok(Handler::new(|payload, _| async move {
             match payload.as_slice() {
                 b"long" => std::future::pending().await,
                 _ => sleep(Duration::from_secs(1)).await,
@@ -344,7 +343,7 @@ Resources:
     let invoke = |payload| system.invoke("F", payload);
     invoke("a").await.unwrap();
     invoke("b").await.unwrap();
-    assert_eq!(environments(), 1, "the next one finds it warm");
+    assert_eq!(environments(), 1, "the next one reuses it");
     tokio::try_join!(invoke("a"), invoke("b"), invoke("c")).unwrap();
     assert_eq!(environments(), 3, "three at once need three");
     let error = invoke("long").await.unwrap_err();
@@ -357,7 +356,7 @@ Resources:
 #[tokio::test(start_paused = true)]
 async fn a_target_that_is_not_reached_is_tried_again() {
     let probe = Probe::with(INVOKE, "", "");
-    *probe.world.unreachable.lock().unwrap() = 20;
+    *probe.platform.unreachable.lock().unwrap() = 20;
     probe.event().await;
     assert_eq!(probe.times().len(), 1);
     assert!(probe.parked("NotReached").is_empty());
@@ -372,11 +371,11 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
             "{ MaximumEventAgeInSeconds: 60 }",
             "MaximumEventAgeInSeconds",
         ),
-        // A day, by default.
+        // A day, the default.
         ("{}", "MaximumEventAgeInSeconds"),
     ] {
         let probe = Probe::with(INVOKE, &format!("RetryPolicy: {policy}"), "");
-        *probe.world.unreachable.lock().unwrap() = usize::MAX;
+        *probe.platform.unreachable.lock().unwrap() = usize::MAX;
         probe.event().await;
         assert!(probe.times().is_empty());
         let letters = probe.letters("NotReached");
@@ -391,7 +390,7 @@ async fn an_event_that_never_reaches_its_target_goes_to_the_rules_queue_and_says
         let event: Value = serde_json::from_str(letters[0]["Body"].as_str().unwrap()).unwrap();
         assert_eq!(event["detail"]["subject"], "order-1");
         assert!(probe.parked("Failed").is_empty());
-        assert!(probe.world.elapsed() <= Duration::from_hours(24));
+        assert!(probe.platform.elapsed() <= Duration::from_hours(24));
     }
 }
 
@@ -406,7 +405,7 @@ async fn a_batch_handled_in_part_goes_on_from_its_lowest_failed_record() {
     assert_eq!(probe.batches(), ["abcd", "cd", "cd"]);
 }
 
-/// The same page: a report is nothing where the mapping does not ask for it.
+/// The same page: a report has no effect unless the mapping requests it.
 #[tokio::test(start_paused = true)]
 async fn a_report_that_was_not_asked_for_is_ignored() {
     let probe = Probe::with("", "", "BatchSize: 10");
@@ -424,7 +423,7 @@ async fn a_failed_batch_is_halved_until_only_the_bad_record_is_parked() {
             MaximumRetryAttempts: 1"
     );
     let probe = Probe::with("", "", &mapping);
-    // abcd, ab, a, b twice, cd
+    // Batches: abcd, ab, a, b twice, cd.
     probe.does([
         Does::Fail,
         Does::Fail,
@@ -446,9 +445,9 @@ async fn a_failed_batch_is_halved_until_only_the_bad_record_is_parked() {
     assert_eq!(letter["DDBStreamBatchInfo"]["batchSize"], 1);
 }
 
-/// The same page: without halving, what fails goes with all that follows it in its batch.
+/// The same page: without halving, a failed batch becomes one dead letter as a whole.
 #[tokio::test(start_paused = true)]
-async fn a_failed_batch_that_is_not_halved_is_parked_as_a_whole_and_the_stream_goes_on() {
+async fn a_failed_batch_that_is_not_halved_is_a_dead_letter_as_a_whole() {
     let probe = Probe::with("", "", "MaximumRetryAttempts: 2");
     probe.does([Does::Fail, Does::Fail, Does::Fail]);
     probe.items(&["a", "b"]).await;
@@ -461,7 +460,7 @@ async fn a_failed_batch_that_is_not_halved_is_parked_as_a_whole_and_the_stream_g
 
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-params.html>
 #[tokio::test(start_paused = true)]
-async fn without_limits_a_batch_is_tried_until_it_succeeds() {
+async fn without_limits_a_batch_is_retried_until_it_succeeds() {
     let probe = Probe::with("", "", "BatchSize: 10");
     probe.does(std::iter::repeat_n(Does::Fail, 500));
     probe.items(&["a"]).await;
@@ -480,7 +479,7 @@ async fn a_record_that_gets_too_old_is_parked() {
         letters[0]["requestContext"]["condition"],
         "RecordAgeExceeded"
     );
-    assert!((60..130).contains(&probe.world.elapsed().as_secs()));
+    assert!((60..130).contains(&probe.platform.elapsed().as_secs()));
 }
 
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html>
@@ -517,7 +516,7 @@ async fn a_schedule_comes_at_every_interval_with_its_event() {
     let seen = log.clone();
     let functions = Functions::default().with("probe", move |_| {
         let seen = seen.clone();
-        Ok(Function::new(move |payload, _| {
+        Ok(Handler::new(move |payload, _| {
             seen.lock()
                 .unwrap()
                 .push(serde_json::from_slice(&payload).unwrap());
@@ -537,10 +536,10 @@ Resources:
 ",
     )
     .unwrap();
-    let world = Still::new();
+    let platform = Still::new();
     let parts = Parts {
         functions,
-        world,
+        platform,
         ..Parts::default()
     };
     let _system = Composition::start(&template, parts).unwrap();
@@ -558,7 +557,7 @@ Resources:
     assert_eq!(seen[0]["time"], "2027-01-15T08:05:00.000Z");
 }
 
-/// On AWS a limit below the interval sees to that; here a minute is a second.
+/// On AWS a timeout below the interval ensures this; locally a minute is a second.
 #[tokio::test(start_paused = true)]
 async fn a_scheduled_function_does_not_meet_itself() {
     let running = Arc::new(AtomicUsize::new(0));
@@ -566,7 +565,7 @@ async fn a_scheduled_function_does_not_meet_itself() {
     let (now, highest, count) = (running.clone(), most.clone(), runs.clone());
     let functions = Functions::default().with("probe", move |_| {
         let (now, highest, count) = (now.clone(), highest.clone(), count.clone());
-        Ok(Function::new(move |_, _| {
+        Ok(Handler::new(move |_, _| {
             let now = now.clone();
             highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             count.fetch_add(1, Ordering::Relaxed);

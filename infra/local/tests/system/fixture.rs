@@ -1,4 +1,4 @@
-//! A running system and what tests ask of it.
+//! A running system, and the operations that tests need.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +13,10 @@ use cairn_local::{
     aws::Call,
     bus::Seen,
     client::{Answer, Client},
+    faults::Fault,
+    platform::{CallFault, FaultDecision, InvocationFault, LocalPlatform, Note, Platform},
     system::{Options, System},
     template::{Parameters, Template, TemplateError, Throttle},
-    troubles::Trouble,
-    world::{Accident, Fate, Fault, Note, ThisMachine, World},
 };
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::timeout};
@@ -24,14 +24,13 @@ use uuid::Uuid;
 
 use crate::waiting;
 
-/// The longest wait of a test.
-pub(crate) const PATIENCE: Duration = waiting::BOUND;
+pub(crate) const TIMEOUT: Duration = waiting::BOUND;
 
 pub(crate) fn template_file() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml"))
 }
 
-/// The project's template, with an API that takes everybody, and with its page.
+/// The project's template with an API that needs no tokens, and with its page.
 pub(crate) fn template() -> Template {
     template_with(&[
         ("Authorization", "none"),
@@ -40,8 +39,8 @@ pub(crate) fn template() -> Template {
     ])
 }
 
-/// The project's template with values for some of its parameters, without its throttling: tests
-/// send as fast as they can.
+/// The project's template with values for some parameters, without request limits: tests send as
+/// fast as they can.
 pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     let parameters = parameters
         .iter()
@@ -51,7 +50,7 @@ pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     template.unthrottled()
 }
 
-/// The project's template with an API that takes so many requests a second and at once.
+/// The project's template with these limits of requests per second and at once.
 pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
     let default = Some(Throttle {
         rate: a_second,
@@ -62,7 +61,7 @@ pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
     template
 }
 
-/// The project's template from a text, with an API that takes everybody.
+/// The project's template from a text, with an API that needs no tokens.
 pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
     let parameters = [
         ("Authorization", "none"),
@@ -75,7 +74,6 @@ pub(crate) fn template_of(text: &str) -> Result<Template, TemplateError> {
     Template::parse_in(directory, text, &parameters)
 }
 
-/// A system on free ports, in memory.
 pub(crate) struct Fixture {
     pub(crate) system: System,
     pub(crate) client: Client,
@@ -87,19 +85,19 @@ impl Fixture {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        Self::of(&template(), options).await
+        Self::with_template(&template(), options).await
     }
 
-    pub(crate) async fn of(template: &Template, options: Options) -> Self {
+    pub(crate) async fn with_template(template: &Template, options: Options) -> Self {
         let system = System::start(template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }
 
     pub(crate) async fn settled(&self) {
-        let settled = timeout(PATIENCE, self.system.settled()).await;
+        let settled = timeout(TIMEOUT, self.system.settled()).await;
         if settled.is_err() {
-            let waiting = self.system.composition.aws.deliveries.waiting().unwrap();
+            let waiting = self.system.composition.aws.async_queue.waiting().unwrap();
             panic!("the system does not settle; deliveries that wait: {waiting:?}");
         }
     }
@@ -128,7 +126,6 @@ impl Fixture {
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
     }
 
-    /// Places an order and returns its id.
     pub(crate) async fn place(&self, order: &Value) -> String {
         let answer = self.post("/orders", order).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
@@ -145,14 +142,13 @@ impl Fixture {
         self.get(&format!("/stock/{sku}")).await.body
     }
 
-    /// Places an order and returns it when nothing follows from it any more.
+    /// Places an order and returns it after all its deliveries.
     pub(crate) async fn fulfil(&self, order: &Value) -> Value {
         let id = self.place(order).await;
         self.settled().await;
         self.order(&id).await
     }
 
-    /// Everything that happened to an order.
     pub(crate) async fn events(&self, id: &str) -> Vec<RecordedEvent> {
         let answer = self.get(&format!("/orders/{id}/events")).await;
         let events: Vec<CloudEvent> =
@@ -163,7 +159,6 @@ impl Fixture {
             .collect()
     }
 
-    /// A call to one of the services, as the AWS CLI makes it.
     pub(crate) fn aws(&self, target: &str, request: &Value) -> Value {
         let answer = self
             .system
@@ -174,7 +169,7 @@ impl Fixture {
         serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Every committed event of every stream, each stream's in order.
+    /// Returns every committed event of every stream, in the order of each stream.
     pub(crate) fn history(&self) -> Vec<RecordedEvent> {
         let mut commits: Vec<cairn::Commit> = self
             .scan("EventsTable")
@@ -185,13 +180,12 @@ impl Fixture {
         commits.iter().flat_map(cairn::Commit::recorded).collect()
     }
 
-    /// The items of a table, as plain JSON.
     pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
         self.system.composition.aws.dynamo.items(table)
     }
 }
 
-/// The next event on the bus that a test accepts.
+/// Returns the next event on the bus that a test accepts.
 pub(crate) async fn event(
     events: &mut broadcast::Receiver<Seen>,
     what: &str,
@@ -207,26 +201,25 @@ pub(crate) async fn event(
             others.push(seen.kind);
         }
     };
-    let accepted = timeout(PATIENCE, accepted).await;
+    let accepted = timeout(TIMEOUT, accepted).await;
     accepted.unwrap_or_else(|_| panic!("{what} is not on the bus; others that were: {others:?}"))
 }
 
-/// This machine, with functions that the bus does not reach while a test holds them, and operations that fail.
+/// The local platform with functions that a test holds back from the bus, and operations that fail.
 ///
-/// A held delivery stays in the bus's retries, as on AWS. An order stays where it is for as long as a
+/// A held delivery stays in the retries of the bus, as on AWS. An order does not progress while a
 /// function of its saga is held.
 #[derive(Debug, Default)]
 pub(crate) struct Holding {
-    machine: ThisMachine,
+    local: LocalPlatform,
     held: Mutex<BTreeSet<&'static str>>,
-    /// Operations of services that fail.
     failing: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Holding {
-    pub(crate) fn new(troubles: &[Trouble]) -> Arc<Self> {
+    pub(crate) fn new(faults: &[Fault]) -> Arc<Self> {
         Arc::new(Self {
-            machine: ThisMachine::with(troubles),
+            local: LocalPlatform::with(faults),
             held: Mutex::default(),
             failing: Mutex::default(),
         })
@@ -245,42 +238,41 @@ impl Holding {
         self.failing.lock().unwrap().insert(operation);
     }
 
-    /// Makes it work again.
     pub(crate) fn work(&self, operation: &str) {
         self.failing.lock().unwrap().remove(operation);
     }
 }
 
-impl World for Holding {
+impl Platform for Holding {
     fn now(&self) -> Timestamp {
-        self.machine.now()
+        self.local.now()
     }
 
     fn new_id(&self) -> Uuid {
-        self.machine.new_id()
+        self.local.new_id()
     }
 
     fn chance(&self) -> f64 {
-        self.machine.chance()
+        self.local.chance()
     }
 
     fn pace(&self, wait: Duration) -> Duration {
-        self.machine.pace(wait)
+        self.local.pace(wait)
     }
 
     fn emit(&self, function: &str, line: &str) {
-        self.machine.emit(function, line);
+        self.local.emit(function, line);
     }
 
     fn note(&self, note: &Note<'_>) {
-        self.machine.note(note);
+        self.local.note(note);
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let fails = self.failing.lock().unwrap().contains(operation);
-        Fate {
-            fault: fails.then_some(Fault::Unavailable),
-            ..Fate::default()
+        FaultDecision {
+            fault: fails.then_some(CallFault::Unavailable),
+            ..FaultDecision::default()
         }
     }
 
@@ -289,15 +281,15 @@ impl World for Holding {
     }
 
     fn copies(&self, target: &str, event: &str) -> Vec<Duration> {
-        self.machine.copies(target, event)
+        self.local.copies(target, event)
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
-        self.machine.invocation(function, payload)
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
+        self.local.invocation(function, payload)
     }
 }
 
-/// An order of one line that can be fulfilled, if there is stock.
+/// An order of one line that can be fulfilled with sufficient stock.
 pub(crate) fn order(sku: &str, quantity: u64, token: &str) -> Value {
     json!({
         "customerId": "c-42",
@@ -314,7 +306,7 @@ pub(crate) fn order(sku: &str, quantity: u64, token: &str) -> Value {
     })
 }
 
-/// The steps of an order's fulfilment with their outcomes, in order.
+/// Returns the steps of an order's fulfilment with their outcomes, in order.
 pub(crate) fn outcomes(order: &Value) -> Vec<(&str, &str)> {
     order["fulfilment"]["steps"]
         .as_array()

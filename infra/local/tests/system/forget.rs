@@ -1,4 +1,5 @@
-//! Who a customer is and where they live is nowhere to be read, and when they are forgotten, it opens nowhere.
+//! No name or address of a customer is stored or shown in plain text. After their personal data is
+//! erased, it cannot be decrypted.
 
 use std::{
     fmt::Write as _,
@@ -13,8 +14,8 @@ use cairn_local::{
     aws,
     composition::{Composition, Parts},
     functions::Functions,
+    platform::Platform,
     template::Template,
-    world::World,
 };
 use futures_util::future::join_all;
 use orders::{
@@ -54,7 +55,7 @@ fn theirs(customer: &str) -> Value {
     order
 }
 
-/// A carrier that remembers where it was sent.
+/// A carrier that records its addresses.
 #[derive(Clone, Default)]
 struct Remembering(Arc<Mutex<Vec<Address>>>);
 
@@ -69,7 +70,7 @@ impl Carrier for Remembering {
     }
 }
 
-/// The lines that functions log on this thread, at the level that the template gives them.
+/// The lines that functions log on this thread, at the level that the template sets.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -110,7 +111,7 @@ fn template() -> Template {
     ])
 }
 
-/// A shop that writes to its customers, keeps everything in files, and is listened to.
+/// A shop that sends emails, stores everything in files, and records its log.
 struct Shop {
     still: StillShop,
     carrier: Remembering,
@@ -128,15 +129,15 @@ impl Shop {
         );
         let listening = lines.listen();
         let asked = carrier.clone();
-        let functions = Functions::default().with("arrange-shipment", move |environment| {
-            arrange_shipment::with(environment, asked.clone())
+        let functions = Functions::default().with("arrange-shipment", move |app| {
+            arrange_shipment::with(app, asked.clone())
         });
         let parts = Parts {
             data: Some(files.path().to_owned()),
             functions,
             ..Parts::default()
         };
-        let still = StillShop::of(&template(), parts);
+        let still = StillShop::with_template(&template(), parts);
         let receipt = json!({ "quantity": 10 });
         still.send("POST", "/stock/TEA-01/receipts", &receipt).await;
         Self {
@@ -148,7 +149,7 @@ impl Shop {
         }
     }
 
-    /// Places an order under a key, and returns its id with whether it was placed before.
+    /// Places an order with an idempotency key. Returns its id, and true if it was already placed.
     async fn place(&self, key: &str, order: &Value) -> (String, bool) {
         let headers = [("idempotency-key", key)];
         let (status, headers, body) = self
@@ -179,7 +180,7 @@ impl Shop {
         self.still.system.aws.mailbox.mails().len()
     }
 
-    /// Every byte that was stored: tables, their stream, queues, deliveries.
+    /// Returns every stored byte: tables, streams, queues and deliveries.
     fn stored(&self) -> Vec<u8> {
         let mut all = vec![];
         for file in fs::read_dir(self.files.path()).unwrap() {
@@ -188,11 +189,11 @@ impl Shop {
         all
     }
 
-    /// Everything that one can see: by the endpoint, in the log, among the figures, and over HTTP.
+    /// Returns everything that is shown: by the endpoint, in the log, in metrics, and over HTTP.
     async fn seen(&self, orders: &[&str]) -> String {
         let mut seen = self.lines.text();
-        for figure in self.still.world.figures() {
-            seen += &figure.to_string();
+        for metric in self.still.platform.metrics() {
+            seen += &metric.to_string();
         }
         for table in &template().tables {
             for item in self.still.items(&table.name) {
@@ -203,7 +204,7 @@ impl Shop {
             let messages = self.still.system.aws.queues.messages(&queue.name).unwrap();
             write!(seen, "{messages:?}").unwrap();
         }
-        let now = self.still.world.now();
+        let now = self.still.platform.now();
         for id in orders {
             for path in [
                 format!("/orders/{id}"),
@@ -222,7 +223,7 @@ impl Shop {
 
     async fn shows_nothing_personal(&self, orders: &[&str]) {
         let (stored, seen) = (self.stored(), self.seen(orders).await);
-        // What is there is found.
+        // The search finds text that exists.
         for id in orders {
             assert!(contains(&stored, id) && seen.contains(id));
             let logged = format!("fulfilment-{id}@1");
@@ -241,7 +242,6 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     parts.any(|part| part == text.as_bytes())
 }
 
-/// Where an order stands, and its fulfilment.
 fn status(order: &Value) -> (&str, &str) {
     let (status, fulfilment) = (&order["status"], &order["fulfilment"]["status"]);
     (status.as_str().unwrap(), fulfilment.as_str().unwrap())
@@ -256,29 +256,29 @@ async fn rebuild(shop: &StillShop) -> Value {
             .extend(step.as_object().unwrap().clone());
         shop.invoke("RebuildProjectionFunction", &request).await
     };
-    let begun = step(json!({ "step": "begin" })).await;
-    for segment in begun["segments"].as_array().unwrap() {
-        let pour = json!({ "step": "pour", "segment": segment });
-        until("a segment is poured", async || {
-            let poured = step(pour.clone()).await;
-            if poured["done"] == true {
+    let started = step(json!({ "step": "start" })).await;
+    for segment in started["segments"].as_array().unwrap() {
+        let backfill = json!({ "step": "backfill", "segment": segment });
+        until("a segment is backfilled", async || {
+            let part = step(backfill.clone()).await;
+            if part["done"] == true {
                 Ok(())
             } else {
-                Err(poured)
+                Err(part)
             }
         })
         .await;
     }
     let comparison = step(json!({ "step": "compare" })).await;
-    step(json!({ "step": "flip" })).await;
-    assert_eq!(step(json!({ "step": "sweep" })).await["complete"], true);
+    step(json!({ "step": "promote" })).await;
+    assert_eq!(step(json!({ "step": "prune" })).await["complete"], true);
     comparison
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_forgotten() {
     let shop = Shop::open().await;
-    // One is shipped, one is for somebody else, one is among the dead letters, and one is half-way.
+    // One order is shipped, one has another customer, one is a dead letter, and one is midway.
     let (shipped, _) = shop.place("k-1", &theirs(CUSTOMER)).await;
     let (other, _) = shop.place("k-2", &theirs("c-other")).await;
     shop.still.until(&shipped, "completed").await;
@@ -287,10 +287,10 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
     shop.still.system.settled().await;
     let dead = OrderId::from_key("k-3").to_string();
-    *shop.still.world.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
+    *shop.still.platform.poison.lock().unwrap() = Some((STEP, format!("fulfilment-{dead}")));
     assert_eq!(shop.place("k-3", &theirs(CUSTOMER)).await.0, dead);
     shop.still.system.settled().await;
-    shop.still.world.lost.lock().unwrap().insert(STEP);
+    shop.still.platform.lost.lock().unwrap().insert(STEP);
     let (half_way, _) = shop.place("k-4", &theirs(CUSTOMER)).await;
     shop.still.system.settled().await;
     let all = [
@@ -305,7 +305,7 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
         status(&shop.still.order(&half_way).await),
         ("placed", "running")
     );
-    // Who needs it has been told: the carrier of two orders, and two who read mails, one of them twice.
+    // The carrier has the addresses of two orders, and two customers have emails, one of them two.
     let addresses = shop.carrier.0.lock().unwrap().clone();
     assert_eq!(addresses.len(), 2);
     assert_eq!(addresses[0].name.as_str(), NAME);
@@ -324,19 +324,19 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert!(shop.key_of("c-other").is_some());
     assert_eq!(shop.still.items("EventsTable").len(), before);
 
-    // What can be read could be read before; a rebuild comes to the same rows.
+    // Readable data was readable before, and a rebuild gives the same rows.
     let rows = shop.still.items("OrdersTable").len();
     let comparison = rebuild(&shop.still).await;
     assert_eq!(comparison["differing"], 0, "{comparison}");
     assert_eq!(comparison["alike"], rows, "{comparison}");
-    // A request that is sent again has its answer, whoever was forgotten.
+    // A repeated request gets its answer, even after its customer's data is erased.
     for (key, id) in [("k-1", &shipped), ("k-3", &dead), ("k-4", &half_way)] {
         assert_eq!(shop.place(key, &theirs(CUSTOMER)).await, (id.clone(), true));
     }
 
-    // What had no label yet goes nowhere.
-    *shop.still.world.poison.lock().unwrap() = None;
-    shop.still.world.lost.lock().unwrap().clear();
+    // An order without a label is not shipped.
+    *shop.still.platform.poison.lock().unwrap() = None;
+    shop.still.platform.lost.lock().unwrap().clear();
     shop.still
         .invoke("RedriveDeadLettersFunction", &json!({}))
         .await;
@@ -345,7 +345,7 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
         assert_eq!(status(&order), ("cancelled", "aborted"));
         assert_eq!(
             order["cancellation"]["reason"],
-            "the customer was forgotten"
+            "the customer's personal data was erased"
         );
     }
     assert_eq!(status(&shop.still.order(&shipped).await).0, "shipped");
@@ -353,10 +353,10 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(shop.still.stock().await["available"], 8);
     assert_eq!(shop.still.depth("DeadLettersQueue"), 0);
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 2);
-    assert_eq!(shop.mails(), 3, "nobody knows where to write to");
+    assert_eq!(shop.mails(), 3, "no address for another email");
     shop.shows_nothing_personal(&all).await;
 
-    // Each permission was needed.
+    // Every permission was needed.
     let mut unused = shop.still.system.aws.roles.unused();
     unused.retain(|(_, grant)| {
         let resources = ["table/CustomerKeysTable", "key/PersonalDataKey"];
@@ -366,7 +366,7 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_is_somebody_new_and_can_be_forgotten_again() {
+async fn a_returning_customer_has_a_new_key_that_can_be_erased_too() {
     let shop = Shop::open().await;
     let first = shop.still.place(&theirs(CUSTOMER)).await;
     shop.still.until(&first, "completed").await;
@@ -377,7 +377,7 @@ async fn who_comes_back_is_somebody_new_and_can_be_forgotten_again() {
     let addresses = shop.carrier.0.lock().unwrap().len();
     assert_eq!((addresses, shop.mails()), (2, 2));
     assert!(shop.key_of(CUSTOMER).is_some_and(|new| Some(new) != key));
-    // A mail about the first order finds no address: its key is not the new one.
+    // An email about the first order finds no address: the new key is not its key.
     let path = format!("/orders/{first}/ship");
     assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
     shop.still.system.settled().await;
@@ -414,15 +414,15 @@ async fn a_key_with_another_address_is_another_request_as_long_as_that_can_be_to
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sealed_for_one_order_does_not_open_in_another() {
+async fn what_was_encrypted_for_one_order_is_not_decrypted_in_another() {
     let shop = Shop::open().await;
-    shop.still.world.lost.lock().unwrap().insert(STEP);
+    shop.still.platform.lost.lock().unwrap().insert(STEP);
     let (one, two) = (
         shop.still.place(&theirs(CUSTOMER)).await,
         shop.still.place(&theirs(CUSTOMER)).await,
     );
     shop.still.system.settled().await;
-    // Somebody who can write to the table has one order sent to where another goes.
+    // An attacker with write access to the table copies the address of one order to another.
     let placed = |id: &str| {
         let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
         call(
@@ -449,16 +449,13 @@ async fn what_was_sealed_for_one_order_does_not_open_in_another() {
     let put = json!({ "TableName": "EventsTable", "Item": item["Item"] });
     call(&shop.still.system, "PutItem", &put);
 
-    shop.still.world.lost.lock().unwrap().clear();
+    shop.still.platform.lost.lock().unwrap().clear();
     shop.still.until(&two, "completed").await;
     let order = shop.still.order(&one).await;
     assert_eq!(order["status"], "placed", "{order}");
     let letters = shop.still.system.aws.queues.messages("DeadLettersQueue");
     let letters = format!("{:?}", letters.unwrap());
-    assert!(
-        letters.contains("it is not what was sealed here"),
-        "{letters}"
-    );
+    assert!(letters.contains("authentication failed"), "{letters}");
     assert_eq!(shop.carrier.0.lock().unwrap().len(), 1);
 }
 
@@ -474,8 +471,8 @@ fn call(system: &Composition, operation: &str, request: &Value) -> Value {
 #[tokio::test(start_paused = true)]
 async fn many_first_orders_at_once_have_one_key_and_all_of_them_are_sent() {
     let shop = Shop::open().await;
-    // Each looks for a key before any is kept.
-    *shop.still.world.distance.lock().unwrap() = Duration::from_millis(5);
+    // All of them look for a key before any is stored.
+    *shop.still.platform.distance.lock().unwrap() = Duration::from_millis(5);
     let placing = ["1", "2", "3", "4"].map(|key| async {
         let (id, _) = shop.place(key, &theirs(CUSTOMER)).await;
         shop.still.until(&id, "completed").await
@@ -494,10 +491,10 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
             data: Some(files.to_owned()),
             ..Parts::default()
         };
-        StillShop::of(&template(), parts)
+        StillShop::with_template(&template(), parts)
     };
     let shop = open(files.path());
-    shop.world.lost.lock().unwrap().insert(STEP);
+    shop.platform.lost.lock().unwrap().insert(STEP);
     let id = shop.place(&theirs(CUSTOMER)).await;
     shop.system.settled().await;
     shop.system.stop().await;

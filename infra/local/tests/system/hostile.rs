@@ -1,4 +1,4 @@
-//! Ten thousand requests that nobody means well by: each gets a 4xx, and nothing is stored.
+//! Ten thousand malicious requests: each gets a 4xx, and no data is stored.
 
 use axum::{body::Bytes, http::Method};
 use fastrand::Rng;
@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, order};
 const REQUESTS: u64 = 10_000;
 const AT_ONCE: usize = 16;
 
-/// What no field of any body takes, as JSON.
+/// JSON values that no field of any body accepts.
 const NOTHING_TAKES: [&str; 14] = [
     "-1",
     "1.5",
@@ -28,7 +28,7 @@ const NOTHING_TAKES: [&str; 14] = [
     r#"{"$where":"1"}"#,
 ];
 
-/// Parts of paths that name nothing.
+/// Parts of paths that name no resource.
 const NAMES_NOTHING: [&str; 12] = [
     "%00",
     "%0d%0aX-Injected:%201",
@@ -81,7 +81,7 @@ async fn hostile_requests_are_refused_and_nothing_is_stored() {
         .collect::<Vec<_>>()
         .await;
     assert_eq!(system.history(), []);
-    // And it still does what it is for.
+    // The system still works afterwards.
     system.receive("TEA-01", 1).await;
     assert_eq!(system.stock("TEA-01").await["onHand"], 1);
 }
@@ -95,12 +95,12 @@ fn hostile(rng: &mut Rng) -> Hostile {
         body,
     };
     match rng.u32(0..8) {
-        // Noise, mostly no UTF-8.
+        // Noise, mostly not UTF-8.
         0 => {
             let length = rng.usize(0..2_000);
             to_orders(std::iter::repeat_with(|| rng.u8(..)).take(length).collect())
         }
-        // A body that ends too early, or has a byte changed for one that no UTF-8 has.
+        // A truncated body, or one with a byte that UTF-8 never has.
         1 => {
             let mut body = valid.to_string().into_bytes();
             if rng.bool() {
@@ -112,9 +112,9 @@ fn hostile(rng: &mut Rng) -> Hostile {
             to_orders(body)
         }
         2 => to_orders(deep(rng.usize(128..50_000), rng.bool())),
-        // One field, anywhere, is something that it cannot be.
+        // One field has an invalid value.
         3 | 4 => to_orders(with_one_field_wrong(rng, &valid).into_bytes()),
-        // One field is missing, or there twice.
+        // One field is missing or duplicate.
         5 => {
             let text = valid.to_string();
             let fields = [
@@ -138,7 +138,7 @@ fn hostile(rng: &mut Rng) -> Hostile {
             };
             to_orders(text.into_bytes())
         }
-        // The path names nothing that there is.
+        // The path names no resource.
         6 => {
             let part = match rng.usize(0..=NAMES_NOTHING.len()) {
                 index if index < NAMES_NOTHING.len() => NAMES_NOTHING[index].to_owned(),
@@ -156,7 +156,7 @@ fn hostile(rng: &mut Rng) -> Hostile {
                 body: body.to_string().into_bytes(),
             }
         }
-        // A key that is none, with a body that would be taken.
+        // The key is invalid and the body is valid.
         _ => {
             let key = match rng.u32(0..4) {
                 0 => "x".repeat(rng.usize(129..4_000)),
@@ -176,7 +176,6 @@ fn hostile(rng: &mut Rng) -> Hostile {
     }
 }
 
-/// Brackets in brackets, closed again or not.
 fn deep(depth: usize, is_closed: bool) -> Vec<u8> {
     let mut body = "[".repeat(depth);
     if is_closed {

@@ -1,8 +1,9 @@
-//! A customer gets one mail for each event, whatever is delivered again and whatever SES answers.
+//! A customer gets one email for each event, at any number of deliveries and with any answer of
+//! SES.
 
 use std::time::Duration;
 
-use cairn_local::{aws::Call, composition::Parts, world::Fault};
+use cairn_local::{aws::Call, composition::Parts, platform::CallFault};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,7 +18,7 @@ fn shop() -> StillShop {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    StillShop::of(&template, Parts::default())
+    StillShop::with_template(&template, Parts::default())
 }
 
 async fn place(shop: &StillShop) -> String {
@@ -30,7 +31,7 @@ fn mails(shop: &StillShop) -> usize {
     shop.system.aws.mailbox.mails().len()
 }
 
-/// Puts the event that confirmed an order on the bus again, as `cairn republish` does.
+/// Publishes the event that confirmed an order again, as `cairn republish` does.
 async fn republish(shop: &StillShop, id: &str) {
     let path = format!("/orders/{id}/events");
     let (_, body) = shop.send("GET", &path, &Value::Null).await;
@@ -54,17 +55,17 @@ async fn republish(shop: &StillShop, id: &str) {
 #[tokio::test(start_paused = true)]
 async fn redelivered_redriven_and_republished_an_event_sends_one_mail() {
     let shop = shop();
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (0, 1));
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let messages = shop.system.aws.queues.messages("DeadLettersQueue").unwrap();
     let letter = &messages[0].0;
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (1, 0));
-    // The letter's delivery once more, and the event itself.
+    // Repeats the delivery of the dead letter, and the event itself.
     let letter: Value = serde_json::from_str(letter).unwrap_or_default();
     shop.invoke("NotifyCustomerFunction", &letter["requestPayload"])
         .await;
@@ -76,12 +77,12 @@ async fn redelivered_redriven_and_republished_an_event_sends_one_mail() {
 #[tokio::test(start_paused = true)]
 async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     let shop = shop();
-    let faults = [("SendEmail", Fault::Throttled); 4];
-    shop.world.faults.lock().unwrap().extend(faults);
+    let faults = [("SendEmail", CallFault::Throttled); 4];
+    shop.platform.faults.lock().unwrap().extend(faults);
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!(mails(&shop), 0);
-    // A second delivery does not overtake it.
+    // A second delivery does not overtake the first.
     republish(&shop, &id).await;
     assert_eq!((mails(&shop), shop.items("MailsTable").len()), (0, 1));
     tokio::time::sleep(Duration::from_mins(10)).await;
@@ -89,17 +90,17 @@ async fn a_mail_that_ses_throttles_waits_and_is_sent_once() {
     republish(&shop, &id).await;
     assert_eq!(mails(&shop), 1);
     assert_eq!(shop.depth("DeadLettersQueue"), 0);
-    let figures = shop.world.figures().into_iter();
-    let throttled = figures.filter(|line| line.get("ProviderThrottled").is_some());
+    let metrics = shop.platform.metrics().into_iter();
+    let throttled = metrics.filter(|line| line.get("ProviderThrottled").is_some());
     assert_eq!(throttled.count(), 4);
 }
 
-/// Without an answer nobody knows whether SES took it: the same invocation tries again.
+/// Without an answer, SES may have accepted the email: the same invocation retries.
 #[tokio::test(start_paused = true)]
 async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
     let shop = shop();
-    let lost = ("SendEmail", Fault::RequestLost);
-    shop.world.faults.lock().unwrap().push(lost);
+    let lost = ("SendEmail", CallFault::RequestLost);
+    shop.platform.faults.lock().unwrap().push(lost);
     let id = place(&shop).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (1, 0));
@@ -107,21 +108,21 @@ async fn a_mail_without_an_answer_is_sent_by_a_retry_of_the_same_invocation() {
     assert_eq!(mails(&shop), 1);
 }
 
-/// It was certainly not sent, so its claim does not stand in the way.
+/// The email was certainly not sent, so its claim does not block the redrive.
 #[tokio::test(start_paused = true)]
 async fn a_mail_that_could_not_be_sent_is_sent_by_a_redrive() {
     let shop = shop();
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     let id = place(&shop).await;
     shop.system.settled().await;
-    *shop.world.poison.lock().unwrap() = None;
-    // The address cannot be decrypted, however often it is tried.
-    let faults = [("Decrypt", Fault::Unavailable); 100];
-    shop.world.faults.lock().unwrap().extend(faults);
+    *shop.platform.poison.lock().unwrap() = None;
+    // The address cannot be decrypted at any attempt.
+    let faults = [("Decrypt", CallFault::Unavailable); 100];
+    shop.platform.faults.lock().unwrap().extend(faults);
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     assert_eq!((mails(&shop), shop.depth("DeadLettersQueue")), (0, 1));
-    shop.world.faults.lock().unwrap().clear();
+    shop.platform.faults.lock().unwrap().clear();
     shop.invoke("RedriveDeadLettersFunction", &json!({})).await;
     shop.system.settled().await;
     republish(&shop, &id).await;

@@ -1,5 +1,5 @@
-//! The system from outside: every route, every bad input, the scenarios, and what must hold when
-//! the bus misbehaves or the process is killed.
+//! Tests of the system from outside: every route, every bad input, the scenarios, and the
+//! guarantees under a faulty bus or a killed process.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,12 +20,12 @@ mod endpoint;
 mod events;
 mod evolution;
 mod failures;
-mod figures;
 mod fixture;
 mod forget;
 mod hostile;
 mod mails;
 mod malformed;
+mod metrics;
 mod openapi;
 mod prices;
 mod process;

@@ -1,5 +1,5 @@
-//! Requests that are not HTTP, and requests that HTTP allows and no client library sends, over raw
-//! sockets to both ports.
+//! Requests that are not HTTP, and requests that HTTP allows and client libraries never send, over
+//! raw sockets to both ports.
 
 use std::net::SocketAddr;
 
@@ -10,19 +10,18 @@ use tokio::{
     time::timeout,
 };
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, TIMEOUT};
 
-/// The number of generated requests.
 const REQUESTS: u64 = 2_000;
 
-/// Everything that a port answers to some bytes after which the client sends nothing more.
+/// Sends bytes, ends the client's side, and returns the whole answer.
 async fn talk(at: SocketAddr, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(at).await.unwrap();
-    // The server may refuse before it has read all.
+    // The server may refuse before it has read all bytes.
     let _ = socket.write_all(bytes).await;
     let _ = socket.shutdown().await;
     let mut answer = vec![];
-    let read = timeout(PATIENCE, socket.read_to_end(&mut answer)).await;
+    let read = timeout(TIMEOUT, socket.read_to_end(&mut answer)).await;
     read.unwrap().unwrap();
     String::from_utf8(answer).unwrap()
 }
@@ -57,7 +56,7 @@ fn post(rest: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The bytes with the port's own host.
+/// Inserts the port's own host into the bytes.
 fn to(at: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     match bytes.windows(4).position(|part| part == b"HOST") {
         Some(place) => {
@@ -165,7 +164,7 @@ async fn what_is_not_http_is_refused_with_a_problem_document() {
     assert!(system.history().is_empty());
 }
 
-/// A refusal comes after the answers to the requests before it, and ends the connection.
+/// A refusal follows the answers to earlier requests, and ends the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_a_row_are_answered_up_to_the_one_that_is_refused() {
     let system = Fixture::start().await;
@@ -230,7 +229,7 @@ async fn unusual_requests_that_http_allows_are_answered() {
     }
 }
 
-/// hyper answers nothing by itself: every answer has a correlation id.
+/// hyper sends no answer of its own: every answer has a correlation id.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_lacks_a_correlation_id() {
     let system = Fixture::start().await;

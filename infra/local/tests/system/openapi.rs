@@ -1,4 +1,4 @@
-//! docs/openapi.yaml says what the HTTP API does: no route more or less than the template's, and every answer as it stands there,
+//! docs/openapi.yaml matches the HTTP API: exactly the routes of the template, and every answer,
 //! member by member.
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
     tokens::Closed,
 };
 
-/// What schemas say that no value can break.
+/// Keywords of schemas that no value can violate.
 const REMARKS: [&str; 4] = ["description", "example", "default", "nullable"];
 
 #[test]
@@ -41,7 +41,7 @@ fn the_document_and_the_template_have_the_same_routes() {
     let deployed: BTreeSet<_> = template
         .functions
         .iter()
-        // The page is for people, and no program is written against it.
+        // The page is not an API for programs.
         .filter(|function| function.stem != "show-console")
         .flat_map(|function| &function.triggers)
         .filter_map(|trigger| match trigger {
@@ -117,7 +117,7 @@ async fn every_route_answers_as_the_document_says() {
     check("shipOrder", &post(&ship, &body("shipOrder")).await);
     let events = format!("/orders/{id}/events");
     check("getOrderEvents", &system.get(&events).await);
-    // One that fails by itself has a cancellation, and steps that are undone.
+    // A failed order has a cancellation and compensated steps.
     let failed = system.fulfil(&order("TEA-01", 1, "tok_declined")).await;
     let failed = failed["orderId"].as_str().unwrap();
     check("getOrder", &system.get(&format!("/orders/{failed}")).await);
@@ -160,7 +160,7 @@ async fn every_problem_is_answered_as_the_document_says() {
     check("getOrder", &system.get("/orders/none?minVersion=x").await);
     let text = send(Method::POST, "/orders", "text/plain", "{}".into()).await;
     check("placeOrder", &text);
-    // What the functions do not take, and what does not even come to them.
+    // Bodies that are too large for the functions, and for the gateway.
     for bytes in [256 * 1024 + 1, 11 * 1024 * 1024] {
         let large = Bytes::from(vec![b' '; bytes]);
         let answer = send(Method::POST, "/orders", media_type, large).await;
@@ -181,7 +181,7 @@ async fn every_problem_is_answered_as_the_document_says() {
     check("getStock", &system.get("/stock/NONE-01").await);
     document.check_response("NotFound", &system.get("/nowhere").await);
     let wrong = send(Method::DELETE, "/orders", media_type, Bytes::new()).await;
-    // No operation answers this, so no response of the document describes it.
+    // No operation returns this answer, so no response of the document describes it.
     assert_eq!(wrong.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(wrong.headers["allow"], "POST");
     assert_eq!(wrong.body["type"], "urn:cairn:problem:method-not-allowed");
@@ -192,7 +192,7 @@ async fn every_problem_is_answered_as_the_document_says() {
     check("getStock", &system.get("/stock/TEA-01").await);
     check("placeOrder", &system.post("/orders", &valid).await);
     system.system.composition.aws.dynamo.interrupt(false);
-    // Nothing that still happens to the order meets what follows.
+    // Later events of the order would change the following answers.
     system.settled().await;
     // A row that no projection has written.
     let item = json!({ "orderId": { "S": id }, "orderVersion": { "N": "9" } });
@@ -213,7 +213,7 @@ async fn every_problem_is_answered_as_the_document_says() {
         .await;
     check("cancelOrder", &late);
 
-    let few = Fixture::of(&template_taking(0, 1), Options::default()).await;
+    let few = Fixture::with_template(&template_taking(0, 1), Options::default()).await;
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
 
@@ -250,7 +250,7 @@ async fn a_function_that_is_busy_is_unavailable_and_says_how_long() {
     let code = "CodeUri: functions/queries/get-stock";
     let busy = format!("ReservedConcurrentExecutions: 0\n      {code}");
     let template = template_of(&text.replacen(code, &busy, 1)).unwrap();
-    let system = Fixture::of(&template, Options::default()).await;
+    let system = Fixture::with_template(&template, Options::default()).await;
     let answer = system.get("/stock/TEA-01").await;
     assert_eq!(answer.status.as_u16(), 503, "{}", answer.body);
     document.check("getStock", &answer);
@@ -317,7 +317,7 @@ impl Document {
         Self { root, patterns }
     }
 
-    /// Every object in a part of the document.
+    /// Visits every object in a part of the document.
     fn each(node: &Value, see: &mut impl FnMut(&Map<String, Value>)) {
         match node {
             Value::Object(members) => {
@@ -329,7 +329,7 @@ impl Document {
         }
     }
 
-    /// The routes: method, path and operation.
+    /// Returns the routes: method, path and operation.
     fn operations(&self) -> impl Iterator<Item = (String, &str, &Value)> {
         let paths = self.root["paths"].as_object().unwrap();
         paths.iter().flat_map(|(path, item)| {
@@ -353,7 +353,7 @@ impl Document {
         }
     }
 
-    /// The answer is one that the operation has.
+    /// Asserts that the operation documents the answer.
     #[track_caller]
     fn check(&self, operation: &str, answer: &Answer) {
         let status = answer.status.as_str();
@@ -379,7 +379,7 @@ impl Document {
         assert!(!content.is_null(), "it is {media_type}: {response}");
         let mistakes = self.mistakes(&content["schema"], &answer.body, "");
         assert!(mistakes.is_empty(), "{mistakes:?}: {}", answer.body);
-        // A problem is one of those that the examples show.
+        // A problem must match one of the examples.
         if answer.status.is_client_error() || answer.status.is_server_error() {
             let named = content["examples"].as_object();
             let named = named.into_iter().flat_map(Map::values);
@@ -414,8 +414,8 @@ impl Document {
         }
     }
 
-    /// Where a value is not as its schema says. A member that the schema does not name is a mistake too, and a keyword that is
-    /// not understood here stops the test.
+    /// Returns the parts of a value that violate its schema. A member that the schema does not name
+    /// violates it too. An unsupported keyword panics.
     fn mistakes(&self, schema: &Value, value: &Value, at: &str) -> Vec<String> {
         let schema = self.resolved(schema);
         if schema["nullable"] == true && value.is_null() {
@@ -433,7 +433,7 @@ impl Document {
                     "integer" => value.is_u64(),
                     "array" => value.is_array(),
                     "object" => value.is_object(),
-                    other => panic!("the type {other} is not understood here"),
+                    other => panic!("the type {other} is not supported"),
                 },
                 "enum" => wanted.as_array().unwrap().contains(value),
                 "pattern" => self.patterns[wanted.as_str().unwrap()].is_match(text),
@@ -444,7 +444,7 @@ impl Document {
                 "format" => match wanted.as_str().unwrap() {
                     "date-time" => Timestamp::from_str(text).is_ok(),
                     "uuid" => uuid::Uuid::from_str(text).is_ok(),
-                    other => panic!("the format {other} is not understood here"),
+                    other => panic!("the format {other} is not supported"),
                 },
                 "required" => {
                     let names = wanted.as_array().unwrap().iter();
@@ -476,7 +476,7 @@ impl Document {
                 }
                 "additionalProperties" => wanted == true,
                 other if REMARKS.contains(&other) => true,
-                other => panic!("the keyword {other} is not understood here"),
+                other => panic!("the keyword {other} is not supported"),
             };
             if !holds {
                 mistakes.push(format!("{at}: {value} breaks {keyword}: {wanted}"));
@@ -485,11 +485,11 @@ impl Document {
         mistakes
     }
 
-    /// A type takes a text exactly when its schema does.
+    /// Asserts that a type accepts a text exactly when its schema does.
     #[track_caller]
     fn agrees<T: FromStr>(&self, schema: &Value) {
         let mut rng = Rng::with_seed(1);
-        // One that is taken, and what is nearly it; noise alone is never taken.
+        // Valid texts and near misses of them; noise alone is never valid.
         let taken = [
             "c-42",
             "TEA-01",
@@ -518,7 +518,7 @@ impl Document {
                 .map(String::from)
                 .collect();
             for _ in 0..rng.usize(1..3) {
-                // Another character in its place, or one more before it.
+                // Replaces a character, or inserts one before it.
                 let place = rng.usize(0..text.len());
                 if rng.bool() {
                     text[place].clear();
@@ -543,7 +543,6 @@ impl Document {
     }
 }
 
-/// YAML as JSON.
 pub(crate) fn plain(node: &Yaml<'_>) -> Value {
     match node {
         Yaml::Value(Scalar::Null) => Value::Null,

@@ -1,4 +1,4 @@
-//! The catalogue of prices, and the prices of orders.
+//! The price catalogue, and the prices of orders.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use crate::{
     fixture::{Fixture, order, template, template_file, template_of, template_with},
 };
 
-/// A system whose orders take their prices from the catalogue, as a deployment does by default.
+/// A system whose orders take their prices from the catalogue, the default of a deployment.
 pub(crate) async fn catalogue() -> Fixture {
     let template = template_with(&[("Authorization", "none"), ("Console", "on")]);
-    Fixture::of(&template, Options::default()).await
+    Fixture::with_template(&template, Options::default()).await
 }
 
 fn eur(amount: u64) -> Value {
     json!({ "amount": amount, "currency": "EUR" })
 }
 
-/// An order of lines: each a SKU, and the price that the caller expects.
+/// An order with lines, each with a SKU and the price that the caller expects.
 fn lines(lines: &[(&str, Option<u64>)]) -> Value {
     let lines = lines.iter().map(|(sku, expected)| {
         let mut line = json!({ "sku": sku, "quantity": 2 });
@@ -47,7 +47,7 @@ fn pointers(answer: &Answer) -> Vec<&str> {
         .collect()
 }
 
-/// The calls that a function has made so far, by operation.
+/// Returns the calls of a function so far, by operation.
 fn calls(system: &Fixture, function: &str) -> BTreeMap<String, u64> {
     let counts = system.system.composition.aws.meter.counts();
     let counts = counts.into_iter();
@@ -57,7 +57,6 @@ fn calls(system: &Fixture, function: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// The calls that placing an order takes.
 async fn calls_for(system: &Fixture, order: &Value) -> BTreeMap<String, u64> {
     let before = calls(system, "PlaceOrderFunction");
     system.place(order).await;
@@ -185,7 +184,7 @@ async fn a_sku_without_a_price_is_not_sold() {
     assert_eq!(pointers(&refused), ["/lines/1/sku", "/lines/2/sku"]);
 }
 
-/// Neither a row that lags nor a price that is remembered decides.
+/// Neither a lagging row nor a cached price decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_meets_the_price_that_was_just_set() {
     let system = catalogue().await;
@@ -238,7 +237,7 @@ async fn the_same_key_and_body_has_the_first_answer_whatever_the_price_is_now() 
         assert_eq!(first.status, StatusCode::CREATED, "{}", first.body);
         system.set_price("TEA-01", 1300).await;
         if expected.is_some() {
-            // The function knows the new price then, and would refuse the old one.
+            // The function then has the new price cached and would refuse the old one.
             system.place(&lines(&[("TEA-01", None)])).await;
         }
         let again = system
@@ -272,7 +271,7 @@ async fn prices_take_one_call_more_and_none_when_they_are_known() {
     }
     system.settled().await;
     let all: Vec<_> = skus.iter().map(|sku| (sku.as_str(), None)).collect();
-    // The customer's key is made with the first order.
+    // The customer's key is created with the first order.
     system.place(&lines(&all[..1])).await;
     let cold = calls_for(&system, &lines(&all)).await;
     let warm = calls_for(&system, &lines(&all)).await;
@@ -291,7 +290,7 @@ async fn prices_take_one_call_more_and_none_when_they_are_known() {
     assert_eq!(cold, and(&[("BatchGetItem", 1), ("TransactWriteItems", 1)]));
 }
 
-/// A row is a cache: where it is gone, the events have the price.
+/// A row is a cache: if it is lost, the price comes from the events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_row_of_a_product_loses_no_order() {
     let system = catalogue().await;
@@ -310,10 +309,10 @@ async fn a_rebuild_changes_no_price() {
     system.settled().await;
     let composition = &system.system.composition;
     for step in [
-        json!({ "step": "begin", "segments": 1 }),
-        json!({ "step": "pour", "segment": 0 }),
-        json!({ "step": "flip" }),
-        json!({ "step": "sweep" }),
+        json!({ "step": "start", "segments": 1 }),
+        json!({ "step": "backfill", "segment": 0 }),
+        json!({ "step": "promote" }),
+        json!({ "step": "prune" }),
     ] {
         let mut request = step.clone();
         request["projection"] = "products".into();
@@ -341,7 +340,7 @@ async fn the_source_of_prices_has_to_be_one_of_two() {
     assert!(refused.contains("must be catalogue or caller"), "{refused}");
 }
 
-/// The parameter that is not given is the closed one.
+/// The default of the parameter is the restrictive value.
 #[tokio::test]
 async fn by_default_the_catalogue_has_the_prices() {
     let default = template_with(&[("Authorization", "none")]);

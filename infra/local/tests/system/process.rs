@@ -1,4 +1,4 @@
-//! `cairn-local` as a process of its own.
+//! `cairn-local` as a separate process.
 
 use std::{
     io::{BufRead, BufReader, Lines, Read},
@@ -10,11 +10,11 @@ use std::{
 
 use cairn_local::client::Client;
 
-use crate::fixture::{PATIENCE, template_file};
+use crate::fixture::{TIMEOUT, template_file};
 
 /// The program with the project's template, on free ports.
 pub(crate) fn command() -> Command {
-    of(Command::new(env!("CARGO_BIN_EXE_cairn-local")))
+    with_template(Command::new(env!("CARGO_BIN_EXE_cairn-local")))
 }
 
 /// The same, after a line of shell such as `ulimit -f 8`.
@@ -22,28 +22,28 @@ pub(crate) fn command() -> Command {
 pub(crate) fn command_after(line: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("{line}; exec \"$0\" \"$@\""));
-    of({
+    with_template({
         shell.arg(env!("CARGO_BIN_EXE_cairn-local"));
         shell
     })
 }
 
-fn of(mut command: Command) -> Command {
+fn with_template(mut command: Command) -> Command {
     command.arg("--template").arg(template_file());
     command.args(["--port", "0", "--aws-port", "0"]);
     command
 }
 
-/// A running process. Dropped, it is killed.
+/// A running process, killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    /// Kept open: the rest of the output.
+    /// Keeps the rest of the output open.
     _out: Lines<BufReader<ChildStdout>>,
     errors: Option<JoinHandle<String>>,
     pub(crate) client: Client,
 }
 
-/// A process that has ended, without an answer to any request.
+/// A process that ended before it answered any request.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The exit status; `None` after a signal.
@@ -52,15 +52,14 @@ pub(crate) struct Ended {
 }
 
 impl Process {
-    /// Starts with a data directory.
     pub(crate) fn start(data: &Path) -> Self {
         let mut command = command();
         command.args(["--quiet", "--data"]).arg(data);
-        Self::of(command).unwrap_or_else(|ended| panic!("{ended:?}"))
+        Self::spawn(command).unwrap_or_else(|ended| panic!("{ended:?}"))
     }
 
-    /// Runs a command until it is ready for requests, or has ended.
-    pub(crate) fn of(mut command: Command) -> Result<Self, Ended> {
+    /// Runs a command until it is ready for requests or has ended.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, Ended> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -87,7 +86,7 @@ impl Process {
         })
     }
 
-    /// SIGKILL: no chance to tidy up.
+    /// Sends SIGKILL, so that the process cannot clean up.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -101,12 +100,11 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
-    /// Waits for the end of the process.
     pub(crate) fn end(self) -> ExitStatus {
         self.end_with_errors().0
     }
 
-    /// Waits for the end of the process, and returns what it has printed on stderr.
+    /// Waits for the end of the process, and returns its output on stderr.
     pub(crate) fn end_with_errors(mut self) -> (ExitStatus, String) {
         let status = wait(&mut self.child);
         let errors = self.errors.take().unwrap().join().unwrap();
@@ -116,20 +114,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits for the end of a process, for a bounded time.
+/// Waits a bounded time for the end of a process.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             child.kill().unwrap();
             panic!("the process does not end");
         }

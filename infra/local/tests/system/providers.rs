@@ -1,4 +1,4 @@
-//! Providers that hang, throttle, or take only some amounts.
+//! Providers that hang, throttle, or accept only some amounts.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use cairn::provider::{Call, ProviderError};
 use cairn_local::{composition::Parts, functions::Functions};
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
@@ -21,20 +21,20 @@ use crate::{
     still::StillShop,
 };
 
-/// Time is virtual: it passes only while everything waits, whatever the machine is busy with.
+/// Time is virtual: it passes only while every task waits.
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_does_not_answer_delays_its_own_orders_only() {
     let shop = StillShop::open();
     for _ in 0..100 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
-    // Everything that need not wait for the provider is done.
+    // All work that does not wait for the provider is done.
     sleep(Duration::from_millis(1)).await;
-    let began = shop.world.elapsed();
+    let began = shop.platform.elapsed();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     while shop.order(&id).await["status"] != "confirmed" {
         sleep(Duration::from_millis(1)).await;
-        let waited = shop.world.elapsed().checked_sub(began).unwrap();
+        let waited = shop.platform.elapsed().checked_sub(began).unwrap();
         assert!(waited < Duration::from_secs(1), "it waits for the others");
     }
     assert_eq!(
@@ -75,7 +75,7 @@ fn concurrency_is_reserved_by_parameters() {
     assert_eq!(reserved(&parameters), expected);
 }
 
-/// A function that hangs uses up what is reserved for it, and nothing else: what waits for it is kept.
+/// A hanging function uses only its reserved concurrency, and its waiting events are kept.
 #[tokio::test(start_paused = true)]
 async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
     let template = template_with(&[
@@ -83,7 +83,7 @@ async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
         ("Prices", "caller"),
         ("PaymentConcurrency", "2"),
     ]);
-    let shop = StillShop::of(&template, Parts::default());
+    let shop = StillShop::with_template(&template, Parts::default());
     for _ in 0..6 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
@@ -95,7 +95,7 @@ async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
     assert!(!events.contains(&"StepRetried".to_owned()), "{events:?}");
 }
 
-/// A provider that throttles its first calls, and wants the next ones after these times.
+/// A provider that throttles its first calls and demands these pauses before the next ones.
 struct Throttling {
     pauses: Mutex<VecDeque<Option<Duration>>>,
 }
@@ -130,7 +130,7 @@ impl PaymentProvider for Paced {
         self.0.ask()
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         self.0.ask()
     }
 
@@ -145,11 +145,11 @@ fn throttled(pauses: impl IntoIterator<Item = Option<Duration>>) -> StillShop {
     }));
     let capture = provider.clone();
     let functions = Functions::default()
-        .with("authorize-payment", move |environment| {
-            authorize_payment::with(environment, provider.clone())
+        .with("authorize-payment", move |app| {
+            authorize_payment::with(app, provider.clone())
         })
-        .with("capture-payment", move |environment| {
-            capture_payment::with(environment, capture.clone())
+        .with("capture-payment", move |app| {
+            capture_payment::with(app, capture.clone())
         });
     StillShop::with(functions)
 }
@@ -161,7 +161,7 @@ async fn a_provider_that_throttles_paces_an_order_and_uses_up_no_retry() {
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     let placed = shop.until(&id, "completed").await;
     assert_eq!(placed["status"], "confirmed");
-    let throttled = shop.world.figures().into_iter();
+    let throttled = shop.platform.metrics().into_iter();
     let throttled = throttled.filter(|line| line.get("ProviderThrottled").is_some());
     assert_eq!(throttled.count(), 12);
     assert_eq!(shop.depth("DeadLettersQueue"), 0);
@@ -183,7 +183,7 @@ async fn a_provider_is_not_asked_before_the_time_that_it_wants() {
     let shop = throttled([Some(pause)]);
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
-    assert!(shop.world.elapsed() >= pause);
+    assert!(shop.platform.elapsed() >= pause);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Queues, as clients of SQS use them.
+//! Queues, as SQS clients use them.
 
 use axum::http::Method;
 use cairn_local::{
@@ -10,12 +10,11 @@ use tokio::time::timeout;
 
 use crate::{
     endpoint::call,
-    fixture::{Fixture, PATIENCE},
+    fixture::{Fixture, TIMEOUT},
 };
 
 const QUEUE: &str = "http://127.0.0.1:4566/000000000000/DeadLettersQueue";
 
-/// A client of the queue for dead letters.
 struct Letters {
     system: Fixture,
     client: Client,
@@ -32,7 +31,6 @@ impl Letters {
         Self::with(Options::default()).await
     }
 
-    /// Calls an operation on the queue.
     async fn ask(&self, operation: &str, mut request: Value) -> Answer {
         request["QueueUrl"] = QUEUE.into();
         call(&self.client, &format!("AmazonSQS.{operation}"), &request).await
@@ -98,7 +96,7 @@ async fn an_old_receipt_deletes_no_other_message_also_after_a_restart() {
         letters.delete(&old["ReceiptHandle"]).await;
     }
     assert_eq!(letters.depth(), 1);
-    // Received again, a message is deleted by its latest receipt only.
+    // A message that was received again is deleted by its latest receipt only.
     let again = letters.receive(json!({})).await.remove(0);
     assert_eq!(again["MessageId"], c["MessageId"]);
     letters.delete(&c["ReceiptHandle"]).await;
@@ -120,7 +118,7 @@ async fn a_message_comes_with_its_digests_and_with_the_attributes_that_are_asked
         },
     });
     let answer = letters.ask("SendMessage", sent.clone()).await.body;
-    // By another implementation of MD5 and of the documented form.
+    // Computed by another implementation of MD5 and of the documented format.
     let (of_hello, of_all) = (
         "5d41402abc4b2a76b9719d911017c592",
         "48063483ba249995ad7076eb48b0990c",
@@ -171,11 +169,11 @@ async fn a_long_poll_ends_when_a_message_comes() {
         }
         letters.send("late").await;
     };
-    let (received, ()) = timeout(PATIENCE, async { tokio::join!(waiting, sending) })
+    let (received, ()) = timeout(TIMEOUT, async { tokio::join!(waiting, sending) })
         .await
         .expect("the long poll never ends");
     assert_eq!(received[0]["Body"], "late");
-    // It also ends when a message that was hidden becomes visible.
+    // It also ends when a hidden message becomes visible.
     let again = letters.receive(json!({ "WaitTimeSeconds": 20 })).await;
     assert_eq!(again[0]["MessageId"], received[0]["MessageId"]);
     assert!(
@@ -186,7 +184,7 @@ async fn a_long_poll_ends_when_a_message_comes() {
     );
 }
 
-/// Every one of these calls is refused with its code.
+/// Asserts that each of these calls is refused with its code.
 async fn all_refused(letters: &Letters, calls: &[(&str, Value, &str)]) {
     for (operation, request, code) in calls {
         let answer = letters.ask(operation, request.clone()).await;
@@ -301,14 +299,14 @@ async fn a_queue_shows_its_attributes_as_asked() {
             "QueueArn",
             "arn:aws:sqs:us-east-1:000000000000:DeadLettersQueue",
         ),
-        // As infra/dead-letters.yaml has it.
+        // The value in infra/dead-letters.yaml.
         ("MessageRetentionPeriod", "1209600"),
         ("MaximumMessageSize", "1048576"),
         ("VisibilityTimeout", "30"),
     ] {
         assert_eq!(all.body["Attributes"][name], value, "{name}");
     }
-    // The URLs lead back to this endpoint, whatever its port is.
+    // The URLs use the host and port of this endpoint.
     let prefix = json!({ "QueueNamePrefix": "DeadL" });
     let urls = call(&letters.client, "AmazonSQS.ListQueues", &prefix)
         .await

@@ -1,26 +1,26 @@
-//! A read model's changes do the same in a fold and on DynamoDB, or are refused by both.
+//! Changes of a read model give the same row in a fold and on DynamoDB, or both refuse them.
 
 use cairn::{
     Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
     event::CodecError,
-    gate::{Advance, Gated},
+    gate::{Advance, Checkpointed},
     generation::Generation,
-    read_model::{Change, Place, ReadModel, fold},
+    read_model::{Change, ReadModel, RowKey, fold},
 };
 use serde_json::{Value, json, value::to_raw_value};
 
 use crate::fixture::Fixture;
 
-/// A read model whose events say what they change: `["set", path, value]` and `["add", path, by]`.
+/// A read model whose events contain their changes: `["set", path, value]`, `["add", path, by]`.
 struct Probe;
 
 impl ReadModel for Probe {
     const NAME: &'static str = "probe";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = "version";
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })
@@ -64,19 +64,19 @@ fn events(key: &str, changes: &[Value]) -> Vec<RecordedEvent> {
     commit.recorded().collect()
 }
 
-/// The row that a fold makes of the changes of some events, and the row that the table has after them, each if all were
-/// taken.
+/// Returns the row of a fold of some events, and the row of the table after them; `None` if a
+/// change was refused.
 async fn both(fixture: &Fixture, key: &str, changes: &[Value]) -> [Option<Value>; 2] {
     let events = events(key, changes);
     let folded = fold::<Probe>(&events).ok().flatten().map(Value::Object);
     let rows = fixture.system.composition.operator();
     let rows = rows.rows::<Probe>("ORDERS_TABLE").unwrap();
-    let rows = rows.of(Generation::FIRST);
+    let rows = rows.with_generation(Generation::FIRST);
     for event in &events {
         match rows.advance(event).await {
             Ok(advance) => assert_eq!(advance, Advance::Applied),
             Err(error) => {
-                assert!(!error.is_passing(), "{error}");
+                assert!(!error.is_transient(), "{error}");
                 return [folded, None];
             }
         }
@@ -99,13 +99,13 @@ async fn a_change_does_the_same_in_a_fold_and_in_the_table() {
         (json!([["add", "map.new", 4]]), true),
         (json!([["set", "map", 5]]), true),
         (json!([]), true),
-        // Through what is not there, and through what is not a map.
+        // Through a missing attribute, and through one that is not a map.
         (json!([["set", "none.a", 1]]), false),
         (json!([["add", "map.none.a", 1]]), false),
         (json!([["set", "map.text.a", 1]]), false),
         (json!([["add", "map.n.a", 1]]), false),
         (json!([["add", "map.text", 1]]), false),
-        // The same part twice.
+        // Two changes of the same attribute.
         (json!([["set", "a", {}], ["set", "a.b", 1]]), false),
         (json!([["set", "map.n", 1], ["add", "map.n", 1]]), false),
         (json!([["set", "version", 9]]), false),

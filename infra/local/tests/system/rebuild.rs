@@ -1,4 +1,4 @@
-//! A read model is made anew while the system takes orders, and nobody notices.
+//! A read model is rebuilt while the system accepts orders, without an effect on clients.
 
 use std::{
     cell::Cell,
@@ -10,7 +10,7 @@ use std::{
 
 use cairn::{
     Timestamp,
-    dynamodb::{ChangeError, Compared, Comparison, Rebuild},
+    dynamodb::{ChangeError, Comparison, ComparisonProgress, Rebuild},
     read_model::{ReadModel, fold},
 };
 use cairn_local::{aws::Call, client::Client};
@@ -44,16 +44,16 @@ async fn try_step(fixture: &Fixture, request: &Value) -> Result<Value, String> {
     Ok(serde_json::from_str(&answer).unwrap())
 }
 
-async fn pour(fixture: &Fixture, projection: &str) {
-    let begun = step(fixture, projection, "begin").await;
-    for segment in begun["segments"].as_array().unwrap() {
-        let request = json!({ "projection": projection, "step": "pour", "segment": segment });
-        until("a segment is poured", async || {
-            let poured = try_step(fixture, &request).await.unwrap();
-            if poured["done"] == true {
+async fn backfill(fixture: &Fixture, projection: &str) {
+    let started = step(fixture, projection, "start").await;
+    for segment in started["segments"].as_array().unwrap() {
+        let request = json!({ "projection": projection, "step": "backfill", "segment": segment });
+        until("a segment is backfilled", async || {
+            let part = try_step(fixture, &request).await.unwrap();
+            if part["done"] == true {
                 Ok(())
             } else {
-                Err(poured)
+                Err(part)
             }
         })
         .await;
@@ -61,15 +61,15 @@ async fn pour(fixture: &Fixture, projection: &str) {
 }
 
 pub(crate) async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
-    pour(fixture, projection).await;
+    backfill(fixture, projection).await;
     let comparison = step(fixture, projection, "compare").await;
-    step(fixture, projection, "flip").await;
-    let swept = step(fixture, projection, "sweep").await;
-    assert_eq!(swept["complete"], true, "{swept}");
+    step(fixture, projection, "promote").await;
+    let pruned = step(fixture, projection, "prune").await;
+    assert_eq!(pruned["complete"], true, "{pruned}");
     comparison
 }
 
-/// Removes every row of a table, as an accident would.
+/// Deletes every row of a table, to simulate an accident.
 pub(crate) fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
     for row in fixture.scan(table) {
         let key: serde_json::Map<_, _> = keys
@@ -83,15 +83,15 @@ pub(crate) fn empty(fixture: &Fixture, table: &str, keys: &[&str]) {
     }
 }
 
-/// The rows of orders by order id, as they are in the table's one generation, and as the events say.
+/// Asserts that the rows of the table's only generation equal the orders in the events.
 fn orders_equal_the_events(fixture: &Fixture) {
     let history = fixture.history();
     let rows = fixture.scan("OrdersTable");
     assert!(!rows.is_empty());
     let mut ids: Vec<_> = history
         .iter()
-        .filter_map(|event| Orders::place(&event.stream))
-        .map(|place| place.key.to_owned())
+        .filter_map(|event| Orders::row_key(&event.stream))
+        .map(|row| row.key.to_owned())
         .collect();
     ids.sort();
     ids.dedup();
@@ -101,7 +101,7 @@ fn orders_equal_the_events(fixture: &Fixture) {
         let id = stored.split('/').next_back().unwrap().to_owned();
         row["orderId"] = id.clone().into();
         let events = history.iter().filter(|event| {
-            Orders::place(&event.stream).is_some_and(|place| place.key == id.as_str())
+            Orders::row_key(&event.stream).is_some_and(|row| row.key == id.as_str())
         });
         let expected = fold::<Orders>(events).unwrap().unwrap();
         assert_eq!(row, Value::Object(expected), "{id}");
@@ -130,7 +130,8 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
             tokio::spawn(async move {
                 let http = Client::new(http);
                 let mut placed = 0;
-                // A limit, so that what is to be delivered does not depend on the speed of the machine.
+                // A limit, so that the number of deliveries does not depend on the speed of the
+                // machine.
                 while placed == 0 || placed < 20 && !done.load(Ordering::Relaxed) {
                     let token = ["tok_visa", "tok_declined"][(client + placed) % 2];
                     let answer = http.post("/orders", &[], &order("TEA-01", 1, token)).await;
@@ -149,18 +150,19 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
     empty(&fixture, "OrdersTable", &["orderId"]);
     empty(&fixture, "SalesTable", &["partition", "row"]);
     for projection in ["orders", "sales"] {
-        // Killed twice on the way: what was being poured is dropped wherever it is.
-        let begun = step(&fixture, projection, "begin").await;
+        // Each backfill is killed midway: its future is dropped at any point.
+        let started = step(&fixture, projection, "start").await;
         for segment in 0..2 {
-            let request = json!({ "projection": projection, "step": "pour", "segment": segment });
+            let request =
+                json!({ "projection": projection, "step": "backfill", "segment": segment });
             tokio::select! {
                 biased;
                 () = tokio::task::yield_now() => {}
                 _ = try_step(&fixture, &request) => {}
             }
         }
-        let again = step(&fixture, projection, "begin").await;
-        assert_eq!(again, begun);
+        let again = step(&fixture, projection, "start").await;
+        assert_eq!(again, started);
         rebuild(&fixture, projection).await;
     }
     done.store(true, Ordering::Relaxed);
@@ -168,8 +170,8 @@ async fn lost_rows_are_rebuilt_while_clients_place_orders() {
         within("the client ends", client).await.unwrap();
     }
     fixture.settled().await;
-    // A delivery that was under way at the flip may have written to a row that was just dropped.
-    step(&fixture, "orders", "sweep").await;
+    // A delivery in progress at the promotion may have written to a row that was just deleted.
+    step(&fixture, "orders", "prune").await;
     orders_equal_the_events(&fixture);
     sales_equal_the_events(&fixture).await;
 }
@@ -203,7 +205,7 @@ async fn a_row_that_is_wrong_is_named_by_the_comparison_and_right_afterwards() {
 }
 
 #[tokio::test]
-async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides() {
+async fn an_orphan_row_is_reported_and_kept_until_the_operator_decides() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.settled().await;
@@ -211,7 +213,7 @@ async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides()
     let put = json!({ "TableName": "StockTable", "Item": item });
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 
-    pour(&fixture, "stock").await;
+    backfill(&fixture, "stock").await;
     let comparison = step(&fixture, "stock", "compare").await;
     let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &comparison[kind]);
     assert_eq!(counts, [1, 0, 0, 1]);
@@ -219,17 +221,17 @@ async fn a_row_that_no_event_leads_to_is_named_and_kept_until_somebody_decides()
         comparison["examples"],
         json!(["POT-07: is not in the new rows"])
     );
-    step(&fixture, "stock", "abandon").await;
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "cancel").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 2);
-    pour(&fixture, "stock").await;
-    step(&fixture, "stock", "flip").await;
-    step(&fixture, "stock", "sweep").await;
+    backfill(&fixture, "stock").await;
+    step(&fixture, "stock", "promote").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 1);
 }
 
 #[tokio::test]
-async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
+async fn the_comparisons_of_all_parts_equal_that_of_the_whole() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
     for _ in 0..12 {
@@ -251,10 +253,10 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
     let put = json!({ "TableName": "OrdersTable", "Item": phantom });
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 
-    pour(&fixture, "orders").await;
-    let begun = step(&fixture, "orders", "begin").await;
+    backfill(&fixture, "orders").await;
+    let started = step(&fixture, "orders", "start").await;
     let mut parts = vec![];
-    for segment in begun["segments"].as_array().unwrap() {
+    for segment in started["segments"].as_array().unwrap() {
         let mut compared = json!({});
         let part = until("a segment is compared", async || {
             let request = json!({
@@ -288,7 +290,7 @@ async fn the_comparisons_of_all_parts_come_to_that_of_the_whole() {
 }
 
 #[tokio::test]
-async fn a_comparison_goes_on_where_it_was_stopped() {
+async fn a_comparison_continues_where_it_was_stopped() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
     for _ in 0..4 {
@@ -298,7 +300,7 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
     let lost = json!({ "orderId": { "S": fixture.scan("OrdersTable")[0]["orderId"] } });
     let delete = json!({ "TableName": "OrdersTable", "Key": lost });
     fixture.aws("DynamoDB_20120810.DeleteItem", &delete);
-    // A read brings a megabyte of rows at most.
+    // One read returns at most a megabyte of rows.
     let phantoms = ["a", "b", "c", "d", "e", "f"];
     for key in phantoms {
         let item = json!({ "orderId": { "S": key }, "note": { "S": "x".repeat(300_000) } });
@@ -311,13 +313,13 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
         operator.rows::<Orders>("ORDERS_TABLE"),
     );
     let rebuild = Rebuild::new(store.unwrap(), rows.unwrap());
-    for segment in rebuild.begin(Timestamp::now(), 1).await.unwrap().segments {
-        assert!(rebuild.pour(segment, || true).await.unwrap().done);
+    for segment in rebuild.start(Timestamp::now(), 1).await.unwrap().segments {
+        assert!(rebuild.backfill(segment, || true).await.unwrap().done);
     }
-    let (mut so_far, mut stops) = (Compared::default(), 0);
+    let (mut so_far, mut stops) = (ComparisonProgress::default(), 0);
     let compared = until("all rows are compared", async || {
         let is_first = Cell::new(true);
-        // As a function hands it on to its next invocation.
+        // Serialized as a function passes it to its next invocation.
         let handed = serde_json::to_value(&so_far).unwrap();
         let handed = serde_json::from_value(handed).unwrap();
         let part = rebuild.compare_segment(0, handed, || is_first.replace(false));
@@ -334,7 +336,7 @@ async fn a_comparison_goes_on_where_it_was_stopped() {
     let whole = rebuild.compare().await.unwrap();
     let counts = (whole.alike, whole.only_new, whole.only_old);
     assert_eq!(counts, (3, 1, phantoms.len() as u64));
-    assert_eq!(Comparison::of([compared]), whole);
+    assert_eq!(Comparison::new([compared]), whole);
 }
 
 #[tokio::test]
@@ -344,11 +346,11 @@ async fn a_list_shows_every_order_once_while_there_are_two_generations() {
     for _ in 0..5 {
         fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
     }
-    pour(&fixture, "orders").await;
+    backfill(&fixture, "orders").await;
     let first = fixture.get("/customers/c-42/orders?limit=3").await.body;
     assert_eq!(first["orders"].as_array().unwrap().len(), 3);
-    step(&fixture, "orders", "flip").await;
-    // The second page is read from other rows than the first was.
+    step(&fixture, "orders", "promote").await;
+    // The second page reads other rows than the first.
     let cursor = first["cursor"].as_str().unwrap();
     let path = format!("/customers/c-42/orders?limit=3&cursor={cursor}");
     let second = fixture.get(&path).await.body;
@@ -381,13 +383,13 @@ async fn a_rebuild_needs_every_permission_that_it_has() {
     }
     let mut unused = fixture.system.composition.aws.roles.unused();
     unused.retain(|(function, grant)| {
-        // Only what came early is read from the store.
+        // The store is only read to fill gaps.
         function == REBUILD && grant.action != "dynamodb:Query"
     });
     assert!(unused.is_empty(), "{unused:?}");
 }
 
-/// A read brings a megabyte of notes at most.
+/// One read returns at most a megabyte of notes.
 #[tokio::test]
 async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
     let fixture = Fixture::start().await;
@@ -399,7 +401,7 @@ async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
         let put = json!({ "TableName": "ReadModelsTable", "Item": item });
         fixture.aws("DynamoDB_20120810.PutItem", &put);
     }
-    step(&fixture, "stock", "sweep").await;
+    step(&fixture, "stock", "prune").await;
     let left = fixture.scan("ReadModelsTable").into_iter();
     let left: Vec<_> = left
         .filter(|item| item["item"].as_str().unwrap().starts_with("segment#"))
@@ -414,8 +416,8 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
     let rows = shop.system.operator().rows::<Orders>("ORDERS_TABLE");
     let rows = rows.unwrap();
     let attempts = Cell::new(0_u32);
-    let changed = rows.change(|standing| {
-        // Another change comes first, each time.
+    let changed = rows.change(|set| {
+        // Another change always wins first.
         attempts.set(attempts.get() + 1);
         let revision = (u64::from(attempts.get()) * 2).to_string();
         let item = json!({
@@ -425,7 +427,7 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
         let put = json!({ "TableName": "ReadModelsTable", "Item": item }).to_string();
         let call = Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
         assert_eq!(shop.system.aws.call("test", &call).status, 200);
-        standing.begun(Timestamp::from_millis(1), 1)
+        set.started(Timestamp::from_millis(1), 1)
     });
     let error = within("the change ends", changed).await.unwrap_err();
     let ChangeError::Contended(contended) = error else {
@@ -443,18 +445,18 @@ async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_not_poured_is_not_shown() {
+async fn what_is_not_backfilled_is_not_shown() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.fulfil(&order("TEA-01", 1, "tok_visa")).await;
-    let flip = json!({ "projection": "stock", "step": "flip" });
-    let error = try_step(&fixture, &flip).await.unwrap_err();
-    assert!(error.contains("begin a rebuild"), "{error}");
-    step(&fixture, "stock", "begin").await;
-    let error = try_step(&fixture, &flip).await.unwrap_err();
-    assert!(error.contains("pour it first"), "{error}");
-    step(&fixture, "stock", "abandon").await;
-    step(&fixture, "stock", "sweep").await;
+    let promote = json!({ "projection": "stock", "step": "promote" });
+    let error = try_step(&fixture, &promote).await.unwrap_err();
+    assert!(error.contains("start a rebuild"), "{error}");
+    step(&fixture, "stock", "start").await;
+    let error = try_step(&fixture, &promote).await.unwrap_err();
+    assert!(error.contains("backfill it first"), "{error}");
+    step(&fixture, "stock", "cancel").await;
+    step(&fixture, "stock", "prune").await;
     assert_eq!(fixture.scan("StockTable").len(), 1);
     assert_eq!(fixture.stock("TEA-01").await["onHand"], 9);
 }
@@ -464,12 +466,12 @@ async fn an_event_of_the_present_reaches_the_rows_that_are_being_built() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 10).await;
     fixture.settled().await;
-    pour(&fixture, "stock").await;
+    backfill(&fixture, "stock").await;
     fixture.receive("TEA-01", 5).await;
     fixture.settled().await;
-    step(&fixture, "stock", "flip").await;
+    step(&fixture, "stock", "promote").await;
     assert_eq!(fixture.stock("TEA-01").await["onHand"], 15);
-    // Until it is swept the old row follows too.
+    // Until the prune, the old row is updated too.
     fixture.receive("TEA-01", 1).await;
     fixture.settled().await;
     let rows = fixture.scan("StockTable");

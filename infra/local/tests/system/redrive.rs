@@ -1,4 +1,4 @@
-//! What could not be handled is handled later, once, and holds up nothing else meanwhile.
+//! A dead letter is handled later, once, and delays no other work meanwhile.
 
 use cairn::Timestamp;
 use cairn_local::aws;
@@ -13,11 +13,11 @@ use crate::{
 const REDRIVE: &str = "RedriveDeadLettersFunction";
 const PROJECTION: &str = "ProjectOrdersFunction";
 
-/// A shop in which the orders' read model cannot take in an order, and another that it can.
+/// A shop in which the orders' read model fails for one order and succeeds for another.
 async fn poisoned() -> (StillShop, String, String) {
     let shop = StillShop::open();
     let poison = shop.place(&order("TEA-01", 1, "tok_visa")).await;
-    *shop.world.poison.lock().unwrap() = Some((PROJECTION, format!("order-{poison}@2")));
+    *shop.platform.poison.lock().unwrap() = Some((PROJECTION, format!("order-{poison}@2")));
     let other = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
     (shop, poison, other)
@@ -41,7 +41,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
     assert_eq!(letter.attempts, 3);
     assert_eq!(letter.error, format!("it cannot read order-{poison}@2"));
     assert_eq!(
-        letter.place,
+        letter.event_ref,
         Some((format!("order-{poison}").parse().unwrap(), 2))
     );
 }
@@ -49,7 +49,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
 #[tokio::test(start_paused = true)]
 async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let report = shop.invoke(REDRIVE, &json!({})).await;
     assert_eq!(
         (&report["redriven"], &report["complete"]),
@@ -63,23 +63,23 @@ async fn what_is_redriven_when_the_mistake_is_mended_takes_effect() {
 #[tokio::test(start_paused = true)]
 async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
         .await;
     shop.system.settled().await;
-    let healed = row(&shop, &poison);
-    assert_eq!(healed["status"], "shipped");
+    let repaired = row(&shop, &poison);
+    assert_eq!(repaired["status"], "shipped");
     let sales = shop.items("SalesTable");
-    // Much later: no gate knows of time.
+    // Much later: checkpoints do not depend on time.
     tokio::time::sleep(std::time::Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
-    assert_eq!(row(&shop, &poison), healed);
+    assert_eq!(row(&shop, &poison), repaired);
     assert_eq!(shop.items("SalesTable"), sales);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_redriven_too_early_is_parked_again() {
+async fn what_is_redriven_too_early_is_a_dead_letter_again() {
     let (shop, _, _) = poisoned().await;
     assert_eq!(shop.invoke(REDRIVE, &json!({})).await["redriven"], 1);
     shop.system.settled().await;
@@ -89,11 +89,11 @@ async fn what_is_redriven_too_early_is_parked_again() {
 #[tokio::test(start_paused = true)]
 async fn dead_letters_are_redriven_by_function_or_one_by_one_and_the_others_stay() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
+    *shop.platform.poison.lock().unwrap() = Some(("NotifyCustomerFunction", "order-".to_owned()));
     shop.send("POST", &format!("/orders/{poison}/ship"), &json!({}))
         .await;
     shop.system.settled().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let depth = shop.depth("DeadLettersQueue");
     assert_eq!(depth, 2);
 
@@ -124,13 +124,13 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
     let shop = StillShop::open();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
-    *shop.world.unreachable.lock().unwrap() = usize::MAX;
+    *shop.platform.unreachable.lock().unwrap() = usize::MAX;
     shop.send("POST", &format!("/orders/{id}/ship"), &json!({}))
         .await;
     // A day of retries.
     tokio::time::sleep(std::time::Duration::from_hours(25)).await;
     assert_eq!(row(&shop, &id)["status"], "confirmed");
-    *shop.world.unreachable.lock().unwrap() = 0;
+    *shop.platform.unreachable.lock().unwrap() = 0;
     shop.system.settled().await;
     let report = shop
         .invoke(REDRIVE, &json!({ "function": PROJECTION }))
@@ -143,7 +143,7 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     let (shop, poison, _) = poisoned().await;
-    *shop.world.poison.lock().unwrap() = None;
+    *shop.platform.poison.lock().unwrap() = None;
     let gone = json!({
         "requestContext": { "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:Gone" },
         "requestPayload": {},
@@ -175,7 +175,7 @@ async fn what_cannot_be_redriven_stays_and_is_named_and_holds_up_nothing() {
     );
 }
 
-/// A record that a reader could not read is kept whole, and handed to that reader alone.
+/// An unreadable record is kept whole, and redriven to its consumer alone.
 #[tokio::test(start_paused = true)]
 async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let shop = StillShop::open();
@@ -194,7 +194,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let mut record = example["Records"][0].clone();
     record["dynamodb"]["NewImage"] = commit;
     let relay = "arn:aws:lambda:us-east-1:000000000000:function:cairn-RelayEventsFunction:live";
-    let letter = cairn::dead_letter::unreadable(relay, &record, "as the test wants it");
+    let letter = cairn::dead_letter::unreadable(relay, &record, "test error");
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
@@ -213,7 +213,8 @@ fn put_record(shop: &StillShop, item: &Value) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-/// Both readers of the stream park it. A redrive has nothing to deliver, and leaves one letter for both.
+/// Both consumers of the stream fail. A redrive has no event to deliver, and leaves one dead letter
+/// for both.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_no_reader_can_read_ends_as_one_dead_letter_until_it_is_deleted() {
     let lines = Lines::default();
@@ -297,9 +298,10 @@ async fn nothing_is_deleted_without_a_reason_or_by_accident() {
     assert_eq!(shop.depth("DeadLettersQueue"), 1);
 }
 
-/// A commit whose event one of the readers cannot read: it fails at once, and parks the record again.
+/// One consumer cannot read an event of the commit: it fails at once, and the record becomes a dead
+/// letter again.
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
+async fn a_dead_letter_that_returns_at_once_is_delivered_once_in_a_redrive() {
     let shop = StillShop::open();
     for version in ["1", "2", "3"] {
         put_record(
@@ -328,9 +330,10 @@ async fn a_letter_that_comes_back_at_once_is_delivered_once_in_a_redrive() {
     }
 }
 
-/// An invocation that runs out of time is continued by another, with the time at which the first began.
+/// An invocation that runs out of time is continued by another one with the start time of the
+/// first.
 #[tokio::test(start_paused = true)]
-async fn a_redrive_that_is_continued_leaves_letters_that_came_since_it_began() {
+async fn a_continued_redrive_leaves_dead_letters_that_came_since_it_began() {
     let (shop, _, _) = poisoned().await;
     let start = Timestamp::from_millis(1_800_000_000_000);
     let early = shop.invoke(REDRIVE, &json!({ "before": start })).await;

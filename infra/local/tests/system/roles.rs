@@ -1,4 +1,4 @@
-//! A function can do what its role allows, and nothing else.
+//! A function can do only what its role allows.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn text() -> String {
     std::fs::read_to_string(template_file()).unwrap()
 }
 
-/// A system of this template may not store an order, and says so.
+/// Asserts that a system of this template cannot store an order, and returns an error.
 async fn places_nothing(text: &str) {
     let system = Composition::start(&template_of(text).unwrap(), Parts::default()).unwrap();
     let answer = system
@@ -31,7 +31,7 @@ async fn places_nothing(text: &str) {
 #[tokio::test]
 async fn what_the_role_does_not_allow_is_refused_and_nothing_is_stored() {
     let granted = "Action: [dynamodb:Query, dynamodb:PutItem]";
-    // The first of the functions is the one that places orders.
+    // The first match is in the function that places orders.
     let text = text().replacen(granted, "Action: [dynamodb:Query]", 1);
     places_nothing(&text).await;
 }
@@ -40,12 +40,12 @@ async fn what_the_role_does_not_allow_is_refused_and_nothing_is_stored() {
 fn policies_name_their_actions_and_their_resources() {
     let template = template();
     for function in &template.functions {
-        // The page calls nothing.
+        // The function of the page makes no calls.
         let has_policy = function.stem != "show-console";
         assert_eq!(!function.grants.is_empty(), has_policy, "{}", function.id);
         for grant in &function.grants {
             assert!(!grant.action.contains('*'), "{}: {grant:?}", function.id);
-            // A redrive invokes a function that failed as the alias or version as which it did.
+            // A redrive invokes a failed function under its original alias or version.
             let versions = (grant.action == "lambda:InvokeFunction").then_some('*');
             let resource = versions.and_then(|any| grant.resource.strip_suffix(any));
             let resource = resource.unwrap_or(&grant.resource);
@@ -55,7 +55,7 @@ fn policies_name_their_actions_and_their_resources() {
 }
 
 #[test]
-fn a_redrive_may_invoke_those_whose_failures_are_kept_and_nobody_else() {
+fn a_redrive_may_invoke_only_functions_whose_failures_are_kept() {
     let template = template();
     let redrive = template.functions.iter();
     let redrive = redrive

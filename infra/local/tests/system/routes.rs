@@ -1,4 +1,4 @@
-//! Every route of the contract, and what every answer carries.
+//! Every route of the contract, and the headers of every answer.
 
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ async fn the_events_of_an_order_are_cloudevents_of_all_its_streams_oldest_first(
     }
 }
 
-/// The pairs of statuses that an order and its fulfilment may be shown with.
+/// Asserts that the statuses of an order and its fulfilment are a valid pair.
 fn agree(order: &serde_json::Value) {
     let fulfilment = order["fulfilment"]["status"].as_str().unwrap();
     let fits: &[&str] = match order["status"].as_str().unwrap() {
@@ -219,8 +219,8 @@ async fn an_order_under_way_is_shown_as_one_picture_by_every_query() {
     for token in ["tok_visa", "tok_declined"].repeat(10) {
         ids.push(system.place(&order("TEA-01", 1, token)).await);
     }
-    // Each of them is looked at until it has ended.
-    let end = tokio::time::Instant::now() + crate::fixture::PATIENCE;
+    // Each order is read until it has ended.
+    let end = tokio::time::Instant::now() + crate::fixture::TIMEOUT;
     while !ids.is_empty() {
         assert!(tokio::time::Instant::now() < end, "{ids:?} do not end");
         let mut open = vec![];
@@ -238,7 +238,7 @@ async fn an_order_under_way_is_shown_as_one_picture_by_every_query() {
         page["orders"].as_array().unwrap().iter().for_each(agree);
     }
     system.settled().await;
-    // And as they were at each moment of their lives.
+    // The same holds at each earlier version of an order.
     let page = system.get("/customers/c-42/orders?limit=100").await.body;
     for order in page["orders"].as_array().unwrap().iter().take(4) {
         let id = order["orderId"].as_str().unwrap();
@@ -289,7 +289,7 @@ async fn the_subject_of_an_identity_provider_is_a_customer_on_every_route() {
     }
 }
 
-/// On virtual time: times have milliseconds, and each order falls into one of its own.
+/// Virtual time gives each order a millisecond of its own.
 #[tokio::test(start_paused = true)]
 async fn a_customers_orders_come_newest_first_page_by_page() {
     let shop = StillShop::open();
@@ -303,7 +303,7 @@ async fn a_customers_orders_come_newest_first_page_by_page() {
 
     let mut listed = vec![];
     let mut path = "/customers/c-42/orders?limit=2".to_owned();
-    // Each page but the last has an order that no page before it had.
+    // Each page but the last has an order that no earlier page had.
     for _ in 0..=placed.len() {
         let (status, page) = shop.send("GET", &path, &Value::Null).await;
         assert_eq!(status, 200, "{page}");
@@ -367,7 +367,7 @@ async fn sales_come_in_windows_of_a_minute_an_hour_or_a_day() {
             json!([{ "sku": "TEA-01", "quantity": 2 }])
         );
     }
-    // The end is not included: no window between a time and itself, and none twice in a row of answers.
+    // The end is exclusive: no window is empty, and none occurs twice.
     for (window, millis) in [("minute", 60_000), ("hour", 3_600_000), ("day", 86_400_000)] {
         let path = format!("/sales?window={window}");
         let first = system.get(&path).await.body["windows"][0].clone();
@@ -387,7 +387,7 @@ async fn sales_come_in_windows_of_a_minute_an_hour_or_a_day() {
     assert_eq!(system.get(long_ago).await.body, json!({ "windows": [] }));
 }
 
-/// The stream has grown by snapshots, by other receipts, and by what the orders' sagas write to it.
+/// The stream has grown by snapshots, other receipts, and events of sagas.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_recognised_by_its_key_however_busy_the_sku_is() {
     let system = Fixture::start().await;
@@ -451,7 +451,7 @@ async fn the_same_key_and_body_again_is_the_same_answer_and_changes_nothing() {
         .unwrap();
     assert_eq!(
         replayed.body, first.body,
-        "as it was answered first, not as it is now"
+        "the first answer, not the current state"
     );
 }
 
@@ -487,7 +487,7 @@ async fn the_same_key_with_another_body_is_refused() {
     }
 }
 
-/// A decision that changed nothing uses its key as well: found done, or refused.
+/// A decision without events uses its key as well, accepted or rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_used_by_a_request_that_changed_nothing_too() {
     let directory = tempfile::tempdir().unwrap();
@@ -528,7 +528,7 @@ async fn a_key_is_used_by_a_request_that_changed_nothing_too() {
             json!({ "note": 1 }),
         ),
     ];
-    // The sagas go on meanwhile.
+    // The sagas continue meanwhile.
     let decided = |system: &Fixture| {
         let history = system.history().into_iter();
         let of_orders = history.filter(|event| {
@@ -569,7 +569,7 @@ async fn a_key_is_used_by_a_request_that_changed_nothing_too() {
     };
     check(&system).await;
     assert_eq!(decided(&system), before);
-    // White space and the order of members make no other body.
+    // White space and the order of members do not change a body.
     let (_, path, ..) = &requests[0];
     let headers = [
         ("idempotency-key", "found-done"),

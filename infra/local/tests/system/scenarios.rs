@@ -1,7 +1,7 @@
 //! Orders that succeed and orders that fail, each to its end.
 
 use axum::http::StatusCode;
-use cairn_local::{bus::Seen, system::Options, troubles::Trouble};
+use cairn_local::{bus::Seen, faults::Fault, system::Options};
 use serde_json::{Value, json};
 
 use crate::fixture::{self, Fixture, Holding, order, outcomes};
@@ -15,7 +15,7 @@ const STEPS: [&str; 6] = [
     "confirm-order",
 ];
 
-/// The first `done` steps were undone, and the one after them failed.
+/// Asserts that the first `done` steps were compensated, and that the next step failed.
 #[track_caller]
 fn unwound(order: &Value, done: usize) {
     let mut expected: Vec<_> = STEPS[..done]
@@ -29,7 +29,6 @@ fn unwound(order: &Value, done: usize) {
     assert!(order["cancellation"]["reason"].is_string());
 }
 
-/// The stock is as it was received.
 async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
     let stock = system.stock(sku).await;
     assert_eq!(
@@ -38,7 +37,7 @@ async fn untouched(system: &Fixture, sku: &str, on_hand: u64) {
     );
 }
 
-/// The number of completed steps of an order's fulfilment, those that were undone included.
+/// Returns the number of completed steps of an order's fulfilment, including compensated ones.
 async fn completed(system: &Fixture, id: &str) -> usize {
     let events = system.events(id).await.into_iter();
     events
@@ -46,7 +45,7 @@ async fn completed(system: &Fixture, id: &str) -> usize {
         .count()
 }
 
-/// What was taken from the customer and not given back.
+/// Returns the money that was captured and not refunded.
 async fn kept_money(system: &Fixture, id: &str) -> i64 {
     let events = system.events(id).await;
     let count = |kind: &str| {
@@ -141,15 +140,15 @@ async fn a_provider_that_fails_in_passing_delays_an_order_and_loses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
     const FIRST_STEP: &str = "ScreenOrderFunction";
-    let world = Holding::new(&[Trouble::Duplicates, Trouble::Disorder]);
+    let platform = Holding::new(&[Fault::Duplicates, Fault::Disorder]);
     let system = Fixture::with(Options {
-        world: world.clone(),
+        platform: platform.clone(),
         ..Options::default()
     })
     .await;
     system.receive("TEA-01", 10).await;
     for _ in 0..10 {
-        world.hold(FIRST_STEP);
+        platform.hold(FIRST_STEP);
         let mut events = system.system.watch();
         let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
         let cancel = format!("/orders/{id}/cancel");
@@ -159,7 +158,7 @@ async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
         assert_eq!(answer.status, StatusCode::OK);
         let is_end = |seen: &Seen| seen.kind == "FulfilmentAborted" && seen.detail.contains(&id);
         fixture::event(&mut events, "the end of the fulfilment", is_end).await;
-        world.release(FIRST_STEP);
+        platform.release(FIRST_STEP);
         system.settled().await;
         let order = system.order(&id).await;
         assert_eq!(order["status"], "cancelled");
@@ -180,7 +179,7 @@ async fn a_cancellation_at_any_moment_of_fulfilment_gives_everything_back() {
         let id = system.place(&order("TEA-01", 1, "tok_visa")).await;
         let due = format!("{{\"step\":\"{step}\"");
         let stream = format!("\"fulfilment-{id}\"");
-        // As soon as the step's completion is on the bus.
+        // Cancels once the step's completion is on the bus.
         let is_completed = |seen: &Seen| {
             seen.kind == "StepCompleted"
                 && seen.detail.contains(&stream)

@@ -1,4 +1,4 @@
-//! The project's system on virtual time, in a world where a test decides what goes wrong.
+//! The project's system on virtual time, with faults that a test decides.
 
 use std::{
     collections::BTreeSet,
@@ -15,8 +15,8 @@ use cairn_local::{
     composition::{Composition, Parts},
     functions::Functions,
     gateway::Gateway,
+    platform::{CallFault, FaultDecision, InvocationFault, Platform},
     template::Template,
-    world::{Accident, Fate, Fault, World},
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -25,20 +25,20 @@ use uuid::Uuid;
 
 use crate::fixture::template;
 
-/// A world whose time is the runtime's and whose ids are counted.
+/// A platform with the runtime's virtual time, and with counted ids.
 #[derive(Debug)]
 pub(crate) struct Still {
     begun: Instant,
     ids: Mutex<u128>,
-    /// How often a rule will not reach its target.
+    /// The number of times that a rule will not reach its target.
     pub(crate) unreachable: Mutex<usize>,
     /// Functions to which the bus loses every delivery.
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
-    /// A function that fails wherever its event contains a text.
+    /// A function that fails at events that contain a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
     /// The faults of the next calls of these operations.
-    pub(crate) faults: Mutex<Vec<(&'static str, Fault)>>,
-    /// How long each call to a service is under way.
+    pub(crate) faults: Mutex<Vec<(&'static str, CallFault)>>,
+    /// The travel time of each call to a service.
     pub(crate) distance: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
 }
@@ -61,19 +61,18 @@ impl Still {
         self.begun.elapsed()
     }
 
-    /// All figures so far, each with what `CloudWatch` makes of it.
-    pub(crate) fn figures(&self) -> Vec<Value> {
+    /// Returns all metrics so far, each in the form that `CloudWatch` derives from it.
+    pub(crate) fn metrics(&self) -> Vec<Value> {
         self.emitted.lock().unwrap().clone()
     }
 
-    /// The latest value of a figure.
-    pub(crate) fn figure(&self, name: &str) -> Option<u64> {
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let emitted = self.emitted.lock().unwrap();
         emitted.iter().rev().find_map(|line| line[name].as_u64())
     }
 }
 
-impl World for Still {
+impl Platform for Still {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000).after(self.begun.elapsed())
     }
@@ -99,14 +98,14 @@ impl World for Still {
             .push(serde_json::from_str(line).unwrap());
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let mut faults = self.faults.lock().unwrap();
         let next = faults.iter().position(|(name, _)| *name == operation);
         let fault = next.map(|next| faults.remove(next).1);
-        Fate {
+        FaultDecision {
             there: *self.distance.lock().unwrap(),
             fault,
-            ..Fate::default()
+            ..FaultDecision::default()
         }
     }
 
@@ -125,20 +124,19 @@ impl World for Still {
         }
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let payload = String::from_utf8_lossy(payload);
         match &*self.poison.lock().unwrap() {
             Some((poisoned, text)) if function == *poisoned && payload.contains(text) => {
-                Accident::Fails(format!("it cannot read {text}"))
+                InvocationFault::Fails(format!("it cannot read {text}"))
             }
-            _ => Accident::None,
+            _ => InvocationFault::None,
         }
     }
 }
 
-/// The shop.
 pub(crate) struct StillShop {
-    pub(crate) world: Arc<Still>,
+    pub(crate) platform: Arc<Still>,
     pub(crate) system: Composition,
     gateway: Gateway,
 }
@@ -153,19 +151,19 @@ impl StillShop {
             functions,
             ..Parts::default()
         };
-        Self::of(&template(), parts)
+        Self::with_template(&template(), parts)
     }
 
-    pub(crate) fn of(template: &Template, parts: Parts) -> Self {
-        let world = Still::new();
+    pub(crate) fn with_template(template: &Template, parts: Parts) -> Self {
+        let platform = Still::new();
         let parts = Parts {
-            world: world.clone(),
+            platform: platform.clone(),
             ..parts
         };
         let system = Composition::start(template, parts).unwrap();
         let gateway = system.gateway();
         Self {
-            world,
+            platform,
             system,
             gateway,
         }
@@ -176,7 +174,8 @@ impl StillShop {
         (status, body)
     }
 
-    /// Sends a request with headers, and returns the status, the headers and the body of its answer.
+    /// Sends a request with headers, and returns the status, the headers and the body of its
+    /// answer.
     pub(crate) async fn send_with(
         &self,
         method: &str,
@@ -218,7 +217,7 @@ impl StillShop {
         self.send("GET", "/stock/TEA-01", &Value::Null).await.1
     }
 
-    /// Waits until the fulfilment of an order has a status, and no longer than hours.
+    /// Waits, at most for hours of virtual time, until the fulfilment of an order has a status.
     pub(crate) async fn until(&self, id: &str, status: &str) -> Value {
         loop {
             self.system.settled().await;
@@ -226,12 +225,14 @@ impl StillShop {
             if order["fulfilment"]["status"] == status {
                 return order;
             }
-            assert!(self.world.elapsed() < Duration::from_hours(12), "{order}");
+            assert!(
+                self.platform.elapsed() < Duration::from_hours(12),
+                "{order}"
+            );
             sleep(Duration::from_mins(1)).await;
         }
     }
 
-    /// The names of an order's events.
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
         let (_, body) = self
             .send("GET", &format!("/orders/{id}/events"), &Value::Null)

@@ -1,5 +1,5 @@
-//! The event store on DynamoDB, by the real SDK on dynoxide: it keeps the contract, and lost answers
-//! and large commits do no harm.
+//! The event store on DynamoDB, with the real SDK on dynoxide: it keeps the contract, and lost
+//! answers and large commits cause no errors.
 
 use std::sync::{
     Arc, Mutex, OnceLock,
@@ -20,16 +20,16 @@ use aws_smithy_types::body::SdkBody;
 use cairn::{
     Commit, Context, Decider, StoredEvent, Timestamp,
     dynamodb::{DynamoStore, Repository},
-    lambda::Environment,
+    lambda::AppContext,
     repository::HandleError,
     store::{
-        AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, Part, Snapshots, StoreError,
+        AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, ReadRange, Snapshots, StoreError,
         contract,
     },
 };
 use cairn_local::{
     aws::{Aws, Call, sdk},
-    world::{ThisMachine, World},
+    platform::{LocalPlatform, Platform},
 };
 use orders::{
     stock::{Command, Stock},
@@ -37,24 +37,24 @@ use orders::{
 };
 use serde_json::{Value, value::to_raw_value};
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, TIMEOUT};
 
-fn environment(aws: SdkConfig) -> Environment {
+fn app(aws: SdkConfig) -> AppContext {
     let settings = |name: &str| (name == "EVENTS_TABLE").then(|| "EventsTable".to_owned());
-    Environment::new(settings, aws)
+    AppContext::new(settings, aws)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_on_dynamodb_keeps_the_contract() {
     let system = Fixture::start().await;
     let services: sdk::Services = Arc::new(OnceLock::from(system.system.composition.aws.clone()));
-    let world: Arc<dyn World> = Arc::new(ThisMachine::default());
-    let environment = environment(sdk::config("contract", &services, &world));
-    contract::check(&environment.event_store().unwrap()).await;
+    let platform: Arc<dyn Platform> = Arc::new(LocalPlatform::default());
+    let app = app(sdk::config("contract", &services, &platform));
+    contract::check(&app.event_store().unwrap()).await;
 }
 
-/// A connection to the services that loses the next answers, after they have been given, and on
-/// which a replica lags.
+/// A connection to the services that executes calls, loses the next answers, and has a lagging
+/// replica.
 #[derive(Clone, Debug)]
 struct Lossy {
     aws: Arc<Aws>,
@@ -78,30 +78,28 @@ impl Lossy {
         self.losses.store(answers, Ordering::Relaxed);
     }
 
-    /// The operations called since the last time.
+    /// Returns the operations since the last call.
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
-    fn environment(&self) -> Environment {
+    fn app(&self) -> AppContext {
         let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::for_tests();
-        environment(
-            SdkConfig::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::from_static("us-east-1"))
-                .credentials_provider(SharedCredentialsProvider::new(credentials))
-                .http_client(http_client_fn(move |_, _| connector.clone()))
-                .build(),
-        )
+        app(SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build())
     }
 
     fn store(&self) -> DynamoStore {
-        self.environment().event_store().unwrap()
+        self.app().event_store().unwrap()
     }
 
     fn stocks(&self) -> Repository<Stock> {
-        self.environment().repository().unwrap()
+        self.app().repository().unwrap()
     }
 }
 
@@ -162,7 +160,7 @@ fn context(id: &str) -> Context {
         actor: None,
         traceparent: None,
         now: Timestamp::from_millis(1_700_000_000_000),
-        patience: PATIENCE,
+        time_budget: TIMEOUT,
     }
 }
 
@@ -181,18 +179,18 @@ async fn an_append_whose_answer_was_lost_is_a_success_at_the_sdks_own_retry() {
     store.append(&several).await.unwrap();
     assert_eq!(lossy.calls(), ["TransactWriteItems", "TransactWriteItems"]);
     for commit in one.iter().chain(&several) {
-        let stored = store.read(&commit.stream, &Part::all()).await.unwrap();
+        let stored = store.read(&commit.stream, &ReadRange::all()).await.unwrap();
         assert_eq!(stored, std::slice::from_ref(commit));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_answer_was_lost_for_good_is_found_done_by_the_next_one() {
+async fn a_command_whose_answer_was_lost_permanently_is_found_done_by_the_next_one() {
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let sku: Sku = "LOST-01".parse().unwrap();
     let (stream, command) = (sku.stock_stream(), Command::Receive(7.try_into().unwrap()));
-    // The stream is remembered, so that it is only the append whose answers are lost.
+    // The stream is cached, so that only the append loses its answers.
     let warm = lossy.stocks();
     warm.handle(&stream, &command, &context("c1"))
         .await
@@ -231,8 +229,12 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
             assert_eq!((loaded.state.on_hand(), loaded.version), (n, n));
         }
     }
-    // Snapshots were on the way; the whole history comes to the same.
-    let events = lossy.store().read(&stream, &Part::all()).await.unwrap();
+    // Snapshots were taken; the whole history gives the same state.
+    let events = lossy
+        .store()
+        .read(&stream, &ReadRange::all())
+        .await
+        .unwrap();
     let events: Vec<orders::stock::Event> = events
         .iter()
         .flat_map(Commit::recorded)
@@ -244,8 +246,8 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
     );
 }
 
-/// After a change of an aggregate's state no snapshot can be used: the stream is read in pages as large
-/// as they come, and not an interval at a time.
+/// After a change of an aggregate's state no snapshot is usable: the stream is read in the largest
+/// pages, not one snapshot interval at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_one_takes_one() {
     let system = Fixture::start().await;
@@ -260,25 +262,25 @@ async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_
     let stream = &commits[0].stream;
     lossy.calls();
     let snapshots = Some(Snapshots {
-        shape: "newer",
+        state_fingerprint: "newer",
         every: 16,
     });
-    let part = Part {
+    let range = ReadRange {
         snapshots,
-        ..Part::all()
+        ..ReadRange::all()
     };
-    assert_eq!(store.read(stream, &part).await.unwrap().len(), 300);
+    assert_eq!(store.read(stream, &range).await.unwrap().len(), 300);
     assert_eq!(lossy.calls(), ["Query", "Query"]);
 
-    let gap = Part {
-        until: 100,
-        ..Part::after(98)
+    let gap = ReadRange {
+        to: 100,
+        ..ReadRange::after(98)
     };
     assert_eq!(store.read(stream, &gap).await.unwrap(), commits[98..100]);
     assert_eq!(lossy.calls(), ["Query"]);
 }
 
-/// DynamoDB forgets the token of a transaction after ten minutes. Here there never was one.
+/// DynamoDB forgets the token of a transaction after ten minutes. Here it never existed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
     let system = Fixture::start().await;
@@ -289,13 +291,13 @@ async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
     }
     store.append(&both).await.unwrap();
     for one in &both {
-        let stored = store.read(&one.stream, &Part::all()).await.unwrap();
+        let stored = store.read(&one.stream, &ReadRange::all()).await.unwrap();
         assert_eq!(stored, std::slice::from_ref(one), "appended once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
+async fn a_gap_that_only_a_replica_shows_is_not_corruption() {
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let store = lossy.store();
@@ -307,16 +309,16 @@ async fn a_hole_that_only_a_replica_shows_is_not_corruption() {
     }
     lossy.hidden.store(2, Ordering::Relaxed);
     lossy.calls();
-    let part = Part {
+    let range = ReadRange {
         consistency: Consistency::Eventual,
-        ..Part::all()
+        ..ReadRange::all()
     };
-    let read = store.read(&commits[0].stream, &part).await.unwrap();
+    let read = store.read(&commits[0].stream, &range).await.unwrap();
     assert_eq!(read, commits);
     assert_eq!(lossy.calls(), ["Query", "Query"]);
 }
 
-/// Right under the limit a commit is stored; right over it, it is refused without a call.
+/// Just under the limit a commit is stored; just over it, it is refused without a call.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
     let system = Fixture::start().await;
@@ -338,7 +340,10 @@ async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
 
     let largest = commit("large-2", 1, "c1", &"x".repeat(room));
     store.append(std::slice::from_ref(&largest)).await.unwrap();
-    let stored = store.read(&largest.stream, &Part::all()).await.unwrap();
+    let stored = store
+        .read(&largest.stream, &ReadRange::all())
+        .await
+        .unwrap();
     assert!(stored == [largest]);
 
     let several = [commit("large-3", 1, "c1", "small"), over];
@@ -347,6 +352,9 @@ async fn a_commit_is_as_large_as_an_item_can_be_and_no_larger() {
         refused,
         Err(AppendError::Store(StoreError::TooLarge { .. }))
     ));
-    let left_out = store.read(&several[0].stream, &Part::all()).await.unwrap();
+    let left_out = store
+        .read(&several[0].stream, &ReadRange::all())
+        .await
+        .unwrap();
     assert_eq!(left_out, []);
 }

@@ -1,5 +1,7 @@
-//! Payments by Stripe, against a stand-in that keeps to what Stripe documents of payment intents and
-//! idempotency keys. <https://docs.stripe.com/api/payment_intents>, <https://docs.stripe.com/api/idempotent_requests>
+//! Payments by Stripe, against a fake that follows Stripe's documentation of payment intents and
+//! idempotency keys.
+//! <https://docs.stripe.com/api/payment_intents>,
+//! <https://docs.stripe.com/api/idempotent_requests>
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -17,16 +19,16 @@ use axum::{
 };
 use cairn::{
     Timestamp,
-    lambda::{outside::Outside, secret::Secret},
+    lambda::{http_client::HttpClient, secret::Secret},
     provider::{Call, ProviderError},
 };
 use cairn_local::{
     aws::secrets::Secrets,
+    platform::{CallFault, FaultDecision, LocalPlatform, Platform},
     system::Options,
-    world::{Fate, Fault, ThisMachine, World},
 };
 use orders::{
-    providers::{Asked, PaymentProvider},
+    providers::{AuthorizationRequest, PaymentProvider},
     values::Money,
 };
 use payments::Stripe;
@@ -39,13 +41,11 @@ use crate::fixture::{Fixture, order, template_with};
 const ARN: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:stripe";
 const KEY: &str = "sk_test_stand_in";
 
-/// The stand-in's account.
 #[derive(Default)]
 struct Account {
     intents: BTreeMap<String, Intent>,
-    /// The number of calls that are still throttled.
     throttled: usize,
-    /// By idempotency key: the request, and its answer.
+    /// The request and its answer, by idempotency key.
     answers: HashMap<String, (String, u16, Value)>,
 }
 
@@ -78,7 +78,7 @@ impl StandIn {
         Self { url, account }
     }
 
-    /// The states of all intents, and whether their money was given back.
+    /// Returns the states of all intents, and true for each refunded one.
     fn intents(&self) -> Vec<(&'static str, bool)> {
         let account = self.account.lock().unwrap();
         let intents = account.intents.values();
@@ -178,29 +178,29 @@ impl Account {
     }
 }
 
-async fn shop(stripe: &StandIn, world: Arc<dyn World>) -> Fixture {
+async fn shop(stripe: &StandIn, platform: Arc<dyn Platform>) -> Fixture {
     let template = template_with(&[
         ("Authorization", "none"),
         ("Prices", "caller"),
         ("Payments", "stripe"),
         ("StripeSecretArn", ARN),
         ("StripeUrl", &stripe.url),
-        ("StepPatienceSeconds", "2"),
+        ("StepTimeoutSeconds", "2"),
     ]);
     let mut secrets = Secrets::default();
     secrets.add(ARN.to_owned(), KEY.to_owned());
     let options = Options {
         secrets,
-        world,
+        platform,
         ..Options::default()
     };
-    let shop = Fixture::of(&template, options).await;
+    let shop = Fixture::with_template(&template, options).await;
     shop.receive("TEA-01", 10).await;
     shop
 }
 
-fn calm() -> Arc<dyn World> {
-    Arc::new(ThisMachine::default())
+fn calm() -> Arc<dyn Platform> {
+    Arc::new(LocalPlatform::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,8 +241,8 @@ async fn a_charge_is_in_the_units_of_stripe() {
 async fn a_429_says_when_to_call_again() {
     let stand_in = StandIn::start().await;
     stand_in.account.lock().unwrap().throttled = 1;
-    let key = Secret::given(KEY.to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value(KEY.to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = Call {
         key: "a",
         attempt: 1,
@@ -253,7 +253,7 @@ async fn a_429_says_when_to_call_again() {
     };
     let token = "tok_visa".parse().unwrap();
     let throttled = ProviderError::Throttled {
-        reason: "Stripe says 429 rate_limit".to_owned(),
+        reason: "Stripe responded 429 rate_limit".to_owned(),
         retry_after: Some(Duration::from_secs(30)),
     };
     let answer = stripe.authorize(call, &token, amount).await;
@@ -267,7 +267,7 @@ async fn a_declined_card_and_an_unknown_one_cancel_the_order() {
     let shop = shop(&stripe, calm()).await;
     for (token, reason) in [
         ("tok_chargeDeclined", "payment declined"),
-        ("tok_nobodys", "Stripe says 400 resource_missing"),
+        ("tok_nobodys", "Stripe responded 400 resource_missing"),
     ] {
         let order = shop.fulfil(&order("TEA-01", 1, token)).await;
         assert_eq!(order["status"], "cancelled");
@@ -277,7 +277,7 @@ async fn a_declined_card_and_an_unknown_one_cancel_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
+async fn held_money_is_released_and_captured_money_is_refunded() {
     let stripe = StandIn::start().await;
     let shop = shop(&stripe, calm()).await;
     let mut nowhere = order("TEA-01", 1, "tok_visa");
@@ -295,14 +295,14 @@ async fn what_was_held_is_let_go_and_what_was_taken_is_given_back() {
     assert_eq!(stripe.intents(), [("canceled", false), ("succeeded", true)]);
 }
 
-/// A machine on which the first answer to each different request to Stripe is lost.
+/// A platform that loses the first answer to each distinct request to Stripe.
 #[derive(Debug)]
 struct Forgetful {
     asked: Mutex<HashSet<String>>,
-    here: ThisMachine,
+    here: LocalPlatform,
 }
 
-impl World for Forgetful {
+impl Platform for Forgetful {
     fn now(&self) -> Timestamp {
         self.here.now()
     }
@@ -319,12 +319,12 @@ impl World for Forgetful {
         self.here.pace(wait)
     }
 
-    fn call(&self, _: &str, operation: &str) -> Fate {
+    fn call(&self, _: &str, operation: &str) -> FaultDecision {
         let is_new = self.asked.lock().unwrap().insert(operation.to_owned());
         let is_stripe = operation.starts_with("http");
-        Fate {
-            fault: (is_stripe && is_new).then_some(Fault::AnswerLost),
-            ..Fate::default()
+        FaultDecision {
+            fault: (is_stripe && is_new).then_some(CallFault::AnswerLost),
+            ..FaultDecision::default()
         }
     }
 }
@@ -332,66 +332,66 @@ impl World for Forgetful {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_charges_nobody_twice() {
     let stripe = StandIn::start().await;
-    let world = Arc::new(Forgetful {
+    let platform = Arc::new(Forgetful {
         asked: Mutex::default(),
-        here: ThisMachine::default(),
+        here: LocalPlatform::default(),
     });
-    let shop = shop(&stripe, world.clone()).await;
+    let shop = shop(&stripe, platform.clone()).await;
     let placed = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
     assert_eq!(placed["status"], "confirmed");
     assert_eq!(stripe.intents(), [("succeeded", false)]);
-    let asked = world.asked.lock().unwrap().clone();
+    let asked = platform.asked.lock().unwrap().clone();
     let lost = asked.iter().filter(|call| call.starts_with("http")).count();
     assert_eq!(lost, 3, "create, confirm and capture: {asked:?}");
 }
 
-/// Nobody knows whether it was authorized: undoing finds out, and lets nothing follow.
+/// The authorization has no known outcome: the compensation determines it, and prevents a late one.
 #[tokio::test]
 async fn what_has_no_known_outcome_is_undone_for_good() {
     let stand_in = StandIn::start().await;
-    let key = Secret::given(KEY.to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value(KEY.to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = |key| Call { key, attempt: 1 };
     let token = "tok_visa".parse().unwrap();
     let amount = Money {
         amount: 1250,
         currency: "EUR".parse().unwrap(),
     };
-    let asked = |key| Asked {
+    let asked = |key| AuthorizationRequest {
         key,
         token: &token,
         amount,
         reference: None,
     };
-    // Authorized, though the answer was not heard.
+    // Authorized, but the answer was lost.
     stripe.authorize(call("a"), &token, amount).await.unwrap();
     stripe.void(call("a/void"), asked("a")).await.unwrap();
     stripe.void(call("a/void"), asked("a")).await.unwrap();
-    // Undone before it arrived.
+    // Voided before the authorization arrived.
     stripe.void(call("b/void"), asked("b")).await.unwrap();
     let late = stripe.authorize(call("b"), &token, amount).await;
-    let refused = ProviderError::Refused("the payment is canceled".to_owned());
+    let refused = ProviderError::Permanent("the payment is canceled".to_owned());
     assert_eq!(late, Err(refused));
     assert_eq!(
         stand_in.intents(),
         [("canceled", false), ("canceled", false)]
     );
 
-    // Given back before it was taken: it cannot be taken any more.
+    // Refunded before the capture, which is then impossible.
     let held = stripe.authorize(call("c"), &token, amount).await.unwrap();
     stripe
         .refund(call("c/refund"), &held, "c/capture")
         .await
         .unwrap();
     let late = stripe.capture(call("c/capture"), &held).await;
-    assert!(matches!(late, Err(ProviderError::Refused(_))), "{late:?}");
+    assert!(matches!(late, Err(ProviderError::Permanent(_))), "{late:?}");
 }
 
 #[tokio::test]
 async fn a_key_that_is_not_taken_is_no_answer_to_the_customer() {
     let stand_in = StandIn::start().await;
-    let key = Secret::given("sk_test_another".to_owned());
-    let stripe = Stripe::new(Outside::network(), &stand_in.url, key);
+    let key = Secret::from_value("sk_test_another".to_owned());
+    let stripe = Stripe::new(HttpClient::network(), &stand_in.url, key);
     let call = Call {
         key: "a",
         attempt: 1,
@@ -403,7 +403,7 @@ async fn a_key_that_is_not_taken_is_no_answer_to_the_customer() {
     let token = "tok_visa".parse().unwrap();
     let answer = stripe.authorize(call, &token, amount).await;
     assert!(
-        matches!(answer, Err(ProviderError::Passing(_))),
+        matches!(answer, Err(ProviderError::Transient(_))),
         "{answer:?}"
     );
 }
@@ -416,14 +416,14 @@ async fn mails_go_to_the_address_of_the_order_by_ses() {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    let shop = Fixture::of(&template, Options::default()).await;
+    let shop = Fixture::with_template(&template, Options::default()).await;
     shop.receive("TEA-01", 10).await;
     let mut with_address = order("TEA-01", 1, "tok_visa");
     with_address["email"] = "ada@example.com".into();
     let placed = shop.fulfil(&with_address).await;
     shop.fulfil(&order("TEA-01", 1, "tok_visa")).await;
     let mails = shop.system.composition.aws.mailbox.mails();
-    assert_eq!(mails.len(), 1, "no address, no mail: {mails:?}");
+    assert_eq!(mails.len(), 1, "no address, no email: {mails:?}");
     assert_eq!(mails[0]["FromEmailAddress"], "shop@example.com");
     assert_eq!(
         mails[0]["Destination"]["ToAddresses"],

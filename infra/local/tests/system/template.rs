@@ -1,4 +1,4 @@
-//! The local system refuses a template that it does not understand, with file and line.
+//! The local system refuses an invalid template, with file and line.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use cairn_local::{
 
 use crate::fixture::{template, template_file, template_of};
 
-/// The project's own template with one change.
+/// Returns the error of the project's template with one change.
 async fn refused(from: &str, to: &str) -> String {
     let text = std::fs::read_to_string(template_file()).unwrap();
     assert!(text.contains(from), "the template has no {from}");
@@ -40,7 +40,7 @@ async fn an_unknown_property_is_named_with_its_line() {
     assert_eq!(
         error,
         format!(
-            "template.yaml, line {line}: Colour of EventsTable is not understood on one machine"
+            "template.yaml, line {line}: Colour of EventsTable is not supported by the local system"
         )
     );
 }
@@ -55,7 +55,7 @@ async fn a_reference_to_nothing_is_an_error() {
     assert_eq!(
         error,
         format!(
-            "template.yaml, line {}: Nothing is not known here",
+            "template.yaml, line {}: unknown reference Nothing",
             line_of("EVENTS_TABLE")
         )
     );
@@ -72,27 +72,27 @@ async fn a_pattern_that_eventbridge_refuses_is_an_error() {
     assert_eq!(
         error,
         format!(
-            "template.yaml, line {line}: the event pattern is refused: there is no operator colour"
+            "template.yaml, line {line}: the event pattern is refused: unknown operator colour"
         )
     );
 }
 
 #[tokio::test]
-async fn a_missing_setting_or_crate_is_an_error() {
+async fn a_missing_environment_variable_or_crate_is_an_error() {
     let error = refused("EVENT_SOURCE: !Ref EventSource", "OTHER: x").await;
     assert!(
-        error.contains("the setting EVENT_SOURCE is missing"),
+        error.contains("environment variable EVENT_SOURCE is missing"),
         "{error}"
     );
     let error = refused("commands/place-order", "commands/place-oder").await;
-    assert!(error.contains("there is no crate place-oder"), "{error}");
+    assert!(error.contains("unknown crate place-oder"), "{error}");
 }
 
 #[tokio::test]
 async fn an_unknown_intrinsic_function_and_broken_yaml_are_errors() {
     let error = refused("!GetAtt EventsTable.StreamArn", "!ImportValue x").await;
     assert!(
-        error.contains("!ImportValue is not understood here"),
+        error.contains("!ImportValue is not supported locally"),
         "{error}"
     );
     let error = refused("Resources:", "Resources: [").await;
@@ -116,10 +116,7 @@ fn every_function_is_in_the_template_and_the_other_way_round() {
 #[tokio::test]
 async fn a_route_says_who_may_call_it() {
     let error = refused("\"/sales\": {", "\"/other\": {").await;
-    assert!(
-        error.contains("does not say who may call GET /sales"),
-        "{error}"
-    );
+    assert!(error.contains("does not contain GET /sales"), "{error}");
 }
 
 #[test]
@@ -138,21 +135,21 @@ fn parameters_keep_the_rules_of_the_template() {
     assert!(error.contains("Authorization takes jwt or none"), "{error}");
     let error = refused(&[("Authorization", "none"), ("Payments", "stripe")]);
     assert!(error.contains("StripeSecretArn names"), "{error}");
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "0")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "0")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes at least 1, not \"0\" (MinValue)"),
+        error.contains("parameter StepTimeoutSeconds takes at least 1, not \"0\" (MinValue)"),
         "{error}"
     );
-    let error = refused(&[("Authorization", "none"), ("StepPatienceSeconds", "soon")]);
+    let error = refused(&[("Authorization", "none"), ("StepTimeoutSeconds", "soon")]);
     assert!(
-        error.contains("parameter StepPatienceSeconds takes a number, not \"soon\" (Type)"),
+        error.contains("parameter StepTimeoutSeconds takes a number, not \"soon\" (Type)"),
         "{error}"
     );
     let error = refused(&[("Colour", "red")]);
-    assert!(error.contains("there is no parameter Colour"), "{error}");
+    assert!(error.contains("unknown parameter Colour"), "{error}");
 }
 
-/// A template of one parameter with some constraints.
+/// Reads a template of one parameter with some constraints.
 fn with_parameter(constraints: &str, value: &str) -> Result<Template, String> {
     let text = format!("Parameters:\n  P: {{ {constraints} }}\nResources: {{}}\n");
     let given = Parameters::from([("P".to_owned(), value.to_owned())]);
@@ -259,7 +256,7 @@ async fn a_plain_scalar_that_sam_reads_otherwise_is_an_error_anywhere() {
     let error = refused("RUST_LOG: info", "RUST_LOG: off").await;
     assert!(error.ends_with("quote it"), "{error}");
     let error = refused("RUST_LOG: info", "RUST_LOG: info\n        RUST_LOG: warn").await;
-    assert!(error.contains("RUST_LOG is there twice"), "{error}");
+    assert!(error.contains("duplicate key RUST_LOG"), "{error}");
 }
 
 #[tokio::test]
@@ -270,7 +267,7 @@ async fn what_is_nested_is_named_with_its_own_file() {
     assert!(error.starts_with("samconfig.toml, line "), "{error}");
 }
 
-/// What a reader of the template has to be able to rely on, function by function.
+/// Guarantees of every function in the template.
 #[test]
 fn every_function_is_observed_and_its_failures_go_somewhere() {
     let text = std::fs::read_to_string(template_file()).unwrap();

@@ -1,4 +1,4 @@
-//! With authorization on: whose tokens are taken, and what they open.
+//! Authorization: the tokens that the API accepts, and the access that they give.
 
 use std::{
     net::Ipv4Addr,
@@ -16,7 +16,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::Timestamp;
-use cairn_local::{client::Client, system::Options, template::Trigger, world::World};
+use cairn_local::{client::Client, platform::Platform, system::Options, template::Trigger};
 use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rsa::{RsaPrivateKey, pkcs1::EncodeRsaPrivateKey, traits::PublicKeyParts};
@@ -29,15 +29,15 @@ use crate::{
     fixture::{Fixture, order, template_with},
 };
 
-/// The keys of this run: the issuer's own, and a stranger's.
+/// The keys of this run: the issuer's, and one of an attacker.
 static KEYS: LazyLock<[RsaPrivateKey; 2]> =
     LazyLock::new(|| [(); 2].map(|()| RsaPrivateKey::new(&mut rand::thread_rng(), 2048).unwrap()));
 
 const AUDIENCE: &str = "shop";
-/// Those of people who see everything are for another client of the issuer.
+/// Tokens of operators are for another client of the issuer.
 const AUDIENCES: &str = "shop,shop-operators";
 
-/// A shop that takes tokens of an issuer of its own.
+/// A shop that accepts tokens of its own issuer.
 pub(crate) struct Closed {
     pub(crate) fixture: Fixture,
     issuer: Issuer,
@@ -56,7 +56,7 @@ impl Closed {
             ("JwtIssuer", &issuer.url),
             ("JwtAudience", AUDIENCES),
         ]);
-        let fixture = Fixture::of(&template, options).await;
+        let fixture = Fixture::with_template(&template, options).await;
         Self { fixture, issuer }
     }
 
@@ -113,17 +113,14 @@ fn signed_as(key: usize, header: &Header, claims: &Value) -> String {
     encode(header, claims, &EncodingKey::from_rsa_der(key.as_bytes())).unwrap()
 }
 
-/// An issuer on this machine.
 struct Issuer {
     url: String,
-    /// The number of times that its keys were fetched.
     fetches: Arc<AtomicUsize>,
-    /// True if it answers with its keys.
     is_available: Arc<AtomicBool>,
 }
 
 impl Issuer {
-    /// Serves what an `OpenID` provider says of itself, with the first of the keys.
+    /// Serves the discovery document of an `OpenID` provider, with the first of the keys.
     async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -165,7 +162,7 @@ impl Issuer {
     }
 }
 
-/// This machine with a clock that a test sets forward.
+/// The local platform with a clock that a test advances.
 #[derive(Debug, Default)]
 struct Clock(AtomicU64);
 
@@ -176,7 +173,7 @@ impl Clock {
     }
 }
 
-impl World for Clock {
+impl Platform for Clock {
     fn now(&self) -> Timestamp {
         let passed = Duration::from_millis(self.0.load(Ordering::SeqCst));
         Timestamp::now().after(passed)
@@ -213,7 +210,7 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
     let mut second = good.clone();
     second["aud"] = json!("shop-operators");
     assert_eq!(shop.status(&signed(0, &second)).await, StatusCode::OK);
-    // Whom it is for may stand in another claim.
+    // The audience may be in another claim.
     let mut other = good.clone();
     other["client_id"] = other["aud"].take();
     other.as_object_mut().unwrap().remove("aud");
@@ -226,10 +223,10 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
     for (why, name, value) in [
         ("expired", "exp", json!(seconds() - 1)),
         ("not valid yet", "nbf", json!(seconds() + 200)),
-        ("no end", "exp", Value::Null),
-        ("an end that is no time", "exp", json!("soon")),
+        ("no expiry", "exp", Value::Null),
+        ("an expiry that is not a time", "exp", json!("soon")),
         ("issued in the future", "iat", json!(seconds() + 200)),
-        ("a beginning that is no time", "nbf", json!("soon")),
+        ("a start that is not a time", "nbf", json!("soon")),
         ("an ID token", "token_use", json!("id")),
         ("another issuer", "iss", json!("http://127.0.0.1:1")),
         ("another audience", "aud", json!("other-shop")),
@@ -244,7 +241,7 @@ async fn only_tokens_of_the_issuer_for_this_audience_and_time_are_taken() {
         let status = shop.status(&token).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{why}");
     }
-    // Signed with the public key as if that were a secret, and not signed at all.
+    // Signed with the public key as a secret, and unsigned.
     let unsigned = |head: Value| {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         format!("{}.{}.", part(&head), part(&good))
@@ -262,13 +259,13 @@ async fn a_customer_deals_with_their_own_orders_and_with_no_others() {
     let (a, b) = (shop.customer("c-a"), shop.customer("c-b"));
     let order_of_b = placed(&b, "c-b").await;
     let unknown = "00000000-0000-4000-8000-000000000000";
-    // Before the read model has it, and after.
+    // Before and after the read model has the order.
     for _ in 0..2 {
         for path in ["", "/events", "?minVersion=1", "?at=2999-01-01T00:00:00Z"] {
             let theirs = a.get(&format!("/orders/{order_of_b}{path}")).await.unwrap();
             let none = a.get(&format!("/orders/{unknown}{path}")).await.unwrap();
             assert_eq!(theirs.status, StatusCode::NOT_FOUND, "{path}");
-            assert_eq!(theirs.body, none.body, "{path} tells that there is one");
+            assert_eq!(theirs.body, none.body, "{path} reveals the order");
             let own = b.get(&format!("/orders/{order_of_b}{path}")).await.unwrap();
             assert_eq!(own.status, StatusCode::OK, "{path}");
         }
@@ -329,7 +326,7 @@ async fn only_an_operator_ships_takes_stock_in_sets_prices_and_sees_sales() {
         let answer = operator.get(path).await.unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{path}");
     }
-    // Everybody who is let in may know what there is to buy.
+    // Every authenticated caller may read the stock.
     let answer = customer.get("/stock/TEA-01").await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 }
@@ -369,7 +366,7 @@ async fn a_critical_extension_and_another_algorithm_are_refused() {
         let status = shop.status(&signed_as(0, &critical, &good)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{names:?}");
     }
-    // Of the right key, by an algorithm that is not the API's.
+    // Signed with the right key, but with an algorithm that the API does not accept.
     let other = signed_as(0, &header(Algorithm::RS512), &good);
     assert_eq!(shop.status(&other).await, StatusCode::UNAUTHORIZED);
     // Signed with the public key as a secret.
@@ -383,7 +380,7 @@ async fn a_critical_extension_and_another_algorithm_are_refused() {
 async fn unknown_keys_cause_one_fetch_in_an_interval() {
     let clock = Arc::new(Clock::default());
     let options = Options {
-        world: clock.clone(),
+        platform: clock.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options).await;
@@ -408,7 +405,7 @@ async fn unknown_keys_cause_one_fetch_in_an_interval() {
         assert_eq!(shop.issuer.fetches(), fetches);
         clock.pass(Duration::from_secs(31));
     }
-    // A fetch that fails leaves the keys that are known.
+    // A failed fetch keeps the known keys.
     shop.issuer.is_available.store(false, Ordering::SeqCst);
     let status = shop.status(&tokens[0]).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -419,7 +416,7 @@ async fn unknown_keys_cause_one_fetch_in_an_interval() {
 async fn an_issuer_that_is_unavailable_is_503_without_its_address() {
     let clock = Arc::new(Clock::default());
     let options = Options {
-        world: clock.clone(),
+        platform: clock.clone(),
         ..Options::default()
     };
     let shop = Closed::with(options).await;
@@ -488,7 +485,7 @@ async fn the_gateway_requires_the_scopes_of_a_route() {
     }
 }
 
-/// What reaches a function past the API has no claims, and is let in by nobody.
+/// A direct invocation of a function has no claims and is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_asks_for_claims_itself() {
     let shop = Closed::open().await;

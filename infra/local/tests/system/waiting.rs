@@ -1,4 +1,4 @@
-//! Bounded waits: each ends with what a test waits for, or fails and shows what it saw last.
+//! Bounded waits: each returns the awaited value, or fails and shows the last observation.
 
 use std::{
     fmt::Debug,
@@ -11,10 +11,10 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-/// Far longer than anything takes on a loaded machine: a test that reaches it found something that hangs.
+/// Far longer than any step on a loaded machine: a test that reaches it has found a deadlock.
 pub(crate) const BOUND: Duration = Duration::from_mins(2);
 
-/// The pause between two looks at what sends no notification.
+/// The pause between two observations of a state that sends no notification.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Awaits the output of a future within [`BOUND`].
@@ -23,7 +23,7 @@ pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     output.unwrap_or_else(|_| panic!("{what}: not within {BOUND:?}"))
 }
 
-/// Looks again and again, until a look finds something. A look that does not returns what it saw instead.
+/// Repeats an observation until it succeeds. A failed observation returns the observed state.
 pub(crate) async fn until<T, S: Debug>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T, S>,
@@ -42,7 +42,6 @@ pub(crate) async fn until<T, S: Debug>(
     found.unwrap_or_else(|_| panic!("{what}: not within {BOUND:?}; seen last: {last:?}"))
 }
 
-/// Runs a command to its end.
 pub(crate) fn output(command: &mut Command) -> Output {
     let command = command.stdin(Stdio::null());
     let mut child = command
@@ -60,7 +59,6 @@ pub(crate) fn output(command: &mut Command) -> Output {
     }
 }
 
-/// Reads everything, on a thread of its own.
 fn whole(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = vec![];
@@ -69,7 +67,7 @@ fn whole(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
     })
 }
 
-/// Waits for the end of a process, and kills one that does not end within [`BOUND`].
+/// Waits for the end of a process, and kills it after [`BOUND`].
 pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {

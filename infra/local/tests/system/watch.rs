@@ -1,4 +1,4 @@
-//! Fulfilments that do not go on are found, whatever the bus and the providers do.
+//! Stuck fulfilments are found, at any fault of the bus and the providers.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use cairn_local::{composition::Parts, functions::Functions};
 use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
-    providers::{Asked, PaymentProvider, SandboxPayments},
+    providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
@@ -56,16 +56,16 @@ async fn a_provider_that_never_answers_ends_in_a_cancelled_order_with_nothing_re
         !events.iter().any(|name| name.starts_with("Payment")),
         "{events:?}"
     );
-    // Five minutes, and after each retry twice as long.
-    let patience = Duration::from_mins(5 + 10 + 20 + 40 + 80);
-    assert!((patience..patience * 2).contains(&shop.world.elapsed()));
+    // Five minutes, doubled after each retry.
+    let step_timeout = Duration::from_mins(5 + 10 + 20 + 40 + 80);
+    assert!((step_timeout..step_timeout * 2).contains(&shop.platform.elapsed()));
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_order_whose_first_delivery_is_lost_is_fulfilled_all_the_same() {
     let shop = StillShop::open();
-    shop.world
+    shop.platform
         .lost
         .lock()
         .unwrap()
@@ -73,23 +73,23 @@ async fn an_order_whose_first_delivery_is_lost_is_fulfilled_all_the_same() {
     let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
     shop.system.settled().await;
     assert_eq!(shop.events(&id).await, ["OrderPlaced"]);
-    shop.world.lost.lock().unwrap().clear();
+    shop.platform.lost.lock().unwrap().clear();
     let order = shop.until(&id, "completed").await;
     assert_eq!(order["status"], "confirmed");
-    assert!(shop.world.elapsed() < Duration::from_mins(10));
+    assert!(shop.platform.elapsed() < Duration::from_mins(10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_whose_delivery_is_lost_is_asked_for_again() {
     let shop = StillShop::open();
-    shop.world
+    shop.platform
         .lost
         .lock()
         .unwrap()
         .insert("CapturePaymentFunction");
     let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
     shop.system.settled().await;
-    shop.world.lost.lock().unwrap().clear();
+    shop.platform.lost.lock().unwrap().clear();
     let order = shop.until(&id, "completed").await;
     assert_eq!(order["status"], "confirmed");
     assert!(shop.events(&id).await.contains(&"StepRetried".to_owned()));
@@ -101,14 +101,14 @@ async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() 
     let shop = StillShop::open();
     let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
     shop.until(&id, "completed").await;
-    shop.world
+    shop.platform
         .lost
         .lock()
         .unwrap()
         .insert("UnwindOrderFunction");
     cancel(&shop, &id).await;
     shop.system.settled().await;
-    // The order shows what will be undone, and its fulfilment does not know of it.
+    // The order shows that it will be compensated before its fulfilment has the cancellation.
     assert_eq!(
         shop.order(&id).await["fulfilment"]["status"],
         "compensating"
@@ -128,7 +128,7 @@ async fn a_cancellation_that_the_bus_loses_gives_everything_back_all_the_same() 
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
-/// Gives nothing back while it is told not to.
+/// Refuses refunds while the flag is set.
 struct Stubborn(Arc<AtomicBool>);
 
 impl PaymentProvider for Stubborn {
@@ -145,24 +145,24 @@ impl PaymentProvider for Stubborn {
         Ok(())
     }
 
-    async fn void(&self, _: Call<'_>, _: Asked<'_>) -> Result<(), ProviderError> {
+    async fn void(&self, _: Call<'_>, _: AuthorizationRequest<'_>) -> Result<(), ProviderError> {
         Ok(())
     }
 
     async fn refund(&self, _: Call<'_>, _: &Authorization, _: &str) -> Result<(), ProviderError> {
         if self.0.load(Ordering::Relaxed) {
-            return Err(ProviderError::Refused("call us".to_owned()));
+            return Err(ProviderError::Permanent("call us".to_owned()));
         }
         Ok(())
     }
 }
 
-/// A shop with an order that is stuck: its money cannot be given back.
+/// A shop with a stuck order: its payment cannot be refunded.
 async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |environment| {
-        capture_payment::with(environment, Stubborn(provider.clone()))
+    let functions = Functions::default().with("capture-payment", move |app| {
+        capture_payment::with(app, Stubborn(provider.clone()))
     });
     let shop = StillShop::with(functions);
     let id = shop.place(&order("TEA-01", 2, "tok_visa")).await;
@@ -182,7 +182,7 @@ async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
 const WATCH: &str = "WatchFulfilmentsFunction";
 
 #[tokio::test(start_paused = true)]
-async fn money_that_the_sandbox_keeps_leaves_an_order_to_people() {
+async fn money_that_the_sandbox_keeps_needs_manual_action() {
     let shop = StillShop::open();
     let mut order = order("TEA-01", 2, "tok_norefund");
     order["shipTo"]["country"] = "XX".into();
@@ -203,7 +203,7 @@ async fn money_that_the_sandbox_keeps_leaves_an_order_to_people() {
 async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
     let (shop, id, refuses) = stuck().await;
     tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(shop.world.figure("StuckFulfilments"), Some(1));
+    assert_eq!(shop.platform.metric("StuckFulfilments"), Some(1));
     refuses.store(false, Ordering::Relaxed);
     let report = shop.invoke(WATCH, &json!({ "resume": id })).await;
     assert_eq!(report["complete"], true);
@@ -215,7 +215,7 @@ async fn a_stuck_fulfilment_is_counted_until_people_resume_it() {
             .contains(&"PaymentRefunded".to_owned())
     );
     tokio::time::sleep(Duration::from_mins(20)).await;
-    assert_eq!(shop.world.figure("StuckFulfilments"), Some(0));
+    assert_eq!(shop.platform.metric("StuckFulfilments"), Some(0));
     assert!(shop.items("DeadlinesTable").is_empty());
 }
 
@@ -261,17 +261,18 @@ async fn only_what_is_stuck_can_be_resumed() {
     assert!(error.to_string().contains("not understood"), "{error}");
 }
 
-/// A burst of more orders than the machine takes in time: their events are late, and none is lost.
+/// A burst of more orders than the system can process in time: their events are late, and none is
+/// lost.
 #[tokio::test(start_paused = true)]
 async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confirmed() {
     const ORDERS: usize = 120;
     let template = template_with(&[
         ("Authorization", "none"),
         ("Prices", "caller"),
-        ("StepPatienceSeconds", "5"),
+        ("StepTimeoutSeconds", "5"),
     ]);
-    let shop = StillShop::of(&template, Parts::default());
-    *shop.world.distance.lock().unwrap() = Duration::from_millis(130);
+    let shop = StillShop::with_template(&template, Parts::default());
+    *shop.platform.distance.lock().unwrap() = Duration::from_millis(130);
     let placed = (0..ORDERS).map(async |number| {
         let sku = format!("TEA-{number}");
         let receipts = format!("/stock/{sku}/receipts");
@@ -281,7 +282,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         assert_eq!(shop.send("POST", "/orders", &order).await.0, 201);
     });
     join_all(placed).await;
-    // Far more often than on AWS, so that every order that is late is seen.
+    // Far more often than on AWS, so that every late order is seen.
     let look = json!({ "detail-type": "Scheduled Event" });
     let mut looks = 0;
     while !shop.items("DeadlinesTable").is_empty() || looks == 0 {
@@ -300,7 +301,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         named.count()
     };
     assert_eq!(count("OrderConfirmed"), ORDERS);
-    // Some are asked for as probes.
+    // The watchdog retries some of them as probes.
     let retried = count("StepRetried");
     assert!(retried <= ORDERS / 4, "{retried} in {looks} looks");
 }

@@ -1,18 +1,18 @@
-//! The shortest of the stories, here; all of them with `cairn-simulator --crashes`, in the gate.
+//! The shortest crash scenarios. The CI gate runs all of them with `cairn-simulator --crashes`.
 
 use cairn_simulator::{
-    crashes::{STORIES, at_each_await, undisturbed},
+    crashes::{SCENARIOS, at_each_await, undisturbed},
     simulation::{TEMPLATE, system},
 };
 
 #[test]
 fn an_order_ends_alike_wherever_a_handler_crashes() {
     let template = system(TEMPLATE, &[]).unwrap();
-    let story = &STORIES[0];
-    let (ending, places) = undisturbed(story, &template).unwrap();
-    let crashes: u32 = places
+    let scenario = &SCENARIOS[0];
+    let (ending, invoked) = undisturbed(scenario, &template).unwrap();
+    let crashes: u32 = invoked
         .iter()
-        .map(|place| at_each_await(story, &template, &ending, place).unwrap())
+        .map(|at| at_each_await(scenario, &template, &ending, at).unwrap())
         .sum();
-    assert!(crashes > 40, "{crashes} crashes only");
+    assert!(crashes > 40, "only {crashes} crashes");
 }

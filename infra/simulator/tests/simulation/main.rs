@@ -1,4 +1,4 @@
-//! The simulator: it finds nothing where nothing is wrong, and what is wrong where something is.
+//! Tests of the simulator: it detects each fault, and reports none without a fault.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,62 +1,62 @@
-//! No function may do more than it does.
+//! Every function has only the permissions that it needs.
 
 use std::collections::BTreeSet;
 
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
-/// What does not happen in the seeds, and has to be allowed all the same.
+/// Permissions that are needed only in cases that these seeds do not have.
 const RARE: [(&str, &str, &str, &str); 8] = [
     (
         "ListOrdersFunction",
         "dynamodb:Query",
         "table/EventsTable",
-        "an order whose row is of two moments: infra/local/tests/system/routes.rs",
+        "a torn row: infra/local/tests/system/routes.rs",
     ),
     (
         "NotifyCustomerFunction",
         "dynamodb:DeleteItem",
         "table/MailsTable",
-        "a mail that could not be sent is not claimed any more: infra/local/tests/system/mails.rs",
+        "the claim of a failed email is deleted: infra/local/tests/system/mails.rs",
     ),
     (
         "NotifyCustomerFunction",
         "dynamodb:Query",
         "table/EventsTable",
-        "an event that is too large for the bus is fetched",
+        "an event too large for the bus is read from the table",
     ),
     (
         "PlaceOrderFunction",
         "dynamodb:Query",
         "table/EventsTable",
-        "an order under the key of another is looked up before it is refused",
+        "the order of a reused key is read before the rejection",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:ChangeMessageVisibility",
         ":DeadLettersQueue",
-        "letters that are not wanted are let go of",
+        "unselected dead letters become visible again",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:ChangeMessageVisibility",
         ":StreamFailuresQueue",
-        "so are records",
+        "unselected records become visible again",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:DeleteMessage",
         ":StreamFailuresQueue",
-        "records that could not be read are delivered again",
+        "unreadable records are redriven",
     ),
     (
         "RedriveDeadLettersFunction",
         "sqs:SendMessage",
         ":StreamFailuresQueue",
-        "one letter takes the place of several about a record",
+        "the dead letters of a record are merged",
     ),
 ];
 
-/// Functions that nobody invokes here: tests of their own say what they need.
+/// Functions that are not invoked here. The named tests cover their permissions.
 const ELSEWHERE: &[&str] = &[
     // infra/local/tests/system/rebuild.rs
     "RebuildProjectionFunction",
@@ -82,11 +82,12 @@ fn every_permission_of_every_function_is_needed() {
         let destination = spec
             .and_then(|spec| spec.on_failure.as_deref())
             .unwrap_or("none");
-        // What fails for good is sent in the function's role, however seldom.
+        // Failed events are sent with the function's role, however rarely.
         let is_destination = grant.action == "sqs:SendMessage"
             && grant.resource.ends_with(&format!(":{destination}"));
         let is_elsewhere = ELSEWHERE.contains(&function.as_str());
-        // So is whatever failed redriven: infra/local/tests/system/roles.rs knows who that can be.
+        // A redrive may invoke any function with dead letters; infra/local/tests/system/roles.rs
+        // checks it.
         let is_redrive =
             function == "RedriveDeadLettersFunction" && grant.action == "lambda:InvokeFunction";
         !is_destination && !is_redrive && !is_elsewhere && !RARE.iter().any(is_rare)

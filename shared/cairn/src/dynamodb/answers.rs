@@ -1,8 +1,8 @@
-//! The answers to requests with a key that made no commit, on DynamoDB.
+//! Stores the responses to requests with an idempotency key that appended no commit.
 //!
-//! A command that changes something leaves its id and its digest in its commit. One that finds
-//! nothing to do, or is refused, leaves none: its answer is kept here, so that the same key again
-//! gets the same answer, and another body with it is found out.
+//! A command that changes something stores its id and its digest in its commit. A command that
+//! changes nothing, or is rejected, appends no commit: its response is stored here. A repeated
+//! request then gets the same response, and a reused key with another body is detected.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -11,22 +11,22 @@ use aws_sdk_dynamodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Item, classified};
+use super::{Item, store_error};
 use crate::{store::StoreError, timestamp::Timestamp};
 
-/// A table with the key `request` (S). An item is the first answer to a request with a key.
+/// A table with the key `request` (S). An item is the first response to a request with a key.
 #[derive(Clone, Debug)]
 pub struct Answers {
     client: Client,
     table: String,
 }
 
-/// An answer as it is kept.
+/// A stored response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptAnswer {
-    /// The operation, what it is about, and the key.
+    /// The key of the item: the path parameters, the operation and the idempotency key.
     pub request: String,
-    /// The digest of what the client sent, see [`Commit::fingerprint`](crate::Commit::fingerprint).
+    /// The digest of the request, see [`Commit::fingerprint`](crate::Commit::fingerprint).
     pub fingerprint: String,
     /// The HTTP status.
     pub status: u16,
@@ -35,20 +35,17 @@ pub struct KeptAnswer {
     pub media_type: String,
     /// The body.
     pub body: String,
-    /// The time of the first answer.
+    /// The time of the first response.
     pub at: Timestamp,
 }
 
 impl Answers {
-    /// The answers in this table.
+    /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Returns the answer that a request has had. Read strongly: one read unit as a rule.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the stored response to a request. The read is strongly consistent.
     pub async fn find(&self, request: &str) -> Result<Option<KeptAnswer>, StoreError> {
         let got = self
             .client
@@ -58,24 +55,21 @@ impl Answers {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         got.item.map(kept).transpose()
     }
 
-    /// Keeps the first answer to a request, and returns the one that is kept: another's where that
-    /// was faster. One conditional write.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Stores the first response to a request with one conditional write, and returns the stored
+    /// one. A concurrent call may have stored another response first.
     pub async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, StoreError> {
         let item = serde_dynamo::to_item(&answer)
-            .map_err(|error| StoreError::Refused(error.to_string()))?;
+            .map_err(|error| StoreError::Permanent(error.to_string()))?;
         let sent = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
-            // `request` is one of the words that expressions reserve.
+            // `request` is a reserved word in expressions.
             .condition_expression("attribute_not_exists(#request)")
             .expression_attribute_names("#request", "request")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -83,19 +77,20 @@ impl Answers {
             .await;
         let Err(error) = sent else { return Ok(answer) };
         match error.as_service_error() {
-            // The SDK's retry after a lost answer meets what its first try has written: the same.
+            // Or the stored response is this one: its first write succeeded, and the SDK repeated
+            // it because the answer was lost.
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().map(kept).transpose()?;
                 winner.ok_or_else(|| {
-                    StoreError::Unavailable("an answer that was kept is gone".into())
+                    StoreError::Unavailable("the stored response disappeared".into())
                 })
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 }
 
 fn kept(item: Item) -> Result<KeptAnswer, StoreError> {
     serde_dynamo::from_item(item)
-        .map_err(|error| StoreError::Refused(format!("a kept answer: {error}")))
+        .map_err(|error| StoreError::Permanent(format!("unreadable stored response: {error}")))
 }

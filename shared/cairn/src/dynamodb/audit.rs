@@ -1,7 +1,8 @@
-//! The audit on DynamoDB: what is found, and how, says [`crate::audit`].
+//! Runs the audit against DynamoDB. See [`crate::audit`] for the findings.
 //!
-//! The events are read once for their versions and for what their readers have seen of them, and once more, stream by
-//! stream, for each read model that they feed. It never holds more than some pages, and some counters.
+//! The audit reads the events once for their versions and publication, and then again, stream by
+//! stream, for each read model that uses them. It holds only some pages and some counters in
+//! memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,23 +14,24 @@ use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use serde_json::Value;
 
 use super::{
-    Counters, Deadlines, DynamoStore, Found, Generations, Key, Projection, Table, history::Scanned,
+    Counters, Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
+    history::Scanned,
 };
 use crate::{
-    audit::{Finding, Limits, Process, Report, Walk},
+    audit::{Finding, Limits, Process, Report, StreamScan},
     commit::{Commit, RecordedEvent},
     generation::Generation,
     hash::fnv1a,
-    read_model::{ReadModel, Row, Tally, fold_on},
-    store::{EventStore, Part, StoreError},
+    read_model::{CounterProjection, ReadModel, Row, fold_on},
+    store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// How many streams or rows are looked at together.
+/// The number of streams or rows that are checked concurrently.
 const AT_ONCE: usize = 16;
 
-/// An audit of a store, its read models and its deadlines.
+/// An audit of an event store, its read models and its deadlines.
 pub struct Audit {
     store: DynamoStore,
     deadlines: Deadlines,
@@ -47,14 +49,14 @@ impl std::fmt::Debug for Audit {
     }
 }
 
-/// Why there is no result.
+/// The error of an audit.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The rows that were compared are not shown any more.
-    #[error("the read model {0} was rebuilt in the meantime: audit it again")]
+    /// A rebuild replaced the compared rows during the audit.
+    #[error("the read model {0} was rebuilt during the audit: run the audit again")]
     Rebuilt(&'static str),
-    /// There is no such read model.
-    #[error("there is no read model {0}")]
+    /// The audit does not include this read model.
+    #[error("unknown read model `{0}`")]
     Unknown(String),
     /// A call failed.
     #[error(transparent)]
@@ -62,7 +64,7 @@ pub enum AuditError {
 }
 
 impl Audit {
-    /// An audit at the time `now`: what is committed later is not complained about.
+    /// Creates an audit at the time `now`. The audit does not report younger commits.
     pub fn new(store: DynamoStore, deadlines: Deadlines, now: Timestamp) -> Self {
         Self {
             store,
@@ -73,24 +75,21 @@ impl Audit {
         }
     }
 
-    /// The same with other limits.
+    /// Replaces the limits.
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The same with a read model: all that read the bus should be there, as one that is missing cannot tell that it has
-    /// seen an event.
+    /// Adds a read model. Add all read models: their version gates show whether an event was
+    /// published.
     #[must_use]
     pub fn with(mut self, read_model: Generations<impl Projection>) -> Self {
         self.read_models.push(Box::new(read_model));
         self
     }
 
-    /// Looks at everything; at the rows of one read model only, where it is named.
-    ///
-    /// # Errors
-    /// When a read fails, or a read model is rebuilt meanwhile.
+    /// Runs the audit. `only` limits the comparison of rows to one read model.
     pub async fn run<P: Process>(&self, only: Option<&str>) -> Result<Report, AuditError> {
         let is_meant = |reader: &Reader<'_>| only.is_none_or(|only| only == reader.model.name());
         let readers = self.readers().await?;
@@ -121,15 +120,15 @@ impl Audit {
         Ok(readers)
     }
 
-    /// Walks over all commits, and looks at each stream where it ends.
+    /// Reads all commits, and checks each stream at its end.
     async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
-        let (mut walk, mut report, mut after) = (Walk::default(), Report::default(), None);
+        let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
         loop {
             let Scanned { items, next } = self.store.scan(0, 1, after.as_ref()).await?;
             let mut ended = vec![];
             for item in items {
                 match item {
-                    Ok(commit) => ended.extend(walk.step(&commit, &mut report)),
+                    Ok(commit) => ended.extend(scan.step(&commit, &mut report)),
                     Err(item) => report.add(Finding::Unreadable {
                         stream: item.stream,
                         version: item.version,
@@ -139,7 +138,7 @@ impl Audit {
             }
             after = next;
             if after.is_none() {
-                ended.extend(mem::take(&mut walk).end(&mut report));
+                ended.extend(mem::take(&mut scan).end(&mut report));
             }
             for heads in ended.chunks(AT_ONCE) {
                 let mut looks = vec![];
@@ -156,7 +155,7 @@ impl Audit {
         }
     }
 
-    /// Looks whether the last events of a stream are where they should be.
+    /// Checks the publication of the last events of a stream, and the deadline of its process.
     async fn look<P: Process>(
         &self,
         head: &RecordedEvent,
@@ -173,7 +172,7 @@ impl Audit {
         self.published(head, &seen, &mut report).await?;
         match self.watched::<P>(head).await {
             Ok(None) | Err(Stopped::Broken) => {}
-            Ok(Some(finding)) | Err(Stopped::Found(finding)) => report.add(finding),
+            Ok(Some(finding)) | Err(Stopped::Finding(finding)) => report.add(finding),
             Err(Stopped::Store(error)) => return Err(error),
         }
         Ok(report)
@@ -209,7 +208,8 @@ impl Audit {
         Ok(())
     }
 
-    /// When the event after a version was committed, if it is so old that everybody must have it.
+    /// Returns the commit time of the event after a version, unless that event is too young to
+    /// judge.
     async fn missing(
         &self,
         head: &RecordedEvent,
@@ -218,13 +218,13 @@ impl Audit {
         if at >= head.version {
             return Ok(None);
         }
-        let next = Part {
-            until: at + 1,
-            ..Part::after(at)
+        let next = ReadRange {
+            to: at + 1,
+            ..ReadRange::after(at)
         };
         let since = match self.store.read(&head.stream, &next).await {
             Ok(commits) => commits.first().map(|commit| commit.at),
-            // It is the hole that is found.
+            // The scan over all commits reports the gap.
             Err(StoreError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -235,7 +235,8 @@ impl Audit {
         at.after(self.limits.settle) <= self.now
     }
 
-    /// Whether a process that goes on lacks a deadline. It has one from before its first step to after its last one.
+    /// Finds an open process without a deadline. A process has one from before its first step until
+    /// after its last.
     async fn watched<P: Process>(&self, head: &RecordedEvent) -> Result<Option<Finding>, Stopped> {
         let unreadable = |error| Stopped::unreadable(head, &error);
         let streams = P::streams(head).map_err(unreadable)?;
@@ -243,14 +244,14 @@ impl Audit {
             return Ok(None);
         }
         for stream in &streams {
-            if self.deadlines.of(stream).await?.is_some() {
+            if self.deadlines.get(stream).await?.is_some() {
                 return Ok(None);
             }
         }
-        // It may have ended since, and its deadline with it.
+        // The process may have ended after `head`, which closes its deadline.
         let (mut events, mut versions) = (vec![], BTreeMap::new());
         for stream in streams {
-            let commits = match self.store.read(&stream, &Part::all()).await {
+            let commits = match self.store.read(&stream, &ReadRange::all()).await {
                 Ok(commits) => commits,
                 Err(StoreError::Corrupt { .. }) => return Err(Stopped::Broken),
                 Err(error) => return Err(error.into()),
@@ -258,7 +259,7 @@ impl Audit {
             events.extend(commits.iter().flat_map(Commit::recorded));
             let last = events.last().filter(|last| last.stream == stream);
             versions.insert(stream, last.map_or(0, |last| last.version));
-            // The first of its streams that leads here finds it.
+            // Only the first stream that leads to the process reports it.
             if let Some(last) = last
                 && !versions.contains_key(&head.stream)
                 && !P::streams(last).map_err(unreadable)?.is_empty()
@@ -282,14 +283,14 @@ impl Audit {
         loop {
             let (kept, next) = self.deadlines.all(after.as_ref()).await?;
             for row in kept {
-                if row.is_parked {
-                    report.parked += 1;
+                if row.is_stuck {
+                    report.stuck += 1;
                     continue;
                 }
                 report.open += 1;
                 let deadline = &row.deadline;
                 let is_over = deadline.at.after(self.limits.overdue) <= self.now;
-                if is_over && self.deadlines.of(&deadline.stream).await?.as_ref() == Some(&row) {
+                if is_over && self.deadlines.get(&deadline.stream).await?.as_ref() == Some(&row) {
                     report.add(Finding::Overdue {
                         stream: deadline.stream.clone(),
                         version: deadline.version,
@@ -305,19 +306,18 @@ impl Audit {
     }
 }
 
-/// A read model with the generation that is shown.
+/// A read model with its live generation.
 struct Reader<'a> {
     model: &'a dyn Audited,
     live: Generation,
 }
 
-/// A read model, whatever its rows are.
 trait Audited: Send + Sync {
     fn name(&self) -> &'static str;
 
     fn live(&self) -> BoxFuture<'_, Result<Generation, StoreError>>;
 
-    /// How far it has followed a stream; `None` when that is none of its own.
+    /// Returns the version gate of a stream; `None` if the read model ignores the stream.
     fn seen<'a>(
         &'a self,
         live: Generation,
@@ -338,7 +338,7 @@ impl<P: Projection> Audited for Generations<P> {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<Generation, StoreError>> {
-        async { Ok(self.standing().await?.live) }.boxed()
+        async { Ok(self.set().await?.live) }.boxed()
     }
 
     fn seen<'a>(
@@ -350,7 +350,7 @@ impl<P: Projection> Audited for Generations<P> {
             let Some((key, gate)) = P::gate(stream) else {
                 return Ok(None);
             };
-            let row = self.of(live).table().item(&key).await?;
+            let row = self.with_generation(live).table().item(&key).await?;
             Ok(Some(Seen {
                 projection: P::NAME,
                 at: row.map(|row| version(&row, gate)),
@@ -366,15 +366,15 @@ impl<P: Projection> Audited for Generations<P> {
         store: &'a DynamoStore,
         report: &'a mut Report,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move { self.of(live).audit(store, report).await }.boxed()
+        async move { self.with_generation(live).audit(store, report).await }.boxed()
     }
 }
 
-/// How far a read model has followed a stream.
+/// The version gate of a stream in a read model.
 struct Seen {
     projection: &'static str,
     key: Key,
-    /// `None` where there is no row.
+    /// `None` if the row does not exist.
     at: Option<u64>,
 }
 
@@ -405,23 +405,22 @@ impl Seen {
     }
 }
 
-/// A gate of a row; 0 where it has none.
+/// Returns a version gate of a row; 0 if it has none.
 fn version(row: &Row, gate: &str) -> u64 {
     row.get(gate).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Why something cannot be compared.
+/// The reason for which a row or stream cannot be checked.
 enum Stopped {
-    /// This is why.
-    Found(Finding),
-    /// There is a hole, or something that is no commit: the walk over all commits finds it.
+    Finding(Finding),
+    /// A gap or an unreadable item, which the scan over all commits reports.
     Broken,
     Store(StoreError),
 }
 
 impl Stopped {
     fn unreadable(event: &RecordedEvent, error: &dyn Display) -> Self {
-        Self::Found(Finding::Unreadable {
+        Self::Finding(Finding::Unreadable {
             stream: event.stream.to_string(),
             version: event.version,
             reason: error.to_string(),
@@ -435,7 +434,6 @@ impl From<StoreError> for Stopped {
     }
 }
 
-/// Compares each row with the events up to its gates.
 pub(super) async fn rows<M: ReadModel>(
     table: Table<'_>,
     store: &DynamoStore,
@@ -461,7 +459,7 @@ pub(super) async fn rows<M: ReadModel>(
     }
 }
 
-/// What came of a comparison, unless a read failed.
+/// Separates a failed read from the result of a comparison.
 fn kept(
     look: Result<Option<Finding>, Stopped>,
 ) -> Result<Result<Option<Finding>, Stopped>, StoreError> {
@@ -480,7 +478,7 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
                 report.add(finding);
             }
         }
-        Err(Stopped::Found(finding)) => {
+        Err(Stopped::Finding(finding)) => {
             rows.skipped += 1;
             report.add(finding);
         }
@@ -489,16 +487,16 @@ fn note(model: &str, look: Result<Option<Finding>, Stopped>, report: &mut Report
 }
 
 async fn compare<M: ReadModel>(
-    found: &Found,
+    found: &ScannedRow,
     store: &DynamoStore,
 ) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (M::NAME.to_owned(), found.key.to_string());
     let mut expected = None;
     for stream in M::streams(found.key.partition()) {
-        let Some(place) = M::place(&stream) else {
+        let Some(row_key) = M::row_key(&stream) else {
             continue;
         };
-        let at = version(&found.row, place.gate);
+        let at = version(&found.row, row_key.gate);
         let head;
         (expected, head) = fold_to::<M>(expected, &stream, at, store).await?;
         if head < at {
@@ -523,7 +521,7 @@ async fn compare<M: ReadModel>(
     }))
 }
 
-/// Folds the events of a stream up to a version, page by page, and says how far there are some.
+/// Folds the events of a stream up to a version. Also returns the version that was reached.
 async fn fold_to<M: ReadModel>(
     mut row: Option<Row>,
     stream: &StreamId,
@@ -557,7 +555,6 @@ async fn fold_to<M: ReadModel>(
     }
 }
 
-/// The names of what is not the same in two rows.
 fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
     let names = one.keys().chain(other.keys());
     names
@@ -566,20 +563,20 @@ fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
         .collect()
 }
 
-/// Compares counters with what the events up to the gates add up to.
+/// Compares counters with the sums of the events up to the version gates.
 ///
-/// Counters move while they are added up. One that is at the end as it was at the beginning has not: then neither has
-/// a gate moved in between for an event that is counted in it, as both move in one transaction. The others are skipped.
-pub(super) async fn counters<T: Tally>(
+/// A counter that is equal before and after the sum did not change in between. Neither did the
+/// gates of its events, because one transaction moves both. Counters that changed are skipped.
+pub(super) async fn counters<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let mut lots = vec![Lot::ALL];
-    while let Some(lot) = lots.pop() {
-        let mut sums = Sums::of(lot, Sums::AT_ONCE);
+    let mut batches = vec![ScanBatch::ALL];
+    while let Some(batch) = batches.pop() {
+        let mut sums = Sums::new(batch, Sums::AT_ONCE);
         stored::<T>(counters.table(), store, &mut sums, report).await?;
-        tally(counters, store, &mut sums, report).await?;
+        sum_events(counters, store, &mut sums, report).await?;
         for (key, sum) in sums.rows {
             let attributes = sum.differing();
             let look = if attributes.is_empty() {
@@ -600,19 +597,19 @@ pub(super) async fn counters<T: Tally>(
             };
             note(T::NAME, look, report);
         }
-        lots.extend(sums.put_off);
+        batches.extend(sums.put_off);
     }
     Ok(())
 }
 
-/// Takes down the counters of a lot as they are, and looks whether the streams reach to their gates.
-async fn stored<T: Tally>(
+/// Reads the counters of a batch, and checks that no version gate is ahead of its stream.
+async fn stored<T: CounterProjection>(
     table: Table<'_>,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let is_first = sums.lot.residue == 0;
+    let is_first = sums.batch.residue == 0;
     let mut from = None;
     loop {
         let (found, next) = table.items(from).await?;
@@ -643,8 +640,11 @@ async fn stored<T: Tally>(
     }
 }
 
-/// Whether a gate is ahead of its stream.
-async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<Finding>, Stopped> {
+/// Finds a version gate that is ahead of its stream.
+async fn reaches<T: CounterProjection>(
+    gate: &ScannedRow,
+    store: &DynamoStore,
+) -> Result<Option<Finding>, Stopped> {
     let (projection, key) = (T::NAME.to_owned(), gate.key.to_string());
     let stream = gate.key.partition().strip_prefix(Counters::<T>::GATES);
     let Some(stream) = stream.and_then(|stream| stream.parse::<StreamId>().ok()) else {
@@ -664,14 +664,14 @@ async fn reaches<T: Tally>(gate: &Found, store: &DynamoStore) -> Result<Option<F
     }))
 }
 
-/// Adds up what the events of all streams add to the counters of a lot, each up to its gate.
-async fn tally<T: Tally>(
+/// Adds up the changes of a batch of counters by all events up to their version gates.
+async fn sum_events<T: CounterProjection>(
     counters: &Counters<T>,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let is_first = sums.lot.residue == 0;
+    let is_first = sums.batch.residue == 0;
     let mut add = |sums: &mut Sums, event: &RecordedEvent| match T::counts(event) {
         Ok(counts) => {
             for count in counts {
@@ -681,7 +681,7 @@ async fn tally<T: Tally>(
             }
         }
         Err(error) => {
-            if let Stopped::Found(finding) = Stopped::unreadable(event, &error)
+            if let Stopped::Finding(finding) = Stopped::unreadable(event, &error)
                 && is_first
             {
                 report.add(finding);
@@ -700,7 +700,7 @@ async fn tally<T: Tally>(
             .into_iter()
             .filter(|stream| !gates.contains_key(*stream));
         let new: Vec<_> = new
-            .filter_map(|stream| Some((stream, T::lane(stream)?)))
+            .filter_map(|stream| Some((stream, T::shard(stream)?)))
             .collect();
         for some in new.chunks(AT_ONCE) {
             let mut reads = vec![];
@@ -739,7 +739,7 @@ async fn tally<T: Tally>(
     Ok(())
 }
 
-async fn gate_at<T: Tally>(
+async fn gate_at<T: CounterProjection>(
     counters: &Counters<T>,
     stream: &StreamId,
 ) -> Result<(StreamId, u64), StoreError> {
@@ -751,7 +751,7 @@ async fn gate_at<T: Tally>(
     Ok((stream.clone(), at))
 }
 
-/// The events that were appended after a stream was read, up to its gate.
+/// Returns the events up to the version gate that were appended after the stream was read.
 async fn since(
     store: &DynamoStore,
     stream: &StreamId,
@@ -761,11 +761,11 @@ async fn since(
     if gate <= last {
         return Ok(vec![]);
     }
-    let part = Part {
-        until: gate,
-        ..Part::after(last)
+    let range = ReadRange {
+        to: gate,
+        ..ReadRange::after(last)
     };
-    let commits = match store.read(stream, &part).await {
+    let commits = match store.read(stream, &range).await {
         Err(StoreError::Corrupt { .. }) => vec![],
         commits => commits?,
     };
@@ -775,14 +775,14 @@ async fn since(
         .collect())
 }
 
-/// One of several parts of all counters: those whose hash leaves a residue.
+/// A part of all counters: those whose hash leaves the residue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Lot {
+struct ScanBatch {
     residue: u32,
     of: u32,
 }
 
-impl Lot {
+impl ScanBatch {
     const ALL: Self = Self { residue: 0, of: 1 };
 
     fn has(self, key: &Key) -> bool {
@@ -796,22 +796,22 @@ impl Lot {
     }
 }
 
-/// The counters of a lot. If there are too many it is halved, and the other half is put off: to another pass over the
-/// events.
+/// The counters of a batch. If they are too many, the batch is halved, and another pass over the
+/// events handles the other half.
 struct Sums {
-    lot: Lot,
+    batch: ScanBatch,
     most: usize,
     rows: HashMap<Key, Sum>,
-    put_off: Vec<Lot>,
+    put_off: Vec<ScanBatch>,
 }
 
 impl Sums {
-    /// So many rows take some tens of megabytes.
+    /// This number of rows takes some tens of megabytes.
     const AT_ONCE: usize = 50_000;
 
-    fn of(lot: Lot, most: usize) -> Self {
+    fn new(batch: ScanBatch, most: usize) -> Self {
         Self {
-            lot,
+            batch,
             most,
             rows: HashMap::new(),
             put_off: vec![],
@@ -819,19 +819,20 @@ impl Sums {
     }
 
     fn at(&mut self, key: Key) -> Option<&mut Sum> {
-        while self.lot.has(&key) && self.rows.len() >= self.most && !self.rows.contains_key(&key) {
-            let (lot, other) = self.lot.halves();
-            self.lot = lot;
+        while self.batch.has(&key) && self.rows.len() >= self.most && !self.rows.contains_key(&key)
+        {
+            let (batch, other) = self.batch.halves();
+            self.batch = batch;
             self.put_off.push(other);
-            self.rows.retain(|key, _| lot.has(key));
+            self.rows.retain(|key, _| batch.has(key));
         }
-        self.lot
+        self.batch
             .has(&key)
             .then(|| self.rows.entry(key).or_default())
     }
 }
 
-/// A row of counters as it is stored, and what events add up to.
+/// A stored row of counters, and its expected values.
 #[derive(Default)]
 struct Sum {
     stored: Option<Row>,
@@ -862,14 +863,15 @@ mod tests {
     use super::*;
 
     fn key(number: u32) -> Key {
-        Key::of([("partition", "minute"), ("row", &number.to_string())])
+        Key::new([("partition", "minute"), ("row", &number.to_string())])
     }
 
     #[test]
     fn counters_that_are_too_many_at_once_are_all_added_up_in_several_passes() {
-        let (mut lots, mut passes, mut seen) = (vec![Lot::ALL], 0, HashMap::<Key, i64>::new());
-        while let Some(lot) = lots.pop() {
-            let mut sums = Sums::of(lot, 10);
+        let (mut batches, mut passes, mut seen) =
+            (vec![ScanBatch::ALL], 0, HashMap::<Key, i64>::new());
+        while let Some(batch) = batches.pop() {
+            let mut sums = Sums::new(batch, 10);
             for number in (0..100).chain(0..100) {
                 if let Some(sum) = sums.at(key(number)) {
                     sum.add(vec![("placed".to_owned(), 1)]);
@@ -877,10 +879,10 @@ mod tests {
                 assert!(sums.rows.len() <= 10);
             }
             passes += 1;
-            lots.extend(sums.put_off);
+            batches.extend(sums.put_off);
             for (key, sum) in sums.rows {
                 let before = seen.insert(key, sum.expected["placed"]);
-                assert_eq!(before, None, "it is in two lots");
+                assert_eq!(before, None, "a key is in two batches");
             }
         }
         assert_eq!(seen.len(), 100);

@@ -1,4 +1,4 @@
-//! The table of deadlines on DynamoDB.
+//! The deadlines of processes, in a DynamoDB table.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -11,16 +11,16 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join_all;
 
 use crate::{
-    deadlines::{Deadline, Kept, Kind, Mark},
-    dynamodb::{Item, classified, malformed},
+    deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
+    dynamodb::{Item, malformed, store_error},
     hash::fnv1a,
     store::StoreError,
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// A table of deadlines with the key `stream` (S), and an index `byTime` with the keys `watch` (S) and
-/// `at` (S), which holds `version`.
+/// A table of deadlines with the key `stream` (S). Its index `byTime` has the keys `watch` (S) and
+/// `at` (S), and includes `version`.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     client: Client,
@@ -28,57 +28,56 @@ pub struct Deadlines {
 }
 
 const OPEN: &str = "open";
-const PARKED: &str = "parked";
+const STUCK: &str = "parked";
 
 impl Deadlines {
     const INDEX: &str = "byTime";
-    /// Rows are spread over this many partitions of the index, or all orders would be written to one, which takes 1,000
+    /// The number of partitions of the index for each value of `watch`. One partition takes 1,000
     /// writes a second.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
     const SHARDS: u32 = 4;
-    /// The most rows of each partition that one look finds.
+    /// The maximum number of rows that a query returns from each partition.
     const PAGE: i32 = 100;
 
-    /// The deadlines in this table.
+    /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Keeps a mark. The same mark again, or an older one, changes nothing.
-    ///
-    /// # Errors
-    /// When the write fails.
-    pub async fn mark(&self, mark: &Mark) -> Result<(), StoreError> {
-        match mark.kind {
-            Kind::Open(at) => self.put(mark, OPEN, at).await,
-            Kind::Parked(since) => self.put(mark, PARKED, since).await,
-            Kind::Closed => {
-                self.delete(&mark.stream, "version < :version", mark.version)
+    /// Applies an update. A repeated or older update changes nothing.
+    pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), StoreError> {
+        match update.change {
+            DeadlineChange::Open(at) => self.put(update, OPEN, at).await,
+            DeadlineChange::Stuck(since) => self.put(update, STUCK, since).await,
+            DeadlineChange::Closed => {
+                self.delete(&update.stream, "version < :version", update.version)
                     .await
             }
         }
     }
 
-    async fn put(&self, mark: &Mark, watch: &str, at: Timestamp) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        update: &DeadlineUpdate,
+        watch: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let sent = self
             .client
             .put_item()
             .table_name(&self.table)
-            .item("stream", text(&mark.stream))
-            .item("version", number(mark.version))
+            .item("stream", text(&update.stream))
+            .item("version", number(update.version))
             .item("at", text(&at))
-            .item("watch", text(&partition(watch, shard(&mark.stream))))
+            .item("watch", text(&partition(watch, shard(&update.stream))))
             .condition_expression("attribute_not_exists(version) OR version < :version")
-            .expression_attribute_values(":version", number(mark.version))
+            .expression_attribute_values(":version", number(update.version))
             .send()
             .await;
-        unless(sent, PutItemError::is_conditional_check_failed_exception)
+        ignore_condition_failure(sent, PutItemError::is_conditional_check_failed_exception)
     }
 
-    /// Forgets a deadline as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Deletes a deadline unless it has changed since it was read.
     pub async fn close(&self, deadline: &Deadline) -> Result<(), StoreError> {
         self.delete(&deadline.stream, "version = :version", deadline.version)
             .await
@@ -99,30 +98,25 @@ impl Deadlines {
             .expression_attribute_values(":version", number(version))
             .send()
             .await;
-        unless(sent, DeleteItemError::is_conditional_check_failed_exception)
+        ignore_condition_failure(sent, DeleteItemError::is_conditional_check_failed_exception)
     }
 
-    /// Says from when on something has to be looked after, if its deadline is still as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Postpones a deadline to a time, unless it has changed since it was read.
     pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
-        self.update(deadline, OPEN, until).await
+        self.reschedule(deadline, OPEN, until).await
     }
 
-    /// Counts something among those that wait for people, if its deadline is still as it was read.
-    ///
-    /// # Errors
-    /// When the write fails.
-    pub async fn park(&self, deadline: &Deadline, since: Timestamp) -> Result<(), StoreError> {
-        self.update(deadline, PARKED, since).await
+    /// Marks a deadline as stuck since a time, unless it has changed since it was read.
+    pub async fn mark_stuck(
+        &self,
+        deadline: &Deadline,
+        since: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.reschedule(deadline, STUCK, since).await
     }
 
-    /// Notes that a provider has throttled what is due in a stream at this version, and from when on it
-    /// is to be asked for again. The row is made if it is not there yet.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Records that a provider throttled the step that is due at this version, and the time of the
+    /// next attempt. Creates the deadline if it does not exist.
     pub async fn ask_again(
         &self,
         stream: &StreamId,
@@ -146,10 +140,10 @@ impl Deadlines {
             .expression_attribute_values(":none", number(0))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| classified(&error))
+        sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 
-    async fn update(
+    async fn reschedule(
         &self,
         deadline: &Deadline,
         watch: &str,
@@ -169,31 +163,22 @@ impl Deadlines {
             .expression_attribute_values(":version", number(deadline.version))
             .send()
             .await;
-        unless(sent, UpdateItemError::is_conditional_check_failed_exception)
+        ignore_condition_failure(sent, UpdateItemError::is_conditional_check_failed_exception)
     }
 
-    /// What has to be looked after at a time, the oldest of each partition first; some hundreds at
-    /// most. Eventually consistent: what is missing comes the next time.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns up to 100 due deadlines of each partition, oldest first within it. The read is
+    /// eventually consistent: a missing deadline appears in a later call.
     pub async fn due(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
         self.page(OPEN, now).await
     }
 
-    /// What waits for people; some hundreds at most. Eventually consistent.
-    ///
-    /// # Errors
-    /// When a read fails.
-    pub async fn parked(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
-        self.page(PARKED, now).await
+    /// Returns up to 100 stuck deadlines of each partition. The read is eventually consistent.
+    pub async fn stuck(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
+        self.page(STUCK, now).await
     }
 
-    /// The deadline of a stream, read strongly.
-    ///
-    /// # Errors
-    /// When the read fails.
-    pub async fn of(&self, stream: &StreamId) -> Result<Option<Kept>, StoreError> {
+    /// Returns the deadline of a stream. The read is strongly consistent.
+    pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, StoreError> {
         let got = self
             .client
             .get_item()
@@ -202,18 +187,15 @@ impl Deadlines {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         got.item.map(kept).transpose()
     }
 
-    /// Some of all deadlines, and the stream after which the next ones begin.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns a page of all deadlines, and the stream after which the next page begins.
     pub async fn all(
         &self,
         after: Option<&StreamId>,
-    ) -> Result<(Vec<Kept>, Option<StreamId>), StoreError> {
+    ) -> Result<(Vec<StoredDeadline>, Option<StreamId>), StoreError> {
         let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
         let page = self
             .client
@@ -222,7 +204,7 @@ impl Deadlines {
             .set_exclusive_start_key(after)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let rows = page.items.unwrap_or_default().into_iter().map(kept);
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let next = page
@@ -246,7 +228,7 @@ impl Deadlines {
                 .limit(Self::PAGE)
                 .send()
                 .await
-                .map_err(|error| classified(&error))?;
+                .map_err(|error| store_error(&error))?;
             let rows = page.items.unwrap_or_default().into_iter();
             rows.map(|row| serde_dynamo::from_item(row).map_err(|error| malformed(&error)))
                 .collect::<Result<Vec<Deadline>, StoreError>>()
@@ -255,21 +237,18 @@ impl Deadlines {
     }
 }
 
-fn kept(item: Item) -> Result<Kept, StoreError> {
+fn kept(item: Item) -> Result<StoredDeadline, StoreError> {
     let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
-    let is_parked = watch.is_some_and(|watch| watch.starts_with(PARKED));
+    let is_stuck = watch.is_some_and(|watch| watch.starts_with(STUCK));
     let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
-    Ok(Kept {
-        deadline,
-        is_parked,
-    })
+    Ok(StoredDeadline { deadline, is_stuck })
 }
 
 fn partition(watch: &str, shard: u32) -> String {
     format!("{watch}#{shard}")
 }
 
-/// The shard of a stream is stored: the hash never changes.
+/// The shard is stored, so the hash must never change.
 fn shard(stream: &StreamId) -> u32 {
     fnv1a(stream.as_str()) % Deadlines::SHARDS
 }
@@ -282,8 +261,8 @@ fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// A condition that does not hold means that there is nothing to do.
-fn unless<T, E>(
+/// Treats a failed condition as success: the update is not needed then.
+fn ignore_condition_failure<T, E>(
     sent: Result<T, SdkError<E>>,
     is_condition: impl FnOnce(&E) -> bool,
 ) -> Result<(), StoreError>
@@ -293,6 +272,6 @@ where
     match sent {
         Ok(_) => Ok(()),
         Err(error) if error.as_service_error().is_some_and(is_condition) => Ok(()),
-        Err(error) => Err(classified(&error)),
+        Err(error) => Err(store_error(&error)),
     }
 }

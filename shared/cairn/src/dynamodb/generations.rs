@@ -1,4 +1,4 @@
-//! The generations of a read model on DynamoDB.
+//! The generations of a read model, and the items that record them.
 
 use std::{
     collections::HashMap,
@@ -18,22 +18,22 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Projection, Rows, classified, malformed};
+use super::{Item, Projection, Rows, malformed, store_error};
 use crate::{
-    generation::{Generation, OutOfTurn, Standing},
+    generation::{Generation, GenerationSet, OutOfTurn},
     read_model::{ReadModel, Row},
-    retry::Tries,
+    retry::Backoff,
     store::StoreError,
 };
 
-/// A read model's rows, with what is known of their generations: a table with the keys `readModel` (S) and `item` (S),
-/// which several read models share.
+/// The rows of a read model and its generation set. Several read models share one table with the
+/// keys `readModel` (S) and `item` (S).
 #[derive(Debug)]
 pub struct Generations<P> {
     pub(super) client: Client,
     pub(super) table: String,
     rows: P,
-    /// The one that was shown when the standing was read last. Clones share it.
+    /// The live generation at the last read. Clones share it.
     known: Arc<Mutex<Generation>>,
     turn: Arc<AtomicU32>,
 }
@@ -51,12 +51,12 @@ impl<P: Clone> Clone for Generations<P> {
 }
 
 impl<P: Projection> Generations<P> {
-    /// A read model's standing is asked for at every event, and one item answers 3,000 times a second at most: there
-    /// are so many copies. The first of them decides.
+    /// The number of copies of a generation set. It is read for every event, and one item serves at
+    /// most 3,000 reads a second. Copy 0 is authoritative.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
     const COPIES: u32 = 4;
 
-    /// The generations of some rows, as this table knows them.
+    /// Creates a handle to the rows and to the table of generation sets.
     pub fn new(table: String, rows: P) -> Self {
         Self {
             client: rows.table().client.clone(),
@@ -67,74 +67,66 @@ impl<P: Projection> Generations<P> {
         }
     }
 
-    /// The rows of one generation.
-    pub fn of(&self, generation: Generation) -> P {
-        self.rows.of(generation)
+    /// Returns the rows of one generation.
+    pub fn with_generation(&self, generation: Generation) -> P {
+        self.rows.with_generation(generation)
     }
 
-    /// The rows to which an event goes that was committed before this call: those that are shown first.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the rows to which a delivery must write an event, the live ones first.
     pub async fn written(&self) -> Result<Vec<P>, StoreError> {
-        let standing = self.any_standing().await?;
-        Ok(standing.written().map(|of| self.of(of)).collect())
+        let set = self.any_set().await?;
+        Ok(set
+            .written()
+            .map(|generation| self.with_generation(generation))
+            .collect())
     }
 
-    /// What is read from the rows that are shown.
+    /// Reads from the live rows.
     ///
-    /// Reads where they were the last time, and asks at the same time whether they still are there.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// `read` runs on the last known live generation while the generation set is read. If another
+    /// generation is live, `read` runs again.
     pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let known = *self.known();
-        let (standing, answer) = try_join(self.any_standing(), read(self.of(known))).await?;
-        if standing.live == known {
+        let (set, answer) = try_join(self.any_set(), read(self.with_generation(known))).await?;
+        if set.live == known {
             return Ok(answer);
         }
-        read(self.of(standing.live)).await
+        read(self.with_generation(set.live)).await
     }
 
-    /// The standing as it is, from the copy that decides.
-    ///
-    /// # Errors
-    /// When the read fails.
-    pub async fn standing(&self) -> Result<Standing, StoreError> {
+    /// Returns the authoritative copy of the generation set.
+    pub async fn set(&self) -> Result<GenerationSet, StoreError> {
         self.copy(0).await
     }
 
-    /// The time budget of a change that others get in the way of.
+    /// The limit of the retries of a change after conflicts.
     const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
-    /// Changes the standing, and returns when every copy says so. Where another change comes first it decides again on
-    /// that, after a pause with jitter, for ten seconds at most.
+    /// Changes the generation set, and returns when every copy has the change.
     ///
-    /// # Errors
-    /// When it is not the turn of the change, other changes come first until the time is over, or a call fails; then the
-    /// same change may be made again.
+    /// After a conflict, `next` decides again on the new set, with jittered delays, for at most ten
+    /// seconds. The call can be repeated after an error.
     pub async fn change(
         &self,
-        next: impl Fn(&Standing) -> Result<Standing, OutOfTurn>,
-    ) -> Result<Standing, ChangeError> {
-        let mut tries = Tries::lasting(Self::CHANGE_LIMIT);
+        next: impl Fn(&GenerationSet) -> Result<GenerationSet, OutOfTurn>,
+    ) -> Result<GenerationSet, ChangeError> {
+        let mut backoff = Backoff::new(Self::CHANGE_LIMIT);
         let mut attempts = 0;
         loop {
-            let standing = self.standing().await?;
-            let changed = next(&standing)?;
-            // Another may have changed it since it was read. Where nothing changes, an earlier call may have ended
-            // before all copies had it.
-            if changed == standing || self.put(0, &changed).await? {
+            let set = self.set().await?;
+            let changed = next(&set)?;
+            // If nothing changes, an earlier call may have failed before all copies had the change.
+            if changed == set || self.put(0, &changed).await? {
                 for copy in 1..Self::COPIES {
                     self.put(copy, &changed).await?;
                 }
                 return Ok(changed);
             }
             attempts += 1;
-            if tries.again().await.is_err() {
+            if backoff.wait().await.is_err() {
                 return Err(ChangeError::Contended(Contended {
                     read_model: P::NAME,
                     attempts,
@@ -147,21 +139,22 @@ impl<P: Projection> Generations<P> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn any_standing(&self) -> Result<Standing, StoreError> {
+    async fn any_set(&self) -> Result<GenerationSet, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let standing = self.copy(turn % Self::COPIES).await?;
-        *self.known() = standing.live;
-        Ok(standing)
+        let set = self.copy(turn % Self::COPIES).await?;
+        *self.known() = set.live;
+        Ok(set)
     }
 
-    async fn copy(&self, copy: u32) -> Result<Standing, StoreError> {
+    async fn copy(&self, copy: u32) -> Result<GenerationSet, StoreError> {
         Ok(self.item(&name(copy)).await?.unwrap_or_default())
     }
 
-    /// Whether a copy has this standing now, which follows what it had. It may have had a later one.
-    async fn put(&self, copy: u32, standing: &Standing) -> Result<bool, StoreError> {
+    /// Writes a copy. Copy 0 must have the previous set, and another copy no later one; otherwise
+    /// nothing is written and the result is false.
+    async fn put(&self, copy: u32, set: &GenerationSet) -> Result<bool, StoreError> {
         let (condition, revision) = if copy == 0 {
-            let before = standing.revision.saturating_sub(1);
+            let before = set.revision.saturating_sub(1);
             (
                 "attribute_not_exists(revision) OR revision = :revision",
                 before,
@@ -169,11 +162,11 @@ impl<P: Projection> Generations<P> {
         } else {
             (
                 "attribute_not_exists(revision) OR revision <= :revision",
-                standing.revision,
+                set.revision,
             )
         };
         let put = self
-            .keeping(&name(copy), standing)?
+            .keeping(&name(copy), set)?
             .condition_expression(condition)
             .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
         let Err(error) = put.send().await else {
@@ -181,11 +174,10 @@ impl<P: Projection> Generations<P> {
         };
         match error.as_service_error() {
             Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 
-    /// A write of an item of this read model.
     pub(super) fn keeping(
         &self,
         name: &str,
@@ -201,7 +193,6 @@ impl<P: Projection> Generations<P> {
             .item("item", AttributeValue::S(name.to_owned())))
     }
 
-    /// The key of an item of this read model.
     fn key(name: &str) -> Item {
         Item::from([
             (
@@ -212,7 +203,7 @@ impl<P: Projection> Generations<P> {
         ])
     }
 
-    /// An item of this read model, read strongly.
+    /// Returns an item of this read model. The read is strongly consistent.
     pub(super) async fn item<T: for<'de> Deserialize<'de>>(
         &self,
         name: &str,
@@ -225,18 +216,15 @@ impl<P: Projection> Generations<P> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let item = got.item.map(serde_dynamo::from_item);
         item.transpose().map_err(|error| malformed(&error))
     }
 }
 
 impl<M: ReadModel> Generations<Rows<M>> {
-    /// The rows with these keys that are shown, those that there are. One call for up to 99 keys: it asks at the same time
-    /// which generation is shown. The rows are eventually consistent.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Returns the live rows with these keys that exist. Up to 99 keys take one DynamoDB request,
+    /// which also reads the generation set. The rows are eventually consistent.
     pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -245,7 +233,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
             return self.shown(|rows| async move { rows.all(keys).await }).await;
         }
         let known = *self.known();
-        let rows = self.rows.of(known);
+        let rows = self.rows.with_generation(known);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let copy = KeysAndAttributes::builder()
             .keys(Self::key(&name(turn % Self::COPIES)))
@@ -256,17 +244,17 @@ impl<M: ReadModel> Generations<Rows<M>> {
             (self.table.clone(), copy),
         ]);
         let mut found = rows.batch(wanted).await?;
-        let standing = found.remove(&self.table).into_iter().flatten().next();
-        let standing: Option<Standing> = standing
+        let set = found.remove(&self.table).into_iter().flatten().next();
+        let set: Option<GenerationSet> = set
             .map(serde_dynamo::from_item)
             .transpose()
             .map_err(|error| malformed(&error))?;
-        let live = standing.unwrap_or_default().live;
+        let live = set.unwrap_or_default().live;
         *self.known() = live;
         if live == known {
             return Rows::<M>::by_key(found.remove(&rows.table));
         }
-        self.of(live).all(keys).await
+        self.with_generation(live).all(keys).await
     }
 }
 
@@ -274,24 +262,24 @@ fn name(copy: u32) -> String {
     format!("standing#{copy}")
 }
 
-/// Other changes of a standing came first at each attempt.
+/// Concurrent changes of a generation set won at every attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "changing the generations of {read_model} failed: another change came first at each of {attempts} attempts; \
-     let one rebuild of it run at a time, and repeat the step"
+    "changing the generations of {read_model} failed: a concurrent change won at each of {attempts} \
+     attempts; run one rebuild at a time, and repeat the step"
 )]
 pub struct Contended {
     read_model: &'static str,
     attempts: u32,
 }
 
-/// Why a standing was not changed.
+/// The error of a change of a generation set.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// Another step comes first.
+    /// The rebuild protocol requires another step first.
     #[error(transparent)]
     OutOfTurn(#[from] OutOfTurn),
-    /// Other changes came first until the time was over.
+    /// Concurrent changes won until the time limit.
     #[error(transparent)]
     Contended(#[from] Contended),
     /// A call failed.

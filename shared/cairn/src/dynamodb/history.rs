@@ -1,27 +1,27 @@
-//! The table's commits in pages: all of them, or those of one stream.
+//! Pages of commits: of the whole table, or of one stream.
 
 use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::AttributeValue};
 use serde::{Deserialize, Serialize};
 
-use super::{DynamoStore, Item, classified, decode, malformed};
+use super::{DynamoStore, Item, decode, malformed, store_error};
 use crate::{commit::Commit, store::StoreError, stream::StreamId};
 
-/// Where a page ended.
+/// The last item of a page; the next page begins after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     stream: StreamId,
     version: u64,
 }
 
-/// Some commits of the table, and what is stored among them that is none.
+/// A page of items: commits, and items that cannot be read as commits.
 #[derive(Debug)]
 pub struct Scanned {
     pub(super) items: Vec<Result<Commit, Unreadable>>,
-    /// Where the next ones begin, if there are more.
+    /// The end of this page, if the table has more items.
     pub next: Option<Position>,
 }
 
-/// An item that is no commit.
+/// An item that cannot be read as a commit.
 #[derive(Debug, thiserror::Error)]
 #[error("{stream}@{version} cannot be read: {reason}")]
 pub(super) struct Unreadable {
@@ -32,12 +32,12 @@ pub(super) struct Unreadable {
 
 impl From<Unreadable> for StoreError {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Refused(unreadable.to_string())
+        Self::Permanent(unreadable.to_string())
     }
 }
 
 impl Scanned {
-    fn of(items: Option<Vec<Item>>, last: Option<Item>) -> Result<Self, StoreError> {
+    fn new(items: Option<Vec<Item>>, last: Option<Item>) -> Result<Self, StoreError> {
         let next = last.map(serde_dynamo::from_item).transpose();
         Ok(Self {
             items: items.unwrap_or_default().into_iter().map(read).collect(),
@@ -45,10 +45,10 @@ impl Scanned {
         })
     }
 
-    /// The commits, if all that is there are commits.
+    /// Returns the commits if every item is one.
     ///
     /// # Errors
-    /// [`StoreError::Refused`], with the first that is none.
+    /// Returns [`StoreError::Permanent`] for the first item that is not a commit.
     pub fn commits(self) -> Result<Vec<Commit>, StoreError> {
         let commits: Result<_, Unreadable> = self.items.into_iter().collect();
         Ok(commits?)
@@ -72,14 +72,13 @@ fn read(item: Item) -> Result<Commit, Unreadable> {
 }
 
 impl DynamoStore {
-    /// How many commits are read at a time: little enough to be poured within a function's time.
+    /// The page size in commits. A function can backfill a page within its time.
     const PAGE: i32 = 256;
 
-    /// Commits of one part of the table, read strongly. Those of one stream are in one part, one after the other; in the
-    /// order of their versions as `DynamoDB` keeps them, which it does not promise.
+    /// Returns a page of commits of one segment of the table. The read is strongly consistent.
     ///
-    /// # Errors
-    /// When the read fails.
+    /// All commits of a stream are consecutive in one segment. DynamoDB keeps them in the order of
+    /// their versions, but does not guarantee that order for scans.
     pub async fn scan(
         &self,
         segment: u32,
@@ -98,11 +97,12 @@ impl DynamoStore {
             .set_exclusive_start_key(start(after)?)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        Scanned::of(page.items, page.last_evaluated_key)
+            .map_err(|error| store_error(&error))?;
+        Scanned::new(page.items, page.last_evaluated_key)
     }
 
-    /// Commits of a stream that begin at or before a version, oldest first, read strongly.
+    /// Returns a page of commits of a stream that begin at or before a version, oldest first. The
+    /// read is strongly consistent.
     pub(super) async fn page(
         &self,
         stream: &StreamId,
@@ -115,11 +115,11 @@ impl DynamoStore {
             .set_exclusive_start_key(start(after)?)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
-        Scanned::of(page.items, page.last_evaluated_key)
+            .map_err(|error| store_error(&error))?;
+        Scanned::new(page.items, page.last_evaluated_key)
     }
 
-    /// The last commit of a stream, read strongly.
+    /// Returns the last commit of a stream. The read is strongly consistent.
     pub(super) async fn last(
         &self,
         stream: &StreamId,
@@ -130,11 +130,10 @@ impl DynamoStore {
             .limit(1)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(page.items.unwrap_or_default().into_iter().map(read).next())
     }
 
-    /// A strong read of the commits of a stream that begin at or before a version.
     fn of_stream(&self, stream: &StreamId, until: u64) -> QueryFluentBuilder {
         self.client
             .query()
@@ -148,8 +147,8 @@ impl DynamoStore {
     }
 }
 
-/// A part as a scan names it. The whole is none: on one machine that is read in the order in which it is kept, and a part
-/// has to be sought out.
+/// Returns the parameters of a parallel scan. A scan of the whole table has none: the local
+/// DynamoDB reads a table in storage order, but has to search for the items of a segment.
 pub(super) fn part(segment: u32, segments: u32) -> (Option<i32>, Option<i32>) {
     let number = |number: u32| {
         let number = i32::try_from(number).unwrap_or(i32::MAX);

@@ -1,4 +1,4 @@
-//! The keys of those whose personal data is sealed, on DynamoDB.
+//! The encryption keys of data subjects, in a DynamoDB table.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -8,30 +8,31 @@ use aws_sdk_dynamodb::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Item, classified};
+use super::{Item, store_error};
 use crate::{
     kms::{KmsError, MasterKey},
     seal::{Key, OpenError},
-    sealed::{Place, Sealed},
+    sealed::{SealContext, Sealed},
     store::StoreError,
     timestamp::Timestamp,
 };
 
-/// A table with the key `subject` (S). An item holds the subject's key, `wrappedKey`, or since when it is gone, `forgottenAt`.
+/// A table with the key `subject` (S). An item holds `wrappedKey`, the encrypted key of the
+/// subject, or `forgottenAt`, the time at which it was deleted.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     client: Client,
     table: String,
 }
 
-/// What forgetting a subject came to.
+/// The result of erasing the data of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forgotten {
-    /// Its key is gone now.
+    /// The key was deleted now.
     Now,
-    /// Its key has been gone before.
+    /// The key had been deleted before.
     Before,
-    /// It never had one.
+    /// The subject never had a key.
     Unknown,
 }
 
@@ -39,17 +40,16 @@ impl KeyTable {
     const SUBJECT: &str = "subject";
     const WRAPPED: &str = "wrappedKey";
 
-    /// The keys in this table.
+    /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Removes a subject's key, and so makes unreadable what was sealed with it, wherever it is. Again: the same.
+    /// Deletes the key of a subject, so that all data encrypted with it becomes unreadable. The
+    /// call is idempotent.
     ///
-    /// What is sealed for the subject afterwards is sealed with a new key, and can be forgotten as well.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Data that is encrypted for the subject afterwards gets a new key, and can be erased in the
+    /// same way.
     pub async fn forget(&self, subject: &str, now: Timestamp) -> Result<Forgotten, StoreError> {
         let sent = self
             .client
@@ -74,11 +74,12 @@ impl KeyTable {
                     Forgotten::Unknown
                 })
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 
-    /// A subject's wrapped key, read strongly: what is forgotten is forgotten from that moment on.
+    /// Returns the wrapped key of a subject. The read is strongly consistent, so a deleted key is
+    /// never used again.
     async fn wrapped(&self, subject: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let got = self
             .client
@@ -88,12 +89,12 @@ impl KeyTable {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(got.item.and_then(wrapped))
     }
 
-    /// Keeps a subject's first key, or its first one after it was forgotten, and returns the one that is kept: another's
-    /// where that was faster.
+    /// Stores a key unless the subject has one, and returns the stored key. A concurrent call may
+    /// have stored another key first.
     async fn keep(&self, subject: &str, key: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let sent = self
             .client
@@ -107,20 +108,21 @@ impl KeyTable {
             .await;
         let Err(error) = sent else { return Ok(key) };
         match error.as_service_error() {
-            // Or it is our own: the SDK's retry after a lost answer meets what its first try has written.
+            // Or the stored key is this one: its first write succeeded, and the SDK repeated it
+            // because the answer was lost.
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().and_then(wrapped);
-                winner.ok_or_else(|| StoreError::Unavailable("a key that has won is gone".into()))
+                winner.ok_or_else(|| StoreError::Unavailable("the stored key was deleted".into()))
             }
-            _ => Err(classified(&error)),
+            _ => Err(store_error(&error)),
         }
     }
 }
 
-/// The reason for which a subject has no key, or its data was not decrypted.
+/// The reason for which a key is not available or data was not decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The table of keys failed, or what is stored is not what was encrypted there.
+    /// The key table failed, or the stored data is not what was encrypted.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// KMS failed.
@@ -132,13 +134,14 @@ impl KeyError {
     /// True if the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) => error.is_passing(),
+            Self::Store(error) => error.is_transient(),
             Self::Kms(error) => error.is_transient(),
         }
     }
 }
 
-/// The subjects' keys, and what wraps them. None is remembered: a key that is gone is gone for every function at once.
+/// The keys of data subjects, wrapped by a KMS key. Keys are never cached: a deleted key is
+/// unusable in every function at once.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     table: KeyTable,
@@ -146,15 +149,13 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// The keys in a table, wrapped by a key of KMS.
+    /// Creates a keyring from a table and the KMS key that wraps its keys.
     pub fn new(table: KeyTable, master: MasterKey) -> Self {
         Self { table, master }
     }
 
-    /// A subject's key. Two calls; three where it is made now.
-    ///
-    /// # Errors
-    /// When a call fails.
+    /// Returns the key of a subject, and creates it if the subject has none. It takes one DynamoDB
+    /// request and one KMS call; a new key takes two requests and one call.
     pub async fn key_for(&self, subject: &str) -> Result<Key, KeyError> {
         if let Some(key) = self.key_of(subject).await? {
             return Ok(key);
@@ -168,26 +169,24 @@ impl Keyring {
         }
     }
 
-    /// Opens what was sealed for this place; `None` where its subject has been forgotten since. Two calls.
-    ///
-    /// # Errors
-    /// When a call fails, or it is not what was sealed there.
+    /// Decrypts a value. `None`: the data of the subject was erased. It takes one DynamoDB request
+    /// and one KMS call.
     pub async fn open<T: DeserializeOwned>(
         &self,
-        place: &Place<'_>,
+        context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<Option<T>, KeyError> {
-        let Some(key) = self.key_of(place.subject).await? else {
+        let Some(key) = self.key_of(context.subject).await? else {
             return Ok(None);
         };
-        match key.open(place, sealed) {
+        match key.open(context, sealed) {
             Ok(value) => Ok(Some(value)),
-            // Who was forgotten and came back has a new one.
+            // The subject was erased and has a new key since.
             Err(OpenError::OtherKey) => Ok(None),
             Err(error @ (OpenError::Tampered | OpenError::Form)) => {
                 Err(KeyError::Store(StoreError::Corrupt {
-                    stream: place.stream.clone(),
-                    reason: format!("{} does not open: {error}", place.field),
+                    stream: context.stream.clone(),
+                    reason: format!("{} cannot be decrypted: {error}", context.field),
                 }))
             }
         }

@@ -1,13 +1,13 @@
-//! The gate of mails: one mail for each event, however often the event is delivered.
+//! The mail gate: one email for each event, however often the event is delivered.
 //!
-//! Amazon SES has no idempotency keys. So an invocation claims a mail by one conditional write before it
-//! sends it, and whoever finds it claimed sends nothing: a second delivery, a redrive, a republish.
-//! Three things can happen to a claim:
+//! Amazon SES has no idempotency keys. An invocation therefore claims a mail by one conditional
+//! write before it sends the mail. An invocation that finds the mail claimed sends nothing: a
+//! duplicate delivery, a redrive or a republish. A claim has one of three outcomes:
 //!
-//! - SES has refused the mail: the claim is released, and the next delivery sends it.
-//! - SES throttles: the mail waits in this table, and is sent when its time has come.
-//! - Nothing is known, after a crash or without an answer: a retry of the same invocation sends the mail
-//!   again, everything else does not.
+//! - SES rejects the mail: the claim is released, and the next delivery sends the mail.
+//! - SES throttles: the mail waits in this table and is sent later.
+//! - The outcome is unknown, after a crash or without an answer: only a retry of the same
+//!   invocation sends the mail again.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -16,41 +16,40 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    dynamodb::{classified, malformed},
+    dynamodb::{malformed, store_error},
     store::StoreError,
     timestamp::Timestamp,
 };
 
-/// A table of mails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and `at` (S).
+/// A table of mails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and
+/// `at` (S).
 #[derive(Clone, Debug)]
 pub struct MailGate {
     client: Client,
     table: String,
 }
 
-/// A mail that waits until SES takes it.
+/// A mail that waits because SES throttled it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingMail {
-    /// The id of the event that it reports.
+    /// The id of the event that the mail reports.
     pub mail: String,
     at: String,
 }
 
-/// The partition of the index. Mails wait only while SES throttles.
+/// The only partition of the index: mails wait only while SES throttles, so there are few.
 const WAITING: &str = "waiting";
-/// The most mails that one look finds.
+/// The maximum number of mails that `due` returns.
 const PAGE: i32 = 100;
 
 impl MailGate {
-    /// The gate in this table.
+    /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Claims a mail for an invocation, and returns whether that may send it.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Claims a mail for an invocation, and returns whether the invocation may send it. The same
+    /// invocation can claim it again.
     pub async fn claim(&self, mail: &str, invocation: &str) -> Result<bool, StoreError> {
         let sent = self
             .client
@@ -71,14 +70,11 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
-    /// Gives a claim back: the mail was not sent.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Releases the claim of a mail that was not sent.
     pub async fn release(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
         let sent = self
             .client
@@ -98,14 +94,11 @@ impl MailGate {
             {
                 Ok(())
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
-    /// Lets a mail wait until a time.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Postpones a mail until a time. It can then be leased, but no longer claimed.
     pub async fn wait(&self, mail: &str, until: Timestamp) -> Result<(), StoreError> {
         let sent = self
             .client
@@ -118,13 +111,10 @@ impl MailGate {
             .expression_attribute_values(":at", text(&until.to_string()))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| classified(&error))
+        sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 
-    /// The mails whose time has come, the oldest first; a hundred at most. Eventually consistent.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns at most 100 mails that are due, the oldest first. The read is eventually consistent.
     pub async fn due(&self, now: Timestamp) -> Result<Vec<WaitingMail>, StoreError> {
         let page = self
             .client
@@ -138,12 +128,12 @@ impl MailGate {
             .limit(PAGE)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let rows = page.items.unwrap_or_default().into_iter();
         rows.map(|mut row| {
             let mut take = |name: &str| match row.remove(name) {
                 Some(AttributeValue::S(text)) => Ok(text),
-                _ => Err(malformed(&format!("a mail has no {name}"))),
+                _ => Err(malformed(&format!("a waiting mail has no `{name}`"))),
             };
             Ok(WaitingMail {
                 mail: take("mail")?,
@@ -153,11 +143,8 @@ impl MailGate {
         .collect()
     }
 
-    /// Takes a mail that waits, until a time, and returns whether that may send it: not when another
-    /// invocation was faster. If this one ends without a word, the mail is due again at that time.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Leases a waiting mail until a time, and returns whether the caller may send it: false if
+    /// another invocation was first. If the caller crashes, the mail is due again at that time.
     pub async fn lease(&self, mail: &WaitingMail, until: Timestamp) -> Result<bool, StoreError> {
         let sent = self
             .client
@@ -180,14 +167,11 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(classified(&error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
-    /// Notes that a mail that waited does not any more: it was sent, or nobody is to be written to.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Marks a waiting mail as done: it was sent, or it has no recipient.
     pub async fn done(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
         let sent = self
             .client
@@ -199,7 +183,7 @@ impl MailGate {
             .expression_attribute_values(":by", text(invocation))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| classified(&error))
+        sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 }
 

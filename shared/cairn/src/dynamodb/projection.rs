@@ -1,41 +1,40 @@
-//! A read model's table as a rebuild works on it: rows of all generations, side by side.
+//! The table of a read model, as a rebuild and an audit use it: rows of all generations.
 
 use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, audit, classified, history::part, row};
+use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
 use crate::{
     audit::Report,
-    gate::Gated,
+    gate::Checkpointed,
     generation::Generation,
     hash::fnv1a,
-    read_model::{Count, ReadModel, Row, Tally},
+    read_model::{CounterChange, CounterProjection, ReadModel, Row},
     store::StoreError,
     stream::StreamId,
 };
 
-/// The gated rows of one generation of a read model.
-pub trait Projection: Gated + Clone + Send + Sync + 'static {
-    /// The read model's name.
+/// The rows of one generation of a read model, behind their version gates.
+pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
+    /// The name of the read model.
     const NAME: &'static str;
 
-    /// The rows of another generation in the same table.
+    /// Returns the rows of another generation in the same table.
     #[must_use]
-    fn of(&self, generation: Generation) -> Self;
+    fn with_generation(&self, generation: Generation) -> Self;
 
-    /// Which streams get into each other's way: those with the same number, of a few. `None` for streams that are none
-    /// of the read model's.
-    fn lane(stream: &StreamId) -> Option<u32>;
+    /// Returns the shard of a stream, one of a few. Streams that write to the same row have the
+    /// same shard, and a rebuild applies the events of a shard in sequence. `None`: the read model
+    /// ignores the stream.
+    fn shard(stream: &StreamId) -> Option<u32>;
 
-    /// The item that holds how far the read model has followed a stream, and the attribute of it. `None` for streams
-    /// that are none of the read model's.
+    /// Returns the item and the attribute with the version gate of a stream. `None`: the read model
+    /// ignores the stream.
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)>;
 
-    /// The version of the last event of a stream that is in the rows; 0 before the first. Read strongly.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the version of the last applied event of a stream; 0 before the first. The read is
+    /// strongly consistent.
     fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send {
         async move {
             match Self::gate(stream) {
@@ -45,13 +44,10 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
         }
     }
 
-    /// The table, with the rows of every generation.
+    /// Returns the table, which holds the rows of every generation.
     fn table(&self) -> Table<'_>;
 
-    /// Compares the rows of this generation with what their events add up to.
-    ///
-    /// # Errors
-    /// When a read fails.
+    /// Compares the rows of this generation with the rows that their events produce.
     fn audit(
         &self,
         store: &DynamoStore,
@@ -59,31 +55,28 @@ pub trait Projection: Gated + Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The key of an item, as every generation has it: the partition key, and the sort key where there is one.
+/// The key of an item without its generation: the partition key, and the sort key if the table has
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<(&'static str, String)>);
 
 impl Key {
-    /// A key of these attributes.
-    pub(super) fn of<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
+    pub(super) fn new<const N: usize>(parts: [(&'static str, &str); N]) -> Self {
         Self(parts.map(|(name, value)| (name, value.to_owned())).into())
     }
 
-    /// Its values.
     pub(super) fn values(&self) -> Vec<String> {
         self.0.iter().map(|(_, value)| value.clone()).collect()
     }
 
-    /// The partition key.
     pub(super) fn partition(&self) -> &str {
         self.0.first().map_or("", |(_, value)| value.as_str())
     }
 }
 
-/// Where counters are.
-impl From<&Count> for Key {
-    fn from(count: &Count) -> Self {
-        Self::of([("partition", &count.partition), ("row", &count.row)])
+impl From<&CounterChange> for Key {
+    fn from(count: &CounterChange) -> Self {
+        Self::new([("partition", &count.partition), ("row", &count.row)])
     }
 }
 
@@ -94,34 +87,34 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An item of a table.
+/// A row that a scan returned.
 #[derive(Clone, Debug)]
-pub struct Found {
-    /// Its generation.
+pub struct ScannedRow {
+    /// The generation of the row.
     pub generation: Generation,
-    /// Its key.
+    /// The key without the generation.
     pub key: Key,
-    /// The rest of it.
+    /// The attributes that are not part of the key.
     pub row: Row,
 }
 
 impl<M: ReadModel> Projection for Rows<M> {
     const NAME: &'static str = M::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        M::place(stream).map(|place| fnv1a(place.key) % 16)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        M::row_key(stream).map(|row_key| fnv1a(row_key.key) % 16)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        let place = M::place(stream)?;
-        Some((Key::of([(M::KEY, place.key)]), place.gate))
+        let row_key = M::row_key(stream)?;
+        Some((Key::new([(M::KEY, row_key.key)]), row_key.gate))
     }
 
     fn table(&self) -> Table<'_> {
@@ -138,22 +131,22 @@ impl<M: ReadModel> Projection for Rows<M> {
     }
 }
 
-impl<T: Tally> Projection for Counters<T> {
+impl<T: CounterProjection> Projection for Counters<T> {
     const NAME: &'static str = T::NAME;
 
-    fn of(&self, generation: Generation) -> Self {
+    fn with_generation(&self, generation: Generation) -> Self {
         Self {
             generation,
             ..self.clone()
         }
     }
 
-    fn lane(stream: &StreamId) -> Option<u32> {
-        T::lane(stream)
+    fn shard(stream: &StreamId) -> Option<u32> {
+        T::shard(stream)
     }
 
     fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        T::lane(stream)?;
+        T::shard(stream)?;
         Some((Self::gate_of(stream), Self::GATE))
     }
 
@@ -171,7 +164,7 @@ impl<T: Tally> Projection for Counters<T> {
     }
 }
 
-/// A table with the rows of every generation: it stands in front of the partition key.
+/// A table with the rows of every generation: each partition key begins with its generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
     pub(super) client: &'a Client,
@@ -181,29 +174,26 @@ pub struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The generation that is meant where a key has none.
+    /// Returns the generation that reads and deletes by key use.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Some items, whatever their generation, and where the next ones begin.
-    ///
-    /// # Errors
-    /// When the read fails.
-    pub async fn items(&self, from: Option<Key>) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    /// Returns a page of items of all generations, and the key after which the next page begins.
+    pub async fn items(
+        &self,
+        from: Option<Key>,
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         self.part(0, 1, from).await
     }
 
-    /// Some items of one part of the table.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns a page of items of one segment of the table.
     pub async fn part(
         &self,
         segment: u32,
         segments: u32,
         from: Option<Key>,
-    ) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
         let (segment, segments) = part(segment, segments);
         let page = self
             .client
@@ -214,7 +204,7 @@ impl Table<'_> {
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let items = page.items.unwrap_or_default().into_iter();
         let found: Vec<_> = items
             .map(|item| self.found(item))
@@ -223,10 +213,8 @@ impl Table<'_> {
         Ok((found, next))
     }
 
-    /// The item that has a key in this generation, read strongly, without its key.
-    ///
-    /// # Errors
-    /// When the read fails.
+    /// Returns the attributes of an item of this generation without its key. The read is strongly
+    /// consistent.
     pub async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
         let got = self
             .client
@@ -236,12 +224,12 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let found = got.item.map(|item| self.found(item)).transpose()?;
         Ok(found.map(|found| found.row))
     }
 
-    /// A number in the item that has a key in this generation, read strongly; 0 where there is none.
+    /// Returns a number of an item of this generation, or 0. The read is strongly consistent.
     async fn number(&self, key: &Key, name: &str) -> Result<u64, StoreError> {
         let got = self
             .client
@@ -253,16 +241,13 @@ impl Table<'_> {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         let item = got.item.unwrap_or_default();
         let digits = item.get(name).and_then(|number| number.as_n().ok());
         Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
     }
 
-    /// Removes the item that has a key in this generation.
-    ///
-    /// # Errors
-    /// When the write fails.
+    /// Deletes an item of this generation.
     pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
         self.client
             .delete_item()
@@ -270,11 +255,11 @@ impl Table<'_> {
             .set_key(Some(stored(key, Some(self.generation))))
             .send()
             .await
-            .map_err(|error| classified(&error))?;
+            .map_err(|error| store_error(&error))?;
         Ok(())
     }
 
-    fn found(&self, item: Item) -> Result<Found, StoreError> {
+    fn found(&self, item: Item) -> Result<ScannedRow, StoreError> {
         let Key(mut parts) = self.key(&item);
         let mut row = row(item)?;
         row.retain(|name, _| !self.keys.contains(&name.as_str()));
@@ -284,20 +269,19 @@ impl Table<'_> {
             (generation, *partition) = (of, key.to_owned());
         }
         let key = Key(parts);
-        Ok(Found {
+        Ok(ScannedRow {
             generation,
             key,
             row,
         })
     }
 
-    /// The key of these values.
     pub(super) fn key_of(&self, values: &[String]) -> Key {
         let parts = self.keys.iter().zip(values);
         Key(parts.map(|(name, value)| (*name, value.clone())).collect())
     }
 
-    /// The key as it is stored, its generation in front.
+    /// The key as stored, with its generation.
     fn key(&self, item: &Item) -> Key {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let parts = self.keys.iter();
@@ -307,7 +291,7 @@ impl Table<'_> {
     }
 }
 
-/// A key in a generation; as it is without one.
+/// Returns the stored form of a key: with the generation, or unchanged without one.
 pub(super) fn stored(key: &Key, generation: Option<Generation>) -> Item {
     let parts = key.0.iter().enumerate();
     parts

@@ -1,11 +1,12 @@
-//! Rebuilding a read model while the system runs.
+//! Rebuilds a read model while the system runs.
 //!
-//! A new generation of rows takes the events of the present at once, from the functions that keep the old one;
-//! meanwhile a scan pours the events of the past through the same gates. What comes twice, and what comes early, is
-//! nothing new to a gate. When all is poured the two are compared, the new rows are shown, and the old ones dropped.
+//! A secondary generation of rows takes new events at once, from the functions that also update the
+//! live generation. A scan backfills the past events through the same version gates. A gate skips a
+//! duplicate and fills a gap. After the backfill, the two generations are compared, the new one is
+//! promoted, and the old one is pruned.
 //!
-//! Each step may be taken again, and a rebuild that was killed goes on where it was. Nothing but rows is written:
-//! sagas and reactions do not hear of it.
+//! Each step can be repeated, and a rebuild that was killed resumes at its last page. A rebuild
+//! writes only rows and its own progress: it triggers no saga and no other consumer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,17 +15,18 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DynamoStore, classified,
+    DynamoStore,
     generations::{ChangeError, Contended, Generations},
     history::Position,
-    projection::{Found, Key, Projection, Table},
+    projection::{Key, Projection, ScannedRow, Table},
+    store_error,
 };
 use crate::{
     commit::{Commit, RecordedEvent},
     gate::deliver,
-    generation::{Beside, Generation, OutOfTurn, Standing},
+    generation::{Generation, GenerationSet, OutOfTurn, Secondary},
     read_model::Row,
-    retry::Tries,
+    retry::Backoff,
     store::StoreError,
     timestamp::Timestamp,
 };
@@ -36,69 +38,69 @@ pub struct Rebuild<P> {
     generations: Generations<P>,
 }
 
-/// A rebuild under way.
+/// A rebuild that has started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct Started {
     /// The new generation.
     pub generation: Generation,
-    /// The parts of history, each of which can be poured by itself, from 0.
+    /// The segments of the history, numbered from 0. Each can be backfilled independently.
     pub segments: Vec<u32>,
 }
 
-/// How far a part of history is poured.
+/// The progress of the backfill of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Poured {
-    /// How many events were read so far; those of other read models are among them.
+pub struct BackfillProgress {
+    /// The number of events that were read so far, including those of other read models.
     pub events: u64,
-    /// Whether there are no more.
+    /// True after the last page.
     pub done: bool,
     /// The last commit that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<Position>,
 }
 
-/// The new rows beside those that are shown. Rows that the present changes may count as differing.
+/// The comparison of the new rows with the live ones. A row that changes meanwhile may count as
+/// different.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Comparison {
-    /// Rows that are the same.
+    /// The number of equal rows.
     pub alike: u64,
-    /// Rows that are not, which is what a rebuild may be for.
+    /// The number of different rows. A rebuild after a change of the projection expects some.
     pub differing: u64,
-    /// Rows that only the new generation has.
+    /// The number of rows that only the new generation has.
     pub only_new: u64,
-    /// Rows that only the old generation has: no event leads to them.
+    /// The number of orphan rows: only the old generation has them, and no event leads to them.
     pub only_old: u64,
-    /// The keys of some rows that differ, or that only the old generation has.
+    /// The keys of up to ten rows that differ or that only the old generation has.
     pub examples: Vec<String>,
 }
 
-/// How far a part of the rows is compared.
+/// The progress of the comparison of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Compared {
-    /// Whether that is all of it.
+pub struct ComparisonProgress {
+    /// True after the last page.
     pub done: bool,
     #[serde(flatten)]
     comparison: Comparison,
-    /// New rows in this part. The old row of the same key may be in another one.
+    /// The number of new rows in this segment. Their old rows may be in other segments.
     new_rows: u64,
     /// The last row that was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     after: Vec<String>,
 }
 
-/// How much was dropped.
+/// The result of a call of `prune`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Swept {
-    /// So many rows.
+pub struct Pruned {
+    /// The number of rows that were deleted.
     pub dropped: u64,
-    /// Whether that was all.
+    /// True if no obsolete row is left.
     pub complete: bool,
 }
 
 impl Comparison {
-    /// How many keys are named.
     const EXAMPLES: usize = 10;
 
     fn name(&mut self, what: &str, key: &Key) {
@@ -107,22 +109,22 @@ impl Comparison {
         }
     }
 
-    fn note(&mut self, key: &Key, likeness: Likeness) {
-        match likeness {
-            Likeness::Alike => self.alike += 1,
-            Likeness::Differing => {
+    fn note(&mut self, key: &Key, row_match: RowMatch) {
+        match row_match {
+            RowMatch::Equal => self.alike += 1,
+            RowMatch::Different => {
                 self.differing += 1;
                 self.name("differs", key);
             }
-            Likeness::OnlyOld => {
+            RowMatch::OnlyOld => {
                 self.only_old += 1;
                 self.name("is not in the new rows", key);
             }
         }
     }
 
-    /// What the comparisons of all parts come to.
-    pub fn of(parts: impl IntoIterator<Item = Compared>) -> Self {
+    /// Adds up the comparisons of all segments.
+    pub fn new(parts: impl IntoIterator<Item = ComparisonProgress>) -> Self {
         let (mut all, mut new_rows) = (Self::default(), 0);
         for part in parts {
             new_rows += part.new_rows;
@@ -138,16 +140,16 @@ impl Comparison {
     }
 }
 
-/// Why a step of a rebuild was not taken.
+/// The error of a step of a rebuild.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// Another step comes first.
+    /// The rebuild protocol requires another step first.
     #[error(transparent)]
     OutOfTurn(#[from] OutOfTurn),
-    /// History is not poured yet.
-    #[error("segment {0} is not poured to its end: pour it first")]
+    /// The backfill is not complete.
+    #[error("segment {0} is not backfilled completely; backfill it first")]
     Unfinished(u32),
-    /// Other changes of the standing came first, again and again.
+    /// A concurrent change of the generation set won at every attempt.
     #[error(transparent)]
     Contended(#[from] Contended),
     /// A call failed.
@@ -166,90 +168,83 @@ impl From<ChangeError> for RebuildError {
 }
 
 impl<P: Projection> Rebuild<P> {
-    /// How long an event waits for what only passes: throttling, or others that write to the same counters.
-    const PATIENCE: Duration = Duration::from_secs(20);
-    /// How many rows are compared or removed at a time.
+    /// The time limit of retries after transient errors, for example throttling.
+    const TIME_BUDGET: Duration = Duration::from_secs(20);
+    /// The number of rows that are compared or deleted concurrently.
     const AT_ONCE: usize = 16;
 
-    /// The rebuild of a read model from a store.
+    /// Creates the rebuild of a read model from a store.
     pub fn new(store: DynamoStore, generations: Generations<P>) -> Self {
         Self { store, generations }
     }
 
-    /// Begins a rebuild in so many parts, or goes on with the one that was begun. From now on the new rows take
-    /// every event.
-    ///
-    /// # Errors
-    /// When the last rebuild has not ended, or a call fails.
-    pub async fn begin(&self, now: Timestamp, segments: u32) -> Result<Begun, RebuildError> {
-        let change = self
-            .generations
-            .change(|standing| standing.begun(now, segments));
+    /// Starts a rebuild with this number of segments, or resumes the running one. The new rows take
+    /// every event from now on.
+    pub async fn start(&self, now: Timestamp, segments: u32) -> Result<Started, RebuildError> {
+        let change = self.generations.change(|set| set.started(now, segments));
         let (generation, segments) = change.await?.building()?;
-        Ok(Begun {
+        Ok(Started {
             generation,
             segments: (0..segments).collect(),
         })
     }
 
-    /// Pours a part of history into the new rows, page by page, for as long as `go_on` says so before each. It begins
-    /// after the last page that was poured.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, or a call fails.
-    pub async fn pour(
+    /// Backfills one segment page by page, after the last page that was read. `go_on` is called
+    /// before each page; `false` stops.
+    pub async fn backfill(
         &self,
         segment: u32,
         go_on: impl Fn() -> bool,
-    ) -> Result<Poured, RebuildError> {
-        let (generation, segments) = self.generations.standing().await?.building()?;
-        let rows = self.generations.of(generation);
-        let mark = mark(generation, segment);
-        let mut poured: Poured = self.generations.item(&mark).await?.unwrap_or_default();
-        while !poured.done && go_on() {
-            let after = poured.after.as_ref();
+    ) -> Result<BackfillProgress, RebuildError> {
+        let (generation, segments) = self.generations.set().await?.building()?;
+        let rows = self.generations.with_generation(generation);
+        let item = progress_item(generation, segment);
+        let mut progress: BackfillProgress =
+            self.generations.item(&item).await?.unwrap_or_default();
+        while !progress.done && go_on() {
+            let after = progress.after.as_ref();
             let mut page = self.store.scan(segment, segments, after).await?;
             let (next, commits) = (page.next.take(), page.commits()?);
             self.apply(&rows, &commits).await?;
             let events = commits.iter().map(|commit| commit.events.len() as u64);
-            poured = Poured {
-                events: poured.events + events.sum::<u64>(),
+            progress = BackfillProgress {
+                events: progress.events + events.sum::<u64>(),
                 done: next.is_none(),
                 after: next,
             };
-            let kept = self.generations.keeping(&mark, &poured)?.send().await;
-            kept.map_err(|error| classified(&error))?;
+            let kept = self.generations.keeping(&item, &progress)?.send().await;
+            kept.map_err(|error| store_error(&error))?;
         }
-        Ok(poured)
+        Ok(progress)
     }
 
-    /// Where the read model stands, and how far each part of history is poured, if there is a rebuild.
-    ///
-    /// # Errors
-    /// When a read fails.
-    pub async fn progress(&self) -> Result<(Standing, Vec<Poured>), RebuildError> {
-        let standing = self.generations.standing().await?;
-        let Ok((generation, segments)) = standing.building() else {
-            return Ok((standing, vec![]));
+    /// Returns the generations, and the progress of each segment of a running rebuild.
+    pub async fn progress(&self) -> Result<(GenerationSet, Vec<BackfillProgress>), RebuildError> {
+        let set = self.generations.set().await?;
+        let Ok((generation, segments)) = set.building() else {
+            return Ok((set, vec![]));
         };
-        let mut segments_poured = vec![];
+        let mut segments_progress = vec![];
         for segment in 0..segments {
-            let poured = self.generations.item(&mark(generation, segment)).await?;
-            segments_poured.push(poured.unwrap_or_default());
+            let progress = self
+                .generations
+                .item(&progress_item(generation, segment))
+                .await?;
+            segments_progress.push(progress.unwrap_or_default());
         }
-        Ok((standing, segments_poured))
+        Ok((set, segments_progress))
     }
 
-    /// Streams that do not get into each other's way go side by side, the events of each in order.
+    /// Applies shards concurrently, and the events of each shard in order.
     async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), StoreError> {
-        let mut lanes = BTreeMap::<u32, Vec<RecordedEvent>>::new();
+        let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
         for commit in commits {
-            if let Some(lane) = P::lane(&commit.stream) {
-                lanes.entry(lane).or_default().extend(commit.recorded());
+            if let Some(shard) = P::shard(&commit.stream) {
+                shards.entry(shard).or_default().extend(commit.recorded());
             }
         }
-        let mut side_by_side = Vec::with_capacity(lanes.len());
-        for events in lanes.values() {
+        let mut side_by_side = Vec::with_capacity(shards.len());
+        for events in shards.values() {
             side_by_side.push(self.apply_in_order(rows, events));
         }
         try_join_all(side_by_side).await.map(|_| ())
@@ -265,24 +260,24 @@ impl<P: Projection> Rebuild<P> {
         Ok(())
     }
 
-    /// Where one of them is not the next of its stream, because it has been poured before or the present was faster, each
-    /// goes by itself.
+    /// Applies events in one write if each is the next one of its stream. Otherwise each is
+    /// delivered alone, because some were backfilled before or arrived from the bus first.
     async fn apply_together(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
-        let mut tries = Tries::lasting(Self::PATIENCE);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
         while events.len() > 1 {
             match rows.advance_all(events).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => break,
-                Err(error) if !error.is_passing() || tries.again().await.is_err() => {
+                Err(error) if !error.is_transient() || backoff.wait().await.is_err() => {
                     return Err(error);
                 }
                 Err(_) => {}
             }
         }
         for event in events {
-            let mut tries = Tries::lasting(Self::PATIENCE);
+            let mut backoff = Backoff::new(Self::TIME_BUDGET);
             while let Err(error) = deliver(rows, &self.store, event).await {
-                if !error.is_passing() || tries.again().await.is_err() {
+                if !error.is_transient() || backoff.wait().await.is_err() {
                     return Err(error);
                 }
             }
@@ -290,43 +285,41 @@ impl<P: Projection> Rebuild<P> {
         Ok(())
     }
 
-    /// Compares the new rows with those that are shown.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, history is not poured, or a read fails.
+    /// Compares the new rows with the live ones after a complete backfill.
     pub async fn compare(&self) -> Result<Comparison, RebuildError> {
-        let standing = self.finished().await?;
-        let all = self.compare_part(&standing, (0, 1), Compared::default(), || true);
-        Ok(Comparison::of([all.await?]))
+        let set = self.finished().await?;
+        let all = self.compare_part(&set, (0, 1), ComparisonProgress::default(), || true);
+        Ok(Comparison::new([all.await?]))
     }
 
-    /// Compares a part of the rows, page by page, for as long as `go_on` says so before each. There are as many parts as
-    /// those of history. What it came to so far is handed on from one call to the next, and all parts together are
-    /// [`Comparison::of`] them.
+    /// Compares one segment of the rows, page by page. The segments are those of the backfill.
     ///
-    /// # Errors
-    /// When nothing is being rebuilt, history is not poured, or a read fails.
+    /// `go_on` is called before each page; `false` stops. Pass the result of one call as `so_far`
+    /// to the next, and add up the segments with [`Comparison::new`].
     pub async fn compare_segment(
         &self,
         segment: u32,
-        so_far: Compared,
+        so_far: ComparisonProgress,
         go_on: impl Fn() -> bool,
-    ) -> Result<Compared, RebuildError> {
-        let standing = self.finished().await?;
-        let (_, segments) = standing.building()?;
-        self.compare_part(&standing, (segment, segments), so_far, go_on)
+    ) -> Result<ComparisonProgress, RebuildError> {
+        let set = self.finished().await?;
+        let (_, segments) = set.building()?;
+        self.compare_part(&set, (segment, segments), so_far, go_on)
             .await
     }
 
     async fn compare_part(
         &self,
-        standing: &Standing,
+        set: &GenerationSet,
         (segment, segments): (u32, u32),
-        so_far: Compared,
+        so_far: ComparisonProgress,
         go_on: impl Fn() -> bool,
-    ) -> Result<Compared, RebuildError> {
-        let (new, _) = standing.building()?;
-        let (old_rows, new_rows) = (self.generations.of(standing.live), self.generations.of(new));
+    ) -> Result<ComparisonProgress, RebuildError> {
+        let (new, _) = set.building()?;
+        let (old_rows, new_rows) = (
+            self.generations.with_generation(set.live),
+            self.generations.with_generation(new),
+        );
         let table = old_rows.table();
         let mut so_far = so_far;
         while !so_far.done && go_on() {
@@ -335,15 +328,15 @@ impl<P: Projection> Rebuild<P> {
             so_far.new_rows += found.iter().filter(|row| row.generation == new).count() as u64;
             let mut olds = found
                 .into_iter()
-                .filter(|row| row.generation == standing.live)
+                .filter(|row| row.generation == set.live)
                 .peekable();
             while olds.peek().is_some() {
                 let mut looks = vec![];
                 for old in olds.by_ref().take(Self::AT_ONCE) {
                     looks.push(pair(old, table, new_rows.table()));
                 }
-                for (key, likeness) in try_join_all(looks).await? {
-                    so_far.comparison.note(&key, likeness);
+                for (key, row_match) in try_join_all(looks).await? {
+                    so_far.comparison.note(&key, row_match);
                 }
             }
             so_far.done = next.is_none();
@@ -352,51 +345,45 @@ impl<P: Projection> Rebuild<P> {
         Ok(so_far)
     }
 
-    /// Shows the new rows. The old ones follow the events until they are swept.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, history is not poured, or a call fails.
-    pub async fn flip(&self) -> Result<Generation, RebuildError> {
-        let standing = self.generations.standing().await?;
-        let new = match standing.beside {
-            // An earlier call's answer was lost, or it ended half-way.
-            Some(Beside::Retiring { .. }) => standing.live,
-            Some(Beside::Building { .. }) | None => self.finished().await?.building()?.0,
+    /// Promotes the new rows after a complete backfill. The old ones take events until they are
+    /// pruned.
+    pub async fn promote(&self) -> Result<Generation, RebuildError> {
+        let set = self.generations.set().await?;
+        let new = match set.secondary {
+            // The answer to an earlier call was lost, or that call failed half-way.
+            Some(Secondary::Retired { .. }) => set.live,
+            Some(Secondary::Building { .. }) | None => self.finished().await?.building()?.0,
         };
-        let change = self.generations.change(|standing| standing.flipped(new));
+        let change = self.generations.change(|set| set.promoted(new));
         Ok(change.await?.live)
     }
 
-    /// Gives the rebuild up: the new rows take no more events, and a sweep drops them.
-    ///
-    /// # Errors
-    /// When nothing is being rebuilt, or a call fails.
-    pub async fn abandon(&self) -> Result<Generation, RebuildError> {
-        self.generations.standing().await?.building()?;
-        let change = self.generations.change(|standing| Ok(standing.alone()));
+    /// Cancels the rebuild: the new rows take no more events, and `prune` deletes them.
+    pub async fn cancel(&self) -> Result<Generation, RebuildError> {
+        self.generations.set().await?.building()?;
+        let change = self.generations.change(|set| Ok(set.live_only()));
         Ok(change.await?.live)
     }
 
-    /// Drops the rows that are not shown any more, page by page, for as long as `go_on` says so after each. What is
-    /// being built stays. A delivery that was under way at the flip may write a dropped row once more: nobody sees it,
-    /// and the next sweep takes it.
+    /// Deletes the rows of obsolete generations, page by page. A generation that is being built
+    /// stays. `go_on` is called after each page; `false` stops.
     ///
-    /// # Errors
-    /// When a call fails.
-    pub async fn sweep(&self, go_on: impl Fn() -> bool) -> Result<Swept, RebuildError> {
-        let change = self.generations.change(|standing| match standing.beside {
-            Some(Beside::Building { .. }) => Ok(standing.clone()),
-            Some(Beside::Retiring { .. }) | None => Ok(standing.alone()),
+    /// A delivery that was in progress at the promotion may write a deleted row again. No query
+    /// reads that row, and the next call deletes it.
+    pub async fn prune(&self, go_on: impl Fn() -> bool) -> Result<Pruned, RebuildError> {
+        let change = self.generations.change(|set| match set.secondary {
+            Some(Secondary::Building { .. }) => Ok(set.clone()),
+            Some(Secondary::Retired { .. }) | None => Ok(set.live_only()),
         });
-        let standing = change.await?;
-        let rows = self.generations.of(standing.live);
+        let set = change.await?;
+        let rows = self.generations.with_generation(set.live);
         let (mut dropped, mut from) = (0, None);
         loop {
             let (found, next) = rows.table().items(from).await?;
             let mut over = vec![];
             for row in &found {
-                if standing.is_over(row.generation) {
-                    over.push((self.generations.of(row.generation), &row.key));
+                if set.is_obsolete(row.generation) {
+                    over.push((self.generations.with_generation(row.generation), &row.key));
                 }
             }
             for some in over.chunks(Self::AT_ONCE) {
@@ -410,80 +397,82 @@ impl<P: Projection> Rebuild<P> {
             from = next;
             let complete = from.is_none();
             if complete {
-                self.generations.forget(&standing).await?;
+                self.generations.forget(&set).await?;
             }
             if complete || !go_on() {
-                return Ok(Swept { dropped, complete });
+                return Ok(Pruned { dropped, complete });
             }
         }
     }
 
-    /// The standing of a rebuild of which all history is poured.
-    async fn finished(&self) -> Result<Standing, RebuildError> {
-        let (standing, poured) = self.progress().await?;
-        standing.building()?;
-        match (0..).zip(&poured).find(|(_, poured)| !poured.done) {
+    /// Returns the generations of a rebuild if its backfill is complete.
+    async fn finished(&self) -> Result<GenerationSet, RebuildError> {
+        let (set, progress) = self.progress().await?;
+        set.building()?;
+        match (0..).zip(&progress).find(|(_, progress)| !progress.done) {
             Some((segment, _)) => Err(RebuildError::Unfinished(segment)),
-            None => Ok(standing),
+            None => Ok(set),
         }
     }
 }
 
-/// How often rows that differ are looked at again: the present may have changed one before the other.
+/// The number of attempts to read two rows as equal, because an event may change one of them first.
 const LOOKS: u32 = 3;
 
-/// How an old row is to the new one that has its key.
-async fn pair(old: Found, olds: Table<'_>, news: Table<'_>) -> Result<(Key, Likeness), StoreError> {
+async fn pair(
+    old: ScannedRow,
+    olds: Table<'_>,
+    news: Table<'_>,
+) -> Result<(Key, RowMatch), StoreError> {
     let key = old.key;
     let mut old: Option<Row> = Some(old.row);
-    let mut likeness = Likeness::Alike;
+    let mut row_match = RowMatch::Equal;
     for _ in 0..LOOKS {
         let new = news.item(&key).await?;
-        likeness = match (&old, &new) {
-            (None, _) => Likeness::Alike,
-            (Some(_), None) => Likeness::OnlyOld,
-            (Some(old), Some(new)) if old == new => Likeness::Alike,
-            (Some(_), Some(_)) => Likeness::Differing,
+        row_match = match (&old, &new) {
+            (None, _) => RowMatch::Equal,
+            (Some(_), None) => RowMatch::OnlyOld,
+            (Some(old), Some(new)) if old == new => RowMatch::Equal,
+            (Some(_), Some(_)) => RowMatch::Different,
         };
-        if likeness == Likeness::Alike {
+        if row_match == RowMatch::Equal {
             break;
         }
         old = olds.item(&key).await?;
     }
-    Ok((key, likeness))
+    Ok((key, row_match))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Likeness {
-    Alike,
-    Differing,
+enum RowMatch {
+    Equal,
+    Different,
     OnlyOld,
 }
 
-/// The item that says how far a segment is.
-fn mark(generation: Generation, segment: u32) -> String {
-    format!("{MARK}{generation}#{segment}")
+fn progress_item(generation: Generation, segment: u32) -> String {
+    format!("{SEGMENT_PREFIX}{generation}#{segment}")
 }
 
-const MARK: &str = "segment#";
+const SEGMENT_PREFIX: &str = "segment#";
 
 impl<P: Projection> Generations<P> {
-    /// Removes what was noted of rebuilds that have ended.
-    async fn forget(&self, standing: &Standing) -> Result<(), StoreError> {
+    /// Deletes the progress of ended rebuilds.
+    async fn forget(&self, set: &GenerationSet) -> Result<(), StoreError> {
         let model = AttributeValue::S(P::NAME.to_owned());
         let noted = self
             .client
             .query()
             .table_name(&self.table)
-            .key_condition_expression("readModel = :model AND begins_with(#item, :mark)")
+            .key_condition_expression("readModel = :model AND begins_with(#item, :prefix)")
             .expression_attribute_names("#item", "item")
             .expression_attribute_values(":model", model.clone())
-            .expression_attribute_values(":mark", AttributeValue::S(MARK.to_owned()));
-        let building = standing.building().ok().map(|(generation, _)| generation);
+            .expression_attribute_values(":prefix", AttributeValue::S(SEGMENT_PREFIX.to_owned()));
+        let building = set.building().ok().map(|(generation, _)| generation);
         let mut from = None;
         loop {
             let page = noted.clone().set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| classified(&error))?;
+            let page = page.map_err(|error| store_error(&error))?;
             for note in page.items.unwrap_or_default() {
                 let Some(AttributeValue::S(name)) = note.get("item") else {
                     continue;
@@ -498,7 +487,7 @@ impl<P: Projection> Generations<P> {
                     .key("item", AttributeValue::S(name.clone()))
                     .send()
                     .await
-                    .map_err(|error| classified(&error))?;
+                    .map_err(|error| store_error(&error))?;
             }
             from = page.last_evaluated_key;
             if from.is_none() {
@@ -508,7 +497,7 @@ impl<P: Projection> Generations<P> {
     }
 }
 
-fn generation_of(mark: &str) -> Option<Generation> {
-    let (generation, _) = mark.strip_prefix(MARK)?.split_once('#')?;
+fn generation_of(item: &str) -> Option<Generation> {
+    let (generation, _) = item.strip_prefix(SEGMENT_PREFIX)?.split_once('#')?;
     generation.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Functions behind an HTTP API: requests, answers, and problems as RFC 9457 writes them.
+//! Functions behind an HTTP API: requests, responses, and problem documents (RFC 9457).
 
 use std::{
     borrow::Cow,
@@ -24,122 +24,117 @@ use crate::{
     dynamodb::{Answers, KeptAnswer, KeyError},
     input::{self, BodyError, FieldError},
     lambda::{
-        ConfigError, Environment, Function, FunctionError,
+        AppContext, ConfigError, FunctionError, Handler,
         caller::{Access, Caller},
-        metrics::Figures,
-        patience,
+        metrics::Metrics,
+        time_budget,
     },
     repository::HandleError,
     store::StoreError,
     timestamp::Timestamp,
 };
 
-/// The largest body of a request, in bytes: less than the 6 MB that Lambda takes, and less than what makes a commit too large.
+/// The maximum size of a request body in bytes. It is below the 6 MB that Lambda accepts, and below
+/// the size at which a commit gets too large.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// A function that answers HTTP requests.
-///
-/// # Errors
-/// When a setting is missing: also one of those that say who may ask, see [`Caller`].
+/// Creates a function that handles HTTP requests.
 pub fn function<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    Ok(with(environment, Access::of(environment)?, handle))
+    Ok(with(app, Access::from_app(app)?, handle))
 }
 
-/// A function that answers everybody's HTTP requests, whoever the API's other routes take: a page, say, that asks for
-/// a token itself.
-pub fn open<F>(
-    environment: &Environment,
-    handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+/// Creates a function that handles the HTTP requests of every caller, for example a page that asks
+/// for a token itself. It ignores the authorization of the other routes.
+pub fn open<F>(app: &AppContext, handle: impl Fn(Request) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    with(environment, Access::Public, handle)
+    with(app, Access::Public, handle)
 }
 
 fn with<F>(
-    environment: &Environment,
+    app: &AppContext,
     access: Access,
     handle: impl Fn(Request) -> F + Send + Sync + 'static,
-) -> Function
+) -> Handler
 where
     F: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
-    let parts = Arc::new((environment.clone(), access, handle));
-    Function::new(move |payload, invocation| {
+    let parts = Arc::new((app.clone(), access, handle));
+    Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
-            let (environment, access, handle) = parts.as_ref();
+            let (app, access, handle) = parts.as_ref();
             let request: ApiGatewayV2httpRequest =
                 serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let correlation = correlation(&request.headers, environment);
-            let traceparent = traceparent(&request.headers, environment);
+            let correlation = correlation(&request.headers, app);
+            let traceparent = traceparent(&request.headers, app);
             let span = tracing::info_span!("request", correlation, traceparent);
-            let asked = Asked {
+            let context = RequestContext {
                 correlation: correlation.clone(),
                 traceparent,
-                now: environment.now(),
-                new_id: environment.new_id(),
-                patience: patience(&invocation),
+                now: app.now(),
+                new_id: app.new_id(),
+                time_budget: time_budget(&invocation),
             };
             let answered = async {
                 let route = request.route_key.clone().unwrap_or_default();
-                let answer = match Request::new(request, asked, access) {
+                let answer = match Request::new(request, context, access) {
                     Ok(request) => handle(request).await,
                     Err(problem) => Err(problem),
                 };
                 let response = answer.unwrap_or_else(Problem::into_response);
-                tracing::info!(route, status = response.status, "answered");
+                tracing::info!(route, status = response.status, "request completed");
                 response
             };
             let response = answered.instrument(span).await;
-            environment.emit(Figures::default());
+            app.emit(Metrics::default());
             response.encode(&correlation)
         }
     })
 }
 
-/// What a request has from its surroundings.
-struct Asked {
+struct RequestContext {
     correlation: String,
     traceparent: String,
     now: Timestamp,
     new_id: Uuid,
-    patience: Duration,
+    time_budget: Duration,
 }
 
-/// A request, with what every handler needs of it.
+/// A request.
 #[derive(Debug)]
 pub struct Request {
-    /// The id that everything which follows carries: the request's own, or a new one.
+    /// The correlation id: the one of the request, or a new one. All resulting events carry it.
     pub correlation: String,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// The `Idempotency-Key`, checked. It is one of the caller's own: another's cannot meet it.
+    /// The valid `Idempotency-Key`, prefixed with the id of the caller, so that keys of different
+    /// callers never collide.
     pub key: Option<String>,
-    /// The present.
+    /// The time of the request.
     pub now: Timestamp,
-    /// A fresh random id.
+    /// A new random id.
     pub new_id: Uuid,
     path: HashMap<String, String>,
     query: HashMap<String, String>,
     traceparent: String,
     content_type: String,
     body: Vec<u8>,
-    patience: Duration,
+    time_budget: Duration,
 }
 
 impl Request {
     fn new(
         request: ApiGatewayV2httpRequest,
-        asked: Asked,
+        context: RequestContext,
         access: &Access,
     ) -> Result<Self, Problem> {
         let caller = access.caller(&request)?;
@@ -155,7 +150,8 @@ impl Request {
             }
         };
         let content_type = header("content-type").unwrap_or_default();
-        // The values of a list come one by one here. Joined again, a list is seen as one.
+        // The values of a list arrive one by one, and are joined so that `parameter` can reject a
+        // list.
         let mut query = HashMap::<String, String>::new();
         let values = request.query_string_parameters.iter();
         for (name, value) in values {
@@ -171,29 +167,29 @@ impl Request {
         }
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
-            correlation: asked.correlation,
+            correlation: context.correlation,
             caller,
             key,
-            now: asked.now,
-            new_id: asked.new_id,
+            now: context.now,
+            new_id: context.new_id,
             path: request.path_parameters,
             query,
-            traceparent: asked.traceparent,
+            traceparent: context.traceparent,
             content_type,
             body,
-            patience: asked.patience,
+            time_budget: context.time_budget,
         })
     }
 
-    /// A part of the path; empty when the route has none of this name.
+    /// Returns a path parameter; empty if the route has none of this name.
     pub fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
     }
 
-    /// A parameter of the query, parsed. Parameters that no handler asks for are ignored.
+    /// Returns a parsed query parameter. Parameters that no handler reads are ignored.
     ///
     /// # Errors
-    /// A 400 that names the parameter.
+    /// Returns a 400 problem that names the parameter.
     pub fn query<T>(&self, name: &str) -> Result<Option<T>, Problem>
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
@@ -206,10 +202,10 @@ impl Request {
         self.parameter(name)?.map(parse).transpose()
     }
 
-    /// A parameter of the query that is a whole number of a range.
+    /// Returns a query parameter that is a whole number in a range.
     ///
     /// # Errors
-    /// A 400 that names the parameter and the range.
+    /// Returns a 400 problem that names the parameter and the range.
     pub fn integer(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
         let parse = |text: &str| {
             let digits = text.bytes().all(|b| b.is_ascii_digit());
@@ -225,8 +221,8 @@ impl Request {
         self.parameter(name)?.map(parse).transpose()
     }
 
-    /// The one value of a parameter. API Gateway joins the values of a repeated parameter by commas,
-    /// and no parameter of this API takes a value with a comma.
+    /// Returns the only value of a query parameter. API Gateway joins the values of a repeated
+    /// parameter with commas, and no parameter of this API has a value with a comma.
     fn parameter(&self, name: &str) -> Result<Option<&str>, Problem> {
         match self.query.get(name).map(String::as_str) {
             None => Ok(None),
@@ -240,16 +236,17 @@ impl Request {
         }
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Errors
-    /// 415 when it is not said to be JSON, 400 when it is none, 422 when a member is there twice.
+    /// Returns a 415 problem if the media type is not JSON, 400 if the body is not valid JSON, and
+    /// 422 if a member is repeated.
     pub fn json(&self) -> Result<Value, Problem> {
         let media_type = self.content_type.split(';').next().unwrap_or_default();
         if !media_type.trim().eq_ignore_ascii_case("application/json") {
             return Err(
                 Problem::new(415, "unsupported-media-type", "Unsupported media type")
-                    .detail("send the body as application/json"),
+                    .detail("Set Content-Type to application/json."),
             );
         }
         input::read(&self.body).map_err(|error| match error {
@@ -258,22 +255,17 @@ impl Request {
         })
     }
 
-    /// The context of a command that this request asks for.
+    /// Returns the context of the command of this request.
     ///
-    /// The command's id is the operation and the request's key: a retry finds it done. Without a
-    /// key every request is a command of its own. The digest is taken of what the client sent.
-    ///
-    /// # Errors
-    /// When the body is not JSON.
+    /// The id of the command is the operation and the idempotency key, so a retry is detected.
+    /// Without a key, every request is a separate command. The digest covers the operation, the
+    /// path parameters and the body.
     pub fn context(&self, operation: &str) -> Result<Context, Problem> {
         self.context_without(operation, &[])
     }
 
-    /// As [`context`](Self::context), without some members of the body in the digest: a digest of
-    /// personal data is stored for ever, and can be found out by guessing.
-    ///
-    /// # Errors
-    /// When the body is not JSON.
+    /// Returns the context as [`context`](Self::context) does, but omits some members of the body
+    /// from the digest. A digest of personal data would be stored permanently, and can be guessed.
     pub fn context_without(&self, operation: &str, personal: &[&str]) -> Result<Context, Problem> {
         let id = match &self.key {
             Some(key) => format!("{operation}:{key}"),
@@ -294,19 +286,19 @@ impl Request {
             actor: self.caller.id().map(str::to_owned),
             traceparent: Some(self.traceparent.clone()),
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         })
     }
 
-    /// Answers a request that may come again with its key: as the first time, whatever that came to.
+    /// Handles a request with an idempotency key once. A repeated request gets the first response.
     ///
-    /// A commit remembers a command that changed something. Of any other decision, `handle`'s answer
-    /// is kept: one that says that nothing changed ([`Response::unchanged`]), and a 409. What never
-    /// comes to a decision (a body that is wrong, an order that is not there, a store that is
-    /// unavailable) does not use the key.
+    /// A commit records a command that changed something. The response to any other decision of
+    /// `handle` is stored: an [unchanged](Response::unchanged) response, or a 409 problem. A
+    /// request without a decision does not use the key: an invalid body, an unknown order or an
+    /// unavailable store.
     ///
     /// # Errors
-    /// Those of `handle`; 422 where the key came with another body before.
+    /// Returns the problem of `handle`, or a 422 problem if the key was used with another body.
     pub async fn once(
         &self,
         answers: &Answers,
@@ -345,8 +337,8 @@ impl Request {
     }
 }
 
-/// The same JSON with the members of every object in the order of their names, whatever the map
-/// that a build of `serde_json` has.
+/// Sorts the members of all objects by name: the digest must not depend on the map type of the
+/// `serde_json` build.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -361,7 +353,7 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
     status: u16,
@@ -372,10 +364,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// A JSON answer.
-    ///
-    /// # Errors
-    /// When the body cannot be serialized.
+    /// Creates a JSON response.
     pub fn new(status: u16, body: impl Serialize) -> Result<Self, Problem> {
         Ok(Self {
             status,
@@ -388,7 +377,7 @@ impl Response {
         })
     }
 
-    /// An answer that is a text of some other kind.
+    /// Creates a 200 response of another media type.
     pub fn text(media_type: &'static str, body: impl Into<String>) -> Self {
         Self {
             status: 200,
@@ -399,7 +388,7 @@ impl Response {
         }
     }
 
-    /// The answer that a request has had, if this one is the same.
+    /// Returns the stored response if the request is the same.
     fn again(kept: KeptAnswer, fingerprint: &str) -> Result<Self, Problem> {
         if kept.fingerprint != fingerprint {
             return Err(Problem::key_reused());
@@ -414,14 +403,14 @@ impl Response {
         Ok(response.replayed(true))
     }
 
-    /// Says whether the command found nothing to do, so that no commit records it.
+    /// Marks a response to a command that changed nothing, so that no commit records it.
     #[must_use]
     pub fn unchanged(mut self, is_unchanged: bool) -> Self {
         self.is_unchanged = is_unchanged;
         self
     }
 
-    /// Adds a header that is always the same.
+    /// Adds a header with a constant value.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         let (name, value) = (
@@ -432,18 +421,15 @@ impl Response {
         self
     }
 
-    /// Says where what was made is.
-    ///
-    /// # Errors
-    /// When the place has characters that no header holds.
-    pub fn at(mut self, location: String) -> Result<Self, Problem> {
+    /// Adds the header `Location`.
+    pub fn location(mut self, location: String) -> Result<Self, Problem> {
         let location =
             HeaderValue::try_from(location).map_err(|error| Problem::internal(&error))?;
         self.headers.insert(header::LOCATION, location);
         Ok(self)
     }
 
-    /// Says whether this is the answer to a command that had been carried out before.
+    /// Marks a response to a command that was executed before.
     #[must_use]
     pub fn replayed(mut self, replayed: bool) -> Self {
         if replayed {
@@ -453,7 +439,7 @@ impl Response {
         self
     }
 
-    /// The status, the headers and the body.
+    /// Returns the status, the headers and the body.
     pub fn into_parts(self) -> (u16, HeaderMap, String) {
         let mut headers = self.headers;
         if let Ok(media_type) = HeaderValue::try_from(self.media_type.as_ref()) {
@@ -474,7 +460,7 @@ impl Response {
     }
 }
 
-/// An error, as RFC 9457 writes it.
+/// A problem document (RFC 9457).
 #[derive(Debug)]
 pub struct Problem {
     status: u16,
@@ -483,12 +469,12 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     members: Map<String, Value>,
-    /// In a box: every function of a handler returns a problem, and most have none.
+    /// Boxed, because every handler returns `Result<_, Problem>` and most problems have no headers.
     headers: Box<HeaderMap>,
 }
 
 impl Problem {
-    /// A problem of a kind that a program can tell from others.
+    /// Creates a problem. `kind` is the machine-readable end of its `type`.
     pub fn new(status: u16, kind: &'static str, title: &'static str) -> Self {
         Self {
             status,
@@ -501,96 +487,99 @@ impl Problem {
         }
     }
 
-    /// A request that cannot be read.
+    /// Creates a 400 problem for a malformed request.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(400, "bad-request", "Bad request").detail(detail)
     }
 
-    /// A body with fields that are wrong.
+    /// Creates a 422 problem for invalid fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        Self::new(422, "invalid-fields", "Some fields are not valid")
-            .detail("nothing was stored; fix the fields in `errors` and send it again")
+        Self::new(422, "invalid-fields", "Validation failed")
+            .detail(
+                "Nothing was stored. Correct the fields listed in `errors` and send the request again.",
+            )
             .errors(errors)
     }
 
-    /// Something that is not there.
+    /// Creates a 404 problem.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, "not-found", "Not found").detail(detail)
     }
 
-    /// A request without a token, or with one that does not say who its sender is.
+    /// Creates a 401 problem for a missing or invalid token.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(401, "unauthorized", "Unauthorized")
             .detail(detail)
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    /// A request that its sender may not make.
+    /// Creates a 403 problem for a request that the caller may not make.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(403, "forbidden", "Forbidden").detail(detail)
     }
 
-    /// A body of more than [`MAX_BODY_BYTES`].
+    /// Creates a 413 problem for a body of more than [`MAX_BODY_BYTES`].
     pub fn too_large() -> Self {
-        Self::new(413, "too-large", "The body is too large")
-            .detail(format!("a body has at most {MAX_BODY_BYTES} bytes"))
+        Self::new(413, "too-large", "Payload too large")
+            .detail(format!("The request body exceeds {MAX_BODY_BYTES} bytes."))
     }
 
-    /// A key that came before with another body.
+    /// Creates a 422 problem for an idempotency key that was used with another body.
     pub fn key_reused() -> Self {
         Self::new(
             422,
             "idempotency-key-reused",
-            "The Idempotency-Key was used before",
+            "Idempotency-Key already used",
         )
-        .detail("it came with another body; use a new key for a new request")
+        .detail("The key was used with a different request body. Use a new key.")
     }
 
-    /// A transient failure. Nothing is half done.
+    /// Creates a 503 problem for a transient failure, and logs it.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "unavailable");
-        Self::new(503, "unavailable", "Not available at the moment")
+        Self::new(503, "unavailable", "Service temporarily unavailable")
             .detail(
-                "send the request again; a POST with the same Idempotency-Key takes effect once",
+                "Retry after the time in `Retry-After`. A POST with the same Idempotency-Key takes effect once.",
             )
             .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// A mistake of ours. What it was stands in the log.
+    /// Creates a 500 problem for an unexpected error, and logs its cause.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(500, "internal", "Internal error").detail("see the log by the correlation id")
+        Self::new(500, "internal", "Internal error")
+            .detail("Unexpected error. Report it with the X-Correlation-Id of this response.")
     }
 
-    /// Says what is wrong with this request, and what to do.
+    /// Sets the detail: the cause in this request, and the fix.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// Names the fields of the body that it is about.
+    /// Sets the invalid fields of the body.
     #[must_use]
     pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// Adds a member of this kind of problem.
+    /// Adds an extension member.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.members.insert(member.to_owned(), value);
         self
     }
 
-    /// Adds a header of the answer.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
-    /// The problem as an answer.
+    /// Converts the problem into a response.
     pub fn into_response(self) -> Response {
         let mut body = json!({
             "type": format!("urn:cairn:problem:{}", self.kind),
@@ -616,7 +605,7 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.is_passing() {
+        if error.is_transient() {
             Self::unavailable(&error)
         } else {
             Self::internal(&error)
@@ -634,7 +623,8 @@ impl From<KeyError> for Problem {
     }
 }
 
-/// The problem that a command's failure is; what a rejection means is the caller's to say.
+/// Converts the error of a command into a problem. `rejected` converts a rejection and the version
+/// at which it was decided.
 pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Problem) -> Problem {
     match error {
         HandleError::Rejected { rejection, version } => rejected(rejection, version),
@@ -644,31 +634,31 @@ pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Proble
     }
 }
 
-/// Whether a correlation id is taken over from a request: 1 to 128 printable ASCII characters.
+/// True if a text is a valid correlation id: 1 to 128 printable ASCII characters.
 pub fn is_correlation_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-fn correlation(headers: &HeaderMap, environment: &Environment) -> String {
+fn correlation(headers: &HeaderMap, app: &AppContext) -> String {
     let own = headers
         .get("x-correlation-id")
         .and_then(|value| value.to_str().ok());
     own.filter(|own| is_correlation_id(own))
-        .map_or_else(|| environment.new_id().to_string(), str::to_owned)
+        .map_or_else(|| app.new_id().to_string(), str::to_owned)
 }
 
-/// The trace that a request is part of: the caller's as W3C writes it, else the one that AWS has begun, else
-/// a new one.
+/// Returns the trace context of a request: the W3C header of the caller, the trace of AWS, or a new
+/// trace.
 ///
 /// <https://www.w3.org/TR/trace-context/#traceparent-header>,
 /// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
-fn traceparent(headers: &HeaderMap, environment: &Environment) -> String {
+fn traceparent(headers: &HeaderMap, app: &AppContext) -> String {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(own) = header("traceparent").filter(|own| is_traceparent(own)) {
         return own.to_owned();
     }
     let new = || {
-        let (trace, parent) = (environment.new_id().simple(), environment.new_id().simple());
+        let (trace, parent) = (app.new_id().simple(), app.new_id().simple());
         let parent = parent.to_string();
         format!("00-{trace}-{}-00", parent.get(..16).unwrap_or_default())
     };
@@ -678,14 +668,15 @@ fn traceparent(headers: &HeaderMap, environment: &Environment) -> String {
         .unwrap_or_else(new)
 }
 
-/// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`, as W3C writes it.
+/// Converts `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1` to the W3C
+/// format.
 fn from_amazon(header: &str) -> Option<String> {
     let field = |name: &str| {
         let mut fields = header.split(';');
         fields.find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
     };
     let trace = field("Root")?.strip_prefix("1-")?.replace('-', "");
-    // Where the API has begun the trace, it is its root that everything hangs on.
+    // If the API started the trace, its root is the parent.
     let parent = field("Parent").or_else(|| trace.get(..16))?;
     let flags = if field("Sampled") == Some("1") {
         "01"
@@ -732,7 +723,7 @@ fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
 
 fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
     let body = body.unwrap_or_default();
-    // Three bytes are four characters of base64: what is longer need not be decoded.
+    // Base64 encodes 3 bytes as 4 characters, so a longer text need not be decoded.
     if body.len() > MAX_BODY_BYTES * 4 / 3 + 4 {
         return Err(Problem::too_large());
     }

@@ -1,108 +1,109 @@
-//! Who asks: what an API's authorizer has found out about the sender of a request.
+//! The caller of a request, as the authorizer of the API identified it.
 
 use std::collections::HashMap;
 
 use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
 
-use crate::lambda::{ConfigError, Environment, api::Problem};
+use crate::lambda::{AppContext, ConfigError, api::Problem};
 
-/// Who asks for something.
+/// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular: the API takes everybody, and everybody may do everything.
-    Anybody,
-    /// Somebody with an id, who may deal with what is theirs.
+    /// An unidentified caller. The API is open, and every caller may do everything.
+    Anonymous,
+    /// A user with an id, who can access only their own data.
     User(String),
-    /// Somebody who runs the system, and may deal with everything.
+    /// An operator with an id, who can access everything.
     Operator(String),
 }
 
 impl Caller {
-    /// Whether they may see and change what belongs to the user of this id.
-    pub fn may_deal_with(&self, owner: &str) -> bool {
+    /// True if the caller can read and change the data of the user with this id.
+    pub fn can_access(&self, owner: &str) -> bool {
         match self {
-            Self::Anybody | Self::Operator(_) => true,
+            Self::Anonymous | Self::Operator(_) => true,
             Self::User(id) => id == owner,
         }
     }
 
-    /// Lets nobody pass who only uses the system.
+    /// Rejects callers without the operator scope.
     ///
     /// # Errors
-    /// A 403.
-    pub fn operates(&self) -> Result<(), Problem> {
+    /// Returns a 403 problem.
+    pub fn require_operator(&self) -> Result<(), Problem> {
         match self {
-            Self::Anybody | Self::Operator(_) => Ok(()),
-            Self::User(_) => Err(Problem::forbidden("the token has not the scope for this")),
+            Self::Anonymous | Self::Operator(_) => Ok(()),
+            Self::User(_) => Err(Problem::forbidden("The token lacks the operator scope.")),
         }
     }
 
-    /// Their id.
+    /// Returns the id of the caller.
     pub fn id(&self) -> Option<&str> {
         match self {
-            Self::Anybody => None,
+            Self::Anonymous => None,
             Self::User(id) | Self::Operator(id) => Some(id),
         }
     }
 }
 
-/// The way in which a function identifies its callers.
+/// The authorization mode of a function.
 #[derive(Clone, Debug)]
 pub(crate) enum Access {
-    /// Every answer is the same for everybody, so no caller is identified.
+    /// The response is the same for every caller, so no caller is identified.
     Public,
-    /// A request without claims is anonymous. One with claims comes through an API that checks tokens
-    /// already, while this function still has its old environment: the claims count.
+    /// A request without claims is anonymous. If a request has claims, the API checks tokens
+    /// already, while this function still has its old environment: the claims are used.
     Open(Option<ClaimNames>),
-    /// A request needs claims: the API has checked a token.
+    /// A request needs claims: the API has verified a token.
     Tokens(ClaimNames),
 }
 
-/// The claims of a token that a function reads.
+/// The names of the claims and scopes that a function reads.
 #[derive(Clone, Debug)]
 pub(crate) struct ClaimNames {
-    /// The claim with the caller's id.
+    /// The claim with the id of the caller.
     id: String,
-    /// The scope of those who run the system.
+    /// The scope of operators.
     operator: String,
 }
 
 impl Access {
-    /// From `AUTHORIZATION`, which is `jwt` or `none`, and from `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
-    /// which `jwt` needs. Without `AUTHORIZATION` a function accepts no request: it does not start.
-    pub(crate) fn of(environment: &Environment) -> Result<Self, ConfigError> {
+    /// Reads `AUTHORIZATION`, which is `jwt` or `none`, and `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
+    /// which `jwt` needs. A function without `AUTHORIZATION` does not start.
+    pub(crate) fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
         let names = || {
             Ok(ClaimNames {
-                id: environment.setting("CUSTOMER_CLAIM")?,
-                operator: environment.setting("OPERATOR_SCOPE")?,
+                id: app.variable("CUSTOMER_CLAIM")?,
+                operator: app.variable("OPERATOR_SCOPE")?,
             })
         };
-        match environment.setting(name)?.as_str() {
+        match app.variable(name)?.as_str() {
             "none" => Ok(Self::Open(names().ok())),
             "jwt" => names().map(Self::Tokens),
             other => Err(ConfigError::new(
                 name,
-                format!("is `{other}`: it takes jwt or none"),
+                format!("is `{other}`; use jwt or none"),
             )),
         }
     }
 
-    /// The sender of a request.
+    /// Returns the caller of a request.
     ///
     /// # Errors
-    /// A 401 where a token is needed and the API has passed none on, where it is an ID token, or where
-    /// it has no caller's id. A 500 where there are claims and the function does not know which to read.
+    /// Returns a 401 problem if a needed token is missing, is an ID token, or has no id of a
+    /// caller. Returns a 500 problem if the request has claims, but the names of the claims are not
+    /// configured.
     pub(crate) fn caller(&self, request: &ApiGatewayV2httpRequest) -> Result<Caller, Problem> {
         let authorizer = request.request_context.authorizer.as_ref();
         let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
         match (self, jwt.map(|jwt| &jwt.claims)) {
-            (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anybody),
+            (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anonymous),
             (Self::Open(None), Some(_)) => Err(Problem::internal(
                 &"the request has the claims of a token: set CUSTOMER_CLAIM and OPERATOR_SCOPE",
             )),
             (Self::Tokens(_), None) => Err(Problem::unauthorized(
-                "send a token as `Authorization: Bearer ...`",
+                "Missing bearer token. Send it as `Authorization: Bearer ...`.",
             )),
             (Self::Open(Some(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
         }
@@ -111,11 +112,11 @@ impl Access {
 
 impl ClaimNames {
     fn caller(&self, claims: &HashMap<String, String>) -> Result<Caller, Problem> {
-        // An ID token describes a user to an application, and gives access to nothing. Cognito marks it.
+        // An ID token describes a user to an application, and grants no access. Cognito marks it.
         // <https://docs.aws.amazon.com/cognito/latest/developerguide/amazon-cognito-user-pools-using-the-id-token.html>
         if claims.get("token_use").is_some_and(|of| of == "id") {
             return Err(Problem::unauthorized(
-                "the token is an ID token: send an access token",
+                "The token is an ID token. Send an access token.",
             ));
         }
         let id = claims.get(&self.id).filter(|id| !id.is_empty());
@@ -134,7 +135,7 @@ impl ClaimNames {
     }
 }
 
-/// The scopes of a claim: separated by spaces, or the way API Gateway writes a list, `[a b]`.
+/// Splits a claim into scopes: separated by spaces, or the list `[a b]` as API Gateway writes it.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html>
 pub fn scopes(claim: &str) -> impl Iterator<Item = &str> {
     let claim = claim.strip_prefix('[').unwrap_or(claim);
@@ -156,7 +157,6 @@ mod tests {
         }
     }
 
-    /// The caller of a request with these claims, or the status of the refusal.
     fn caller(access: &Access, claims: Option<Value>) -> Result<Caller, u16> {
         let authorizer =
             claims.map(|claims| json!({ "jwt": { "claims": claims, "scopes": null } }));
@@ -185,10 +185,10 @@ mod tests {
             assert_eq!(caller(&access, Some(json!({}))), Err(401));
         }
         assert_eq!(caller(&Access::Open(None), Some(user)), Err(500));
-        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anybody));
+        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anonymous));
         assert_eq!(
             caller(&Access::Open(Some(names())), None),
-            Ok(Caller::Anybody)
+            Ok(Caller::Anonymous)
         );
         assert_eq!(caller(&Access::Tokens(names()), None), Err(401));
     }

@@ -1,7 +1,9 @@
-//! Functions that a rule of the bus invokes, one event at a time.
+//! Functions that an EventBridge rule invokes, one event at a time.
 //!
-//! An event comes [at least once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in no order. A
-//! [`projection`] bears that by its gates; any other [`function()`] has to, by the id of its context. An error means: try again.
+//! Events arrive [at least
+//! once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in
+//! any order. A [`projection`] deduplicates through its version gates; any other [`function()`]
+//! must use the id of its context as idempotency key. An error makes Lambda retry.
 
 use std::{future::Future, sync::Arc};
 
@@ -12,51 +14,45 @@ use crate::{
     cloudevent::CloudEvent,
     commit::{Context, RecordedEvent},
     dynamodb::{DynamoStore, Generations, Projection},
-    gate::{Delivered, deliver},
+    gate::{Delivery, deliver},
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
     },
-    store::{EventStore, Part, StoreError},
+    store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
 };
 
-/// A function that does something with an event, and says what came of it. It has to bear the same event twice.
+/// Creates an event consumer, which must accept duplicate deliveries. `handle` returns the outcome.
 ///
-/// It leaves a figure, `ConsumerLag`, and beside it which event that was and what came of it: `Event`, `Outcome`
-/// (`applied`, `duplicate`, `healed` or `postponed`) and `Gap`.
+/// For each event the function emits the metric `ConsumerLag` and the properties `Event`, `Outcome`
+/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`.
 ///
-/// The context is that of a command caused by the event: its id is the event's, and its time is never
-/// before the event's, whatever the clocks of two machines say.
-///
-/// # Errors
-/// When a setting is missing.
+/// The context is that of a command that the event causes. Its id is the id of the event, and its
+/// time is never before that of the event, even if clocks differ.
 pub fn function<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(RecordedEvent, Context) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
-    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
+    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
-    with_invocation(environment, move |event, context, _| handle(event, context))
+    with_invocation(app, move |event, context, _| handle(event, context))
 }
 
-/// The same, with the id of the invocation: it is the same at every retry of an asynchronous invocation,
-/// and another one when the event is delivered again.
-///
-/// # Errors
-/// When a setting is missing.
+/// Creates an event consumer as [`function()`] does. `handle` also receives the id of the
+/// invocation: retries of an asynchronous invocation have the same id, a new delivery has another.
 pub fn with_invocation<F>(
-    environment: &Environment,
+    app: &AppContext,
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
-    F: Future<Output = Result<Delivered, FunctionError>> + Send + 'static,
+    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
-    let store = environment.event_store()?;
-    let environment = environment.clone();
+    let store = app.event_store()?;
+    let app = app.clone();
     let handle = Arc::new(handle);
-    Ok(Function::new(move |payload, invocation| {
-        let (store, handle, environment) = (store.clone(), handle.clone(), environment.clone());
+    Ok(Handler::new(move |payload, invocation| {
+        let (store, handle, app) = (store.clone(), handle.clone(), app.clone());
         async move {
             let event = read(&store, &payload).await?;
             let span = tracing::info_span!(
@@ -65,66 +61,66 @@ where
                 correlation = event.correlation,
                 traceparent = event.traceparent,
             );
-            let context = context(&event, &environment, &invocation);
+            let context = context(&event, &app, &invocation);
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
             let delivered = handle(event, context, request_id).instrument(span).await?;
-            let lag = environment.now().as_millis() - happened.as_millis();
-            let consumer = environment.short_name(&invocation.function);
-            let mut figures = Figures::of(&consumer)
+            let lag = app.now().as_millis() - happened.as_millis();
+            let consumer = app.short_name(&invocation.function);
+            let mut metrics = Metrics::for_consumer(&consumer)
                 .milliseconds("ConsumerLag", lag)
                 .about("Event", id)
                 .about("Outcome", delivered.name());
-            if let Delivered::Healed(gap) = delivered {
-                figures = figures.about("Gap", gap);
+            if let Delivery::CaughtUp(gap) = delivered {
+                metrics = metrics.about("Gap", gap);
             }
-            environment.emit(figures);
+            app.emit(metrics);
             Ok(b"null".to_vec())
         }
     }))
 }
 
-/// A function that keeps a read model: every event passes the version gate of each generation of its rows.
-///
-/// # Errors
-/// When a setting is missing.
+/// Creates the projection of a read model: every event passes the version gate of each generation
+/// of its rows.
 pub fn projection<P: Projection>(
-    environment: &Environment,
+    app: &AppContext,
     generations: Generations<P>,
-) -> Result<Function, ConfigError> {
-    let store = environment.event_store()?;
-    let surroundings = environment.clone();
-    function(environment, move |event, _| {
+) -> Result<Handler, ConfigError> {
+    let store = app.event_store()?;
+    let shared = app.clone();
+    function(app, move |event, _| {
         let (store, generations) = (store.clone(), generations.clone());
-        let environment = surroundings.clone();
+        let app = shared.clone();
         async move {
             let written = generations.written().await.map_err(FunctionError::new)?;
-            // What is told is what came of it in the rows that are shown, which are the first.
+            // The outcome for the live rows, which are the first.
             let mut shown = None;
             for rows in written {
                 let delivered = deliver(&rows, &store, &event)
                     .await
                     .map_err(FunctionError::new)?;
                 match delivered {
-                    Delivered::Applied => tracing::info!("applied"),
-                    Delivered::Duplicate | Delivered::Postponed => tracing::info!("duplicate"),
-                    Delivered::Healed(gap) => {
-                        environment.emit(Figures::default().count("GapsHealed", gap));
-                        tracing::info!(gap, "healed");
+                    Delivery::Applied => tracing::info!("event applied"),
+                    Delivery::Duplicate | Delivery::Postponed => {
+                        tracing::info!("duplicate skipped");
+                    }
+                    Delivery::CaughtUp(gap) => {
+                        app.emit(Metrics::default().count("GapsFilled", gap));
+                        tracing::info!(gap, "gap filled");
                     }
                 }
                 shown.get_or_insert(delivered);
             }
-            Ok(shown.unwrap_or(Delivered::Duplicate))
+            Ok(shown.unwrap_or(Delivery::Duplicate))
         }
     })
 }
 
-/// The event of a delivery; one that the bus could not carry is fetched from the store.
+/// Returns the event of a delivery. An event that is too large for the bus is read from the store.
 async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, FunctionError> {
     let delivery: EventBridgeEvent<CloudEvent> =
         serde_json::from_slice(payload).map_err(|error| {
-            FunctionError::new(format!("the delivery is not an event of ours: {error}"))
+            FunctionError::new(format!("the delivery is not a known event: {error}"))
         })?;
     let envelope = delivery.detail;
     if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
@@ -133,10 +129,7 @@ async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, Func
     stored(store, envelope.subject, envelope.streamversion).await
 }
 
-/// An event of the store.
-///
-/// # Errors
-/// When the read fails, or there is no such event.
+/// Reads an event from the store.
 pub async fn stored(
     store: &DynamoStore,
     stream: StreamId,
@@ -145,9 +138,9 @@ pub async fn stored(
     let commits = store
         .read(
             &stream,
-            &Part {
-                until: version,
-                ..Part::after(version - 1)
+            &ReadRange {
+                to: version,
+                ..ReadRange::after(version - 1)
             },
         )
         .await
@@ -164,7 +157,7 @@ pub async fn stored(
         })
 }
 
-fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invocation) -> Context {
+fn context(event: &RecordedEvent, app: &AppContext, invocation: &Invocation) -> Context {
     Context {
         id: event.id(),
         fingerprint: None,
@@ -173,7 +166,7 @@ fn context(event: &RecordedEvent, environment: &Environment, invocation: &Invoca
         causation: Some(event.id()),
         actor: None,
         traceparent: event.traceparent.clone(),
-        now: environment.now().max(event.at),
-        patience: patience(invocation),
+        now: app.now().max(event.at),
+        time_budget: time_budget(invocation),
     }
 }

@@ -1,8 +1,8 @@
-//! The HTTP client of functions: HTTP/1.1, encrypted where the URL says so.
+//! The HTTP client of the functions: HTTP/1.1, with TLS for `https` URLs.
 //!
-//! Whatever a function calls speaks HTTP/1.1, and it makes few calls at once: a second version of the protocol
-//! would only be read from disk at every start. What costs time is made when it is needed: a connection at the first
-//! call, and the roots that are trusted at the first one that is encrypted.
+//! Every service that a function calls supports HTTP/1.1, and a function makes few concurrent
+//! calls. Support for HTTP/2 would only lengthen each cold start. Connections are opened on the
+//! first call, and root certificates are loaded on the first TLS connection.
 
 use std::{
     error::Error,
@@ -46,29 +46,28 @@ use rustls::{
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Who vouches for a server.
+/// The trusted root certificates.
 #[derive(Clone, Copy)]
-pub(crate) enum Trusted {
-    /// The roots in a text of PEM blocks.
-    These(&'static [u8]),
-    /// Those that this machine trusts.
-    Machine,
+pub(crate) enum TrustStore {
+    /// Certificates in PEM format.
+    Pem(&'static [u8]),
+    /// The certificates that the operating system trusts.
+    System,
 }
 
-/// The client. Cloning it shares its connections.
+/// The client. Clones share its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     network: Network,
-    /// One for each pair of limits that was asked for.
+    /// One connector for each pair of limits.
     connectors: Arc<Mutex<Vec<(Limits, SharedHttpConnector)>>>,
 }
 
-/// How long may be waited for what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limits {
-    /// For a connection, encryption included.
+    /// The limit of connecting, TLS handshake included.
     connect: Option<Duration>,
-    /// For the head of an answer, from the moment the request is made.
+    /// The limit from the request to the head of the response.
     read: Option<Duration>,
 }
 
@@ -82,15 +81,14 @@ impl From<&HttpConnectorSettings> for Limits {
 }
 
 impl Http {
-    /// A client that believes in certificates of these roots.
-    pub(crate) fn new(trusted: Trusted) -> Self {
+    pub(crate) fn new(trusted: TrustStore) -> Self {
         Self {
             network: Network::new(trusted),
             connectors: Arc::default(),
         }
     }
 
-    /// Connections with the limits of some settings, the same ones whenever they are asked for.
+    /// Returns a connector with the limits of some settings. Equal settings share one connector.
     pub(crate) fn connector(&self, settings: &HttpConnectorSettings) -> SharedHttpConnector {
         let limits = Limits::from(settings);
         let mut connectors = self
@@ -116,26 +114,26 @@ impl HttpClient for Http {
     }
 }
 
-/// Connections that are kept for the next call.
+/// A pool of connections.
 struct Connections {
-    pool: Pool<Dial, SdkBody>,
+    pool: Pool<Connector, SdkBody>,
     read: Option<Duration>,
 }
 
 impl Connections {
-    /// How long a connection is kept while nothing uses it. Servers close what is idle too, most after a minute; a request
-    /// that meets this has to be sent again.
+    /// The idle time after which a connection is closed. Servers close idle connections too, most
+    /// after a minute, and a request on a closed connection must be sent again.
     const IDLE: Duration = Duration::from_secs(20);
 
     fn new(network: &Network, limits: Limits) -> Self {
-        let dial = Dial {
+        let connector = Connector {
             network: network.clone(),
             limit: limits.connect,
         };
         Self {
             pool: Pool::builder(TokioExecutor::new())
                 .pool_idle_timeout(Self::IDLE)
-                .build(dial),
+                .build(connector),
             read: limits.read,
         }
     }
@@ -165,8 +163,8 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Tells the SDK which connection a request goes over. It gives up the one on which a passing error came, so that the next
-/// try may come to another server.
+/// Lets the SDK close the connection of a request after a transient error, so that the retry may
+/// reach another server.
 fn tell_connection(request: &mut Request<SdkBody>) {
     let captured = capture_connection(request);
     let Some(sdk) = request.extensions().get::<CaptureSmithyConnection>() else {
@@ -184,16 +182,15 @@ fn tell_connection(request: &mut Request<SdkBody>) {
     });
 }
 
-/// The way to a server.
 #[derive(Clone)]
 struct Network {
-    trusted: Trusted,
+    trusted: TrustStore,
     tcp: Tcp,
     tls: Arc<OnceLock<Tls<Tcp>>>,
 }
 
 impl Network {
-    fn new(trusted: Trusted) -> Self {
+    fn new(trusted: TrustStore) -> Self {
         let mut tcp = Tcp::new();
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
@@ -216,17 +213,18 @@ impl fmt::Debug for Network {
     }
 }
 
-impl fmt::Debug for Trusted {
+impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::These(_) => "These",
-            Self::Machine => "Machine",
+            Self::Pem(_) => "Pem",
+            Self::System => "System",
         })
     }
 }
 
-impl Trusted {
-    /// With `ring`: the other provider gathers entropy first, which can take seconds on a small machine.
+impl TrustStore {
+    /// Uses `ring`, because the other provider gathers entropy first, which can take seconds on a
+    /// small host.
     fn config(self) -> ClientConfig {
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -235,31 +233,30 @@ impl Trusted {
             .with_no_client_auth()
     }
 
-    /// The roots as far as they can be read: a machine may have some that nobody can.
+    /// Returns the certificates that can be parsed. A system may have some that cannot.
     pub(crate) fn roots(self) -> RootCertStore {
         let certificates: Vec<_> = match self {
-            Self::These(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
-            Self::Machine => rustls_native_certs::load_native_certs().certs,
+            Self::Pem(pem) => CertificateDer::pem_slice_iter(pem).flatten().collect(),
+            Self::System => rustls_native_certs::load_native_certs().certs,
         };
         let mut roots = RootCertStore::empty();
         let (read, _) = roots.add_parsable_certificates(certificates);
         if read == 0 {
-            tracing::error!(trusted = ?self, "there is no root certificate: no server is trusted");
+            tracing::error!(trusted = ?self, "no root certificates loaded; TLS connections will fail");
         }
         roots
     }
 }
 
-/// Connects within a limit.
 #[derive(Clone)]
-struct Dial {
+struct Connector {
     network: Network,
     limit: Option<Duration>,
 }
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-impl Service<Uri> for Dial {
+impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
@@ -279,7 +276,6 @@ impl Service<Uri> for Dial {
     }
 }
 
-/// A wait was longer than its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} took longer than {1:?}")]
 struct TookLonger(&'static str, Duration);
@@ -298,8 +294,8 @@ async fn within<T, E: Into<BoxError>>(
     }
 }
 
-/// A failure as the SDK sorts them: it tries again after time-outs, after what happens on the way, and after what it is told
-/// is passing.
+/// Classifies an error for the SDK, which retries timeouts, I/O errors and errors marked as
+/// transient.
 fn failure(error: BoxError) -> ConnectorError {
     if cause::<TookLonger>(&*error).is_some() {
         return ConnectorError::timeout(error);

@@ -1,4 +1,4 @@
-//! Figures for `CloudWatch`, as lines of the embedded metric format.
+//! Metrics for `CloudWatch`, as lines of the embedded metric format.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
@@ -6,40 +6,40 @@ use serde_json::{Map, Value, json};
 
 use crate::timestamp::Timestamp;
 
-/// The namespace of every figure.
+/// The namespace of every metric.
 pub const NAMESPACE: &str = "Cairn";
 
-/// Figures of one moment, by name. Each is kept for the stack as a whole, and where they are a consumer's,
-/// for that consumer as well.
+/// Metrics with one timestamp. They have the dimension `Stack`, and those of a consumer also have
+/// the dimensions `Stack` and `Consumer`.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct Metrics {
     values: Map<String, Value>,
     units: Vec<(String, &'static str)>,
     consumer: Option<String>,
 }
 
-impl Figures {
-    /// Figures of one consumer.
-    pub fn of(consumer: &str) -> Self {
+impl Metrics {
+    /// Creates the metrics of one consumer.
+    pub fn for_consumer(consumer: &str) -> Self {
         Self {
             consumer: Some(consumer.to_owned()),
             ..Self::default()
         }
     }
 
-    /// Adds a count. Names are in the form `StuckFulfilments`.
+    /// Adds a count. Names have the form `StuckFulfilments`.
     #[must_use]
     pub fn count(self, name: &str, count: u64) -> Self {
         self.with(name, count.into(), "Count")
     }
 
-    /// Adds a time in milliseconds. A time before zero is two clocks' disagreement, and counts as none.
+    /// Adds a duration in milliseconds. A negative value, from clocks that differ, becomes 0.
     #[must_use]
     pub fn milliseconds(self, name: &str, milliseconds: i64) -> Self {
         self.with(name, milliseconds.max(0).into(), "Milliseconds")
     }
 
-    /// Adds what is no figure, and is found in the log beside the figures.
+    /// Adds a property: it is not a metric, but part of the log line.
     #[must_use]
     pub fn about(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.values.insert(name.to_owned(), value.into());
@@ -52,12 +52,12 @@ impl Figures {
         self
     }
 
-    /// Whether there are none.
+    /// True if no metric was added.
     pub fn is_empty(&self) -> bool {
         self.units.is_empty()
     }
 
-    /// The line that `CloudWatch` turns into metrics of a stack.
+    /// Returns the log line that `CloudWatch` converts into the metrics of a stack.
     pub fn line(&self, stack: &str, at: Timestamp) -> String {
         let unit = |(name, unit): &(String, &str)| json!({ "Name": name, "Unit": unit });
         let mut dimensions = vec![vec!["Stack"]];

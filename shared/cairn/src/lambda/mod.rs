@@ -1,7 +1,8 @@
-//! The edge: what a function is, where its settings and clients come from, and how it runs.
+//! Lambda functions: their handlers, their environment variables and clients, and the loop that
+//! runs them.
 //!
-//! A function is built from an [`Environment`] and takes JSON. On Lambda [`run`] does both; the
-//! one-machine system builds the same functions from the template's settings and calls them in
+//! A function is built from an [`AppContext`] and takes JSON. On Lambda, [`run`] builds and runs
+//! it. The local runtime builds the same functions from the template and calls them in its own
 //! process.
 
 use std::{
@@ -34,10 +35,10 @@ use crate::{
     eventbridge::EventBridge,
     functions::Functions,
     kms::MasterKey,
-    lambda::{metrics::Figures, outside::Outside, secret::Secret},
-    mail::Mails,
-    on_demand::OnDemand,
-    read_model::{ReadModel, Tally},
+    lambda::{http_client::HttpClient, metrics::Metrics, secret::Secret},
+    lazy_client::LazyClient,
+    mail::Mailer,
+    read_model::{CounterProjection, ReadModel},
     sqs::Queue,
     timestamp::Timestamp,
 };
@@ -46,9 +47,9 @@ pub mod api;
 pub mod caller;
 pub mod consumer;
 pub(crate) mod http;
+pub mod http_client;
 pub mod metrics;
 pub mod operation;
-pub mod outside;
 mod process;
 pub mod secret;
 pub mod step;
@@ -56,22 +57,22 @@ pub mod stream;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;
 
-/// A function: JSON in, JSON out. Cloning it shares its clients.
+/// A function: JSON in, JSON out. Clones share its clients.
 #[derive(Clone)]
-pub struct Function(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
+pub struct Handler(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
 
-/// What an invocation knows besides its payload.
+/// The context of an invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// The id of the request, the same for every try of an asynchronous invocation.
+    /// The request id, the same for every retry of an asynchronous invocation.
     pub request_id: String,
     /// The ARN of the function.
     pub function: String,
-    /// How long the function may take.
+    /// The remaining time of the invocation.
     pub remaining: Duration,
 }
 
-/// The function failed: the caller may try again.
+/// The invocation failed; the caller may retry it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct FunctionError {
@@ -79,19 +80,19 @@ pub struct FunctionError {
     throttled: Option<Throttled>,
 }
 
-/// A provider has had too many calls and did nothing.
+/// A provider rejected a call because of its rate limit, and did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttled {
-    /// The time that the provider asks for before the next call.
+    /// The minimum delay that the provider asks for.
     pub retry_after: Option<Duration>,
 }
 
 impl Throttled {
-    /// The pause where the provider asks for none.
+    /// The minimum delay, also if the provider asks for none.
     const PAUSE: Duration = Duration::from_secs(5);
 
-    /// The pause before the next call: what the provider asks for and, at random, up to as much again,
-    /// so that those who were throttled together do not come back together.
+    /// Returns the delay before the next call: the requested delay, plus jitter of up to the same
+    /// length. Callers that were throttled together then do not return together.
     pub fn pause(self) -> Duration {
         let least = self.retry_after.unwrap_or(Self::PAUSE).max(Self::PAUSE);
         least.mul_f64(1.0 + fastrand::f64())
@@ -99,7 +100,7 @@ impl Throttled {
 }
 
 impl FunctionError {
-    /// A failure, in words.
+    /// Creates an error from a message.
     pub fn new(error: impl fmt::Display) -> Self {
         Self {
             message: error.to_string(),
@@ -107,7 +108,7 @@ impl FunctionError {
         }
     }
 
-    /// A provider throttles, in its words.
+    /// Creates an error of a provider that throttles, from its message.
     pub fn throttled(error: impl fmt::Display, retry_after: Option<Duration>) -> Self {
         Self {
             throttled: Some(Throttled { retry_after }),
@@ -115,14 +116,15 @@ impl FunctionError {
         }
     }
 
-    /// Set where a provider throttles: nothing has failed, and the work is to be done later.
+    /// Returns the throttling, if a provider throttles: nothing has failed, and the work must be
+    /// repeated later.
     pub fn is_throttled(&self) -> Option<Throttled> {
         self.throttled
     }
 }
 
-impl Function {
-    /// A function from what it does with a payload.
+impl Handler {
+    /// Creates a function from a closure.
     pub fn new<F>(invoke: impl Fn(Vec<u8>, Invocation) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static,
@@ -132,10 +134,7 @@ impl Function {
         }))
     }
 
-    /// Invokes it.
-    ///
-    /// # Errors
-    /// What the function returned as an error.
+    /// Invokes the function.
     pub async fn invoke(
         &self,
         payload: Vec<u8>,
@@ -145,25 +144,25 @@ impl Function {
     }
 }
 
-impl fmt::Debug for Function {
+impl fmt::Debug for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Function")
+        f.write_str("Handler")
     }
 }
 
-/// What builds a function.
-pub type Build = fn(&Environment) -> Result<Function, ConfigError>;
+/// A constructor of a function.
+pub type Build = fn(&AppContext) -> Result<Handler, ConfigError>;
 
-/// A setting is missing or makes no sense.
+/// An environment variable is missing or invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the setting {name} {problem}")]
+#[error("environment variable {name} {problem}")]
 pub struct ConfigError {
     name: String,
     problem: String,
 }
 
 impl ConfigError {
-    /// A setting and what is wrong with it.
+    /// Creates an error from the name of the variable and the problem, for example `is missing`.
     pub fn new(name: &str, problem: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
@@ -174,32 +173,32 @@ impl ConfigError {
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// What a function has from the machine it runs on: the time, chance, and somewhere to leave figures.
-pub trait Host: Send + Sync {
-    /// The present.
+/// The runtime services of a function: clock, random ids and metrics.
+pub trait Runtime: Send + Sync {
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 
-    /// A fresh random id.
+    /// Returns a new random id.
     fn new_id(&self) -> Uuid;
 
-    /// Takes figures, as one line of JSON in the embedded metric format.
+    /// Writes a line of metrics in the embedded metric format.
     fn emit(&self, line: &str);
 
-    /// Notes that the invocation begins to wait for a provider. A machine that shares its processors
-    /// among functions lets another one work meanwhile.
+    /// Marks the start of a wait for a provider. A runtime that shares processors among functions
+    /// runs another one during the wait.
     fn begin_wait(&self) {}
 
-    /// Notes that the wait is over. The invocation continues when the returned future is ready.
+    /// Marks the end of the wait. The invocation continues when the returned future is ready.
     fn end_wait(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::ready(()))
     }
 }
 
-/// This machine: its clock, its random numbers, and its standard output, where Lambda reads figures.
+/// The runtime on Lambda. It writes metrics to standard output, which Lambda reads.
 #[derive(Clone, Copy, Debug)]
-struct Machine;
+struct LambdaRuntime;
 
-impl Host for Machine {
+impl Runtime for LambdaRuntime {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -210,37 +209,41 @@ impl Host for Machine {
 
     fn emit(&self, line: &str) {
         use std::io::Write;
-        // Without an output there is nobody to read it.
+        // If standard output is closed, no reader is left.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 }
 
-/// Where a function gets its settings, its clients, the time and fresh ids from.
+/// The environment of a function: its environment variables, clients, clock and random ids.
 #[derive(Clone)]
-pub struct Environment {
+pub struct AppContext {
     lookup: Arc<Lookup>,
     aws: SdkConfig,
     dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
-    host: Arc<dyn Host>,
-    outside: Option<Outside>,
-    /// Appends that others were faster than, since they were last told of.
+    runtime: Arc<dyn Runtime>,
+    http_client: Option<HttpClient>,
+    /// The number of append conflicts since the last `emit`.
     conflicts: Arc<AtomicU64>,
 }
 
-impl Environment {
-    /// How long one try of a call may take. A service that answers at all answers in a fraction of it; a
-    /// connection that is gone must not use up the time of the function.
+impl AppContext {
+    /// The time limit of one attempt of an AWS call. Healthy services answer in a fraction of it,
+    /// and a lost connection must not use up the time of the function.
     const CALL_LIMIT: Duration = Duration::from_secs(3);
-    /// How long one call may take with all its tries: a load and an append both fit into the time that functions have.
+    /// The time limit of one AWS call with all its attempts. A load and an append both fit into the
+    /// time of a function.
     const CALLS_LIMIT: Duration = Duration::from_secs(6);
-    /// The longest first pause before a call is tried again; each next one may be twice as long, and each is cut short at
-    /// random. The SDK's own is a second: at one throttle in ten that is most of the time of a function with a dozen
-    /// calls, though `DynamoDB` and `EventBridge` answer again within milliseconds.
+    /// The maximum delay before the first retry. It doubles with each retry, and each delay has
+    /// jitter. The default of the SDK is one second, which dominates the time of a function with
+    /// many calls when DynamoDB throttles, although DynamoDB and EventBridge recover within
+    /// milliseconds.
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
-    /// How often a call is tried: the pauses between are up to a second and a half in all.
+    /// The maximum number of attempts of a call. The delays between them add up to about 1.5
+    /// seconds at most.
     const TRIES: u32 = 6;
 
-    /// An environment with settings from a lookup, and clients from one SDK configuration.
+    /// Creates a context from a lookup of environment variables and one SDK configuration for all
+    /// clients.
     pub fn new(
         lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         aws: SdkConfig,
@@ -261,248 +264,200 @@ impl Environment {
             lookup: Arc::new(lookup),
             aws,
             dynamodb: Arc::default(),
-            host: Arc::new(Machine),
-            outside: None,
+            runtime: Arc::new(LambdaRuntime),
+            http_client: None,
             conflicts: Arc::default(),
         }
     }
 
-    /// The same on another machine.
+    /// Replaces the runtime services.
     #[must_use]
-    pub fn on(self, host: Arc<dyn Host>) -> Self {
-        Self { host, ..self }
+    pub fn with_runtime(self, runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime, ..self }
     }
 
-    /// The same with another way to what is not AWS.
+    /// Replaces the HTTP client for calls outside AWS.
     #[must_use]
-    pub fn reaching(self, outside: Outside) -> Self {
-        let outside = Some(outside);
-        Self { outside, ..self }
+    pub fn with_http_client(self, http_client: HttpClient) -> Self {
+        let http_client = Some(http_client);
+        Self {
+            http_client,
+            ..self
+        }
     }
 
-    /// The environment of this process.
-    ///
-    /// # Errors
-    /// When Lambda has not said in which region it is.
+    /// Creates the context of this process.
     pub fn of_process() -> Result<Self, ConfigError> {
         Ok(Self::new(|name| std::env::var(name).ok(), process::aws()?))
     }
 
-    /// A setting.
-    ///
-    /// # Errors
-    /// When it is missing or empty.
-    pub fn setting(&self, name: &str) -> Result<String, ConfigError> {
+    /// Returns an environment variable, which must not be empty.
+    pub fn variable(&self, name: &str) -> Result<String, ConfigError> {
         (self.lookup)(name)
             .filter(|value| !value.is_empty())
-            .ok_or_else(|| {
-                ConfigError::new(name, "is missing: set it in the function's environment")
-            })
+            .ok_or_else(|| ConfigError::new(name, "is missing"))
     }
 
-    /// The event store in the table that `EVENTS_TABLE` names.
-    ///
-    /// # Errors
-    /// When the setting is missing.
+    /// Returns the event store in the table of `EVENTS_TABLE`.
     pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
-        let table = self.setting("EVENTS_TABLE")?;
-        Ok(DynamoStore::new(self.dynamodb(), table).counting(self.conflicts.clone()))
+        let table = self.variable("EVENTS_TABLE")?;
+        Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
     }
 
-    /// The streams of an aggregate in the table that `EVENTS_TABLE` names.
-    ///
-    /// What it remembers lasts as long as the function's environment.
-    ///
-    /// # Errors
-    /// When the setting is missing.
+    /// Returns the streams of an aggregate in the table of `EVENTS_TABLE`. Its cache lives as long
+    /// as the execution environment.
     pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
         Ok(Repository::new(self.event_store()?))
     }
 
-    /// The rows of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
-    /// their generations.
-    ///
-    /// # Errors
-    /// When a setting is missing.
-    pub fn rows<M: ReadModel>(&self, setting: &str) -> Result<Generations<Rows<M>>, ConfigError> {
-        self.generations(Rows::new(self.dynamodb(), self.setting(setting)?))
+    /// Returns the rows of a read model. `variable` names the environment variable with their
+    /// table; `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The counters of a read model in the table that a setting names. `READ_MODELS_TABLE` names the one that knows
-    /// their generations.
-    ///
-    /// # Errors
-    /// When a setting is missing.
-    pub fn counters<T: Tally>(
+    /// Returns the counters of a read model. `variable` names the environment variable with their
+    /// table; `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn counters<T: CounterProjection>(
         &self,
-        setting: &str,
+        variable: &str,
     ) -> Result<Generations<Counters<T>>, ConfigError> {
-        self.generations(Counters::new(self.dynamodb(), self.setting(setting)?))
+        self.generations(Counters::new(self.dynamodb(), self.variable(variable)?))
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
-        Ok(Generations::new(self.setting("READ_MODELS_TABLE")?, rows))
+        Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
     }
 
-    /// The bus that `EVENT_BUS` names, written to as `EVENT_SOURCE`.
-    ///
-    /// # Errors
-    /// When a setting is missing.
+    /// Returns the event bus of `EVENT_BUS`, with `EVENT_SOURCE` as the source of its events.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
         let config = aws_sdk_eventbridge::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_eventbridge::Client::from_conf(config);
         Ok(EventBridge::new(
             client,
-            self.setting("EVENT_BUS")?,
-            self.setting("EVENT_SOURCE")?,
+            self.variable("EVENT_BUS")?,
+            self.variable("EVENT_SOURCE")?,
         ))
     }
 
-    /// The queue whose URL a setting holds.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn queue(&self, setting: &str) -> Result<Queue, ConfigError> {
+    /// Returns the queue whose URL is in an environment variable.
+    pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
         let config = aws_sdk_sqs::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_sqs::Client::from_conf(config));
-        Ok(Queue::new(client, self.setting(setting)?))
+        let client = LazyClient::new(|| aws_sdk_sqs::Client::from_conf(config));
+        Ok(Queue::new(client, self.variable(variable)?))
     }
 
-    /// The deadlines in the table that a setting names.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn deadlines(&self, setting: &str) -> Result<Deadlines, ConfigError> {
-        Ok(Deadlines::new(self.dynamodb(), self.setting(setting)?))
+    /// Returns the deadlines in the table of an environment variable.
+    pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
+        Ok(Deadlines::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The gate of mails in the table that a setting names.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn mail_gate(&self, setting: &str) -> Result<MailGate, ConfigError> {
-        Ok(MailGate::new(self.dynamodb(), self.setting(setting)?))
+    /// Returns the mail gate in the table of an environment variable.
+    pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
+        Ok(MailGate::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The kept answers in the table that an environment variable names.
-    ///
-    /// # Errors
-    /// When the variable is missing.
+    /// Returns the stored responses in the table of an environment variable.
     pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
-        Ok(Answers::new(self.dynamodb(), self.setting(variable)?))
+        Ok(Answers::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn key_table(&self, setting: &str) -> Result<KeyTable, ConfigError> {
-        Ok(KeyTable::new(self.dynamodb(), self.setting(setting)?))
+    /// Returns the key table of an environment variable.
+    pub fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
+        Ok(KeyTable::new(self.dynamodb(), self.variable(variable)?))
     }
 
-    /// The subjects' keys in the table that a setting names, wrapped by the key of KMS whose id another holds.
-    ///
-    /// # Errors
-    /// When a setting is missing.
+    /// Returns the encryption keys of subjects. `table` and `master` name the environment variables
+    /// with their table and with the id of the KMS key that wraps them.
     pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
-        let client = OnDemand::new(|| aws_sdk_kms::Client::from_conf(config));
-        let master = MasterKey::new(client, self.setting(master)?);
+        let client = LazyClient::new(|| aws_sdk_kms::Client::from_conf(config));
+        let master = MasterKey::new(client, self.variable(master)?);
         Ok(Keyring::new(self.key_table(table)?, master))
     }
 
-    /// A setting in whole seconds.
-    ///
-    /// # Errors
-    /// When it is missing or no number.
-    pub fn seconds(&self, setting: &str) -> Result<Duration, ConfigError> {
-        let text = self.setting(setting)?;
+    /// Returns an environment variable as a number of whole seconds.
+    pub fn seconds(&self, variable: &str) -> Result<Duration, ConfigError> {
+        let text = self.variable(variable)?;
         let seconds = text.parse().map_err(|_| {
-            let problem = format!("is `{text}`: it takes a number of seconds");
-            ConfigError::new(setting, problem)
+            let problem = format!("is `{text}`, not a number of seconds");
+            ConfigError::new(variable, problem)
         })?;
         Ok(Duration::from_secs(seconds))
     }
 
-    /// The way to what is not AWS. Made when it is asked for: few functions need it.
-    pub fn outside(&self) -> Outside {
-        self.outside.clone().unwrap_or_else(Outside::network)
+    /// Returns the HTTP client for calls outside AWS. It is created on demand, because few
+    /// functions need it.
+    pub fn http_client(&self) -> HttpClient {
+        self.http_client.clone().unwrap_or_else(HttpClient::network)
     }
 
-    /// Mails from the sender that a setting names.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn mails(&self, setting: &str) -> Result<Mails, ConfigError> {
-        // A try without an answer may have sent a mail: who asked for it decides on another.
+    /// Returns a mailer. The environment variable has the address of the sender.
+    pub fn mailer(&self, variable: &str) -> Result<Mailer, ConfigError> {
+        // An attempt without an answer may have sent the mail, so the caller decides on a retry.
         let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
         let config = config.retry_config(RetryConfig::disabled()).build();
         let client = aws_sdk_sesv2::Client::from_conf(config);
-        Ok(Mails::new(client, self.setting(setting)?))
+        Ok(Mailer::new(client, self.variable(variable)?))
     }
 
-    /// The secret whose ARN a setting holds.
-    ///
-    /// # Errors
-    /// When the setting is missing.
-    pub fn secret(&self, setting: &str) -> Result<Secret, ConfigError> {
+    /// Returns the secret whose ARN is in an environment variable.
+    pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = aws_sdk_secretsmanager::Client::from_conf(config);
-        Ok(Secret::managed(client, self.setting(setting)?))
+        Ok(Secret::managed(client, self.variable(variable)?))
     }
 
-    /// The functions of this account.
+    /// Returns a client to invoke the functions of this account.
     pub fn functions(&self) -> Functions {
         let config = aws_sdk_lambda::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         Functions::new(aws_sdk_lambda::Client::from_conf(config))
     }
 
-    /// The present.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
-        self.host.now()
+        self.runtime.now()
     }
 
-    /// A fresh random id.
+    /// Returns a new random id.
     pub fn new_id(&self) -> Uuid {
-        self.host.new_id()
+        self.runtime.new_id()
     }
 
-    /// Leaves figures where the machine collects them, and how many conflicts there were meanwhile.
-    pub fn emit(&self, figures: Figures) {
-        let figures = match self.conflicts.swap(0, Ordering::Relaxed) {
-            0 => figures,
-            conflicts => figures.count("Conflicts", conflicts),
+    /// Emits the metrics, plus the number of append conflicts since the last call.
+    pub fn emit(&self, metrics: Metrics) {
+        let metrics = match self.conflicts.swap(0, Ordering::Relaxed) {
+            0 => metrics,
+            conflicts => metrics.count("Conflicts", conflicts),
         };
-        if !figures.is_empty() {
-            let stack = self.setting("STACK").unwrap_or_default();
-            self.host.emit(&figures.line(&stack, self.now()));
+        if !metrics.is_empty() {
+            let stack = self.variable("STACK").unwrap_or_default();
+            self.runtime.emit(&metrics.line(&stack, self.now()));
         }
     }
 
-    /// Does work that waits for a provider.
     pub(crate) async fn waiting<T>(&self, work: impl Future<Output = T>) -> T {
-        self.host.begin_wait();
+        self.runtime.begin_wait();
         let result = work.await;
-        self.host.end_wait().await;
+        self.runtime.end_wait().await;
         result
     }
 
-    /// A function's name among those of the stack, from its ARN: `ProjectOrdersFunction`.
+    /// Returns the logical name of a function, for example `ProjectOrdersFunction`, from its ARN.
     fn short_name(&self, arn: &str) -> String {
         let name = arn.split(':').nth(6).unwrap_or(arn);
-        let stack = self.setting("STACK").unwrap_or_default();
+        let stack = self.variable("STACK").unwrap_or_default();
         let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
-        // CloudFormation puts its own mark behind the name.
+        // CloudFormation appends a random suffix.
         let mut parts = rest.trim_start_matches('-').split('-');
         parts.next().unwrap_or(name).to_owned()
     }
 
-    /// One for all tables of the function.
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let make = || {
             let config = aws_sdk_dynamodb::config::Builder::from(&self.aws);
@@ -513,24 +468,24 @@ impl Environment {
     }
 }
 
-/// Retries that a client has to itself. By default all clients of a process share theirs, and on one
-/// machine all functions are in one process: the failures of one would use up the retries of another.
+/// Creates a retry quota for one client. By default all clients of a process share one quota. The
+/// local runtime runs all functions in one process, so the failures of one would use up the retries
+/// of the others.
 fn retries() -> RetryPartition {
     RetryPartition::custom("client")
         .token_bucket(TokenBucket::default())
         .build()
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for AppContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Environment")
+        f.write_str("AppContext")
     }
 }
 
-/// Runs a function on Lambda until the environment is shut down.
+/// Runs a function on Lambda until the execution environment shuts down.
 ///
-/// The clients that every event needs are built before the first event is asked for. A panic in it becomes an error of
-/// that one invocation.
+/// `build` creates the clients before the first event. A panic fails only its invocation.
 pub fn run(build: Build) -> ExitCode {
     tracing_subscriber::registry()
         .with(
@@ -550,14 +505,16 @@ pub fn run(build: Build) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the function could not run");
+            tracing::error!(%error, "function failed to start");
             ExitCode::FAILURE
         }
     }
 }
 
-/// What is logged: as `RUST_LOG` says, by target and level, and errors where it says nothing. It knows no more
-/// than that: matching fields of spans takes a regular expression engine, which every function would carry.
+/// Returns the log filter of `RUST_LOG`, by target and level; by default it is `error`.
+///
+/// It does not filter by the fields of spans, which would add a regular expression engine to every
+/// function.
 pub fn logged() -> Targets {
     let said = std::env::var("RUST_LOG")
         .ok()
@@ -567,7 +524,7 @@ pub fn logged() -> Targets {
 }
 
 async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
-    let function = build(&Environment::of_process()?)?;
+    let function = build(&AppContext::of_process()?)?;
     let service = lambda_runtime::service_fn(
         move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
             let function = function.clone();
@@ -582,7 +539,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
                 let answer = function.invoke(payload, invocation).await?;
                 if begun.elapsed() > time.mul_f32(NEAR) {
                     // An alarm counts these lines.
-                    tracing::warn!("near its time-out");
+                    tracing::warn!("close to timeout");
                 }
                 let answer = String::from_utf8(answer)?;
                 Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
@@ -592,7 +549,7 @@ async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
     lambda_runtime::run(service).await
 }
 
-/// The part of its time after which an invocation is near its time-out.
+/// The fraction of its time after which an invocation is close to its timeout.
 const NEAR: f32 = 0.8;
 
 fn remaining(deadline: std::time::SystemTime) -> Duration {
@@ -601,8 +558,8 @@ fn remaining(deadline: std::time::SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
-/// What a function may use of its time for trying again: it has to answer within the rest.
-fn patience(invocation: &Invocation) -> Duration {
+/// Returns the time budget of retries. The rest of the time is for the response.
+fn time_budget(invocation: &Invocation) -> Duration {
     invocation
         .remaining
         .saturating_sub(Duration::from_millis(500))

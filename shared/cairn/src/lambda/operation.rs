@@ -1,6 +1,7 @@
-//! Functions for operation: invoked on a schedule, or by an operator.
+//! Functions for operations: invoked on a schedule, or by an operator.
 //!
-//! One takes as much work as its time allows and reports how far it came: who invokes it again goes on there.
+//! An invocation does as much work as its time allows, and reports its progress. The caller invokes
+//! the function again to continue.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -8,24 +9,23 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     commit::Context,
-    lambda::{Environment, Function, FunctionError, metrics::Figures, patience},
+    lambda::{AppContext, FunctionError, Handler, metrics::Metrics, time_budget},
     timestamp::Timestamp,
 };
 
-/// What an invocation gives to the work besides its request.
+/// The context of an invocation.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
-    /// How long the work may take from now.
-    pub patience: Duration,
+    /// The time budget of the work.
+    pub time_budget: Duration,
     /// The id of the invocation.
     pub id: String,
 }
 
 impl Task {
-    /// The context of a command that this work asks for, by an id that is the same whenever the same
-    /// is asked for.
+    /// Returns the context of a command. The same request must lead to the same `id`.
     pub fn context(&self, id: String) -> Context {
         Context {
             id,
@@ -36,35 +36,35 @@ impl Task {
             actor: None,
             traceparent: None,
             now: self.now,
-            patience: self.patience,
+            time_budget: self.time_budget,
         }
     }
 }
 
-/// A function that takes a request and answers with a report, both JSON.
+/// Creates a function that takes a request and returns a report, both JSON.
 pub fn function<Q, A, F>(
-    environment: &Environment,
+    app: &AppContext,
     work: impl Fn(Q, Task) -> F + Send + Sync + 'static,
-) -> Function
+) -> Handler
 where
     Q: DeserializeOwned,
     A: Serialize,
     F: Future<Output = Result<A, FunctionError>> + Send + 'static,
 {
-    let (environment, work) = (environment.clone(), Arc::new(work));
-    Function::new(move |payload, invocation| {
+    let (app, work) = (app.clone(), Arc::new(work));
+    Handler::new(move |payload, invocation| {
         let task = Task {
-            now: environment.now(),
-            patience: patience(&invocation),
+            now: app.now(),
+            time_budget: time_budget(&invocation),
             id: invocation.request_id,
         };
         let request = serde_json::from_slice(&payload)
-            .map_err(|error| FunctionError::new(format!("the request is not understood: {error}")));
+            .map_err(|error| FunctionError::new(format!("invalid request: {error}")));
         let work = request.map(|request| work(request, task));
-        let environment = environment.clone();
+        let app = app.clone();
         async move {
             let report = work?.await?;
-            environment.emit(Figures::default());
+            app.emit(Metrics::default());
             serde_json::to_vec(&report).map_err(FunctionError::new)
         }
     })

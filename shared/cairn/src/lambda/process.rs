@@ -1,7 +1,8 @@
-//! The AWS that a Lambda process finds: made from its environment variables, and from nothing else.
+//! The SDK configuration of a Lambda process, from its environment variables only.
 //!
-//! The SDK's own search for a configuration also looks for profiles, other machines and roles to take on, and reads
-//! every certificate of the machine; a function would carry the code for that and pay for it at each start.
+//! The default configuration of the SDK also searches profiles, other hosts and roles, and reads
+//! every root certificate of the system. A function would contain that code and run it at each cold
+//! start.
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, environment::EnvironmentVariableCredentialsProvider,
@@ -10,29 +11,28 @@ use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 
 use crate::lambda::{
     ConfigError,
-    http::{Http, Trusted},
+    http::{Http, TrustStore},
 };
 
-/// The roots that the endpoints of AWS have, by Amazon Trust Services.
+/// The root certificates of the AWS endpoints, by Amazon Trust Services.
 /// <https://www.amazontrust.com/repository/>,
 /// <https://aws.amazon.com/blogs/security/acm-will-no-longer-cross-sign-certificates-with-starfield-class-2-starting-august-2024/>
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
-/// Region and credentials as Lambda sets them; the endpoint by `ENDPOINT_URL` or `AWS_ENDPOINT_URL`, where AWS is elsewhere.
+/// Creates the configuration: region and credentials as Lambda sets them, and the endpoint of
+/// `ENDPOINT_URL` or `AWS_ENDPOINT_URL` if one is set.
 ///
-/// It trusts Amazon's roots; those of the machine where AWS is elsewhere, or in China, whose endpoints have others.
-///
-/// # Errors
-/// When there is no region.
+/// It trusts the roots of Amazon. With another endpoint, or in China, it trusts those of the
+/// system, because these endpoints have other roots.
 pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let region = variable("AWS_REGION")
-        .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing: Lambda sets it"))?;
+        .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing; Lambda sets it"))?;
     let endpoint = variable("ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT_URL"));
     let trusted = if endpoint.is_some() || region.starts_with("cn-") {
-        Trusted::Machine
+        TrustStore::System
     } else {
-        Trusted::These(AMAZON_ROOTS)
+        TrustStore::Pem(AMAZON_ROOTS)
     };
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
@@ -54,6 +54,6 @@ mod tests {
     fn all_five_roots_can_be_read() {
         let text = std::str::from_utf8(AMAZON_ROOTS).unwrap();
         assert_eq!(text.matches("BEGIN CERTIFICATE").count(), 5);
-        assert_eq!(Trusted::These(AMAZON_ROOTS).roots().len(), 5);
+        assert_eq!(TrustStore::Pem(AMAZON_ROOTS).roots().len(), 5);
     }
 }

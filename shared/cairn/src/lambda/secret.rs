@@ -1,4 +1,4 @@
-//! Secrets: read from Secrets Manager when they are needed, and kept for a while.
+//! Secrets, read from Secrets Manager on demand and cached.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,14 +10,12 @@ use aws_sdk_secretsmanager::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
 };
 
-/// A secret. Cloning it shares what it knows.
+/// A secret. Clones share the cached value.
 #[derive(Clone)]
 pub struct Secret(Arc<Source>);
 
 enum Source {
-    /// It is what it is.
-    Given(String),
-    /// Secrets Manager knows, by its ARN.
+    Value(String),
     Manager {
         client: Client,
         arn: String,
@@ -25,21 +23,21 @@ enum Source {
     },
 }
 
-/// A secret cannot be read.
+/// Secrets Manager did not return the secret.
 #[derive(Debug, thiserror::Error)]
-#[error("the secret {arn} cannot be read: {problem}")]
+#[error("reading the secret {arn} failed: {problem}")]
 pub struct SecretError {
     arn: String,
     problem: String,
 }
 
 impl Secret {
-    /// How long a value is used before it is read again: a new one counts after that at the latest.
+    /// The lifetime of a cached value: a rotated secret is used after this time at the latest.
     const FRESH: Duration = Duration::from_mins(5);
 
-    /// A secret that is known.
-    pub fn given(text: String) -> Self {
-        Self(Arc::new(Source::Given(text)))
+    /// Creates a secret with a fixed value.
+    pub fn from_value(text: String) -> Self {
+        Self(Arc::new(Source::Value(text)))
     }
 
     pub(crate) fn managed(client: Client, arn: String) -> Self {
@@ -47,13 +45,10 @@ impl Secret {
         Self(Arc::new(Source::Manager { client, arn, known }))
     }
 
-    /// What the secret says now, or said up to five minutes ago.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is no text.
+    /// Returns the value of the secret. It may be up to five minutes old.
     pub async fn value(&self) -> Result<String, SecretError> {
         let (client, arn, known) = match self.0.as_ref() {
-            Source::Given(text) => return Ok(text.clone()),
+            Source::Value(text) => return Ok(text.clone()),
             Source::Manager { client, arn, known } => (client, arn, known),
         };
         if let Some((read, value)) = lock(known).as_ref()
@@ -72,7 +67,7 @@ impl Secret {
         })?;
         let value = read
             .secret_string()
-            .ok_or_else(|| failed("it is no text".to_owned()))?;
+            .ok_or_else(|| failed("it is not a string".to_owned()))?;
         *lock(known) = Some((Instant::now(), value.to_owned()));
         Ok(value.to_owned())
     }
@@ -82,11 +77,11 @@ fn lock<T>(known: &Mutex<T>) -> MutexGuard<'_, T> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Without the value.
+/// Omits the value.
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_ref() {
-            Source::Given(_) => f.write_str("Secret"),
+            Source::Value(_) => f.write_str("Secret"),
             Source::Manager { arn, .. } => f.debug_tuple("Secret").field(arn).finish(),
         }
     }

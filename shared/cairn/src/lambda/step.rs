@@ -1,6 +1,7 @@
-//! Functions that do one step of a saga, forward and back.
+//! Functions that execute and compensate one step of a saga.
 //!
-//! A step that is not due any more is acknowledged and does nothing. An error leaves it due, and its outcome unknown.
+//! An event for a step that is no longer due is acknowledged without an effect. After an error the
+//! step stays due.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,57 +10,57 @@ use tokio::time::Instant;
 use crate::{
     commit::{Context, RecordedEvent},
     dynamodb::{Deadlines, Repository},
-    gate::Delivered,
+    gate::Delivery,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Throttled, consumer, metrics::Figures,
+        AppContext, ConfigError, FunctionError, Handler, Throttled, consumer, metrics::Metrics,
     },
     provider::{Call, ProviderError},
     retry::{self, CallError},
     saga::{Action, Definition, Due, Event, Saga},
-    step::{DueStep, Outcome, Plan},
+    step::{DueStep, StepOutcome, StepResult},
     stream::StreamId,
 };
 
-/// What one step does. The function around it has loaded the saga and found the step due; it
-/// records the plan that comes out, in one append.
+/// The handler of one step. The surrounding function loads the saga, checks that the step is due,
+/// and records the outcome of the handler in one append.
 ///
-/// Both directions may be asked for more than once: calls to the outside carry
-/// [`DueStep::idempotency_key`], and what happens to our own streams belongs into the plan.
-pub trait Effect<D: Definition>: Send + Sync + 'static {
+/// Both methods may be called more than once. Pass [`DueStep::idempotency_key`] to external calls,
+/// and put commands on streams of the store into the outcome.
+pub trait StepHandler<D: Definition>: Send + Sync + 'static {
     /// The step.
     const STEP: D::Step;
 
-    /// Does the step.
+    /// Executes the step.
     ///
     /// # Errors
-    /// When its outcome cannot be known now; it will be asked for again.
-    fn execute(&self, due: &DueStep<D>)
-    -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+    /// Returns an error if the outcome is unknown; the step is then retried.
+    fn execute(
+        &self,
+        due: &DueStep<D>,
+    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
-    /// Undoes the step.
+    /// Compensates the step.
     ///
     /// # Errors
-    /// When its outcome cannot be known now; it will be asked for again.
+    /// Returns an error if the outcome is unknown; the step is then retried.
     fn compensate(
         &self,
         due: &DueStep<D>,
-    ) -> impl Future<Output = Result<Plan, FunctionError>> + Send;
+    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
 
-    /// The saga that an event of another stream begins, for the first step.
-    ///
-    /// # Errors
-    /// When the event cannot be read.
+    /// Returns the saga that an event of another stream starts, and its input. Only the first step
+    /// implements it.
     fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, FunctionError> {
         Ok(None)
     }
 }
 
-/// Asks a provider, up to three times while it answers with transient failures; the inner error is its
-/// refusal.
+/// Calls a provider, up to three times after transient failures. The inner error is the rejection
+/// by the provider.
 ///
 /// # Errors
-/// When the outcome is not known: the step will be asked for again, with the same key. A provider that
-/// throttles is no failure; see [`function`].
+/// Returns an error if the outcome is unknown; the step is then retried with the same key. If the
+/// provider throttles, the error is [throttled](FunctionError::throttled); see [`function`].
 pub async fn ask<'k, T, F>(
     key: &'k str,
     mut ask: impl FnMut(Call<'k>) -> F,
@@ -70,67 +71,61 @@ where
     let answer = retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt })).await;
     answer.map_err(|error| match error {
         CallError::Throttled { retry_after, .. } => FunctionError::throttled(error, retry_after),
-        CallError::Passing(_) | CallError::NoAnswer(_) => FunctionError::new(error),
+        CallError::Transient(_) | CallError::NoAnswer(_) => FunctionError::new(error),
     })
 }
 
-/// How often a provider is asked within one invocation.
+/// The number of calls to a provider in one invocation.
 const TRIES: u32 = 3;
-/// How long it may take for one answer: two calls and a handshake with Stripe, and the card's bank behind it.
+/// The time limit of one call to a provider, which may itself call a bank.
 const LIMIT: Duration = Duration::from_secs(3);
 
 type Sagas<D> = Repository<Saga<D>>;
 
-/// The function of a step: its rule selects the events that make the step due.
+/// Creates the function of a step. Its rule selects the events that make the step due.
 ///
-/// `DEADLINES_TABLE` names the table of the saga's deadlines. With it a step that a provider throttles
-/// succeeds without an effect and stays due; its deadline says from when on the watchdog asks for it
-/// again, which uses up no retry. Without that table it fails, as after every other error.
-///
-/// # Errors
-/// When a setting is missing.
-pub fn function<D: Definition, E: Effect<D>>(
-    environment: &Environment,
-    effect: E,
-) -> Result<Function, ConfigError> {
+/// `DEADLINES_TABLE` names the table of deadlines and is optional. With it, a step that a provider
+/// throttles stays due, and the invocation succeeds. Its deadline then has the time at which the
+/// watchdog retries the step, and no retry is used up. Without the table, throttling is an error
+/// like any other.
+pub fn function<D: Definition, H: StepHandler<D>>(
+    app: &AppContext,
+    handler: H,
+) -> Result<Handler, ConfigError> {
     let parts = Arc::new(Parts {
-        environment: environment.clone(),
-        sagas: environment.repository()?,
-        deadlines: environment.deadlines("DEADLINES_TABLE").ok(),
-        effect,
+        app: app.clone(),
+        sagas: app.repository()?,
+        deadlines: app.deadlines("DEADLINES_TABLE").ok(),
+        handler,
     });
-    consumer::function(environment, move |event, context| {
+    consumer::function(app, move |event, context| {
         let parts = parts.clone();
         async move { parts.run(event, context).await }
     })
 }
 
-struct Parts<D: Definition, E> {
-    environment: Environment,
+struct Parts<D: Definition, H> {
+    app: AppContext,
     sagas: Sagas<D>,
     deadlines: Option<Deadlines>,
-    effect: E,
+    handler: H,
 }
 
-impl<D: Definition, E: Effect<D>> Parts<D, E> {
-    async fn run(
-        &self,
-        event: RecordedEvent,
-        context: Context,
-    ) -> Result<Delivered, FunctionError> {
-        let Some((due, action)) = load::<D, E>(&self.sagas, &event).await? else {
-            tracing::info!("not due");
-            return Ok(Delivered::Duplicate);
+impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
+    async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
+        let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
+            tracing::info!("step skipped: not pending");
+            return Ok(Delivery::Duplicate);
         };
         let asked = Instant::now();
-        let effect = async {
+        let work = async {
             match action {
-                Action::Execute => self.effect.execute(&due).await,
-                Action::Compensate => self.effect.compensate(&due).await,
+                Action::Execute => self.handler.execute(&due).await,
+                Action::Compensate => self.handler.compensate(&due).await,
             }
         };
-        let plan = match self.environment.waiting(effect).await {
-            Ok(plan) => plan,
+        let outcome = match self.app.waiting(work).await {
+            Ok(outcome) => outcome,
             Err(error) => {
                 return match (error.is_throttled(), &self.deadlines) {
                     (Some(throttled), Some(deadlines)) => {
@@ -140,59 +135,59 @@ impl<D: Definition, E: Effect<D>> Parts<D, E> {
                 };
             }
         };
-        self.record(due, action, plan, asked, context).await
+        self.record(due, action, outcome, asked, context).await
     }
 
-    /// Leaves the step due, and has it asked for again later.
+    /// Postpones the step: it stays due, and its deadline has the time of the next attempt.
     async fn postpone(
         &self,
         deadlines: &Deadlines,
         due: &DueStep<D>,
         throttled: Throttled,
-    ) -> Result<Delivered, FunctionError> {
-        let until = self.environment.now().after(throttled.pause());
+    ) -> Result<Delivery, FunctionError> {
+        let until = self.app.now().after(throttled.pause());
         let (saga, version) = due.saga();
         let postponed = deadlines.ask_again(saga, version, until).await;
         postponed.map_err(FunctionError::new)?;
-        self.environment
-            .emit(Figures::default().count("ProviderThrottled", 1));
-        tracing::warn!(step = ?E::STEP, %until, "the provider throttles");
-        Ok(Delivered::Postponed)
+        self.app
+            .emit(Metrics::default().count("ProviderThrottled", 1));
+        tracing::warn!(step = ?H::STEP, %until, "provider throttled; step postponed");
+        Ok(Delivery::Postponed)
     }
 
     async fn record(
         &self,
         due: DueStep<D>,
         action: Action,
-        plan: Plan,
+        outcome: StepOutcome,
         asked: Instant,
         context: Context,
-    ) -> Result<Delivered, FunctionError> {
-        let done = matches!(plan.outcome, Outcome::Done(_));
-        // A provider may have taken seconds: the record is of the moment when its answer is known.
+    ) -> Result<Delivery, FunctionError> {
+        let done = matches!(outcome.result, StepResult::Done(_));
+        // The provider may have taken seconds: the commit has the time of its answer.
         let context = Context {
-            now: self.environment.now().max(context.now),
-            patience: context.patience.saturating_sub(asked.elapsed()),
+            now: self.app.now().max(context.now),
+            time_budget: context.time_budget.saturating_sub(asked.elapsed()),
             ..context
         };
         let recorded = due
-            .record(&self.sagas, plan, context)
+            .record(&self.sagas, outcome, context)
             .await
             .map_err(FunctionError::new)?;
-        tracing::info!(step = ?E::STEP, ?action, done, recorded, "step");
+        tracing::info!(step = ?H::STEP, ?action, done, recorded, "step executed");
         Ok(if recorded {
-            Delivered::Applied
+            Delivery::Applied
         } else {
-            Delivered::Duplicate
+            Delivery::Duplicate
         })
     }
 }
 
-async fn load<D: Definition, E: Effect<D>>(
+async fn load<D: Definition, H: StepHandler<D>>(
     sagas: &Sagas<D>,
     event: &RecordedEvent,
 ) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
-    if let Some((saga, input)) = E::begins(event)? {
+    if let Some((saga, input)) = H::begins(event)? {
         let due = DueStep::begin(sagas, &saga, input)
             .await
             .map_err(FunctionError::new)?;
@@ -202,7 +197,7 @@ async fn load<D: Definition, E: Effect<D>>(
         .decode::<Event<D>>()
         .map_err(FunctionError::new)?
         .next();
-    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == E::STEP) else {
+    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == H::STEP) else {
         return Ok(None);
     };
     let due = DueStep::load(sagas, &event.stream, next)

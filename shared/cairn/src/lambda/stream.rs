@@ -1,7 +1,9 @@
-//! Functions that read the event table's stream, one batch of records at a time.
+//! Stream consumers: functions that read the DynamoDB Stream of the event table in batches.
 //!
-//! The records of one stream of events come in order and at least once. What is not handled is [reported as the lowest failed
-//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html), and comes again with all after it.
+//! The records of a stream of events arrive in order and at least once. A function [reports the
+//! lowest failed
+//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html),
+//! and Lambda delivers that record and all later ones again.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -17,34 +19,33 @@ use crate::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
     dead_letter::{self, Subject},
-    deadlines::Mark,
+    deadlines::DeadlineUpdate,
     event::CodecError,
     lambda::{
-        ConfigError, Environment, Function, FunctionError, Invocation, metrics::Figures, patience,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
     },
     relay::{Entry, publish_all},
-    retry::Tries,
+    retry::Backoff,
     sqs::Queue,
     timestamp::Timestamp,
 };
 
-/// The function that publishes every commit of a batch.
+/// Creates the relay, which publishes every commit of a batch.
 ///
-/// What the bus does not take is reported as the lowest failed sequence number, so the batch goes
-/// on from there. A record that cannot be read goes to the queue that `STREAM_FAILURES_QUEUE` names,
-/// with a pointer to it, and does not hold up the rest.
+/// If the bus rejects an event, the relay reports its record as the lowest failed one. A record
+/// that cannot be read goes to the queue of `STREAM_FAILURES_QUEUE`, with a pointer to it, and does
+/// not block the rest.
 ///
-/// It leaves figures: `RelayLag`, how long ago the oldest event of a batch happened, as many as the
-/// batch has events that `count` names, and `HistoryChanged`, the number of records that change or remove a stored
-/// commit. Each of those records is logged. A batch that comes again is counted again.
+/// The relay emits these metrics. A batch that is delivered again is counted again:
 ///
-/// # Errors
-/// When a setting is missing.
+/// - `RelayLag`, the age of the oldest event of the batch.
+/// - The metric that `count` names for an event, once per event.
+/// - `HistoryChanged`, the number of records that change or remove a stored commit. Each is logged.
 pub fn relay(
-    environment: &Environment,
+    app: &AppContext,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
-) -> Result<Function, ConfigError> {
-    let bus = Arc::new(environment.bus()?);
+) -> Result<Handler, ConfigError> {
+    let bus = Arc::new(app.bus()?);
     let source = bus.source().to_owned();
     let read = move |commit: &Commit, record| {
         let entry = |event| {
@@ -54,9 +55,9 @@ pub fn relay(
         };
         commit.recorded().map(entry).collect()
     };
-    let surroundings = environment.clone();
-    reader(environment, read, move |read, changed, invocation| {
-        let (bus, environment) = (bus.clone(), surroundings.clone());
+    let surroundings = app.clone();
+    reader(app, read, move |read, changed, invocation| {
+        let (bus, app) = (bus.clone(), surroundings.clone());
         async move {
             log_changes(&changed);
             let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
@@ -68,68 +69,72 @@ pub fn relay(
                 }
             }
             let events = entries.len();
-            let tries = Tries::lasting(patience(&invocation));
-            let failed = publish_all(bus.as_ref(), entries, tries).await;
-            tracing::info!(events, ?failed, "relayed");
-            let mut figures = Figures::default();
+            let backoff = Backoff::new(time_budget(&invocation));
+            let failed = publish_all(bus.as_ref(), entries, backoff).await;
+            tracing::info!(events, ?failed, "events published");
+            let mut metrics = Metrics::default();
             if let Some(oldest) = oldest {
-                let lag = environment.now().as_millis() - oldest.as_millis();
-                figures = figures.milliseconds("RelayLag", lag);
+                let lag = app.now().as_millis() - oldest.as_millis();
+                metrics = metrics.milliseconds("RelayLag", lag);
             }
             if !changed.is_empty() {
-                figures = figures.count("HistoryChanged", changed.len() as u64);
+                metrics = metrics.count("HistoryChanged", changed.len() as u64);
             }
             for (name, count) in counts {
-                figures = figures.count(name, count);
+                metrics = metrics.count(name, count);
             }
-            environment.emit(figures);
+            app.emit(metrics);
             Ok(failed)
         }
     })
 }
 
-/// How many marks are written at once.
-const MARKS_AT_ONCE: usize = 8;
+/// The number of concurrent writes.
+const UPDATES_AT_ONCE: usize = 8;
 
-/// The function that keeps the deadlines in the table that `DEADLINES_TABLE` names: `mark` says
-/// what an event means for one. Of the marks of a batch about one thing only the latest is written.
+/// Creates the deadline tracker, which updates the deadlines in the table of `DEADLINES_TABLE`.
 ///
-/// # Errors
-/// When a setting is missing.
+/// `update` returns the change that an event makes to a deadline. Of the updates of a stream in a
+/// batch, only the latest is written.
 pub fn deadlines(
-    environment: &Environment,
-    mark: impl Fn(&RecordedEvent) -> Result<Option<Mark>, CodecError> + Send + Sync + 'static,
-) -> Result<Function, ConfigError> {
-    let deadlines = environment.deadlines("DEADLINES_TABLE")?;
+    app: &AppContext,
+    update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Handler, ConfigError> {
+    let deadlines = app.deadlines("DEADLINES_TABLE")?;
     let read = move |commit: &Commit, record| {
-        let marks = commit
+        let updates = commit
             .recorded()
-            .filter_map(|event| mark(&event).transpose());
-        marks.map(|mark| Ok((record, mark?))).collect()
+            .filter_map(|event| update(&event).transpose());
+        updates.map(|update| Ok((record, update?))).collect()
     };
-    reader(environment, read, move |marks, _, _| {
+    reader(app, read, move |updates, _, _| {
         let deadlines = deadlines.clone();
         async move {
-            let latest: BTreeMap<_, _> = marks
+            let latest: BTreeMap<_, _> = updates
                 .into_iter()
-                .map(|(record, mark): (usize, Mark)| (mark.stream.clone(), (record, mark)))
-                .collect();
-            let marks = latest.len();
-            let failed = stream::iter(latest.into_values())
-                .map(|(record, mark)| {
-                    let deadlines = deadlines.clone();
-                    async move { (record, deadlines.mark(&mark).await) }
+                .map(|(record, update): (usize, DeadlineUpdate)| {
+                    (update.stream.clone(), (record, update))
                 })
-                .buffer_unordered(MARKS_AT_ONCE)
-                .filter_map(|(record, marked)| async move {
-                    let error = marked.err()?;
-                    tracing::warn!(%error, "a deadline was not kept");
+                .collect();
+            let updates = latest.len();
+            let failed = stream::iter(latest.into_values())
+                .map(|(record, update)| {
+                    let deadlines = deadlines.clone();
+                    async move { (record, deadlines.apply(&update).await) }
+                })
+                .buffer_unordered(UPDATES_AT_ONCE)
+                .filter_map(|(record, written)| async move {
+                    let error = written.err()?;
+                    tracing::warn!(%error, "failed to store deadline");
                     Some(record)
                 })
                 .collect::<Vec<_>>()
                 .await;
             let failed = failed.into_iter().min();
-            tracing::info!(marks, ?failed, "tracked");
+            tracing::info!(updates, ?failed, "deadlines updated");
             Ok(failed)
         }
     })
@@ -137,7 +142,7 @@ pub fn deadlines(
 
 type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A record that changes history: it replaces a stored commit, or removes one. Nothing in the system writes one.
+/// A record that replaces or removes a stored commit. No function of the kit writes such a change.
 struct HistoryChange {
     /// `MODIFY` or `REMOVE`.
     operation: String,
@@ -173,20 +178,20 @@ fn log_changes(changes: &[HistoryChange]) {
     }
 }
 
-/// A function that handles what `read` makes of each commit of a batch, given with the index of its
-/// record, and the records that change history. It returns the lowest index that has to come again, with everything
-/// after it.
+/// Creates a stream consumer. `read` converts each commit, with the index of its record. `handle`
+/// receives the results and the records that change history. It returns the lowest index that must
+/// be delivered again, with all later records.
 fn reader<T, F>(
-    environment: &Environment,
+    app: &AppContext,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
     handle: impl Fn(Vec<T>, Vec<HistoryChange>, Invocation) -> F + Send + Sync + 'static,
-) -> Result<Function, ConfigError>
+) -> Result<Handler, ConfigError>
 where
     T: Send + 'static,
     F: Future<Output = Result<Option<usize>, FunctionError>> + Send + 'static,
 {
-    let parts = Arc::new((read, handle, environment.queue("STREAM_FAILURES_QUEUE")?));
-    Ok(Function::new(move |payload, invocation| {
+    let parts = Arc::new((read, handle, app.queue("STREAM_FAILURES_QUEUE")?));
+    Ok(Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
             let (read, handle, failures) = parts.as_ref();
@@ -205,7 +210,7 @@ where
                 }
             }
             let failed = handle(all, changed, invocation).await?;
-            // Handed over alone, by a redrive say, there is nobody to read a report.
+            // A redrive delivers one record alone, and no event source mapping reads its report.
             if failed.is_some() && batch.records.len() == 1 {
                 return Err(FunctionError::new("the record was not handled"));
             }
@@ -226,13 +231,13 @@ where
     }))
 }
 
-/// The commit in a record.
 fn commit(record: &EventRecord) -> Result<Commit, ReadError> {
     let commit = serde_dynamo::from_item(record.change.new_image.clone());
     commit.map_err(ReadError::from)
 }
 
-/// The reason for which no reader can handle an event, if it is a record of the stream that is not a commit.
+/// Returns the reason if an event is a stream record that is not a commit, and that therefore no
+/// stream consumer can handle.
 pub fn unreadable(event: &Value) -> Option<String> {
     let batch: Event = serde_json::from_value(event.clone()).ok()?;
     let [record] = batch.records.as_slice() else {
@@ -240,7 +245,7 @@ pub fn unreadable(event: &Value) -> Option<String> {
     };
     let error = commit(record).err()?;
     let body = json!({ "requestPayload": event }).to_string();
-    let subject = Subject::of(&body, &BTreeMap::new());
+    let subject = Subject::from_message(&body, &BTreeMap::new());
     Some(format!(
         "the record {subject} is not a commit: {error}; delete its dead letter with a reason"
     ))
@@ -254,13 +259,13 @@ async fn park(
 ) -> Result<(), FunctionError> {
     let record = serde_json::to_value(record).map_err(FunctionError::new)?;
     let letter = dead_letter::unreadable(function, &record, error).to_string();
-    let subject = Subject::of(&letter, &BTreeMap::new());
+    let subject = Subject::from_message(&letter, &BTreeMap::new());
     tracing::error!(
         stream = subject.stream,
         version = subject.version,
         sequence_number = subject.sequence_number,
         error,
-        "a record cannot be read"
+        "unreadable stream record"
     );
     let sent = failures.send(letter).await;
     sent.map(drop).map_err(FunctionError::new)

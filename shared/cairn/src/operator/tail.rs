@@ -1,7 +1,8 @@
-//! The events of a table as they happen, from its stream.
+//! The events of a table as they are committed, from its DynamoDB Stream.
 //!
-//! A stream is made of shards. Each ends after some hours, and its children go on: they are begun when it has been
-//! read to its end, so that what belongs together comes in order.
+//! A DynamoDB Stream consists of shards. A shard ends after some hours, and its children continue
+//! it. A child is read only after the end of its parent, so that the commits of a stream arrive in
+//! order.
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 
 use std::collections::BTreeSet;
@@ -14,31 +15,31 @@ use aws_sdk_dynamodbstreams::{
 use super::cause;
 use crate::{commit::Commit, store::StoreError};
 
-/// Where to begin.
+/// The position at which a tail starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// With what comes from now on.
+pub enum StartPosition {
+    /// At the commits from now on.
     Now,
-    /// With the oldest that the stream still has, of a day at most.
+    /// At the oldest record, which is at most 24 hours old.
     Oldest,
 }
 
-/// A table's stream, read on and on.
+/// A continuous read of a DynamoDB Stream.
 #[derive(Debug)]
 pub struct Tail {
     client: Client,
     stream: String,
-    /// Every shard that was ever seen.
+    /// All shards that were listed so far.
     known: BTreeSet<String>,
-    /// Shards that wait for their parents.
+    /// Shards that wait for the end of their parents.
     waiting: Vec<Shard>,
-    /// Shards that are read, each with where to go on.
+    /// Shards that are read, with their iterators.
     reading: Vec<(String, String)>,
-    /// Shards that have ended and whose children are not known yet.
+    /// Ended shards without listed children.
     ended: Vec<String>,
 }
 
-/// A record of the stream that is no commit.
+/// A record that is not a commit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record of the stream cannot be read: {0}")]
 pub struct Unreadable(String);
@@ -47,7 +48,7 @@ impl Tail {
     pub(super) async fn begin(
         client: Client,
         stream: String,
-        beginning: Beginning,
+        position: StartPosition,
     ) -> Result<Self, StoreError> {
         let mut tail = Self {
             client,
@@ -58,8 +59,8 @@ impl Tail {
             ended: vec![],
         };
         tail.look().await?;
-        if beginning == Beginning::Now {
-            // What comes now comes to those that have no children yet.
+        if position == StartPosition::Now {
+            // New records go to the shards without children.
             let shards = std::mem::take(&mut tail.waiting);
             let parents = shards
                 .iter()
@@ -74,10 +75,8 @@ impl Tail {
         Ok(tail)
     }
 
-    /// What has come since the last call; nothing, when that is nothing yet. Commits of one stream come in order.
-    ///
-    /// # Errors
-    /// When a call fails.
+    /// Returns the commits since the last call, in order within each stream; none if no commit is
+    /// new.
     pub async fn next(&mut self) -> Result<Vec<Result<Commit, Unreadable>>, StoreError> {
         if !self.ended.is_empty() {
             self.look().await?;
@@ -116,7 +115,7 @@ impl Tail {
         Ok(commits)
     }
 
-    /// Finds the shards that are new.
+    /// Lists new shards.
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut from = None;
         loop {
@@ -154,7 +153,7 @@ impl Tail {
     }
 }
 
-/// The commit in a record; none in what removes one.
+/// Returns the commit of a record; `None` if the record removes one.
 fn commit(record: Record) -> Option<Result<Commit, Unreadable>> {
     if record.event_name == Some(OperationType::Remove) {
         return None;

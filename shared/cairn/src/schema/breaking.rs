@@ -1,15 +1,16 @@
-//! Whether whoever reads a new version of a schema can read every document of the old one.
+//! Breaking changes between two versions of a JSON Schema: documents of the old version that a
+//! reader of the new one rejects.
 
 use std::{cell::RefCell, fmt};
 
 use serde_json::{Map, Value};
 
-/// A change that a reader of the new version does not survive.
+/// A breaking change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Break {
-    /// Where in a document: a JSON pointer in which `*` stands for any item or member.
+    /// The place in a document: a JSON pointer in which `*` matches any item or member.
     pub pointer: String,
-    /// What is wrong with the new version there.
+    /// The problem of the new version at that place.
     pub reason: String,
 }
 
@@ -23,12 +24,12 @@ impl fmt::Display for Break {
     }
 }
 
-/// Why a reader of the schema `new` would not take every document that was written by the schema `old`; nothing where it
-/// does.
+/// Returns the reasons for which a reader of the schema `new` may reject a document that was
+/// written with the schema `old`.
 ///
-/// What a reader does not know it ignores, and a writer writes only what its schema names: members that the old schema
-/// leaves open are not there, unless it says `additionalProperties`. What cannot be seen to be harmless counts as a break:
-/// a change of a `pattern`, say, or a keyword that is not understood here and is not in the old schema as well.
+/// A reader ignores unknown members. A writer writes only the members that its schema names, unless
+/// the schema has `additionalProperties`. A change that is not provably harmless is a break, for
+/// example a change of `pattern`, or a new keyword that this function does not support.
 pub fn breaking(old: &Value, new: &Value) -> Vec<Break> {
     let check = Check {
         old,
@@ -44,7 +45,7 @@ pub fn breaking(old: &Value, new: &Value) -> Vec<Break> {
     breaks
 }
 
-/// Says nothing about what is accepted.
+/// Keywords that accept or reject nothing by themselves.
 const REMARKS: [&str; 16] = [
     "$schema",
     "$id",
@@ -60,17 +61,17 @@ const REMARKS: [&str; 16] = [
     "writeOnly",
     "contentMediaType",
     "contentEncoding",
-    // Said with others, which are looked at.
+    // These are handled with their related keywords.
     "$ref",
     "additionalItems",
 ];
 
-/// The types of JSON, integers apart from other numbers.
+/// The JSON types, with integers and fractions separate.
 const TYPES: [&str; 7] = [
     "null", "boolean", "integer", "fraction", "string", "array", "object",
 ];
 
-/// Keywords that bound a size, whose size, and whether from below.
+/// Keywords that limit a size: name, type, and true for a lower limit.
 const SIZES: [(&str, &str, bool); 6] = [
     ("minLength", "string", true),
     ("maxLength", "string", false),
@@ -80,18 +81,19 @@ const SIZES: [(&str, &str, bool); 6] = [
     ("maxProperties", "object", false),
 ];
 
-/// Schemas of which a document keeps each.
+/// The schemas that a document must all match.
 type All = Vec<Map<String, Value>>;
 
 struct Check<'a> {
     old: &'a Value,
     new: &'a Value,
-    /// What is being looked at further out: where schemas recur, it need not be looked at again.
+    /// The comparisons in progress: a recursive schema is not compared again.
     under_way: RefCell<Vec<(Vec<Value>, Value)>>,
 }
 
 impl Check<'_> {
-    /// Why documents that keep each of the old schemas may not be taken by the new one.
+    /// Returns the reasons for which a document that matches all old schemas may not match the new
+    /// one.
     fn accepted(&self, old: Vec<Value>, new: &Value, at: &str) -> Vec<Break> {
         let question = (old, new.clone());
         if self.under_way.borrow().contains(&question) {
@@ -100,7 +102,7 @@ impl Check<'_> {
         self.under_way.borrow_mut().push(question.clone());
         let breaks = match flat(self.old, &question.0) {
             Some(old) => self.flat_accepted(&old, new, at),
-            // There is no such document.
+            // No document matches the old schemas.
             None => vec![],
         };
         self.under_way.borrow_mut().pop();
@@ -113,14 +115,14 @@ impl Check<'_> {
         }
         let members = match new {
             Value::Object(members) => members,
-            Value::Bool(false) => return vec![broken(at, "must not be there any more")],
+            Value::Bool(false) => return vec![broken(at, "is no longer allowed")],
             Value::Null
             | Value::Bool(true)
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_) => return vec![],
         };
-        // Whichever it was of several, each has to be taken.
+        // The document may match any of the alternatives, so the new schema must accept each.
         if let Some(cases) = cases_of_choices(old) {
             return cases
                 .into_iter()
@@ -155,7 +157,7 @@ impl Check<'_> {
         breaks
     }
 
-    /// Every document has to be taken by one of several schemas; if they exclude each other, by no second one.
+    /// Checks that one of several schemas accepts every document; if they are exclusive, only one.
     fn one_accepted(&self, old: &All, new: &Value, exclusive: bool, at: &str) -> Vec<Break> {
         let mut breaks = vec![];
         for case in cases_of_values(old) {
@@ -163,16 +165,16 @@ impl Check<'_> {
                 .map(|new| self.accepted(case.clone(), new, at))
                 .collect();
             let Some(taken) = tried.iter().position(Vec::is_empty) else {
-                // The likeliest is the one that lacks least.
+                // Report the alternative with the fewest breaks: it is the likeliest match.
                 let likeliest = tried.into_iter().min_by_key(Vec::len);
-                let none = || vec![broken(at, "is none of those that are taken")];
+                let none = || vec![broken(at, "matches no alternative")];
                 breaks.extend(likeliest.unwrap_or_else(none));
                 continue;
             };
             let mut others = listed(new).enumerate().filter(|(index, _)| *index != taken);
             let both = |(_, other): (usize, &Value)| !self.disjoint(&case, other);
             if exclusive && others.any(both) {
-                breaks.push(broken(at, "may be several of which it must be one"));
+                breaks.push(broken(at, "may match more than one alternative"));
             }
         }
         breaks
@@ -248,7 +250,7 @@ impl Check<'_> {
         breaks
     }
 
-    /// Whether it can be seen that no document keeps all of the old schemas and the new one as well.
+    /// True if provably no document matches all old schemas and the new one.
     fn disjoint(&self, old: &[Value], new: &Value) -> bool {
         let (Some(old), Some(new)) = (
             flat(self.old, old),
@@ -277,7 +279,7 @@ impl Check<'_> {
         if let (Some(old), Some(new)) = (values(old), values(new)) {
             return !old.iter().any(|value| new.contains(value));
         }
-        // One needs a member that the other cannot have.
+        // A required member of one side cannot exist on the other.
         types(old) == ["object"]
             && required(old).chain(required(new)).any(|name| {
                 let is_there = is_required(old, name) || is_declared(old, name);
@@ -313,7 +315,7 @@ fn reference<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
     root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
 }
 
-/// Schemas without references and `allOf`; `None` where one of them takes nothing.
+/// Resolves references and `allOf`; `None` if one of the schemas accepts nothing.
 fn flat(root: &Value, schemas: &[Value]) -> Option<All> {
     let mut all = vec![];
     let mut seen = vec![];
@@ -345,7 +347,7 @@ fn flat(root: &Value, schemas: &[Value]) -> Option<All> {
     Some(all)
 }
 
-/// What documents of a choice may be, case by case; `None` where there is no choice.
+/// Splits schemas with a choice into their alternatives; `None` if they have no choice.
 fn cases_of_choices(all: &All) -> Option<Vec<Vec<Value>>> {
     let choice = |schema: &Map<String, Value>| {
         let mut keywords = ["anyOf", "oneOf"].into_iter();
@@ -361,7 +363,7 @@ fn cases_of_choices(all: &All) -> Option<Vec<Vec<Value>>> {
     Some(listed(&options).map(case).collect())
 }
 
-/// Documents value by value where there are only so many, else type by type.
+/// Splits documents by value if the values are limited, otherwise by type.
 fn cases_of_values(all: &All) -> Vec<Vec<Value>> {
     let with = |schema: Value| [plain(all), vec![schema]].concat();
     if let Some(values) = values(all) {
@@ -386,7 +388,7 @@ fn has(all: &All, kind: &str) -> bool {
     types(all).contains(&kind)
 }
 
-/// The types that are left to a document.
+/// Returns the types that a document may have.
 fn types(all: &All) -> Vec<&'static str> {
     let values = values(all);
     TYPES
@@ -401,7 +403,7 @@ fn types(all: &All) -> Vec<&'static str> {
         .collect()
 }
 
-/// Whether the keyword `type` names a type.
+/// True if the keyword `type` includes a type.
 fn takes(named: &Value, kind: &str) -> bool {
     let is =
         |name: &str| name == kind || name == "number" && ["integer", "fraction"].contains(&kind);
@@ -422,7 +424,7 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The values that a document can be, where they are counted.
+/// Returns the values that a document may have, if they are listed.
 fn values(all: &All) -> Option<Vec<Value>> {
     let counted = all.iter().filter_map(|schema| match schema.get("const") {
         Some(value) => Some(vec![value.clone()]),
@@ -446,7 +448,6 @@ fn is_required(all: &All, name: &str) -> bool {
     required(all).any(|required| required == name)
 }
 
-/// The members that schemas name.
 fn declared(all: &All) -> impl Iterator<Item = &str> {
     let named = all
         .iter()
@@ -454,7 +455,7 @@ fn declared(all: &All) -> impl Iterator<Item = &str> {
     named.flat_map(Map::keys).map(String::as_str)
 }
 
-/// Whether documents may have a member: one that is named, or any.
+/// True if documents may have a member: a named one, or any.
 fn is_declared(all: &All, name: &str) -> bool {
     let mut open = all
         .iter()
@@ -462,7 +463,7 @@ fn is_declared(all: &All, name: &str) -> bool {
     declared(all).any(|declared| declared == name) || open.any(|open| open)
 }
 
-/// What schemas say of a member.
+/// Returns the schemas of a member.
 fn member(all: &All, name: &str) -> Vec<Value> {
     let of = |schema: &Map<String, Value>| {
         let named = schema.get("properties").and_then(|named| named.get(name));
@@ -473,7 +474,7 @@ fn member(all: &All, name: &str) -> Vec<Value> {
     all.iter().filter_map(of).collect()
 }
 
-/// What a schema says of the first items, and of the others.
+/// Returns the schemas of the first items, and the schema of the others.
 fn items(schema: &Map<String, Value>) -> (&[Value], Option<&Value>) {
     let list = |name: &str| schema.get(name).and_then(Value::as_array);
     match (list("prefixItems"), list("items")) {
@@ -483,7 +484,7 @@ fn items(schema: &Map<String, Value>) -> (&[Value], Option<&Value>) {
     }
 }
 
-/// What schemas say of one item.
+/// Returns the schemas of one item.
 fn item(all: &All, index: usize) -> Vec<Value> {
     let of = |schema: &Map<String, Value>| {
         let (first, rest) = items(schema);
@@ -492,7 +493,8 @@ fn item(all: &All, index: usize) -> Vec<Value> {
     all.iter().filter_map(of).collect()
 }
 
-/// Why values that keep the old schemas may break a keyword of the new one.
+/// Returns the reason for which a value that matches the old schemas may break a keyword of the new
+/// one.
 fn value_accepted(
     old: &All,
     keyword: &str,
@@ -506,7 +508,7 @@ fn value_accepted(
         "type" => {
             let lost = types(old).into_iter().find(|kind| !takes(wanted, kind))?;
             let lost = if lost == "fraction" { "number" } else { lost };
-            Some(format!("must not be of the type {lost} any more"))
+            Some(format!("no longer accepts the type {lost}"))
         }
         "enum" | "const" => {
             let taken = match keyword {
@@ -514,11 +516,11 @@ fn value_accepted(
                 _ => listed(wanted).cloned().collect(),
             };
             match values(old) {
-                None => Some("is one of a few values now".to_owned()),
+                None => Some("accepts only listed values now".to_owned()),
                 Some(values) => values
                     .iter()
                     .find(|value| !taken.contains(value))
-                    .map(|lost| format!("must not be {lost} any more")),
+                    .map(|lost| format!("no longer accepts {lost}")),
             }
         }
         "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" if is_number => {
@@ -528,7 +530,7 @@ fn value_accepted(
         "format" if is_number && range(wanted).is_some() => (!is_within(old, new, true)
             || !is_within(old, new, false))
         .then(|| format!("is a number of the format {wanted} now")),
-        // Any other is a form of texts.
+        // All other formats apply to strings.
         "format" | "pattern" if !has(old, "string") => None,
         "multipleOf" if is_number => {
             let is_multiple = |of: f64| wanted.as_f64().is_some_and(|wanted| of % wanted == 0.0);
@@ -552,12 +554,12 @@ fn value_accepted(
                 };
                 (!is_kept).then(|| format!("has a {keyword} of {wanted} now"))
             }
-            None => (!is_same()).then(|| format!("has a {keyword}, which is not understood here")),
+            None => (!is_same()).then(|| format!("has a {keyword}, which is not supported")),
         },
     }
 }
 
-/// The tightest bound of a size that schemas set.
+/// Returns the tightest limit of a size.
 fn size(all: &All, keyword: &str) -> Option<u64> {
     let from_below = keyword.starts_with("min");
     let tightest = |a: u64, b: u64| if from_below { a.max(b) } else { a.min(b) };
@@ -574,15 +576,15 @@ fn size(all: &All, keyword: &str) -> Option<u64> {
         let sizes = sizes.map(|size| size as u64);
         if from_below { sizes.min() } else { sizes.max() }
     });
-    // A member that must be there counts, and so does a text that is one of a few.
+    // Required members and listed values also limit the size.
     let members = (keyword == "minProperties").then(|| required(all).count() as u64);
     bounds.chain(counted).chain(members).reduce(tightest)
 }
 
-/// A bound of numbers, and whether it is itself outside.
+/// A limit of numbers, and true if it excludes the limit itself.
 type Bound = (f64, bool);
 
-/// Whether all numbers that keep the old schemas keep a bound of the new one.
+/// True if all numbers that match the old schemas are within a limit of the new one.
 fn is_within(old: &All, new: &Map<String, Value>, from_below: bool) -> bool {
     let whole = !has(old, "fraction");
     let Some((new, new_excluded)) = bound(&vec![new.clone()], from_below, whole) else {
@@ -595,7 +597,7 @@ fn is_within(old: &All, new: &Map<String, Value>, from_below: bool) -> bool {
     beyond || old.total_cmp(&new).is_eq() && (old_excluded || !new_excluded)
 }
 
-/// The tightest bound that schemas set.
+/// Returns the tightest limit of numbers.
 fn bound(all: &All, from_below: bool, whole: bool) -> Option<Bound> {
     let (within, beyond) = if from_below {
         ("minimum", "exclusiveMinimum")
@@ -630,7 +632,7 @@ fn bound(all: &All, from_below: bool, whole: bool) -> Option<Bound> {
     bounds.chain(counted).reduce(tightest)
 }
 
-/// The numbers that a format of integers takes.
+/// Returns the range of an integer format.
 fn range(format: &Value) -> Option<(f64, f64)> {
     let (bits, signed) = match format.as_str()? {
         "int8" => (8, true),

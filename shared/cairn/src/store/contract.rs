@@ -1,4 +1,4 @@
-//! What every event store must do, as one suite that adapters run on themselves.
+//! The contract of every event store, as one test suite for adapters.
 #![expect(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -12,14 +12,15 @@ use crate::{
     commit::{Commit, StoredEvent},
     snapshot::Snapshot,
     store::{
-        AppendError, ConditionalStore, Consistency, EventStore, Part, Snapshots, StoreError,
+        AppendError, ConditionalStore, Consistency, EventStore, ReadRange, Snapshots, StoreError,
         StreamVersion,
     },
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// Runs the whole suite. The store need not be empty: every check has streams of its own.
+/// Runs the suite, and panics at the first violation. The store need not be empty: every check uses
+/// its own streams.
 pub async fn check(store: &impl ConditionalStore) {
     a_stream_that_was_never_written_is_empty(store).await;
     a_commit_comes_back_as_it_was_appended(store).await;
@@ -33,7 +34,7 @@ pub async fn check(store: &impl ConditionalStore) {
     an_append_of_which_a_part_is_there_is_a_conflict(store).await;
     the_same_append_at_another_time_is_a_conflict(store).await;
     a_commit_without_events_is_refused(store).await;
-    a_hole_is_corruption(store).await;
+    a_gap_is_corruption(store).await;
     a_long_stream_is_read_to_its_end(store).await;
     more_streams_than_a_transaction_takes_are_refused(store).await;
     an_append_on_a_condition_goes_through_while_the_other_streams_are_unchanged(store).await;
@@ -44,7 +45,7 @@ pub async fn check(store: &impl ConditionalStore) {
 async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
     assert_eq!(
         store
-            .read(&stream("empty"), &Part::all())
+            .read(&stream("empty"), &ReadRange::all())
             .await
             .expect("read"),
         []
@@ -66,7 +67,7 @@ async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
         .expect("append");
     assert_eq!(
         store
-            .read(&stream("whole"), &Part::all())
+            .read(&stream("whole"), &ReadRange::all())
             .await
             .expect("read"),
         [written]
@@ -91,7 +92,7 @@ async fn a_read_after_a_version_begins_with_the_commit_that_holds_the_next(
         (99, vec![]),
     ] {
         let read = store
-            .read(&stream("after"), &Part::after(after))
+            .read(&stream("after"), &ReadRange::after(after))
             .await
             .expect("read");
         let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
@@ -111,11 +112,11 @@ async fn a_read_up_to_a_version_ends_with_the_commit_that_holds_it(store: &impl 
         (5, vec![1, 3, 4]),
         (99, vec![1, 3, 4]),
     ] {
-        let part = Part {
-            until,
-            ..Part::all()
+        let range = ReadRange {
+            to: until,
+            ..ReadRange::all()
         };
-        let read = store.read(&stream("until"), &part).await.expect("read");
+        let read = store.read(&stream("until"), &range).await.expect("read");
         let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
         assert_eq!(versions, expected, "until {until}");
     }
@@ -131,23 +132,23 @@ async fn a_read_for_a_state_begins_with_the_latest_usable_snapshot(store: &impl 
         };
         store.append(&[next]).await.expect("append");
     }
-    let all = Part {
+    let all = ReadRange {
         snapshots: Some(Snapshots {
-            shape: "ours",
+            state_fingerprint: "ours",
             every: 3,
         }),
-        ..Part::all()
+        ..ReadRange::all()
     };
-    for (part, first, last) in [
+    for (range, first, last) in [
         (all, 30, 40),
-        (Part { until: 29, ..all }, 10, 29),
-        (Part { until: 9, ..all }, 1, 9),
-        (Part { after: 33, ..all }, 34, 40),
-        (Part { after: 5, ..all }, 30, 40),
+        (ReadRange { to: 29, ..all }, 10, 29),
+        (ReadRange { to: 9, ..all }, 1, 9),
+        (ReadRange { from: 33, ..all }, 34, 40),
+        (ReadRange { from: 5, ..all }, 30, 40),
         (
-            Part {
-                after: 11,
-                until: 13,
+            ReadRange {
+                from: 11,
+                to: 13,
                 ..all
             },
             12,
@@ -155,13 +156,16 @@ async fn a_read_for_a_state_begins_with_the_latest_usable_snapshot(store: &impl 
         ),
     ] {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
-            let part = Part {
+            let range = ReadRange {
                 consistency,
-                ..part
+                ..range
             };
-            let read = store.read(&stream("snapshots"), &part).await.expect("read");
+            let read = store
+                .read(&stream("snapshots"), &range)
+                .await
+                .expect("read");
             let versions: Vec<_> = read.iter().map(|commit| commit.version).collect();
-            assert_eq!(versions, (first..=last).collect::<Vec<_>>(), "{part:?}");
+            assert_eq!(versions, (first..=last).collect::<Vec<_>>(), "{range:?}");
         }
     }
 }
@@ -179,7 +183,7 @@ async fn the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store: &imp
     assert_eq!(lost[0].winner.as_ref(), Some(&winner));
     assert_eq!(
         store
-            .read(&stream("taken"), &Part::all())
+            .read(&stream("taken"), &ReadRange::all())
             .await
             .expect("read"),
         [winner]
@@ -195,7 +199,7 @@ async fn of_many_writers_at_once_one_wins(store: &impl EventStore) {
     assert_eq!(won, 1);
     assert_eq!(
         store
-            .read(&stream("race"), &Part::all())
+            .read(&stream("race"), &ReadRange::all())
             .await
             .expect("read")
             .len(),
@@ -220,14 +224,14 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
     );
     assert_eq!(
         store
-            .read(&stream("left"), &Part::all())
+            .read(&stream("left"), &ReadRange::all())
             .await
             .expect("read"),
         both[..1]
     );
 }
 
-/// The answer to the first one may have been lost.
+/// The answer to the first append may have been lost.
 async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
     let commits = ["again-a", "again-b", "again-c"].map(|key| commit(key, 1, "same", 1));
     for part in [&commits[..1], &commits[1..]] {
@@ -236,12 +240,12 @@ async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
         }
     }
     for commit in &commits {
-        let stored = store.read(&commit.stream, &Part::all()).await;
+        let stored = store.read(&commit.stream, &ReadRange::all()).await;
         assert_eq!(stored.expect("read"), std::slice::from_ref(commit));
     }
 }
 
-/// Two appends may share a commit to the letter and still be two.
+/// Two different appends may share an identical commit.
 async fn an_append_of_which_a_part_is_there_is_a_conflict(store: &impl EventStore) {
     let both = ["part-a", "part-b"].map(|key| commit(key, 1, "first", 1));
     store.append(&both).await.expect("append");
@@ -249,11 +253,11 @@ async fn an_append_of_which_a_part_is_there_is_a_conflict(store: &impl EventStor
     other[1] = commit("part-b", 2, "second", 1);
     let lost = store.append(&other).await;
     assert!(matches!(lost, Err(AppendError::Conflict(_))), "{lost:?}");
-    let stored = store.read(&stream("part-b"), &Part::all()).await;
+    let stored = store.read(&stream("part-b"), &ReadRange::all()).await;
     assert_eq!(stored.expect("read"), both[1..]);
 }
 
-/// Two invocations do the same step: the second must learn that it has lost.
+/// If two invocations execute the same step, the second must get a conflict.
 async fn the_same_append_at_another_time_is_a_conflict(store: &impl EventStore) {
     let both = ["twice-a", "twice-b"].map(|key| commit(key, 1, "same", 1));
     store.append(&both).await.expect("append");
@@ -273,16 +277,16 @@ async fn a_commit_without_events_is_refused(store: &impl EventStore) {
     );
 }
 
-async fn a_hole_is_corruption(store: &impl EventStore) {
+async fn a_gap_is_corruption(store: &impl EventStore) {
     for version in [1, 3] {
-        let next = commit("hole", version, &format!("c{version}"), 1);
+        let next = commit("gap", version, &format!("c{version}"), 1);
         store.append(&[next]).await.expect("append");
     }
-    let read = store.read(&stream("hole"), &Part::all()).await;
+    let read = store.read(&stream("gap"), &ReadRange::all()).await;
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
 }
 
-/// Larger than the 1 MB that one page of a query holds.
+/// The stream is larger than one page of a query, which is 1 MB.
 async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
     for version in 1..=30 {
         let mut next = commit("long", version, &format!("c{version}"), 1);
@@ -291,7 +295,7 @@ async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
     }
     assert_eq!(
         store
-            .read(&stream("long"), &Part::all())
+            .read(&stream("long"), &ReadRange::all())
             .await
             .expect("read")
             .len(),
@@ -328,9 +332,9 @@ async fn an_append_on_a_condition_goes_through_while_the_other_streams_are_uncha
         .append_if(std::slice::from_ref(&written), &unchanged)
         .await
         .expect("append");
-    let stored = store.read(&written.stream, &Part::all()).await;
+    let stored = store.read(&written.stream, &ReadRange::all()).await;
     assert_eq!(stored.expect("read"), [written]);
-    // A condition leaves nothing behind.
+    // A condition writes nothing to its stream.
     let next = commit("if-read", 3, "next", 1);
     store.append(&[next]).await.expect("append");
 }
@@ -357,11 +361,11 @@ async fn an_append_on_a_condition_writes_nothing_once_another_stream_has_changed
         (&lost[0].stream, lost[0].winner.as_ref()),
         (&later.stream, Some(&later))
     );
-    let stored = store.read(&refused.stream, &Part::all()).await;
+    let stored = store.read(&refused.stream, &ReadRange::all()).await;
     assert_eq!(stored.expect("read"), []);
 }
 
-/// The answer to the first one may have been lost, and the other stream has changed meanwhile.
+/// The answer to the first append may have been lost, and the other stream may have changed since.
 async fn the_very_same_append_on_a_condition_again_is_a_success(store: &impl ConditionalStore) {
     let unchanged = [at("if-again", 0)];
     let commits = [commit("if-same", 1, "same", 1)];
@@ -408,9 +412,9 @@ fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
     }
 }
 
-fn snapshot(shape: &str) -> Snapshot {
+fn snapshot(state_fingerprint: &str) -> Snapshot {
     Snapshot {
-        shape: shape.to_owned(),
+        state_fingerprint: state_fingerprint.to_owned(),
         state: r#"{"é":[1,null]}"#.to_owned(),
         commands: vec![0, 255, 7].into(),
     }

@@ -1,6 +1,7 @@
 //! An event store in memory, for tests and examples.
 //!
-//! It keeps the same [`contract`](super::contract) as the one on `DynamoDB`, and every read of it is strongly consistent.
+//! It passes the same [`contract`](super::contract) as the store on DynamoDB. Every read is
+//! strongly consistent.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +11,13 @@ use std::{
 use crate::{
     commit::Commit,
     store::{
-        AppendError, ConditionalStore, Conflict, EventStore, Part, StoreError, StreamVersion,
+        AppendError, ConditionalStore, Conflict, EventStore, ReadRange, StoreError, StreamVersion,
         check_append, from_snapshot, is_own,
     },
     stream::StreamId,
 };
 
-/// An event store that forgets everything when it is dropped.
+/// An event store in memory. Dropping it deletes its commits.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     streams: Mutex<BTreeMap<StreamId, BTreeMap<u64, Commit>>>,
@@ -46,7 +47,7 @@ impl ConditionalStore for MemoryStore {
                 })
             })
             .collect();
-        // These very commits are there: they were appended before.
+        // These same commits were appended before.
         if is_own(&lost, commits) {
             return Ok(());
         }
@@ -68,20 +69,24 @@ impl EventStore for MemoryStore {
         self.append_if(commits, &[]).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
         let mut commits: Vec<_> = {
             let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             streams
                 .get(stream)
                 .into_iter()
                 .flat_map(BTreeMap::values)
-                .filter(|commit| commit.last_version() > part.after)
-                .filter(|commit| commit.version <= part.until)
+                .filter(|commit| commit.last_version() > range.from)
+                .filter(|commit| commit.version <= range.to)
                 .cloned()
                 .collect()
         };
-        from_snapshot(&mut commits, part);
-        part.check(stream, &commits)?;
+        from_snapshot(&mut commits, range);
+        range.check(stream, &commits)?;
         Ok(commits)
     }
 }

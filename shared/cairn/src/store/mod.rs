@@ -1,4 +1,4 @@
-//! The event store's port: append commits, read a stream back.
+//! The port of the event store: append commits, read a stream.
 //!
 //! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and, with the feature `aws`,
 //! `dynamodb::DynamoStore`.
@@ -19,11 +19,11 @@ use crate::{
 pub mod contract;
 pub mod memory;
 
-/// The most streams that one append may write to.
+/// The maximum number of streams of one append.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 pub const MAX_STREAMS_PER_APPEND: usize = 100;
 
-/// The most bytes that one commit may take, as DynamoDB counts an item.
+/// The maximum size of a commit in bytes, as DynamoDB measures an item.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
 pub const MAX_COMMIT_BYTES: usize = 400 * 1024;
 
@@ -31,24 +31,25 @@ pub const MAX_COMMIT_BYTES: usize = 400 * 1024;
 pub trait EventStore: Send + Sync {
     /// Appends one commit to each of one or more different streams: all of them, or none.
     ///
-    /// A commit is appended when nothing in its stream has its version. Its own version must
-    /// follow what the caller has read; there can then be no hole. The very same commits again are
-    /// a success and change nothing: the answer to the first append may have been lost.
+    /// A commit is appended if its stream has no commit at its version. The version must follow the
+    /// last version that the caller has read, so that no gap is possible. Appending exactly the
+    /// same commits again succeeds and changes nothing, because the answer to the first append may
+    /// have been lost.
     ///
     /// # Errors
-    /// [`AppendError::Conflict`] when another commit got there first; nothing was written then.
-    /// After a [`StoreError::Unavailable`] the commits may have been written or not: append again
-    /// with the same ids and see.
+    /// Returns [`AppendError::Conflict`] if a concurrent commit took a version; nothing was
+    /// written. After [`StoreError::Unavailable`] the commits may or may not have been written:
+    /// append them again with the same ids.
     fn append(&self, commits: &[Commit]) -> impl Future<Output = Result<(), AppendError>> + Send;
 
-    /// A part of a stream's commits, oldest first, without a hole.
+    /// Reads a range of the commits of a stream, oldest first and without gaps.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when versions are missing in between.
+    /// Returns [`StoreError::Corrupt`] if versions are missing.
     fn read(
         &self,
         stream: &StreamId,
-        part: &Part<'_>,
+        range: &ReadRange<'_>,
     ) -> impl Future<Output = Result<Vec<Commit>, StoreError>> + Send;
 }
 
@@ -57,8 +58,12 @@ impl<S: EventStore> EventStore for &S {
         S::append(self, commits).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        S::read(self, stream, part).await
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, range).await
     }
 }
 
@@ -67,19 +72,23 @@ impl<S: EventStore> EventStore for Arc<S> {
         S::append(self, commits).await
     }
 
-    async fn read(&self, stream: &StreamId, part: &Part<'_>) -> Result<Vec<Commit>, StoreError> {
-        S::read(self, stream, part).await
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        S::read(self, stream, range).await
     }
 }
 
 /// A store that appends on the condition that other streams have not changed.
 pub trait ConditionalStore: EventStore {
-    /// Appends commits as [`EventStore::append`] does, if each of the `unchanged` streams, none of
-    /// which is written to, still ends at its version.
+    /// Appends commits as [`EventStore::append`] does, if each of the `unchanged` streams still
+    /// ends at its version. None of them may be written to.
     ///
     /// # Errors
-    /// As [`EventStore::append`]. A stream that has changed is among the conflicts, with the commit
-    /// that follows the version. Nothing was written then.
+    /// Returns the errors of [`EventStore::append`]. The conflicts include each stream that has
+    /// changed, with the commit that follows the version. Nothing was written then.
     fn append_if(
         &self,
         commits: &[Commit],
@@ -87,7 +96,7 @@ pub trait ConditionalStore: EventStore {
     ) -> impl Future<Output = Result<(), AppendError>> + Send;
 }
 
-/// A stream and its last version, as a decision has read it.
+/// A stream and its last version, as read for a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamVersion {
     /// The stream.
@@ -96,132 +105,129 @@ pub struct StreamVersion {
     pub version: u64,
 }
 
-/// Which commits of a stream to read.
+/// A range of the commits of a stream.
 #[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// Those that hold events after this version. The first of them may begin at or before it, if
-    /// it reaches beyond.
-    pub after: u64,
-    /// Those that begin at or before this version.
-    pub until: u64,
-    /// Nothing before the latest of them that carries such a snapshot.
+pub struct ReadRange<'a> {
+    /// The version before the first event of the range. The first commit may begin at or before it
+    /// if it also has later events.
+    pub from: u64,
+    /// The last version at which a commit of the range may begin.
+    pub to: u64,
+    /// The usable snapshots. The range then begins at the latest commit with one.
     pub snapshots: Option<Snapshots<'a>>,
-    /// How late the answer may be.
+    /// The read consistency.
     pub consistency: Consistency,
 }
 
-impl Part<'static> {
-    /// Every commit, strongly consistent.
+impl ReadRange<'static> {
+    /// Returns the range of all commits, with strong consistency.
     pub fn all() -> Self {
         Self {
-            after: 0,
-            until: u64::MAX,
+            from: 0,
+            to: u64::MAX,
             snapshots: None,
             consistency: Consistency::Strong,
         }
     }
 
-    /// The commits that hold events after a version, strongly consistent.
+    /// Returns the range of the commits with events after a version, with strong consistency.
     pub fn after(version: u64) -> Self {
         Self {
-            after: version,
+            from: version,
             ..Self::all()
         }
     }
 }
 
-/// Which snapshots can be used, and how often there is one.
+/// The usable snapshots of a stream, and their usual distance.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshots<'a> {
-    /// Their shape.
-    pub shape: &'a str,
-    /// How many commits there are from one to the next, as a rule: so many are read at a time.
+    /// The [fingerprint](crate::snapshot::state_fingerprint()) of usable snapshots.
+    pub state_fingerprint: &'a str,
+    /// The usual number of commits from one snapshot to the next, which is the page size of reads.
     pub every: u32,
 }
 
-/// How late an answer may be.
+/// Read consistency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
-    /// It may lack the latest commits. Half the cost.
+    /// The latest commits may be missing. The read costs half.
     Eventual,
-    /// What was appended before the call is there.
+    /// All commits that were appended before the call are included.
     Strong,
 }
 
-/// Why nothing was appended.
+/// The error of an append.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Other commits hold the place of some of these.
-    #[error("another commit was first on {}", .0.iter().map(|lost| lost.stream.as_str()).collect::<Vec<_>>().join(", "))]
+    /// Concurrent commits took versions of these commits.
+    #[error("concurrent write on {}", .0.iter().map(|lost| lost.stream.as_str()).collect::<Vec<_>>().join(", "))]
     Conflict(Vec<Conflict>),
-    /// Anything else.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// One lost race.
+/// A conflict on one stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conflict {
     /// The stream.
     pub stream: StreamId,
-    /// The commit that holds the place; `None` when another transaction is only about to.
+    /// The commit that took the version. `None`: the other transaction has not committed yet.
     pub winner: Option<Commit>,
 }
 
-/// What can go wrong with a store.
+/// The error of an event store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Throttled, timed out or not reachable. Trying again later helps.
+    /// The store is throttled, unreachable or timed out. A later retry may succeed.
     #[error("the event store is not available: {0}")]
     Unavailable(String),
-    /// A commit is larger than an item can be.
+    /// A commit exceeds the size limit of an item.
     #[error(
-        "a commit of {bytes} bytes on {stream} is over the limit of {MAX_COMMIT_BYTES}: split the command"
+        "a commit of {bytes} bytes on {stream} exceeds the limit of {MAX_COMMIT_BYTES} bytes; split the command"
     )]
     TooLarge {
         /// The stream.
         stream: StreamId,
-        /// The item's size.
+        /// The size of the item.
         bytes: usize,
     },
-    /// A commit without events.
-    #[error("a commit on {0} has no events: there is nothing to append")]
+    /// A commit has no events.
+    #[error("a commit on {0} has no events")]
     NoEvents(StreamId),
-    /// More streams than one transaction can write to.
+    /// An append has more streams than one transaction can write.
     #[error(
-        "one append takes at most {MAX_STREAMS_PER_APPEND} streams, not {0}: split the command"
+        "an append of {0} streams exceeds the limit of {MAX_STREAMS_PER_APPEND}; split the command"
     )]
     TooManyStreams(usize),
-    /// What is stored does not hold together.
+    /// The stored commits are inconsistent.
     #[error("the stream {stream} is corrupt: {reason}")]
     Corrupt {
         /// The stream.
         stream: StreamId,
-        /// The fault.
+        /// The inconsistency.
         reason: String,
     },
-    /// The store refuses the request: a missing table, a missing permission.
-    #[error("the event store refused: {0}")]
-    Refused(String),
+    /// The store rejects the request permanently: a missing table, a missing permission.
+    #[error("the event store rejected the request: {0}")]
+    Permanent(String),
     /// An event cannot be read or written.
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
 
 impl StoreError {
-    /// Whether the same request may succeed later.
-    pub fn is_passing(&self) -> bool {
+    /// True if the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 }
 
-/// The commits of a stream by a time, oldest first, strongly consistent.
+/// Reads the commits of a stream up to a time, oldest first, with strong consistency.
 ///
-/// They are read from the beginning, in parts each twice as long as the one before: so of what came after that time
-/// no more is read than of what came before it, and a short stream takes one call.
-///
-/// # Errors
-/// As [`EventStore::read`].
+/// Reads from the beginning, in ranges that double in length. Later commits cost at most as much as
+/// the commits up to that time, and a short stream takes one call.
 pub async fn read_by(
     store: &impl EventStore,
     stream: &StreamId,
@@ -230,15 +236,15 @@ pub async fn read_by(
     const FIRST: u64 = 32;
     let (mut commits, mut after, mut length) = (vec![], 0, FIRST);
     loop {
-        let part = Part {
-            until: after + length,
-            ..Part::after(after)
+        let range = ReadRange {
+            to: after + length,
+            ..ReadRange::after(after)
         };
-        let read = store.read(stream, &part).await?;
+        let read = store.read(stream, &range).await?;
         let last = read.last().map(|last| (last.last_version(), last.at));
         commits.extend(read.into_iter().filter(|commit| commit.at <= time));
         match last {
-            Some((reached, at)) if reached >= part.until && at <= time => {
+            Some((reached, at)) if reached >= range.to && at <= time => {
                 after = reached;
                 length *= 2;
             }
@@ -247,18 +253,17 @@ pub async fn read_by(
     }
 }
 
-/// The histories of a saga and of the streams that its steps write to, as they were together at one
-/// moment: now, or by a time. The saga's comes first. Strongly consistent.
-///
-/// # Errors
-/// As [`EventStore::read`].
+/// Reads the histories of a saga and of the streams that its steps write to, as they were at one
+/// moment: now, or at a time. The history of the saga comes first. The reads are strongly
+/// consistent.
 pub async fn read_together(
     store: &impl EventStore,
     saga: &StreamId,
     others: &[StreamId],
     by: Option<Timestamp>,
 ) -> Result<Vec<History>, StoreError> {
-    // Before the others: what its commits were appended with is there when they are read.
+    // The saga is read first: then the later reads include the commits that were appended together
+    // with its commits.
     let first = read_until(store, saga, by).await?;
     let rest = others.iter().map(|stream| read_until(store, stream, by));
     let rest = try_join_all(rest).await?;
@@ -274,15 +279,11 @@ async fn read_until(
 ) -> Result<History, StoreError> {
     match by {
         Some(time) => read_by(store, stream, time).await,
-        None => store.read(stream, &Part::all()).await,
+        None => store.read(stream, &ReadRange::all()).await,
     }
 }
 
-/// Checks the parts of an append.
-///
-/// # Errors
-/// When there are too many streams, or a commit without events, which would take a version that no
-/// event has.
+/// Checks the commits and conditions of an append.
 pub(crate) fn check_append(
     commits: &[Commit],
     unchanged: &[StreamVersion],
@@ -297,34 +298,34 @@ pub(crate) fn check_append(
     }
 }
 
-/// True if an append has lost to itself: every one of its commits is there, as it is.
+/// True if an append conflicts only with itself: an earlier attempt has stored the same commits.
 pub(crate) fn is_own(lost: &[Conflict], commits: &[Commit]) -> bool {
     let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
     !commits.is_empty() && winners.take(commits.len()).eq(commits)
 }
 
-/// The latest commits only, where one of them carries a snapshot that can be used.
-pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, part: &Part<'_>) {
-    let usable = |commit: &Commit| part.can_begin_with(commit);
+/// Drops the commits before the latest one with a usable snapshot.
+pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, range: &ReadRange<'_>) {
+    let usable = |commit: &Commit| range.can_begin_with(commit);
     if let Some(index) = commits.iter().rposition(usable) {
         commits.drain(..index);
     }
 }
 
-impl Part<'_> {
-    /// Whether nothing before this commit is asked for, because of the snapshot that it carries.
+impl ReadRange<'_> {
+    /// True if the snapshot of a commit makes earlier commits unnecessary.
     pub(crate) fn can_begin_with(&self, commit: &Commit) -> bool {
         matches!(
             (&self.snapshots, &commit.snapshot),
-            (Some(wanted), Some(snapshot)) if snapshot.shape == wanted.shape
+            (Some(wanted), Some(snapshot)) if snapshot.state_fingerprint == wanted.state_fingerprint
         )
     }
 
-    /// Checks that commits follow the version that was asked for, or begin with a snapshot, and that
-    /// each follows the one before.
+    /// Checks that the commits follow the requested version, or begin with a snapshot, and have no
+    /// gap.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] at the first that does not.
+    /// Returns [`StoreError::Corrupt`] at the first gap.
     pub(crate) fn check(&self, stream: &StreamId, commits: &[Commit]) -> Result<(), StoreError> {
         let Some(first) = commits.first() else {
             return Ok(());
@@ -333,8 +334,8 @@ impl Part<'_> {
         let mut reached = if self.can_begin_with(first) {
             before
         } else {
-            // It may begin at or before `after`, and reach beyond it.
-            self.after.min(before)
+            // The first commit may begin at or before `from`.
+            self.from.min(before)
         };
         for commit in commits {
             if commit.version != reached + 1 {

@@ -1,4 +1,4 @@
-//! The files that follow from the types of events.
+//! The files that are generated from the event types.
 
 use std::{
     fs,
@@ -11,27 +11,23 @@ use serde_json::{Value, json};
 
 use crate::samples;
 
-/// The folder with a folder for each type of event.
 pub(crate) fn schemas() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/schemas")
 }
 
-/// The template that registers the schemas.
 pub(crate) fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/schemas.yaml")
 }
 
-/// The schema of a version of a type.
 pub(crate) fn schema(name: &str, version: u32) -> PathBuf {
     schemas().join(format!("{name}/{version}.json"))
 }
 
-/// Examples of a version's data: a list.
 pub(crate) fn golden(name: &str, version: u32) -> PathBuf {
     schemas().join(format!("{name}/{version}.golden.json"))
 }
 
-/// What examples of a type's current version are.
+/// Returns examples of the type's current version.
 pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
     let all = samples::all().into_iter();
     all.filter(|event| event.name == kind.name)
@@ -39,13 +35,13 @@ pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
         .collect()
 }
 
-/// A file of JSON; `None` where there is none.
+/// Returns the JSON in a file, or `None` if the file does not exist.
 pub(crate) fn read(file: &Path) -> Option<Value> {
     let text = fs::read_to_string(file).ok()?;
     Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
 }
 
-/// The versions of all types, by name and version, that have a schema in a file.
+/// Returns the name and version of every schema that has a file.
 pub(crate) fn shipped() -> Vec<(String, u32)> {
     let mut shipped: Vec<_> = event_types()
         .iter()
@@ -56,7 +52,7 @@ pub(crate) fn shipped() -> Vec<(String, u32)> {
     shipped
 }
 
-/// infra/schemas.yaml: every version of every type for the registry.
+/// Returns infra/schemas.yaml, which registers every version of every type.
 pub(crate) fn registered() -> String {
     let schemas = shipped().into_iter().map(|(name, version)| {
         let data = read(&schema(&name, version)).unwrap_or_default();
@@ -78,14 +74,14 @@ pub(crate) fn registered() -> String {
 }
 
 const HEAD: &str = r#"AWSTemplateFormatVersion: "2010-09-09"
-Description: The schemas of events, as the bus carries them
+Description: The schemas of the events on the bus
 
 # Written by `cargo run -p orders --example schemas`, from events/schemas.
 
 Parameters:
   Name:
     Type: String
-    Description: What the registry is called
+    Description: The name of the registry
   Source:
     Type: String
     Description: The source of the events on the bus
@@ -98,10 +94,10 @@ Resources:
       Description: The events of orders, stock, payments, shipments and fulfilments
 "#;
 
-/// The schema of what a rule's target gets.
+/// Returns the schema of the event that a rule's target receives.
 fn on_the_bus(name: &str, version: u32, data: &Value) -> Value {
     let mut data = data.clone();
-    let mut envelope = cairn::schema::of::<CloudEvent>();
+    let mut envelope = cairn::schema::generate::<CloudEvent>();
     draft_4(&mut data);
     draft_4(&mut envelope);
     // References are resolved from the root.
@@ -128,7 +124,7 @@ fn on_the_bus(name: &str, version: u32, data: &Value) -> Value {
     schema
 }
 
-/// What draft 7 says in a way that draft 4 does not know.
+/// Rewrites what draft 4 does not support.
 fn draft_4(schema: &mut Value) {
     match schema {
         Value::Object(members) => {

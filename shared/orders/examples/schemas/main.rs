@@ -1,14 +1,14 @@
-//! Writes what follows from the types of events: events/schemas and infra/schemas.yaml.
+//! Generates events/schemas and infra/schemas.yaml from the event types.
 //!
-//! A version that is there already has been shipped, and is not written again unless it is named: `--replace OrderPlaced/1`
-//! is for a version that nobody has stored yet.
+//! A version that has a file was shipped and is not overwritten. `--replace OrderPlaced/1`
+//! overwrites a version that no stored event uses.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for those who change this code"
+    reason = "a developer tool"
 )]
 
 mod files;
@@ -19,7 +19,7 @@ mod samples;
 
 use std::{fs, io, path::Path, process::ExitCode};
 
-use cairn::schema::structure;
+use cairn::schema::same_structure;
 use orders::catalogue::event_types;
 use serde_json::Value;
 
@@ -35,12 +35,10 @@ fn main() -> ExitCode {
         let is_replaced = replaced.contains(&&version);
         let file = files::schema(&kind.name, kind.version);
         let shipped = files::read(&file);
-        let is_shipped = shipped.clone().map(structure);
-        if is_shipped.is_some_and(|shipped| shipped != structure(kind.schema.clone()))
-            && !is_replaced
-        {
+        let is_changed = |shipped: &Value| !same_structure(shipped, &kind.schema);
+        if shipped.as_ref().is_some_and(is_changed) && !is_replaced {
             eprintln!(
-                "{version} has been shipped with another schema: give {} a new version by an Upcaster",
+                "{version} was shipped with another schema: add a version of {} with an Upcaster",
                 kind.name
             );
             refused = true;

@@ -1,14 +1,14 @@
-//! One row per order, fed by three streams: the order's, its saga's and its shipment's.
+//! One row per order, from three streams: the order's, its fulfilment's and its shipment's.
 //!
-//! Their events come in any order, so a row can have the order of one moment and the fulfilment of
-//! another. [`OrderView::is_torn`] finds that out; then a query shows what the streams say, which
-//! [`streams`] and [`of_histories`] are for.
+//! Events of several streams arrive in any order. A row can therefore combine an order with an
+//! earlier or later state of its fulfilment. [`OrderView::is_torn`] detects that, and the query
+//! then folds the [`streams`] themselves with [`of_histories`].
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
     causality::History,
     event::CodecError,
-    read_model::{Change, FoldError, Place, ReadModel, Row, fold},
+    read_model::{Change, FoldError, ReadModel, Row, RowKey, fold},
     saga::{Action, Definition},
 };
 use serde::{Deserialize, Serialize};
@@ -20,25 +20,24 @@ use crate::{
     values::{Lines, Money, OrderId},
 };
 
-/// The orders' read model.
 #[derive(Clone, Copy, Debug)]
 pub struct Orders;
 
-/// The gate of the order's own stream.
+/// The version gate of the order's own stream.
 pub const ORDER_GATE: &str = "orderVersion";
 
 impl ReadModel for Orders {
     const NAME: &'static str = "orders";
     const KEY: &'static str = "orderId";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
         let gate = match stream.category() {
             "order" => ORDER_GATE,
             "fulfilment" => "fulfilmentVersion",
             "shipment" => "shipmentVersion",
             _ => return None,
         };
-        Some(Place {
+        Some(RowKey {
             key: stream.key(),
             gate,
         })
@@ -125,9 +124,9 @@ fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Cha
         fulfilment::Event::StepRetried { .. } => vec![],
         fulfilment::Event::StepAbandoned { .. }
         | fulfilment::Event::Resumed { .. }
-        | fulfilment::Event::CancellationNoted { .. } => vec![status("compensating")],
+        | fulfilment::Event::CancelRequested { .. } => vec![status("compensating")],
         fulfilment::Event::Completed {} => vec![status("completed")],
-        // A saga that was cancelled before it began has this as its only event.
+        // If the order is cancelled before its fulfilment starts, this is the only event.
         fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],
         fulfilment::Event::Aborted { .. } => vec![status("aborted")],
         fulfilment::Event::Stuck { .. } => vec![status("stuck")],
@@ -146,16 +145,14 @@ fn of_shipment(event: &shipment::Event) -> Vec<Change> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderView {
-    /// The order.
     pub order_id: String,
-    /// The customer, whose order it is.
     pub customer_id: String,
     status: OrderStatus,
     lines: Lines,
     total: Money,
     placed_at: Timestamp,
     updated_at: Timestamp,
-    /// The version of the order's own stream that this shows.
+    /// The version of the order's own stream.
     pub version: u64,
     fulfilment: FulfilmentView,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,7 +164,7 @@ pub struct OrderView {
 }
 
 impl OrderView {
-    /// Returns whether the order, its fulfilment and its shipment are not of one moment.
+    /// Returns whether the order, its fulfilment and its shipment are from different moments.
     pub fn is_torn(&self) -> bool {
         self.is_torn
     }
@@ -204,10 +201,11 @@ impl FulfilmentView {
         step.map(|view| view.outcome.outcome)
     }
 
-    /// Returns whether this was the fulfilment of an order of this status at some moment.
+    /// Returns whether an order of this status had this fulfilment at any moment.
     ///
-    /// The order is confirmed with the last step, and cancelled before its fulfilment ends in any other
-    /// way or is told of it. So while it is placed, only a step that failed is compensated for.
+    /// The last step confirms the order. A cancellation is recorded on the order before its
+    /// fulfilment ends in any other way. So the fulfilment of a placed order compensates only after
+    /// a failed step.
     fn goes_with(&self, order: OrderStatus) -> bool {
         match (order, self.status) {
             (OrderStatus::Placed, FulfilmentStatus::Running)
@@ -235,8 +233,8 @@ impl FulfilmentView {
         }
     }
 
-    /// Returns whether there was such a shipment, or none, at the same moment: it is recorded with its
-    /// step.
+    /// Returns whether the shipment, or its absence, matches the step: one transaction records
+    /// both.
     fn goes_with_shipment(&self, is_there: bool) -> bool {
         match self.outcome(Step::ArrangeShipment) {
             Some(Outcome::Completed) => is_there,
@@ -245,10 +243,11 @@ impl FulfilmentView {
         }
     }
 
-    /// The status to show with the order's. Together they never contradict each other.
+    /// Returns the status to show, which never contradicts the order's.
     fn shown_with(&self, order: OrderStatus) -> FulfilmentStatus {
         match (order, self.status) {
-            // What was done for a cancelled order is undone, also before its fulfilment is told.
+            // A cancelled order is compensated, also before its fulfilment records the
+            // cancellation.
             (OrderStatus::Cancelled, FulfilmentStatus::Running | FulfilmentStatus::Completed) => {
                 FulfilmentStatus::Compensating
             }
@@ -260,7 +259,7 @@ impl FulfilmentView {
                 | FulfilmentStatus::Aborted
                 | FulfilmentStatus::Stuck,
             ) => FulfilmentStatus::Completed,
-            // An operator has abandoned the step that cancels the order: it needs manual action.
+            // An operator abandoned the step that cancels the order: it needs manual action.
             (OrderStatus::Placed, FulfilmentStatus::Aborted) => FulfilmentStatus::Stuck,
             (OrderStatus::Placed, FulfilmentStatus::Completed) => FulfilmentStatus::Running,
             (
@@ -327,7 +326,7 @@ struct StoredFulfilment {
     steps: Map<String, Value>,
 }
 
-/// Before its first event a saga is about to run.
+/// A fulfilment without events is about to start.
 impl Default for StoredFulfilment {
     fn default() -> Self {
         Self {
@@ -337,10 +336,7 @@ impl Default for StoredFulfilment {
     }
 }
 
-/// The row as the API shows it; `None` while the order's own events are not in it yet.
-///
-/// # Errors
-/// When the row is not as this module writes it.
+/// Returns the row as the API shows it, or `None` if it has no event of the order itself.
 pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
     if !row.contains_key(ORDER_GATE) {
         return Ok(None);
@@ -379,16 +375,14 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
     }))
 }
 
-/// The streams that an order's view is folded from: its saga's, and those that the saga writes to.
+/// Returns the streams of an order's view: its fulfilment's, then those that the fulfilment writes
+/// to.
 pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
     let others = [order.order_stream(), order.shipment_stream()];
     (order.fulfilment_stream(), others)
 }
 
-/// The row that these streams' histories add up to; `None` while there is no event.
-///
-/// # Errors
-/// When an event cannot be decoded, or changes what the row does not have.
+/// Returns the row that results from these histories, or `None` without events.
 pub fn of_histories(histories: &[History]) -> Result<Option<Row>, FoldError> {
     let commits = histories.iter().flatten();
     let events: Vec<_> = commits.flat_map(cairn::Commit::recorded).collect();

@@ -1,9 +1,9 @@
-//! One row per product: its price, and the version of its stream that has set it.
+//! One row per product: its price, and the version of its stream that set it.
 
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row},
+    read_model::{Change, ReadModel, Row, RowKey},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,19 +13,18 @@ use crate::{
     values::{Money, Sku},
 };
 
-/// The price list's read model.
 #[derive(Clone, Copy, Debug)]
 pub struct Products;
 
-/// The gate of a product's stream.
+/// The version gate of a product's stream.
 pub const GATE: &str = "version";
 
 impl ReadModel for Products {
     const NAME: &'static str = "products";
     const KEY: &'static str = "sku";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "product").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "product").then(|| RowKey {
             key: stream.key(),
             gate: GATE,
         })
@@ -45,15 +44,13 @@ impl ReadModel for Products {
 /// A product as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductView {
-    /// The SKU.
     pub sku: Sku,
-    /// The price of one piece.
     pub price: Money,
-    /// The version of the product's stream that has set the price.
+    /// The version of the product's stream that set the price.
     pub version: u64,
 }
 
-/// Returns a row as the API shows it; `None` for a row that holds no price.
+/// Returns a row as the API shows it, or `None` if it has no price.
 pub fn render(row: Row) -> Option<ProductView> {
     serde_json::from_value(Value::Object(row)).ok()
 }

@@ -1,7 +1,7 @@
 //! Sales in tumbling windows of a minute, an hour and a day, by the time of the event.
 //!
-//! The counters of one window are spread over several partitions, by order, so that a busy minute
-//! is not one hot key; a query adds them up.
+//! The counters of a window are spread over several partitions by order, to avoid a hot key. A
+//! query adds them up.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use cairn::{
     RecordedEvent, StreamId, Timestamp,
     event::CodecError,
     hash::fnv1a,
-    read_model::{Count, Row, Tally},
+    read_model::{CounterChange, CounterProjection, Row},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -19,11 +19,10 @@ use crate::{
     values::{Invalid, Item, Money},
 };
 
-/// The sales' read model.
 #[derive(Clone, Copy, Debug)]
 pub struct Sales;
 
-/// How many partitions the counters of one kind of window are spread over.
+/// The number of partitions of one kind of window.
 pub const SHARDS: u32 = 4;
 
 const PLACED: &str = "ordersPlaced";
@@ -31,11 +30,11 @@ const CONFIRMED: &str = "ordersConfirmed";
 const CANCELLED: &str = "ordersCancelled";
 const REVENUE: &str = "revenue:";
 const PRODUCT: &str = "sku:";
-/// The most products that a window shows.
+/// The maximum number of products in a window's view.
 const TOP: usize = 10;
 
-/// The most windows of one answer. With sales in every currency in each of them, the answer is still
-/// smaller than the 6 MB that Lambda passes on.
+/// The maximum number of windows in a response. With sales in every currency in each window, the
+/// response is below Lambda's 6 MB limit.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const MOST_WINDOWS: i64 = 500;
 
@@ -43,18 +42,15 @@ pub const MOST_WINDOWS: i64 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
-    /// Sixty seconds.
     Minute,
-    /// Sixty minutes.
     Hour,
-    /// Twenty-four hours of UTC.
+    /// Twenty-four hours from midnight UTC.
     Day,
 }
 
 impl Window {
     const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
-    /// The window's length in milliseconds.
     pub fn millis(self) -> i64 {
         match self {
             Self::Minute => 60_000,
@@ -63,13 +59,13 @@ impl Window {
         }
     }
 
-    /// The start of the window that an instant falls into.
+    /// Returns the start of the window that contains an instant.
     pub fn start(self, at: Timestamp) -> Timestamp {
         let millis = at.as_millis();
         Timestamp::from_millis(millis - millis.rem_euclid(self.millis()))
     }
 
-    /// The partition that holds one shard of the counters of this kind of window.
+    /// Returns the partition of one shard of this kind of window.
     pub fn partition(self, shard: u32) -> String {
         let name = match self {
             Self::Minute => "minute",
@@ -93,14 +89,14 @@ impl std::str::FromStr for Window {
     }
 }
 
-impl Tally for Sales {
+impl CounterProjection for Sales {
     const NAME: &'static str = "sales";
 
-    fn lane(stream: &StreamId) -> Option<u32> {
+    fn shard(stream: &StreamId) -> Option<u32> {
         (stream.category() == "order").then(|| shard(stream))
     }
 
-    fn counts(event: &RecordedEvent) -> Result<Vec<Count>, CodecError> {
+    fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
         let add = match event.decode::<Event>()? {
             Event::Placed(_) => vec![(PLACED.to_owned(), 1)],
             Event::Confirmed { items, total, .. } => confirmed(&items, total),
@@ -110,7 +106,7 @@ impl Tally for Sales {
         let shard = shard(&event.stream);
         Ok(Window::ALL
             .into_iter()
-            .map(|window| Count {
+            .map(|window| CounterChange {
                 partition: window.partition(shard),
                 row: window.start(event.at).to_string(),
                 add: add.clone(),
@@ -130,12 +126,12 @@ fn confirmed(items: &[Item], total: Money) -> Vec<(String, i64)> {
         .collect()
 }
 
-/// The shard of a stream is stored: the hash never changes.
+/// Shards are stored, so this hash must never change.
 fn shard(stream: &StreamId) -> u32 {
     fnv1a(stream.as_str()) % SHARDS
 }
 
-/// One window as the API shows it.
+/// A window as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WindowView {
@@ -160,7 +156,7 @@ struct Product {
     quantity: i64,
 }
 
-/// The windows that rows of counters add up to, oldest first. Each row comes with its start.
+/// Adds up rows of counters by window, oldest first. Each row comes with the start of its window.
 pub fn render(window: Window, rows: impl IntoIterator<Item = (Timestamp, Row)>) -> Vec<WindowView> {
     let mut sums = BTreeMap::<Timestamp, BTreeMap<String, i64>>::new();
     for (start, row) in rows {
@@ -175,10 +171,8 @@ pub fn render(window: Window, rows: impl IntoIterator<Item = (Timestamp, Row)>) 
         .collect()
 }
 
-/// The windows that events add up to, as [`render`] shows them: what the rows must equal.
-///
-/// # Errors
-/// When an event cannot be decoded.
+/// Computes the windows from events. The audit compares them with the rows, as [`render`] shows
+/// those.
 pub fn fold<'a>(
     window: Window,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
@@ -186,7 +180,7 @@ pub fn fold<'a>(
     let mut rows = vec![];
     for event in events
         .into_iter()
-        .filter(|event| Sales::lane(&event.stream).is_some())
+        .filter(|event| Sales::shard(&event.stream).is_some())
     {
         let start = window.start(event.at);
         for count in Sales::counts(event)? {

@@ -1,28 +1,27 @@
-//! One row per SKU.
+//! One row per SKU: units on hand and reserved.
 
 use cairn::{
     RecordedEvent, StreamId,
     event::CodecError,
-    read_model::{Change, Place, ReadModel, Row},
+    read_model::{Change, ReadModel, Row, RowKey},
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::stock::Event;
 
-/// The stock's read model.
 #[derive(Clone, Copy, Debug)]
 pub struct StockLevels;
 
-/// The gate of a SKU's stream.
+/// The version gate of a SKU's stream.
 pub const GATE: &str = "version";
 
 impl ReadModel for StockLevels {
     const NAME: &'static str = "stock";
     const KEY: &'static str = "sku";
 
-    fn place(stream: &StreamId) -> Option<Place<'_>> {
-        (stream.category() == "stock").then(|| Place {
+    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
+        (stream.category() == "stock").then(|| RowKey {
             key: stream.key(),
             gate: GATE,
         })
@@ -53,19 +52,18 @@ impl ReadModel for StockLevels {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StockView {
-    /// What.
     pub sku: String,
-    /// The pieces in the house, reserved ones included.
+    /// The units on hand, including reserved units.
     pub on_hand: u64,
-    /// The pieces set aside for orders.
+    /// The units reserved for orders.
     pub reserved: u64,
-    /// The pieces that can still be reserved.
+    /// The units that can still be reserved.
     pub available: u64,
-    /// The version of the SKU's stream that this shows.
+    /// The version of the SKU's stream.
     pub version: u64,
 }
 
-/// The row as the API shows it.
+/// Returns the row as the API shows it.
 pub fn render(row: &Row) -> StockView {
     let number = |name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (on_hand, reserved) = (number("onHand"), number("reserved"));

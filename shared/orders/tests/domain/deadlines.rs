@@ -1,21 +1,21 @@
-//! When an order is looked after, and what it needs then.
+//! Deadlines of orders, and the next action at a deadline.
 
 use std::time::Duration;
 
 use cairn::{
     Decider as _, RecordedEvent, Timestamp,
     audit::Process as _,
-    deadlines::{Kind, Mark},
+    deadlines::{DeadlineChange, DeadlineUpdate},
 };
 use orders::{
-    deadlines::{Care, Fulfilments, care, mark},
+    deadlines::{Fulfilments, NextAction, deadline_update, next_action},
     fulfilment::{self, Due, Input, Saga, Step},
     order::{self, Canceller},
 };
 
 use crate::sample_order::{input, order_id, placed, text};
 
-const PATIENCE: Duration = Duration::from_mins(5);
+const STEP_TIMEOUT: Duration = Duration::from_mins(5);
 
 fn at(minutes: i64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + minutes * 60_000)
@@ -33,15 +33,15 @@ fn recorded<E: cairn::event::Event>(stream: cairn::StreamId, event: &E) -> Recor
     }
 }
 
-fn of_order(event: &order::Event) -> Option<Mark> {
-    mark(&recorded(order_id().order_stream(), event), PATIENCE).unwrap()
+fn of_order(event: &order::Event) -> Option<DeadlineUpdate> {
+    deadline_update(&recorded(order_id().order_stream(), event), STEP_TIMEOUT).unwrap()
 }
 
-fn of_fulfilment(event: &fulfilment::Event) -> Option<Kind> {
+fn of_fulfilment(event: &fulfilment::Event) -> Option<DeadlineChange> {
     let stream = order_id().fulfilment_stream();
-    let mark = mark(&recorded(stream.clone(), event), PATIENCE).unwrap()?;
-    assert_eq!((mark.stream, mark.version), (stream, 7));
-    Some(mark.kind)
+    let update = deadline_update(&recorded(stream.clone(), event), STEP_TIMEOUT).unwrap()?;
+    assert_eq!((update.stream, update.version), (stream, 7));
+    Some(update.change)
 }
 
 fn was_cancelled(by: Canceller) -> order::Event {
@@ -56,10 +56,10 @@ fn was_cancelled(by: Canceller) -> order::Event {
 fn an_order_that_is_placed_opens_a_deadline_of_its_fulfilment() {
     assert_eq!(
         of_order(&order::Event::Placed(Box::new(placed()))),
-        Some(Mark {
+        Some(DeadlineUpdate {
             stream: order_id().fulfilment_stream(),
             version: 0,
-            kind: Kind::Open(at(5)),
+            change: DeadlineChange::Open(at(5)),
         })
     );
 }
@@ -68,26 +68,26 @@ fn an_order_that_is_placed_opens_a_deadline_of_its_fulfilment() {
 fn an_order_that_its_customer_cancels_has_a_deadline_of_its_own() {
     assert_eq!(
         of_order(&was_cancelled(Canceller::Customer)),
-        Some(Mark {
+        Some(DeadlineUpdate {
             stream: order_id().order_stream(),
             version: 7,
-            kind: Kind::Open(at(5)),
+            change: DeadlineChange::Open(at(5)),
         })
     );
     assert_eq!(of_order(&was_cancelled(Canceller::Fulfilment)), None);
 }
 
 #[test]
-fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_parked() {
+fn the_end_of_a_fulfilment_closes_its_deadline_and_a_stuck_one_is_marked() {
     let (step, reason) = (Step::ScreenOrder, "no".to_owned());
     let aborted = fulfilment::Event::Aborted {
         reason: reason.clone(),
     };
     for end in [fulfilment::Event::Completed {}, aborted] {
-        assert_eq!(of_fulfilment(&end), Some(Kind::Closed));
+        assert_eq!(of_fulfilment(&end), Some(DeadlineChange::Closed));
     }
     let stuck = fulfilment::Event::Stuck { step, reason };
-    assert_eq!(of_fulfilment(&stuck), Some(Kind::Parked(at(0))));
+    assert_eq!(of_fulfilment(&stuck), Some(DeadlineChange::Stuck(at(0))));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_fulfilment_that_goes_on_after_its_end_is_watched_again() {
     let (step, reason) = (Step::ReserveStock, "no".to_owned());
     let next = Some(Due::compensate(step));
     for event in [
-        fulfilment::Event::CancellationNoted {
+        fulfilment::Event::CancelRequested {
             reason: reason.clone(),
             next,
         },
@@ -104,7 +104,7 @@ fn a_fulfilment_that_goes_on_after_its_end_is_watched_again() {
         },
         fulfilment::Event::StepAbandoned { step, reason, next },
     ] {
-        assert_eq!(of_fulfilment(&event), Some(Kind::Open(at(5))));
+        assert_eq!(of_fulfilment(&event), Some(DeadlineChange::Open(at(5))));
     }
 }
 
@@ -118,19 +118,19 @@ fn a_step_on_the_way_writes_no_deadline() {
     assert_eq!(of_fulfilment(&completed), None);
 }
 
-fn needs(order: &order::State, commands: &[fulfilment::Command], now: Timestamp) -> Care {
+fn needs(order: &order::State, commands: &[fulfilment::Command], now: Timestamp) -> NextAction {
     let history = commands.iter().fold(vec![], |mut history, command| {
         let state = Saga::fold(&history);
         history.extend(Saga::decide(&state, command).unwrap());
         history
     });
-    care(
+    next_action(
         order_id(),
         order,
         &Saga::fold(&history),
         at(0),
         now,
-        PATIENCE,
+        STEP_TIMEOUT,
     )
 }
 
@@ -154,24 +154,39 @@ fn completed() -> Vec<fulfilment::Command> {
 
 #[test]
 fn a_fulfilment_that_never_began_is_begun() {
-    let input = Box::new(Input::of(order_id(), &placed()));
-    assert_eq!(needs(&open_order(), &[], at(5)), Care::Begin(input));
+    let input = Box::new(Input::new(order_id(), &placed()));
+    assert_eq!(needs(&open_order(), &[], at(5)), NextAction::Start(input));
 }
 
 #[test]
 fn a_due_step_is_asked_for_again_when_it_had_its_time_and_not_before() {
     let due = Due::execute(Step::ScreenOrder);
-    assert_eq!(needs(&open_order(), &[start()], at(4)), Care::Wait(at(5)));
-    assert_eq!(needs(&open_order(), &[start()], at(5)), Care::Retry(due, 0));
+    assert_eq!(
+        needs(&open_order(), &[start()], at(4)),
+        NextAction::Wait(at(5))
+    );
+    assert_eq!(
+        needs(&open_order(), &[start()], at(5)),
+        NextAction::Retry(due, 0)
+    );
     let again = [start(), fulfilment::Command::Retry(due, 0)];
-    assert_eq!(needs(&open_order(), &again, at(9)), Care::Wait(at(10)));
-    assert_eq!(needs(&open_order(), &again, at(10)), Care::Retry(due, 1));
+    assert_eq!(
+        needs(&open_order(), &again, at(9)),
+        NextAction::Wait(at(10))
+    );
+    assert_eq!(
+        needs(&open_order(), &again, at(10)),
+        NextAction::Retry(due, 1)
+    );
 }
 
 #[test]
 fn a_fulfilment_that_does_not_know_of_the_cancellation_is_told() {
     for commands in [vec![], vec![start()], completed()] {
-        assert_eq!(needs(&cancelled_order(), &commands, at(0)), Care::Unwind);
+        assert_eq!(
+            needs(&cancelled_order(), &commands, at(0)),
+            NextAction::Compensate
+        );
     }
 }
 
@@ -182,18 +197,18 @@ fn a_fulfilment_that_unwinds_is_asked_to_go_on_unwinding() {
     let due = Due::compensate(Step::ConfirmOrder);
     assert_eq!(
         needs(&cancelled_order(), &commands, at(5)),
-        Care::Retry(due, 0)
+        NextAction::Retry(due, 0)
     );
 }
 
 #[test]
-fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
+fn a_stuck_fulfilment_needs_manual_action_and_an_ended_one_needs_none() {
     let confirmed = order::State::Confirmed(Box::new(placed()));
-    assert_eq!(needs(&confirmed, &completed(), at(5)), Care::Nothing);
+    assert_eq!(needs(&confirmed, &completed(), at(5)), NextAction::None);
     let cancel = fulfilment::Command::Cancel("changed my mind".to_owned());
     assert_eq!(
         needs(&cancelled_order(), std::slice::from_ref(&cancel), at(5)),
-        Care::Nothing
+        NextAction::None
     );
     let mut stuck = completed();
     let no = "no".to_owned();
@@ -201,10 +216,14 @@ fn what_is_stuck_needs_people_and_what_has_ended_needs_nothing() {
         cancel,
         fulfilment::Command::UndoFailed(Step::ConfirmOrder, no),
     ]);
-    assert_eq!(needs(&cancelled_order(), &stuck, at(5)), Care::People);
+    assert_eq!(
+        needs(&cancelled_order(), &stuck, at(5)),
+        NextAction::Operator
+    );
 }
 
-/// Whether an order with this last event, and a fulfilment that was told this, go on.
+/// Returns whether an order with this last event, and its fulfilment after these commands, need
+/// an action.
 fn goes_on(order: &order::Event, commands: &[fulfilment::Command]) -> bool {
     let mut events = vec![recorded(order_id().order_stream(), order)];
     let mut history = vec![];
@@ -218,7 +237,7 @@ fn goes_on(order: &order::Event, commands: &[fulfilment::Command]) -> bool {
 }
 
 #[test]
-fn an_order_goes_on_until_its_fulfilment_has_ended_and_while_people_are_waited_for() {
+fn an_order_needs_an_action_until_its_fulfilment_has_ended_and_while_it_is_stuck() {
     let placed = order::Event::Placed(Box::new(placed()));
     assert!(goes_on(&placed, &[]));
     assert!(goes_on(&placed, &[start()]));

@@ -1,4 +1,4 @@
-//! What the tests make of the sample order: its body, its history, its stored form.
+//! Fixtures made of the sample order: its request body, history and stored form.
 
 use cairn::{RecordedEvent, StreamId, Timestamp, event::Event};
 use orders::values::OrderId;
@@ -10,7 +10,7 @@ pub(crate) fn other_order_id() -> OrderId {
     OTHER_ORDER.parse().unwrap()
 }
 
-/// The sample order as its customer sends it: two of its three lines are of the same SKU.
+/// The request body of the sample order. Two of its three lines have the same SKU.
 pub(crate) fn body() -> Value {
     json!({
         "customerId": "c-42",
@@ -30,12 +30,12 @@ pub(crate) fn body() -> Value {
     })
 }
 
-/// A time of day on 2026-11-23.
+/// Returns a time of day on 2026-11-23.
 pub(crate) fn at(time: &str) -> Timestamp {
     format!("2026-11-23T{time}Z").parse().unwrap()
 }
 
-/// A stream's whole history, each event with its time of day.
+/// Returns the complete history of a stream, each event with its time of day.
 pub(crate) fn recorded<E: Event>(
     stream: &StreamId,
     events: impl IntoIterator<Item = (&'static str, E)>,
@@ -54,7 +54,7 @@ pub(crate) fn recorded<E: Event>(
         .collect()
 }
 
-/// An event's stored name and JSON.
+/// Returns an event's stored name and JSON.
 pub(crate) fn stored<E: Event>(event: &E) -> (String, String) {
     let stored = event.encode().unwrap();
     (stored.name, stored.data.get().to_owned())

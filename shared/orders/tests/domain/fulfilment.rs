@@ -1,4 +1,4 @@
-//! The saga: forward through the steps, and back.
+//! The fulfilment saga: steps and compensations.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const STEPS: &[Step] = Fulfilment::STEPS;
 
-/// A saga and all that has happened in it.
+/// A saga and its history.
 #[derive(Clone)]
 struct Run {
     history: Vec<Event>,
@@ -25,7 +25,7 @@ impl Run {
         run
     }
 
-    /// A run in which `step` is due and all before it are done.
+    /// Returns a run in which `step` is pending and all earlier steps are completed.
     fn up_to(step: Step) -> Self {
         let mut run = Self::started();
         for done in STEPS.iter().take_while(|other| **other != step) {
@@ -40,7 +40,7 @@ impl Run {
         run
     }
 
-    /// A run in which something is due for the first time.
+    /// Returns a run before the first attempt of `due`.
     fn up_to_due(due: Due) -> Self {
         if due == Due::execute(due.step) {
             return Self::up_to(due.step);
@@ -52,14 +52,14 @@ impl Run {
         run
     }
 
-    /// A run in which the compensation of a step has failed.
+    /// Returns a run in which the compensation of a step has failed.
     fn stuck_at(step: Step) -> Self {
         let mut run = Self::completed().then(&cancel());
         run.drive(failing_at(Due::compensate(step)));
         run
     }
 
-    /// What is due was asked for again as often as it is.
+    /// Makes every retry of the pending step without an outcome.
     fn tried_in_vain(mut self, due: Due) -> Self {
         for tried in 0..Fulfilment::RETRIES {
             self.tell(&Command::Retry(due, tried));
@@ -81,11 +81,11 @@ impl Run {
         Saga::fold(&self.history)
     }
 
-    /// Tells the outcome of whatever is due until nothing is; gives back what was due, in order.
+    /// Records outcomes until nothing is pending, and returns what was pending, in order.
     fn drive(&mut self, outcome: impl Fn(Due) -> Command) -> Vec<Due> {
         let mut dues = vec![];
         while let Some(due) = self.state().due() {
-            assert!(dues.len() < 2 * STEPS.len(), "it has no end: {dues:?}");
+            assert!(dues.len() < 2 * STEPS.len(), "endless saga: {dues:?}");
             self.tell(&outcome(due));
             dues.push(due);
         }
@@ -101,7 +101,7 @@ fn succeeding(due: Due) -> Command {
     }
 }
 
-/// Everything succeeds but one.
+/// Lets every step succeed except `broken`.
 fn failing_at(broken: Due) -> impl Fn(Due) -> Command {
     move |due| {
         if due != broken {
@@ -152,7 +152,7 @@ fn compensations(steps: &[Step]) -> Vec<Due> {
     steps.iter().rev().copied().map(Due::compensate).collect()
 }
 
-/// Each step with those before it.
+/// Returns each step with the steps before it.
 fn each_step() -> impl Iterator<Item = (Step, &'static [Step])> {
     (0..STEPS.len()).map(|index| (STEPS[index], &STEPS[..index]))
 }
@@ -183,7 +183,7 @@ fn it_begins_only_once() {
     ] {
         given::<Saga>(run.history)
             .when(&Command::Start(input()))
-            .refused(&Rejection::AlreadyStarted);
+            .then_rejected(&Rejection::AlreadyStarted);
     }
 }
 
@@ -292,7 +292,7 @@ fn a_cancellation_never_overtakes_the_step_that_is_due() {
         let run = Run::up_to(*step);
         given::<Saga>(run.clone().history)
             .when(&cancel())
-            .then([Event::CancellationNoted {
+            .then([Event::CancelRequested {
                 reason: "changed my mind".to_owned(),
                 next: None,
             }]);
@@ -331,7 +331,7 @@ fn a_cancellation_after_the_end_unwinds_everything_from_the_confirmation_backwar
     let mut run = Run::completed();
     given::<Saga>(run.clone().history)
         .when(&cancel())
-        .then([Event::CancellationNoted {
+        .then([Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: Some(Due::compensate(Step::ConfirmOrder)),
         }]);
@@ -347,7 +347,7 @@ fn a_saga_that_is_cancelled_before_its_start_never_starts() {
         .then([was_aborted("changed my mind")]);
     given::<Saga>([was_aborted("changed my mind")])
         .when(&Command::Start(input()))
-        .refused(&Rejection::AlreadyStarted);
+        .then_rejected(&Rejection::AlreadyStarted);
 }
 
 #[test]
@@ -385,12 +385,12 @@ fn a_stuck_saga_does_not_go_on_by_itself_whichever_compensation_failed() {
         assert!(run.state().has_ended());
         given::<Saga>(run.history)
             .when(&Command::Undone(step))
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
 #[test]
-fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
+fn a_stuck_saga_that_is_resumed_retries_the_same_compensation_and_continues() {
     for (step, before) in each_step() {
         let mut run = Run::stuck_at(step);
         given::<Saga>(run.history.clone())
@@ -399,7 +399,7 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
                 next: Due::compensate(step),
             }]);
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), 1);
+        assert_eq!(run.state().attempt(), 1);
         let rest = [vec![Due::compensate(step)], compensations(before)];
         assert_eq!(run.drive(succeeding), rest.concat());
         assert_eq!(run.history.last(), Some(&was_aborted("changed my mind")));
@@ -409,14 +409,14 @@ fn a_stuck_saga_that_is_resumed_tries_the_same_compensation_anew_and_goes_on() {
 #[test]
 fn a_saga_that_gets_stuck_again_has_another_round() {
     let mut run = Run::stuck_at(Step::ReserveStock);
-    for round in 1..4 {
+    for attempt in 1..4 {
         run.tell(&Command::Resume);
-        assert_eq!(run.state().round(), round);
+        assert_eq!(run.state().attempt(), attempt);
         run.tell(&undo_failed(Step::ReserveStock));
     }
     run.tell(&Command::Resume);
     run.tell(&Command::Undone(Step::ReserveStock));
-    assert_eq!(run.state().round(), 0, "the next step has its own rounds");
+    assert_eq!(run.state().attempt(), 0, "attempts are counted per step");
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn only_a_stuck_saga_is_resumed_or_abandoned() {
         for command in [Command::Resume, Command::Abandon("x".to_owned())] {
             given::<Saga>(run.history.clone())
                 .when(&command)
-                .refused(&Rejection::NotStuck);
+                .then_rejected(&Rejection::NotStuck);
         }
     }
 }
@@ -537,21 +537,21 @@ fn a_retry_of_what_is_not_due_or_was_retried_meanwhile_is_refused() {
     ] {
         given::<Saga>(run.history)
             .when(&command)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
 #[test]
-fn retries_are_counted_for_each_step_by_itself_and_the_patience_doubles_with_each() {
+fn retries_are_counted_for_each_step_by_itself_and_the_timeout_doubles_with_each() {
     let due = Due::execute(Step::ReserveStock);
     let first = Duration::from_mins(5);
     let mut run = Run::up_to(Step::ReserveStock);
     for times in [1, 2, 4] {
-        assert_eq!(run.state().patience(first), first * times);
+        assert_eq!(run.state().step_timeout(first), first * times);
         run.tell(&Command::Retry(due, run.state().retries()));
     }
     run.tell(&complete(Step::ReserveStock));
-    assert_eq!(run.state().patience(first), first);
+    assert_eq!(run.state().step_timeout(first), first);
 }
 
 #[test]
@@ -561,12 +561,12 @@ fn a_step_told_twice_is_refused() {
         for again in [complete(pair[0]), fail(pair[0])] {
             given::<Saga>(run.clone().history)
                 .when(&again)
-                .refused(&Rejection::NotDue);
+                .then_rejected(&Rejection::NotDue);
         }
     }
     given::<Saga>(Run::completed().history)
         .when(&complete(Step::ConfirmOrder))
-        .refused(&Rejection::NotDue);
+        .then_rejected(&Rejection::NotDue);
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn a_compensation_told_twice_is_refused() {
     ] {
         given::<Saga>(run.clone().history)
             .when(&again)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -596,7 +596,7 @@ fn a_step_that_is_due_forward_cannot_be_undone_nor_the_other_way_round() {
     ] {
         given::<Saga>(run.history)
             .when(&wrong)
-            .refused(&Rejection::NotDue);
+            .then_rejected(&Rejection::NotDue);
     }
 }
 
@@ -609,7 +609,9 @@ fn nothing_is_due_before_the_start() {
             Command::Undone(*step),
             undo_failed(*step),
         ] {
-            given::<Saga>([]).when(&outcome).refused(&Rejection::NotDue);
+            given::<Saga>([])
+                .when(&outcome)
+                .then_rejected(&Rejection::NotDue);
         }
     }
 }
@@ -644,7 +646,7 @@ fn the_events_are_stored_under_these_names() {
             step,
             reason: reason.clone(),
         },
-        Event::CancellationNoted {
+        Event::CancelRequested {
             reason: reason.clone(),
             next,
         },

@@ -1,4 +1,4 @@
-//! The domain's rules, as sentences.
+//! Tests of the domain's rules.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! An order is shown as it was at one moment, however far each of its streams was read.
+//! A view shows an order at one moment, whatever version of each of its streams was read.
 
 use cairn::{
     Commit, Decider, StreamId, Timestamp,
@@ -18,26 +18,26 @@ use serde_json::Value;
 
 use crate::sample_order::{input, label, order_id, place_order, text};
 
-/// Something that happens to an order, if it can at that moment.
+/// A change of an order, if the order allows it.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// The due step ends, well or not.
-    Step { succeeds: bool },
-    /// The due step has no outcome, however often it is asked for.
+    /// The pending step ends.
+    Step {
+        succeeds: bool,
+    },
+    /// The pending step has no outcome in any attempt.
     GiveUp,
-    /// The customer cancels.
     Cancel,
-    /// The saga is told of that.
+    /// The fulfilment records the customer's cancellation.
     Tell,
-    /// The operator ships.
     Ship,
-    /// An operator has a stuck saga resumed.
+    /// An operator resumes a stuck saga.
     Resume,
-    /// An operator has a stuck step abandoned.
+    /// An operator abandons a stuck step.
     Abandon,
 }
 
-/// The streams of an order: its saga's, its own and its shipment's.
+/// The streams of an order: its fulfilment's, its own and its shipment's.
 #[derive(Clone, Default)]
 struct World {
     histories: [History; 3],
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Appends to the order's own stream; returns the id of the first event.
+    /// Appends to the order's own stream and returns the id of the first event.
     fn order(
         &mut self,
         events: Vec<order::Event>,
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    /// One transaction, as the step functions make it.
+    /// Appends one transaction as the step functions write it.
     fn step(&mut self, mut state: fulfilment::State, succeeds: bool, clock: i64) {
         let mut events = vec![];
         if matches!(state, saga::State::NotStarted) {
@@ -199,7 +199,7 @@ impl World {
             state = events.iter().fold(state, Saga::evolve);
         }
         let Some(due) = state.due() else { return };
-        let round = state.round();
+        let attempt = state.attempt();
         let order = Order::fold(&self.orders);
         let cancel = order::Command::Cancel {
             reason: text("it failed"),
@@ -260,14 +260,14 @@ impl World {
             Some(last) => format!("{}@{}", last.stream, last.last_version()),
             None => format!("{}@1", order_id().order_stream()),
         };
-        let record = self.saga(events, &format!("{due:?}/{round}"), Some(&cause), clock);
+        let record = self.saga(events, &format!("{due:?}/{attempt}"), Some(&cause), clock);
         self.order(orders, &record.id, Some(&record), clock);
         if let Some(command) = shipment {
             self.shipment(&command, &record, clock);
         }
     }
 
-    /// The versions that the streams have reached.
+    /// Returns the versions of the streams.
     fn moment(&self) -> [usize; 3] {
         [SAGA, ORDER, SHIPMENT].map(|index| self.histories[index].len())
     }
@@ -285,7 +285,7 @@ fn names() -> Vec<StreamId> {
     [saga].into_iter().chain(others).collect()
 }
 
-/// An order's life, and how far its streams were after each act.
+/// Returns the streams after these changes, and their versions after each change.
 fn life(acts: &[(Act, i64)]) -> (World, Vec<[usize; 3]>) {
     let mut world = World::placed(500);
     let mut moments = vec![[0; 3], world.moment()];
@@ -317,7 +317,7 @@ fn view(row: Option<&Row>) -> Option<OrderView> {
     row.and_then(|row| render(row).unwrap())
 }
 
-/// Nothing in a picture contradicts the rest of it.
+/// Checks that a view does not contradict itself.
 fn agrees(view: &OrderView) -> Result<(), TestCaseError> {
     let picture = serde_json::to_value(view).unwrap();
     let status = |value: &Value| value["status"].as_str().unwrap().to_owned();
@@ -353,7 +353,8 @@ fn agrees(view: &OrderView) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Events of one stream come in order, those of several in any: so a row has any part of each.
+    /// Events of one stream arrive in order, events of several streams in any order. A row can
+    /// therefore combine any versions.
     #[test]
     fn a_row_is_one_picture_or_known_not_to_be(acts in vec(act(), 0..24)) {
         let (world, moments) = life(&acts);
@@ -365,7 +366,7 @@ proptest! {
                 }
             }
         }
-        // Most of an order's life a query needs no more than the row.
+        // For most moments a query needs only the row.
         for moment in moments.into_iter().skip(1) {
             let row = of_histories(&world.until(moment)).unwrap();
             let view = view(row.as_ref()).unwrap();
@@ -376,7 +377,7 @@ proptest! {
         }
     }
 
-    /// The saga is read first, and others write meanwhile.
+    /// The saga's stream is read first, while the others grow.
     #[test]
     fn streams_that_are_read_one_after_another_are_one_picture(
         acts in vec(act(), 0..24),
@@ -396,7 +397,7 @@ proptest! {
         }
     }
 
-    /// Each function has a clock of its own, which may be wrong.
+    /// Each function has its own clock, which can be wrong.
     #[test]
     fn an_order_as_it_was_is_one_picture(acts in vec(act(), 0..24), time in 0..1_000_i64) {
         let (world, _) = life(&acts);
@@ -423,8 +424,8 @@ proptest! {
     }
 }
 
-/// The histories are of one moment: each commit has its cause, its record and its parts, and they make
-/// one picture.
+/// Checks that the histories are of one moment: each commit is there with its cause, its record and
+/// its parts, and the view does not contradict itself.
 fn check_moment(histories: &[History]) -> Result<(), TestCaseError> {
     let all: Vec<_> = histories.iter().flatten().collect();
     for commit in all.iter().filter(|commit| commit.enlisted) {

@@ -1,4 +1,4 @@
-//! Placing, confirming, shipping and cancelling.
+//! Placing, confirming, shipping and cancelling orders.
 
 use cairn::{StoredEvent, event::Event as _, spec::given};
 use orders::{
@@ -68,7 +68,7 @@ fn an_order_is_placed_only_once_whatever_became_of_it() {
     ] {
         given::<Order>(history)
             .when(&place())
-            .refused(&Rejection::AlreadyPlaced);
+            .then_rejected(&Rejection::AlreadyPlaced);
     }
 }
 
@@ -83,7 +83,7 @@ fn a_confirmation_carries_one_item_for_each_sku_and_the_total() {
 fn an_order_is_not_confirmed_twice() {
     given::<Order>([was_placed(), was_confirmed()])
         .when(&Command::Confirm)
-        .refused(&Rejection::AlreadyConfirmed);
+        .then_rejected(&Rejection::AlreadyConfirmed);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_confirmed_order_ships() {
 fn an_order_does_not_ship_before_it_is_confirmed() {
     given::<Order>([was_placed()])
         .when(&Command::Ship)
-        .refused(&Rejection::NotConfirmed);
+        .then_rejected(&Rejection::NotConfirmed);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_cancelled_order_stays_cancelled() {
     for command in [Command::Confirm, Command::Ship] {
         given::<Order>([was_placed(), was_confirmed(), was_cancelled()])
             .when(&command)
-            .refused(&Rejection::Cancelled);
+            .then_rejected(&Rejection::Cancelled);
     }
 }
 
@@ -143,7 +143,7 @@ fn a_cancelled_order_stays_cancelled() {
 fn a_shipped_order_cannot_be_cancelled() {
     given::<Order>([was_placed(), was_confirmed(), was_shipped()])
         .when(&cancel())
-        .refused(&Rejection::AlreadyShipped);
+        .then_rejected(&Rejection::AlreadyShipped);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_shipped_order_is_neither_confirmed_nor_shipped_again() {
     for command in [Command::Confirm, Command::Ship] {
         given::<Order>([was_placed(), was_confirmed(), was_shipped()])
             .when(&command)
-            .refused(&Rejection::AlreadyShipped);
+            .then_rejected(&Rejection::AlreadyShipped);
     }
 }
 
@@ -160,7 +160,7 @@ fn nothing_can_be_done_with_an_order_that_was_never_placed() {
     for command in [Command::Confirm, Command::Ship, cancel()] {
         given::<Order>([])
             .when(&command)
-            .refused(&Rejection::NotPlaced);
+            .then_rejected(&Rejection::NotPlaced);
     }
 }
 
@@ -227,11 +227,11 @@ fn the_later_events_are_stored_in_exactly_these_forms() {
     }
 }
 
-/// Version 1 said `customer` of whoever asked for it.
+/// Version 1 stored `customer` for every caller.
 #[test]
 fn a_cancellation_of_version_1_does_not_say_who_asked_for_it() {
     for (stored, by) in [
-        ("customer", Canceller::Somebody),
+        ("customer", Canceller::Unknown),
         ("fulfilment", Canceller::Fulfilment),
     ] {
         let data = format!(r#"{{"customerId":"c-42","reason":"changed my mind","by":"{stored}"}}"#);

@@ -1,4 +1,4 @@
-//! Authorizing, capturing, voiding and refunding.
+//! Authorizing, capturing, voiding and refunding payments.
 
 use cairn::spec::given;
 use orders::payment::{Command, Event, Payment, Rejection};
@@ -42,7 +42,7 @@ fn decline() -> Command {
     }
 }
 
-/// Every way a payment can go once the provider has answered.
+/// Every possible history of a payment after the provider's response.
 fn histories() -> [Vec<Event>; 5] {
     [
         vec![authorized()],
@@ -69,7 +69,7 @@ fn the_provider_answers_once() {
         for answer in [authorize(), decline()] {
             given::<Payment>(history.clone())
                 .when(&answer)
-                .refused(&Rejection::OutOfOrder);
+                .then_rejected(&Rejection::OutOfOrder);
         }
     }
 }
@@ -92,7 +92,7 @@ fn only_an_open_authorization_can_be_captured() {
     ] {
         given::<Payment>(history)
             .when(&Command::RecordCapture)
-            .refused(&Rejection::OutOfOrder);
+            .then_rejected(&Rejection::OutOfOrder);
     }
 }
 

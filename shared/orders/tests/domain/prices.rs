@@ -1,4 +1,4 @@
-//! Prices of the catalogue, given to the lines of an order.
+//! Giving the lines of an order the prices of the catalogue.
 
 use orders::{
     prices::{ChangedPrice, Mispriced, PriceList, UnpricedLine, priced},
@@ -21,7 +21,7 @@ fn list<const N: usize>(prices: [(&str, Money); N]) -> PriceList {
         .into()
 }
 
-/// The fields for which lines get no prices.
+/// Returns the invalid fields.
 fn pointers(lines: &[UnpricedLine], prices: &PriceList) -> Vec<String> {
     match priced(lines, prices) {
         Err(Mispriced::Invalid(errors)) => errors.into_iter().map(|error| error.pointer).collect(),

@@ -1,4 +1,4 @@
-//! What holds for every history, however it came about.
+//! Properties of every possible history.
 
 use std::{fmt::Debug, iter::repeat_n};
 
@@ -19,7 +19,7 @@ use orders::{
     },
     shipment::{self, Label, Shipment},
     stock::{self, Stock},
-    values::{Checked, Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, rules},
+    values::{Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, Validated, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fixtures, read_models, read_models::Streams, sample_order};
 
-/// Without files of past failures: what a failure shows goes into a test of its own.
+/// Does not store failing cases: each of them becomes a test.
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
@@ -36,7 +36,7 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// The events that commands make, one after another; a refused command makes none.
+/// Returns the events of successive commands. A rejected command adds none.
 fn history<D: Decider>(commands: &[D::Command]) -> Vec<D::Event> {
     let mut history = vec![];
     for command in commands {
@@ -46,7 +46,7 @@ fn history<D: Decider>(commands: &[D::Command]) -> Vec<D::Event> {
     history
 }
 
-/// Every history is someone's past: evolve takes it, whatever it is.
+/// `evolve` accepts every history.
 fn evolves<D: Decider>(events: &[D::Event]) {
     D::fold(events);
 }
@@ -174,18 +174,18 @@ proptest! {
     }
 }
 
-/// What a saga is told, in terms of what is due.
+/// An input of a saga, relative to its pending step.
 #[derive(Clone, Copy, Debug)]
 enum Word {
     Start,
     Success,
     Refusal,
-    /// No outcome in time.
+    /// The pending step has no outcome.
     Silence,
     Cancel,
     Resume,
     Abandon,
-    /// Something about the step of this index, due or not.
+    /// An outcome of the step with this index, which may not be pending.
     Stray(usize, Action),
     StrayRefusal(usize, Action),
 }
@@ -219,7 +219,7 @@ fn refusal<D: Definition>(step: D::Step, action: Action) -> saga::Command<D> {
     }
 }
 
-/// The word as a command; `None` where it is about what is due and nothing is.
+/// Returns the input as a command, or `None` if it needs a pending step and there is none.
 fn command<D: Definition>(
     word: Word,
     state: &saga::State<D>,
@@ -242,7 +242,7 @@ fn command<D: Definition>(
     }
 }
 
-/// Tells a saga the words, then nothing but success, and looks at all that came of it.
+/// Gives a saga these inputs, then only successes, and checks its complete history.
 fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &[Word]) {
     let mut history: Vec<saga::Event<D>> = vec![];
     let at_last = repeat_n(Word::Success, 2 * D::STEPS.len());
@@ -251,7 +251,7 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
         assert_eq!(
             state.due().is_none(),
             history.is_empty() || state.has_ended(),
-            "one thing is due until the end: {state:?}"
+            "one step is pending until the end: {state:?}"
         );
         if let Some(command) = command(word, &state, input) {
             history.extend(saga::Saga::<D>::decide(&state, &command).unwrap_or_default());
@@ -270,16 +270,16 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
             assert_eq!(to_undo.get(undone.len()), Some(&step));
         }
         state @ (saga::State::Running { .. }
-        | saga::State::Halting { .. }
-        | saga::State::Compensating { .. }) => panic!("it has no end: {state:?}"),
+        | saga::State::CancelPending { .. }
+        | saga::State::Compensating { .. }) => panic!("the saga does not end: {state:?}"),
     }
 }
 
-/// The completed steps that have to be undone, in order.
+/// Returns the completed steps to compensate, in order.
 fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
     let completed = history.iter().filter_map(|event| match event {
         saga::Event::StepCompleted { step, .. } => Some(*step),
-        // It was given up: whether it was done is not known.
+        // The step was abandoned, so its outcome is unknown.
         saga::Event::StepFailed { step, next, .. } if *next == Some(Due::compensate(*step)) => {
             Some(*step)
         }
@@ -290,13 +290,13 @@ fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepAbandoned { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
     });
     completed
-        .filter(|step| D::leaves_something(*step))
+        .filter(|step| D::needs_compensation(*step))
         .collect()
 }
 
@@ -311,7 +311,7 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::StepRetried { .. }
         | saga::Event::Resumed { .. }
         | saga::Event::CompensationFailed { .. }
-        | saga::Event::CancellationNoted { .. }
+        | saga::Event::CancelRequested { .. }
         | saga::Event::Completed {}
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
@@ -319,7 +319,7 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
     compensated.collect()
 }
 
-/// A saga some of whose steps leave nothing behind; every step of fulfilment does.
+/// A saga with steps that need no compensation. Every step of the fulfilment needs one.
 #[derive(Clone, Debug, PartialEq)]
 struct Errand;
 
@@ -349,12 +349,12 @@ impl Definition for Errand {
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
 
-    fn leaves_something(step: ErrandStep) -> bool {
+    fn needs_compensation(step: ErrandStep) -> bool {
         matches!(step, ErrandStep::Take | ErrandStep::Give)
     }
 }
 
-/// A story of three streams, and whose turn it is.
+/// Three streams, and the order in which their events are interleaved.
 fn interleaved() -> impl Strategy<Value = (Streams, Vec<usize>)> {
     prop_oneof![Just(read_models::shipped()), Just(read_models::cancelled())].prop_flat_map(
         |streams| {
@@ -373,7 +373,7 @@ fn merged(streams: &Streams, turns: &[usize]) -> Vec<RecordedEvent> {
     turns.iter().map(next).collect()
 }
 
-/// A few orders, so that commands meet.
+/// Few orders, so that commands conflict.
 fn one_of_few_orders() -> impl Strategy<Value = OrderId> {
     (0..3_u128).prop_map(|index| OrderId::new(uuid::Uuid::from_u128(index)))
 }
@@ -433,7 +433,7 @@ fn order_event() -> impl Strategy<Value = order::Event> {
     let by = select(vec![
         Canceller::Customer,
         Canceller::Operator,
-        Canceller::Somebody,
+        Canceller::Unknown,
         Canceller::Fulfilment,
     ]);
     let item = (sku(), any::<u64>()).prop_map(|(sku, quantity)| Item { sku, quantity });
@@ -518,7 +518,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
         (step(), words())
             .prop_map(|(step, reason)| fulfilment::Event::CompensationFailed { step, reason }),
         (words(), next())
-            .prop_map(|(reason, next)| fulfilment::Event::CancellationNoted { reason, next }),
+            .prop_map(|(reason, next)| fulfilment::Event::CancelRequested { reason, next }),
         Just(fulfilment::Event::Completed {}),
         words().prop_map(|reason| fulfilment::Event::Aborted { reason }),
         (step(), words())
@@ -528,7 +528,7 @@ fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
 
 fn input() -> impl Strategy<Value = Input> {
     (any::<u128>(), placed())
-        .prop_map(|(id, placed)| Input::of(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
+        .prop_map(|(id, placed)| Input::new(OrderId::new(uuid::Uuid::from_u128(id)), &placed))
 }
 
 fn placed() -> impl Strategy<Value = Placed> {
@@ -564,7 +564,7 @@ fn lines() -> impl Strategy<Value = Lines> {
 }
 
 fn sealed<T: Debug>() -> impl Strategy<Value = Sealed<T>> {
-    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::of)
+    "[A-Za-z0-9+/]{0,80}={0,2}".prop_map(Sealed::new)
 }
 
 fn money() -> impl Strategy<Value = Money> {
@@ -575,25 +575,25 @@ fn currency() -> impl Strategy<Value = Currency> {
     select(vec!["EUR", "JPY", "USD"]).prop_map(|code| code.parse().unwrap())
 }
 
-fn sku() -> impl Strategy<Value = Checked<rules::Sku>> {
+fn sku() -> impl Strategy<Value = Validated<rules::Sku>> {
     checked("[A-Z0-9-]{1,40}")
 }
 
-fn customer_id() -> impl Strategy<Value = Checked<rules::CustomerId>> {
+fn customer_id() -> impl Strategy<Value = Validated<rules::CustomerId>> {
     checked("[A-Za-z0-9._~|@:+=-]{1,255}")
 }
 
-fn text() -> impl Strategy<Value = Checked<rules::Text>> {
+fn text() -> impl Strategy<Value = Validated<rules::Text>> {
     checked(r"\PC{0,19}\pL")
 }
 
-fn checked<R: orders::values::Rule + Debug>(
+fn checked<R: orders::values::Constraint + Debug>(
     pattern: &'static str,
-) -> impl Strategy<Value = Checked<R>> {
+) -> impl Strategy<Value = Validated<R>> {
     pattern.prop_filter_map("the rule of the type", |text: String| text.parse().ok())
 }
 
-/// What others say may be anything.
+/// A third party's text can contain any character.
 fn words() -> impl Strategy<Value = String> {
     "(?s).{0,20}"
 }

@@ -1,8 +1,8 @@
-//! What the queries show of given histories.
+//! Read models of given histories.
 
 use cairn::{
     RecordedEvent, StreamId,
-    read_model::{ReadModel, Tally as _, fold},
+    read_model::{CounterProjection as _, ReadModel, fold},
     saga::Definition as _,
 };
 use orders::{
@@ -25,10 +25,10 @@ use crate::{
     sample_order::{ORDER, eur, input, label, order_id, placed, text},
 };
 
-/// The order's own stream, its saga's and its shipment's.
+/// The streams of the order, its fulfilment and its shipment.
 pub(crate) type Streams = [Vec<RecordedEvent>; 3];
 
-/// The sample order went through and shipped.
+/// The sample order, fulfilled and shipped.
 pub(crate) fn shipped() -> Streams {
     let order = vec![
         ("10:00:00.000", was_placed()),
@@ -55,7 +55,7 @@ pub(crate) fn shipped() -> Streams {
     streams(order, saga, shipment)
 }
 
-/// The customer cancelled the sample order while its money was being taken.
+/// The sample order, cancelled by the customer while its payment was captured.
 pub(crate) fn cancelled() -> Streams {
     let reason = "changed my mind".to_owned();
     let order = vec![
@@ -76,7 +76,7 @@ pub(crate) fn cancelled() -> Streams {
         ),
         (
             "10:00:05.100",
-            fulfilment::Event::CancellationNoted {
+            fulfilment::Event::CancelRequested {
                 reason: reason.clone(),
                 next: None,
             },
@@ -178,7 +178,7 @@ fn was_undone(step: Step, undo: Option<Step>) -> fulfilment::Event {
     }
 }
 
-/// The order that a saga's events, after the order was placed, are shown with.
+/// Renders a placed order with these events of its fulfilment.
 fn shown(saga: Vec<(&'static str, fulfilment::Event)>) -> Value {
     let order = vec![("10:00:00.000", was_placed())];
     view(&streams(order, saga, vec![]).concat())
@@ -298,7 +298,7 @@ fn a_step_that_failed_is_shown_with_its_reason_and_the_saga_as_compensating() {
 
 #[test]
 fn a_saga_is_compensating_as_soon_as_its_cancellation_is_noted() {
-    let noted = fulfilment::Event::CancellationNoted {
+    let noted = fulfilment::Event::CancelRequested {
         reason: "changed my mind".to_owned(),
         next: None,
     };
@@ -433,7 +433,7 @@ fn windows(window: Window, events: &[RecordedEvent]) -> Value {
     json!(sales::fold(window, events).unwrap())
 }
 
-/// Two orders at the turn of a minute: one confirmed in the next, one cancelled.
+/// Two orders around a full minute: one is confirmed in the next minute, one is cancelled.
 fn two_orders() -> Vec<RecordedEvent> {
     let first = vec![
         ("10:00:30.000", was_placed()),
@@ -513,7 +513,7 @@ fn an_order_that_was_only_placed_brings_no_revenue() {
     assert_eq!(windows(Window::Day, &events)[0]["revenue"], json!([]));
 }
 
-/// An order of one item that was confirmed at ten.
+/// An order of one item, confirmed at ten o'clock.
 fn confirmed(
     index: u128,
     sku: &str,
@@ -573,15 +573,15 @@ fn the_top_products_are_the_ten_most_sold_and_among_equals_by_sku() {
 fn a_shipped_order_counts_nowhere_and_no_other_stream_is_followed() {
     let [order, saga, shipment] = shipped();
     assert_eq!(Sales::counts(order.last().unwrap()).unwrap(), []);
-    let followed = |events: &[RecordedEvent]| Sales::lane(&events[0].stream).is_some();
+    let followed = |events: &[RecordedEvent]| Sales::shard(&events[0].stream).is_some();
     assert_eq!(
         [followed(&order), followed(&saga), followed(&shipment)],
         [true, false, false]
     );
 }
 
-/// Lambda passes on 6 MB of an answer, in which the body is a JSON text. Every window has sales in every
-/// currency, with the longest numbers and names that there are.
+/// Lambda's limit is 6 MB for a response, in which the body is a JSON string. Every window has
+/// sales in every currency, with the longest possible numbers and names.
 #[test]
 fn the_largest_answer_of_sales_fits_into_what_lambda_passes_on() {
     const LAMBDA: usize = 6 * 1024 * 1024;
@@ -610,7 +610,7 @@ fn the_largest_answer_of_sales_fits_into_what_lambda_passes_on() {
     assert!(answer.len() + 1024 < LAMBDA, "{}", answer.len());
 }
 
-/// A shard is stored: FNV-1a of the stream's id, modulo 4.
+/// Shards are stored: FNV-1a of the stream's id, modulo 4.
 #[test]
 fn the_shard_of_an_order_never_changes() {
     for (key, shard) in [(ORDER, "0"), (OTHER_ORDER, "1")] {
@@ -659,9 +659,9 @@ fn a_row_knows_the_streams_that_feed_it() {
         let gates: std::collections::BTreeSet<_> = streams
             .iter()
             .map(|stream| {
-                let place = M::place(stream).expect("it is none of the model's");
-                assert_eq!(place.key, key);
-                place.gate
+                let row_key = M::row_key(stream).expect("a stream of the read model");
+                assert_eq!(row_key.key, key);
+                row_key.gate
             })
             .collect();
         assert_eq!(gates.len(), streams.len(), "two streams share a gate");
@@ -676,7 +676,7 @@ fn a_row_knows_the_streams_that_feed_it() {
         for category in categories {
             let stream = StreamId::new(category, key).unwrap();
             let is_named = streams.contains(&stream);
-            assert_eq!(is_named, M::place(&stream).is_some(), "{stream}");
+            assert_eq!(is_named, M::row_key(&stream).is_some(), "{stream}");
             assert_eq!(is_named, !others.contains(&category), "{stream}");
         }
         assert_eq!(M::streams("no key/of#ours"), []);

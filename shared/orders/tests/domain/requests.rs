@@ -1,4 +1,4 @@
-//! Bodies: what is taken, and where a mistake is pointed at.
+//! Request bodies: accepted values, and the fields that errors point to.
 
 use cairn::{commit::fingerprint, input::FieldError};
 use orders::{
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::{fixtures::body, sample_order};
 
-/// An order whose caller names the prices.
+/// Parses an order with the caller's prices.
 fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
     requests::place_order(body, Prices::Caller)
 }
 
-/// The sample body with another value at a pointer; null where there was none.
+/// Returns the sample body with another value at a pointer.
 fn with(pointer: &str, value: impl Into<Value>) -> Value {
     let mut body = body();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -27,27 +27,27 @@ fn with(pointer: &str, value: impl Into<Value>) -> Value {
     body
 }
 
-/// The sample body without what is at a pointer.
+/// Returns the sample body without the member at a pointer.
 fn without(pointer: &str) -> Value {
     let mut body = body();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     let object = body.pointer_mut(parent).unwrap().as_object_mut().unwrap();
-    object.remove(name).expect("something to leave out");
+    object.remove(name).expect("the member to remove");
     body
 }
 
-/// The sample body with so many lines.
+/// Returns the sample body with this number of lines.
 fn with_lines(count: usize) -> Value {
     with("/lines", vec![body()["lines"][0].clone(); count])
 }
 
-/// What an order's body is refused for.
+/// Returns the invalid fields of an order's body.
 fn pointers(body: &Value) -> Vec<String> {
-    let errors = place_order(body).expect_err("a body with a mistake");
+    let errors = place_order(body).expect_err("an invalid body");
     errors.into_iter().map(|error| error.pointer).collect()
 }
 
-/// Each of these values is a mistake of this field, and the only one.
+/// Checks that each of these values is an error of this field, and the only one.
 #[track_caller]
 fn refuses(pointer: &str, values: impl IntoIterator<Item = Value>) {
     for value in values {
@@ -435,7 +435,7 @@ fn with_a_catalogue_a_line_may_leave_its_price_out() {
     assert_eq!(errors[0].pointer, "/lines/0/unitPrice/amount");
 }
 
-/// A retry is recognized also where the parameter has changed meanwhile.
+/// A retry is recognized even if the parameter has changed since.
 #[test]
 fn the_digest_of_a_request_does_not_depend_on_where_prices_come_from() {
     let digest = |prices| {

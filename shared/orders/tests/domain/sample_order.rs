@@ -1,4 +1,4 @@
-//! One sample order, and what becomes of it.
+//! The sample order of the tests and examples.
 
 use cairn::sealed::Sealed;
 use orders::{
@@ -25,7 +25,6 @@ pub(crate) fn lines() -> Lines {
     lines.try_into().unwrap()
 }
 
-/// The sample order as it is asked for.
 pub(crate) fn request() -> OrderRequest {
     OrderRequest {
         customer_id: "c-42".parse().unwrap(),
@@ -45,12 +44,10 @@ pub(crate) fn request() -> OrderRequest {
     }
 }
 
-/// The sample order as a command.
 pub(crate) fn place_order() -> PlaceOrder {
-    request().sealed(lines(), Sealed::of("AQ+the+address".to_owned()), None)
+    request().sealed(lines(), Sealed::new("AQ+the+address".to_owned()), None)
 }
 
-/// The sample order as a fact.
 pub(crate) fn placed() -> Placed {
     let order = place_order();
     Placed {
@@ -63,9 +60,8 @@ pub(crate) fn placed() -> Placed {
     }
 }
 
-/// The sample order as its fulfilment knows it.
 pub(crate) fn input() -> Input {
-    Input::of(order_id(), &placed())
+    Input::new(order_id(), &placed())
 }
 
 pub(crate) fn line(sku: &str, quantity: u64, amount: u64) -> Line {

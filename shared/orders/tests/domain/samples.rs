@@ -1,4 +1,4 @@
-//! Events of every type, with every member that they can have in one of them at least.
+//! Samples of every event type. Each member is present in at least one of them.
 
 use cairn::{StoredEvent, event::Event, saga, sealed::Sealed};
 use orders::{
@@ -10,7 +10,7 @@ use orders::{
 
 use crate::sample_order::{authorization, eur, input, label, order_id, placed, text};
 
-/// The samples as they are stored today.
+/// Returns the samples in their current stored form.
 pub(crate) fn all() -> Vec<StoredEvent> {
     [
         orders().iter().map(encoded).collect(),
@@ -30,7 +30,7 @@ fn encoded(event: &impl Event) -> StoredEvent {
 fn orders() -> Vec<order::Event> {
     let customer_id = placed().customer_id;
     let mut with_everything = placed();
-    with_everything.email = Some(Sealed::of("AXNlYWxlZCBhcyB3ZWxs".to_owned()));
+    with_everything.email = Some(Sealed::new("AXNlYWxlZCBhcyB3ZWxs".to_owned()));
     let cancelled = |by, reason| order::Event::Cancelled {
         customer_id: placed().customer_id,
         reason: text(reason),
@@ -48,7 +48,7 @@ fn orders() -> Vec<order::Event> {
         order::Event::Shipped { customer_id },
         cancelled(Canceller::Customer, "changed my mind"),
         cancelled(Canceller::Operator, "asked for it by telephone"),
-        cancelled(Canceller::Somebody, "changed my mind"),
+        cancelled(Canceller::Unknown, "changed my mind"),
         cancelled(Canceller::Fulfilment, "payment declined"),
     ]
 }
@@ -103,11 +103,11 @@ fn fulfilments() -> Vec<fulfilment::Event> {
         saga::Event::Resumed {
             next: Due::compensate(step),
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next,
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: None,
         },

@@ -1,11 +1,11 @@
-//! What was shipped stays readable: every version of every event, by its schema and by its examples.
+//! Every shipped version of every event stays readable, by its schema and its examples.
 
 use std::{collections::BTreeMap, fs};
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use cairn::{
     event::{self, Upcaster},
-    schema::{EventType, breaking, structure},
+    schema::{EventType, breaking, same_structure},
 };
 use orders::catalogue::event_types;
 use schemars::JsonSchema;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::{files, samples};
 
-/// The schemas of the versions of a type, from 1.
+/// The schemas of a type by version.
 type Versions = BTreeMap<u32, Value>;
 
 const COMMAND: &str = "cargo run -p orders --example schemas";
 
-/// The schemas in the files.
+/// Reads the schemas of a type from its files.
 fn shipped(name: &str) -> Versions {
     let versions = 1..=u32::MAX;
     versions
@@ -27,18 +27,21 @@ fn shipped(name: &str) -> Versions {
         .collect()
 }
 
-/// What is wrong with a type of event, as today's code has it, beside what was shipped.
+/// Returns the differences between the code and the files of an event type.
 fn mistakes(kind: &EventType, shipped: &Versions) -> Vec<String> {
     let EventType { name, version, .. } = kind;
     let mut mistakes = vec![];
     match shipped.get(version) {
         None => mistakes.push(format!("{name}/{version} has no schema yet: {COMMAND}")),
         Some(schema) if schema == &kind.schema => {}
-        Some(schema) if structure(schema.clone()) == structure(kind.schema.clone()) => {
-            mistakes.push(format!("{name}/{version} is described anew: {COMMAND}"));
+        // Only descriptions differ, so the files are generated again.
+        Some(schema) if same_structure(schema, &kind.schema) => {
+            mistakes.push(format!(
+                "{name}/{version} has outdated descriptions: {COMMAND}"
+            ));
         }
         Some(_) => mistakes.push(format!(
-            "{name}/{version} was shipped with another schema: it needs a new version by an Upcaster"
+            "{name}/{version} was shipped with another schema: add a version with an Upcaster"
         )),
     }
     if shipped.len() > *version as usize {
@@ -80,7 +83,8 @@ fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
     assert_eq!(named, types);
 }
 
-/// Each version's examples are valid by its schema, are read by today's code, and come out as a valid example of today's.
+/// Each version's examples match its schema, are read by the current code, and are written as valid
+/// current examples.
 #[test]
 fn every_example_of_every_version_is_read() {
     for kind in event_types() {
@@ -97,10 +101,10 @@ fn every_example_of_every_version_is_read() {
                 let renewed = renewed.unwrap_or_else(|error| panic!("{name}: {error}"));
                 current.check(&name, &renewed);
                 if *version == kind.version {
-                    assert_eq!(&renewed, example, "{name} is written otherwise now");
+                    assert_eq!(&renewed, example, "{name} is written in another form");
                 }
             }
-            // Each member is in one of them, or the examples would not show that it is read.
+            // Each member is in an example, so that the examples prove that it is read.
             for member in schema["properties"].as_object().into_iter().flatten() {
                 let mut examples = examples.as_array().unwrap().iter();
                 let is_shown = examples.any(|example| example.get(member.0).is_some());
@@ -115,7 +119,7 @@ fn what_is_written_today_is_valid_by_its_schema() {
     for kind in event_types() {
         let valid = Valid::by(&kind.schema);
         let samples = files::samples_of(&kind);
-        assert!(!samples.is_empty(), "there is no sample of {}", kind.name);
+        assert!(!samples.is_empty(), "no sample of {}", kind.name);
         for sample in samples {
             valid.check(&kind.name, &sample);
         }
@@ -128,11 +132,12 @@ fn the_registry_gets_every_version() {
     let template = fs::read_to_string(files::template()).unwrap();
     assert!(
         template == files::registered(),
-        "infra/schemas.yaml is behind: {COMMAND}"
+        "infra/schemas.yaml is outdated: {COMMAND}"
     );
 }
 
-/// A type in versions 1 to 3: 2 takes what 1 took, and 3 does not take what 2 took.
+/// A type in versions 1 to 3. Version 2 accepts the data of version 1; version 3 does not accept
+/// that of version 2.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 enum Reading {
@@ -146,7 +151,7 @@ impl event::Event for Reading {
     ];
 }
 
-/// The same without what lifts version 2.
+/// The same type without the upcaster of version 2.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 enum Unlifted {
@@ -166,7 +171,7 @@ const fn to_version(version: u32, lift: Option<fn(Value) -> Value>) -> Upcaster 
 }
 
 fn reading<E: event::Event + JsonSchema>() -> (EventType, Versions) {
-    let kind = EventType::of::<E>("reading").remove(0);
+    let kind = EventType::list::<E>("reading").remove(0);
     let version = |members: Value| json!({ "type": "object", "properties": members, "required": ["degrees"] });
     let degrees = json!({ "type": "integer" });
     let versions = Versions::from([
@@ -215,7 +220,7 @@ fn a_version_that_was_shipped_does_not_change() {
     kind.schema["description"] = "It was read.".into();
     let [mistake] = mistakes(&kind, &versions).try_into().unwrap();
     assert!(
-        mistake.contains("TemperatureRead/3 is described anew"),
+        mistake.contains("TemperatureRead/3 has outdated descriptions"),
         "{mistake}"
     );
 }

@@ -1,4 +1,4 @@
-//! Arranging and calling off.
+//! Arranging and cancelling shipments.
 
 use cairn::spec::given;
 use orders::shipment::{Command, Event, Rejection, Shipment};
@@ -49,7 +49,7 @@ fn the_carrier_answers_once() {
         for answer in [arrange(), refuse()] {
             given::<Shipment>(history.clone())
                 .when(&answer)
-                .refused(&Rejection::AlreadyAnswered);
+                .then_rejected(&Rejection::AlreadyAnswered);
         }
     }
 }

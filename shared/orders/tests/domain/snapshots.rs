@@ -1,6 +1,6 @@
-//! Stored states: what snapshots of today's code hold.
+//! The stored states of the current code's snapshots.
 
-use cairn::{Aggregate, saga, snapshot::shape};
+use cairn::{Aggregate, saga, snapshot::state_fingerprint};
 use orders::{
     fulfilment::{Due, Saga, Step},
     order::{self, Canceller, Order},
@@ -16,8 +16,8 @@ use crate::{
     sample_order::{authorization, eur, input, label, order_id, placed, text},
 };
 
-/// A snapshot is used by all code whose shape is the same, so the same events must come to the
-/// same states there.
+/// Code with an equal fingerprint uses the same snapshots, so it must derive the same states from
+/// the same events.
 #[test]
 fn states_change_only_with_their_shape() {
     let now = Value::Object(Map::from_iter([
@@ -70,13 +70,13 @@ fn states_change_only_with_their_shape() {
     let kept: Value = serde_json::from_str(include_str!("states.json")).unwrap();
     for (category, now) in now.as_object().unwrap() {
         if now["shape"] == kept[category]["shape"] {
-            let advice = "raise the aggregate's REVISION, or stale snapshots will be used";
+            let advice = "raise the aggregate's REVISION; otherwise outdated snapshots are used";
             assert_eq!(now, &kept[category], "{category}: {advice}");
         }
     }
     assert!(
         now == kept,
-        "snapshots have a new shape; keep this in states.json:\n{now:#}"
+        "snapshots have a new fingerprint; keep this in states.json:\n{now:#}"
     );
 }
 
@@ -97,7 +97,7 @@ fn an_order_that_was_cancelled_keeps_what_was_ordered() {
     );
 }
 
-/// The states after each event of a history, as they are stored; each comes back as it was.
+/// Returns the stored states after each event of a history, and checks that each is read unchanged.
 fn states<A>(history: &[A::Event]) -> (String, Value)
 where
     A: Aggregate<State: PartialEq>,
@@ -110,10 +110,10 @@ where
         assert_eq!(serde_json::from_str::<A::State>(&stored).unwrap(), state);
         states.push(serde_json::from_str::<Value>(&stored).unwrap());
     }
-    let shape = shape::<A::State>(A::REVISION);
+    let state_fingerprint = state_fingerprint::<A::State>(A::REVISION);
     (
         A::CATEGORY.to_owned(),
-        json!({ "shape": shape, "states": states }),
+        json!({ "shape": state_fingerprint, "states": states }),
     )
 }
 
@@ -137,7 +137,7 @@ fn fulfilment_events() -> Vec<orders::fulfilment::Event> {
             retry: 1,
             next: Due::execute(Step::ReserveStock),
         },
-        saga::Event::CancellationNoted {
+        saga::Event::CancelRequested {
             reason: "changed my mind".to_owned(),
             next: None,
         },

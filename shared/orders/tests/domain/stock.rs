@@ -1,4 +1,4 @@
-//! Receiving, reserving, releasing, allocating and taking back.
+//! Receiving, reserving, releasing, allocating and returning stock.
 
 use cairn::spec::given;
 use orders::stock::{Command, Event, Rejection, State, Stock};
@@ -62,7 +62,7 @@ fn take_back(quantity: u64) -> Command {
     }
 }
 
-/// On hand, reserved, available.
+/// The units on hand, reserved and available.
 fn levels(state: &State) -> (u64, u64, u64) {
     (state.on_hand(), state.reserved(), state.available())
 }
@@ -72,7 +72,7 @@ fn a_sku_that_was_never_received_has_nothing() {
     assert_eq!(levels(&given::<Stock>([]).state()), (0, 0, 0));
     given::<Stock>([])
         .when(&reserve(1))
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn all_that_is_available_can_be_reserved() {
 fn more_than_is_available_cannot_be_reserved() {
     given::<Stock>([received(5)])
         .when(&reserve(6))
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn what_is_reserved_for_one_order_is_not_available_to_another() {
             order: other_order_id(),
             quantity: 3,
         })
-        .refused(&Rejection::OutOfStock);
+        .then_rejected(&Rejection::OutOfStock);
 }
 
 #[test]
 fn an_order_reserves_once() {
     given::<Stock>([received(5), reserved(1)])
         .when(&reserve(1))
-        .refused(&Rejection::AlreadyReserved);
+        .then_rejected(&Rejection::AlreadyReserved);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn one_order_does_not_release_what_is_reserved_for_another() {
 }
 
 #[test]
-fn allocated_pieces_leave_the_house() {
+fn allocated_units_are_no_longer_on_hand() {
     let history = [received(5), reserved(3)];
     given::<Stock>(history.clone())
         .when(&allocate())
@@ -171,7 +171,7 @@ fn only_what_is_reserved_can_be_allocated() {
     ] {
         given::<Stock>(history)
             .when(&allocate())
-            .refused(&Rejection::NotReserved);
+            .then_rejected(&Rejection::NotReserved);
     }
 }
 

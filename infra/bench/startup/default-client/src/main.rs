@@ -1,10 +1,10 @@
-//! `place-order` as it would be with the SDK's default features and the client that `aws_config` makes by itself.
+//! `place-order` with the SDK's default features and the HTTP client of `aws_config`.
 //!
-//! It logs, builds the function and serves as `cairn::lambda::run` does; only the configuration of
-//! the SDK comes from elsewhere.
+//! It logs, builds the function and serves as `cairn::lambda::run` does; only the SDK's
+//! configuration differs.
 
 use aws_config::BehaviorVersion;
-use cairn::lambda::{Environment, Invocation};
+use cairn::lambda::{AppContext, Invocation};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
@@ -22,8 +22,8 @@ fn main() -> Result<(), Error> {
 
 async fn serve() -> Result<(), Error> {
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let environment = Environment::new(|name| std::env::var(name).ok(), aws);
-    let function = place_order::function(&environment)?;
+    let app = AppContext::new(|name| std::env::var(name).ok(), aws);
+    let function = place_order::function(&app)?;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move {

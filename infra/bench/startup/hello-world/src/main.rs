@@ -1,4 +1,4 @@
-//! The least that is a Lambda function: it answers with what it was sent.
+//! The smallest Lambda function: it echoes its event.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

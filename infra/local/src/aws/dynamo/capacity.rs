@@ -1,4 +1,4 @@
-//! The capacity units of a call: counted for the meter, shown to those clients that ask.
+//! The capacity units of calls: counted by the meter, returned to clients that request them.
 
 use dynoxide::{
     actions::{
@@ -22,26 +22,23 @@ use serde::Serialize;
 
 /// A request for which `DynamoDB` charges capacity units.
 pub(super) trait Charged {
-    /// Its answer.
     type Response: Serialize;
 
-    /// True if an error may leave a part of the request done.
+    /// True if a failed request may be partly done.
     const IN_PARTS: bool = false;
 
-    /// The `ReturnConsumedCapacity` of the request.
+    /// The request's `ReturnConsumedCapacity`.
     fn mode(&mut self) -> &mut Option<String>;
 
-    /// True if the request may write to a table.
     fn may_write(&self, table: &str) -> bool;
 
-    /// The units of an answer.
     fn units(response: &Self::Response) -> f64;
 
-    /// Takes the units out of an answer.
     fn forget_units(response: &mut Self::Response);
 }
 
-/// Asks for the capacity units if they are to be weighed; returns whether the client asked too.
+/// Requests the capacity units if `weighs` is set. Returns false if the client did not request
+/// them, so that they must be removed from the answer.
 pub(super) fn weigh(request: &mut impl Charged, weighs: bool) -> bool {
     let mode = request.mode();
     if !weighs || mode.as_deref().is_some_and(|mode| mode != "NONE") {
@@ -51,7 +48,6 @@ pub(super) fn weigh(request: &mut impl Charged, weighs: bool) -> bool {
     false
 }
 
-/// Units of one table, or of several.
 trait Units {
     fn units(&self) -> f64;
 }
@@ -115,13 +111,13 @@ charged! {
             let delete = item.delete.as_ref().map(|delete| &delete.table_name);
             [put, update, delete].into_iter().flatten().any(|name| is_of(name, table))
         });
-    // A statement names its table in its text: it may be any.
+    // A statement names its table in its text, so it may write to any.
     ExecuteStatementRequest => ExecuteStatementResponse, false, |_request, _table| true;
     ExecuteTransactionRequest => ExecuteTransactionResponse, false, |_request, _table| true;
     BatchExecuteStatementRequest => BatchExecuteStatementResponse, true, |_request, _table| true;
 }
 
-/// True if a request's name of a table, which may be its ARN, is this table's.
+/// True if the name or ARN in a request denotes this table.
 fn is_of(name: &str, table: &str) -> bool {
     let before = name.strip_suffix(table);
     before.is_some_and(|before| before.is_empty() || before.ends_with(":table/"))

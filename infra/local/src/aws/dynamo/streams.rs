@@ -1,8 +1,8 @@
-//! Streams as AWS shows them.
+//! DynamoDB Streams as AWS returns them.
 //!
-//! dynoxide writes a record for each write, also for one that leaves the item as it was, and names a
-//! region of its own. Here each table's stream keeps both images, which shows what a write changed; a
-//! record that changed nothing is left out, and the others get the images that the table's view declares.
+//! dynoxide writes a record for every write, even without a change, and uses a region of its own.
+//! Here every stream stores both images, which show the change. Records without a change are
+//! omitted; the others get the images of the table's declared view.
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html>
 
 use std::{
@@ -24,7 +24,6 @@ use serde_json::{Value, json};
 use super::{Dynamo, internal, parsed, text};
 use crate::template::{ACCOUNT, REGION};
 
-/// The view that shows what a write changed.
 const BOTH: &str = "NEW_AND_OLD_IMAGES";
 
 /// The declared views of the streams, by table. They are stored beside the tables.
@@ -34,20 +33,19 @@ pub(super) struct Views {
     declared: RwLock<HashMap<String, String>>,
 }
 
-/// Records of a stream, in order.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// The records. Those that change nothing are not among them.
+    /// The records that changed an item.
     pub(crate) records: Vec<Value>,
-    /// The sequence number of the last record that was read, shown or not.
+    /// The sequence number of the last record read, including omitted ones.
     pub(crate) last: Option<String>,
-    /// True if there may be more.
+    /// True if more records may follow.
     pub(crate) is_full: bool,
 }
 
 impl Views {
-    /// The views that are stored in a database of dynoxide. A stream of an earlier version keeps its view, and
-    /// gets both images from now on.
+    /// Reads the stored views. A stream of an earlier version keeps its view and stores both images
+    /// from now on.
     pub(super) fn open(database: &str) -> rusqlite::Result<Self> {
         let connection = rusqlite::Connection::open(database)?;
         connection.execute_batch(
@@ -67,7 +65,7 @@ impl Views {
         })
     }
 
-    /// Stores the view that a request declares for its table's stream, and returns the request for both images.
+    /// Stores the declared view of a request's stream and returns the request for both images.
     pub(super) fn declare(&self, request: &Value) -> rusqlite::Result<Value> {
         let mut request = request.clone();
         let table = request.get("TableName").and_then(Value::as_str);
@@ -83,7 +81,7 @@ impl Views {
     }
 
     fn store(&self, table: String, view: String) -> rusqlite::Result<()> {
-        if self.of(&table).as_deref() == Some(view.as_str()) {
+        if self.view(&table).as_deref() == Some(view.as_str()) {
             return Ok(());
         }
         rusqlite::Connection::open(&self.database)?.execute(
@@ -98,12 +96,12 @@ impl Views {
         Ok(())
     }
 
-    fn of(&self, table: &str) -> Option<String> {
+    fn view(&self, table: &str) -> Option<String> {
         let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
         declared.get(table).cloned()
     }
 
-    /// An answer about tables or streams with the region and the views that are declared.
+    /// Inserts the configured region and the declared views into an answer about tables or streams.
     pub(super) fn shown(&self, answer: &str) -> Result<String, DynoxideError> {
         let mut answer: Value = serde_json::from_str(&from_dynoxide(answer)).map_err(internal)?;
         for (description, view) in [
@@ -115,7 +113,7 @@ impl Views {
                 continue;
             };
             let table = description.get("TableName").and_then(Value::as_str);
-            let declared = table.and_then(|table| self.of(table));
+            let declared = table.and_then(|table| self.view(table));
             if let (Some(declared), Some(view)) = (declared, description.pointer_mut(view)) {
                 *view = declared.into();
             }
@@ -125,8 +123,8 @@ impl Views {
 }
 
 impl Dynamo {
-    /// The next records of a table's stream after a sequence number, or from its start; `None` while the stream cannot
-    /// be read.
+    /// Returns the next records of a table's stream after a sequence number, or from its start;
+    /// `None` if the stream cannot be read.
     pub(crate) fn records(&self, table: &str, after: Option<&str>, limit: usize) -> Option<Page> {
         if self.is_away() {
             return None;
@@ -154,7 +152,7 @@ impl Dynamo {
         let last = read.records.last();
         let last = last.map(|record| record.dynamodb.sequence_number.clone());
         let is_full = read.records.len() >= limit;
-        let view = self.views.of(table);
+        let view = self.views.view(table);
         let arn = format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}/stream/latest");
         let mut records = Vec::with_capacity(read.records.len());
         for record in read.records {
@@ -177,7 +175,7 @@ impl Dynamo {
     pub(super) fn get_records(&self, body: &str) -> Result<String, DynoxideError> {
         let request: GetRecordsRequest = parsed(body)?;
         let table = decode_shard_iterator(&request.shard_iterator).map(|(table, ..)| table);
-        let view = table.and_then(|table| self.views.of(&table));
+        let view = table.and_then(|table| self.views.view(&table));
         let read = self.database.get_records(request)?;
         let records: Vec<_> = read
             .records
@@ -188,7 +186,7 @@ impl Dynamo {
     }
 }
 
-/// A record as AWS shows it; `None` where the write changed nothing.
+/// A record as AWS returns it; `None` if the write changed nothing.
 fn shown(mut record: Record, view: Option<&str>) -> Option<Record> {
     let change = &mut record.dynamodb;
     if record.event_name == "MODIFY" && change.new_image == change.old_image {
@@ -211,12 +209,12 @@ fn is_view(view: &str) -> bool {
     matches!(view, BOTH | "NEW_IMAGE" | "OLD_IMAGE" | "KEYS_ONLY")
 }
 
-/// A request with ARNs as dynoxide makes them.
+/// Converts the ARNs of a request to dynoxide's region.
 pub(super) fn to_dynoxide(request: &str) -> String {
     request.replace(&arns_of(REGION), &arns_of(LOCAL_REGION))
 }
 
-/// An answer with ARNs in the region of everything else.
+/// Converts the ARNs of an answer to the configured region.
 fn from_dynoxide(answer: &str) -> String {
     answer.replace(&arns_of(LOCAL_REGION), &arns_of(REGION))
 }

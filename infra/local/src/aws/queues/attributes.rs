@@ -1,4 +1,4 @@
-//! The attributes of messages, with their types and digests.
+//! Message attributes, with their types and digests.
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>
 
 use std::collections::BTreeMap;
@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Attributes;
 
-/// The attributes of a message, by name.
 pub(super) type MessageAttributes = BTreeMap<String, MessageAttribute>;
 
-/// A typed value, as the API takes and returns it.
+/// A typed value in the form of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct MessageAttribute {
@@ -19,12 +18,11 @@ pub(super) struct MessageAttribute {
     data_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     string_value: Option<String>,
-    /// In base64.
+    /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     binary_value: Option<String>,
 }
 
-/// The value of an attribute that is checked.
 enum Checked<'a> {
     Text(&'a str),
     Bytes(Vec<u8>),
@@ -48,13 +46,12 @@ impl MessageAttribute {
         }
     }
 
-    /// The text of the value; of a binary one its base64.
     pub(super) fn as_text(&self) -> Option<&str> {
         let text = self.string_value.as_deref();
         text.or(self.binary_value.as_deref())
     }
 
-    /// The value, if it is one of its type; else the reason.
+    /// Validates the value against its type; the error is the reason.
     fn checked(&self) -> Result<Checked<'_>, String> {
         let data_type = self.data_type.as_str();
         let (base, _) = data_type.split_once('.').unwrap_or((data_type, ""));
@@ -88,11 +85,12 @@ impl MessageAttribute {
     }
 }
 
-/// The most attributes of a message, and the most bytes of a name and of a type.
+/// The most attributes of a message, and the most bytes of a name or type.
 const MAX_ATTRIBUTES: usize = 10;
 const MAX_NAME: usize = 256;
 
-/// The bytes that the attributes add to a message; an error says which attribute is wrong, and why.
+/// Returns the bytes that the attributes add to a message. An error names the invalid attribute and
+/// the reason.
 pub(super) fn check(attributes: &MessageAttributes) -> Result<usize, String> {
     if attributes.len() > MAX_ATTRIBUTES {
         let count = attributes.len();
@@ -117,7 +115,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("a name is 1 to 256 of A-Z a-z 0-9 _ - .");
     }
     if name.starts_with('.') || name.ends_with('.') || name.contains("..") {
-        return Err("a name does not begin or end with a period, nor has it two in a row");
+        return Err("a name cannot begin or end with a period, or contain two in a row");
     }
     if lower.starts_with("aws.") || lower.starts_with("amazon.") {
         return Err("names that begin with AWS. or Amazon. are reserved");
@@ -125,7 +123,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The digest by which a client checks that its attributes arrived; `None` without attributes.
+/// The digest by which a client verifies its attributes; `None` without attributes.
 pub(super) fn digest(attributes: &MessageAttributes) -> Option<String> {
     if attributes.is_empty() {
         return None;
@@ -143,26 +141,24 @@ pub(super) fn digest(attributes: &MessageAttributes) -> Option<String> {
                 text.push(2);
                 append(&mut text, &value);
             }
-            // It was checked before it was stored.
+            // Validated before it was stored.
             Err(_) => {}
         }
     }
     Some(md5_of(&text))
 }
 
-/// Appends bytes after their count.
 fn append(text: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     text.extend(length.to_be_bytes());
     text.extend(bytes);
 }
 
-/// The MD5 digest of some bytes, in hexadecimal digits.
 pub(super) fn md5_of(bytes: &[u8]) -> String {
     format!("{:x}", md5::compute(bytes))
 }
 
-/// Those attributes that a client asks for: by name, by a prefix and `.*`, or all.
+/// Selects the attributes that a client requests: by name, by a prefix with `.*`, or all.
 pub(super) fn asked(attributes: MessageAttributes, names: &[String]) -> MessageAttributes {
     let is_asked = |name: &str| {
         names.iter().any(|asked| {
@@ -174,17 +170,15 @@ pub(super) fn asked(attributes: MessageAttributes, names: &[String]) -> MessageA
     kept.collect()
 }
 
-/// Attributes as the journal stores them.
 pub(super) fn stored(attributes: &MessageAttributes) -> String {
     serde_json::to_string(attributes).unwrap_or_default()
 }
 
-/// Attributes from the journal.
 pub(super) fn parsed(stored: &str) -> MessageAttributes {
     serde_json::from_str(stored).unwrap_or_default()
 }
 
-/// Attributes from the journal as text.
+/// Parses attributes of the journal as text.
 pub(super) fn texts(stored: &str) -> Attributes {
     let attributes = parsed(stored).into_iter();
     let texts = attributes.filter_map(|(name, value)| Some((name, value.as_text()?.to_owned())));

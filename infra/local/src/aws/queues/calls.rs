@@ -1,4 +1,4 @@
-//! The API of SQS, as far as queues of a template need it.
+//! The operations of SQS that a template's queues need.
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html>
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
@@ -20,10 +20,9 @@ use crate::{
 /// The most bytes of a message, and of the messages of a batch together.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html>
 const MAX_BYTES: usize = 1024 * 1024;
-/// The most entries of a batch.
 const MAX_ENTRIES: usize = 10;
 
-/// A call that is refused: the error code of the JSON protocol, and a message.
+/// A refused call: the error code of the JSON protocol, and a message.
 struct Refusal {
     code: &'static str,
     message: String,
@@ -60,7 +59,8 @@ const INVALID: &str = "InvalidParameterValueException";
 const MISSING: &str = "MissingRequiredParameterException";
 const INTERNAL: &str = "InternalFailure";
 
-/// The code of an error in the query protocol, by which most SDKs name it, from the type that stands in the JSON.
+/// Converts an error type of the JSON protocol to the code of the query protocol, by which most
+/// SDKs identify the error.
 /// <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html#compatibility-with-awsjson>
 pub(crate) fn query_code(kind: &str) -> Option<String> {
     let kind = kind.strip_prefix(NAMESPACE)?;
@@ -100,7 +100,6 @@ struct ReceiveMessage {
     attribute_names: Vec<String>,
 }
 
-/// A receipt handle, and for how long its message is to be hidden.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Receipt {
@@ -108,7 +107,6 @@ struct Receipt {
     visibility_timeout: Option<i64>,
 }
 
-/// An entry of a batch.
 #[derive(Deserialize)]
 struct Entry<T> {
     #[serde(rename = "Id")]
@@ -134,7 +132,7 @@ struct ListQueues {
 }
 
 impl Queues {
-    /// Answers a call, at once: what waits for messages is `Queues::receive_message`.
+    /// Answers a call without waiting; `Queues::receive_message` waits.
     pub fn call(&self, operation: &str, body: &str) -> Answer {
         match self.answer(operation, body) {
             Ok(Some(body)) => Answer::ok(&body),
@@ -146,7 +144,7 @@ impl Queues {
         }
     }
 
-    /// Answers a call of `ReceiveMessage`, and waits for a message for as long as the call asks for.
+    /// Answers a call of `ReceiveMessage`, and waits for a message as long as the call requests.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html>
     pub(crate) async fn receive_message(&self, body: &str) -> Answer {
         let mut arrivals = self.arrivals.subscribe();
@@ -163,12 +161,11 @@ impl Queues {
             }
             let next = self.until_visible(queue).ok().flatten();
             let next = next.map_or(end, |next| end.min(now + next.max(SHORTEST_WAIT)));
-            // Either is a reason to look again.
+            // An arrival and the timeout both lead to another attempt.
             let _ = timeout_at(next, arrivals.changed()).await;
         }
     }
 
-    /// The queue that a call of `ReceiveMessage` is for, and how long it may wait.
     fn wait_of(&self, body: &str) -> Option<(&str, Duration)> {
         let queue = self.named(&serde_json::from_str(body).ok()?).ok()?;
         let request: ReceiveMessage = serde_json::from_str(body).ok()?;
@@ -226,7 +223,6 @@ impl Queues {
         }))
     }
 
-    /// The queue that a request names, by name or URL.
     fn named(&self, request: &Value) -> Result<&Queue, Refusal> {
         let text = |name: &str| request.get(name).and_then(Value::as_str);
         let name = text("QueueName").or_else(|| text("QueueUrl")?.rsplit('/').next());
@@ -283,7 +279,7 @@ impl Queues {
             ("ReceiveMessageWaitTimeSeconds", queue.wait_s.to_string()),
             ("SqsManagedSseEnabled", "true".to_owned()),
         ];
-        // A queue of a template may have them, and those of this system do not.
+        // Attributes that SQS knows and the queues of this system lack.
         let absent = [
             "Policy",
             "RedrivePolicy",
@@ -309,7 +305,6 @@ impl Queues {
         Ok(json!({ "Attributes": asked }))
     }
 
-    /// Puts a message that was checked into a queue.
     fn take(&self, queue: &Queue, call: &SendMessage) -> Result<Map<String, Value>, Refusal> {
         let none = MessageAttributes::new();
         let own = call.message_attributes.as_ref().unwrap_or(&none);
@@ -392,31 +387,28 @@ impl Queues {
     }
 }
 
-/// The only attribute that a sender may give to SQS itself.
+/// The only system attribute that a sender may set.
 const TRACE: &str = "AWSTraceHeader";
-/// For how long a message may be hidden.
 const HIDDEN_S: RangeInclusive<i64> = 0..=43_200;
-/// The answer without a message.
 const EMPTY: &str = "{}";
-/// The clock counts milliseconds: a message is visible one later at the latest.
+/// The clock counts milliseconds, so a message may become visible up to one later.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 impl SendMessage {
-    /// The bytes that count: of the body, and of the attributes with their names and types.
+    /// The bytes that count: the body, and the attributes with their names and types.
     fn size(&self) -> usize {
         let body = self.message_body.as_ref().map_or(0, String::len);
         let attributes = self.message_attributes.as_ref();
         body + attributes.map_or(0, |own| attributes::check(own).unwrap_or_default())
     }
 
-    /// Returns the size of the message if it is one.
     fn check(&self, queue: &Queue) -> Result<usize, Refusal> {
         let body = self.message_body.as_deref().unwrap_or_default();
         if body.is_empty() {
             return Err(Refusal::missing("MessageBody"));
         }
         if let Some(odd) = body.chars().find(|char| !is_xml(*char)) {
-            let message = format!("the body contains {odd:?}, which is no character of XML 1.0");
+            let message = format!("the body contains {odd:?}, which is not a character of XML 1.0");
             return Err(Refusal::new("InvalidMessageContents", message));
         }
         in_range(
@@ -430,7 +422,7 @@ impl SendMessage {
         }
         let mut system = self.message_system_attributes.iter().flatten();
         if let Some((unknown, _)) = system.find(|(name, _)| *name != TRACE) {
-            let message = format!("{unknown} is no system attribute that a sender may give");
+            let message = format!("{unknown} is not a system attribute that a sender may set");
             return Err(Refusal::new(INVALID, message));
         }
         Ok(self.size())
@@ -450,7 +442,6 @@ impl Receipt {
 }
 
 impl Received {
-    /// The message, with those attributes that a call asks for.
     fn shown(self, call: &ReceiveMessage) -> Value {
         let mut message = Map::from_iter([
             ("MessageId".to_owned(), self.id.into()),
@@ -490,7 +481,6 @@ impl Received {
     }
 }
 
-/// The entries of a batch, if it is one.
 fn entries<T: DeserializeOwned>(body: &str) -> Result<Vec<Entry<T>>, Refusal> {
     #[derive(Deserialize)]
     struct Batch<T> {
@@ -526,7 +516,7 @@ fn entries<T: DeserializeOwned>(body: &str) -> Result<Vec<Entry<T>>, Refusal> {
     Ok(entries)
 }
 
-/// Does what each entry of a batch asks for. An entry that is refused does not stop the others.
+/// Executes each entry of a batch. A refused entry does not stop the others.
 fn one_by_one<T>(
     entries: Vec<Entry<T>>,
     each: impl Fn(&T) -> Result<Map<String, Value>, Refusal>,
@@ -580,7 +570,7 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
-/// True if a message may contain a character.
+/// True if a message may contain the character.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
 fn is_xml(char: char) -> bool {
     matches!(char, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)

@@ -25,20 +25,19 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::lambda::Environment;
+use crate::lambda::AppContext;
 
-/// What a server does with requests.
+/// The behaviour of a server.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// It answers.
     Answers,
-    /// It closes the connection on the first one, and answers the others.
+    /// Closes the connection on the first request, and answers the others.
     ClosesFirst,
-    /// It never answers.
+    /// Never answers.
     Waits,
 }
 
-/// A server, until it is dropped.
+/// A server that runs until it is dropped.
 struct Server {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -49,7 +48,7 @@ struct Server {
 struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
-    /// A connection or a request came.
+    /// Notified at each connection and request.
     came: Notify,
 }
 
@@ -82,7 +81,7 @@ impl Server {
                     let (seen, tls) = (seen.clone(), tls.clone());
                     tokio::spawn(async move {
                         match tls {
-                            // A client that does not like the certificate goes away.
+                            // A client that rejects the certificate closes the connection.
                             Some(tls) => {
                                 if let Ok(stream) = tls.accept(stream).await {
                                     seen.serve(manner, TokioIo::new(stream)).await;
@@ -134,14 +133,14 @@ impl Seen {
                 }
             }
         });
-        // How it ended is the client's to say.
+        // The test checks the result on the side of the client.
         let _ = http1::Builder::new()
             .serve_connection(stream, answers)
             .await;
     }
 }
 
-/// A root of its own, as PEM, and a server that it vouches for under a name.
+/// Creates a root certificate as PEM, and a server with a certificate of that root for `name`.
 fn vouched(by: &str, name: &str) -> (&'static [u8], Arc<ServerConfig>) {
     let mut root = CertificateParams::default();
     root.distinguished_name.push(DnType::CommonName, by);
@@ -162,7 +161,7 @@ fn vouched(by: &str, name: &str) -> (&'static [u8], Arc<ServerConfig>) {
     (pem.leak().as_bytes(), Arc::new(config))
 }
 
-fn connector(trusted: Trusted) -> SharedHttpConnector {
+fn connector(trusted: TrustStore) -> SharedHttpConnector {
     Http::new(trusted).connector(&HttpConnectorSettings::default())
 }
 
@@ -172,7 +171,7 @@ fn request(url: &str) -> HttpRequest {
     request
 }
 
-/// Asks for what a URL names and reads the whole answer.
+/// Sends a request and reads the whole response.
 async fn get(connector: &SharedHttpConnector, url: &str) -> Result<u16, ConnectorError> {
     let answer = connector.call(request(url)).await?;
     let status = answer.status().as_u16();
@@ -181,17 +180,18 @@ async fn get(connector: &SharedHttpConnector, url: &str) -> Result<u16, Connecto
     Ok(status)
 }
 
-/// How a call fails that waits for something: with nothing else to do, a paused clock runs to the end of the wait.
+/// Returns the error of a call that waits: with no other work, a paused clock runs to its time
+/// limit.
 async fn after_all_waits(call: JoinHandle<Result<u16, ConnectorError>>) -> ConnectorError {
     time::pause();
     let answer = time::timeout(Duration::from_hours(2), call).await;
-    answer.expect("a limit").unwrap().unwrap_err()
+    answer.expect("no time limit").unwrap().unwrap_err()
 }
 
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_call() {
     let server = Server::plain(Manner::Answers).await;
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     for _ in 0..3 {
         assert_eq!(get(&connector, &server.http()).await.unwrap(), 200);
     }
@@ -201,10 +201,10 @@ async fn a_connection_is_kept_for_the_next_call() {
 #[tokio::test]
 async fn settings_that_are_the_same_share_connections() {
     let server = Server::plain(Manner::Answers).await;
-    let http = Http::new(Trusted::Machine);
-    let patient = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
-    let patient = patient.build();
-    for settings in [&HttpConnectorSettings::default(), &patient, &patient] {
+    let http = Http::new(TrustStore::System);
+    let limited = HttpConnectorSettings::builder().read_timeout(Duration::from_mins(1));
+    let limited = limited.build();
+    for settings in [&HttpConnectorSettings::default(), &limited, &limited] {
         let connector = http.connector(settings);
         get(&connector, &server.http()).await.unwrap();
     }
@@ -215,7 +215,7 @@ async fn settings_that_are_the_same_share_connections() {
 async fn an_encrypted_connection_is_kept_too() {
     let (root, identity) = vouched("one", "127.0.0.1");
     let server = Server::encrypted(identity).await;
-    let connector = connector(Trusted::These(root));
+    let connector = connector(TrustStore::Pem(root));
     for _ in 0..3 {
         assert_eq!(get(&connector, &server.https()).await.unwrap(), 200);
     }
@@ -227,7 +227,7 @@ async fn a_certificate_of_an_unknown_root_is_refused() {
     let (_, identity) = vouched("one", "127.0.0.1");
     let (another, _) = vouched("another", "127.0.0.1");
     let server = Server::encrypted(identity).await;
-    let refused = get(&connector(Trusted::These(another)), &server.https()).await;
+    let refused = get(&connector(TrustStore::Pem(another)), &server.https()).await;
     let error = format!("{:?}", refused.unwrap_err());
     assert!(error.contains("UnknownIssuer"), "{error}");
     assert_eq!(server.requests(), 0);
@@ -237,7 +237,7 @@ async fn a_certificate_of_an_unknown_root_is_refused() {
 async fn a_certificate_for_another_name_is_refused() {
     let (root, identity) = vouched("one", "dynamodb.us-east-1.amazonaws.com");
     let server = Server::encrypted(identity).await;
-    let refused = get(&connector(Trusted::These(root)), &server.https()).await;
+    let refused = get(&connector(TrustStore::Pem(root)), &server.https()).await;
     let error = format!("{:?}", refused.unwrap_err());
     assert!(error.contains("NotValidForName"), "{error}");
     assert_eq!(server.requests(), 0);
@@ -246,7 +246,7 @@ async fn a_certificate_for_another_name_is_refused() {
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_a_time_out() {
     let settings = HttpConnectorSettings::builder().connect_timeout(Duration::from_hours(1));
-    let connector = Http::new(Trusted::Machine).connector(&settings.build());
+    let connector = Http::new(TrustStore::System).connector(&settings.build());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let call = tokio::spawn(async move { get(&connector, &url).await });
@@ -259,7 +259,7 @@ async fn a_handshake_that_does_not_end_is_a_time_out() {
 async fn an_answer_that_does_not_come_is_a_time_out() {
     let server = Server::plain(Manner::Waits).await;
     let settings = HttpConnectorSettings::builder().read_timeout(Duration::from_hours(1));
-    let connector = Http::new(Trusted::Machine).connector(&settings.build());
+    let connector = Http::new(TrustStore::System).connector(&settings.build());
     let url = server.http();
     let call = tokio::spawn(async move { get(&connector, &url).await });
     while server.requests() == 0 {
@@ -277,12 +277,12 @@ async fn a_server_that_is_not_there_is_a_failure_on_the_way() {
     while !server.task.is_finished() {
         yield_now().await;
     }
-    let error = get(&connector(Trusted::Machine), &url).await.unwrap_err();
+    let error = get(&connector(TrustStore::System), &url).await.unwrap_err();
     assert!(error.is_io(), "{error:?}");
 }
 
-/// As on Lambda, where a function is frozen between its events: it sees what happened to its connections only
-/// when the next event comes.
+/// On Lambda a function is frozen between events, so it notices a closed connection only at the
+/// next event.
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_is_replaced() {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
@@ -304,11 +304,11 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
             closed.send(()).unwrap();
         }
     });
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     get(&connector, &url).await.unwrap();
-    // The only thread of this side stands still until then.
+    // This blocks the only thread of the client until the server has closed the connection.
     was_closed.recv().unwrap();
-    // An event comes over the network too.
+    // The client polls its connections as it does when an event arrives.
     yield_now().await;
     get(&connector, &url).await.unwrap();
     server.join().unwrap();
@@ -317,7 +317,7 @@ async fn a_connection_that_was_closed_meanwhile_is_replaced() {
 #[tokio::test]
 async fn a_connection_that_is_given_up_is_not_used_again() {
     let server = Server::plain(Manner::Answers).await;
-    let connector = connector(Trusted::Machine);
+    let connector = connector(TrustStore::System);
     let mut request = request(&server.http());
     let captured = CaptureSmithyConnection::new();
     request.add_extension(captured.clone());
@@ -337,9 +337,9 @@ async fn the_sdk_tries_again_where_a_server_closed_the_connection_on_a_request()
         .region(Region::from_static("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .endpoint_url(server.http())
-        .http_client(Http::new(Trusted::Machine))
+        .http_client(Http::new(TrustStore::System))
         .build();
-    let dynamodb = Environment::new(|_| None, config).dynamodb();
+    let dynamodb = AppContext::new(|_| None, config).dynamodb();
     let tables = dynamodb.list_tables().send().await.unwrap();
     assert_eq!(tables.table_names(), ["t"]);
     assert_eq!((server.connections(), server.requests()), (2, 2));

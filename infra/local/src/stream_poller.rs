@@ -1,8 +1,9 @@
-//! Hands the records of a table's stream to a function, in order, and keeps its place.
+//! Delivers the records of a table's `DynamoDB` Stream to a function in order, and stores the
+//! position.
 //!
-//! A batch that fails is tried again, halved where the mapping says so; what fails for good or gets
-//! too old goes to the mapping's failure destination as a pointer, and the stream goes on. What
-//! the function reports as handled is not handed over again.
+//! A failed batch is retried, and halved if the mapping says so. A batch that fails permanently or
+//! becomes too old goes to the mapping's failure destination as a pointer, and the delivery
+//! continues. Records that the function reports as handled are not delivered again.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html>
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html>
 
@@ -16,16 +17,16 @@ use tokio::{
 };
 
 use crate::{
+    async_queue::store_letter,
     aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
-    deliveries::store_letter,
     hosting::{Hosted, InvokeError, live},
+    platform::{Note, Platform},
     template::Mapping,
-    world::{Note, World},
 };
 
-/// How long a stream that cannot be read is left alone.
+/// The pause before an unreadable stream is read again.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
-/// The first and the longest pause before a batch is tried again. AWS documents neither.
+/// The first and the longest pause before a batch is retried. AWS documents neither.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -33,30 +34,26 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
 const MOST_RECORDS: usize = 1_000;
 
-/// A stream's way to its function.
 #[derive(Debug)]
-pub struct Pump {
-    /// The services.
+pub struct StreamPoller {
     pub aws: Arc<Aws>,
-    /// Where the position is kept.
+    /// The journal, which stores the position.
     pub journal: Arc<Journal>,
-    /// The mapping.
     pub mapping: Mapping,
-    /// The world.
-    pub world: Arc<dyn World>,
-    /// Up to which count of writes to the table everything has been handed over; `None` until what an earlier process
-    /// had left has been.
+    pub platform: Arc<dyn Platform>,
+    /// The number of table writes whose records are delivered; `None` until the backlog of an
+    /// earlier process is delivered.
     pub caught_up: watch::Sender<Option<u64>>,
 }
 
-/// Some records that go to the function together, and how often that has failed.
+/// Records that are delivered together, and the number of failed attempts.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     records: &'a [Value],
     failures: u32,
 }
 
-impl Pump {
+impl StreamPoller {
     /// Runs until the table's writes end.
     pub async fn run(self, hosted: &Hosted) {
         let Some(mut writes) = self.aws.dynamo.writes(&self.mapping.table) else {
@@ -71,13 +68,13 @@ impl Pump {
                 continue;
             };
             if !page.records.is_empty() {
-                self.hand_over(hosted, &page.records).await;
+                self.deliver(hosted, &page.records).await;
             }
             if let Some(last) = page.last {
                 self.keep(&hosted.spec.id, &last);
                 position = Some(last);
             }
-            // Else that was all that had been written.
+            // A page that is not full is the last one.
             if page.is_full {
                 continue;
             }
@@ -85,21 +82,21 @@ impl Pump {
             if writes.changed().await.is_err() {
                 return;
             }
-            let poll = self.world.poll();
+            let poll = self.platform.poll();
             if !poll.is_zero() {
                 sleep(poll).await;
             }
         }
     }
 
-    /// Hands over a batch, until each of its records is handled or parked.
-    async fn hand_over(&self, hosted: &Hosted, batch: &[Value]) {
+    /// Delivers a batch, until each record is handled or sent to the failure destination.
+    async fn deliver(&self, hosted: &Hosted, batch: &[Value]) {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
-        // The part that comes first is the last.
-        let mut parts = vec![Part::of(batch)];
+        // A stack: the next part is the last element.
+        let mut parts = vec![Part::new(batch)];
         while let Some(part) = parts.pop() {
-            let too_old = self.mapping.max_age.map(|age| self.world.pace(age));
+            let too_old = self.mapping.max_age.map(|age| self.platform.pace(age));
             if too_old.is_some_and(|age| since.elapsed() > age) {
                 self.park(hosted, &part, "RecordAgeExceeded").await;
                 continue;
@@ -114,29 +111,34 @@ impl Pump {
                         "handled in part"
                     );
                     pause = FIRST_PAUSE;
-                    parts.push(Part::of(rest));
+                    parts.push(Part::new(rest));
                 }
-                // It did not run: that uses up no retry.
+                // A throttled batch did not run, which uses no retry.
                 Err(InvokeError::Throttled) => parts.push(part),
-                // It failed while this machine's disk was full: that uses up no retry either.
+                // A failure while the local disk was full uses no retry either.
                 Err(_) | Ok(_) if self.aws.storage_faults() > faults => parts.push(part),
                 failed => {
                     let error = failed.err().map(|error| error.to_string());
                     let records = part.records.len();
-                    tracing::warn!(function = hosted.spec.id, records, error, "failed");
-                    self.again(hosted, part, &mut parts).await;
+                    tracing::warn!(
+                        function = hosted.spec.id,
+                        records,
+                        error,
+                        "batch failed; retrying"
+                    );
+                    self.retry(hosted, part, &mut parts).await;
                 }
             }
-            sleep(self.world.pace(pause)).await;
+            sleep(self.platform.pace(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// What becomes of a part that failed as a whole. To halve it uses up no retry.
-    async fn again<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
+    /// Handles a part that failed as a whole. Halving uses no retry.
+    async fn retry<'a>(&self, hosted: &Hosted, part: Part<'a>, parts: &mut Vec<Part<'a>>) {
         if self.mapping.bisects && part.records.len() > 1 {
             let (first, second) = part.records.split_at(part.records.len() / 2);
-            parts.extend([Part::of(second), Part::of(first)]);
+            parts.extend([Part::new(second), Part::new(first)]);
             return;
         }
         let part = Part {
@@ -161,7 +163,7 @@ impl Pump {
         records: &'a [Value],
     ) -> Result<&'a [Value], InvokeError> {
         let payload = json!({ "Records": records }).to_string().into_bytes();
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let answer = hosted.invoke(payload, &request_id).await?;
         if !self.mapping.reports_failures {
             return Ok(&[]);
@@ -172,7 +174,7 @@ impl Pump {
             .into_iter()
             .flatten()
             .map(|failure| failure.get("itemIdentifier").and_then(Value::as_str))
-            // Without an identifier, or with an unknown one, the whole batch has failed.
+            // Without an identifier, or with an unknown one, the whole batch failed.
             .map(|id| {
                 records
                     .iter()
@@ -189,12 +191,18 @@ impl Pump {
         let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
         let (first, last) = (edge(part.records.first()), edge(part.records.last()));
         let function = hosted.spec.id.as_str();
-        tracing::error!(function, first, last, condition, "failed for good");
+        tracing::error!(
+            function,
+            first,
+            last,
+            condition,
+            "moved to failure destination (retries exhausted)"
+        );
         let pointer = json!({
             "version": "1.0",
-            "timestamp": self.world.now(),
+            "timestamp": self.platform.now(),
             "requestContext": {
-                "requestId": self.world.new_id(),
+                "requestId": self.platform.new_id(),
                 "functionArn": live(function),
                 "condition": condition,
                 "approximateInvokeCount": part.failures.max(1),
@@ -207,7 +215,7 @@ impl Pump {
                 "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
             },
         });
-        self.world.note(&Note::DeadLetter {
+        self.platform.note(&Note::DeadLetter {
             function,
             event: None,
         });
@@ -215,16 +223,15 @@ impl Pump {
         let Some(queue) = self.aws.roles.destination(function, on_failure) else {
             return;
         };
-        let (world, pointer) = (self.world.as_ref(), pointer.to_string());
-        store_letter(&self.aws, world, queue, &pointer, &Attributes::new()).await;
+        let (platform, pointer) = (self.platform.as_ref(), pointer.to_string());
+        store_letter(&self.aws, platform, queue, &pointer, &Attributes::new()).await;
     }
 
-    /// How many records are read at once.
     fn limit(&self) -> usize {
         self.mapping.batch_size.min(MOST_RECORDS)
     }
 
-    /// The next records, oldest first; `None` while the stream cannot be read.
+    /// Returns the next records, oldest first; `None` if the stream cannot be read.
     fn records(&self, after: Option<&str>) -> Option<Page> {
         let table = &self.mapping.table;
         let page = self.aws.dynamo.records(table, after, self.limit());
@@ -252,7 +259,7 @@ impl Pump {
              ON CONFLICT (function) DO UPDATE SET sequence = excluded.sequence",
             params![function, sequence],
         );
-        // An older position repeats records at the next start, which does no harm.
+        // An older position repeats records at the next start, which is harmless.
         if let Err(error) = kept {
             self.journal.report(&error);
         }
@@ -260,7 +267,7 @@ impl Pump {
 }
 
 impl<'a> Part<'a> {
-    fn of(records: &'a [Value]) -> Self {
+    fn new(records: &'a [Value]) -> Self {
         Self {
             records,
             failures: 0,

@@ -1,6 +1,6 @@
-//! A stream as far as it is known: its state, and what the next commit has to know.
+//! A loaded stream: its state, and the data for its next commit.
 //!
-//! What is known may be less than what there is; a commit made from it is then refused by the store.
+//! The state can be stale. The store then rejects a commit that is based on it.
 
 use std::mem;
 
@@ -8,28 +8,28 @@ use crate::{
     commit::{Commit, Context},
     decider::Aggregate,
     event::{CodecError, Event},
-    remembered::Remembered,
+    recent_commands::RecentCommands,
     snapshot::Snapshot,
     store::{MAX_COMMIT_BYTES, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
 };
 
-/// A stream's state at a version.
+/// The state of a stream at a version.
 #[derive(Debug)]
-pub struct Current<A: Aggregate> {
+pub struct LoadedStream<A: Aggregate> {
     /// The stream.
     pub stream: StreamId,
-    /// Its state.
+    /// The state after the last event.
     pub state: A::State,
     /// The version of the last event; 0 before the first.
     pub version: u64,
     at: Option<Timestamp>,
-    commands: Remembered,
+    commands: RecentCommands,
     since_snapshot: u32,
 }
 
-impl<A: Aggregate> Clone for Current<A> {
+impl<A: Aggregate> Clone for LoadedStream<A> {
     fn clone(&self) -> Self {
         Self {
             stream: self.stream.clone(),
@@ -42,33 +42,36 @@ impl<A: Aggregate> Clone for Current<A> {
     }
 }
 
-impl<A: Aggregate> Current<A> {
-    /// When its last event was committed; `None` before the first.
+impl<A: Aggregate> LoadedStream<A> {
+    /// Returns the commit time of the last event; `None` before the first.
     pub fn at(&self) -> Option<Timestamp> {
         self.at
     }
 
-    /// A stream before its first event.
     pub(crate) fn new(stream: &StreamId) -> Self {
         Self {
             stream: stream.clone(),
             state: A::initial(),
             version: 0,
             at: None,
-            commands: Remembered::default(),
+            commands: RecentCommands::default(),
             since_snapshot: 0,
         }
     }
 
-    /// Moves on over commits as the store read them: from where this is, or from the snapshot that
-    /// the first of them carries.
-    pub(crate) fn catch_up(&mut self, commit: &Commit, shape: &str) -> Result<(), StoreError> {
+    /// Applies the next commit, or restores the snapshot that the first commit of a read carries.
+    /// Ignores an earlier commit.
+    pub(crate) fn catch_up(
+        &mut self,
+        commit: &Commit,
+        state_fingerprint: &str,
+    ) -> Result<(), StoreError> {
         if commit.last_version() <= self.version {
             return Ok(());
         }
         if commit.version == self.version + 1 {
             self.advance(commit)?;
-        } else if let Some(snapshot) = usable(commit, shape) {
+        } else if let Some(snapshot) = usable(commit, state_fingerprint) {
             self.restore(commit, snapshot)?;
         } else {
             return Err(StoreError::Corrupt {
@@ -76,7 +79,7 @@ impl<A: Aggregate> Current<A> {
                 reason: format!("version {} is followed by {}", self.version, commit.version),
             });
         }
-        self.follow(commit, shape);
+        self.follow(commit, state_fingerprint);
         Ok(())
     }
 
@@ -87,7 +90,7 @@ impl<A: Aggregate> Current<A> {
             self.state = A::evolve(state, &event);
         }
         if !commit.enlisted {
-            self.commands.note(&commit.id, commit.version);
+            self.commands.push(&commit.id, commit.version);
         }
         Ok(())
     }
@@ -95,30 +98,30 @@ impl<A: Aggregate> Current<A> {
     fn restore(&mut self, commit: &Commit, snapshot: &Snapshot) -> Result<(), CodecError> {
         self.state =
             serde_json::from_str(&snapshot.state).map_err(|source| CodecError::Snapshot {
-                shape: snapshot.shape.clone(),
+                state_fingerprint: snapshot.state_fingerprint.clone(),
                 source,
             })?;
-        self.commands = Remembered::decode(&snapshot.commands, commit.version);
+        self.commands = RecentCommands::decode(&snapshot.commands, commit.version);
         Ok(())
     }
 
-    fn follow(&mut self, commit: &Commit, shape: &str) {
+    fn follow(&mut self, commit: &Commit, state_fingerprint: &str) {
         self.version = commit.last_version();
         self.at = Some(commit.at);
-        self.since_snapshot = match usable(commit, shape) {
+        self.since_snapshot = match usable(commit, state_fingerprint) {
             Some(_) => 0,
             None => self.since_snapshot + 1,
         };
     }
 
-    /// The commit of `events` after this, and what is current then. For `enlisted` see
+    /// Creates the commit of `events`, and the stream after it. For `enlisted`, see
     /// [`Commit::enlisted`].
     pub(crate) fn commit(
         &self,
         context: &Context,
         events: &[A::Event],
         enlisted: bool,
-        shape: &str,
+        state_fingerprint: &str,
     ) -> Result<(Commit, Self), CodecError> {
         let mut commit = Commit {
             stream: self.stream.clone(),
@@ -137,33 +140,32 @@ impl<A: Aggregate> Current<A> {
         let mut next = self.clone();
         next.state = events.iter().fold(next.state, A::evolve);
         if !commit.enlisted {
-            next.commands.note(&commit.id, commit.version);
+            next.commands.push(&commit.id, commit.version);
         }
         if self.since_snapshot + 1 >= A::SNAPSHOT_EVERY {
             let snapshot = Snapshot {
-                shape: shape.to_owned(),
+                state_fingerprint: state_fingerprint.to_owned(),
                 state: serde_json::to_string(&next.state).map_err(CodecError::Encode)?,
                 commands: next.commands.encode(commit.version),
             };
             commit.snapshot = Some(snapshot).filter(|snapshot| has_room(&commit, snapshot));
         }
-        next.follow(&commit, shape);
+        next.follow(&commit, state_fingerprint);
         Ok((commit, next))
     }
 
-    /// Where a command of this id may stand, among those after version `after`.
-    pub(crate) fn places(&self, id: &str, after: u64) -> Vec<u64> {
-        self.commands.places(id, after)
+    pub(crate) fn candidates(&self, id: &str, after: u64) -> Vec<u64> {
+        self.commands.candidates(id, after)
     }
 }
 
-fn usable<'c>(commit: &'c Commit, shape: &str) -> Option<&'c Snapshot> {
+fn usable<'c>(commit: &'c Commit, state_fingerprint: &str) -> Option<&'c Snapshot> {
     let snapshot = commit.snapshot.as_ref();
-    snapshot.filter(|snapshot| snapshot.shape == shape)
+    snapshot.filter(|snapshot| snapshot.state_fingerprint == state_fingerprint)
 }
 
-/// Whether a commit stays well within what an item may be. Where it would not, it goes without its
-/// snapshot, and the next commit tries again.
+/// Returns true if the commit has room for its snapshot. Otherwise it is stored without one, and
+/// the next commit tries again.
 fn has_room(commit: &Commit, snapshot: &Snapshot) -> bool {
     const ENVELOPE: usize = 4 * 1024;
     let events: usize = commit

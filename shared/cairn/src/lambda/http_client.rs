@@ -1,6 +1,6 @@
-//! HTTP calls to what is not AWS: payment providers, carriers, issuers of tokens.
+//! HTTP calls to services outside AWS: payment providers, carriers, token issuers.
 //!
-//! No call is repeated here: who makes it knows whether it may be.
+//! The client never retries: only its caller knows whether a call can be repeated.
 
 use std::time::Duration;
 
@@ -10,67 +10,64 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use crate::lambda::http::{Http, Trusted};
+use crate::lambda::http::{Http, TrustStore};
 
-/// The way out. Cloning it shares its connections.
+/// An HTTP client. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Outside(SharedHttpConnector);
+pub struct HttpClient(SharedHttpConnector);
 
-/// An answer, whatever its status says.
+/// A response with any status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
-    /// The time before the next call, where the header `Retry-After` gives one in seconds.
+    /// The delay before the next call, if the header `Retry-After` gives one in seconds.
     pub retry_after: Option<Duration>,
 }
 
-/// No answer came: whether the request was carried out, nobody knows.
+/// No response arrived. The server may or may not have executed the request.
 #[derive(Debug, thiserror::Error)]
-#[error("{url} gave no answer: {problem}")]
-pub struct NoAnswer {
+#[error("request to {url} failed: {problem}")]
+pub struct HttpError {
     url: String,
     problem: String,
 }
 
-impl Outside {
-    /// How long a connection may take, and how long the head of an answer.
+impl HttpClient {
+    /// The time limit of connecting, and of waiting for the head of a response.
     const LIMIT: Duration = Duration::from_secs(5);
 
-    /// Over the network, to servers that the machine trusts.
+    /// Creates a client for the network that trusts the root certificates of the system.
     pub fn network() -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(Self::LIMIT)
             .read_timeout(Self::LIMIT)
             .build();
-        Self(Http::new(Trusted::Machine).connector(&settings))
+        Self(Http::new(TrustStore::System).connector(&settings))
     }
 
-    /// Over a connector of the caller's.
-    pub fn over(connector: impl HttpConnector + 'static) -> Self {
+    /// Creates a client that uses a connector of the caller.
+    pub fn with_connector(connector: impl HttpConnector + 'static) -> Self {
         Self(SharedHttpConnector::new(connector))
     }
 
-    /// Asks for what a URL names.
+    /// Sends a `GET` request.
     ///
     /// # Errors
-    /// When no answer comes. An answer with an error's status is an answer.
-    pub async fn get(&self, url: &str) -> Result<Answer, NoAnswer> {
+    /// Returns an error if no response arrives. A response with an error status is not an error.
+    pub async fn get(&self, url: &str) -> Result<Answer, HttpError> {
         self.send("GET", url, &[], String::new()).await
     }
 
-    /// Posts a body, with headers.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
+    /// Sends a `POST` request with headers and a body, see [`get`](Self::get).
     pub async fn post(
         &self,
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Answer, HttpError> {
         self.send("POST", url, headers, body).await
     }
 
@@ -80,27 +77,27 @@ impl Outside {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<Answer, NoAnswer> {
-        let no_answer = |problem: String| NoAnswer {
+    ) -> Result<Answer, HttpError> {
+        let http_error = |problem: String| HttpError {
             url: url.to_owned(),
             problem,
         };
         let mut request = HttpRequest::new(SdkBody::from(body));
         let set = request.set_uri(url);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         let set = request.set_method(method);
-        set.map_err(|error| no_answer(error.to_string()))?;
+        set.map_err(|error| http_error(error.to_string()))?;
         for (name, value) in headers {
             let set = request.headers_mut().try_insert(*name, value.clone());
-            set.map_err(|error| no_answer(error.to_string()))?;
+            set.map_err(|error| http_error(error.to_string()))?;
         }
         let answer = self.0.call(request).await;
-        let answer = answer.map_err(|error| no_answer(chain(&error)))?;
+        let answer = answer.map_err(|error| http_error(chain(&error)))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let body = ByteStream::new(answer.into_body()).collect().await;
-        let body = body.map_err(|error| no_answer(error.to_string()))?;
+        let body = body.map_err(|error| http_error(error.to_string()))?;
         Ok(Answer {
             status,
             body: body.to_vec(),
@@ -109,13 +106,13 @@ impl Outside {
     }
 }
 
-impl HttpConnector for Outside {
+impl HttpConnector for HttpClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.0.call(request)
     }
 }
 
-/// An error with its causes: the outer one only says that there was one.
+/// Joins the messages of an error and its causes: the outer message alone names no reason.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,7 +1,7 @@
-//! What each consumer has done with each event, for who watches.
+//! The log of each consumer's deliveries, for the page and for tests.
 //!
-//! Functions tell it themselves, by the lines of figures that they leave. The counts are of everything since the start;
-//! of single deliveries only the latest are kept.
+//! Functions report their deliveries in metrics lines. The counts cover everything since the start;
+//! only the latest single deliveries are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -10,59 +10,56 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::Note;
+use crate::platform::Note;
 
-/// Of how many orders the deliveries are kept, and how many of each.
+/// The most orders whose deliveries are kept, and the most deliveries of one order.
 const MOST_ORDERS: usize = 500;
 const MOST_OF_ONE: usize = 400;
-/// How many SKUs are known by name.
 const MOST_SKUS: usize = 200;
-/// How many deliveries wait to be taken. Whoever takes them comes many times a second.
+/// The most deliveries that wait for [`DeliveryLog::take`], which is called many times a second.
 const MOST_FRESH: usize = 1_000;
 
-/// The ledger of one machine.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct DeliveryLog(Mutex<Book>);
 
-/// What one consumer has done since the start.
+/// The counts of one consumer since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
-    /// Events that were applied as they came.
+pub struct ConsumerStats {
+    /// Events applied in order.
     pub applied: u64,
-    /// Deliveries of what had been done before.
+    /// Deliveries of events that were already applied.
     pub duplicates: u64,
-    /// Events that came early, so that the ones before them were read from the store.
-    pub healed: u64,
-    /// The events that were read from the store.
+    /// Events that arrived early; the missing events were read from the store.
+    pub caught_up: u64,
+    /// Events read from the store.
     pub missing: u64,
-    /// Invocations that failed and were tried again.
+    /// Failed invocations that were retried.
     pub retried: u64,
-    /// Deliveries that were given up.
+    /// Deliveries that became dead letters.
     pub dead_letters: u64,
-    /// How far behind it was at most since this was asked for the last time, in milliseconds; nothing where it had
-    /// nothing to do.
+    /// The largest lag in milliseconds since the last [`DeliveryLog::take`]; `None` without
+    /// deliveries.
     pub lag_ms: Option<u64>,
     /// The latest lag since the start, in milliseconds.
     pub latest_lag_ms: Option<u64>,
 }
 
-/// What a consumer did with one delivery.
+/// A delivery to a consumer and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// Its number in the ledger, from 1.
+    /// The sequence number in the log, from 1.
     pub n: u64,
-    /// The consumer's logical id.
     pub consumer: String,
-    /// The event: `order-...@3`.
+    /// The event, such as `order-...@3`.
     pub event: String,
-    /// `applied`, `duplicate` or `healed`; `failed` where it will be tried again, `dead-letter` where it will not.
+    /// `applied`, `duplicate` or `caught-up`; `failed` before a retry, otherwise `dead-letter`.
     pub outcome: String,
-    /// How many earlier events had to be read from the store.
+    /// The number of missing events that were read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<u64>,
-    /// How long ago the event had happened, in milliseconds, where the consumer could tell.
+    /// The age of the event in milliseconds, if the consumer reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<u64>,
 }
@@ -70,7 +67,7 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 struct Book {
     latest: u64,
-    tallies: BTreeMap<String, Tally>,
+    stats: BTreeMap<String, ConsumerStats>,
     fresh: Vec<Delivery>,
     by_order: HashMap<String, Vec<Delivery>>,
     /// The orders in `by_order`, oldest first.
@@ -78,7 +75,7 @@ struct Book {
     skus: BTreeSet<String>,
 }
 
-/// A line of figures, as far as it tells of a consumer.
+/// The fields of a metrics line that concern deliveries.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Line {
@@ -89,8 +86,7 @@ struct Line {
     gap: Option<u64>,
 }
 
-impl Ledger {
-    /// Reads a line of figures that a function has left.
+impl DeliveryLog {
     pub(crate) fn read(&self, function: &str, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return;
@@ -99,19 +95,19 @@ impl Ledger {
             return;
         };
         let mut book = self.book();
-        let tally = book.tally(function);
-        tally.lag_ms = tally.lag_ms.max(Some(lag_ms));
-        tally.latest_lag_ms = Some(lag_ms);
+        let stats = book.stats(function);
+        stats.lag_ms = stats.lag_ms.max(Some(lag_ms));
+        stats.latest_lag_ms = Some(lag_ms);
         let (Some(event), Some(outcome)) = (line.event, line.outcome) else {
             return;
         };
         match outcome.as_str() {
-            "duplicate" => tally.duplicates += 1,
-            "healed" => {
-                tally.healed += 1;
-                tally.missing += line.gap.unwrap_or_default();
+            "duplicate" => stats.duplicates += 1,
+            "caught-up" => {
+                stats.caught_up += 1;
+                stats.missing += line.gap.unwrap_or_default();
             }
-            _ => tally.applied += 1,
+            _ => stats.applied += 1,
         }
         let n = book.next();
         book.keep(Delivery {
@@ -124,16 +120,15 @@ impl Ledger {
         });
     }
 
-    /// Takes note of what went wrong.
     pub(crate) fn note(&self, note: &Note<'_>) {
         let mut book = self.book();
         let (function, event, outcome) = match *note {
             Note::Retried { function, event } => {
-                book.tally(function).retried += 1;
+                book.stats(function).retried += 1;
                 (function, event, "failed")
             }
             Note::DeadLetter { function, event } => {
-                book.tally(function).dead_letters += 1;
+                book.stats(function).dead_letters += 1;
                 (function, event, "dead-letter")
             }
             Note::Crashed { .. } => return,
@@ -150,24 +145,23 @@ impl Ledger {
         });
     }
 
-    /// What each consumer has done, and the deliveries since this was asked for the last time: the first of them, if
-    /// they are very many.
-    pub fn take(&self) -> (BTreeMap<String, Tally>, Vec<Delivery>) {
+    /// Returns the counts of each consumer, and the first deliveries since the last call up to a
+    /// limit.
+    pub fn take(&self) -> (BTreeMap<String, ConsumerStats>, Vec<Delivery>) {
         let mut book = self.book();
-        let tallies = book.tallies.clone();
-        for tally in book.tallies.values_mut() {
-            tally.lag_ms = None;
+        let stats = book.stats.clone();
+        for stats in book.stats.values_mut() {
+            stats.lag_ms = None;
         }
-        (tallies, std::mem::take(&mut book.fresh))
+        (stats, std::mem::take(&mut book.fresh))
     }
 
-    /// What each consumer has done.
-    pub fn tallies(&self) -> BTreeMap<String, Tally> {
-        self.book().tallies.clone()
+    pub fn stats(&self) -> BTreeMap<String, ConsumerStats> {
+        self.book().stats.clone()
     }
 
-    /// What was done with the events of an order, as far as it is still known.
-    pub fn of(&self, order: &str) -> Vec<Delivery> {
+    /// Returns the latest deliveries of an order's events.
+    pub fn of_order(&self, order: &str) -> Vec<Delivery> {
         let book = self.book();
         book.by_order.get(order).cloned().unwrap_or_default()
     }
@@ -183,11 +177,10 @@ impl Ledger {
 }
 
 impl Book {
-    fn tally(&mut self, consumer: &str) -> &mut Tally {
-        self.tallies.entry(consumer.to_owned()).or_default()
+    fn stats(&mut self, consumer: &str) -> &mut ConsumerStats {
+        self.stats.entry(consumer.to_owned()).or_default()
     }
 
-    /// The number of the next delivery.
     fn next(&mut self) -> u64 {
         self.latest += 1;
         self.latest
@@ -218,14 +211,14 @@ impl Book {
     }
 }
 
-/// The order that an event is about: the key of its stream, `payment-<order>@2`.
+/// The order of an event: the key of its stream, as in `payment-<order>@2`.
 pub(crate) fn order_of(event: &str) -> Option<&str> {
     let (stream, _) = event.rsplit_once('@')?;
     let (category, key) = stream.split_once('-')?;
     (category != "stock").then_some(key)
 }
 
-/// The SKU and the version of an event of stock: `stock-TEA-01@2`.
+/// The SKU and the version of a stock event, as in `stock-TEA-01@2`.
 fn stock_of(event: &str) -> Option<(&str, &str)> {
     event.strip_prefix("stock-")?.rsplit_once('@')
 }
@@ -241,64 +234,64 @@ mod tests {
 
     #[test]
     fn what_consumers_tell_is_counted_and_the_worst_lag_is_of_the_time_since_it_was_asked_for() {
-        let ledger = Ledger::default();
-        ledger.read("A", &line("order-1@1", "applied"));
-        ledger.read("A", &line("order-1@4", "healed"));
-        ledger.read("A", &line("order-1@4", "duplicate"));
-        ledger.read("A", "no figures");
-        ledger.read("Relay", r#"{"RelayLag":7}"#);
+        let delivery_log = DeliveryLog::default();
+        delivery_log.read("A", &line("order-1@1", "applied"));
+        delivery_log.read("A", &line("order-1@4", "caught-up"));
+        delivery_log.read("A", &line("order-1@4", "duplicate"));
+        delivery_log.read("A", "no figures");
+        delivery_log.read("Relay", r#"{"RelayLag":7}"#);
         for event in [None, Some("order-1@5")] {
-            ledger.note(&Note::Retried {
+            delivery_log.note(&Note::Retried {
                 function: "A",
                 event,
             });
         }
-        let (tallies, fresh) = ledger.take();
-        let expected = Tally {
+        let (stats, fresh) = delivery_log.take();
+        let expected = ConsumerStats {
             applied: 1,
             duplicates: 1,
-            healed: 1,
+            caught_up: 1,
             missing: 2,
             retried: 2,
             dead_letters: 0,
             lag_ms: Some(5),
             latest_lag_ms: Some(5),
         };
-        assert_eq!(tallies.get("A"), Some(&expected));
-        assert_eq!(tallies.get("Relay").and_then(|tally| tally.lag_ms), Some(7));
+        assert_eq!(stats.get("A"), Some(&expected));
+        assert_eq!(stats.get("Relay").and_then(|stats| stats.lag_ms), Some(7));
         let told: Vec<_> = fresh
             .iter()
             .map(|one| (one.n, one.outcome.as_str()))
             .collect();
         let expected = [
             (1, "applied"),
-            (2, "healed"),
+            (2, "caught-up"),
             (3, "duplicate"),
             (4, "failed"),
         ];
         assert_eq!(told, expected);
-        let (tallies, fresh) = ledger.take();
-        let lags = |tally: &Tally| (tally.lag_ms, tally.latest_lag_ms);
-        assert_eq!(tallies.get("A").map(lags), Some((None, Some(5))));
+        let (stats, fresh) = delivery_log.take();
+        let lags = |stats: &ConsumerStats| (stats.lag_ms, stats.latest_lag_ms);
+        assert_eq!(stats.get("A").map(lags), Some((None, Some(5))));
         assert!(fresh.is_empty());
-        assert_eq!(ledger.of("1").len(), 4);
+        assert_eq!(delivery_log.of_order("1").len(), 4);
     }
 
     #[test]
     fn what_it_keeps_is_bounded() {
-        let ledger = Ledger::default();
+        let delivery_log = DeliveryLog::default();
         for order in 0..2 * MOST_ORDERS {
             for _ in 0..2 {
-                ledger.read("A", &line(&format!("order-{order}@1"), "applied"));
+                delivery_log.read("A", &line(&format!("order-{order}@1"), "applied"));
             }
         }
         for _ in 0..2 * MOST_OF_ONE {
-            ledger.read("A", &line("order-last@1", "duplicate"));
-            ledger.read("A", &line("stock-TEA-01@1", "applied"));
+            delivery_log.read("A", &line("order-last@1", "duplicate"));
+            delivery_log.read("A", &line("stock-TEA-01@1", "applied"));
         }
-        assert!(ledger.of("0").is_empty());
-        assert_eq!(ledger.of("last").len(), MOST_OF_ONE);
-        let book = ledger.book();
+        assert!(delivery_log.of_order("0").is_empty());
+        assert_eq!(delivery_log.of_order("last").len(), MOST_OF_ONE);
+        let book = delivery_log.book();
         assert_eq!(book.by_order.len(), MOST_ORDERS);
         assert_eq!(book.orders.len(), MOST_ORDERS);
         assert_eq!(book.fresh.len(), MOST_FRESH);

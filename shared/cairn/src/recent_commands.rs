@@ -1,4 +1,4 @@
-//! What a snapshot remembers of commands: where the latest of them stand.
+//! The recent commands of a stream, as a snapshot stores them.
 
 use std::collections::VecDeque;
 
@@ -6,32 +6,32 @@ use serde_bytes::ByteBuf;
 
 use crate::hash::fnv1a;
 
-/// Where the latest commands of a stream stand: a short hash of each id, and the version of its
-/// commit.
+/// The recent commands of a stream: a short hash of each id, and the version of its commit.
 ///
-/// A hash that matches is a place to look, not an answer: the commit there has the whole id. So a
-/// few bytes are enough for each, and a command that is not found here is not among them.
+/// A matching hash is a candidate only; the commit at its version has the whole id. Three bytes per
+/// id therefore suffice. An id without a match is not among the recent commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct RecentCommands {
     commands: VecDeque<(Hash, u64)>,
 }
 
 type Hash = [u8; 3];
 
-impl Remembered {
-    /// How many commands are remembered. A command is carried out once for as long as fewer than
-    /// these came after it; what begins a stream, and a saga's steps, are for ever.
+impl RecentCommands {
+    /// The number of commands that are kept. A command is handled once while fewer commands than
+    /// this follow it. A command that begins a stream and a saga's step are handled once without a
+    /// limit.
     pub const CAPACITY: usize = 64;
 
-    pub(crate) fn note(&mut self, id: &str, version: u64) {
+    pub(crate) fn push(&mut self, id: &str, version: u64) {
         while self.commands.len() >= Self::CAPACITY {
             self.commands.pop_front();
         }
         self.commands.push_back((short(id), version));
     }
 
-    /// The versions after `after` at which a command of this id may stand, latest first.
-    pub(crate) fn places(&self, id: &str, after: u64) -> Vec<u64> {
+    /// Returns the versions after `after` at which a command with this id can be, latest first.
+    pub(crate) fn candidates(&self, id: &str, after: u64) -> Vec<u64> {
         let hash = short(id);
         self.commands
             .iter()
@@ -41,8 +41,8 @@ impl Remembered {
             .collect()
     }
 
-    /// The stored form, in a commit that begins at `base`: from the latest to the oldest, the hash
-    /// of each, and how far its commit is before the one that was named last, in LEB128.
+    /// Encodes the commands for a commit that begins at `base`, from the latest to the oldest: the
+    /// hash of each id, and in LEB128 the distance from the previously encoded version.
     pub(crate) fn encode(&self, base: u64) -> ByteBuf {
         let mut bytes = Vec::with_capacity(self.commands.len() * 4);
         let mut from = base;
@@ -54,7 +54,7 @@ impl Remembered {
         ByteBuf::from(bytes)
     }
 
-    /// What was encoded; of anything else, as much as makes sense.
+    /// Decodes the stored form. Of invalid bytes, it keeps the valid part.
     pub(crate) fn decode(bytes: &[u8], base: u64) -> Self {
         let (mut commands, mut from) = (VecDeque::new(), base);
         let mut rest = bytes;
@@ -100,24 +100,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_comes_back_and_the_oldest_gives_way() {
-        let mut commands = Remembered::default();
+    fn recent_commands_are_decoded_and_the_oldest_is_dropped() {
+        let mut commands = RecentCommands::default();
         for version in 1..=100 {
-            commands.note(&format!("command-{version}"), version);
+            commands.push(&format!("command-{version}"), version);
         }
         let stored = commands.encode(100);
-        assert_eq!(stored.len(), 4 * Remembered::CAPACITY);
-        let back = Remembered::decode(&stored, 100);
+        assert_eq!(stored.len(), 4 * RecentCommands::CAPACITY);
+        let back = RecentCommands::decode(&stored, 100);
         assert_eq!(back, commands);
-        assert_eq!(back.places("command-100", 0), [100]);
-        assert_eq!(back.places("command-37", 0), [37]);
-        assert_eq!(back.places("command-37", 37), Vec::<u64>::new());
-        assert_eq!(back.places("command-36", 0), Vec::<u64>::new());
+        assert_eq!(back.candidates("command-100", 0), [100]);
+        assert_eq!(back.candidates("command-37", 0), [37]);
+        assert_eq!(back.candidates("command-37", 37), Vec::<u64>::new());
+        assert_eq!(back.candidates("command-36", 0), Vec::<u64>::new());
     }
 
     #[test]
     fn any_distance_between_commands_is_kept() {
-        let mut commands = Remembered::default();
+        let mut commands = RecentCommands::default();
         let versions = [
             1,
             2,
@@ -129,16 +129,16 @@ mod tests {
             u64::MAX - 5,
         ];
         for version in versions {
-            commands.note(&version.to_string(), version);
+            commands.push(&version.to_string(), version);
         }
-        let back = Remembered::decode(&commands.encode(u64::MAX), u64::MAX);
+        let back = RecentCommands::decode(&commands.encode(u64::MAX), u64::MAX);
         assert_eq!(back, commands);
     }
 
     #[test]
     fn bytes_that_make_no_sense_do_no_harm() {
         for bytes in [&[][..], &[1, 2], &[1, 2, 3], &[255; 40]] {
-            Remembered::decode(bytes, 7);
+            RecentCommands::decode(bytes, 7);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The simulated world: virtual time, one source of chance, and everything that goes wrong.
+//! The simulated platform: virtual time, one source of randomness, and all faults.
 //!
-//! Whatever is decided by chance is decided by the seed, in the order in which it is asked: which call is
-//! throttled, how long an answer takes and so which of two writers is first, what the bus repeats or
-//! loses, where a function crashes.
+//! The seed decides every random choice, in the order in which they are requested: which call is
+//! throttled, how long a response takes and so which of two writers is first, which deliveries the
+//! bus duplicates or loses, and where a function crashes.
 
 use std::{
     collections::BTreeMap,
@@ -12,51 +12,46 @@ use std::{
 };
 
 use cairn::{Timestamp, hash::fnv1a};
-use cairn_local::world::{Accident, Fate, Fault, Note, World};
+use cairn_local::platform::{CallFault, FaultDecision, InvocationFault, Note, Platform};
 use fastrand::Rng;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How often each thing goes wrong, as a part of 1.
+/// The probability of each fault, from 0 to 1.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
-    /// A call is throttled.
+pub struct FaultProfile {
     pub throttled: f64,
-    /// A service fails without having done anything.
+    /// A service fails without an effect.
     pub unavailable: f64,
-    /// A request does not arrive.
     pub request_lost: f64,
-    /// An answer does not arrive, though it was done.
+    /// The response is lost after the effect.
     pub answer_lost: f64,
-    /// An eventually consistent read lags.
     pub stale: f64,
-    /// The bus takes nothing for a whole minute.
+    /// The bus rejects everything for a whole minute.
     pub bus_away: f64,
     /// A rule does not reach its target.
     pub unreached: f64,
-    /// A delivery comes twice.
     pub repeated: f64,
-    /// A delivery is lost by the bus.
     pub lost: f64,
-    /// A delivery comes seconds or minutes late.
+    /// A delivery arrives seconds or minutes late.
     pub late: f64,
     /// An invocation crashes at an await.
     pub crashed: f64,
-    /// A function always fails at one event, until its code is mended.
+    /// A function fails at one event until its code is fixed.
     pub poison: f64,
-    /// The clock of an environment is wrong by seconds.
+    /// The clock of an execution environment is wrong by seconds.
     pub skewed: f64,
-    /// A provider does not answer, or says that it cannot now.
+    /// A provider does not respond, or is unavailable.
     pub provider: f64,
-    /// A provider refuses to undo something, for good.
+    /// A provider permanently refuses an undo.
     pub refuses_to_undo: f64,
 }
 
-impl Weather {
-    /// Everything goes wrong.
-    pub const STORM: Self = Self {
+impl FaultProfile {
+    /// All faults.
+    pub const SEVERE: Self = Self {
         throttled: 0.03,
         unavailable: 0.01,
         request_lost: 0.003,
@@ -74,8 +69,8 @@ impl Weather {
         refuses_to_undo: 0.02,
     };
 
-    /// Nothing does.
-    pub const CALM: Self = Self {
+    /// No faults.
+    pub const NONE: Self = Self {
         throttled: 0.0,
         unavailable: 0.0,
         request_lost: 0.0,
@@ -94,57 +89,55 @@ impl Weather {
     };
 }
 
-/// What was counted in a run, by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// The simulated world.
 pub struct Simulated {
     begun: Instant,
     seed: u64,
-    /// How much faster it is than AWS where that waits; on virtual time waiting costs nothing.
+    /// The speed relative to AWS's own waits. On virtual time waits cost nothing.
     pace: u32,
     state: Mutex<State>,
 }
 
 struct State {
     chance: Rng,
-    weather: Weather,
+    faults: FaultProfile,
     counts: Counts,
     lost: Vec<String>,
     trace: Vec<String>,
     crash: Option<Crash>,
-    /// The calls to services that each invocation of a function made, until its next one began.
+    /// Per function, the number of calls to services during each invocation, up to its next one.
     invocations: BTreeMap<String, Vec<u32>>,
     crashed: bool,
 }
 
-/// One crash at one place: the how many-th await of the how many-th invocation of a function.
+/// A crash at one await of one invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The function's logical id.
     pub function: String,
-    /// Which of its invocations, from 0.
+    /// The index of the invocation, from 0.
     pub invocation: usize,
-    /// Which of the invocation's waits, from 0.
+    /// The index of the await, from 0.
     pub wait: u32,
 }
 
-/// How often AWS looks into a stream.
+/// The longest interval between reads of a DynamoDB Stream.
 const POLL: Duration = Duration::from_millis(250);
 
-/// When every simulation begins.
+/// The start of every simulation, in milliseconds since 1970.
 const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
-    /// The world of a seed. Its time is the runtime's, so it is made within one.
-    pub fn new(seed: u64, weather: Weather) -> Self {
+    /// Returns the platform of a seed. Its time is the runtime's, so it must be called within one.
+    pub fn new(seed: u64, faults: FaultProfile) -> Self {
         Self {
             begun: Instant::now(),
             seed,
             pace: 1,
             state: Mutex::new(State {
                 chance: Rng::with_seed(seed),
-                weather,
+                faults,
                 counts: Counts::new(),
                 lost: vec![],
                 trace: vec![],
@@ -155,86 +148,81 @@ impl Simulated {
         }
     }
 
-    /// A world on real time, in which AWS's waits are shorter.
-    pub fn hurried(seed: u64, weather: Weather, pace: u32) -> Self {
+    /// Returns a platform on real time, with AWS's waits shortened.
+    pub fn hurried(seed: u64, faults: FaultProfile, pace: u32) -> Self {
         Self {
             pace,
-            ..Self::new(seed, weather)
+            ..Self::new(seed, faults)
         }
     }
 
-    /// Changes the weather.
-    pub fn turn(&self, weather: Weather) {
-        self.state().weather = weather;
-        self.say("weather", "it changes");
+    pub fn set_faults(&self, faults: FaultProfile) {
+        self.state().faults = faults;
+        self.say("faults", "changed");
     }
 
-    /// One crash, and no other.
+    /// Schedules one crash, and no other.
     pub fn crash_at(&self, crash: Crash) {
         self.state().crash = Some(crash);
     }
 
-    /// Each function's invocations, with the calls to services that were made until its next one began.
+    /// Returns, per function, the number of calls to services during each invocation, up to its
+    /// next one.
     pub fn invocations(&self) -> BTreeMap<String, Vec<u32>> {
         self.state().invocations.clone()
     }
 
-    /// Whether the one crash has taken place.
     pub fn has_crashed(&self) -> bool {
         self.state().crashed
     }
 
-    /// Seconds since the beginning.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether something happens that does so often.
-    pub fn happens(&self, often: impl FnOnce(&Weather) -> f64) -> bool {
+    /// Draws whether a fault of this probability happens.
+    pub fn happens(&self, often: impl FnOnce(&FaultProfile) -> f64) -> bool {
         let mut state = self.state();
-        let often = often(&state.weather);
-        // In calm weather chance is not asked at all.
+        let often = often(&state.faults);
+        // Without faults, do not consume randomness.
         often > 0.0 && state.chance.f64() < often
     }
 
-    /// A random number below a bound.
+    /// Returns a random number below a bound.
     pub fn below(&self, bound: u64) -> u64 {
         self.state().chance.u64(0..bound.max(1))
     }
 
-    /// A random time up to a bound.
+    /// Returns a random time up to a bound.
     pub fn up_to(&self, bound: Duration) -> Duration {
         bound.mul_f64(self.chance())
     }
 
-    /// Counts something.
     pub fn count(&self, name: &'static str) {
         self.add(name, 1);
     }
 
-    /// Adds to a count.
     pub fn add(&self, name: &'static str, by: u64) {
         *self.state().counts.entry(name).or_default() += by;
     }
 
-    /// What was counted.
     pub fn counts(&self) -> Counts {
         self.state().counts.clone()
     }
 
-    /// Deliveries that the bus has lost, as `function order-...@3`.
+    /// Returns the deliveries that the bus lost, as `function order-...@3`.
     pub fn lost(&self) -> Vec<String> {
         self.state().lost.clone()
     }
 
-    /// Keeps a line of what happened.
+    /// Adds a line to the trace.
     pub fn say(&self, who: &str, what: impl fmt::Display) {
         let at = self.begun.elapsed();
         let line = format!("{:>10.3} s  {who}: {what}", at.as_secs_f64());
         self.state().trace.push(line);
     }
 
-    /// What happened, line by line.
     pub fn trace(&self) -> Vec<String> {
         self.state().trace.clone()
     }
@@ -243,9 +231,9 @@ impl Simulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is one of the minutes in which the bus takes nothing.
+    /// Returns whether the bus is unavailable in the current minute.
     fn is_bus_away(&self) -> bool {
-        let often = self.state().weather.bus_away;
+        let often = self.state().faults.bus_away;
         let minute = fnv1a(&format!(
             "{}/{}",
             self.seed,
@@ -253,30 +241,30 @@ impl Simulated {
         ));
         let is_away = often > 0.0 && f64::from(minute) / f64::from(u32::MAX) < often;
         if is_away {
-            self.count("calls to a bus that is away");
+            self.count("calls to unavailable bus");
         }
         is_away
     }
 
-    fn fault(&self, caller: &str, operation: &str) -> Option<Fault> {
+    fn fault(&self, caller: &str, operation: &str) -> Option<CallFault> {
         let mut state = self.state();
-        let weather = state.weather;
+        let faults = state.faults;
         let mut at = state.chance.f64();
         let faults = [
-            (weather.throttled, Fault::Throttled, "calls throttled"),
-            (weather.unavailable, Fault::Unavailable, "calls refused"),
-            (weather.request_lost, Fault::RequestLost, "requests lost"),
-            (weather.answer_lost, Fault::AnswerLost, "answers lost"),
-            (weather.stale, Fault::Stale, "reads that may lag"),
+            (faults.throttled, CallFault::Throttled, "calls throttled"),
+            (faults.unavailable, CallFault::Unavailable, "calls refused"),
+            (faults.request_lost, CallFault::RequestLost, "requests lost"),
+            (faults.answer_lost, CallFault::AnswerLost, "answers lost"),
+            (faults.stale, CallFault::Stale, "stale reads"),
         ];
         for (often, fault, name) in faults {
-            if fault == Fault::Stale && operation != "Query" {
+            if fault == CallFault::Stale && operation != "Query" {
                 return None;
             }
             if at < often {
                 *state.counts.entry(name).or_default() += 1;
                 drop(state);
-                if fault != Fault::Stale {
+                if fault != CallFault::Stale {
                     self.say(caller, format_args!("{operation}: {fault:?}"));
                 }
                 return Some(fault);
@@ -287,7 +275,7 @@ impl Simulated {
     }
 }
 
-/// The event of a delivery, as `order-...@3`; nothing for what is none of ours.
+/// Returns the event of a delivery as `order-...@3`, or `None` for any other payload.
 fn event_of(payload: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Delivered<'a> {
@@ -302,7 +290,7 @@ fn event_of(payload: &[u8]) -> Option<String> {
     Some(delivered.detail.id.to_owned())
 }
 
-impl World for Simulated {
+impl Platform for Simulated {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(BEGINNING).after(self.begun.elapsed())
     }
@@ -325,9 +313,9 @@ impl World for Simulated {
     }
 
     fn emit(&self, _: &str, line: &str) {
-        let figures: Value = serde_json::from_str(line).unwrap_or_default();
-        if let Some(healed) = figures.get("GapsHealed").and_then(Value::as_u64) {
-            self.add("gaps healed", healed);
+        let metrics: Value = serde_json::from_str(line).unwrap_or_default();
+        if let Some(filled) = metrics.get("GapsFilled").and_then(Value::as_u64) {
+            self.add("gaps filled", filled);
         }
     }
 
@@ -339,8 +327,8 @@ impl World for Simulated {
                 self.say(function, "crashed");
             }
             Note::Retried { function, .. } => {
-                self.count("invocations tried again");
-                self.say(function, "failed, will be tried again");
+                self.count("invocations retried");
+                self.say(function, "failed; retrying");
             }
             Note::DeadLetter { function, .. } => {
                 self.count("dead letters");
@@ -350,7 +338,7 @@ impl World for Simulated {
     }
 
     fn skew_ms(&self) -> i64 {
-        if self.happens(|weather| weather.skewed) {
+        if self.happens(|faults| faults.skewed) {
             self.count("clocks wrong");
             i64::try_from(self.below(4_000)).unwrap_or(0) - 2_000
         } else {
@@ -358,7 +346,7 @@ impl World for Simulated {
         }
     }
 
-    fn call(&self, caller: &str, operation: &str) -> Fate {
+    fn call(&self, caller: &str, operation: &str) -> FaultDecision {
         if let Some(calls) = self
             .state()
             .invocations
@@ -371,19 +359,19 @@ impl World for Simulated {
         let back = self.up_to(Duration::from_millis(4));
         let is_away = operation == "PutEvents" && self.is_bus_away();
         let fault = if is_away {
-            Some(Fault::Unavailable)
+            Some(CallFault::Unavailable)
         } else {
             self.fault(caller, operation)
         };
         let there = match fault {
-            Some(Fault::RequestLost) => there + Duration::from_secs(1),
+            Some(CallFault::RequestLost) => there + Duration::from_secs(1),
             _ => there,
         };
-        Fate { there, fault, back }
+        FaultDecision { there, fault, back }
     }
 
     fn takes(&self) -> bool {
-        if self.happens(|weather| weather.throttled) {
+        if self.happens(|faults| faults.throttled) {
             self.count("entries throttled");
             return false;
         }
@@ -391,25 +379,25 @@ impl World for Simulated {
     }
 
     fn reaches(&self, target: &str) -> bool {
-        if self.happens(|weather| weather.unreached) {
-            self.count("targets not reached");
-            self.say(target, "is not reached by its rule");
+        if self.happens(|faults| faults.unreached) {
+            self.count("targets unreachable");
+            self.say(target, "unreachable from its rule");
             return false;
         }
         true
     }
 
     fn copies(&self, target: &str, payload: &str) -> Vec<Duration> {
-        if self.happens(|weather| weather.lost)
+        if self.happens(|faults| faults.lost)
             && let Some(event) = event_of(payload.as_bytes())
         {
             self.count("deliveries lost");
-            self.say(target, format_args!("the bus loses {event}"));
+            self.say(target, format_args!("bus lost {event}"));
             self.state().lost.push(format!("{target} {event}"));
             return vec![];
         }
         let late = || {
-            if self.happens(|weather| weather.late) {
+            if self.happens(|faults| faults.late) {
                 self.count("deliveries late");
                 self.up_to(Duration::from_mins(3))
             } else {
@@ -417,14 +405,14 @@ impl World for Simulated {
             }
         };
         let mut copies = vec![late()];
-        while self.happens(|weather| weather.repeated) {
+        while self.happens(|faults| faults.repeated) {
             self.count("deliveries repeated");
             copies.push(late());
         }
         copies
     }
 
-    fn invocation(&self, function: &str, payload: &[u8]) -> Accident {
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let number = {
             let mut state = self.state();
             let invocations = state.invocations.entry(function.to_owned()).or_default();
@@ -433,16 +421,16 @@ impl World for Simulated {
         };
         if let Some(crash) = &self.state().crash {
             if crash.function == function && crash.invocation == number {
-                return Accident::Crashes(crash.wait);
+                return InvocationFault::Crashes(crash.wait);
             }
-            return Accident::None;
+            return InvocationFault::None;
         }
-        let poison = self.state().weather.poison;
+        let poison = self.state().faults.poison;
         if poison > 0.0
             && let Some(event) = event_of(payload)
         {
-            // The same function fails at the same event every time; a step's function in the same saga, or
-            // asking for the step again would be another event.
+            // A broken function always fails at the same event. A step function fails for the whole
+            // saga, because a retry of the step is another event.
             let is_step = !function.starts_with("Project") && !function.starts_with("Notify");
             let place = if is_step {
                 event.split('@').next().unwrap_or_default()
@@ -453,13 +441,13 @@ impl World for Simulated {
             if f64::from(place) / f64::from(u32::MAX) < poison {
                 self.count("poisoned invocations");
                 self.say(function, format_args!("fails at {event}"));
-                return Accident::Fails(format!("a mistake in the code, at {event}"));
+                return InvocationFault::Fails(format!("simulated bug, at {event}"));
             }
         }
-        if self.happens(|weather| weather.crashed) {
-            return Accident::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
+        if self.happens(|faults| faults.crashed) {
+            return InvocationFault::Crashes(u32::try_from(self.below(16)).unwrap_or(0));
         }
-        Accident::None
+        InvocationFault::None
     }
 }
 

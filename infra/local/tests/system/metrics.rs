@@ -1,4 +1,4 @@
-//! What the system tells of itself: figures for dashboards and alarms.
+//! The metrics of the system, for dashboards and alarms.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,14 @@ use crate::{
     still::StillShop,
 };
 
-/// The sum of a figure over all its lines.
 fn sum(shop: &StillShop, name: &str) -> u64 {
-    let figures = shop.world.figures();
-    figures.iter().filter_map(|line| line[name].as_u64()).sum()
+    let metrics = shop.platform.metrics();
+    metrics.iter().filter_map(|line| line[name].as_u64()).sum()
 }
 
 fn consumers(shop: &StillShop) -> BTreeSet<String> {
-    let figures = shop.world.figures();
-    let lags = figures.iter().filter(|line| line["ConsumerLag"].is_u64());
+    let metrics = shop.platform.metrics();
+    let lags = metrics.iter().filter(|line| line["ConsumerLag"].is_u64());
     lags.map(|line| line["Consumer"].as_str().unwrap().to_owned())
         .collect()
 }
@@ -41,23 +40,23 @@ async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by
         let id = function.id.as_str();
         let is_consumer = function.on_failure.as_deref() == Some("DeadLettersQueue")
             && id != "WatchFulfilmentsFunction";
-        // Nobody has cancelled anything that was under way.
+        // No cancellation occurred during a fulfilment.
         let has_work = id != "UnwindOrderFunction";
         assert!(
             !is_consumer || !has_work || heard.contains(id),
             "{id}: {heard:?}"
         );
     }
-    assert!(shop.world.figure("RelayLag").is_some());
+    assert!(shop.platform.metric("RelayLag").is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_figure_says_whose_it_is_and_in_what_unit() {
+async fn a_metric_has_its_function_and_its_unit() {
     let shop = StillShop::open();
     shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.system.settled().await;
-    let figures = shop.world.figures();
-    let find = |name: &str| figures.iter().find(|line| !line[name].is_null()).unwrap();
+    let metrics = shop.platform.metrics();
+    let find = |name: &str| metrics.iter().find(|line| !line[name].is_null()).unwrap();
     let shape = |line: &Value| line["_aws"]["CloudWatchMetrics"][0].clone();
     assert_eq!(
         shape(find("RelayLag")),
@@ -73,7 +72,7 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
         json!([["Stack"], ["Stack", "Consumer"]])
     );
     assert_eq!(lag["Stack"], "cairn");
-    // Beside it, for whoever looks for one event in the log.
+    // The line also has fields to find an event in the log.
     assert_eq!(lag["Outcome"], "applied");
     assert!(lag["Event"].as_str().unwrap().contains('@'), "{lag}");
 }
@@ -81,8 +80,8 @@ async fn a_figure_says_whose_it_is_and_in_what_unit() {
 #[tokio::test(start_paused = true)]
 async fn a_late_delivery_is_seen_as_lag() {
     let worst = |shop: &StillShop| {
-        let figures = shop.world.figures();
-        let lags = figures
+        let metrics = shop.platform.metrics();
+        let lags = metrics
             .iter()
             .filter_map(|line| line["ConsumerLag"].as_u64());
         lags.max().unwrap()
@@ -90,8 +89,8 @@ async fn a_late_delivery_is_seen_as_lag() {
     let shop = StillShop::open();
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
-    assert_eq!(worst(&shop), 0, "no time passes where nothing waits");
-    *shop.world.unreachable.lock().unwrap() = 1;
+    assert_eq!(worst(&shop), 0, "no lag without a wait");
+    *shop.platform.unreachable.lock().unwrap() = 1;
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
     shop.until(&id, "completed").await;
     assert!(worst(&shop) > 0);
@@ -104,7 +103,7 @@ async fn an_append_that_another_was_faster_than_is_counted() {
     shop.until(&id, "completed").await;
     shop.system.settled().await;
     let before = sum(&shop, "Conflicts");
-    // The function that took the first pieces in remembers the stream as it left it.
+    // The function that received the first units has cached the stream as of that time.
     let receipt = json!({ "quantity": 5 });
     shop.send("POST", "/stock/TEA-01/receipts", &receipt).await;
     assert!(sum(&shop, "Conflicts") > before);
@@ -131,7 +130,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
         0,
         "an order changes no history"
     );
-    let published = shop.world.figures().len();
+    let published = shop.platform.metrics().len();
     let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
     let at = json!({ "TableName": "EventsTable", "Key": key });
     let mut item = call(&shop, "GetItem", &at)["Item"].take();
@@ -144,7 +143,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
     call(&shop, "DeleteItem", &at);
     shop.system.settled().await;
     assert_eq!(sum(&shop, "HistoryChanged"), 2);
-    let consumed = shop.world.figures().split_off(published);
+    let consumed = shop.platform.metrics().split_off(published);
     assert!(
         consumed.iter().all(|line| line["ConsumerLag"].is_null()),
         "{consumed:?}"

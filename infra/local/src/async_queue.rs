@@ -1,14 +1,15 @@
-//! From a rule to a function: taken durably, tried again, and parked when it fails permanently.
+//! Asynchronous delivery of events to functions: durable, retried, with dead-letter queues.
 //!
-//! Each function has a queue of its own. What waits there delays no other function, and of what is
-//! ready the oldest work goes first: see `Rank`.
+//! Each function has its own queue, so a backlog delays no other function. The oldest ready work
+//! runs first: see `Rank`.
 //!
-//! Two services stand on this way, and each has its own idea of failure:
-//! - `EventBridge` hands the event to Lambda, and tries again for up to a day when that fails; then it
-//!   goes to the rule's dead-letter queue. A function that fails is nothing to it.
+//! Two services take part, and each defines failure differently:
+//! - `EventBridge` passes the event to Lambda. If that fails, it retries for up to a day, then
+//!   sends the event to the rule's dead-letter queue. An error of the function is not a failure
+//!   here.
 //!   <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html>
-//! - Lambda keeps the event in a queue of its own and invokes the function, by default up to three
-//!   times, with a minute and two minutes in between; then it goes to the function's failure destination.
+//! - Lambda queues the event and invokes the function, by default up to three times, with pauses of
+//!   one and two minutes. Then it sends the event to the function's failure destination.
 //!   <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -26,67 +27,56 @@ use crate::{
     aws::{Aws, journal::Journal, queues::Attributes},
     hosting::{Hosted, Hosts, InvokeError, live},
     places::{Rank, Requests},
+    platform::{Note, Platform},
     template::{ACCOUNT, FunctionSpec, REGION, RuleTarget},
-    world::{Note, World},
 };
 
-/// Where deliveries are handed in.
 #[derive(Clone, Debug)]
-pub struct Deliveries {
+pub struct AsyncQueue {
     journal: Arc<Journal>,
     queue: mpsc::UnboundedSender<Delivery>,
     outstanding: Arc<watch::Sender<usize>>,
 }
 
-/// An event on its way to a function.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// Where to.
     pub target: Target,
-    /// The event.
     pub payload: String,
 }
 
-/// Where an event goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The function's logical id.
     pub function: String,
-    /// The name of the rule or schedule among the function's events; `None` when the function is
-    /// invoked directly.
+    /// The name of the rule or schedule among the function's events; `None` for a direct
+    /// invocation.
     pub rule: Option<String>,
 }
 
-/// A delivery under way, by its place in the journal.
+/// A delivery in progress, identified by its row in the journal.
 #[derive(Debug)]
 pub struct Delivery {
     id: i64,
     outgoing: Outgoing,
-    /// Dropped when it has come to its end.
+    /// Dropped when the delivery ends.
     ended: Option<oneshot::Sender<()>>,
 }
 
-impl Deliveries {
-    /// A queue, and where it is worked off.
+impl AsyncQueue {
     pub fn new(journal: Arc<Journal>) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
         let (queue, receiver) = mpsc::unbounded_channel();
-        let deliveries = Self {
+        let async_queue = Self {
             journal,
             queue,
             outstanding: Arc::new(watch::Sender::new(0)),
         };
-        (deliveries, receiver)
+        (async_queue, receiver)
     }
 
-    /// How many deliveries are not done.
     pub fn outstanding(&self) -> watch::Receiver<usize> {
         self.outstanding.subscribe()
     }
 
-    /// How many deliveries to each function are not done.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
+    /// Returns the number of unfinished deliveries per function.
     pub fn waiting(&self) -> rusqlite::Result<BTreeMap<String, u64>> {
         let connection = self.journal.connection();
         let mut counts = connection
@@ -95,10 +85,7 @@ impl Deliveries {
         counts.collect()
     }
 
-    /// Takes deliveries. When this returns, they survive the process.
-    ///
-    /// # Errors
-    /// When the journal cannot be written.
+    /// Accepts deliveries. They are durable when this returns.
     pub fn accept(&self, outgoing: Vec<Outgoing>) -> rusqlite::Result<()> {
         if outgoing.is_empty() {
             return Ok(());
@@ -110,10 +97,7 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Takes one delivery; what it returns is done when that has come to its end.
-    ///
-    /// # Errors
-    /// When the journal cannot be written.
+    /// Accepts one delivery. The returned future completes when the delivery has ended.
     pub(crate) fn accept_one(
         &self,
         outgoing: Outgoing,
@@ -124,17 +108,17 @@ impl Deliveries {
             self.enqueue(id, outgoing, Some(ended));
         }
         Ok(async {
-            // It ends by being dropped.
+            // The sender never sends: its drop marks the end.
             let _ = end.await;
         })
     }
 
-    /// The number of writes of deliveries that have failed: see [`Journal::faults`].
+    /// The number of failed writes of deliveries: see [`Journal::faults`].
     pub(crate) fn faults(&self) -> u64 {
         self.journal.faults()
     }
 
-    /// Writes deliveries into the journal: all of them or none.
+    /// Writes deliveries to the journal, all or none.
     fn record(&self, outgoing: &[Outgoing]) -> rusqlite::Result<Vec<i64>> {
         let ids = self.insert(outgoing);
         ids.inspect_err(|error| self.journal.report(error))
@@ -157,10 +141,7 @@ impl Deliveries {
         Ok(ids)
     }
 
-    /// Takes up what an earlier process left.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
+    /// Resumes the deliveries of an earlier process and returns their number.
     pub fn resume(&self) -> rusqlite::Result<usize> {
         let left: Vec<_> = {
             let connection = self.journal.connection();
@@ -183,7 +164,7 @@ impl Deliveries {
 
     fn enqueue(&self, id: i64, outgoing: Outgoing, ended: Option<oneshot::Sender<()>>) {
         self.outstanding.send_modify(|count| *count += 1);
-        // The receiver is gone only when the system stops; the journal has the delivery.
+        // The receiver is closed only when the system stops; the journal keeps the delivery.
         let _ = self.queue.send(Delivery {
             id,
             outgoing,
@@ -198,7 +179,7 @@ impl Deliveries {
                 .prepare_cached("DELETE FROM deliveries WHERE id = ?1")
                 .and_then(|mut delete| delete.execute([id]))
         };
-        // Left in the journal it is delivered again at the next start, which does no harm.
+        // A delivery that stays in the journal is repeated at the next start, which is harmless.
         if let Err(error) = deleted {
             self.journal.report(&error);
         }
@@ -207,14 +188,14 @@ impl Deliveries {
     }
 }
 
-/// Works deliveries off until the queue is closed. Dropped, it drops those under way: the journal
-/// has them.
+/// Processes deliveries until the queue is closed. If dropped, it drops the deliveries in progress;
+/// the journal keeps them.
 pub(crate) async fn work(
-    deliveries: Deliveries,
+    async_queue: AsyncQueue,
     mut queue: mpsc::UnboundedReceiver<Delivery>,
     hosts: Arc<Hosts>,
     aws: Arc<Aws>,
-    world: Arc<dyn World>,
+    platform: Arc<dyn Platform>,
 ) {
     let mut under_way = JoinSet::new();
     let mut requests = Requests::default();
@@ -234,36 +215,35 @@ pub(crate) async fn work(
         } else {
             requests.rank(id, correlation_of(&outgoing.payload).as_deref())
         };
-        let (deliveries, hosts) = (deliveries.clone(), hosts.clone());
-        let (aws, world) = (aws.clone(), world.clone());
+        let (async_queue, hosts) = (async_queue.clone(), hosts.clone());
+        let (aws, platform) = (aws.clone(), platform.clone());
         under_way.spawn(async move {
             let carrier = Carrier {
                 aws: &aws,
-                world: world.as_ref(),
+                platform: platform.as_ref(),
                 rank,
             };
             if let Some(hosted) = hosts.get(&outgoing.target.function) {
                 carrier.deliver(hosted, &outgoing).await;
             } else {
-                tracing::error!(target = ?outgoing.target, "there is no such function any more");
+                tracing::error!(target = ?outgoing.target, "function does not exist");
             }
-            deliveries.done(id);
+            async_queue.done(id);
             drop(ended);
         });
     }
 }
 
-/// Carries one event to its end.
+/// Delivers one event, with retries.
 struct Carrier<'a> {
     aws: &'a Aws,
-    world: &'a dyn World,
+    platform: &'a dyn Platform,
     rank: Rank,
 }
 
-/// What Lambda could not do.
 struct Failure {
     condition: &'static str,
-    /// How often the function was entered.
+    /// The number of times that the function was entered.
     invocations: u32,
     last: Option<InvokeError>,
 }
@@ -278,7 +258,7 @@ impl Carrier<'_> {
             return;
         }
         let copies = self
-            .world
+            .platform
             .copies(&hosted.spec.id, &outgoing.payload)
             .into_iter();
         let copies = copies.map(|late| async move {
@@ -288,22 +268,22 @@ impl Carrier<'_> {
         futures_util::future::join_all(copies).await;
     }
 
-    /// `EventBridge`'s part: hands the event to Lambda, or parks it.
+    /// The part of `EventBridge`: passes the event to Lambda or to the rule's dead-letter queue.
     async fn reach(&self, hosted: &Hosted, target: &RuleTarget, payload: &str) -> bool {
         let since = Instant::now();
-        let max_age = self.world.pace(target.max_age);
+        let max_age = self.platform.pace(target.max_age);
         let mut retries = 0;
         let exhausted = loop {
-            if self.world.reaches(&hosted.spec.id) {
+            if self.platform.reaches(&hosted.spec.id) {
                 return true;
             }
             if retries == target.retries {
                 break "MaximumRetryAttempts";
             }
             retries += 1;
-            // How it backs off is not documented; this is from a second to ten minutes, with jitter.
-            let longest = Duration::from_secs(1 << retries.min(9)).mul_f64(self.world.chance());
-            let pause = self.world.pace(longest);
+            // AWS does not document its backoff. This one grows from 1 to 512 seconds, with jitter.
+            let longest = Duration::from_secs(1 << retries.min(9)).mul_f64(self.platform.chance());
+            let pause = self.platform.pace(longest);
             if since.elapsed() + pause > max_age {
                 break "MaximumEventAgeInSeconds";
             }
@@ -325,7 +305,7 @@ impl Carrier<'_> {
             function = hosted.spec.id,
             event,
             exhausted,
-            "not reached: a dead letter"
+            "moved to dead-letter queue (target unreachable)"
         );
         self.park(
             &hosted.spec.id,
@@ -338,9 +318,10 @@ impl Carrier<'_> {
         false
     }
 
-    /// Lambda's part: invokes the function until it succeeds, or parks the event.
+    /// The part of Lambda: invokes the function until it succeeds or the event becomes a dead
+    /// letter.
     async fn invoke(&self, hosted: &Hosted, payload: &str) {
-        let request_id = self.world.new_id().to_string();
+        let request_id = self.platform.new_id().to_string();
         let Err(failure) = self.try_out(hosted, payload, &request_id).await else {
             return;
         };
@@ -350,9 +331,9 @@ impl Carrier<'_> {
             event,
             condition = failure.condition,
             error = failure.last.as_ref().map(ToString::to_string),
-            "failed for good: a dead letter"
+            "moved to dead-letter queue (retries exhausted)"
         );
-        let letter = letter(&hosted.spec, payload, &request_id, &failure, self.world);
+        let letter = letter(&hosted.spec, payload, &request_id, &failure, self.platform);
         let queue = self
             .aws
             .roles
@@ -378,7 +359,7 @@ impl Carrier<'_> {
             return Err(failure("ZeroReservedConcurrency", 0, None));
         }
         let since = Instant::now();
-        let max_age = self.world.pace(spec.max_age);
+        let max_age = self.platform.pace(spec.max_age);
         let (mut invocations, mut throttles) = (0, 0);
         loop {
             let faults = self.aws.storage_faults();
@@ -391,8 +372,9 @@ impl Carrier<'_> {
             };
             let (error, wait) = match result {
                 Ok(_) => return Ok(()),
-                // A throttled event goes back to the queue; that uses up no retry. Neither does one that failed
-                // while this machine's disk was full, which DynamoDB's and EventBridge's never are.
+                // A throttled event goes back to the queue and uses no retry. Nor does one that
+                // failed while the local disk was full, which never happens to DynamoDB and
+                // EventBridge.
                 Err(error)
                     if matches!(error, InvokeError::Throttled)
                         || self.aws.storage_faults() > faults =>
@@ -409,14 +391,14 @@ impl Carrier<'_> {
                     (error, RETRY_PAUSE * invocations)
                 }
             };
-            let wait = self.world.pace(wait);
-            // An event that would be too old for its next try is given up at once.
+            let wait = self.platform.pace(wait);
+            // An event that would be too old at its next attempt is abandoned at once.
             if since.elapsed() + wait > max_age {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }
             let event = event_of(payload);
-            tracing::warn!(function = spec.id, event, invocations, %error, "will be tried again");
-            self.world.note(&Note::Retried {
+            tracing::warn!(function = spec.id, event, invocations, %error, "invocation failed; retrying");
+            self.platform.note(&Note::Retried {
                 function: &spec.id,
                 event: event.as_deref(),
             });
@@ -433,31 +415,31 @@ impl Carrier<'_> {
         attributes: &Attributes,
     ) {
         let Some(queue) = queue else {
-            tracing::error!(function, "an event is dropped: there is no queue for it");
+            tracing::error!(function, "event dropped: no dead-letter queue");
             return;
         };
-        self.world.note(&Note::DeadLetter { function, event });
-        store_letter(self.aws, self.world, queue, body, attributes).await;
+        self.platform.note(&Note::DeadLetter { function, event });
+        store_letter(self.aws, self.platform, queue, body, attributes).await;
     }
 }
 
-/// Stores a dead letter. While the journal cannot be written, it waits: what the letter is about is nowhere else then.
+/// Stores a dead letter. Retries while the journal cannot be written: the event has no other copy.
 pub(crate) async fn store_letter(
     aws: &Aws,
-    world: &dyn World,
+    platform: &dyn Platform,
     queue: &str,
     body: &str,
     attributes: &Attributes,
 ) {
     let mut pause = RETRY_PAUSE;
     while let Err(error) = aws.queues.send(queue, body, attributes) {
-        tracing::error!(%error, queue, "a dead letter waits for the journal");
-        sleep(world.pace(pause)).await;
+        tracing::error!(%error, queue, "failed to store dead letter; retrying");
+        sleep(platform.pace(pause)).await;
         pause = (pause * 2).min(LONGEST_THROTTLE);
     }
 }
 
-/// The event that the bus delivers, `order-...@3`; none where a payload is something else.
+/// The id of the delivered event, `order-...@3`; `None` for another payload.
 fn event_of(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Delivered {
@@ -471,7 +453,7 @@ fn event_of(payload: &str) -> Option<String> {
     Some(delivered.detail.id)
 }
 
-/// The request from which an event follows.
+/// The correlation id of the event, which identifies the original request.
 fn correlation_of(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Delivered {
@@ -485,9 +467,8 @@ fn correlation_of(payload: &str) -> Option<String> {
     Some(delivered.detail.correlationid)
 }
 
-/// A minute before the second try, two before the third.
+/// The pause before the second attempt; the pause before the third is twice as long.
 const RETRY_PAUSE: Duration = Duration::from_mins(1);
-/// The longest pause of an event that was throttled.
 const LONGEST_THROTTLE: Duration = Duration::from_mins(5);
 
 /// The record of a failed asynchronous invocation.
@@ -497,12 +478,12 @@ fn letter(
     payload: &str,
     request_id: &str,
     failure: &Failure,
-    world: &dyn World,
+    platform: &dyn Platform,
 ) -> Value {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
     let mut letter = json!({
         "version": "1.0",
-        "timestamp": world.now(),
+        "timestamp": platform.now(),
         "requestContext": {
             "requestId": request_id,
             "functionArn": live(&spec.id),

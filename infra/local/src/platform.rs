@@ -1,0 +1,194 @@
+//! The environment of the system: its clock, randomness and faults.
+//!
+//! The local platform has almost no faults. Tests and simulations use other platforms: every
+//! decision about the next event comes from the platform.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use cairn::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    delivery_log::DeliveryLog,
+    faults::{BROKEN, Fault, FaultProfile},
+};
+
+/// A platform. By default, nothing fails.
+pub trait Platform: fmt::Debug + Send + Sync + 'static {
+    fn now(&self) -> Timestamp;
+
+    fn new_id(&self) -> Uuid;
+
+    /// A random number from 0 to 1.
+    fn chance(&self) -> f64;
+
+    /// The local duration of a wait on AWS.
+    fn pace(&self, wait: Duration) -> Duration;
+
+    /// The pause before a stream poller reads new records. AWS polls four times a second
+    /// (<https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>).
+    fn poll(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Receives a metrics line of a function.
+    fn emit(&self, _function: &str, _line: &str) {}
+
+    /// Receives an occurrence, to count it.
+    fn note(&self, _note: &Note<'_>) {}
+
+    /// The offset of the clock of a new execution environment, in milliseconds.
+    fn skew_ms(&self) -> i64 {
+        0
+    }
+
+    /// Decides the faults of a call to a service.
+    fn call(&self, _caller: &str, _operation: &str) -> FaultDecision {
+        FaultDecision::default()
+    }
+
+    /// False if the bus refuses one entry of a call that it accepts.
+    fn takes(&self) -> bool {
+        true
+    }
+
+    /// True if a rule reaches its target now.
+    fn reaches(&self, _target: &str) -> bool {
+        true
+    }
+
+    /// The delays of the copies of an event that a rule delivers; empty if the event is lost.
+    fn copies(&self, _target: &str, _event: &str) -> Vec<Duration> {
+        vec![Duration::ZERO]
+    }
+
+    fn invocation(&self, _function: &str, _payload: &[u8]) -> InvocationFault {
+        InvocationFault::None
+    }
+}
+
+/// The delays and the fault of one call to a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultDecision {
+    /// The travel time of the request.
+    pub there: Duration,
+    pub fault: Option<CallFault>,
+    /// The travel time of the answer.
+    pub back: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CallFault {
+    Throttled,
+    /// The service fails without any effect.
+    Unavailable,
+    RequestLost,
+    /// The service executes the request, but the answer is lost.
+    AnswerLost,
+    /// An eventually consistent read does not show the latest items.
+    Stale,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvocationFault {
+    None,
+    /// The function returns an error.
+    Fails(String),
+    /// The environment is gone after the function has waited this many times.
+    Crashes(u32),
+}
+
+/// An occurrence that a platform may count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// An invocation crashed by the platform's decision.
+    Crashed { function: &'a str },
+    /// An asynchronous invocation failed and will be retried.
+    Retried {
+        function: &'a str,
+        /// The event, such as `order-...@3`, if the payload is one.
+        event: Option<&'a str>,
+    },
+    /// A message went to a dead-letter queue.
+    DeadLetter {
+        /// The intended function of the message.
+        function: &'a str,
+        /// The event, such as `order-...@3`, if the payload is one.
+        event: Option<&'a str>,
+    },
+}
+
+/// The local platform. Minutes on AWS become seconds.
+#[derive(Clone, Debug, Default)]
+pub struct LocalPlatform {
+    pub faults: FaultProfile,
+    pub delivery_log: Arc<DeliveryLog>,
+}
+
+impl LocalPlatform {
+    /// The factor by which waits are shorter than on AWS.
+    const PACE: u32 = 60;
+    /// The longest delay of a delivery with [`Fault::Disorder`], in milliseconds.
+    const DISORDER_MS: u64 = 40;
+    /// The delay of a delivery with [`Fault::Delays`], in milliseconds.
+    const DELAY_MS: Range<u64> = 1_000..2_000;
+
+    pub fn with(faults: &[Fault]) -> Self {
+        let local = Self::default();
+        local.faults.set(faults);
+        local
+    }
+
+    fn late(&self) -> Duration {
+        let mut late_ms = 0;
+        if self.faults.has(Fault::Disorder) {
+            late_ms += fastrand::u64(0..Self::DISORDER_MS);
+        }
+        if self.faults.has(Fault::Delays) {
+            late_ms += fastrand::u64(Self::DELAY_MS);
+        }
+        Duration::from_millis(late_ms)
+    }
+}
+
+impl Platform for LocalPlatform {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn chance(&self) -> f64 {
+        fastrand::f64()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait / Self::PACE
+    }
+
+    fn emit(&self, function: &str, line: &str) {
+        self.delivery_log.read(function, line);
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        self.delivery_log.note(note);
+    }
+
+    fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
+        let copies = if self.faults.has(Fault::Duplicates) {
+            2
+        } else {
+            1
+        };
+        (0..copies).map(|_| self.late()).collect()
+    }
+
+    fn invocation(&self, function: &str, _: &[u8]) -> InvocationFault {
+        if function == BROKEN && self.faults.has(Fault::BrokenReader) {
+            return InvocationFault::Fails("it was broken from the page".to_owned());
+        }
+        InvocationFault::None
+    }
+}
