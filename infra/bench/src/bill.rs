@@ -19,7 +19,7 @@ pub(crate) fn is_write(operation: &str) -> bool {
     )
 }
 
-/// Returns the read and write units in a response's `ConsumedCapacity`, of one table or several.
+/// Returns the read and write request units in a response's `ConsumedCapacity`, of one table or several.
 pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
     let tables = match capacity {
         Value::Array(tables) => tables.iter().collect(),
@@ -43,7 +43,7 @@ pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
     }
 }
 
-/// Returns the write units of a request whose condition failed.
+/// Returns the write request units of a request whose condition failed.
 ///
 /// A single write is billed for the larger of the stored item and the new one. A cancelled
 /// transaction is billed here for the first of its two phases only, which is a lower bound.
@@ -66,7 +66,7 @@ pub(crate) fn refused(operation: &str, request: &Value, answer: &Value) -> f64 {
     }
 }
 
-/// Write units: one per started kilobyte, at least one.
+/// Write request units: one per started kilobyte, at least one.
 fn units(bytes: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an item has 400 KB at most")]
     let kilobytes = bytes.div_ceil(1024).max(1) as f64;

@@ -89,7 +89,7 @@ impl Failed {
     fn without_rival(self) -> String {
         match self {
             Self::Conflict => {
-                "wrong: conflicts forever, because it loads only the first 1 MB".to_owned()
+                "wrong: every command conflicts, because it loads only the first 1 MB".to_owned()
             }
             Self::Otherwise(error) => format!("fails: {error}"),
         }

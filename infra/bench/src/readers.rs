@@ -180,7 +180,7 @@ pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
         "{:.0} events per second, {ratio:.2} of the parsing loop",
         a_second(best)
     );
-    // A strongly consistent read unit is 4 KB; an eventually consistent scan takes half of one.
+    // A read request unit reads 4 KB with strong consistency; an eventually consistent scan costs half.
     let mut ours = row("cairn", best, note);
     let bytes: usize = events
         .iter()

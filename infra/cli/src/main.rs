@@ -18,10 +18,15 @@ mod dead_letters;
 mod diff;
 mod failure;
 mod forget;
+#[cfg(test)]
+#[path = "../../local/tests/system/generated.rs"]
+mod generated;
 mod history;
 mod lag;
 mod output;
 mod rebuild;
+#[cfg(test)]
+mod reference;
 mod republish;
 mod sagas;
 mod stack;

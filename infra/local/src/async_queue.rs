@@ -392,7 +392,7 @@ impl Carrier<'_> {
                 }
             };
             let wait = self.platform.pace(wait);
-            // An event that would be too old at its next attempt is abandoned at once.
+            // An event that would be too old at its next attempt expires now.
             if since.elapsed() + wait > max_age {
                 return Err(failure("EventAgeExceeded", invocations, Some(error)));
             }

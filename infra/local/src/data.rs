@@ -228,7 +228,7 @@ fn make(
     for file in [&key, &journal, &tables] {
         remove(file).map_err(|error| DataError::making(file, error))?;
     }
-    // Close it at once: SQLite then writes the whole database to its file.
+    // Close it: SQLite then writes the whole database to its file.
     Journal::open(Some(&journal)).map_err(|error| DataError::making(&journal, error))?;
     Dynamo::open(Some(&tables), &template.tables)
         .map_err(|error| DataError::making(&tables, error))?;

@@ -111,12 +111,12 @@ impl Seat {
     }
 }
 
-/// The asynchronous invocations of one function that run at once, by the account quota. Others wait
-/// in the function's queue.
+/// The maximum number of concurrent asynchronous invocations of one function, which is the account
+/// quota. Others wait in the function's queue.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 const CONCURRENCY: usize = 1_000;
-/// The asynchronous invocations of all functions that work at once locally. This keeps the
-/// processors busy; with more, each would take longer, and all would end later.
+/// The maximum number of concurrent asynchronous invocations of all functions locally. This keeps
+/// the processors busy; with more, each would take longer, and all would end later.
 const PLACES: usize = 64;
 /// An invocation that takes longer counts as waiting.
 const WORKS_FOR: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
 //! The schedule of asynchronous work: a limited number of places, given to the oldest work first.
 //!
 //! On AWS each execution environment has a processor of its own. Locally all functions share the
-//! processors, so a limited number of invocations runs at once. A free place goes to the work that
-//! follows from the earliest request. So one order finishes before the next one starts, and no work
-//! waits forever: only older work goes first.
+//! processors, so the number of concurrent invocations is limited. A free place goes to the work that
+//! follows from the earliest request. So one order finishes before the next one starts. Work waits
+//! only for older work, so its wait ends.
 //!
 //! An invocation that waits for a provider holds no place.
 

@@ -22,8 +22,8 @@ pub enum AtSignal {
 pub struct Signals(watch::Sender<bool>);
 
 impl Signals {
-    /// Starts to listen. Without a receiver of [`stop`](Self::stop), a signal ends the program at
-    /// once. With receivers, the program may end by itself within 1.5 seconds or until the next
+    /// Starts to listen. Without a receiver of [`stop`](Self::stop), a signal ends the program
+    /// immediately. With receivers, the program may end by itself within 1.5 seconds or until the next
     /// signal. The contents of a data directory survive any end.
     pub fn listen(at_signal: AtSignal) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,7 +1,7 @@
 //! Delivers the records of a table's `DynamoDB` Stream to a function in order, and stores the
 //! position.
 //!
-//! A failed batch is retried, and halved if the mapping says so. A batch that fails permanently or
+//! A failed batch is retried, and halved if the mapping requires it. A batch that fails permanently or
 //! becomes too old goes to the mapping's failure destination as a pointer, and the delivery
 //! continues. Records that the function reports as handled are not delivered again.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html>

@@ -170,7 +170,7 @@ pub struct Throttling {
 pub struct Throttle {
     /// Requests per second.
     pub rate: u64,
-    /// Requests at once.
+    /// Requests in a burst.
     pub burst: u64,
 }
 

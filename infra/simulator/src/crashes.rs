@@ -84,7 +84,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     },
     GOOD,
     Scenario {
-        name: "an order that is cancelled at once",
+        name: "an order that is cancelled immediately",
         then: Then::Cancel,
         ..GOOD
     },

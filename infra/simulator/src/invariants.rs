@@ -509,7 +509,7 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
         if order.and_then(|order| order.order.status()) != Some(wanted) {
             violations.push(violation(
                 &asked.about,
-                format!("a response said {wanted}, and the order is not"),
+                format!("a response reported {wanted}, and the order is not {wanted}"),
             ));
         }
     }

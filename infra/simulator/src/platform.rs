@@ -1,8 +1,11 @@
 //! The simulated platform: virtual time, one source of randomness, and all faults.
 //!
-//! The seed decides every random choice, in the order in which they are requested: which call is
-//! throttled, how long a response takes and so which of two writers is first, which deliveries the
-//! bus duplicates or loses, and where a function crashes.
+//! The seed decides every random choice, in the order in which they are requested:
+//!
+//! - which call is throttled;
+//! - how long a response takes, and so which of two writers is first;
+//! - which deliveries the bus duplicates or loses;
+//! - where a function crashes.
 
 use std::{
     collections::BTreeMap,

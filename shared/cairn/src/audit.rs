@@ -138,7 +138,7 @@ pub enum Finding {
     },
     /// A process is unfinished and has no deadline, so the watchdog does not check it.
     Unwatched {
-        /// The last version of each stream of the process; 0 for a stream that has not begun.
+        /// The last version of each stream of the process; 0 for a stream without events.
         streams: BTreeMap<StreamId, u64>,
         /// The time of its last event.
         since: Timestamp,

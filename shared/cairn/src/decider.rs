@@ -74,9 +74,9 @@ pub trait Aggregate:
     /// The snapshot interval in commits, at least 1. A load reads at most this many commits, unless
     /// newer code ignores the stored snapshots.
     ///
-    /// A longer interval costs fewer write units and more read units. With commits of `c` bytes,
-    /// snapshots of `s` bytes and a share `f` of commands that find the state in the cache, the
-    /// cost is lowest near `sqrt(40 * s / c / (1 - f))` commits. For commits of 600 bytes and
+    /// A longer interval costs fewer write request units and more read request units. With commits
+    /// of `c` bytes, snapshots of `s` bytes and a share `f` of commands that find the state in the
+    /// cache, the cost is lowest near `sqrt(40 * s / c / (1 - f))` commits. For commits of 600 bytes and
     /// snapshots of 1.4 KB, this is 10 without cache hits, and 14 with a hit for every second
     /// command. `infra/bench` measures the curve, which is flat around the minimum.
     const SNAPSHOT_EVERY: u32 = 16;

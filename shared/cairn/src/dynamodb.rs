@@ -458,7 +458,7 @@ impl<M: ReadModel> Rows<M> {
     ///
     /// The index contains keys only, so that a change of a row does not write to it. The rows are
     /// read by key, a hundred per call. During a rebuild, the index contains the keys of both
-    /// generations, and reading them costs read units.
+    /// generations, and reading them costs read request units.
     ///
     /// # Errors
     /// Returns an error if a read fails or `from` is not a position.

@@ -165,7 +165,7 @@ fn usable<'c>(commit: &'c Commit, state_fingerprint: &str) -> Option<&'c Snapsho
 }
 
 /// Returns true if the commit has room for its snapshot. Otherwise it is stored without one, and
-/// the next commit tries again.
+/// the next commit gets the snapshot if it has room.
 fn has_room(commit: &Commit, snapshot: &Snapshot) -> bool {
     const ENVELOPE: usize = 4 * 1024;
     let events: usize = commit

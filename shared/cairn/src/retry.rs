@@ -57,7 +57,7 @@ impl Backoff {
 /// The retries of an append after conflicts.
 ///
 /// A conflict returns the commit that won. After the first conflict, the command is decided again
-/// on that commit at once. After another one, the state is further behind, so the retry waits and
+/// on that commit without delay. After another one, the state is further behind, so the retry waits and
 /// reads.
 #[derive(Debug)]
 pub(crate) struct ConflictBackoff {

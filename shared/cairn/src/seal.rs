@@ -108,7 +108,7 @@ impl Key {
                 Aad::from(about),
                 &mut text,
             )
-            .unwrap_or_else(|_| unreachable!("a text that fits into memory can be sealed"));
+            .unwrap_or_else(|_| unreachable!("a text that fits into memory can be encrypted"));
         let mut sealed = vec![Self::FORMAT];
         sealed.extend(self.id);
         sealed.extend(nonce);

@@ -2,7 +2,7 @@
 //!
 //! Events are permanent, and so are their copies in read models, queues and logs. Personal data is
 //! therefore encrypted before it becomes part of an event, with a key that belongs to its subject
-//! alone. Without the key, every copy is unreadable at once. The module `seal` encrypts and
+//! alone. Without the key, every copy is unreadable immediately. The module `seal` encrypts and
 //! decrypts.
 
 use std::{borrow::Cow, marker::PhantomData};

@@ -1,8 +1,8 @@
 //! Stream ids: `<category>-<key>`, the partition key of the event table.
 //!
 //! Events are ordered within a stream, and streams are written in parallel. A DynamoDB partition
-//! accepts [1,000 write units per
-//! second](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html),
+//! accepts [1,000 write request units
+//! per second](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html),
 //! which limits one stream but not the table.
 
 use std::{fmt, str::FromStr};

@@ -46,7 +46,7 @@ enum Move {
     Withdraw(i64),
     /// Deposits the difference to an amount.
     FillTo(i64),
-    /// Two deposits at once.
+    /// Two deposits in one command.
     DepositBoth(i64, i64),
 }
 

@@ -37,7 +37,7 @@ pub trait PaymentProvider: Send + Sync {
         amount: Money,
     ) -> impl Future<Output = Result<Authorization, ProviderError>> + Send;
 
-    /// Takes the promised money.
+    /// Captures the authorized amount.
     fn capture(
         &self,
         call: Call<'_>,

@@ -1,6 +1,6 @@
 //! Erases a customer's personal data by deleting the key that encrypts it.
 //!
-//! Nothing else changes: events, read models, queues and logs hold personal data only as
+//! Nothing else changes: events, read models, queues and logs contain personal data only as
 //! ciphertext.
 
 use cairn::{
@@ -31,7 +31,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = r#"{"customer": CUSTOMER}"#)]
 struct Request {
     customer: CustomerId,
 }

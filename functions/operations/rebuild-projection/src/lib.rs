@@ -42,6 +42,9 @@ struct Rebuilds {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(
+    expecting = r#"{"projection": NAME, "step": STEP}; NAME is orders, stock, products or sales; STEP is start, backfill, progress, compare, total, promote, cancel or prune"#
+)]
 struct Request {
     projection: Name,
     #[serde(flatten)]
@@ -73,8 +76,8 @@ enum Step {
     },
     /// Reports the progress of all segments.
     Progress,
-    /// Compares the new rows with the live ones: all of them at once, or one segment within the
-    /// time budget.
+    /// Compares the new rows with the live ones: all of them in one invocation, or one segment
+    /// within the time budget.
     Compare {
         /// The segment, from 0.
         segment: Option<u32>,

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 /// The visibility timeout of collected messages. It is longer than a redrive may run.
 const HIDDEN: Duration = Duration::from_mins(1);
 
-/// The maximum total size of the dead letters that are collected at once.
+/// The maximum total size of the dead letters that one invocation collects.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
@@ -51,7 +51,10 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 
 /// Selects dead letters and the action on them. `{}` redrives all of them.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with some of `function`, `stream`, `message`, `before`, `delete`; {} redrives everything"
+)]
 struct Wanted {
     /// Selects by function: its name, its ARN or its logical id in the template.
     function: Option<String>,
@@ -67,7 +70,10 @@ struct Wanted {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = r#"{"reason": TEXT} or {"reason": TEXT, "all": true}"#
+)]
 struct Deletion {
     /// The reason, for the log.
     reason: String,

@@ -55,7 +55,10 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = r#"expected {"resume": ORDER}, {"abandon": ORDER, "reason": TEXT}, or an event of a schedule; ORDER is an order id"#
+)]
 enum Request {
     /// `{"resume": "<order id>"}`: retries the stuck compensation.
     Resume { resume: OrderId },
@@ -211,7 +214,7 @@ impl Watch {
                 let begin = fulfilment::Command::Start(*input);
                 self.tell(order_id, begin, format!("begin/{at}"), task)
                     .await?;
-                // The first step had its time before the watchdog acted, so retry it at once.
+                // The first step had its time before the watchdog acted, so retry it now.
                 if let Some(first) = Fulfilment::STEPS.first().copied().map(Due::execute) {
                     self.ask(order_id, first, 0, &at, task).await?;
                 }

@@ -3,7 +3,7 @@
 //! A step is overdue because its event was lost, because its provider is unavailable, or because
 //! its event is still queued. A retry helps only in the first case; in the last it makes the queue
 //! longer. The commit that follows a `StepRetried` in the saga's stream has the id of its causing
-//! event, which tells the cases apart. Each run therefore examines some of the last run's retries:
+//! event, which distinguishes the cases. Each run therefore examines some of the last run's retries:
 //!
 //! - The outcome has the new event as its cause: events are lost, and the limit doubles.
 //! - The outcome has an older event as its cause: events are late, and the limit is one probe.
@@ -12,7 +12,6 @@
 //! Each step has a limit of its own, so that one provider's failure delays no other step. The
 //! limits last as long as the execution environment of the function; a new one starts with a low
 //! limit.
-//! numbers live as long as the function's environment; a new one begins with a few.
 
 use std::{
     collections::HashMap,

@@ -24,7 +24,7 @@ const SCENARIOS = [
   { id: "fraud", title: "Rejected by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
   { id: "carrier", title: "Rejected by the carrier", says: "To country XX: the saga voids the payment.", country: "XX" },
   { id: "down", title: "No answer on payment", says: "Retried, then abandoned after 90 seconds.", token: "tok_down" },
-  { id: "cancelled", title: "Cancelled half-way", says: "The customer cancels at once.", cancel: true },
+  { id: "cancelled", title: "Cancelled halfway", says: "The customer cancels immediately.", cancel: true },
   { id: "stuck", title: "Refund fails", says: "The saga is stuck and needs an operator.", token: "tok_norefund", country: "XX" },
 ];
 
@@ -347,7 +347,7 @@ const letters = {
     $("redrive-all").disabled = many === 0;
     $("no-letters").hidden = many > 0;
     if (many !== this.many) this.refresh();
-    // The result of a redrive says nothing about new dead letters.
+    // The result of a redrive does not cover new dead letters.
     if (many > this.many) setText($("redriven"), "");
     this.many = many;
   },

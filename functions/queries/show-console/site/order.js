@@ -218,7 +218,7 @@ const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "duplicate skipped
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
   const twice = times > 1 ? ` ×${times}` : "";
-  // notify-customer cannot tell whether an email was sent. The email provider recognizes the key.
+  // notify-customer has no record of a sent email. The email provider recognizes the key.
   const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
   const more = { "caught-up": ` +${gap}`, "dead-letter": ", dead letter" }[outcome] ?? twice + key;
   return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${outcome === "dead-letter" ? "" : more}` }, `${sign} ${name(consumer)}${more}`);

@@ -69,6 +69,6 @@ fn show(authorization: &str, request: &Request) -> Result<Response, Problem> {
         .header("content-security-policy", POLICY)
         .header("x-content-type-options", "nosniff")
         .header("referrer-policy", "no-referrer")
-        // Make browsers load a new release at once.
+        // Make browsers load a new release without delay.
         .header("cache-control", "no-cache"))
 }

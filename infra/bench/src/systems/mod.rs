@@ -1,4 +1,4 @@
-//! The event stores of the comparison, each set up as its documentation says.
+//! The event stores of the comparison, each set up as its documentation describes.
 
 use std::future::Future;
 

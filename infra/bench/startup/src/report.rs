@@ -154,7 +154,7 @@ pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
 }
 
 /// Millions of bytes.
-#[expect(clippy::cast_precision_loss, reason = "for people, with two digits")]
+#[expect(clippy::cast_precision_loss, reason = "printed with two digits")]
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
 }

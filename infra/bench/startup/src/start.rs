@@ -156,7 +156,7 @@ async fn first_request(api: &TcpListener) -> Result<(TcpStream, Instant), Failed
 }
 
 async fn ended_early(program: &Program, child: Child, status: &str) -> Failed {
-    let said = child.wait_with_output().await.map_or_else(
+    let output = child.wait_with_output().await.map_or_else(
         |error| error.to_string(),
         |output| {
             let text = [output.stdout, output.stderr].concat();
@@ -164,8 +164,8 @@ async fn ended_early(program: &Program, child: Child, status: &str) -> Failed {
         },
     );
     Failed::new(format!(
-        "{} ended before it asked for an event ({status}); a setting that it needs may be missing in \
-         infra/bench/startup/src/programs.rs. It said: {said}",
+        "{} ended before it requested an event ({status}). An environment variable may be missing in \
+         infra/bench/startup/src/programs.rs. Its output: {output}",
         program.name
     ))
 }

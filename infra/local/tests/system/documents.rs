@@ -35,7 +35,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// A document without what stands in fences.
+/// A document without its fenced code blocks.
 fn prose(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap();
     let is_prose = |(index, part): (usize, &str)| (index % 2 == 0).then(|| part.to_owned());
@@ -62,7 +62,7 @@ fn anchors(file: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is wrong with a link, if something is.
+/// Describes the error of a link, or returns none.
 fn mistake(document: &Path, text: &str, target: &str) -> Option<String> {
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let file = match path {

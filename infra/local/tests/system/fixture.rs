@@ -50,7 +50,7 @@ pub(crate) fn template_with(parameters: &[(&str, &str)]) -> Template {
     template.unthrottled()
 }
 
-/// The project's template with these limits of requests per second and at once.
+/// The project's template with these limits of requests per second and in a burst.
 pub(crate) fn template_taking(a_second: u64, at_once: u64) -> Template {
     let default = Some(Throttle {
         rate: a_second,

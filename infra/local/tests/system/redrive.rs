@@ -298,8 +298,8 @@ async fn nothing_is_deleted_without_a_reason_or_by_accident() {
     assert_eq!(shop.depth("DeadLettersQueue"), 1);
 }
 
-/// One consumer cannot read an event of the commit: it fails at once, and the record becomes a dead
-/// letter again.
+/// One consumer cannot read an event of the commit: it fails immediately, and the record becomes a
+/// dead letter again.
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_returns_at_once_is_delivered_once_in_a_redrive() {
     let shop = StillShop::open();

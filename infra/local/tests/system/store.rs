@@ -280,7 +280,7 @@ async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_
     assert_eq!(lossy.calls(), ["Query"]);
 }
 
-/// DynamoDB forgets the token of a transaction after ten minutes. Here it never existed.
+/// DynamoDB discards the token of a transaction after ten minutes. In this test it never existed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_was_done_is_a_success_however_late_it_is_repeated() {
     let system = Fixture::start().await;

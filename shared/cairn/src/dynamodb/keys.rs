@@ -141,7 +141,7 @@ impl KeyError {
 }
 
 /// The keys of data subjects, wrapped by a KMS key. Keys are never cached: a deleted key is
-/// unusable in every function at once.
+/// immediately unusable in every function.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     table: KeyTable,

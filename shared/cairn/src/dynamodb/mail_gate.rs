@@ -1,13 +1,13 @@
 //! The mail gate: one email for each event, however often the event is delivered.
 //!
-//! Amazon SES has no idempotency keys. An invocation therefore claims a mail by one conditional
-//! write before it sends the mail. An invocation that finds the mail claimed sends nothing: a
+//! Amazon SES has no idempotency keys. An invocation therefore claims an email by one conditional
+//! write before it sends the email. An invocation that finds the email claimed sends nothing: a
 //! duplicate delivery, a redrive or a republish. A claim has one of three outcomes:
 //!
-//! - SES rejects the mail: the claim is released, and the next delivery sends the mail.
-//! - SES throttles: the mail waits in this table and is sent later.
-//! - The outcome is unknown, after a crash or without an answer: only a retry of the same
-//!   invocation sends the mail again.
+//! - SES rejects the email: the claim is released, and the next delivery sends the email.
+//! - SES throttles: the email waits in this table and is sent later.
+//! - The outcome is unknown, after a crash or without a response: only a retry of the same
+//!   invocation sends the email again.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -21,7 +21,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A table of mails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and
+/// A table of emails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and
 /// `at` (S).
 #[derive(Clone, Debug)]
 pub struct MailGate {
@@ -29,17 +29,17 @@ pub struct MailGate {
     table: String,
 }
 
-/// A mail that waits because SES throttled it.
+/// An email that waits because SES throttled it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingMail {
-    /// The id of the event that the mail reports.
+    /// The id of the event that the email reports.
     pub mail: String,
     at: String,
 }
 
-/// The only partition of the index: mails wait only while SES throttles, so there are few.
+/// The only partition of the index: emails wait only while SES throttles, so there are few.
 const WAITING: &str = "waiting";
-/// The maximum number of mails that `due` returns.
+/// The maximum number of emails that `due` returns.
 const PAGE: i32 = 100;
 
 impl MailGate {
@@ -48,7 +48,7 @@ impl MailGate {
         Self { client, table }
     }
 
-    /// Claims a mail for an invocation, and returns whether the invocation may send it. The same
+    /// Claims an email for an invocation, and returns whether the invocation may send it. The same
     /// invocation can claim it again.
     pub async fn claim(&self, mail: &str, invocation: &str) -> Result<bool, StoreError> {
         let sent = self
@@ -74,7 +74,7 @@ impl MailGate {
         }
     }
 
-    /// Releases the claim of a mail that was not sent.
+    /// Releases the claim of an email that was not sent.
     pub async fn release(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
         let sent = self
             .client
@@ -98,7 +98,7 @@ impl MailGate {
         }
     }
 
-    /// Postpones a mail until a time. It can then be leased, but no longer claimed.
+    /// Postpones an email until a time. It can then be leased, but no longer claimed.
     pub async fn wait(&self, mail: &str, until: Timestamp) -> Result<(), StoreError> {
         let sent = self
             .client
@@ -114,7 +114,8 @@ impl MailGate {
         sent.map(|_| ()).map_err(|error| store_error(&error))
     }
 
-    /// Returns at most 100 mails that are due, the oldest first. The read is eventually consistent.
+    /// Returns at most 100 emails that are due, the oldest first. The read is eventually
+    /// consistent.
     pub async fn due(&self, now: Timestamp) -> Result<Vec<WaitingMail>, StoreError> {
         let page = self
             .client
@@ -133,7 +134,7 @@ impl MailGate {
         rows.map(|mut row| {
             let mut take = |name: &str| match row.remove(name) {
                 Some(AttributeValue::S(text)) => Ok(text),
-                _ => Err(malformed(&format!("a waiting mail has no `{name}`"))),
+                _ => Err(malformed(&format!("a waiting email has no `{name}`"))),
             };
             Ok(WaitingMail {
                 mail: take("mail")?,
@@ -143,8 +144,8 @@ impl MailGate {
         .collect()
     }
 
-    /// Leases a waiting mail until a time, and returns whether the caller may send it: false if
-    /// another invocation was first. If the caller crashes, the mail is due again at that time.
+    /// Leases a waiting email until a time, and returns whether the caller may send it: false if
+    /// another invocation was first. If the caller crashes, the email is due again at that time.
     pub async fn lease(&self, mail: &WaitingMail, until: Timestamp) -> Result<bool, StoreError> {
         let sent = self
             .client
@@ -171,7 +172,7 @@ impl MailGate {
         }
     }
 
-    /// Marks a waiting mail as done: it was sent, or it has no recipient.
+    /// Marks a waiting email as done: it was sent, or it has no recipient.
     pub async fn done(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
         let sent = self
             .client

@@ -1,6 +1,6 @@
 //! Rebuilds a read model while the system runs.
 //!
-//! A secondary generation of rows takes new events at once, from the functions that also update the
+//! A secondary generation of rows receives new events immediately, from the functions that also update the
 //! live generation. A scan backfills the past events through the same version gates. A gate skips a
 //! duplicate and fills a gap. After the backfill, the two generations are compared, the new one is
 //! promoted, and the old one is pruned.

@@ -42,6 +42,9 @@ impl Task {
 }
 
 /// Creates a function that takes a request and returns a report, both JSON.
+///
+/// The error of a request that is not a `Q` begins with "invalid request". The serde attribute
+/// `expecting` of `Q` lists the accepted requests in it.
 pub fn function<Q, A, F>(
     app: &AppContext,
     work: impl Fn(Q, Task) -> F + Send + Sync + 'static,
