@@ -35,9 +35,9 @@ def arguments():
     )
     parser.add_argument("--binary", type=Path, metavar="FILE", help="run this program instead of building it, for example target/debug/cairn-local")
     parser.add_argument("--load-seconds", type=int, default=25, metavar="N", help="seconds of load on the page, of which at most 20 have new orders; default: %(default)s")
-    parser.add_argument(
-        "--screenshots", type=Path, metavar="DIR", help="only take the README's screenshots, and copy them to DIR"
-    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--screenshots", type=Path, metavar="DIR", help="only take the README's screenshots, and copy them to DIR")
+    instead.add_argument("--audit", action="store_true", help="only audit the page with axe-core and Lighthouse, which needs Node.js and npm")
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
         parser.error(f"{found.binary} is not an executable file")
@@ -72,25 +72,34 @@ def enter():
 
 def all_steps(given):
     """Runs all steps and returns a summary."""
+    from audit import audit
     from browser import Browser
     from demo import demo
     from pictures import pictures
     from visits import ALONE, VISITS
 
-    visits = [pictures] if given.screenshots else [*VISITS, pictures]
-    progress = Progress(3 + len(visits) + (0 if given.screenshots else len(ALONE)))
+    visits, alone = [*VISITS, pictures], ALONE
+    if given.screenshots:
+        visits, alone = [pictures], []
+    if given.audit:
+        visits, alone = [], []
+    progress = Progress(3 + len(visits) + len(alone))
     with progress.step("find or install Chromium"):
         program = chromium()
     with progress.step("find or build the local system"):
         binary = given.binary.resolve() if given.binary else build(WORK / "cargo-build.log")
     with Browser(program, PICTURES) as browser:
+        if given.audit:
+            with progress.step("the audit"), system(binary, LOG) as (api, endpoint):
+                audit(browser, program, WORK / "audit", api, endpoint)
+            return progress.summary()
         # Each visit has its own system, so that it sees no data of another.
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)
         with progress.step("the demo"):
             demo(browser, binary)
-        for visit in [] if given.screenshots else ALONE:
+        for visit in alone:
             with progress.step(sentence(visit)):
                 visit(browser, binary, LOG)
     if given.screenshots:

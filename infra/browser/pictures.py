@@ -1,13 +1,23 @@
-"""Takes the README's screenshots, with some orders and a failing consumer."""
+"""Takes the README's screenshots, with some orders, active faults and travelling events."""
 
 from browser import PHONE
 
-# From the top of the page to the end of the order.
+# From the top of the page to the steps of the order.
 VIEW = {"x": 0, "y": 0, "width": 1400, "height": 1500}
 
 
 def pictures(page, browser, _):
     """Takes the screenshots, and checks the accessibility of each."""
+
+    def travelling(name):
+        """Takes a picture while events travel on the map."""
+        page.place("good", "CUP-03")
+        page.order_is("confirmed", "completed")
+        page.page.wait_for_selector("#map-dots .dot.applied", state="attached")
+        page.page.evaluate("() => scrollTo(0, 0)")
+        page.until("() => [...document.querySelectorAll('#map-dots .dot.applied')].some((dot) => getComputedStyle(dot).opacity === '1')")
+        page.picture(name, clip=VIEW)
+
     for scenario in ("good", "carrier", "none", "flaky", "fraud"):
         page.place(scenario)
     page.order_is("cancelled", "aborted")
@@ -27,11 +37,11 @@ def pictures(page, browser, _):
     page.until("() => document.querySelectorAll('#timeline .did.duplicate').length > 10")
     page.has_no_barriers()
     page.picture("page-light-whole", full_page=True)
-    page.picture("page-light", clip=VIEW)
+    travelling("page-light")
     page.page.emulate_media(color_scheme="dark")
     page.has_no_barriers()
     page.picture("page-dark-whole", full_page=True)
-    page.picture("page-dark", clip=VIEW)
+    travelling("page-dark")
     page.page.press("#moment", "Home")
     page.page.press("#moment", "ArrowRight")
     page.until("() => document.getElementById('moment-says').textContent.startsWith('As of')")
@@ -47,7 +57,7 @@ def pictures(page, browser, _):
         phone.has_no_barriers()
         too_wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert phone.page.evaluate(too_wide) == 0, "the page scrolls horizontally"
-        phone.page.evaluate("() => document.getElementById('order').scrollIntoView()")
+        phone.page.evaluate("() => document.getElementById('map').scrollIntoView()")
         phone.picture("page-phone", full_page=False)
         phone.picture("page-phone-whole", full_page=True)
         phone.page.emulate_media(color_scheme="dark")

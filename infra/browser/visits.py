@@ -206,6 +206,122 @@ def an_order_waits_for_an_unavailable_provider(page, *_):
     page.wait("#timeline >> text=StepRetried")
 
 
+def number(page, part):
+    """The number of a part of the map."""
+    return int(page.page.inner_text(f"#part-{part} b").replace(",", ""))
+
+
+STEPS = ("ScreenOrder", "ReserveStock", "AuthorizePayment", "ArrangeShipment", "CapturePayment", "ConfirmOrder")
+
+
+def an_event_travels_on_the_map(page, *_):
+    """The numbers of the parts are those of the events, and a dot stands for each event until it arrives."""
+    names = page.page.eval_on_selector_all("#parts .group button .title", "(all) => all.map((one) => one.textContent)")
+    assert len(names) == 12 and names[0] == "screen-order" and "project-sales" in names, names
+    assert page.text("#part-ProjectSalesFunction b") == "0"
+    page.place("good")
+    page.page.wait_for_selector("#map-dots .dot.event", state="attached")
+    page.page.wait_for_selector("#map-dots .dot.applied", state="attached")
+    page.order_is("confirmed", "completed")
+    for step in STEPS:
+        page.until(f"() => document.querySelector('#part-{step}Function b').textContent === '1'")
+    page.until("() => Number(document.querySelector('#part-ProjectOrdersFunction b').textContent) > 8")
+    page.until("() => document.querySelectorAll('#map-dots .dot').length === 0")
+    assert number(page, "store") == int(page.text("#n-events")) > 14, page.text("#part-store")
+    assert page.page.locator(".part.faulty").count() == 0
+
+
+def a_fault_shows_on_the_map_where_it_is(page, *_):
+    page.page.check("#troubles input[name=broken-reader]")
+    page.wait("#part-ProjectSalesFunction.faulty")
+    assert page.page.locator(".part.faulty").count() == 1
+    page.place("good")
+    page.page.wait_for_selector("#map-dots .dot.failed", state="attached")
+    page.wait("#part-dead.faulty")
+    page.until("() => document.querySelector('#part-dead b').textContent === '2'")
+    page.page.click("#part-ProjectSalesFunction")
+    page.wait("#part-about:has-text('fault: Failing projection')")
+    shown = page.page.eval_on_selector_all("#part-metrics div", "(all) => all.map((one) => [one.children[0].textContent, one.children[1].textContent])")
+    assert dict(shown)["dead letters"] == "2" and dict(shown)["applied"] == "0", shown
+    # The queue of a slow bus fills.
+    page.page.uncheck("#troubles input[name=broken-reader]")
+    page.page.check("#troubles input[name=delays]")
+    page.wait("#part-bus.faulty")
+    page.place("good")
+    page.until("() => [...document.querySelectorAll('.part .bar')].some((bar) => bar.offsetWidth > 0)")
+    page.page.uncheck("#troubles input[name=delays]")
+    page.wait("#part-bus:not(.faulty)")
+    page.page.click("#redrive-all")
+    page.wait("#part-dead:not(.faulty)")
+    page.page.check("#troubles input[name=provider-away]")
+    page.wait("#part-AuthorizePaymentFunction.faulty")
+    page.wait("#part-CapturePaymentFunction.faulty")
+    page.page.uncheck("#troubles input[name=provider-away]")
+
+
+def the_map_is_used_by_keyboard(page, *_):
+    """It is one stop of the Tab key, and the arrow keys move inside it."""
+    focused = "() => document.activeElement.id"
+    keys = page.page.keyboard
+    for _ in range(3):
+        keys.press("Tab")
+        if page.page.evaluate(focused) == "part-api":
+            break
+    way = ["part-api"]
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowRight", "ArrowRight", "ArrowRight"):
+        keys.press(key)
+        way.append(page.page.evaluate(focused))
+        assert page.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") != "none", way
+    assert way == [f"part-{name}" for name in ("api", "store", "stream", "deadlines", "watchdog", "store", "stream", "relay", "bus")], way
+    keys.press("ArrowRight")
+    chosen = page.page.evaluate(focused)
+    assert chosen.endswith("Function"), chosen
+    keys.press("Enter")
+    assert page.page.get_attribute(f"#{chosen}", "aria-pressed") == "true"
+    assert page.text("#part-title") == page.text(f"#{chosen} .title")
+    page.until("() => document.getElementById('part-said').textContent.includes('applied')")
+    page.has_no_barriers()
+    keys.press("Escape")
+    assert page.page.get_attribute(f"#{chosen}", "aria-pressed") == "false"
+    assert page.page.evaluate(focused) == chosen
+    # The next stop is the button of the panel where there is one, then the form.
+    keys.press("Tab")
+    assert page.page.evaluate("() => document.activeElement.name") == "scenario"
+    keys.press("Shift+Tab")
+    assert page.page.evaluate(focused) == chosen
+
+
+def nothing_moves_where_a_visitor_wants_less_motion(page, browser, _):
+    """The numbers change, and each line shows its events per second."""
+    with browser.page(page.api, page.endpoint, reduced_motion="reduce") as other:
+        other.connected("live")
+        other.page.evaluate(
+            """() => {
+                window.dots = 0;
+                new MutationObserver((all) => { for (const one of all) window.dots += one.addedNodes.length; }).observe(document.getElementById('map-dots'), { childList: true });
+            }"""
+        )
+        other.place("good")
+        other.order_is("confirmed", "completed")
+        other.until("() => [...document.querySelectorAll('.rate')].some((rate) => rate.textContent.endsWith('/s'))")
+        other.until("() => document.querySelector('#part-ConfirmOrderFunction b').textContent === '1'")
+        assert other.page.evaluate("() => window.dots") == 0
+        assert other.page.evaluate("() => document.getAnimations().length") == 0
+
+
+def a_part_is_seen_beside_its_metrics_on_a_phone(page, browser, _):
+    with browser.page(page.api, page.endpoint, **wide(360)) as phone:
+        phone.connected("live")
+        for part in ("store", "bus", "ConfirmOrderFunction", "ProjectSalesFunction", "dead"):
+            phone.page.click(f"#part-{part}")
+            boxes = "(part) => ['part-' + part, 'part'].map((id) => document.getElementById(id).getBoundingClientRect()).flatMap(({ top, bottom }) => [top, bottom])"
+            top, bottom, above, below = phone.page.evaluate(boxes, part)
+            assert 0 <= top and bottom <= above and below <= 844, (part, top, bottom, above, below)
+            phone.has_no_barriers()
+            phone.page.click("#part-close")
+        phone.stands_still("parts were selected")
+
+
 def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given):
     """The final numbers on the page equal those of the API and of the tables."""
     every = ("duplicates", "disorder", "delays", "provider-away", "broken-reader")
@@ -224,7 +340,7 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
     page.wait("#placed:has-text('a second')")
     page.wait("#orders button")
     begun = time.monotonic()
-    answers = []
+    answers, dots, is_counted = [], 0, False
     while time.monotonic() - begun < given.load_seconds:
         # The page still responds: it shows the selected order.
         asked = time.monotonic()
@@ -232,12 +348,16 @@ def it_stays_live_and_right_with_fifty_orders_a_second_and_faults(page, _, given
         wanted = page.page.evaluate("() => { const button = document.querySelector('#orders button'); button.click(); return button.querySelector('code').textContent; }")
         page.until("(id) => document.getElementById('order-id')?.textContent.startsWith(id)", argument=wanted)
         answers.append(time.monotonic() - asked)
+        dots = max(dots, page.page.locator("#map-dots .dot").count())
+        is_counted = is_counted or page.page.locator("#map-rates .rate:not(:empty)").count() > 0
         # Two of the faults are switched off early, because their effects take longest.
         if time.monotonic() - begun > given.load_seconds / 2:
             for name in ("provider-away", "broken-reader"):
                 page.page.uncheck(f"#troubles input[name={name}]")
         time.sleep(0.5)
     page.picture("load")
+    # On a line with many events there is their number instead of dots.
+    assert is_counted and dots <= 120, (is_counted, dots)
     # A slow machine places fewer orders, so the actual number counts.
     if page.text("#load") == "Stop":
         page.page.click("#load")
@@ -363,7 +483,7 @@ def receive(api, sku, headers):
     urllib.request.urlopen(request, timeout=30).close()
 
 
-WIDTHS = (360, 390, 412, 768, 1000, 1100, 1400)
+WIDTHS = (360, 390, 412, 768, 1000, 1100, 1210, 1400)
 
 
 def wide(width):
@@ -389,7 +509,12 @@ def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
             other.wait("#tallies td")
             # There was no input, so every shift counts.
             other.stands_still(f"it was open, {width} px wide", all_of_them=True)
+            before = other.page.evaluate("() => { document.getElementById('place-order').scrollIntoView({ block: 'nearest' }); return scrollY; }")
             other.place("good")
+            if width > 1200:
+                # The map is beside the form, and stays in view.
+                assert other.page.evaluate("() => scrollY") == before
+                other.page.click("#orders button")
             other.sees("#order-head")
             other.sees("#order-actions")
             other.order_is("confirmed", "completed")
@@ -401,21 +526,22 @@ def it_stands_still_and_nothing_is_cut_at_any_width(page, browser, _):
             other.until("() => document.querySelectorAll('#timeline .did.duplicate').length > 10")
             other.is_not_cut("#order .scroll")
             other.is_not_cut("html")
-            the_sign_of_more_columns_is_there_where_there_are_more(other, width)
+            for box in ("#map", "#consumers .scroll", "#stock .scroll"):
+                other.is_not_cut(box)
+            the_cells_of_a_row_are_stacked_where_it_is_narrow(other, width)
             other.has_no_barriers()
         doubled(False)
 
 
-def the_sign_of_more_columns_is_there_where_there_are_more(page, width):
-    box = "#consumers .scroll"
-    content, shown = page.page.eval_on_selector(box, "(box) => [box.scrollWidth, box.clientWidth]")
-    assert (content > shown + 1) == page.page.is_visible("#consumers .hint"), (width, content, shown)
-    assert (width < 500) == page.page.is_visible("#consumers .hint"), width
-    assert "local" in page.page.eval_on_selector(box, "(box) => getComputedStyle(box).backgroundAttachment")
-    page.page.eval_on_selector(box, "(box) => box.scrollLeft = box.scrollWidth")
-    # Scrolled to its end, it still shows each row's consumer.
-    name, left = page.page.eval_on_selector(box, "(box) => [box.querySelector('tbody th').getBoundingClientRect().left, box.getBoundingClientRect().left]")
-    assert name >= left - 1 or width > 700, (width, name, left)
+def the_cells_of_a_row_are_stacked_where_it_is_narrow(page, width):
+    """Each under the name of its column. For a screen reader it is still a table."""
+    tops = "(cells) => new Set(cells.map((cell) => cell.getBoundingClientRect().top)).size"
+    is_stacked = page.page.eval_on_selector_all("#tallies tbody tr:first-child > *", tops) > 1
+    assert is_stacked == (width <= 700), (width, is_stacked)
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    assert page.page.eval_on_selector("#tallies tbody td", label) == ('"applied"' if is_stacked else "none")
+    for role in ("table", "row", "rowheader", "cell"):
+        assert page.page.locator("#consumers").get_by_role(role).count() > 0, role
 
 
 def the_buttons_of_an_order_keep_their_place(page, browser, _):
@@ -444,9 +570,19 @@ def a_stuck_order_names_the_commands_that_settle_it(page, *_):
     tool = f"cargo run -p cairn-cli -- --endpoint-url {page.endpoint} saga"
     shown = page.page.eval_on_selector_all("#order-help code", "(all) => all.map((one) => one.textContent)")
     assert shown == [f"{tool} resume {order}", f"{tool} abandon {order} --reason 'refunded by hand'"], shown
+    assert not page.page.is_visible("#order-help")
+    page.stands_still("an order was stuck")
+    place = "() => document.getElementById('moment').getBoundingClientRect().top + scrollY"
+    before = page.page.evaluate(place)
+    page.page.click("#order-head button")
+    assert page.page.is_visible("#order-help")
+    assert page.page.evaluate(place) == before
+    page.has_no_barriers()
+    page.page.keyboard.press("Escape")
+    assert not page.page.is_visible("#order-help")
     page.place("good")
     page.order_is("confirmed", "completed")
-    assert not page.page.is_visible("#order-help")
+    assert page.page.locator("#order-head button").count() == 0
 
 
 def every_consumer_keeps_its_latency_after_a_reload(page, *_):
@@ -514,6 +650,11 @@ VISITS = [
     what_comes_twice_and_in_no_order_changes_nothing,
     a_reader_breaks_and_its_dead_letters_are_redriven,
     an_order_waits_for_an_unavailable_provider,
+    an_event_travels_on_the_map,
+    a_fault_shows_on_the_map_where_it_is,
+    the_map_is_used_by_keyboard,
+    nothing_moves_where_a_visitor_wants_less_motion,
+    a_part_is_seen_beside_its_metrics_on_a_phone,
     it_stands_still_and_nothing_is_cut_at_any_width,
     the_buttons_of_an_order_keep_their_place,
     a_stuck_order_names_the_commands_that_settle_it,

@@ -38,14 +38,14 @@ use tokio::{
 };
 
 use crate::{
-    aws::Aws,
+    aws::{Aws, roles::Grant},
     bus::Seen,
     delivery_log::{ConsumerStats, Delivery},
     faults::Fault,
     gateway::{answer_to, no_route, read},
     hosting::{Hosted, Hosts},
     platform::{LocalPlatform, Platform},
-    template::Template,
+    template::{FunctionSpec, Template, Trigger},
 };
 
 /// The crate of the function that serves the page.
@@ -139,6 +139,9 @@ struct Told<'a> {
     id: &'a str,
     r#type: &'a str,
     at: Timestamp,
+    /// The event that caused it. An event of a command or of the watchdog has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
     data: Option<&'a RawValue>,
 }
 
@@ -378,9 +381,12 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
     match (parts.method.as_str(), path) {
         ("GET", "/console/settings.json") => {
             let endpoint = format!("http://{}", console.endpoint);
-            Ok(found(
-                &json!({ "live": true, "authorization": "none", "endpoint": endpoint }),
-            ))
+            Ok(found(&json!({
+                "live": true,
+                "authorization": "none",
+                "endpoint": endpoint,
+                "consumers": consumers(&console.hosts),
+            })))
         }
         ("GET", "/console/stream") => Ok(console.stream()),
         ("GET", "/console/troubles") => Ok(faults(&console.local)),
@@ -404,6 +410,34 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
             let takes = routes.find(|(known, _)| *known == path);
             Err(no_route(path, takes.map_or(&["GET"], |(_, takes)| takes)))
         }
+    }
+}
+
+/// The consumers of the bus, in the order of the template. The page draws them.
+fn consumers(hosts: &Hosts) -> Vec<Value> {
+    let has_rule = |spec: &&FunctionSpec| {
+        let mut triggers = spec.triggers.iter();
+        triggers.any(|trigger| matches!(trigger, Trigger::Rule(_)))
+    };
+    let mut specs: Vec<_> = hosts.values().map(|hosted| &hosted.spec).collect();
+    specs.sort_by_key(|spec| spec.line);
+    let consumers = specs.into_iter().filter(has_rule);
+    consumers
+        .map(|spec| json!({ "id": spec.id, "kind": kind(spec) }))
+        .collect()
+}
+
+/// The kind of a consumer. A step may append events. A projection has the table of read models.
+fn kind(spec: &FunctionSpec) -> &'static str {
+    let appends = |grant: &Grant| {
+        grant.action == "dynamodb:PutItem" && grant.resource.ends_with(":table/EventsTable")
+    };
+    if spec.grants.iter().any(appends) {
+        "step"
+    } else if spec.settings.contains_key("READ_MODELS_TABLE") {
+        "projection"
+    } else {
+        "reaction"
     }
 }
 
@@ -448,6 +482,7 @@ fn told(seen: &Seen) -> Option<Box<RawValue>> {
         id: &event.id,
         r#type: &event.kind,
         at: event.time,
+        cause: event.causationid.as_deref(),
         data: event.data.as_deref(),
     };
     to_raw_value(&told).ok()

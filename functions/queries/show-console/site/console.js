@@ -1,8 +1,10 @@
 // Puts the page together: orders to place, faults to inject, and the live state of the system.
 
-import { $, connected, el, list, markOverflow, problem, say, seldom, count, money } from "./dom.js";
+import { $, connected, el, list, problem, row, setText, seldom, setCells, count, money } from "./dom.js";
 import { ask, get, hasToken, orders, products, Refused, settings, stock, Unreachable, use } from "./api.js";
-import { chip, hasEnded, hear, name, refresh as refreshOrder, remember, since, watch, watched } from "./order.js";
+import { draw as drawConsumers } from "./consumers.js";
+import { show as showMap, travel } from "./map.js";
+import { addDeliveries, chip, hasEnded, loadDeliveries, name, refresh as refreshOrder, watch, watched } from "./order.js";
 import { refresh as refreshSales } from "./sales.js";
 
 document.body.classList.toggle("live", settings.live);
@@ -18,11 +20,11 @@ const SCENARIOS = [
   { id: "good", title: "Success", says: "Paid, labelled, confirmed. Then you can ship it." },
   { id: "flaky", title: "Paid on the third attempt", says: "The payment provider is busy twice.", token: "tok_flaky" },
   { id: "declined", title: "Payment declined", says: "The saga releases the stock.", token: "tok_declined" },
-  { id: "none", title: "Out of stock", says: "9,000 pieces at €1: there is no stock.", sku: "NONE-01", quantity: 9_000, price: 100 },
+  { id: "none", title: "Out of stock", says: "9,000 units at €1: there is no stock.", sku: "NONE-01", quantity: 9_000, price: 100 },
   { id: "fraud", title: "Rejected by screening", says: "The customer is fraud-42.", customer: "fraud-42" },
   { id: "carrier", title: "Rejected by the carrier", says: "To country XX: the saga voids the payment.", country: "XX" },
   { id: "down", title: "No answer on payment", says: "Retried, then abandoned after 90 seconds.", token: "tok_down" },
-  { id: "cancelled", title: "Cancelled half-way", says: "The customer cancels at once.", cancel: true },
+  { id: "cancelled", title: "Cancelled halfway", says: "The customer cancels immediately.", cancel: true },
   { id: "stuck", title: "Refund fails", says: "The saga is stuck and needs an operator.", token: "tok_norefund", country: "XX" },
 ];
 
@@ -49,8 +51,11 @@ async function provide(sku, quantity) {
   const level = settings.live && !levels.heard.has(sku) ? null : await stock.get(sku);
   if ((level?.available ?? 0) >= quantity) return "";
   await stock.receive(sku, 1_000);
-  return `Received 1,000 pieces of ${sku} first. `;
+  return `Received 1,000 units of ${sku} first. `;
 }
+
+/** With as much room as this, the map is beside the form, and the events of a new order are seen on it. */
+const isWide = matchMedia("(min-width: 1201px)");
 
 /** Shows an order, and scrolls to it where it is not in view. */
 function lookAt(id) {
@@ -83,7 +88,7 @@ async function place(order) {
 
 $("order-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  // Not disabled meanwhile: that would take the focus away.
+  // The button is not disabled meanwhile, because it would lose the focus.
   if (placing) return;
   placing = true;
   const scenario = SCENARIOS.find(({ id }) => id === new FormData(event.target).get("scenario"));
@@ -93,17 +98,18 @@ $("order-form").addEventListener("submit", async (event) => {
   try {
     const first = scenario.quantity ? "" : await provide(sku, quantity);
     const placed = await place(order(sku, quantity, customer, scenario));
-    say($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
-    lookAt(placed.orderId);
+    setText($("placed"), `${first}Placed ${placed.orderId}, for ${money(placed.total)}.`);
+    if (settings.live && isWide.matches) watch(placed.orderId);
+    else lookAt(placed.orderId);
     if (scenario.cancel) await orders.cancel(placed.orderId, "changed my mind");
   } catch (error) {
-    say($("placed"), error.message);
+    setText($("placed"), error.message);
   }
   placing = false;
   if (!settings.live) poll.orders();
 });
 
-// A browser has six connections to one server: one hears the stream, and one is left for the visitor.
+// A browser has six connections to one server: one is the feed's, and one is left for the visitor.
 const LOAD = { seconds: 20, aSecond: 50, ticksASecond: 10, products: 20, mostAtOnce: 4 };
 const LOAD_TITLE = $("load").textContent;
 let load = null;
@@ -112,11 +118,11 @@ $("load").addEventListener("click", () => (load ? load.stop() : run().catch(fail
 
 function fail(error) {
   load = null;
-  say($("load"), LOAD_TITLE);
-  say($("placed"), error.message);
+  setText($("load"), LOAD_TITLE);
+  setText($("placed"), error.message);
 }
 
-/** Orders by the second, of many products, some of which fail. */
+/** The load test: orders of many products, some of which fail. */
 async function run() {
   const boxes = Array.from({ length: LOAD.products }, (_, index) => `BOX-${String(index + 1).padStart(2, "0")}`);
   const kinds = [{}, {}, { token: "tok_declined" }, {}, {}, { token: "tok_flaky" }, {}, {}, { country: "XX" }, {}];
@@ -125,14 +131,14 @@ async function run() {
   let stopped = false;
   let unreachable = null;
   load = { stop: () => (stopped = true) };
-  say($("load"), "Stop");
-  say($("placed"), "Receiving stock first.");
+  setText($("load"), "Stop");
+  setText($("placed"), "Receiving stock first.");
   await Promise.all(boxes.map((sku) => stock.receive(sku, 1_000)));
   const began = performance.now();
   const progress = () => {
     const seconds = Math.max((performance.now() - began) / 1_000, 0.1);
     const rate = Math.round(placed / seconds);
-    say($("placed"), `${count(placed)} of ${count(most)} placed, ${rate} a second${refused ? `, ${refused} refused` : ""}.`);
+    setText($("placed"), `${count(placed)} of ${count(most)} placed, ${rate} a second${refused ? `, ${refused} refused` : ""}.`);
   };
   const one = async (index) => {
     try {
@@ -162,18 +168,29 @@ async function run() {
   if (unreachable) throw unreachable;
   progress();
   load = null;
-  say($("load"), LOAD_TITLE);
+  setText($("load"), LOAD_TITLE);
 }
 
-// ------------------------------------------------------------------------------------------ breaking things
+// ------------------------------------------------------------------------------------------ faults
 
+/** The last column: the parts of the map where a fault shows. */
 const TROUBLES = [
-  ["duplicates", "Duplicates", "The bus delivers every event twice."],
-  ["disorder", "Out of order", "Deliveries overtake each other."],
-  ["delays", "Delays", "Each delivery is one to two seconds late."],
-  ["provider-away", "Payment provider unavailable", "Its steps are retried and become dead letters. The watchdog retries them once the provider is back."],
-  ["broken-reader", "Failing projection", "project-sales fails at every event. Fix it and redrive its dead letters: no sale is missing."],
+  ["duplicates", "Duplicates", "The bus delivers every event twice.", ["bus"]],
+  ["disorder", "Out of order", "Deliveries overtake each other.", ["bus"]],
+  ["delays", "Delays", "Each delivery is one to two seconds late.", ["bus"]],
+  ["provider-away", "Payment provider unavailable", "Its steps are retried and become dead letters. The watchdog retries them once the provider is back.", ["AuthorizePaymentFunction", "CapturePaymentFunction"]],
+  ["broken-reader", "Failing projection", "project-sales fails at every event. Fix it and redrive its dead letters: no sale is missing.", ["ProjectSalesFunction"]],
 ];
+
+/** The titles of faults, by the part where they are. */
+function faultsAt(troubles) {
+  const found = new Map();
+  for (const [id, title, , places] of TROUBLES) {
+    if (!troubles.includes(id)) continue;
+    for (const place of places) found.set(place, [...(found.get(place) ?? []), title]);
+  }
+  return found;
+}
 
 $("troubles").append(
   ...TROUBLES.map(([id, title, says]) =>
@@ -184,7 +201,7 @@ $("troubles").append(
         el("small", {}, says)))),
 );
 
-/** Until when what the stream tells is older than what was chosen here. */
+/** Until this time a frame may be older than the visitor's choice. */
 let chosen = 0;
 
 $("troubles").addEventListener("change", async () => {
@@ -217,7 +234,7 @@ const FULFILMENT = {
   FulfilmentResumed: "compensating", FulfilmentCompleted: "completed", FulfilmentAborted: "aborted", FulfilmentStuck: "stuck",
 };
 
-/** What an event says of the order that it belongs to. Of each stream the latest version counts. */
+/** Records the status that an event gives its order. Of each stream the latest version counts. */
 function note(event) {
   const [stream, version] = event.id.split("@");
   const dash = stream.indexOf("-");
@@ -259,7 +276,7 @@ function drawOrders() {
   list($("orders"), latest, (row) => row.id, make, (item, row) => {
     const [button] = item.children;
     button.setAttribute("aria-pressed", row.id === watched());
-    say(button.children[1], row.what);
+    setText(button.children[1], row.what);
     const standing = ["completed", "aborted"].includes(row.saga) ? row.status : row.saga;
     if (button.children[2].textContent !== standing) button.children[2].replaceWith(chip(standing));
   });
@@ -269,7 +286,7 @@ function drawOrders() {
 
 const levels = {
   all: new Map(["TEA-01", "POT-07", "CUP-03"].map((sku) => [sku, null])),
-  /** Those of which there is stock, as far as it was heard. */
+  /** Those that the feed has named: they have stock. */
   heard: new Set(),
   stale: new Set(),
   add(sku) {
@@ -277,7 +294,7 @@ const levels = {
     this.heard.add(sku);
     this.stale.add(sku);
   },
-  /** Reads what has changed. */
+  /** Reads the levels that have changed. */
   refresh: seldom(500, async () => {
     const stale = [...levels.stale];
     levels.stale.clear();
@@ -290,13 +307,14 @@ const levels = {
     this.refresh();
   },
   draw() {
-    const make = ([sku]) =>
-      el("tr", {}, el("th", { scope: "row" }, sku), el("td"), el("td"), el("td"),
-        el("td", {}, el("button", { type: "button", className: "small", onclick: () => take(sku) }, "+100", el("span", { className: "hidden" }, ` of ${sku}`))));
+    const make = ([sku]) => {
+      const made = row($("levels"), [sku]);
+      made.lastChild.append(el("button", { type: "button", className: "small", onclick: () => take(sku) }, "+100", el("span", { className: "hidden" }, ` of ${sku}`)));
+      return made;
+    };
     const rows = [...this.all].sort(([a], [b]) => a.localeCompare(b));
-    list($("levels").tBodies[0], rows, ([sku]) => sku, make, (row, [, level]) => {
-      ["onHand", "reserved", "available"].forEach((key, index) => say(row.children[index + 1], level ? count(level[key]) : "–"));
-    });
+    list($("levels").tBodies[0], rows, ([sku]) => sku, make, (item, [, level]) =>
+      setCells(item, ["onHand", "reserved", "available"].map((key) => (level ? count(level[key]) : "–"))));
   },
 };
 
@@ -304,44 +322,10 @@ async function take(sku) {
   try {
     await stock.receive(sku, 100);
   } catch (error) {
-    say($("placed"), error.message);
+    setText($("placed"), error.message);
   }
   levels.add(sku);
   levels.refresh();
-}
-
-// ------------------------------------------------------------------------------------------ consumers
-
-const ABOUT = {
-  "relay-events": "publishes committed events", "unwind-order": "notes a cancellation in the saga", "notify-customer": "sends mails, one key for each event",
-  "project-orders": "read model", "project-stock": "read model", "project-sales": "read model",
-};
-/** In the order in which an event meets them. */
-const TURNS = ["relay-events", "screen-order", "reserve-stock", "authorize-payment", "arrange-shipment", "capture-payment", "confirm-order"];
-const turn = (id) => (TURNS.indexOf(name(id)) + TURNS.length + 1) % (TURNS.length + 1);
-/** The lags of the last seconds, by consumer. */
-const lags = new Map();
-const LAG_MS = 3_000;
-
-function drawConsumers(consumers, waiting) {
-  const now = Date.now();
-  const rows = Object.entries(consumers).sort(([a], [b]) => turn(a) - turn(b));
-  const make = ([id]) => el("tr", {}, el("th", { scope: "row" }, name(id), el("small", {}, ABOUT[name(id)] ?? "step of the saga")), ...Array.from({ length: 7 }, () => el("td")));
-  list($("tallies").tBodies[0], rows, ([id]) => id, make, (row, [id, tally]) => {
-    const recent = (lags.get(id) ?? []).filter(({ at }) => now - at < LAG_MS);
-    if (tally.lagMs !== null) recent.push({ at: now, ms: tally.lagMs });
-    lags.set(id, recent);
-    const lag = recent.length ? Math.max(...recent.map(({ ms }) => ms)) : tally.latestLagMs;
-    const behind = lag === null ? "–" : since(lag);
-    const cells = [tally.applied, tally.duplicates, tally.caughtUp, tally.retried, tally.deadLetters, waiting[id]].map(count);
-    // The relay applies no event.
-    if (name(id) === "relay-events") cells.fill("–", 0, 3);
-    [...cells, behind].forEach((text, index) => {
-      say(row.children[index + 1], text);
-      row.children[index + 1].classList.toggle("none", text === "0" || text === "–");
-    });
-  });
-  say($("n-waiting"), count(Object.values(waiting).reduce((sum, one) => sum + one, 0)));
 }
 
 // ------------------------------------------------------------------------------------------ dead letters
@@ -357,14 +341,14 @@ const letters = {
         el("button", { type: "button", className: "small", onclick: () => redrive({ message: letter.message }) }, "Redrive", el("span", { className: "hidden" }, ` ${letter.event ?? letter.message}`)));
     list($("letters"), letters.slice(0, 20), (letter) => `${letter.queue} ${letter.message}`, make);
   }),
-  hear(many) {
-    say($("dead-count"), count(many));
+  update(many) {
+    setText($("dead-count"), count(many));
     $("dead-count").className = many ? "pill bad" : "pill";
     $("redrive-all").disabled = many === 0;
     $("no-letters").hidden = many > 0;
     if (many !== this.many) this.refresh();
-    // The result of a redrive says nothing about new dead letters.
-    if (many > this.many) say($("redriven"), "");
+    // The result of a redrive does not cover new dead letters.
+    if (many > this.many) setText($("redriven"), "");
     this.many = many;
   },
 };
@@ -372,22 +356,22 @@ const letters = {
 const short = (event) => event.replace(/-([0-9a-f]{8})-[0-9a-f-]{27}/, "-$1…");
 
 async function redrive(which) {
-  say($("redriven"), "redriving…");
+  setText($("redriven"), "redriving…");
   try {
     const report = await ask("POST", "/console/dead-letters/redrive", which);
     const stay = report.unresolved.length ? `, ${report.unresolved.length} not redrivable` : "";
-    say($("redriven"), `${count(report.redriven)} redriven${stay}${report.complete ? "" : "; more are left"}`);
+    setText($("redriven"), `${count(report.redriven)} redriven${stay}${report.complete ? "" : "; more are left"}`);
   } catch (error) {
-    say($("redriven"), error.message);
+    setText($("redriven"), error.message);
   }
   letters.refresh();
 }
 
 $("redrive-all").addEventListener("click", () => redrive({}));
 
-// ------------------------------------------------------------------------------------------ what is heard, live
+// ------------------------------------------------------------------------------------------ the live feed
 
-const heard = { frame: null, drawn: true, counts: [], stale: false };
+const feed = { frame: null, drawn: true, counts: [], stale: false };
 
 const RECONNECT_MS = 3_000;
 
@@ -401,24 +385,28 @@ function listen() {
     // The browser reconnects by itself except after an answer that is not a stream.
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, RECONNECT_MS);
   });
-  source.addEventListener("frame", (message) => takeIn(JSON.parse(message.data)));
-  // The present as a whole: at the beginning, and when this page could not keep up.
+  source.addEventListener("frame", (message) => {
+    const frame = JSON.parse(message.data);
+    receive(frame);
+    travel(frame);
+  });
+  // The current state: at the start, and when this page is too far behind.
   source.addEventListener("state", (message) => {
     known.clear();
-    takeIn(JSON.parse(message.data));
-    remember();
+    receive(JSON.parse(message.data));
+    loadDeliveries();
     refreshAll();
   });
 }
 
-function takeIn(frame) {
+function receive(frame) {
   connected("live", "good");
   problem(listen);
   frame.events.forEach(note);
   frame.skus?.forEach((sku) => levels.add(sku));
   const id = watched();
   const touches = frame.events.some((event) => id && event.id.includes(id));
-  const theirs = hear(frame.deliveries);
+  const theirs = addDeliveries(frame.deliveries);
   if (touches || theirs) refreshOrder();
   let sold = false;
   for (const { consumer, event } of frame.deliveries) {
@@ -427,43 +415,45 @@ function takeIn(frame) {
   }
   if (sold) refreshSales();
   if (levels.stale.size) levels.refresh();
-  // When it has become quiet, what was read in between is read once more.
+  // Reads during a burst may be outdated: everything is read again when the burst has ended.
   const isQuiet = !frame.events.length && !frame.deliveries.length;
-  if (isQuiet && heard.stale) refreshAll();
-  heard.stale = !isQuiet;
+  if (isQuiet && feed.stale) refreshAll();
+  feed.stale = !isQuiet;
   const now = performance.now();
-  heard.counts.push([now, frame.seen]);
-  while (now - heard.counts[0][0] > 2_000) heard.counts.shift();
-  heard.frame = { ...frame, consumers: merged(frame.consumers) };
-  if (!heard.drawn) return;
-  heard.drawn = false;
+  feed.counts.push([now, frame.seen]);
+  while (now - feed.counts[0][0] > 2_000) feed.counts.shift();
+  feed.frame = { ...frame, consumers: merged(frame.consumers) };
+  if (!feed.drawn) return;
+  feed.drawn = false;
   requestAnimationFrame(() => {
-    heard.drawn = true;
-    draw(heard.frame);
+    feed.drawn = true;
+    draw(feed.frame);
   });
 }
 
-/** A frame that is not drawn must not take its lag with it. */
+/** The greatest lag of the frames that are drawn together. */
 function merged(consumers) {
-  if (heard.drawn) return consumers;
+  if (feed.drawn) return consumers;
   for (const [id, tally] of Object.entries(consumers)) {
-    const before = heard.frame.consumers[id]?.lagMs ?? null;
+    const before = feed.frame.consumers[id]?.lagMs ?? null;
     if (before !== null) tally.lagMs = Math.max(before, tally.lagMs ?? 0);
   }
   return consumers;
 }
 
 function draw(frame) {
-  const [[from, first], [to, last]] = [heard.counts[0], heard.counts.at(-1)];
-  say($("n-events"), count(frame.seen));
-  say($("n-rate"), to > from ? count(Math.round(((last - first) * 1_000) / (to - from))) : "0");
-  say($("n-running"), count(frame.fulfilments.running));
-  say($("n-stuck"), count(frame.fulfilments.stuck));
+  const [[from, first], [to, last]] = [feed.counts[0], feed.counts.at(-1)];
+  setText($("n-events"), count(frame.seen));
+  const perSecond = to > from ? Math.round(((last - first) * 1_000) / (to - from)) : 0;
+  setText($("n-rate"), count(perSecond));
+  setText($("n-running"), count(frame.fulfilments.running));
+  setText($("n-stuck"), count(frame.fulfilments.stuck));
   $("n-stuck").classList.toggle("alarming", frame.fulfilments.stuck > 0);
   show(frame.troubles);
   drawOrders();
   drawConsumers(frame.consumers, frame.waiting);
-  letters.hear(frame.deadLetters);
+  showMap(frame, perSecond, faultsAt(frame.troubles));
+  letters.update(frame.deadLetters);
   if (document.body.classList.contains("ready")) return;
   levels.draw();
   reveal();
@@ -475,7 +465,7 @@ function refreshAll() {
   levels.refreshAll();
 }
 
-// ------------------------------------------------------------------------------------------ or asked for
+// ------------------------------------------------------------------------------------------ polling
 
 const poll = {
   orders: seldom(1_000, async () => {
@@ -509,7 +499,7 @@ const poll = {
   },
 };
 
-/** Whom a token is for, to order in their name. */
+/** The subject of a token: the customer who places the orders. */
 function subjectOf(token) {
   try {
     return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub;
@@ -527,7 +517,6 @@ $("token-form").addEventListener("submit", (event) => {
   poll.now();
 });
 
-markOverflow();
 levels.draw();
 drawOrders();
 if (settings.live) listen();

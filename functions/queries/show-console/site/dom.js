@@ -2,7 +2,7 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with properties and children; a child that is no element becomes text. */
+/** Creates an element with properties and children. A child that is not an element becomes text. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -13,14 +13,14 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Sets a text if it is another one: what does not change is not announced again. */
-export function say(element, text) {
+/** Sets a text if it differs, so that a screen reader announces only changes. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Makes the children of an element those of a list, in its order. `make` makes one, `update` brings it up to date;
- * those that are there already stay what they are, with their focus.
+ * Makes the children of an element those of a list, in its order. `make` creates a child, and `update` updates it.
+ * A child that exists already stays the same element and keeps its focus.
  */
 export function list(parent, items, key, make, update = () => {}) {
   const there = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -40,39 +40,45 @@ export function list(parent, items, key, make, update = () => {}) {
   for (const child of there.values()) child.remove();
 }
 
+/**
+ * A row of a table: a head, its small print, and empty cells. On a narrow screen the cells are stacked, so each names
+ * its column, and the roles keep what the new display takes from the elements.
+ */
+export function row(table, [head, small], many = table.tHead.rows[0].cells.length - 1) {
+  const labels = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent);
+  const cells = Array.from({ length: many }, (_, index) => el("td", { role: "cell", "data-label": labels[index] }));
+  return el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, head, small && el("small", {}, small)), ...cells);
+}
+
+/** Sets the texts of the cells of a row. */
+export function setCells(row, texts) {
+  texts.forEach((text, index) => {
+    const cell = row.children[index + 1];
+    setText(cell, text);
+    cell.classList.toggle("none", text === "0" || text === "–");
+  });
+}
+
 /** Shows the state of the connection. */
 export function connected(text, tone) {
-  say($("connection"), text);
+  setText($("connection"), text);
   $("connection").className = `pill ${tone}`;
 }
 
-/** By what failed, the latest last. */
+/** The text of each problem by its source, the latest last. */
 const problems = new Map();
 
 /** Shows the problem of a source until that source works again, which it reports without a text. */
 export function problem(source, text = "") {
   problems.delete(source);
   if (text) problems.set(source, text);
-  say($("problem"), [...problems.values()].at(-1) ?? "");
+  setText($("problem"), [...problems.values()].at(-1) ?? "");
   $("problem").hidden = problems.size === 0;
 }
 
-/** Marks the boxes that have more columns than fit, so that the page can show a sign. */
-export function markOverflow() {
-  const marks = new ResizeObserver((entries) => {
-    for (const box of new Set(entries.map(({ target }) => target.closest(".scroll")))) {
-      box.classList.toggle("overflows", box.scrollWidth > box.clientWidth + 1);
-    }
-  });
-  for (const box of document.querySelectorAll(".scroll")) {
-    marks.observe(box);
-    marks.observe(box.firstElementChild);
-  }
-}
-
 /**
- * Work that is asked for often and done seldom: at once, then no more than once in `pause` ms, and always after it was
- * asked for the last time. One run at a time. An error is shown until a later run succeeds.
+ * Limits work that is requested often: it runs at once, then at most once in `pause` ms, and always after the last
+ * request. Runs never overlap. The page shows an error until a later run succeeds.
  */
 export function seldom(pause, work) {
   let asked = false;

@@ -1,6 +1,6 @@
-// The order that is looked at: its steps, its time line, and how it was.
+// The selected order: its steps, its timeline, and its state at each version.
 
-import { $, el, list, say, seldom, clock, count, money } from "./dom.js";
+import { $, el, list, setText, seldom, clock, count, money } from "./dom.js";
 import { get, orders, settings } from "./api.js";
 
 export const STEPS = [
@@ -9,28 +9,28 @@ export const STEPS = [
   ["authorize-payment", "payment authorized", "payment voided"],
   ["arrange-shipment", "parcel label created", "label cancelled"],
   ["capture-payment", "payment captured", "payment refunded"],
-  ["confirm-order", "order confirmed", "stock put back"],
+  ["confirm-order", "order confirmed", "stock returned"],
 ];
-const MARKS = { completed: "✓ done", failed: "✗ failed", compensated: "↩ undone", "compensation-failed": "✗ could not be undone", due: "… next" };
+const MARKS = { completed: "✓ done", failed: "✗ failed", compensated: "↩ compensated", "compensation-failed": "✗ compensation failed", due: "… next" };
 const ENDED = ["completed", "aborted"];
-/** Rows of the time line that are shown at most: the first and the latest. */
+/** The most rows of the timeline: the first and the latest. */
 const MOST_ROWS = 120;
 
-const state = { id: null, order: null, past: null, events: [], moments: [], deliveries: new Map(), heard: 0, pinned: null, dirty: false };
+const state = { id: null, order: null, past: null, events: [], moments: [], deliveries: new Map(), pinned: null, dirty: false };
 const pasts = new Map();
 
 export const watched = () => state.id;
 export const hasEnded = () => state.order !== null && ENDED.includes(state.order.fulfilment.status);
 
-/** Looks at another order. */
+/** Selects an order. */
 export function watch(id) {
   if (state.id === id) return;
-  Object.assign(state, { id, order: null, past: null, events: [], moments: [], deliveries: new Map(), heard: 0, pinned: null });
+  Object.assign(state, { id, order: null, past: null, events: [], moments: [], deliveries: new Map(), pinned: null });
   pasts.clear();
-  say($("order-said"), "");
+  setText($("order-said"), "");
   draw();
   refresh();
-  remember();
+  loadDeliveries();
 }
 
 /** Reads the order and its events again. */
@@ -45,16 +45,16 @@ export const refresh = seldom(150, async () => {
   draw();
 });
 
-/** What consumers did with its events before it was looked at. */
-export async function remember() {
+/** Loads the deliveries of its events from before it was selected. */
+export async function loadDeliveries() {
   if (!settings.live || !state.id) return;
   const id = state.id;
   const { deliveries } = await get(`/console/orders/${id}/deliveries`);
-  if (id === state.id) hear(deliveries);
+  if (id === state.id) addDeliveries(deliveries);
 }
 
-/** What consumers did: of any orders, once each. */
-export function hear(deliveries) {
+/** Adds deliveries of any orders, each once. Returns whether one of them belongs to the selected order. */
+export function addDeliveries(deliveries) {
   let news = false;
   for (const delivery of deliveries) {
     if (!state.id || !delivery.event.includes(state.id)) continue;
@@ -83,7 +83,7 @@ function render() {
   $("order-actions").classList.toggle("unused", state.id === null);
   $("order-view").classList.toggle("past", state.pinned !== null);
   $("moment").disabled = state.id === null;
-  // The steps are there before an order is, so that it moves nothing when it comes.
+  // The steps are shown before an order is selected, so that nothing moves later.
   if (state.id === null) return saga(null);
   head(shown);
   help(state.order);
@@ -117,39 +117,41 @@ function head(order) {
   if ($("order-head").dataset.said === key) return;
   $("order-head").dataset.said = key;
   const id = el("code", { id: "order-id" }, state.id);
-  $("order-head").replaceChildren(id, el("span", { className: "row" }, ...parts, el("span", { className: "quiet" }, text)));
+  // Only an order that is stuck now can be settled.
+  const more = order?.fulfilment.status === "stuck" ? el("button", { type: "button", className: "small", popoverTargetElement: $("order-help") }, "What to do") : null;
+  $("order-head").replaceChildren(id, el("span", { className: "row" }, ...parts, ...(more ? [more] : []), el("span", { className: "quiet" }, text)));
 }
 
 /** The tool as a reader can call it: from the work tree where the system runs locally, as it is installed elsewhere. */
 const TOOL = settings.endpoint ? `cargo run -p cairn-cli -- --endpoint-url ${settings.endpoint}` : "cairn";
 
-/** Shows an operator how to settle a stuck order. */
+/** Shows an operator how to settle a stuck order: in a popover, so that it moves nothing. */
 function help(order) {
   const isStuck = order?.fulfilment.status === "stuck";
-  $("order-help").hidden = !isStuck;
+  if (!isStuck) $("order-help").hidePopover();
   if (!isStuck || $("order-help").dataset.id === state.id) return;
   $("order-help").dataset.id = state.id;
-  $("order-help").replaceChildren(
-    el("p", {}, el("b", {}, "This order needs manual action."), " Settle the failed compensation with the provider. Then run one of these commands:"),
-    el("p", {}, "to try the compensation again: ", el("code", {}, `${TOOL} saga resume ${state.id}`)),
-    el("p", {}, "to skip it and undo the rest: ", el("code", {}, `${TOOL} saga abandon ${state.id} --reason 'refunded by hand'`)),
+  $("order-help-text").replaceChildren(
+    el("p", {}, "Settle the failed compensation with the provider. Then run one of these commands:"),
+    el("p", {}, "Retry the compensation: ", el("code", {}, `${TOOL} saga resume ${state.id}`)),
+    el("p", {}, "Skip it and compensate the remaining steps: ", el("code", {}, `${TOOL} saga abandon ${state.id} --reason 'refunded by hand'`)),
   );
 }
 
 function saga(order) {
   const steps = order?.fulfilment.steps ?? [];
   const status = order?.fulfilment.status;
-  // Of a step that was done and undone the last outcome counts.
+  // Of a step that completed and was compensated, the last outcome counts.
   const outcomes = new Map(steps.map((step) => [step.step, step]));
   const due = status === "running" ? STEPS.find(([name]) => !outcomes.has(name))?.[0] : null;
   list($("saga"), STEPS, ([name]) => name, ([name]) => el("li", {}, el("b", {}, name), el("span", {}), el("small", {})), (item, [name, done, undone]) => {
     const step = outcomes.get(name);
     const outcome = step?.outcome ?? (name === due ? "due" : "");
     item.className = outcome;
-    say(item.children[1], MARKS[outcome] ?? "not started");
-    // A step without an outcome in time is undone as well.
+    setText(item.children[1], MARKS[outcome] ?? "not started");
+    // A step without an outcome in time is compensated as well.
     const wasDone = state.events.some((event) => event.type === "StepCompleted" && event.data.step === name);
-    say(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer: cancelled" }[outcome] ?? "");
+    setText(item.children[2], step?.detail ?? { completed: done, compensated: wasDone ? undone : "no answer: cancelled" }[outcome] ?? "");
   });
 }
 
@@ -161,18 +163,18 @@ function slider() {
   $("now").disabled = state.pinned === null;
   const place = state.pinned ?? last;
   const time = state.moments[place - 1];
-  if (!time) return say($("moment-says"), "");
+  if (!time) return setText($("moment-says"), "");
   const upTo = state.events.filter((event) => event.time <= time);
   const versions = new Map(upTo.map((event) => [event.subject.split("-")[0], event.streamversion]));
   const at = [...versions].map(([stream, version]) => `${stream}@${version}`).join(", ");
   const text = state.pinned === null
     ? `Now: ${at}. Move the slider to see the order at each earlier version.`
     : `As of ${clock(time)}, ${after(time)} after it was placed: ${at}.`;
-  say($("moment-says"), text);
+  setText($("moment-says"), text);
   input.setAttribute("aria-valuetext", text);
 }
 
-/** A time that has passed. */
+/** A duration as text. */
 export const since = (ms) => (ms < 10_000 ? `${count(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 const after = (time) => since(Date.parse(time) - Date.parse(state.moments[0] ?? time));
@@ -180,14 +182,15 @@ const after = (time) => since(Date.parse(time) - Date.parse(state.moments[0] ?? 
 function makeRow(event) {
   const about = [event.data?.step, event.data?.reason, event.data?.detail].filter((text) => typeof text === "string");
   const stream = event.subject.split("-")[0];
+  const cell = (properties, ...children) => el("td", { role: "cell", ...properties }, ...children);
   return el(
     "tr",
-    {},
-    el("td", {}, `+${after(event.time)}`),
-    el("td", {}, el("b", {}, event.type)),
-    el("td", { className: "id" }, `${stream}@${event.streamversion}`),
-    el("td", { className: "about" }, about.join(", ")),
-    el("td", { "data-live": "" }),
+    { role: "row" },
+    cell({}, `+${after(event.time)}`),
+    cell({}, el("b", {}, event.type)),
+    cell({ className: "id" }, `${stream}@${event.streamversion}`),
+    cell({ className: "about" }, about.join(", ")),
+    cell({ "data-live": "" }),
   );
 }
 
@@ -210,12 +213,12 @@ function updateRow(row, event) {
   cell.replaceChildren(...together.flatMap((one) => [chipOf(one), " "]));
 }
 
-const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "skipped, done before"], "caught-up": ["↻", "arrived early, filled a gap of"], failed: ["✗", "failed, retried"], "dead-letter": ["✗", "dead letter"] };
+const SIGNS = { applied: ["✓", "applied"], duplicate: ["=", "duplicate skipped"], "caught-up": ["↻", "arrived early, filled a gap of"], failed: ["✗", "failed, retried"], "dead-letter": ["✗", "dead letter"] };
 
 function chipOf({ consumer, outcome, gap, times }) {
   const [sign, words] = SIGNS[outcome] ?? ["", outcome];
   const twice = times > 1 ? ` ×${times}` : "";
-  // Who writes to customers cannot know whether a mail is out; who sends it knows the key.
+  // notify-customer has no record of a sent email. The email provider recognizes the key.
   const key = times > 1 && name(consumer) === "notify-customer" ? ", with one key" : "";
   const more = { "caught-up": ` +${gap}`, "dead-letter": ", dead letter" }[outcome] ?? twice + key;
   return el("span", { className: `did ${outcome}`, title: `${name(consumer)}: ${words}${outcome === "dead-letter" ? "" : more}` }, `${sign} ${name(consumer)}${more}`);
@@ -229,7 +232,7 @@ async function look(place) {
   state.pinned = place >= state.moments.length ? null : place;
   const time = state.moments[place - 1];
   if (state.pinned !== null) {
-    // The past does not change: what was asked for once is known.
+    // The past does not change, so each version is read once.
     if (!pasts.has(time)) pasts.set(time, await orders.at(id, time));
     if (id !== state.id || state.pinned !== place) return;
     state.past = pasts.get(time);
@@ -243,9 +246,9 @@ function show(work) {
     if (!id) return;
     try {
       await work(id);
-      say($("order-said"), "");
+      setText($("order-said"), "");
     } catch (error) {
-      say($("order-said"), error.message);
+      setText($("order-said"), error.message);
     }
     refresh();
   };

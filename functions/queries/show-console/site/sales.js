@@ -1,6 +1,6 @@
 // Sales in windows of time: a chart by uPlot, and the same as a table.
 
-import { $, el, list, say, seldom, count, money } from "./dom.js";
+import { $, list, row as tableRow, setText, setCells, seldom, count, money } from "./dom.js";
 import { sales } from "./api.js";
 
 const WINDOWS = { minute: [60, 30], hour: [3_600, 24], day: [86_400, 14] };
@@ -30,22 +30,20 @@ async function day() {
 }
 
 function books(today) {
-  say($("n-placed"), count(today?.ordersPlaced));
-  say($("n-confirmed"), count(today?.ordersConfirmed));
-  say($("n-cancelled"), count(today?.ordersCancelled));
-  say($("n-revenue"), today?.revenue.map(money).join(", ") || "0");
+  setText($("n-placed"), count(today?.ordersPlaced));
+  setText($("n-confirmed"), count(today?.ordersConfirmed));
+  setText($("n-cancelled"), count(today?.ordersCancelled));
+  setText($("n-revenue"), today?.revenue.map(money).join(", ") || "0");
 }
 
 function table(windows) {
   const cells = (one) => [one.ordersPlaced, one.ordersConfirmed, one.ordersCancelled].map(count).concat(one.revenue.map(money).join(", "));
   const from = (one) => one.start.slice(0, 16).replace("T", " ");
-  const make = (one) => el("tr", {}, el("th", { scope: "row" }, from(one)), ...cells(one).map(() => el("td")));
-  list($("windows").tBodies[0], windows.toReversed(), (one) => one.start, make, (row, one) => {
-    cells(one).forEach((text, index) => say(row.children[index + 1], text));
-  });
+  const make = (one) => tableRow($("windows"), [from(one)]);
+  list($("windows").tBodies[0], windows.toReversed(), (one) => one.start, make, (item, one) => setCells(item, cells(one)));
   const sum = (name) => count(windows.reduce((total, one) => total + one[name], 0));
   const text = `${sum("ordersPlaced")} placed, ${sum("ordersConfirmed")} confirmed and ${sum("ordersCancelled")} cancelled in this time (UTC).`;
-  say($("sales-says"), text);
+  setText($("sales-says"), text);
   $("chart").setAttribute("aria-label", `A chart: ${text}`);
 }
 

@@ -10,12 +10,14 @@ use cairn::lambda::{
 use serde_json::json;
 
 /// The page and its files: name, media type and content.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("", HTML, include_str!("../site/index.html")),
     ("console.css", CSS, include_str!("../site/console.css")),
     ("console.js", JS, include_str!("../site/console.js")),
     ("api.js", JS, include_str!("../site/api.js")),
     ("dom.js", JS, include_str!("../site/dom.js")),
+    ("consumers.js", JS, include_str!("../site/consumers.js")),
+    ("map.js", JS, include_str!("../site/map.js")),
     ("order.js", JS, include_str!("../site/order.js")),
     ("sales.js", JS, include_str!("../site/sales.js")),
     (

@@ -127,7 +127,14 @@ async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
     let named = page.split(['"', '<', '>']);
     let named = named.filter_map(|text| text.strip_prefix("/console/"));
     let named: BTreeSet<_> = named.filter(|name| name.contains('.')).collect();
-    for script in ["dom.js", "api.js", "order.js", "sales.js"] {
+    for script in [
+        "api.js",
+        "consumers.js",
+        "dom.js",
+        "map.js",
+        "order.js",
+        "sales.js",
+    ] {
         assert!(named.contains(script), "{script} is loaded late: {named:?}");
     }
     assert!(named.len() > 8, "{named:?}");
@@ -139,7 +146,7 @@ async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
         );
         size += answer.len();
     }
-    assert!(size < 150_000, "{size} bytes are not small");
+    assert!(size < 160_000, "{size} bytes are not small");
 
     let nothing = shop.get("/console/nothing.js").await;
     assert_eq!(nothing.status, StatusCode::NOT_FOUND);
@@ -157,6 +164,36 @@ async fn the_page_comes_with_all_that_it_loads_and_may_load_nothing_else() {
         assert_eq!(answer.headers["content-type"], "application/problem+json");
         assert!(answer.headers.contains_key("x-correlation-id"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_name_each_consumer_of_the_bus_with_its_kind() {
+    let shop = shop().await;
+    let settings = shop.get("/console/settings.json").await.body;
+    let consumers = settings["consumers"].as_array().unwrap();
+    let text = |consumer: &Value, name: &str| consumer[name].as_str().unwrap().to_owned();
+    let of = |kind: &str| -> Vec<_> {
+        let named = consumers.iter().filter(|one| text(one, "kind") == kind);
+        named.map(|one| text(one, "id")).collect()
+    };
+    let steps = [
+        "ScreenOrderFunction",
+        "ReserveStockFunction",
+        "AuthorizePaymentFunction",
+        "ArrangeShipmentFunction",
+        "CapturePaymentFunction",
+        "ConfirmOrderFunction",
+        "UnwindOrderFunction",
+    ];
+    let projections = [
+        "ProjectOrdersFunction",
+        "ProjectStockFunction",
+        "ProjectProductsFunction",
+        "ProjectSalesFunction",
+    ];
+    assert_eq!(of("step"), steps);
+    assert_eq!(of("projection"), projections);
+    assert_eq!(of("reaction"), ["NotifyCustomerFunction"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,6 +229,9 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
         .collect();
     let placed = order.iter().find(|event| event["type"] == "OrderPlaced");
     assert_eq!(placed.unwrap()["data"]["customerId"], "c-42");
+    // A command has no cause, and each outcome of the saga has one.
+    let caused = order.iter().filter(|event| event["cause"].is_string());
+    assert_eq!(caused.count(), order.len() - 1, "{order:?}");
     assert!(
         order
             .iter()
