@@ -576,13 +576,14 @@ impl<D: Definition> Decider for Saga<D> {
                 retries: 0,
             },
             Event::StepCompleted { step, next, .. } => proceed(state, Some(*step), *next),
-            Event::StepFailed { next, reason, .. } => proceed(because(state, reason), None, *next),
+            Event::StepFailed { next, reason, .. } | Event::CancelRequested { next, reason } => {
+                proceed(because(state, reason), None, *next)
+            }
             Event::StepCompensated { next, .. } | Event::StepAbandoned { next, .. } => {
                 proceed(state, None, *next)
             }
             Event::StepRetried { retry, .. } => retried(state, *retry),
             Event::Resumed { .. } => resumed(state),
-            Event::CancelRequested { reason, next } => proceed(because(state, reason), None, *next),
             Event::CompensationFailed { reason, .. } => into_stuck(state, reason),
             // It follows `CompensationFailed`, which has changed the state, and notifies consumers.
             Event::Stuck { .. } => state,

@@ -162,7 +162,7 @@ impl<M: CustomerMailer> Notifier<M> {
                 }
                 // It is due again when the lease ends.
                 Err(error) => {
-                    tracing::warn!(key = waiting.mail, %error, "email failed; retrying on next run")
+                    tracing::warn!(key = waiting.mail, %error, "email failed; retrying on next run");
                 }
             }
         }
