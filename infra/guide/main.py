@@ -1,22 +1,24 @@
-"""Follows docs/your-own-aggregate.md in a clone of the last commit, and counts written lines.
+"""Follows docs/how-to/add-an-aggregate.md in a clone of the last commit, and counts written lines.
 
-The line before a block says what the block is:
+The line before a block is an HTML comment that places the block:
 
-    New file `FILE`:                                 the block is the new file
-    Instead of `FILE`:                               the block replaces a file
-    In `FILE`, after `TEXT`:                         the block goes after the only line with TEXT
-    In `FILE`, before `TEXT`:                        the block goes before it
-    In `FILE`, instead of `TEXT`:                    the block replaces it
-    In `FILE`, at `PLACE`, after `TEXT`:             the first line with TEXT after the only line with PLACE
+    <!-- new FILE -->                                the block is the new file
+    <!-- replace FILE -->                            the block replaces the file
+    <!-- in FILE, after "TEXT" -->                   the block goes after the only line with TEXT
+    <!-- in FILE, before "TEXT" -->                  the block goes before it
+    <!-- in FILE, replace "TEXT" -->                 the block replaces it
+    <!-- in FILE, at "PLACE", after "TEXT" -->       the first line with TEXT after the only line with PLACE
 
 bash runs a block of `sh`, which must succeed. A block of `cargo run` alone starts the system on
-free ports until the end of its section, and its address replaces that of the guide. A block of
-`json` is the end of the output of the last `sh` block. Any other block without such a line is an
-error.
+free ports until the end of its section, and its address replaces that of the guide. After a block
+of `sh`, a block of `json` is the end of its output, and a block of `text` has the beginnings of
+some of its lines, in their order. Any other block without a comment is an error. What precedes the
+first section is not followed.
 
 The clone is target/guide/tree. It builds into target/guide/target, because in target/ Cargo would
 confuse its crates with those of this tree. That folder starts with a copy of the libraries of this
-tree, so Cargo builds only the crates of the workspace again.
+tree, so Cargo builds only the crates of the workspace again. The commands select packages with
+--workspace, because another selection enables other features and builds the libraries again.
 
 Exit status: 0 every step passed; 1 a step failed; 2 invalid arguments.
 """
@@ -37,7 +39,7 @@ from processes import Failure, run, running, there, to_the_end  # noqa: E402
 from progress import Progress  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = ROOT / "docs" / "your-own-aggregate.md"
+GUIDE = ROOT / "docs" / "how-to" / "add-an-aggregate.md"
 WORK = ROOT / "target" / "guide"
 TREE = WORK / "tree"
 LOG = WORK / "guide.log"
@@ -49,8 +51,8 @@ ADDRESS = "http://127.0.0.1:3000"
 SYSTEM = "cargo run"
 
 PLACE = re.compile(
-    r"(?:New file `(?P<new>[^`]+)`|Instead of `(?P<whole>[^`]+)`"
-    r"|In `(?P<file>[^`]+)`(?:, at `(?P<at>[^`]+)`)?, (?P<where>after|before|instead of) `(?P<text>[^`]+)`):"
+    r"<!-- (?:new (?P<new>\S+)|replace (?P<whole>\S+)"
+    r'|in (?P<file>[^\s,]+)(?:, at "(?P<at>[^"]+)")?, (?P<where>after|before|replace) "(?P<text>.+)") -->'
 )
 # The kinds of written lines, by file. The first match counts.
 KINDS = [
@@ -64,7 +66,7 @@ KINDS = [
 
 @dataclass
 class Block:
-    """A fenced block, and the line of text before it."""
+    """A fenced block, and the line before it."""
 
     language: str
     text: str
@@ -79,7 +81,8 @@ def sections(markdown):
         if block is None and line.startswith("```"):
             block = Block(line[3:], "", before, number)
         elif block is not None and line == "```":
-            found.setdefault(heading, []).append(block)
+            if heading:
+                found.setdefault(heading, []).append(block)
             block, before = None, ""
         elif block is not None:
             block.text += f"{line}\n"
@@ -99,7 +102,7 @@ def line_with(lines, text, file, start=0, only=True):
 
 
 def place(block, place):
-    """Writes a block where its text says, and returns the file."""
+    """Writes a block to its place, and returns the file."""
     new = place["new"] or place["whole"]
     name = new or place["file"]
     file = TREE / name
@@ -120,15 +123,24 @@ def place(block, place):
 
 def start_system(stack):
     """Runs the clone's system until the section ends, and returns its address."""
-    run(["cargo", "build", "--quiet", "--package", "cairn-local"], LOG, BLOCK_S, cwd=TREE, env=ENVIRONMENT)
+    build = ["cargo", "build", "--quiet", "--workspace", "--bin", "cairn-local"]
+    run(build, LOG, BLOCK_S, cwd=TREE, env=ENVIRONMENT)
     log = WORK / "system.log"
-    command = [*SYSTEM.split(), "--quiet", "--", "--port", "0", "--aws-port", "0"]
+    command = [TARGET / "debug" / "cairn-local", "--quiet", "--port", "0", "--aws-port", "0"]
     process = stack.enter_context(running(command, log, cwd=TREE, env=ENVIRONMENT))
 
     def address():
         return re.search(r"^HTTP API +(\S+)$", log.read_text(), re.MULTILINE)
 
     return there(process, "the system", address, log)[1]
+
+
+def expect_lines(answer, expected):
+    """Checks that lines of the output begin with the expected ones, in their order."""
+    lines = iter(answer.read_text(errors="replace").splitlines())
+    for beginning in expected.splitlines():
+        if not any(line.startswith(beginning) for line in lines):
+            raise Failure(f"the output has no line `{beginning}` here", answer)
 
 
 def follow(blocks, written):
@@ -150,8 +162,10 @@ def follow(blocks, written):
                 elif block.language == "json":
                     if not answer.read_text().strip().endswith(block.text.strip()):
                         raise Failure("the output does not end with this block", answer)
+                elif block.language == "text":
+                    expect_lines(answer, block.text)
                 else:
-                    raise Failure("the line before the block does not name a file")
+                    raise Failure("the line before the block does not place it")
             except Failure as failure:
                 failure.args = (f"{GUIDE.name}, line {block.line}: {failure.args[0]}",)
                 # Tests print failures to stdout.
