@@ -59,6 +59,7 @@ KINDS = [
     ("tests", r"/tests/|^\.ci/"),
     ("rules and rows", r"^shared/orders/"),
     ("functions", r"^functions/"),
+    ("test events", r"^events/"),
     ("template and API document", r"\.yaml$"),
     ("lists of functions", ""),
 ]
