@@ -225,7 +225,8 @@ def an_event_travels_on_the_map(page, *_):
     page.order_is("confirmed", "completed")
     for step in STEPS:
         page.until(f"() => document.querySelector('#part-{step}Function b').textContent === '1'")
-    page.until("() => Number(document.querySelector('#part-ProjectOrdersFunction b').textContent) > 8")
+    # A delivery that fills a gap applies several events and is counted once.
+    page.until("() => Number(document.querySelector('#part-ProjectOrdersFunction b').textContent) > 0")
     page.until("() => document.querySelectorAll('#map-dots .dot').length === 0")
     assert number(page, "store") == int(page.text("#n-events")) > 14, page.text("#part-store")
     assert page.page.locator(".part.faulty").count() == 0
