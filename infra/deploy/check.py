@@ -1,4 +1,5 @@
-"""Checks that a changed parameter or build makes a new version of each function, and the limits of CloudFormation.
+"""Checks that a changed parameter or build makes a new version of each function, the limits of CloudFormation, and that
+the references of alarms and metrics state what the templates and the code define.
 
 It transforms template.yaml as CloudFormation does, with SAM's own library, so it runs in a Python that has
 aws-sam-translator and boto3. Exit status 0: all is well.
@@ -151,12 +152,56 @@ def metric_filters_agree():
     assert len(messages) == 1, f"two filters count the same line by different messages: {messages}"
 
 
+def time(seconds):
+    count, unit = (seconds // 3600, "hour") if seconds % 3600 == 0 else (seconds // 60, "minute")
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def the_reference_states_the_alarms():
+    """Metric, threshold, time and missing data of each alarm are in its row, and no row is of another alarm."""
+    page = (ROOT / "docs" / "reference" / "alarms.md").read_text()
+    stated = {row[1]: row[0] for row in re.finditer(r"^\| \[(\w+)\].*", page, re.M)}
+    defined = set()
+    for file in ("template.yaml", "infra/alarms.yaml", "infra/only-on-aws.yaml", "infra/dead-letters.yaml"):
+        for name, resource in yaml_parse((ROOT / file).read_text())["Resources"].items():
+            if resource["Type"] != "AWS::CloudWatch::Alarm":
+                continue
+            # The nested template of a queue is used twice, and its alarm is named by the queue.
+            names = ["DeadLetters", "StreamFailures"] if name == "Alarm" else [name.rstrip("0123456789")]
+            alarm = resource["Properties"]
+            period = alarm.get("Period") or max(each["MetricStat"]["Period"] for each in alarm["Metrics"] if "MetricStat" in each)
+            span, needed = period * alarm["EvaluationPeriods"], alarm.get("DatapointsToAlarm")
+            cells = [time(span) if needed is None else f"{needed * period // 60} of {time(span)}", "not breaching"]
+            assert alarm["TreatMissingData"] == "notBreaching", name
+            if isinstance(alarm.get("MetricName"), str):
+                cells.append(f"> {alarm['Threshold']:,}")
+                cells += [f"`{alarm['MetricName']}`"] if len(names) == 1 else []
+            defined.update(names)
+            for each in names:
+                missing = [cell for cell in cells if cell not in stated.get(each, "")]
+                assert not missing, f"docs/reference/alarms.md, {each}: {missing}"
+    others = {"KeyDisabled", "BudgetExceeded", "PageOperator"}
+    assert set(stated) == defined | others, f"docs/reference/alarms.md: {set(stated) ^ (defined | others)}"
+
+
+def the_reference_states_the_metrics():
+    """Each metric that a function writes has a row, and each row is of a metric that a function writes."""
+    code = "".join(path.read_text() for folder in ("shared", "functions") for path in (ROOT / folder).rglob("*.rs"))
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text().split("## Metrics from log lines")[0]
+    stated = set(re.findall(r"^\| `(\w+)`", page, re.M))
+    written = set(re.findall(r'\.(?:count|milliseconds)\(\s*"(\w+)"', code)) - {"Metric"}
+    named = {name for name in stated if f'"{name}"' in code}
+    assert written <= stated == named, f"docs/reference/metrics.md: {(written | named) ^ stated}"
+
+
 def main():
     logging.disable(logging.WARNING)
     functions = versions_follow_the_revision()
     count = revisions_follow_parameters_and_build()
     wrong_parameters_are_refused()
     metric_filters_agree()
+    the_reference_states_the_alarms()
+    the_reference_states_the_metrics()
     template = transformed(Revision="a1")
     no_resource_depends_on_itself(template)
     print(f"{functions} functions get a version when one of {count} parameters or the build changes")
