@@ -1,12 +1,17 @@
+-- Sends GET requests, or with the argument `post` an order for each request, and prints one line.
 local count = 0
 local body = '{"customerId":"c-%d","lines":[{"sku":"S-%d","quantity":1,"unitPrice":{"amount":1250,"currency":"EUR"}}],'
   .. '"payment":{"token":"tok_visa"},"shipTo":{"name":"A. Lovelace","line1":"1 Main St","city":"Berlin",'
   .. '"postalCode":"10115","country":"DE"}}'
 
-function request()
-  count = count + 1
-  local headers = { ["Content-Type"] = "application/json" }
-  return wrk.format("POST", "/orders", headers, body:format(count % 1000, count % 50))
+function init(arguments)
+  if arguments[1] == "post" then
+    request = function()
+      count = count + 1
+      local headers = { ["Content-Type"] = "application/json" }
+      return wrk.format("POST", "/orders", headers, body:format(count % 1000, count % 50))
+    end
+  end
 end
 
 function done(summary, latency)
