@@ -19,8 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "target"
-# The output of `cargo lambda build`.
-FUNCTIONS = BUILT / "lambda"
 TIMEOUT_S = 60
 # The environment variables of the template, with the names of the local system.
 SETTINGS = {
@@ -127,7 +125,7 @@ def invoke(stem, event, endpoint):
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
         "RUST_LOG": "info",
     }
-    process = subprocess.Popen([FUNCTIONS / stem / "bootstrap"], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([BUILT / "debug" / stem], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     answer = None
     try:
         answer = answers.get(timeout=TIMEOUT_S)
@@ -166,7 +164,7 @@ def check_log(stem, event, log):
 def check_linked(stem):
     """Checks that the binary is not relocated: `build` in its manifest names functions/build.rs."""
     executable = 2  # ET_EXEC in `e_type`, the 16 bits at 16; a position-independent one is ET_DYN, 3.
-    with open(FUNCTIONS / stem / "bootstrap", "rb") as binary:
+    with open(BUILT / "debug" / stem, "rb") as binary:
         kind = int.from_bytes(binary.read(18)[16:], sys.byteorder)
     if kind != executable:
         raise SystemExit(f'{stem} is position-independent: its Cargo.toml lacks build = "../../build.rs"')

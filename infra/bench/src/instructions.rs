@@ -8,7 +8,7 @@ use std::{
 
 use cairn::{Decider, event::Event as _};
 
-use crate::{
+use store_bench::{
     Failed,
     order::Event,
     systems::cairn::{Command, DEFAULT_INTERVAL, Order},

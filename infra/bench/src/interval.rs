@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use comfy_table::{Table, presets};
 
-use crate::{Failed, scenarios, systems::cairn::CairnEvery};
+use store_bench::{Failed, scenarios, systems::cairn::CairnEvery};
 
 /// Prints the cost of a command on streams of about a thousand events, for several intervals.
 pub(crate) async fn print() -> Result<ExitCode, Failed> {

@@ -1,31 +1,25 @@
 //! Compares the event store with its alternatives in one run.
 #![recursion_limit = "256"] // The futures of five frameworks, one inside the other.
 
-use std::{fmt::Display, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
+use store_bench::{Failed, Run, broken_limits, systems::cairn::Cairn};
+
 use crate::{
-    report::{Row, broken_promises, table},
-    scenarios::LENGTHS,
     systems::{
-        System,
-        cairn::Cairn,
         dynamo_es::{DynamoEs, DynamoEsSnapshots},
         event_store_adapter::{EventStoreAdapter, EventStoreAdapterSnapshots},
     },
+    table::table,
 };
 
-mod bill;
 mod instructions;
 mod interval;
-mod order;
-mod readers;
 mod rebuild;
-mod report;
-mod scenarios;
-mod service;
 mod systems;
+mod table;
 
 /// Compare the event store with its alternatives: calls, request units, cost and time of a command.
 #[derive(Debug, Parser)]
@@ -70,32 +64,6 @@ enum Command {
     },
 }
 
-/// A scenario or a command that failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
-    /// Another commit took the version.
-    #[error("another commit was first")]
-    Conflict,
-    #[error("{0}")]
-    Otherwise(String),
-}
-
-impl Failed {
-    pub(crate) fn new(error: impl Display) -> Self {
-        Self::Otherwise(error.to_string())
-    }
-
-    /// Describes the failure of a scenario without concurrent writers.
-    fn without_rival(self) -> String {
-        match self {
-            Self::Conflict => {
-                "wrong: every command conflicts, because it loads only the first 1 MB".to_owned()
-            }
-            Self::Otherwise(error) => format!("fails: {error}"),
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let rtt = Duration::from_millis(arguments.rtt_ms);
@@ -136,18 +104,13 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, Failed> {
         skip: &arguments.skip,
         rows: vec![],
     };
-    run.all::<Cairn>().await?;
-    run.all::<DynamoEs>().await?;
-    run.all::<DynamoEsSnapshots>().await?;
-    run.all::<EventStoreAdapter>().await?;
-    run.all::<EventStoreAdapterSnapshots>().await?;
-    if run.wants("relay") {
-        run.rows.push(readers::relay(run.rtt).await?);
-    }
-    if run.wants("rebuild") {
-        run.rows.extend(readers::rebuild()?);
-    }
-    let rows = by_scenario(run.rows);
+    run.commands::<Cairn>().await?;
+    run.commands::<DynamoEs>().await?;
+    run.commands::<DynamoEsSnapshots>().await?;
+    run.commands::<EventStoreAdapter>().await?;
+    run.commands::<EventStoreAdapterSnapshots>().await?;
+    run.readers().await?;
+    let rows = run.by_scenario();
     if arguments.json {
         let json = serde_json::to_string_pretty(&rows).map_err(Failed::new)?;
         println!("{json}");
@@ -157,79 +120,13 @@ async fn compare(arguments: &Arguments) -> Result<ExitCode, Failed> {
     if !arguments.check {
         return Ok(ExitCode::SUCCESS);
     }
-    let broken = broken_promises(&rows);
-    for promise in &broken {
-        eprintln!("limit exceeded: {promise}");
+    let broken = broken_limits(&rows);
+    for limit in &broken {
+        eprintln!("limit exceeded: {limit}");
     }
     Ok(if broken.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-struct Run<'a> {
-    rtt: Duration,
-    only: &'a str,
-    skip: &'a [String],
-    rows: Vec<Row>,
-}
-
-impl Run<'_> {
-    /// Runs every scenario for commands.
-    async fn all<S: System>(&mut self) -> Result<(), Failed> {
-        let rtt = self.rtt;
-        self.row("create", S::NAME, scenarios::create::<S>(rtt))
-            .await?;
-        for length in LENGTHS {
-            for warm in [false, true] {
-                let name = format!("{}-{}", if warm { "warm" } else { "cold" }, length.name);
-                let row = scenarios::command::<S>(rtt, length, warm);
-                self.row(&name, S::NAME, row).await?;
-            }
-        }
-        self.row("five-events", S::NAME, scenarios::five_events::<S>(rtt))
-            .await?;
-        self.row("lost-answer", S::NAME, scenarios::lost_answer::<S>(rtt))
-            .await?;
-        self.row("sent-again", S::NAME, scenarios::sent_again::<S>(rtt))
-            .await?;
-        self.row("conflict", S::NAME, scenarios::conflict::<S>(rtt))
-            .await?;
-        self.row("32-writers", S::NAME, scenarios::writers::<S>(rtt))
-            .await?;
-        for length in LENGTHS {
-            let name = format!("load-{}", length.name);
-            let row = scenarios::load::<S>(rtt, length);
-            self.row(&name, S::NAME, row).await?;
-        }
-        Ok(())
-    }
-
-    async fn row(
-        &mut self,
-        scenario: &str,
-        system: &str,
-        row: impl Future<Output = Result<Row, Failed>>,
-    ) -> Result<(), Failed> {
-        if !self.wants(scenario) {
-            return Ok(());
-        }
-        eprintln!("{scenario}: {system}");
-        self.rows.push(row.await?);
-        Ok(())
-    }
-
-    fn wants(&self, scenario: &str) -> bool {
-        let skipped = self.skip.iter().any(|suffix| scenario.ends_with(suffix));
-        scenario.starts_with(self.only) && !skipped
-    }
-}
-
-/// Groups the rows by scenario, in the order of the first appearance.
-fn by_scenario(rows: Vec<Row>) -> Vec<Row> {
-    let names: Vec<_> = rows.iter().map(|row| row.scenario.clone()).collect();
-    let mut rows = rows;
-    rows.sort_by_key(|row| names.iter().position(|name| *name == row.scenario));
-    rows
 }

@@ -31,7 +31,7 @@ use orders::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
+use store_bench::{
     Failed,
     bill::{READ_USD, WRITE_USD},
     readers::{history, placed},

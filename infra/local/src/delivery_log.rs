@@ -131,7 +131,7 @@ impl DeliveryLog {
                 book.stats(function).dead_letters += 1;
                 (function, event, "dead-letter")
             }
-            Note::Crashed { .. } => return,
+            Note::Waits { .. } | Note::Changed { .. } | Note::Crashed { .. } => return,
         };
         let Some(event) = event else { return };
         let n = book.next();

@@ -272,7 +272,7 @@ impl Hosted {
             Some(reserved) => Some(reserved.try_acquire().map_err(|_| InvokeError::Throttled)?),
             None => None,
         };
-        self.invocations.fetch_add(1, Ordering::Relaxed);
+        let invocation = self.invocations.fetch_add(1, Ordering::Relaxed);
         let wait = match self.platform.invocation(&self.spec.id, &payload) {
             InvocationFault::None => None,
             InvocationFault::Fails(error) => return Err(InvokeError::Failed(error)),
@@ -285,15 +285,22 @@ impl Hosted {
             Seated(seat.clone())
         });
         let limit = Duration::from_secs(self.spec.timeout_s);
-        let invocation = Invocation {
+        let context = Invocation {
             request_id: request_id.to_owned(),
             function: live(&self.spec.id),
             remaining: limit,
         };
-        let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, invocation));
+        let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, context));
         let call = Crashable {
             work: Box::pin(call.catch_unwind()),
             waits: wait,
+            note: || {
+                let function = self.spec.id.as_str();
+                self.platform.note(&Note::Waits {
+                    function,
+                    invocation,
+                });
+            },
         };
         let long = async {
             sleep(WORKS_FOR).await;
@@ -360,19 +367,21 @@ impl Drop for Seated {
     }
 }
 
-/// A future that ends after a number of waits, as in a crash.
-struct Crashable<F> {
+/// A future that ends after a number of waits, as in a crash. It notes each wait.
+struct Crashable<F, N> {
     work: Pin<Box<F>>,
     waits: Option<u32>,
+    note: N,
 }
 
-impl<F: Future> Future for Crashable<F> {
+impl<F: Future, N: Fn() + Unpin> Future for Crashable<F, N> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Poll::Ready(done) = self.work.as_mut().poll(context) {
             return Poll::Ready(Some(done));
         }
+        (self.note)();
         match &mut self.waits {
             None => Poll::Pending,
             Some(0) => Poll::Ready(None),

@@ -101,6 +101,14 @@ pub enum InvocationFault {
 /// An occurrence that a platform may count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note<'a> {
+    /// An invocation waits.
+    Waits {
+        function: &'a str,
+        /// The index of the function's invocation, from 0.
+        invocation: u64,
+    },
+    /// A service executed a call of a function that can change something.
+    Changed { function: &'a str },
     /// An invocation crashed by the platform's decision.
     Crashed { function: &'a str },
     /// An asynchronous invocation failed and will be retried.

@@ -1,5 +1,5 @@
 //! Crashes every handler at every await, in scenarios with every outcome of an order. Each crash
-//! must leave the outcome unchanged.
+//! must leave the outcome unchanged. Awaits between which a handler changes nothing are one case.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -135,59 +135,76 @@ impl fmt::Display for Difference {
 /// The final state of a scenario, without times and ids.
 pub type Ending = BTreeMap<String, String>;
 
-/// An invocation: the function's logical id, and the invocation's index from 0.
-pub type Invoked = (String, usize);
-
-/// Runs a scenario without a crash. Returns its ending and the invocations to crash. Hundreds of
-/// equal invocations of the watchdog find nothing to do; only the first of them is returned.
-pub fn undisturbed(
-    scenario: &Scenario,
-    template: &Template,
-) -> Result<(Ending, Vec<Invoked>), Box<Difference>> {
-    let (ending, platform) = tell(scenario, template, None)?;
-    let mut invoked = vec![];
-    for (function, calls) in platform.invocations() {
-        let idle = calls.iter().min().filter(|_| function == WATCH);
-        let first_idle = calls.iter().position(|calls| Some(calls) == idle);
-        for (invocation, calls) in calls.iter().enumerate() {
-            if Some(calls) != idle || Some(invocation) == first_idle {
-                invoked.push((function.clone(), invocation));
-            }
-        }
-    }
-    Ok((ending, invoked))
+/// A scenario without a crash.
+#[derive(Clone, Debug)]
+pub struct Undisturbed {
+    pub ending: Ending,
+    /// The crashes to try. One of them covers all awaits between which its invocation changes
+    /// nothing, because a crash at any of them leaves the same system.
+    pub crashes: Vec<Crash>,
+    /// The number of awaits that the crashes cover.
+    pub awaits: usize,
 }
 
 const WATCH: &str = "WatchFulfilmentsFunction";
 
-/// Crashes one invocation at each of its awaits, one per run, and returns the number of crashes.
-/// The error is the first crash that changes the outcome.
-pub fn at_each_await(
+/// Runs a scenario without a crash. Hundreds of invocations of the watchdog change nothing; only
+/// the first of them is to be crashed.
+pub fn undisturbed(
+    scenario: &Scenario,
+    template: &Template,
+) -> Result<Undisturbed, Box<Difference>> {
+    let (ending, platform) = tell(scenario, template, None)?;
+    let (mut crashes, mut awaits) = (vec![], 0);
+    for (function, invocations) in platform.waits() {
+        let mut has_idled = false;
+        for (invocation, waits) in invocations.iter().enumerate() {
+            let is_idle = function == WATCH && waits.first() == waits.last();
+            if is_idle && has_idled {
+                continue;
+            }
+            has_idled |= is_idle;
+            awaits += waits.len();
+            let mut before = None;
+            for (wait, changes) in (0..).zip(waits) {
+                if before != Some(changes) {
+                    crashes.push(Crash {
+                        function: function.clone(),
+                        invocation,
+                        wait,
+                    });
+                }
+                before = Some(changes);
+            }
+        }
+    }
+    Ok(Undisturbed {
+        ending,
+        crashes,
+        awaits,
+    })
+}
+
+/// Runs a scenario with a crash. It is an error if the ending differs.
+pub fn crashed(
     scenario: &Scenario,
     template: &Template,
     expected: &Ending,
-    (function, invocation): &Invoked,
-) -> Result<u32, Box<Difference>> {
-    for wait in 0.. {
-        let crash = Crash {
-            function: function.clone(),
-            invocation: *invocation,
-            wait,
-        };
-        let (ending, platform) = tell(scenario, template, Some(&crash))?;
-        if ending != *expected {
-            return Err(Box::new(Difference {
-                crash: Some(crash),
-                problem: format!("the ending is {ending:?}, not {expected:?}"),
-                trace: platform.trace(),
-            }));
-        }
-        // The invocation has fewer awaits.
-        if !platform.has_crashed() {
-            return Ok(wait);
-        }
-    }
-    Ok(0)
+    crash: &Crash,
+) -> Result<(), Box<Difference>> {
+    let (ending, platform) = tell(scenario, template, Some(crash))?;
+    let problem = if !platform.has_crashed() {
+        "the invocation does not reach this await".to_owned()
+    } else if ending == *expected {
+        return Ok(());
+    } else {
+        format!("the ending is {ending:?}, not {expected:?}")
+    };
+    Err(Box::new(Difference {
+        crash: Some(crash.clone()),
+        problem,
+        trace: platform.trace(),
+    }))
 }
 
 fn tell(

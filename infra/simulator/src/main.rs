@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use cairn_simulator::{
-    crashes::{SCENARIOS, at_each_await, undisturbed},
+    crashes::{SCENARIOS, crashed, undisturbed},
     load::{self, Progress},
     platform::Counts,
     simulation::{BrokenInvariant, Outcome, Plan, run},
@@ -100,54 +100,48 @@ fn replay(seed: u64, orders: u32) -> Result<bool, Failure> {
     Ok(outcome.broken.is_empty())
 }
 
-/// Crashes each handler at each await. The cores share the invocations of all scenarios.
+/// Crashes each handler at each await. The cores share the crashes of all scenarios.
 fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
     let template = Plan::new(0, 1)?.template;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} invocations, {elapsed}, {eta} to go",
+        "{bar:40} {pos}/{len} crashes, {elapsed}, {eta} to go",
     )?);
-    let crashes = Mutex::new(BTreeMap::<usize, u32>::new());
     let differences = Mutex::new(BTreeMap::new());
     let scenarios: Vec<_> = SCENARIOS.iter().enumerate().collect();
     let differs = |number, difference| {
         let mut differences = differences.lock().unwrap_or_else(PoisonError::into_inner);
         differences.entry(number).or_insert(difference);
     };
-    let invocations = Mutex::new(vec![]);
+    let known = Mutex::new(BTreeMap::new());
     on_all_cores(
         arguments,
         &scenarios,
         |&(number, scenario)| match undisturbed(scenario, &template) {
-            Ok((ending, invoked)) => {
-                bar.inc_length(invoked.len() as u64);
-                let ending = Arc::new(ending);
-                let mut invocations = invocations.lock().unwrap_or_else(PoisonError::into_inner);
-                invocations.extend(
-                    invoked
-                        .into_iter()
-                        .map(|at| (number, scenario, ending.clone(), at)),
-                );
+            Ok(found) => {
+                bar.inc_length(found.crashes.len() as u64);
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(number, (scenario, found));
             }
             Err(difference) => differs(number, difference),
         },
     );
-    let invocations = invocations
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    on_all_cores(arguments, &invocations, |(number, scenario, ending, at)| {
-        match at_each_await(scenario, &template, ending, at) {
-            Ok(count) => {
-                let mut crashes = crashes.lock().unwrap_or_else(PoisonError::into_inner);
-                *crashes.entry(*number).or_default() += count;
-            }
-            Err(difference) => differs(*number, difference),
+    let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let crashes: Vec<_> = known
+        .iter()
+        .flat_map(|(number, (scenario, found))| {
+            let crashes = found.crashes.iter();
+            crashes.map(move |crash| (*number, *scenario, &found.ending, crash))
+        })
+        .collect();
+    on_all_cores(arguments, &crashes, |(number, scenario, ending, crash)| {
+        if let Err(difference) = crashed(scenario, &template, ending, crash) {
+            differs(*number, difference);
         }
         bar.inc(1);
     });
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
-    let crashes = crashes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let differences = differences
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
@@ -157,12 +151,13 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
             for line in &difference.trace {
                 writeln!(out, "  {line}")?;
             }
-        } else {
-            let crashes = crashes.get(&number).copied().unwrap_or(0);
+        } else if let Some((_, found)) = known.get(&number) {
             writeln!(
                 out,
-                "  {}: same ending after each of {crashes} crashes",
-                scenario.name
+                "  {}: same ending after each of {} crashes, which cover {} awaits",
+                scenario.name,
+                found.crashes.len(),
+                found.awaits
             )?;
         }
     }

@@ -109,10 +109,17 @@ struct State {
     lost: Vec<String>,
     trace: Vec<String>,
     crash: Option<Crash>,
-    /// Per function, the number of calls to services during each invocation, up to its next one.
-    invocations: BTreeMap<String, Vec<u32>>,
+    /// Per function, the number of calls that changed something.
+    changes: BTreeMap<String, u32>,
+    /// The number of requests that changed something at a provider.
+    provided: u32,
+    waits: BTreeMap<String, Vec<Waits>>,
     crashed: bool,
 }
+
+/// The awaits of one invocation: at each, the number of changes so far by the function and at the
+/// providers. A crash at either of two awaits with the same number leaves the same system.
+pub type Waits = Vec<u32>;
 
 /// A crash at one await of one invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +152,9 @@ impl Simulated {
                 lost: vec![],
                 trace: vec![],
                 crash: None,
-                invocations: BTreeMap::new(),
+                changes: BTreeMap::new(),
+                provided: 0,
+                waits: BTreeMap::new(),
                 crashed: false,
             }),
         }
@@ -169,10 +178,14 @@ impl Simulated {
         self.state().crash = Some(crash);
     }
 
-    /// Returns, per function, the number of calls to services during each invocation, up to its
-    /// next one.
-    pub fn invocations(&self) -> BTreeMap<String, Vec<u32>> {
-        self.state().invocations.clone()
+    /// Returns the awaits of each invocation, per function.
+    pub fn waits(&self) -> BTreeMap<String, Vec<Waits>> {
+        self.state().waits.clone()
+    }
+
+    /// Records that a request may have changed something at a provider.
+    pub(crate) fn provided(&self) {
+        self.state().provided += 1;
     }
 
     pub fn has_crashed(&self) -> bool {
@@ -324,6 +337,22 @@ impl Platform for Simulated {
 
     fn note(&self, note: &Note<'_>) {
         match note {
+            Note::Waits {
+                function,
+                invocation,
+            } => {
+                let mut state = self.state();
+                let changes = state.changes.get(*function).copied().unwrap_or(0) + state.provided;
+                let waits = state.waits.get_mut(*function);
+                let waits = waits.and_then(|all| all.get_mut(usize::try_from(*invocation).ok()?));
+                if let Some(waits) = waits {
+                    waits.push(changes);
+                }
+            }
+            Note::Changed { function } => {
+                let mut state = self.state();
+                *state.changes.entry((*function).to_owned()).or_default() += 1;
+            }
             Note::Crashed { function } => {
                 self.count("crashes");
                 self.state().crashed = true;
@@ -350,14 +379,6 @@ impl Platform for Simulated {
     }
 
     fn call(&self, caller: &str, operation: &str) -> FaultDecision {
-        if let Some(calls) = self
-            .state()
-            .invocations
-            .get_mut(caller)
-            .and_then(|calls| calls.last_mut())
-        {
-            *calls += 1;
-        }
         let there = self.up_to(Duration::from_millis(8));
         let back = self.up_to(Duration::from_millis(4));
         let is_away = operation == "PutEvents" && self.is_bus_away();
@@ -418,8 +439,8 @@ impl Platform for Simulated {
     fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
         let number = {
             let mut state = self.state();
-            let invocations = state.invocations.entry(function.to_owned()).or_default();
-            invocations.push(0);
+            let invocations = state.waits.entry(function.to_owned()).or_default();
+            invocations.push(vec![]);
             invocations.len() - 1
         };
         if let Some(crash) = &self.state().crash {

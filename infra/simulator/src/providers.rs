@@ -132,8 +132,12 @@ impl Providers {
                 reason: "too many calls".to_owned(),
                 retry_after: Some(pause),
             }),
-            Way::Good => deed(&mut self.books()),
+            Way::Good => {
+                self.platform.provided();
+                deed(&mut self.books())
+            }
             Way::NoAnswer => {
+                self.platform.provided();
                 drop(deed(&mut self.books()));
                 sleep(NEVER).await;
                 Err(ProviderError::Transient("too late".to_owned()))

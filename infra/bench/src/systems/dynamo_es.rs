@@ -12,9 +12,9 @@ use dynamo_es::{DynamoCqrs, DynamoEventRepository, dynamodb_cqrs, dynamodb_snaps
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{
+use store_bench::{
     Failed,
-    order::{Event, State},
+    order::{self, State},
     service::Client,
     systems::{System, sdk, table},
 };
@@ -33,11 +33,16 @@ pub(crate) enum Command {
     Change(u64),
 }
 
+/// The event of every system, for which the framework wants a trait of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Event(order::Event);
+
 impl DomainEvent for Event {
     fn event_type(&self) -> String {
-        match self {
-            Self::Placed { .. } => "OrderPlaced".to_owned(),
-            Self::Changed { .. } => "OrderChanged".to_owned(),
+        match self.0 {
+            order::Event::Placed { .. } => "OrderPlaced".to_owned(),
+            order::Event::Changed { .. } => "OrderChanged".to_owned(),
         }
     }
 
@@ -66,7 +71,7 @@ impl Aggregate for Order {
         match command {
             Command::Place => {
                 let placed = self.0.place().ok_or(Rejection("placed already"))?;
-                sink.write(placed, self).await;
+                sink.write(Event(placed), self).await;
             }
             Command::Change(times) => {
                 let changes = self.0.change(times);
@@ -74,7 +79,7 @@ impl Aggregate for Order {
                     return Err(Rejection("not placed"));
                 }
                 for change in changes {
-                    sink.write(change, self).await;
+                    sink.write(Event(change), self).await;
                 }
             }
         }
@@ -82,7 +87,7 @@ impl Aggregate for Order {
     }
 
     fn apply(&mut self, event: Event) {
-        self.0.apply(&event);
+        self.0.apply(&event.0);
     }
 }
 
@@ -140,6 +145,7 @@ impl<const SNAPSHOTS: bool> System for Whole<SNAPSHOTS> {
             let event = state.place().or_else(|| state.change(1).pop());
             let event = event.ok_or_else(|| Failed::new("nothing happens"))?;
             state.apply(&event);
+            let event = Event(event);
             batch.push(SerializedEvent::new(
                 id.to_owned(),
                 sequence,

@@ -15,7 +15,7 @@ use event_store_adapter_rs::{
 };
 use serde_json::{Value, json};
 
-use crate::{
+use store_bench::{
     Failed,
     order::{Event, State},
     service::Client,

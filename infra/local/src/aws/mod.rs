@@ -77,6 +77,19 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns whether the operation changes nothing. Other operations may change something.
+    pub(crate) fn only_reads(&self) -> bool {
+        let operation = self.operation();
+        let reads = [
+            "GetItem",
+            "BatchGetItem",
+            "TransactGetItems",
+            "Query",
+            "Scan",
+        ];
+        reads.contains(&operation) || ["GenerateDataKey", "Decrypt"].contains(&operation)
+    }
+
     /// The function to invoke, by the name or ARN in the path.
     /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
     pub fn function(&self) -> Option<&'a str> {

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::{
     aws::{Answer, Aws, Call},
-    platform::{CallFault, FaultDecision, Platform},
+    platform::{CallFault, FaultDecision, Note, Platform},
     template::REGION,
 };
 
@@ -76,7 +76,14 @@ impl InProcess {
     fn answer(&self, call: &Call<'_>) -> Result<HttpResponse, ConnectorError> {
         match self.services.get() {
             Some(services) => match services.roles.check(&self.caller, call) {
-                Ok(()) => response(&services.call(&self.caller, call)),
+                Ok(()) => {
+                    let answer = services.call(&self.caller, call);
+                    if !call.only_reads() {
+                        let function = self.caller.as_str();
+                        self.platform.note(&Note::Changed { function });
+                    }
+                    response(&answer)
+                }
                 Err(refusal) => response(&refusal),
             },
             None => Err(other("the system is not started")),

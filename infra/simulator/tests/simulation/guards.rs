@@ -12,6 +12,8 @@ fn every_guard_is_needed() {
         .args(["test", "--workspace", "--locked"])
         .args(["--features", "cairn-simulator/unguarded"])
         .args(["--test", "guards"])
+        // Compiling the optimized crates takes longer than the tests.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
         .status()
         .unwrap();
     assert!(build.success(), "see the output of tests/guards.rs above");

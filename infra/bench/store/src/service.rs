@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 use crate::{Failed, bill};
 
 #[derive(Debug)]
-pub(crate) struct Service {
+pub struct Service {
     calls: mpsc::Sender<Call>,
     rtt: Duration,
 }
@@ -50,7 +50,7 @@ struct Call {
 
 /// The requests of a client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bill {
+pub struct Bill {
     /// The number of calls by operation.
     pub calls: BTreeMap<String, u64>,
     pub read: f64,
@@ -58,19 +58,19 @@ pub(crate) struct Bill {
 }
 
 impl Bill {
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.calls.values().sum()
     }
 }
 
 impl Service {
     /// Starts the services with these tables, each a `CreateTable` request.
-    pub(crate) fn start(tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
+    pub fn start(tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
         Self::open(None, tables, rtt)
     }
 
     /// Starts the services with these tables in a file.
-    pub(crate) fn in_file(file: &Path, tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
+    pub fn in_file(file: &Path, tables: &[Value], rtt: Duration) -> Result<Self, Failed> {
         Self::open(Some(file), tables, rtt)
     }
 
@@ -96,17 +96,17 @@ impl Service {
     }
 
     /// Returns a client with the round-trip time.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         self.at(self.rtt)
     }
 
     /// Returns a client without a delay, for preparation.
-    pub(crate) fn near(&self) -> Client {
+    pub fn near(&self) -> Client {
         self.at(Duration::ZERO)
     }
 
     /// Returns the size of all items in these tables, in bytes.
-    pub(crate) async fn bytes(&self, tables: &[Value]) -> Result<usize, Failed> {
+    pub async fn bytes(&self, tables: &[Value]) -> Result<usize, Failed> {
         let mut bytes = 0;
         for table in tables {
             let name = table["TableName"].as_str().unwrap_or_default();
@@ -116,7 +116,7 @@ impl Service {
         Ok(bytes)
     }
 
-    pub(crate) async fn items(&self, table: &str) -> Result<Vec<Value>, Failed> {
+    pub async fn items(&self, table: &str) -> Result<Vec<Value>, Failed> {
         let mut items = vec![];
         let mut request = json!({ "TableName": table });
         loop {
@@ -190,7 +190,7 @@ type Rival = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection to the services, with its bill.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub struct Client {
     calls: mpsc::Sender<Call>,
     rtt: Duration,
     bill: Arc<Mutex<Bill>>,
@@ -207,7 +207,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Returns the SDK's configuration. Its retry delays are short, so that they do not dominate
     /// the results.
-    pub(crate) fn config(&self) -> SdkConfig {
+    pub fn config(&self) -> SdkConfig {
         let connector = SharedHttpConnector::new(self.clone());
         let credentials = Credentials::for_tests();
         SdkConfig::builder()
@@ -223,17 +223,17 @@ impl Client {
     }
 
     /// Returns the requests since the last call.
-    pub(crate) fn bill(&self) -> Bill {
+    pub fn bill(&self) -> Bill {
         std::mem::take(&mut lock(&self.bill))
     }
 
     /// Loses the next responses to writes, after their effect.
-    pub(crate) fn lose(&self, answers: usize) {
+    pub fn lose(&self, answers: usize) {
         self.losses.store(answers, Ordering::Relaxed);
     }
 
     /// Runs `rival` immediately before the next write.
-    pub(crate) fn before_write(&self, rival: impl Future<Output = ()> + Send + 'static) {
+    pub fn before_write(&self, rival: impl Future<Output = ()> + Send + 'static) {
         *lock(&self.rival) = Some(Box::pin(rival));
     }
 

@@ -23,14 +23,14 @@ use crate::{
 const TABLE: &str = "Events";
 
 /// The default snapshot interval of an aggregate.
-pub(crate) const DEFAULT_INTERVAL: u32 = 16;
+pub const DEFAULT_INTERVAL: u32 = 16;
 
 /// The order as a decider, with a snapshot every `EVERY` commits.
 #[derive(Debug)]
-pub(crate) struct Order<const EVERY: u32>;
+pub struct Order<const EVERY: u32>;
 
 #[derive(Clone, Debug, Serialize)]
-pub(crate) enum Command {
+pub enum Command {
     Place,
     /// Change it this number of times.
     Change(u64),
@@ -73,12 +73,12 @@ impl<const EVERY: u32> Aggregate for Order<EVERY> {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct CairnEvery<const EVERY: u32> {
+pub struct CairnEvery<const EVERY: u32> {
     store: DynamoStore,
     orders: Arc<Repository<Order<EVERY>>>,
 }
 
-pub(crate) type Cairn = CairnEvery<DEFAULT_INTERVAL>;
+pub type Cairn = CairnEvery<DEFAULT_INTERVAL>;
 
 impl<const EVERY: u32> CairnEvery<EVERY> {
     fn new(store: DynamoStore) -> Self {
@@ -132,12 +132,12 @@ impl<const EVERY: u32> System for CairnEvery<EVERY> {
     }
 }
 
-pub(crate) fn stream(id: &str) -> Result<StreamId, Failed> {
+pub fn stream(id: &str) -> Result<StreamId, Failed> {
     StreamId::new("order", id).map_err(Failed::new)
 }
 
 /// Returns the context of an HTTP request. Ids are as long as UUIDs.
-pub(crate) fn context(id: &str, command: &Command) -> Result<Context, Failed> {
+pub fn context(id: &str, command: &Command) -> Result<Context, Failed> {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string();
     Ok(Context {
         fingerprint: Some(fingerprint(command).map_err(Failed::new)?),

@@ -17,7 +17,7 @@ use crate::{
 /// Commands on streams around a length. Their number and lengths are chosen so that the average
 /// includes the snapshots of every store.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Length {
+pub struct Length {
     pub name: u64,
     streams: u64,
     from: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Length {
 }
 
 /// Each has 400 commands, a multiple of every store's snapshot interval.
-pub(crate) const LENGTHS: [Length; 4] = [
+pub const LENGTHS: [Length; 4] = [
     Length {
         name: 10,
         streams: 25,
@@ -60,7 +60,7 @@ const WRITERS: u64 = 32;
 const COMMANDS_OF_EACH_WRITER: u64 = 10;
 
 /// Places orders.
-pub(crate) async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 0, 0).await?;
     let mut meter = stage.meter();
     for n in 0..2 * SOME {
@@ -72,11 +72,7 @@ pub(crate) async fn create<S: System>(rtt: Duration) -> Result<Row, Failed> {
 
 /// Runs commands on streams of a length, with the stream cached (warm) or not (cold). A failing
 /// store gets a row with its failure.
-pub(crate) async fn command<S: System>(
-    rtt: Duration,
-    length: Length,
-    warm: bool,
-) -> Result<Row, Failed> {
+pub async fn command<S: System>(rtt: Duration, length: Length, warm: bool) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, length.streams, length.from).await?;
     let commands = if S::READS_WHOLE_STREAMS && length.commands > 4 * FEW {
         FEW
@@ -115,7 +111,7 @@ pub(crate) async fn command<S: System>(
 }
 
 /// Loads streams, about half an interval after the last snapshot of each store.
-pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row, Failed> {
+pub async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row, Failed> {
     let events = if length.name > 10 {
         length.name - 45
     } else {
@@ -142,7 +138,7 @@ pub(crate) async fn load<S: System>(rtt: Duration, length: Length) -> Result<Row
 }
 
 /// Runs commands of five events on streams of ten.
-pub(crate) async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     let mut meter = stage.meter();
     for stream in 0..FEW {
@@ -154,7 +150,7 @@ pub(crate) async fn five_events<S: System>(rtt: Duration) -> Result<Row, Failed>
 }
 
 /// Runs commands whose response is lost, so that the SDK retries. The stream is cached.
-pub(crate) async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     for stream in 0..FEW {
         stage
@@ -174,7 +170,7 @@ pub(crate) async fn lost_answer<S: System>(rtt: Duration) -> Result<Row, Failed>
 }
 
 /// Sends a command again from a client that did not get the first response.
-pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     for stream in 0..FEW {
         stage.far.change(&id(stream), &id(stream), 1).await?;
@@ -193,7 +189,7 @@ pub(crate) async fn sent_again<S: System>(rtt: Duration) -> Result<Row, Failed> 
 }
 
 /// Runs commands that lose to another commit between read and write.
-pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, FEW, 10).await?;
     let mut meter = stage.meter();
     for stream in 0..FEW {
@@ -214,7 +210,7 @@ pub(crate) async fn conflict<S: System>(rtt: Duration) -> Result<Row, Failed> {
 }
 
 /// Runs 32 processes that each change one order ten times.
-pub(crate) async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
+pub async fn writers<S: System>(rtt: Duration) -> Result<Row, Failed> {
     let stage = Stage::<S>::set(rtt, 1, 10).await?;
     let mut meter = stage.meter();
     let (begun, cpu) = (Instant::now(), thread_cpu());
@@ -380,7 +376,7 @@ fn millis(duration: Duration) -> f64 {
 }
 
 /// Returns the processor time of this thread, on which everything except the services runs.
-pub(crate) fn thread_cpu() -> Duration {
+pub fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())

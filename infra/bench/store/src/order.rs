@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
-pub(crate) enum Event {
+pub enum Event {
     #[serde(rename = "OrderPlaced")]
     Placed {
         /// The items, the customer and the address.
@@ -25,7 +25,7 @@ pub(crate) enum Event {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct State {
+pub struct State {
     /// Empty before the order is placed.
     pub details: String,
     /// The number of changes.
@@ -36,7 +36,7 @@ pub(crate) struct State {
 impl State {
     /// Applies an event. Applying it twice changes nothing, because one of the alternatives does so
     /// when it writes a snapshot.
-    pub(crate) fn apply(&mut self, event: &Event) {
+    pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Placed { details } => self.details.clone_from(details),
             Event::Changed {
@@ -52,14 +52,14 @@ impl State {
     }
 
     /// Decides to place the order; no event if it is placed.
-    pub(crate) fn place(&self) -> Option<Event> {
+    pub fn place(&self) -> Option<Event> {
         self.details.is_empty().then(|| Event::Placed {
             details: text("details", 0),
         })
     }
 
     /// Decides this number of changes; no event before the order is placed.
-    pub(crate) fn change(&self, times: u64) -> Vec<Event> {
+    pub fn change(&self, times: u64) -> Vec<Event> {
         if self.details.is_empty() {
             return vec![];
         }

@@ -1,12 +1,11 @@
-//! The table of results, and its limits.
+//! The results, and their limits.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 /// The results of a scenario for one system, per command.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Row {
+pub struct Row {
     pub scenario: String,
     pub system: String,
     /// Calls to AWS services.
@@ -28,7 +27,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// Returns a row of a scenario that failed.
-    pub(crate) fn failed(scenario: &str, system: &str, note: String) -> Self {
+    pub fn failed(scenario: &str, system: &str, note: String) -> Self {
         Self {
             scenario: scenario.to_owned(),
             system: system.to_owned(),
@@ -45,7 +44,7 @@ impl Row {
     }
 
     #[must_use]
-    pub(crate) fn note(self, note: &str) -> Self {
+    pub fn note(self, note: &str) -> Self {
         Self {
             note: Some(note.to_owned()),
             ..self
@@ -54,7 +53,7 @@ impl Row {
 
     /// Removes the processor time, for scenarios in which it includes other work.
     #[must_use]
-    pub(crate) fn without_cpu(self) -> Self {
+    pub fn without_cpu(self) -> Self {
         Self {
             cpu_us: None,
             ..self
@@ -62,51 +61,9 @@ impl Row {
     }
 }
 
-pub(crate) fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::ASCII_MARKDOWN)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "scenario",
-            "system",
-            "calls",
-            "RRU",
-            "WRU",
-            "$ per million",
-            "bytes per event",
-            "p50 ms",
-            "p99 ms",
-            "CPU us",
-            "note",
-        ]);
-    for row in rows {
-        let number = |value: Option<f64>, digits: usize| {
-            value.map_or_else(String::new, |value| format!("{value:.digits$}"))
-        };
-        table.add_row([
-            row.scenario.clone(),
-            row.system.clone(),
-            number(row.calls, 2),
-            number(row.read_units, 2),
-            number(row.write_units, 2),
-            number(row.usd_per_million, 3),
-            number(row.bytes_per_event, 0),
-            number(row.p50_ms, 1),
-            number(row.p99_ms, 1),
-            number(row.cpu_us, 0),
-            row.note.clone().unwrap_or_default(),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(2).take(8) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
 /// Returns a sentence for each limit that a row of Cairn exceeds. Limits apply to counts, never to
 /// times.
-pub(crate) fn broken_promises(rows: &[Row]) -> Vec<String> {
+pub fn broken_limits(rows: &[Row]) -> Vec<String> {
     let mut broken = vec![];
     let mut must = |holds: bool, sentence: String| {
         if !holds {

@@ -53,7 +53,7 @@ impl Runtime for Silent {
 }
 
 /// Relays 10,000 events of 2,000 streams, with 25 streams written concurrently.
-pub(crate) async fn relay(rtt: Duration) -> Result<Row, Failed> {
+pub async fn relay(rtt: Duration) -> Result<Row, Failed> {
     const STREAMS: usize = 2_000;
     const EVENTS_OF_EACH: usize = 5;
     eprintln!("relay: cairn");
@@ -146,7 +146,7 @@ fn record(sequence: u64, item: &Value) -> Value {
 
 /// Folds the orders' read model from 100,000 events, and compares it with loops that only parse
 /// their JSON.
-pub(crate) fn rebuild() -> Result<Vec<Row>, Failed> {
+pub fn rebuild() -> Result<Vec<Row>, Failed> {
     eprintln!("rebuild: cairn");
     let events = fulfilled_orders(100_000)?;
     #[expect(clippy::cast_precision_loss, reason = "a hundred thousand")]
@@ -213,7 +213,7 @@ fn folded(events: &[RecordedEvent]) -> Result<HashMap<&str, ReadRow>, Failed> {
 const EVENTS_OF_AN_ORDER: usize = 11;
 
 /// Returns the order that all histories here place.
-pub(crate) fn placed() -> Result<Placed, Failed> {
+pub fn placed() -> Result<Placed, Failed> {
     let body = json!({
         "customerId": "c-42",
         "lines": [
@@ -251,7 +251,7 @@ fn fulfilled_orders(events: usize) -> Result<Vec<RecordedEvent>, Failed> {
 }
 
 /// Returns the events of a fulfilled order.
-pub(crate) fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed> {
+pub fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed> {
     let id = OrderId::from_key(key);
     let completed = |step, next: Option<Step>| saga::Event::StepCompleted {
         step,

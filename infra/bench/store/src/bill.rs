@@ -8,11 +8,11 @@
 use serde_json::Value;
 
 /// US dollars per million units: on demand, us-east-1, November 2026.
-pub(crate) const READ_USD: f64 = 0.125;
+pub const READ_USD: f64 = 0.125;
 /// See [`READ_USD`].
-pub(crate) const WRITE_USD: f64 = 0.625;
+pub const WRITE_USD: f64 = 0.625;
 
-pub(crate) fn is_write(operation: &str) -> bool {
+pub fn is_write(operation: &str) -> bool {
     matches!(
         operation,
         "PutItem" | "UpdateItem" | "DeleteItem" | "BatchWriteItem" | "TransactWriteItems"
@@ -20,7 +20,7 @@ pub(crate) fn is_write(operation: &str) -> bool {
 }
 
 /// Returns the read and write request units in a response's `ConsumedCapacity`, of one table or several.
-pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
+pub fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
     let tables = match capacity {
         Value::Array(tables) => tables.iter().collect(),
         Value::Null => vec![],
@@ -47,7 +47,7 @@ pub(crate) fn consumed(operation: &str, capacity: &Value) -> (f64, f64) {
 ///
 /// A single write is billed for the larger of the stored item and the new one. A cancelled
 /// transaction is billed here for the first of its two phases only, which is a lower bound.
-pub(crate) fn refused(operation: &str, request: &Value, answer: &Value) -> f64 {
+pub fn refused(operation: &str, request: &Value, answer: &Value) -> f64 {
     let kind = answer["__type"].as_str().unwrap_or_default();
     match operation {
         "PutItem" if kind.ends_with("ConditionalCheckFailedException") => {
@@ -75,7 +75,7 @@ fn units(bytes: usize) -> f64 {
 
 /// Returns the size in bytes of an item in DynamoDB's JSON.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
-pub(crate) fn size(item: &Value) -> usize {
+pub fn size(item: &Value) -> usize {
     let attributes = item.as_object().into_iter().flatten();
     attributes
         .map(|(name, value)| name.len() + value_size(value))

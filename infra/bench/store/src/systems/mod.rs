@@ -1,4 +1,4 @@
-//! The event stores of the comparison, each set up as its documentation describes.
+//! An event store of the comparison.
 
 use std::future::Future;
 
@@ -7,12 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{Failed, service::Client};
 
-pub(crate) mod cairn;
-pub(crate) mod dynamo_es;
-pub(crate) mod event_store_adapter;
+pub mod cairn;
 
 /// An event store, as one process uses it.
-pub(crate) trait System: Sized + Send + Sync + Clone + 'static {
+pub trait System: Sized + Send + Sync + Clone + 'static {
     /// The name in the table.
     const NAME: &'static str;
     /// True if a command's cost depends on the length of the stream.
@@ -45,12 +43,13 @@ pub(crate) trait System: Sized + Send + Sync + Clone + 'static {
     fn load(&self, id: &str) -> impl Future<Output = Result<u64, Failed>> + Send;
 }
 
-fn sdk(client: &Client) -> Sdk {
+/// Returns an SDK client of a process.
+pub fn sdk(client: &Client) -> Sdk {
     Sdk::new(&client.config())
 }
 
 /// Returns a table with a partition key (S) and an optional sort key (N).
-fn table(name: &str, partition: &str, sort: Option<&str>) -> Value {
+pub fn table(name: &str, partition: &str, sort: Option<&str>) -> Value {
     let mut attributes = vec![json!({ "AttributeName": partition, "AttributeType": "S" })];
     let mut keys = vec![json!({ "AttributeName": partition, "KeyType": "HASH" })];
     if let Some(sort) = sort {
