@@ -262,6 +262,8 @@ fn commit(event: &RecordedEvent, at: Timestamp) -> Commit {
         actor: None,
         traceparent: None,
         enlisted: false,
+        sibling: None,
+        restored: false,
         events: vec![event.event.clone()],
         snapshot: None,
     }

@@ -28,6 +28,7 @@ mod rebuild;
 #[cfg(test)]
 mod reference;
 mod republish;
+mod restore;
 mod sagas;
 mod stack;
 mod state;
@@ -74,6 +75,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     Rebuild(rebuild::Rebuild),
     Republish(republish::Republish),
+    Restore(restore::Restore),
     Cost(cost::Cost),
     Forget(forget::Forget),
     Completions(completions::Completions),
@@ -122,6 +124,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
         Command::DeadLetters(letters) => letters.run(&stack, &mut out).await,
         Command::Rebuild(rebuild) => rebuild.run(&stack, &mut out).await,
         Command::Republish(republish) => republish.run(&stack, &mut out).await,
+        Command::Restore(restore) => restore.run(&stack, &mut out).await,
         Command::Cost(cost::Cost {}) => cost::run(&stack, &mut out).await,
         Command::Forget(forget) => forget.run(&stack, &mut out).await,
         Command::Completions(completions) => completions.run(),

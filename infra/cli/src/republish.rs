@@ -1,7 +1,7 @@
 //! `cairn republish`: sends stored events to the relay and the deadline tracker again.
 
 use cairn::{
-    StreamId,
+    Commit, StreamId,
     operator::Stack,
     store::{EventStore, ReadRange},
 };
@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// The stream consumers: the functions that read the event table's DynamoDB Stream.
-const READERS: [&str; 2] = ["RelayEventsFunction", "TrackDeadlinesFunction"];
+const RELAY: &str = "RelayEventsFunction";
+const TRACKER: &str = "TrackDeadlinesFunction";
 
 /// Send the events of streams to the relay and the deadline tracker again
 ///
@@ -47,10 +48,16 @@ impl Republish {
             if commits.is_empty() {
                 return Err(Failure::found(format!("no events found for {stream}")));
             }
-            for reader in READERS {
-                stack.redeliver(reader, &commits).await?;
-            }
+            stack.redeliver(RELAY, &commits).await?;
             let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
+            // The stream is complete now, so that a restored commit can open its deadline.
+            let tracked = commits.into_iter().map(|commit| Commit {
+                restored: false,
+                ..commit
+            });
+            stack
+                .redeliver(TRACKER, &tracked.collect::<Vec<_>>())
+                .await?;
             if !out.is_json {
                 out.line(&format!("{stream}: {events} events published again"))?;
             }

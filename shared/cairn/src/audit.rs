@@ -51,6 +51,16 @@ pub enum Finding {
         /// The last version of the commits that it overlaps.
         last: u64,
     },
+    /// A commit of an append to several streams is missing, or another commit has its version. The
+    /// append stored all of them or none.
+    PartMissing {
+        /// The stream of a commit of the same append that exists.
+        stream: StreamId,
+        /// The version of that commit.
+        version: u64,
+        /// The missing commit, such as `stock-TEA-01@5`.
+        missing: String,
+    },
     /// A stored item is not a commit, or contains an event that this code cannot decode.
     Unreadable {
         /// The stream, as stored.
@@ -163,6 +173,14 @@ impl fmt::Display for Finding {
             } => write!(
                 f,
                 "{stream}: overlapping commits: one starts at version {version}, another ends at {last}"
+            ),
+            Self::PartMissing {
+                stream,
+                version,
+                missing,
+            } => write!(
+                f,
+                "{stream}@{version}: was appended together with {missing}, which is missing"
             ),
             Self::Unreadable {
                 stream,
@@ -459,6 +477,8 @@ mod tests {
             actor: None,
             traceparent: None,
             enlisted: false,
+            sibling: None,
+            restored: false,
             events: vec![event; events],
             snapshot: None,
         }

@@ -122,6 +122,8 @@ mod tests {
             actor: None,
             traceparent: None,
             enlisted: false,
+            sibling: None,
+            restored: false,
             events: vec![StoredEvent {
                 name: "Happened".to_owned(),
                 schema: 1,

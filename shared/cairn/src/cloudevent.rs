@@ -50,6 +50,10 @@ pub struct CloudEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<String>,
+    /// True if the commit was restored from a backup after its first publication. A consumer with
+    /// effects of its own, such as an email, skips the event.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The data of the event. It is absent where `dataref` is present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "serde_json::Value")]
@@ -84,6 +88,7 @@ impl CloudEvent {
             correlationid: recorded.correlation.clone(),
             causationid: recorded.causation.clone(),
             traceparent: recorded.traceparent.clone(),
+            restored: false,
             data: Some(recorded.event.data.clone()),
             dataref: None,
         }

@@ -4,7 +4,7 @@
 //! write. A commit never changes. The version of an event follows from the version of its commit
 //! and its position in it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -32,6 +32,21 @@ pub struct StoredEvent {
 impl PartialEq for StoredEvent {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, self.schema, self.data.get()) == (&other.name, other.schema, other.data.get())
+    }
+}
+
+/// The key of a commit in the event table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CommitKey {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version of the first event of the commit.
+    pub version: u64,
+}
+
+impl fmt::Display for CommitKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.stream, self.version)
     }
 }
 
@@ -66,6 +81,13 @@ pub struct Commit {
     /// The command id is then looked up there, and not in this stream's recent commands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enlisted: bool,
+    /// The next commit of the same append, if the append has several; see [`link`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sibling: Option<CommitKey>,
+    /// True if a restore copied the commit from another table. Consumers with effects outside the
+    /// store skip its events: the effects belong to the past.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The events in order, at least one.
     pub events: Vec<StoredEvent>,
     /// The state after the events, if this commit completes a snapshot interval.
@@ -77,6 +99,14 @@ impl Commit {
     /// Returns the version of the last event.
     pub fn last_version(&self) -> u64 {
         self.version + (self.events.len() as u64).saturating_sub(1)
+    }
+
+    /// Returns the key of the commit.
+    pub fn key(&self) -> CommitKey {
+        CommitKey {
+            stream: self.stream.clone(),
+            version: self.version,
+        }
     }
 
     /// Removes the events after a version, and the snapshot.
@@ -189,6 +219,19 @@ impl Context {
     }
 }
 
+/// Links the commits of one append in a ring: each names the next one, and the last one names the
+/// first. If some of them are lost later, one of the others names a lost one. A single commit does
+/// not change.
+pub fn link(commits: &mut [Commit]) {
+    if commits.len() < 2 {
+        return;
+    }
+    let keys: Vec<_> = commits.iter().map(Commit::key).collect();
+    for (commit, next) in commits.iter_mut().zip(keys.iter().cycle().skip(1)) {
+        commit.sibling = Some(next.clone());
+    }
+}
+
 /// Returns the digest of a client's request: 128 bits in hexadecimal.
 ///
 /// Take the digest of the parsed JSON, so that white space and the order of members have no effect.
@@ -238,4 +281,48 @@ struct StoredEventItem<'a> {
     name: std::borrow::Cow<'a, str>,
     schema: u32,
     data: std::borrow::Cow<'a, str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(stream: &str) -> Commit {
+        Commit {
+            stream: stream.parse().unwrap(),
+            version: 7,
+            id: "command".to_owned(),
+            fingerprint: None,
+            at: Timestamp::from_millis(7),
+            correlation: "c".to_owned(),
+            causation: None,
+            actor: None,
+            traceparent: None,
+            enlisted: false,
+            sibling: None,
+            restored: false,
+            events: vec![],
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn whatever_part_of_an_append_is_lost_the_rest_names_a_lost_commit() {
+        let mut commits = ["a-1", "b-1", "c-1"].map(commit);
+        link(&mut commits);
+        for kept in 1_u8..7 {
+            let is_kept = |index: usize| kept & (1 << index) != 0;
+            let (rest, lost): (Vec<_>, Vec<_>) = (0..3).partition(|index| is_kept(*index));
+            let named: Vec<_> = rest.iter().map(|index| &commits[*index].sibling).collect();
+            let finds = |lost: &usize| named.contains(&&Some(commits[*lost].key()));
+            assert!(lost.iter().any(finds), "{rest:?} do not name {lost:?}");
+        }
+    }
+
+    #[test]
+    fn a_single_commit_names_none() {
+        let mut commits = [commit("a-1")];
+        link(&mut commits);
+        assert_eq!(commits, [commit("a-1")]);
+    }
 }

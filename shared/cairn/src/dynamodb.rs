@@ -1,4 +1,5 @@
-//! The adapters for Amazon DynamoDB: the event store, read models, deadlines, rebuilds and audits.
+//! The adapters for Amazon DynamoDB: the event store, read models, deadlines, rebuilds, restores and
+//! audits.
 //!
 //! An append is one `PutItem`, or one `TransactWriteItems` for several streams. A load is one
 //! `Query` from the end of the stream backwards. An event costs one `UpdateItem` on a row, and one
@@ -31,6 +32,7 @@ use aws_sdk_dynamodb::{
         ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
+use futures_util::future::try_join_all;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -58,18 +60,20 @@ mod keys;
 mod mail_gate;
 mod projection;
 mod rebuild;
+mod restore;
 
 pub use answers::{Answers, KeptAnswer};
 pub use audit::{Audit, AuditError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Contended, Generations};
-pub use history::{Position, Scanned};
+pub use history::Scanned;
 pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
 pub use mail_gate::{MailGate, WaitingMail};
 pub use projection::{Key, Projection, ScannedRow, Table};
 pub use rebuild::{
     BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
 };
+pub use restore::{Restore, Restored};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -166,6 +170,34 @@ impl DynamoStore {
         commits.reverse();
         range.check(stream, &commits)?;
         Ok(commits)
+    }
+
+    /// Reads items by their keys, and skips missing ones.
+    async fn items(
+        &self,
+        keys: &[Item],
+        consistency: Consistency,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut batches = vec![];
+        for keys in keys.chunks(MAX_BATCH) {
+            batches.push(self.batch(keys, consistency));
+        }
+        Ok(try_join_all(batches).await?.concat())
+    }
+
+    async fn batch(
+        &self,
+        keys: &[Item],
+        consistency: Consistency,
+    ) -> Result<Vec<Item>, StoreError> {
+        let wanted = KeysAndAttributes::builder()
+            .set_keys(Some(keys.to_vec()))
+            .consistent_read(consistency == Consistency::Strong)
+            .build()
+            .map_err(|error| malformed(&error))?;
+        let wanted = HashMap::from([(self.table.clone(), wanted)]);
+        let mut found = batch_get(&self.client, wanted).await?;
+        Ok(found.remove(&self.table).unwrap_or_default())
     }
 
     async fn put(&self, commit: &Commit) -> Result<(), AppendError> {
@@ -330,6 +362,36 @@ impl EventStore for DynamoStore {
     }
 }
 
+/// The maximum number of keys per `BatchGetItem`.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
+const MAX_BATCH: usize = 100;
+/// The time budget for retries of throttled reads.
+const READ_BUDGET: Duration = Duration::from_secs(2);
+
+/// Reads items by their keys and skips missing ones. Makes one call, and one more each time
+/// that DynamoDB throttles some keys or the response exceeds 16 MB.
+async fn batch_get(
+    client: &Client,
+    wanted: HashMap<String, KeysAndAttributes>,
+) -> Result<HashMap<String, Vec<Item>>, StoreError> {
+    let mut found = HashMap::<_, Vec<_>>::new();
+    let mut rest = Some(wanted);
+    let mut backoff = Backoff::new(READ_BUDGET);
+    while let Some(wanted) = rest {
+        let got = client.batch_get_item().set_request_items(Some(wanted));
+        let got = got.send().await.map_err(|error| store_error(&error))?;
+        for (table, items) in got.responses.into_iter().flatten() {
+            found.entry(table).or_default().extend(items);
+        }
+        rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
+        if rest.is_some() && backoff.wait().await.is_err() {
+            let problem = "cannot read all items: throttled";
+            return Err(StoreError::Unavailable(problem.to_owned()));
+        }
+    }
+    Ok(found)
+}
+
 fn item(commit: &Commit) -> Result<Item, StoreError> {
     let item: Item = serde_dynamo::to_item(commit).map_err(|error| StoreError::Corrupt {
         stream: commit.stream.clone(),
@@ -410,12 +472,6 @@ impl<M> Clone for Rows<M> {
 }
 
 impl<M: ReadModel> Rows<M> {
-    /// The time budget for retries of throttled reads.
-    const TIME_BUDGET: Duration = Duration::from_secs(2);
-    /// The maximum number of keys per `BatchGetItem`.
-    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
-    const MAX_BATCH: usize = 100;
-
     /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self {
@@ -489,9 +545,9 @@ impl<M: ReadModel> Rows<M> {
 
     async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
         let mut rows = HashMap::new();
-        for keys in keys.chunks(Self::MAX_BATCH) {
+        for keys in keys.chunks(MAX_BATCH) {
             let wanted = HashMap::from([(self.table.clone(), self.wanted(keys)?)]);
-            let mut found = self.batch(wanted).await?;
+            let mut found = batch_get(&self.client, wanted).await?;
             rows.extend(Self::by_key(found.remove(&self.table))?);
         }
         Ok(rows)
@@ -514,30 +570,6 @@ impl<M: ReadModel> Rows<M> {
             rows.insert(key.unwrap_or_default().to_owned(), row);
         }
         Ok(rows)
-    }
-
-    /// Reads items by their keys and skips missing ones. Makes one call, and one more each time
-    /// that DynamoDB throttles some keys or the response exceeds 16 MB.
-    async fn batch(
-        &self,
-        wanted: HashMap<String, KeysAndAttributes>,
-    ) -> Result<HashMap<String, Vec<Item>>, StoreError> {
-        let mut found = HashMap::<_, Vec<_>>::new();
-        let mut rest = Some(wanted);
-        let mut backoff = Backoff::new(Self::TIME_BUDGET);
-        while let Some(wanted) = rest {
-            let got = self.client.batch_get_item().set_request_items(Some(wanted));
-            let got = got.send().await.map_err(|error| store_error(&error))?;
-            for (table, items) in got.responses.into_iter().flatten() {
-                found.entry(table).or_default().extend(items);
-            }
-            rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
-            if rest.is_some() && backoff.wait().await.is_err() {
-                let problem = "cannot read all rows: throttled";
-                return Err(StoreError::Unavailable(problem.to_owned()));
-            }
-        }
-        Ok(found)
     }
 
     /// Reads the positions of up to `limit` rows of one index partition, the last row first. A

@@ -252,7 +252,7 @@ pub mod seal;
 #[cfg(feature = "aws")]
 pub mod sqs;
 
-pub use commit::{Commit, Context, RecordedEvent, StoredEvent};
+pub use commit::{Commit, CommitKey, Context, RecordedEvent, StoredEvent};
 pub use decider::{Aggregate, Decider};
 pub use stream::StreamId;
 pub use timestamp::Timestamp;

@@ -134,6 +134,8 @@ impl<A: Aggregate> LoadedStream<A> {
             actor: context.actor.clone(),
             traceparent: context.traceparent.clone(),
             enlisted,
+            sibling: None,
+            restored: false,
             events: events.iter().map(Event::encode).collect::<Result<_, _>>()?,
             snapshot: None,
         };

@@ -6,7 +6,7 @@
 use std::{fmt, future::Future, pin::Pin};
 
 use crate::{
-    commit::{Commit, Context},
+    commit::{self, Commit, Context},
     decider::{Aggregate, Decider},
     event::CodecError,
     guard::{Guard, holds},
@@ -202,6 +202,7 @@ impl<D: Definition> DueStep<D> {
         loop {
             let (mut commits, result) = decide_enlisted(&mut enlist, &result, &context).await?;
             commits.push(self.outcome_commit(result, &context, sagas.state_fingerprint())?);
+            commit::link(&mut commits);
             let lost = match sagas.store().append(&commits).await {
                 Ok(()) => return Ok(true),
                 Err(AppendError::Conflict(lost)) => lost,

@@ -783,6 +783,8 @@ async fn six_events(store: &MemoryStore) -> Vec<RecordedEvent> {
             actor: None,
             traceparent: None,
             enlisted: false,
+            sibling: None,
+            restored: false,
             events: vec![],
             snapshot: None,
         };

@@ -18,6 +18,7 @@ mod past;
 mod reach;
 mod rebuild;
 mod republish;
+mod restore;
 mod sagas;
 mod tail;
 #[path = "../../../local/tests/system/waiting.rs"]

@@ -184,6 +184,15 @@ impl Names {
                 }
                 Ok(out + rest)
             }
+            ("Select", Kind::List(parts)) => {
+                let wrong = |problem| TemplateError::new(argument.line, problem);
+                let [index, texts] = parts.as_slice() else {
+                    return Err(wrong("!Select takes an index and a list"));
+                };
+                let (index, texts) = (self.number(index)?, self.texts(texts)?);
+                let selected = texts.into_iter().nth(index);
+                selected.ok_or_else(|| wrong("!Select has an index after the end of the list"))
+            }
             _ => {
                 let problem = format!("!{function} is not supported locally");
                 Err(TemplateError::new(argument.line, problem))

@@ -175,7 +175,7 @@ fn every_alarm_names_its_runbook_and_every_runbook_is_of_an_alarm() {
     let index = fs::read_to_string(root().join("docs/operations/README.md")).unwrap();
     let reference = fs::read_to_string(root().join("docs/reference/alarms.md")).unwrap();
     let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
-    let mut known = BTreeSet::from(["README.md".to_owned()]);
+    let mut known = BTreeSet::from(["README.md", "restore.md"].map(str::to_owned));
     for (name, description) in alarms() {
         // Alarms that differ in a number have one runbook.
         let name = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -11,7 +11,8 @@ use crate::{
     still::StillShop,
 };
 
-fn shop() -> StillShop {
+/// A shop that sends emails with SES.
+pub(crate) fn shop() -> StillShop {
     let template = template_with(&[
         ("Authorization", "none"),
         ("Prices", "caller"),
@@ -27,7 +28,7 @@ async fn place(shop: &StillShop) -> String {
     shop.place(&body).await
 }
 
-fn mails(shop: &StillShop) -> usize {
+pub(crate) fn mails(shop: &StillShop) -> usize {
     shop.system.aws.mailbox.mails().len()
 }
 

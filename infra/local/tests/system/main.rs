@@ -36,6 +36,7 @@ mod queues;
 mod read_models;
 mod rebuild;
 mod redrive;
+mod restore;
 mod roles;
 mod routes;
 mod scenarios;

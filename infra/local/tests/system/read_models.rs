@@ -58,6 +58,8 @@ fn events(key: &str, changes: &[Value]) -> Vec<RecordedEvent> {
         actor: None,
         traceparent: None,
         enlisted: false,
+        sibling: None,
+        restored: false,
         events: events.collect(),
         snapshot: None,
     };

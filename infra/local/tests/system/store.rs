@@ -141,6 +141,8 @@ fn commit(stream: &str, version: u64, id: &str, data: &str) -> Commit {
         actor: None,
         traceparent: None,
         enlisted: false,
+        sibling: None,
+        restored: false,
         events: vec![StoredEvent {
             name: "Happened".to_owned(),
             schema: 1,

@@ -48,8 +48,8 @@ async fn an_unknown_property_is_named_with_its_line() {
 #[tokio::test]
 async fn a_reference_to_nothing_is_an_error() {
     let error = refused(
-        "EVENTS_TABLE: !Ref EventsTable",
-        "EVENTS_TABLE: !Ref Nothing",
+        "EVENTS_TABLE: !If [OwnEventsTable, !Ref EventsTable",
+        "EVENTS_TABLE: !If [OwnEventsTable, !Ref Nothing",
     )
     .await;
     assert_eq!(
@@ -58,6 +58,61 @@ async fn a_reference_to_nothing_is_an_error() {
             "template.yaml, line {}: unknown reference Nothing",
             line_of("EVENTS_TABLE")
         )
+    );
+}
+
+#[test]
+fn existing_tables_and_an_existing_key_take_the_place_of_the_own_ones_everywhere() {
+    let table = "arn:aws:dynamodb:eu-central-1:123456789012:table/restored-events";
+    let stream = format!("{table}/stream/2026-11-29T12:00:00.000");
+    let keys = "arn:aws:dynamodb:eu-central-1:123456789012:table/replicated-keys";
+    let key = "arn:aws:kms:eu-central-1:123456789012:key/mrk-replica";
+    let given = [
+        ("Authorization", "none"),
+        ("EventsTableArn", table),
+        ("EventsTableStreamArn", stream.as_str()),
+        ("CustomerKeysTableArn", keys),
+        ("PersonalDataKeyArn", key),
+    ];
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let template = Template::load_with(template_file(), &Parameters::from(given)).unwrap();
+    let everything = format!("{template:?}");
+    for own in ["EventsTable", "CustomerKeysTable", "PersonalDataKey"] {
+        assert!(!everything.contains(own), "something still refers to {own}");
+    }
+    for function in &template.functions {
+        let setting = |name| function.settings.get(name).map(String::as_str);
+        assert_eq!(setting("EVENTS_TABLE"), Some("restored-events"));
+        assert!(matches!(
+            setting("CUSTOMER_KEYS_TABLE"),
+            None | Some("replicated-keys")
+        ));
+        assert!([None, Some(key)].contains(&setting("PERSONAL_DATA_KEY")));
+        for trigger in &function.triggers {
+            if let Trigger::Stream(mapping) = trigger {
+                assert_eq!(mapping.table, "restored-events", "{}", function.id);
+            }
+        }
+    }
+    let boundary = template.boundary.unwrap();
+    let allowed: Vec<_> = boundary
+        .iter()
+        .map(|grant| grant.resource.as_str())
+        .collect();
+    for resource in [table, stream.as_str(), keys, key] {
+        assert!(allowed.contains(&resource), "{resource}");
+    }
+}
+
+#[test]
+fn an_existing_event_table_needs_its_dynamodb_stream() {
+    let table = "arn:aws:dynamodb:eu-central-1:123456789012:table/restored-events";
+    let given = [("Authorization", "none"), ("EventsTableArn", table)];
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let error = Template::load_with(template_file(), &Parameters::from(given)).unwrap_err();
+    assert!(
+        error.to_string().contains("EventsTableStreamArn"),
+        "{error}"
     );
 }
 

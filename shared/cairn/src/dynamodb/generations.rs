@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Projection, Rows, malformed, store_error};
+use super::{Item, MAX_BATCH, Projection, Rows, batch_get, malformed, store_error};
 use crate::{
     generation::{Generation, GenerationSet, OutOfTurn},
     read_model::{ReadModel, Row},
@@ -229,7 +229,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        if keys.len() >= Rows::<M>::MAX_BATCH {
+        if keys.len() >= MAX_BATCH {
             return self.shown(|rows| async move { rows.all(keys).await }).await;
         }
         let known = *self.known();
@@ -243,7 +243,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
             (rows.table.clone(), rows.wanted(keys)?),
             (self.table.clone(), copy),
         ]);
-        let mut found = rows.batch(wanted).await?;
+        let mut found = batch_get(&rows.client, wanted).await?;
         let set = found.remove(&self.table).into_iter().flatten().next();
         let set: Option<GenerationSet> = set
             .map(serde_dynamo::from_item)

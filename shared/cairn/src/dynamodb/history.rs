@@ -1,24 +1,23 @@
 //! Pages of commits: of the whole table, or of one stream.
 
-use aws_sdk_dynamodb::{operation::query::builders::QueryFluentBuilder, types::AttributeValue};
-use serde::{Deserialize, Serialize};
+use aws_sdk_dynamodb::{
+    operation::{query::builders::QueryFluentBuilder, scan::builders::ScanFluentBuilder},
+    types::AttributeValue,
+};
 
 use super::{DynamoStore, Item, decode, malformed, store_error};
-use crate::{commit::Commit, store::StoreError, stream::StreamId};
-
-/// The last item of a page; the next page begins after it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    stream: StreamId,
-    version: u64,
-}
+use crate::{
+    commit::{Commit, CommitKey},
+    store::StoreError,
+    stream::StreamId,
+};
 
 /// A page of items: commits, and items that cannot be read as commits.
 #[derive(Debug)]
 pub struct Scanned {
     pub(super) items: Vec<Result<Commit, Unreadable>>,
-    /// The end of this page, if the table has more items.
-    pub next: Option<Position>,
+    /// The last commit of this page, if the table has more items. The next page begins after it.
+    pub next: Option<CommitKey>,
 }
 
 /// An item that cannot be read as a commit.
@@ -83,22 +82,32 @@ impl DynamoStore {
         &self,
         segment: u32,
         segments: u32,
-        after: Option<&Position>,
+        after: Option<&CommitKey>,
     ) -> Result<Scanned, StoreError> {
-        let (segment, segments) = part(segment, segments);
         let page = self
-            .client
+            .scan_from(segment, segments, start(after)?)
+            .limit(Self::PAGE)
+            .send()
+            .await
+            .map_err(|error| store_error(&error))?;
+        Scanned::new(page.items, page.last_evaluated_key)
+    }
+
+    /// Returns the request for a page of one segment of the table, strongly consistent.
+    pub(super) fn scan_from(
+        &self,
+        segment: u32,
+        segments: u32,
+        after: Option<Item>,
+    ) -> ScanFluentBuilder {
+        let (segment, segments) = part(segment, segments);
+        self.client
             .scan()
             .table_name(&self.table)
             .consistent_read(true)
             .set_segment(segment)
             .set_total_segments(segments)
-            .limit(Self::PAGE)
-            .set_exclusive_start_key(start(after)?)
-            .send()
-            .await
-            .map_err(|error| store_error(&error))?;
-        Scanned::new(page.items, page.last_evaluated_key)
+            .set_exclusive_start_key(after)
     }
 
     /// Returns a page of commits of a stream that begin at or before a version, oldest first. The
@@ -107,7 +116,7 @@ impl DynamoStore {
         &self,
         stream: &StreamId,
         until: u64,
-        after: Option<&Position>,
+        after: Option<&CommitKey>,
     ) -> Result<Scanned, StoreError> {
         let page = self
             .of_stream(stream, until)
@@ -157,7 +166,7 @@ pub(super) fn part(segment: u32, segments: u32) -> (Option<i32>, Option<i32>) {
     (number(segment), number(segments))
 }
 
-fn start(after: Option<&Position>) -> Result<Option<Item>, StoreError> {
+fn start(after: Option<&CommitKey>) -> Result<Option<Item>, StoreError> {
     let item = after.map(serde_dynamo::to_item).transpose();
     item.map_err(|error| malformed(&error))
 }

@@ -17,12 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     DynamoStore,
     generations::{ChangeError, Contended, Generations},
-    history::Position,
     projection::{Key, Projection, ScannedRow, Table},
     store_error,
 };
 use crate::{
-    commit::{Commit, RecordedEvent},
+    commit::{Commit, CommitKey, RecordedEvent},
     gate::deliver,
     generation::{Generation, GenerationSet, OutOfTurn, Secondary},
     read_model::Row,
@@ -56,7 +55,7 @@ pub struct BackfillProgress {
     pub done: bool,
     /// The last commit that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    after: Option<Position>,
+    after: Option<CommitKey>,
 }
 
 /// The comparison of the new rows with the live ones. A row that changes meanwhile may count as

@@ -4,6 +4,10 @@
 //! once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in
 //! any order. A [`projection`] deduplicates through its version gates; any other [`function()`]
 //! must use the id of its context as idempotency key. An error makes Lambda retry.
+//!
+//! After a restore, the events of the [restored](crate::Commit::restored) commits are published
+//! again. A projection applies those that its rows lack. Every other function skips them, because
+//! their effects belong to the past: a saga that waits for one is continued by its deadline.
 
 use std::{future::Future, sync::Arc};
 
@@ -25,7 +29,7 @@ use crate::{
 /// Creates an event consumer, which must accept duplicate deliveries. `handle` returns the outcome.
 ///
 /// For each event the function emits the metric `ConsumerLag` and the properties `Event`, `Outcome`
-/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`.
+/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`. It skips restored events.
 ///
 /// The context is that of a command that the event causes. Its id is the id of the event, and its
 /// time is never before that of the event, even if clocks differ.
@@ -48,13 +52,36 @@ pub fn with_invocation<F>(
 where
     F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
 {
+    consumer(app, RestoredEvents::Skip, handle)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RestoredEvents {
+    Handle,
+    Skip,
+}
+
+fn consumer<F>(
+    app: &AppContext,
+    restored: RestoredEvents,
+    handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
+) -> Result<Handler, ConfigError>
+where
+    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
+{
     let store = app.event_store()?;
     let app = app.clone();
     let handle = Arc::new(handle);
     Ok(Handler::new(move |payload, invocation| {
         let (store, handle, app) = (store.clone(), handle.clone(), app.clone());
         async move {
-            let event = read(&store, &payload).await?;
+            let envelope = envelope(&payload)?;
+            let is_restored = envelope.restored;
+            if is_restored && restored == RestoredEvents::Skip {
+                tracing::info!(event = envelope.id, "restored event skipped");
+                return Ok(b"null".to_vec());
+            }
+            let event = read(&store, envelope).await?;
             let span = tracing::info_span!(
                 "event",
                 event = event.id(),
@@ -65,12 +92,14 @@ where
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
             let delivered = handle(event, context, request_id).instrument(span).await?;
-            let lag = app.now().as_millis() - happened.as_millis();
             let consumer = app.short_name(&invocation.function);
             let mut metrics = Metrics::for_consumer(&consumer)
-                .milliseconds("ConsumerLag", lag)
                 .about("Event", id)
                 .about("Outcome", delivered.name());
+            if !is_restored {
+                let lag = app.now().as_millis() - happened.as_millis();
+                metrics = metrics.milliseconds("ConsumerLag", lag);
+            }
             if let Delivery::CaughtUp(gap) = delivered {
                 metrics = metrics.about("Gap", gap);
             }
@@ -88,7 +117,7 @@ pub fn projection<P: Projection>(
 ) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let shared = app.clone();
-    function(app, move |event, _| {
+    consumer(app, RestoredEvents::Handle, move |event, _, _| {
         let (store, generations) = (store.clone(), generations.clone());
         let app = shared.clone();
         async move {
@@ -116,13 +145,16 @@ pub fn projection<P: Projection>(
     })
 }
 
-/// Returns the event of a delivery. An event that is too large for the bus is read from the store.
-async fn read(store: &DynamoStore, payload: &[u8]) -> Result<RecordedEvent, FunctionError> {
-    let delivery: EventBridgeEvent<CloudEvent> =
-        serde_json::from_slice(payload).map_err(|error| {
-            FunctionError::new(format!("the delivery is not a known event: {error}"))
-        })?;
-    let envelope = delivery.detail;
+fn envelope(payload: &[u8]) -> Result<CloudEvent, FunctionError> {
+    let delivery = serde_json::from_slice::<EventBridgeEvent<CloudEvent>>(payload);
+    let delivery = delivery.map_err(|error| {
+        FunctionError::new(format!("the delivery is not a known event: {error}"))
+    })?;
+    Ok(delivery.detail)
+}
+
+/// Returns the event of an envelope. An event that is too large for the bus is read from the store.
+async fn read(store: &DynamoStore, envelope: CloudEvent) -> Result<RecordedEvent, FunctionError> {
     if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
         return Ok(event);
     }

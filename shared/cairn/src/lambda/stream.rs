@@ -19,7 +19,7 @@ use crate::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
     dead_letter::{self, Subject},
-    deadlines::DeadlineUpdate,
+    deadlines::{DeadlineChange, DeadlineUpdate},
     event::CodecError,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
@@ -36,7 +36,8 @@ use crate::{
 /// that cannot be read goes to the queue of `STREAM_FAILURES_QUEUE`, with a pointer to it, and does
 /// not block the rest.
 ///
-/// The relay emits these metrics. A batch that is delivered again is counted again:
+/// The relay emits these metrics. A batch that is delivered again is counted again. Events of
+/// restored commits have no lag and are not counted:
 ///
 /// - `RelayLag`, the age of the oldest event of the batch.
 /// - The metric that `count` names for an event, once per event.
@@ -48,10 +49,13 @@ pub fn relay(
     let bus = Arc::new(app.bus()?);
     let source = bus.source().to_owned();
     let read = move |commit: &Commit, record| {
-        let entry = |event| {
-            let counted = count(&event);
-            let entry = Entry::new(CloudEvent::new(&source, &event), record)?;
-            Ok((entry, event.at, counted))
+        let entry = |event: RecordedEvent| {
+            let measured = (!commit.restored).then(|| (event.at, count(&event)));
+            let envelope = CloudEvent {
+                restored: commit.restored,
+                ..CloudEvent::new(&source, &event)
+            };
+            Ok((Entry::new(envelope, record)?, measured))
         };
         commit.recorded().map(entry).collect()
     };
@@ -61,8 +65,11 @@ pub fn relay(
         async move {
             log_changes(&changed);
             let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
-            for (entry, at, counted) in read {
+            for (entry, measured) in read {
                 entries.push(entry);
+                let Some((at, counted)) = measured else {
+                    continue;
+                };
                 oldest = oldest.map_or(Some(at), |oldest: Timestamp| Some(oldest.min(at)));
                 if let Some(name) = counted {
                     *counts.entry(name).or_default() += 1;
@@ -96,6 +103,9 @@ const UPDATES_AT_ONCE: usize = 8;
 ///
 /// `update` returns the change that an event makes to a deadline. Of the updates of a stream in a
 /// batch, only the latest is written.
+///
+/// A restored commit opens no deadline, because the later commits of its process may not be restored
+/// yet. The [audit](crate::audit) reports the processes that need one.
 pub fn deadlines(
     app: &AppContext,
     update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
@@ -108,7 +118,11 @@ pub fn deadlines(
         let updates = commit
             .recorded()
             .filter_map(|event| update(&event).transpose());
-        updates.map(|update| Ok((record, update?))).collect()
+        let opens = |update: &DeadlineUpdate| matches!(update.change, DeadlineChange::Open(_));
+        updates
+            .filter(|update| !(commit.restored && update.as_ref().is_ok_and(opens)))
+            .map(|update| Ok((record, update?)))
+            .collect()
     };
     reader(app, read, move |updates, _, _| {
         let deadlines = deadlines.clone();

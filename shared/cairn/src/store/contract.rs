@@ -400,6 +400,8 @@ fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
         actor: None,
         traceparent: None,
         enlisted: false,
+        sibling: None,
+        restored: false,
         snapshot: None,
         events: vec![
             StoredEvent {

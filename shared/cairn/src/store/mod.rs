@@ -34,7 +34,8 @@ pub trait EventStore: Send + Sync {
     /// A commit is appended if its stream has no commit at its version. The version must follow the
     /// last version that the caller has read, so that no gap is possible. Appending exactly the
     /// same commits again succeeds and changes nothing, because the answer to the first append may
-    /// have been lost.
+    /// have been lost. Several commits should be [linked](crate::commit::link), so that an audit
+    /// finds one that is lost later.
     ///
     /// # Errors
     /// Returns [`AppendError::Conflict`] if a concurrent commit took a version; nothing was

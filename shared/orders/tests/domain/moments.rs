@@ -85,6 +85,8 @@ impl World {
             actor: None,
             traceparent: None,
             enlisted: false,
+            sibling: None,
+            restored: false,
             events,
             snapshot: None,
         }
