@@ -49,6 +49,7 @@ SETTINGS = {
 # The ids in the test events. Every log line about one must have them.
 CORRELATION = "test-event"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
 
 
 def start_system():
@@ -90,6 +91,7 @@ def invoke(stem, event, endpoint):
             handed_out.set()
             self.send_response(200)
             self.send_header("Lambda-Runtime-Aws-Request-Id", "ci")
+            self.send_header("Lambda-Runtime-Trace-Id", f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1")
             self.send_header("Lambda-Runtime-Deadline-Ms", "9999999999999")
             self.send_header("Lambda-Runtime-Invoked-Function-Arn", f"arn:aws:lambda:us-east-1:0:function:{stem}")
             self.send_header("Content-Type", "application/json")
@@ -140,12 +142,18 @@ def invoke(stem, event, endpoint):
 
 
 def check_log(stem, event, log):
-    """Checks that every line is JSON, and that a line about an event or a request has its ids."""
+    """Checks that every line is JSON and names its invocation, and that a line about an event or a request has its ids."""
     lines = [json.loads(line) for line in log.splitlines()]
     figures = [line for line in lines if "_aws" in line]
     for line in figures:
         if line["Stack"] != "cairn":
             raise SystemExit(f"{stem}: metrics without a stack: {line}")
+    invocation = {
+        "service": "cairn", "function_name": stem, "function_request_id": "ci", "cold_start": True, "xray_trace_id": TRACE,
+    }
+    for line in lines:
+        if "_aws" not in line and not invocation.items() <= line.get("span", {}).items():
+            raise SystemExit(f"{stem}: a log line without its invocation: {line}")
     event = json.loads(event)
     if "detail-type" in event and event["source"] == "cairn.orders":
         if not any("ConsumerLag" in line and line["Consumer"] for line in figures):

@@ -42,6 +42,8 @@ pub struct AsyncQueue {
 pub struct Outgoing {
     pub target: Target,
     pub payload: String,
+    /// The tracing header of X-Ray.
+    pub trace: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,9 +134,10 @@ impl AsyncQueue {
             let Target { function, rule } = &delivery.target;
             transaction
                 .prepare_cached(
-                    "INSERT INTO deliveries (function, rule, payload) VALUES (?1, ?2, ?3)",
+                    "INSERT INTO deliveries (function, rule, payload, trace)
+                     VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![function, rule, delivery.payload])?;
+                .execute(params![function, rule, delivery.payload, delivery.trace])?;
             ids.push(transaction.last_insert_rowid());
         }
         transaction.commit()?;
@@ -146,12 +149,16 @@ impl AsyncQueue {
         let left: Vec<_> = {
             let connection = self.journal.connection();
             let mut statement = connection
-                .prepare("SELECT id, function, rule, payload FROM deliveries ORDER BY id")?;
+                .prepare("SELECT id, function, rule, payload, trace FROM deliveries ORDER BY id")?;
             let rows = statement.query_map([], |row| {
                 let (function, rule) = (row.get(1)?, row.get(2)?);
                 let target = Target { function, rule };
-                let payload = row.get(3)?;
-                Ok((row.get(0)?, Outgoing { target, payload }))
+                let outgoing = Outgoing {
+                    target,
+                    payload: row.get(3)?,
+                    trace: row.get(4)?,
+                };
+                Ok((row.get(0)?, outgoing))
             })?;
             rows.collect::<Result<_, _>>()?
         };
@@ -252,7 +259,7 @@ impl Carrier<'_> {
     async fn deliver(&self, hosted: &Hosted, outgoing: &Outgoing) {
         let target = hosted.spec.target(outgoing.target.rule.as_deref());
         let Some(target) = target else {
-            return self.invoke(hosted, &outgoing.payload).await;
+            return self.invoke(hosted, outgoing).await;
         };
         if !self.reach(hosted, target, &outgoing.payload).await {
             return;
@@ -263,7 +270,7 @@ impl Carrier<'_> {
             .into_iter();
         let copies = copies.map(|late| async move {
             sleep(late).await;
-            self.invoke(hosted, &outgoing.payload).await;
+            self.invoke(hosted, outgoing).await;
         });
         futures_util::future::join_all(copies).await;
     }
@@ -320,11 +327,12 @@ impl Carrier<'_> {
 
     /// The part of Lambda: invokes the function until it succeeds or the event becomes a dead
     /// letter.
-    async fn invoke(&self, hosted: &Hosted, payload: &str) {
+    async fn invoke(&self, hosted: &Hosted, outgoing: &Outgoing) {
         let request_id = self.platform.new_id().to_string();
-        let Err(failure) = self.try_out(hosted, payload, &request_id).await else {
+        let Err(failure) = self.try_out(hosted, outgoing, &request_id).await else {
             return;
         };
+        let payload = outgoing.payload.as_str();
         let event = event_of(payload);
         tracing::error!(
             function = hosted.spec.id,
@@ -348,7 +356,8 @@ impl Carrier<'_> {
         .await;
     }
 
-    async fn try_out(&self, hosted: &Hosted, payload: &str, id: &str) -> Result<(), Failure> {
+    async fn try_out(&self, hosted: &Hosted, outgoing: &Outgoing, id: &str) -> Result<(), Failure> {
+        let payload = outgoing.payload.as_str();
         let spec = &hosted.spec;
         let failure = |condition, invocations, last| Failure {
             condition,
@@ -367,8 +376,9 @@ impl Carrier<'_> {
                 let Some(_turn) = hosted.turn().await else {
                     return Ok(());
                 };
+                let trace = outgoing.trace.as_deref();
                 let payload = payload.as_bytes().to_vec();
-                hosted.invoke_in_turn(payload, id, self.rank).await
+                hosted.invoke_in_turn(payload, id, trace, self.rank).await
             };
             let (error, wait) = match result {
                 Ok(_) => return Ok(()),

@@ -35,6 +35,8 @@ pub struct Seen {
     pub at: Timestamp,
     pub kind: String,
     pub detail: String,
+    /// The tracing header of X-Ray.
+    pub trace: Option<String>,
 }
 
 struct Rule {
@@ -126,6 +128,7 @@ impl Bus {
                         at: self.platform.now(),
                         kind: entry.detail_type.unwrap_or_default(),
                         detail: entry.detail.unwrap_or_default(),
+                        trace: entry.trace_header,
                     });
                     json!({ "EventId": id })
                 }
@@ -134,6 +137,12 @@ impl Bus {
                 }
             })
             .collect();
+        // One invalid entry makes the whole call invalid.
+        let is_invalid = |answer: &&Value| answer["ErrorCode"] == "ValidationException";
+        if let Some(invalid) = answers.iter().find(is_invalid) {
+            let message = invalid["ErrorMessage"].as_str().unwrap_or_default();
+            return Answer::error(400, "ValidationException", message);
+        }
         if let Err(error) = self.async_queue.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
@@ -149,9 +158,9 @@ impl Bus {
     }
 
     fn route(&self, entry: &Entry, outgoing: &mut Vec<Outgoing>) -> Result<String, Refusal> {
-        if !self.platform.takes() {
-            let message = "Rate exceeded".to_owned();
-            return Err(Refusal("ThrottlingException", message));
+        let refused = entry.detail.as_deref();
+        if let Some(code) = refused.and_then(|detail| self.platform.refuses(detail)) {
+            return Err(Refusal(code, "refused by the platform".to_owned()));
         }
         let source = required("Source", entry.source.as_deref())?;
         let kind = required("DetailType", entry.detail_type.as_deref())?;
@@ -185,6 +194,7 @@ impl Bus {
             outgoing.push(Outgoing {
                 target: rule.target.clone(),
                 payload: payload.clone(),
+                trace: entry.trace_header.clone(),
             });
         }
         Ok(id)

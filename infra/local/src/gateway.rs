@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use cairn::lambda::api::{Problem, is_correlation_id};
+use cairn::lambda::{api::Problem, correlation};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -140,8 +140,9 @@ pub(crate) fn answer_to(
 ) -> Response {
     let mut response = answer.unwrap_or_else(|problem| response(refused(problem)));
     // Without an id from a function, the response carries the request's id.
-    let own = own.filter(|own| own.to_str().is_ok_and(is_correlation_id));
-    if let Some(id) = own.or_else(|| HeaderValue::try_from(request_id).ok()) {
+    let own = own.filter(|own| own.to_str().is_ok_and(correlation::is_from_client));
+    let new = || HeaderValue::try_from(correlation::new(request_id)).ok();
+    if let Some(id) = own.or_else(new) {
         response
             .headers_mut()
             .entry("x-correlation-id")

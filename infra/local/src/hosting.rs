@@ -248,24 +248,27 @@ impl Hosted {
     }
 
     pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
-        self.enter(payload, request_id, None).await
+        self.enter(payload, request_id, None, None).await
     }
 
-    /// Invokes the function once its rank gets a place.
+    /// Invokes the function once its rank gets a place. `trace` is the tracing header of its event.
     pub(crate) async fn invoke_in_turn(
         &self,
         payload: Vec<u8>,
         request_id: &str,
+        trace: Option<&str>,
         rank: Rank,
     ) -> Result<Vec<u8>, InvokeError> {
         let place = self.places.take(rank).await;
-        self.enter(payload, request_id, Some((rank, place))).await
+        self.enter(payload, request_id, trace, Some((rank, place)))
+            .await
     }
 
     async fn enter(
         &self,
         payload: Vec<u8>,
         request_id: &str,
+        trace: Option<&str>,
         place: Option<(Rank, Place)>,
     ) -> Result<Vec<u8>, InvokeError> {
         let _reserved = match &self.reserved {
@@ -288,6 +291,8 @@ impl Hosted {
         let context = Invocation {
             request_id: request_id.to_owned(),
             function: live(&self.spec.id),
+            service: STACK.to_owned(),
+            trace: Some(trace.map_or_else(|| new_trace(request_id), str::to_owned)),
             remaining: limit,
         };
         let call = std::panic::AssertUnwindSafe(environment.function.invoke(payload, context));
@@ -356,6 +361,13 @@ impl fmt::Debug for Hosted {
             .field("spec", &self.spec)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the tracing header of an invocation that continues no trace. No trace is sampled.
+fn new_trace(request_id: &str) -> String {
+    let trace = request_id.replace('-', "");
+    let (begin, rest) = trace.split_at_checked(8).unwrap_or(("", trace.as_str()));
+    format!("Root=1-{begin}-{rest};Sampled=0")
 }
 
 /// An invocation that holds a seat until it is dropped.

@@ -47,9 +47,9 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         FaultDecision::default()
     }
 
-    /// False if the bus refuses one entry of a call that it accepts.
-    fn takes(&self) -> bool {
-        true
+    /// The error code with which the bus refuses one entry of a call that it accepts.
+    fn refuses(&self, _detail: &str) -> Option<&'static str> {
+        None
     }
 
     /// True if a rule reaches its target now.

@@ -46,6 +46,7 @@ pub(crate) async fn run(
                 rule: Some(name.clone()),
             },
             payload: schedule.input.clone().unwrap_or_else(|| event.to_string()),
+            trace: None,
         };
         let ended = async_queue.accept_one(outgoing);
         sleep(pause).await;

@@ -394,12 +394,12 @@ impl Platform for Simulated {
         FaultDecision { there, fault, back }
     }
 
-    fn takes(&self) -> bool {
-        if self.happens(|faults| faults.throttled) {
+    fn refuses(&self, _: &str) -> Option<&'static str> {
+        let is_throttled = self.happens(|faults| faults.throttled);
+        is_throttled.then(|| {
             self.count("entries throttled");
-            return false;
-        }
-        true
+            "ThrottlingException"
+        })
     }
 
     fn reaches(&self, target: &str) -> bool {

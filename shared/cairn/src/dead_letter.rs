@@ -5,7 +5,7 @@
 //!   (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>);
 //! - EventBridge, for an event that a rule could not deliver
 //!   (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>);
-//! - a stream consumer, for a record that it cannot read ([`unreadable`]).
+//! - a stream consumer, for a record that it cannot handle ([`from_record`]).
 //!
 //! A dead letter contains the failed invocation, so a redrive invokes the function again. The time
 //! of the redrive does not matter, because every function handles duplicate deliveries.
@@ -215,17 +215,26 @@ fn event_ref(event: &Value) -> Option<(StreamId, u64)> {
     Some((stream, keys.pointer("/version/N")?.as_str()?.parse().ok()?))
 }
 
-/// Creates the dead letter of a stream record that a function cannot read.
+/// The reason why a stream consumer does not handle a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Condition {
+    /// The consumer cannot read the record.
+    Unreadable,
+    /// The bus or the table to which the consumer writes rejects the content of the record.
+    Rejected,
+}
+
+/// Creates the dead letter of a stream record that a function cannot handle.
 ///
 /// It has the form of Lambda's dead letters, so a redrive handles both. A record that is too large
 /// for a message is left out; its key is always present.
-pub fn unreadable(function: &str, record: &Value, error: &str) -> Value {
+pub fn from_record(function: &str, record: &Value, condition: Condition, error: &str) -> Value {
     let keys = record.pointer("/dynamodb/Keys");
     let mut letter = json!({
         "version": "1.0",
         "requestContext": {
             "functionArn": function,
-            "condition": "Unreadable",
+            "condition": condition,
             "approximateInvokeCount": 1,
         },
         "keys": keys,
@@ -295,7 +304,7 @@ mod tests {
             json!({ "dynamodb": { "Keys": keys, "NewImage": { "events": { "S": text } } } })
         };
         let parse = |record| {
-            let letter = unreadable(ARN, &record, "no commit");
+            let letter = from_record(ARN, &record, Condition::Unreadable, "no commit");
             DeadLetter::parse(&letter.to_string(), &BTreeMap::new())
         };
         let letter = parse(record("x")).unwrap();
@@ -313,7 +322,8 @@ mod tests {
                 let keys = json!({ "stream": { "S": stream }, "version": { "N": "1" } });
                 let image = json!({ "text": { "S": "x".repeat(size) } });
                 let change = json!({ "Keys": keys, "NewImage": image, "SequenceNumber": "42" });
-                let letter = unreadable(ARN, &json!({ "dynamodb": change }), "no commit");
+                let record = json!({ "dynamodb": change });
+                let letter = from_record(ARN, &record, Condition::Rejected, "no commit");
                 let subject = subject(&letter);
                 assert_eq!(subject.to_string(), format!("{shown} (sequence number 42)"));
                 assert!(subject.is_for("ProjectOrdersFunction"));
@@ -331,7 +341,7 @@ mod tests {
     fn one_dead_letter_names_every_reader_of_its_record() {
         let record = json!({ "dynamodb": { "Keys": {} } });
         let readers = ["a", "b", "c"].map(str::to_owned).into();
-        let letter = unreadable("b", &record, "no commit").to_string();
+        let letter = from_record("b", &record, Condition::Unreadable, "no commit").to_string();
         let letter = for_readers(&letter, &readers);
         let letter = DeadLetter::parse(&letter, &BTreeMap::new()).unwrap();
         assert_eq!(

@@ -3,10 +3,29 @@
 //! A successful call can contain failed entries. Each entry has [its own
 //! result](https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html), and the
 //! publisher reports each.
+//!
+//! The publisher passes the trace context of each event on, so the trace continues in [the targets
+//! of the event](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-related-service-xray.html).
 
-use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
+use aws_sdk_eventbridge::{
+    Client,
+    error::ProvideErrorMetadata,
+    types::{PutEventsRequestEntry, PutEventsResultEntry},
+};
 
-use crate::relay::{Entry, Publisher};
+use crate::{
+    relay::{Entry, EntryResult, Publisher},
+    trace,
+};
+
+/// The error codes of an entry whose content is invalid. The other codes concern the service, or a
+/// permission that many entries need.
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html>
+const INVALID_ENTRY: [&str; 2] = ["InvalidArgument", "MalformedDetail"];
+
+/// The error code of a call in which at least one entry is invalid.
+/// <https://docs.aws.amazon.com/eventbridge/latest/APIReference/CommonErrors.html>
+const INVALID_CALL: &str = "ValidationException";
 
 /// A bus, and the source of the events.
 #[derive(Clone, Debug)]
@@ -32,8 +51,11 @@ impl EventBridge {
     }
 }
 
-impl Publisher for EventBridge {
-    async fn publish(&self, entries: &[&Entry]) -> Vec<bool> {
+/// EventBridge rejected a whole call because of an entry in it.
+struct InvalidCall(String);
+
+impl EventBridge {
+    async fn put(&self, entries: &[&Entry]) -> Result<Vec<EntryResult>, InvalidCall> {
         let request = entries.iter().map(|entry| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.bus)
@@ -41,6 +63,7 @@ impl Publisher for EventBridge {
                 .detail_type(&entry.kind)
                 .resources(&entry.stream)
                 .detail(&entry.detail)
+                .set_trace_header(entry.traceparent.as_deref().and_then(trace::to_header))
                 .build()
         });
         let sent = self
@@ -50,7 +73,7 @@ impl Publisher for EventBridge {
             .send()
             .await;
         match sent {
-            // Results have the order of the entries; a failed one has an error code.
+            // Results have the order of the entries.
             Ok(answer) => {
                 if answer.failed_entry_count() > 0 {
                     tracing::warn!(
@@ -58,14 +81,53 @@ impl Publisher for EventBridge {
                         "PutEvents rejected entries"
                     );
                 }
-                let answers = answer.entries().iter();
-                answers.map(|entry| entry.error_code().is_none()).collect()
+                Ok(answer.entries().iter().map(result).collect())
             }
             Err(error) => {
                 let error = error.into_service_error();
                 tracing::warn!(%error, "PutEvents failed");
-                vec![false; entries.len()]
+                match error.code() {
+                    Some(INVALID_CALL) => Err(InvalidCall(reason(INVALID_CALL, error.message()))),
+                    _ => Ok(vec![]),
+                }
             }
         }
+    }
+}
+
+fn result(entry: &PutEventsResultEntry) -> EntryResult {
+    match entry.error_code() {
+        None => EntryResult::Accepted,
+        Some(code) if INVALID_ENTRY.contains(&code) => {
+            EntryResult::Rejected(reason(code, entry.error_message()))
+        }
+        Some(_) => EntryResult::Failed,
+    }
+}
+
+fn reason(code: &str, message: Option<&str>) -> String {
+    let message = message.unwrap_or_default();
+    format!("EventBridge rejected an event of the record: {code}: {message}")
+}
+
+impl Publisher for EventBridge {
+    /// If EventBridge rejects the whole call as invalid, sends each entry alone to find the invalid
+    /// one.
+    async fn publish(&self, entries: &[&Entry]) -> Vec<EntryResult> {
+        let InvalidCall(reason) = match self.put(entries).await {
+            Ok(results) => return results,
+            Err(invalid) => invalid,
+        };
+        if entries.len() == 1 {
+            return vec![EntryResult::Rejected(reason)];
+        }
+        let mut results = Vec::with_capacity(entries.len());
+        for entry in entries {
+            results.push(match self.put(&[*entry]).await {
+                Ok(results) => results.into_iter().next().unwrap_or(EntryResult::Failed),
+                Err(InvalidCall(reason)) => EntryResult::Rejected(reason),
+            });
+        }
+        results
     }
 }

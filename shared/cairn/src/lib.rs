@@ -251,6 +251,8 @@ pub mod operator;
 pub mod seal;
 #[cfg(feature = "aws")]
 pub mod sqs;
+#[cfg(feature = "aws")]
+mod trace;
 
 pub use commit::{Commit, CommitKey, Context, RecordedEvent, StoredEvent};
 pub use decider::{Aggregate, Decider};

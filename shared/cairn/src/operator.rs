@@ -19,6 +19,7 @@ use aws_lambda_events::event::{
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_dynamo::Item;
 use serde_json::Value;
 
 use crate::{
@@ -275,9 +276,16 @@ impl Stack {
 /// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
 fn records(commits: &[Commit]) -> serde_dynamo::Result<dynamodb::Event> {
     let record = |commit: &Commit| {
+        let image: Item = serde_dynamo::to_item(commit)?;
+        let key = |name: &str| Some((name.to_owned(), image.get(name)?.clone()));
+        let keys: HashMap<_, _> = ["stream", "version"]
+            .iter()
+            .filter_map(|name| key(name))
+            .collect();
         let mut record = EventRecord::default();
         record.event_name = "INSERT".into();
-        record.change.new_image = serde_dynamo::to_item(commit)?;
+        record.change.keys = keys.into();
+        record.change.new_image = image;
         // A consumer identifies a failed record by its sequence number.
         record.change.sequence_number = Some(commit.version.to_string());
         Ok(record)
@@ -342,7 +350,10 @@ fn cause(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::dead_letter::{self, Condition, Subject};
 
     #[test]
     fn a_local_endpoint_is_recognized() {
@@ -359,6 +370,21 @@ mod tests {
         ] {
             assert!(!is_here(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_dead_letter_of_a_redelivered_commit_names_it() {
+        let commit = json!({
+            "stream": "stock-TEA-01", "version": 3, "commit": "c",
+            "at": "2027-01-15T08:00:00.000Z", "correlation": "c",
+            "events": [{ "type": "StockReceived", "schema": 1, "data": "{}" }],
+        });
+        let commits: [Commit; 1] = [serde_json::from_value(commit).unwrap()];
+        let event = serde_json::to_value(records(&commits).unwrap()).unwrap();
+        let record = event.pointer("/Records/0").unwrap();
+        let letter = dead_letter::from_record("f", record, Condition::Rejected, "test error");
+        let subject = Subject::from_message(&letter.to_string(), &BTreeMap::new());
+        assert_eq!(subject.to_string(), "stock-TEA-01@3 (sequence number 3)");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! does not preserve it: consumers have a [version gate](crate::gate).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::Future,
     time::Duration,
 };
@@ -32,8 +32,30 @@ const IN_FLIGHT: usize = 4;
 pub trait Publisher: Send + Sync {
     /// Publishes up to [`MAX_ENTRIES`] entries with at most [`MAX_BYTES`] in total.
     ///
-    /// Returns true for each entry that the bus accepted. A call that failed accepted none.
-    fn publish(&self, entries: &[&Entry]) -> impl Future<Output = Vec<bool>> + Send;
+    /// Returns the result of each entry, in the order of the entries. The publisher may leave out
+    /// results; the entries without a result have [failed](EntryResult::Failed).
+    fn publish(&self, entries: &[&Entry]) -> impl Future<Output = Vec<EntryResult>> + Send;
+}
+
+/// The result of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryResult {
+    /// The bus accepted the entry.
+    Accepted,
+    /// The bus did not accept the entry, for a reason that is not in the entry: the bus is
+    /// unavailable, throttles, or denies a permission. A later call may succeed.
+    Failed,
+    /// The bus rejected the content of the entry, for this reason. Every call will reject it.
+    Rejected(String),
+}
+
+/// The records of a batch that were not handled, by their index in the batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unhandled {
+    /// The first record that must be delivered again, with all later records.
+    pub failed: Option<usize>,
+    /// The records that a retry cannot help, each with the reason.
+    pub rejected: BTreeMap<usize, String>,
 }
 
 /// An event in the form of the bus.
@@ -45,6 +67,8 @@ pub struct Entry {
     pub stream: String,
     /// The JSON of the envelope.
     pub detail: String,
+    /// The W3C trace context of the event.
+    pub traceparent: Option<String>,
     /// The index of its record in the batch.
     pub record: usize,
 }
@@ -58,6 +82,7 @@ impl Entry {
     pub fn new(event: CloudEvent, record: usize) -> Result<Self, serde_json::Error> {
         let mut detail = serde_json::to_string(&event)?;
         let (kind, stream) = (event.kind.clone(), event.subject.to_string());
+        let traceparent = event.traceparent.clone();
         if detail.len() + kind.len() + event.source.len() > MAX_BYTES {
             detail = serde_json::to_string(&event.by_reference())?;
         }
@@ -65,6 +90,7 @@ impl Entry {
             kind,
             stream,
             detail,
+            traceparent,
             record,
         })
     }
@@ -74,8 +100,10 @@ impl Entry {
     }
 }
 
-/// Publishes entries until the bus has accepted all of them or `backoff` ends. Returns the first
-/// record with an unpublished event.
+/// Publishes entries until the bus has accepted or rejected all of them, or `backoff` ends. Returns
+/// the records with unpublished events.
+///
+/// A rejected entry does not delay the later events of its stream.
 ///
 /// The events of one stream are published in order: each waits until the bus has accepted the one
 /// before it. A call is sent when it is full, or when no pending call could still add entries to
@@ -85,7 +113,7 @@ pub async fn publish_all(
     publisher: &impl Publisher,
     entries: Vec<Entry>,
     mut backoff: Backoff,
-) -> Option<usize> {
+) -> Unhandled {
     let mut queues = Queues::new(entries);
     let mut calls = FuturesUnordered::new();
     let mut is_time_left = true;
@@ -97,10 +125,10 @@ pub async fn publish_all(
             }
         }
         let Some(answered) = calls.next().await else {
-            return queues.first_record();
+            return queues.unhandled();
         };
-        let is_any_refused = queues.take_back(answered);
-        is_time_left = if is_any_refused {
+        let has_any_failed = queues.take_back(answered);
+        is_time_left = if has_any_failed {
             backoff.wait().await.is_ok()
         } else {
             !backoff.left().is_zero()
@@ -108,18 +136,17 @@ pub async fn publish_all(
     }
 }
 
-/// Sends one call. Returns true with each entry that the bus accepted; without a response in time,
-/// none.
+/// Sends one call. Without a response in time, all its entries have failed.
 async fn publish(
     publisher: &impl Publisher,
     call: Vec<Turn>,
     limit: Duration,
-) -> Vec<(Turn, bool)> {
+) -> Vec<(Turn, EntryResult)> {
     let entries: Vec<_> = call.iter().map(|turn| &turn.entry).collect();
-    let taken = timeout(limit, publisher.publish(&entries)).await;
-    let taken = taken.unwrap_or_default();
-    let taken = taken.into_iter().chain(std::iter::repeat(false));
-    call.into_iter().zip(taken).collect()
+    let results = timeout(limit, publisher.publish(&entries)).await;
+    let results = results.unwrap_or_default().into_iter();
+    let results = results.chain(std::iter::repeat(EntryResult::Failed));
+    call.into_iter().zip(results).collect()
 }
 
 /// The unpublished entries of each stream, in order. A stream with an entry in a pending call is
@@ -127,6 +154,7 @@ async fn publish(
 struct Queues {
     streams: Vec<VecDeque<Entry>>,
     ready: VecDeque<usize>,
+    rejected: BTreeMap<usize, String>,
 }
 
 /// The next entry of a stream, and the index of the stream.
@@ -150,6 +178,7 @@ impl Queues {
         Self {
             ready: (0..streams.len()).collect(),
             streams,
+            rejected: BTreeMap::new(),
         }
     }
 
@@ -176,27 +205,36 @@ impl Queues {
         Some(call.collect())
     }
 
-    /// Returns rejected entries to their queues. The result is true if there were any.
-    fn take_back(&mut self, answered: Vec<(Turn, bool)>) -> bool {
-        let mut is_any_refused = false;
-        for (Turn { stream, entry }, taken) in answered {
+    /// Returns failed entries to their queues. The result is true if there were any.
+    fn take_back(&mut self, answered: Vec<(Turn, EntryResult)>) -> bool {
+        let mut has_any_failed = false;
+        for (Turn { stream, entry }, result) in answered {
             let Some(queue) = self.streams.get_mut(stream) else {
                 continue;
             };
-            if !taken {
-                queue.push_front(entry);
-                is_any_refused = true;
+            match result {
+                EntryResult::Accepted => {}
+                EntryResult::Failed => {
+                    queue.push_front(entry);
+                    has_any_failed = true;
+                }
+                EntryResult::Rejected(reason) => {
+                    self.rejected.entry(entry.record).or_insert(reason);
+                }
             }
             if !queue.is_empty() {
                 self.ready.push_back(stream);
             }
         }
-        is_any_refused
+        has_any_failed
     }
 
-    fn first_record(&self) -> Option<usize> {
+    fn unhandled(self) -> Unhandled {
         let first = self.streams.iter().filter_map(VecDeque::front);
-        first.map(|entry| entry.record).min()
+        Unhandled {
+            failed: first.map(|entry| entry.record).min(),
+            rejected: self.rejected,
+        }
     }
 }
 
@@ -206,28 +244,33 @@ mod tests {
 
     use super::*;
 
-    /// A bus that rejects each entry a given number of times, and records the accepted ones.
+    /// A bus on which each entry fails a given number of times, and which records the accepted ones.
     #[derive(Default)]
     struct Bus {
-        refusals: Mutex<HashMap<String, u32>>,
+        failures: Mutex<HashMap<String, u32>>,
+        /// The entry whose content the bus rejects.
+        rejects: Option<&'static str>,
         taken: Mutex<Vec<String>>,
         calls: Mutex<Vec<usize>>,
     }
 
     impl Publisher for Bus {
-        async fn publish(&self, entries: &[&Entry]) -> Vec<bool> {
+        async fn publish(&self, entries: &[&Entry]) -> Vec<EntryResult> {
             self.calls.lock().unwrap().push(entries.len());
-            let mut refusals = self.refusals.lock().unwrap();
+            let mut failures = self.failures.lock().unwrap();
             entries
                 .iter()
-                .map(|entry| match refusals.get_mut(&entry.detail) {
+                .map(|entry| match failures.get_mut(&entry.detail) {
+                    _ if self.rejects == Some(entry.detail.as_str()) => {
+                        EntryResult::Rejected("malformed".to_owned())
+                    }
                     Some(left) if *left > 0 => {
                         *left -= 1;
-                        false
+                        EntryResult::Failed
                     }
                     _ => {
                         self.taken.lock().unwrap().push(entry.detail.clone());
-                        true
+                        EntryResult::Accepted
                     }
                 })
                 .collect()
@@ -239,7 +282,15 @@ mod tests {
             kind: "Happened".to_owned(),
             stream: stream.to_owned(),
             detail: detail.to_owned(),
+            traceparent: None,
             record,
+        }
+    }
+
+    fn failed(record: usize) -> Unhandled {
+        Unhandled {
+            failed: Some(record),
+            rejected: BTreeMap::new(),
         }
     }
 
@@ -250,20 +301,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_was_refused_is_published_again_and_a_stream_keeps_its_order() {
         let bus = Bus::default();
-        bus.refusals.lock().unwrap().insert("a1".to_owned(), 2);
+        bus.failures.lock().unwrap().insert("a1".to_owned(), 2);
         let entries = vec![
             entry("a", "a1", 0),
             entry("a", "a2", 1),
             entry("b", "b1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
+        assert_eq!(
+            publish_all(&bus, entries, backoff()).await,
+            Unhandled::default()
+        );
         assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a1", "a2"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_record_with_an_unpublished_event_is_reported() {
         let bus = Bus::default();
-        bus.refusals
+        bus.failures
             .lock()
             .unwrap()
             .insert("b1".to_owned(), u32::MAX);
@@ -272,16 +326,35 @@ mod tests {
             entry("b", "b1", 1),
             entry("c", "c1", 2),
         ];
-        assert_eq!(publish_all(&bus, entries, backoff()).await, Some(1));
+        assert_eq!(publish_all(&bus, entries, backoff()).await, failed(1));
         assert_eq!(*bus.taken.lock().unwrap(), ["a1", "c1"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_entry_is_sent_once_and_delays_no_other() {
+        let bus = Bus {
+            rejects: Some("a1"),
+            ..Bus::default()
+        };
+        let entries = vec![
+            entry("a", "a1", 0),
+            entry("a", "a2", 0),
+            entry("a", "a3", 1),
+            entry("b", "b1", 2),
+        ];
+        let rejected = BTreeMap::from([(0, "malformed".to_owned())]);
+        let unhandled = publish_all(&bus, entries, backoff()).await;
+        assert_eq!((unhandled.failed, unhandled.rejected), (None, rejected));
+        assert_eq!(*bus.taken.lock().unwrap(), ["b1", "a2", "a3"]);
+        assert_eq!(*bus.calls.lock().unwrap(), [2, 1, 1]);
     }
 
     struct Slow(Duration);
 
     impl Publisher for Slow {
-        async fn publish(&self, entries: &[&Entry]) -> Vec<bool> {
+        async fn publish(&self, entries: &[&Entry]) -> Vec<EntryResult> {
             tokio::time::sleep(self.0).await;
-            vec![true; entries.len()]
+            vec![EntryResult::Accepted; entries.len()]
         }
     }
 
@@ -289,9 +362,9 @@ mod tests {
     async fn a_slow_bus_is_left_in_time_and_what_is_missing_is_reported() {
         let entries = || (0..20).map(|n| entry("a", &format!("a{n}"), n)).collect();
         let second = Slow(Duration::from_secs(1));
-        assert_eq!(publish_all(&second, entries(), backoff()).await, Some(5));
+        assert_eq!(publish_all(&second, entries(), backoff()).await, failed(5));
         let never = Slow(Duration::from_hours(1));
-        assert_eq!(publish_all(&never, entries(), backoff()).await, Some(0));
+        assert_eq!(publish_all(&never, entries(), backoff()).await, failed(0));
     }
 
     #[tokio::test]
@@ -300,7 +373,10 @@ mod tests {
         let small = (0..12).map(|n| entry(&format!("s{n}"), "x", n));
         let large = (0..3).map(|n| entry(&format!("l{n}"), &"x".repeat(MAX_BYTES / 2 - 100), n));
         let entries = small.chain(large).collect();
-        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
+        assert_eq!(
+            publish_all(&bus, entries, backoff()).await,
+            Unhandled::default()
+        );
         assert_eq!(*bus.calls.lock().unwrap(), [10, 3, 2]);
     }
 
@@ -313,7 +389,10 @@ mod tests {
             entries
                 .extend((0..25).map(|s| entry(&format!("s{s}"), &format!("s{s}@{n}"), 25 * n + s)));
         }
-        assert_eq!(publish_all(&bus, entries, backoff()).await, None);
+        assert_eq!(
+            publish_all(&bus, entries, backoff()).await,
+            Unhandled::default()
+        );
         assert_eq!(*bus.calls.lock().unwrap(), [10; 10]);
         let taken = bus.taken.lock().unwrap();
         for s in 0..25 {

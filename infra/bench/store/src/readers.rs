@@ -94,6 +94,8 @@ pub async fn relay(rtt: Duration) -> Result<Row, Failed> {
         let invocation = Invocation {
             request_id: "bench".to_owned(),
             function: "arn:aws:lambda:us-east-1:000000000000:function:bench".to_owned(),
+            service: "bench".to_owned(),
+            trace: None,
             remaining: Duration::from_mins(1),
         };
         let before = thread_cpu();

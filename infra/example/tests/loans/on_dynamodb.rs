@@ -130,6 +130,8 @@ async fn deliver(function: &Handler, event: &RecordedEvent) {
     let invocation = Invocation {
         request_id: event.id(),
         function: "arn:aws:lambda:us-east-1:000000000000:function:library".to_owned(),
+        service: "library".to_owned(),
+        trace: None,
         remaining: Duration::from_secs(10),
     };
     let payload = delivery.to_string().into_bytes();

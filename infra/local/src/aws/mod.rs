@@ -174,6 +174,7 @@ impl Aws {
                 rule: None,
             },
             payload: payload.to_owned(),
+            trace: None,
         };
         match self.async_queue.accept(vec![outgoing]) {
             Ok(()) => Answer {

@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs, io,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use orders::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, set_global_default};
 use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt};
 
 use crate::{
@@ -76,6 +76,13 @@ pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
     pub(crate) fn listen(&self) -> DefaultGuard {
+        // The first thread that logs a line can disable it for all threads. A thread without a
+        // subscriber does so.
+        static GLOBAL: Once = Once::new();
+        GLOBAL.call_once(|| {
+            let discarding = tracing_subscriber::registry().with(LevelFilter::INFO);
+            set_global_default(discarding).unwrap();
+        });
         let lines = self.clone();
         let layer = tracing_subscriber::fmt::layer()
             .json()

@@ -119,7 +119,7 @@ fn call(shop: &StillShop, operation: &str, request: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothing() {
+async fn both_stream_consumers_count_and_log_a_changed_and_a_removed_commit_and_do_nothing() {
     let lines = Lines::default();
     let _listening = lines.listen();
     let shop = StillShop::open();
@@ -131,6 +131,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
         "an order changes no history"
     );
     let published = shop.platform.metrics().len();
+    let deadlines = shop.items("DeadlinesTable");
     let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
     let at = json!({ "TableName": "EventsTable", "Key": key });
     let mut item = call(&shop, "GetItem", &at)["Item"].take();
@@ -142,7 +143,7 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
     );
     call(&shop, "DeleteItem", &at);
     shop.system.settled().await;
-    assert_eq!(sum(&shop, "HistoryChanged"), 2);
+    assert_eq!(sum(&shop, "HistoryChanged"), 2 * 2);
     let consumed = shop.platform.metrics().split_off(published);
     assert!(
         consumed.iter().all(|line| line["ConsumerLag"].is_null()),
@@ -154,11 +155,17 @@ async fn a_changed_and_a_removed_commit_are_counted_and_logged_and_publish_nothi
         .filter(|line| line.contains("history changed"))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let operations: Vec<_> = logged
-        .iter()
-        .map(|line| &line["fields"]["operation"])
-        .collect();
-    assert_eq!(operations, ["MODIFY", "REMOVE"]);
+    for consumer in ["RelayEventsFunction", "TrackDeadlinesFunction"] {
+        let by = |line: &&Value| {
+            let name = line["span"]["function_name"].as_str().unwrap();
+            name.ends_with(consumer)
+        };
+        let own = logged.iter().filter(by);
+        let operations: Vec<_> = own.map(|line| &line["fields"]["operation"]).collect();
+        assert_eq!(operations, ["MODIFY", "REMOVE"], "{consumer}");
+    }
+    assert_eq!(shop.items("DeadlinesTable"), deadlines);
+    assert_eq!(shop.depth("StreamFailuresQueue"), 0);
     for line in &logged {
         let fields = &line["fields"];
         assert_eq!(

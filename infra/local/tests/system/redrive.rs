@@ -1,6 +1,9 @@
 //! A dead letter is handled later, once, and delays no other work meanwhile.
 
-use cairn::Timestamp;
+use cairn::{
+    Timestamp,
+    dead_letter::{self, Condition},
+};
 use cairn_local::aws;
 use serde_json::{Value, json};
 
@@ -194,7 +197,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     let mut record = example["Records"][0].clone();
     record["dynamodb"]["NewImage"] = commit;
     let relay = "arn:aws:lambda:us-east-1:000000000000:function:cairn-RelayEventsFunction:live";
-    let letter = cairn::dead_letter::unreadable(relay, &record, "test error");
+    let letter = dead_letter::from_record(relay, &record, Condition::Unreadable, "test error");
     let none = cairn_local::aws::queues::Attributes::new();
     let queues = &shop.system.aws.queues;
     queues
@@ -206,7 +209,7 @@ async fn a_record_of_the_stream_is_redriven_to_its_reader() {
     assert_eq!(row(&shop, &id)["status"], "shipped");
 }
 
-fn put_record(shop: &StillShop, item: &Value) {
+pub(crate) fn put_record(shop: &StillShop, item: &Value) {
     let put = json!({ "TableName": "EventsTable", "Item": item }).to_string();
     let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
     let answer = shop.system.aws.call("test", &call);

@@ -648,7 +648,7 @@ async fn without_a_key_each_request_is_a_command_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_carries_a_correlation_id() {
+async fn every_answer_carries_the_correlation_id_of_its_client_or_one_that_no_client_can_use() {
     let system = Fixture::start().await;
     for path in ["/orders/none", "/sales", "/nowhere"] {
         let own = [("x-correlation-id", "mine-1")];
@@ -658,7 +658,15 @@ async fn every_answer_carries_a_correlation_id() {
             .await
             .unwrap();
         assert_eq!(answer.headers["x-correlation-id"], "mine-1", "{path}");
-        let new = system.get(path).await;
-        assert!(!new.headers["x-correlation-id"].is_empty(), "{path}");
+        let new = system.get(path).await.headers["x-correlation-id"].clone();
+        // An id of the system identifies one request: no client can use it for another.
+        let made = [("x-correlation-id", new.to_str().unwrap())];
+        let answer = system
+            .client
+            .send(Method::GET, path, &made, "".into())
+            .await
+            .unwrap();
+        let other = answer.headers["x-correlation-id"].to_str().unwrap();
+        assert!(other.starts_with("cairn:") && *other != new, "{path}");
     }
 }

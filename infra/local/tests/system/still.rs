@@ -34,6 +34,10 @@ pub(crate) struct Still {
     pub(crate) unreachable: Mutex<usize>,
     /// Functions to which the bus loses every delivery.
     pub(crate) lost: Mutex<BTreeSet<&'static str>>,
+    /// A text in events that the bus refuses, and its error code.
+    pub(crate) refused: Mutex<Option<(String, &'static str)>>,
+    /// The number of entries that the bus refused.
+    pub(crate) refusals: Mutex<usize>,
     /// A function that fails at events that contain a text.
     pub(crate) poison: Mutex<Option<(&'static str, String)>>,
     /// The faults of the next calls of these operations.
@@ -50,6 +54,8 @@ impl Still {
             ids: Mutex::default(),
             unreachable: Mutex::default(),
             lost: Mutex::default(),
+            refused: Mutex::default(),
+            refusals: Mutex::default(),
             poison: Mutex::default(),
             faults: Mutex::default(),
             distance: Mutex::default(),
@@ -107,6 +113,13 @@ impl Platform for Still {
             fault,
             ..FaultDecision::default()
         }
+    }
+
+    fn refuses(&self, detail: &str) -> Option<&'static str> {
+        let refused = self.refused.lock().unwrap();
+        let (_, code) = refused.as_ref().filter(|(text, _)| detail.contains(text))?;
+        *self.refusals.lock().unwrap() += 1;
+        Some(code)
     }
 
     fn reaches(&self, _: &str) -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 use cairn_local::{
     functions::FUNCTIONS,
     system::{Options, System},
-    template::{Parameters, Template, Throttle, Trigger},
+    template::{FunctionSpec, Parameters, Template, Throttle, Trigger},
 };
 
 use crate::fixture::{template, template_file, template_of};
@@ -338,7 +338,7 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
     let text = std::fs::read_to_string(template_file()).unwrap();
     for for_all in [
         "LoggingConfig: { LogFormat: JSON, LogGroup: !Ref Logs, ApplicationLogLevel: INFO, ",
-        "Tracing: Active",
+        "Tracing: PassThrough",
         "PermissionsBoundary: !Ref Boundary",
         "AutoPublishAlias: live",
         "FailOnWarnings: true",
@@ -349,6 +349,13 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
     // Without it a parameter that changes alone reaches no function.
     let versions = text.matches("AutoPublishCodeSha256: !Ref Revision\n");
     assert_eq!(versions.count(), template.functions.len());
+    // A trace begins at a request, and no consumer begins another.
+    let is_api = |function: &&FunctionSpec| {
+        let mut triggers = function.triggers.iter();
+        triggers.any(|trigger| matches!(trigger, Trigger::Http(_)))
+    };
+    let active = text.matches("Revision\n      Tracing: Active\n").count();
+    assert_eq!(active, template.functions.iter().filter(is_api).count());
     assert!(template.boundary.is_some());
     for function in &template.functions {
         let id = function.id.as_str();

@@ -16,7 +16,7 @@ use aws_lambda_events::{
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tracing::Instrument;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
@@ -26,12 +26,14 @@ use crate::{
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         caller::{Access, Caller},
+        correlation,
         metrics::Metrics,
         time_budget,
     },
     repository::HandleError,
     store::StoreError,
     timestamp::Timestamp,
+    trace,
 };
 
 /// The maximum size of a request body in bytes. It is below the 6 MB that Lambda accepts, and below
@@ -74,9 +76,11 @@ where
             let (app, access, handle) = parts.as_ref();
             let request: ApiGatewayV2httpRequest =
                 serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let correlation = correlation(&request.headers, app);
-            let traceparent = traceparent(&request.headers, app);
-            let span = tracing::info_span!("request", correlation, traceparent);
+            let correlation = correlation_id(&request.headers, app);
+            let traceparent = traceparent(&request.headers, invocation.trace.as_deref(), app);
+            let span = Span::current();
+            span.record("correlation", &correlation);
+            span.record("traceparent", &traceparent);
             let context = RequestContext {
                 correlation: correlation.clone(),
                 traceparent,
@@ -84,17 +88,13 @@ where
                 new_id: app.new_id(),
                 time_budget: time_budget(&invocation),
             };
-            let answered = async {
-                let route = request.route_key.clone().unwrap_or_default();
-                let answer = match Request::new(request, context, access) {
-                    Ok(request) => handle(request).await,
-                    Err(problem) => Err(problem),
-                };
-                let response = answer.unwrap_or_else(Problem::into_response);
-                tracing::info!(route, status = response.status, "request completed");
-                response
+            let route = request.route_key.clone().unwrap_or_default();
+            let answer = match Request::new(request, context, access) {
+                Ok(request) => handle(request).await,
+                Err(problem) => Err(problem),
             };
-            let response = answered.instrument(span).await;
+            let response = answer.unwrap_or_else(Problem::into_response);
+            tracing::info!(route, status = response.status, "request completed");
             app.emit(Metrics::default());
             response.encode(&correlation)
         }
@@ -634,76 +634,27 @@ pub fn problem<R>(error: HandleError<R>, rejected: impl FnOnce(R, u64) -> Proble
     }
 }
 
-/// True if a text is a valid correlation id: 1 to 128 printable ASCII characters.
-pub fn is_correlation_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
-}
-
-fn correlation(headers: &HeaderMap, app: &AppContext) -> String {
+fn correlation_id(headers: &HeaderMap, app: &AppContext) -> String {
     let own = headers
         .get("x-correlation-id")
         .and_then(|value| value.to_str().ok());
-    own.filter(|own| is_correlation_id(own))
-        .map_or_else(|| app.new_id().to_string(), str::to_owned)
+    own.filter(|own| correlation::is_from_client(own))
+        .map_or_else(|| correlation::new(app.new_id()), str::to_owned)
 }
 
-/// Returns the trace context of a request: the W3C header of the caller, the trace of AWS, or a new
-/// trace.
-///
-/// <https://www.w3.org/TR/trace-context/#traceparent-header>,
-/// <https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader>
-fn traceparent(headers: &HeaderMap, app: &AppContext) -> String {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(own) = header("traceparent").filter(|own| is_traceparent(own)) {
+/// Returns the trace context of a request: that of the caller, that of the invocation, or a new one
+/// without a sample. The tracing header of API Gateway has no decision on sampling; Lambda makes it.
+fn traceparent(headers: &HeaderMap, invocation: Option<&str>, app: &AppContext) -> String {
+    let own = headers.get("traceparent");
+    let own = own.and_then(|own| own.to_str().ok());
+    if let Some(own) = own.filter(|own| trace::is_traceparent(own)) {
         return own.to_owned();
     }
-    let new = || {
+    invocation.and_then(trace::from_header).unwrap_or_else(|| {
         let (trace, parent) = (app.new_id().simple(), app.new_id().simple());
         let parent = parent.to_string();
         format!("00-{trace}-{}-00", parent.get(..16).unwrap_or_default())
-    };
-    let begun = header("x-amzn-trace-id").and_then(from_amazon);
-    begun
-        .filter(|begun| is_traceparent(begun))
-        .unwrap_or_else(new)
-}
-
-/// Converts `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1` to the W3C
-/// format.
-fn from_amazon(header: &str) -> Option<String> {
-    let field = |name: &str| {
-        let mut fields = header.split(';');
-        fields.find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
-    };
-    let trace = field("Root")?.strip_prefix("1-")?.replace('-', "");
-    // If the API started the trace, its root is the parent.
-    let parent = field("Parent").or_else(|| trace.get(..16))?;
-    let flags = if field("Sampled") == Some("1") {
-        "01"
-    } else {
-        "00"
-    };
-    Some(format!("00-{trace}-{parent}-{flags}"))
-}
-
-fn is_traceparent(text: &str) -> bool {
-    let lengths = [2, 32, 16, 2];
-    let parts: Vec<_> = text.split('-').collect();
-    let is_hex = |part: &str| {
-        part.bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    parts.len() == lengths.len()
-        && parts
-            .iter()
-            .zip(lengths)
-            .all(|(part, length)| part.len() == length && is_hex(part))
-        && parts.first() == Some(&"00")
-        && parts
-            .iter()
-            .skip(1)
-            .take(2)
-            .all(|id| id.bytes().any(|b| b != b'0'))
+    })
 }
 
 fn idempotency_key(value: &HeaderValue) -> Result<String, Problem> {
@@ -740,40 +691,4 @@ fn body(body: Option<String>, is_base64: bool) -> Result<Vec<u8>, Problem> {
         return Err(Problem::too_large());
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_that_amazon_has_begun_goes_on_as_w3c_writes_it() {
-        let header = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
-        let begun = from_amazon(header).unwrap();
-        assert_eq!(
-            begun,
-            "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
-        );
-        assert!(is_traceparent(&begun));
-        let root_only = from_amazon("Root=1-5759e988-bd862e3fe1be46a994272793").unwrap();
-        assert!(is_traceparent(&root_only), "{root_only}");
-        assert!(from_amazon("Self=1-67891234-0123456789abcdef").is_none());
-    }
-
-    #[test]
-    fn what_is_no_traceparent_is_not_passed_on() {
-        for text in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        ] {
-            assert!(!is_traceparent(text), "{text}");
-        }
-        assert!(is_traceparent(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-    }
 }

@@ -12,7 +12,7 @@
 use std::{future::Future, sync::Arc};
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
-use tracing::Instrument;
+use tracing::Span;
 
 use crate::{
     cloudevent::CloudEvent,
@@ -82,16 +82,14 @@ where
                 return Ok(b"null".to_vec());
             }
             let event = read(&store, envelope).await?;
-            let span = tracing::info_span!(
-                "event",
-                event = event.id(),
-                correlation = event.correlation,
-                traceparent = event.traceparent,
-            );
+            let span = Span::current();
+            span.record("event", event.id());
+            span.record("correlation", &event.correlation);
+            span.record("traceparent", &event.traceparent);
             let context = context(&event, &app, &invocation);
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
-            let delivered = handle(event, context, request_id).instrument(span).await?;
+            let delivered = handle(event, context, request_id).await?;
             let consumer = app.short_name(&invocation.function);
             let mut metrics = Metrics::for_consumer(&consumer)
                 .about("Event", id)

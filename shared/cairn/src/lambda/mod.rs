@@ -12,13 +12,14 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
+use tracing::{Instrument, Span, field::Empty};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
@@ -41,11 +42,13 @@ use crate::{
     read_model::{CounterProjection, ReadModel},
     sqs::Queue,
     timestamp::Timestamp,
+    trace,
 };
 
 pub mod api;
 pub mod caller;
 pub mod consumer;
+pub mod correlation;
 pub(crate) mod http;
 pub mod http_client;
 pub mod metrics;
@@ -59,7 +62,11 @@ type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send
 
 /// A function: JSON in, JSON out. Clones share its clients.
 #[derive(Clone)]
-pub struct Handler(Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>);
+pub struct Handler {
+    invoke: Arc<dyn Fn(Vec<u8>, Invocation) -> Answer + Send + Sync>,
+    /// True until the first invocation.
+    is_cold: Arc<AtomicBool>,
+}
 
 /// The context of an invocation.
 #[derive(Clone, Debug)]
@@ -68,8 +75,38 @@ pub struct Invocation {
     pub request_id: String,
     /// The ARN of the function.
     pub function: String,
+    /// The name of the stack, for the log.
+    pub service: String,
+    /// The [tracing
+    /// header](https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader)
+    /// of X-Ray.
+    pub trace: Option<String>,
     /// The remaining time of the invocation.
     pub remaining: Duration,
+}
+
+impl Invocation {
+    /// Creates the span of an invocation, which every line of its log contains. The fields have the
+    /// names of [Powertools](https://docs.powertools.aws.dev/lambda/python/latest/core/logger/#standard-structured-keys);
+    /// the empty ones are known when the payload is read.
+    fn span(&self, cold_start: bool) -> Span {
+        tracing::info_span!(
+            "invocation",
+            service = self.service,
+            function_name = function_name(&self.function),
+            function_request_id = self.request_id,
+            cold_start,
+            xray_trace_id = self.trace.as_deref().and_then(trace::root),
+            correlation = Empty,
+            traceparent = Empty,
+            event = Empty,
+        )
+    }
+}
+
+/// Returns the name of a function from its ARN.
+fn function_name(arn: &str) -> &str {
+    arn.split(':').nth(6).unwrap_or(arn)
 }
 
 /// The invocation failed; the caller may retry it.
@@ -129,18 +166,29 @@ impl Handler {
     where
         F: Future<Output = Result<Vec<u8>, FunctionError>> + Send + 'static,
     {
-        Self(Arc::new(move |payload, invocation| {
-            Box::pin(invoke(payload, invocation))
-        }))
+        Self {
+            invoke: Arc::new(move |payload, invocation| Box::pin(invoke(payload, invocation))),
+            is_cold: Arc::new(AtomicBool::new(true)),
+        }
     }
 
-    /// Invokes the function.
+    /// Invokes the function. The lines of its log have the fields of the invocation in their span.
     pub async fn invoke(
         &self,
         payload: Vec<u8>,
         invocation: Invocation,
     ) -> Result<Vec<u8>, FunctionError> {
-        (self.0)(payload, invocation).await
+        let span = invocation.span(self.is_cold.swap(false, Ordering::Relaxed));
+        let (begun, time) = (Instant::now(), invocation.remaining);
+        let answer = async {
+            let answer = (self.invoke)(payload, invocation).await;
+            if answer.is_ok() && begun.elapsed() > time.mul_f32(NEAR) {
+                // An alarm counts these lines.
+                tracing::warn!("close to timeout");
+            }
+            answer
+        };
+        answer.instrument(span).await
     }
 }
 
@@ -450,7 +498,7 @@ impl AppContext {
 
     /// Returns the logical name of a function, for example `ProjectOrdersFunction`, from its ARN.
     fn short_name(&self, arn: &str) -> String {
-        let name = arn.split(':').nth(6).unwrap_or(arn);
+        let name = function_name(arn);
         let stack = self.variable("STACK").unwrap_or_default();
         let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
         // CloudFormation appends a random suffix.
@@ -524,23 +572,22 @@ pub fn logged() -> Targets {
 }
 
 async fn serve(build: Build) -> Result<(), lambda_runtime::Error> {
-    let function = build(&AppContext::of_process()?)?;
+    let app = AppContext::of_process()?;
+    let function = build(&app)?;
+    let stack = app.variable("STACK").unwrap_or_default();
     let service = lambda_runtime::service_fn(
         move |event: lambda_runtime::LambdaEvent<Box<serde_json::value::RawValue>>| {
-            let function = function.clone();
+            let (function, stack) = (function.clone(), stack.clone());
             async move {
                 let invocation = Invocation {
                     request_id: event.context.request_id.clone(),
                     function: event.context.invoked_function_arn.clone(),
+                    service: stack,
+                    trace: event.context.xray_trace_id.clone(),
                     remaining: remaining(event.context.deadline()),
                 };
-                let (begun, time) = (Instant::now(), invocation.remaining);
                 let payload = event.payload.get().as_bytes().to_vec();
                 let answer = function.invoke(payload, invocation).await?;
-                if begun.elapsed() > time.mul_f32(NEAR) {
-                    // An alarm counts these lines.
-                    tracing::warn!("close to timeout");
-                }
                 let answer = String::from_utf8(answer)?;
                 Ok::<_, lambda_runtime::Error>(serde_json::value::RawValue::from_string(answer)?)
             }

@@ -9,8 +9,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     commit::Context,
-    lambda::{AppContext, FunctionError, Handler, metrics::Metrics, time_budget},
+    lambda::{AppContext, FunctionError, Handler, correlation, metrics::Metrics, time_budget},
     timestamp::Timestamp,
+    trace,
 };
 
 /// The context of an invocation.
@@ -22,6 +23,8 @@ pub struct Task {
     pub time_budget: Duration,
     /// The id of the invocation.
     pub id: String,
+    /// The W3C trace context of the invocation.
+    pub traceparent: Option<String>,
 }
 
 impl Task {
@@ -31,10 +34,10 @@ impl Task {
             id,
             fingerprint: None,
             former_fingerprint: None,
-            correlation: self.id.clone(),
+            correlation: correlation::new(&self.id),
             causation: None,
             actor: None,
-            traceparent: None,
+            traceparent: self.traceparent.clone(),
             now: self.now,
             time_budget: self.time_budget,
         }
@@ -59,6 +62,7 @@ where
         let task = Task {
             now: app.now(),
             time_budget: time_budget(&invocation),
+            traceparent: invocation.trace.as_deref().and_then(trace::from_header),
             id: invocation.request_id,
         };
         let request = serde_json::from_slice(&payload)

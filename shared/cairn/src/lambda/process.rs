@@ -22,17 +22,16 @@ const AMAZON_ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 /// Creates the configuration: region and credentials as Lambda sets them, and the endpoint of
 /// `ENDPOINT_URL` or `AWS_ENDPOINT_URL` if one is set.
 ///
-/// It trusts the roots of Amazon. With another endpoint, or in China, it trusts those of the
-/// system, because these endpoints have other roots.
+/// It trusts the roots of Amazon. With another endpoint, or in another partition than `aws`, it
+/// trusts those of the system, because these endpoints may have other roots.
 pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let region = variable("AWS_REGION")
         .ok_or_else(|| ConfigError::new("AWS_REGION", "is missing; Lambda sets it"))?;
     let endpoint = variable("ENDPOINT_URL").or_else(|| variable("AWS_ENDPOINT_URL"));
-    let trusted = if endpoint.is_some() || region.starts_with("cn-") {
-        TrustStore::System
-    } else {
-        TrustStore::Pem(AMAZON_ROOTS)
+    let trusted = match endpoint {
+        None if is_in_aws_partition(&region) => TrustStore::Pem(AMAZON_ROOTS),
+        _ => TrustStore::System,
     };
     let credentials = EnvironmentVariableCredentialsProvider::new();
     let mut config = SdkConfig::builder()
@@ -46,9 +45,42 @@ pub(crate) fn aws() -> Result<SdkConfig, ConfigError> {
     Ok(config.build())
 }
 
+/// True for a region of the partition `aws`. Its regions have three parts; those of other
+/// partitions have more, or another first part.
+/// <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>
+fn is_in_aws_partition(region: &str) -> bool {
+    const FIRST: [&str; 9] = ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"];
+    let parts: Vec<_> = region.split('-').collect();
+    matches!(parts.as_slice(), [first, _, _] if FIRST.contains(first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_partitions_trust_the_roots_of_the_system() {
+        for region in [
+            "us-east-1",
+            "eu-central-2",
+            "ap-southeast-7",
+            "mx-central-1",
+        ] {
+            assert!(is_in_aws_partition(region), "{region}");
+        }
+        for region in [
+            "cn-north-1",
+            "us-gov-west-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eu-isoe-west-1",
+            "us-isof-south-1",
+            "eusc-de-east-1",
+            "",
+        ] {
+            assert!(!is_in_aws_partition(region), "{region}");
+        }
+    }
 
     #[test]
     fn all_five_roots_can_be_read() {

@@ -4,8 +4,19 @@
 //! lowest failed
 //! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html),
 //! and Lambda delivers that record and all later ones again.
+//!
+//! A record that no retry can help must not block its shard, and an unavailable service must move no
+//! record into a queue. The cause of a failure distinguishes the two. A function sends a record to
+//! the queue of `STREAM_FAILURES_QUEUE` if it cannot read the record, or if the bus rejects the
+//! content of an event. Lambda delivers a record again after any other failure.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use aws_lambda_events::{
     event::dynamodb::{Event, EventRecord},
@@ -18,13 +29,13 @@ use serde_json::{Value, json};
 use crate::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
-    dead_letter::{self, Subject},
+    dead_letter::{self, Condition, Subject},
     deadlines::{DeadlineChange, DeadlineUpdate},
     event::CodecError,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
     },
-    relay::{Entry, publish_all},
+    relay::{Entry, Unhandled, publish_all},
     retry::Backoff,
     sqs::Queue,
     timestamp::Timestamp,
@@ -32,16 +43,12 @@ use crate::{
 
 /// Creates the relay, which publishes every commit of a batch.
 ///
-/// If the bus rejects an event, the relay reports its record as the lowest failed one. A record
-/// that cannot be read goes to the queue of `STREAM_FAILURES_QUEUE`, with a pointer to it, and does
-/// not block the rest.
-///
 /// The relay emits these metrics. A batch that is delivered again is counted again. Events of
 /// restored commits have no lag and are not counted:
 ///
 /// - `RelayLag`, the age of the oldest event of the batch.
 /// - The metric that `count` names for an event, once per event.
-/// - `HistoryChanged`, the number of records that change or remove a stored commit. Each is logged.
+/// - `HistoryChanged`: see [`deadlines`].
 pub fn relay(
     app: &AppContext,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
@@ -60,10 +67,9 @@ pub fn relay(
         commit.recorded().map(entry).collect()
     };
     let surroundings = app.clone();
-    reader(app, read, move |read, changed, invocation| {
+    reader(app, read, move |read, invocation| {
         let (bus, app) = (bus.clone(), surroundings.clone());
         async move {
-            log_changes(&changed);
             let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
             for (entry, measured) in read {
                 entries.push(entry);
@@ -77,21 +83,19 @@ pub fn relay(
             }
             let events = entries.len();
             let backoff = Backoff::new(time_budget(&invocation));
-            let failed = publish_all(bus.as_ref(), entries, backoff).await;
-            tracing::info!(events, ?failed, "events published");
+            let unhandled = publish_all(bus.as_ref(), entries, backoff).await;
+            let (failed, rejected) = (unhandled.failed, unhandled.rejected.len());
+            tracing::info!(events, ?failed, rejected, "events published");
             let mut metrics = Metrics::default();
             if let Some(oldest) = oldest {
                 let lag = app.now().as_millis() - oldest.as_millis();
                 metrics = metrics.milliseconds("RelayLag", lag);
             }
-            if !changed.is_empty() {
-                metrics = metrics.count("HistoryChanged", changed.len() as u64);
-            }
             for (name, count) in counts {
                 metrics = metrics.count(name, count);
             }
             app.emit(metrics);
-            Ok(failed)
+            unhandled
         }
     })
 }
@@ -106,6 +110,9 @@ const UPDATES_AT_ONCE: usize = 8;
 ///
 /// A restored commit opens no deadline, because the later commits of its process may not be restored
 /// yet. The [audit](crate::audit) reports the processes that need one.
+///
+/// The deadline tracker and the relay both emit the metric `HistoryChanged`, the number of records
+/// that change or remove a stored commit, and log each. No function of the kit causes such a record.
 pub fn deadlines(
     app: &AppContext,
     update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
@@ -124,7 +131,7 @@ pub fn deadlines(
             .map(|update| Ok((record, update?)))
             .collect()
     };
-    reader(app, read, move |updates, _, _| {
+    reader(app, read, move |updates, _| {
         let deadlines = deadlines.clone();
         async move {
             let latest: BTreeMap<_, _> = updates
@@ -149,14 +156,17 @@ pub fn deadlines(
                 .await;
             let failed = failed.into_iter().min();
             tracing::info!(updates, ?failed, "deadlines updated");
-            Ok(failed)
+            Unhandled {
+                failed,
+                ..Unhandled::default()
+            }
         }
     })
 }
 
 type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A record that replaces or removes a stored commit. No function of the kit writes such a change.
+/// A record that replaces or removes a stored commit.
 struct HistoryChange {
     /// `MODIFY` or `REMOVE`.
     operation: String,
@@ -180,53 +190,71 @@ impl From<&EventRecord> for HistoryChange {
     }
 }
 
-fn log_changes(changes: &[HistoryChange]) {
-    for change in changes {
+impl HistoryChange {
+    fn log(&self) {
         tracing::error!(
-            operation = change.operation,
-            stream = change.stream,
-            version = change.version,
-            sequence_number = change.sequence_number,
+            operation = self.operation,
+            stream = self.stream,
+            version = self.version,
+            sequence_number = self.sequence_number,
             "history changed"
         );
     }
 }
 
-/// Creates a stream consumer. `read` converts each commit, with the index of its record. `handle`
-/// receives the results and the records that change history. It returns the lowest index that must
-/// be delivered again, with all later records.
+/// Creates a stream consumer. `read` converts each commit, with the index of its record; it must
+/// not depend on anything else. `handle` receives the results, and returns the records that it did
+/// not handle.
 fn reader<T, F>(
     app: &AppContext,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
-    handle: impl Fn(Vec<T>, Vec<HistoryChange>, Invocation) -> F + Send + Sync + 'static,
+    handle: impl Fn(Vec<T>, Invocation) -> F + Send + Sync + 'static,
 ) -> Result<Handler, ConfigError>
 where
     T: Send + 'static,
-    F: Future<Output = Result<Option<usize>, FunctionError>> + Send + 'static,
+    F: Future<Output = Unhandled> + Send + 'static,
 {
-    let parts = Arc::new((read, handle, app.queue("STREAM_FAILURES_QUEUE")?));
+    let failures = app.queue("STREAM_FAILURES_QUEUE")?;
+    let parts = Arc::new((app.clone(), read, handle, failures));
     Ok(Handler::new(move |payload, invocation| {
         let parts = parts.clone();
         async move {
-            let (read, handle, failures) = parts.as_ref();
+            let (app, read, handle, failures) = parts.as_ref();
             let batch: Event = serde_json::from_slice(&payload).map_err(FunctionError::new)?;
-            let (mut all, mut changed) = (vec![], vec![]);
+            let (mut all, mut changes) = (vec![], 0);
+            let mut refused = BTreeMap::new();
             for (index, record) in batch.records.iter().enumerate() {
                 if record.event_name != "INSERT" {
-                    changed.push(HistoryChange::from(record));
+                    HistoryChange::from(record).log();
+                    changes += 1;
                     continue;
                 }
-                match commit(record).and_then(|commit| read(&commit, index)) {
+                match caught(|| commit(record).and_then(|commit| read(&commit, index))) {
                     Ok(some) => all.extend(some),
                     Err(error) => {
-                        park(failures, &invocation.function, record, &error.to_string()).await?;
+                        refused.insert(index, (Condition::Unreadable, error.to_string()));
                     }
                 }
             }
-            let failed = handle(all, changed, invocation).await?;
+            if changes > 0 {
+                app.emit(Metrics::default().count("HistoryChanged", changes));
+            }
+            let function = invocation.function.clone();
+            let Unhandled { failed, rejected } = handle(all, invocation).await;
             // A redrive delivers one record alone, and no event source mapping reads its report.
             if failed.is_some() && batch.records.len() == 1 {
                 return Err(FunctionError::new("the record was not handled"));
+            }
+            let rejected = rejected
+                .into_iter()
+                .map(|(index, reason)| (index, (Condition::Rejected, reason)));
+            refused.extend(rejected);
+            // Lambda delivers the others again.
+            let end = failed.unwrap_or(batch.records.len());
+            for (index, (condition, error)) in refused.range(..end) {
+                if let Some(record) = batch.records.get(*index) {
+                    send_to_queue(failures, &function, record, *condition, error).await?;
+                }
             }
             let failed = failed.and_then(|index| batch.records.get(index));
             let mut answer = DynamoDbEventResponse::default();
@@ -243,6 +271,17 @@ where
             serde_json::to_vec(&answer).map_err(FunctionError::new)
         }
     }))
+}
+
+/// Converts a panic into an error.
+fn caught<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(message(&*panic).into()))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the function panicked: {}", text.unwrap_or("no message"))
 }
 
 fn commit(record: &EventRecord) -> Result<Commit, ReadError> {
@@ -265,21 +304,23 @@ pub fn unreadable(event: &Value) -> Option<String> {
     ))
 }
 
-async fn park(
+async fn send_to_queue(
     failures: &Queue,
     function: &str,
     record: &EventRecord,
+    condition: Condition,
     error: &str,
 ) -> Result<(), FunctionError> {
     let record = serde_json::to_value(record).map_err(FunctionError::new)?;
-    let letter = dead_letter::unreadable(function, &record, error).to_string();
+    let letter = dead_letter::from_record(function, &record, condition, error).to_string();
     let subject = Subject::from_message(&letter, &BTreeMap::new());
     tracing::error!(
         stream = subject.stream,
         version = subject.version,
         sequence_number = subject.sequence_number,
+        ?condition,
         error,
-        "unreadable stream record"
+        "stream record sent to queue"
     );
     let sent = failures.send(letter).await;
     sent.map(drop).map_err(FunctionError::new)

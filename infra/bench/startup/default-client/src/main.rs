@@ -30,6 +30,8 @@ async fn serve() -> Result<(), Error> {
             let invocation = Invocation {
                 request_id: event.context.request_id.clone(),
                 function: event.context.invoked_function_arn.clone(),
+                service: "bench".to_owned(),
+                trace: event.context.xray_trace_id.clone(),
                 remaining: event
                     .context
                     .deadline()
