@@ -8,7 +8,10 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor},
     forward_to_deserialize_any,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::commit::StoredEvent;
 
@@ -18,16 +21,37 @@ pub trait Event: Serialize + DeserializeOwned {
     /// The upcasters of earlier schema versions. Each entry lifts one event type by one version.
     const UPCASTERS: &'static [Upcaster] = &[];
 
+    /// The event types and schema versions that this release reads and does not write yet.
+    ///
+    /// A release adds the entry together with the type or the [`Upcaster`]; a later release removes
+    /// it. The earlier release can then read everything that the later one writes, so both can run
+    /// in parallel, and the later one can be rolled back.
+    const READ_ONLY: &'static [ReadOnly] = &[];
+
     /// The stored names that differ from the serde names, as `(serde, stored)`. A generic event
     /// type needs them if each user of the type gives the events other names.
     const RENAMED: &'static [(&'static str, &'static str)] = &[];
 
-    /// Encodes the event in the current schema version.
+    /// Encodes the event in the schema version that this release writes. It is the newest version,
+    /// or the one before it if the newest is [`READ_ONLY`](Self::READ_ONLY).
     ///
     /// # Errors
-    /// Returns an error if the type is not tagged as this trait requires. A test of any one event
-    /// finds that.
+    /// Returns [`CodecError::ReadOnly`] if this release only reads the event type, or another error
+    /// if the type is not tagged as this trait requires. A test of any one event finds the latter.
     fn encode(&self) -> Result<StoredEvent, CodecError> {
+        let newest = self.encode_newest()?;
+        match ReadOnly::find(Self::READ_ONLY, &newest.name) {
+            None => Ok(newest),
+            Some(read_only) => read_only.lowered(newest),
+        }
+    }
+
+    /// Encodes the event in the newest schema version that this release reads. It is for examples
+    /// of that version; a commit stores [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// Returns an error if the type is not tagged as this trait requires.
+    fn encode_newest(&self) -> Result<StoredEvent, CodecError> {
         let tagged = serde_json::to_string(self).map_err(CodecError::Encode)?;
         let Tagged { name, data } = serde_json::from_str(&tagged).map_err(CodecError::Encode)?;
         let name = renamed(Self::RENAMED, name).to_owned();
@@ -87,12 +111,68 @@ pub struct Upcaster {
     pub lift: Option<fn(Value) -> Value>,
 }
 
+/// An event type, or a schema version of one, that a release reads and does not write yet.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadOnly {
+    /// A new event type. An attempt to store such an event fails.
+    Type {
+        /// The stored name of the event type.
+        name: &'static str,
+    },
+    /// The newest schema version of an event type. Events are stored in the version before it.
+    Version {
+        /// The stored name of the event type.
+        name: &'static str,
+        /// The reverse of the newest [`Upcaster`], a pure and total function: it converts JSON of
+        /// the newest version to the version before it. It may drop data that the earlier version
+        /// cannot express.
+        lower: fn(Value) -> Value,
+    },
+}
+
+impl ReadOnly {
+    pub(crate) fn find<'a>(entries: &'a [Self], stored_name: &str) -> Option<&'a Self> {
+        entries.iter().find(|entry| match entry {
+            Self::Type { name } | Self::Version { name, .. } => *name == stored_name,
+        })
+    }
+
+    /// Returns the version that is written while `newest` is read, or `None` if there is none.
+    pub(crate) fn written(&self, newest: u32) -> Option<u32> {
+        match self {
+            Self::Type { .. } => None,
+            Self::Version { .. } => newest.checked_sub(1).filter(|version| *version > 0),
+        }
+    }
+
+    fn lowered(&self, newest: StoredEvent) -> Result<StoredEvent, CodecError> {
+        let (Self::Version { lower, .. }, Some(schema)) = (self, self.written(newest.schema))
+        else {
+            return Err(CodecError::ReadOnly { name: newest.name });
+        };
+        let data = serde_json::from_str(newest.data.get()).map_err(CodecError::Encode)?;
+        Ok(StoredEvent {
+            name: newest.name,
+            schema,
+            data: to_raw_value(&lower(data)).map_err(CodecError::Encode)?,
+        })
+    }
+}
+
 /// An event cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The type is not an adjacently tagged enum.
     #[error("the event cannot be encoded: {0}")]
     Encode(serde_json::Error),
+    /// This release reads the event type and must not store it yet.
+    #[error(
+        "storing a {name} failed: this release only reads it; remove it from READ_ONLY in a release after this one is deployed"
+    )]
+    ReadOnly {
+        /// The stored name.
+        name: String,
+    },
     /// This code cannot decode the stored event.
     #[error("a stored {name} of schema version {schema} cannot be read: {source}")]
     Decode {
@@ -286,6 +366,57 @@ mod tests {
             error.to_string().contains("deploy the newer code"),
             "{error}"
         );
+    }
+
+    /// The events of a release that writes version 1 of `TemperatureRead`, and no `SensorMoved`.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Ahead {
+        #[serde(rename = "TemperatureRead")]
+        Temperature { celsius: i32, place: String },
+        #[serde(rename = "SensorMoved")]
+        Moved {},
+    }
+
+    impl Event for Ahead {
+        const UPCASTERS: &'static [Upcaster] = &[Upcaster {
+            name: "TemperatureRead",
+            from: 1,
+            lift: Some(|data| serde_json::json!({ "celsius": data["value"], "place": "unknown" })),
+        }];
+        const READ_ONLY: &'static [ReadOnly] = &[
+            ReadOnly::Version {
+                name: "TemperatureRead",
+                lower: |data| serde_json::json!({ "value": data["celsius"] }),
+            },
+            ReadOnly::Type {
+                name: "SensorMoved",
+            },
+        ];
+    }
+
+    #[test]
+    fn a_read_only_version_is_read_while_the_version_before_it_is_written() {
+        let (celsius, place) = (21, "cellar".to_owned());
+        let event = Ahead::Temperature { celsius, place };
+        let written = event.encode().unwrap();
+        assert_eq!(written, stored("TemperatureRead", 1, r#"{"value":21}"#));
+        let newest = event.encode_newest().unwrap();
+        assert_eq!(newest.schema, 2);
+        assert_eq!(Ahead::decode(&newest).unwrap(), event);
+        let place = "unknown".to_owned();
+        assert_eq!(
+            Ahead::decode(&written).unwrap(),
+            Ahead::Temperature { celsius, place }
+        );
+    }
+
+    #[test]
+    fn a_read_only_type_is_read_and_cannot_be_stored() {
+        let error = Ahead::Moved {}.encode().unwrap_err().to_string();
+        assert!(error.starts_with("storing a SensorMoved failed"), "{error}");
+        let moved = Ahead::decode(&stored("SensorMoved", 1, "{}")).unwrap();
+        assert_eq!(moved, Ahead::Moved {});
     }
 
     #[test]

@@ -90,8 +90,9 @@
 //!   [`Aggregate`] is a decider with stored events.
 //! * [`spec`]: Given/when/then for deciders. A test needs no store and no clock.
 //! * [`event`]: The stored form of an event: a name, a schema version and JSON. Upcasters read
-//!   earlier schema versions.
-//! * [`schema`]: JSON Schemas of events, and the detection of breaking changes between two of them.
+//!   earlier schema versions. A version or a type can be read before it is written.
+//! * [`schema`]: JSON Schemas of events, the detection of breaking changes between two of them, and
+//!   of events that the previous release cannot read.
 //!
 //! ## Store
 //!

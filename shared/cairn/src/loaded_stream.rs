@@ -116,6 +116,9 @@ impl<A: Aggregate> LoadedStream<A> {
 
     /// Creates the commit of `events`, and the stream after it. For `enlisted`, see
     /// [`Commit::enlisted`].
+    ///
+    /// The state follows from the stored form of the events, which can have less data than
+    /// `events`. See [`Event::READ_ONLY`].
     pub(crate) fn commit(
         &self,
         context: &Context,
@@ -140,10 +143,7 @@ impl<A: Aggregate> LoadedStream<A> {
             snapshot: None,
         };
         let mut next = self.clone();
-        next.state = events.iter().fold(next.state, A::evolve);
-        if !commit.enlisted {
-            next.commands.push(&commit.id, commit.version);
-        }
+        next.advance(&commit)?;
         if self.since_snapshot + 1 >= A::SNAPSHOT_EVERY {
             let snapshot = Snapshot {
                 state_fingerprint: state_fingerprint.to_owned(),

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     decider::{Aggregate, Decider},
-    event::{self, Upcaster},
+    event::{self, ReadOnly, Upcaster},
     guard::{Guard, holds},
 };
 
@@ -42,12 +42,18 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     const CATEGORY: &'static str;
     /// The steps in order, at least one.
     const STEPS: &'static [Self::Step];
+    /// The new steps that this release executes and does not make due, each with the step that
+    /// follows it. The next release has them in [`STEPS`](Self::STEPS). While both releases run,
+    /// and after a rollback, this one completes a step that the next one has made due.
+    const READ_ONLY_STEPS: &'static [(Self::Step, Option<Self::Step>)] = &[];
     /// The stored names of the saga's events. See [`event::Event::RENAMED`].
     const EVENT_NAMES: &'static [(&'static str, &'static str)];
     /// The number of retries of a step without an outcome before it is abandoned.
     const RETRIES: u32;
     /// The upcasters of earlier schema versions of the events.
     const UPCASTERS: &'static [Upcaster] = &[];
+    /// The events that this release reads and does not write yet. See [`event::Event::READ_ONLY`].
+    const READ_ONLY: &'static [ReadOnly] = &[];
 
     /// Returns true if a completed step has an effect that must be compensated.
     fn needs_compensation(step: Self::Step) -> bool;
@@ -146,6 +152,8 @@ pub enum State<D: Definition> {
     Completed {
         /// The data that the steps used.
         input: D::Input,
+        /// The completed steps in order.
+        done: Vec<D::Step>,
     },
     /// The saga ended without completion, and its steps are compensated or abandoned.
     Aborted {
@@ -190,7 +198,7 @@ impl<D: Definition> State<D> {
             | Self::CancelPending { input, .. }
             | Self::Compensating { input, .. }
             | Self::Stuck { input, .. }
-            | Self::Completed { input } => Some(input),
+            | Self::Completed { input, .. } => Some(input),
             Self::NotStarted | Self::Aborted { .. } => None,
         }
     }
@@ -526,8 +534,8 @@ impl<D: Definition> Decider for Saga<D> {
                 reason: reason.clone(),
                 next: None,
             }]),
-            (Command::Cancel(reason), State::Completed { .. }) => {
-                Ok(unwinding::<D>(D::STEPS, reason, |next| {
+            (Command::Cancel(reason), State::Completed { done, .. }) => {
+                Ok(unwinding::<D>(done, reason, |next| {
                     Event::CancelRequested {
                         reason: reason.clone(),
                         next,
@@ -588,7 +596,15 @@ impl<D: Definition> Decider for Saga<D> {
             // It follows `CompensationFailed`, which has changed the state, and notifies consumers.
             Event::Stuck { .. } => state,
             Event::Completed {} => match state {
-                State::Running { input, .. } => State::Completed { input },
+                State::Running {
+                    input,
+                    mut done,
+                    due,
+                    ..
+                } => {
+                    done.push(due);
+                    State::Completed { input, done }
+                }
                 State::NotStarted
                 | State::CancelPending { .. }
                 | State::Compensating { .. }
@@ -609,11 +625,16 @@ impl<D: Definition> Aggregate for Saga<D> {
 
 impl<D: Definition> event::Event for Event<D> {
     const UPCASTERS: &'static [Upcaster] = D::UPCASTERS;
+    const READ_ONLY: &'static [ReadOnly] = D::READ_ONLY;
     const RENAMED: &'static [(&'static str, &'static str)] = D::EVENT_NAMES;
 }
 
 /// Returns the step after one, or the first step.
 fn following<D: Definition>(step: Option<D::Step>) -> Option<D::Step> {
+    let mut read_only = D::READ_ONLY_STEPS.iter();
+    if let Some((_, next)) = read_only.find(|(new, _)| step == Some(*new)) {
+        return *next;
+    }
     let index = step.map_or(0, |step| {
         1 + D::STEPS.iter().take_while(|other| **other != step).count()
     });
@@ -722,15 +743,15 @@ fn because<D: Definition>(state: State<D>, reason: &str) -> State<D> {
             retries,
             reason: reason.to_owned(),
         },
-        State::Completed { input } => match D::STEPS.split_last() {
-            Some((last, done)) => State::CancelPending {
+        State::Completed { input, mut done } => match done.pop() {
+            Some(due) => State::CancelPending {
                 input,
-                done: done.to_vec(),
-                due: *last,
+                done,
+                due,
                 retries: 0,
                 reason: reason.to_owned(),
             },
-            None => State::Completed { input },
+            None => State::Completed { input, done },
         },
         State::NotStarted
         | State::CancelPending { .. }
@@ -872,3 +893,6 @@ fn resumed<D: Definition>(state: State<D>) -> State<D> {
         | State::Aborted { .. } => state,
     }
 }
+
+#[cfg(test)]
+mod tests;

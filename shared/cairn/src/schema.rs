@@ -1,6 +1,6 @@
 //! JSON Schemas of events, and the detection of breaking changes between them.
 //!
-//! The schema of the current version is generated from the Rust type. The schemas of earlier
+//! The schema of the newest version is generated from the Rust type. The schemas of earlier
 //! versions are files, because their types no longer exist.
 
 use std::collections::BTreeSet;
@@ -10,12 +10,14 @@ use serde_json::{Map, Value, json, value::to_raw_value};
 
 use crate::{
     commit::StoredEvent,
-    event::{CodecError, Event, Upcaster, current_schema, renamed},
+    event::{CodecError, Event, ReadOnly, Upcaster, current_schema, renamed},
 };
 
 mod breaking;
+mod release;
 
 pub use breaking::{Break, breaking};
+pub use release::{Release, Unreadable, Versions};
 
 /// An event type, as it is stored and published.
 #[derive(Clone, Debug)]
@@ -24,13 +26,19 @@ pub struct EventType {
     pub category: &'static str,
     /// The stored name, such as `OrderPlaced`.
     pub name: String,
-    /// The current schema version, from 1.
+    /// The newest schema version that this release reads, from 1.
     pub version: u32,
-    /// The JSON Schema (draft 7) of the data in that version.
+    /// The schema version that this release writes; `None` if it only reads the type. See
+    /// [`Event::READ_ONLY`].
+    pub written: Option<u32>,
+    /// The JSON Schema (draft 7) of the data in the newest version.
     pub schema: Value,
     upcasters: &'static [Upcaster],
-    renew: fn(&StoredEvent) -> Result<StoredEvent, CodecError>,
+    renew: Recode,
+    rewrite: Recode,
 }
+
+type Recode = fn(&StoredEvent) -> Result<StoredEvent, CodecError>;
 
 impl EventType {
     /// Returns the event types of an aggregate, one per variant and in their order.
@@ -43,13 +51,17 @@ impl EventType {
             .filter_map(|variant| {
                 let name = variant.pointer("/properties/type/const")?.as_str()?;
                 let name = renamed(E::RENAMED, name);
+                let version = current_schema(E::UPCASTERS, name);
+                let read_only = ReadOnly::find(E::READ_ONLY, name);
                 Some(Self {
                     category,
                     name: name.to_owned(),
-                    version: current_schema(E::UPCASTERS, name),
+                    version,
+                    written: read_only.map_or(Some(version), |entry| entry.written(version)),
                     schema: of_variant(name, variant, &root),
                     upcasters: E::UPCASTERS,
-                    renew: |stored| E::decode(stored)?.encode(),
+                    renew: |stored| E::decode(stored)?.encode_newest(),
+                    rewrite: |stored| E::decode(stored)?.encode(),
                 })
             })
             .collect()
@@ -64,18 +76,30 @@ impl EventType {
         })
     }
 
-    /// Decodes data of any version, and encodes it in the current one.
+    /// Decodes data of any version, and encodes it in the newest one.
     ///
     /// # Errors
     /// Returns an error if this code cannot decode the data.
     pub fn renew(&self, version: u32, data: &Value) -> Result<Value, CodecError> {
+        self.recode(self.renew, version, data)
+    }
+
+    /// Decodes data of any version, and encodes it in the version that this release writes.
+    ///
+    /// # Errors
+    /// Returns an error if this code cannot decode the data, or only reads the type.
+    pub fn rewrite(&self, version: u32, data: &Value) -> Result<Value, CodecError> {
+        self.recode(self.rewrite, version, data)
+    }
+
+    fn recode(&self, recode: Recode, version: u32, data: &Value) -> Result<Value, CodecError> {
         let stored = StoredEvent {
             name: self.name.clone(),
             schema: version,
             data: to_raw_value(data).map_err(CodecError::Encode)?,
         };
-        let renewed = (self.renew)(&stored)?;
-        serde_json::from_str(renewed.data.get()).map_err(CodecError::Encode)
+        let recoded = recode(&stored)?;
+        serde_json::from_str(recoded.data.get()).map_err(CodecError::Encode)
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
-    event::Event as _,
+    event::{Event as _, ReadOnly, Upcaster},
     gate::{Advance, Checkpointed, Delivery, deliver},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
@@ -1019,4 +1019,72 @@ async fn a_saga_that_is_cancelled_before_it_begins_never_begins() {
     let state = state(&store).await;
     assert!(state.has_ended());
     assert!(Saga::<Transfer>::decide(&state, &Tell::Start(4)).is_err());
+}
+
+/// The notes of a book. Version 2 of `NoteTaken` adds the author; it is read, and version 1 is
+/// written.
+#[derive(Debug)]
+struct Notes;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum Noted {
+    NoteTaken { text: String, author: String },
+}
+
+impl cairn::event::Event for Noted {
+    const UPCASTERS: &'static [Upcaster] = &[Upcaster {
+        name: "NoteTaken",
+        from: 1,
+        lift: Some(|data| serde_json::json!({ "text": data["text"], "author": "unknown" })),
+    }];
+    const READ_ONLY: &'static [ReadOnly] = &[ReadOnly::Version {
+        name: "NoteTaken",
+        lower: |data| serde_json::json!({ "text": data["text"] }),
+    }];
+}
+
+impl Decider for Notes {
+    /// The authors of the notes.
+    type State = Vec<String>;
+    type Command = ();
+    type Event = Noted;
+    type Rejection = Overdrawn;
+
+    fn initial() -> Vec<String> {
+        vec![]
+    }
+
+    fn decide(_: &Vec<String>, (): &()) -> Result<Vec<Noted>, Overdrawn> {
+        let (text, author) = ("a note".to_owned(), "Ada".to_owned());
+        Ok(vec![Noted::NoteTaken { text, author }])
+    }
+
+    fn evolve(mut authors: Vec<String>, event: &Noted) -> Vec<String> {
+        let Noted::NoteTaken { author, .. } = event;
+        authors.push(author.clone());
+        authors
+    }
+}
+
+impl Aggregate for Notes {
+    const CATEGORY: &'static str = "notes";
+    const SNAPSHOT_EVERY: u32 = 2;
+}
+
+/// The stored version has no author, so neither has the cached state, nor a snapshot.
+#[tokio::test]
+async fn the_state_after_an_append_is_the_state_that_a_load_returns() {
+    let store = MemoryStore::default();
+    let (notes, stream) = (
+        Repository::<Notes, _>::new(&store),
+        "notes-1".parse().unwrap(),
+    );
+    for count in 1..=3 {
+        let context = context(&format!("c{count}"));
+        let taken = notes.handle(&stream, &(), &context).await.unwrap();
+        assert_eq!(taken.current.state, vec!["unknown"; count]);
+        let loaded = notes.load(&stream).await.unwrap();
+        assert_eq!(loaded.state, taken.current.state);
+    }
 }

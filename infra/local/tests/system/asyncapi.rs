@@ -33,11 +33,11 @@ fn members<'a>(document: &'a Value, pointer: &str) -> &'a Map<String, Value> {
     found.unwrap_or_else(|| panic!("the document has no {pointer}"))
 }
 
-/// Every version of every event type, with the name of its message.
+/// Every version of every event type up to the one that is written, with the name of its message.
 fn versions() -> Vec<(String, EventType, u32)> {
     let mut versions = vec![];
     for kind in event_types() {
-        for version in 1..=kind.version {
+        for version in 1..=kind.written.unwrap_or(0) {
             versions.push((format!("{}-{version}", kind.name), kind.clone(), version));
         }
     }

@@ -171,18 +171,22 @@ impl Fixture {
 
     /// Returns every committed event of every stream, in the order of each stream.
     pub(crate) fn history(&self) -> Vec<RecordedEvent> {
-        let mut commits: Vec<cairn::Commit> = self
-            .scan("EventsTable")
-            .into_iter()
-            .map(|item| serde_json::from_value(item).unwrap())
-            .collect();
-        commits.sort_by_key(|commit| (commit.stream.clone(), commit.version));
-        commits.iter().flat_map(cairn::Commit::recorded).collect()
+        recorded(self.scan("EventsTable"))
     }
 
     pub(crate) fn scan(&self, table: &str) -> Vec<Value> {
         self.system.composition.aws.dynamo.items(table)
     }
+}
+
+/// Returns the events in the items of the event table, in the order of each stream.
+pub(crate) fn recorded(items: Vec<Value>) -> Vec<RecordedEvent> {
+    let mut commits: Vec<cairn::Commit> = items
+        .into_iter()
+        .map(|item| serde_json::from_value(item).unwrap())
+        .collect();
+    commits.sort_by_key(|commit| (commit.stream.clone(), commit.version));
+    commits.iter().flat_map(cairn::Commit::recorded).collect()
 }
 
 /// Returns the next event on the bus that a test accepts.

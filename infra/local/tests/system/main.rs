@@ -38,6 +38,7 @@ mod rebuild;
 mod redrive;
 mod restore;
 mod relay;
+mod releases;
 mod roles;
 mod routes;
 mod scenarios;

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn::{cloudevent::CloudEvent, schema::EventType};
+use cairn::{
+    cloudevent::CloudEvent,
+    schema::{EventType, Release},
+};
 use orders::catalogue::event_types;
 use serde_json::{Value, json};
 
@@ -27,7 +30,17 @@ pub(crate) fn golden(name: &str, version: u32) -> PathBuf {
     schemas().join(format!("{name}/{version}.golden.json"))
 }
 
-/// Returns examples of the type's current version.
+/// The file that records the previous release.
+pub(crate) fn release() -> PathBuf {
+    schemas().join("released.json")
+}
+
+/// Returns the schema versions that the previous release reads and writes.
+pub(crate) fn released() -> Release {
+    serde_json::from_value(read(&release()).unwrap()).unwrap()
+}
+
+/// Returns examples of the type's newest version.
 pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
     let all = samples::all().into_iter();
     all.filter(|event| event.name == kind.name)
@@ -41,20 +54,21 @@ pub(crate) fn read(file: &Path) -> Option<Value> {
     Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
 }
 
-/// Returns the name and version of every schema that has a file.
-pub(crate) fn shipped() -> Vec<(String, u32)> {
-    let mut shipped: Vec<_> = event_types()
+/// Returns the name and version of every schema, up to the version that each type is written in.
+pub(crate) fn published() -> Vec<(String, u32)> {
+    let mut published: Vec<_> = event_types()
         .iter()
-        .flat_map(|kind| (1..=kind.version).map(|version| (kind.name.clone(), version)))
+        .filter_map(|kind| Some((kind.name.clone(), kind.written?)))
+        .flat_map(|(name, written)| (1..=written).map(move |version| (name.clone(), version)))
         .filter(|(name, version)| schema(name, *version).exists())
         .collect();
-    shipped.sort();
-    shipped
+    published.sort();
+    published
 }
 
-/// Returns infra/schemas.yaml, which registers every version of every type.
+/// Returns infra/schemas.yaml, which registers every published version.
 pub(crate) fn registered() -> String {
-    let schemas = shipped().into_iter().map(|(name, version)| {
+    let schemas = published().into_iter().map(|(name, version)| {
         let data = read(&schema(&name, version)).unwrap_or_default();
         let content = on_the_bus(&name, version, &data);
         format!(

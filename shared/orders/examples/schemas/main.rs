@@ -1,7 +1,8 @@
 //! Generates events/schemas and infra/schemas.yaml from the event types.
 //!
 //! A version that has a file was shipped and is not overwritten. `--replace OrderPlaced/1`
-//! overwrites a version that no stored event uses.
+//! overwrites a version that no stored event uses. `--released` records the versions that this code
+//! reads and writes, once it is deployed: only then may the next release write them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,12 +20,15 @@ mod samples;
 
 use std::{fs, io, path::Path, process::ExitCode};
 
-use cairn::schema::same_structure;
+use cairn::schema::{Release, same_structure};
 use orders::catalogue::event_types;
 use serde_json::Value;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if arguments == ["--released"] {
+        return record_release();
+    }
     let replaced: Vec<_> = arguments
         .iter()
         .filter(|name| *name != "--replace")
@@ -60,6 +64,22 @@ fn main() -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// Records this code as the previous release, unless the recorded one cannot read its events.
+fn record_release() -> ExitCode {
+    let types = event_types();
+    let unreadable = files::released().unreadable(&types);
+    for found in &unreadable {
+        eprintln!("{found}");
+    }
+    if !unreadable.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    let released = serde_json::to_value(Release::new(&types)).unwrap();
+    write(&files::release(), &released).unwrap();
+    println!("recorded the release");
+    ExitCode::SUCCESS
 }
 
 fn write(file: &Path, value: &Value) -> io::Result<()> {

@@ -219,7 +219,8 @@ fn the_detail_of_a_step_is_kept() {
 fn when_all_goes_well_every_step_is_due_once_and_in_order() {
     let mut run = Run::started();
     assert_eq!(run.drive(succeeding), executions(STEPS));
-    assert_eq!(run.state(), State::Completed { input: input() });
+    let (input, done) = (input(), STEPS.to_vec());
+    assert_eq!(run.state(), State::Completed { input, done });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use orders::{
 
 use crate::sample_order::{authorization, eur, input, label, order_id, placed, text};
 
-/// Returns the samples in their current stored form.
+/// Returns the samples in the newest schema version of each type.
 pub(crate) fn all() -> Vec<StoredEvent> {
     [
         orders().iter().map(encoded).collect(),
@@ -24,7 +24,7 @@ pub(crate) fn all() -> Vec<StoredEvent> {
 }
 
 fn encoded(event: &impl Event) -> StoredEvent {
-    event.encode().unwrap()
+    event.encode_newest().unwrap()
 }
 
 fn orders() -> Vec<order::Event> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use boon::{Compiler, SchemaIndex, Schemas};
 use cairn::{
     event::{self, Upcaster},
-    schema::{EventType, breaking, same_structure},
+    schema::{EventType, Release, breaking, same_structure},
 };
 use orders::catalogue::event_types;
 use schemars::JsonSchema;
@@ -75,7 +75,9 @@ fn every_event_is_as_it_was_shipped() {
 fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
     let mut named: Vec<_> = fs::read_dir(files::schemas())
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     named.sort();
     let mut types: Vec<_> = event_types().into_iter().map(|kind| kind.name).collect();
@@ -83,13 +85,14 @@ fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
     assert_eq!(named, types);
 }
 
-/// Each version's examples match its schema, are read by the current code, and are written as valid
-/// current examples.
+/// Each version's examples match its schema, are read by the current code, and are valid in the
+/// newest version and in the version that is written.
 #[test]
 fn every_example_of_every_version_is_read() {
     for kind in event_types() {
         let versions = shipped(&kind.name);
-        let current = Valid::by(&kind.schema);
+        let newest = Valid::by(&kind.schema);
+        let written = kind.written.map(|version| Valid::by(&versions[&version]));
         for (version, schema) in &versions {
             let name = format!("{}/{version}", kind.name);
             let examples = files::read(&files::golden(&kind.name, *version));
@@ -99,7 +102,10 @@ fn every_example_of_every_version_is_read() {
                 valid.check(&name, example);
                 let renewed = kind.renew(*version, example);
                 let renewed = renewed.unwrap_or_else(|error| panic!("{name}: {error}"));
-                current.check(&name, &renewed);
+                newest.check(&name, &renewed);
+                if let Some(written) = &written {
+                    written.check(&name, &kind.rewrite(*version, example).unwrap());
+                }
                 if *version == kind.version {
                     assert_eq!(&renewed, example, "{name} is written in another form");
                 }
@@ -125,6 +131,38 @@ fn what_is_written_today_is_valid_by_its_schema() {
         }
     }
     assert!(samples::all().len() >= event_types().len());
+}
+
+/// The previous release runs in parallel with this one during a gradual deployment, and again after
+/// a rollback.
+#[test]
+fn the_previous_release_reads_what_is_written() {
+    let found = files::released().unreadable(&event_types());
+    assert!(
+        found.is_empty(),
+        "{found:#?}\nOnce a release that reads them is deployed, run: {COMMAND} -- --released"
+    );
+}
+
+/// The change of a release from `OrderCancelled/2` to version 3, in one step and in two.
+#[test]
+fn a_release_that_reads_and_writes_a_new_version_is_refused() {
+    let mut types = event_types();
+    let order_cancelled = |kind: &EventType| kind.name == "OrderCancelled";
+    let index = types.iter().position(order_cancelled).unwrap();
+    let previous = Release::new(&types);
+    types[index].version = 3;
+    assert_eq!(previous.unreadable(&types), [], "it reads version 3");
+    let reads = Release::new(&types);
+    types[index].written = Some(3);
+    assert_eq!(reads.unreadable(&types), [], "the next release writes it");
+    let [refused] = previous.unreadable(&types).try_into().unwrap();
+    assert!(
+        refused
+            .to_string()
+            .starts_with("OrderCancelled/3 is written, but the previous release reads only up to"),
+        "{refused}"
+    );
 }
 
 #[test]
