@@ -372,14 +372,9 @@ impl Carrier<'_> {
         let (mut invocations, mut throttles) = (0, 0);
         loop {
             let faults = self.aws.storage_faults();
-            let result = {
-                let Some(_turn) = hosted.turn().await else {
-                    return Ok(());
-                };
-                let trace = outgoing.trace.as_deref();
-                let payload = payload.as_bytes().to_vec();
-                hosted.invoke_in_turn(payload, id, trace, self.rank).await
-            };
+            let trace = outgoing.trace.as_deref();
+            let bytes = payload.as_bytes().to_vec();
+            let result = hosted.invoke_in_turn(bytes, id, trace, self.rank).await;
             let (error, wait) = match result {
                 Ok(_) => return Ok(()),
                 // A throttled event goes back to the queue and uses no retry. Nor does one that

@@ -131,7 +131,11 @@ impl DeliveryLog {
                 book.stats(function).dead_letters += 1;
                 (function, event, "dead-letter")
             }
-            Note::Waits { .. } | Note::Changed { .. } | Note::Crashed { .. } => return,
+            Note::Waits { .. }
+            | Note::Changed { .. }
+            | Note::Crashed { .. }
+            | Note::Failed { .. }
+            | Note::Throttled { .. } => return,
         };
         let Some(event) = event else { return };
         let n = book.next();

@@ -4,8 +4,9 @@
 //! environment whose invocation timed out is not reused.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
 //!
-//! A function has as many environments as its reserved concurrency or the account quota allows. An
-//! asynchronous invocation holds one of a limited number of places, and releases it while it waits.
+//! A function has as many environments as its reserved concurrency allows; all functions without a
+//! reservation share the rest of the account's. An asynchronous invocation holds one of a limited
+//! number of places, and releases it while it waits.
 
 use std::{
     any::{Any, type_name},
@@ -27,7 +28,7 @@ use cairn::{
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -52,8 +53,8 @@ pub struct Hosted {
     idle: Mutex<Vec<Execution>>,
     invocations: AtomicU64,
     places: Places,
-    asynchronous: Semaphore,
-    reserved: Option<Semaphore>,
+    /// The function's reservation, or the part of the account's quota that no function reserves.
+    concurrency: Arc<Semaphore>,
 }
 
 /// Builds a function and the seat of its environment.
@@ -111,10 +112,6 @@ impl Seat {
     }
 }
 
-/// The maximum number of concurrent asynchronous invocations of one function, which is the account
-/// quota. Others wait in the function's queue.
-/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
-const CONCURRENCY: usize = 1_000;
 /// The maximum number of concurrent asynchronous invocations of all functions locally. This keeps
 /// the processors busy; with more, each would take longer, and all would end later.
 const PLACES: usize = 64;
@@ -124,7 +121,7 @@ const WORKS_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum InvokeError {
     Unknown,
-    /// All of the function's concurrency is in use.
+    /// The concurrency of the function is in use.
     Throttled,
     Failed(String),
     Panicked,
@@ -180,6 +177,16 @@ pub(crate) fn host(
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
     let network = Network::default();
     let places = Places::new(PLACES);
+    let (quota, mut unreserved) = (platform.concurrency(), platform.concurrency());
+    for spec in &template.functions {
+        // Lambda also refuses to leave fewer than 100.
+        let rest = unreserved.checked_sub(spec.reserved.unwrap_or(0));
+        unreserved = rest.filter(|rest| *rest > 0).ok_or_else(|| {
+            let problem = format!("the reservations use up the {quota} concurrent invocations");
+            template.error(spec.line, problem)
+        })?;
+    }
+    let unreserved = Arc::new(Semaphore::new(unreserved));
     let mut hosts = Hosts::new();
     for spec in &template.functions {
         let Some(build) = functions.find(&spec.stem) else {
@@ -224,8 +231,10 @@ pub(crate) fn host(
                 idle: Mutex::new(vec![first]),
                 invocations: AtomicU64::default(),
                 places: places.clone(),
-                asynchronous: Semaphore::new(CONCURRENCY),
-                reserved: spec.reserved.map(Semaphore::new),
+                concurrency: spec.reserved.map_or_else(
+                    || unreserved.clone(),
+                    |reserved| Arc::new(Semaphore::new(reserved)),
+                ),
             },
         );
     }
@@ -243,10 +252,6 @@ pub fn arn(function: &str) -> String {
 }
 
 impl Hosted {
-    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.asynchronous.acquire().await.ok()
-    }
-
     pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
         self.enter(payload, request_id, None, None).await
     }
@@ -271,10 +276,25 @@ impl Hosted {
         trace: Option<&str>,
         place: Option<(Rank, Place)>,
     ) -> Result<Vec<u8>, InvokeError> {
-        let _reserved = match &self.reserved {
-            Some(reserved) => Some(reserved.try_acquire().map_err(|_| InvokeError::Throttled)?),
-            None => None,
+        let function = self.spec.id.as_str();
+        let Ok(_running) = self.concurrency.try_acquire() else {
+            self.platform.note(&Note::Throttled { function });
+            return Err(InvokeError::Throttled);
         };
+        let result = self.execute(payload, request_id, trace, place).await;
+        if result.is_err() {
+            self.platform.note(&Note::Failed { function });
+        }
+        result
+    }
+
+    async fn execute(
+        &self,
+        payload: Vec<u8>,
+        request_id: &str,
+        trace: Option<&str>,
+        place: Option<(Rank, Place)>,
+    ) -> Result<Vec<u8>, InvokeError> {
         let invocation = self.invocations.fetch_add(1, Ordering::Relaxed);
         let wait = match self.platform.invocation(&self.spec.id, &payload) {
             InvocationFault::None => None,

@@ -31,6 +31,13 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
         Duration::ZERO
     }
 
+    /// The account's quota of concurrent invocations. Each reservation is taken from it, and the
+    /// functions without a reservation share the rest.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html>
+    fn concurrency(&self) -> usize {
+        1_000
+    }
+
     /// Receives a metrics line of a function.
     fn emit(&self, _function: &str, _line: &str) {}
 
@@ -111,6 +118,10 @@ pub enum Note<'a> {
     Changed { function: &'a str },
     /// An invocation crashed by the platform's decision.
     Crashed { function: &'a str },
+    /// An invocation returned an error, timed out or crashed.
+    Failed { function: &'a str },
+    /// An invocation was refused, because the concurrency of the function is in use.
+    Throttled { function: &'a str },
     /// An asynchronous invocation failed and will be retried.
     Retried {
         function: &'a str,

@@ -252,6 +252,7 @@ async fn act(scenario: &Scenario, simulation: &Simulation) {
             scenario.customer,
             scenario.token,
             scenario.country,
+            "TEA-01",
             scenario.quantity,
         )
         .await;

@@ -205,10 +205,11 @@ impl Shop {
         customer: &str,
         token: &str,
         country: &str,
+        sku: &str,
         quantity: u32,
     ) -> Option<String> {
         let line = json!({
-            "sku": "TEA-01",
+            "sku": sku,
             "quantity": quantity,
             "unitPrice": { "amount": 1250, "currency": "EUR" },
         });
@@ -229,7 +230,7 @@ impl Shop {
     }
 
     /// Queries a path. The response must have a version of at least `least`.
-    async fn look(&self, about: &str, path: String, least: u64) {
+    pub async fn look(&self, about: &str, path: String, least: u64) {
         let answer = self.send(Method::GET, &path, "", &Value::Null).await;
         let looked = answer.map(|answer| Looked {
             about: about.to_owned(),

@@ -5,8 +5,9 @@
 //! invocations, clocks and [`providers`]. [`customers`] place orders over HTTP. [`simulation`] runs
 //! one seed to its end and checks the [`invariants`].
 //!
-//! [`crashes`] crashes every handler at every await. [`load`] runs the same system on real time,
-//! behind a port.
+//! [`crashes`] crashes every handler at every await. [`isolation`] makes a product hot and a payment
+//! provider hang, and compares the other orders. [`load`] runs the same system on real time, behind
+//! a port.
 //!
 //! The simulator has no wall clock, no threads, and no randomness except the seed's. The same seed
 //! therefore yields the same history, event for event.
@@ -14,6 +15,7 @@
 pub mod crashes;
 pub mod customers;
 pub mod invariants;
+pub mod isolation;
 pub mod load;
 pub mod observed;
 pub mod platform;

@@ -14,6 +14,7 @@ use std::{
 
 use cairn_simulator::{
     crashes::{SCENARIOS, crashed, undisturbed},
+    isolation::{DISTURBANCES, compare},
     load::{self, Progress},
     platform::Counts,
     simulation::{BrokenInvariant, Outcome, Plan, run},
@@ -47,6 +48,9 @@ struct Arguments {
     /// Crash test: crash every handler at every await point
     #[arg(long, conflicts_with_all = ["seeds", "seed", "orders", "load"])]
     crashes: bool,
+    /// Isolation test: a hot product and a hanging payment provider leave other orders alone
+    #[arg(long, conflicts_with_all = ["seeds", "orders", "load", "crashes"])]
+    isolation: bool,
     /// Number of concurrent clients of the load test
     #[arg(long, default_value_t = 32, value_name = "N", requires = "load", value_parser = clap::value_parser!(u32).range(1..=256))]
     clients: u32,
@@ -59,6 +63,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.crashes {
         return status(crash_everywhere(&arguments));
+    }
+    if arguments.isolation {
+        return status(isolate(&arguments));
     }
     let done = match (arguments.seed, arguments.load) {
         (Some(seed), _) => replay(seed, arguments.orders),
@@ -162,6 +169,34 @@ fn crash_everywhere(arguments: &Arguments) -> Result<bool, Failure> {
         }
     }
     Ok(differences.is_empty())
+}
+
+/// Compares each disturbance with the same run without it.
+fn isolate(arguments: &Arguments) -> Result<bool, Failure> {
+    let seed = arguments.seed.unwrap_or(1);
+    let reports = Mutex::new(vec![]);
+    on_all_cores(arguments, &DISTURBANCES, |disturbance| {
+        let report = compare(seed, disturbance);
+        let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.push((disturbance.name, report));
+    });
+    let mut out = io::stdout().lock();
+    let mut holds = true;
+    for (name, report) in reports.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let report = report?;
+        writeln!(
+            out,
+            "{name}: other orders take up to {:.1?}; {:.1?} without it, and {:.1?} are allowed",
+            report.longest, report.undisturbed, report.allowed
+        )?;
+        metrics(&mut out, &report.outcome.counts, report.outcome.elapsed)?;
+        for broken in &report.outcome.broken {
+            writeln!(out, "\nBroken: {}", broken.invariant)?;
+            shown(&mut out, broken)?;
+        }
+        holds &= report.outcome.broken.is_empty();
+    }
+    Ok(holds)
 }
 
 fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) + Sync) {

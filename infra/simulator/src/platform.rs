@@ -99,6 +99,10 @@ pub struct Simulated {
     seed: u64,
     /// The speed relative to AWS's own waits. On virtual time waits cost nothing.
     pace: u32,
+    /// The account's quota of concurrent invocations.
+    concurrency: usize,
+    /// The longest travel time of the request of a transaction.
+    transaction: Duration,
     state: Mutex<State>,
 }
 
@@ -135,6 +139,10 @@ pub struct Crash {
 /// The longest interval between reads of a DynamoDB Stream.
 const POLL: Duration = Duration::from_millis(250);
 
+/// The longest travel times of a request and of its response.
+const THERE: Duration = Duration::from_millis(8);
+const BACK: Duration = Duration::from_millis(4);
+
 /// The start of every simulation, in milliseconds since 1970.
 const BEGINNING: i64 = 1_800_000_000_000;
 
@@ -145,6 +153,8 @@ impl Simulated {
             begun: Instant::now(),
             seed,
             pace: 1,
+            concurrency: 1_000,
+            transaction: THERE,
             state: Mutex::new(State {
                 chance: Rng::with_seed(seed),
                 faults,
@@ -165,6 +175,16 @@ impl Simulated {
         Self {
             pace,
             ..Self::new(seed, faults)
+        }
+    }
+
+    /// Returns a platform without faults, with this quota of concurrent invocations and this longest
+    /// travel time of the request of a transaction.
+    pub fn narrow(seed: u64, concurrency: usize, transaction: Duration) -> Self {
+        Self {
+            concurrency,
+            transaction,
+            ..Self::new(seed, FaultProfile::NONE)
         }
     }
 
@@ -324,6 +344,10 @@ impl Platform for Simulated {
         wait / self.pace
     }
 
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
     fn poll(&self) -> Duration {
         self.pace(self.up_to(POLL))
     }
@@ -358,6 +382,8 @@ impl Platform for Simulated {
                 self.state().crashed = true;
                 self.say(function, "crashed");
             }
+            Note::Failed { .. } => self.count("invocations failed"),
+            Note::Throttled { .. } => self.count("invocations throttled"),
             Note::Retried { function, .. } => {
                 self.count("invocations retried");
                 self.say(function, "failed; retrying");
@@ -379,8 +405,11 @@ impl Platform for Simulated {
     }
 
     fn call(&self, caller: &str, operation: &str) -> FaultDecision {
-        let there = self.up_to(Duration::from_millis(8));
-        let back = self.up_to(Duration::from_millis(4));
+        let there = self.up_to(match operation {
+            "TransactWriteItems" => self.transaction,
+            _ => THERE,
+        });
+        let back = self.up_to(BACK);
         let is_away = operation == "PutEvents" && self.is_bus_away();
         let fault = if is_away {
             Some(CallFault::Unavailable)

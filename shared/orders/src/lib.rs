@@ -6,11 +6,13 @@
 //! action for an order that makes no progress. [`catalogue`] lists every event type.
 //! [`read_models`] serve the queries. [`requests`] parses request bodies, [`personal`] names their
 //! personal data, and [`values`] has the checked types. [`providers`] has the ports to external
-//! services and their sandboxes. [`charge`] defines the amounts that a card can be charged.
+//! services and their sandboxes. [`charge`] defines the amounts that a card can be charged, and
+//! [`canary`] the synthetic orders.
 //!
 //! Nothing here reads a clock, draws a random number, does I/O or depends on an AWS crate. The CI
 //! gate checks the dependencies.
 
+pub mod canary;
 pub mod catalogue;
 pub mod charge;
 pub mod deadlines;

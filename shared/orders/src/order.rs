@@ -135,6 +135,18 @@ impl event::Event for Event {
     }];
 }
 
+impl Event {
+    /// Returns the customer who placed the order.
+    pub fn customer(&self) -> &CustomerId {
+        match self {
+            Self::Placed(placed) => &placed.customer_id,
+            Self::Confirmed { customer_id, .. }
+            | Self::Shipped { customer_id }
+            | Self::Cancelled { customer_id, .. } => customer_id,
+        }
+    }
+}
+
 /// Version 1 stored `by: customer` for every caller. See docs/decisions/0027.
 fn with_canceller(mut data: Value) -> Value {
     if let Some(members) = data.as_object_mut()

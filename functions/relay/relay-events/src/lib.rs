@@ -1,8 +1,10 @@
 //! Publishes every committed event from the event table's DynamoDB Stream to the event bus.
 
 use cairn::lambda::{AppContext, ConfigError, Handler, stream};
-use orders::fulfilment::outcome;
+use orders::{canary, fulfilment};
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    stream::relay(app, |event| outcome(&event.event.name))
+    stream::relay(app, |event| {
+        fulfilment::outcome(&event.event.name).or_else(|| canary::outcome(event))
+    })
 }

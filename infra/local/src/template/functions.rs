@@ -136,7 +136,10 @@ pub(super) fn function(
             triggers.push(match kind.as_str() {
                 "HttpApi" => Trigger::Http(route(properties, names)?),
                 "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
-                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
+                "Schedule" => match schedule(&name, properties, names)? {
+                    Some(schedule) => Trigger::Schedule(schedule),
+                    None => continue,
+                },
                 "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
                 _ => {
                     let problem =
@@ -230,13 +233,22 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
     })
 }
 
-fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedule, TemplateError> {
+/// Reads a schedule; `None` if it is disabled.
+fn schedule(
+    name: &str,
+    mut properties: Fields,
+    names: &Names,
+) -> Result<Option<Schedule>, TemplateError> {
     properties.ignore(&["Name", "Description"]);
     let target = target(name, &mut properties, names)?;
     let expression = properties.required("Schedule")?;
     let input = properties
         .take("Input")
         .map(|input| names.text(&input))
+        .transpose()?;
+    let state = properties
+        .take("State")
+        .map(|state| names.text(&state))
         .transpose()?;
     properties.finish()?;
     let text = names.text(&expression)?;
@@ -246,11 +258,12 @@ fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedul
         );
         TemplateError::new(expression.line, problem)
     })?;
-    Ok(Schedule {
+    let is_enabled = state.is_none_or(|state| state == "ENABLED");
+    Ok(is_enabled.then_some(Schedule {
         every,
         input,
         target,
-    })
+    }))
 }
 
 /// Parses an expression such as `rate(5 minutes)`.

@@ -8,6 +8,7 @@
     reason = "a test fails by panic"
 )]
 
+mod alarms;
 mod asyncapi;
 mod audit;
 mod bad_input;

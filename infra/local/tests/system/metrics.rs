@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_local::aws;
+use cairn_local::{aws, template::Trigger};
 use serde_json::{Value, json};
 
 use crate::{
@@ -38,8 +38,8 @@ async fn every_consumer_says_how_far_it_is_behind_and_fulfilments_are_counted_by
     let heard = consumers(&shop);
     for function in &template().functions {
         let id = function.id.as_str();
-        let is_consumer = function.on_failure.as_deref() == Some("DeadLettersQueue")
-            && id != "WatchFulfilmentsFunction";
+        let mut triggers = function.triggers.iter();
+        let is_consumer = triggers.any(|trigger| matches!(trigger, Trigger::Rule(_)));
         // No cancellation occurred during a fulfilment.
         let has_work = id != "UnwindOrderFunction";
         assert!(

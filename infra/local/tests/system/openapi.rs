@@ -554,6 +554,8 @@ pub(crate) fn plain(node: &Yaml<'_>) -> Value {
             .iter()
             .map(|(name, value)| (name.as_str().unwrap().to_owned(), plain(value)))
             .collect(),
+        // The tag of a function of CloudFormation.
+        Yaml::Tagged(_, node) => plain(node),
         other => panic!("{other:?} is not JSON"),
     }
 }

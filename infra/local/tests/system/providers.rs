@@ -7,7 +7,10 @@ use std::{
 };
 
 use cairn::provider::{Call, ProviderError};
-use cairn_local::{composition::Parts, functions::Functions};
+use cairn_local::{
+    composition::{Composition, Parts},
+    functions::Functions,
+};
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
@@ -73,6 +76,14 @@ fn concurrency_is_reserved_by_parameters() {
     ];
     let expected = expected.map(|(function, count)| (function.to_owned(), count));
     assert_eq!(reserved(&parameters), expected);
+}
+
+#[test]
+fn reservations_that_leave_no_concurrency_are_refused() {
+    let parameters = [("Authorization", "none"), ("PaymentConcurrency", "500")];
+    let refused = Composition::start(&template_with(&parameters), Parts::default()).unwrap_err();
+    let problem = "the reservations use up the 1000 concurrent invocations";
+    assert!(refused.to_string().contains(problem), "{refused}");
 }
 
 /// A hanging function uses only its reserved concurrency, and its waiting events are kept.

@@ -15,7 +15,7 @@ use cairn_local::{
     composition::{Composition, Parts},
     functions::Functions,
     gateway::Gateway,
-    platform::{CallFault, FaultDecision, InvocationFault, Platform},
+    platform::{CallFault, FaultDecision, InvocationFault, Note, Platform},
     template::Template,
 };
 use http_body_util::BodyExt;
@@ -30,6 +30,8 @@ use crate::fixture::template;
 pub(crate) struct Still {
     begun: Instant,
     ids: Mutex<u128>,
+    /// The account's quota of concurrent invocations.
+    concurrency: usize,
     /// The number of times that a rule will not reach its target.
     pub(crate) unreachable: Mutex<usize>,
     /// Functions to which the bus loses every delivery.
@@ -44,14 +46,34 @@ pub(crate) struct Still {
     pub(crate) faults: Mutex<Vec<(&'static str, CallFault)>>,
     /// The travel time of each call to a service.
     pub(crate) distance: Mutex<Duration>,
+    /// The delay of each delivery of the bus.
+    pub(crate) late: Mutex<Duration>,
     emitted: Mutex<Vec<Value>>,
+    measured: Mutex<Vec<Sample>>,
+}
+
+/// A value of a metric that AWS writes, and its time since the start.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) at: Duration,
+    /// The namespace, the name, and the values of the dimensions, separated by spaces.
+    pub(crate) metric: String,
+    pub(crate) value: f64,
 }
 
 impl Still {
+    /// The time at which every test starts, in milliseconds since 1970.
+    pub(crate) const START_MS: i64 = 1_800_000_000_000;
+
     pub(crate) fn new() -> Arc<Self> {
+        Self::with_concurrency(1_000)
+    }
+
+    pub(crate) fn with_concurrency(concurrency: usize) -> Arc<Self> {
         Arc::new(Self {
             begun: Instant::now(),
             ids: Mutex::default(),
+            concurrency,
             unreachable: Mutex::default(),
             lost: Mutex::default(),
             refused: Mutex::default(),
@@ -59,8 +81,30 @@ impl Still {
             poison: Mutex::default(),
             faults: Mutex::default(),
             distance: Mutex::default(),
+            late: Mutex::default(),
             emitted: Mutex::default(),
+            measured: Mutex::default(),
         })
+    }
+
+    fn measure(&self, metric: impl Into<String>, value: f64) {
+        let metric = metric.into();
+        let at = self.elapsed();
+        let sample = Sample { at, metric, value };
+        self.measured.lock().unwrap().push(sample);
+    }
+
+    /// Returns the metrics so far that AWS writes.
+    pub(crate) fn measured(&self) -> Vec<Sample> {
+        self.measured.lock().unwrap().clone()
+    }
+
+    /// Measures the age in milliseconds of a value that is a time.
+    fn measure_age(&self, metric: String, since: &Value) {
+        if let Ok(since) = serde_json::from_value::<Timestamp>(since.clone()) {
+            let age = self.now().as_millis() - since.as_millis();
+            self.measure(metric, u32::try_from(age).unwrap_or_default().into());
+        }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -80,7 +124,7 @@ impl Still {
 
 impl Platform for Still {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).after(self.begun.elapsed())
+        Timestamp::from_millis(Self::START_MS).after(self.begun.elapsed())
     }
 
     fn new_id(&self) -> Uuid {
@@ -95,6 +139,23 @@ impl Platform for Still {
 
     fn pace(&self, wait: Duration) -> Duration {
         wait
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        match note {
+            Note::Failed { function } => {
+                self.measure(format!("AWS/Lambda Errors {function}"), 1.0);
+            }
+            Note::Throttled { function } => {
+                self.measure("AWS/Lambda Throttles", 1.0);
+                self.measure(format!("AWS/Lambda Throttles {function}"), 1.0);
+            }
+            Note::Crashed { .. } | Note::Retried { .. } | Note::DeadLetter { .. } => {}
+        }
     }
 
     fn emit(&self, _: &str, line: &str) {
@@ -133,11 +194,23 @@ impl Platform for Still {
         if self.lost.lock().unwrap().contains(target) {
             vec![]
         } else {
-            vec![Duration::ZERO]
+            vec![*self.late.lock().unwrap()]
         }
     }
 
     fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
+        self.measure(format!("AWS/Lambda Invocations {function}"), 1.0);
+        let event: Value = serde_json::from_slice(payload).unwrap_or_default();
+        // The poller reads a record when it is written.
+        if let Some(newest) = event["Records"]
+            .as_array()
+            .and_then(|records| records.last())
+        {
+            let at = &newest["dynamodb"]["NewImage"]["at"]["S"];
+            self.measure_age(format!("AWS/Lambda IteratorAge {function}"), at);
+        }
+        // The time is that of an event of a rule.
+        self.measure_age("AWS/Lambda AsyncEventAge".to_owned(), &event["time"]);
         let payload = String::from_utf8_lossy(payload);
         match &*self.poison.lock().unwrap() {
             Some((poisoned, text)) if function == *poisoned && payload.contains(text) => {
@@ -168,7 +241,10 @@ impl StillShop {
     }
 
     pub(crate) fn with_template(template: &Template, parts: Parts) -> Self {
-        let platform = Still::new();
+        Self::with_platform(Still::new(), template, parts)
+    }
+
+    pub(crate) fn with_platform(platform: Arc<Still>, template: &Template, parts: Parts) -> Self {
         let parts = Parts {
             platform: platform.clone(),
             ..parts
@@ -204,7 +280,16 @@ impl StillShop {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from(body.to_string())).unwrap();
+        let begun = Instant::now();
         let (parts, body) = self.gateway.answer(request).await.into_parts();
+        let failed = parts.status.is_server_error();
+        self.platform.measure("AWS/ApiGateway Count Api", 1.0);
+        self.platform
+            .measure("AWS/ApiGateway 5xx Api", f64::from(failed));
+        self.platform.measure(
+            "AWS/ApiGateway Latency Api",
+            begun.elapsed().as_secs_f64() * 1_000.0,
+        );
         let body = body.collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&body).unwrap();
         (parts.status.as_u16(), parts.headers, body)

@@ -9,5 +9,6 @@
 
 mod crashes;
 mod guards;
+mod isolation;
 mod roles;
 mod seeds;

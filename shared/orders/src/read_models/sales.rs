@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    canary::is_canary,
     order::Event,
     values::{Invalid, Item, Money},
 };
@@ -97,7 +98,11 @@ impl CounterProjection for Sales {
     }
 
     fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
-        let add = match event.decode::<Event>()? {
+        let decoded = event.decode::<Event>()?;
+        if is_canary(decoded.customer()) {
+            return Ok(vec![]);
+        }
+        let add = match decoded {
             Event::Placed(_) => vec![(PLACED.to_owned(), 1)],
             Event::Confirmed { items, total, .. } => confirmed(&items, total),
             Event::Cancelled { .. } => vec![(CANCELLED.to_owned(), 1)],

@@ -1,0 +1,636 @@
+//! Each alarm is raised by the fault that it reports, and none by a first deployment.
+//!
+//! The metrics are those that the functions and the local runtime write. Periods, statistics,
+//! thresholds and metric math are those of the templates.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    iter::Peekable,
+    pin::Pin,
+    str::FromStr,
+    time::Duration,
+};
+
+use cairn_local::{
+    aws::Call,
+    composition::Parts,
+    template::{STACK, Trigger},
+};
+use futures_util::future::join_all;
+use regex_lite::Regex;
+use saphyr::{LoadableYamlNode, Yaml};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    fixture::{order, template, template_file, template_with},
+    openapi::plain,
+    still::{Sample, Still, StillShop},
+};
+
+/// The alarms with no test here, and the reason.
+const NOT_LOCAL: [(&str, &str); 9] = [
+    ("EmailsBounce", "SES measures the reputation of an account"),
+    ("EventsThrottled", "the local bus has no quota"),
+    (
+        "FailuresUndelivered",
+        "the local runtime stores a dead letter until it succeeds",
+    ),
+    (
+        "NearTimeout",
+        "only the main function of a Lambda binary writes the line",
+    ),
+    ("NewVersionFails1", "a local function has one version"),
+    ("NewVersionFails2", "a local function has one version"),
+    ("NewVersionFails3", "a local function has one version"),
+    ("RebuildFailed", "the state machine runs only on AWS"),
+    (
+        "TablesThrottled",
+        "local tables have no capacity, and a test that throttles a call would count its own faults",
+    ),
+];
+
+type Break = fn() -> Pin<Box<dyn Future<Output = StillShop>>>;
+
+/// Each other alarm, and a run in which its cause occurs.
+const RAISED: [(&str, Break); 18] = [
+    ("ApiFails", || Box::pin(failing_reads(Duration::ZERO))),
+    ("ApiSlow", || {
+        Box::pin(failing_reads(Duration::from_millis(3_500)))
+    }),
+    ("CanarySilent", || Box::pin(a_canary_that_is_lost())),
+    ("ConsumersBehind", || Box::pin(late_deliveries())),
+    ("DeadLetters", || Box::pin(unreachable_targets())),
+    ("DeadlinesBehind", || {
+        Box::pin(failing("TrackDeadlinesFunction"))
+    }),
+    ("EventsUndelivered", || Box::pin(unreachable_targets())),
+    ("EventsWait", || Box::pin(a_small_reservation())),
+    ("FailuresAlarm", || {
+        Box::pin(failing("ProjectOrdersFunction"))
+    }),
+    ("HistoryChanged", || Box::pin(a_changed_commit())),
+    ("MessagesExpire", || Box::pin(an_old_dead_letter())),
+    ("OverdueFulfilments", || Box::pin(paid_with("tok_down"))),
+    ("RelayBehind", || Box::pin(failing("RelayEventsFunction"))),
+    ("StreamFailures", || Box::pin(an_unreadable_record())),
+    ("StreamSilent", || Box::pin(a_mapping_that_is_off())),
+    ("StuckFulfilments", || Box::pin(paid_with("tok_norefund"))),
+    ("Throttled", || Box::pin(no_concurrency())),
+    ("WatchSilent", || Box::pin(a_lost_schedule())),
+];
+
+#[tokio::test(start_paused = true)]
+async fn each_alarm_is_raised_by_its_cause() {
+    let alarms = alarms();
+    for (name, run) in RAISED {
+        let shop = run().await;
+        assert!(alarms[name].is_raised(&samples(&shop)), "{name}");
+    }
+}
+
+#[test]
+fn every_alarm_has_a_cause_or_a_reason_for_none() {
+    let raised = RAISED.map(|(name, _)| name);
+    let others = NOT_LOCAL.map(|(name, _)| name);
+    let known: BTreeSet<_> = raised.into_iter().chain(others).collect();
+    assert_eq!(known.len(), RAISED.len() + NOT_LOCAL.len());
+    let alarms = alarms();
+    let defined: BTreeSet<_> = alarms.keys().map(String::as_str).collect();
+    assert_eq!(known, defined);
+}
+
+#[test]
+fn the_composite_alarm_combines_alarms_that_exist() {
+    let resources = resources("infra/only-on-aws.yaml");
+    let rule = resources["PageOperator"]["Properties"]["AlarmRule"]
+        .as_str()
+        .unwrap();
+    let alarms = alarms();
+    let name = Regex::new(r#"ALARM\("\$\{(?:Stack\}-)?(\w+)\}?"\)"#).unwrap();
+    let named: Vec<_> = name
+        .captures_iter(rule)
+        .map(|found| found[1].to_owned())
+        .collect();
+    assert_eq!(named.len(), rule.matches("ALARM").count());
+    for name in named {
+        assert!(alarms.contains_key(&name), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_deployment_and_its_first_order_raise_no_alarm() {
+    let shop = with_canary();
+    sleep(Duration::from_mins(30)).await;
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    sleep(Duration::from_mins(30)).await;
+    let (alarms, samples) = (alarms(), samples(&shop));
+    for (name, _) in RAISED {
+        assert!(!alarms[name].is_raised(&samples), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_the_canary_ends_and_is_no_sale() {
+    let shop = with_canary();
+    let receipt = json!({ "quantity": 1 });
+    let (status, _) = shop.send("POST", "/stock/CANARY/receipts", &receipt).await;
+    assert_eq!(status, 201);
+    sleep(Duration::from_mins(11)).await;
+    shop.system.settled().await;
+    let get = async |path: &str| shop.send("GET", path, &Value::Null).await.1;
+    let listed = get("/customers/canary/orders").await;
+    let ids = listed["orders"].as_array().unwrap().iter();
+    let ids: Vec<_> = ids
+        .map(|order| order["orderId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{listed}");
+    for id in ids {
+        let order = shop.order(id).await;
+        assert_eq!(order["cancellation"]["reason"], "payment declined");
+    }
+    let stock = get("/stock/CANARY").await;
+    assert_eq!(
+        (&stock["onHand"], &stock["reserved"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(get("/sales?window=day").await["windows"], json!([]));
+}
+
+fn with_canary() -> StillShop {
+    let template = template_with(&[
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("Canary", "true"),
+    ]);
+    StillShop::with_template(&template, Parts::default())
+}
+
+async fn a_canary_that_is_lost() -> StillShop {
+    let shop = with_canary();
+    let lost = &shop.platform.lost;
+    lost.lock().unwrap().insert("ScreenOrderFunction");
+    sleep(Duration::from_mins(20)).await;
+    shop
+}
+
+async fn failing(function: &'static str) -> StillShop {
+    let shop = StillShop::open();
+    *shop.platform.poison.lock().unwrap() = Some((function, String::new()));
+    shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    sleep(Duration::from_mins(10)).await;
+    shop
+}
+
+/// Clients read a product every minute, each call to a service takes this time, and the function
+/// fails.
+async fn failing_reads(distance: Duration) -> StillShop {
+    let shop = StillShop::open();
+    *shop.platform.distance.lock().unwrap() = distance;
+    if distance.is_zero() {
+        *shop.platform.poison.lock().unwrap() = Some(("GetStockFunction", String::new()));
+    }
+    read_for_minutes(&shop, 5).await;
+    shop
+}
+
+async fn read_for_minutes(shop: &StillShop, minutes: u32) {
+    for _ in 0..minutes {
+        join_all((0..10).map(|_| shop.send("GET", "/stock/TEA-01", &Value::Null))).await;
+        sleep(Duration::from_mins(1)).await;
+    }
+}
+
+/// Each delivery takes a minute, so an order takes some.
+async fn late_deliveries() -> StillShop {
+    let shop = StillShop::open();
+    *shop.platform.late.lock().unwrap() = Duration::from_secs(61);
+    shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    sleep(Duration::from_mins(10)).await;
+    shop
+}
+
+/// The events of a schedule are not retried.
+async fn unreachable_targets() -> StillShop {
+    let shop = StillShop::open();
+    *shop.platform.unreachable.lock().unwrap() = usize::MAX;
+    sleep(Duration::from_mins(2)).await;
+    shop
+}
+
+/// Orders with a provider that does not respond share one environment of a payment step.
+async fn a_small_reservation() -> StillShop {
+    let template = template_with(&[
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("PaymentConcurrency", "1"),
+    ]);
+    let shop = StillShop::with_template(&template, Parts::default());
+    for _ in 0..20 {
+        shop.place(&order("TEA-01", 1, "tok_down")).await;
+    }
+    sleep(Duration::from_mins(30)).await;
+    shop
+}
+
+async fn a_changed_commit() -> StillShop {
+    let shop = StillShop::open();
+    let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    shop.until(&id, "completed").await;
+    let key = json!({ "stream": { "S": format!("order-{id}") }, "version": { "N": "1" } });
+    let request = json!({ "TableName": "EventsTable", "Key": key });
+    call(&shop, "DynamoDB_20120810.DeleteItem", &request);
+    shop.system.settled().await;
+    shop
+}
+
+/// Without the schedules, days of virtual time take no time.
+async fn an_old_dead_letter() -> StillShop {
+    let mut template = template();
+    for function in &mut template.functions {
+        function
+            .triggers
+            .retain(|trigger| !matches!(trigger, Trigger::Schedule(_)));
+    }
+    let shop = StillShop::with_template(&template, Parts::default());
+    let poison = ("ProjectOrdersFunction", String::new());
+    *shop.platform.poison.lock().unwrap() = Some(poison);
+    shop.place(&order("TEA-01", 1, "tok_visa")).await;
+    sleep(Duration::from_hours(11 * 24)).await;
+    shop
+}
+
+/// Places an order that ends in time, waits, or is stuck, depending on its payment.
+async fn paid_with(token: &str) -> StillShop {
+    let shop = StillShop::open();
+    let mut order = order("TEA-01", 1, token);
+    // The carrier refuses it, so the payment is refunded.
+    order["shipTo"]["country"] = "XX".into();
+    shop.place(&order).await;
+    sleep(Duration::from_mins(20)).await;
+    shop
+}
+
+async fn an_unreadable_record() -> StillShop {
+    let shop = StillShop::open();
+    let item = json!({ "stream": { "S": "order-x" }, "version": { "N": "1" } });
+    let request = json!({ "TableName": "EventsTable", "Item": item });
+    call(&shop, "DynamoDB_20120810.PutItem", &request);
+    shop.system.settled().await;
+    shop
+}
+
+async fn a_mapping_that_is_off() -> StillShop {
+    let mut template = template();
+    let functions = template.functions.iter_mut();
+    for relay in functions.filter(|function| function.id == "RelayEventsFunction") {
+        relay.triggers.clear();
+    }
+    let shop = StillShop::with_template(&template, Parts::default());
+    for _ in 0..2 {
+        shop.place(&order("TEA-01", 1, "tok_visa")).await;
+        sleep(Duration::from_mins(5)).await;
+    }
+    shop
+}
+
+/// Ten clients at a time, and an account with less concurrency.
+async fn no_concurrency() -> StillShop {
+    let platform = Still::with_concurrency(5);
+    let shop = StillShop::with_platform(platform, &template(), Parts::default());
+    *shop.platform.distance.lock().unwrap() = Duration::from_millis(100);
+    read_for_minutes(&shop, 3).await;
+    shop
+}
+
+async fn a_lost_schedule() -> StillShop {
+    let shop = StillShop::open();
+    let lost = &shop.platform.lost;
+    lost.lock().unwrap().insert("WatchFulfilmentsFunction");
+    sleep(Duration::from_mins(11)).await;
+    shop
+}
+
+fn call(shop: &StillShop, target: &str, request: &Value) {
+    let request = request.to_string();
+    let call = Call::new(target, request.as_bytes());
+    let answer = shop.system.aws.call("test", &call);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// Returns the metrics of AWS, of the functions, of the tables, and of the queues as they are now.
+fn samples(shop: &StillShop) -> Vec<Sample> {
+    let mut samples = shop.platform.measured();
+    let failures = samples
+        .iter()
+        .filter(|sample| sample.metric.starts_with("AWS/Lambda Errors "));
+    let failures: Vec<_> = failures
+        .map(|sample| Sample {
+            metric: "Cairn Failures".to_owned(),
+            ..sample.clone()
+        })
+        .collect();
+    samples.extend(failures);
+    let mut add = |at: Duration, metric: String, value: f64| {
+        samples.push(Sample { at, metric, value });
+    };
+    for line in shop.platform.metrics() {
+        let at = line["_aws"]["Timestamp"].as_i64().unwrap();
+        let metrics = &line["_aws"]["CloudWatchMetrics"][0];
+        let namespace = metrics["Namespace"].as_str().unwrap();
+        for metric in metrics["Metrics"].as_array().unwrap() {
+            let name = metric["Name"].as_str().unwrap();
+            let value = line[name].as_f64().unwrap();
+            add(
+                since_start(at),
+                format!("{namespace} {name} {STACK}"),
+                value,
+            );
+        }
+    }
+    for item in shop.items("EventsTable") {
+        if let Ok(at) = serde_json::from_value::<cairn::Timestamp>(item["at"].clone()) {
+            let metric = "AWS/DynamoDB ConsumedWriteCapacityUnits EventsTable";
+            add(since_start(at.as_millis()), metric.to_owned(), 1.0);
+        }
+    }
+    let now = shop.platform.elapsed();
+    for queue in shop.system.aws.queues.names() {
+        let messages = shop.system.aws.queues.messages(queue).unwrap();
+        let metric = format!("AWS/SQS ApproximateNumberOfMessagesVisible {queue}");
+        add(
+            now,
+            metric,
+            f64::from(u32::try_from(messages.len()).unwrap()),
+        );
+        for (body, attributes) in messages {
+            // EventBridge sends only events that it has abandoned.
+            if attributes.contains_key("RULE_ARN") {
+                add(now, "AWS/Events FailedInvocations".to_owned(), 1.0);
+            }
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let sent = serde_json::from_value::<cairn::Timestamp>(body["timestamp"].clone());
+            if let Ok(sent) = sent {
+                let age = now.checked_sub(since_start(sent.as_millis())).unwrap();
+                let metric = format!("AWS/SQS ApproximateAgeOfOldestMessage {queue}");
+                add(now, metric, age.as_secs_f64());
+            }
+        }
+    }
+    samples
+}
+
+fn since_start(at_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(at_ms - Still::START_MS).unwrap())
+}
+
+/// An alarm of a template. Missing data does not breach it.
+#[derive(Debug)]
+struct Alarm {
+    /// The metric math; the id of the metric if there is only one.
+    expression: String,
+    metrics: BTreeMap<String, Metric>,
+    threshold: f64,
+    period: Duration,
+    /// The number of periods that are evaluated, and of those that must breach the threshold.
+    evaluated: usize,
+    breaching: usize,
+}
+
+#[derive(Debug)]
+struct Metric {
+    /// As in [`Sample::metric`].
+    name: String,
+    statistic: String,
+}
+
+impl Alarm {
+    fn new(properties: &Value, resolve: impl Fn(&Value) -> String) -> Self {
+        let number = |value: &Value| f64::from_str(&resolve(value)).unwrap();
+        let count = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+        let single = json!([{ "Id": "value", "MetricStat": {
+            "Metric": properties,
+            "Period": properties["Period"],
+            "Stat": properties.get("ExtendedStatistic").unwrap_or(&properties["Statistic"]),
+        } }]);
+        let metrics = properties
+            .get("Metrics")
+            .unwrap_or(&single)
+            .as_array()
+            .unwrap();
+        let expression = metrics.iter().find_map(|each| each["Expression"].as_str());
+        let periods = metrics
+            .iter()
+            .filter_map(|each| each["MetricStat"]["Period"].as_u64());
+        let evaluated = count(&properties["EvaluationPeriods"]);
+        Self {
+            expression: expression.unwrap_or("value").to_owned(),
+            period: Duration::from_secs(periods.max().unwrap()),
+            threshold: number(&properties["Threshold"]),
+            evaluated,
+            breaching: properties.get("DatapointsToAlarm").map_or(evaluated, count),
+            metrics: metrics
+                .iter()
+                .filter(|each| each.get("MetricStat").is_some())
+                .map(|each| {
+                    (
+                        each["Id"].as_str().unwrap().to_owned(),
+                        Metric::new(&each["MetricStat"], &resolve),
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns whether these metrics raise the alarm at any time.
+    fn is_raised(&self, samples: &[Sample]) -> bool {
+        let period = |sample: &Sample| sample.at.as_secs() / self.period.as_secs();
+        let mut values = BTreeMap::<_, BTreeMap<&str, Vec<f64>>>::new();
+        for sample in samples {
+            let of_period = values.entry(period(sample)).or_default();
+            of_period
+                .entry(&sample.metric)
+                .or_default()
+                .push(sample.value);
+        }
+        let latest = values.keys().max().copied().unwrap_or_default();
+        // Before the first period there is no data.
+        let mut breaches = vec![false; self.evaluated - 1];
+        breaches.extend((0..=latest).map(|period| {
+            let of_period = values.get(&period);
+            let value = |id: &str| {
+                let metric = &self.metrics[id];
+                Some(metric.statistic(of_period?.get(metric.name.as_str())?))
+            };
+            Expression::evaluate(&self.expression, &value)
+                .is_some_and(|value| value > self.threshold)
+        }));
+        let mut windows = breaches.windows(self.evaluated);
+        windows.any(|window| window.iter().filter(|breach| **breach).count() >= self.breaching)
+    }
+}
+
+impl Metric {
+    fn new(properties: &Value, resolve: impl Fn(&Value) -> String) -> Self {
+        let metric = &properties["Metric"];
+        // A metric of log lines has the stack in its name.
+        let name = metric["MetricName"]
+            .as_str()
+            .unwrap()
+            .split("-${")
+            .next()
+            .unwrap();
+        let mut words = vec![
+            metric["Namespace"].as_str().unwrap().to_owned(),
+            name.to_owned(),
+        ];
+        let dimensions = metric["Dimensions"].as_array().into_iter().flatten();
+        words.extend(dimensions.map(|dimension| resolve(&dimension["Value"])));
+        Self {
+            name: words.join(" "),
+            statistic: properties["Stat"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    fn statistic(&self, values: &[f64]) -> f64 {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        match self.statistic.as_str() {
+            "Sum" => values.iter().sum(),
+            "Maximum" => sorted[sorted.len() - 1],
+            "p99" => sorted[(sorted.len() * 99).div_ceil(100) - 1],
+            other => panic!("statistic {other}"),
+        }
+    }
+}
+
+/// The metric math of `CloudWatch`. A value is `None` in a period without data; true is 1.
+struct Expression<'a> {
+    tokens: Peekable<std::vec::IntoIter<&'a str>>,
+    value: &'a dyn Fn(&str) -> Option<f64>,
+}
+
+impl<'a> Expression<'a> {
+    fn evaluate(text: &'a str, value: &'a dyn Fn(&str) -> Option<f64>) -> Option<f64> {
+        let token = Regex::new(r"[A-Za-z0-9_.]+|[-+/<>(),]").unwrap();
+        let tokens: Vec<_> = token.find_iter(text).map(|found| found.as_str()).collect();
+        let mut expression = Self {
+            tokens: tokens.into_iter().peekable(),
+            value,
+        };
+        let result = expression.operation(0);
+        assert_eq!(expression.tokens.next(), None, "{text}");
+        result
+    }
+
+    /// The binary operators, those that bind least first.
+    const LEVELS: [&'static [&'static str]; 5] =
+        [&["OR"], &["AND"], &["<", ">"], &["+", "-"], &["/"]];
+
+    fn operation(&mut self, level: usize) -> Option<f64> {
+        let Some(operators) = Self::LEVELS.get(level) else {
+            return self.operand();
+        };
+        let mut left = self.operation(level + 1);
+        while let Some(operator) = self.tokens.next_if(|token| operators.contains(token)) {
+            let right = self.operation(level + 1);
+            left = left.zip(right).map(|(left, right)| match operator {
+                "OR" => f64::from(left > 0.0 || right > 0.0),
+                "AND" => f64::from(left > 0.0 && right > 0.0),
+                "<" => f64::from(left < right),
+                ">" => f64::from(left > right),
+                "+" => left + right,
+                "-" => left - right,
+                _ => left / right,
+            });
+        }
+        left
+    }
+
+    fn operand(&mut self) -> Option<f64> {
+        match self.tokens.next().unwrap() {
+            "(" => {
+                let inner = self.operation(0);
+                assert_eq!(self.tokens.next(), Some(")"));
+                inner
+            }
+            "IF" => {
+                let arguments = self.arguments();
+                arguments[if arguments[0]? > 0.0 { 1 } else { 2 }]
+            }
+            "FILL" => {
+                let arguments = self.arguments();
+                arguments[0].or(arguments[1])
+            }
+            number if number.starts_with(|c: char| c.is_ascii_digit()) => number.parse().ok(),
+            id => (self.value)(id),
+        }
+    }
+
+    fn arguments(&mut self) -> Vec<Option<f64>> {
+        assert_eq!(self.tokens.next(), Some("("));
+        let mut arguments = vec![self.operation(0)];
+        while self.tokens.next_if_eq(&",").is_some() {
+            arguments.push(self.operation(0));
+        }
+        assert_eq!(self.tokens.next(), Some(")"));
+        arguments
+    }
+}
+
+fn document(file: &str) -> Value {
+    let text = fs::read_to_string(template_file().with_file_name(file)).unwrap();
+    let document = Yaml::load_from_str(&text).unwrap();
+    plain(&document[0])
+}
+
+fn resources(file: &str) -> serde_json::Map<String, Value> {
+    document(file)["Resources"].as_object().unwrap().clone()
+}
+
+/// Returns the alarms of the template and of the templates that it nests.
+fn alarms() -> BTreeMap<String, Alarm> {
+    const ALARM: &str = "AWS::CloudWatch::Alarm";
+    let main = document("template.yaml");
+    let mut alarms = BTreeMap::new();
+    for (id, resource) in main["Resources"].as_object().unwrap() {
+        let properties = &resource["Properties"];
+        if resource["Type"] == ALARM {
+            let resolve = |value: &Value| {
+                let default = &main["Parameters"][text(value)]["Default"];
+                text(if default.is_null() { value } else { default })
+            };
+            alarms.insert(id.clone(), Alarm::new(properties, resolve));
+        }
+        if resource["Type"] != "AWS::CloudFormation::Stack" {
+            continue;
+        }
+        let resolve = |value: &Value| match text(value).as_str() {
+            // The queue has the name of its stack.
+            "Queue.QueueName" => format!("{id}Queue"),
+            name => match &properties["Parameters"][name] {
+                Value::Null => name.to_owned(),
+                given if given == "AWS::StackName" => STACK.to_owned(),
+                given => text(given),
+            },
+        };
+        for (name, nested) in resources(properties["TemplateURL"].as_str().unwrap()) {
+            if nested["Type"] == ALARM {
+                // A template that is nested for each queue has one alarm with the name of the stack.
+                let name = if name == "Alarm" { id.clone() } else { name };
+                let alarm = || Alarm::new(&nested["Properties"], resolve);
+                alarms.entry(name).or_insert_with(alarm);
+            }
+        }
+    }
+    alarms
+}
+
+/// A value as text; references are the names that they refer to.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
