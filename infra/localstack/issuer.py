@@ -22,9 +22,9 @@ def number(value):
 
 
 class Issuer:
-    def __init__(self, url):
+    def __init__(self, url, key=None):
         self.url = url
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     def documents(self):
         public = self.key.public_key().public_numbers()

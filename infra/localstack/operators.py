@@ -1,6 +1,7 @@
 """Runs the operator's tool, which prints JSON and has an exit status."""
 
 import json
+import os
 import subprocess
 
 from processes import Failure, run
@@ -23,11 +24,12 @@ def tool(binaries):
 
 
 class Tool:
-    """The tool, for a stack at an endpoint."""
+    """The tool, for a stack at an endpoint, or on AWS with the credentials of the environment."""
 
     def __init__(self, program, endpoint, stack):
         self.program = program
-        self.environment = settings(AWS_ENDPOINT_URL=endpoint, CAIRN_STACK=stack)
+        environment = settings(AWS_ENDPOINT_URL=endpoint) if endpoint else os.environ
+        self.environment = {**environment, "CAIRN_STACK": stack}
 
     def __call__(self, *arguments, status=0):
         """Runs a command, asserts its exit status, and returns its output."""

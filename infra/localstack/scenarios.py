@@ -36,7 +36,7 @@ class World:
         self.run = uuid.uuid4().hex[:6]
         self.count = itertools.count(1)
         url = stack.client("apigatewayv2").get_api(ApiId=stack.resources["Api"])["ApiEndpoint"]
-        self.anybody = Caller(stack.endpoint, url)
+        self.anybody = Caller(stack.endpoint or url, url)
         self.operator = self.anybody.bearing(issuer.token("o-1", "openid cairn/operator"))
 
     def customer(self):
@@ -442,6 +442,15 @@ def a_fulfilment_that_is_stuck_ends_by_the_tool(world):
     equal(world.tool("sagas", "--stuck")["sagas"], [], "stuck fulfilments")
 
 
+def the_doctor_finds_nothing_wrong_and_names_a_disabled_rule(world):
+    rule = "CapturePaymentFunctionDue"
+    world.tool("doctor", "--skip", "audit")
+    with without_rule(world, rule):
+        checks = world.tool("doctor", "--skip", "audit", status=1)["checks"]
+    [wrong] = [problem for check in checks for problem in check["wrong"]]
+    assert wrong.startswith(f"{rule} is disabled"), wrong
+
+
 def a_customer_is_written_to_by_ses(world):
     sku = world.received(10)
     name, _ = world.customer()
@@ -651,6 +660,7 @@ SCENARIOS = [
     the_tool_shows_what_happened,
     the_tool_fixes_the_findings_of_the_audit,
     a_fulfilment_that_is_stuck_ends_by_the_tool,
+    the_doctor_finds_nothing_wrong_and_names_a_disabled_rule,
     a_customer_is_written_to_by_ses,
     the_personal_data_of_a_customer_can_be_erased,
     a_step_whose_delivery_is_lost_is_asked_for_again,

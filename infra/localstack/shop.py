@@ -38,7 +38,8 @@ class Caller:
             headers["Content-Type"] = "application/json"
             body = json.dumps(body)
         server = urllib.parse.urlsplit(self.address)
-        connection = http.client.HTTPConnection(server.hostname, server.port, timeout=ANSWERING_S)
+        kind = http.client.HTTPSConnection if server.scheme == "https" else http.client.HTTPConnection
+        connection = kind(server.hostname, server.port, timeout=ANSWERING_S)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()

@@ -20,8 +20,10 @@ def chosen(node):
 
 
 def client(service, endpoint):
-    """Returns a client of a service with the deployer's permissions."""
+    """Returns a client of a service with the deployer's permissions, on AWS if there is no endpoint."""
     config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2})
+    if endpoint is None:
+        return boto3.client(service, config=config)
     return boto3.client(
         service, endpoint_url=endpoint, region_name="us-east-1",
         aws_access_key_id="test", aws_secret_access_key="test", config=config,

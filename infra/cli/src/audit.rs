@@ -46,20 +46,11 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let app = stack.app();
-        let (store, deadlines) = (app.event_store()?, app.deadlines("DEADLINES_TABLE")?);
         let limits = Limits {
             settle: Duration::from_secs(self.settle),
             overdue: Duration::from_secs(self.overdue),
         };
-        let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
-            .within(limits)
-            .with(app.rows::<Orders>("ORDERS_TABLE")?)
-            .with(app.rows::<StockLevels>("STOCK_TABLE")?)
-            .with(app.rows::<Products>("PRODUCTS_TABLE")?)
-            .with(app.counters::<Sales>("SALES_TABLE")?);
-        let report = audit.run::<Fulfilments>(self.projection.as_deref()).await;
-        let report = report.map_err(Failure::refused)?;
+        let report = report(stack, limits, self.projection.as_deref()).await?;
         if out.is_json {
             out.document(&report)?;
         } else {
@@ -67,6 +58,24 @@ impl Audit {
         }
         Ok(Verdict::unless(report.found > 0))
     }
+}
+
+/// Audits the stack, or the rows of one read model.
+pub(crate) async fn report(
+    stack: &Stack,
+    limits: Limits,
+    projection: Option<&str>,
+) -> Result<Report, Failure> {
+    let app = stack.app();
+    let (store, deadlines) = (app.event_store()?, app.deadlines("DEADLINES_TABLE")?);
+    let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
+        .within(limits)
+        .with(app.rows::<Orders>("ORDERS_TABLE")?)
+        .with(app.rows::<StockLevels>("STOCK_TABLE")?)
+        .with(app.rows::<Products>("PRODUCTS_TABLE")?)
+        .with(app.counters::<Sales>("SALES_TABLE")?);
+    let report = audit.run::<Fulfilments>(projection).await;
+    report.map_err(Failure::refused)
 }
 
 fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {

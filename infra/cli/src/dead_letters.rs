@@ -305,7 +305,13 @@ impl Delete {
     }
 }
 
-async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
+/// Returns the names of the queues.
+pub(crate) fn queues() -> impl Iterator<Item = &'static str> {
+    QUEUES.into_iter().map(|(_, name)| name)
+}
+
+/// Returns the messages of all queues of dead letters, with the name of each queue.
+pub(crate) async fn messages(stack: &Stack) -> Result<Vec<(&'static str, Message)>, Failure> {
     let mut messages = vec![];
     for (variable, name) in QUEUES {
         let queue = stack.app().queue(variable)?;

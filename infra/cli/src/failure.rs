@@ -11,11 +11,22 @@ pub(crate) enum Verdict {
     Well,
     /// Exit status 1: the command succeeded and found problems.
     Wrong,
+    /// Exit status 2: the command found no problem, and could not check everything.
+    Unknown,
 }
 
 impl Verdict {
     pub(crate) fn unless(is_wrong: bool) -> Self {
         if is_wrong { Self::Wrong } else { Self::Well }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found(problem) | Self::Refused(problem) => f.write_str(problem),
+            Self::Output => f.write_str("stdout is closed"),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod completions;
 mod cost;
 mod dead_letters;
 mod diff;
+mod doctor;
 mod failure;
 mod forget;
 #[cfg(test)]
@@ -65,6 +66,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Audit(audit::Audit),
+    Doctor(doctor::Doctor),
     History(history::History),
     State(state::State),
     Diff(diff::Diff),
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(&arguments)) {
         Ok(Verdict::Well) | Err(Failure::Output) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::FAILURE,
+        Ok(Verdict::Unknown) => ExitCode::from(2),
         Err(Failure::Found(problem)) => told(&problem, 1),
         Err(Failure::Refused(problem)) => told(&problem, 2),
     }
@@ -114,6 +117,7 @@ async fn run(arguments: &Arguments) -> Result<Verdict, Failure> {
     let stack = arguments.access.connect().await?;
     match &arguments.command {
         Command::Audit(audit) => audit.run(&stack, &mut out).await,
+        Command::Doctor(doctor) => doctor.run(&stack, &mut out).await,
         Command::History(history) => history.run(&stack, &mut out).await,
         Command::State(state) => state.run(&stack, &mut out).await,
         Command::Diff(diff) => diff.run(&stack, &mut out).await,

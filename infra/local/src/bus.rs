@@ -74,7 +74,9 @@ impl Bus {
             .collect();
         for function in &template.functions {
             for trigger in &function.triggers {
-                if let Trigger::Rule(rule) = trigger {
+                if let Trigger::Rule(rule) = trigger
+                    && rule.target.is_enabled
+                {
                     buses.entry(rule.bus.clone()).or_default().push(Rule {
                         pattern: rule.matcher.clone(),
                         target: Target {

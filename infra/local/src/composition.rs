@@ -13,8 +13,8 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     async_queue::{AsyncQueue, work},
     aws::{
-        Aws, Meter, journal::Journal, mailbox::Mailbox, queues::Queues, roles::Roles, sdk,
-        secrets::Secrets,
+        Aws, Meter, journal::Journal, mailbox::Mailbox, queues::Queues, roles::Roles, rules::Rules,
+        sdk, secrets::Secrets,
     },
     bus::Bus,
     data::{DataError, Stores},
@@ -92,6 +92,7 @@ impl Composition {
         let aws = Arc::new(Aws {
             dynamo,
             bus: Bus::new(template, async_queue.clone(), platform.clone()),
+            rules: Rules::new(template),
             queues: Queues::new(journal.clone(), template.queues.clone(), platform.clone()),
             mailbox: Mailbox::new(platform.clone()),
             secrets,
@@ -132,7 +133,7 @@ impl Composition {
 
     fn set_going(&mut self, function: &FunctionSpec, trigger: &Trigger, journal: &Arc<Journal>) {
         match trigger {
-            Trigger::Stream(mapping) => {
+            Trigger::Stream(mapping) if mapping.is_enabled => {
                 let stream_poller = StreamPoller {
                     aws: self.aws.clone(),
                     journal: journal.clone(),
@@ -151,7 +152,7 @@ impl Composition {
                     }
                 });
             }
-            Trigger::Schedule(schedule) => {
+            Trigger::Schedule(schedule) if schedule.target.is_enabled => {
                 self.workers.spawn(schedule::run(
                     self.aws.async_queue.clone(),
                     function.id.clone(),
@@ -160,8 +161,8 @@ impl Composition {
                     self.platform.clone(),
                 ));
             }
-            // The gateway and the bus handle these.
-            Trigger::Http(_) | Trigger::Rule(_) => {}
+            // The gateway and the bus handle these. A disabled event source delivers nothing.
+            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => {}
         }
     }
 

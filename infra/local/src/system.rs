@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     access::{Access, AllowedHost, Dialect},
-    aws::{endpoint, secrets::Secrets},
+    aws::{cloudformation::Stack, endpoint, secrets::Secrets},
     bus::Seen,
     composition::{ComposeError, Composition, Parts},
     console::{Console, SHOW_CONSOLE, is_open},
@@ -135,7 +135,12 @@ impl System {
         let stop = watch::Sender::new(false);
         let mut servers = JoinSet::new();
         let own = OwnThread::new()?;
-        let endpoint_router = endpoint::router(composition.aws.clone(), composition.hosts.clone());
+        let stack = Stack::new(template, http_address);
+        let endpoint_router = endpoint::router(
+            composition.aws.clone(),
+            composition.hosts.clone(),
+            Arc::new(stack),
+        );
         let mut http_router = composition.gateway().router();
         let shown = options.shown.as_ref();
         if let Some(local) = shown.filter(|_| is_open(template)) {

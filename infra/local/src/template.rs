@@ -48,6 +48,8 @@ pub type Parameters = BTreeMap<String, String>;
 #[derive(Debug, Clone, Default)]
 pub struct Template {
     file: String,
+    /// The values of all parameters.
+    pub parameters: Parameters,
     pub tables: Vec<Table>,
     pub buses: Vec<String>,
     pub queues: Vec<Queue>,
@@ -98,6 +100,8 @@ pub struct FunctionSpec {
     pub stem: String,
     pub line: usize,
     pub settings: BTreeMap<String, String>,
+    /// The same variables as the template sets them: a reference to a parameter is a `Ref`.
+    pub variables: BTreeMap<String, Value>,
     /// The timeout of an invocation in seconds.
     pub timeout_s: u64,
     pub reserved: Option<usize>,
@@ -197,6 +201,8 @@ pub struct Rule {
 pub struct RuleTarget {
     /// The name of the rule among the function's events.
     pub name: String,
+    /// True if the rule delivers events.
+    pub is_enabled: bool,
     pub retries: u32,
     /// The maximum age of an event on AWS.
     pub max_age: Duration,
@@ -216,6 +222,10 @@ pub struct Schedule {
 /// An event source mapping from the `DynamoDB` Stream of a table to a function.
 #[derive(Debug, Clone)]
 pub struct Mapping {
+    /// The name of the mapping among the function's events.
+    pub name: String,
+    /// True if records are delivered.
+    pub is_enabled: bool,
     pub table: String,
     pub batch_size: usize,
     /// True if the function reports unhandled records.
@@ -308,6 +318,7 @@ impl Template {
         let mut template = Self {
             file: DEFAULT_FILE.to_owned(),
             queues: nested.queues,
+            parameters: names.given(),
             ..Self::default()
         };
         let mut api = globals.api.clone();

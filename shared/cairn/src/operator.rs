@@ -32,6 +32,9 @@ use crate::{
     store::StoreError,
 };
 
+mod deployment;
+pub mod doctor;
+mod query;
 mod tail;
 
 pub use tail::{StartPosition, Tail, Unreadable};

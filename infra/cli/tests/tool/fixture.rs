@@ -35,12 +35,12 @@ impl Fixture {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
         let parameters = [("Authorization", "none"), ("Prices", "caller")];
-        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let parameters = Parameters::from(parameters);
-        let template = Template::load_with(&file, &parameters).unwrap();
-        let system = System::start(&template, &options).await.unwrap();
+        Self::with_template(&template(&parameters), options).await
+    }
+
+    pub(crate) async fn with_template(template: &Template, options: Options) -> Self {
+        let system = System::start(template, &options).await.unwrap();
         let client = Client::new(system.http);
         Self { system, client }
     }
@@ -122,6 +122,16 @@ impl Fixture {
         assert_eq!(answer.status, 200, "{target}: {}", answer.body);
         serde_json::from_str(&answer.body).unwrap()
     }
+}
+
+/// The project's template with values for some parameters.
+pub(crate) fn template(parameters: &[(&str, &str)]) -> Template {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+    let parameters = parameters
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let parameters: Parameters = parameters.collect();
+    Template::load_with(&file, &parameters).unwrap()
 }
 
 /// Returns a command with an empty environment.

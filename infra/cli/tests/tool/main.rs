@@ -10,6 +10,7 @@
 mod audit;
 mod child;
 mod dead_letters;
+mod doctor;
 mod fixture;
 mod forget;
 mod history;

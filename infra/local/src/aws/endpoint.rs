@@ -14,7 +14,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Answer, Aws, Call, SEND_EMAIL, UNKNOWN_OPERATION, lambda,
+    Answer, Aws, Call, SEND_EMAIL, UNKNOWN_OPERATION,
+    cloudformation::Stack,
+    lambda,
     protocol::{Protocol, Wanted, XML, answer},
     queues::{self, query_code},
 };
@@ -26,11 +28,13 @@ const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
 /// The path of the meter's counts. AWS has no equivalent.
 pub(crate) const METER: &str = "/_cairn/meter";
 
-pub fn router(aws: Arc<Aws>, hosts: Arc<Hosts>) -> Router {
-    Router::new().fallback(take).with_state((aws, hosts))
+type Services = (Arc<Aws>, Arc<Hosts>, Arc<Stack>);
+
+pub(crate) fn router(aws: Arc<Aws>, hosts: Arc<Hosts>, stack: Arc<Stack>) -> Router {
+    Router::new().fallback(take).with_state((aws, hosts, stack))
 }
 
-async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Request) -> Response {
+async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (parts, body) = request.into_parts();
     let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
@@ -77,6 +81,9 @@ async fn take(State((aws, hosts)): State<(Arc<Aws>, Arc<Hosts>)>, request: Reque
         (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
             answer(200, XML, &request_id, identity(&request_id))
         }
+        (_, _, operation) if wanted.protocol == Protocol::Query => stack
+            .answer(operation, &body, &request_id)
+            .unwrap_or_else(|| wanted.unavailable(&request_id)),
         _ => wanted.unavailable(&request_id),
     }
 }

@@ -26,14 +26,16 @@ use tracing_subscriber::{
 
 use super::{
     Aws, Call,
+    cloudformation::{mapping_id, settings},
     protocol::{self, Protocol},
 };
 use crate::{
-    hosting::{Hosted, Hosts, InvokeError, arn},
-    template::{ACCOUNT, REGION, STACK},
+    hosting::{Hosted, Hosts, InvokeError, arn, live},
+    template::{ACCOUNT, REGION, STACK, Trigger},
 };
 
 pub(crate) const FUNCTIONS: &str = "/2015-03-31/functions";
+const MAPPINGS: &str = "/2015-03-31/event-source-mappings/";
 /// The largest payloads in bytes: of a synchronous and of an asynchronous invocation.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 const MAX_REQUEST: usize = 6 * 1024 * 1024;
@@ -94,7 +96,6 @@ pub(super) async fn answer(
     body: &Bytes,
     request_id: &str,
 ) -> Option<Response> {
-    let path = uri.path().strip_prefix(FUNCTIONS)?.trim_end_matches('/');
     let api = Api {
         aws,
         hosts,
@@ -102,6 +103,10 @@ pub(super) async fn answer(
         query: uri.query().unwrap_or_default(),
         request_id,
     };
+    if let (&Method::GET, Some(id)) = (method, uri.path().strip_prefix(MAPPINGS)) {
+        return Some(api.mapping(id));
+    }
+    let path = uri.path().strip_prefix(FUNCTIONS)?.trim_end_matches('/');
     let parts: Vec<_> = path.split('/').skip(1).collect();
     let answer = match (method, parts.as_slice()) {
         (&Method::GET, []) => {
@@ -171,6 +176,37 @@ impl<'a> Api<'a> {
         let function = self.aws.function(named).filter(|_| is_known);
         let hosted = function.and_then(|function| self.hosts.get(function));
         hosted.ok_or_else(|| Refusal::new(404, "ResourceNotFoundException", unknown(&qualified)))
+    }
+
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html>
+    fn mapping(&self, id: &str) -> Response {
+        let mappings = self.hosts.values().flat_map(|hosted| {
+            let triggers = hosted.spec.triggers.iter();
+            triggers.filter_map(move |trigger| match trigger {
+                Trigger::Stream(mapping) => Some((&hosted.spec.id, mapping)),
+                Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) => None,
+            })
+        });
+        let mut mappings =
+            mappings.filter(|(function, mapping)| mapping_id(function, mapping) == id);
+        let Some((function, mapping)) = mappings.next() else {
+            let (code, message) = (
+                "ResourceNotFoundException",
+                "The resource you requested does not exist.",
+            );
+            return Protocol::RestJson.error(404, code, message, self.request_id);
+        };
+        let mut found = settings(mapping);
+        let state = if mapping.is_enabled {
+            "Enabled"
+        } else {
+            "Disabled"
+        };
+        let function = live(function);
+        for (name, value) in [("UUID", id), ("State", state), ("FunctionArn", &*function)] {
+            found.insert(name.to_owned(), value.into());
+        }
+        self.shown(&found.into())
     }
 
     fn header(&self, name: &str) -> Option<&str> {

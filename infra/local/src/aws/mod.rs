@@ -17,6 +17,7 @@ use crate::{
     template::STACK,
 };
 
+pub(crate) mod cloudformation;
 pub mod dynamo;
 pub mod endpoint;
 pub mod journal;
@@ -26,6 +27,7 @@ pub mod mailbox;
 mod protocol;
 pub mod queues;
 pub mod roles;
+pub mod rules;
 pub mod sdk;
 pub mod secrets;
 
@@ -34,12 +36,14 @@ use kms::Kms;
 use mailbox::Mailbox;
 use queues::Queues;
 use roles::Roles;
+use rules::Rules;
 use secrets::Secrets;
 
 #[derive(Debug)]
 pub struct Aws {
     pub dynamo: Dynamo,
     pub bus: Bus,
+    pub rules: Rules,
     pub queues: Queues,
     pub mailbox: Mailbox,
     pub secrets: Secrets,
@@ -152,7 +156,7 @@ impl Aws {
             }
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),
             "AWSEvents" if operation == "PutEvents" => self.bus.call(operation, body),
-            "AWSEvents" => Answer::unavailable("events", operation),
+            "AWSEvents" => self.rules.call(operation, body),
             "AmazonSQS" => self.queues.call(operation, body),
             "secretsmanager" => self.secrets.call(operation, body),
             "TrentService" => self.kms.call(operation, body),

@@ -199,7 +199,7 @@ fn signed_service(authorization: Option<&str>, query: Option<&str>) -> Option<St
     scope.split('/').nth(3).map(str::to_owned)
 }
 
-fn field(form: &[u8], name: &str) -> Option<String> {
+pub(super) fn field(form: &[u8], name: &str) -> Option<String> {
     let mut fields = form_urlencoded::parse(form);
     let (_, value) = fields.find(|(key, _)| key == name)?;
     Some(value.into_owned())
@@ -218,7 +218,7 @@ pub(super) fn service_of(target: &str) -> &str {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

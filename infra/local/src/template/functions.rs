@@ -19,9 +19,12 @@ use crate::{
     yaml::Node,
 };
 
+/// The environment variables of a function: their values, and how the template sets them.
+type Settings = BTreeMap<String, (String, Value)>;
+
 #[derive(Default)]
 pub(super) struct Globals {
-    settings: BTreeMap<String, String>,
+    settings: Settings,
     timeout_s: Option<u64>,
     pub(super) boundary: Option<String>,
     pub(super) api: Api,
@@ -76,14 +79,14 @@ impl Globals {
     }
 }
 
-fn settings_of(node: Node, names: &Names) -> Result<BTreeMap<String, String>, TemplateError> {
+fn settings_of(node: Node, names: &Names) -> Result<Settings, TemplateError> {
     let mut environment = Fields::new("Environment", node)?;
     let variables = Fields::new("Variables", environment.required("Variables")?)?;
     environment.finish()?;
     variables
         .entries
         .into_iter()
-        .map(|(name, value)| Ok((name, names.text(&value)?)))
+        .map(|(name, value)| Ok((name, (names.text(&value)?, names.shown(&value)?))))
         .collect()
 }
 
@@ -140,7 +143,7 @@ pub(super) fn function(
                     Some(schedule) => Trigger::Schedule(schedule),
                     None => continue,
                 },
-                "DynamoDB" => Trigger::Stream(mapping(properties, names)?),
+                "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
                 _ => {
                     let problem =
                         format!("an event of type {kind} is not supported by the local system");
@@ -150,11 +153,17 @@ pub(super) fn function(
         }
     }
     properties.finish()?;
+    let variables = settings
+        .iter()
+        .map(|(name, (_, shown))| (name.clone(), shown.clone()));
+    let variables = variables.collect();
+    let settings = settings.into_iter().map(|(name, (value, _))| (name, value));
     Ok(FunctionSpec {
         id: id.to_owned(),
         stem: code.rsplit('/').next().unwrap_or_default().to_owned(),
         line,
-        settings,
+        settings: settings.collect(),
+        variables,
         timeout_s,
         reserved,
         retries,
@@ -227,6 +236,7 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
     };
     Ok(RuleTarget {
         name: name.to_owned(),
+        is_enabled: is_on(properties.take("State"), names)?,
         retries,
         max_age: Duration::from_secs(max_age_s),
         dead_letters,
@@ -280,7 +290,8 @@ fn rate(expression: &str) -> Option<Duration> {
     Some(Duration::from_secs(value * minutes * 60))
 }
 
-fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateError> {
+fn mapping(name: &str, mut properties: Fields, names: &Names) -> Result<Mapping, TemplateError> {
+    let is_enabled = is_on(properties.take("Enabled"), names)?;
     let stream = properties.required("Stream")?;
     let arn = names.text(&stream)?;
     let table = arn
@@ -316,6 +327,8 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
     let on_failure = destination(properties.take("DestinationConfig"), names)?;
     properties.finish()?;
     Ok(Mapping {
+        name: name.to_owned(),
+        is_enabled,
         table,
         batch_size: batch_size.try_into().unwrap_or(100),
         reports_failures,
@@ -324,6 +337,21 @@ fn mapping(mut properties: Fields, names: &Names) -> Result<Mapping, TemplateErr
         max_age: max_age.map(|age| Duration::from_secs(age.into())),
         on_failure,
     })
+}
+
+/// Reads the switch of an event source, which is on by default.
+fn is_on(node: Option<Node>, names: &Names) -> Result<bool, TemplateError> {
+    let Some(node) = node else {
+        return Ok(true);
+    };
+    match names.text(&node)?.as_str() {
+        "true" | "ENABLED" => Ok(true),
+        "false" | "DISABLED" => Ok(false),
+        _ => Err(TemplateError::new(
+            node.line,
+            "an event source is enabled or disabled",
+        )),
+    }
 }
 
 fn destination(node: Option<Node>, names: &Names) -> Result<Option<String>, TemplateError> {

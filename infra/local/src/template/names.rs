@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     aws::{
@@ -39,6 +39,28 @@ impl Names {
             .parameters
             .extend(parameters::values(parameters, given)?);
         Ok(names)
+    }
+
+    /// Returns the values of the template's parameters, without pseudo parameters.
+    pub(super) fn given(&self) -> Parameters {
+        let own = self
+            .parameters
+            .iter()
+            .filter(|(name, _)| !name.contains("::"));
+        own.map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Returns a text as CloudFormation shows it in a template: a reference to a parameter stays.
+    pub(super) fn shown(&self, node: &Node) -> Result<Value, TemplateError> {
+        if let Kind::Call(function, argument) = &node.kind
+            && let Kind::Text(name) = &argument.kind
+            && function == "Ref"
+            && self.parameters.contains_key(name)
+        {
+            return Ok(json!({ "Ref": name }));
+        }
+        self.text(node).map(Value::from)
     }
 
     /// Registers a resource. Its own properties may refer to earlier resources.

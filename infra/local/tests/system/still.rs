@@ -154,7 +154,11 @@ impl Platform for Still {
                 self.measure("AWS/Lambda Throttles", 1.0);
                 self.measure(format!("AWS/Lambda Throttles {function}"), 1.0);
             }
-            Note::Crashed { .. } | Note::Retried { .. } | Note::DeadLetter { .. } => {}
+            Note::Waits { .. }
+            | Note::Changed { .. }
+            | Note::Crashed { .. }
+            | Note::Retried { .. }
+            | Note::DeadLetter { .. } => {}
         }
     }
 

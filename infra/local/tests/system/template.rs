@@ -8,7 +8,7 @@ use cairn_local::{
     template::{FunctionSpec, Parameters, Template, Throttle, Trigger},
 };
 
-use crate::fixture::{template, template_file, template_of};
+use crate::fixture::{Fixture, template, template_file, template_of};
 
 /// Returns the error of the project's template with one change.
 async fn refused(from: &str, to: &str) -> String {
@@ -408,4 +408,21 @@ async fn throttling_of_a_route_that_is_not_there_is_an_error() {
     let line = line_of("Type: AWS::Serverless::HttpApi") + 3;
     assert!(error.contains(&format!("line {line}")), "{error}");
     assert!(error.contains("GET /orders"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_event_source_delivers_nothing() {
+    let text = std::fs::read_to_string(template_file()).unwrap();
+    let from = "StartingPosition: TRIM_HORIZON";
+    let disabled = text.replacen(from, &format!("{from}\n            Enabled: false"), 1);
+    let template = template_of(&disabled).unwrap();
+    let system = Fixture::with_template(&template, Options::default()).await;
+    system.receive("TEA-01", 3).await;
+    system.settled().await;
+    assert!(system.scan("StockTable").is_empty());
+    let error = refused(from, &format!("{from}\n            Enabled: perhaps")).await;
+    assert!(
+        error.contains("an event source is enabled or disabled"),
+        "{error}"
+    );
 }

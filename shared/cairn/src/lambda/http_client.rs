@@ -71,7 +71,8 @@ impl HttpClient {
         self.send("POST", url, headers, body).await
     }
 
-    async fn send(
+    /// Sends a request, see [`get`](Self::get).
+    pub(crate) async fn send(
         &self,
         method: &str,
         url: &str,

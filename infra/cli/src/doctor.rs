@@ -1,0 +1,272 @@
+//! `cairn doctor`: checks a deployed stack against its own template.
+
+use std::fmt::Display;
+
+use cairn::{
+    Timestamp,
+    audit::Limits,
+    operator::{
+        Stack,
+        doctor::{self, Examined, Part},
+    },
+};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    audit, dead_letters,
+    failure::{Failure, Verdict},
+    output::{Output, duration},
+};
+
+/// The maximum number of lines for one check.
+const LINES: usize = 10;
+
+/// Check a deployed stack
+///
+/// Compares each function, event source mapping, rule and alarm with the template and the
+/// parameters that CloudFormation deployed, requests each route of the API without a token, reads
+/// the dead letters, and audits the data. It changes nothing. Run it after every deployment.
+///
+/// The check of the routes of a public API sends invalid requests, which the functions refuse.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cairn doctor
+  cairn doctor --skip audit           for large tables: the audit reads all of them
+  cairn doctor --json | jq '.checks[] | select(.outcome != \"ok\")'
+
+Exit status: 0 every check passed; 1 something is wrong; 2 nothing is wrong, but a check was not possible, usage error or system unreachable")]
+pub(crate) struct Doctor {
+    /// Leave out a check; can be repeated
+    #[arg(long, value_name = "CHECK")]
+    skip: Vec<Check>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum Check {
+    /// Configuration of the functions
+    Functions,
+    /// Responses of the API without a token
+    Routes,
+    /// Event source mappings
+    Mappings,
+    /// EventBridge rules and their targets
+    Rules,
+    /// Alarms
+    Alarms,
+    /// Queues of dead letters
+    DeadLetters,
+    /// Consistency of the data, see `cairn audit`
+    Audit,
+}
+
+impl Check {
+    /// The resources that are checked.
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Functions => "functions",
+            Self::Routes => "routes",
+            Self::Mappings => "event source mappings",
+            Self::Rules => "rules",
+            Self::Alarms => "alarms",
+            Self::DeadLetters => "queues",
+            Self::Audit => "streams",
+        }
+    }
+
+    /// The action of an operator on a problem.
+    fn next(self) -> &'static str {
+        match self {
+            Self::Functions => {
+                "deploy with infra/deploy/run, which makes a version of each function"
+            }
+            Self::Routes => "read the events of the stack, check JwtIssuer, and deploy again",
+            Self::Mappings => {
+                "enable a disabled one: aws lambda update-event-source-mapping --enabled --uuid UUID"
+            }
+            Self::Rules => {
+                "enable a disabled one: aws events enable-rule --name RULE --event-bus-name BUS"
+            }
+            Self::Alarms => {
+                "follow the runbook, docs/operations/README.md, or deploy a missing alarm again"
+            }
+            Self::DeadLetters => "list them: cairn dead-letters list",
+            Self::Audit => "list the findings: cairn audit",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    Ok,
+    Wrong,
+    NotChecked,
+}
+
+impl Outcome {
+    fn of(examined: &Examined) -> Self {
+        if !examined.wrong.is_empty() {
+            Self::Wrong
+        } else if examined.not_checked.is_empty() {
+            Self::Ok
+        } else {
+            Self::NotChecked
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    check: Check,
+    outcome: Outcome,
+    #[serde(flatten)]
+    examined: Examined,
+}
+
+impl Doctor {
+    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+        let doctor = stack.doctor().await;
+        let mut checks = vec![];
+        for check in Check::value_variants() {
+            if self.skip.contains(check) {
+                continue;
+            }
+            let examined = examine(*check, stack, doctor.as_ref()).await;
+            let checked = Checked {
+                check: *check,
+                outcome: Outcome::of(&examined),
+                examined,
+            };
+            if !out.is_json {
+                print(&checked, out)?;
+            }
+            checks.push(checked);
+        }
+        let count = |outcome| checks.iter().filter(|it| it.outcome == outcome).count();
+        let (ok, wrong) = (count(Outcome::Ok), count(Outcome::Wrong));
+        let not_checked = count(Outcome::NotChecked);
+        if out.is_json {
+            out.document(&json!({
+                "stack": stack.name, "checks": checks,
+                "ok": ok, "wrong": wrong, "notChecked": not_checked,
+            }))?;
+        } else {
+            out.line(&format!(
+                "\n{}: {ok} ok, {wrong} wrong, {not_checked} not checked",
+                stack.name
+            ))?;
+        }
+        Ok(match (wrong, not_checked) {
+            (0, 0) => Verdict::Well,
+            (0, _) => Verdict::Unknown,
+            _ => Verdict::Wrong,
+        })
+    }
+}
+
+async fn examine(
+    check: Check,
+    stack: &Stack,
+    doctor: Result<&doctor::Doctor<'_>, &doctor::QueryError>,
+) -> Examined {
+    let part = match check {
+        Check::Functions => Part::Functions,
+        Check::Routes => Part::Routes,
+        Check::Mappings => Part::Mappings,
+        Check::Rules => Part::Rules,
+        Check::Alarms => Part::Alarms,
+        Check::DeadLetters => {
+            return examine_queues(stack)
+                .await
+                .unwrap_or_else(|it| not_checked(&it));
+        }
+        Check::Audit => {
+            return examine_data(stack)
+                .await
+                .unwrap_or_else(|it| not_checked(&it));
+        }
+    };
+    match doctor {
+        Ok(doctor) => doctor.examine(part).await,
+        Err(error) => not_checked(error),
+    }
+}
+
+fn not_checked(reason: &impl Display) -> Examined {
+    Examined {
+        not_checked: vec![reason.to_string()],
+        ..Examined::default()
+    }
+}
+
+async fn examine_queues(stack: &Stack) -> Result<Examined, Failure> {
+    let messages = dead_letters::messages(stack).await?;
+    let mut wrong = vec![];
+    for queue in dead_letters::queues() {
+        let in_queue = messages.iter().filter(|(name, _)| *name == queue);
+        let count = in_queue.clone().count();
+        let oldest = in_queue.filter_map(|(_, message)| message.sent).min();
+        if count > 0 {
+            let age = oldest.map(|at| Timestamp::now().as_millis() - at.as_millis());
+            let age = age.map_or("unknown".to_owned(), duration);
+            wrong.push(format!(
+                "{queue}: {count} messages, age of the oldest: {age}"
+            ));
+        }
+    }
+    Ok(Examined {
+        examined: dead_letters::queues().count(),
+        wrong,
+        not_checked: vec![],
+    })
+}
+
+async fn examine_data(stack: &Stack) -> Result<Examined, Failure> {
+    let report = audit::report(stack, Limits::default(), None).await?;
+    let examined = usize::try_from(report.streams).unwrap_or(usize::MAX);
+    Ok(Examined {
+        examined,
+        wrong: report.findings.iter().map(ToString::to_string).collect(),
+        not_checked: vec![],
+    })
+}
+
+fn print(checked: &Checked, out: &mut Output) -> Result<(), Failure> {
+    let Checked {
+        check,
+        outcome,
+        examined,
+    } = checked;
+    let name = check.to_possible_value();
+    let name = name
+        .as_ref()
+        .map(clap::builder::PossibleValue::get_name)
+        .unwrap_or_default();
+    let mut line =
+        |outcome: &str, text: &str| out.line(&format!("{outcome:<11}  {name:<12}  {text}"));
+    if *outcome == Outcome::Ok {
+        return line("ok", &format!("{} {}", examined.examined, check.subject()));
+    }
+    for problem in examined.wrong.iter().take(LINES) {
+        line("wrong", &format!("{problem}. Next: {}", check.next()))?;
+    }
+    for reason in examined.not_checked.iter().take(LINES) {
+        line("not checked", reason)?;
+    }
+    for (outcome, all) in [
+        ("wrong", &examined.wrong),
+        ("not checked", &examined.not_checked),
+    ] {
+        if all.len() > LINES {
+            line(
+                outcome,
+                &format!("... and {} more: see --json", all.len() - LINES),
+            )?;
+        }
+    }
+    Ok(())
+}
