@@ -17,6 +17,7 @@ mod cost;
 mod dead_letters;
 mod diff;
 mod doctor;
+mod export;
 mod failure;
 mod forget;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Measures the speed of the local system and the AWS calls of an order.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     process::ExitCode,
     sync::{
@@ -11,11 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn::{
+    StreamId, Timestamp,
+    audit::{Limits, Scope, Window},
+};
 use indicatif::{ProgressBar, ProgressStyle};
+use orders::deadlines::Fulfilments;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, task::JoinSet, time::sleep};
 
 use crate::{
+    audit::audit,
+    aws::Call,
     bus::Seen,
     client::Client,
     system::{Options, System},
@@ -89,6 +96,9 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
     }
     let under_load = begun.elapsed();
     bar.finish_and_clear();
+    system.settled().await;
+    let placed = ALONE + usize::try_from(orders)?;
+    let growth = Growth::of_an_order(&system, &template, placed).await?;
     system.stop().await;
 
     times.sort();
@@ -126,6 +136,7 @@ pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitC
         writeln!(out, "  {operation:<20} {count:.1}")?;
     }
     bill.print(&mut out)?;
+    growth.print(&mut out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -196,6 +207,118 @@ impl Bill {
             writeln!(out, "  {what:<20} {count:>5.1}  ${dollars:.2}")?;
         }
         Ok(())
+    }
+}
+
+/// The data that one order leaves in the tables, and the units of reading it in an audit.
+struct Growth {
+    /// The bytes in each table.
+    stored: Vec<(String, f64)>,
+    /// The read request units of an audit of everything, of the streams of orders, and of the
+    /// streams of stock, which never end.
+    audits: [(&'static str, f64); 3],
+}
+
+impl Growth {
+    /// The price of a GB in US dollars per month in us-east-1 in November 2026.
+    /// <https://aws.amazon.com/dynamodb/pricing/on-demand/>
+    const STORAGE: f64 = 0.25;
+    const CALLER: &str = "measure";
+    /// An eventually consistent scan takes half a unit for each 4 KB.
+    const BYTES_PER_UNIT: f64 = 8.0 * 1024.0;
+    /// The bytes that `DynamoDB` adds to each stored item, and does not read.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
+    const BYTES_PER_ITEM: f64 = 100.0;
+
+    async fn of_an_order(
+        system: &System,
+        template: &Template,
+        orders: usize,
+    ) -> Result<Self, Failure> {
+        let (mut stored, mut streams) = (vec![], BTreeSet::new());
+        let orders = float(orders as u64);
+        let units = |caller: &str| {
+            let units = system.composition.aws.meter.units();
+            units.get(caller).map_or(0.0, |units| units.read)
+        };
+        for table in &template.tables {
+            let before = units(Self::CALLER);
+            let items = scan(system, &table.name)?;
+            let overhead = float(items.len() as u64) * Self::BYTES_PER_ITEM;
+            for item in items {
+                let stream = item.pointer("/stream/S").and_then(Value::as_str);
+                if let Some(stream) = stream.filter(|_| item.get("events").is_some()) {
+                    streams.insert(stream.parse::<StreamId>()?);
+                }
+            }
+            let bytes = (units(Self::CALLER) - before) * Self::BYTES_PER_UNIT;
+            stored.push((table.name.clone(), (bytes + overhead) / orders));
+        }
+        let now = Timestamp::now();
+        let window = Window {
+            from: None,
+            to: now,
+        };
+        let (stock, own): (BTreeSet<_>, BTreeSet<_>) = streams
+            .into_iter()
+            .partition(|stream: &StreamId| stream.category() == "stock");
+        let changed = |streams| Scope::Changed { streams, window };
+        let operator = system.composition.operator();
+        let mut audits = [
+            ("of everything", Scope::default(), 0.0),
+            ("of its streams", changed(own), 0.0),
+            ("of the stock", changed(stock), 0.0),
+        ];
+        for (_, scope, read) in &mut audits {
+            let before = units("operator");
+            let audit = audit(&operator, now, Limits::default())?.examining(scope.clone());
+            let report = audit.run::<Fulfilments>(None).await?;
+            if report.found > 0 {
+                return Err(format!("the audit found {:?}", report.findings).into());
+            }
+            *read = (units("operator") - before) / orders;
+        }
+        let audits = audits.map(|(what, _, read)| (what, read));
+        Ok(Self { stored, audits })
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "Stored for one order, in KB, and in dollars a month for a million:"
+        )?;
+        for (table, bytes) in &self.stored {
+            let dollars = bytes / 1024.0 * 1e6 / (1024.0 * 1024.0) * Self::STORAGE;
+            writeln!(out, "  {table:<20} {:>5.2}  ${dollars:.2}", bytes / 1024.0)?;
+        }
+        writeln!(
+            out,
+            "Read request units of an audit for one order, and dollars for a million:"
+        )?;
+        for (what, units) in self.audits {
+            let dollars = units * PRICES.read_units;
+            writeln!(out, "  {what:<20} {units:>5.1}  ${dollars:.2}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads all items of a table.
+fn scan(system: &System, table: &str) -> Result<Vec<Value>, Failure> {
+    let (mut items, mut request) = (vec![], json!({ "TableName": table }));
+    loop {
+        let body = request.to_string();
+        let call = Call::new("DynamoDB_20120810.Scan", body.as_bytes());
+        let answer = system.composition.aws.call(Growth::CALLER, &call);
+        let mut page: Value = serde_json::from_str(&answer.body)?;
+        let found = page.get_mut("Items").and_then(Value::as_array_mut);
+        items.append(found.ok_or(answer.body.as_str())?);
+        match (page.get("LastEvaluatedKey"), &mut request) {
+            (Some(key), Value::Object(request)) => {
+                request.insert("ExclusiveStartKey".to_owned(), key.clone());
+            }
+            _ => return Ok(items),
+        }
     }
 }
 

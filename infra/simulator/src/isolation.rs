@@ -33,7 +33,7 @@ const CONCURRENCY: usize = 48;
 /// product hot.
 const TRANSACTION: Duration = Duration::from_millis(300);
 /// The interval of the orders of a disturbance.
-const OFTEN: Duration = Duration::from_millis(66);
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// The other orders, and the time in which they arrive.
 const OTHERS: u32 = 20;

@@ -48,7 +48,7 @@ struct Arguments {
     /// Crash test: crash every handler at every await point
     #[arg(long, conflicts_with_all = ["seeds", "seed", "orders", "load"])]
     crashes: bool,
-    /// Isolation test: a hot product and a hanging payment provider leave other orders alone
+    /// Isolation test: compare other orders beside a hot product and a hanging payment provider
     #[arg(long, conflicts_with_all = ["seeds", "orders", "load", "crashes"])]
     isolation: bool,
     /// Number of concurrent clients of the load test

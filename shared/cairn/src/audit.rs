@@ -1,7 +1,8 @@
 //! The audit: the inconsistencies of stored data.
 //!
-//! An audit reads everything, writes nothing, and can run on a live system. It compares only data
-//! that cannot change between two reads. A row stores the versions that it has applied, and events
+//! An audit writes nothing, and can run on a live system. Its [`Scope`] is everything, a part of
+//! everything, or the streams that changed. It compares only data that cannot change between two
+//! reads. A row stores the versions that it has applied, and events
 //! never change. A row that was read once is therefore compared with the events up to exactly these
 //! versions.
 //!
@@ -13,6 +14,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    str::FromStr,
     time::Duration,
 };
 
@@ -156,6 +158,7 @@ pub enum Finding {
 }
 
 impl fmt::Display for Finding {
+    #[expect(clippy::too_many_lines, reason = "one arm for each finding")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gap {
@@ -247,10 +250,8 @@ impl fmt::Display for Finding {
                 "{stream}@{version}: overdue since {at}; not handled by the watchdog"
             ),
             Self::Unwatched { streams, since } => {
-                let streams: Vec<_> = streams
-                    .iter()
-                    .map(|(stream, version)| format!("{stream}@{version}"))
-                    .collect();
+                let name = |(stream, version): (&StreamId, &u64)| format!("{stream}@{version}");
+                let streams: Vec<_> = streams.iter().map(name).collect();
                 let streams = streams.join(", ");
                 write!(
                     f,
@@ -279,6 +280,12 @@ pub struct Report {
     pub open: u64,
     /// The number of stuck processes.
     pub stuck: u64,
+    /// The data that the audit did not examine.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub omitted: BTreeSet<Omitted>,
+    /// The changes that the audit examined, unless it examined only a part of their effects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers: Option<Window>,
     /// The number of findings.
     pub found: u64,
     /// The first findings, at most [`Report::NAMED`].
@@ -299,6 +306,11 @@ impl Report {
     /// The number of findings that a report lists. It counts all of them.
     pub const NAMED: usize = 1_000;
 
+    /// Returns the window in which every change was examined and nothing was found.
+    pub fn clean(&self) -> Option<Window> {
+        self.covers.filter(|_| self.found == 0)
+    }
+
     /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
         self.found += 1;
@@ -316,6 +328,7 @@ impl Report {
         self.open += other.open;
         self.stuck += other.stuck;
         self.found += other.found;
+        self.omitted.extend(other.omitted);
         for (name, rows) in other.rows {
             let ours = self.rows.entry(name).or_default();
             ours.compared += rows.compared;
@@ -323,6 +336,122 @@ impl Report {
         }
         let room = Self::NAMED.saturating_sub(self.findings.len());
         self.findings.extend(other.findings.into_iter().take(room));
+    }
+}
+
+/// The data that an audit examines. It examines all deadlines in every scope, because only the open
+/// ones are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A part of the streams, and a part of the rows. The audit of every part examines everything
+    /// except counters, which only [`Part::WHOLE`] includes.
+    Part(Part),
+    /// The streams that changed, with all their events, and the rows that they change. Orphan rows
+    /// and counters are not included.
+    Changed {
+        /// Every stream with a commit that was written, changed or removed in the window.
+        streams: BTreeSet<StreamId>,
+        /// The window. Its end may be too young to judge; [`Report::covers`] then ends earlier.
+        window: Window,
+    },
+}
+
+impl Default for Scope {
+    /// Everything.
+    fn default() -> Self {
+        Self::Part(Part::WHOLE)
+    }
+}
+
+/// One of several parts of a table: a segment of a parallel scan. A stream or row is in the same
+/// part whenever the number of parts is the same, because DynamoDB divides a table by a hash of the
+/// partition key.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Scan.html#Scan.ParallelScan>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// From 1 to the number of parts.
+    part: u32,
+    of: u32,
+}
+
+impl Part {
+    /// Everything.
+    pub const WHOLE: Self = Self { part: 1, of: 1 };
+    /// The maximum number of parts.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Scan.html>
+    const MOST: u32 = 1_000_000;
+
+    /// Returns the segment of a parallel scan, from 0, and the number of segments.
+    pub fn segment(self) -> (u32, u32) {
+        (self.part.saturating_sub(1), self.of)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.part, self.of)
+    }
+}
+
+/// A text is not a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a part is a number and the number of parts, such as 1/30 to 30/30")]
+pub struct NotAPart;
+
+impl FromStr for Part {
+    type Err = NotAPart;
+
+    fn from_str(text: &str) -> Result<Self, NotAPart> {
+        let (part, of) = text.split_once('/').ok_or(NotAPart)?;
+        let number = |digits: &str| digits.parse().map_err(|_| NotAPart);
+        let (part, of) = (number(part)?, number(of)?);
+        if (1..=of).contains(&part) && of <= Self::MOST {
+            return Ok(Self { part, of });
+        }
+        Err(NotAPart)
+    }
+}
+
+/// A span of time, from `from` until before `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The beginning; `None` includes everything before the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// The end, which the window does not include.
+    pub to: Timestamp,
+}
+
+/// Data that an audit did not examine.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Omitted {
+    /// The streams and rows of all parts but this one.
+    OtherParts(Part),
+    /// The streams that did not change and their rows, and orphan rows.
+    Unchanged,
+    /// The counters of a read model, because they add up the events of all streams.
+    Counters {
+        /// The read model.
+        projection: String,
+    },
+    /// The rows of a read model.
+    Rows {
+        /// The read model.
+        projection: String,
+    },
+}
+
+impl fmt::Display for Omitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherParts(part) => write!(f, "the streams and rows of parts other than {part}"),
+            Self::Unchanged => {
+                f.write_str("the streams that did not change and their rows, and orphan rows")
+            }
+            Self::Counters { projection } => write!(f, "the counters of {projection}"),
+            Self::Rows { projection } => write!(f, "the rows of {projection}"),
+        }
     }
 }
 
@@ -589,6 +718,44 @@ mod tests {
             (report.found, report.findings.len()),
             (2 * found, Report::NAMED)
         );
+    }
+
+    #[test]
+    fn a_part_is_one_of_several() {
+        for text in ["1/1", "1/30", "30/30", "1/1000000"] {
+            assert_eq!(text.parse::<Part>().unwrap().to_string(), text);
+        }
+        assert_eq!("7/30".parse::<Part>().unwrap().segment(), (6, 30));
+        for text in [
+            "",
+            "7",
+            "0/30",
+            "31/30",
+            "-1/30",
+            "1/0",
+            "1/1000001",
+            "1/2/3",
+        ] {
+            assert_eq!(text.parse::<Part>(), Err(NotAPart), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_report_without_findings_is_clean_in_its_window() {
+        let window = Window {
+            from: None,
+            to: Timestamp::from_millis(7),
+        };
+        let mut report = Report::default();
+        assert_eq!(report.clean(), None);
+        report.covers = Some(window);
+        assert_eq!(report.clean(), Some(window));
+        scanned(&[commit("order-a", 2, 1)])
+            .1
+            .findings
+            .into_iter()
+            .for_each(|gap| report.add(gap));
+        assert_eq!(report.clean(), None);
     }
 
     #[test]

@@ -63,7 +63,7 @@ mod rebuild;
 mod restore;
 
 pub use answers::{Answers, KeptAnswer};
-pub use audit::{Audit, AuditError};
+pub use audit::{Audit, AuditError, AuditMark, MarkError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Contended, Generations};
 pub use history::Scanned;

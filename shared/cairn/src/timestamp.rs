@@ -33,6 +33,13 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// Returns the timestamp before a duration.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
     /// Reads the system clock. Only handlers and tools call this; other code receives `now` as an
     /// argument.
     pub fn now() -> Self {

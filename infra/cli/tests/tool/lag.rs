@@ -93,3 +93,31 @@ async fn every_unit_has_its_function() {
         "{said:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lags_is_found_in_exactly_one_part() {
+    let system = Fixture::start().await;
+    system.receive("TEA-01", 3).await;
+    system.fulfil("tok_visa").await;
+    let back = json!({
+        "TableName": "StockTable", "Key": { "sku": { "S": "TEA-01" } },
+        "UpdateExpression": "SET version = :one",
+        "ExpressionAttributeValues": { ":one": { "N": "1" } },
+    });
+    system.aws("DynamoDB_20120810.UpdateItem", &back);
+    let mut streams = vec![];
+    for part in ["1/2", "2/2"] {
+        let said = system.run(&["lag", "--part", part, "--json"]).await;
+        let lag: Value = serde_json::from_str(&said.out).unwrap();
+        streams.push(
+            consumer(&lag, "ProjectStockFunction")["streams"]
+                .as_u64()
+                .unwrap(),
+        );
+        let said = system.run(&["lag", "--part", part]).await;
+        let line = format!("not compared: parts other than {part}\n");
+        assert!(said.out.ends_with(&line), "{said:?}");
+    }
+    streams.sort_unstable();
+    assert_eq!(streams, [0, 1]);
+}

@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use cairn::{
     Timestamp,
-    audit::{Finding, Limits, Report},
+    audit::{Finding, Limits, Report, Scope, Window},
     dynamodb::{Audit, AuditError},
 };
 use cairn_local::{audit, client::Client, system::Options, template::Template};
@@ -214,6 +214,7 @@ async fn half_of_an_append_to_two_streams_is_found() {
     // Another commit with the same version is not the missing part.
     let mut other = payment.clone();
     other["commit"] = json!({ "S": "by hand" });
+    other.as_object_mut().unwrap().remove("sibling");
     put(&fixture, &other);
     assert_eq!(findings(&fixture).await, [part]);
     delete(&fixture, "EventsTable", &key);
@@ -238,6 +239,31 @@ async fn a_commit_that_is_missing_at_the_end_of_its_stream_is_found_by_the_row_t
     });
     let found = findings(&fixture).await;
     assert!(found.contains(&ahead), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_changed_stream_that_lost_its_last_commit_is_found_by_the_rows_and_gates_that_knew_it() {
+    let (fixture, id) = quiet().await;
+    let stream = format!("order-{id}");
+    delete(&fixture, "EventsTable", &commit_key(&stream, 2));
+    let scope = Scope::Changed {
+        streams: [stream.parse().unwrap()].into(),
+        window: Window {
+            from: None,
+            to: Timestamp::now(),
+        },
+    };
+    let audit = self::audit(&fixture, AT_ONCE).examining(scope);
+    let report = audit.run::<Fulfilments>(None).await.unwrap();
+    let gate = format!("gate#{stream} gate");
+    let ahead = [("orders", id), ("sales", gate)].map(|(projection, key)| Finding::RowAhead {
+        projection: projection.to_owned(),
+        key,
+        stream: stream.parse().unwrap(),
+        at: 2,
+        head: 1,
+    });
+    assert_eq!(report.findings, ahead);
 }
 
 #[tokio::test]

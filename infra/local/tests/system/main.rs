@@ -12,6 +12,7 @@ mod alarms;
 mod asyncapi;
 mod audit;
 mod bad_input;
+mod cloudwatch;
 mod command_line;
 mod concurrency;
 mod console;

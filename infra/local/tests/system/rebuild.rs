@@ -10,13 +10,14 @@ use std::{
 
 use cairn::{
     Timestamp,
-    dynamodb::{ChangeError, Comparison, ComparisonProgress, Rebuild},
+    dynamodb::{ChangeError, Comparison, ComparisonProgress, Projection, Rebuild},
     read_model::{ReadModel, fold},
 };
 use cairn_local::{aws::Call, client::Client};
 use orders::read_models::{
     orders::Orders,
     sales::{self, Window},
+    stock::StockLevels,
 };
 use serde_json::{Value, json};
 
@@ -408,6 +409,60 @@ async fn all_notes_of_earlier_rebuilds_are_dropped_however_many_there_are() {
         .map(|item| item["item"].clone())
         .collect();
     assert_eq!(left, [Value::Null; 0]);
+}
+
+/// One partition serves 3,000 reads a second, and each event reads a copy.
+#[tokio::test]
+async fn each_copy_of_a_generation_set_has_its_own_partition_key() {
+    let fixture = Fixture::start().await;
+    rebuild(&fixture, "stock").await;
+    let copies = fixture.scan("ReadModelsTable").into_iter();
+    let mut partitions: Vec<_> = copies
+        .filter(|item| item["revision"] == 3)
+        .map(|item| item["readModel"].as_str().unwrap().to_owned())
+        .collect();
+    partitions.sort();
+    partitions.dedup();
+    assert_eq!(partitions, ["stock", "stock#1", "stock#2", "stock#3"]);
+}
+
+/// A stack whose read model was rebuilt when all copies had one partition key.
+#[tokio::test]
+async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_are_missing() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.settled().await;
+    rebuild(&fixture, "stock").await;
+    for copy in 1..4 {
+        let key = json!({
+            "readModel": { "S": format!("stock#{copy}") },
+            "item": { "S": format!("standing#{copy}") },
+        });
+        let delete = json!({ "TableName": "ReadModelsTable", "Key": key });
+        fixture.aws("DynamoDB_20120810.DeleteItem", &delete);
+    }
+    // As a new execution environment.
+    let operator = fixture.system.composition.operator();
+    let stock = operator.rows::<StockLevels>("STOCK_TABLE").unwrap();
+    let live = stock.set().await.unwrap().live;
+    // One environment reads every copy.
+    for _ in 0..8 {
+        let row = stock.shown(|rows| async move { rows.get("TEA-01").await });
+        assert_eq!(row.await.unwrap().unwrap()["onHand"], 10);
+        let written = stock.written().await.unwrap();
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].table().generation(), live);
+    }
+    // The next rebuild writes the copies.
+    step(&fixture, "stock", "start").await;
+    fixture.receive("TEA-01", 5).await;
+    fixture.settled().await;
+    let rows = fixture.scan("StockTable");
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let fresh = operator.rows::<StockLevels>("STOCK_TABLE").unwrap();
+    for _ in 0..8 {
+        assert_eq!(fresh.written().await.unwrap().len(), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]

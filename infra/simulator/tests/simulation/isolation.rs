@@ -8,7 +8,7 @@ fn only_with_reservations_the_api_answers_every_request_beside_a_disturbance() {
     for disturbance in &DISTURBANCES {
         let refused = |reservations| refusals(1, disturbance, reservations).unwrap();
         let name = disturbance.name;
-        assert!(refused(&[]).len() > 1, "{name}");
+        assert!(!refused(&[]).is_empty(), "{name}");
         assert_eq!(refused(RESERVED), [], "{name}");
     }
 }

@@ -1,11 +1,11 @@
 //! Runs the audit against DynamoDB. See [`crate::audit`] for the findings.
 //!
 //! The audit reads the events once for their versions and publication, and then again, stream by
-//! stream, for each read model that uses them. It holds only some pages and some counters in
-//! memory.
+//! stream, for each read model that uses them. It holds only some pages, some counters and the
+//! names of the changed streams in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     mem,
 };
@@ -15,19 +15,25 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Counters, Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
-    history::Scanned, malformed,
+    Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
+    history::{Scanned, Unreadable},
+    malformed,
 };
 use crate::{
-    audit::{Finding, Limits, Process, Report, StreamScan},
+    audit::{Finding, Limits, Omitted, Part, Process, Report, Scope, StreamScan, Window},
     commit::{Commit, CommitKey, RecordedEvent},
     generation::Generation,
-    hash::fnv1a,
-    read_model::{CounterProjection, ReadModel, Row, fold_on},
+    read_model::{ReadModel, Row, fold_on},
     store::{Consistency, EventStore, ReadRange, StoreError},
     stream::StreamId,
     timestamp::Timestamp,
 };
+
+mod counters;
+mod mark;
+
+pub(super) use counters::counters;
+pub use mark::{AuditMark, MarkError};
 
 /// The number of streams or rows that are checked concurrently.
 const AT_ONCE: usize = 16;
@@ -39,6 +45,7 @@ pub struct Audit {
     read_models: Vec<Box<dyn Audited>>,
     now: Timestamp,
     limits: Limits,
+    scope: Scope,
 }
 
 impl std::fmt::Debug for Audit {
@@ -46,6 +53,7 @@ impl std::fmt::Debug for Audit {
         f.debug_struct("Audit")
             .field("now", &self.now)
             .field("limits", &self.limits)
+            .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
 }
@@ -65,7 +73,7 @@ pub enum AuditError {
 }
 
 impl Audit {
-    /// Creates an audit at the time `now`. The audit does not report younger commits.
+    /// Creates an audit of everything at the time `now`. The audit does not report younger commits.
     pub fn new(store: DynamoStore, deadlines: Deadlines, now: Timestamp) -> Self {
         Self {
             store,
@@ -73,6 +81,7 @@ impl Audit {
             read_models: vec![],
             now,
             limits: Limits::default(),
+            scope: Scope::default(),
         }
     }
 
@@ -80,6 +89,12 @@ impl Audit {
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// Replaces the scope.
+    #[must_use]
+    pub fn examining(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 
     /// Adds a read model. Add all read models: their version gates show whether an event was
@@ -97,18 +112,44 @@ impl Audit {
         if let Some(only) = only.filter(|_| !readers.iter().any(is_meant)) {
             return Err(AuditError::Unknown(only.to_owned()));
         }
-        let mut report = self.streams::<P>(&readers).await?;
+        let mut report = match &self.scope {
+            Scope::Part(part) => self.scan::<P>(*part, &readers).await?,
+            Scope::Changed { streams, .. } => self.read::<P>(streams, &readers).await?,
+        };
         self.deadlines(&mut report).await?;
-        for reader in readers.iter().filter(|reader| is_meant(reader)) {
-            let compared = reader.model.audit(reader.live, &self.store, &mut report);
-            compared.await?;
+        for reader in &readers {
+            let (model, live) = (reader.model, reader.live);
+            if is_meant(reader) {
+                let compared = model.audit(live, &self.store, &self.scope, &mut report);
+                compared.await?;
+            } else {
+                let projection = model.name().to_owned();
+                report.omitted.insert(Omitted::Rows { projection });
+            }
         }
         for reader in &readers {
             if reader.model.live().await? != reader.live {
                 return Err(AuditError::Rebuilt(reader.model.name()));
             }
         }
+        report.covers = self.covers().filter(|_| only.is_none());
         Ok(report)
+    }
+
+    /// Returns the window whose changes the audit examines. Younger commits cannot be judged.
+    fn covers(&self) -> Option<Window> {
+        let settled = self.now.before(self.limits.settle);
+        match &self.scope {
+            Scope::Part(Part::WHOLE) => Some(Window {
+                from: None,
+                to: settled,
+            }),
+            Scope::Part(_) => None,
+            Scope::Changed { window, .. } => Some(Window {
+                to: window.to.min(settled),
+                ..*window
+            }),
+        }
     }
 
     async fn readers(&self) -> Result<Vec<Reader<'_>>, StoreError> {
@@ -121,28 +162,21 @@ impl Audit {
         Ok(readers)
     }
 
-    /// Reads all commits, and checks each stream at its end.
-    async fn streams<P: Process>(&self, readers: &[Reader<'_>]) -> Result<Report, StoreError> {
+    /// Reads the commits of a part of the streams, and checks each stream at its end.
+    async fn scan<P: Process>(
+        &self,
+        part: Part,
+        readers: &[Reader<'_>],
+    ) -> Result<Report, StoreError> {
         let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
+        if part != Part::WHOLE {
+            report.omitted.insert(Omitted::OtherParts(part));
+        }
+        let (segment, segments) = part.segment();
         loop {
-            let Scanned { items, next } = self.store.scan(0, 1, after.as_ref()).await?;
-            let (mut ended, mut siblings) = (vec![], BTreeMap::new());
-            for item in items {
-                match item {
-                    Ok(mut commit) => {
-                        ended.extend(scan.step(&commit, &mut report));
-                        let sibling = commit.sibling.take();
-                        let sibling = sibling.filter(|_| self.is_settled(commit.at));
-                        siblings.extend(sibling.map(|sibling| (sibling, commit)));
-                    }
-                    Err(item) => report.add(Finding::Unreadable {
-                        stream: item.stream,
-                        version: item.version,
-                        reason: item.reason,
-                    }),
-                }
-            }
-            self.parts(siblings, &mut report).await?;
+            let Scanned { items, next } =
+                self.store.scan(segment, segments, after.as_ref()).await?;
+            let mut ended = self.step(items, &mut scan, &mut report).await?;
             after = next;
             if after.is_none() {
                 ended.extend(mem::take(&mut scan).end(&mut report));
@@ -162,9 +196,36 @@ impl Audit {
         }
     }
 
+    /// Adds items to a scan. Returns the last event of each stream that ended.
+    async fn step(
+        &self,
+        items: Vec<Result<Commit, Unreadable>>,
+        scan: &mut StreamScan,
+        report: &mut Report,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let (mut ended, mut siblings) = (vec![], BTreeMap::new());
+        for item in items {
+            match item {
+                Ok(mut commit) => {
+                    ended.extend(scan.step(&commit, report));
+                    let sibling = commit.sibling.take();
+                    let sibling = sibling.filter(|_| self.is_settled(commit.at));
+                    siblings.extend(sibling.map(|sibling| (sibling, commit)));
+                }
+                Err(item) => report.add(Finding::Unreadable {
+                    stream: item.stream,
+                    version: item.version,
+                    reason: item.reason,
+                }),
+            }
+        }
+        self.siblings(siblings, report).await?;
+        Ok(ended)
+    }
+
     /// Finds the missing commits of appends to several streams: each commit names another one. An
     /// eventually consistent read finds almost all of them, for half the cost.
-    async fn parts(
+    async fn siblings(
         &self,
         mut siblings: BTreeMap<CommitKey, Commit>,
         report: &mut Report,
@@ -174,12 +235,15 @@ impl Audit {
             let keys = keys.map_err(|error| malformed(&error))?;
             for item in self.store.items(&keys, consistency).await? {
                 // An item that is not a commit is reported by the scan, and counts as missing.
-                let Ok(part) = serde_dynamo::from_item::<_, Part>(item) else {
+                let Ok(sibling) = serde_dynamo::from_item::<_, Sibling>(item) else {
                     continue;
                 };
-                let (stream, version) = (part.stream, part.version);
+                let (stream, version) = (sibling.stream, sibling.version);
                 let key = CommitKey { stream, version };
-                if siblings.get(&key).is_some_and(|one| one.id == part.commit) {
+                if siblings
+                    .get(&key)
+                    .is_some_and(|one| one.id == sibling.commit)
+                {
                     siblings.remove(&key);
                 }
             }
@@ -192,6 +256,48 @@ impl Audit {
             });
         }
         Ok(())
+    }
+
+    /// Reads and checks some streams.
+    async fn read<P: Process>(
+        &self,
+        streams: &BTreeSet<StreamId>,
+        readers: &[Reader<'_>],
+    ) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        report.omitted.insert(Omitted::Unchanged);
+        let streams: Vec<_> = streams.iter().collect();
+        for some in streams.chunks(AT_ONCE) {
+            let mut looks = vec![];
+            for stream in some {
+                looks.push(self.read_one::<P>(stream, readers));
+            }
+            for look in try_join_all(looks).await? {
+                report.join(look);
+            }
+        }
+        Ok(report)
+    }
+
+    async fn read_one<P: Process>(
+        &self,
+        stream: &StreamId,
+        readers: &[Reader<'_>],
+    ) -> Result<Report, StoreError> {
+        let (mut scan, mut report, mut after) = (StreamScan::default(), Report::default(), None);
+        loop {
+            let Scanned { items, next } = self.store.page(stream, u64::MAX, after.as_ref()).await?;
+            // All commits are of one stream, so none ends before the last page.
+            self.step(items, &mut scan, &mut report).await?;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if let Some(head) = scan.end(&mut report) {
+            report.join(self.look::<P>(&head, readers).await?);
+        }
+        Ok(report)
     }
 
     /// Checks the publication of the last events of a stream, and the deadline of its process.
@@ -347,7 +453,7 @@ impl Audit {
 
 /// The key of a commit, and the id of its command.
 #[derive(Deserialize)]
-struct Part {
+struct Sibling {
     stream: StreamId,
     version: u64,
     commit: String,
@@ -375,6 +481,7 @@ trait Audited: Send + Sync {
         &'a self,
         live: Generation,
         store: &'a DynamoStore,
+        scope: &'a Scope,
         report: &'a mut Report,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
@@ -411,9 +518,10 @@ impl<P: Projection> Audited for Generations<P> {
         &'a self,
         live: Generation,
         store: &'a DynamoStore,
+        scope: &'a Scope,
         report: &'a mut Report,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move { self.with_generation(live).audit(store, report).await }.boxed()
+        async move { self.with_generation(live).audit(store, scope, report).await }.boxed()
     }
 }
 
@@ -484,26 +592,65 @@ impl From<StoreError> for Stopped {
 pub(super) async fn rows<M: ReadModel>(
     table: Table<'_>,
     store: &DynamoStore,
+    scope: &Scope,
     report: &mut Report,
 ) -> Result<(), StoreError> {
+    let part = match scope {
+        Scope::Part(part) => *part,
+        Scope::Changed { streams, .. } => {
+            let row_keys = streams.iter().filter_map(M::row_key);
+            let keys = row_keys.map(|row_key| Key::new([(M::KEY, row_key.key)]));
+            let found = stored(table, keys.collect()).await?;
+            return compare_all::<M>(&found, store, report).await;
+        }
+    };
+    let (segment, segments) = part.segment();
     let mut from = None;
     loop {
-        let (mut found, next) = table.items(from).await?;
+        let (mut found, next) = table.part(segment, segments, from).await?;
         found.retain(|row| row.generation == table.generation());
-        for some in found.chunks(AT_ONCE) {
-            let mut looks = vec![];
-            for row in some {
-                looks.push(compare::<M>(row, store).map(kept));
-            }
-            for look in try_join_all(looks).await? {
-                note(M::NAME, look, report);
-            }
-        }
+        compare_all::<M>(&found, store, report).await?;
         from = next;
         if from.is_none() {
             return Ok(());
         }
     }
+}
+
+/// Reads the items with these keys that exist.
+async fn stored(table: Table<'_>, keys: BTreeSet<Key>) -> Result<Vec<ScannedRow>, StoreError> {
+    let (keys, mut found): (Vec<_>, _) = (keys.into_iter().collect(), vec![]);
+    for some in keys.chunks(AT_ONCE) {
+        let mut reads = vec![];
+        for key in some {
+            reads.push(table.item(key));
+        }
+        for (key, row) in some.iter().zip(try_join_all(reads).await?) {
+            found.extend(row.map(|row| ScannedRow {
+                generation: table.generation(),
+                key: key.clone(),
+                row,
+            }));
+        }
+    }
+    Ok(found)
+}
+
+async fn compare_all<M: ReadModel>(
+    rows: &[ScannedRow],
+    store: &DynamoStore,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    for some in rows.chunks(AT_ONCE) {
+        let mut looks = vec![];
+        for row in some {
+            looks.push(compare::<M>(row, store).map(kept));
+        }
+        for look in try_join_all(looks).await? {
+            note(M::NAME, look, report);
+        }
+    }
+    Ok(())
 }
 
 /// Separates a failed read from the result of a comparison.
@@ -608,332 +755,4 @@ fn differing(one: &Row, other: &Row) -> BTreeSet<String> {
         .filter(|name| one.get(*name) != other.get(*name))
         .cloned()
         .collect()
-}
-
-/// Compares counters with the sums of the events up to the version gates.
-///
-/// A counter that is equal before and after the sum did not change in between. Neither did the
-/// gates of its events, because one transaction moves both. Counters that changed are skipped.
-pub(super) async fn counters<T: CounterProjection>(
-    counters: &Counters<T>,
-    store: &DynamoStore,
-    report: &mut Report,
-) -> Result<(), StoreError> {
-    let mut batches = vec![ScanBatch::ALL];
-    while let Some(batch) = batches.pop() {
-        let mut sums = Sums::new(batch, Sums::AT_ONCE);
-        stored::<T>(counters.table(), store, &mut sums, report).await?;
-        sum_events(counters, store, &mut sums, report).await?;
-        for (key, sum) in sums.rows {
-            let attributes = sum.differing();
-            let look = if attributes.is_empty() {
-                Ok(None)
-            } else if counters.table().item(&key).await? != sum.stored {
-                Err(Stopped::Broken)
-            } else {
-                let (projection, key) = (T::NAME.to_owned(), key.to_string());
-                Ok(Some(if sum.expected.is_empty() {
-                    Finding::NoEvents { projection, key }
-                } else {
-                    Finding::RowDiffers {
-                        projection,
-                        key,
-                        attributes,
-                    }
-                }))
-            };
-            note(T::NAME, look, report);
-        }
-        batches.extend(sums.put_off);
-    }
-    Ok(())
-}
-
-/// Reads the counters of a batch, and checks that no version gate is ahead of its stream.
-async fn stored<T: CounterProjection>(
-    table: Table<'_>,
-    store: &DynamoStore,
-    sums: &mut Sums,
-    report: &mut Report,
-) -> Result<(), StoreError> {
-    let is_first = sums.batch.residue == 0;
-    let mut from = None;
-    loop {
-        let (found, next) = table.items(from).await?;
-        let mut gates = vec![];
-        for row in found {
-            if row.generation != table.generation() {
-                continue;
-            }
-            if row.key.partition().starts_with(Counters::<T>::GATES) {
-                gates.push(row);
-            } else if let Some(sum) = sums.at(row.key) {
-                sum.stored = Some(row.row);
-            }
-        }
-        for some in gates.chunks(AT_ONCE).filter(|_| is_first) {
-            let mut looks = vec![];
-            for gate in some {
-                looks.push(reaches::<T>(gate, store).map(kept));
-            }
-            for look in try_join_all(looks).await? {
-                note(T::NAME, look, report);
-            }
-        }
-        from = next;
-        if from.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// Finds a version gate that is ahead of its stream.
-async fn reaches<T: CounterProjection>(
-    gate: &ScannedRow,
-    store: &DynamoStore,
-) -> Result<Option<Finding>, Stopped> {
-    let (projection, key) = (T::NAME.to_owned(), gate.key.to_string());
-    let stream = gate.key.partition().strip_prefix(Counters::<T>::GATES);
-    let Some(stream) = stream.and_then(|stream| stream.parse::<StreamId>().ok()) else {
-        return Ok(Some(Finding::NoEvents { projection, key }));
-    };
-    let at = version(&gate.row, Counters::<T>::GATE);
-    let Some(last) = store.last(&stream).await? else {
-        return Ok(Some(Finding::NoEvents { projection, key }));
-    };
-    let head = last.map_err(|_| Stopped::Broken)?.last_version();
-    Ok((head < at).then_some(Finding::RowAhead {
-        projection,
-        key,
-        stream,
-        at,
-        head,
-    }))
-}
-
-/// Adds up the changes of a batch of counters by all events up to their version gates.
-async fn sum_events<T: CounterProjection>(
-    counters: &Counters<T>,
-    store: &DynamoStore,
-    sums: &mut Sums,
-    report: &mut Report,
-) -> Result<(), StoreError> {
-    let is_first = sums.batch.residue == 0;
-    let mut add = |sums: &mut Sums, event: &RecordedEvent| match T::counts(event) {
-        Ok(counts) => {
-            for count in counts {
-                if let Some(sum) = sums.at(Key::from(&count)) {
-                    sum.add(count.add);
-                }
-            }
-        }
-        Err(error) => {
-            if let Stopped::Finding(finding) = Stopped::unreadable(event, &error)
-                && is_first
-            {
-                report.add(finding);
-            }
-        }
-    };
-    let mut gates = HashMap::<StreamId, u64>::new();
-    let mut current: Option<(StreamId, u64)> = None;
-    let mut after = None;
-    loop {
-        let Scanned { items, next } = store.scan(0, 1, after.as_ref()).await?;
-        gates.retain(|stream, _| current.as_ref().is_some_and(|(now, _)| now == stream));
-        let commits: Vec<_> = items.into_iter().flatten().collect();
-        let new: BTreeSet<_> = commits.iter().map(|commit| &commit.stream).collect();
-        let new = new
-            .into_iter()
-            .filter(|stream| !gates.contains_key(*stream));
-        let new: Vec<_> = new
-            .filter_map(|stream| Some((stream, T::shard(stream)?)))
-            .collect();
-        for some in new.chunks(AT_ONCE) {
-            let mut reads = vec![];
-            for (stream, _) in some {
-                reads.push(gate_at(counters, stream));
-            }
-            gates.extend(try_join_all(reads).await?);
-        }
-        for commit in &commits {
-            let Some(gate) = gates.get(&commit.stream).copied() else {
-                continue;
-            };
-            if let Some((stream, last)) = current.take_if(|(now, _)| *now != commit.stream) {
-                let gate = gates.get(&stream).copied().unwrap_or(0);
-                for event in since(store, &stream, last, gate).await? {
-                    add(sums, &event);
-                }
-            }
-            for event in commit.recorded().filter(|event| event.version <= gate) {
-                add(sums, &event);
-            }
-            let before = current.take().map_or(0, |(_, last)| last);
-            current = Some((commit.stream.clone(), commit.last_version().max(before)));
-        }
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if let Some((stream, last)) = current {
-        let gate = gates.get(&stream).copied().unwrap_or(0);
-        for event in since(store, &stream, last, gate).await? {
-            add(sums, &event);
-        }
-    }
-    Ok(())
-}
-
-async fn gate_at<T: CounterProjection>(
-    counters: &Counters<T>,
-    stream: &StreamId,
-) -> Result<(StreamId, u64), StoreError> {
-    let item = counters
-        .table()
-        .item(&Counters::<T>::gate_of(stream))
-        .await?;
-    let at = item.map_or(0, |gate| version(&gate, Counters::<T>::GATE));
-    Ok((stream.clone(), at))
-}
-
-/// Returns the events up to the version gate that were appended after the stream was read.
-async fn since(
-    store: &DynamoStore,
-    stream: &StreamId,
-    last: u64,
-    gate: u64,
-) -> Result<Vec<RecordedEvent>, StoreError> {
-    if gate <= last {
-        return Ok(vec![]);
-    }
-    let range = ReadRange {
-        to: gate,
-        ..ReadRange::after(last)
-    };
-    let commits = match store.read(stream, &range).await {
-        Err(StoreError::Corrupt { .. }) => vec![],
-        commits => commits?,
-    };
-    let events = commits.iter().flat_map(Commit::recorded);
-    Ok(events
-        .filter(|event| event.version > last && event.version <= gate)
-        .collect())
-}
-
-/// A part of all counters: those whose hash leaves the residue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ScanBatch {
-    residue: u32,
-    of: u32,
-}
-
-impl ScanBatch {
-    const ALL: Self = Self { residue: 0, of: 1 };
-
-    fn has(self, key: &Key) -> bool {
-        fnv1a(&key.to_string()) % self.of == self.residue
-    }
-
-    fn halves(self) -> (Self, Self) {
-        let of = self.of.saturating_mul(2);
-        let residue = self.residue + self.of;
-        (Self { of, ..self }, Self { residue, of })
-    }
-}
-
-/// The counters of a batch. If they are too many, the batch is halved, and another pass over the
-/// events handles the other half.
-struct Sums {
-    batch: ScanBatch,
-    most: usize,
-    rows: HashMap<Key, Sum>,
-    put_off: Vec<ScanBatch>,
-}
-
-impl Sums {
-    /// This number of rows takes some tens of megabytes.
-    const AT_ONCE: usize = 50_000;
-
-    fn new(batch: ScanBatch, most: usize) -> Self {
-        Self {
-            batch,
-            most,
-            rows: HashMap::new(),
-            put_off: vec![],
-        }
-    }
-
-    fn at(&mut self, key: Key) -> Option<&mut Sum> {
-        while self.batch.has(&key) && self.rows.len() >= self.most && !self.rows.contains_key(&key)
-        {
-            let (batch, other) = self.batch.halves();
-            self.batch = batch;
-            self.put_off.push(other);
-            self.rows.retain(|key, _| batch.has(key));
-        }
-        self.batch
-            .has(&key)
-            .then(|| self.rows.entry(key).or_default())
-    }
-}
-
-/// A stored row of counters, and its expected values.
-#[derive(Default)]
-struct Sum {
-    stored: Option<Row>,
-    expected: BTreeMap<String, i64>,
-}
-
-impl Sum {
-    fn add(&mut self, counters: Vec<(String, i64)>) {
-        for (name, by) in counters {
-            *self.expected.entry(name).or_default() += by;
-        }
-    }
-
-    fn differing(&self) -> BTreeSet<String> {
-        let expected = self.expected.iter();
-        let expected: Row = expected
-            .map(|(name, sum)| (name.clone(), Value::from(*sum)))
-            .collect();
-        match &self.stored {
-            Some(stored) => differing(stored, &expected),
-            None => expected.keys().cloned().collect(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(number: u32) -> Key {
-        Key::new([("partition", "minute"), ("row", &number.to_string())])
-    }
-
-    #[test]
-    fn counters_that_are_too_many_at_once_are_all_added_up_in_several_passes() {
-        let (mut batches, mut passes, mut seen) =
-            (vec![ScanBatch::ALL], 0, HashMap::<Key, i64>::new());
-        while let Some(batch) = batches.pop() {
-            let mut sums = Sums::new(batch, 10);
-            for number in (0..100).chain(0..100) {
-                if let Some(sum) = sums.at(key(number)) {
-                    sum.add(vec![("placed".to_owned(), 1)]);
-                }
-                assert!(sums.rows.len() <= 10);
-            }
-            passes += 1;
-            batches.extend(sums.put_off);
-            for (key, sum) in sums.rows {
-                let before = seen.insert(key, sum.expected["placed"]);
-                assert_eq!(before, None, "a key is in two batches");
-            }
-        }
-        assert_eq!(seen.len(), 100);
-        assert!(seen.values().all(|count| *count == 2), "{seen:?}");
-        assert!(passes >= 10, "{passes}");
-    }
 }

@@ -1,4 +1,12 @@
 //! The generations of a read model, and the items that record them.
+//!
+//! The item `standing#0` with the name of the read model as its partition key is authoritative. The
+//! other copies of the set have partition keys of their own, because one partition serves at most
+//! 3,000 reads a second.
+//! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
+//!
+//! A process reads the authoritative item first. It then ignores each copy that is older than a set
+//! that it has read, and reads the authoritative item instead. A missing copy counts as the oldest.
 
 use std::{
     collections::HashMap,
@@ -33,8 +41,8 @@ pub struct Generations<P> {
     pub(super) client: Client,
     pub(super) table: String,
     rows: P,
-    /// The live generation at the last read. Clones share it.
-    known: Arc<Mutex<Generation>>,
+    /// The latest set that was read. Clones share it.
+    known: Arc<Mutex<Option<GenerationSet>>>,
     turn: Arc<AtomicU32>,
 }
 
@@ -51,9 +59,7 @@ impl<P: Clone> Clone for Generations<P> {
 }
 
 impl<P: Projection> Generations<P> {
-    /// The number of copies of a generation set. It is read for every event, and one item serves at
-    /// most 3,000 reads a second. Copy 0 is authoritative.
-    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
+    /// The number of copies of a generation set, which is read for every event.
     const COPIES: u32 = 4;
 
     /// Creates a handle to the rows and to the table of generation sets.
@@ -89,7 +95,7 @@ impl<P: Projection> Generations<P> {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let known = *self.known();
+        let known = self.known_live();
         let (set, answer) = try_join(self.any_set(), read(self.with_generation(known))).await?;
         if set.live == known {
             return Ok(answer);
@@ -99,7 +105,7 @@ impl<P: Projection> Generations<P> {
 
     /// Returns the authoritative copy of the generation set.
     pub async fn set(&self) -> Result<GenerationSet, StoreError> {
-        self.copy(0).await
+        self.stored(Self::copy_key(0)).await
     }
 
     /// The limit of the retries of a change after conflicts.
@@ -119,9 +125,10 @@ impl<P: Projection> Generations<P> {
             let set = self.set().await?;
             let changed = next(&set)?;
             // If nothing changes, an earlier call may have failed before all copies had the change.
-            if changed == set || self.put(0, &changed).await? {
+            if changed == set || self.put_authoritative(&changed).await? {
                 for copy in 1..Self::COPIES {
-                    self.put(copy, &changed).await?;
+                    self.put_copy(Self::copy_key(copy), &changed).await?;
+                    self.put_copy(Self::former_key(copy), &changed).await?;
                 }
                 return Ok(changed);
             }
@@ -135,38 +142,80 @@ impl<P: Projection> Generations<P> {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Generation> {
+    fn known(&self) -> MutexGuard<'_, Option<GenerationSet>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn known_live(&self) -> Generation {
+        self.known()
+            .as_ref()
+            .map_or(Generation::FIRST, |set| set.live)
+    }
+
     async fn any_set(&self) -> Result<GenerationSet, StoreError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let set = self.copy(turn % Self::COPIES).await?;
-        *self.known() = set.live;
+        let copy = self.stored(self.next_copy()).await?;
+        self.latest(copy).await
+    }
+
+    /// Returns the key of the copy to read next: the authoritative one first, then each in turn.
+    fn next_copy(&self) -> Item {
+        if self.known().is_none() {
+            return Self::copy_key(0);
+        }
+        Self::copy_key(self.turn.fetch_add(1, Ordering::Relaxed) % Self::COPIES)
+    }
+
+    fn copy_key(copy: u32) -> Item {
+        if copy == 0 {
+            return Self::former_key(0);
+        }
+        key(&format!("{}#{copy}", P::NAME), &copy_name(copy))
+    }
+
+    /// Returns the key that a copy had before the copies were distributed over partitions. Code of
+    /// that time reads these items during a deployment and after a rollback.
+    fn former_key(copy: u32) -> Item {
+        key(P::NAME, &copy_name(copy))
+    }
+
+    /// Returns the set of a copy that was read, or the authoritative one if the copy is outdated.
+    async fn latest(&self, copy: GenerationSet) -> Result<GenerationSet, StoreError> {
+        let known = self.known().as_ref().map_or(0, |known| known.revision);
+        let set = if copy.revision < known {
+            self.set().await?
+        } else {
+            copy
+        };
+        *self.known() = Some(set.clone());
         Ok(set)
     }
 
-    async fn copy(&self, copy: u32) -> Result<GenerationSet, StoreError> {
-        Ok(self.item(&name(copy)).await?.unwrap_or_default())
+    async fn stored(&self, key: Item) -> Result<GenerationSet, StoreError> {
+        Ok(self.read(key).await?.unwrap_or_default())
     }
 
-    /// Writes a copy. Copy 0 must have the previous set, and another copy no later one; otherwise
-    /// nothing is written and the result is false.
-    async fn put(&self, copy: u32, set: &GenerationSet) -> Result<bool, StoreError> {
-        let (condition, revision) = if copy == 0 {
-            let before = set.revision.saturating_sub(1);
-            (
-                "attribute_not_exists(revision) OR revision = :revision",
-                before,
-            )
-        } else {
-            (
-                "attribute_not_exists(revision) OR revision <= :revision",
-                set.revision,
-            )
-        };
+    /// Writes the authoritative copy if it has the previous set; otherwise the result is false.
+    async fn put_authoritative(&self, set: &GenerationSet) -> Result<bool, StoreError> {
+        let before = set.revision.saturating_sub(1);
+        let condition = "attribute_not_exists(revision) OR revision = :revision";
+        self.put(Self::copy_key(0), set, condition, before).await
+    }
+
+    /// Writes another copy unless it has a later set.
+    async fn put_copy(&self, key: Item, set: &GenerationSet) -> Result<bool, StoreError> {
+        let condition = "attribute_not_exists(revision) OR revision <= :revision";
+        self.put(key, set, condition, set.revision).await
+    }
+
+    async fn put(
+        &self,
+        key: Item,
+        set: &GenerationSet,
+        condition: &str,
+        revision: u64,
+    ) -> Result<bool, StoreError> {
         let put = self
-            .keeping(&name(copy), set)?
+            .put_item(key, set)?
             .condition_expression(condition)
             .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
         let Err(error) = put.send().await else {
@@ -183,24 +232,18 @@ impl<P: Projection> Generations<P> {
         name: &str,
         value: &impl Serialize,
     ) -> Result<PutItemFluentBuilder, StoreError> {
-        let item: Item = serde_dynamo::to_item(value).map_err(|error| malformed(&error))?;
-        Ok(self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .item("readModel", AttributeValue::S(P::NAME.to_owned()))
-            .item("item", AttributeValue::S(name.to_owned())))
+        self.put_item(key(P::NAME, name), value)
     }
 
-    fn key(name: &str) -> Item {
-        Item::from([
-            (
-                "readModel".to_owned(),
-                AttributeValue::S(P::NAME.to_owned()),
-            ),
-            ("item".to_owned(), AttributeValue::S(name.to_owned())),
-        ])
+    fn put_item(
+        &self,
+        key: Item,
+        value: &impl Serialize,
+    ) -> Result<PutItemFluentBuilder, StoreError> {
+        let mut item: Item = serde_dynamo::to_item(value).map_err(|error| malformed(&error))?;
+        item.extend(key);
+        let put = self.client.put_item().table_name(&self.table);
+        Ok(put.set_item(Some(item)))
     }
 
     /// Returns an item of this read model. The read is strongly consistent.
@@ -208,11 +251,15 @@ impl<P: Projection> Generations<P> {
         &self,
         name: &str,
     ) -> Result<Option<T>, StoreError> {
+        self.read(key(P::NAME, name)).await
+    }
+
+    async fn read<T: for<'de> Deserialize<'de>>(&self, key: Item) -> Result<Option<T>, StoreError> {
         let got = self
             .client
             .get_item()
             .table_name(&self.table)
-            .set_key(Some(Self::key(name)))
+            .set_key(Some(key))
             .consistent_read(true)
             .send()
             .await
@@ -232,11 +279,10 @@ impl<M: ReadModel> Generations<Rows<M>> {
         if keys.len() >= MAX_BATCH {
             return self.shown(|rows| async move { rows.all(keys).await }).await;
         }
-        let known = *self.known();
+        let known = self.known_live();
         let rows = self.rows.with_generation(known);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let copy = KeysAndAttributes::builder()
-            .keys(Self::key(&name(turn % Self::COPIES)))
+            .keys(self.next_copy())
             .consistent_read(true);
         let copy = copy.build().map_err(|error| malformed(&error))?;
         let wanted = HashMap::from([
@@ -249,8 +295,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
             .map(serde_dynamo::from_item)
             .transpose()
             .map_err(|error| malformed(&error))?;
-        let live = set.unwrap_or_default().live;
-        *self.known() = live;
+        let live = self.latest(set.unwrap_or_default()).await?.live;
         if live == known {
             return Rows::<M>::by_key(found.remove(&rows.table));
         }
@@ -258,8 +303,16 @@ impl<M: ReadModel> Generations<Rows<M>> {
     }
 }
 
-fn name(copy: u32) -> String {
+fn copy_name(copy: u32) -> String {
     format!("standing#{copy}")
+}
+
+fn key(read_model: &str, item: &str) -> Item {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    Item::from([
+        ("readModel".to_owned(), text(read_model)),
+        ("item".to_owned(), text(item)),
+    ])
 }
 
 /// Concurrent changes of a generation set won at every attempt.

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
 use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
 use crate::{
-    audit::Report,
+    audit::{Report, Scope},
     gate::Checkpointed,
     generation::Generation,
     hash::fnv1a,
@@ -47,10 +47,11 @@ pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
     /// Returns the table, which holds the rows of every generation.
     fn table(&self) -> Table<'_>;
 
-    /// Compares the rows of this generation with the rows that their events produce.
+    /// Compares the rows of this generation in a scope with the rows that their events produce.
     fn audit(
         &self,
         store: &DynamoStore,
+        scope: &Scope,
         report: &mut Report,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -126,8 +127,13 @@ impl<M: ReadModel> Projection for Rows<M> {
         }
     }
 
-    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
-        audit::rows::<M>(self.table(), store, report).await
+    async fn audit(
+        &self,
+        store: &DynamoStore,
+        scope: &Scope,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        audit::rows::<M>(self.table(), store, scope, report).await
     }
 }
 
@@ -159,8 +165,13 @@ impl<T: CounterProjection> Projection for Counters<T> {
         }
     }
 
-    async fn audit(&self, store: &DynamoStore, report: &mut Report) -> Result<(), StoreError> {
-        audit::counters(self, store, report).await
+    async fn audit(
+        &self,
+        store: &DynamoStore,
+        scope: &Scope,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        audit::counters(self, store, scope, report).await
     }
 }
 

@@ -30,8 +30,8 @@ use uuid::Uuid;
 use crate::{
     decider::Aggregate,
     dynamodb::{
-        Answers, Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring, MailGate,
-        Projection, Repository, Rows,
+        Answers, AuditMark, Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring,
+        MailGate, Projection, Repository, Rows,
     },
     eventbridge::EventBridge,
     functions::Functions,
@@ -375,6 +375,12 @@ impl AppContext {
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
         Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
+    }
+
+    /// Returns the mark of the last clean audit, in the table of `READ_MODELS_TABLE`.
+    pub fn audit_mark(&self) -> Result<AuditMark, ConfigError> {
+        let table = self.variable("READ_MODELS_TABLE")?;
+        Ok(AuditMark::new(self.dynamodb(), table))
     }
 
     /// Returns the event bus of `EVENT_BUS`, with `EVENT_SOURCE` as the source of its events.
