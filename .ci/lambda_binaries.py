@@ -31,6 +31,7 @@ SETTINGS = {
     "ANSWERS_TABLE": "AnswersTable",
     "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
     "MAILS_TABLE": "MailsTable",
+    "QUOTAS_TABLE": "QuotasTable",
     "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
@@ -44,6 +45,7 @@ SETTINGS = {
     "OPERATOR_SCOPE": "cairn/operator",
     "PAYMENTS": "sandbox",
     "PRICES": "caller",
+    "CUSTOMER_ORDERS_PER_MINUTE": "0",
     "MAIL": "log",
 }
 # The ids in the test events. Every log line about one must have them.

@@ -482,7 +482,7 @@ def the_personal_data_of_a_customer_can_be_erased(world):
     assert "wrappedKey" in stored(), stored()
     for expected in ("now", "before"):
         forgotten = world.tool("forget", name, "--yes")
-        equal(forgotten, {"customer": name, "forgotten": expected})
+        equal([forgotten["customer"], forgotten["forgotten"], len(forgotten["erasures"])], [name, expected, 1])
         assert "wrappedKey" not in stored(), stored()
     # Events stay, and a repeated request has the same response.
     equal(world.events(id), events, "the events")

@@ -158,7 +158,7 @@ impl Report {
     async fn request(stack: &Stack, mut request: Value) -> Result<Self, Failure> {
         let mut sum = Self::default();
         while !sum.complete {
-            let mut report: Self = stack.invoke(REDRIVE, &request).await?;
+            let mut report: Self = stack.operate(REDRIVE, request.clone()).await?;
             if !report.complete && report.redriven == 0 && report.deleted.is_empty() {
                 return Err(Failure::found(format!(
                     "the function handled no dead letter within its timeout: {} redriven, {} deleted so far; delete \

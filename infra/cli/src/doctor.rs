@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use cairn::{
     Timestamp,
-    audit::{Limits, Part, Scope},
+    audit::{Limits, Scope},
     operator::{
         Stack,
         doctor::{self, Examined, Part},
@@ -226,7 +226,13 @@ async fn examine_queues(stack: &Stack) -> Result<Examined, Failure> {
 }
 
 async fn examine_data(stack: &Stack) -> Result<Examined, Failure> {
-    let report = audit::report(stack, Limits::default(), Scope::Part(Part::WHOLE), None).await?;
+    let report = audit::report(
+        stack,
+        Limits::default(),
+        Scope::Part(cairn::audit::Part::WHOLE),
+        None,
+    )
+    .await?;
     let examined = usize::try_from(report.streams).unwrap_or(usize::MAX);
     Ok(Examined {
         examined,

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use cairn::operator::Stack;
+use cairn::{dynamodb::Erasure, operator::Stack};
 use clap::Args;
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ enum When {
 struct Report {
     customer: String,
     forgotten: When,
+    erasures: Vec<Erasure>,
 }
 
 impl Forget {
@@ -56,7 +57,7 @@ impl Forget {
             return Err(Failure::refused("cancelled; no data was erased"));
         }
         let request = json!({ "customer": customer });
-        let report: Report = stack.invoke("ForgetCustomerFunction", &request).await?;
+        let report: Report = stack.operate("ForgetCustomerFunction", request).await?;
         if out.is_json {
             out.document(&report)?;
         } else {

@@ -1,7 +1,7 @@
 //! `cairn history`: the events of a stream or an order.
 
 use cairn::{
-    Commit, RecordedEvent, StreamId,
+    RecordedEvent, StreamId,
     cloudevent::CloudEvent,
     dynamodb::DynamoStore,
     operator::Stack,
@@ -18,7 +18,8 @@ use crate::{
 
 /// Show the events of a stream or an order
 ///
-/// With `--json`, events are CloudEvents, as on the bus.
+/// BY is the caller of the request or the operator, if one is known. With `--json`, events are
+/// CloudEvents, as on the bus.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -56,22 +57,20 @@ fn subject(text: &str) -> Result<Subject, String> {
 impl History {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let store = stack.app().event_store()?;
-        let mut events = match &self.subject {
-            Subject::Stream(stream) => events(&store, stream, self.after).await?,
-            Subject::Order(order) => {
-                let mut events = vec![];
-                for stream in [
-                    order.order_stream(),
-                    order.payment_stream(),
-                    order.shipment_stream(),
-                    order.fulfilment_stream(),
-                ] {
-                    events.extend(self::events(&store, &stream, self.after).await?);
-                }
-                events
-            }
+        let streams = match &self.subject {
+            Subject::Stream(stream) => vec![stream.clone()],
+            Subject::Order(order) => vec![
+                order.order_stream(),
+                order.payment_stream(),
+                order.shipment_stream(),
+                order.fulfilment_stream(),
+            ],
         };
-        if events.is_empty() {
+        let mut entries = vec![];
+        for stream in &streams {
+            entries.extend(self.entries(&store, stream).await?);
+        }
+        if entries.is_empty() {
             let subject = match &self.subject {
                 Subject::Stream(stream) => stream.to_string(),
                 Subject::Order(order) => format!("the order {order}"),
@@ -80,30 +79,51 @@ impl History {
         }
         // The sort is stable, and time never decreases within a stream, so the events of each
         // stream keep their order.
-        events.sort_by_key(|event| event.at);
+        entries.sort_by_key(|entry| entry.event.at);
         if out.is_json {
             let source = stack.app().variable("EVENT_SOURCE")?;
-            let events: Vec<_> = events
+            let events: Vec<_> = entries
                 .iter()
-                .map(|event| CloudEvent::new(&source, event))
+                .map(|entry| CloudEvent::new(&source, &entry.event))
                 .collect();
             out.document(&json!({ "events": events }))?;
             return Ok(Verdict::Well);
         }
-        let rows: Vec<_> = events.iter().map(row).collect();
-        out.table(["TIME", "EVENT", "STREAM@VERSION", "DATA"], &rows)?;
+        if entries.iter().all(|entry| entry.actor.is_none()) {
+            let rows: Vec<_> = entries.iter().map(|entry| row(&entry.event)).collect();
+            out.table(["TIME", "EVENT", "STREAM@VERSION", "DATA"], &rows)?;
+            return Ok(Verdict::Well);
+        }
+        let rows: Vec<_> = entries.iter().map(Entry::row).collect();
+        out.table(["TIME", "EVENT", "STREAM@VERSION", "BY", "DATA"], &rows)?;
         Ok(Verdict::Well)
+    }
+
+    async fn entries(&self, store: &DynamoStore, stream: &StreamId) -> Result<Vec<Entry>, Failure> {
+        let commits = store.read(stream, &ReadRange::after(self.after)).await?;
+        let entries = commits.iter().flat_map(|commit| {
+            commit.recorded().map(move |event| Entry {
+                event,
+                actor: commit.actor.clone(),
+            })
+        });
+        Ok(entries
+            .filter(|entry| entry.event.version > self.after)
+            .collect())
     }
 }
 
-async fn events(
-    store: &DynamoStore,
-    stream: &StreamId,
-    after: u64,
-) -> Result<Vec<RecordedEvent>, Failure> {
-    let commits = store.read(stream, &ReadRange::after(after)).await?;
-    let events = commits.iter().flat_map(Commit::recorded);
-    Ok(events.filter(|event| event.version > after).collect())
+/// An event, and the caller whose request led directly to it.
+struct Entry {
+    event: RecordedEvent,
+    actor: Option<String>,
+}
+
+impl Entry {
+    fn row(&self) -> [String; 5] {
+        let [time, name, id, data] = row(&self.event);
+        [time, name, id, self.actor.clone().unwrap_or_default(), data]
+    }
 }
 
 pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {

@@ -227,7 +227,7 @@ impl Steps<'_> {
             );
             request.insert("step".to_owned(), step.into());
         }
-        Ok(self.stack.invoke(REBUILD, &request).await?)
+        Ok(self.stack.operate(REBUILD, request).await?)
     }
 
     /// Backfills all segments, and returns the number of their events. A terminal shows a progress

@@ -240,7 +240,7 @@ impl OneSaga {
                 format!("{order}: step abandoned; compensating the rest"),
             ),
         };
-        let _: Value = stack.invoke(WATCH, &request).await?;
+        let _: Value = stack.operate(WATCH, request).await?;
         if out.is_json {
             out.document(&did)?;
         } else {

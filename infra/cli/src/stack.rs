@@ -17,6 +17,14 @@ pub(crate) struct Access {
     /// AWS profile
     #[arg(long, global = true, value_name = "NAME", env = "AWS_PROFILE")]
     profile: Option<String>,
+    /// Operator's name for logs and history; on AWS the default is the ARN of the credentials
+    #[arg(
+        long = "as",
+        global = true,
+        value_name = "NAME",
+        env = "CAIRN_OPERATOR"
+    )]
+    operator: Option<String>,
 }
 
 impl Access {
@@ -26,7 +34,7 @@ impl Access {
         let (profile, name) = (said(&self.profile), said(&self.stack));
         let aws = operator::aws(endpoint.as_deref(), profile.as_deref()).await;
         let found = Stack::find(&aws, name.as_deref()).await;
-        found.map_err(|error| match error {
+        let stack = found.map_err(|error| match error {
             FindError::Unreachable(problem) => {
                 let (place, hint) = match &endpoint {
                     Some(endpoint) => (endpoint.as_str(), "Is the system running?"),
@@ -39,6 +47,10 @@ impl Access {
             }
             FindError::Several(_) => Failure::refused(format!("{error}; choose one with --stack")),
             FindError::None | FindError::Unknown(..) => Failure::refused(error),
+        })?;
+        Ok(match said(&self.operator) {
+            Some(name) => stack.operated_by(name),
+            None => stack,
         })
     }
 }
@@ -47,6 +59,9 @@ impl From<InvokeError> for Failure {
     fn from(error: InvokeError) -> Self {
         match error {
             InvokeError::Failed(_) => Self::found(error),
+            InvokeError::Unidentified(_) => {
+                Self::refused(format!("{error}; name the operator with --as"))
+            }
             InvokeError::Unknown { .. } | InvokeError::Unreachable { .. } => Self::refused(error),
         }
     }

@@ -342,12 +342,7 @@ fn too_many(route: &str, wait: Duration) -> Problem {
     let problem = Problem::new(429, "too-many-requests", "Too many requests").detail(format!(
         "Too many requests to {route}. Nothing was done. Retry after the time in `Retry-After`."
     ));
-    problem.header(header::RETRY_AFTER, whole_seconds(wait).into())
-}
-
-/// A wait in whole seconds for `Retry-After`: rounded up, at least one.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis().div_ceil(1_000)).map_or(u64::MAX, |seconds| seconds.max(1))
+    problem.retry_after(wait)
 }
 
 pub(crate) fn no_route(path: &str, methods: &[&str]) -> Problem {

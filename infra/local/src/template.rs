@@ -474,6 +474,8 @@ fn table(id: &str, mut properties: Fields, names: &Names) -> Result<Table, Templ
         "DeletionProtectionEnabled",
         "SSESpecification",
         "ResourcePolicy",
+        // An expired item stays, as it can for days on AWS.
+        "TimeToLiveSpecification",
         "WarmThroughput",
         "OnDemandThroughput",
         "Tags",

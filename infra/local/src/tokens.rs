@@ -22,7 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::{gateway::whole_seconds, platform::Platform, template::Authorizer};
+use crate::{platform::Platform, template::Authorizer};
 
 /// The pause between two fetches of the issuer's keys. Without it, tokens with unknown keys, which
 /// cost their sender nothing, would each cause a request.
@@ -79,7 +79,7 @@ impl From<Refusal> for Problem {
             Refusal::NoKeys(wait) => {
                 Self::new(503, "unavailable", "Service temporarily unavailable")
                     .detail(detail)
-                    .header(header::RETRY_AFTER, whole_seconds(wait).into())
+                    .retry_after(wait)
             }
         }
     }

@@ -158,7 +158,6 @@ pub enum Finding {
 }
 
 impl fmt::Display for Finding {
-    #[expect(clippy::too_many_lines, reason = "one arm for each finding")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gap {

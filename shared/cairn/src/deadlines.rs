@@ -49,7 +49,8 @@ pub struct Deadline {
     pub stream: StreamId,
     /// The version of the stream when the row was written.
     pub version: u64,
-    /// The time from which the watchdog checks the stream, or since which it has been stuck.
+    /// The time from which the watchdog checks the stream. For a stuck stream, it is the time since
+    /// which it has been stuck until the first check.
     pub at: Timestamp,
     /// The version at which a provider throttled the pending step. While the stream is at this
     /// version, the watchdog requests the step again at `at`. This uses up no retry.

@@ -44,8 +44,8 @@ use crate::{
     read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
     retry::Backoff,
     store::{
-        AppendError, ConditionalStore, Conflict, Consistency, EventStore, MAX_COMMIT_BYTES,
-        ReadRange, StoreError, StreamVersion, check_append, is_own,
+        AppendError, ConditionalStore, Conditions, Conflict, Consistency, EventStore,
+        MAX_COMMIT_BYTES, Quota, ReadRange, StoreError, StreamVersion, check_append, is_own,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -67,7 +67,7 @@ pub use audit::{Audit, AuditError, AuditMark, MarkError};
 pub use deadlines::Deadlines;
 pub use generations::{ChangeError, Contended, Generations};
 pub use history::Scanned;
-pub use keys::{Forgotten, KeyError, KeyTable, Keyring};
+pub use keys::{Erasure, Forgotten, KeyError, KeyTable, Keyring, SubjectKey};
 pub use mail_gate::{MailGate, WaitingMail};
 pub use projection::{Key, Projection, ScannedRow, Table};
 pub use rebuild::{
@@ -82,6 +82,7 @@ type Item = HashMap<String, AttributeValue>;
 pub struct DynamoStore {
     client: Client,
     table: String,
+    quotas: Option<String>,
     conflicts: Arc<AtomicU64>,
 }
 
@@ -95,8 +96,17 @@ impl DynamoStore {
         Self {
             client,
             table,
+            quotas: None,
             conflicts: Arc::default(),
         }
+    }
+
+    /// Counts appends with a quota in a table with the key `counter` (S). An item also has `count`
+    /// and `expiresAt`, the time to live of DynamoDB, a day after the end of the period.
+    #[must_use]
+    pub fn with_quotas(self, table: String) -> Self {
+        let quotas = Some(table);
+        Self { quotas, ..self }
     }
 
     /// Counts the appends that end in a conflict.
@@ -232,9 +242,10 @@ impl DynamoStore {
     async fn transact(
         &self,
         commits: &[Commit],
-        unchanged: &[StreamVersion],
+        conditions: Conditions<'_>,
     ) -> Result<(), AppendError> {
-        let mut writes = Vec::with_capacity(commits.len() + unchanged.len());
+        let Conditions { unchanged, quota } = conditions;
+        let mut writes = Vec::with_capacity(commits.len() + unchanged.len() + 1);
         for commit in commits {
             let put = Put::builder()
                 .table_name(&self.table)
@@ -251,11 +262,15 @@ impl DynamoStore {
             let check = self.check(unchanged)?;
             writes.push(TransactWriteItem::builder().condition_check(check).build());
         }
+        if let Some(quota) = quota {
+            let count = self.count(quota)?;
+            writes.push(TransactWriteItem::builder().update(count).build());
+        }
         let sent = self
             .client
             .transact_write_items()
             .set_transact_items(Some(writes))
-            .client_request_token(token(commits, unchanged)?)
+            .client_request_token(token(commits, conditions)?)
             .send()
             .await;
         let Err(error) = sent else { return Ok(()) };
@@ -265,9 +280,10 @@ impl DynamoStore {
             return Err(store_error(&error).into());
         };
         let mut lost = vec![];
+        let reasons = cancelled.cancellation_reasons();
         let written = commits.iter().map(|commit| &commit.stream);
         let streams = written.chain(unchanged.iter().map(|unchanged| &unchanged.stream));
-        for (stream, reason) in streams.zip(cancelled.cancellation_reasons()) {
+        for (stream, reason) in streams.zip(reasons) {
             match reason.code() {
                 Some("ConditionalCheckFailed") => lost.push(Conflict {
                     stream: stream.clone(),
@@ -283,8 +299,21 @@ impl DynamoStore {
                 _ => {}
             }
         }
+        if let (Some(quota), Some(reason), true) = (quota, reasons.last(), lost.is_empty()) {
+            match reason.code() {
+                Some("ConditionalCheckFailed") => return Err(StoreError::from(quota).into()),
+                // Another append counts at the same time.
+                Some("TransactionConflict") => {
+                    lost.extend(commits.first().map(|commit| Conflict {
+                        stream: commit.stream.clone(),
+                        winner: None,
+                    }))
+                }
+                _ => {}
+            }
+        }
         if lost.is_empty() {
-            return Err(cancelled_otherwise(cancelled.cancellation_reasons()).into());
+            return Err(cancelled_otherwise(reasons).into());
         }
         // As for a single commit, when DynamoDB no longer knows the token.
         if is_own(&lost, commits) && holds(Guard::CommitId) {
@@ -304,25 +333,44 @@ impl DynamoStore {
             .build()
             .map_err(|error| malformed(&error))
     }
+
+    fn count(&self, quota: &Quota) -> Result<Update, StoreError> {
+        const DAY: Duration = Duration::from_hours(24);
+        let table = self.quotas.as_ref();
+        let table = table.ok_or_else(|| malformed(&"the store has no table of quotas"))?;
+        let expires = quota.until.after(DAY).as_millis() / 1000;
+        Update::builder()
+            .table_name(table)
+            .key("counter", AttributeValue::S(quota.counter.clone()))
+            .update_expression("ADD #count :one SET expiresAt = :expires")
+            .condition_expression("attribute_not_exists(#count) OR #count < :limit")
+            .expression_attribute_names("#count", "count")
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
+            .expression_attribute_values(":limit", AttributeValue::N(quota.limit.to_string()))
+            .build()
+            .map_err(|error| malformed(&error))
+    }
 }
 
 impl ConditionalStore for DynamoStore {
     async fn append_if(
         &self,
         commits: &[Commit],
-        unchanged: &[StreamVersion],
+        conditions: Conditions<'_>,
     ) -> Result<(), AppendError> {
-        check_append(commits, unchanged)?;
-        let appended = match (commits, unchanged) {
-            ([], _) => Ok(()),
-            ([commit], []) => self.put(commit).await,
-            (several, []) if !holds(Guard::AtomicStep) => {
+        check_append(commits, conditions)?;
+        let is_unconditional = conditions == Conditions::default();
+        let appended = match commits {
+            [] => Ok(()),
+            [commit] if is_unconditional => self.put(commit).await,
+            several if is_unconditional && !holds(Guard::AtomicStep) => {
                 for commit in several {
                     self.put(commit).await?;
                 }
                 Ok(())
             }
-            (commits, unchanged) => self.transact(commits, unchanged).await,
+            commits => self.transact(commits, conditions).await,
         };
         if matches!(appended, Err(AppendError::Conflict(_))) {
             self.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -333,7 +381,7 @@ impl ConditionalStore for DynamoStore {
 
 impl EventStore for DynamoStore {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        self.append_if(commits, &[]).await
+        self.append_if(commits, Conditions::default()).await
     }
 
     /// Reads again with strong consistency if an eventually consistent read has a gap, because a
@@ -439,12 +487,8 @@ fn size(value: &AttributeValue) -> usize {
 /// Returns the idempotency token of a transaction. The SDK's retry after a lost response has the
 /// same token, which DynamoDB keeps for ten minutes. A retry by another invocation has another
 /// commit time and so another token; the write conditions recognize it.
-fn token(commits: &[Commit], unchanged: &[StreamVersion]) -> Result<String, StoreError> {
-    let text = if unchanged.is_empty() {
-        serde_json::to_vec(commits)
-    } else {
-        serde_json::to_vec(&(commits, unchanged))
-    };
+fn token(commits: &[Commit], conditions: Conditions<'_>) -> Result<String, StoreError> {
+    let text = serde_json::to_vec(&(commits, conditions));
     let text = text.map_err(|error| malformed(&error))?;
     Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }

@@ -21,6 +21,7 @@ use aws_sdk_lambda::{Client, primitives::Blob, types::FunctionConfiguration};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_dynamo::Item;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use crate::{
     commit::Commit,
@@ -28,6 +29,7 @@ use crate::{
         AppContext,
         http::{Http, TrustStore},
         http_client::{HttpClient, HttpError},
+        operation::OPERATOR,
     },
     store::StoreError,
 };
@@ -90,6 +92,8 @@ pub struct Stack {
     /// The function names by logical id.
     functions: BTreeMap<String, String>,
     lambda: Client,
+    /// The operator, once it is known.
+    operator: OnceCell<Option<String>>,
 }
 
 /// A stack was not found.
@@ -120,6 +124,9 @@ pub enum InvokeError {
         /// The function's logical id.
         function: String,
     },
+    /// AWS does not return the identity of the credentials.
+    #[error("GetCallerIdentity of STS failed: {0}")]
+    Unidentified(String),
     /// The function was not invoked, or its response was lost.
     #[error("cannot reach {function}: {problem}")]
     Unreachable {
@@ -173,7 +180,30 @@ impl Stack {
             app: AppContext::new(move |name| settings.get(name).cloned(), aws.clone()),
             functions,
             lambda: Client::from_conf(lambda),
+            operator: OnceCell::new(),
         })
+    }
+
+    /// Names the operator for the functions to record. Without a name, it is the ARN of the
+    /// credentials, or none for an endpoint on this computer, which accepts any credentials.
+    #[must_use]
+    pub fn operated_by(self, name: String) -> Self {
+        let operator = OnceCell::from(Some(name));
+        Self { operator, ..self }
+    }
+
+    async fn operator(&self) -> Result<Option<&str>, InvokeError> {
+        let identify = || async {
+            if self.aws.endpoint_url().is_some_and(is_here) {
+                return Ok(None);
+            }
+            let client = aws_sdk_sts::Client::new(&self.aws);
+            let identity = client.get_caller_identity().send().await;
+            let identity = identity.map_err(|error| InvokeError::Unidentified(cause(&error)))?;
+            Ok::<_, InvokeError>(identity.arn)
+        };
+        let operator = self.operator.get_or_try_init(identify).await?;
+        Ok(operator.as_deref())
     }
 
     /// Returns the environment variables of the functions, and clients of the stack's resources.
@@ -222,11 +252,24 @@ impl Stack {
         Ok(counted.flatten())
     }
 
-    /// Invokes the alias `live` of a function by its logical id, and waits for the response.
+    /// Invokes a [function for operations](crate::lambda::operation) by its logical id with a
+    /// request of an operator, and waits for the report.
     ///
     /// # Errors
     /// See [`InvokeError`].
-    pub async fn invoke<A: DeserializeOwned>(
+    pub async fn operate<A: DeserializeOwned>(
+        &self,
+        function: &str,
+        mut request: Value,
+    ) -> Result<A, InvokeError> {
+        if let (Value::Object(members), Some(name)) = (&mut request, self.operator().await?) {
+            members.insert(OPERATOR.to_owned(), name.into());
+        }
+        self.invoke(function, &request).await
+    }
+
+    /// Invokes the alias `live` of a function.
+    async fn invoke<A: DeserializeOwned>(
         &self,
         function: &str,
         request: &(impl Serialize + Sync),

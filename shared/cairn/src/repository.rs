@@ -25,8 +25,8 @@ use crate::{
     retry::{ConflictBackoff, OutOfTime},
     snapshot::state_fingerprint,
     store::{
-        AppendError, ConditionalStore, Consistency, EventStore, ReadRange, Snapshots, StoreError,
-        StreamVersion,
+        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Limited, Quota,
+        ReadRange, Snapshots, StoreError, StreamVersion,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -133,6 +133,25 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         }
     }
 
+    /// Returns a repository of the same streams whose appends count against a quota, if there is
+    /// one. It shares the cache.
+    ///
+    /// A repeated command counts once. An append over the quota ends in
+    /// [`StoreError::OverQuota`].
+    pub fn within(&self, quota: Option<Quota>) -> Repository<A, Limited<S>>
+    where
+        S: ConditionalStore,
+    {
+        Repository {
+            store: Limited {
+                store: self.store.clone(),
+                quota,
+            },
+            state_fingerprint: self.state_fingerprint.clone(),
+            cache: self.cache.clone(),
+        }
+    }
+
     /// Decides a command on a stream and appends its events, once per command id. See
     /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY) for the
     /// limit.
@@ -193,7 +212,11 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
             Decision::Done { replayed } => return Ok(Some(attempt.handled(replayed))),
         };
         let commits = std::slice::from_ref(&commit);
-        let lost = match self.store.append_if(commits, unchanged).await {
+        let conditions = Conditions {
+            unchanged,
+            quota: None,
+        };
+        let lost = match self.store.append_if(commits, conditions).await {
             Ok(()) => return Ok(Some(self.appended(next))),
             Err(AppendError::Conflict(lost)) => lost,
             Err(AppendError::Store(error)) => return Err(error.into()),

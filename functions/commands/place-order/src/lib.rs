@@ -1,17 +1,19 @@
 //! `POST /orders`: places an order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cairn::{
+    Timestamp,
     commit::Context,
-    dynamodb::{Keyring, Repository},
+    dynamodb::{DynamoStore, Keyring, SubjectKey},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
-    repository::{HandleError, Handled},
+    repository::{HandleError, Handled, Repository},
     seal::Key,
     sealed::Sealed,
+    store::{Limited, Quota, StoreError},
 };
 use orders::{
     order::{Command, Order, Placed, Rejection},
@@ -27,8 +29,10 @@ use crate::catalogue::Catalogue;
 mod catalogue;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
+    let quotas = app.variable("QUOTAS_TABLE")?;
     let parts = Arc::new(Parts {
-        orders: app.repository()?,
+        orders: Repository::new(app.event_store()?.with_quotas(quotas)),
+        orders_per_minute: orders_per_minute(app)?,
         customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
         catalogue: catalogue(app)?,
     });
@@ -51,8 +55,23 @@ fn catalogue(app: &AppContext) -> Result<Option<Catalogue>, ConfigError> {
     }
 }
 
+/// Returns the number of orders that a customer may place in a minute, if it is limited.
+fn orders_per_minute(app: &AppContext) -> Result<Option<u32>, ConfigError> {
+    let name = "CUSTOMER_ORDERS_PER_MINUTE";
+    let text = app.variable(name)?;
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(limit) => Ok(Some(limit)),
+        Err(_) => Err(ConfigError::new(
+            name,
+            format!("is `{text}`, not a number of orders"),
+        )),
+    }
+}
+
 struct Parts {
-    orders: Repository<Order>,
+    orders: Repository<Order, DynamoStore>,
+    orders_per_minute: Option<u32>,
     customers: Keyring,
     catalogue: Option<Catalogue>,
 }
@@ -75,8 +94,13 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
     };
     let context = request.context_without("place-order", &["shipTo", "email"])?;
     let context = context.formerly(&asked.impersonal());
+    let quota = parts.orders_per_minute.map(|limit| {
+        let key = format!("orders/{}", asked.customer_id);
+        Quota::new(&key, limit, Duration::from_mins(1), context.now)
+    });
     let attempt = Attempt {
         parts,
+        orders: parts.orders.within(quota),
         order_id,
         context: &context,
         asked: &asked,
@@ -110,6 +134,8 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
 /// One request to place an order.
 struct Attempt<'a> {
     parts: &'a Parts,
+    /// The orders, within the quota of the customer.
+    orders: Repository<Order, Limited<DynamoStore>>,
     order_id: OrderId,
     context: &'a Context,
     asked: &'a OrderRequest,
@@ -124,9 +150,8 @@ struct Personal {
 impl Attempt<'_> {
     async fn place(&self, lines: Lines, personal: &Personal) -> Result<Handled<Order>, Problem> {
         let (stream, command) = (self.order_id.order_stream(), self.command(lines, personal));
-        let orders = &self.parts.orders;
-        let placed = orders.create(&stream, &command, self.context).await;
-        same(placed.map_err(refused)?, personal)
+        let placed = self.orders.create(&stream, &command, self.context).await;
+        same(placed.map_err(|error| self.refused(error))?, personal)
     }
 
     /// The append proves that an accepted order has the current prices. A rejection for a cached
@@ -137,14 +162,15 @@ impl Attempt<'_> {
         catalogue: &Catalogue,
         asked: &[UnpricedLine],
     ) -> Result<Handled<Order>, Problem> {
-        let (orders, stream) = (&self.parts.orders, self.order_id.order_stream());
+        let stream = self.order_id.order_stream();
         let known = catalogue.known(asked).await?;
         let mut sealed = None;
         if let Ok(lines) = priced(asked, &known.prices()) {
             let personal = self.seal().await?;
             let (command, versions) = (self.command(lines, &personal), known.versions());
+            let orders = &self.orders;
             let placed = orders.create_if(&stream, &command, self.context, &versions);
-            if let Some(placed) = placed.await.map_err(refused)? {
+            if let Some(placed) = placed.await.map_err(|error| self.refused(error))? {
                 return same(placed, &personal);
             }
             sealed = Some(personal);
@@ -159,11 +185,7 @@ impl Attempt<'_> {
                 self.place(lines, &personal).await
             }
             // An earlier request may have placed the order at the prices of that time.
-            Err(mispriced) => match orders
-                .replay(&stream, self.context)
-                .await
-                .map_err(refused)?
-            {
+            Err(mispriced) => match self.earlier().await? {
                 Some(placed) => same(placed, &self.seal().await?),
                 None => Err(wrong_prices(mispriced)),
             },
@@ -177,9 +199,41 @@ impl Attempt<'_> {
             email,
             ..
         } = self.asked;
-        let key = self.parts.customers.key_for(customer_id.as_str()).await?;
+        let key = self.key(customer_id.as_str()).await?;
         sealed(&key, customer_id, self.order_id, ship_to, email.as_ref())
             .map_err(|error| Problem::internal(&error))
+    }
+
+    /// Returns the customer's key. A repeated request creates none for an erased customer, because
+    /// its order exists.
+    async fn key(&self, customer: &str) -> Result<Key, Problem> {
+        let customers = &self.parts.customers;
+        let key = match customers.find(customer).await? {
+            SubjectKey::Stored(key) => return Ok(key),
+            SubjectKey::Erased if self.earlier().await?.is_some() => {
+                customers.create_unstored(customer).await
+            }
+            SubjectKey::Erased | SubjectKey::Unknown => customers.create(customer).await,
+        };
+        Ok(key?)
+    }
+
+    /// Returns the order if an earlier request with the same key has placed it.
+    async fn earlier(&self) -> Result<Option<Handled<Order>>, Problem> {
+        let stream = self.order_id.order_stream();
+        let earlier = self.orders.replay(&stream, self.context).await;
+        earlier.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: HandleError<Rejection>) -> Problem {
+        match error {
+            HandleError::Store(StoreError::OverQuota { until, .. }) => {
+                too_many(until, self.context.now)
+            }
+            // A key's order has that key's commit, and a new id has no order, so nothing is
+            // rejected here.
+            error => problem(error, |rejection, _| Problem::internal(&rejection)),
+        }
     }
 
     fn command(&self, lines: Lines, personal: &Personal) -> Command {
@@ -203,9 +257,11 @@ fn sealed(
     })
 }
 
-fn refused(error: HandleError<Rejection>) -> Problem {
-    // A key's order has that key's commit, and a new id has no order, so nothing is rejected here.
-    problem(error, |rejection, _| Problem::internal(&rejection))
+fn too_many(until: Timestamp, now: Timestamp) -> Problem {
+    let wait = u64::try_from(until.as_millis() - now.as_millis()).unwrap_or_default();
+    Problem::new(429, "too-many-orders", "Too many orders")
+        .detail("The customer has placed all orders of this minute. Nothing was stored. Retry after the time in `Retry-After`.")
+        .retry_after(Duration::from_millis(wait))
 }
 
 fn wrong_prices(mispriced: Mispriced) -> Problem {

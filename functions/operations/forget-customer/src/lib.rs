@@ -4,7 +4,7 @@
 //! ciphertext.
 
 use cairn::{
-    dynamodb::Forgotten,
+    dynamodb::{Erasure, Forgotten},
     lambda::{AppContext, ConfigError, FunctionError, Handler, operation},
 };
 use orders::values::CustomerId;
@@ -15,8 +15,12 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     Ok(operation::function(app, move |request: Request, task| {
         let keys = keys.clone();
         async move {
-            let forgotten = keys.forget(request.customer.as_str(), task.now).await;
-            let forgotten = forgotten.map_err(FunctionError::new)?;
+            let erasure = Erasure {
+                at: task.now,
+                by: task.operator,
+            };
+            let forgotten = keys.forget(request.customer.as_str(), &erasure).await;
+            let (forgotten, erasures) = forgotten.map_err(FunctionError::new)?;
             tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "personal data erased");
             Ok(Report {
                 customer: request.customer,
@@ -25,6 +29,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
                     Forgotten::Before => When::Before,
                     Forgotten::Unknown => When::Unknown,
                 },
+                erasures,
             })
         }
     }))
@@ -40,6 +45,8 @@ struct Request {
 struct Report {
     customer: CustomerId,
     forgotten: When,
+    /// All erasures of the customer, oldest first.
+    erasures: Vec<Erasure>,
 }
 
 /// The time of the erasure.

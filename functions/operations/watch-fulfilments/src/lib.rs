@@ -1,7 +1,7 @@
 //! The watchdog: starts, retries or compensates fulfilments that make no progress. A schedule
 //! invokes it every minute; an operator invokes it for a stuck fulfilment.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use cairn::{
     Timestamp,
@@ -16,7 +16,7 @@ use cairn::{
     saga::Definition as _,
     step,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use orders::{
     deadlines::{NextAction, next_action},
     fulfilment::{self, Due, Fulfilment, Saga},
@@ -31,6 +31,10 @@ mod pace;
 use pace::Pace;
 
 const AT_ONCE: usize = 8;
+
+/// The time after which a stuck fulfilment is checked again. The deadline tracker records each
+/// event of its stream, so a check finds a change only if the record was lost.
+const STUCK_CHECK: Duration = Duration::from_hours(1);
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let watch = Arc::new(Watch {
@@ -92,7 +96,7 @@ struct Watch {
     orders: Repository<Order>,
     sagas: Repository<Saga>,
     deadlines: Deadlines,
-    step_timeout: std::time::Duration,
+    step_timeout: Duration,
     store: DynamoStore,
     pace: Pace,
     app: AppContext,
@@ -111,27 +115,26 @@ enum Looked {
 
 impl Watch {
     async fn look(&self, task: &Task) -> Result<Report, FunctionError> {
-        let end = Instant::now() + task.time_budget;
+        // A run that ends close to its timeout raises an alarm.
+        let end = Instant::now() + task.time_budget * 3 / 4;
         self.pace.begin(&self.store).await?;
-        let stuck_rows = self.deadlines.stuck(task.now).await;
-        let stuck_rows = stuck_rows.map_err(FunctionError::new)?;
+        let stuck = self.deadlines.count_stuck().await;
         let mut report = Report {
-            stuck: stuck_rows.len() as u64,
+            stuck: stuck.map_err(FunctionError::new)?,
             ..Report::default()
         };
         let metrics = Metrics::default().count("StuckFulfilments", report.stuck);
         self.app.emit(metrics);
-        let due = self.deadlines.due(task.now).await;
-        let due = due.map_err(FunctionError::new)?.into_iter();
-        let rows = due.map(|row| (row, false));
-        let rows = rows.chain(stuck_rows.into_iter().map(|row| (row, true)));
-        let mut looks = stream::iter(rows)
-            .map(
-                |(row, is_stuck)| async move { (self.look_after(&row, is_stuck, task).await, row) },
-            )
-            .buffer_unordered(AT_ONCE);
+        let due = self.deadlines.due(task.now).map(|row| (row, false));
+        let stuck = self.deadlines.stuck(task.now).map(|row| (row, true));
+        let looks = due.chain(stuck).map(|(row, is_stuck)| async move {
+            let row = row.map_err(FunctionError::new)?;
+            Ok::<_, FunctionError>((self.look_after(&row, task).await, row, is_stuck))
+        });
+        let mut looks = pin!(looks.buffer_unordered(AT_ONCE));
         let all = async {
-            while let Some((looked, deadline)) = looks.next().await {
+            while let Some(look) = looks.next().await {
+                let (looked, deadline, is_stuck) = look?;
                 match looked {
                     Ok(Looked::Moved) => report.overdue += 1,
                     Ok(Looked::Paced) => report.throttled += 1,
@@ -140,31 +143,31 @@ impl Watch {
                     Err(error) => {
                         report.failed += 1;
                         tracing::warn!(stream = %deadline.stream, %error, "deadline check failed; retrying on next run");
-                        // Postpone the deadline, so that failing checks do not delay the others.
+                        // Postpone the check, so that failing checks do not delay the others.
                         let later = task.now.after(self.step_timeout);
-                        let _ = self.postpone(&deadline, later).await;
+                        let _ = if is_stuck {
+                            self.deadlines.mark_stuck(&deadline, later).await
+                        } else {
+                            self.deadlines.postpone(&deadline, later).await
+                        };
                     }
                 }
             }
+            Ok::<_, FunctionError>(())
         };
         // The next run starts with the oldest deadlines, which are those that are left.
-        report.complete = timeout_at(end, all).await.is_ok();
-        drop(looks);
+        let all = timeout_at(end, all).await;
+        report.complete = all.is_ok();
         let overdue = Metrics::default()
             .count("OverdueFulfilments", report.overdue)
             .count("HeldBackFulfilments", report.held_back);
         self.app.emit(overdue);
         tracing::info!(?report, "watchdog run completed");
-        Ok(report)
+        all.unwrap_or(Ok(())).map(|()| report)
     }
 
     /// Takes the next action for an order.
-    async fn look_after(
-        &self,
-        deadline: &Deadline,
-        is_stuck: bool,
-        task: &Task,
-    ) -> Result<Looked, FunctionError> {
+    async fn look_after(&self, deadline: &Deadline, task: &Task) -> Result<Looked, FunctionError> {
         let order_id = OrderId::from_stream(&deadline.stream).map_err(FunctionError::new)?;
         let stream = order_id.fulfilment_stream();
         let order = self.orders.load(&order_id.order_stream()).await;
@@ -236,9 +239,9 @@ impl Watch {
                 self.postpone(deadline, until).await?;
                 return Ok(Looked::Rested);
             }
-            NextAction::Operator if is_stuck => return Ok(Looked::Rested),
             NextAction::Operator => {
-                let stuck = self.deadlines.mark_stuck(deadline, since).await;
+                let again = task.now.after(STUCK_CHECK);
+                let stuck = self.deadlines.mark_stuck(deadline, again).await;
                 stuck.map_err(FunctionError::new)?;
                 return Ok(Looked::Rested);
             }
@@ -317,6 +320,7 @@ impl Watch {
                 "{verb} failed: the fulfilment of order {order_id} is not stuck"
             )));
         }
+        tracing::info!(%order_id, command = verb, "operator command executed");
         Ok(Report {
             complete: true,
             ..Report::default()

@@ -29,7 +29,7 @@ use orders::fulfilment::Due;
 
 /// The limit of the first run, and its bounds.
 const FIRST: usize = 10;
-const MOST: usize = 400;
+const MOST: usize = 10_000;
 /// The limit while events are late, and the minimum while a provider is unavailable.
 const PROBES_IN_LAG: usize = 1;
 const LEAST_IN_TROUBLE: usize = 5;

@@ -34,6 +34,8 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ("STOCK_TABLE", "StockTable"),
     ("PRODUCTS_TABLE", "ProductsTable"),
     ("PRICES", "caller"),
+    ("CUSTOMER_ORDERS_PER_MINUTE", "0"),
+    ("QUOTAS_TABLE", "QuotasTable"),
     ("SALES_TABLE", "SalesTable"),
     ("READ_MODELS_TABLE", "ReadModelsTable"),
     ("DEADLINES_TABLE", "DeadlinesTable"),

@@ -19,15 +19,21 @@ async fn a_customer_is_erased_once_and_a_repetition_changes_nothing() {
     assert!(!history.to_string().contains("Lovelace"), "{history}");
     assert!(key(&system).is_object());
 
-    let said = system.run(&["forget", "c-42", "--yes"]).await;
+    let said = system
+        .run(&["forget", "c-42", "--yes", "--as", "jane"])
+        .await;
     assert_eq!(said.status, 0, "{said:?}");
     assert_eq!(said.out, "c-42: personal data erased\n");
     assert!(key(&system).is_null());
-    let again = system.json(&["forget", "c-42", "--yes"], 0).await;
+    let mut again = system.json(&["forget", "c-42", "--yes"], 0).await;
+    let erasures = again["erasures"].take();
     assert_eq!(
         again,
-        serde_json::json!({ "customer": "c-42", "forgotten": "before" })
+        serde_json::json!({ "customer": "c-42", "forgotten": "before", "erasures": null })
     );
+    assert_eq!(erasures.as_array().map(Vec::len), Some(1), "{erasures}");
+    assert_eq!(erasures[0]["by"], "jane");
+    assert!(erasures[0]["at"].is_string(), "{erasures}");
     assert_eq!(system.json(&["history", &id], 0).await, history);
 }
 

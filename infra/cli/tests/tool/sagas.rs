@@ -114,7 +114,15 @@ async fn an_abandoned_step_is_left_with_the_reason() {
     let (system, id, _) = stuck().await;
     let without = system.run(&["saga", "abandon", &id]).await;
     assert_eq!(without.status, 2, "{without:?}");
-    let arguments = ["saga", "abandon", &id, "--reason", "refunded by hand"];
+    let arguments = [
+        "--as",
+        "jane",
+        "saga",
+        "abandon",
+        &id,
+        "--reason",
+        "refunded by hand",
+    ];
     let abandoned = system.json(&arguments, 0).await;
     assert_eq!(abandoned, json!({ "order": id, "did": "abandon" }));
     system.settled().await;
@@ -128,6 +136,13 @@ async fn an_abandoned_step_is_left_with_the_reason() {
         .unwrap();
     assert_eq!(left["data"]["reason"], "refunded by hand");
     assert_eq!(events.last().unwrap()["type"], "FulfilmentAborted");
+    // The history shows the operator, and no operator for what the system did.
+    let said = system.run(&["history", &id]).await;
+    let by = |event: &str| {
+        let line = said.out.lines().find(|line| line.contains(event)).unwrap();
+        line.split_whitespace().any(|word| word == "jane")
+    };
+    assert!(by("StepAbandoned") && !by("FulfilmentAborted"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

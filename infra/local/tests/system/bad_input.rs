@@ -438,7 +438,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     let unavailable = system.post("/orders", &body).await;
     problem(&unavailable, 503);
     assert!(unavailable.headers.contains_key("retry-after"));
-    let error = keys.key_for("c-42").await.unwrap_err();
+    let error = keys.create("c-42").await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert!(
         error
@@ -454,7 +454,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     let wrapped = json!({ "subject": { "S": "c-42" }, "wrappedKey": { "B": "AAAA" } });
     let put = json!({ "TableName": "CustomerKeysTable", "Item": wrapped });
     system.aws("DynamoDB_20120810.PutItem", &put);
-    let error = keys.key_for("c-42").await.unwrap_err();
+    let error = keys.create("c-42").await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
     assert!(
         error

@@ -41,6 +41,7 @@ async fn tables_and_their_stream_can_be_read() {
             "MailsTable",
             "OrdersTable",
             "ProductsTable",
+            "QuotasTable",
             "ReadModelsTable",
             "SalesTable",
             "StockTable"

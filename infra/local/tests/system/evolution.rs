@@ -44,7 +44,7 @@ async fn placed(system: &Composition) -> Value {
         .operator()
         .keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")
         .unwrap();
-    let key = keys.key_for("c-42").await.unwrap();
+    let key = keys.create("c-42").await.unwrap();
     let sealed = key.seal(&personal::ship_to(&customer, &stream), &placed["shipTo"]);
     placed["shipTo"] = json!(sealed.unwrap());
     placed

@@ -43,6 +43,7 @@ const EMAIL: &str = "zebedee@quillfeather.example";
 const PERSONAL: [&str; 5] = [NAME, STREET, CITY, POSTAL_CODE, EMAIL];
 
 const FORGET: &str = "ForgetCustomerFunction";
+const OPERATOR: &str = "arn:aws:sts::123456789012:assumed-role/privacy/officer";
 const STEP: &str = "ArrangeShipmentFunction";
 
 fn theirs(customer: &str) -> Value {
@@ -169,12 +170,19 @@ impl Shop {
     }
 
     async fn forget(&self, customer: &str) -> Value {
-        let report = self
-            .still
-            .invoke(FORGET, &json!({ "customer": customer }))
-            .await;
+        let request = json!({ "customer": customer, "operator": OPERATOR });
+        let report = self.still.invoke(FORGET, &request).await;
         assert_eq!(report["customer"], customer);
+        assert_eq!(report["erasures"], self.erasures_of(customer));
         report["forgotten"].clone()
+    }
+
+    /// Returns the stored proof of all erasures of a customer.
+    fn erasures_of(&self, customer: &str) -> Value {
+        let keys = self.still.items("CustomerKeysTable");
+        let theirs = keys.into_iter().find(|key| key["subject"] == customer);
+        let erasures = theirs.and_then(|key| key.get("erasures").cloned());
+        erasures.unwrap_or_else(|| json!([]))
     }
 
     fn key_of(&self, customer: &str) -> Option<Value> {
@@ -340,6 +348,11 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     for (key, id) in [("k-1", &shipped), ("k-3", &dead), ("k-4", &half_way)] {
         assert_eq!(shop.place(key, &theirs(CUSTOMER)).await, (id.clone(), true));
     }
+    assert_eq!(
+        shop.key_of(CUSTOMER),
+        None,
+        "an earlier order has a new key"
+    );
 
     // An order without a label is not shipped.
     *shop.still.platform.poison.lock().unwrap() = None;
@@ -378,12 +391,25 @@ async fn a_returning_customer_has_a_new_key_that_can_be_erased_too() {
     let first = shop.still.place(&theirs(CUSTOMER)).await;
     shop.still.until(&first, "completed").await;
     let key = shop.key_of(CUSTOMER);
+    let erased_at = shop.still.platform.now();
     assert_eq!(shop.forget(CUSTOMER).await, "now");
+    let proof = json!([{ "at": erased_at, "by": OPERATOR }]);
+    assert_eq!(shop.erasures_of(CUSTOMER), proof);
+    let lines = shop.lines.text();
+    let line = lines
+        .lines()
+        .find(|line| line.contains("personal data erased"));
+    assert!(line.is_some_and(|line| line.contains(OPERATOR)), "{lines}");
     let second = shop.still.place(&theirs(CUSTOMER)).await;
     shop.still.until(&second, "completed").await;
     let addresses = shop.carrier.0.lock().unwrap().len();
     assert_eq!((addresses, shop.mails()), (2, 2));
     assert!(shop.key_of(CUSTOMER).is_some_and(|new| Some(new) != key));
+    assert_eq!(
+        shop.erasures_of(CUSTOMER),
+        proof,
+        "the proof of the erasure"
+    );
     // An email about the first order finds no address: the new key is not its key.
     let path = format!("/orders/{first}/ship");
     assert_eq!(shop.still.send("POST", &path, &json!({})).await.0, 200);
@@ -392,6 +418,9 @@ async fn a_returning_customer_has_a_new_key_that_can_be_erased_too() {
     assert_eq!(shop.still.depth("DeadLettersQueue"), 0);
     assert_eq!(shop.forget(CUSTOMER).await, "now");
     assert_eq!(shop.key_of(CUSTOMER), None);
+    let erasures = shop.erasures_of(CUSTOMER);
+    assert_eq!(erasures.as_array().map(Vec::len), Some(2), "{erasures}");
+    assert_eq!(erasures[0], proof[0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,8 @@ async fn the_store_on_dynamodb_keeps_the_contract() {
     let services: sdk::Services = Arc::new(OnceLock::from(system.system.composition.aws.clone()));
     let platform: Arc<dyn Platform> = Arc::new(LocalPlatform::default());
     let app = app(sdk::config("contract", &services, &platform));
-    contract::check(&app.event_store().unwrap()).await;
+    let store = app.event_store().unwrap();
+    contract::check(&store.with_quotas("QuotasTable".to_owned())).await;
 }
 
 /// A connection to the services that executes calls, loses the next answers, and has a lagging

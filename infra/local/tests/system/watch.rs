@@ -12,7 +12,7 @@ use cairn::{
     Commit,
     provider::{Call, ProviderError},
 };
-use cairn_local::{composition::Parts, functions::Functions};
+use cairn_local::{aws, composition::Parts, functions::Functions};
 use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
@@ -20,9 +20,11 @@ use orders::{
     values::{Money, PaymentToken},
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     fixture::{order, outcomes, template_with},
+    forget::Lines,
     still::StillShop,
 };
 
@@ -158,7 +160,7 @@ impl PaymentProvider for Stubborn {
 }
 
 /// A shop with a stuck order: its payment cannot be refunded.
-async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
+pub(crate) async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
     let functions = Functions::default().with("capture-payment", move |app| {
@@ -262,6 +264,80 @@ async fn only_what_is_stuck_can_be_resumed() {
         error.to_string().contains("invalid request: expected"),
         "{error}"
     );
+}
+
+/// The tracker records each event of a stuck fulfilment, so a check seldom finds anything.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_fulfilment_is_checked_every_hour_and_counted_every_minute() {
+    let lines = Lines::default();
+    let _listening = lines.listen();
+    let (shop, _, _) = stuck().await;
+    let checks = || lines.text().matches("\"saga overdue\"").count();
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let before = checks();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert_eq!(shop.platform.metric("StuckFulfilments"), Some(1));
+    }
+    let checked = checks() - before;
+    assert!((4..=5).contains(&checked), "{checked} checks in five hours");
+}
+
+/// Stores deadlines of orders that have ended, which the watchdog deletes. All of them are in one
+/// partition of the index.
+fn add_deadlines(shop: &StillShop, watch: &str, count: u128) {
+    for number in 0..count {
+        let stream = format!("order-{}", Uuid::from_u128(number));
+        let item = json!({
+            "stream": { "S": stream }, "watch": { "S": watch }, "version": { "N": "1" },
+            "at": { "S": "2020-01-01T00:00:00.000Z" },
+        });
+        let put = json!({ "TableName": "DeadlinesTable", "Item": item }).to_string();
+        let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
+        let answer = shop.system.aws.call("test", &call);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_run_examines_all_pages_of_due_deadlines() {
+    let shop = StillShop::open();
+    add_deadlines(&shop, "open#0", 450);
+    let report = shop.invoke(WATCH, &json!({ "detail-type": "test" })).await;
+    assert_eq!(
+        (&report["complete"], &report["failed"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(shop.items("DeadlinesTable"), Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_stuck_fulfilments_are_counted() {
+    let shop = StillShop::open();
+    add_deadlines(&shop, "parked#0", 450);
+    let report = shop.invoke(WATCH, &json!({ "detail-type": "test" })).await;
+    assert_eq!(report["stuck"], 450);
+    assert_eq!(shop.platform.metric("StuckFulfilments"), Some(450));
+}
+
+/// The rest of a run that ends in time is left for the next one.
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_before_its_timeout_and_the_next_one_continues() {
+    let shop = StillShop::open();
+    add_deadlines(&shop, "open#0", 450);
+    // Each deadline takes three calls, so one run has time for no more than 300.
+    *shop.platform.distance.lock().unwrap() = Duration::from_millis(330);
+    let begun = shop.platform.elapsed();
+    let look = json!({ "detail-type": "test" });
+    let report = shop.invoke(WATCH, &look).await;
+    assert_eq!(report["complete"], false);
+    let took = shop.platform.elapsed() - begun;
+    assert!(took < Duration::from_secs(40), "{took:?}");
+    let left = shop.items("DeadlinesTable").len();
+    assert!((1..450).contains(&left), "{left}");
+    *shop.platform.distance.lock().unwrap() = Duration::ZERO;
+    assert_eq!(shop.invoke(WATCH, &look).await["complete"], true);
+    assert_eq!(shop.items("DeadlinesTable"), Vec::<Value>::new());
 }
 
 /// A burst of more orders than the system can process in time: their events are late, and none is

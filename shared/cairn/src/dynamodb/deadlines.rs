@@ -4,11 +4,16 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::{
-        delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError,
+        delete_item::DeleteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
+        update_item::UpdateItemError,
     },
-    types::AttributeValue,
+    types::{AttributeValue, Select},
 };
-use futures_util::future::try_join_all;
+use futures_util::{
+    Stream, StreamExt as _,
+    future::try_join_all,
+    stream::{select_all, unfold},
+};
 
 use crate::{
     deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
@@ -36,7 +41,7 @@ impl Deadlines {
     /// writes a second.
     /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
     const SHARDS: u32 = 4;
-    /// The maximum number of rows that a query returns from each partition.
+    /// The maximum number of rows that one call returns.
     const PAGE: i32 = 100;
 
     /// Creates a handle to the table.
@@ -106,13 +111,14 @@ impl Deadlines {
         self.reschedule(deadline, OPEN, until).await
     }
 
-    /// Marks a deadline as stuck since a time, unless it has changed since it was read.
+    /// Marks a deadline as stuck, to be checked again at a time, unless it has changed since it was
+    /// read.
     pub async fn mark_stuck(
         &self,
         deadline: &Deadline,
-        since: Timestamp,
+        again: Timestamp,
     ) -> Result<(), StoreError> {
-        self.reschedule(deadline, STUCK, since).await
+        self.reschedule(deadline, STUCK, again).await
     }
 
     /// Records that a provider throttled the step that is due at this version, and the time of the
@@ -166,15 +172,36 @@ impl Deadlines {
         ignore_condition_failure(sent, UpdateItemError::is_conditional_check_failed_exception)
     }
 
-    /// Returns up to 100 due deadlines of each partition, oldest first within it. The read is
-    /// eventually consistent: a missing deadline appears in a later call.
-    pub async fn due(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
-        self.page(OPEN, now).await
+    /// Returns all due deadlines, oldest first within each partition. The next page of a partition
+    /// is read when the stream is polled for it. The read is eventually consistent: a missing
+    /// deadline appears in a later call.
+    pub fn due(&self, now: Timestamp) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        self.watched(OPEN, now)
     }
 
-    /// Returns up to 100 stuck deadlines of each partition. The read is eventually consistent.
-    pub async fn stuck(&self, now: Timestamp) -> Result<Vec<Deadline>, StoreError> {
-        self.page(STUCK, now).await
+    /// Returns the stuck deadlines whose next check is due, as [`due`](Self::due) does.
+    pub fn stuck(
+        &self,
+        now: Timestamp,
+    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        self.watched(STUCK, now)
+    }
+
+    /// Counts all stuck deadlines, whenever their next check is. The read is eventually consistent.
+    pub async fn count_stuck(&self) -> Result<u64, StoreError> {
+        let shards = (0..Self::SHARDS).map(|shard| async move {
+            let query = self
+                .query(STUCK, shard)
+                .key_condition_expression("#watch = :watch");
+            let mut pages = query.select(Select::Count).into_paginator().send();
+            let mut count = 0;
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| store_error(&error))?;
+                count += u64::try_from(page.count).unwrap_or_default();
+            }
+            Ok::<_, StoreError>(count)
+        });
+        Ok(try_join_all(shards).await?.into_iter().sum())
     }
 
     /// Returns the deadline of a stream. The read is strongly consistent.
@@ -213,27 +240,36 @@ impl Deadlines {
         Ok((rows, next))
     }
 
-    async fn page(&self, watch: &str, until: Timestamp) -> Result<Vec<Deadline>, StoreError> {
-        let shards = (0..Self::SHARDS).map(|shard| async move {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(Self::INDEX)
+    fn watched(
+        &self,
+        watch: &str,
+        until: Timestamp,
+    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        let shards = (0..Self::SHARDS).map(|shard| {
+            let query = self
+                .query(watch, shard)
                 .key_condition_expression("#watch = :watch AND #at <= :until")
-                .expression_attribute_names("#watch", "watch")
                 .expression_attribute_names("#at", "at")
-                .expression_attribute_values(":watch", text(&partition(watch, shard)))
                 .expression_attribute_values(":until", text(&until))
-                .limit(Self::PAGE)
-                .send()
-                .await
-                .map_err(|error| store_error(&error))?;
-            let rows = page.items.unwrap_or_default().into_iter();
-            rows.map(|row| serde_dynamo::from_item(row).map_err(|error| malformed(&error)))
-                .collect::<Result<Vec<Deadline>, StoreError>>()
+                .limit(Self::PAGE);
+            let rows = query.into_paginator().items().send();
+            let rows = unfold(rows, async |mut rows| Some((rows.next().await?, rows)));
+            rows.boxed()
         });
-        Ok(try_join_all(shards).await?.into_iter().flatten().collect())
+        select_all(shards).map(|row| {
+            let row = row.map_err(|error| store_error(&error))?;
+            serde_dynamo::from_item(row).map_err(|error| malformed(&error))
+        })
+    }
+
+    /// Returns a query of one partition of the index.
+    fn query(&self, watch: &str, shard: u32) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .index_name(Self::INDEX)
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":watch", text(&partition(watch, shard)))
     }
 }
 

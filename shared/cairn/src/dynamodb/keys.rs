@@ -2,13 +2,13 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    operation::update_item::UpdateItemError,
     primitives::Blob,
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Item, store_error};
+use super::{Item, malformed, store_error};
 use crate::{
     kms::{KmsError, MasterKey},
     seal::{Key, OpenError},
@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// A table with the key `subject` (S). An item holds `wrappedKey`, the encrypted key of the
-/// subject, or `forgottenAt`, the time at which it was deleted.
+/// subject, until it is erased, and `erasures`, the list of all [erasures](Erasure). A new key does
+/// not change the list.
 #[derive(Clone, Debug)]
 pub struct KeyTable {
     client: Client,
@@ -36,6 +37,27 @@ pub enum Forgotten {
     Unknown,
 }
 
+/// The proof of a deletion of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// The time.
+    pub at: Timestamp,
+    /// The operator, if the request named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// The stored key of a subject.
+#[derive(Debug)]
+pub enum SubjectKey {
+    /// The key.
+    Stored(Key),
+    /// The key was deleted, and the subject has no new one.
+    Erased,
+    /// The subject never had a key.
+    Unknown,
+}
+
 impl KeyTable {
     const SUBJECT: &str = "subject";
     const WRAPPED: &str = "wrappedKey";
@@ -45,42 +67,56 @@ impl KeyTable {
         Self { client, table }
     }
 
-    /// Deletes the key of a subject, so that all data encrypted with it becomes unreadable. The
-    /// call is idempotent.
+    /// Deletes the key of a subject, so that all data encrypted with it becomes unreadable, and
+    /// adds the erasure to the list of the subject. Returns the list, oldest first. The call is
+    /// idempotent: without a key it changes nothing.
     ///
     /// Data that is encrypted for the subject afterwards gets a new key, and can be erased in the
     /// same way.
-    pub async fn forget(&self, subject: &str, now: Timestamp) -> Result<Forgotten, StoreError> {
+    pub async fn forget(
+        &self,
+        subject: &str,
+        erasure: &Erasure,
+    ) -> Result<(Forgotten, Vec<Erasure>), StoreError> {
+        let erasure = serde_dynamo::to_attribute_value(erasure);
+        let erasure = erasure.map_err(|error| malformed(&error))?;
         let sent = self
             .client
             .update_item()
             .table_name(&self.table)
             .key(Self::SUBJECT, text(subject))
-            .update_expression("SET forgottenAt = :now REMOVE wrappedKey")
+            .update_expression(
+                "SET erasures = list_append(if_not_exists(erasures, :none), :this) \
+                 REMOVE wrappedKey",
+            )
             .condition_expression("attribute_exists(wrappedKey)")
-            .expression_attribute_values(":now", text(&now.to_string()))
+            .expression_attribute_values(":none", AttributeValue::L(vec![]))
+            .expression_attribute_values(":this", AttributeValue::L(vec![erasure]))
+            .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let Err(error) = sent else {
-            return Ok(Forgotten::Now);
+        let error = match sent {
+            Ok(updated) => {
+                let item = updated.attributes.unwrap_or_default();
+                return Ok((Forgotten::Now, erasures(item)?));
+            }
+            Err(error) => error,
         };
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                let is_known = failed.item().is_some_and(|item| !item.is_empty());
-                Ok(if is_known {
-                    Forgotten::Before
-                } else {
-                    Forgotten::Unknown
-                })
+                match failed.item().filter(|item| !item.is_empty()) {
+                    Some(item) => Ok((Forgotten::Before, erasures(item.clone())?)),
+                    None => Ok((Forgotten::Unknown, vec![])),
+                }
             }
             _ => Err(store_error(&error)),
         }
     }
 
-    /// Returns the wrapped key of a subject. The read is strongly consistent, so a deleted key is
-    /// never used again.
-    async fn wrapped(&self, subject: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Returns the item of a subject. The read is strongly consistent, so a deleted key is never
+    /// used again.
+    async fn find(&self, subject: &str) -> Result<Option<Item>, StoreError> {
         let got = self
             .client
             .get_item()
@@ -90,7 +126,7 @@ impl KeyTable {
             .send()
             .await
             .map_err(|error| store_error(&error))?;
-        Ok(got.item.and_then(wrapped))
+        Ok(got.item)
     }
 
     /// Stores a key unless the subject has one, and returns the stored key. A concurrent call may
@@ -98,11 +134,12 @@ impl KeyTable {
     async fn keep(&self, subject: &str, key: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let sent = self
             .client
-            .put_item()
+            .update_item()
             .table_name(&self.table)
-            .item(Self::SUBJECT, text(subject))
-            .item(Self::WRAPPED, AttributeValue::B(Blob::new(key.clone())))
+            .key(Self::SUBJECT, text(subject))
+            .update_expression("SET wrappedKey = :key")
             .condition_expression("attribute_not_exists(wrappedKey)")
+            .expression_attribute_values(":key", AttributeValue::B(Blob::new(key.clone())))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
@@ -110,7 +147,7 @@ impl KeyTable {
         match error.as_service_error() {
             // Or the stored key is this one: its first write succeeded, and the SDK repeated it
             // because the answer was lost.
-            Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().and_then(wrapped);
                 winner.ok_or_else(|| StoreError::Unavailable("the stored key was deleted".into()))
             }
@@ -154,12 +191,24 @@ impl Keyring {
         Self { table, master }
     }
 
-    /// Returns the key of a subject, and creates it if the subject has none. It takes one DynamoDB
-    /// request and one KMS call; a new key takes two requests and one call.
-    pub async fn key_for(&self, subject: &str) -> Result<Key, KeyError> {
-        if let Some(key) = self.key_of(subject).await? {
-            return Ok(key);
+    /// Returns the key of a subject. It takes one DynamoDB request and, for a stored key, one KMS
+    /// call.
+    pub async fn find(&self, subject: &str) -> Result<SubjectKey, KeyError> {
+        let Some(item) = self.table.find(subject).await? else {
+            return Ok(SubjectKey::Unknown);
+        };
+        match wrapped(item) {
+            Some(wrapped) => {
+                let key = self.master.unwrap(subject, &wrapped).await?;
+                Ok(SubjectKey::Stored(key))
+            }
+            None => Ok(SubjectKey::Erased),
         }
+    }
+
+    /// Creates a key for a subject that has none, and returns the stored key: a concurrent call may
+    /// have stored another one first. It takes one DynamoDB request and one KMS call, or two.
+    pub async fn create(&self, subject: &str) -> Result<Key, KeyError> {
         let made = self.master.generate(subject).await?;
         let kept = self.table.keep(subject, made.wrapped.clone()).await?;
         if kept == made.wrapped {
@@ -169,6 +218,12 @@ impl Keyring {
         }
     }
 
+    /// Creates a key that is not stored, so no other call can decrypt its data. It takes one KMS
+    /// call.
+    pub async fn create_unstored(&self, subject: &str) -> Result<Key, KeyError> {
+        Ok(self.master.generate(subject).await?.key)
+    }
+
     /// Decrypts a value. `None`: the data of the subject was erased. It takes one DynamoDB request
     /// and one KMS call.
     pub async fn open<T: DeserializeOwned>(
@@ -176,7 +231,7 @@ impl Keyring {
         context: &SealContext<'_>,
         sealed: &Sealed<T>,
     ) -> Result<Option<T>, KeyError> {
-        let Some(key) = self.key_of(context.subject).await? else {
+        let SubjectKey::Stored(key) = self.find(context.subject).await? else {
             return Ok(None);
         };
         match key.open(context, sealed) {
@@ -191,13 +246,6 @@ impl Keyring {
             }
         }
     }
-
-    async fn key_of(&self, subject: &str) -> Result<Option<Key>, KeyError> {
-        match self.table.wrapped(subject).await? {
-            Some(wrapped) => Ok(Some(self.master.unwrap(subject, &wrapped).await?)),
-            None => Ok(None),
-        }
-    }
 }
 
 fn text(text: &str) -> AttributeValue {
@@ -209,4 +257,12 @@ fn wrapped(mut item: Item) -> Option<Vec<u8>> {
         Some(AttributeValue::B(key)) => Some(key.into_inner()),
         _ => None,
     }
+}
+
+fn erasures(mut item: Item) -> Result<Vec<Erasure>, StoreError> {
+    let erasures = item
+        .remove("erasures")
+        .map(serde_dynamo::from_attribute_value);
+    let erasures = erasures.transpose().map_err(|error| malformed(&error))?;
+    Ok(erasures.unwrap_or_default())
 }

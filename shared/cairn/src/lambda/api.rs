@@ -90,7 +90,12 @@ where
             };
             let route = request.route_key.clone().unwrap_or_default();
             let answer = match Request::new(request, context, access) {
-                Ok(request) => handle(request).await,
+                Ok(request) => {
+                    if let Caller::Operator(id) = &request.caller {
+                        span.record("operator", id);
+                    }
+                    handle(request).await
+                }
                 Err(problem) => Err(problem),
             };
             let response = answer.unwrap_or_else(Problem::into_response);
@@ -570,6 +575,14 @@ impl Problem {
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.members.insert(member.to_owned(), value);
         self
+    }
+
+    /// Adds `Retry-After` with a wait in whole seconds: rounded up, at least one.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = u64::try_from(wait.as_millis().div_ceil(1_000));
+        let seconds = seconds.map_or(u64::MAX, |seconds| seconds.max(1));
+        self.header(header::RETRY_AFTER, seconds.into())
     }
 
     /// Adds a header.

@@ -100,6 +100,7 @@ impl Invocation {
             correlation = Empty,
             traceparent = Empty,
             event = Empty,
+            operator = Empty,
         )
     }
 }

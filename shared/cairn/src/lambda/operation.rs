@@ -6,6 +6,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tracing::Span;
 
 use crate::{
     commit::Context,
@@ -25,10 +27,14 @@ pub struct Task {
     pub id: String,
     /// The W3C trace context of the invocation.
     pub traceparent: Option<String>,
+    /// The operator, as the request names them. Lambda does not identify the caller of a function,
+    /// so a caller with permission to invoke it can name any operator.
+    pub operator: Option<String>,
 }
 
 impl Task {
-    /// Returns the context of a command. The same request must lead to the same `id`.
+    /// Returns the context of a command, whose actor is the operator. The same request must lead to
+    /// the same `id`.
     pub fn context(&self, id: String) -> Context {
         Context {
             id,
@@ -36,7 +42,7 @@ impl Task {
             former_fingerprint: None,
             correlation: correlation::new(&self.id),
             causation: None,
-            actor: None,
+            actor: self.operator.clone(),
             traceparent: self.traceparent.clone(),
             now: self.now,
             time_budget: self.time_budget,
@@ -44,7 +50,13 @@ impl Task {
     }
 }
 
+/// The member of a request that names the operator.
+pub const OPERATOR: &str = "operator";
+
 /// Creates a function that takes a request and returns a report, both JSON.
+///
+/// Every request can have the member [`OPERATOR`], which is not part of `Q`. The log lines of the
+/// invocation have it, and the [context](Task::context) of its commands.
 ///
 /// The error of a request that is not a `Q` begins with "invalid request". The serde attribute
 /// `expecting` of `Q` lists the accepted requests in it.
@@ -59,15 +71,19 @@ where
 {
     let (app, work) = (app.clone(), Arc::new(work));
     Handler::new(move |payload, invocation| {
-        let task = Task {
-            now: app.now(),
-            time_budget: time_budget(&invocation),
-            traceparent: invocation.trace.as_deref().and_then(trace::from_header),
-            id: invocation.request_id,
-        };
-        let request = serde_json::from_slice(&payload)
-            .map_err(|error| FunctionError::new(format!("invalid request: {error}")));
-        let work = request.map(|request| work(request, task));
+        let work = request(&payload).map(|(request, operator)| {
+            let task = Task {
+                now: app.now(),
+                time_budget: time_budget(&invocation),
+                traceparent: invocation.trace.as_deref().and_then(trace::from_header),
+                id: invocation.request_id,
+                operator,
+            };
+            let span = Span::current();
+            span.record("correlation", &task.id);
+            span.record("operator", task.operator.as_deref());
+            work(request, task)
+        });
         let app = app.clone();
         async move {
             let report = work?.await?;
@@ -75,4 +91,27 @@ where
             serde_json::to_vec(&report).map_err(FunctionError::new)
         }
     })
+}
+
+/// Reads a request and its operator.
+fn request<Q: DeserializeOwned>(payload: &[u8]) -> Result<(Q, Option<String>), FunctionError> {
+    let invalid =
+        |problem: &dyn std::fmt::Display| FunctionError::new(format!("invalid request: {problem}"));
+    let mut request: Value = serde_json::from_slice(payload).map_err(|error| invalid(&error))?;
+    let members = request.as_object_mut();
+    let operator = match members.and_then(|members| members.remove(OPERATOR)) {
+        None => None,
+        Some(Value::String(name)) if is_name(&name) => Some(name),
+        Some(_) => {
+            let problem = "`operator` must be 1 to 1024 printable ASCII characters";
+            return Err(invalid(&problem));
+        }
+    };
+    let request = serde_json::from_value(request).map_err(|error| invalid(&error))?;
+    Ok((request, operator))
+}
+
+/// True for the ARN of every principal of IAM.
+fn is_name(text: &str) -> bool {
+    (1..=1024).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }

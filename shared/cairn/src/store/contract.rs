@@ -5,6 +5,8 @@
     reason = "a suite fails by panic"
 )]
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
@@ -12,8 +14,8 @@ use crate::{
     commit::{Commit, StoredEvent},
     snapshot::Snapshot,
     store::{
-        AppendError, ConditionalStore, Consistency, EventStore, ReadRange, Snapshots, StoreError,
-        StreamVersion,
+        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Quota, ReadRange,
+        Snapshots, StoreError, StreamVersion,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -40,6 +42,8 @@ pub async fn check(store: &impl ConditionalStore) {
     an_append_on_a_condition_goes_through_while_the_other_streams_are_unchanged(store).await;
     an_append_on_a_condition_writes_nothing_once_another_stream_has_changed(store).await;
     the_very_same_append_on_a_condition_again_is_a_success(store).await;
+    a_quota_admits_its_limit_in_each_period_and_counts_a_repetition_once(store).await;
+    of_many_appends_at_once_no_more_than_the_quota_succeed(store).await;
 }
 
 async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
@@ -329,7 +333,7 @@ async fn an_append_on_a_condition_goes_through_while_the_other_streams_are_uncha
     store.append(&[read]).await.expect("append");
     let written = commit("if-written", 1, "written", 1);
     store
-        .append_if(std::slice::from_ref(&written), &unchanged)
+        .append_if(std::slice::from_ref(&written), if_unchanged(&unchanged))
         .await
         .expect("append");
     let stored = store.read(&written.stream, &ReadRange::all()).await;
@@ -350,7 +354,7 @@ async fn an_append_on_a_condition_writes_nothing_once_another_stream_has_changed
     let lost = store
         .append_if(
             std::slice::from_ref(&refused),
-            &[at("if-changed", 1), at("if-quiet", 0)],
+            if_unchanged(&[at("if-changed", 1), at("if-quiet", 0)]),
         )
         .await;
     let Err(AppendError::Conflict(lost)) = lost else {
@@ -368,13 +372,90 @@ async fn an_append_on_a_condition_writes_nothing_once_another_stream_has_changed
 /// The answer to the first append may have been lost, and the other stream may have changed since.
 async fn the_very_same_append_on_a_condition_again_is_a_success(store: &impl ConditionalStore) {
     let unchanged = [at("if-again", 0)];
+    let unchanged = if_unchanged(&unchanged);
     let commits = [commit("if-same", 1, "same", 1)];
     for _ in 0..2 {
-        store.append_if(&commits, &unchanged).await.expect("append");
+        store.append_if(&commits, unchanged).await.expect("append");
     }
     let next = commit("if-again", 1, "next", 1);
     store.append(&[next]).await.expect("append");
-    store.append_if(&commits, &unchanged).await.expect("append");
+    store.append_if(&commits, unchanged).await.expect("append");
+}
+
+async fn a_quota_admits_its_limit_in_each_period_and_counts_a_repetition_once(
+    store: &impl ConditionalStore,
+) {
+    let append = async |key: &str, seconds: u64| {
+        let quota = quota("repeated", 2, seconds);
+        let commits = [commit(key, 1, "counted", 1)];
+        store.append_if(&commits, if_within(&quota)).await
+    };
+    for key in ["quota-1", "quota-1", "quota-2", "quota-1", "quota-2"] {
+        append(key, 59).await.expect("append");
+    }
+    let refused = append("quota-3", 59).await;
+    let Err(AppendError::Store(StoreError::OverQuota { until, .. })) = refused else {
+        panic!("expected no append over the quota, got {refused:?}");
+    };
+    assert_eq!(until, quota("repeated", 2, 0).until);
+    let stored = store.read(&stream("quota-3"), &ReadRange::all()).await;
+    assert_eq!(stored.expect("read"), []);
+    // A repetition after the period, and another append over the quota, count nowhere.
+    append("quota-1", 60).await.expect("append");
+    for key in ["quota-3", "quota-4"] {
+        append(key, 60).await.expect("append");
+    }
+    let other = quota("another", 1, 59);
+    let commits = [commit("quota-5", 1, "counted", 1)];
+    let appended = store.append_if(&commits, if_within(&other)).await;
+    appended.expect("append");
+}
+
+async fn of_many_appends_at_once_no_more_than_the_quota_succeed(store: &impl ConditionalStore) {
+    const LIMIT: u32 = 3;
+    let quota = quota("contended", LIMIT, 0);
+    let (mut stored, mut waiting) = (0, (0..8).collect::<Vec<_>>());
+    while !waiting.is_empty() {
+        let tries = waiting.iter().map(async |number| {
+            let commits = [commit(&format!("contended-{number}"), 1, "counted", 1)];
+            store.append_if(&commits, if_within(&quota)).await
+        });
+        let tries = join_all(tries).await;
+        let before = (stored, waiting.len());
+        let mut tries = tries.iter();
+        waiting.retain(|_| match tries.next() {
+            Some(Ok(())) => {
+                stored += 1;
+                false
+            }
+            // Two transactions met, and neither may have been executed.
+            Some(Err(AppendError::Conflict(_))) => true,
+            Some(Err(AppendError::Store(StoreError::OverQuota { .. }))) => false,
+            other => panic!("expected no other error, got {other:?}"),
+        });
+        assert_ne!((stored, waiting.len()), before, "no append makes progress");
+    }
+    assert_eq!(stored, LIMIT);
+}
+
+fn if_unchanged(unchanged: &[StreamVersion]) -> Conditions<'_> {
+    Conditions {
+        unchanged,
+        quota: None,
+    }
+}
+
+fn if_within(quota: &Quota) -> Conditions<'_> {
+    Conditions {
+        unchanged: &[],
+        quota: Some(quota),
+    }
+}
+
+/// A quota per minute, `seconds` after the start of a minute.
+fn quota(key: &str, limit: u32, seconds: u64) -> Quota {
+    let now = Timestamp::from_millis(1_700_000_040_000).after(Duration::from_secs(seconds));
+    Quota::new(key, limit, Duration::from_mins(1), now)
 }
 
 fn at(key: &str, version: u64) -> StreamVersion {

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     commit::Commit,
     store::{
-        AppendError, ConditionalStore, Conflict, EventStore, ReadRange, StoreError, StreamVersion,
+        AppendError, ConditionalStore, Conditions, Conflict, EventStore, ReadRange, StoreError,
         check_append, from_snapshot, is_own,
     },
     stream::StreamId,
@@ -19,22 +19,29 @@ use crate::{
 
 /// An event store in memory. Dropping it deletes its commits.
 #[derive(Debug, Default)]
-pub struct MemoryStore {
-    streams: Mutex<BTreeMap<StreamId, BTreeMap<u64, Commit>>>,
+pub struct MemoryStore(Mutex<Stored>);
+
+#[derive(Debug, Default)]
+struct Stored {
+    streams: BTreeMap<StreamId, BTreeMap<u64, Commit>>,
+    /// The number of appends by the counter of their quota.
+    counted: BTreeMap<String, u32>,
 }
 
 impl ConditionalStore for MemoryStore {
     async fn append_if(
         &self,
         commits: &[Commit],
-        unchanged: &[StreamVersion],
+        conditions: Conditions<'_>,
     ) -> Result<(), AppendError> {
-        check_append(commits, unchanged)?;
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        check_append(commits, conditions)?;
+        let mut stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Stored { streams, counted } = &mut *stored;
         let next = commits
             .iter()
             .map(|commit| (&commit.stream, commit.version));
-        let after = unchanged
+        let after = conditions
+            .unchanged
             .iter()
             .map(|unchanged| (&unchanged.stream, unchanged.version + 1));
         let lost: Vec<_> = next
@@ -54,6 +61,13 @@ impl ConditionalStore for MemoryStore {
         if !lost.is_empty() {
             return Err(AppendError::Conflict(lost));
         }
+        if let Some(quota) = conditions.quota {
+            let count = counted.entry(quota.counter.clone()).or_default();
+            if *count >= quota.limit {
+                return Err(StoreError::from(quota).into());
+            }
+            *count += 1;
+        }
         for commit in commits {
             streams
                 .entry(commit.stream.clone())
@@ -66,7 +80,7 @@ impl ConditionalStore for MemoryStore {
 
 impl EventStore for MemoryStore {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
-        self.append_if(commits, &[]).await
+        self.append_if(commits, Conditions::default()).await
     }
 
     async fn read(
@@ -75,8 +89,9 @@ impl EventStore for MemoryStore {
         range: &ReadRange<'_>,
     ) -> Result<Vec<Commit>, StoreError> {
         let mut commits: Vec<_> = {
-            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            streams
+            let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            stored
+                .streams
                 .get(stream)
                 .into_iter()
                 .flat_map(BTreeMap::values)

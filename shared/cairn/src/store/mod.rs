@@ -3,7 +3,7 @@
 //! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and, with the feature `aws`,
 //! `dynamodb::DynamoStore`.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::{
 pub mod contract;
 pub mod memory;
 
-/// The maximum number of streams of one append.
+/// The maximum number of streams of one append. A quota counts as one.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 pub const MAX_STREAMS_PER_APPEND: usize = 100;
 
@@ -82,19 +82,93 @@ impl<S: EventStore> EventStore for Arc<S> {
     }
 }
 
-/// A store that appends on the condition that other streams have not changed.
+/// A store that appends on conditions.
 pub trait ConditionalStore: EventStore {
-    /// Appends commits as [`EventStore::append`] does, if each of the `unchanged` streams still
-    /// ends at its version. None of them may be written to.
+    /// Appends commits as [`EventStore::append`] does, if all conditions are true.
     ///
     /// # Errors
     /// Returns the errors of [`EventStore::append`]. The conflicts include each stream that has
-    /// changed, with the commit that follows the version. Nothing was written then.
+    /// changed, with the commit that follows the version. Without a conflict, an exhausted quota is
+    /// [`StoreError::OverQuota`]. Nothing was written then.
     fn append_if(
         &self,
         commits: &[Commit],
-        unchanged: &[StreamVersion],
+        conditions: Conditions<'_>,
     ) -> impl Future<Output = Result<(), AppendError>> + Send;
+}
+
+/// The conditions of an append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Conditions<'a> {
+    /// Each of these streams still ends at its version. None of them may be written to.
+    pub unchanged: &'a [StreamVersion],
+    /// The quota is not used up. The append counts against it.
+    pub quota: Option<&'a Quota>,
+}
+
+/// A limit on the number of appends with one key within one period.
+///
+/// The append and its count are one write, so the limit is exact, and an append that fails or is
+/// repeated is not counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quota {
+    /// The key with the start of the period.
+    pub counter: String,
+    /// The number of appends in the period.
+    pub limit: u32,
+    /// The end of the period.
+    pub until: Timestamp,
+}
+
+impl Quota {
+    /// Returns the quota of a key in the period of a time. Periods begin at the multiples of their
+    /// length since 1970, so all callers with the same length have the same periods.
+    pub fn new(key: &str, limit: u32, period: Duration, now: Timestamp) -> Self {
+        let length = i64::try_from(period.as_millis()).unwrap_or(i64::MAX).max(1);
+        let begin = now.as_millis() - now.as_millis().rem_euclid(length);
+        let begin = Timestamp::from_millis(begin);
+        Self {
+            counter: format!("{key}@{begin}"),
+            limit,
+            until: begin.after(period),
+        }
+    }
+}
+
+/// A store whose appends count against a quota. Without a quota, it is the store itself.
+#[derive(Clone, Debug)]
+pub struct Limited<S> {
+    pub(crate) store: S,
+    pub(crate) quota: Option<Quota>,
+}
+
+impl<S: ConditionalStore> EventStore for Limited<S> {
+    async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        self.append_if(commits, Conditions::default()).await
+    }
+
+    async fn read(
+        &self,
+        stream: &StreamId,
+        range: &ReadRange<'_>,
+    ) -> Result<Vec<Commit>, StoreError> {
+        self.store.read(stream, range).await
+    }
+}
+
+impl<S: ConditionalStore> ConditionalStore for Limited<S> {
+    async fn append_if(
+        &self,
+        commits: &[Commit],
+        conditions: Conditions<'_>,
+    ) -> Result<(), AppendError> {
+        let quota = self.quota.as_ref().or(conditions.quota);
+        let conditions = Conditions {
+            quota,
+            ..conditions
+        };
+        self.store.append_if(commits, conditions).await
+    }
 }
 
 /// A stream and its last version, as read for a decision.
@@ -210,12 +284,29 @@ pub enum StoreError {
         /// The inconsistency.
         reason: String,
     },
+    /// The appends of a period have reached their quota.
+    #[error("{counter} has reached its quota; retry at {until}")]
+    OverQuota {
+        /// See [`Quota::counter`].
+        counter: String,
+        /// See [`Quota::until`].
+        until: Timestamp,
+    },
     /// The store rejects the request permanently: a missing table, a missing permission.
     #[error("the event store rejected the request: {0}")]
     Permanent(String),
     /// An event cannot be read or written.
     #[error(transparent)]
     Codec(#[from] CodecError),
+}
+
+impl From<&Quota> for StoreError {
+    fn from(quota: &Quota) -> Self {
+        Self::OverQuota {
+            counter: quota.counter.clone(),
+            until: quota.until,
+        }
+    }
 }
 
 impl StoreError {
@@ -287,11 +378,12 @@ async fn read_until(
 /// Checks the commits and conditions of an append.
 pub(crate) fn check_append(
     commits: &[Commit],
-    unchanged: &[StreamVersion],
+    conditions: Conditions<'_>,
 ) -> Result<(), StoreError> {
-    let streams = commits.len() + unchanged.len();
-    if streams > MAX_STREAMS_PER_APPEND {
-        return Err(StoreError::TooManyStreams(streams));
+    let items =
+        commits.len() + conditions.unchanged.len() + usize::from(conditions.quota.is_some());
+    if items > MAX_STREAMS_PER_APPEND {
+        return Err(StoreError::TooManyStreams(items));
     }
     match commits.iter().find(|commit| commit.events.is_empty()) {
         Some(empty) => Err(StoreError::NoEvents(empty.stream.clone())),
