@@ -27,6 +27,10 @@ from server import ministack  # noqa: E402
 from steps import CHANGING, ORDER, Steps  # noqa: E402
 
 
+# The maximum length of a reason in the report.
+LENGTH = 2000
+
+
 class Declined(Failure):
     status = 2
 
@@ -76,7 +80,7 @@ def carry_out(step, name, number, count):
         outcome, notes = "not on this emulator" if "MiniStack" in str(reason) else "not possible", [str(reason)]
     # One step that fails does not end the list.
     except Exception as failure:
-        outcome, notes = "failed", [*getattr(failure, "notes", []), str(failure)]
+        outcome, notes = "failed", [*getattr(failure, "notes", []), str(failure)[:LENGTH]]
     result = Result(shown, outcome, time.monotonic() - began, notes)
     print(f"[{number:>2}/{count}] {shown}: {outcome}  {result.seconds:.1f} s", flush=True)
     return result

@@ -448,7 +448,7 @@ def the_doctor_finds_nothing_wrong_and_names_a_disabled_rule(world):
     with without_rule(world, rule):
         checks = world.tool("doctor", "--skip", "audit", status=1)["checks"]
     [wrong] = [problem for check in checks for problem in check["wrong"]]
-    assert wrong.startswith(f"{rule} is disabled"), wrong
+    assert wrong.startswith(f"{rule} is DISABLED"), wrong
 
 
 def a_customer_is_written_to_by_ses(world):

@@ -22,10 +22,11 @@ use crate::{
 
 /// Check the consistency of streams, read models, publication and deadlines
 ///
-/// The audit finds gaps in versions, unpublished commits, rows that differ from their events, and
-/// overdue deadlines, while the system runs. It reads everything and changes nothing, except for
-/// the mark of `--mark`. It costs about one read request unit (RRU) per event. In a large system,
-/// audit the changes of each day with `--export`, and the other streams in parts.
+/// The audit finds gaps in versions, missing parts of appends, unpublished commits, rows that
+/// differ from their events, and overdue deadlines, while the system runs. It reads everything and
+/// changes nothing, except for the mark of `--mark`. It costs about one read request unit (RRU) per
+/// event. In a large system, audit the changes of each day with `--export`, and the other streams
+/// in parts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

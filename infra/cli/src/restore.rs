@@ -17,9 +17,11 @@ use crate::{
 /// Restore missing commits from a copy of the event table
 ///
 /// The copy is a table that DynamoDB made from a backup. Each commit that the event table lacks is
-/// put, and no stored commit changes. If the command is stopped, run it again to continue. The
-/// restored events update the read models and the deadlines; they send no email and execute no saga
-/// step.
+/// put, and no stored commit changes. If the command is stopped, run it again to continue.
+///
+/// The restored events update the read models. They send no email, execute no saga step and open no
+/// deadline. `cairn audit` reports unfinished processes as `unwatched`, and `cairn republish` opens
+/// their deadlines.
 ///
 /// A conflict is a commit of the copy that differs from the commit with the same stream and version
 /// in the event table. Conflicts are listed, and the stored commits stay.

@@ -201,6 +201,8 @@ pub struct Rule {
 pub struct RuleTarget {
     /// The name of the rule among the function's events.
     pub name: String,
+    /// True if the template enables the rule.
+    pub is_declared_enabled: bool,
     /// True if the rule delivers events.
     pub is_enabled: bool,
     pub retries: u32,

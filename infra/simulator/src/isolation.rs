@@ -24,11 +24,11 @@ use crate::{
 /// Parameters of the template and their values.
 pub type Reservations<'a> = &'a [(&'a str, u32)];
 
-const PAYMENTS: u32 = 8;
+const PAYMENTS: u32 = 10;
 pub const RESERVED: Reservations<'_> = &[("PaymentConcurrency", PAYMENTS), ("StockConcurrency", 3)];
 
 /// The account's quota of concurrent invocations; on AWS the default is 1,000.
-const CONCURRENCY: usize = 48;
+const CONCURRENCY: usize = 62;
 /// The longest travel time of a transaction. It is longer than on AWS, so that fewer orders make a
 /// product hot.
 const TRANSACTION: Duration = Duration::from_millis(300);
@@ -58,7 +58,7 @@ pub const DISTURBANCES: [Disturbance; 2] = [
     // half of the longest time on average.
     Disturbance {
         name: "a hot product",
-        orders: 60,
+        orders: 100,
         token: "tok_visa",
         full_ms: 300,
         steps: 2,
@@ -66,7 +66,7 @@ pub const DISTURBANCES: [Disturbance; 2] = [
     // The call for each order takes its time limit, three seconds.
     Disturbance {
         name: "a payment provider that does not respond",
-        orders: 48,
+        orders: 72,
         token: "tok_down",
         full_ms: 3_000 / PAYMENTS,
         steps: 1,

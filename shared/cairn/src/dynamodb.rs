@@ -307,7 +307,7 @@ impl DynamoStore {
                     lost.extend(commits.first().map(|commit| Conflict {
                         stream: commit.stream.clone(),
                         winner: None,
-                    }))
+                    }));
                 }
                 _ => {}
             }

@@ -209,7 +209,7 @@ impl Attempt<'_> {
     async fn key(&self, customer: &str) -> Result<Key, Problem> {
         let customers = &self.parts.customers;
         let key = match customers.find(customer).await? {
-            SubjectKey::Stored(key) => return Ok(key),
+            SubjectKey::Stored(key) => return Ok(*key),
             SubjectKey::Erased if self.earlier().await?.is_some() => {
                 customers.create_unstored(customer).await
             }

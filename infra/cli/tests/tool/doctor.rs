@@ -114,12 +114,12 @@ async fn a_disabled_mapping_rule_or_schedule_is_wrong() {
         (
             "ProjectOrdersFunction",
             "rules",
-            "ProjectOrdersFunctionEvents is disabled",
+            "ProjectOrdersFunctionEvents is DISABLED, not ENABLED",
         ),
         (
             "WatchFulfilmentsFunction",
             "rules",
-            "WatchFulfilmentsFunctionEveryMinute is disabled",
+            "WatchFulfilmentsFunctionEveryMinute is DISABLED, not ENABLED",
         ),
     ] {
         let mut template = closed();

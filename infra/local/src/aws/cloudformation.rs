@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     protocol::{Protocol, XML, answer, escaped, field},
-    rules::{TargetSettings, target},
+    rules::{TargetSettings, rule_state, target},
 };
 use crate::{
     hosting::live,
@@ -116,7 +116,8 @@ impl Stack {
             Some(bus) => format!("{bus}|{name}"),
             None => name,
         };
-        let mut properties = json!({ "Targets": [target] });
+        let state = rule_state(rule.is_declared_enabled);
+        let mut properties = json!({ "State": state, "Targets": [target] });
         if let (Some(bus), Value::Object(properties)) = (bus, &mut properties) {
             properties.insert("EventBusName".to_owned(), bus.into());
         }

@@ -52,6 +52,10 @@ pub(super) fn target(function: &str, rule: &RuleTarget) -> TargetSettings {
     }
 }
 
+pub(super) fn rule_state(is_enabled: bool) -> &'static str {
+    if is_enabled { "ENABLED" } else { "DISABLED" }
+}
+
 impl Rules {
     pub(crate) fn new(template: &Template) -> Self {
         let mut rules = BTreeMap::new();
@@ -100,16 +104,11 @@ impl Rules {
             DEFAULT_BUS => String::new(),
             bus => format!("{bus}/"),
         };
-        let state = if rule.is_enabled {
-            "ENABLED"
-        } else {
-            "DISABLED"
-        };
         Answer::ok(&json!({
             "Name": name,
             "Arn": format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/{path}{name}"),
             "EventBusName": bus,
-            "State": state,
+            "State": rule_state(rule.is_enabled),
         }))
     }
 }

@@ -139,10 +139,7 @@ pub(super) fn function(
             triggers.push(match kind.as_str() {
                 "HttpApi" => Trigger::Http(route(properties, names)?),
                 "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
-                "Schedule" => match schedule(&name, properties, names)? {
-                    Some(schedule) => Trigger::Schedule(schedule),
-                    None => continue,
-                },
+                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
                 _ => {
                     let problem =
@@ -234,31 +231,24 @@ fn target(name: &str, properties: &mut Fields, names: &Names) -> Result<RuleTarg
         }
         None => None,
     };
+    let is_enabled = is_on(properties.take("State"), names)?;
     Ok(RuleTarget {
         name: name.to_owned(),
-        is_enabled: is_on(properties.take("State"), names)?,
+        is_declared_enabled: is_enabled,
+        is_enabled,
         retries,
         max_age: Duration::from_secs(max_age_s),
         dead_letters,
     })
 }
 
-/// Reads a schedule; `None` if it is disabled.
-fn schedule(
-    name: &str,
-    mut properties: Fields,
-    names: &Names,
-) -> Result<Option<Schedule>, TemplateError> {
+fn schedule(name: &str, mut properties: Fields, names: &Names) -> Result<Schedule, TemplateError> {
     properties.ignore(&["Name", "Description"]);
     let target = target(name, &mut properties, names)?;
     let expression = properties.required("Schedule")?;
     let input = properties
         .take("Input")
         .map(|input| names.text(&input))
-        .transpose()?;
-    let state = properties
-        .take("State")
-        .map(|state| names.text(&state))
         .transpose()?;
     properties.finish()?;
     let text = names.text(&expression)?;
@@ -268,12 +258,11 @@ fn schedule(
         );
         TemplateError::new(expression.line, problem)
     })?;
-    let is_enabled = state.is_none_or(|state| state == "ENABLED");
-    Ok(is_enabled.then_some(Schedule {
+    Ok(Schedule {
         every,
         input,
         target,
-    }))
+    })
 }
 
 /// Parses an expression such as `rate(5 minutes)`.

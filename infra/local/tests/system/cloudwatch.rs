@@ -181,9 +181,12 @@ pub(crate) fn alarms() -> BTreeMap<String, Alarm> {
 
 /// A value as text; references are the names that they refer to.
 fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::String(text) => text.clone(),
+        // `!If [CONDITION, YES, NO]`: by default the stack has its own tables.
+        Value::Array(choices) => text(&choices[1]),
+        other => other.to_string(),
+    }
 }
 
 /// The metric math of `CloudWatch`. A value is `None` in a period without data; true is 1.

@@ -22,9 +22,12 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    fixture::{Fixture, order, template, template_file, template_of, template_taking},
+    fixture::{
+        Fixture, order, template, template_file, template_of, template_taking, template_with,
+    },
     prices::catalogue,
     tokens::Closed,
+    waiting::until,
 };
 
 /// Keywords of schemas that no value can violate.
@@ -216,6 +219,24 @@ async fn every_problem_is_answered_as_the_document_says() {
     let few = Fixture::with_template(&template_taking(0, 1), Options::default()).await;
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
+
+    let one_a_minute = [
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("CustomerOrdersPerMinute", "1"),
+    ];
+    let limited = template_with(&one_a_minute);
+    let limited = Fixture::with_template(&limited, Options::default()).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    // A minute can end between two orders.
+    let refused = until("an order over the limit", async || {
+        let placed = limited.post("/orders", &body).await;
+        match placed.status.as_u16() {
+            429 => Ok(placed),
+            status => Err(status),
+        }
+    });
+    check("placeOrder", &refused.await);
 
     let system = catalogue().await;
     system.set_price("TEA-01", 1300).await;

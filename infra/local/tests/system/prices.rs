@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     events::event,
     fixture::{Fixture, order, template, template_file, template_of, template_with},
+    still::StillShop,
 };
 
 /// A system whose orders take their prices from the catalogue, the default of a deployment.
@@ -300,6 +301,25 @@ async fn a_lost_row_of_a_product_loses_no_order() {
     system.aws("DynamoDB_20120810.DeleteItem", &row);
     let placed = system.post("/orders", &lines(&[("TEA-01", None)])).await;
     assert_eq!(placed.status, StatusCode::CREATED, "{}", placed.body);
+}
+
+/// The projection reads the missing event from the event table.
+#[tokio::test(start_paused = true)]
+async fn a_lost_price_is_read_when_the_next_one_arrives() {
+    const PROJECTION: &str = "ProjectProductsFunction";
+    let shop = StillShop::open();
+    shop.platform.lost.lock().unwrap().insert(PROJECTION);
+    for amount in [1250, 1300] {
+        let body = json!({ "price": eur(amount) });
+        let (status, answer) = shop.send("PUT", "/products/TEA-01", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        shop.system.settled().await;
+        shop.platform.lost.lock().unwrap().clear();
+    }
+    assert_eq!(shop.platform.metric("GapsFilled"), Some(1));
+    let rows = shop.items("ProductsTable");
+    let shown: Vec<_> = rows.iter().map(|row| &row["price"]).collect();
+    assert_eq!(shown, [&eur(1300)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

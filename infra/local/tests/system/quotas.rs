@@ -39,7 +39,8 @@ fn left(shop: &StillShop) -> Duration {
 async fn place(shop: &StillShop, customer: &str, key: &str) -> u16 {
     let mut order = order("TEA-01", 1, "tok_visa");
     order["customerId"] = customer.into();
-    let sent = shop.send_with("POST", "/orders", &[("idempotency-key", key)], &order);
+    let headers = [("idempotency-key", key)];
+    let sent = shop.send_with("POST", "/orders", &headers, &order);
     let (status, headers, body) = sent.await;
     if status == 429 {
         assert_eq!(body["type"], "urn:cairn:problem:too-many-orders", "{body}");

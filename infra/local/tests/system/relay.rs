@@ -56,7 +56,7 @@ async fn an_event_that_the_bus_rejects_is_a_dead_letter_and_later_events_flow() 
         let mut events = shop.system.aws.bus.watch();
         shop.invoke(REDRIVE, &json!({})).await;
         shop.system.settled().await;
-        assert_eq!(events.recv().await.unwrap().kind, FIRST, "{code}");
+        assert_eq!(events.try_recv().unwrap().kind, FIRST, "{code}");
         assert_eq!(shop.depth(QUEUE), 0, "{code}");
     }
 }
@@ -104,8 +104,8 @@ async fn an_invalid_entry_fails_no_other_entry_of_its_call() {
         put_record(&shop, &received(sku));
     }
     shop.system.settled().await;
-    let published = [events.recv().await.unwrap(), events.recv().await.unwrap()];
-    for (event, sku) in published.iter().zip(["TEA-01", "CUP-01"]) {
+    for sku in ["TEA-01", "CUP-01"] {
+        let event = events.try_recv().unwrap();
         assert!(event.detail.contains(sku), "{event:?}");
     }
     let letters = letters(&shop);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
 /// Permissions that are needed only in cases that these seeds do not have.
-const RARE: [(&str, &str, &str, &str); 8] = [
+const RARE: [(&str, &str, &str, &str); 9] = [
     (
         "ListOrdersFunction",
         "dynamodb:Query",
@@ -29,6 +29,12 @@ const RARE: [(&str, &str, &str, &str); 8] = [
         "dynamodb:Query",
         "table/EventsTable",
         "the order of a reused key is read before the rejection",
+    ),
+    (
+        "ProjectProductsFunction",
+        "dynamodb:Query",
+        "table/EventsTable",
+        "a missing price is read from the table: infra/local/tests/system/prices.rs",
     ),
     (
         "RedriveDeadLettersFunction",
@@ -65,7 +71,7 @@ const ELSEWHERE: &[&str] = &[
 #[test]
 fn every_permission_of_every_function_is_needed() {
     let mut unused: Option<BTreeSet<_>> = None;
-    for seed in 2_000..2_008 {
+    for seed in 2_000..2_005 {
         let outcome = run(&Plan::new(seed, 40).unwrap());
         unused = Some(match unused {
             Some(unused) => unused.intersection(&outcome.unused).cloned().collect(),

@@ -51,7 +51,7 @@ pub struct Erasure {
 #[derive(Debug)]
 pub enum SubjectKey {
     /// The key.
-    Stored(Key),
+    Stored(Box<Key>),
     /// The key was deleted, and the subject has no new one.
     Erased,
     /// The subject never had a key.
@@ -200,7 +200,7 @@ impl Keyring {
         match wrapped(item) {
             Some(wrapped) => {
                 let key = self.master.unwrap(subject, &wrapped).await?;
-                Ok(SubjectKey::Stored(key))
+                Ok(SubjectKey::Stored(Box::new(key)))
             }
             None => Ok(SubjectKey::Erased),
         }

@@ -7,7 +7,7 @@
 use std::{error::Error, fmt::Display};
 
 use aws_config::SdkConfig;
-use aws_sdk_eventbridge::types::{RuleState, Target};
+use aws_sdk_eventbridge::types::Target;
 use aws_sdk_lambda::{
     error::{ProvideErrorMetadata, SdkError},
     types::FunctionResponseType,
@@ -267,8 +267,13 @@ impl Doctor<'_> {
                 }
             };
             result.examined += 1;
-            if described.state != Some(RuleState::Enabled) {
-                result.wrong.push(format!("{id} is disabled (rule {rule})"));
+            let state = properties
+                .get("State")
+                .and_then(|state| deployment.text(state));
+            let expected = state.as_deref().unwrap_or("ENABLED");
+            if let Some(state) = described.state.filter(|state| state.as_str() != expected) {
+                let problem = format!("{id} is {state}, not {expected} (rule {rule})");
+                result.wrong.push(problem);
             }
             let expected = properties.get("Targets").and_then(Value::as_array);
             for target in expected.into_iter().flatten() {
