@@ -90,7 +90,7 @@ impl Restore {
 
     fn print(&self, restored: &Restored, out: &mut Output) -> Result<(), Failure> {
         for commit in &restored.conflicting {
-            out.line(&format!("{commit}: the event table has another commit"))?;
+            out.line(&format!("{commit}: the event table has another history"))?;
         }
         let unnamed = restored.conflicts - restored.conflicting.len() as u64;
         if unnamed > 0 {

@@ -118,9 +118,40 @@ async fn a_commit_that_differs_is_named_with_status_1_and_stays() {
     let restored = system.json(&["restore", "--from", COPY], 1).await;
     assert_eq!(restored["conflicting"], json!([named]));
     let said = system.run(&["restore", "--from", COPY]).await;
-    let line = format!("{named}: the event table has another commit");
+    let line = format!("{named}: the event table has another history");
     assert_eq!(said.out.lines().next(), Some(line.as_str()), "{said:?}");
     assert_eq!(scan(&system, "EventsTable"), commits);
+}
+
+/// The later commits were decided on a history that the stream no longer has.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_restored_after_a_commit_that_differs() {
+    let (system, commits) = copied().await;
+    let of_the_saga = |commit: &&Value| {
+        let stream = commit["stream"]["S"].as_str().unwrap();
+        stream.starts_with("fulfilment-")
+    };
+    let mut saga: Vec<_> = commits.iter().filter(of_the_saga).collect();
+    saga.sort_by_key(|commit| {
+        commit["version"]["N"]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    });
+    for commit in &saga {
+        lose(&system, commit);
+    }
+    let mut other = saga[1].clone();
+    other["commit"] = json!({ "S": "another command" });
+    put(&system, "EventsTable", &other);
+    let restored = system.json(&["restore", "--from", COPY], 1).await;
+    assert_eq!(restored["missing"], 1);
+    assert_eq!(restored["conflicts"], saga.len() - 1);
+    assert_eq!(
+        scan(&system, "EventsTable").len(),
+        commits.len() - saga.len() + 2
+    );
 }
 
 /// While commits are missing, a deadline would let the watchdog act on half of a process.

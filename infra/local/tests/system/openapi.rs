@@ -140,6 +140,27 @@ async fn every_route_answers_as_the_document_says() {
     assert_eq!(seen, documented.collect());
 }
 
+/// Returns the answer to an order over the limit of its customer.
+async fn over_the_limit() -> Answer {
+    let one_a_minute = [
+        ("Authorization", "none"),
+        ("Prices", "caller"),
+        ("CustomerOrdersPerMinute", "1"),
+    ];
+    let limited = template_with(&one_a_minute);
+    let limited = Fixture::with_template(&limited, Options::default()).await;
+    let body = order("TEA-01", 1, "tok_visa");
+    // A minute can end between two orders.
+    until("an order over the limit", async || {
+        let placed = limited.post("/orders", &body).await;
+        match placed.status.as_u16() {
+            429 => Ok(placed),
+            status => Err(status),
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_problem_is_answered_as_the_document_says() {
     let document = Document::read();
@@ -220,23 +241,7 @@ async fn every_problem_is_answered_as_the_document_says() {
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
 
-    let one_a_minute = [
-        ("Authorization", "none"),
-        ("Prices", "caller"),
-        ("CustomerOrdersPerMinute", "1"),
-    ];
-    let limited = template_with(&one_a_minute);
-    let limited = Fixture::with_template(&limited, Options::default()).await;
-    let body = order("TEA-01", 1, "tok_visa");
-    // A minute can end between two orders.
-    let refused = until("an order over the limit", async || {
-        let placed = limited.post("/orders", &body).await;
-        match placed.status.as_u16() {
-            429 => Ok(placed),
-            status => Err(status),
-        }
-    });
-    check("placeOrder", &refused.await);
+    check("placeOrder", &over_the_limit().await);
 
     let system = catalogue().await;
     system.set_price("TEA-01", 1300).await;

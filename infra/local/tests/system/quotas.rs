@@ -33,7 +33,7 @@ async fn limited(prices: &str) -> StillShop {
 /// Returns the rest of the minute.
 fn left(shop: &StillShop) -> Duration {
     let millis = shop.platform.now().as_millis().rem_euclid(60_000);
-    MINUTE - Duration::from_millis(millis.unsigned_abs())
+    MINUTE.saturating_sub(Duration::from_millis(millis.unsigned_abs()))
 }
 
 async fn place(shop: &StillShop, customer: &str, key: &str) -> u16 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
 
 /// Permissions that are needed only in cases that these seeds do not have.
-const RARE: [(&str, &str, &str, &str); 9] = [
+const RARE: [(&str, &str, &str, &str); 10] = [
     (
         "ListOrdersFunction",
         "dynamodb:Query",
@@ -23,6 +23,12 @@ const RARE: [(&str, &str, &str, &str); 9] = [
         "dynamodb:Query",
         "table/EventsTable",
         "an event too large for the bus is read from the table",
+    ),
+    (
+        "PlaceOrderFunction",
+        "dynamodb:PutItem",
+        "table/CustomerKeysTable",
+        "release 0.1.0 runs with the role during a gradual deployment",
     ),
     (
         "PlaceOrderFunction",

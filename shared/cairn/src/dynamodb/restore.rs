@@ -43,7 +43,8 @@ pub struct Restored {
     pub missing: u64,
     /// The number of commits that the event table had.
     pub present: u64,
-    /// The number of commits that differ from the commit with the same key in the event table.
+    /// The number of commits that differ from the commit with the same key in the event table, and
+    /// of those that the event table lacks after such a commit in their stream.
     pub conflicts: u64,
     /// The first conflicts, such as `order-<uuid>@3`, at most [`Restored::NAMED`].
     pub conflicting: Vec<String>,
@@ -160,8 +161,10 @@ impl Restore {
         segment: u32,
         segments: u32,
     ) -> impl Stream<Item = Result<Restored, StoreError>> {
-        stream::try_unfold(Some(None), move |start: Option<Option<Item>>| async move {
-            let Some(start) = start else {
+        // The start of the next page, and the stream of the last conflict.
+        let first = (Some(None), None);
+        stream::try_unfold(first, move |state: (Option<Option<Item>>, _)| async move {
+            let (Some(start), conflicting) = state else {
                 return Ok(None);
             };
             let page = with_retries(async || {
@@ -169,9 +172,11 @@ impl Restore {
                 page.map_err(|error| store_error(&error))
             });
             let page = page.await?;
-            let mut restored = self.page(page.items.unwrap_or_default()).await?;
+            let commits = page.items.unwrap_or_default();
+            let (mut restored, conflicting) = self.page(commits, conflicting).await?;
             restored.read = page.scanned_count.try_into().unwrap_or(0);
-            Ok(Some((restored, page.last_evaluated_key.map(Some))))
+            let next = page.last_evaluated_key.map(Some);
+            Ok(Some((restored, (next, conflicting))))
         })
     }
 
@@ -197,44 +202,60 @@ impl Restore {
             .expression_attribute_names("#at", "at")
     }
 
-    /// Compares a page of the copy with the event table, and puts what is missing.
-    async fn page(&self, mut commits: Vec<Item>) -> Result<Restored, StoreError> {
+    /// Compares a page of the copy with the event table, and puts what is missing. A conflict ends
+    /// the restore of its stream: the later commits were decided on another history. `conflicting`
+    /// is a stream that begins on an earlier page, and the result is one that can continue on the
+    /// next page.
+    async fn page(
+        &self,
+        mut commits: Vec<Item>,
+        conflicting: Option<String>,
+    ) -> Result<(Restored, Option<String>), StoreError> {
         for commit in &mut commits {
             commit.remove(MARK);
         }
         let keys: Vec<_> = commits.iter().map(key_item).collect();
         let stored =
             with_retries(async || self.store.items(&keys, Consistency::Strong).await).await?;
-        let mut stored: HashMap<_, _> = stored.into_iter().map(|item| (key(&item), item)).collect();
-        let (mut restored, mut missing) = (Restored::default(), vec![]);
-        for commit in commits {
-            match stored.remove(&key(&commit)) {
-                Some(stored) => restored.compare(&commit, stored),
-                None => missing.push(commit),
+        let stored: HashMap<_, _> = stored.into_iter().map(|item| (key(&item), item)).collect();
+        let last = commits.last().map(|commit| key(commit).0);
+        let streams = commits.chunk_by(|one, other| one.get(STREAM) == other.get(STREAM));
+        let parts = streams.map(|commits| self.in_order(commits, &stored, conflicting.as_ref()));
+        let mut parts = stream::iter(parts).buffer_unordered(AT_ONCE);
+        let (mut restored, mut conflicting) = (Restored::default(), None);
+        while let Some((one, conflict)) = parts.try_next().await? {
+            restored.join(one);
+            if conflict.is_some() && conflict == last {
+                conflicting = conflict;
             }
         }
-        if self.is_dry_run {
-            restored.missing = missing.len() as u64;
-            return Ok(restored);
-        }
-        let streams = missing.chunk_by(|one, other| one.get(STREAM) == other.get(STREAM));
-        let puts = stream::iter(streams.map(|commits| self.put_in_order(commits)));
-        let mut puts = puts.buffer_unordered(AT_ONCE);
-        while let Some(put) = puts.try_next().await? {
-            restored.join(put);
-        }
-        Ok(restored)
+        Ok((restored, conflicting))
     }
 
-    async fn put_in_order(&self, commits: &[Item]) -> Result<Restored, StoreError> {
+    /// Restores the commits of one stream. Returns the stream if it has a conflict.
+    async fn in_order(
+        &self,
+        commits: &[Item],
+        stored: &HashMap<(String, String), Item>,
+        conflicting: Option<&String>,
+    ) -> Result<(Restored, Option<String>), StoreError> {
         let mut restored = Restored::default();
+        let stream = commits.first().map(|commit| key(commit).0);
+        let mut is_conflicting = conflicting.is_some() && conflicting == stream.as_ref();
         for commit in commits {
-            match with_retries(async || self.put(commit).await).await? {
+            let stored = match stored.get(&key(commit)) {
+                Some(stored) => Some(stored.clone()),
+                None if is_conflicting => Some(Item::new()),
+                None if self.is_dry_run => None,
+                None => with_retries(async || self.put(commit).await).await?,
+            };
+            match stored {
                 None => restored.missing += 1,
                 Some(stored) => restored.compare(commit, stored),
             }
+            is_conflicting |= restored.conflicts > 0;
         }
-        Ok(restored)
+        Ok((restored, stream.filter(|_| is_conflicting)))
     }
 
     /// Puts a commit with the mark. Returns the stored commit if the table has one with this key.

@@ -33,6 +33,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Returns the correlation id of the commands and of the log lines.
+    fn correlation(&self) -> String {
+        correlation::new(&self.id)
+    }
+
     /// Returns the context of a command, whose actor is the operator. The same request must lead to
     /// the same `id`.
     pub fn context(&self, id: String) -> Context {
@@ -40,7 +45,7 @@ impl Task {
             id,
             fingerprint: None,
             former_fingerprint: None,
-            correlation: correlation::new(&self.id),
+            correlation: self.correlation(),
             causation: None,
             actor: self.operator.clone(),
             traceparent: self.traceparent.clone(),
@@ -80,7 +85,7 @@ where
                 operator,
             };
             let span = Span::current();
-            span.record("correlation", &task.id);
+            span.record("correlation", task.correlation());
             span.record("operator", task.operator.as_deref());
             work(request, task)
         });
