@@ -2,7 +2,7 @@
 
 The steps deploy a stack of its own, use it, break it, and delete it. The result of each goes into a
 report in Markdown, target/first-deployment/report.md. The script uses the credentials that the AWS SDK finds: set
-AWS_PROFILE and AWS_REGION. It serves the public key of its test tokens from an S3 bucket, which the step delete removes.
+AWS_PROFILE and AWS_REGION (or AWS_DEFAULT_REGION). It serves the public key of its test tokens from an S3 bucket, which the step delete removes.
 
 With --endpoint or --ministack it runs against MiniStack, as far as MiniStack can.
 
@@ -98,13 +98,15 @@ def run(given):
         else:
             target = targets.Account(given, open_things)
         agree(given, target, [name for name in given.steps if name in CHANGING])
+        target.refuse_foreign()
         targets.WORK.mkdir(parents=True, exist_ok=True)
         steps, report = Steps(target, given), Report(target.where)
         for number, name in enumerate(given.steps, 1):
+            # Without a deployment, only what it left can be deleted and listed.
+            if report.failed() and not target.stack.resources and name not in ("delete", "leftovers"):
+                continue
             report.add(carry_out(getattr(steps, name), name, number, len(given.steps)))
             (targets.WORK / "report.md").write_text(report.markdown())
-            if report.failed() and name in ("account", "build", "deploy") and not target.stack.resources:
-                break
     if report.failed():
         raise Failure(report.markdown())
     return report.markdown()
@@ -116,6 +118,9 @@ def main():
         for number, name in enumerate(given.steps, 1):
             print(f"{number:>2}. {name.replace('_', '-'):<15} {getattr(Steps, name).__doc__}")
         return
+    # boto3 and SAM read only the second variable, the AWS CLI and `cairn` the first.
+    if region := os.environ.get("AWS_REGION"):
+        os.environ["AWS_DEFAULT_REGION"] = region
     if given.endpoint:
         # The tool and the functions of an emulator must not reach an account.
         for name in [name for name in os.environ if name.startswith("AWS_")]:

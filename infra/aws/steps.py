@@ -132,14 +132,15 @@ class Steps:
             until(lambda: functions.get_event_source_mapping(UUID=uuid_of)["State"] == state, state, CHANGING_S, pause_s=2)
 
         began = time.monotonic()
+        before = set(self.raised()) if self.target.is_aws else set()
         switch(False)
         try:
             id = world.place(order(world.customer()[0], world.received(10)))
             wrong = self.doctor(1, "audit", "alarms")
             notes = [f"the doctor reports: {wrong[0]}"]
             if self.target.is_aws:
-                alarm = until(self.raised, "an alarm", ALARM_S, pause_s=PAUSE_S)
-                notes.append(f"{', '.join(alarm)} in state ALARM after {time.monotonic() - began:.0f} s")
+                alarm = until(lambda: set(self.raised()) - before, "another alarm", ALARM_S, pause_s=PAUSE_S)
+                notes.append(f"{', '.join(sorted(alarm))} in state ALARM after {time.monotonic() - began:.0f} s")
             else:
                 notes.append("alarms: not on this emulator")
         finally:
@@ -166,23 +167,32 @@ class Steps:
         tables, source = self.target.client("dynamodb"), self.world.stack.resources["EventsTable"]
         copy = f"{self.given.stack}-restored-{uuid.uuid4().hex[:6]}"
         began = time.monotonic()
+
+        def is_active():
+            return tables.describe_table(TableName=copy)["Table"]["TableStatus"] == "ACTIVE"
+
         tables.restore_table_to_point_in_time(SourceTableName=source, TargetTableName=copy, UseLatestRestorableTime=True)
+        print(f"        if this step is interrupted, delete the table {copy} by hand", flush=True)
         try:
-            until(
-                lambda: tables.describe_table(TableName=copy)["Table"]["TableStatus"] == "ACTIVE",
-                f"{copy} is active", RESTORING_S, pause_s=5,
-            )
+            until(is_active, f"{copy} is active", RESTORING_S, pause_s=5)
             taken = time.monotonic() - began
             result = self.tool()("restore", "--from", copy)
             return [f"the restored table was active after {taken:.0f} s", f"`cairn restore`: {json.dumps(result)}"]
         finally:
+            # A table that is being created cannot be deleted.
+            until(is_active, f"{copy} can be deleted", RESTORING_S, pause_s=5)
             tables.delete_table(TableName=copy)
 
     def delete(self):
         """Delete the stack"""
-        self.target.look()
-        key = self.target.stack.resources["PersonalDataKey"]
+        if self.target.is_aws:
+            self.target.remove_issuer()
         formation = self.target.client("cloudformation")
+        # A deployment that failed early has no stack.
+        with contextlib.suppress(formation.exceptions.ClientError):
+            self.target.look()
+        resources = self.target.stack.resources
+        self.keep()
         formation.delete_stack(StackName=self.given.stack)
 
         def is_deleted():
@@ -195,9 +205,19 @@ class Steps:
             return status == "DELETE_COMPLETE"
 
         until(is_deleted, "the stack is deleted", RESTORING_S, pause_s=PAUSE_S if self.target.is_aws else 1)
-        if self.target.is_aws:
-            self.target.remove_issuer()
-        return [f"KMS keeps PersonalDataKey, {key}"]
+        key = resources.get("PersonalDataKey")
+        return [f"KMS keeps PersonalDataKey, {key}"] if key else ["the stack had no key"]
+
+    def keep(self):
+        """Writes the files that docs/how-to/tear-down.md reads: the retained resources and the queues."""
+        # Imported here because it needs boto3, which `tools.enter` installs.
+        from target import WORK
+
+        stack = self.target.stack
+        kept = [f"{id}\t{name}\n" for id, name in stack.resources.items() if id.endswith("Table") or id == "PersonalDataKey"]
+        urls = [f"{url}\n" for name, url in stack.outputs.items() if name.endswith("Url")]
+        (WORK / "kept").write_text("".join(kept))
+        (WORK / "queues").write_text("".join(urls))
 
     def leftovers(self):
         """List the resources of the stack that are left"""
@@ -217,6 +237,8 @@ class Steps:
             "log group": [name for name in groups if named.search(name)],
             "function": [name for name in functions if named.search(name)], "alarm": alarms,
         }
+        if self.target.is_aws and self.target.has_issuer():
+            kinds["bucket"] = [self.target.bucket]
         left = [f"{kind} {name}" for kind, names in kinds.items() for name in names]
         return [*left, "docs/how-to/tear-down.md deletes them"] if left else ["none"]
 

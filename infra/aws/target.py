@@ -1,6 +1,7 @@
 """The place of a deployment: an AWS account, or MiniStack."""
 
 import contextlib
+import datetime
 import json
 import os
 import shlex
@@ -25,6 +26,8 @@ from tools import SAM  # noqa: E402
 WORK = ROOT / "target" / "first-deployment"
 BUILDING_S = 3600
 DEPLOYING_S = 3600
+# The mark of a stack of this script, which changes and deletes no other stack.
+MARK = ("created-by", "first-deployment")
 
 
 class Emulator:
@@ -41,6 +44,9 @@ class Emulator:
 
     def client(self, service):
         return client(service, self.endpoint)
+
+    def refuse_foreign(self):
+        """An emulator has no stack of others."""
 
     def build(self):
         self.template = binaries.template(self.given)
@@ -79,6 +85,18 @@ class Account:
     def client(self, service):
         return client(service, None)
 
+    def refuse_foreign(self):
+        """Fails if a stack of this name exists that the script did not create."""
+        formation = self.client("cloudformation")
+        try:
+            stack = formation.describe_stacks(StackName=self.stack.name)["Stacks"][0]
+        except formation.exceptions.ClientError as error:
+            if "does not exist" in str(error):
+                return
+            raise
+        if MARK not in [(tag["Key"], tag["Value"]) for tag in stack["Tags"]]:
+            raise Failure(f"the stack {self.stack.name} was not created by this script; choose another --stack")
+
     def build(self):
         if self.given.skip_build:
             return
@@ -98,12 +116,20 @@ class Account:
 
     def refuse(self, **changes):
         """Deploys parameters that the deployment must refuse, and returns the events that state the reason."""
+        began = datetime.datetime.now(datetime.timezone.utc)
         try:
             self.sam(self.values(changes))
-        except Failure:
-            events = self.client("cloudformation").describe_stack_events(StackName=self.stack.name)["StackEvents"]
-            failed = [each for each in events if each["ResourceStatus"].endswith("_FAILED")]
-            return [f"{each['LogicalResourceId']}: {each.get('ResourceStatusReason')}" for each in failed[:3]]
+        except Failure as failure:
+            pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.stack.name)
+            events = [event for page in pages for event in page["StackEvents"] if event["Timestamp"] >= began]
+            reasons = [
+                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
+                for event in reversed(events)
+                if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", "")
+            ]
+            if not reasons:
+                raise Failure(f"the deployment failed for another reason: {failure}") from failure
+            return reasons[:3]
         raise Failure("the deployment succeeded")
 
     def values(self, changes):
@@ -117,7 +143,7 @@ class Account:
         overrides = [f'{name}="{value}"' for name, value in values.items()]
         command = [
             "sam", "deploy", "--stack-name", self.stack.name, "--s3-prefix", self.stack.name,
-            "--no-confirm-changeset", "--parameter-overrides", *overrides,
+            "--no-confirm-changeset", "--tags", "=".join(MARK), "--parameter-overrides", *overrides,
         ]
         (WORK / "sam-deploy.txt").write_text(shlex.join(command) + "\n")
         run(command, WORK / "sam-deploy.log", DEPLOYING_S, cwd=ROOT, env=environment())
@@ -150,10 +176,14 @@ class Account:
 
     def remove_issuer(self):
         storage = self.client("s3")
-        with contextlib.suppress(storage.exceptions.ClientError):
+        with contextlib.suppress(storage.exceptions.NoSuchBucket):
             for path in self.issuer.documents():
                 storage.delete_object(Bucket=self.bucket, Key=path.lstrip("/"))
             storage.delete_bucket(Bucket=self.bucket)
+
+    def has_issuer(self):
+        storage = self.client("s3")
+        return any(bucket["Name"] == self.bucket for bucket in storage.list_buckets()["Buckets"])
 
 
 def environment():

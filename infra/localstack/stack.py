@@ -57,10 +57,13 @@ class Stack:
         formation = self.client("cloudformation")
         pages = formation.get_paginator("list_stack_resources").paginate(StackName=self.name)
         listed = [each for page in pages for each in page["StackResourceSummaries"]]
-        self.resources = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in listed}
+        # A resource that was not created has no physical id.
+        self.resources = {
+            each["LogicalResourceId"]: each["PhysicalResourceId"] for each in listed if "PhysicalResourceId" in each
+        }
         template = formation.get_template(StackName=self.name, TemplateStage="Processed")["TemplateBody"]
         self.template = template if isinstance(template, dict) else json.loads(template)
-        outputs = formation.describe_stacks(StackName=self.name)["Stacks"][0]["Outputs"]
+        outputs = formation.describe_stacks(StackName=self.name)["Stacks"][0].get("Outputs", [])
         self.outputs = {each["OutputKey"]: each["OutputValue"] for each in outputs}
 
     def functions(self):

@@ -60,6 +60,9 @@ Exit status: 0 success; 1 not found; 2 usage error or system unreachable")]
     },
     /// Redrive dead letters, each at most once, to its function; effects already applied are
     /// skipped
+    ///
+    /// An event that fails again returns as a new dead letter, after up to five minutes: list them
+    /// again.
     #[command(after_help = "\
 Examples:
   cairn dead-letters redrive 0f2c1d3e-...

@@ -260,7 +260,7 @@ fn sealed(
 fn too_many(until: Timestamp, now: Timestamp) -> Problem {
     let wait = u64::try_from(until.as_millis() - now.as_millis()).unwrap_or_default();
     Problem::new(429, "too-many-orders", "Too many orders")
-        .detail("The customer has placed all orders of this minute. Nothing was stored. Retry after the time in `Retry-After`.")
+        .detail("The customer has placed all orders of this minute. No order was stored. Retry after the time in `Retry-After`.")
         .retry_after(Duration::from_millis(wait))
 }
 

@@ -86,6 +86,21 @@ pub(super) async fn call(
     }
 }
 
+/// Returns the DNS suffix of the partition of a region.
+/// <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>
+fn suffix(region: &str) -> &'static str {
+    const OTHERS: [(&str, &str); 6] = [
+        ("cn-", "amazonaws.com.cn"),
+        ("eusc-", "amazonaws.eu"),
+        ("us-iso-", "c2s.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov"),
+        ("us-isof-", "csp.hci.ic.gov"),
+        ("eu-isoe-", "cloud.adc-e.uk"),
+    ];
+    let other = OTHERS.iter().find(|(prefix, _)| region.starts_with(prefix));
+    other.map_or("amazonaws.com", |(_, suffix)| suffix)
+}
+
 async fn page(
     aws: &SdkConfig,
     service: Service,
@@ -94,13 +109,7 @@ async fn page(
 ) -> Result<Vec<Record>, String> {
     let region = aws.region().map(ToString::to_string).unwrap_or_default();
     let url = aws.endpoint_url().map_or_else(
-        || {
-            let partition = if region.starts_with("cn-") { ".cn" } else { "" };
-            format!(
-                "https://{}.{region}.amazonaws.com{partition}/",
-                service.name
-            )
-        },
+        || format!("https://{}.{region}.{}/", service.name, suffix(&region)),
         |endpoint| format!("{}/", endpoint.trim_end_matches('/')),
     );
     let credentials = aws
