@@ -376,11 +376,12 @@ async fn a_name_is_nowhere_to_be_read_and_opens_nowhere_when_its_customer_is_for
     assert_eq!(shop.mails(), 3, "no address for another email");
     shop.shows_nothing_personal(&all).await;
 
-    // Every permission was needed.
+    // Every permission was needed, except one that the previous release uses during a deployment.
     let mut unused = shop.still.system.aws.roles.unused();
-    unused.retain(|(_, grant)| {
+    unused.retain(|(function, grant)| {
         let resources = ["table/CustomerKeysTable", "key/PersonalDataKey"];
-        resources.iter().any(|name| grant.resource.ends_with(name))
+        let is_former = function == "PlaceOrderFunction" && grant.action == "dynamodb:PutItem";
+        resources.iter().any(|name| grant.resource.ends_with(name)) && !is_former
     });
     assert!(unused.is_empty(), "never needed: {unused:?}");
 }
