@@ -601,7 +601,7 @@ pub(super) async fn rows<M: ReadModel>(
             let row_keys = streams.iter().filter_map(M::row_key);
             let keys = row_keys.map(|row_key| Key::new([(M::KEY, row_key.key)]));
             let found = stored(table, keys.collect()).await?;
-            return compare_all::<M>(&found, store, report).await;
+            return examine(M::NAME, &found, |row| compare::<M>(row, store), report).await;
         }
     };
     let (segment, segments) = part.segment();
@@ -609,7 +609,7 @@ pub(super) async fn rows<M: ReadModel>(
     loop {
         let (mut found, next) = table.part(segment, segments, from).await?;
         found.retain(|row| row.generation == table.generation());
-        compare_all::<M>(&found, store, report).await?;
+        examine(M::NAME, &found, |row| compare::<M>(row, store), report).await?;
         from = next;
         if from.is_none() {
             return Ok(());
@@ -636,18 +636,19 @@ async fn stored(table: Table<'_>, keys: BTreeSet<Key>) -> Result<Vec<ScannedRow>
     Ok(found)
 }
 
-async fn compare_all<M: ReadModel>(
-    rows: &[ScannedRow],
-    store: &DynamoStore,
+/// Examines rows of a read model, some at a time, and notes the results.
+async fn examine<'a, F>(
+    model: &str,
+    rows: &'a [ScannedRow],
+    look: impl Fn(&'a ScannedRow) -> F,
     report: &mut Report,
-) -> Result<(), StoreError> {
+) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<Option<Finding>, Stopped>>,
+{
     for some in rows.chunks(AT_ONCE) {
-        let mut looks = vec![];
-        for row in some {
-            looks.push(compare::<M>(row, store).map(kept));
-        }
-        for look in try_join_all(looks).await? {
-            note(M::NAME, look, report);
+        for look in try_join_all(some.iter().map(|row| look(row).map(kept))).await? {
+            note(model, look, report);
         }
     }
     Ok(())

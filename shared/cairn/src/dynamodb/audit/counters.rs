@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures_util::future::{FutureExt, try_join_all};
+use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::{AT_ONCE, Stopped, differing, kept, note, stored, version};
+use super::{AT_ONCE, Stopped, differing, examine, note, stored, version};
 use crate::{
     audit::{Finding, Omitted, Report, Scope},
     commit::{Commit, RecordedEvent},
@@ -76,7 +76,8 @@ async fn gates<T: CounterProjection>(
         Scope::Changed { streams, .. } => {
             let counted = streams.iter().filter(|stream| T::shard(stream).is_some());
             let keys = counted.map(Counters::<T>::gate_of).collect();
-            return reach_all::<T>(&stored(table, keys).await?, store, report).await;
+            let gates = stored(table, keys).await?;
+            return examine(T::NAME, &gates, |gate| reaches::<T>(gate, store), report).await;
         }
     };
     let (segment, segments) = part.segment();
@@ -84,7 +85,7 @@ async fn gates<T: CounterProjection>(
     loop {
         let (mut found, next) = table.part(segment, segments, from).await?;
         found.retain(|row| row.generation == table.generation() && is_gate::<T>(row));
-        reach_all::<T>(&found, store, report).await?;
+        examine(T::NAME, &found, |gate| reaches::<T>(gate, store), report).await?;
         from = next;
         if from.is_none() {
             return Ok(());
@@ -94,23 +95,6 @@ async fn gates<T: CounterProjection>(
 
 fn is_gate<T: CounterProjection>(row: &ScannedRow) -> bool {
     row.key.partition().starts_with(Counters::<T>::GATES)
-}
-
-async fn reach_all<T: CounterProjection>(
-    gates: &[ScannedRow],
-    store: &DynamoStore,
-    report: &mut Report,
-) -> Result<(), StoreError> {
-    for some in gates.chunks(AT_ONCE) {
-        let mut looks = vec![];
-        for gate in some {
-            looks.push(reaches::<T>(gate, store).map(kept));
-        }
-        for look in try_join_all(looks).await? {
-            note(T::NAME, look, report);
-        }
-    }
-    Ok(())
 }
 
 /// Reads the counters of a batch, and checks that no version gate is ahead of its stream.
@@ -136,7 +120,7 @@ async fn stored_sums<T: CounterProjection>(
             }
         }
         if is_first {
-            reach_all::<T>(&gates, store, report).await?;
+            examine(T::NAME, &gates, |gate| reaches::<T>(gate, store), report).await?;
         }
         from = next;
         if from.is_none() {
