@@ -10,13 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn::{
-    Commit, RecordedEvent, Timestamp,
-    audit::Limits,
-    dynamodb::{Projection, Rebuild},
-    lambda::AppContext,
-    store::EventStore,
-};
+use cairn::{Commit, RecordedEvent, Timestamp, audit::Limits, store::EventStore};
+use cairn_aws::{dynamodb::{Projection, Rebuild}, lambda::AppContext};
 use cairn_local::{
     audit::audit,
     template::{Parameters, Template},

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use cairn::{
     Timestamp,
     audit::{Limits, Part, Report, Scope},
+};
+use cairn_aws::{
     dynamodb::{self, MarkError},
     operator::Stack,
 };

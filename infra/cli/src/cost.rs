@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn::operator::Stack;
+use cairn_aws::operator::Stack;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;

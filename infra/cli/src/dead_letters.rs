@@ -1,7 +1,7 @@
 //! `cairn dead-letters`: lists, shows, redrives or deletes dead letters.
 
-use cairn::{
-    dead_letter::{DeadLetter, Subject},
+use cairn::dead_letter::{DeadLetter, Subject};
+use cairn_aws::{
     operator::Stack,
     sqs::{Message, QueueError},
 };

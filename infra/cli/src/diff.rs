@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cairn::{StreamId, operator::Stack};
+use cairn::StreamId;
+use cairn_aws::operator::Stack;
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -5,10 +5,10 @@ use std::fmt::Display;
 use cairn::{
     Timestamp,
     audit::{Limits, Scope},
-    operator::{
-        Stack,
-        doctor::{self, Examined, Part},
-    },
+};
+use cairn_aws::operator::{
+    Stack,
+    doctor::{self, Examined, Part},
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;

@@ -2,7 +2,8 @@
 
 use std::{fmt, io};
 
-use cairn::{lambda::ConfigError, store::StoreError};
+use cairn::store::StoreError;
+use cairn_aws::lambda::ConfigError;
 
 /// The result of a command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

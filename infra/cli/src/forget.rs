@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use cairn::{dynamodb::Erasure, operator::Stack};
+use cairn_aws::{dynamodb::Erasure, operator::Stack};
 use clap::Args;
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};

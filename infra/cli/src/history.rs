@@ -3,10 +3,9 @@
 use cairn::{
     RecordedEvent, StreamId,
     cloudevent::CloudEvent,
-    dynamodb::DynamoStore,
-    operator::Stack,
     store::{EventStore, ReadRange},
 };
+use cairn_aws::{dynamodb::DynamoStore, operator::Stack};
 use clap::Args;
 use orders::values::OrderId;
 use serde_json::json;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cairn::{
-    StreamId, Timestamp,
-    audit::Part,
+use cairn::{StreamId, Timestamp, audit::Part};
+use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Projection},
     operator::Stack,
 };

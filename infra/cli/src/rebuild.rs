@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cairn::{
+use cairn::generation::{GenerationSet, Secondary};
+use cairn_aws::{
     dynamodb::{BackfillProgress, Comparison, Pruned, Started},
-    generation::{GenerationSet, Secondary},
     operator::Stack,
 };
 use clap::{Args, ValueEnum};

@@ -2,9 +2,9 @@
 
 use cairn::{
     Commit, StreamId,
-    operator::Stack,
     store::{EventStore, ReadRange},
 };
+use cairn_aws::operator::Stack;
 use clap::Args;
 use serde_json::json;
 

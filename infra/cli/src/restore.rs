@@ -1,7 +1,7 @@
 //! `cairn restore`: restores missing commits from a copy of the event table.
 
-use cairn::{
-    Timestamp,
+use cairn::Timestamp;
+use cairn_aws::{
     dynamodb::{self, Restored},
     operator::Stack,
 };

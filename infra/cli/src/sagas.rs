@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use cairn::{
     Timestamp,
     deadlines::{Deadline, StoredDeadline},
-    dynamodb::Repository,
-    operator::Stack,
     saga::{Action, State},
 };
+use cairn_aws::{dynamodb::Repository, operator::Stack};
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use orders::{

@@ -1,6 +1,6 @@
 //! Connects to a running system with the options of the command line.
 
-use cairn::operator::{self, FindError, InvokeError, Stack};
+use cairn_aws::operator::{self, FindError, InvokeError, Stack};
 use clap::Args;
 
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
 //! `cairn state`: the state of a stream, now or at an earlier time.
 
-use cairn::{Aggregate, StreamId, Timestamp, operator::Stack};
+use cairn::{Aggregate, StreamId, Timestamp};
+use cairn_aws::operator::Stack;
 use clap::Args;
 use orders::{
     fulfilment::Saga, order::Order, payment::Payment, product::Product, shipment::Shipment,

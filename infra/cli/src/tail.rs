@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use cairn::{
-    Commit,
-    cloudevent::CloudEvent,
-    operator::{Stack, StartPosition},
-};
+use cairn::{Commit, cloudevent::CloudEvent};
+use cairn_aws::operator::{Stack, StartPosition};
 use clap::{Args, ValueEnum};
 use console::style;
 use tokio::time::{Instant, sleep, sleep_until};

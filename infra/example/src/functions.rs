@@ -2,13 +2,15 @@
 
 use cairn::{
     RecordedEvent, StreamId,
+    saga::Due,
+    step::{DueStep, StepOutcome},
+};
+use cairn_aws::{
     dynamodb::DynamoStore,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, consumer,
         step::{self, StepHandler},
     },
-    saga::Due,
-    step::{DueStep, StepOutcome},
 };
 
 use crate::{

@@ -18,7 +18,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use cairn::lambda::api::Problem;
+use cairn_aws::lambda::api::Problem;
 use serde_json::json;
 
 use crate::{gateway::answer_to, platform::Platform};

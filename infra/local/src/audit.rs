@@ -1,8 +1,7 @@
 //! The audit of the local system, the same as that of `cairn audit`.
 
-use cairn::{
-    Timestamp,
-    audit::Limits,
+use cairn::{Timestamp, audit::Limits};
+use cairn_aws::{
     dynamodb::Audit,
     lambda::{AppContext, ConfigError},
 };

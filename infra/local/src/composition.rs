@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::AppContext;
+use cairn_aws::lambda::AppContext;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{

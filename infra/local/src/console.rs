@@ -19,7 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter, lambda::api::Problem};
+use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter};
+use cairn_aws::lambda::api::Problem;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{

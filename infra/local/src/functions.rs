@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use cairn::lambda::{AppContext, Build, ConfigError, Handler};
+use cairn_aws::lambda::{AppContext, Build, ConfigError, Handler};
 
 pub const FUNCTIONS: &[(&str, Build)] = &[
     ("place-order", place_order::function),

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use cairn::lambda::{api::Problem, correlation};
+use cairn_aws::lambda::{api::Problem, correlation};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;

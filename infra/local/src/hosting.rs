@@ -21,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-use cairn::{
-    Timestamp,
-    lambda::{AppContext, ConfigError, Handler, Invocation, Runtime, http_client::HttpClient},
+use cairn::Timestamp;
+use cairn_aws::lambda::{
+    AppContext, ConfigError, Handler, Invocation, Runtime, http_client::HttpClient,
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};

@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use cairn::{cloudevent::CloudEvent, lambda::logged};
+use cairn::cloudevent::CloudEvent;
+use cairn_aws::lambda::logged;
 use cairn_local::{
     access::AllowedHost,
     aws::secrets::Secrets,

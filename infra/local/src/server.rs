@@ -22,7 +22,7 @@ use axum::{
     extract::Request,
     http::{HeaderValue, header},
 };
-use cairn::lambda::api::Problem;
+use cairn_aws::lambda::api::Problem;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{

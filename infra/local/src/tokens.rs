@@ -10,10 +10,8 @@ use std::{
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use cairn::{
-    Timestamp,
-    lambda::{api::Problem, caller::scopes as scopes_of, http_client::HttpClient},
-};
+use cairn::Timestamp;
+use cairn_aws::lambda::{api::Problem, caller::scopes as scopes_of, http_client::HttpClient};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header,
     jwk::{Jwk, JwkSet},

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use cairn::{
-    mail::MailError,
-    provider::{Call, ProviderError},
-};
+use cairn::provider::{Call, ProviderError};
+use cairn_aws::mail::MailError;
 use notify_customer::{CustomerMailer, Mail};
 use orders::{
     fulfilment::Input,

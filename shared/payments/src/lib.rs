@@ -1,9 +1,7 @@
 //! The payment providers: the sandbox and Stripe. The environment variable `PAYMENTS` selects one.
 
-use cairn::{
-    lambda::{AppContext, ConfigError},
-    provider::{Call, ProviderError},
-};
+use cairn::provider::{Call, ProviderError};
+use cairn_aws::lambda::{AppContext, ConfigError};
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},

@@ -10,13 +10,11 @@
 
 use std::time::Duration;
 
-use cairn::{
-    lambda::{
-        AppContext, ConfigError,
-        http_client::{Answer, HttpClient},
-        secret::Secret,
-    },
-    provider::{Call, ProviderError},
+use cairn::provider::{Call, ProviderError};
+use cairn_aws::lambda::{
+    AppContext, ConfigError,
+    http_client::{Answer, HttpClient},
+    secret::Secret,
 };
 use form_urlencoded::Serializer;
 use orders::{

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cairn::{
-    Context,
+use cairn::Context;
+use cairn_aws::{
     dynamodb::{Answers, Repository},
     lambda::{
         AppContext, ConfigError, Handler,

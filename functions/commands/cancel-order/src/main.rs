@@ -1,5 +1,5 @@
 //! Runs `cancel-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(cancel_order::function)
+    cairn_aws::lambda::run(cancel_order::function)
 }

@@ -8,10 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use cairn::{
+use cairn::store::{StoreError, StreamVersion};
+use cairn_aws::{
     dynamodb::{Generations, Repository, Rows},
     lambda::{AppContext, ConfigError},
-    store::{StoreError, StreamVersion},
 };
 use futures_util::future::try_join_all;
 use orders::{

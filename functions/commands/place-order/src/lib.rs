@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cairn::{
     Timestamp,
     commit::Context,
+    repository::{HandleError, Handled, Repository},
+    sealed::Sealed,
+    store::{Limited, Quota, StoreError},
+};
+use cairn_aws::{
     dynamodb::{DynamoStore, Keyring, SubjectKey},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
-    repository::{HandleError, Handled, Repository},
     seal::Key,
-    sealed::Sealed,
-    store::{Limited, Quota, StoreError},
 };
 use orders::{
     order::{Command, Order, Placed, Rejection},

@@ -1,5 +1,5 @@
 //! Runs `place-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(place_order::function)
+    cairn_aws::lambda::run(place_order::function)
 }

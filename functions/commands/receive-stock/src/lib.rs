@@ -1,6 +1,6 @@
 //! `POST /stock/{sku}/receipts`: receives units of a SKU.
 
-use cairn::{
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, Handler,

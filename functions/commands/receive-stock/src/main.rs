@@ -1,5 +1,5 @@
 //! Runs `receive-stock` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(receive_stock::function)
+    cairn_aws::lambda::run(receive_stock::function)
 }

@@ -1,6 +1,6 @@
 //! `PUT /products/{sku}`: sets the price of a product.
 
-use cairn::{
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, Handler,

@@ -1,5 +1,5 @@
 //! Runs `set-price` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(set_price::function)
+    cairn_aws::lambda::run(set_price::function)
 }

@@ -1,5 +1,5 @@
 //! Runs `ship-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(ship_order::function)
+    cairn_aws::lambda::run(ship_order::function)
 }

@@ -3,7 +3,7 @@
 //! Nothing else changes: events, read models, queues and logs contain personal data only as
 //! ciphertext.
 
-use cairn::{
+use cairn_aws::{
     dynamodb::{Erasure, Forgotten},
     lambda::{AppContext, ConfigError, FunctionError, Handler, operation},
 };

@@ -1,5 +1,5 @@
 //! Runs `forget-customer` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(forget_customer::function)
+    cairn_aws::lambda::run(forget_customer::function)
 }

@@ -5,12 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cairn::{
+use cairn::generation::{Generation, GenerationSet};
+use cairn_aws::{
     dynamodb::{
         BackfillProgress, Comparison, ComparisonProgress, Counters, Projection, Pruned, Rebuild,
         Rows, Started,
     },
-    generation::{Generation, GenerationSet},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},

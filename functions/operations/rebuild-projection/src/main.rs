@@ -1,5 +1,5 @@
 //! Runs `rebuild-projection` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(rebuild_projection::function)
+    cairn_aws::lambda::run(rebuild_projection::function)
 }

@@ -15,7 +15,9 @@ use std::{
 use cairn::{
     Timestamp,
     dead_letter::{self, DeadLetter, Subject},
-    functions::Functions,
+};
+use cairn_aws::{
+    invoker::Invoker,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},
@@ -38,7 +40,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
             app.queue("DEAD_LETTERS_QUEUE")?,
             app.queue("STREAM_FAILURES_QUEUE")?,
         ],
-        functions: app.functions(),
+        functions: app.invoker(),
     });
     Ok(operation::function(app, move |wanted: Wanted, task| {
         let redrive = redrive.clone();
@@ -114,7 +116,7 @@ struct Unresolved {
 
 struct Redrive {
     queues: [Queue; 2],
-    functions: Functions,
+    functions: Invoker,
 }
 
 impl Redrive {

@@ -1,5 +1,5 @@
 //! Runs `redrive-dead-letters` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(redrive_dead_letters::function)
+    cairn_aws::lambda::run(redrive_dead_letters::function)
 }

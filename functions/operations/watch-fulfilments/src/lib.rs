@@ -3,18 +3,14 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use cairn::{
-    Timestamp,
-    deadlines::Deadline,
+use cairn::{Timestamp, deadlines::Deadline, repository::HandleError, saga::Definition as _, step};
+use cairn_aws::{
     dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         metrics::Metrics,
         operation::{self, Task},
     },
-    repository::HandleError,
-    saga::Definition as _,
-    step,
 };
 use futures_util::StreamExt;
 use orders::{

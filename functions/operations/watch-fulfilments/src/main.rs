@@ -1,5 +1,5 @@
 //! Runs `watch-fulfilments` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(watch_fulfilments::function)
+    cairn_aws::lambda::run(watch_fulfilments::function)
 }

@@ -20,10 +20,9 @@ use std::{
 
 use cairn::{
     StreamId,
-    dynamodb::DynamoStore,
-    lambda::FunctionError,
     store::{Consistency, EventStore as _, ReadRange},
 };
+use cairn_aws::{dynamodb::DynamoStore, lambda::FunctionError};
 use futures_util::future::try_join_all;
 use orders::fulfilment::Due;
 

@@ -1,5 +1,5 @@
 //! Runs `project-orders` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(project_orders::function)
+    cairn_aws::lambda::run(project_orders::function)
 }

@@ -1,6 +1,6 @@
 //! Projects the read model `products`: one row per product.
 
-use cairn::lambda::{AppContext, ConfigError, Handler, consumer};
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::products::Products;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {

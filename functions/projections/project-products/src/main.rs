@@ -1,5 +1,5 @@
 //! Runs `project-products` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(project_products::function)
+    cairn_aws::lambda::run(project_products::function)
 }

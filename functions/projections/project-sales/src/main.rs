@@ -1,5 +1,5 @@
 //! Runs `project-sales` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(project_sales::function)
+    cairn_aws::lambda::run(project_sales::function)
 }

@@ -1,5 +1,5 @@
 //! Runs `project-stock` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(project_stock::function)
+    cairn_aws::lambda::run(project_stock::function)
 }

@@ -1,15 +1,12 @@
 //! `GET /orders/{orderId}/events`: the events of an order, causes before effects.
 
-use cairn::{
-    Commit,
-    causality::in_causal_order,
-    cloudevent::CloudEvent,
+use cairn::{Commit, causality::in_causal_order, cloudevent::CloudEvent, store};
+use cairn_aws::{
     dynamodb::DynamoStore,
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
-    store,
 };
 use orders::{
     order::Event,

@@ -1,5 +1,5 @@
 //! Runs `get-order-events` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(get_order_events::function)
+    cairn_aws::lambda::run(get_order_events::function)
 }

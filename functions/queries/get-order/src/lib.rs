@@ -1,15 +1,13 @@
 //! `GET /orders/{orderId}`: the current order, optionally at a minimum version, or the order at a
 //! time.
 
-use cairn::{
-    Timestamp,
+use cairn::{Timestamp, read_model::Row, store};
+use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
-    read_model::Row,
-    store,
 };
 use orders::{
     read_models::orders::{OrderView, Orders, of_histories, render, streams},

@@ -1,5 +1,5 @@
 //! Runs `get-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(get_order::function)
+    cairn_aws::lambda::run(get_order::function)
 }

@@ -1,6 +1,6 @@
 //! `GET /products/{sku}`: the price of a product.
 
-use cairn::{
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, Handler,

@@ -1,5 +1,5 @@
 //! Runs `get-product` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(get_product::function)
+    cairn_aws::lambda::run(get_product::function)
 }

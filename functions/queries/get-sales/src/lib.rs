@@ -1,7 +1,7 @@
 //! `GET /sales`: windows of sales between two times. Windows without sales are omitted.
 
-use cairn::{
-    Timestamp,
+use cairn::Timestamp;
+use cairn_aws::{
     dynamodb::{Counters, Generations},
     lambda::{
         AppContext, ConfigError, Handler,

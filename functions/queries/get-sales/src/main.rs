@@ -1,5 +1,5 @@
 //! Runs `get-sales` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(get_sales::function)
+    cairn_aws::lambda::run(get_sales::function)
 }

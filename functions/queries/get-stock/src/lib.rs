@@ -2,13 +2,15 @@
 
 use cairn::{
     Commit,
+    read_model::fold_on,
+    store::{EventStore, ReadRange},
+};
+use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Rows},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
-    read_model::fold_on,
-    store::{EventStore, ReadRange},
 };
 use orders::{
     read_models::stock::{StockLevels, render},

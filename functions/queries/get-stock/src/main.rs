@@ -1,5 +1,5 @@
 //! Runs `get-stock` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(get_stock::function)
+    cairn_aws::lambda::run(get_stock::function)
 }

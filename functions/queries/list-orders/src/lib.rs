@@ -1,15 +1,13 @@
 //! `GET /customers/{customerId}/orders`: a customer's orders, newest first, in pages.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use cairn::{
-    Timestamp,
+use cairn::{Timestamp, read_model::Row, store};
+use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response},
     },
-    read_model::Row,
-    store,
 };
 use futures_util::future::try_join_all;
 use orders::{

@@ -1,5 +1,5 @@
 //! Runs `list-orders` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(list_orders::function)
+    cairn_aws::lambda::run(list_orders::function)
 }

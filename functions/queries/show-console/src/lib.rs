@@ -3,7 +3,7 @@
 //! The page is a client of the HTTP API and shows only what the API returns to its user. It is
 //! public, and asks for a token if the API requires one.
 
-use cairn::lambda::{
+use cairn_aws::lambda::{
     AppContext, ConfigError, Handler,
     api::{self, Problem, Request, Response},
 };

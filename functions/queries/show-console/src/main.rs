@@ -1,5 +1,5 @@
 //! Runs `show-console` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(show_console::function)
+    cairn_aws::lambda::run(show_console::function)
 }

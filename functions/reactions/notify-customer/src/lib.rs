@@ -6,10 +6,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use cairn::{
-    RecordedEvent, StreamId, Timestamp,
+use cairn::{RecordedEvent, StreamId, Timestamp, gate::Delivery};
+use cairn_aws::{
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
-    gate::Delivery,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, Invocation, Throttled, consumer,
         metrics::Metrics,

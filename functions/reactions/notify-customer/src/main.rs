@@ -1,5 +1,5 @@
 //! Runs `notify-customer` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(notify_customer::function)
+    cairn_aws::lambda::run(notify_customer::function)
 }

@@ -1,6 +1,6 @@
 //! Publishes every committed event from the event table's DynamoDB Stream to the event bus.
 
-use cairn::lambda::{AppContext, ConfigError, Handler, stream};
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, stream};
 use orders::{canary, fulfilment};
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {

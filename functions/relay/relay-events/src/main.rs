@@ -1,5 +1,5 @@
 //! Runs `relay-events` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(relay_events::function)
+    cairn_aws::lambda::run(relay_events::function)
 }

@@ -1,12 +1,12 @@
 //! Requests a shipping label from the carrier; the compensation cancels it.
 
-use cairn::{
+use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn_aws::{
     dynamodb::{Keyring, Repository},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},

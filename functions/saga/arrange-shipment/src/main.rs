@@ -1,5 +1,5 @@
 //! Runs `arrange-shipment` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(arrange_shipment::function)
+    cairn_aws::lambda::run(arrange_shipment::function)
 }

@@ -1,12 +1,12 @@
 //! Authorizes the payment of an order; the compensation voids the authorization.
 
-use cairn::{
+use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},

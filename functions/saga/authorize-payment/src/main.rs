@@ -1,5 +1,5 @@
 //! Runs `authorize-payment` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(authorize_payment::function)
+    cairn_aws::lambda::run(authorize_payment::function)
 }

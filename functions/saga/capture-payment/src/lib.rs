@@ -1,12 +1,12 @@
 //! Captures the authorized payment of an order; the compensation refunds it.
 
-use cairn::{
+use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},

@@ -1,5 +1,5 @@
 //! Runs `capture-payment` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(capture_payment::function)
+    cairn_aws::lambda::run(capture_payment::function)
 }

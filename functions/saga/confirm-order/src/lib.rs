@@ -1,13 +1,13 @@
 //! The last step: confirms the order and allocates its stock in one transaction. When a confirmed
 //! order is cancelled, the compensation returns the stock and reserves it again.
 
-use cairn::{
+use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},

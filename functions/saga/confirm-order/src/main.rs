@@ -1,5 +1,5 @@
 //! Runs `confirm-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(confirm_order::function)
+    cairn_aws::lambda::run(confirm_order::function)
 }

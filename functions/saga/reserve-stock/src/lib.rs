@@ -1,12 +1,12 @@
 //! Reserves every SKU of an order or none; the compensation releases them.
 
-use cairn::{
+use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},

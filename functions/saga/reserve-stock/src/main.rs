@@ -1,5 +1,5 @@
 //! Runs `reserve-stock` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(reserve_stock::function)
+    cairn_aws::lambda::run(reserve_stock::function)
 }

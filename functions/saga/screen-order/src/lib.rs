@@ -3,12 +3,14 @@
 
 use cairn::{
     RecordedEvent, StreamId,
+    step::{DueStep, Enlisted, StepOutcome},
+};
+use cairn_aws::{
     dynamodb::Repository,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         step::{self, StepHandler},
     },
-    step::{DueStep, Enlisted, StepOutcome},
 };
 use orders::{
     fulfilment::{Fulfilment, Input, Step},

@@ -1,5 +1,5 @@
 //! Runs `screen-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(screen_order::function)
+    cairn_aws::lambda::run(screen_order::function)
 }

@@ -1,6 +1,6 @@
 //! Maintains the deadlines of orders from the event table's DynamoDB Stream.
 
-use cairn::lambda::{AppContext, ConfigError, Handler, stream};
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, stream};
 use orders::deadlines::deadline_update;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {

@@ -1,5 +1,5 @@
 //! Runs `track-deadlines` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(track_deadlines::function)
+    cairn_aws::lambda::run(track_deadlines::function)
 }

@@ -1,10 +1,7 @@
 //! Forwards a customer's cancellation of an order to its fulfilment.
 
-use cairn::{
-    gate::Delivery,
-    lambda::{AppContext, ConfigError, FunctionError, Handler, consumer},
-    step,
-};
+use cairn::{gate::Delivery, step};
+use cairn_aws::lambda::{AppContext, ConfigError, FunctionError, Handler, consumer};
 use orders::{fulfilment::Fulfilment, order::Event, values::OrderId};
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {

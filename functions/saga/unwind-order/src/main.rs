@@ -1,5 +1,5 @@
 //! Runs `unwind-order` on Lambda.
 
 fn main() -> std::process::ExitCode {
-    cairn::lambda::run(unwind_order::function)
+    cairn_aws::lambda::run(unwind_order::function)
 }

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
-    lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function},
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
     sealed::Sealed,
 };
+use cairn_aws::lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function};
 use orders::{
     fulfilment::{self, Due, Input, Step},
     order::{self, Placed},

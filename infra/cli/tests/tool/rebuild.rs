@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn::lambda::Handler;
+use cairn_aws::lambda::Handler;
 use cairn_local::{functions::Functions, system::Options};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use cairn::{
     Commit, RecordedEvent, StreamId,
     cloudevent::CloudEvent,
-    dynamodb::DynamoStore,
-    lambda::{Handler, Invocation},
     saga::{Event, Saga, State},
     store::{EventStore, ReadRange},
+};
+use cairn_aws::{
+    dynamodb::DynamoStore,
+    lambda::{Handler, Invocation},
 };
 use library_loans::{
     book::{self, Book},

@@ -12,10 +12,8 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use cairn::{
-    Timestamp,
-    lambda::{AppContext, Runtime},
-};
+use cairn::Timestamp;
+use cairn_aws::lambda::{AppContext, Runtime};
 use dynoxide::{Database, DynoxideError};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use cairn::seal::Key;
+use cairn_aws::seal::Key;
 use serde::Deserialize;
 use serde_json::json;
 

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
-use cairn::lambda::http_client::HttpClient;
+use cairn_aws::lambda::http_client::HttpClient;
 
 use serde_json::Value;
 use tokio::time::sleep;

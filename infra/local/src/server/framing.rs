@@ -17,7 +17,7 @@ use axum::{
     body::Bytes,
     http::{HeaderName, Method, Uri},
 };
-use cairn::lambda::api::Problem;
+use cairn_aws::lambda::api::Problem;
 use httparse::Status;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},

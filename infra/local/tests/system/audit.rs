@@ -5,8 +5,8 @@ use std::{cell::Cell, time::Duration};
 use cairn::{
     Timestamp,
     audit::{Finding, Limits, Report, Scope, Window},
-    dynamodb::{Audit, AuditError},
 };
+use cairn_aws::dynamodb::{Audit, AuditError};
 use cairn_local::{audit, client::Client, system::Options, template::Template};
 use futures_util::future::join_all;
 use orders::deadlines::Fulfilments;

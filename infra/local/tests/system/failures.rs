@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use cairn::lambda::{FunctionError, Handler};
+use cairn_aws::lambda::{FunctionError, Handler};
 use cairn_local::{
     aws::Call,
     composition::{Composition, Parts},

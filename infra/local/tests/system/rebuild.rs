@@ -10,9 +10,9 @@ use std::{
 
 use cairn::{
     Timestamp,
-    dynamodb::{ChangeError, Comparison, ComparisonProgress, Projection, Rebuild},
     read_model::{ReadModel, fold},
 };
+use cairn_aws::dynamodb::{ChangeError, Comparison, ComparisonProgress, Projection, Rebuild};
 use cairn_local::{aws::Call, client::Client};
 use orders::read_models::{
     orders::Orders,

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use cairn::{dead_letter::DeadLetter, lambda::stream};
+use cairn::dead_letter::DeadLetter;
+use cairn_aws::lambda::stream;
 use cairn_local::functions::Functions;
 use serde_json::{Value, json};
 use tokio::time::sleep;

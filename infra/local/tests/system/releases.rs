@@ -15,9 +15,9 @@ use cairn::{
     Aggregate, Context, Decider, RecordedEvent, StreamId,
     dead_letter::DeadLetter,
     event::{self, CodecError, ReadOnly, Upcaster},
-    lambda::{AppContext, Build, ConfigError, FunctionError, Handler, consumer},
     read_model::{Change, ReadModel, RowKey},
 };
+use cairn_aws::lambda::{AppContext, Build, ConfigError, FunctionError, Handler, consumer};
 use cairn_local::functions::Functions;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

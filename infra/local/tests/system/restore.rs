@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use cairn::{
-    audit::Limits,
-    dynamodb::{Restore, Restored},
-};
+use cairn::audit::Limits;
+use cairn_aws::dynamodb::{Restore, Restored};
 use cairn_local::{audit, aws::Call, platform::Platform};
 use orders::deadlines::Fulfilments;
 use serde_json::{Value, json};

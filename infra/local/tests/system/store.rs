@@ -19,13 +19,15 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use cairn::{
     Commit, Context, Decider, StoredEvent, Timestamp,
-    dynamodb::{DynamoStore, Repository},
-    lambda::AppContext,
     repository::HandleError,
     store::{
         AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, ReadRange, Snapshots, StoreError,
         contract,
     },
+};
+use cairn_aws::{
+    dynamodb::{DynamoStore, Repository},
+    lambda::AppContext,
 };
 use cairn_local::{
     aws::{Aws, Call, sdk},

@@ -19,9 +19,9 @@ use axum::{
 };
 use cairn::{
     Timestamp,
-    lambda::{http_client::HttpClient, secret::Secret},
     provider::{Call, ProviderError},
 };
+use cairn_aws::lambda::{http_client::HttpClient, secret::Secret};
 use cairn_local::{
     aws::secrets::Secrets,
     platform::{CallFault, FaultDecision, LocalPlatform, Platform},

@@ -1,10 +1,10 @@
 //! `place-order` with the SDK's default features and the HTTP client of `aws_config`.
 //!
-//! It logs, builds the function and serves as `cairn::lambda::run` does; only the SDK's
+//! It logs, builds the function and serves as `cairn_aws::lambda::run` does; only the SDK's
 //! configuration differs.
 
 use aws_config::BehaviorVersion;
-use cairn::lambda::{AppContext, Invocation};
+use cairn_aws::lambda::{AppContext, Invocation};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 

@@ -3,12 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use cairn::{
-    Aggregate, Context, Decider, StreamId, Timestamp,
-    commit::fingerprint,
-    dynamodb::{DynamoStore, Repository},
-    event,
+    Aggregate, Context, Decider, StreamId, Timestamp, commit::fingerprint, event,
     repository::HandleError,
 };
+use cairn_aws::dynamodb::{DynamoStore, Repository};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;

@@ -1,0 +1,313 @@
+//! The deadlines of processes, in a DynamoDB table.
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{
+        delete_item::DeleteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
+        update_item::UpdateItemError,
+    },
+    types::{AttributeValue, Select},
+};
+use futures_util::{
+    Stream, StreamExt as _,
+    future::try_join_all,
+    stream::{select_all, unfold},
+};
+
+use crate::dynamodb::{Item, malformed, store_error};
+use cairn::{
+    deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
+    hash::fnv1a,
+    store::StoreError,
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// A table of deadlines with the key `stream` (S). Its index `byTime` has the keys `watch` (S) and
+/// `at` (S), and includes `version`.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    client: Client,
+    table: String,
+}
+
+const OPEN: &str = "open";
+const STUCK: &str = "parked";
+
+impl Deadlines {
+    const INDEX: &str = "byTime";
+    /// The number of partitions of the index for each value of `watch`. One partition takes 1,000
+    /// writes a second.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
+    const SHARDS: u32 = 4;
+    /// The maximum number of rows that one call returns.
+    const PAGE: i32 = 100;
+
+    /// Creates a handle to the table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Applies an update. A repeated or older update changes nothing.
+    pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), StoreError> {
+        match update.change {
+            DeadlineChange::Open(at) => self.put(update, OPEN, at).await,
+            DeadlineChange::Stuck(since) => self.put(update, STUCK, since).await,
+            DeadlineChange::Closed => {
+                self.delete(&update.stream, "version < :version", update.version)
+                    .await
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        update: &DeadlineUpdate,
+        watch: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("stream", text(&update.stream))
+            .item("version", number(update.version))
+            .item("at", text(&at))
+            .item("watch", text(&partition(watch, shard(&update.stream))))
+            .condition_expression("attribute_not_exists(version) OR version < :version")
+            .expression_attribute_values(":version", number(update.version))
+            .send()
+            .await;
+        ignore_condition_failure(sent, PutItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Deletes a deadline unless it has changed since it was read.
+    pub async fn close(&self, deadline: &Deadline) -> Result<(), StoreError> {
+        self.delete(&deadline.stream, "version = :version", deadline.version)
+            .await
+    }
+
+    async fn delete(
+        &self,
+        stream: &StreamId,
+        condition: &str,
+        version: u64,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .condition_expression(condition)
+            .expression_attribute_values(":version", number(version))
+            .send()
+            .await;
+        ignore_condition_failure(sent, DeleteItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Postpones a deadline to a time, unless it has changed since it was read.
+    pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
+        self.reschedule(deadline, OPEN, until).await
+    }
+
+    /// Marks a deadline as stuck, to be checked again at a time, unless it has changed since it was
+    /// read.
+    pub async fn mark_stuck(
+        &self,
+        deadline: &Deadline,
+        again: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.reschedule(deadline, STUCK, again).await
+    }
+
+    /// Records that a provider throttled the step that is due at this version, and the time of the
+    /// next attempt. Creates the deadline if it does not exist.
+    pub async fn ask_again(
+        &self,
+        stream: &StreamId,
+        version: u64,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .update_expression(
+                "SET #at = :at, #watch = :watch, throttled = :throttled, \
+                 version = if_not_exists(version, :none)",
+            )
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":at", text(&at))
+            .expression_attribute_values(":watch", text(&partition(OPEN, shard(stream))))
+            .expression_attribute_values(":throttled", number(version))
+            .expression_attribute_values(":none", number(0))
+            .send()
+            .await;
+        sent.map(|_| ()).map_err(|error| store_error(&error))
+    }
+
+    async fn reschedule(
+        &self,
+        deadline: &Deadline,
+        watch: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("stream", text(&deadline.stream))
+            .update_expression("SET #at = :at, #watch = :watch")
+            .condition_expression("version = :version")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":at", text(&at))
+            .expression_attribute_values(":watch", text(&partition(watch, shard(&deadline.stream))))
+            .expression_attribute_values(":version", number(deadline.version))
+            .send()
+            .await;
+        ignore_condition_failure(sent, UpdateItemError::is_conditional_check_failed_exception)
+    }
+
+    /// Returns all due deadlines, oldest first within each partition. The next page of a partition
+    /// is read when the stream is polled for it. The read is eventually consistent: a missing
+    /// deadline appears in a later call.
+    pub fn due(&self, now: Timestamp) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        self.watched(OPEN, now)
+    }
+
+    /// Returns the stuck deadlines whose next check is due, as [`due`](Self::due) does.
+    pub fn stuck(
+        &self,
+        now: Timestamp,
+    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        self.watched(STUCK, now)
+    }
+
+    /// Counts all stuck deadlines, whenever their next check is. The read is eventually consistent.
+    pub async fn count_stuck(&self) -> Result<u64, StoreError> {
+        let shards = (0..Self::SHARDS).map(|shard| async move {
+            let query = self
+                .query(STUCK, shard)
+                .key_condition_expression("#watch = :watch");
+            let mut pages = query.select(Select::Count).into_paginator().send();
+            let mut count = 0;
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| store_error(&error))?;
+                count += u64::try_from(page.count).unwrap_or_default();
+            }
+            Ok::<_, StoreError>(count)
+        });
+        Ok(try_join_all(shards).await?.into_iter().sum())
+    }
+
+    /// Returns the deadline of a stream. The read is strongly consistent.
+    pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| store_error(&error))?;
+        got.item.map(kept).transpose()
+    }
+
+    /// Returns a page of all deadlines, and the stream after which the next page begins.
+    pub async fn all(
+        &self,
+        after: Option<&StreamId>,
+    ) -> Result<(Vec<StoredDeadline>, Option<StreamId>), StoreError> {
+        let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .set_exclusive_start_key(after)
+            .send()
+            .await
+            .map_err(|error| store_error(&error))?;
+        let rows = page.items.unwrap_or_default().into_iter().map(kept);
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let next = page
+            .last_evaluated_key
+            .and_then(|_| rows.last().map(|row| row.deadline.stream.clone()));
+        Ok((rows, next))
+    }
+
+    fn watched(
+        &self,
+        watch: &str,
+        until: Timestamp,
+    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+        let shards = (0..Self::SHARDS).map(|shard| {
+            let query = self
+                .query(watch, shard)
+                .key_condition_expression("#watch = :watch AND #at <= :until")
+                .expression_attribute_names("#at", "at")
+                .expression_attribute_values(":until", text(&until))
+                .limit(Self::PAGE);
+            let rows = query.into_paginator().items().send();
+            let rows = unfold(rows, async |mut rows| Some((rows.next().await?, rows)));
+            rows.boxed()
+        });
+        select_all(shards).map(|row| {
+            let row = row.map_err(|error| store_error(&error))?;
+            serde_dynamo::from_item(row).map_err(|error| malformed(&error))
+        })
+    }
+
+    /// Returns a query of one partition of the index.
+    fn query(&self, watch: &str, shard: u32) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .index_name(Self::INDEX)
+            .expression_attribute_names("#watch", "watch")
+            .expression_attribute_values(":watch", text(&partition(watch, shard)))
+    }
+}
+
+fn kept(item: Item) -> Result<StoredDeadline, StoreError> {
+    let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
+    let is_stuck = watch.is_some_and(|watch| watch.starts_with(STUCK));
+    let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
+    Ok(StoredDeadline { deadline, is_stuck })
+}
+
+fn partition(watch: &str, shard: u32) -> String {
+    format!("{watch}#{shard}")
+}
+
+/// The shard is stored, so the hash must never change.
+fn shard(stream: &StreamId) -> u32 {
+    fnv1a(stream.as_str()) % Deadlines::SHARDS
+}
+
+fn text(value: &impl ToString) -> AttributeValue {
+    AttributeValue::S(value.to_string())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+/// Treats a failed condition as success: the update is not needed then.
+fn ignore_condition_failure<T, E>(
+    sent: Result<T, SdkError<E>>,
+    is_condition: impl FnOnce(&E) -> bool,
+) -> Result<(), StoreError>
+where
+    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if error.as_service_error().is_some_and(is_condition) => Ok(()),
+        Err(error) => Err(store_error(&error)),
+    }
+}

@@ -1,0 +1,341 @@
+//! The generations of a read model, and the items that record them.
+//!
+//! The item `standing#0` with the name of the read model as its partition key is authoritative. The
+//! other copies of the set have partition keys of their own, because one partition serves at most
+//! 3,000 reads a second.
+//! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html>
+//!
+//! A process reads the authoritative item first. It then ignores each copy that is older than a set
+//! that it has read, and reads the authoritative item instead. A missing copy counts as the oldest.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    operation::put_item::builders::PutItemFluentBuilder,
+    types::{AttributeValue, KeysAndAttributes},
+};
+use futures_util::future::try_join;
+use serde::{Deserialize, Serialize};
+
+use super::{Item, MAX_BATCH, Projection, Rows, batch_get, malformed, store_error};
+use cairn::{
+    generation::{Generation, GenerationSet, OutOfTurn},
+    read_model::{ReadModel, Row},
+    retry::Backoff,
+    store::StoreError,
+};
+
+/// The rows of a read model and its generation set. Several read models share one table with the
+/// keys `readModel` (S) and `item` (S).
+#[derive(Debug)]
+pub struct Generations<P> {
+    pub(super) client: Client,
+    pub(super) table: String,
+    rows: P,
+    /// The latest set that was read. Clones share it.
+    known: Arc<Mutex<Option<GenerationSet>>>,
+    turn: Arc<AtomicU32>,
+}
+
+impl<P: Clone> Clone for Generations<P> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            table: self.table.clone(),
+            rows: self.rows.clone(),
+            known: self.known.clone(),
+            turn: self.turn.clone(),
+        }
+    }
+}
+
+impl<P: Projection> Generations<P> {
+    /// The number of copies of a generation set, which is read for every event.
+    const COPIES: u32 = 4;
+
+    /// Creates a handle to the rows and to the table of generation sets.
+    pub fn new(table: String, rows: P) -> Self {
+        Self {
+            client: rows.table().client.clone(),
+            table,
+            rows,
+            known: Arc::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Returns the rows of one generation.
+    pub fn with_generation(&self, generation: Generation) -> P {
+        self.rows.with_generation(generation)
+    }
+
+    /// Returns the rows to which a delivery must write an event, the live ones first.
+    pub async fn written(&self) -> Result<Vec<P>, StoreError> {
+        let set = self.any_set().await?;
+        Ok(set
+            .written()
+            .map(|generation| self.with_generation(generation))
+            .collect())
+    }
+
+    /// Reads from the live rows.
+    ///
+    /// `read` runs on the last known live generation while the generation set is read. If another
+    /// generation is live, `read` runs again.
+    pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let known = self.known_live();
+        let (set, answer) = try_join(self.any_set(), read(self.with_generation(known))).await?;
+        if set.live == known {
+            return Ok(answer);
+        }
+        read(self.with_generation(set.live)).await
+    }
+
+    /// Returns the authoritative copy of the generation set.
+    pub async fn set(&self) -> Result<GenerationSet, StoreError> {
+        self.stored(Self::copy_key(0)).await
+    }
+
+    /// The limit of the retries of a change after conflicts.
+    const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+    /// Changes the generation set, and returns when every copy has the change.
+    ///
+    /// After a conflict, `next` decides again on the new set, with jittered delays, for at most ten
+    /// seconds. The call can be repeated after an error.
+    pub async fn change(
+        &self,
+        next: impl Fn(&GenerationSet) -> Result<GenerationSet, OutOfTurn>,
+    ) -> Result<GenerationSet, ChangeError> {
+        let mut backoff = Backoff::new(Self::CHANGE_LIMIT);
+        let mut attempts = 0;
+        loop {
+            let set = self.set().await?;
+            let changed = next(&set)?;
+            // If nothing changes, an earlier call may have failed before all copies had the change.
+            if changed == set || self.put_authoritative(&changed).await? {
+                for copy in 1..Self::COPIES {
+                    self.put_copy(Self::copy_key(copy), &changed).await?;
+                    self.put_copy(Self::former_key(copy), &changed).await?;
+                }
+                return Ok(changed);
+            }
+            attempts += 1;
+            if backoff.wait().await.is_err() {
+                return Err(ChangeError::Contended(Contended {
+                    read_model: P::NAME,
+                    attempts,
+                }));
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<GenerationSet>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_live(&self) -> Generation {
+        self.known()
+            .as_ref()
+            .map_or(Generation::FIRST, |set| set.live)
+    }
+
+    async fn any_set(&self) -> Result<GenerationSet, StoreError> {
+        let copy = self.stored(self.next_copy()).await?;
+        self.latest(copy).await
+    }
+
+    /// Returns the key of the copy to read next: the authoritative one first, then each in turn.
+    fn next_copy(&self) -> Item {
+        if self.known().is_none() {
+            return Self::copy_key(0);
+        }
+        Self::copy_key(self.turn.fetch_add(1, Ordering::Relaxed) % Self::COPIES)
+    }
+
+    fn copy_key(copy: u32) -> Item {
+        if copy == 0 {
+            return Self::former_key(0);
+        }
+        key(&format!("{}#{copy}", P::NAME), &copy_name(copy))
+    }
+
+    /// Returns the key that a copy had before the copies were distributed over partitions. Code of
+    /// that time reads these items during a deployment and after a rollback.
+    fn former_key(copy: u32) -> Item {
+        key(P::NAME, &copy_name(copy))
+    }
+
+    /// Returns the set of a copy that was read, or the authoritative one if the copy is outdated.
+    async fn latest(&self, copy: GenerationSet) -> Result<GenerationSet, StoreError> {
+        let known = self.known().as_ref().map_or(0, |known| known.revision);
+        let set = if copy.revision < known {
+            self.set().await?
+        } else {
+            copy
+        };
+        *self.known() = Some(set.clone());
+        Ok(set)
+    }
+
+    async fn stored(&self, key: Item) -> Result<GenerationSet, StoreError> {
+        Ok(self.read(key).await?.unwrap_or_default())
+    }
+
+    /// Writes the authoritative copy if it has the previous set; otherwise the result is false.
+    async fn put_authoritative(&self, set: &GenerationSet) -> Result<bool, StoreError> {
+        let before = set.revision.saturating_sub(1);
+        let condition = "attribute_not_exists(revision) OR revision = :revision";
+        self.put(Self::copy_key(0), set, condition, before).await
+    }
+
+    /// Writes another copy unless it has a later set.
+    async fn put_copy(&self, key: Item, set: &GenerationSet) -> Result<bool, StoreError> {
+        let condition = "attribute_not_exists(revision) OR revision <= :revision";
+        self.put(key, set, condition, set.revision).await
+    }
+
+    async fn put(
+        &self,
+        key: Item,
+        set: &GenerationSet,
+        condition: &str,
+        revision: u64,
+    ) -> Result<bool, StoreError> {
+        let put = self
+            .put_item(key, set)?
+            .condition_expression(condition)
+            .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
+        let Err(error) = put.send().await else {
+            return Ok(true);
+        };
+        match error.as_service_error() {
+            Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
+            _ => Err(store_error(&error)),
+        }
+    }
+
+    pub(super) fn keeping(
+        &self,
+        name: &str,
+        value: &impl Serialize,
+    ) -> Result<PutItemFluentBuilder, StoreError> {
+        self.put_item(key(P::NAME, name), value)
+    }
+
+    fn put_item(
+        &self,
+        key: Item,
+        value: &impl Serialize,
+    ) -> Result<PutItemFluentBuilder, StoreError> {
+        let mut item: Item = serde_dynamo::to_item(value).map_err(|error| malformed(&error))?;
+        item.extend(key);
+        let put = self.client.put_item().table_name(&self.table);
+        Ok(put.set_item(Some(item)))
+    }
+
+    /// Returns an item of this read model. The read is strongly consistent.
+    pub(super) async fn item<T: for<'de> Deserialize<'de>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, StoreError> {
+        self.read(key(P::NAME, name)).await
+    }
+
+    async fn read<T: for<'de> Deserialize<'de>>(&self, key: Item) -> Result<Option<T>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| store_error(&error))?;
+        let item = got.item.map(serde_dynamo::from_item);
+        item.transpose().map_err(|error| malformed(&error))
+    }
+}
+
+impl<M: ReadModel> Generations<Rows<M>> {
+    /// Returns the live rows with these keys that exist. Up to 99 keys take one DynamoDB request,
+    /// which also reads the generation set. The rows are eventually consistent.
+    pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        if keys.len() >= MAX_BATCH {
+            return self.shown(|rows| async move { rows.all(keys).await }).await;
+        }
+        let known = self.known_live();
+        let rows = self.rows.with_generation(known);
+        let copy = KeysAndAttributes::builder()
+            .keys(self.next_copy())
+            .consistent_read(true);
+        let copy = copy.build().map_err(|error| malformed(&error))?;
+        let wanted = HashMap::from([
+            (rows.table.clone(), rows.wanted(keys)?),
+            (self.table.clone(), copy),
+        ]);
+        let mut found = batch_get(&rows.client, wanted).await?;
+        let set = found.remove(&self.table).into_iter().flatten().next();
+        let set: Option<GenerationSet> = set
+            .map(serde_dynamo::from_item)
+            .transpose()
+            .map_err(|error| malformed(&error))?;
+        let live = self.latest(set.unwrap_or_default()).await?.live;
+        if live == known {
+            return Rows::<M>::by_key(found.remove(&rows.table));
+        }
+        self.with_generation(live).all(keys).await
+    }
+}
+
+fn copy_name(copy: u32) -> String {
+    format!("standing#{copy}")
+}
+
+fn key(read_model: &str, item: &str) -> Item {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    Item::from([
+        ("readModel".to_owned(), text(read_model)),
+        ("item".to_owned(), text(item)),
+    ])
+}
+
+/// Concurrent changes of a generation set won at every attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "changing the generations of {read_model} failed: a concurrent change won at each of {attempts} \
+     attempts; run one rebuild at a time, and repeat the step"
+)]
+pub struct Contended {
+    read_model: &'static str,
+    attempts: u32,
+}
+
+/// The error of a change of a generation set.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The rebuild protocol requires another step first.
+    #[error(transparent)]
+    OutOfTurn(#[from] OutOfTurn),
+    /// Concurrent changes won until the time limit.
+    #[error(transparent)]
+    Contended(#[from] Contended),
+    /// A call failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

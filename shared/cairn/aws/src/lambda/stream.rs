@@ -1,0 +1,329 @@
+//! Stream consumers: functions that read the DynamoDB Stream of the event table in batches.
+//!
+//! The records of a stream of events arrive in order and at least once. A function [reports the
+//! lowest failed
+//! record](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html),
+//! and Lambda delivers that record and all later ones again.
+//!
+//! A record that no retry can help must not block its shard, and an unavailable service must move no
+//! record into a queue. The cause of a failure distinguishes the two. A function sends a record to
+//! the queue of `STREAM_FAILURES_QUEUE` if it cannot read the record, or if the bus rejects the
+//! content of an event. Lambda delivers a record again after any other failure.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use aws_lambda_events::{
+    event::dynamodb::{Event, EventRecord},
+    event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
+};
+use futures_util::{StreamExt, stream};
+use serde_dynamo::AttributeValue;
+use serde_json::{Value, json};
+
+use crate::{
+    lambda::{
+        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
+    },
+    sqs::Queue,
+};
+use cairn::{
+    cloudevent::CloudEvent,
+    commit::{Commit, RecordedEvent},
+    dead_letter::{self, Condition, Subject},
+    deadlines::{DeadlineChange, DeadlineUpdate},
+    event::CodecError,
+    relay::{Entry, Unhandled, publish_all},
+    retry::Backoff,
+    timestamp::Timestamp,
+};
+
+/// Creates the relay, which publishes every commit of a batch.
+///
+/// The relay emits these metrics. A batch that is delivered again is counted again. Events of
+/// restored commits have no lag and are not counted:
+///
+/// - `RelayLag`, the age of the oldest event of the batch.
+/// - The metric that `count` names for an event, once per event.
+/// - `HistoryChanged`: see [`deadlines`].
+pub fn relay(
+    app: &AppContext,
+    count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
+) -> Result<Handler, ConfigError> {
+    let bus = Arc::new(app.bus()?);
+    let source = bus.source().to_owned();
+    let read = move |commit: &Commit, record| {
+        let entry = |event: RecordedEvent| {
+            let measured = (!commit.restored).then(|| (event.at, count(&event)));
+            let envelope = CloudEvent {
+                restored: commit.restored,
+                ..CloudEvent::new(&source, &event)
+            };
+            Ok((Entry::new(envelope, record)?, measured))
+        };
+        commit.recorded().map(entry).collect()
+    };
+    let surroundings = app.clone();
+    reader(app, read, move |read, invocation| {
+        let (bus, app) = (bus.clone(), surroundings.clone());
+        async move {
+            let (mut entries, mut oldest, mut counts) = (vec![], None, BTreeMap::new());
+            for (entry, measured) in read {
+                entries.push(entry);
+                let Some((at, counted)) = measured else {
+                    continue;
+                };
+                oldest = oldest.map_or(Some(at), |oldest: Timestamp| Some(oldest.min(at)));
+                if let Some(name) = counted {
+                    *counts.entry(name).or_default() += 1;
+                }
+            }
+            let events = entries.len();
+            let backoff = Backoff::new(time_budget(&invocation));
+            let unhandled = publish_all(bus.as_ref(), entries, backoff).await;
+            let (failed, rejected) = (unhandled.failed, unhandled.rejected.len());
+            tracing::info!(events, ?failed, rejected, "events published");
+            let mut metrics = Metrics::default();
+            if let Some(oldest) = oldest {
+                let lag = app.now().as_millis() - oldest.as_millis();
+                metrics = metrics.milliseconds("RelayLag", lag);
+            }
+            for (name, count) in counts {
+                metrics = metrics.count(name, count);
+            }
+            app.emit(metrics);
+            unhandled
+        }
+    })
+}
+
+/// The number of concurrent writes.
+const UPDATES_AT_ONCE: usize = 8;
+
+/// Creates the deadline tracker, which updates the deadlines in the table of `DEADLINES_TABLE`.
+///
+/// `update` returns the change that an event makes to a deadline. Of the updates of a stream in a
+/// batch, only the latest is written.
+///
+/// A restored commit opens no deadline, because the later commits of its process may not be restored
+/// yet. The [audit](cairn::audit) reports the processes that need one.
+///
+/// The deadline tracker and the relay both emit the metric `HistoryChanged`, the number of records
+/// that change or remove a stored commit, and log each. No function of the kit causes such a record.
+pub fn deadlines(
+    app: &AppContext,
+    update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Handler, ConfigError> {
+    let deadlines = app.deadlines("DEADLINES_TABLE")?;
+    let read = move |commit: &Commit, record| {
+        let updates = commit
+            .recorded()
+            .filter_map(|event| update(&event).transpose());
+        let opens = |update: &DeadlineUpdate| matches!(update.change, DeadlineChange::Open(_));
+        updates
+            .filter(|update| !(commit.restored && update.as_ref().is_ok_and(opens)))
+            .map(|update| Ok((record, update?)))
+            .collect()
+    };
+    reader(app, read, move |updates, _| {
+        let deadlines = deadlines.clone();
+        async move {
+            let latest: BTreeMap<_, _> = updates
+                .into_iter()
+                .map(|(record, update): (usize, DeadlineUpdate)| {
+                    (update.stream.clone(), (record, update))
+                })
+                .collect();
+            let updates = latest.len();
+            let failed = stream::iter(latest.into_values())
+                .map(|(record, update)| {
+                    let deadlines = deadlines.clone();
+                    async move { (record, deadlines.apply(&update).await) }
+                })
+                .buffer_unordered(UPDATES_AT_ONCE)
+                .filter_map(|(record, written)| async move {
+                    let error = written.err()?;
+                    tracing::warn!(%error, "failed to store deadline");
+                    Some(record)
+                })
+                .collect::<Vec<_>>()
+                .await;
+            let failed = failed.into_iter().min();
+            tracing::info!(updates, ?failed, "deadlines updated");
+            Unhandled {
+                failed,
+                ..Unhandled::default()
+            }
+        }
+    })
+}
+
+type ReadError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A record that replaces or removes a stored commit.
+struct HistoryChange {
+    /// `MODIFY` or `REMOVE`.
+    operation: String,
+    stream: Option<String>,
+    version: Option<String>,
+    sequence_number: Option<String>,
+}
+
+impl From<&EventRecord> for HistoryChange {
+    fn from(record: &EventRecord) -> Self {
+        let key = |name: &str| match record.change.keys.get(name) {
+            Some(AttributeValue::S(text) | AttributeValue::N(text)) => Some(text.clone()),
+            _ => None,
+        };
+        Self {
+            operation: record.event_name.clone(),
+            stream: key("stream"),
+            version: key("version"),
+            sequence_number: record.change.sequence_number.clone(),
+        }
+    }
+}
+
+impl HistoryChange {
+    fn log(&self) {
+        tracing::error!(
+            operation = self.operation,
+            stream = self.stream,
+            version = self.version,
+            sequence_number = self.sequence_number,
+            "history changed"
+        );
+    }
+}
+
+/// Creates a stream consumer. `read` converts each commit, with the index of its record; it must
+/// not depend on anything else. `handle` receives the results, and returns the records that it did
+/// not handle.
+fn reader<T, F>(
+    app: &AppContext,
+    read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
+    handle: impl Fn(Vec<T>, Invocation) -> F + Send + Sync + 'static,
+) -> Result<Handler, ConfigError>
+where
+    T: Send + 'static,
+    F: Future<Output = Unhandled> + Send + 'static,
+{
+    let failures = app.queue("STREAM_FAILURES_QUEUE")?;
+    let parts = Arc::new((app.clone(), read, handle, failures));
+    Ok(Handler::new(move |payload, invocation| {
+        let parts = parts.clone();
+        async move {
+            let (app, read, handle, failures) = parts.as_ref();
+            let batch: Event = serde_json::from_slice(&payload).map_err(FunctionError::new)?;
+            let (mut all, mut changes) = (vec![], 0);
+            let mut refused = BTreeMap::new();
+            for (index, record) in batch.records.iter().enumerate() {
+                if record.event_name != "INSERT" {
+                    HistoryChange::from(record).log();
+                    changes += 1;
+                    continue;
+                }
+                match caught(|| commit(record).and_then(|commit| read(&commit, index))) {
+                    Ok(some) => all.extend(some),
+                    Err(error) => {
+                        refused.insert(index, (Condition::Unreadable, error.to_string()));
+                    }
+                }
+            }
+            if changes > 0 {
+                app.emit(Metrics::default().count("HistoryChanged", changes));
+            }
+            let function = invocation.function.clone();
+            let Unhandled { failed, rejected } = handle(all, invocation).await;
+            // A redrive delivers one record alone, and no event source mapping reads its report.
+            if failed.is_some() && batch.records.len() == 1 {
+                return Err(FunctionError::new("the record was not handled"));
+            }
+            let rejected = rejected
+                .into_iter()
+                .map(|(index, reason)| (index, (Condition::Rejected, reason)));
+            refused.extend(rejected);
+            // Lambda delivers the others again.
+            let end = failed.unwrap_or(batch.records.len());
+            for (index, (condition, error)) in refused.range(..end) {
+                if let Some(record) = batch.records.get(*index) {
+                    send_to_queue(failures, &function, record, *condition, error).await?;
+                }
+            }
+            let failed = failed.and_then(|index| batch.records.get(index));
+            let mut answer = DynamoDbEventResponse::default();
+            answer.batch_item_failures = failed
+                .map(|record| {
+                    let mut failure = DynamoDbBatchItemFailure::default();
+                    failure
+                        .item_identifier
+                        .clone_from(&record.change.sequence_number);
+                    failure
+                })
+                .into_iter()
+                .collect();
+            serde_json::to_vec(&answer).map_err(FunctionError::new)
+        }
+    }))
+}
+
+/// Converts a panic into an error.
+fn caught<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(message(&*panic).into()))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the function panicked: {}", text.unwrap_or("no message"))
+}
+
+fn commit(record: &EventRecord) -> Result<Commit, ReadError> {
+    let commit = serde_dynamo::from_item(record.change.new_image.clone());
+    commit.map_err(ReadError::from)
+}
+
+/// Returns the reason if an event is a stream record that is not a commit, and that therefore no
+/// stream consumer can handle.
+pub fn unreadable(event: &Value) -> Option<String> {
+    let batch: Event = serde_json::from_value(event.clone()).ok()?;
+    let [record] = batch.records.as_slice() else {
+        return None;
+    };
+    let error = commit(record).err()?;
+    let body = json!({ "requestPayload": event }).to_string();
+    let subject = Subject::from_message(&body, &BTreeMap::new());
+    Some(format!(
+        "the record {subject} is not a commit: {error}; delete its dead letter with a reason"
+    ))
+}
+
+async fn send_to_queue(
+    failures: &Queue,
+    function: &str,
+    record: &EventRecord,
+    condition: Condition,
+    error: &str,
+) -> Result<(), FunctionError> {
+    let record = serde_json::to_value(record).map_err(FunctionError::new)?;
+    let letter = dead_letter::from_record(function, &record, condition, error).to_string();
+    let subject = Subject::from_message(&letter, &BTreeMap::new());
+    tracing::error!(
+        stream = subject.stream,
+        version = subject.version,
+        sequence_number = subject.sequence_number,
+        ?condition,
+        error,
+        "stream record sent to queue"
+    );
+    let sent = failures.send(letter).await;
+    sent.map(drop).map_err(FunctionError::new)
+}

@@ -1,0 +1,27 @@
+//! The kit on AWS: its stores on DynamoDB, its clients of other services, and its adapter for
+//! Lambda. The rules that these parts follow are in [`cairn`].
+//!
+//! * [`dynamodb`]: The event store, rows, counters, deadlines and keys on DynamoDB.
+//! * [`lambda`]: A handler gets its clients and environment variables from an `AppContext`. The
+//!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
+//! * [`eventbridge`]: The bus of the relay.
+//! * [`sqs`], [`invoker`]: Dead letters are read from a queue; a redrive invokes their functions.
+//! * [`seal`], [`kms`]: Personal data, encrypted with a key for each subject.
+//! * [`mail`]: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
+//! * `operator`: The connection of a command-line tool to a deployed stack, with the feature
+//!   `operator`.
+
+#![warn(missing_docs)]
+
+pub mod dynamodb;
+pub mod eventbridge;
+pub mod invoker;
+pub mod kms;
+pub mod lambda;
+pub mod lazy_client;
+pub mod mail;
+#[cfg(feature = "operator")]
+pub mod operator;
+pub mod seal;
+pub mod sqs;
+mod trace;

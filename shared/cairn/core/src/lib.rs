@@ -1,0 +1,236 @@
+//! Cairn is a kit for event-sourced services on AWS Lambda, DynamoDB and EventBridge.
+//!
+//! An aggregate is three pure functions. The kit appends the events that they decide with one
+//! conditional write, publishes them from the table's DynamoDB Stream, and applies each event to
+//! each read model once and in order. The following program is complete. On Lambda, its store is
+//! `dynamodb::DynamoStore`, and the rest stays the same:
+//!
+#![cfg_attr(feature = "store", doc = "```")]
+#![cfg_attr(not(feature = "store"), doc = "```ignore")]
+//! use std::{error::Error, sync::Arc, time::Duration};
+//!
+//! use cairn::{Aggregate, Context, Decider, StreamId, Timestamp, event};
+//! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug)]
+//! struct GiftCard;
+//!
+//! enum Command { Load(u64), Spend(u64) }
+//!
+//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+//! #[serde(tag = "type", content = "data")]
+//! enum Event {
+//!     #[serde(rename = "CardLoaded")]
+//!     Loaded { amount: u64 },
+//!     #[serde(rename = "CardSpent")]
+//!     Spent { amount: u64 },
+//! }
+//! impl event::Event for Event {}
+//!
+//! #[derive(Debug, PartialEq, thiserror::Error)]
+//! #[error("the balance is too low")]
+//! struct NotEnough;
+//!
+//! impl Decider for GiftCard {
+//!     type State = u64;
+//!     type Command = Command;
+//!     type Event = Event;
+//!     type Rejection = NotEnough;
+//!
+//!     fn initial() -> u64 { 0 }
+//!
+//!     fn decide(balance: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
+//!         match *command {
+//!             Command::Load(amount) => Ok(vec![Event::Loaded { amount }]),
+//!             Command::Spend(amount) if amount <= *balance => Ok(vec![Event::Spent { amount }]),
+//!             Command::Spend(_) => Err(NotEnough),
+//!         }
+//!     }
+//!
+//!     fn evolve(balance: u64, event: &Event) -> u64 {
+//!         match *event {
+//!             Event::Loaded { amount } => balance.saturating_add(amount),
+//!             Event::Spent { amount } => balance.saturating_sub(amount),
+//!         }
+//!     }
+//! }
+//! impl Aggregate for GiftCard { const CATEGORY: &'static str = "card"; }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn Error>> {
+//!     // The rules need no store.
+//!     given::<GiftCard>([Event::Loaded { amount: 50 }])
+//!         .when(&Command::Spend(70))
+//!         .then_rejected(&NotEnough);
+//!
+//!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
+//!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
+//!     let now = Timestamp::now();
+//!     let context = |id: &str| Context::new(id, now, Duration::from_secs(5));
+//!     cards.handle(&card, &Command::Load(50), &context("load-1")).await?;
+//!     let spent = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
+//!     assert_eq!((spent.current.state, spent.current.version), (30, 2));
+//!
+//!     // The client got no response, and sends the command again with the same id.
+//!     let again = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
+//!     assert!(again.replayed && again.current.state == 30);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A guided tour
+//!
+//! The tour follows the data: from a command to its events, to the read models and sagas that react
+//! to them, and to the operator. A module without a link needs a [feature](#features).
+//!
+//! ## Decide
+//!
+//! * [`decider`]: A [`Decider`] checks commands against a state and returns events. An
+//!   [`Aggregate`] is a decider with stored events.
+//! * [`spec`]: Given/when/then for deciders. A test needs no store and no clock.
+//! * [`event`]: The stored form of an event: a name, a schema version and JSON. Upcasters read
+//!   earlier schema versions. A version or a type can be read before it is written.
+//! * [`schema`]: JSON Schemas of events, the detection of breaking changes between two of them, and
+//!   of events that the previous release cannot read.
+//!
+//! ## Store
+//!
+//! * [`commit`]: A [`Commit`] is the events of one command on one stream, stored as one item. Some
+//!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream.
+//! * `store`: The `EventStore` trait appends commits on condition that their versions are free, and
+//!   reads streams. `store::memory` implements it for tests, and `dynamodb` for AWS.
+//! * `repository`: A `Repository` loads a stream, decides a command and appends the events. It
+//!   decides again after a conflict, and replays a command that was handled before.
+//! * [`causality`]: The commits of several streams in one order, causes before effects.
+//!
+//! ## Publish and project
+//!
+//! * `relay`: The relay publishes the commits of the DynamoDB Stream as [`cloudevent`] envelopes.
+//!   `eventbridge` connects it to a bus.
+//! * `gate`: A version gate applies each event once and in order. It skips a duplicate delivery,
+//!   and fills a gap from the store.
+//! * [`read_model`]: A read model states the changes that an event makes to its row. The same
+//!   function updates the table, rebuilds it and audits it.
+//! * [`generation`]: A rebuild backfills a second generation of rows while queries read the first.
+//!
+//! ## Run a process
+//!
+//! * [`saga`]: A saga is a decider whose events name the step that is due.
+//! * `step`: A step appends its commands and the saga's record of them in one transaction.
+//! * [`provider`] and `retry`: Calls to payment providers and carriers, with an idempotency key and
+//!   a time budget.
+//! * `mail`: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
+//! * [`deadlines`]: A deadline makes the watchdog check a stream that makes no progress.
+//!
+//! ## Protect personal data
+//!
+//! * [`sealed`]: A [`sealed::Sealed`] is an encrypted value in an event. `seal` encrypts it with
+//!   the key of its subject, and `kms` wraps that key. Without the key, every copy is unreadable.
+//!
+//! ## Run on Lambda, and operate
+//!
+//! * `lambda`: A handler gets its clients and environment variables from an `AppContext`. The
+//!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
+//! * [`input`]: Strict JSON input, with a pointer to every invalid field.
+//! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it. `sqs` reads
+//!   the queue, and `functions` invokes the function.
+//! * [`audit`]: The findings of an audit, which compares streams, rows and deadlines.
+//! * `operator`: The connection of a command-line tool to a deployed stack.
+//! * [`guard`]: Switches for tests. They prove that a guarantee fails without its check.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | none | the pure core: deciders, codec, sagas, read models; no executor and no AWS crate |
+//! | `store` | asynchronous modules: `store`, `repository`, `relay`, `gate`, `step`, `retry` |
+//! | `unguarded` | switches for the [guards](guard), for tests only |
+//!
+//! # Guarantees
+//!
+//! - A command is handled once per command id, while fewer than 64 other commands
+//!   (`RecentCommands::CAPACITY`) follow it on its stream. A command that begins a stream, and a
+//!   step of a saga, are handled once without this limit.
+//! - The versions of a stream have no gaps, and its times never decrease. Streams have no common
+//!   order.
+//! - Every committed event is published at least once. A reader behind a version gate applies it
+//!   once and in order.
+//! - A saga ends completed or compensated, or it is stuck with a step and a reason.
+//!
+//! Some things are absent on purpose. The kit knows no order, no customer and no SKU. It has no
+//! time window for the recognition of a repeated command, and no coordinator that could fail
+//! between two steps of a saga.
+//!
+//! # Limits of AWS
+//!
+//! | limit | consequence |
+//! |---|---|
+//! | [400 KB per item][item-size] | a larger commit is rejected first: `store::MAX_COMMIT_BYTES` |
+//! | [100 items and 4 MB per transaction][transaction] | `store::MAX_STREAMS_PER_APPEND` |
+//! | [1 MB per page of a query][page-size] | every read follows its pages |
+//! | [ten minutes per transaction token][transaction] | later, the write conditions apply |
+//! | [24 hours per stream record][retention] | a mapping has a lower maximum record age |
+//! | [two readers per DynamoDB Stream][quotas] | the relay and the deadline tracker |
+//! | [10 entries per `PutEvents`][put] | `relay::MAX_ENTRIES`; a failed entry is retried |
+//! | [256 KB per entry, 1 MB since January 2026][entry] | `relay::MAX_BYTES`; else by reference |
+//! | [24 hours or 185 retries per delivery of a rule][rule] | then a [dead letter](dead_letter) |
+//! | [two retries per asynchronous invocation][invocation] | then a [dead letter](dead_letter) |
+//! | [10 messages per `ReceiveMessage`][receive] | a redrive calls it until the queue is empty |
+//!
+//! [item-size]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+//! [transaction]: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+//! [page-size]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html
+//! [retention]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html
+//! [quotas]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+//! [put]: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+//! [entry]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html
+//! [rule]: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-retry-policy.html
+//! [invocation]: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+//! [receive]: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+
+#![warn(missing_docs)]
+
+pub mod audit;
+pub mod causality;
+pub mod cloudevent;
+pub mod commit;
+pub mod dead_letter;
+pub mod deadlines;
+pub mod decider;
+pub mod event;
+pub mod generation;
+pub mod guard;
+pub mod hash;
+pub mod input;
+pub mod provider;
+pub mod read_model;
+pub mod saga;
+pub mod schema;
+pub mod sealed;
+pub mod snapshot;
+pub mod spec;
+pub mod stream;
+pub mod timestamp;
+
+#[cfg(feature = "store")]
+pub mod gate;
+#[cfg(feature = "store")]
+pub mod loaded_stream;
+#[cfg(feature = "store")]
+pub mod recent_commands;
+#[cfg(feature = "store")]
+pub mod relay;
+#[cfg(feature = "store")]
+pub mod repository;
+#[cfg(feature = "store")]
+pub mod retry;
+#[cfg(feature = "store")]
+pub mod step;
+#[cfg(feature = "store")]
+pub mod store;
+
+pub use commit::{Commit, CommitKey, Context, RecordedEvent, StoredEvent};
+pub use decider::{Aggregate, Decider};
+pub use stream::StreamId;
+pub use timestamp::Timestamp;
