@@ -1,7 +1,7 @@
 //! docs/asyncapi.yaml matches the bus: every version of every event, its envelope, and the
 //! consumers that the template's rules select.
 
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 use cairn::{
     cloudevent::CloudEvent,
@@ -14,10 +14,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     fixture::{template, template_file},
+    generated::assert_regions,
     openapi::plain,
 };
 
 const MESSAGES: &str = "#/components/messages/";
+/// The key of the streams of examples.
+const EXAMPLE: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
 
 fn file(name: &str) -> String {
     let file = template_file().with_file_name(name);
@@ -45,56 +48,63 @@ fn versions() -> Vec<(String, EventType, u32)> {
 }
 
 #[test]
-fn every_version_of_every_event_is_a_message() {
-    let document = document();
-    let messages = members(&document, "/components/messages");
-    let mut documented: BTreeSet<_> = messages.keys().cloned().collect();
+fn the_reference_of_events_is_current() {
+    let mut bus = String::new();
+    let mut messages = String::new();
     for (name, kind, version) in versions() {
-        assert!(documented.remove(&name), "no message {name}");
-        let schema = format!("events/schemas/{}/{version}.json", kind.name);
-        file(&schema);
-        let EventType { name: kind, .. } = kind;
-        let message = &messages[&name];
-        assert_eq!(message["name"], kind, "{name}");
-        let payload = json!({ "allOf": [
-            { "$ref": "#/components/schemas/CloudEvent" },
-            { "properties": {
-                "type": { "const": kind },
-                "dataschema": { "const": format!("{kind}/{version}") },
-                "data": { "$ref": format!("../{schema}") },
-            } },
-        ] });
-        assert_eq!(message["payload"], payload, "{name}");
+        bus += &format!("{name}: {{ $ref: \"{MESSAGES}{name}\" }}\n");
+        messages += &message(&name, &kind, version);
     }
-    assert!(documented.is_empty(), "not events: {documented:?}");
+    assert_regions(
+        "asyncapi.yaml",
+        &[
+            ("bus", bus),
+            ("operations", operations()),
+            ("messages", messages),
+        ],
+    );
 }
 
-#[test]
-fn the_bus_carries_every_message() {
-    let document = document();
-    let carried = members(&document, "/channels/bus/messages");
-    for name in members(&document, "/components/messages").keys() {
-        let reference = json!({ "$ref": format!("{MESSAGES}{name}") });
-        assert_eq!(carried.get(name), Some(&reference), "{name}");
-    }
-    assert_eq!(carried.len(), versions().len());
+/// The message of a version of an event, with an example.
+fn message(name: &str, kind: &EventType, version: u32) -> String {
+    let EventType {
+        category,
+        name: kind,
+        ..
+    } = kind;
+    let schema: Value =
+        serde_json::from_str(&file(&format!("events/schemas/{kind}/{version}.json"))).unwrap();
+    let summary = text(schema["description"].as_str().unwrap());
+    format!(
+        r##"{name}:
+  name: {kind}
+  summary: {summary}
+  payload:
+    allOf:
+      - $ref: "#/components/schemas/CloudEvent"
+      - properties:
+          type: {{ const: {kind} }}
+          dataschema: {{ const: {kind}/{version} }}
+          data: {{ $ref: ../events/schemas/{kind}/{version}.json }}
+  examples:
+    - payload: {{
+        specversion: "1.0", id: "{category}-{EXAMPLE}@1",
+        source: cairn.orders, type: {kind},
+        subject: {category}-{EXAMPLE},
+        time: "2026-11-23T09:30:00.000Z", datacontenttype: application/json,
+        dataschema: {kind}/{version}, streamversion: 1, correlationid: visit-0815,
+        data: {{ $ref: "../events/schemas/{kind}/{version}.golden.json#/0" }} }}
+"##
+    )
 }
 
-#[test]
-fn the_envelope_is_the_one_that_the_code_makes() {
-    let mut envelope = generate::<CloudEvent>();
-    envelope.as_object_mut().unwrap().remove("$schema");
-    let documented = document()["components"]["schemas"]["CloudEvent"].clone();
-    assert_eq!(structure(documented), structure(envelope));
-}
-
-#[test]
-fn whoever_takes_events_by_the_template_has_an_operation() {
-    let document = document();
-    let mut operations = members(&document, "/operations").clone();
-    let relay = operations.remove("relay-events").unwrap();
-    assert_eq!(relay["action"], "send");
-    assert_eq!(relay["messages"], Value::Null, "it sends all of them");
+/// An operation for the relay, and for each function with a rule.
+fn operations() -> String {
+    let mut operations = operation(
+        "relay-events",
+        "send",
+        "No other function writes to the bus.",
+    );
     for function in &template().functions {
         let patterns: Vec<_> = function
             .triggers
@@ -107,35 +117,67 @@ fn whoever_takes_events_by_the_template_has_an_operation() {
         if patterns.is_empty() {
             continue;
         }
-        let stem = &function.stem;
-        let operation = operations.remove(stem);
-        let operation = operation.unwrap_or_else(|| panic!("no operation {stem}"));
-        assert_eq!(operation["action"], "receive", "{stem}");
-        let taken: BTreeSet<_> = versions()
-            .into_iter()
-            .filter(|(_, kind, version)| {
-                patterns
-                    .iter()
-                    .any(|pattern| may_match(pattern, kind, *version))
-            })
-            .map(|(name, _, _)| format!("#/channels/bus/messages/{name}"))
-            .collect();
-        let documented = operation["messages"].as_array().unwrap().iter();
-        let documented: BTreeSet<_> = documented
-            .map(|message| message["$ref"].as_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(documented, taken, "{stem}");
-        // The description of an operation contains the pattern of each of its rules, in a code
-        // fence.
-        if let Some(description) = operation["description"].as_str() {
-            let fences = description.split("```json").skip(1);
-            let described: Vec<Value> = fences
-                .map(|fence| serde_json::from_str(fence.split("```").next().unwrap()).unwrap())
-                .collect();
-            assert_eq!(described.iter().collect::<Vec<_>>(), patterns, "{stem}");
+        let mut description = String::new();
+        for pattern in &patterns {
+            let pattern = pattern.to_string();
+            description += &format!("A rule has this pattern:\n\n```json\n{pattern}\n```\n\n");
+        }
+        operations += &operation(&function.stem, "receive", description.trim_end());
+        operations += "  messages:\n";
+        for (name, kind, version) in versions() {
+            if patterns
+                .iter()
+                .any(|pattern| may_match(pattern, &kind, version))
+            {
+                operations += &format!("    - {{ $ref: \"#/channels/bus/messages/{name}\" }}\n");
+            }
         }
     }
-    assert!(operations.is_empty(), "no rule leads to {operations:?}");
+    operations
+}
+
+fn operation(stem: &str, action: &str, description: &str) -> String {
+    let summary = text(&summary(stem));
+    let description = description.replace('\n', "\n    ").replace("    \n", "\n");
+    format!(
+        r##"{stem}:
+  action: {action}
+  channel: {{ $ref: "#/channels/bus" }}
+  summary: {summary}
+  description: |
+    {description}
+"##
+    )
+}
+
+/// The first paragraph of the documentation of a function's crate.
+fn summary(stem: &str) -> String {
+    let functions = template_file().with_file_name("functions");
+    let mut groups = std::fs::read_dir(functions).unwrap();
+    let lib = groups.find_map(|group| {
+        let lib = group.unwrap().path().join(stem).join("src/lib.rs");
+        std::fs::read_to_string(lib).ok()
+    });
+    let lib = lib.unwrap_or_else(|| panic!("no functions/*/{stem}/src/lib.rs"));
+    let lines = lib.lines().map_while(|line| line.strip_prefix("//! "));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// A plain or quoted YAML scalar.
+fn text(text: &str) -> String {
+    if text.contains([':', '#', '`']) {
+        json!(text).to_string()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[test]
+fn the_envelope_is_the_one_that_the_code_makes() {
+    let mut envelope = generate::<CloudEvent>();
+    envelope.as_object_mut().unwrap().remove("$schema");
+    let documented = document()["components"]["schemas"]["CloudEvent"].clone();
+    assert_eq!(structure(documented), structure(envelope));
 }
 
 /// True if a rule can match a version of an event, by its type, its stream and its data.
