@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,22 +21,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "target"
 TIMEOUT_S = 60
-# The environment variables of the template, with the names of the local system.
+# The environment variables of the template, with the names of the local system: `ORDERS_TABLE` is
+# `OrdersTable`.
 SETTINGS = {
-    "EVENTS_TABLE": "EventsTable",
-    "ORDERS_TABLE": "OrdersTable",
-    "STOCK_TABLE": "StockTable",
-    "PRODUCTS_TABLE": "ProductsTable",
-    "SALES_TABLE": "SalesTable",
-    "READ_MODELS_TABLE": "ReadModelsTable",
-    "ANSWERS_TABLE": "AnswersTable",
-    "CUSTOMER_KEYS_TABLE": "CustomerKeysTable",
-    "MAILS_TABLE": "MailsTable",
-    "QUOTAS_TABLE": "QuotasTable",
+    name: name.title().replace("_", "")
+    for name in re.findall(r"\b[A-Z_]+_TABLE\b", (ROOT / "template.yaml").read_text())
+} | {
     "PERSONAL_DATA_KEY": "PersonalDataKey",
     "EVENT_BUS": "cairn-orders",
     "EVENT_SOURCE": "cairn.orders",
-    "DEADLINES_TABLE": "DeadlinesTable",
     "STEP_TIMEOUT_SECONDS": "300",
     "DEAD_LETTERS_QUEUE": "http://127.0.0.1:4566/000000000000/DeadLettersQueue",
     "STREAM_FAILURES_QUEUE": "http://127.0.0.1:4566/000000000000/StreamFailuresQueue",

@@ -211,18 +211,11 @@ fn tables() -> Result<Vec<Value>, Failed> {
 }
 
 fn app(client: &Client) -> AppContext {
+    // The table of `ORDERS_TABLE` is `OrdersTable`.
     let settings = |name: &str| {
-        let table = match name {
-            "EVENTS_TABLE" => "EventsTable",
-            "ORDERS_TABLE" => "OrdersTable",
-            "STOCK_TABLE" => "StockTable",
-            "PRODUCTS_TABLE" => "ProductsTable",
-            "SALES_TABLE" => "SalesTable",
-            "READ_MODELS_TABLE" => "ReadModelsTable",
-            "DEADLINES_TABLE" => "DeadlinesTable",
-            _ => return None,
-        };
-        Some(table.to_owned())
+        let words = name.strip_suffix("_TABLE")?.split('_');
+        let words = words.map(|word| format!("{}{}", &word[..1], word[1..].to_lowercase()));
+        Some(words.collect::<String>() + "Table")
     };
     AppContext::new(settings, client.config())
 }

@@ -7,7 +7,11 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{platform::LocalPlatform, system::Options, template::Template};
+use cairn_local::{
+    platform::LocalPlatform,
+    system::Options,
+    template::{Template, Trigger},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -16,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    fixture::{Fixture, TIMEOUT, order, template, template_with},
+    fixture::{Fixture, TIMEOUT, order, template, template_file, template_with},
     waiting::within,
 };
 
@@ -176,24 +180,28 @@ async fn the_settings_name_each_consumer_of_the_bus_with_its_kind() {
         let named = consumers.iter().filter(|one| text(one, "kind") == kind);
         named.map(|one| text(one, "id")).collect()
     };
-    let steps = [
-        "ScreenOrderFunction",
-        "ReserveStockFunction",
-        "AuthorizePaymentFunction",
-        "ArrangeShipmentFunction",
-        "CapturePaymentFunction",
-        "ConfirmOrderFunction",
-        "UnwindOrderFunction",
-    ];
-    let projections = [
-        "ProjectOrdersFunction",
-        "ProjectStockFunction",
-        "ProjectProductsFunction",
-        "ProjectSalesFunction",
-    ];
-    assert_eq!(of("step"), steps);
-    assert_eq!(of("projection"), projections);
-    assert_eq!(of("reaction"), ["NotifyCustomerFunction"]);
+    // The folder of a function's crate says what it is.
+    let in_folder = |folder: &str| -> Vec<_> {
+        let folder = template_file().with_file_name("functions").join(folder);
+        let functions = template().functions.into_iter();
+        functions
+            .filter(|spec| folder.join(&spec.stem).is_dir())
+            .filter(|spec| {
+                spec.triggers
+                    .iter()
+                    .any(|one| matches!(one, Trigger::Rule(_)))
+            })
+            .map(|spec| spec.id)
+            .collect()
+    };
+    assert_eq!(of("projection"), in_folder("projections"));
+    let steps = of("step");
+    assert!(in_folder("saga").iter().all(|step| steps.contains(step)));
+    assert!(of("reaction").contains(&"NotifyCustomerFunction".to_owned()));
+    assert_eq!(
+        consumers.len(),
+        of("projection").len() + steps.len() + of("reaction").len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +278,14 @@ async fn what_comes_twice_and_in_no_order_is_told_as_such_and_done_once() {
     let shown = shop.fulfil(&order("TEA-01", 2, "tok_visa")).await;
     assert_eq!(shown["fulfilment"]["status"], "completed");
     let outcomes = outcomes(&shop, shown["orderId"].as_str().unwrap()).await;
-    assert_eq!(outcomes.len(), 20, "{outcomes:?}");
+    for consumer in [
+        "ReserveStockFunction",
+        "ProjectOrdersFunction",
+        "NotifyCustomerFunction",
+    ] {
+        let is_seen = outcomes.keys().any(|(name, _)| name == consumer);
+        assert!(is_seen, "{consumer}: {outcomes:?}");
+    }
     for ((consumer, event), outcomes) in &outcomes {
         assert_eq!(outcomes.len(), 2, "{consumer} {event}");
         let news = outcomes.iter().filter(|outcome| *outcome != "duplicate");
