@@ -1,0 +1,156 @@
+//! The names and routes of new parts.
+
+use std::{fmt, str::FromStr};
+
+/// The id in test events.
+pub(super) const EXAMPLE_ID: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
+
+/// A name of lower-case words joined by hyphens, such as `redeem-points`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+/// A name or a route has another form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name has other characters.
+    #[error("`{0}` is no name; use lower-case words joined by hyphens, such as redeem-points")]
+    Name(String),
+    /// The route has another form.
+    #[error(
+        "`{0}` is no route; write a method and a path with one id, such as \"POST /orders/{{orderId}}/cancel\""
+    )]
+    Route(String),
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_word = |word: &str| {
+            word.starts_with(|first: char| first.is_ascii_lowercase())
+                && word
+                    .chars()
+                    .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit())
+        };
+        if text.split('-').all(is_word) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Name(text.to_owned()))
+        }
+    }
+}
+
+impl Name {
+    /// Returns the name as it is: `redeem-points`.
+    pub fn kebab(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name of a module: `redeem_points`.
+    pub fn snake(&self) -> String {
+        self.0.replace('-', "_")
+    }
+
+    /// Returns the name of a type: `RedeemPoints`.
+    pub fn pascal(&self) -> String {
+        let words = self.0.split('-').map(|word| {
+            let mut letters = word.chars();
+            let first = letters.next().map(|first| first.to_ascii_uppercase());
+            first.into_iter().chain(letters).collect::<String>()
+        });
+        words.collect()
+    }
+
+    /// Returns the name of an environment variable: `REDEEM_POINTS`.
+    pub fn upper(&self) -> String {
+        self.snake().to_ascii_uppercase()
+    }
+
+    /// Returns the name with a word before it.
+    #[must_use]
+    pub fn prefixed(&self, word: &str) -> Self {
+        Self(format!("{word}-{}", self.0))
+    }
+
+    /// Returns a name in camel case as the name of a field: `customerId` is `customer_id`.
+    pub fn snake_of(camel: &str) -> String {
+        let letters = camel.chars().map(|letter| {
+            if letter.is_ascii_uppercase() {
+                format!("_{}", letter.to_ascii_lowercase())
+            } else {
+                letter.to_string()
+            }
+        });
+        letters.collect()
+    }
+}
+
+/// An HTTP route with one id, such as `POST /orders/{orderId}/cancel`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    method: String,
+    path: String,
+    id: String,
+}
+
+impl FromStr for Route {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parse = || {
+            let (method, path) = text.split_once(' ')?;
+            let is_method = ["GET", "POST", "PUT", "DELETE", "PATCH"].contains(&method);
+            let (_, rest) = path.split_once("/{")?;
+            let (id, _) = rest.split_once('}')?;
+            let is_id = !id.is_empty() && id.chars().all(|one| one.is_ascii_alphanumeric());
+            let is_path = path.starts_with('/')
+                && path.matches('{').count() == 1
+                && !path.contains(['"', ' ', '\\']);
+            (is_method && is_id && is_path).then(|| Self {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                id: id.to_owned(),
+            })
+        };
+        parse().ok_or_else(|| NameError::Route(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+impl Route {
+    /// Returns the method.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Returns the path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the name of the id in the path.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns a request of API Gateway for the route, with an example id and an empty body.
+    pub fn test_event(&self) -> String {
+        let path = self.path.replace(&format!("{{{}}}", self.id), EXAMPLE_ID);
+        let body = match self.method.as_str() {
+            "GET" => "",
+            _ => ",\n  \"body\": \"{}\"",
+        };
+        include_str!("templates/request.json")
+            .replace("{{route}}", &self.to_string())
+            .replace("{{method}}", &self.method)
+            .replace("{{path}}", &path)
+            .replace("{{id}}", &self.id)
+            .replace("{{key}}", EXAMPLE_ID)
+            .replace("{{body}}", body)
+    }
+}
