@@ -3,7 +3,7 @@
 use cairn::{
     Aggregate, Decider,
     event::{self, Upcaster},
-    sealed::Sealed,
+    personal_data::Sealed,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

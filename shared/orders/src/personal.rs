@@ -4,7 +4,7 @@
 //! before the order is decided. Events, states, read models and queues have only ciphertexts, each
 //! bound to its context.
 
-use cairn::{StreamId, sealed::SealContext};
+use cairn::{StreamId, personal_data::SealContext};
 
 use crate::values::CustomerId;
 

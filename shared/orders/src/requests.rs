@@ -2,7 +2,7 @@
 
 use cairn::{
     input::{Field, FieldError, ValidationErrors},
-    sealed::Sealed,
+    personal_data::Sealed,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};

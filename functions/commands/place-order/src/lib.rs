@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cairn::{
     Timestamp,
     commit::Context,
+    personal_data::{Key, Sealed},
     repository::{HandleError, Handled, Repository},
-    sealed::Sealed,
     store::{Limited, Quota, StoreError},
 };
 use cairn_aws::{
@@ -15,7 +15,6 @@ use cairn_aws::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
     },
-    seal::Key,
 };
 use orders::{
     order::{Command, Order, Placed, Rejection},

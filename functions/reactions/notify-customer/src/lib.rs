@@ -33,7 +33,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
             let mailer = SesMailer {
                 orders: app.repository()?,
                 customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-                mailer: app.mailer("MAIL_FROM")?,
+                mailer: Mailer::from_context(app, "MAIL_FROM")?,
             };
             with(app, mailer)
         }

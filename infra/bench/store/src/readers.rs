@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
+    personal_data::Sealed,
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
-    sealed::Sealed,
 };
 use cairn_aws::lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function};
 use orders::{

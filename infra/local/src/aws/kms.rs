@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use cairn_aws::seal::Key;
+use cairn::personal_data::Key;
 use serde::Deserialize;
 use serde_json::json;
 

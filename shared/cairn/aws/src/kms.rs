@@ -1,4 +1,4 @@
-//! Data keys that AWS KMS generates and wraps. Only the wrapped key is stored.
+//! A key of AWS KMS, which wraps the keys of subjects.
 
 use aws_sdk_kms::{
     Client,
@@ -6,86 +6,23 @@ use aws_sdk_kms::{
     primitives::Blob,
     types::DataKeySpec,
 };
+use cairn::personal_data::{DataKey, Key, MasterKey, MasterKeyError};
+use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::{
     dynamodb::{Fault, fault},
     lazy_client::LazyClient,
-    seal::Key,
 };
 
-/// A call of KMS failed.
-#[derive(Debug, thiserror::Error)]
-pub enum KmsError {
-    /// KMS throttles, times out or cannot be reached. The same call can succeed later.
-    #[error("{operation} of KMS failed: {problem}")]
-    Unavailable {
-        /// The KMS operation.
-        operation: &'static str,
-        /// The problem.
-        problem: String,
-        /// The error of the SDK.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// KMS rejects the call: the key is disabled, or the role of the function does not allow it.
-    #[error("{operation} of KMS was rejected: {problem}")]
-    Permanent {
-        /// The KMS operation.
-        operation: &'static str,
-        /// The problem.
-        problem: String,
-        /// The error of the SDK.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The response of KMS lacks a part.
-    #[error("{operation} of KMS failed: the response has {problem}")]
-    Malformed {
-        /// The KMS operation.
-        operation: &'static str,
-        /// The problem.
-        problem: &'static str,
-    },
-}
-
-impl KmsError {
-    fn new<E>(operation: &'static str, error: SdkError<E>) -> Self
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        match fault(&error) {
-            Fault::Transient(problem) => Self::Unavailable {
-                operation,
-                problem,
-                source: error.into(),
-            },
-            Fault::Permanent(problem) => Self::Permanent {
-                operation,
-                problem,
-                source: error.into(),
-            },
-        }
-    }
-
-    /// Returns true if the same call can succeed later.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-}
-
-/// A KMS key, which wraps data keys and never leaves KMS.
+/// A key of AWS KMS.
 #[derive(Clone, Debug)]
-pub struct MasterKey {
+pub struct KmsKey {
     client: LazyClient<Client>,
     id: String,
 }
 
-pub(crate) struct DataKey {
-    pub(crate) key: Key,
-    pub(crate) wrapped: Vec<u8>,
-}
-
-impl MasterKey {
-    /// The name of the subject in the encryption context. A key that was wrapped for one subject
-    /// cannot be unwrapped for another.
+impl KmsKey {
+    /// The name of the subject in the encryption context.
     /// <https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html>
     const CONTEXT: &str = "subject";
 
@@ -93,48 +30,80 @@ impl MasterKey {
     pub fn new(client: LazyClient<Client>, id: String) -> Self {
         Self { client, id }
     }
+}
 
-    pub(crate) async fn generate(&self, subject: &str) -> Result<DataKey, KmsError> {
+impl MasterKey for KmsKey {
+    fn generate<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<DataKey, MasterKeyError>> {
         const OPERATION: &str = "GenerateDataKey";
-        let made = self
+        let request = self
             .client
             .generate_data_key()
             .key_id(&self.id)
             .key_spec(DataKeySpec::Aes256)
-            .encryption_context(Self::CONTEXT, subject)
-            .send()
-            .await
-            .map_err(|error| KmsError::new(OPERATION, error))?;
-        let wrapped = made.ciphertext_blob.ok_or(KmsError::Malformed {
-            operation: OPERATION,
-            problem: "no wrapped key",
-        })?;
-        Ok(DataKey {
-            key: key(OPERATION, made.plaintext)?,
-            wrapped: wrapped.into_inner(),
-        })
+            .encryption_context(Self::CONTEXT, subject);
+        async {
+            let sent = request.send().await;
+            let made = sent.map_err(|error| failed(OPERATION, error))?;
+            let wrapped = made.ciphertext_blob;
+            let wrapped = wrapped.ok_or_else(|| malformed(OPERATION, "no wrapped key"))?;
+            Ok(DataKey {
+                key: key(OPERATION, made.plaintext)?,
+                wrapped: wrapped.into_inner(),
+            })
+        }
+        .boxed()
     }
 
-    pub(crate) async fn unwrap(&self, subject: &str, wrapped: &[u8]) -> Result<Key, KmsError> {
+    fn unwrap<'a>(
+        &'a self,
+        subject: &'a str,
+        wrapped: &'a [u8],
+    ) -> BoxFuture<'a, Result<Key, MasterKeyError>> {
         const OPERATION: &str = "Decrypt";
-        let opened = self
+        let request = self
             .client
             .decrypt()
             .key_id(&self.id)
             .ciphertext_blob(Blob::new(wrapped))
-            .encryption_context(Self::CONTEXT, subject)
-            .send()
-            .await
-            .map_err(|error| KmsError::new(OPERATION, error))?;
-        key(OPERATION, opened.plaintext)
+            .encryption_context(Self::CONTEXT, subject);
+        async {
+            let sent = request.send().await;
+            let opened = sent.map_err(|error| failed(OPERATION, error))?;
+            key(OPERATION, opened.plaintext)
+        }
+        .boxed()
     }
 }
 
-fn key(operation: &'static str, bare: Option<Blob>) -> Result<Key, KmsError> {
+fn key(operation: &str, bare: Option<Blob>) -> Result<Key, MasterKeyError> {
     let bare = bare.map(Blob::into_inner).unwrap_or_default();
-    let secret = bare.try_into().map_err(|_| KmsError::Malformed {
-        operation,
-        problem: "no key of 32 bytes",
-    })?;
+    let secret = bare.try_into();
+    let secret = secret.map_err(|_| malformed(operation, "no key of 32 bytes"))?;
     Ok(Key::new(&secret))
+}
+
+/// Converts a failed call. KMS rejects a call if the key is disabled, or if the role of the
+/// function does not allow it.
+fn failed<E>(operation: &str, error: SdkError<E>) -> MasterKeyError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let (problem, is_transient) = match fault(&error) {
+        Fault::Transient(problem) => (format!("{operation} of KMS failed: {problem}"), true),
+        Fault::Permanent(problem) => (format!("{operation} of KMS was rejected: {problem}"), false),
+    };
+    MasterKeyError {
+        problem,
+        is_transient,
+        source: Some(error.into()),
+    }
+}
+
+/// The response lacks a part.
+fn malformed(operation: &str, problem: &str) -> MasterKeyError {
+    MasterKeyError {
+        problem: format!("{operation} of KMS failed: the response has {problem}"),
+        is_transient: false,
+        source: None,
+    }
 }

@@ -6,8 +6,9 @@
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`eventbridge`]: The bus of the relay.
 //! * [`sqs`], [`invoker`]: Dead letters are read from a queue; a redrive invokes their functions.
-//! * [`seal`], [`kms`]: Personal data, encrypted with a key for each subject.
-//! * [`mail`]: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
+//! * [`kms`]: The key that wraps the keys of [`personal_data`](cairn::personal_data).
+//! * `mail`: Emails through Amazon SES, with the feature `mail`. [`dynamodb::MailGate`] claims an
+//!   email before it is sent.
 //! * `operator`: The connection of a command-line tool to a deployed stack, with the feature
 //!   `operator`.
 
@@ -19,9 +20,9 @@ pub mod invoker;
 pub mod kms;
 pub mod lambda;
 pub mod lazy_client;
+#[cfg(feature = "mail")]
 pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
-pub mod seal;
 pub mod sqs;
 mod trace;

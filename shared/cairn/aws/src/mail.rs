@@ -6,9 +6,12 @@
 
 use aws_sdk_sesv2::{
     Client,
+    config::{Builder, retry::RetryConfig},
     error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError},
     types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
 };
+
+use crate::lambda::{AppContext, ConfigError};
 
 /// A sender of emails with one address.
 #[derive(Clone, Debug)]
@@ -56,9 +59,14 @@ impl From<BuildError> for MailError {
 }
 
 impl Mailer {
-    /// Creates a sender. SES must have verified the address.
-    pub fn new(client: Client, from: String) -> Self {
-        Self { client, from }
+    /// Creates a sender. The environment variable has its address, which SES must have verified.
+    pub fn from_context(app: &AppContext, variable: &str) -> Result<Self, ConfigError> {
+        // An attempt without an answer may have sent the mail, so the caller decides on a retry.
+        let config = Builder::from(&app.aws).retry_config(RetryConfig::disabled());
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            from: app.variable(variable)?,
+        })
     }
 
     /// Sends a plain-text email.

@@ -106,7 +106,7 @@ pub struct Upcaster {
     /// The schema version that it reads.
     pub from: u32,
     /// The change, a pure and total function: it keeps unknown members. `None` means that the next
-    /// version accepts every document of version `from`; [`breaking`](crate::schema::breaking)
+    /// version accepts every document of version `from`; `schema::breaking`
     /// checks that.
     pub lift: Option<fn(Value) -> Value>,
 }

@@ -91,8 +91,8 @@
 //! * [`spec`]: Given/when/then for deciders. A test needs no store and no clock.
 //! * [`event`]: The stored form of an event: a name, a schema version and JSON. Upcasters read
 //!   earlier schema versions. A version or a type can be read before it is written.
-//! * [`schema`]: JSON Schemas of events, the detection of breaking changes between two of them, and
-//!   of events that the previous release cannot read.
+//! * [`schema`]: JSON Schemas of events, and the detection of events that the previous release cannot
+//!   read. For tests, `schema::breaking` detects breaking changes between two schemas.
 //!
 //! ## Store
 //!
@@ -118,15 +118,16 @@
 //!
 //! * [`saga`]: A saga is a decider whose events name the step that is due.
 //! * `step`: A step appends its commands and the saga's record of them in one transaction.
-//! * [`provider`] and `retry`: Calls to payment providers and carriers, with an idempotency key and
-//!   a time budget.
+//! * [`provider`] and `retry`: Calls to external providers, with an idempotency key and a time
+//!   budget.
 //! * `mail`: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
 //! * [`deadlines`]: A deadline makes the watchdog check a stream that makes no progress.
 //!
 //! ## Protect personal data
 //!
-//! * [`sealed`]: A [`sealed::Sealed`] is an encrypted value in an event. `seal` encrypts it with
-//!   the key of its subject, and `kms` wraps that key. Without the key, every copy is unreadable.
+//! * [`personal_data`]: A [`Sealed`](personal_data::Sealed) is an encrypted value in an event. A
+//!   `Key` of its subject encrypts it, and a `MasterKey` wraps that key. Without the key, every copy
+//!   is unreadable.
 //!
 //! ## Run on Lambda, and operate
 //!
@@ -144,7 +145,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | none | the pure core: deciders, codec, sagas, read models; no executor and no AWS crate |
-//! | `store` | asynchronous modules: `store`, `repository`, `relay`, `gate`, `step`, `retry` |
+//! | `store` | asynchronous modules: `store`, `repository`, `relay`, `gate`, `step`, `retry`; ciphers |
+//! | `schema-compat` | `schema::breaking`, for tests |
 //! | `unguarded` | switches for the [guards](guard), for tests only |
 //!
 //! # Guarantees
@@ -203,11 +205,11 @@ pub mod generation;
 pub mod guard;
 pub mod hash;
 pub mod input;
+pub mod personal_data;
 pub mod provider;
 pub mod read_model;
 pub mod saga;
 pub mod schema;
-pub mod sealed;
 pub mod snapshot;
 pub mod spec;
 pub mod stream;

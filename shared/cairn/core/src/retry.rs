@@ -116,8 +116,7 @@ const PROVIDER_PAUSE: Duration = Duration::from_millis(500);
 /// The first pause is at most half a second, the second at most one second, and each is at least
 /// half of its maximum. A call that times out after `limit` is not repeated, and neither is a
 /// throttled one: a slow provider must delay the queue, not the invocation. It can still be
-/// processing the call, and meanwhile [rejects the same
-/// key](https://docs.stripe.com/error-codes#idempotency-key-in-use).
+/// processing the call, and may reject the same key meanwhile.
 ///
 /// # Errors
 /// Returns the failure of the last attempt if the provider gave no definite answer.

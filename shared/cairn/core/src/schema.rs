@@ -1,4 +1,5 @@
-//! JSON Schemas of events, and the detection of breaking changes between them.
+//! JSON Schemas of events. With the feature `schema-compat`, it also detects breaking changes between
+//! them.
 //!
 //! The schema of the newest version is generated from the Rust type. The schemas of earlier
 //! versions are files, because their types no longer exist.
@@ -13,9 +14,11 @@ use crate::{
     event::{CodecError, Event, ReadOnly, Upcaster, current_schema, renamed},
 };
 
+#[cfg(feature = "schema-compat")]
 mod breaking;
 mod release;
 
+#[cfg(feature = "schema-compat")]
 pub use breaking::{Break, breaking};
 pub use release::{Release, Unreadable, Versions};
 

@@ -5,9 +5,9 @@ use std::{fmt::Debug, iter::repeat_n};
 use cairn::{
     Decider, RecordedEvent,
     event::Event,
+    personal_data::Sealed,
     read_model::fold,
     saga::{self, Action, Definition, Due},
-    sealed::Sealed,
 };
 use orders::{
     fulfilment::{self, Fulfilment, Input, Step},

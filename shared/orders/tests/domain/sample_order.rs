@@ -1,6 +1,6 @@
 //! The sample order of the tests and examples.
 
-use cairn::sealed::Sealed;
+use cairn::personal_data::Sealed;
 use orders::{
     fulfilment::Input,
     order::{Payment, PlaceOrder, Placed},

@@ -1,6 +1,6 @@
 //! Samples of every event type. Each member is present in at least one of them.
 
-use cairn::{StoredEvent, event::Event, saga, sealed::Sealed};
+use cairn::{StoredEvent, event::Event, personal_data::Sealed, saga};
 use orders::{
     fulfilment::{self, Due, Step},
     order::{self, Canceller, Placed},

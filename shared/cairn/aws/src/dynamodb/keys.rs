@@ -1,5 +1,7 @@
 //! The encryption keys of data subjects, in a DynamoDB table.
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::{
     Client,
     operation::update_item::UpdateItemError,
@@ -9,12 +11,8 @@ use aws_sdk_dynamodb::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Item, malformed, store_error};
-use crate::{
-    kms::{KmsError, MasterKey},
-    seal::{Key, OpenError},
-};
 use cairn::{
-    sealed::{SealContext, Sealed},
+    personal_data::{Key, MasterKey, MasterKeyError, OpenError, SealContext, Sealed},
     store::StoreError,
     timestamp::Timestamp,
 };
@@ -164,9 +162,9 @@ pub enum KeyError {
     /// The key table failed, or the stored data is not what was encrypted.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// KMS failed.
+    /// The master key did not create or unwrap a key.
     #[error(transparent)]
-    Kms(#[from] KmsError),
+    MasterKey(#[from] MasterKeyError),
 }
 
 impl KeyError {
@@ -174,22 +172,22 @@ impl KeyError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
-            Self::Kms(error) => error.is_transient(),
+            Self::MasterKey(error) => error.is_transient,
         }
     }
 }
 
-/// The keys of data subjects, wrapped by a KMS key. Keys are never cached: a deleted key is
+/// The keys of data subjects, wrapped by a master key. Keys are never cached: a deleted key is
 /// immediately unusable in every function.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     table: KeyTable,
-    master: MasterKey,
+    master: Arc<dyn MasterKey>,
 }
 
 impl Keyring {
-    /// Creates a keyring from a table and the KMS key that wraps its keys.
-    pub fn new(table: KeyTable, master: MasterKey) -> Self {
+    /// Creates a keyring from a table and the master key that wraps its keys.
+    pub fn new(table: KeyTable, master: Arc<dyn MasterKey>) -> Self {
         Self { table, master }
     }
 
@@ -240,7 +238,7 @@ impl Keyring {
             Ok(value) => Ok(Some(value)),
             // The subject was erased and has a new key since.
             Err(OpenError::OtherKey) => Ok(None),
-            Err(error @ (OpenError::Tampered | OpenError::Form)) => {
+            Err(error @ (OpenError::Format(_) | OpenError::Tampered | OpenError::Form)) => {
                 Err(KeyError::Store(StoreError::Corrupt {
                     stream: context.stream.clone(),
                     reason: format!("{} cannot be decrypted: {error}", context.field),

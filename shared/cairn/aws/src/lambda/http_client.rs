@@ -1,4 +1,4 @@
-//! HTTP calls to services outside AWS: payment providers, carriers, token issuers.
+//! HTTP calls to services outside AWS, such as external providers.
 //!
 //! The client never retries: only its caller knows whether a call can be repeated.
 

@@ -27,7 +27,7 @@ impl Metrics {
         }
     }
 
-    /// Adds a count. Names have the form `StuckFulfilments`.
+    /// Adds a count. Names have the form `StuckSagas`.
     #[must_use]
     pub fn count(self, name: &str, count: u64) -> Self {
         self.with(name, count.into(), "Count")

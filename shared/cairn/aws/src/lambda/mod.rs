@@ -34,10 +34,9 @@ use crate::{
     },
     eventbridge::EventBridge,
     invoker::Invoker,
-    kms::MasterKey,
+    kms::KmsKey,
     lambda::{http_client::HttpClient, metrics::Metrics, secret::Secret},
     lazy_client::LazyClient,
-    mail::Mailer,
     sqs::Queue,
     trace,
 };
@@ -269,7 +268,7 @@ impl Runtime for LambdaRuntime {
 #[derive(Clone)]
 pub struct AppContext {
     lookup: Arc<Lookup>,
-    aws: SdkConfig,
+    pub(crate) aws: SdkConfig,
     dynamodb: Arc<OnceLock<aws_sdk_dynamodb::Client>>,
     runtime: Arc<dyn Runtime>,
     http_client: Option<HttpClient>,
@@ -432,8 +431,8 @@ impl AppContext {
         let config = aws_sdk_kms::config::Builder::from(&self.aws);
         let config = config.retry_partition(retries()).build();
         let client = LazyClient::new(|| aws_sdk_kms::Client::from_conf(config));
-        let master = MasterKey::new(client, self.variable(master)?);
-        Ok(Keyring::new(self.key_table(table)?, master))
+        let master = KmsKey::new(client, self.variable(master)?);
+        Ok(Keyring::new(self.key_table(table)?, Arc::new(master)))
     }
 
     /// Returns an environment variable as a number of whole seconds.
@@ -450,15 +449,6 @@ impl AppContext {
     /// functions need it.
     pub fn http_client(&self) -> HttpClient {
         self.http_client.clone().unwrap_or_else(HttpClient::network)
-    }
-
-    /// Returns a mailer. The environment variable has the address of the sender.
-    pub fn mailer(&self, variable: &str) -> Result<Mailer, ConfigError> {
-        // An attempt without an answer may have sent the mail, so the caller decides on a retry.
-        let config = aws_sdk_sesv2::config::Builder::from(&self.aws);
-        let config = config.retry_config(RetryConfig::disabled()).build();
-        let client = aws_sdk_sesv2::Client::from_conf(config);
-        Ok(Mailer::new(client, self.variable(variable)?))
     }
 
     /// Returns the secret whose ARN is in an environment variable.

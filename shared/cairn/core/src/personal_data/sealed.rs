@@ -1,9 +1,4 @@
 //! Encrypted values, which replace personal data in events.
-//!
-//! Events are permanent, and so are their copies in read models, queues and logs. Personal data is
-//! therefore encrypted before it becomes part of an event, with a key that belongs to its subject
-//! alone. Without the key, every copy is unreadable immediately. The module `seal` encrypts and
-//! decrypts.
 
 use std::{borrow::Cow, marker::PhantomData};
 
