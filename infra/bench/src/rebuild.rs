@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cairn::{Commit, RecordedEvent, Timestamp, audit::Limits, store::EventStore};
+use cairn::{Commit, Metadata, RecordedEvent, Timestamp, audit::Limits, store::EventStore};
 use cairn_aws::{dynamodb::{Projection, Rebuild}, lambda::AppContext};
 use cairn_local::{
     audit::audit,
@@ -239,21 +239,10 @@ async fn seed(near: &AppContext, events: u64) -> Result<u64, Failed> {
 }
 
 fn commit(event: &RecordedEvent, at: Timestamp) -> Commit {
+    let events = vec![event.event.clone()];
     Commit {
-        stream: event.stream.clone(),
-        version: event.version,
-        id: event.id(),
-        fingerprint: None,
-        at,
-        correlation: event.correlation.clone(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        enlisted: false,
-        sibling: None,
-        restored: false,
-        events: vec![event.event.clone()],
-        snapshot: None,
+        metadata: Metadata::new(&event.metadata.correlation),
+        ..Commit::new(event.stream.clone(), event.version, event.id(), at, events)
     }
 }
 

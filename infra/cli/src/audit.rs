@@ -87,7 +87,7 @@ impl Audit {
         if self.mark && report.found == 0 {
             let moved = stack.app().audit_mark()?.advance(&report).await;
             let window = moved.map_err(|error| match error {
-                MarkError::Store(error) => Failure::from(error),
+                MarkError::Table(error) => Failure::from(error),
                 MarkError::NotClean | MarkError::Elsewhere(_) => Failure::found(error),
             })?;
             if !out.is_json {

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use cairn::store::StoreError;
-use cairn_aws::lambda::ConfigError;
+use cairn_aws::{dynamodb::TableError, lambda::ConfigError};
 
 /// The result of a command that was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,16 @@ impl From<ConfigError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            Self::refused(error)
+        } else {
+            Self::found(error)
+        }
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
         if error.is_transient() {
             Self::refused(error)
         } else {

@@ -103,7 +103,7 @@ impl History {
         let entries = commits.iter().flat_map(|commit| {
             commit.recorded().map(move |event| Entry {
                 event,
-                actor: commit.actor.clone(),
+                actor: commit.metadata.actor.clone(),
             })
         });
         Ok(entries

@@ -48,7 +48,7 @@ impl StepHandler<Loan> for HandOut {
     }
 
     fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
-        begun_by(event).map_err(FunctionError::new)
+        Ok(begun_by(event)?)
     }
 }
 
@@ -71,7 +71,5 @@ fn step_outcome(
     what: Due<Step>,
     due: &DueStep<Loan>,
 ) -> Result<StepOutcome, FunctionError> {
-    library
-        .step_outcome(what, due.input())
-        .map_err(FunctionError::new)
+    Ok(library.step_outcome(what, due.input())?)
 }

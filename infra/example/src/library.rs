@@ -70,7 +70,7 @@ impl<S: EventStore + Clone + 'static> Library<S> {
             if let Some(due) = due {
                 let outcome = self
                     .step_outcome(next, &input)
-                    .map_err(|error| StepError::Store(StoreError::Permanent(error.to_string())))?;
+                    .map_err(|error| StepError::Store(StoreError::Permanent(error.into())))?;
                 due.record(&self.loans, outcome, context.clone()).await?;
             }
             let state = self.loans.load(loan).await?.state;

@@ -272,12 +272,12 @@ impl CustomerMailer for Providers {
         });
         match tokio::time::timeout(Duration::from_secs(5), sent).await {
             Ok(sent) => sent.map_err(|error| match error {
-                ProviderError::Throttled { reason, .. } => MailError::Throttled(reason),
+                ProviderError::Throttled { reason, .. } => MailError::Throttled(reason.into()),
                 ProviderError::Permanent(reason) | ProviderError::Transient(reason) => {
-                    MailError::NotSent(reason)
+                    MailError::NotSent(reason.into())
                 }
             }),
-            Err(_) => Err(MailError::Unknown("no answer".to_owned())),
+            Err(_) => Err(MailError::Unknown("no answer".into())),
         }
     }
 }

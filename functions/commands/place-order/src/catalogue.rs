@@ -10,7 +10,7 @@ use std::{
 
 use cairn::store::{StoreError, StreamVersion};
 use cairn_aws::{
-    dynamodb::{Generations, Repository, Rows},
+    dynamodb::{Generations, Repository, Rows, TableError},
     lambda::{AppContext, ConfigError},
 };
 use futures_util::future::try_join_all;
@@ -53,7 +53,7 @@ impl Catalogue {
     }
 
     /// Returns cached prices, and reads the rows of all other SKUs with one call.
-    pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
+    pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, TableError> {
         let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
         let mut offers = Offers::default();
         let mut unknown = vec![];

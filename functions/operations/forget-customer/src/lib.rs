@@ -5,7 +5,7 @@
 
 use cairn_aws::{
     dynamodb::{Erasure, Forgotten},
-    lambda::{AppContext, ConfigError, FunctionError, Handler, operation},
+    lambda::{AppContext, ConfigError, Handler, operation},
 };
 use orders::values::CustomerId;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,9 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
         async move {
             let erasure = Erasure {
                 at: task.now,
-                by: task.operator,
+                by: task.metadata.actor,
             };
-            let forgotten = keys.forget(request.customer.as_str(), &erasure).await;
-            let (forgotten, erasures) = forgotten.map_err(FunctionError::new)?;
+            let (forgotten, erasures) = keys.forget(request.customer.as_str(), &erasure).await?;
             tracing::info!(customer = request.customer.as_str(), when = ?forgotten, "personal data erased");
             Ok(Report {
                 customer: request.customer,

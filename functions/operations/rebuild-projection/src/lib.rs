@@ -166,7 +166,7 @@ async fn step<P: Projection>(
         Step::Cancel => rebuild.cancel().await.map(|live| Report::Live { live }),
         Step::Prune => rebuild.prune(is_time_left).await.map(Report::Pruned),
     };
-    report.map_err(FunctionError::new)
+    Ok(report?)
 }
 
 /// No page starts after this time. A page takes a fraction of the remaining half.

@@ -170,7 +170,7 @@ impl Redrive {
                 continue;
             }
             if let Some(Deletion { reason, .. }) = &wanted.delete {
-                queue.delete(&message).await.map_err(FunctionError::new)?;
+                queue.delete(&message).await?;
                 log_deletion(&message, &subject, reason);
                 report.deleted.push(Deleted {
                     message: message.id,
@@ -211,7 +211,7 @@ impl Redrive {
             if Instant::now() >= until {
                 break;
             }
-            queue.release(message).await.map_err(FunctionError::new)?;
+            queue.release(message).await?;
         }
         Ok(())
     }
@@ -222,12 +222,11 @@ impl Redrive {
         message: &Message,
         letter: &DeadLetter,
     ) -> Result<(), FunctionError> {
-        let event = serde_json::to_vec(&letter.event).map_err(FunctionError::new)?;
+        let event = serde_json::to_vec(&letter.event)?;
         for function in std::iter::once(&letter.function).chain(&letter.other_readers) {
-            let invoked = self.functions.invoke(function, event.clone()).await;
-            invoked.map_err(FunctionError::new)?;
+            self.functions.invoke(function, event.clone()).await?;
         }
-        queue.delete(message).await.map_err(FunctionError::new)?;
+        queue.delete(message).await?;
         let event_ref = letter.event_ref.as_ref();
         let (stream, version) = event_ref
             .map(|(stream, version)| (stream.as_str(), *version))
@@ -255,7 +254,7 @@ async fn collect(
             *complete = false;
             break;
         }
-        let mut received = queue.receive(HIDDEN).await.map_err(FunctionError::new)?;
+        let mut received = queue.receive(HIDDEN).await?;
         received.retain(|message| known.insert(message.id.clone()));
         nothing_new = if received.is_empty() {
             nothing_new + 1
@@ -293,9 +292,9 @@ async fn one_letter(
         return Ok(Some(first));
     }
     let merged = dead_letter::for_readers(&first.body, &readers);
-    let id = queue.send(merged).await.map_err(FunctionError::new)?;
+    let id = queue.send(merged).await?;
     for message in std::iter::once(first).chain(letters.map(|(message, ..)| message)) {
-        queue.delete(&message).await.map_err(FunctionError::new)?;
+        queue.delete(&message).await?;
     }
     report.unresolved(&id, record, &reason);
     Ok(None)

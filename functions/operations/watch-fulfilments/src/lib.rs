@@ -114,9 +114,9 @@ impl Watch {
         // A run that ends close to its timeout raises an alarm.
         let end = Instant::now() + task.time_budget * 3 / 4;
         self.pace.begin(&self.store).await?;
-        let stuck = self.deadlines.count_stuck().await;
+        let stuck = self.deadlines.count_stuck().await?;
         let mut report = Report {
-            stuck: stuck.map_err(FunctionError::new)?,
+            stuck,
             ..Report::default()
         };
         let metrics = Metrics::default().count("StuckFulfilments", report.stuck);
@@ -124,7 +124,7 @@ impl Watch {
         let due = self.deadlines.due(task.now).map(|row| (row, false));
         let stuck = self.deadlines.stuck(task.now).map(|row| (row, true));
         let looks = due.chain(stuck).map(|(row, is_stuck)| async move {
-            let row = row.map_err(FunctionError::new)?;
+            let row = row?;
             Ok::<_, FunctionError>((self.look_after(&row, task).await, row, is_stuck))
         });
         let mut looks = pin!(looks.buffer_unordered(AT_ONCE));
@@ -164,11 +164,10 @@ impl Watch {
 
     /// Takes the next action for an order.
     async fn look_after(&self, deadline: &Deadline, task: &Task) -> Result<Looked, FunctionError> {
-        let order_id = OrderId::from_stream(&deadline.stream).map_err(FunctionError::new)?;
+        let order_id = OrderId::from_stream(&deadline.stream)?;
         let stream = order_id.fulfilment_stream();
-        let order = self.orders.load(&order_id.order_stream()).await;
-        let order = order.map_err(FunctionError::new)?;
-        let saga = self.sagas.load(&stream).await.map_err(FunctionError::new)?;
+        let order = self.orders.load(&order_id.order_stream()).await?;
+        let saga = self.sagas.load(&stream).await?;
         let since = saga.at().unwrap_or(deadline.at);
         let needs = next_action(
             order_id,
@@ -182,10 +181,7 @@ impl Watch {
         let at = format!("{stream}@{}", saga.version);
         // A cancellation has a deadline of its own until the fulfilment records it.
         if deadline.stream.category() == "order" && needs != NextAction::Compensate {
-            self.deadlines
-                .close(deadline)
-                .await
-                .map_err(FunctionError::new)?;
+            self.deadlines.close(deadline).await?;
             return Ok(Looked::Rested);
         }
         if let Some(due) = asks_again(&needs)
@@ -222,9 +218,7 @@ impl Watch {
             NextAction::Compensate => {
                 let context = task.context(format!("unwind/{at}"));
                 let reason = "the customer has cancelled the order";
-                step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context)
-                    .await
-                    .map_err(FunctionError::new)?;
+                step::cancel::<Fulfilment, _>(&self.sagas, &stream, reason, &context).await?;
                 task.now.after(self.step_timeout)
             }
             NextAction::Retry(due, retries) => {
@@ -237,15 +231,11 @@ impl Watch {
             }
             NextAction::Operator => {
                 let again = task.now.after(STUCK_CHECK);
-                let stuck = self.deadlines.mark_stuck(deadline, again).await;
-                stuck.map_err(FunctionError::new)?;
+                self.deadlines.mark_stuck(deadline, again).await?;
                 return Ok(Looked::Rested);
             }
             NextAction::None => {
-                self.deadlines
-                    .close(deadline)
-                    .await
-                    .map_err(FunctionError::new)?;
+                self.deadlines.close(deadline).await?;
                 return Ok(Looked::Rested);
             }
         };
@@ -277,8 +267,7 @@ impl Watch {
     }
 
     async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), FunctionError> {
-        let postponed = self.deadlines.postpone(deadline, until).await;
-        postponed.map_err(FunctionError::new)
+        Ok(self.deadlines.postpone(deadline, until).await?)
     }
 
     async fn resume(&self, order_id: OrderId, task: &Task) -> Result<Report, FunctionError> {
@@ -336,7 +325,7 @@ impl Watch {
         match self.sagas.handle(&stream, &command, &context).await {
             Ok(handled) => Ok(Some(handled.current.version)),
             Err(HandleError::Rejected { .. }) => Ok(None),
-            Err(error) => Err(FunctionError::new(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -125,13 +125,12 @@ async fn effect(
         consistency: Consistency::Strong,
         ..ReadRange::after(version)
     };
-    let commits = store.read(stream, &range).await;
-    let commits = commits.map_err(FunctionError::new)?;
+    let commits = store.read(stream, &range).await?;
     let follows = commits.iter().find(|commit| commit.version > version);
     let cause = format!("{stream}@{version}");
     Ok(match follows {
         None => Effect::None,
-        Some(commit) if commit.causation.as_deref() == Some(&cause) => Effect::Needed,
+        Some(commit) if commit.metadata.causation.as_deref() == Some(&cause) => Effect::Needed,
         Some(_) => Effect::Needless,
     })
 }

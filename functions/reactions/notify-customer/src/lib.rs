@@ -6,7 +6,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use cairn::{RecordedEvent, StreamId, Timestamp, gate::Delivery};
+use cairn::{RecordedEvent, StreamId, Timestamp, error::BoxError, gate::Delivery};
 use cairn_aws::{
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
     lambda::{
@@ -122,8 +122,7 @@ impl<M: CustomerMailer> Notifier<M> {
         let Some(mail) = mail(event)? else {
             return Ok(Delivery::Duplicate);
         };
-        let claimed = self.gate.claim(&mail.key, invocation).await;
-        if !claimed.map_err(FunctionError::new)? {
+        if !self.gate.claim(&mail.key, invocation).await? {
             tracing::info!(key = mail.key, "duplicate skipped");
             return Ok(Delivery::Duplicate);
         }
@@ -134,27 +133,25 @@ impl<M: CustomerMailer> Notifier<M> {
                 Ok(Delivery::Postponed)
             }
             Err(error @ MailError::NotSent(_)) => {
-                let released = self.gate.release(&mail.key, invocation).await;
-                released.map_err(FunctionError::new)?;
-                Err(FunctionError::new(error))
+                self.gate.release(&mail.key, invocation).await?;
+                Err(error.into())
             }
-            Err(error @ MailError::Unknown(_)) => Err(FunctionError::new(error)),
+            Err(error @ MailError::Unknown(_)) => Err(error.into()),
         }
     }
 
     /// Sends the emails that are due, until SES throttles one again.
     async fn send_waiting(&self, invocation: &Invocation) -> Result<(), FunctionError> {
-        let due = self.gate.due(self.app.now()).await;
-        for waiting in due.map_err(FunctionError::new)? {
+        for waiting in self.gate.due(self.app.now()).await? {
             let until = self.app.now().after(LEASE);
-            let leased = self.gate.lease(&waiting, until).await;
-            if !leased.map_err(FunctionError::new)? {
+            if !self.gate.lease(&waiting, until).await? {
                 continue;
             }
             match self.send(&waiting).await? {
                 Ok(()) => {
-                    let done = self.gate.done(&waiting.mail, &invocation.request_id).await;
-                    done.map_err(FunctionError::new)?;
+                    self.gate
+                        .done(&waiting.mail, &invocation.request_id)
+                        .await?;
                 }
                 Err(error @ MailError::Throttled(_)) => {
                     return self.postpone(&waiting.mail, &error).await;
@@ -171,8 +168,8 @@ impl<M: CustomerMailer> Notifier<M> {
     async fn send(&self, waiting: &WaitingMail) -> Result<Result<(), MailError>, FunctionError> {
         let unknown = || FunctionError::new(format!("`{}` is not an event", waiting.mail));
         let (stream, version) = waiting.mail.rsplit_once('@').ok_or_else(unknown)?;
-        let stream = stream.parse().map_err(FunctionError::new)?;
-        let version = version.parse().map_err(FunctionError::new)?;
+        let stream = stream.parse()?;
+        let version = version.parse()?;
         let event = consumer::stored(&self.store, stream, version).await?;
         match mail(&event)? {
             Some(mail) => Ok(self.mailer.send(&mail).await),
@@ -183,8 +180,7 @@ impl<M: CustomerMailer> Notifier<M> {
     async fn postpone(&self, key: &str, error: &MailError) -> Result<(), FunctionError> {
         let pause = Throttled { retry_after: None }.pause();
         let until: Timestamp = self.app.now().after(pause);
-        let waits = self.gate.wait(key, until).await;
-        waits.map_err(FunctionError::new)?;
+        self.gate.wait(key, until).await?;
         self.app
             .emit(Metrics::default().count("ProviderThrottled", 1));
         tracing::warn!(key, %until, %error, "email postponed");
@@ -251,13 +247,13 @@ impl CustomerMailer for SesMailer {
 }
 
 /// SES did not receive the request.
-fn not_sent(error: impl std::fmt::Display) -> MailError {
-    MailError::NotSent(error.to_string())
+fn not_sent(error: impl Into<BoxError>) -> MailError {
+    MailError::NotSent(error.into())
 }
 
 fn mail(event: &RecordedEvent) -> Result<Option<Mail>, FunctionError> {
     let order_id = event.stream.key();
-    let (subject, text) = match event.decode::<Event>().map_err(FunctionError::new)? {
+    let (subject, text) = match event.decode::<Event>()? {
         Event::Placed(_) => return Ok(None),
         Event::Confirmed { .. } => (
             "Your order is confirmed",

@@ -68,17 +68,12 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, order_id) = (due.idempotency_key(), due.input().order_id);
-        let order = self
-            .orders
-            .load(&order_id.order_stream())
-            .await
-            .map_err(FunctionError::new)?;
+        let order = self.orders.load(&order_id.order_stream()).await?;
         let Some(placed) = order.state.placed() else {
             return Err(FunctionError::new(format!("order {order_id} not found")));
         };
         let context = personal::ship_to(&placed.customer_id, &order.stream);
-        let to = self.customers.open(&context, &placed.ship_to).await;
-        let to = to.map_err(FunctionError::new)?;
+        let to = self.customers.open(&context, &placed.ship_to).await?;
         let answer = self.label(&key, to.as_ref()).await?;
         let stream = order_id.shipment_stream();
         let record = |command| Enlisted::new(&self.shipments, &stream, command);
@@ -102,11 +97,7 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
             due.idempotency_key(),
             due.input().order_id.shipment_stream(),
         );
-        let shipment = self
-            .shipments
-            .load(&stream)
-            .await
-            .map_err(FunctionError::new)?;
+        let shipment = self.shipments.load(&stream).await?;
         match shipment.state {
             // Without a record the response may have been lost, or the carrier may still process
             // the request.

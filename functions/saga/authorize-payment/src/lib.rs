@@ -66,11 +66,7 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (input, key) = (due.input(), due.idempotency_key());
         let stream = input.order_id.payment_stream();
-        let payment = self
-            .payments
-            .load(&stream)
-            .await
-            .map_err(FunctionError::new)?;
+        let payment = self.payments.load(&stream).await?;
         match &payment.state {
             // Without a record the response may have been lost, or the provider may still process
             // the request.

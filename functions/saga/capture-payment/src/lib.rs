@@ -43,11 +43,7 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P>
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = self
-            .payments
-            .load(&stream)
-            .await
-            .map_err(FunctionError::new)?;
+        let payment = self.payments.load(&stream).await?;
         if let State::Authorized(authorization) = &payment.state
             && let Err(reason) =
                 step::ask(&key, |call| self.provider.capture(call, authorization)).await?
@@ -64,11 +60,7 @@ impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P>
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
         let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = self
-            .payments
-            .load(&stream)
-            .await
-            .map_err(FunctionError::new)?;
+        let payment = self.payments.load(&stream).await?;
         match &payment.state {
             // An authorized payment may be captured already: the response may have been lost, or
             // the provider may still process the request.

@@ -46,8 +46,8 @@ impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
         if event.stream.category() != "order" {
             return Ok(None);
         }
-        let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
-        match event.decode::<order::Event>().map_err(FunctionError::new)? {
+        let order_id = OrderId::from_stream(&event.stream)?;
+        match event.decode::<order::Event>()? {
             order::Event::Placed(placed) => Ok(Some((
                 order_id.fulfilment_stream(),
                 Input::new(order_id, &placed),

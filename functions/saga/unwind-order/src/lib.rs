@@ -9,14 +9,13 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     consumer::function(app, move |event, context| {
         let sagas = sagas.clone();
         async move {
-            let order_id = OrderId::from_stream(&event.stream).map_err(FunctionError::new)?;
-            match event.decode::<Event>().map_err(FunctionError::new)? {
+            let order_id = OrderId::from_stream(&event.stream)?;
+            match event.decode::<Event>()? {
                 Event::Cancelled { reason, .. } => {
                     let saga = order_id.fulfilment_stream();
                     let is_news =
                         step::cancel::<Fulfilment, _>(&sagas, &saga, reason.as_str(), &context)
-                            .await
-                            .map_err(FunctionError::new)?;
+                            .await?;
                     tracing::info!(is_news, "cancellation forwarded to saga");
                     Ok(if is_news {
                         Delivery::Applied

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
-    RecordedEvent, StreamId, Timestamp,
+    Metadata, RecordedEvent, StreamId, Timestamp,
     personal_data::Sealed,
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
@@ -301,9 +301,7 @@ fn recorded<E: cairn::event::Event>(
                 stream: stream.clone(),
                 version,
                 at: Timestamp::from_millis(1_700_000_000_000),
-                correlation: stream.key().to_owned(),
-                causation: None,
-                traceparent: None,
+                metadata: Metadata::new(stream.key()),
                 event: event.encode().map_err(Failed::new)?,
             })
         })

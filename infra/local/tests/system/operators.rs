@@ -30,7 +30,7 @@ fn actor_of(shop: &StillShop, stream: &str, event: &str) -> Option<String> {
     let commit = found
         .next()
         .unwrap_or_else(|| panic!("no {event}: {commits:?}"));
-    commit.actor.clone()
+    commit.metadata.actor.clone()
 }
 
 fn has_line(lines: &Lines, message: &str, operator: &str) -> bool {
@@ -108,7 +108,11 @@ async fn an_invocation_is_recorded_with_the_operator_that_it_names() {
     let others = commits(&shop, &saga).into_iter();
     let others = others.filter(|commit| commit.events[0].name != "StepAbandoned");
     assert!(others.clone().count() > 3);
-    assert!(others.into_iter().all(|commit| commit.actor.is_none()));
+    assert!(
+        others
+            .into_iter()
+            .all(|commit| commit.metadata.actor.is_none())
+    );
 }
 
 #[tokio::test(start_paused = true)]

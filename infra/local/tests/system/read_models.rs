@@ -47,22 +47,9 @@ fn events(key: &str, changes: &[Value]) -> Vec<RecordedEvent> {
         schema: 1,
         data: to_raw_value(changes).unwrap(),
     });
-    let commit = Commit {
-        stream: format!("probe-{key}").parse().unwrap(),
-        version: 1,
-        id: key.to_owned(),
-        fingerprint: None,
-        at: Timestamp::from_millis(1_700_000_000_000),
-        correlation: "test".to_owned(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        enlisted: false,
-        sibling: None,
-        restored: false,
-        events: events.collect(),
-        snapshot: None,
-    };
+    let stream = format!("probe-{key}").parse().unwrap();
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    let commit = Commit::new(stream, 1, key, at, events.collect());
     commit.recorded().collect()
 }
 

@@ -17,7 +17,7 @@ use cairn::{
     event::{self, CodecError, ReadOnly, Upcaster},
     read_model::{Change, ReadModel, RowKey},
 };
-use cairn_aws::lambda::{AppContext, Build, ConfigError, FunctionError, Handler, consumer};
+use cairn_aws::lambda::{AppContext, Build, ConfigError, Handler, consumer};
 use cairn_local::functions::Functions;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -189,8 +189,7 @@ fn set_price<R: Release>(app: &AppContext) -> Result<Handler, ConfigError> {
             let (sku, id, price): (String, String, u64) = serde_json::from_slice(&payload).unwrap();
             let stream = StreamId::new(R::CATEGORY, &sku).unwrap();
             let context = Context::new(id, now, Duration::from_secs(5));
-            let set = products.handle(&stream, &price, &context).await;
-            set.map_err(FunctionError::new)?;
+            products.handle(&stream, &price, &context).await?;
             Ok(b"null".to_vec())
         }
     }))
@@ -315,7 +314,7 @@ impl Deployed {
     fn written_after(&self, commands: u64) -> BTreeSet<String> {
         let history = self.history().into_iter();
         history
-            .filter(|event| event.correlation.parse::<u64>().unwrap() > commands)
+            .filter(|event| event.metadata.correlation.parse::<u64>().unwrap() > commands)
             .map(|event| format!("{}/{}", event.event.name, event.event.schema))
             .collect()
     }

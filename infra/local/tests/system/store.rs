@@ -133,40 +133,17 @@ impl HttpConnector for Lossy {
 }
 
 fn commit(stream: &str, version: u64, id: &str, data: &str) -> Commit {
-    Commit {
-        stream: stream.parse().unwrap(),
-        version,
-        id: id.to_owned(),
-        fingerprint: None,
-        at: Timestamp::from_millis(1_700_000_000_000),
-        correlation: "test".to_owned(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        enlisted: false,
-        sibling: None,
-        restored: false,
-        events: vec![StoredEvent {
-            name: "Happened".to_owned(),
-            schema: 1,
-            data: to_raw_value(data).unwrap(),
-        }],
-        snapshot: None,
-    }
+    let event = StoredEvent {
+        name: "Happened".to_owned(),
+        schema: 1,
+        data: to_raw_value(data).unwrap(),
+    };
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    Commit::new(stream.parse().unwrap(), version, id, at, vec![event])
 }
 
 fn context(id: &str) -> Context {
-    Context {
-        id: id.to_owned(),
-        fingerprint: None,
-        former_fingerprint: None,
-        correlation: "test".to_owned(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        now: Timestamp::from_millis(1_700_000_000_000),
-        time_budget: TIMEOUT,
-    }
+    Context::new(id, Timestamp::from_millis(1_700_000_000_000), TIMEOUT)
 }
 
 #[tokio::test(flavor = "multi_thread")]

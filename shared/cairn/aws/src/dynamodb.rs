@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Debug,
     marker::PhantomData,
     sync::{
         Arc,
@@ -22,13 +21,12 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    error::{ProvideErrorMetadata, SdkError},
     operation::{
         put_item::PutItemError, transact_write_items::TransactWriteItemsError,
         update_item::UpdateItemError,
     },
     types::{
-        AttributeValue, CancellationReason, ConditionCheck, KeysAndAttributes, Put,
+        AttributeValue, ConditionCheck, KeysAndAttributes, Put,
         ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
     },
 };
@@ -38,7 +36,7 @@ use uuid::Uuid;
 
 use cairn::{
     commit::{Commit, RecordedEvent},
-    gate::{Advance, Checkpointed},
+    gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
     guard::{Guard, holds},
     read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
@@ -54,6 +52,7 @@ use cairn::{
 mod answers;
 mod audit;
 mod deadlines;
+mod error;
 mod generations;
 mod history;
 mod keys;
@@ -65,6 +64,7 @@ mod restore;
 pub use answers::{Answers, KeptAnswer};
 pub use audit::{Audit, AuditError, AuditMark, MarkError};
 pub use deadlines::Deadlines;
+pub use error::TableError;
 pub use generations::{ChangeError, Contended, Generations};
 pub use history::Scanned;
 pub use keys::{Erasure, Forgotten, KeyError, KeyTable, Keyring, SubjectKey};
@@ -160,7 +160,7 @@ impl DynamoStore {
                 .set_exclusive_start_key(from)
                 .send()
                 .await
-                .map_err(|error| store_error(&error))?;
+                .map_err(TableError::from)?;
             for item in page.items.unwrap_or_default() {
                 let commit = decode(stream, item)?;
                 if commit.last_version() <= range.from {
@@ -204,7 +204,7 @@ impl DynamoStore {
             .set_keys(Some(keys.to_vec()))
             .consistent_read(consistency == Consistency::Strong)
             .build()
-            .map_err(|error| malformed(&error))?;
+            .map_err(TableError::from)?;
         let wanted = HashMap::from([(self.table.clone(), wanted)]);
         let mut found = batch_get(&self.client, wanted).await?;
         Ok(found.remove(&self.table).unwrap_or_default())
@@ -227,7 +227,7 @@ impl DynamoStore {
                 .map(|item| decode(&commit.stream, item.clone()))
                 .transpose()?,
             Some(PutItemError::TransactionConflictException(_)) => None,
-            _ => return Err(store_error(&error).into()),
+            _ => return Err(TableError::from(error).into()),
         };
         // The SDK retries after a lost response, and then meets the commit of its first attempt.
         if winner.as_ref() == Some(commit) && holds(Guard::CommitId) {
@@ -255,7 +255,7 @@ impl DynamoStore {
                     ReturnValuesOnConditionCheckFailure::AllOld,
                 )
                 .build()
-                .map_err(|error| StoreError::Permanent(error.to_string()))?;
+                .map_err(TableError::from)?;
             writes.push(TransactWriteItem::builder().put(put).build());
         }
         for unchanged in unchanged {
@@ -277,7 +277,7 @@ impl DynamoStore {
         let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
             error.as_service_error()
         else {
-            return Err(store_error(&error).into());
+            return Err(TableError::from(error).into());
         };
         let mut lost = vec![];
         let reasons = cancelled.cancellation_reasons();
@@ -313,7 +313,7 @@ impl DynamoStore {
             }
         }
         if lost.is_empty() {
-            return Err(cancelled_otherwise(reasons).into());
+            return Err(TableError::cancelled(reasons).into());
         }
         // As for a single commit, when DynamoDB no longer knows the token.
         if is_own(&lost, commits) && holds(Guard::CommitId) {
@@ -331,13 +331,14 @@ impl DynamoStore {
             .condition_expression("attribute_not_exists(version)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
-            .map_err(|error| malformed(&error))
+            .map_err(|error| TableError::from(error).into())
     }
 
     fn count(&self, quota: &Quota) -> Result<Update, StoreError> {
         const DAY: Duration = Duration::from_hours(24);
         let table = self.quotas.as_ref();
-        let table = table.ok_or_else(|| malformed(&"the store has no table of quotas"))?;
+        let table = table
+            .ok_or_else(|| StoreError::Permanent("the store has no table of quotas".into()))?;
         let expires = quota.until.after(DAY).as_millis() / 1000;
         Update::builder()
             .table_name(table)
@@ -349,7 +350,7 @@ impl DynamoStore {
             .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
             .expression_attribute_values(":limit", AttributeValue::N(quota.limit.to_string()))
             .build()
-            .map_err(|error| malformed(&error))
+            .map_err(|error| TableError::from(error).into())
     }
 }
 
@@ -421,20 +422,20 @@ const READ_BUDGET: Duration = Duration::from_secs(2);
 async fn batch_get(
     client: &Client,
     wanted: HashMap<String, KeysAndAttributes>,
-) -> Result<HashMap<String, Vec<Item>>, StoreError> {
+) -> Result<HashMap<String, Vec<Item>>, TableError> {
     let mut found = HashMap::<_, Vec<_>>::new();
     let mut rest = Some(wanted);
     let mut backoff = Backoff::new(READ_BUDGET);
     while let Some(wanted) = rest {
         let got = client.batch_get_item().set_request_items(Some(wanted));
-        let got = got.send().await.map_err(|error| store_error(&error))?;
+        let got = got.send().await?;
         for (table, items) in got.responses.into_iter().flatten() {
             found.entry(table).or_default().extend(items);
         }
         rest = got.unprocessed_keys.filter(|rest| !rest.is_empty());
         if rest.is_some() && backoff.wait().await.is_err() {
             let problem = "cannot read all items: throttled";
-            return Err(StoreError::Unavailable(problem.to_owned()));
+            return Err(TableError::Unavailable(problem.into()));
         }
     }
     Ok(found)
@@ -489,7 +490,7 @@ fn size(value: &AttributeValue) -> usize {
 /// commit time and so another token; the write conditions recognize it.
 fn token(commits: &[Commit], conditions: Conditions<'_>) -> Result<String, StoreError> {
     let text = serde_json::to_vec(&(commits, conditions));
-    let text = text.map_err(|error| malformed(&error))?;
+    let text = text.map_err(|error| StoreError::Permanent(error.into()))?;
     Ok(Uuid::new_v5(&Uuid::NAMESPACE_OID, &text).to_string())
 }
 
@@ -530,21 +531,20 @@ impl<M: ReadModel> Rows<M> {
     ///
     /// # Errors
     /// Returns an error if the read fails.
-    pub async fn get(&self, key: &str) -> Result<Option<Row>, StoreError> {
+    pub async fn get(&self, key: &str) -> Result<Option<Row>, TableError> {
         let got = self
             .client
             .get_item()
             .table_name(&self.table)
             .key(M::KEY, AttributeValue::S(self.generation.key(key)))
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let found = got.item.map(Self::row).transpose()?;
         Ok(found.map(|(_, row)| row))
     }
 
     /// Splits the stored key of a row into its generation and its key.
-    fn row(item: Item) -> Result<(Generation, Row), StoreError> {
+    fn row(item: Item) -> Result<(Generation, Row), TableError> {
         let mut row = row(item)?;
         let stored = row.get(M::KEY).and_then(Value::as_str).unwrap_or_default();
         let (generation, key) = Generation::split(stored);
@@ -568,7 +568,7 @@ impl<M: ReadModel> Rows<M> {
         value: &str,
         limit: u32,
         from: Option<Row>,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<Page, TableError> {
         // One more key shows that there is another page.
         let mut positions = self.positions(index, value, limit + 1, from).await?;
         let more = positions.len() > limit as usize;
@@ -587,7 +587,7 @@ impl<M: ReadModel> Rows<M> {
         Ok(Page { rows, next })
     }
 
-    async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
+    async fn all(&self, keys: &[String]) -> Result<HashMap<String, Row>, TableError> {
         let mut rows = HashMap::new();
         for keys in keys.chunks(MAX_BATCH) {
             let wanted = HashMap::from([(self.table.clone(), self.wanted(keys)?)]);
@@ -597,16 +597,16 @@ impl<M: ReadModel> Rows<M> {
         Ok(rows)
     }
 
-    fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, StoreError> {
+    fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, TableError> {
         let keys = keys.iter().map(|key| {
             let stored = AttributeValue::S(self.generation.key(key));
             Item::from([(M::KEY.to_owned(), stored)])
         });
         let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect()));
-        wanted.build().map_err(|error| malformed(&error))
+        wanted.build().map_err(TableError::from)
     }
 
-    fn by_key(items: Option<Vec<Item>>) -> Result<HashMap<String, Row>, StoreError> {
+    fn by_key(items: Option<Vec<Item>>) -> Result<HashMap<String, Row>, TableError> {
         let mut rows = HashMap::new();
         for item in items.into_iter().flatten() {
             let (_, row) = Self::row(item)?;
@@ -624,9 +624,9 @@ impl<M: ReadModel> Rows<M> {
         value: &str,
         limit: u32,
         from: Option<Row>,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<Row>, TableError> {
         let mut from: Option<Item> = from
-            .map(|from| serde_dynamo::to_item(from).map_err(|error| malformed(&error)))
+            .map(|from| serde_dynamo::to_item(from).map_err(TableError::from))
             .transpose()?;
         if let Some(AttributeValue::S(key)) = from.as_mut().and_then(|from| from.get_mut(M::KEY)) {
             *key = self.generation.key(key);
@@ -643,8 +643,7 @@ impl<M: ReadModel> Rows<M> {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let mut rows = vec![];
         loop {
-            let page = query.clone().set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| store_error(&error))?;
+            let page = query.clone().set_exclusive_start_key(from).send().await?;
             for item in page.items.unwrap_or_default() {
                 let (generation, row) = Self::row(item)?;
                 if generation == self.generation && rows.len() < limit as usize {
@@ -678,7 +677,7 @@ pub struct Index {
 }
 
 impl<M: ReadModel> Checkpointed for Rows<M> {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
         let Some(row_key) = M::row_key(&event.stream) else {
             return Ok(Advance::Duplicate);
         };
@@ -705,7 +704,7 @@ impl<M: ReadModel> Checkpointed for Rows<M> {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(not_applied(failed.item(), row_key.gate, event.version))
                 }
-                _ => Err(store_error(&error)),
+                _ => Err(TableError::from(error).into()),
             },
         }
     }
@@ -756,7 +755,7 @@ impl<T: CounterProjection> Counters<T> {
         partition: &str,
         from: &str,
         to: &str,
-    ) -> Result<Vec<(Timestamp, Row)>, StoreError> {
+    ) -> Result<Vec<(Timestamp, Row)>, TableError> {
         let mut rows = vec![];
         let mut start = None;
         loop {
@@ -775,12 +774,11 @@ impl<T: CounterProjection> Counters<T> {
                 .expression_attribute_values(":to", AttributeValue::S(to.to_owned()))
                 .set_exclusive_start_key(start)
                 .send()
-                .await
-                .map_err(|error| store_error(&error))?;
+                .await?;
             for item in page.items.unwrap_or_default() {
                 let row = row(item)?;
                 let start = row.get("row").and_then(Value::as_str).unwrap_or_default();
-                let start = start.parse().map_err(|error| malformed(&error))?;
+                let start = start.parse().map_err(TableError::malformed)?;
                 rows.push((start, row));
             }
             start = page.last_evaluated_key;
@@ -800,7 +798,7 @@ impl<T: CounterProjection> Counters<T> {
     }
 
     /// Returns the updates of a batch, the gates first, and the number of gates.
-    fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), StoreError> {
+    fn updates(&self, batch: &Batch<'_>) -> Result<(usize, Vec<TransactWriteItem>), TableError> {
         let gates = batch.gates.iter().map(|(stream, (from, to))| {
             let gate = Expression::gate(Self::GATE, *from, *to);
             Update::builder()
@@ -825,18 +823,17 @@ impl<T: CounterProjection> Counters<T> {
                 .set_expression_attribute_values(Some(update.values))
         });
         let updates = gates.chain(counters).map(|update| {
-            let update = update.table_name(&self.table).build();
-            let update = update.map_err(|error| malformed(&error))?;
+            let update = update.table_name(&self.table).build()?;
             Ok(TransactWriteItem::builder().update(update).build())
         });
         Ok((
             batch.gates.len(),
-            updates.collect::<Result<_, StoreError>>()?,
+            updates.collect::<Result<_, TableError>>()?,
         ))
     }
 
     /// Writes a batch. The inner error is the first gate whose condition failed.
-    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), ConditionFailed>, StoreError> {
+    async fn write(&self, batch: &Batch<'_>) -> Result<Result<(), ConditionFailed>, TableError> {
         let (gates, writes) = self.updates(batch)?;
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
         loop {
@@ -852,7 +849,7 @@ impl<T: CounterProjection> Counters<T> {
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
                 error.as_service_error()
             else {
-                return Err(store_error(&error));
+                return Err(error.into());
             };
             let reasons = cancelled.cancellation_reasons();
             let mut of_gates = reasons.iter().take(gates);
@@ -860,7 +857,7 @@ impl<T: CounterProjection> Counters<T> {
             if let Some(gate) = refused {
                 return Ok(Err(ConditionFailed(gate.item().cloned())));
             }
-            let error = cancelled_otherwise(reasons);
+            let error = TableError::cancelled(reasons);
             if !error.is_transient() || backoff.wait().await.is_err() {
                 return Err(error);
             }
@@ -872,7 +869,7 @@ impl<T: CounterProjection> Counters<T> {
 struct ConditionFailed(Option<Item>);
 
 impl<T: CounterProjection> Checkpointed for Counters<T> {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
         if T::shard(&event.stream).is_none() {
             return Ok(Advance::Duplicate);
         }
@@ -887,7 +884,7 @@ impl<T: CounterProjection> Checkpointed for Counters<T> {
         Batch::new::<T>(events).map_or(1, |(_, events)| events)
     }
 
-    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, StoreError> {
+    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, DeliveryError> {
         let (batch, taken) = Batch::new::<T>(events)?;
         Ok(taken == events.len() && self.write(&batch).await?.is_ok())
     }
@@ -910,7 +907,7 @@ impl<'a> Batch<'a> {
 
     /// Takes the first events that fit into one transaction, at least one, and returns their
     /// number. The events of each stream must be consecutive.
-    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), StoreError> {
+    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), TableError> {
         let mut batch = Self::default();
         let mut taken = 0;
         for event in events {
@@ -982,12 +979,11 @@ impl Expression {
         update
     }
 
-    fn change(&mut self, change: Change) -> Result<(), StoreError> {
+    fn change(&mut self, change: Change) -> Result<(), TableError> {
         match change {
             Change::Set(path, value) => {
                 let path = self.path(&path);
-                let value =
-                    serde_dynamo::to_attribute_value(value).map_err(|error| malformed(&error))?;
+                let value = serde_dynamo::to_attribute_value(value)?;
                 let value = self.value(value);
                 self.set.push(format!("{path} = {value}"));
             }
@@ -1052,83 +1048,8 @@ fn not_applied(item: Option<&Item>, gate: &str, version: u64) -> Advance {
     }
 }
 
-fn row(item: Item) -> Result<Row, StoreError> {
-    serde_dynamo::from_item(item).map_err(|error| malformed(&error))
-}
-
-pub(crate) fn malformed(error: &impl ToString) -> StoreError {
-    StoreError::Permanent(error.to_string())
-}
-
-/// Returns the error of a transaction that was cancelled for another reason than a condition.
-fn cancelled_otherwise(reasons: &[CancellationReason]) -> StoreError {
-    let codes: Vec<_> = reasons
-        .iter()
-        .filter_map(CancellationReason::code)
-        .filter(|code| *code != "None")
-        .collect();
-    let text = format!("the transaction was cancelled: {}", codes.join(", "));
-    let transient = [
-        "TransactionConflict",
-        "ThrottlingError",
-        "ProvisionedThroughputExceeded",
-    ];
-    if codes.iter().all(|code| transient.contains(code)) {
-        StoreError::Unavailable(text)
-    } else {
-        StoreError::Permanent(text)
-    }
-}
-
-pub(crate) fn store_error<E>(error: &SdkError<E>) -> StoreError
-where
-    E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
-{
-    match fault(error) {
-        Fault::Transient(problem) => StoreError::Unavailable(problem),
-        Fault::Permanent(problem) => StoreError::Permanent(problem),
-    }
-}
-
-/// The class of a failed call, with its message.
-pub(crate) enum Fault {
-    /// The same call may succeed later.
-    Transient(String),
-    /// A retry does not help.
-    Permanent(String),
-}
-
-/// Distinguishes transient from permanent errors.
-/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
-pub(crate) fn fault<E>(error: &SdkError<E>) -> Fault
-where
-    E: ProvideErrorMetadata + Debug + std::error::Error + 'static,
-{
-    const TRANSIENT: [&str; 7] = [
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "ThrottlingException",
-        "TransactionInProgressException",
-        "TransactionConflictException",
-        "InternalServerError",
-        "ServiceUnavailable",
-    ];
-    let status = error
-        .raw_response()
-        .map_or(0, |response| response.status().as_u16());
-    match error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or("unknown").to_owned();
-            let message = service.err().message().unwrap_or_default();
-            if TRANSIENT.contains(&code.as_str()) || status >= 500 {
-                Fault::Transient(code)
-            } else {
-                Fault::Permanent(format!("{code}: {message}"))
-            }
-        }
-        SdkError::ConstructionFailure(_) => Fault::Permanent(format!("{error:?}")),
-        _ => Fault::Transient(error.to_string()),
-    }
+fn row(item: Item) -> Result<Row, TableError> {
+    Ok(serde_dynamo::from_item(item)?)
 }
 
 #[cfg(test)]
@@ -1136,7 +1057,10 @@ mod tests {
     use serde_json::{json, value::to_raw_value};
 
     use super::*;
-    use cairn::{commit::StoredEvent, event::CodecError};
+    use cairn::{
+        event::{CodecError, StoredEvent},
+        metadata::Metadata,
+    };
 
     struct Names;
 
@@ -1161,9 +1085,7 @@ mod tests {
             stream: stream.parse().unwrap(),
             version,
             at: Timestamp::from_millis(7),
-            correlation: "c".to_owned(),
-            causation: None,
-            traceparent: None,
+            metadata: Metadata::default(),
             event: StoredEvent {
                 name: name.to_owned(),
                 schema: 1,

@@ -6,6 +6,8 @@
 
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
 
+use crate::error::AwsError;
+
 /// A client of Lambda that invokes functions.
 #[derive(Clone, Debug)]
 pub struct Invoker {
@@ -14,10 +16,10 @@ pub struct Invoker {
 
 /// Lambda did not accept an invocation.
 #[derive(Debug, thiserror::Error)]
-#[error("invocation of {function} failed: {problem}")]
+#[error("invocation of {function} failed: {source}")]
 pub struct InvokeError {
     function: String,
-    problem: String,
+    source: AwsError,
 }
 
 impl Invoker {
@@ -40,7 +42,7 @@ impl Invoker {
             .payload(Blob::new(event));
         invoke.send().await.map(drop).map_err(|error| InvokeError {
             function: function.to_owned(),
-            problem: error.into_service_error().to_string(),
+            source: error.into(),
         })
     }
 }

@@ -1,18 +1,10 @@
 //! A key of AWS KMS, which wraps the keys of subjects.
 
-use aws_sdk_kms::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    primitives::Blob,
-    types::DataKeySpec,
-};
+use aws_sdk_kms::{Client, primitives::Blob, types::DataKeySpec};
 use cairn::personal_data::{DataKey, Key, MasterKey, MasterKeyError};
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::{
-    dynamodb::{Fault, fault},
-    lazy_client::LazyClient,
-};
+use crate::{error::AwsError, lazy_client::LazyClient};
 
 /// A key of AWS KMS.
 #[derive(Clone, Debug)]
@@ -84,16 +76,16 @@ fn key(operation: &str, bare: Option<Blob>) -> Result<Key, MasterKeyError> {
 
 /// Converts a failed call. KMS rejects a call if the key is disabled, or if the role of the
 /// function does not allow it.
-fn failed<E>(operation: &str, error: SdkError<E>) -> MasterKeyError
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let (problem, is_transient) = match fault(&error) {
-        Fault::Transient(problem) => (format!("{operation} of KMS failed: {problem}"), true),
-        Fault::Permanent(problem) => (format!("{operation} of KMS was rejected: {problem}"), false),
+fn failed(operation: &str, error: impl Into<AwsError>) -> MasterKeyError {
+    let error: AwsError = error.into();
+    let is_transient = error.is_transient();
+    let outcome = if is_transient {
+        "failed"
+    } else {
+        "was rejected"
     };
     MasterKeyError {
-        problem,
+        problem: format!("{operation} of KMS {outcome}: {error}"),
         is_transient,
         source: Some(error.into()),
     }

@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod dynamodb;
+pub mod error;
 pub mod eventbridge;
 pub mod invoker;
 pub mod kms;

@@ -7,11 +7,15 @@
 use aws_sdk_sesv2::{
     Client,
     config::{Builder, retry::RetryConfig},
-    error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{BuildError, ProvideErrorMetadata, SdkError},
     types::{Body, Content, Destination, EmailContent, Message, MessageHeader},
 };
+use cairn::error::BoxError;
 
-use crate::lambda::{AppContext, ConfigError};
+use crate::{
+    error::AwsError,
+    lambda::{AppContext, ConfigError},
+};
 
 /// A sender of emails with one address.
 #[derive(Clone, Debug)]
@@ -21,40 +25,42 @@ pub struct Mailer {
 }
 
 /// An email was not sent, or the outcome is unknown.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum MailError {
     /// SES rejected the email.
     #[error("email not sent: {0}")]
-    NotSent(String),
+    NotSent(#[source] BoxError),
     /// SES throttles. The email can be sent later.
     #[error("email not sent: SES throttles: {0}")]
-    Throttled(String),
+    Throttled(#[source] BoxError),
     /// SES did not respond. The email may have been sent.
     #[error("email outcome unknown: {0}")]
-    Unknown(String),
+    Unknown(#[source] BoxError),
 }
 
-impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> for MailError {
+impl<E> From<SdkError<E>> for MailError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
     fn from(error: SdkError<E>) -> Self {
-        let message = error.message().map(str::to_owned);
-        let message = message.unwrap_or_else(|| DisplayErrorContext(&error).to_string());
         let is_answer = matches!(&error, SdkError::ServiceError(answer)
             if answer.raw().status().is_client_error());
-        match error.code() {
+        let kind: fn(BoxError) -> Self = match error.code() {
             // The sending rate or the daily quota is exhausted.
             // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
             Some("TooManyRequestsException" | "LimitExceededException" | "ThrottlingException") => {
-                Self::Throttled(message)
+                Self::Throttled
             }
-            _ if is_answer => Self::NotSent(message),
-            _ => Self::Unknown(message),
-        }
+            _ if is_answer => Self::NotSent,
+            _ => Self::Unknown,
+        };
+        kind(AwsError::from(error).into())
     }
 }
 
 impl From<BuildError> for MailError {
     fn from(error: BuildError) -> Self {
-        Self::NotSent(error.to_string())
+        Self::NotSent(error.into())
     }
 }
 

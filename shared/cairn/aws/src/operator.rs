@@ -23,13 +23,16 @@ use serde_dynamo::Item;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::lambda::{
-    AppContext,
-    http::{Http, TrustStore},
-    http_client::{HttpClient, HttpError},
-    operation::OPERATOR,
+use crate::{
+    dynamodb::TableError,
+    lambda::{
+        AppContext,
+        http::{Http, TrustStore},
+        http_client::{HttpClient, HttpError},
+        operation::OPERATOR,
+    },
 };
-use cairn::{commit::Commit, store::StoreError};
+use cairn::{commit::Commit, error::BoxError, store::StoreError};
 
 mod deployment;
 pub mod doctor;
@@ -218,14 +221,15 @@ impl Stack {
     /// # Errors
     /// Returns an error if the table has no DynamoDB Stream, or a call fails.
     pub async fn tail(&self, beginning: StartPosition) -> Result<Tail, StoreError> {
-        let refused = |problem: &dyn std::fmt::Display| StoreError::Permanent(problem.to_string());
+        let refused = |cause: BoxError| StoreError::Permanent(cause);
         let table = self.app.variable("EVENTS_TABLE");
-        let table = table.map_err(|error| refused(&error))?;
+        let table = table.map_err(|error| refused(error.into()))?;
         let client = aws_sdk_dynamodb::Client::new(&self.aws);
         let described = client.describe_table().table_name(&table).send().await;
-        let described = described.map_err(|error| StoreError::Unavailable(cause(&error)))?;
+        let described = described.map_err(TableError::from)?;
         let stream = described.table.and_then(|table| table.latest_stream_arn);
-        let stream = stream.ok_or_else(|| refused(&format!("{table} has no DynamoDB Stream")))?;
+        let stream =
+            stream.ok_or_else(|| refused(format!("{table} has no DynamoDB Stream").into()))?;
         Tail::begin(
             aws_sdk_dynamodbstreams::Client::new(&self.aws),
             stream,

@@ -14,7 +14,7 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
-use crate::lazy_client::LazyClient;
+use crate::{error::AwsError, lazy_client::LazyClient};
 use cairn::timestamp::Timestamp;
 
 /// A dead-letter queue.
@@ -42,15 +42,14 @@ pub struct Message {
 /// A call to the queue failed.
 #[derive(Debug, thiserror::Error)]
 #[error("SQS call failed: {0}")]
-pub struct QueueError(String);
+pub struct QueueError(#[source] AwsError);
 
-impl<E: ProvideErrorMetadata> From<SdkError<E>> for QueueError {
+impl<E> From<SdkError<E>> for QueueError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
     fn from(error: SdkError<E>) -> Self {
-        let text = match error.message().or(error.code()) {
-            Some(text) => text.to_owned(),
-            None => error.to_string(),
-        };
-        Self(text)
+        Self(error.into())
     }
 }
 

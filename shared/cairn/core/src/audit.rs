@@ -586,7 +586,7 @@ mod tests {
     use serde_json::{json, value::to_raw_value};
 
     use super::*;
-    use crate::commit::StoredEvent;
+    use crate::event::StoredEvent;
 
     fn commit(stream: &str, version: u64, events: usize) -> Commit {
         let event = StoredEvent {
@@ -594,22 +594,9 @@ mod tests {
             schema: 1,
             data: to_raw_value(&json!({})).unwrap(),
         };
-        Commit {
-            stream: stream.parse().unwrap(),
-            version,
-            id: format!("{stream}@{version}"),
-            fingerprint: None,
-            at: Timestamp::from_millis(7),
-            correlation: "c".to_owned(),
-            causation: None,
-            actor: None,
-            traceparent: None,
-            enlisted: false,
-            sibling: None,
-            restored: false,
-            events: vec![event; events],
-            snapshot: None,
-        }
+        let (id, at) = (format!("{stream}@{version}"), Timestamp::from_millis(7));
+        let stream = stream.parse().unwrap();
+        Commit::new(stream, version, id, at, vec![event; events])
     }
 
     fn scanned(commits: &[Commit]) -> (Vec<String>, Report) {

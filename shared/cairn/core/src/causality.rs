@@ -97,47 +97,36 @@ fn waits(commit: &Commit, rest: &[&[Commit]]) -> bool {
 
 /// The stream and the version of the event that caused a commit; `None` if a request did.
 fn cause(commit: &Commit) -> Option<(&str, u64)> {
-    let (stream, version) = commit.causation.as_deref()?.rsplit_once('@')?;
+    let (stream, version) = commit.metadata.causation.as_deref()?.rsplit_once('@')?;
     Some((stream, version.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{commit::StoredEvent, timestamp::Timestamp};
+    use crate::{event::StoredEvent, timestamp::Timestamp};
 
     fn stream(name: &str) -> StreamId {
         name.parse().unwrap()
     }
 
     fn commit(name: &str, version: u64, at: i64, causation: Option<&str>) -> Commit {
-        Commit {
-            stream: stream(name),
-            version,
-            id: format!("{name}@{version}"),
-            fingerprint: None,
-            at: Timestamp::from_millis(at),
-            correlation: "test".to_owned(),
-            causation: causation.map(str::to_owned),
-            actor: None,
-            traceparent: None,
-            enlisted: false,
-            sibling: None,
-            restored: false,
-            events: vec![StoredEvent {
-                name: "Happened".to_owned(),
-                schema: 1,
-                data: serde_json::value::to_raw_value(&()).unwrap(),
-            }],
-            snapshot: None,
-        }
+        let event = StoredEvent {
+            name: "Happened".to_owned(),
+            schema: 1,
+            data: serde_json::value::to_raw_value(&()).unwrap(),
+        };
+        let (id, at) = (format!("{name}@{version}"), Timestamp::from_millis(at));
+        let mut commit = Commit::new(stream(name), version, id, at, vec![event]);
+        commit.metadata.causation = causation.map(str::to_owned);
+        commit
     }
 
     fn enlisted(name: &str, version: u64, at: i64, record: &Commit) -> Commit {
         Commit {
             id: record.id.clone(),
             enlisted: true,
-            ..commit(name, version, at, record.causation.as_deref())
+            ..commit(name, version, at, record.metadata.causation.as_deref())
         }
     }
 

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    commit::{RecordedEvent, StoredEvent},
-    stream::StreamId,
+    commit::RecordedEvent, event::StoredEvent, metadata::Metadata, stream::StreamId,
     timestamp::Timestamp,
 };
 
@@ -75,6 +74,7 @@ pub struct Malformed {
 impl CloudEvent {
     /// Creates the envelope of a recorded event.
     pub fn new(source: &str, recorded: &RecordedEvent) -> Self {
+        let metadata = recorded.metadata.clone();
         Self {
             specversion: "1.0".to_owned(),
             id: recorded.id(),
@@ -85,9 +85,9 @@ impl CloudEvent {
             datacontenttype: "application/json".to_owned(),
             dataschema: format!("{}/{}", recorded.event.name, recorded.event.schema),
             streamversion: recorded.version,
-            correlationid: recorded.correlation.clone(),
-            causationid: recorded.causation.clone(),
-            traceparent: recorded.traceparent.clone(),
+            correlationid: metadata.correlation,
+            causationid: metadata.causation,
+            traceparent: metadata.traceparent,
             restored: false,
             data: Some(recorded.event.data.clone()),
             dataref: None,
@@ -130,9 +130,12 @@ impl CloudEvent {
             stream: self.subject.clone(),
             version: self.streamversion,
             at: self.time,
-            correlation: self.correlationid.clone(),
-            causation: self.causationid.clone(),
-            traceparent: self.traceparent.clone(),
+            metadata: Metadata {
+                correlation: self.correlationid.clone(),
+                causation: self.causationid.clone(),
+                actor: None,
+                traceparent: self.traceparent.clone(),
+            },
             event: StoredEvent {
                 name: self.kind.clone(),
                 schema,

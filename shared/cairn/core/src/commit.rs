@@ -7,33 +7,15 @@
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use crate::{
-    event::{CodecError, Event},
+    event::{CodecError, Event, StoredEvent},
+    hash::digest,
+    metadata::Metadata,
     snapshot::Snapshot,
     stream::StreamId,
     timestamp::Timestamp,
 };
-
-/// An event in its stored form. Its JSON is kept as text, so the relay publishes it without
-/// parsing.
-#[derive(Clone, Debug)]
-pub struct StoredEvent {
-    /// The stored type name, `OrderPlaced`.
-    pub name: String,
-    /// The schema version of `data`, from 1.
-    pub schema: u32,
-    /// The event as JSON.
-    pub data: Box<RawValue>,
-}
-
-impl PartialEq for StoredEvent {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.name, self.schema, self.data.get()) == (&other.name, other.schema, other.data.get())
-    }
-}
 
 /// The key of a commit in the event table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,17 +48,9 @@ pub struct Commit {
     pub fingerprint: Option<String>,
     /// The commit time. It is never earlier than the previous commit of the stream.
     pub at: Timestamp,
-    /// The id of the request that led to the commit, directly or not.
-    pub correlation: String,
-    /// The id of the event or request that caused the commit directly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub causation: Option<String>,
-    /// The caller who sent the request, if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// The W3C trace context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
+    /// The metadata, which the stored item has among its own attributes.
+    #[serde(flatten)]
+    pub metadata: Metadata,
     /// True if another commit of the same append records the command, such as the saga's commit.
     /// The command id is then looked up there, and not in this stream's recent commands.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -96,6 +70,30 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Creates a commit with the id of its command, which is also the correlation id.
+    pub fn new(
+        stream: StreamId,
+        version: u64,
+        id: impl Into<String>,
+        at: Timestamp,
+        events: Vec<StoredEvent>,
+    ) -> Self {
+        let id = id.into();
+        Self {
+            stream,
+            version,
+            metadata: Metadata::new(&id),
+            id,
+            fingerprint: None,
+            at,
+            enlisted: false,
+            sibling: None,
+            restored: false,
+            events,
+            snapshot: None,
+        }
+    }
+
     /// Returns the version of the last event.
     pub fn last_version(&self) -> u64 {
         self.version + (self.events.len() as u64).saturating_sub(1)
@@ -127,9 +125,7 @@ impl Commit {
                 stream: self.stream.clone(),
                 version,
                 at: self.at,
-                correlation: self.correlation.clone(),
-                causation: self.causation.clone(),
-                traceparent: self.traceparent.clone(),
+                metadata: self.metadata.clone(),
                 event: event.clone(),
             })
     }
@@ -144,12 +140,8 @@ pub struct RecordedEvent {
     pub version: u64,
     /// The commit time.
     pub at: Timestamp,
-    /// The id of the request that led to this event, directly or not.
-    pub correlation: String,
-    /// The id of the event or request that caused it directly.
-    pub causation: Option<String>,
-    /// The W3C trace context.
-    pub traceparent: Option<String>,
+    /// The metadata of its commit.
+    pub metadata: Metadata,
     /// The event.
     pub event: StoredEvent,
 }
@@ -161,6 +153,15 @@ impl RecordedEvent {
         format!("{}@{}", self.stream, self.version)
     }
 
+    /// Returns the metadata of a command that this event causes.
+    pub fn consequence(&self) -> Metadata {
+        Metadata {
+            causation: Some(self.id()),
+            actor: None,
+            ..self.metadata.clone()
+        }
+    }
+
     /// Decodes the event in its current form.
     ///
     /// # Errors
@@ -170,7 +171,7 @@ impl RecordedEvent {
     }
 }
 
-/// The metadata of a command, which its commit stores.
+/// The context of a command: its id and metadata, which its commit stores, and its time.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The id of the command. A retry has the same id.
@@ -180,14 +181,8 @@ pub struct Context {
     /// The digest that an earlier release computed for the same request. A retry after a deployment
     /// can meet a commit of that release. This digest is not stored.
     pub former_fingerprint: Option<String>,
-    /// See [`Commit::correlation`].
-    pub correlation: String,
-    /// See [`Commit::causation`].
-    pub causation: Option<String>,
-    /// See [`Commit::actor`].
-    pub actor: Option<String>,
-    /// See [`Commit::traceparent`].
-    pub traceparent: Option<String>,
+    /// See [`Commit::metadata`].
+    pub metadata: Metadata,
     /// The current time, as the caller read its clock.
     pub now: Timestamp,
     /// The time budget for retries after conflicts.
@@ -199,13 +194,10 @@ impl Context {
     pub fn new(id: impl Into<String>, now: Timestamp, time_budget: Duration) -> Self {
         let id = id.into();
         Self {
-            correlation: id.clone(),
+            metadata: Metadata::new(&id),
             id,
             fingerprint: None,
             former_fingerprint: None,
-            causation: None,
-            actor: None,
-            traceparent: None,
             now,
             time_budget,
         }
@@ -244,66 +236,13 @@ pub fn fingerprint(asked: &(impl Serialize + ?Sized)) -> Result<String, serde_js
     Ok(format!("{digest:032x}"))
 }
 
-/// Returns the first 128 bits of the SHA-256 digest.
-pub(crate) fn digest(bytes: &[u8]) -> u128 {
-    let digest = Sha256::digest(bytes);
-    let (half, _) = digest.as_slice().split_at(16);
-    half.iter()
-        .fold(0, |number, byte| (number << 8) | u128::from(*byte))
-}
-
-impl Serialize for StoredEvent {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        StoredEventItem {
-            name: self.name.as_str().into(),
-            schema: self.schema,
-            data: self.data.get().into(),
-        }
-        .serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for StoredEvent {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let item = StoredEventItem::deserialize(deserializer)?;
-        Ok(Self {
-            name: item.name.into_owned(),
-            schema: item.schema,
-            data: RawValue::from_string(item.data.into_owned())
-                .map_err(serde::de::Error::custom)?,
-        })
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredEventItem<'a> {
-    #[serde(rename = "type")]
-    name: std::borrow::Cow<'a, str>,
-    schema: u32,
-    data: std::borrow::Cow<'a, str>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn commit(stream: &str) -> Commit {
-        Commit {
-            stream: stream.parse().unwrap(),
-            version: 7,
-            id: "command".to_owned(),
-            fingerprint: None,
-            at: Timestamp::from_millis(7),
-            correlation: "c".to_owned(),
-            causation: None,
-            actor: None,
-            traceparent: None,
-            enlisted: false,
-            sibling: None,
-            restored: false,
-            events: vec![],
-            snapshot: None,
-        }
+        let stream = stream.parse().unwrap();
+        Commit::new(stream, 7, "command", Timestamp::from_millis(7), vec![])
     }
 
     #[test]
@@ -317,6 +256,29 @@ mod tests {
             let finds = |lost: &usize| named.contains(&&Some(commits[*lost].key()));
             assert!(lost.iter().any(finds), "{rest:?} do not name {lost:?}");
         }
+    }
+
+    #[test]
+    fn the_stored_form_has_the_metadata_among_its_own_attributes() {
+        let json = concat!(
+            r#"{"stream":"a-1","version":7,"commit":"command","at":"1970-01-01T00:00:00.007Z","#,
+            r#""correlation":"c","causation":"b-1@2","actor":"d","traceparent":"t","#,
+            r#""enlisted":true,"events":[]}"#,
+        );
+        let read: Commit = serde_json::from_str(json).unwrap();
+        let metadata = Metadata {
+            correlation: "c".to_owned(),
+            causation: Some("b-1@2".to_owned()),
+            actor: Some("d".to_owned()),
+            traceparent: Some("t".to_owned()),
+        };
+        let expected = Commit {
+            metadata,
+            enlisted: true,
+            ..commit("a-1")
+        };
+        assert_eq!(read, expected);
+        assert_eq!(serde_json::to_string(&expected).unwrap(), json);
     }
 
     #[test]

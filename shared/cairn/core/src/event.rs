@@ -3,8 +3,10 @@
 //! The name, the schema version and the JSON of an event are stored and outlive the code that wrote
 //! them. Never edit a stored form: a change is a new schema version with an [`Upcaster`].
 
+use std::borrow::Cow;
+
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor},
     forward_to_deserialize_any,
 };
@@ -13,7 +15,23 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use crate::commit::StoredEvent;
+/// An event in its stored form. Its JSON is kept as text, so the relay publishes it without
+/// parsing.
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    /// The stored type name, `OrderPlaced`.
+    pub name: String,
+    /// The schema version of `data`, from 1.
+    pub schema: u32,
+    /// The event as JSON.
+    pub data: Box<RawValue>,
+}
+
+impl PartialEq for StoredEvent {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.schema, self.data.get()) == (&other.name, other.schema, other.data.get())
+    }
+}
 
 /// The events of an aggregate: a serde enum with `#[serde(tag = "type", content = "data")]`, whose
 /// variants have their stored names in `#[serde(rename = "...")]`.
@@ -96,6 +114,37 @@ pub trait Event: Serialize + DeserializeOwned {
         });
         serde_json::from_value(serde_json::json!({ "type": name, "data": lifted })).map_err(fail)
     }
+}
+
+impl Serialize for StoredEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StoredEventItem {
+            name: self.name.as_str().into(),
+            schema: self.schema,
+            data: self.data.get().into(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let item = StoredEventItem::deserialize(deserializer)?;
+        Ok(Self {
+            name: item.name.into_owned(),
+            schema: item.schema,
+            data: RawValue::from_string(item.data.into_owned())
+                .map_err(serde::de::Error::custom)?,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEventItem<'a> {
+    #[serde(rename = "type")]
+    name: Cow<'a, str>,
+    schema: u32,
+    data: Cow<'a, str>,
 }
 
 /// A function that lifts the JSON of one event type from schema version `from` to `from + 1`.

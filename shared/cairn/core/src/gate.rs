@@ -10,6 +10,8 @@ use std::future::Future;
 
 use crate::{
     commit::{Commit, RecordedEvent},
+    error::BoxError,
+    event::CodecError,
     guard::{Guard, holds},
     store::{EventStore, ReadRange, StoreError},
 };
@@ -39,7 +41,7 @@ pub trait Checkpointed: Send + Sync {
     fn advance(
         &self,
         event: &RecordedEvent,
-    ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Advance, DeliveryError>> + Send;
 
     /// Returns how many of the first events fit into one write, at least one.
     fn fitting(_events: &[RecordedEvent]) -> usize {
@@ -54,7 +56,7 @@ pub trait Checkpointed: Send + Sync {
     fn advance_all(
         &self,
         _events: &[RecordedEvent],
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+    ) -> impl Future<Output = Result<bool, DeliveryError>> + Send {
         async { Ok(false) }
     }
 }
@@ -84,6 +86,37 @@ impl Delivery {
     }
 }
 
+/// The error of a delivery.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The target is throttled, unreachable or timed out. A later retry may succeed.
+    #[error(transparent)]
+    Unavailable(BoxError),
+    /// The target rejects the effect permanently.
+    #[error(transparent)]
+    Permanent(BoxError),
+    /// The store failed, or lacks the missing events.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeliveryError {
+    /// True if the same delivery may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Permanent(_) => false,
+            Self::Store(error) => error.is_transient(),
+        }
+    }
+}
+
+impl From<CodecError> for DeliveryError {
+    fn from(error: CodecError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// Applies an event, after the events that the gate is missing.
 ///
 /// # Errors
@@ -92,7 +125,7 @@ pub async fn deliver(
     projection: &impl Checkpointed,
     store: &impl EventStore,
     event: &RecordedEvent,
-) -> Result<Delivery, StoreError> {
+) -> Result<Delivery, DeliveryError> {
     let at = match projection.advance(event).await? {
         Advance::Applied => return Ok(Delivery::Applied),
         Advance::Duplicate => return Ok(Delivery::Duplicate),
@@ -114,7 +147,8 @@ pub async fn deliver(
             return Err(StoreError::Corrupt {
                 stream: event.stream.clone(),
                 reason: format!("the gate is at version {at}, but the store has no next event"),
-            });
+            }
+            .into());
         }
     }
     match missing.last() {
@@ -126,6 +160,7 @@ pub async fn deliver(
         Some(_) | None => Err(StoreError::Corrupt {
             stream: event.stream.clone(),
             reason: format!("event {} was delivered but is not stored", event.version),
-        }),
+        }
+        .into()),
     }
 }

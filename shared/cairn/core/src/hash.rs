@@ -1,4 +1,6 @@
-//! A hash that can be stored: it depends on no build, process or library version.
+//! Hashes that can be stored: they depend on no build, process or library version.
+
+use sha2::{Digest, Sha256};
 
 /// Returns the 32-bit FNV-1a hash, for shards and lookups. It is not cryptographic.
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>
@@ -6,6 +8,14 @@ pub fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
+}
+
+/// Returns the first 128 bits of the SHA-256 digest.
+pub(crate) fn digest(bytes: &[u8]) -> u128 {
+    let digest = Sha256::digest(bytes);
+    let (half, _) = digest.as_slice().split_at(16);
+    half.iter()
+        .fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
 
 #[cfg(test)]

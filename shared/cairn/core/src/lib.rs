@@ -97,7 +97,8 @@
 //! ## Store
 //!
 //! * [`commit`]: A [`Commit`] is the events of one command on one stream, stored as one item. Some
-//!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream.
+//!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream, and the
+//!   [`metadata`] names its cause and its caller.
 //! * `store`: The `EventStore` trait appends commits on condition that their versions are free, and
 //!   reads streams. `store::memory` implements it for tests, and `dynamodb` for AWS.
 //! * `repository`: A `Repository` loads a stream, decides a command and appends the events. It
@@ -200,11 +201,13 @@ pub mod commit;
 pub mod dead_letter;
 pub mod deadlines;
 pub mod decider;
+pub mod error;
 pub mod event;
 pub mod generation;
 pub mod guard;
 pub mod hash;
 pub mod input;
+pub mod metadata;
 pub mod personal_data;
 pub mod provider;
 pub mod read_model;
@@ -213,6 +216,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod spec;
 pub mod stream;
+mod structure;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
@@ -232,7 +236,9 @@ pub mod step;
 #[cfg(feature = "store")]
 pub mod store;
 
-pub use commit::{Commit, CommitKey, Context, RecordedEvent, StoredEvent};
+pub use commit::{Commit, CommitKey, Context, RecordedEvent};
 pub use decider::{Aggregate, Decider};
+pub use event::StoredEvent;
+pub use metadata::Metadata;
 pub use stream::StreamId;
 pub use timestamp::Timestamp;

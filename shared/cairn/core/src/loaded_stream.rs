@@ -126,21 +126,19 @@ impl<A: Aggregate> LoadedStream<A> {
         enlisted: bool,
         state_fingerprint: &str,
     ) -> Result<(Commit, Self), CodecError> {
+        let events = events.iter().map(Event::encode).collect::<Result<_, _>>()?;
+        let at = self.at.map_or(context.now, |last| last.max(context.now));
         let mut commit = Commit {
-            stream: self.stream.clone(),
-            version: self.version + 1,
-            id: context.id.clone(),
             fingerprint: context.fingerprint.clone(),
-            at: self.at.map_or(context.now, |last| last.max(context.now)),
-            correlation: context.correlation.clone(),
-            causation: context.causation.clone(),
-            actor: context.actor.clone(),
-            traceparent: context.traceparent.clone(),
+            metadata: context.metadata.clone(),
             enlisted,
-            sibling: None,
-            restored: false,
-            events: events.iter().map(Event::encode).collect::<Result<_, _>>()?,
-            snapshot: None,
+            ..Commit::new(
+                self.stream.clone(),
+                self.version + 1,
+                &context.id,
+                at,
+                events,
+            )
         };
         let mut next = self.clone();
         next.advance(&commit)?;

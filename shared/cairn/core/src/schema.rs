@@ -9,15 +9,13 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json, value::to_raw_value};
 
-use crate::{
-    commit::StoredEvent,
-    event::{CodecError, Event, ReadOnly, Upcaster, current_schema, renamed},
-};
+use crate::event::{CodecError, Event, ReadOnly, StoredEvent, Upcaster, current_schema, renamed};
 
 #[cfg(feature = "schema-compat")]
 mod breaking;
 mod release;
 
+pub use crate::structure::structure;
 #[cfg(feature = "schema-compat")]
 pub use breaking::{Break, breaking};
 pub use release::{Release, Unreadable, Versions};
@@ -110,26 +108,6 @@ impl EventType {
 pub fn generate<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     generator.into_root_schema_for::<T>().to_value()
-}
-
-/// Returns the structure of a schema: the schema without titles and descriptions.
-#[must_use]
-pub fn structure(mut schema: Value) -> Value {
-    without_words(&mut schema);
-    schema
-}
-
-fn without_words(schema: &mut Value) {
-    match schema {
-        Value::Object(members) => {
-            members.retain(|name, value| {
-                !(value.is_string() && matches!(name.as_str(), "description" | "title"))
-            });
-            members.values_mut().for_each(without_words);
-        }
-        Value::Array(values) => values.iter_mut().for_each(without_words),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 /// Returns true if two schemas differ at most in their titles and descriptions.

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{commit::digest, schema::structure};
+use crate::{hash::digest, structure::structure};
 
 /// The state after a commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

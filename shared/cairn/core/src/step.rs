@@ -349,7 +349,7 @@ where
                 }
                 Err(HandleError::Store(error)) => Err(Refusal::Store(error)),
                 Err(HandleError::Contended) => Err(Refusal::Store(StoreError::Unavailable(
-                    "too many concurrent writers".to_owned(),
+                    "too many concurrent writers".into(),
                 ))),
                 Err(HandleError::IdReused) => Err(Refusal::Store(StoreError::Corrupt {
                     stream: self.attempt.stream().clone(),

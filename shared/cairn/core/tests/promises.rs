@@ -16,7 +16,7 @@ use std::{
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
     event::{Event as _, ReadOnly, Upcaster},
-    gate::{Advance, Checkpointed, Delivery, deliver},
+    gate::{Advance, Checkpointed, Delivery, DeliveryError, deliver},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Saga, State},
@@ -100,15 +100,8 @@ fn account(key: &str) -> StreamId {
 
 fn context(id: &str) -> Context {
     Context {
-        id: id.to_owned(),
         fingerprint: Some(format!("asks for {id}")),
-        former_fingerprint: None,
-        correlation: "test".to_owned(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        now: Timestamp::from_millis(1_000),
-        time_budget: Duration::from_secs(5),
+        ..Context::new(id, Timestamp::from_millis(1_000), Duration::from_secs(5))
     }
 }
 
@@ -153,7 +146,7 @@ impl EventStore for Faulty {
         }
         self.store.append(commits).await?;
         if self.loses_answer.swap(false, Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the response was lost".to_owned()).into());
+            return Err(StoreError::Unavailable("the response was lost".into()).into());
         }
         Ok(())
     }
@@ -245,7 +238,7 @@ async fn a_command_that_begins_a_stream_is_one_append_and_no_read() {
             self.0.append(commits).await
         }
         async fn read(&self, _: &StreamId, _: &ReadRange<'_>) -> Result<Vec<Commit>, StoreError> {
-            Err(StoreError::Permanent("it was read".to_owned()))
+            Err(StoreError::Permanent("it was read".into()))
         }
     }
     let store = Unread(MemoryStore::default());
@@ -753,7 +746,7 @@ async fn time_never_goes_backwards_within_a_stream() {
 struct Remembering(Mutex<Vec<u64>>);
 
 impl Checkpointed for Remembering {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, StoreError> {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
         let mut applied = self.0.lock().unwrap();
         let at = applied.last().copied().unwrap_or(0);
         if event.version <= at {
@@ -772,22 +765,8 @@ async fn six_events(store: &MemoryStore) -> Vec<RecordedEvent> {
     let stream = account("a");
     let mut version = 1;
     for events in 1..=3_u64 {
-        let mut commit = Commit {
-            stream: stream.clone(),
-            version,
-            id: format!("c{events}"),
-            fingerprint: None,
-            at: Timestamp::from_millis(0),
-            correlation: "test".to_owned(),
-            causation: None,
-            actor: None,
-            traceparent: None,
-            enlisted: false,
-            sibling: None,
-            restored: false,
-            events: vec![],
-            snapshot: None,
-        };
+        let (id, at) = (format!("c{events}"), Timestamp::from_millis(0));
+        let mut commit = Commit::new(stream.clone(), version, id, at, vec![]);
         for _ in 0..events {
             commit
                 .events
@@ -830,7 +809,10 @@ async fn an_event_that_the_store_does_not_have_is_an_error() {
         ..events[0].clone()
     };
     let error = deliver(&gate, &store, &forged).await.unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(
+        matches!(error, DeliveryError::Store(StoreError::Corrupt { .. })),
+        "{error}"
+    );
 }
 
 /// A saga of two steps that moves money from one account to another.

@@ -114,8 +114,12 @@ fn every_part_is_added_to_all_its_places() {
     }
     assert!(template.contains("\"/levels/{skuCode}\": { get: { security"));
     assert!(template.contains("!GetAtt SalesTable.Arn, !GetAtt LowLevelsTable.Arn]"));
-    assert!(read("shared/orders/src/system.rs").contains(".aggregate::<crate::loyalty::Loyalty>()"));
-    assert!(read("infra/local/src/functions.rs").contains("(\"get-levels\", get_levels::function)"));
+    assert!(
+        read("shared/orders/src/system.rs").contains(".aggregate::<crate::loyalty::Loyalty>()")
+    );
+    assert!(
+        read("infra/local/src/functions.rs").contains("(\"get-levels\", get_levels::function)")
+    );
     for (file, text) in all_files(folder.path()) {
         assert!(!text.contains("{{"), "{} has a placeholder", file.display());
     }
@@ -145,11 +149,27 @@ fn an_edit_without_a_place_changes_nothing() {
 
 #[test]
 fn names_and_routes_of_another_form_are_refused() {
-    for text in ["", "Loyalty", "redeem_points", "redeem--points", "-a", "4a", "a/../b"] {
+    for text in [
+        "",
+        "Loyalty",
+        "redeem_points",
+        "redeem--points",
+        "-a",
+        "4a",
+        "a/../b",
+    ] {
         assert!(text.parse::<Name>().is_err(), "{text}");
     }
     use cairn_tool::scaffold::Route;
-    for text in ["", "GET", "GET /a", "FETCH /a/{b}", "GET a/{b}", "GET /a/{b}/{c}", "GET /a/{\"}"] {
+    for text in [
+        "",
+        "GET",
+        "GET /a",
+        "FETCH /a/{b}",
+        "GET a/{b}",
+        "GET /a/{b}/{c}",
+        "GET /a/{\"}",
+    ] {
         assert!(text.parse::<Route>().is_err(), "{text}");
     }
 }

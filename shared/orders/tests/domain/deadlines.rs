@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::{
-    Decider as _, RecordedEvent, Timestamp,
+    Decider as _, Metadata, RecordedEvent, Timestamp,
     audit::Process as _,
     deadlines::{DeadlineChange, DeadlineUpdate},
 };
@@ -26,9 +26,7 @@ fn recorded<E: cairn::event::Event>(stream: cairn::StreamId, event: &E) -> Recor
         stream,
         version: 7,
         at: at(0),
-        correlation: "c".to_owned(),
-        causation: None,
-        traceparent: None,
+        metadata: Metadata::default(),
         event: event.encode().unwrap(),
     }
 }

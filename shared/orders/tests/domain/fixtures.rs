@@ -1,6 +1,6 @@
 //! Fixtures made of the sample order: its request body, history and stored form.
 
-use cairn::{RecordedEvent, StreamId, Timestamp, event::Event};
+use cairn::{Metadata, RecordedEvent, StreamId, Timestamp, event::Event};
 use orders::values::OrderId;
 use serde_json::{Value, json};
 
@@ -46,9 +46,7 @@ pub(crate) fn recorded<E: Event>(
             stream: stream.clone(),
             version,
             at: at(time),
-            correlation: "test".to_owned(),
-            causation: None,
-            traceparent: None,
+            metadata: Metadata::default(),
             event: event.encode().unwrap(),
         })
         .collect()

@@ -74,22 +74,11 @@ impl World {
     ) -> Commit {
         let last = self.histories[index].last();
         let clock = Timestamp::from_millis(clock);
-        Commit {
-            stream: names()[index].clone(),
-            version: last.map_or(0, Commit::last_version) + 1,
-            id: id.to_owned(),
-            fingerprint: None,
-            at: last.map_or(clock, |last| last.at.max(clock)),
-            correlation: "test".to_owned(),
-            causation: cause.map(str::to_owned),
-            actor: None,
-            traceparent: None,
-            enlisted: false,
-            sibling: None,
-            restored: false,
-            events,
-            snapshot: None,
-        }
+        let version = last.map_or(0, Commit::last_version) + 1;
+        let at = last.map_or(clock, |last| last.at.max(clock));
+        let mut commit = Commit::new(names()[index].clone(), version, id, at, events);
+        commit.metadata.causation = cause.map(str::to_owned);
+        commit
     }
 
     /// Appends to the order's own stream and returns the id of the first event.
@@ -104,7 +93,7 @@ impl World {
             return None;
         }
         let stored = events.iter().map(|event| event.encode().unwrap()).collect();
-        let cause = record.and_then(|record| record.causation.as_deref());
+        let cause = record.and_then(|record| record.metadata.causation.as_deref());
         let mut commit = self.commit(ORDER, stored, id, cause, clock);
         commit.enlisted = record.is_some();
         let first = format!("{}@{}", commit.stream, commit.version);
@@ -120,7 +109,7 @@ impl World {
             return;
         }
         let stored = events.iter().map(|event| event.encode().unwrap()).collect();
-        let cause = record.causation.as_deref();
+        let cause = record.metadata.causation.as_deref();
         let mut commit = self.commit(SHIPMENT, stored, &record.id, cause, clock);
         commit.enlisted = true;
         self.append(SHIPMENT, commit);
@@ -417,7 +406,7 @@ proptest! {
         prop_assert_eq!(ordered.len(), world.histories.iter().map(Vec::len).sum::<usize>());
         let mut seen = vec![];
         for commit in ordered {
-            if let Some(cause) = &commit.causation {
+            if let Some(cause) = &commit.metadata.causation {
                 prop_assert!(seen.contains(cause), "{} before {cause}", commit.id);
             }
             let versions = commit.version..=commit.last_version();

@@ -139,14 +139,7 @@ pub fn context(id: &str, command: &Command) -> Result<Context, Failed> {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).to_string();
     Ok(Context {
         fingerprint: Some(fingerprint(command).map_err(Failed::new)?),
-        former_fingerprint: None,
-        correlation: id.clone(),
-        id,
-        causation: None,
-        actor: None,
-        traceparent: None,
-        now: Timestamp::now(),
-        time_budget: Duration::from_mins(1),
+        ..Context::new(id, Timestamp::now(), Duration::from_mins(1))
     })
 }
 

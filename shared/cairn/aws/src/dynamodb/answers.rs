@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Item, store_error};
-use cairn::{store::StoreError, timestamp::Timestamp};
+use super::{Item, TableError};
+use cairn::timestamp::Timestamp;
 
 /// A table with the key `request` (S). An item is the first response to a request with a key.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Answers {
     }
 
     /// Returns the stored response to a request. The read is strongly consistent.
-    pub async fn find(&self, request: &str) -> Result<Option<KeptAnswer>, StoreError> {
+    pub async fn find(&self, request: &str) -> Result<Option<KeptAnswer>, TableError> {
         let got = self
             .client
             .get_item()
@@ -54,16 +54,14 @@ impl Answers {
             .key("request", AttributeValue::S(request.to_owned()))
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         got.item.map(kept).transpose()
     }
 
     /// Stores the first response to a request with one conditional write, and returns the stored
     /// one. A concurrent call may have stored another response first.
-    pub async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, StoreError> {
-        let item = serde_dynamo::to_item(&answer)
-            .map_err(|error| StoreError::Permanent(error.to_string()))?;
+    pub async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, TableError> {
+        let item = serde_dynamo::to_item(&answer)?;
         let sent = self
             .client
             .put_item()
@@ -82,15 +80,14 @@ impl Answers {
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().map(kept).transpose()?;
                 winner.ok_or_else(|| {
-                    StoreError::Unavailable("the stored response disappeared".into())
+                    TableError::Unavailable("the stored response disappeared".into())
                 })
             }
-            _ => Err(store_error(&error)),
+            _ => Err(error.into()),
         }
     }
 }
 
-fn kept(item: Item) -> Result<KeptAnswer, StoreError> {
-    serde_dynamo::from_item(item)
-        .map_err(|error| StoreError::Permanent(format!("unreadable stored response: {error}")))
+fn kept(item: Item) -> Result<KeptAnswer, TableError> {
+    Ok(serde_dynamo::from_item(item)?)
 }

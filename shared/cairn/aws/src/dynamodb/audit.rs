@@ -15,9 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table,
+    Deadlines, DynamoStore, Generations, Key, Projection, ScannedRow, Table, TableError,
     history::{Scanned, Unreadable},
-    malformed,
 };
 use cairn::{
     audit::{Finding, Limits, Omitted, Part, Process, Report, Scope, StreamScan, Window},
@@ -232,7 +231,7 @@ impl Audit {
     ) -> Result<(), StoreError> {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
             let keys: Result<Vec<_>, _> = siblings.keys().map(serde_dynamo::to_item).collect();
-            let keys = keys.map_err(|error| malformed(&error))?;
+            let keys = keys.map_err(TableError::from)?;
             for item in self.store.items(&keys, consistency).await? {
                 // An item that is not a commit is reported by the scan, and counts as missing.
                 let Ok(sibling) = serde_dynamo::from_item::<_, Sibling>(item) else {
@@ -580,6 +579,12 @@ impl Stopped {
             version: event.version,
             reason: error.to_string(),
         })
+    }
+}
+
+impl From<TableError> for Stopped {
+    fn from(error: TableError) -> Self {
+        Self::Store(error.into())
     }
 }
 

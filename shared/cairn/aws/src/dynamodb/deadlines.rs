@@ -15,11 +15,10 @@ use futures_util::{
     stream::{select_all, unfold},
 };
 
-use crate::dynamodb::{Item, malformed, store_error};
+use crate::dynamodb::{Item, TableError};
 use cairn::{
     deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
     hash::fnv1a,
-    store::StoreError,
     stream::StreamId,
     timestamp::Timestamp,
 };
@@ -50,7 +49,7 @@ impl Deadlines {
     }
 
     /// Applies an update. A repeated or older update changes nothing.
-    pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), StoreError> {
+    pub async fn apply(&self, update: &DeadlineUpdate) -> Result<(), TableError> {
         match update.change {
             DeadlineChange::Open(at) => self.put(update, OPEN, at).await,
             DeadlineChange::Stuck(since) => self.put(update, STUCK, since).await,
@@ -66,7 +65,7 @@ impl Deadlines {
         update: &DeadlineUpdate,
         watch: &str,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TableError> {
         let sent = self
             .client
             .put_item()
@@ -83,7 +82,7 @@ impl Deadlines {
     }
 
     /// Deletes a deadline unless it has changed since it was read.
-    pub async fn close(&self, deadline: &Deadline) -> Result<(), StoreError> {
+    pub async fn close(&self, deadline: &Deadline) -> Result<(), TableError> {
         self.delete(&deadline.stream, "version = :version", deadline.version)
             .await
     }
@@ -93,7 +92,7 @@ impl Deadlines {
         stream: &StreamId,
         condition: &str,
         version: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TableError> {
         let sent = self
             .client
             .delete_item()
@@ -107,7 +106,7 @@ impl Deadlines {
     }
 
     /// Postpones a deadline to a time, unless it has changed since it was read.
-    pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn postpone(&self, deadline: &Deadline, until: Timestamp) -> Result<(), TableError> {
         self.reschedule(deadline, OPEN, until).await
     }
 
@@ -117,7 +116,7 @@ impl Deadlines {
         &self,
         deadline: &Deadline,
         again: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TableError> {
         self.reschedule(deadline, STUCK, again).await
     }
 
@@ -128,7 +127,7 @@ impl Deadlines {
         stream: &StreamId,
         version: u64,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TableError> {
         let sent = self
             .client
             .update_item()
@@ -146,7 +145,7 @@ impl Deadlines {
             .expression_attribute_values(":none", number(0))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| store_error(&error))
+        sent.map(|_| ()).map_err(TableError::from)
     }
 
     async fn reschedule(
@@ -154,7 +153,7 @@ impl Deadlines {
         deadline: &Deadline,
         watch: &str,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TableError> {
         let sent = self
             .client
             .update_item()
@@ -175,7 +174,7 @@ impl Deadlines {
     /// Returns all due deadlines, oldest first within each partition. The next page of a partition
     /// is read when the stream is polled for it. The read is eventually consistent: a missing
     /// deadline appears in a later call.
-    pub fn due(&self, now: Timestamp) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+    pub fn due(&self, now: Timestamp) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
         self.watched(OPEN, now)
     }
 
@@ -183,12 +182,12 @@ impl Deadlines {
     pub fn stuck(
         &self,
         now: Timestamp,
-    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+    ) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
         self.watched(STUCK, now)
     }
 
     /// Counts all stuck deadlines, whenever their next check is. The read is eventually consistent.
-    pub async fn count_stuck(&self) -> Result<u64, StoreError> {
+    pub async fn count_stuck(&self) -> Result<u64, TableError> {
         let shards = (0..Self::SHARDS).map(|shard| async move {
             let query = self
                 .query(STUCK, shard)
@@ -196,16 +195,16 @@ impl Deadlines {
             let mut pages = query.select(Select::Count).into_paginator().send();
             let mut count = 0;
             while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| store_error(&error))?;
+                let page = page?;
                 count += u64::try_from(page.count).unwrap_or_default();
             }
-            Ok::<_, StoreError>(count)
+            Ok::<_, TableError>(count)
         });
         Ok(try_join_all(shards).await?.into_iter().sum())
     }
 
     /// Returns the deadline of a stream. The read is strongly consistent.
-    pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, StoreError> {
+    pub async fn get(&self, stream: &StreamId) -> Result<Option<StoredDeadline>, TableError> {
         let got = self
             .client
             .get_item()
@@ -213,8 +212,7 @@ impl Deadlines {
             .key("stream", text(stream))
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         got.item.map(kept).transpose()
     }
 
@@ -222,7 +220,7 @@ impl Deadlines {
     pub async fn all(
         &self,
         after: Option<&StreamId>,
-    ) -> Result<(Vec<StoredDeadline>, Option<StreamId>), StoreError> {
+    ) -> Result<(Vec<StoredDeadline>, Option<StreamId>), TableError> {
         let after = after.map(|stream| Item::from([("stream".to_owned(), text(stream))]));
         let page = self
             .client
@@ -230,8 +228,7 @@ impl Deadlines {
             .table_name(&self.table)
             .set_exclusive_start_key(after)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let rows = page.items.unwrap_or_default().into_iter().map(kept);
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let next = page
@@ -244,7 +241,7 @@ impl Deadlines {
         &self,
         watch: &str,
         until: Timestamp,
-    ) -> impl Stream<Item = Result<Deadline, StoreError>> + use<> {
+    ) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
         let shards = (0..Self::SHARDS).map(|shard| {
             let query = self
                 .query(watch, shard)
@@ -257,8 +254,8 @@ impl Deadlines {
             rows.boxed()
         });
         select_all(shards).map(|row| {
-            let row = row.map_err(|error| store_error(&error))?;
-            serde_dynamo::from_item(row).map_err(|error| malformed(&error))
+            let row = row?;
+            serde_dynamo::from_item(row).map_err(TableError::from)
         })
     }
 
@@ -273,10 +270,10 @@ impl Deadlines {
     }
 }
 
-fn kept(item: Item) -> Result<StoredDeadline, StoreError> {
+fn kept(item: Item) -> Result<StoredDeadline, TableError> {
     let watch = item.get("watch").and_then(|watch| watch.as_s().ok());
     let is_stuck = watch.is_some_and(|watch| watch.starts_with(STUCK));
-    let deadline = serde_dynamo::from_item(item).map_err(|error| malformed(&error))?;
+    let deadline = serde_dynamo::from_item(item)?;
     Ok(StoredDeadline { deadline, is_stuck })
 }
 
@@ -301,13 +298,13 @@ fn number(value: u64) -> AttributeValue {
 fn ignore_condition_failure<T, E>(
     sent: Result<T, SdkError<E>>,
     is_condition: impl FnOnce(&E) -> bool,
-) -> Result<(), StoreError>
+) -> Result<(), TableError>
 where
-    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + 'static,
+    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match sent {
         Ok(_) => Ok(()),
         Err(error) if error.as_service_error().is_some_and(is_condition) => Ok(()),
-        Err(error) => Err(store_error(&error)),
+        Err(error) => Err(error.into()),
     }
 }

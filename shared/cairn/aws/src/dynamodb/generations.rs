@@ -26,12 +26,11 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, MAX_BATCH, Projection, Rows, batch_get, malformed, store_error};
+use super::{Item, MAX_BATCH, Projection, Rows, TableError, batch_get};
 use cairn::{
     generation::{Generation, GenerationSet, OutOfTurn},
     read_model::{ReadModel, Row},
     retry::Backoff,
-    store::StoreError,
 };
 
 /// The rows of a read model and its generation set. Several read models share one table with the
@@ -79,7 +78,7 @@ impl<P: Projection> Generations<P> {
     }
 
     /// Returns the rows to which a delivery must write an event, the live ones first.
-    pub async fn written(&self) -> Result<Vec<P>, StoreError> {
+    pub async fn written(&self) -> Result<Vec<P>, TableError> {
         let set = self.any_set().await?;
         Ok(set
             .written()
@@ -91,9 +90,9 @@ impl<P: Projection> Generations<P> {
     ///
     /// `read` runs on the last known live generation while the generation set is read. If another
     /// generation is live, `read` runs again.
-    pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, StoreError>
+    pub async fn shown<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, TableError>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, TableError>>,
     {
         let known = self.known_live();
         let (set, answer) = try_join(self.any_set(), read(self.with_generation(known))).await?;
@@ -104,7 +103,7 @@ impl<P: Projection> Generations<P> {
     }
 
     /// Returns the authoritative copy of the generation set.
-    pub async fn set(&self) -> Result<GenerationSet, StoreError> {
+    pub async fn set(&self) -> Result<GenerationSet, TableError> {
         self.stored(Self::copy_key(0)).await
     }
 
@@ -152,7 +151,7 @@ impl<P: Projection> Generations<P> {
             .map_or(Generation::FIRST, |set| set.live)
     }
 
-    async fn any_set(&self) -> Result<GenerationSet, StoreError> {
+    async fn any_set(&self) -> Result<GenerationSet, TableError> {
         let copy = self.stored(self.next_copy()).await?;
         self.latest(copy).await
     }
@@ -179,7 +178,7 @@ impl<P: Projection> Generations<P> {
     }
 
     /// Returns the set of a copy that was read, or the authoritative one if the copy is outdated.
-    async fn latest(&self, copy: GenerationSet) -> Result<GenerationSet, StoreError> {
+    async fn latest(&self, copy: GenerationSet) -> Result<GenerationSet, TableError> {
         let known = self.known().as_ref().map_or(0, |known| known.revision);
         let set = if copy.revision < known {
             self.set().await?
@@ -190,19 +189,19 @@ impl<P: Projection> Generations<P> {
         Ok(set)
     }
 
-    async fn stored(&self, key: Item) -> Result<GenerationSet, StoreError> {
+    async fn stored(&self, key: Item) -> Result<GenerationSet, TableError> {
         Ok(self.read(key).await?.unwrap_or_default())
     }
 
     /// Writes the authoritative copy if it has the previous set; otherwise the result is false.
-    async fn put_authoritative(&self, set: &GenerationSet) -> Result<bool, StoreError> {
+    async fn put_authoritative(&self, set: &GenerationSet) -> Result<bool, TableError> {
         let before = set.revision.saturating_sub(1);
         let condition = "attribute_not_exists(revision) OR revision = :revision";
         self.put(Self::copy_key(0), set, condition, before).await
     }
 
     /// Writes another copy unless it has a later set.
-    async fn put_copy(&self, key: Item, set: &GenerationSet) -> Result<bool, StoreError> {
+    async fn put_copy(&self, key: Item, set: &GenerationSet) -> Result<bool, TableError> {
         let condition = "attribute_not_exists(revision) OR revision <= :revision";
         self.put(key, set, condition, set.revision).await
     }
@@ -213,7 +212,7 @@ impl<P: Projection> Generations<P> {
         set: &GenerationSet,
         condition: &str,
         revision: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, TableError> {
         let put = self
             .put_item(key, set)?
             .condition_expression(condition)
@@ -223,7 +222,7 @@ impl<P: Projection> Generations<P> {
         };
         match error.as_service_error() {
             Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
-            _ => Err(store_error(&error)),
+            _ => Err(error.into()),
         }
     }
 
@@ -231,7 +230,7 @@ impl<P: Projection> Generations<P> {
         &self,
         name: &str,
         value: &impl Serialize,
-    ) -> Result<PutItemFluentBuilder, StoreError> {
+    ) -> Result<PutItemFluentBuilder, TableError> {
         self.put_item(key(P::NAME, name), value)
     }
 
@@ -239,8 +238,8 @@ impl<P: Projection> Generations<P> {
         &self,
         key: Item,
         value: &impl Serialize,
-    ) -> Result<PutItemFluentBuilder, StoreError> {
-        let mut item: Item = serde_dynamo::to_item(value).map_err(|error| malformed(&error))?;
+    ) -> Result<PutItemFluentBuilder, TableError> {
+        let mut item: Item = serde_dynamo::to_item(value)?;
         item.extend(key);
         let put = self.client.put_item().table_name(&self.table);
         Ok(put.set_item(Some(item)))
@@ -250,11 +249,11 @@ impl<P: Projection> Generations<P> {
     pub(super) async fn item<T: for<'de> Deserialize<'de>>(
         &self,
         name: &str,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Option<T>, TableError> {
         self.read(key(P::NAME, name)).await
     }
 
-    async fn read<T: for<'de> Deserialize<'de>>(&self, key: Item) -> Result<Option<T>, StoreError> {
+    async fn read<T: for<'de> Deserialize<'de>>(&self, key: Item) -> Result<Option<T>, TableError> {
         let got = self
             .client
             .get_item()
@@ -262,17 +261,16 @@ impl<P: Projection> Generations<P> {
             .set_key(Some(key))
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let item = got.item.map(serde_dynamo::from_item);
-        item.transpose().map_err(|error| malformed(&error))
+        item.transpose().map_err(TableError::from)
     }
 }
 
 impl<M: ReadModel> Generations<Rows<M>> {
     /// Returns the live rows with these keys that exist. Up to 99 keys take one DynamoDB request,
     /// which also reads the generation set. The rows are eventually consistent.
-    pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, StoreError> {
+    pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, TableError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -284,17 +282,14 @@ impl<M: ReadModel> Generations<Rows<M>> {
         let copy = KeysAndAttributes::builder()
             .keys(self.next_copy())
             .consistent_read(true);
-        let copy = copy.build().map_err(|error| malformed(&error))?;
+        let copy = copy.build()?;
         let wanted = HashMap::from([
             (rows.table.clone(), rows.wanted(keys)?),
             (self.table.clone(), copy),
         ]);
         let mut found = batch_get(&rows.client, wanted).await?;
         let set = found.remove(&self.table).into_iter().flatten().next();
-        let set: Option<GenerationSet> = set
-            .map(serde_dynamo::from_item)
-            .transpose()
-            .map_err(|error| malformed(&error))?;
+        let set: Option<GenerationSet> = set.map(serde_dynamo::from_item).transpose()?;
         let live = self.latest(set.unwrap_or_default()).await?.live;
         if live == known {
             return Rows::<M>::by_key(found.remove(&rows.table));
@@ -337,5 +332,5 @@ pub enum ChangeError {
     Contended(#[from] Contended),
     /// A call failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Table(#[from] TableError),
 }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 
-use super::{DynamoStore, Item, decode, malformed, store_error};
+use super::{DynamoStore, Item, TableError, decode};
 use cairn::{
     commit::{Commit, CommitKey},
     store::StoreError,
@@ -31,7 +31,7 @@ pub(super) struct Unreadable {
 
 impl From<Unreadable> for StoreError {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Permanent(unreadable.to_string())
+        Self::Permanent(unreadable.into())
     }
 }
 
@@ -40,7 +40,7 @@ impl Scanned {
         let next = last.map(serde_dynamo::from_item).transpose();
         Ok(Self {
             items: items.unwrap_or_default().into_iter().map(read).collect(),
-            next: next.map_err(|error| malformed(&error))?,
+            next: next.map_err(TableError::from)?,
         })
     }
 
@@ -89,7 +89,7 @@ impl DynamoStore {
             .limit(Self::PAGE)
             .send()
             .await
-            .map_err(|error| store_error(&error))?;
+            .map_err(TableError::from)?;
         Scanned::new(page.items, page.last_evaluated_key)
     }
 
@@ -124,7 +124,7 @@ impl DynamoStore {
             .set_exclusive_start_key(start(after)?)
             .send()
             .await
-            .map_err(|error| store_error(&error))?;
+            .map_err(TableError::from)?;
         Scanned::new(page.items, page.last_evaluated_key)
     }
 
@@ -139,7 +139,7 @@ impl DynamoStore {
             .limit(1)
             .send()
             .await
-            .map_err(|error| store_error(&error))?;
+            .map_err(TableError::from)?;
         Ok(page.items.unwrap_or_default().into_iter().map(read).next())
     }
 
@@ -168,5 +168,5 @@ pub(super) fn part(segment: u32, segments: u32) -> (Option<i32>, Option<i32>) {
 
 fn start(after: Option<&CommitKey>) -> Result<Option<Item>, StoreError> {
     let item = after.map(serde_dynamo::to_item).transpose();
-    item.map_err(|error| malformed(&error))
+    Ok(item.map_err(TableError::from)?)
 }

@@ -10,10 +10,10 @@ use aws_sdk_dynamodb::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Item, malformed, store_error};
+use super::{Item, TableError};
 use cairn::{
     personal_data::{Key, MasterKey, MasterKeyError, OpenError, SealContext, Sealed},
-    store::StoreError,
+    stream::StreamId,
     timestamp::Timestamp,
 };
 
@@ -77,9 +77,8 @@ impl KeyTable {
         &self,
         subject: &str,
         erasure: &Erasure,
-    ) -> Result<(Forgotten, Vec<Erasure>), StoreError> {
-        let erasure = serde_dynamo::to_attribute_value(erasure);
-        let erasure = erasure.map_err(|error| malformed(&error))?;
+    ) -> Result<(Forgotten, Vec<Erasure>), TableError> {
+        let erasure = serde_dynamo::to_attribute_value(erasure)?;
         let sent = self
             .client
             .update_item()
@@ -110,13 +109,13 @@ impl KeyTable {
                     None => Ok((Forgotten::Unknown, vec![])),
                 }
             }
-            _ => Err(store_error(&error)),
+            _ => Err(error.into()),
         }
     }
 
     /// Returns the item of a subject. The read is strongly consistent, so a deleted key is never
     /// used again.
-    async fn find(&self, subject: &str) -> Result<Option<Item>, StoreError> {
+    async fn find(&self, subject: &str) -> Result<Option<Item>, TableError> {
         let got = self
             .client
             .get_item()
@@ -124,14 +123,13 @@ impl KeyTable {
             .key(Self::SUBJECT, text(subject))
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         Ok(got.item)
     }
 
     /// Stores a key unless the subject has one, and returns the stored key. A concurrent call may
     /// have stored another key first.
-    async fn keep(&self, subject: &str, key: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    async fn keep(&self, subject: &str, key: Vec<u8>) -> Result<Vec<u8>, TableError> {
         let sent = self
             .client
             .update_item()
@@ -149,9 +147,9 @@ impl KeyTable {
             // because the answer was lost.
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().and_then(wrapped);
-                winner.ok_or_else(|| StoreError::Unavailable("the stored key was deleted".into()))
+                winner.ok_or_else(|| TableError::Unavailable("the stored key was deleted".into()))
             }
-            _ => Err(store_error(&error)),
+            _ => Err(error.into()),
         }
     }
 }
@@ -159,9 +157,19 @@ impl KeyTable {
 /// The reason for which a key is not available or data was not decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The key table failed, or the stored data is not what was encrypted.
+    /// The key table failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Table(#[from] TableError),
+    /// The stored data is not what was encrypted.
+    #[error("the stream {stream} is corrupt: {field} cannot be decrypted: {source}")]
+    Corrupt {
+        /// The stream.
+        stream: StreamId,
+        /// The encrypted field.
+        field: String,
+        /// The error of the decryption.
+        source: OpenError,
+    },
     /// The master key did not create or unwrap a key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -171,8 +179,9 @@ impl KeyError {
     /// True if the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) => error.is_transient(),
+            Self::Table(error) => error.is_transient(),
             Self::MasterKey(error) => error.is_transient,
+            Self::Corrupt { .. } => false,
         }
     }
 }
@@ -238,11 +247,12 @@ impl Keyring {
             Ok(value) => Ok(Some(value)),
             // The subject was erased and has a new key since.
             Err(OpenError::OtherKey) => Ok(None),
-            Err(error @ (OpenError::Format(_) | OpenError::Tampered | OpenError::Form)) => {
-                Err(KeyError::Store(StoreError::Corrupt {
+            Err(source @ (OpenError::Format(_) | OpenError::Tampered | OpenError::Form)) => {
+                Err(KeyError::Corrupt {
                     stream: context.stream.clone(),
-                    reason: format!("{} cannot be decrypted: {error}", context.field),
-                }))
+                    field: context.field.to_owned(),
+                    source,
+                })
             }
         }
     }
@@ -259,10 +269,10 @@ fn wrapped(mut item: Item) -> Option<Vec<u8>> {
     }
 }
 
-fn erasures(mut item: Item) -> Result<Vec<Erasure>, StoreError> {
+fn erasures(mut item: Item) -> Result<Vec<Erasure>, TableError> {
     let erasures = item
         .remove("erasures")
         .map(serde_dynamo::from_attribute_value);
-    let erasures = erasures.transpose().map_err(|error| malformed(&error))?;
+    let erasures = erasures.transpose()?;
     Ok(erasures.unwrap_or_default())
 }

@@ -15,8 +15,8 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 
-use crate::dynamodb::{malformed, store_error};
-use cairn::{store::StoreError, timestamp::Timestamp};
+use crate::dynamodb::TableError;
+use cairn::timestamp::Timestamp;
 
 /// A table of emails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and
 /// `at` (S).
@@ -47,7 +47,7 @@ impl MailGate {
 
     /// Claims an email for an invocation, and returns whether the invocation may send it. The same
     /// invocation can claim it again.
-    pub async fn claim(&self, mail: &str, invocation: &str) -> Result<bool, StoreError> {
+    pub async fn claim(&self, mail: &str, invocation: &str) -> Result<bool, TableError> {
         let sent = self
             .client
             .update_item()
@@ -67,12 +67,12 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Releases the claim of an email that was not sent.
-    pub async fn release(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
+    pub async fn release(&self, mail: &str, invocation: &str) -> Result<(), TableError> {
         let sent = self
             .client
             .delete_item()
@@ -91,12 +91,12 @@ impl MailGate {
             {
                 Ok(())
             }
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Postpones an email until a time. It can then be leased, but no longer claimed.
-    pub async fn wait(&self, mail: &str, until: Timestamp) -> Result<(), StoreError> {
+    pub async fn wait(&self, mail: &str, until: Timestamp) -> Result<(), TableError> {
         let sent = self
             .client
             .update_item()
@@ -108,12 +108,12 @@ impl MailGate {
             .expression_attribute_values(":at", text(&until.to_string()))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| store_error(&error))
+        sent.map(|_| ()).map_err(TableError::from)
     }
 
     /// Returns at most 100 emails that are due, the oldest first. The read is eventually
     /// consistent.
-    pub async fn due(&self, now: Timestamp) -> Result<Vec<WaitingMail>, StoreError> {
+    pub async fn due(&self, now: Timestamp) -> Result<Vec<WaitingMail>, TableError> {
         let page = self
             .client
             .query()
@@ -125,13 +125,14 @@ impl MailGate {
             .expression_attribute_values(":now", text(&now.to_string()))
             .limit(PAGE)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let rows = page.items.unwrap_or_default().into_iter();
         rows.map(|mut row| {
             let mut take = |name: &str| match row.remove(name) {
                 Some(AttributeValue::S(text)) => Ok(text),
-                _ => Err(malformed(&format!("a waiting email has no `{name}`"))),
+                _ => Err(TableError::malformed(format!(
+                    "a waiting email has no `{name}`"
+                ))),
             };
             Ok(WaitingMail {
                 mail: take("mail")?,
@@ -143,7 +144,7 @@ impl MailGate {
 
     /// Leases a waiting email until a time, and returns whether the caller may send it: false if
     /// another invocation was first. If the caller crashes, the email is due again at that time.
-    pub async fn lease(&self, mail: &WaitingMail, until: Timestamp) -> Result<bool, StoreError> {
+    pub async fn lease(&self, mail: &WaitingMail, until: Timestamp) -> Result<bool, TableError> {
         let sent = self
             .client
             .update_item()
@@ -165,12 +166,12 @@ impl MailGate {
             {
                 Ok(false)
             }
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// Marks a waiting email as done: it was sent, or it has no recipient.
-    pub async fn done(&self, mail: &str, invocation: &str) -> Result<(), StoreError> {
+    pub async fn done(&self, mail: &str, invocation: &str) -> Result<(), TableError> {
         let sent = self
             .client
             .update_item()
@@ -181,7 +182,7 @@ impl MailGate {
             .expression_attribute_values(":by", text(invocation))
             .send()
             .await;
-        sent.map(|_| ()).map_err(|error| store_error(&error))
+        sent.map(|_| ()).map_err(TableError::from)
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, audit, history::part, row, store_error};
+use super::{Counters, DynamoStore, Item, Rows, TableError, audit, history::part, row};
 use cairn::{
     audit::{Report, Scope},
     gate::Checkpointed,
@@ -35,7 +35,7 @@ pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
 
     /// Returns the version of the last applied event of a stream; 0 before the first. The read is
     /// strongly consistent.
-    fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, StoreError>> + Send {
+    fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, TableError>> + Send {
         async move {
             match Self::gate(stream) {
                 Some((key, gate)) => self.table().number(&key, gate).await,
@@ -194,7 +194,7 @@ impl Table<'_> {
     pub async fn items(
         &self,
         from: Option<Key>,
-    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), TableError> {
         self.part(0, 1, from).await
     }
 
@@ -204,7 +204,7 @@ impl Table<'_> {
         segment: u32,
         segments: u32,
         from: Option<Key>,
-    ) -> Result<(Vec<ScannedRow>, Option<Key>), StoreError> {
+    ) -> Result<(Vec<ScannedRow>, Option<Key>), TableError> {
         let (segment, segments) = part(segment, segments);
         let page = self
             .client
@@ -214,8 +214,7 @@ impl Table<'_> {
             .set_total_segments(segments)
             .set_exclusive_start_key(from.map(|from| stored(&from, None)))
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let items = page.items.unwrap_or_default().into_iter();
         let found: Vec<_> = items
             .map(|item| self.found(item))
@@ -226,7 +225,7 @@ impl Table<'_> {
 
     /// Returns the attributes of an item of this generation without its key. The read is strongly
     /// consistent.
-    pub async fn item(&self, key: &Key) -> Result<Option<Row>, StoreError> {
+    pub async fn item(&self, key: &Key) -> Result<Option<Row>, TableError> {
         let got = self
             .client
             .get_item()
@@ -234,14 +233,13 @@ impl Table<'_> {
             .set_key(Some(stored(key, Some(self.generation))))
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let found = got.item.map(|item| self.found(item)).transpose()?;
         Ok(found.map(|found| found.row))
     }
 
     /// Returns a number of an item of this generation, or 0. The read is strongly consistent.
-    async fn number(&self, key: &Key, name: &str) -> Result<u64, StoreError> {
+    async fn number(&self, key: &Key, name: &str) -> Result<u64, TableError> {
         let got = self
             .client
             .get_item()
@@ -251,26 +249,24 @@ impl Table<'_> {
             .expression_attribute_names("#number", name)
             .consistent_read(true)
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         let item = got.item.unwrap_or_default();
         let digits = item.get(name).and_then(|number| number.as_n().ok());
         Ok(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0))
     }
 
     /// Deletes an item of this generation.
-    pub async fn remove(&self, key: &Key) -> Result<(), StoreError> {
+    pub async fn remove(&self, key: &Key) -> Result<(), TableError> {
         self.client
             .delete_item()
             .table_name(self.name)
             .set_key(Some(stored(key, Some(self.generation))))
             .send()
-            .await
-            .map_err(|error| store_error(&error))?;
+            .await?;
         Ok(())
     }
 
-    fn found(&self, item: Item) -> Result<ScannedRow, StoreError> {
+    fn found(&self, item: Item) -> Result<ScannedRow, TableError> {
         let Key(mut parts) = self.key(&item);
         let mut row = row(item)?;
         row.retain(|name, _| !self.keys.contains(&name.as_str()));

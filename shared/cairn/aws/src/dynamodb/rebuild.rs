@@ -15,14 +15,13 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DynamoStore,
+    DynamoStore, TableError,
     generations::{ChangeError, Contended, Generations},
     projection::{Key, Projection, ScannedRow, Table},
-    store_error,
 };
 use cairn::{
     commit::{Commit, CommitKey, RecordedEvent},
-    gate::deliver,
+    gate::{DeliveryError, deliver},
     generation::{Generation, GenerationSet, OutOfTurn, Secondary},
     read_model::Row,
     retry::Backoff,
@@ -151,9 +150,15 @@ pub enum RebuildError {
     /// A concurrent change of the generation set won at every attempt.
     #[error(transparent)]
     Contended(#[from] Contended),
-    /// A call failed.
+    /// The event store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A call to a table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// An event was not applied.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
 }
 
 impl From<ChangeError> for RebuildError {
@@ -161,7 +166,7 @@ impl From<ChangeError> for RebuildError {
         match error {
             ChangeError::OutOfTurn(error) => Self::OutOfTurn(error),
             ChangeError::Contended(error) => Self::Contended(error),
-            ChangeError::Store(error) => Self::Store(error),
+            ChangeError::Table(error) => Self::Table(error),
         }
     }
 }
@@ -212,7 +217,7 @@ impl<P: Projection> Rebuild<P> {
                 after: next,
             };
             let kept = self.generations.keeping(&item, &progress)?.send().await;
-            kept.map_err(|error| store_error(&error))?;
+            kept.map_err(TableError::from)?;
         }
         Ok(progress)
     }
@@ -235,7 +240,7 @@ impl<P: Projection> Rebuild<P> {
     }
 
     /// Applies shards concurrently, and the events of each shard in order.
-    async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), StoreError> {
+    async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), DeliveryError> {
         let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
         for commit in commits {
             if let Some(shard) = P::shard(&commit.stream) {
@@ -249,7 +254,11 @@ impl<P: Projection> Rebuild<P> {
         try_join_all(side_by_side).await.map(|_| ())
     }
 
-    async fn apply_in_order(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+    async fn apply_in_order(
+        &self,
+        rows: &P,
+        events: &[RecordedEvent],
+    ) -> Result<(), DeliveryError> {
         let mut events = events;
         while !events.is_empty() {
             let (together, rest) = events.split_at(P::fitting(events).clamp(1, events.len()));
@@ -261,7 +270,11 @@ impl<P: Projection> Rebuild<P> {
 
     /// Applies events in one write if each is the next one of its stream. Otherwise each is
     /// delivered alone, because some were backfilled before or arrived from the bus first.
-    async fn apply_together(&self, rows: &P, events: &[RecordedEvent]) -> Result<(), StoreError> {
+    async fn apply_together(
+        &self,
+        rows: &P,
+        events: &[RecordedEvent],
+    ) -> Result<(), DeliveryError> {
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
         while events.len() > 1 {
             match rows.advance_all(events).await {
@@ -422,7 +435,7 @@ async fn pair(
     old: ScannedRow,
     olds: Table<'_>,
     news: Table<'_>,
-) -> Result<(Key, RowMatch), StoreError> {
+) -> Result<(Key, RowMatch), TableError> {
     let key = old.key;
     let mut old: Option<Row> = Some(old.row);
     let mut row_match = RowMatch::Equal;
@@ -457,7 +470,7 @@ const SEGMENT_PREFIX: &str = "segment#";
 
 impl<P: Projection> Generations<P> {
     /// Deletes the progress of ended rebuilds.
-    async fn forget(&self, set: &GenerationSet) -> Result<(), StoreError> {
+    async fn forget(&self, set: &GenerationSet) -> Result<(), TableError> {
         let model = AttributeValue::S(P::NAME.to_owned());
         let noted = self
             .client
@@ -471,7 +484,7 @@ impl<P: Projection> Generations<P> {
         let mut from = None;
         loop {
             let page = noted.clone().set_exclusive_start_key(from).send().await;
-            let page = page.map_err(|error| store_error(&error))?;
+            let page = page.map_err(TableError::from)?;
             for note in page.items.unwrap_or_default() {
                 let Some(AttributeValue::S(name)) = note.get("item") else {
                     continue;
@@ -486,7 +499,7 @@ impl<P: Projection> Generations<P> {
                     .key("item", AttributeValue::S(name.clone()))
                     .send()
                     .await
-                    .map_err(|error| store_error(&error))?;
+                    .map_err(TableError::from)?;
             }
             from = page.last_evaluated_key;
             if from.is_none() {

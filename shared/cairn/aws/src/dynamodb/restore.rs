@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::{
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::{DynamoStore, Item, store_error};
+use super::{DynamoStore, Item, TableError};
 use cairn::{
     retry::Backoff,
     store::{Consistency, StoreError},
@@ -129,7 +129,7 @@ impl Restore {
     pub async fn estimate(&self) -> Result<u64, StoreError> {
         let described = self.copy.client.describe_table();
         let described = described.table_name(&self.copy.table).send().await;
-        let described = described.map_err(|error| store_error(&error))?;
+        let described = described.map_err(TableError::from)?;
         let count = described.table.and_then(|table| table.item_count);
         Ok(count.and_then(|count| count.try_into().ok()).unwrap_or(0))
     }
@@ -169,7 +169,7 @@ impl Restore {
             };
             let page = with_retries(async || {
                 let page = self.period(segment, segments, start.clone()).send().await;
-                page.map_err(|error| store_error(&error))
+                page.map_err(|error| TableError::from(error).into())
             });
             let page = page.await?;
             let commits = page.items.unwrap_or_default();
@@ -277,7 +277,7 @@ impl Restore {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     Ok(Some(failed.item().cloned().unwrap_or_default()))
                 }
-                _ => Err(store_error(&error)),
+                _ => Err(TableError::from(error).into()),
             },
         }
     }

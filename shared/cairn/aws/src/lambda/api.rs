@@ -20,7 +20,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use crate::{
-    dynamodb::{Answers, KeptAnswer, KeyError},
+    dynamodb::{Answers, KeptAnswer, KeyError, TableError},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         caller::{Access, Caller},
@@ -33,6 +33,7 @@ use crate::{
 use cairn::{
     commit::{Context, fingerprint},
     input::{self, BodyError, FieldError},
+    metadata::Metadata,
     repository::HandleError,
     store::StoreError,
     timestamp::Timestamp,
@@ -76,16 +77,17 @@ where
         let parts = parts.clone();
         async move {
             let (app, access, handle) = parts.as_ref();
-            let request: ApiGatewayV2httpRequest =
-                serde_json::from_slice(&payload).map_err(FunctionError::new)?;
+            let request: ApiGatewayV2httpRequest = serde_json::from_slice(&payload)?;
             let correlation = correlation_id(&request.headers, app);
             let traceparent = traceparent(&request.headers, invocation.trace.as_deref(), app);
             let span = Span::current();
             span.record("correlation", &correlation);
             span.record("traceparent", &traceparent);
             let context = RequestContext {
-                correlation: correlation.clone(),
-                traceparent,
+                metadata: Metadata {
+                    traceparent: Some(traceparent),
+                    ..Metadata::new(&correlation)
+                },
                 now: app.now(),
                 new_id: app.new_id(),
                 time_budget: time_budget(&invocation),
@@ -109,8 +111,7 @@ where
 }
 
 struct RequestContext {
-    correlation: String,
-    traceparent: String,
+    metadata: Metadata,
     now: Timestamp,
     new_id: Uuid,
     time_budget: Duration,
@@ -119,8 +120,9 @@ struct RequestContext {
 /// A request.
 #[derive(Debug)]
 pub struct Request {
-    /// The correlation id: the one of the request, or a new one. All resulting events carry it.
-    pub correlation: String,
+    /// The metadata of the resulting events. The correlation id is the one of the request, or a
+    /// new one. The actor is the caller.
+    pub metadata: Metadata,
     /// The caller.
     pub caller: Caller,
     /// The valid `Idempotency-Key`, prefixed with the id of the caller, so that keys of different
@@ -132,7 +134,6 @@ pub struct Request {
     pub new_id: Uuid,
     path: HashMap<String, String>,
     query: HashMap<String, String>,
-    traceparent: String,
     content_type: String,
     body: Vec<u8>,
     time_budget: Duration,
@@ -174,14 +175,16 @@ impl Request {
         }
         let body = body(request.body, request.is_base64_encoded)?;
         Ok(Self {
-            correlation: context.correlation,
+            metadata: Metadata {
+                actor: caller.id().map(str::to_owned),
+                ..context.metadata
+            },
             caller,
             key,
             now: context.now,
             new_id: context.new_id,
             path: request.path_parameters,
             query,
-            traceparent: context.traceparent,
             content_type,
             body,
             time_budget: context.time_budget,
@@ -285,15 +288,9 @@ impl Request {
         let path: BTreeMap<_, _> = self.path.iter().collect();
         let digest = fingerprint(&(operation, path, sorted(body)));
         Ok(Context {
-            id,
             fingerprint: Some(digest.map_err(|error| Problem::internal(&error))?),
-            former_fingerprint: None,
-            correlation: self.correlation.clone(),
-            causation: None,
-            actor: self.caller.id().map(str::to_owned),
-            traceparent: Some(self.traceparent.clone()),
-            now: self.now,
-            time_budget: self.time_budget,
+            metadata: self.metadata.clone(),
+            ..Context::new(id, self.now, self.time_budget)
         })
     }
 
@@ -457,13 +454,13 @@ impl Response {
 
     fn encode(self, correlation: &str) -> Result<Vec<u8>, FunctionError> {
         let (status, mut headers, body) = self.into_parts();
-        let correlation = HeaderValue::try_from(correlation).map_err(FunctionError::new)?;
+        let correlation = HeaderValue::try_from(correlation)?;
         headers.insert("x-correlation-id", correlation);
         let mut response = ApiGatewayV2httpResponse::default();
         response.status_code = status.into();
         response.headers = headers;
         response.body = Some(Body::Text(body));
-        serde_json::to_vec(&response).map_err(FunctionError::new)
+        Ok(serde_json::to_vec(&response)?)
     }
 }
 
@@ -620,6 +617,16 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            Self::unavailable(&error)
+        } else {
+            Self::internal(&error)
+        }
+    }
+}
+
+impl From<TableError> for Problem {
+    fn from(error: TableError) -> Self {
         if error.is_transient() {
             Self::unavailable(&error)
         } else {

@@ -86,8 +86,8 @@ where
             let event = read(&store, envelope).await?;
             let span = Span::current();
             span.record("event", event.id());
-            span.record("correlation", &event.correlation);
-            span.record("traceparent", &event.traceparent);
+            span.record("correlation", &event.metadata.correlation);
+            span.record("traceparent", &event.metadata.traceparent);
             let context = context(&event, &app, &invocation);
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
@@ -121,13 +121,11 @@ pub fn projection<P: Projection>(
         let (store, generations) = (store.clone(), generations.clone());
         let app = shared.clone();
         async move {
-            let written = generations.written().await.map_err(FunctionError::new)?;
+            let written = generations.written().await?;
             // The outcome for the live rows, which are the first.
             let mut shown = None;
             for rows in written {
-                let delivered = deliver(&rows, &store, &event)
-                    .await
-                    .map_err(FunctionError::new)?;
+                let delivered = deliver(&rows, &store, &event).await?;
                 match delivered {
                     Delivery::Applied => tracing::info!("event applied"),
                     Delivery::Duplicate | Delivery::Postponed => {
@@ -155,7 +153,7 @@ fn envelope(payload: &[u8]) -> Result<CloudEvent, FunctionError> {
 
 /// Returns the event of an envelope. An event that is too large for the bus is read from the store.
 async fn read(store: &DynamoStore, envelope: CloudEvent) -> Result<RecordedEvent, FunctionError> {
-    if let Some(event) = envelope.recorded().map_err(FunctionError::new)? {
+    if let Some(event) = envelope.recorded()? {
         return Ok(event);
     }
     stored(store, envelope.subject, envelope.streamversion).await
@@ -175,30 +173,20 @@ pub async fn stored(
                 ..ReadRange::after(version - 1)
             },
         )
-        .await
-        .map_err(FunctionError::new)?;
+        .await?;
     commits
         .iter()
         .flat_map(cairn::commit::Commit::recorded)
         .find(|event| event.version == version)
         .ok_or_else(|| {
-            FunctionError::new(StoreError::Corrupt {
-                stream,
-                reason: format!("event {version} was delivered but is not stored"),
-            })
+            let reason = format!("event {version} was delivered but is not stored");
+            StoreError::Corrupt { stream, reason }.into()
         })
 }
 
 fn context(event: &RecordedEvent, app: &AppContext, invocation: &Invocation) -> Context {
     Context {
-        id: event.id(),
-        fingerprint: None,
-        former_fingerprint: None,
-        correlation: event.correlation.clone(),
-        causation: Some(event.id()),
-        actor: None,
-        traceparent: event.traceparent.clone(),
-        now: app.now().max(event.at),
-        time_budget: time_budget(invocation),
+        metadata: event.consequence(),
+        ..Context::new(event.id(), app.now().max(event.at), time_budget(invocation))
     }
 }

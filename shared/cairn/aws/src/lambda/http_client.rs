@@ -10,7 +10,11 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use crate::lambda::http::{Http, TrustStore};
+use crate::{
+    error::chain,
+    lambda::http::{Http, TrustStore},
+};
+use cairn::error::BoxError;
 
 /// An HTTP client. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -29,10 +33,10 @@ pub struct Answer {
 
 /// No response arrived. The server may or may not have executed the request.
 #[derive(Debug, thiserror::Error)]
-#[error("request to {url} failed: {problem}")]
+#[error("request to {url} failed: {}", chain(source.as_ref()))]
 pub struct HttpError {
     url: String,
-    problem: String,
+    source: BoxError,
 }
 
 impl HttpClient {
@@ -79,26 +83,26 @@ impl HttpClient {
         headers: &[(&'static str, String)],
         body: String,
     ) -> Result<Answer, HttpError> {
-        let http_error = |problem: String| HttpError {
+        let http_error = |source: BoxError| HttpError {
             url: url.to_owned(),
-            problem,
+            source,
         };
         let mut request = HttpRequest::new(SdkBody::from(body));
         let set = request.set_uri(url);
-        set.map_err(|error| http_error(error.to_string()))?;
+        set.map_err(|error| http_error(error.into()))?;
         let set = request.set_method(method);
-        set.map_err(|error| http_error(error.to_string()))?;
+        set.map_err(|error| http_error(error.into()))?;
         for (name, value) in headers {
             let set = request.headers_mut().try_insert(*name, value.clone());
-            set.map_err(|error| http_error(error.to_string()))?;
+            set.map_err(|error| http_error(error.into()))?;
         }
         let answer = self.0.call(request).await;
-        let answer = answer.map_err(|error| http_error(chain(&error)))?;
+        let answer = answer.map_err(|error| http_error(error.into()))?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get("retry-after");
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
         let body = ByteStream::new(answer.into_body()).collect().await;
-        let body = body.map_err(|error| http_error(error.to_string()))?;
+        let body = body.map_err(|error| http_error(error.into()))?;
         Ok(Answer {
             status,
             body: body.to_vec(),
@@ -111,15 +115,4 @@ impl HttpConnector for HttpClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.0.call(request)
     }
-}
-
-/// Joins the messages of an error and its causes: the outer message alone names no reason.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

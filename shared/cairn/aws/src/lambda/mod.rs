@@ -42,6 +42,7 @@ use crate::{
 };
 use cairn::{
     decider::Aggregate,
+    error::BoxError,
     read_model::{CounterProjection, ReadModel},
     timestamp::Timestamp,
 };
@@ -111,12 +112,32 @@ fn function_name(arn: &str) -> &str {
     arn.split(':').nth(6).unwrap_or(arn)
 }
 
-/// The invocation failed; the caller may retry it.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+/// The invocation failed; the caller may retry it. Its text is that of its cause.
+///
+/// Every error converts to it. It is no [`std::error::Error`] itself, because two such conversions
+/// would overlap.
+#[derive(Debug)]
 pub struct FunctionError {
-    message: String,
+    cause: BoxError,
     throttled: Option<Throttled>,
+}
+
+impl fmt::Display for FunctionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for FunctionError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<FunctionError> for BoxError {
+    fn from(error: FunctionError) -> Self {
+        error.cause
+    }
 }
 
 /// A provider rejected a call because of its rate limit, and did nothing.
@@ -139,19 +160,19 @@ impl Throttled {
 }
 
 impl FunctionError {
-    /// Creates an error from a message.
-    pub fn new(error: impl fmt::Display) -> Self {
+    /// Creates an error from its cause, or from a message.
+    pub fn new(cause: impl Into<BoxError>) -> Self {
         Self {
-            message: error.to_string(),
+            cause: cause.into(),
             throttled: None,
         }
     }
 
-    /// Creates an error of a provider that throttles, from its message.
-    pub fn throttled(error: impl fmt::Display, retry_after: Option<Duration>) -> Self {
+    /// Creates an error of a provider that throttles.
+    pub fn throttled(cause: impl Into<BoxError>, retry_after: Option<Duration>) -> Self {
         Self {
             throttled: Some(Throttled { retry_after }),
-            ..Self::new(error)
+            ..Self::new(cause)
         }
     }
 

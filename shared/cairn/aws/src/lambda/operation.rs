@@ -13,7 +13,7 @@ use crate::{
     lambda::{AppContext, FunctionError, Handler, correlation, metrics::Metrics, time_budget},
     trace,
 };
-use cairn::{commit::Context, timestamp::Timestamp};
+use cairn::{commit::Context, metadata::Metadata, timestamp::Timestamp};
 
 /// The context of an invocation.
 #[derive(Clone, Debug)]
@@ -24,32 +24,18 @@ pub struct Task {
     pub time_budget: Duration,
     /// The id of the invocation.
     pub id: String,
-    /// The W3C trace context of the invocation.
-    pub traceparent: Option<String>,
-    /// The operator, as the request names them. Lambda does not identify the caller of a function,
-    /// so a caller with permission to invoke it can name any operator.
-    pub operator: Option<String>,
+    /// The metadata of its commands. The actor is the operator, as the request names them. Lambda
+    /// does not identify the caller of a function, so a caller with permission to invoke it can
+    /// name any operator.
+    pub metadata: Metadata,
 }
 
 impl Task {
-    /// Returns the correlation id of the commands and of the log lines.
-    fn correlation(&self) -> String {
-        correlation::new(&self.id)
-    }
-
-    /// Returns the context of a command, whose actor is the operator. The same request must lead to
-    /// the same `id`.
+    /// Returns the context of a command. The same request must lead to the same `id`.
     pub fn context(&self, id: String) -> Context {
         Context {
-            id,
-            fingerprint: None,
-            former_fingerprint: None,
-            correlation: self.correlation(),
-            causation: None,
-            actor: self.operator.clone(),
-            traceparent: self.traceparent.clone(),
-            now: self.now,
-            time_budget: self.time_budget,
+            metadata: self.metadata.clone(),
+            ..Context::new(id, self.now, self.time_budget)
         }
     }
 }
@@ -76,23 +62,28 @@ where
     let (app, work) = (app.clone(), Arc::new(work));
     Handler::new(move |payload, invocation| {
         let work = request(&payload).map(|(request, operator)| {
+            let metadata = Metadata {
+                correlation: correlation::new(&invocation.request_id),
+                causation: None,
+                actor: operator,
+                traceparent: invocation.trace.as_deref().and_then(trace::from_header),
+            };
+            let span = Span::current();
+            span.record("correlation", &metadata.correlation);
+            span.record("operator", &metadata.actor);
             let task = Task {
                 now: app.now(),
                 time_budget: time_budget(&invocation),
-                traceparent: invocation.trace.as_deref().and_then(trace::from_header),
                 id: invocation.request_id,
-                operator,
+                metadata,
             };
-            let span = Span::current();
-            span.record("correlation", task.correlation());
-            span.record("operator", task.operator.as_deref());
             work(request, task)
         });
         let app = app.clone();
         async move {
             let report = work?.await?;
             app.emit(Metrics::default());
-            serde_json::to_vec(&report).map_err(FunctionError::new)
+            Ok(serde_json::to_vec(&report)?)
         }
     })
 }

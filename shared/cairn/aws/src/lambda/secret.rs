@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_secretsmanager::{
-    Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata},
-};
+use aws_sdk_secretsmanager::Client;
+
+use crate::error::AwsError;
+use cairn::error::BoxError;
 
 /// A secret. Clones share the cached value.
 #[derive(Clone)]
@@ -25,10 +25,10 @@ enum Source {
 
 /// Secrets Manager did not return the secret.
 #[derive(Debug, thiserror::Error)]
-#[error("reading the secret {arn} failed: {problem}")]
+#[error("reading the secret {arn} failed: {source}")]
 pub struct SecretError {
     arn: String,
-    problem: String,
+    source: BoxError,
 }
 
 impl Secret {
@@ -56,18 +56,14 @@ impl Secret {
         {
             return Ok(value.clone());
         }
-        let failed = |problem: String| SecretError {
+        let failed = |source: BoxError| SecretError {
             arn: arn.clone(),
-            problem,
+            source,
         };
         let read = client.get_secret_value().secret_id(arn).send().await;
-        let read = read.map_err(|error| {
-            let message = error.message().map(str::to_owned);
-            failed(message.unwrap_or_else(|| DisplayErrorContext(&error).to_string()))
-        })?;
-        let value = read
-            .secret_string()
-            .ok_or_else(|| failed("it is not a string".to_owned()))?;
+        let read = read.map_err(|error| failed(AwsError::from(error).into()))?;
+        let value = read.secret_string();
+        let value = value.ok_or_else(|| failed("it is not a string".into()))?;
         *lock(known) = Some((Instant::now(), value.to_owned()));
         Ok(value.to_owned())
     }

@@ -149,8 +149,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
     ) -> Result<Delivery, FunctionError> {
         let until = self.app.now().after(throttled.pause());
         let (saga, version) = due.saga();
-        let postponed = deadlines.ask_again(saga, version, until).await;
-        postponed.map_err(FunctionError::new)?;
+        deadlines.ask_again(saga, version, until).await?;
         self.app
             .emit(Metrics::default().count("ProviderThrottled", 1));
         tracing::warn!(step = ?H::STEP, %until, "provider throttled; step postponed");
@@ -172,10 +171,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
             time_budget: context.time_budget.saturating_sub(asked.elapsed()),
             ..context
         };
-        let recorded = due
-            .record(&self.sagas, outcome, context)
-            .await
-            .map_err(FunctionError::new)?;
+        let recorded = due.record(&self.sagas, outcome, context).await?;
         tracing::info!(step = ?H::STEP, ?action, done, recorded, "step executed");
         Ok(if recorded {
             Delivery::Applied
@@ -190,20 +186,13 @@ async fn load<D: Definition, H: StepHandler<D>>(
     event: &RecordedEvent,
 ) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
     if let Some((saga, input)) = H::begins(event)? {
-        let due = DueStep::begin(sagas, &saga, input)
-            .await
-            .map_err(FunctionError::new)?;
+        let due = DueStep::begin(sagas, &saga, input).await?;
         return Ok(due.map(|due| (due, Action::Execute)));
     }
-    let next = event
-        .decode::<Event<D>>()
-        .map_err(FunctionError::new)?
-        .next();
+    let next = event.decode::<Event<D>>()?.next();
     let Some(next) = next.filter(|next: &Due<D::Step>| next.step == H::STEP) else {
         return Ok(None);
     };
-    let due = DueStep::load(sagas, &event.stream, next)
-        .await
-        .map_err(FunctionError::new)?;
+    let due = DueStep::load(sagas, &event.stream, next).await?;
     Ok(due.map(|due| (due, next.action)))
 }

@@ -222,7 +222,7 @@ where
         let parts = parts.clone();
         async move {
             let (app, read, handle, failures) = parts.as_ref();
-            let batch: Event = serde_json::from_slice(&payload).map_err(FunctionError::new)?;
+            let batch: Event = serde_json::from_slice(&payload)?;
             let (mut all, mut changes) = (vec![], 0);
             let mut refused = BTreeMap::new();
             for (index, record) in batch.records.iter().enumerate() {
@@ -270,7 +270,7 @@ where
                 })
                 .into_iter()
                 .collect();
-            serde_json::to_vec(&answer).map_err(FunctionError::new)
+            Ok(serde_json::to_vec(&answer)?)
         }
     }))
 }
@@ -313,7 +313,7 @@ async fn send_to_queue(
     condition: Condition,
     error: &str,
 ) -> Result<(), FunctionError> {
-    let record = serde_json::to_value(record).map_err(FunctionError::new)?;
+    let record = serde_json::to_value(record)?;
     let letter = dead_letter::from_record(function, &record, condition, error).to_string();
     let subject = Subject::from_message(&letter, &BTreeMap::new());
     tracing::error!(
@@ -324,6 +324,6 @@ async fn send_to_queue(
         error,
         "stream record sent to queue"
     );
-    let sent = failures.send(letter).await;
-    sent.map(drop).map_err(FunctionError::new)
+    failures.send(letter).await?;
+    Ok(())
 }

@@ -12,7 +12,7 @@ use aws_sdk_dynamodbstreams::{
     types::{OperationType, Record, Shard, ShardIteratorType},
 };
 
-use super::cause;
+use crate::dynamodb::TableError;
 use cairn::{commit::Commit, store::StoreError};
 
 /// The position at which a tail starts.
@@ -100,7 +100,7 @@ impl Tail {
         let mut commits = vec![];
         for (shard, iterator) in std::mem::take(&mut self.reading) {
             let records = self.client.get_records().shard_iterator(iterator).send();
-            let page = records.await.map_err(|error| unavailable(&error))?;
+            let page = records.await.map_err(TableError::from)?;
             commits.extend(
                 page.records
                     .unwrap_or_default()
@@ -121,7 +121,7 @@ impl Tail {
         loop {
             let describe = self.client.describe_stream().stream_arn(&self.stream);
             let described = describe.set_exclusive_start_shard_id(from).send().await;
-            let described = described.map_err(|error| unavailable(&error))?;
+            let described = described.map_err(TableError::from)?;
             let description = described.stream_description;
             let Some(description) = description else {
                 return Ok(());
@@ -145,7 +145,7 @@ impl Tail {
         let id = shard.shard_id.unwrap_or_default();
         let open = self.client.get_shard_iterator().stream_arn(&self.stream);
         let opened = open.shard_id(&id).shard_iterator_type(at).send().await;
-        let opened = opened.map_err(|error| unavailable(&error))?;
+        let opened = opened.map_err(TableError::from)?;
         if let Some(iterator) = opened.shard_iterator {
             self.reading.push((id, iterator));
         }
@@ -161,8 +161,4 @@ fn commit(record: Record) -> Option<Result<Commit, Unreadable>> {
     let image = record.dynamodb?.new_image?;
     let commit = serde_dynamo::from_item(image);
     Some(commit.map_err(|error: serde_dynamo::Error| Unreadable(error.to_string())))
-}
-
-fn unavailable(error: &(impl std::error::Error + 'static)) -> StoreError {
-    StoreError::Unavailable(cause(error))
 }

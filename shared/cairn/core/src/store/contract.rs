@@ -11,7 +11,9 @@ use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
 use crate::{
-    commit::{Commit, StoredEvent},
+    commit::Commit,
+    event::StoredEvent,
+    metadata::Metadata,
     snapshot::Snapshot,
     store::{
         AppendError, ConditionalStore, Conditions, Consistency, EventStore, Quota, ReadRange,
@@ -59,12 +61,14 @@ async fn a_stream_that_was_never_written_is_empty(store: &impl EventStore) {
 async fn a_commit_comes_back_as_it_was_appended(store: &impl EventStore) {
     let mut written = commit("whole", 1, "first", 3);
     written.fingerprint = Some("f".to_owned());
-    written.causation = Some("order-1@1".to_owned());
-    written.actor = Some("someone".to_owned());
+    written.metadata = Metadata {
+        correlation: "contract".to_owned(),
+        causation: Some("order-1@1".to_owned()),
+        actor: Some("someone".to_owned()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+    };
     written.enlisted = true;
     written.snapshot = Some(snapshot("shape"));
-    written.traceparent =
-        Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
     store
         .append(std::slice::from_ref(&written))
         .await
@@ -470,29 +474,13 @@ fn stream(key: &str) -> StreamId {
 }
 
 fn commit(key: &str, version: u64, id: &str, events: usize) -> Commit {
-    Commit {
-        stream: stream(key),
-        version,
-        id: id.to_owned(),
-        fingerprint: None,
-        at: Timestamp::from_millis(1_700_000_000_000),
-        correlation: "contract".to_owned(),
-        causation: None,
-        actor: None,
-        traceparent: None,
-        enlisted: false,
-        sibling: None,
-        restored: false,
-        snapshot: None,
-        events: vec![
-            StoredEvent {
-                name: "Happened".to_owned(),
-                schema: 1,
-                data: json(r#"{"n":9007199254740991,"text":"\"é\u0000"}"#),
-            };
-            events
-        ],
-    }
+    let event = StoredEvent {
+        name: "Happened".to_owned(),
+        schema: 1,
+        data: json(r#"{"n":9007199254740991,"text":"\"é\u0000"}"#),
+    };
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    Commit::new(stream(key), version, id, at, vec![event; events])
 }
 
 fn snapshot(state_fingerprint: &str) -> Snapshot {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     causality::{History, consistent},
     commit::Commit,
+    error::BoxError,
     event::CodecError,
     stream::StreamId,
     timestamp::Timestamp,
@@ -259,7 +260,7 @@ pub struct Conflict {
 pub enum StoreError {
     /// The store is throttled, unreachable or timed out. A later retry may succeed.
     #[error("the event store is not available: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] BoxError),
     /// A commit exceeds the size limit of an item.
     #[error(
         "a commit of {bytes} bytes on {stream} exceeds the limit of {MAX_COMMIT_BYTES} bytes; split the command"
@@ -296,7 +297,7 @@ pub enum StoreError {
     },
     /// The store rejects the request permanently: a missing table, a missing permission.
     #[error("the event store rejected the request: {0}")]
-    Permanent(String),
+    Permanent(#[source] BoxError),
     /// An event cannot be read or written.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -6,10 +6,9 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
 
-use crate::dynamodb::{Item, store_error};
+use crate::dynamodb::{Item, TableError};
 use cairn::{
     audit::{Report, Window},
-    store::StoreError,
     timestamp::Timestamp,
 };
 
@@ -39,7 +38,7 @@ pub enum MarkError {
     Elsewhere(Option<Timestamp>),
     /// A call failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Table(#[from] TableError),
 }
 
 impl AuditMark {
@@ -77,7 +76,7 @@ impl AuditMark {
             Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                 Err(MarkError::Elsewhere(failed.item().and_then(mark)))
             }
-            _ => Err(store_error(&error).into()),
+            _ => Err(TableError::from(error).into()),
         }
     }
 }
