@@ -12,10 +12,7 @@ use std::{
 
 use cairn::{Commit, Metadata, RecordedEvent, Timestamp, audit::Limits, store::EventStore};
 use cairn_aws::{dynamodb::{Projection, Rebuild}, lambda::AppContext};
-use cairn_local::{
-    audit::audit,
-    template::{Parameters, Template},
-};
+use cairn_local::{Parameters, Template};
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use futures_util::future::try_join_all;
@@ -23,6 +20,7 @@ use orders::{
     deadlines::Fulfilments,
     read_models::{orders::Orders, sales::Sales},
 };
+use orders_local::audit::audit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! The local part of the page: live events and their deliveries, dead letters, and faults to switch
 //! on. A function serves the page itself and everything else behind it, as on AWS.
 //!
-//! [`access`](crate::access) refuses foreign requests to these routes as to all others.
+//! The server refuses foreign requests to these routes as to all others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,6 +21,15 @@ use axum::{
 };
 use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter};
 use cairn_aws::lambda::api::Problem;
+use cairn_local::{
+    LocalPlatform, Platform, System, Template,
+    aws::{Aws, bus::Seen},
+    extension::{Extended, Extension, Started},
+    faults::Fault,
+    host::{Hosted, Hosts},
+    http::responses::{answer_to, no_route, read},
+    template::{FunctionSpec, Grant, Trigger},
+};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{
@@ -38,19 +47,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{
-    aws::{Aws, roles::Grant},
-    bus::Seen,
-    delivery_log::{ConsumerStats, Delivery},
-    faults::Fault,
-    gateway::{answer_to, no_route, read},
-    hosting::{Hosted, Hosts},
-    platform::{LocalPlatform, Platform},
-    template::{FunctionSpec, Template, Trigger},
-};
+use crate::delivery_log::{ConsumerStats, Delivery, DeliveryLog};
 
 /// The crate of the function that serves the page.
-pub(crate) const SHOW_CONSOLE: &str = "show-console";
+const SHOW_CONSOLE: &str = "show-console";
 /// The table with a row for each fulfilment that has not ended.
 const DEADLINES: &str = "DeadlinesTable";
 
@@ -67,7 +67,7 @@ const MOST_EVENTS: usize = 600;
 const MOST_LETTERS: u32 = 50;
 
 /// The paths and their methods.
-pub(crate) const ROUTES: [(&str, &[&str]); 6] = [
+pub const ROUTES: [(&str, &[&str]); 6] = [
     ("/console/settings.json", &["GET"]),
     ("/console/stream", &["GET"]),
     ("/console/troubles", &["GET", "PUT"]),
@@ -76,16 +76,52 @@ pub(crate) const ROUTES: [(&str, &[&str]); 6] = [
     ("/console/orders/{orderId}/deliveries", &["GET"]),
 ];
 
+/// The local part of the page, as an extension of the system.
+#[derive(Debug)]
+pub struct Page {
+    pub(crate) platform: Arc<LocalPlatform>,
+    pub(crate) delivery_log: Arc<DeliveryLog>,
+}
+
+impl Extension for Page {
+    fn start(&self, system: &Started<'_>) -> Option<Extended> {
+        if !is_open(system.template) {
+            return None;
+        }
+        let console = Arc::new(Console {
+            local: self.platform.clone(),
+            delivery_log: self.delivery_log.clone(),
+            aws: system.composition.aws.clone(),
+            hosts: system.composition.hosts.clone(),
+            endpoint: system.endpoint,
+            frames: broadcast::Sender::new(MOST_FRAMES),
+            board: Mutex::default(),
+            stopped: system.stopped.clone(),
+        });
+        Some(Extended {
+            routes: console.clone().router(),
+            work: Box::pin(console.run()),
+        })
+    }
+}
+
+/// True if the system has the page.
+pub fn has_page(system: &System) -> bool {
+    let mut hosts = system.composition.hosts.values();
+    hosts.any(|hosted| hosted.spec.stem == SHOW_CONSOLE)
+}
+
 /// True if the system has the page and needs no tokens: these routes check none.
-pub(crate) fn is_open(template: &Template) -> bool {
+fn is_open(template: &Template) -> bool {
     let mut functions = template.functions.iter();
     functions.any(|function| function.stem == SHOW_CONSOLE) && template.authorizer.is_none()
 }
 
 /// The live part of the page.
 #[derive(Debug)]
-pub(crate) struct Console {
+struct Console {
     local: Arc<LocalPlatform>,
+    delivery_log: Arc<DeliveryLog>,
     aws: Arc<Aws>,
     hosts: Arc<Hosts>,
     /// The address of the AWS endpoint.
@@ -155,26 +191,8 @@ struct Wanted {
 }
 
 impl Console {
-    pub(crate) fn new(
-        local: Arc<LocalPlatform>,
-        aws: Arc<Aws>,
-        hosts: Arc<Hosts>,
-        endpoint: SocketAddr,
-        stopped: watch::Receiver<bool>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            local,
-            aws,
-            hosts,
-            endpoint,
-            frames: broadcast::Sender::new(MOST_FRAMES),
-            board: Mutex::default(),
-            stopped,
-        })
-    }
-
     /// Sends the news until the system stops.
-    pub(crate) async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>) {
         let mut seen = self.aws.bus.watch();
         let mut stopped = self.stopped.clone();
         let mut ticks = interval(FRAME);
@@ -187,7 +205,7 @@ impl Console {
         }
     }
 
-    pub(crate) fn router(self: Arc<Self>) -> Router {
+    fn router(self: Arc<Self>) -> Router {
         let paths = ROUTES.iter().map(|(path, _)| *path);
         paths
             .fold(Router::new(), |router, path| {
@@ -220,7 +238,7 @@ impl Console {
             let depths = queues.map(|queue| self.aws.queues.depth(queue).unwrap_or_default());
             board.dead_letters = depths.sum();
         }
-        let (consumers, deliveries) = self.local.delivery_log.take();
+        let (consumers, deliveries) = self.delivery_log.take();
         if is_look || !events.is_empty() || !deliveries.is_empty() {
             let news = events.iter().map(AsRef::as_ref).collect();
             let frame = self.frame(&board, news, &deliveries, &consumers);
@@ -258,10 +276,10 @@ impl Console {
     fn present(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
         let mut board = self.board();
         board.fulfilments = self.open_fulfilments();
-        let consumers = self.local.delivery_log.stats();
+        let consumers = self.delivery_log.stats();
         let events = board.events.iter().map(AsRef::as_ref).collect();
         let frame = Frame {
-            skus: self.local.delivery_log.skus(),
+            skus: self.delivery_log.skus(),
             ..self.frame(&board, events, &[], &consumers)
         };
         (message("state", &frame), self.frames.subscribe())
@@ -401,7 +419,6 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
         ("POST", "/console/dead-letters/redrive") => console.redrive(read(body).await?).await,
         ("GET", _) if order(path).is_some() => {
             let deliveries = console
-                .local
                 .delivery_log
                 .of_order(order(path).unwrap_or_default());
             Ok(found(&json!({ "deliveries": deliveries })))
@@ -504,10 +521,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{
-        composition::{Composition, Parts},
-        template::Parameters,
-    };
+    use crate::parts;
+    use cairn_local::{Composition, Parameters};
 
     async fn next(stream: &mut Body) -> String {
         let frame = stream.frame().await.unwrap().unwrap();
@@ -519,11 +534,18 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
         let parameters = Parameters::from([("Authorization".to_owned(), "none".to_owned())]);
         let template = Template::load_with(Path::new(file), &parameters).unwrap();
-        let system = Composition::start(&template, Parts::default()).unwrap();
+        let system = Composition::start(&template, parts()).unwrap();
         let stop = watch::Sender::new(false);
-        let (aws, hosts) = (system.aws.clone(), system.hosts.clone());
-        let endpoint = ([127, 0, 0, 1], 4566).into();
-        let console = Console::new(Arc::default(), aws, hosts, endpoint, stop.subscribe());
+        let console = Arc::new(Console {
+            local: Arc::default(),
+            delivery_log: Arc::default(),
+            aws: system.aws.clone(),
+            hosts: system.hosts.clone(),
+            endpoint: ([127, 0, 0, 1], 4566).into(),
+            frames: broadcast::Sender::new(MOST_FRAMES),
+            board: Mutex::default(),
+            stopped: stop.subscribe(),
+        });
         let mut stream = console.stream().into_body();
         assert!(next(&mut stream).await.starts_with("event: state\n"));
         let send = |number: usize| console.frames.send(format!("{number}").into()).unwrap();

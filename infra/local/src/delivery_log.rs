@@ -8,9 +8,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use cairn_local::platform::{Note, Observer};
 use serde::{Deserialize, Serialize};
-
-use crate::platform::Note;
 
 /// The most orders whose deliveries are kept, and the most deliveries of one order.
 const MOST_ORDERS: usize = 500;
@@ -86,8 +85,8 @@ struct Line {
     gap: Option<u64>,
 }
 
-impl DeliveryLog {
-    pub(crate) fn read(&self, function: &str, line: &str) {
+impl Observer for DeliveryLog {
+    fn emit(&self, function: &str, line: &str) {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             return;
         };
@@ -120,7 +119,7 @@ impl DeliveryLog {
         });
     }
 
-    pub(crate) fn note(&self, note: &Note<'_>) {
+    fn note(&self, note: &Note<'_>) {
         let mut book = self.book();
         let (function, event, outcome) = match *note {
             Note::Retried { function, event } => {
@@ -148,7 +147,9 @@ impl DeliveryLog {
             lag_ms: None,
         });
     }
+}
 
+impl DeliveryLog {
     /// Returns the counts of each consumer, and the first deliveries since the last call up to a
     /// limit.
     pub fn take(&self) -> (BTreeMap<String, ConsumerStats>, Vec<Delivery>) {
@@ -216,7 +217,7 @@ impl Book {
 }
 
 /// The order of an event: the key of its stream, as in `payment-<order>@2`.
-pub(crate) fn order_of(event: &str) -> Option<&str> {
+fn order_of(event: &str) -> Option<&str> {
     let (stream, _) = event.rsplit_once('@')?;
     let (category, key) = stream.split_once('-')?;
     (category != "stock").then_some(key)
@@ -239,11 +240,11 @@ mod tests {
     #[test]
     fn what_consumers_tell_is_counted_and_the_worst_lag_is_of_the_time_since_it_was_asked_for() {
         let delivery_log = DeliveryLog::default();
-        delivery_log.read("A", &line("order-1@1", "applied"));
-        delivery_log.read("A", &line("order-1@4", "caught-up"));
-        delivery_log.read("A", &line("order-1@4", "duplicate"));
-        delivery_log.read("A", "no figures");
-        delivery_log.read("Relay", r#"{"RelayLag":7}"#);
+        delivery_log.emit("A", &line("order-1@1", "applied"));
+        delivery_log.emit("A", &line("order-1@4", "caught-up"));
+        delivery_log.emit("A", &line("order-1@4", "duplicate"));
+        delivery_log.emit("A", "no figures");
+        delivery_log.emit("Relay", r#"{"RelayLag":7}"#);
         for event in [None, Some("order-1@5")] {
             delivery_log.note(&Note::Retried {
                 function: "A",
@@ -286,12 +287,12 @@ mod tests {
         let delivery_log = DeliveryLog::default();
         for order in 0..2 * MOST_ORDERS {
             for _ in 0..2 {
-                delivery_log.read("A", &line(&format!("order-{order}@1"), "applied"));
+                delivery_log.emit("A", &line(&format!("order-{order}@1"), "applied"));
             }
         }
         for _ in 0..2 * MOST_OF_ONE {
-            delivery_log.read("A", &line("order-last@1", "duplicate"));
-            delivery_log.read("A", &line("stock-TEA-01@1", "applied"));
+            delivery_log.emit("A", &line("order-last@1", "duplicate"));
+            delivery_log.emit("A", &line("stock-TEA-01@1", "applied"));
         }
         assert!(delivery_log.of_order("0").is_empty());
         assert_eq!(delivery_log.of_order("last").len(), MOST_OF_ONE);

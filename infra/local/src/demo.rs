@@ -6,16 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cairn_local::{System, Template, client::Client};
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::{
-    client::Client,
-    system::{Options, System},
-    template::Template,
-};
+use crate::options;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -83,7 +80,7 @@ const SCENARIOS: [Scenario; 4] = [
 
 /// Runs the demo on its own system, in memory.
 pub async fn run(template: &Template) -> Result<ExitCode, Failure> {
-    let system = System::start(template, &Options::default()).await?;
+    let system = System::start(template, &options()).await?;
     let client = Client::new(system.http);
     let mut out = io::stdout();
     writeln!(

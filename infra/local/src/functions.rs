@@ -1,8 +1,7 @@
 //! The functions by crate name.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
-
-use cairn_aws::lambda::{AppContext, Build, ConfigError, Handler};
+use cairn_aws::lambda::Build;
+use cairn_local::Functions;
 
 pub const FUNCTIONS: &[(&str, Build)] = &[
     ("place-order", place_order::function),
@@ -37,37 +36,7 @@ pub const FUNCTIONS: &[(&str, Build)] = &[
     ("forget-customer", forget_customer::function),
 ];
 
-pub type Builder = Arc<dyn Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync>;
-
-#[derive(Clone)]
-pub struct Functions(BTreeMap<&'static str, Builder>);
-
-impl Default for Functions {
-    fn default() -> Self {
-        let built = |(name, build): (&'static str, Build)| (name, Arc::new(build) as Builder);
-        Self(FUNCTIONS.iter().copied().map(built).collect())
-    }
-}
-
-impl Functions {
-    /// Replaces the builder of one function, for example to use other providers.
-    #[must_use]
-    pub fn with(
-        mut self,
-        stem: &'static str,
-        build: impl Fn(&AppContext) -> Result<Handler, ConfigError> + Send + Sync + 'static,
-    ) -> Self {
-        self.0.insert(stem, Arc::new(build));
-        self
-    }
-
-    pub(crate) fn find(&self, stem: &str) -> Option<Builder> {
-        self.0.get(stem).cloned()
-    }
-}
-
-impl fmt::Debug for Functions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
+/// Returns all functions as they are deployed.
+pub fn functions() -> Functions {
+    Functions::new(FUNCTIONS)
 }

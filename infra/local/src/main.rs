@@ -6,27 +6,23 @@ use std::{
     io, panic,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
 use cairn::cloudevent::CloudEvent;
 use cairn_aws::lambda::logged;
 use cairn_local::{
-    access::AllowedHost,
-    aws::secrets::Secrets,
-    bus::Seen,
-    demo,
-    faults::Fault,
-    measure,
-    platform::LocalPlatform,
+    Options, Parameters, System, Template,
+    aws::{bus::Seen, secrets::Secrets},
+    faults::{Fault, FaultProfile},
+    http::AllowedHost,
     printer::Printer,
     signals::{AtSignal, Signals},
-    system::{Options, System},
-    template::{Parameters, Template, TemplateError},
+    template::TemplateError,
 };
 use clap::{Parser, Subcommand};
 use console::style;
+use orders_local::{console::has_page, demo, measure, options_with_page};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -204,20 +200,18 @@ async fn serve(
     out: &Printer,
     err: &Printer,
 ) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
+    let faults = FaultProfile::default();
+    if arguments.disturb {
+        faults.set(&[Fault::Duplicates, Fault::Disorder]);
+    }
     let options = Options {
         port: arguments.port,
         aws_port: arguments.aws_port,
         allow_hosts: arguments.allow_host.clone(),
         secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
-        ..Options::default()
+        ..options_with_page(faults)
     };
-    let local = LocalPlatform::default();
-    if arguments.disturb {
-        let faults = [Fault::Duplicates, Fault::Disorder];
-        local.faults.set(&faults);
-    }
-    let options = options.with_platform(Arc::new(local));
     let system = System::start(template, &options).await?;
     let events = system.watch();
     let mut stop = signals.stop();
@@ -254,7 +248,7 @@ fn greeting(system: &System) -> String {
         style("AWS endpoint").bold()
     );
     // Writing to a `String` cannot fail.
-    if system.has_page() {
+    if has_page(&system) {
         let _ = writeln!(text, "{}  http://{http}/", style("Web page    ").bold());
     }
     let resumed = system.composition.resumed;

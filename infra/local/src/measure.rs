@@ -15,19 +15,17 @@ use cairn::{
     StreamId, Timestamp,
     audit::{Limits, Scope, Window},
 };
+use cairn_local::{
+    System, Template,
+    aws::{Call, bus::Seen},
+    client::Client,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use orders::deadlines::Fulfilments;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, task::JoinSet, time::sleep};
 
-use crate::{
-    audit::audit,
-    aws::Call,
-    bus::Seen,
-    client::Client,
-    system::{Options, System},
-    template::Template,
-};
+use crate::{audit::audit, options};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,7 +40,7 @@ const SKUS: u32 = 50;
 pub async fn run(template: &Template, orders: u32, clients: u32) -> Result<ExitCode, Failure> {
     // The system is measured, not the throttling of the template.
     let template = template.clone().unthrottled();
-    let system = System::start(&template, &Options::default()).await?;
+    let system = System::start(&template, &options()).await?;
     let client = Client::new(system.http);
     for sku in 0..SKUS {
         let body = json!({ "quantity": 1_000_000 });

@@ -1,249 +1,47 @@
-//! The whole system with its ports, started from a template and stopped without data loss.
+//! The parts and options of the local order system.
 
-use std::{
-    fs::File,
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::sync::Arc;
 
-use tokio::{
-    net::TcpListener,
-    runtime::{self, Handle, Runtime},
-    sync::{broadcast, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use cairn_local::{LocalPlatform, Options, Parts, faults::FaultProfile};
 
 use crate::{
-    access::{Access, AllowedHost, Dialect},
-    aws::{cloudformation::Stack, endpoint, secrets::Secrets},
-    bus::Seen,
-    composition::{ComposeError, Composition, Parts},
-    console::{Console, SHOW_CONSOLE, is_open},
-    data::{self, DataError},
-    functions::Functions,
-    platform::{LocalPlatform, Platform},
-    server::{Limits, serve},
-    template::Template,
+    console::Page,
+    delivery_log::DeliveryLog,
+    faults::{BROKEN, with_faults},
+    functions::functions,
 };
 
-/// The time that requests in progress may take when the system stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The port of the HTTP API; 0 selects a free one.
-    pub port: u16,
-    /// The port of the AWS endpoint; 0 selects a free one.
-    pub aws_port: u16,
-    /// Hosts that both ports accept in addition to the local ones.
-    pub allow_hosts: Vec<AllowedHost>,
-    /// The data directory; `None` keeps state in memory.
-    pub data: Option<PathBuf>,
-    pub functions: Functions,
-    pub secrets: Secrets,
-    pub platform: Arc<dyn Platform>,
-    /// The same platform, if it is the local one and the page shows its events.
-    pub shown: Option<Arc<LocalPlatform>>,
-}
-
-impl Options {
-    /// Selects the local platform, and shows its events on the page.
-    #[must_use]
-    pub fn with_platform(self, local: Arc<LocalPlatform>) -> Self {
-        Self {
-            functions: local.faults.functions(),
-            platform: local.clone(),
-            shown: Some(local),
-            ..self
-        }
+/// Returns the parts of a system in memory.
+pub fn parts() -> Parts {
+    Parts {
+        functions: functions(),
+        ..Parts::default()
     }
 }
 
-impl Default for Options {
-    /// Free ports, and everything in memory.
-    fn default() -> Self {
-        let Parts {
-            data,
-            functions,
-            secrets,
+/// Returns the options of a system in memory, on free ports.
+pub fn options() -> Options {
+    Options {
+        functions: functions(),
+        ..Options::default()
+    }
+}
+
+/// Returns the same options with the page, which shows deliveries and switches these faults.
+pub fn options_with_page(faults: FaultProfile) -> Options {
+    let delivery_log = Arc::new(DeliveryLog::default());
+    let (broken, error) = BROKEN;
+    let platform = LocalPlatform::new(faults.clone())
+        .observed_by(delivery_log.clone())
+        .breaking(broken, error);
+    let platform = Arc::new(platform);
+    Options {
+        functions: with_faults(&faults),
+        platform: platform.clone(),
+        extension: Some(Arc::new(Page {
             platform,
-        } = Parts::default();
-        Self {
-            port: 0,
-            aws_port: 0,
-            allow_hosts: vec![],
-            data,
-            functions,
-            secrets,
-            platform,
-            shown: None,
-        }
+            delivery_log,
+        })),
+        ..Options::default()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Compose(#[from] ComposeError),
-    #[error("cannot bind port {port}: {source}; choose another with {flag}, 0 for any free port")]
-    Port {
-        port: u16,
-        /// The option that selects the port.
-        flag: &'static str,
-        source: io::Error,
-    },
-    #[error("starting the thread for requests failed: {0}")]
-    Thread(io::Error),
-    #[error(transparent)]
-    Data(#[from] DataError),
-}
-
-#[derive(Debug)]
-pub struct System {
-    pub http: SocketAddr,
-    pub endpoint: SocketAddr,
-    pub composition: Composition,
-    stop: watch::Sender<bool>,
-    servers: JoinSet<()>,
-    _own: OwnThread,
-    /// Held while the directory is in use.
-    _lock: Option<File>,
-}
-
-impl System {
-    /// Starts the system. It accepts requests when this returns. After an error, nothing runs.
-    pub async fn start(template: &Template, options: &Options) -> Result<Self, StartError> {
-        let http = listen(options.port, "--port").await?;
-        let endpoint = listen(options.aws_port, "--aws-port").await?;
-        let lock = options.data.as_deref().map(data::lock).transpose()?;
-        let composition = Composition::start(
-            template,
-            Parts {
-                data: options.data.clone(),
-                functions: options.functions.clone(),
-                secrets: options.secrets.clone(),
-                platform: options.platform.clone(),
-            },
-        )?;
-        // The endpoint also returns the consumed units.
-        composition.aws.meter.start_weighing();
-        let (http_address, endpoint_address) = (http.1, endpoint.1);
-        let stop = watch::Sender::new(false);
-        let mut servers = JoinSet::new();
-        let own = OwnThread::new()?;
-        let stack = Stack::new(template, http_address);
-        let endpoint_router = endpoint::router(
-            composition.aws.clone(),
-            composition.hosts.clone(),
-            Arc::new(stack),
-        );
-        let mut http_router = composition.gateway().router();
-        let shown = options.shown.as_ref();
-        if let Some(local) = shown.filter(|_| is_open(template)) {
-            let (aws, hosts) = (composition.aws.clone(), composition.hosts.clone());
-            let stopped = stop.subscribe();
-            let console = Console::new(local.clone(), aws, hosts, endpoint_address, stopped);
-            servers.spawn_on(console.clone().run(), &own.handle);
-            http_router = http_router.merge(console.router());
-        }
-        let [api, aws] = Limits::of_process();
-        let ports = [
-            (http, http_router, Dialect::Api, api),
-            (endpoint, endpoint_router, Dialect::Aws, aws),
-        ];
-        for ((listener, at), router, dialect, limits) in ports {
-            let access = Access::new(at, &options.allow_hosts, dialect, options.platform.clone());
-            let (router, stopped) = (access.before(router), stop.subscribe());
-            let server = async move {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => serve(listener, router, limits, stopped).await,
-                    Err(error) => tracing::error!(%error, "a server cannot listen"),
-                }
-            };
-            servers.spawn_on(server, &own.handle);
-        }
-        Ok(Self {
-            http: http_address,
-            endpoint: endpoint_address,
-            composition,
-            stop,
-            servers,
-            _own: own,
-            _lock: lock,
-        })
-    }
-
-    pub fn has_page(&self) -> bool {
-        let mut hosts = self.composition.hosts.values();
-        hosts.any(|hosted| hosted.spec.stem == SHOW_CONSOLE)
-    }
-
-    /// Subscribes to all events from now on.
-    pub fn watch(&self) -> broadcast::Receiver<Seen> {
-        self.composition.aws.bus.watch()
-    }
-
-    /// Waits until no delivery is in progress: see [`Composition::settled`].
-    pub async fn settled(&self) {
-        self.composition.settled().await;
-    }
-
-    /// Stops the system. New requests are refused, and requests in progress have a second to
-    /// finish. With a data directory, the next start resumes unfinished deliveries.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        let answered = async { while self.servers.join_next().await.is_some() {} };
-        if timeout(LAST_ANSWERS, answered).await.is_err() {
-            tracing::warn!("unanswered requests aborted");
-        }
-        self.servers.shutdown().await;
-        self.composition.stop().await;
-    }
-}
-
-/// A thread for requests. Events are processed as fast as possible and may form a long queue; as on
-/// AWS, no request waits behind it.
-#[derive(Debug)]
-struct OwnThread {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl OwnThread {
-    fn new() -> Result<Self, StartError> {
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("requests")
-            .enable_all()
-            .build();
-        let runtime = runtime.map_err(StartError::Thread)?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
-    }
-}
-
-impl Drop for OwnThread {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // In the background, because it may be dropped in an async context.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Binds a port, and returns the listener with its address.
-async fn listen(port: u16, flag: &'static str) -> Result<(StdListener, SocketAddr), StartError> {
-    let fail = |source| StartError::Port { port, flag, source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(fail)?;
-    let address = listener.local_addr().map_err(fail)?;
-    // Detached from its runtime, because another one accepts the connections.
-    Ok((listener.into_std().map_err(fail)?, address))
 }

@@ -10,7 +10,7 @@ use axum::{
     body::Body,
     http::{Method, Request, header},
 };
-use cairn_local::{client::Client, gateway::Gateway, platform::Platform};
+use cairn_local::{Platform, client::Client, http::Gateway};
 use http_body_util::BodyExt;
 use orders::prices::Prices;
 use serde_json::{Value, json};

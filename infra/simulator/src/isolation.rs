@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cairn::Timestamp;
-use cairn_local::{platform::Platform, template::TemplateError};
+use cairn_local::{Platform, template::TemplateError};
 use futures_util::future::{join_all, join3};
 use orders::fulfilment;
 use tokio::time::sleep;

@@ -4,12 +4,8 @@ use std::{collections::BTreeSet, fmt::Write, path::Path, sync::Arc, time::Durati
 
 use cairn::audit::Limits;
 use cairn_local::{
-    audit::audit,
-    aws::roles::Grant,
-    composition::{Composition, Parts},
-    functions::Functions,
-    platform::Platform,
-    template::{Parameters, Template, TemplateError},
+    Composition, Functions, Parameters, Parts, Platform, Template,
+    template::{Grant, TemplateError},
 };
 use futures_util::future::{join_all, join3};
 use orders::{
@@ -17,6 +13,7 @@ use orders::{
     fulfilment::{State, Step},
     prices::Prices,
 };
+use orders_local::audit::audit;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
@@ -377,7 +374,7 @@ impl Simulation {
 /// Returns the deployed functions, with simulated providers.
 fn functions(providers: &Providers) -> Functions {
     let [screening, payments, captures, carrier, mailer] = [(); 5].map(|()| providers.clone());
-    Functions::default()
+    orders_local::functions()
         .with("screen-order", move |app| {
             screen_order::with(app, screening.clone())
         })

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use cairn_local::{
-    system::Options,
-    template::{FunctionSpec, Template, Trigger},
+    Template,
+    template::{FunctionSpec, Trigger},
 };
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, template};
@@ -24,7 +25,7 @@ fn closed() -> Template {
 }
 
 async fn started(template: &Template) -> Fixture {
-    Fixture::with_template(template, Options::default()).await
+    Fixture::with_template(template, options()).await
 }
 
 fn function<'t>(template: &'t mut Template, id: &str) -> &'t mut FunctionSpec {

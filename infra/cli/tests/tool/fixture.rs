@@ -5,12 +5,8 @@ use std::{
     process::{Command, Output},
 };
 
-use cairn_local::{
-    aws::Call,
-    client::Client,
-    system::{Options, System},
-    template::{Parameters, Template},
-};
+use cairn_local::{Options, Parameters, System, Template, aws::Call, client::Client};
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::waiting::{output, within};
@@ -31,7 +27,7 @@ pub(crate) struct Said {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        Self::with(Options::default()).await
+        Self::with(options()).await
     }
 
     pub(crate) async fn with(options: Options) -> Self {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cairn_aws::lambda::Handler;
-use cairn_local::{functions::Functions, system::Options};
+use cairn_local::Options;
+use orders_local::{functions, options};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -25,7 +26,7 @@ impl Held {
             holds: watch::Sender::new(true),
         });
         let holding = held.clone();
-        let functions = Functions::default().with("rebuild-projection", move |app| {
+        let functions = functions().with("rebuild-projection", move |app| {
             let (function, held) = (rebuild_projection::function(app)?, holding.clone());
             Ok(Handler::new(move |payload, invocation| {
                 let (function, held) = (function.clone(), held.clone());
@@ -41,7 +42,7 @@ impl Held {
         });
         let options = Options {
             functions,
-            ..Options::default()
+            ..options()
         };
         (held, options)
     }

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use cairn::provider::{Call, ProviderError};
-use cairn_local::{functions::Functions, system::Options};
+use cairn_local::Options;
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider},
     values::{Money, PaymentToken},
 };
+use orders_local::{functions, options};
 use serde_json::json;
 
 use crate::{fixture::Fixture, waiting::until};
@@ -49,12 +50,12 @@ impl PaymentProvider for Stubborn {
 pub(crate) async fn stuck() -> (Fixture, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |app| {
+    let functions = functions().with("capture-payment", move |app| {
         capture_payment::with(app, Stubborn(provider.clone()))
     });
     let options = Options {
         functions,
-        ..Options::default()
+        ..options()
     };
     let system = Fixture::with(options).await;
     system.receive("TEA-01", 10).await;

@@ -5,12 +5,9 @@
 
 use std::{collections::BTreeSet, pin::Pin, time::Duration};
 
-use cairn_local::{
-    aws::Call,
-    composition::Parts,
-    template::{STACK, Trigger},
-};
+use cairn_local::{aws::Call, names::STACK, template::Trigger};
 use futures_util::future::join_all;
+use orders_local::parts;
 use regex_lite::Regex;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -157,7 +154,7 @@ fn with_canary() -> StillShop {
         ("Prices", "caller"),
         ("Canary", "true"),
     ]);
-    StillShop::with_template(&template, Parts::default())
+    StillShop::with_template(&template, parts())
 }
 
 async fn a_canary_that_is_lost() -> StillShop {
@@ -219,7 +216,7 @@ async fn a_small_reservation() -> StillShop {
         ("Prices", "caller"),
         ("PaymentConcurrency", "1"),
     ]);
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     for _ in 0..20 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
@@ -246,7 +243,7 @@ async fn an_old_dead_letter() -> StillShop {
             .triggers
             .retain(|trigger| !matches!(trigger, Trigger::Schedule(_)));
     }
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     let poison = ("ProjectOrdersFunction", String::new());
     *shop.platform.poison.lock().unwrap() = Some(poison);
     shop.place(&order("TEA-01", 1, "tok_visa")).await;
@@ -280,7 +277,7 @@ async fn a_mapping_that_is_off() -> StillShop {
     for relay in functions.filter(|function| function.id == "RelayEventsFunction") {
         relay.triggers.clear();
     }
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     for _ in 0..2 {
         shop.place(&order("TEA-01", 1, "tok_visa")).await;
         sleep(Duration::from_mins(5)).await;
@@ -291,7 +288,7 @@ async fn a_mapping_that_is_off() -> StillShop {
 /// Ten clients at a time, and an account with less concurrency.
 async fn no_concurrency() -> StillShop {
     let platform = Still::with_concurrency(5);
-    let shop = StillShop::with_platform(platform, &template(), Parts::default());
+    let shop = StillShop::with_platform(platform, &template(), parts());
     *shop.platform.distance.lock().unwrap() = Duration::from_millis(100);
     read_for_minutes(&shop, 3).await;
     shop

@@ -7,9 +7,10 @@ use cairn::{
     audit::{Finding, Limits, Report, Scope, Window},
 };
 use cairn_aws::dynamodb::{Audit, AuditError};
-use cairn_local::{audit, client::Client, system::Options, template::Template};
+use cairn_local::{Options, Template, client::Client};
 use futures_util::future::join_all;
 use orders::deadlines::Fulfilments;
+use orders_local::{audit, options};
 use serde_json::{Value, json};
 
 use crate::{
@@ -297,7 +298,7 @@ fn silent() -> Template {
 }
 
 async fn silenced() -> Fixture {
-    Fixture::with_template(&silent(), Options::default()).await
+    Fixture::with_template(&silent(), options()).await
 }
 
 #[tokio::test]
@@ -340,7 +341,7 @@ async fn an_event_that_never_reached_the_bus_is_found_behind_others_that_have() 
     let directory = tempfile::tempdir().unwrap();
     let options = Options {
         data: Some(directory.path().to_owned()),
-        ..Options::default()
+        ..options()
     };
     let fixture = Fixture::with(options.clone()).await;
     fixture.receive("TEA-01", 5).await;

@@ -6,7 +6,8 @@ use axum::{
     body::Bytes,
     http::{Method, StatusCode},
 };
-use cairn_local::{client::Answer, system::Options};
+use cairn_local::{Options, client::Answer};
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Holding, order, template_taking};
@@ -427,7 +428,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
     let platform = Holding::new(&[]);
     let system = Fixture::with(Options {
         platform: platform.clone(),
-        ..Options::default()
+        ..options()
     })
     .await;
     let body = order("TEA-01", 1, "tok_visa");
@@ -468,7 +469,7 @@ async fn a_key_service_that_is_unavailable_is_503_and_one_that_refuses_is_500() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done() {
-    let system = Fixture::with(Options::default()).await;
+    let system = Fixture::with(options()).await;
     let headers = [("idempotency-key", "k-1")];
     let body = order("TEA-01", 1, "tok_visa");
     system.system.composition.aws.dynamo.interrupt(true);
@@ -493,7 +494,7 @@ async fn a_store_that_is_away_is_503_with_a_time_to_wait_and_nothing_half_done()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_the_template_takes_are_429_and_change_nothing() {
-    let system = Fixture::with_template(&template_taking(0, 3), Options::default()).await;
+    let system = Fixture::with_template(&template_taking(0, 3), options()).await;
     let body = order("TEA-01", 1, "tok_visa");
     for _ in 0..3 {
         assert_eq!(

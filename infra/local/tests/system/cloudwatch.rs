@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, iter::Peekable, str::FromStr, time::Duration};
 
-use cairn_local::template::STACK;
+use cairn_local::names::STACK;
 use regex_lite::Regex;
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};

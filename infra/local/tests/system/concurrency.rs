@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use cairn::read_model::{ReadModel, fold};
-use cairn_local::{faults::Fault, platform::LocalPlatform, system::Options};
+use cairn_local::{LocalPlatform, Options, faults::Fault};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use orders::read_models::{
     orders::Orders,
     sales::{self, Window},
     stock::StockLevels,
 };
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::{
@@ -98,7 +99,7 @@ async fn fifty_orders_for_twenty_pieces_confirm_exactly_twenty() {
 async fn every_read_model_equals_the_fold_though_the_bus_repeats_and_shuffles_everything() {
     let system = Fixture::with(Options {
         platform: Arc::new(LocalPlatform::with(&[Fault::Duplicates, Fault::Disorder])),
-        ..Options::default()
+        ..options()
     })
     .await;
     system.receive("TEA-01", 12).await;
@@ -202,7 +203,7 @@ async fn every_accepted_order_reaches_its_end_though_the_process_is_killed() {
 
     let system = Fixture::with(Options {
         data: Some(data.path().to_owned()),
-        ..Options::default()
+        ..options()
     })
     .await;
     system.settled().await;

@@ -3,15 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::Arc,
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{
-    platform::LocalPlatform,
-    system::Options,
-    template::{Template, Trigger},
-};
+use cairn_local::{Template, faults::FaultProfile, template::Trigger};
+use orders_local::options_with_page;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -29,7 +25,7 @@ async fn shop() -> Fixture {
 }
 
 async fn shop_of(template: &Template) -> Fixture {
-    let options = Options::default().with_platform(Arc::new(LocalPlatform::default()));
+    let options = options_with_page(FaultProfile::default());
     Fixture::with_template(template, options).await
 }
 

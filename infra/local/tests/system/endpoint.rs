@@ -2,10 +2,8 @@
 
 use axum::http::Method;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use cairn_local::{
-    client::{Answer, Client},
-    system::Options,
-};
+use cairn_local::client::{Answer, Client};
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, order, template, template_file, template_of};
@@ -802,7 +800,7 @@ async fn with_keys() -> Fixture {
                  Alias:\n    Type: AWS::KMS::Alias\n    Properties:\n      \
                  AliasName: alias/personal-data\n      TargetKeyId: !Ref PersonalDataKey\n";
     let text = text.replacen("\nResources:\n", &format!("\nResources:\n{alias}"), 1);
-    Fixture::with_template(&template_of(&text).unwrap(), Options::default()).await
+    Fixture::with_template(&template_of(&text).unwrap(), options()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cairn_local::functions::FUNCTIONS;
+use orders_local::functions::FUNCTIONS;
 use serde_json::Value;
 
 use crate::fixture::{Fixture, template, template_file};

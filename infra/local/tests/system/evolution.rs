@@ -1,8 +1,9 @@
 //! Current code reads events of versions that are no longer written.
 
 use axum::http::StatusCode;
-use cairn_local::{bus::Seen, client::Client, composition::Composition, system::Options};
+use cairn_local::{Composition, Options, aws::bus::Seen, client::Client};
 use orders::personal;
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::{
@@ -196,7 +197,7 @@ async fn a_cancellation_has_its_source() {
     let platform = Holding::new(&[]);
     let options = Options {
         platform: platform.clone(),
-        ..Options::default()
+        ..options()
     };
     let shop = Closed::with(options.clone()).await;
     let fixture = &shop.fixture;

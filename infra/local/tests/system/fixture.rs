@@ -10,14 +10,14 @@ use std::{
 use axum::http::StatusCode;
 use cairn::{RecordedEvent, Timestamp, cloudevent::CloudEvent};
 use cairn_local::{
-    aws::Call,
-    bus::Seen,
+    LocalPlatform, Options, Parameters, Platform, System, Template,
+    aws::{Call, bus::Seen},
     client::{Answer, Client},
     faults::Fault,
-    platform::{CallFault, FaultDecision, InvocationFault, LocalPlatform, Note, Platform},
-    system::{Options, System},
-    template::{Parameters, Template, TemplateError, Throttle},
+    platform::{CallFault, FaultDecision, InvocationFault, Note},
+    template::{TemplateError, Throttle},
 };
+use orders_local::options;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast, time::timeout};
 use uuid::Uuid;
@@ -81,7 +81,7 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        Self::with(Options::default()).await
+        Self::with(options()).await
     }
 
     pub(crate) async fn with(options: Options) -> Self {

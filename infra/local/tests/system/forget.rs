@@ -10,19 +10,14 @@ use std::{
 };
 
 use cairn::provider::{Call, ProviderError};
-use cairn_local::{
-    aws,
-    composition::{Composition, Parts},
-    functions::Functions,
-    platform::Platform,
-    template::Template,
-};
+use cairn_local::{Composition, Parts, Platform, Template, aws};
 use futures_util::future::join_all;
 use orders::{
     providers::{Carrier, SandboxCarrier},
     shipment::Label,
     values::{Address, OrderId},
 };
+use orders_local::{functions, parts};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tracing::subscriber::{DefaultGuard, set_global_default};
@@ -137,13 +132,13 @@ impl Shop {
         );
         let listening = lines.listen();
         let asked = carrier.clone();
-        let functions = Functions::default().with("arrange-shipment", move |app| {
+        let functions = functions().with("arrange-shipment", move |app| {
             arrange_shipment::with(app, asked.clone())
         });
         let parts = Parts {
             data: Some(files.path().to_owned()),
             functions,
-            ..Parts::default()
+            ..parts()
         };
         let still = StillShop::with_template(&template(), parts);
         let receipt = json!({ "quantity": 10 });
@@ -526,7 +521,7 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
     let open = |files: &Path| {
         let parts = Parts {
             data: Some(files.to_owned()),
-            ..Parts::default()
+            ..parts()
         };
         StillShop::with_template(&template(), parts)
     };
@@ -543,7 +538,7 @@ async fn keys_outlive_the_process_with_the_rest_of_the_state() {
     fs::write(files.path().join("master.key"), "short").unwrap();
     let parts = Parts {
         data: Some(files.path().to_owned()),
-        ..Parts::default()
+        ..parts()
     };
     let error = Composition::start(&template(), parts).unwrap_err();
     assert!(error.to_string().contains("holds no key"), "{error}");

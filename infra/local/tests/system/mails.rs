@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use cairn_local::{aws::Call, composition::Parts, platform::CallFault};
+use cairn_local::{aws::Call, platform::CallFault};
+use orders_local::parts;
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,7 +20,7 @@ pub(crate) fn shop() -> StillShop {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    StillShop::with_template(&template, Parts::default())
+    StillShop::with_template(&template, parts())
 }
 
 async fn place(shop: &StillShop) -> String {

@@ -8,6 +8,7 @@
     reason = "a test fails by panic"
 )]
 
+mod access;
 mod alarms;
 mod asyncapi;
 mod audit;
@@ -21,7 +22,6 @@ mod documents;
 mod endpoint;
 mod events;
 mod evolution;
-mod failures;
 mod fixture;
 mod forget;
 mod generated;

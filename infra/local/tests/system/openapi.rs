@@ -12,11 +12,12 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
 };
 use cairn::Timestamp;
-use cairn_local::{client::Answer, system::Options, template::Trigger};
+use cairn_local::{client::Answer, template::Trigger};
 use fastrand::Rng;
 use orders::values::{
     Country, Currency, CustomerId, Email, MAX_AMOUNT, OrderId, PaymentToken, Quantity, Sku, Text,
 };
+use orders_local::options;
 use regex_lite::Regex;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
@@ -148,7 +149,7 @@ async fn over_the_limit() -> Answer {
         ("CustomerOrdersPerMinute", "1"),
     ];
     let limited = template_with(&one_a_minute);
-    let limited = Fixture::with_template(&limited, Options::default()).await;
+    let limited = Fixture::with_template(&limited, options()).await;
     let body = order("TEA-01", 1, "tok_visa");
     // A minute can end between two orders.
     until("an order over the limit", async || {
@@ -237,7 +238,7 @@ async fn every_problem_is_answered_as_the_document_says() {
         .await;
     check("cancelOrder", &late);
 
-    let few = Fixture::with_template(&template_taking(0, 1), Options::default()).await;
+    let few = Fixture::with_template(&template_taking(0, 1), options()).await;
     few.get("/stock/TEA-01").await;
     check("getStock", &few.get("/stock/TEA-01").await);
 
@@ -276,7 +277,7 @@ async fn a_function_that_is_busy_is_unavailable_and_says_how_long() {
     let code = "CodeUri: functions/queries/get-stock";
     let busy = format!("ReservedConcurrentExecutions: 0\n      {code}");
     let template = template_of(&text.replacen(code, &busy, 1)).unwrap();
-    let system = Fixture::with_template(&template, Options::default()).await;
+    let system = Fixture::with_template(&template, options()).await;
     let answer = system.get("/stock/TEA-01").await;
     assert_eq!(answer.status.as_u16(), 503, "{}", answer.body);
     document.check("getStock", &answer);

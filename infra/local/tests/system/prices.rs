@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use cairn_local::{
-    client::Answer,
-    composition::{Composition, Parts},
-    system::Options,
-};
+use cairn_local::{Composition, client::Answer};
+use orders_local::{options, parts};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,7 +16,7 @@ use crate::{
 /// A system whose orders take their prices from the catalogue, the default of a deployment.
 pub(crate) async fn catalogue() -> Fixture {
     let template = template_with(&[("Authorization", "none"), ("Console", "on")]);
-    Fixture::with_template(&template, Options::default()).await
+    Fixture::with_template(&template, options()).await
 }
 
 fn eur(amount: u64) -> Value {
@@ -354,7 +351,7 @@ async fn the_source_of_prices_has_to_be_one_of_two() {
     let text = std::fs::read_to_string(template_file()).unwrap();
     let wrong = text.replace("PRICES: !Ref Prices", "PRICES: anybody");
     let template = template_of(&wrong).unwrap();
-    let refused = Composition::start(&template, Parts::default()).unwrap_err();
+    let refused = Composition::start(&template, parts()).unwrap_err();
     let refused = refused.to_string();
     assert!(refused.contains("`anybody`"), "{refused}");
     assert!(refused.contains("must be catalogue or caller"), "{refused}");
@@ -364,13 +361,13 @@ async fn the_source_of_prices_has_to_be_one_of_two() {
 #[tokio::test]
 async fn by_default_the_catalogue_has_the_prices() {
     let default = template_with(&[("Authorization", "none")]);
-    let system = Composition::start(&default, Parts::default()).unwrap();
+    let system = Composition::start(&default, parts()).unwrap();
     let answer = system
         .invoke("PlaceOrderFunction", &event("place-order"))
         .await;
     let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
     assert_eq!(answer["statusCode"], 422, "{answer}");
-    let callers = Composition::start(&template(), Parts::default()).unwrap();
+    let callers = Composition::start(&template(), parts()).unwrap();
     let answer = callers
         .invoke("PlaceOrderFunction", &event("place-order"))
         .await;

@@ -7,15 +7,13 @@ use std::{
 };
 
 use cairn::provider::{Call, ProviderError};
-use cairn_local::{
-    composition::{Composition, Parts},
-    functions::Functions,
-};
+use cairn_local::Composition;
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
+use orders_local::{functions, parts};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -82,7 +80,7 @@ fn concurrency_is_reserved_by_parameters() {
 #[test]
 fn reservations_that_leave_no_concurrency_are_refused() {
     let parameters = [("Authorization", "none"), ("PaymentConcurrency", "500")];
-    let refused = Composition::start(&template_with(&parameters), Parts::default()).unwrap_err();
+    let refused = Composition::start(&template_with(&parameters), parts()).unwrap_err();
     let problem = "the reservations use up the 1000 concurrent invocations";
     assert!(refused.to_string().contains(problem), "{refused}");
 }
@@ -95,7 +93,7 @@ async fn orders_wait_for_a_reserved_payment_step_and_the_api_answers() {
         ("Prices", "caller"),
         ("PaymentConcurrency", "2"),
     ]);
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     for _ in 0..6 {
         shop.place(&order("TEA-01", 1, "tok_down")).await;
     }
@@ -156,7 +154,7 @@ fn throttled(pauses: impl IntoIterator<Item = Option<Duration>>) -> StillShop {
         pauses: Mutex::new(pauses.into_iter().collect()),
     }));
     let capture = provider.clone();
-    let functions = Functions::default()
+    let functions = functions()
         .with("authorize-payment", move |app| {
             authorize_payment::with(app, provider.clone())
         })

@@ -2,9 +2,10 @@
 
 use axum::http::Method;
 use cairn_local::{
+    Options,
     client::{Answer, Client},
-    system::Options,
 };
+use orders_local::options;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -28,7 +29,7 @@ impl Letters {
     }
 
     async fn start() -> Self {
-        Self::with(Options::default()).await
+        Self::with(options()).await
     }
 
     async fn ask(&self, operation: &str, mut request: Value) -> Answer {
@@ -68,7 +69,7 @@ async fn an_old_receipt_deletes_no_other_message_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let options = || Options {
         data: Some(directory.path().to_owned()),
-        ..Options::default()
+        ..options()
     };
     let letters = Letters::with(options()).await;
     letters.send("a").await;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use cairn_local::{composition::Parts, platform::Platform};
+use cairn_local::Platform;
 use futures_util::future::join_all;
+use orders_local::parts;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -22,7 +23,7 @@ async fn limited(prices: &str) -> StillShop {
         ("Prices", prices),
         ("CustomerOrdersPerMinute", "3"),
     ]);
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     let price = json!({ "price": { "amount": 1250, "currency": "EUR" } });
     assert_eq!(shop.send("PUT", "/products/TEA-01", &price).await.0, 200);
     shop.system.settled().await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cairn::dead_letter::DeadLetter;
 use cairn_aws::lambda::stream;
-use cairn_local::functions::Functions;
+use cairn_local::Functions;
+use orders_local::functions;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -139,7 +140,7 @@ async fn an_unreadable_record_in_a_retried_batch_has_one_dead_letter() {
 }
 
 fn panicking_relay(kind: &'static str) -> Functions {
-    Functions::default().with("relay-events", move |app| {
+    functions().with("relay-events", move |app| {
         stream::relay(app, move |event| {
             assert!(event.event.name != kind, "test panic");
             None
@@ -149,7 +150,7 @@ fn panicking_relay(kind: &'static str) -> Functions {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_at_which_a_consumer_panics_is_a_dead_letter_and_later_events_flow() {
-    let tracker = Functions::default().with("track-deadlines", |app| {
+    let tracker = functions().with("track-deadlines", |app| {
         stream::deadlines(app, |event| {
             assert!(event.event.name != FIRST, "test panic");
             Ok(None)

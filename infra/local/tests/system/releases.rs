@@ -18,7 +18,7 @@ use cairn::{
     read_model::{Change, ReadModel, RowKey},
 };
 use cairn_aws::lambda::{AppContext, Build, ConfigError, Handler, consumer};
-use cairn_local::functions::Functions;
+use orders_local::functions;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -280,7 +280,7 @@ impl Deployed {
                 project_products::<Writes>,
             ],
         );
-        let functions = Functions::default()
+        let functions = functions()
             .with("set-price", set_price)
             .with("project-products", project_products);
         Self {

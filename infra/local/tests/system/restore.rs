@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use cairn::audit::Limits;
 use cairn_aws::dynamodb::{Restore, Restored};
-use cairn_local::{audit, aws::Call, platform::Platform};
+use cairn_local::{Platform, aws::Call};
 use orders::deadlines::Fulfilments;
+use orders_local::audit;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cairn_local::{
-    composition::{Composition, Parts},
-    hosting::arn,
-};
+use cairn_local::{Composition, names::function_arn};
+use orders_local::parts;
 use serde_json::Value;
 
 use crate::{
@@ -19,7 +17,7 @@ fn text() -> String {
 
 /// Asserts that a system of this template cannot store an order, and returns an error.
 async fn places_nothing(text: &str) {
-    let system = Composition::start(&template_of(text).unwrap(), Parts::default()).unwrap();
+    let system = Composition::start(&template_of(text).unwrap(), parts()).unwrap();
     let answer = system
         .invoke("PlaceOrderFunction", &event("place-order"))
         .await;
@@ -69,7 +67,7 @@ fn a_redrive_may_invoke_only_functions_whose_failures_are_kept() {
     let kept = template.functions.iter();
     let kept: BTreeSet<_> = kept
         .filter(|function| function.on_failure.is_some())
-        .map(|function| format!("{}*", arn(&function.id)))
+        .map(|function| format!("{}*", function_arn(&function.id)))
         .collect();
     assert_eq!(may_be_invoked, kept);
 }
@@ -86,7 +84,7 @@ async fn nothing_goes_beyond_the_boundary() {
 async fn events_of_another_source_are_not_put() {
     let ours = "EVENT_SOURCE: !Ref EventSource";
     let text = text().replacen(ours, "EVENT_SOURCE: another.source", 1);
-    let system = Composition::start(&template_of(&text).unwrap(), Parts::default()).unwrap();
+    let system = Composition::start(&template_of(&text).unwrap(), parts()).unwrap();
     let answer = system
         .invoke("RelayEventsFunction", &event("relay-events"))
         .await;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use cairn_local::Options;
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::{
@@ -491,9 +493,9 @@ async fn the_same_key_with_another_body_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_used_by_a_request_that_changed_nothing_too() {
     let directory = tempfile::tempdir().unwrap();
-    let options = || cairn_local::system::Options {
+    let options = || Options {
         data: Some(directory.path().to_owned()),
-        ..cairn_local::system::Options::default()
+        ..options()
     };
     let system = Fixture::with(options()).await;
     system.receive("TEA-01", 10).await;

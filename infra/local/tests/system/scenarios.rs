@@ -1,7 +1,8 @@
 //! Orders that succeed and orders that fail, each to its end.
 
 use axum::http::StatusCode;
-use cairn_local::{bus::Seen, faults::Fault, system::Options};
+use cairn_local::{Options, aws::bus::Seen, faults::Fault};
+use orders_local::options;
 use serde_json::{Value, json};
 
 use crate::fixture::{self, Fixture, Holding, order, outcomes};
@@ -143,7 +144,7 @@ async fn a_cancellation_before_fulfilment_begins_leaves_nothing_to_undo() {
     let platform = Holding::new(&[Fault::Duplicates, Fault::Disorder]);
     let system = Fixture::with(Options {
         platform: platform.clone(),
-        ..Options::default()
+        ..options()
     })
     .await;
     system.receive("TEA-01", 10).await;

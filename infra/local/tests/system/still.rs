@@ -12,13 +12,12 @@ use axum::{
 };
 use cairn::Timestamp;
 use cairn_local::{
-    composition::{Composition, Parts},
-    functions::Functions,
-    gateway::Gateway,
-    platform::{CallFault, FaultDecision, InvocationFault, Note, Platform},
-    template::Template,
+    Composition, Functions, Parts, Platform, Template,
+    http::Gateway,
+    platform::{CallFault, FaultDecision, InvocationFault, Note},
 };
 use http_body_util::BodyExt;
+use orders_local::{functions, parts};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -233,13 +232,13 @@ pub(crate) struct StillShop {
 
 impl StillShop {
     pub(crate) fn open() -> Self {
-        Self::with(Functions::default())
+        Self::with(functions())
     }
 
     pub(crate) fn with(functions: Functions) -> Self {
         let parts = Parts {
             functions,
-            ..Parts::default()
+            ..parts()
         };
         Self::with_template(&template(), parts)
     }

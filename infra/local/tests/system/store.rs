@@ -30,8 +30,9 @@ use cairn_aws::{
     lambda::AppContext,
 };
 use cairn_local::{
-    aws::{Aws, Call, sdk},
-    platform::{LocalPlatform, Platform},
+    LocalPlatform, Platform,
+    aws::{Aws, Call},
+    host::sdk,
 };
 use orders::{
     stock::{Command, Stock},

@@ -23,14 +23,15 @@ use cairn::{
 };
 use cairn_aws::lambda::{http_client::HttpClient, secret::Secret};
 use cairn_local::{
+    LocalPlatform, Options, Platform,
     aws::secrets::Secrets,
-    platform::{CallFault, FaultDecision, LocalPlatform, Platform},
-    system::Options,
+    platform::{CallFault, FaultDecision},
 };
 use orders::{
     providers::{AuthorizationRequest, PaymentProvider},
     values::Money,
 };
+use orders_local::options;
 use payments::Stripe;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -192,7 +193,7 @@ async fn shop(stripe: &StandIn, platform: Arc<dyn Platform>) -> Fixture {
     let options = Options {
         secrets,
         platform,
-        ..Options::default()
+        ..options()
     };
     let shop = Fixture::with_template(&template, options).await;
     shop.receive("TEA-01", 10).await;
@@ -416,7 +417,7 @@ async fn mails_go_to_the_address_of_the_order_by_ses() {
         ("Mail", "ses"),
         ("MailFrom", "shop@example.com"),
     ]);
-    let shop = Fixture::with_template(&template, Options::default()).await;
+    let shop = Fixture::with_template(&template, options()).await;
     shop.receive("TEA-01", 10).await;
     let mut with_address = order("TEA-01", 1, "tok_visa");
     with_address["email"] = "ada@example.com".into();

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use cairn_local::{
-    functions::FUNCTIONS,
-    system::{Options, System},
-    template::{FunctionSpec, Parameters, Template, Throttle, Trigger},
+    Parameters, System, Template,
+    template::{FunctionSpec, Throttle, Trigger},
 };
+use orders_local::{functions::FUNCTIONS, options};
 
 use crate::fixture::{Fixture, template, template_file, template_of};
 
@@ -17,7 +17,7 @@ async fn refused(from: &str, to: &str) -> String {
     let changed = text.replacen(from, to, 1);
     match template_of(&changed) {
         Err(error) => error.to_string(),
-        Ok(template) => match System::start(&template, &Options::default()).await {
+        Ok(template) => match System::start(&template, &options()).await {
             Err(error) => error.to_string(),
             Ok(_) => panic!("it started with {to}"),
         },
@@ -421,7 +421,7 @@ async fn a_disabled_event_source_delivers_nothing() {
     let from = "StartingPosition: TRIM_HORIZON";
     let disabled = text.replacen(from, &format!("{from}\n            Enabled: false"), 1);
     let template = template_of(&disabled).unwrap();
-    let system = Fixture::with_template(&template, Options::default()).await;
+    let system = Fixture::with_template(&template, options()).await;
     system.receive("TEA-01", 3).await;
     system.settled().await;
     assert!(system.scan("StockTable").is_empty());

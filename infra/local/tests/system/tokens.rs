@@ -16,9 +16,10 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::Timestamp;
-use cairn_local::{client::Client, platform::Platform, system::Options, template::Trigger};
+use cairn_local::{Options, Platform, client::Client, template::Trigger};
 use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use orders_local::options;
 use rsa::{RsaPrivateKey, pkcs1::EncodeRsaPrivateKey, traits::PublicKeyParts};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -45,7 +46,7 @@ pub(crate) struct Closed {
 
 impl Closed {
     pub(crate) async fn open() -> Self {
-        Self::with(Options::default()).await
+        Self::with(options()).await
     }
 
     pub(crate) async fn with(options: Options) -> Self {
@@ -381,7 +382,7 @@ async fn unknown_keys_cause_one_fetch_in_an_interval() {
     let clock = Arc::new(Clock::default());
     let options = Options {
         platform: clock.clone(),
-        ..Options::default()
+        ..options()
     };
     let shop = Closed::with(options).await;
     let mut good = shop.claims("c-1", "");
@@ -417,7 +418,7 @@ async fn an_issuer_that_is_unavailable_is_503_without_its_address() {
     let clock = Arc::new(Clock::default());
     let options = Options {
         platform: clock.clone(),
-        ..Options::default()
+        ..options()
     };
     let shop = Closed::with(options).await;
     shop.issuer.is_available.store(false, Ordering::SeqCst);

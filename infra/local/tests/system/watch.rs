@@ -12,13 +12,14 @@ use cairn::{
     Commit,
     provider::{Call, ProviderError},
 };
-use cairn_local::{aws, composition::Parts, functions::Functions};
+use cairn_local::aws;
 use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
+use orders_local::{functions, parts};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -163,7 +164,7 @@ impl PaymentProvider for Stubborn {
 pub(crate) async fn stuck() -> (StillShop, String, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let provider = refuses.clone();
-    let functions = Functions::default().with("capture-payment", move |app| {
+    let functions = functions().with("capture-payment", move |app| {
         capture_payment::with(app, Stubborn(provider.clone()))
     });
     let shop = StillShop::with(functions);
@@ -351,7 +352,7 @@ async fn while_events_are_late_the_watchdog_holds_back_and_every_order_is_confir
         ("Prices", "caller"),
         ("StepTimeoutSeconds", "5"),
     ]);
-    let shop = StillShop::with_template(&template, Parts::default());
+    let shop = StillShop::with_template(&template, parts());
     *shop.platform.distance.lock().unwrap() = Duration::from_millis(130);
     let placed = (0..ORDERS).map(async |number| {
         let sku = format!("TEA-{number}");

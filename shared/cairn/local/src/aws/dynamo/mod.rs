@@ -1,0 +1,10 @@
+//! `DynamoDB` and `DynamoDB` Streams, emulated by dynoxide in process.
+
+mod capacity;
+mod json;
+mod streams;
+mod tables;
+
+pub(crate) use streams::Page;
+pub(crate) use tables::table_names;
+pub use tables::{Dynamo, OpenError};

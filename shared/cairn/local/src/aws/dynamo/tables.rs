@@ -1,0 +1,443 @@
+//! The tables and the operations on them.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use dynoxide::{
+    Database, DynoxideError,
+    actions::{
+        get_records::GetRecordsRequest,
+        get_shard_iterator::{GetShardIteratorRequest, decode_shard_iterator},
+    },
+    streams::{shard_id, stream_arn},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{
+    capacity::{self, Charged},
+    json::{internal, parsed, plain, run, text},
+    streams::{self, Page, Views, aws_record},
+};
+use crate::{aws::call::Answer, names, template::Table};
+
+pub struct Dynamo {
+    database: Database,
+    /// The template's tables with a `DynamoDB` Stream, each with its write counters.
+    streams: Vec<(String, Counters)>,
+    views: Views,
+    away: AtomicBool,
+    /// The database file, for the log.
+    file: String,
+    faults: AtomicU64,
+}
+
+/// One counter per subscriber: subscribers wake in the order of their subscription, not in a random
+/// order of the runtime.
+type Counters = Mutex<Vec<watch::Sender<u64>>>;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(String);
+
+/// The error code for a damaged or read-only database file. `DynamoDB` has no such error, and
+/// clients do not retry it: the call cannot succeed before the file is restored.
+const DAMAGED: &str = "DatabaseDamaged";
+
+impl Dynamo {
+    /// Opens the tables, in a file or in memory, and creates missing ones.
+    pub fn open(file: Option<&Path>, tables: &[Table]) -> Result<Self, OpenError> {
+        let fail = |error: &dyn fmt::Display| OpenError(error.to_string());
+        let name = match file {
+            Some(file) => file.display().to_string(),
+            None => format!("file:/cairn-{}?vfs=memdb", uuid::Uuid::new_v4()),
+        };
+        let database = Database::new(&name).map_err(|error| fail(&error))?;
+        // With syncs at checkpoints only, a killed process loses nothing; a power cut may lose the
+        // last writes.
+        database
+            .disable_bulk_loading()
+            .map_err(|error| fail(&error))?;
+        index_streams(&name).map_err(|error| fail(&error))?;
+        let views = Views::open(&name).map_err(|error| fail(&error))?;
+        let known = run("{}", |request| database.list_tables(request));
+        let known = known.map_err(|error| fail(&error))?;
+        let known: Value = serde_json::from_str(&known).map_err(|error| fail(&error))?;
+        let known = known.get("TableNames").and_then(Value::as_array);
+        for table in tables {
+            if known.is_some_and(|names| names.iter().any(|name| *name == *table.name)) {
+                let request = json!({ "TableName": table.name }).to_string();
+                let described = run(&request, |request| database.describe_table(request));
+                let described = described.and_then(|described| views.to_aws(&described));
+                let described = described.map_err(|error| fail(&error))?;
+                let described = serde_json::from_str(&described).map_err(|error| fail(&error))?;
+                if let Some(part) = difference(&table.create, &described) {
+                    let name = &table.name;
+                    let problem =
+                        format!("the table {name} in it has another {part} than the template");
+                    return Err(OpenError(problem));
+                }
+                continue;
+            }
+            let create = views.declare(&table.create).map_err(|error| fail(&error))?;
+            run(&create.to_string(), |request| {
+                database.create_table(request)
+            })
+            .map_err(|error| fail(&error))?;
+        }
+        let streams = tables
+            .iter()
+            .filter(|table| table.create.get("StreamSpecification").is_some())
+            .map(|table| (table.name.clone(), Counters::default()))
+            .collect();
+        Ok(Self {
+            database,
+            streams,
+            views,
+            away: AtomicBool::new(false),
+            file: name,
+            faults: AtomicU64::default(),
+        })
+    }
+
+    /// The number of calls that failed because of disk space or an I/O error: see
+    /// [`Journal::faults`].
+    ///
+    /// [`Journal::faults`]: crate::aws::journal::Journal::faults
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
+    }
+
+    /// Subscribes to the number of writes to a table; `None` without a `DynamoDB` Stream.
+    pub fn writes(&self, table: &str) -> Option<watch::Receiver<u64>> {
+        let (_, counters) = self.streams.iter().find(|(name, _)| name == table)?;
+        let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = watch::Sender::new(counters.first().map_or(0, |first| *first.borrow()));
+        let writes = counter.subscribe();
+        counters.push(counter);
+        Some(writes)
+    }
+
+    /// Makes the service unavailable, or available again.
+    pub fn interrupt(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    pub fn call(&self, operation: &str, body: &str) -> Answer {
+        self.metered(operation, body, false).0
+    }
+
+    /// Answers a call, and returns its capacity units if `weighs` is set.
+    pub(crate) fn metered(&self, operation: &str, body: &str, weighs: bool) -> (Answer, f64) {
+        if self.is_away() {
+            let message = "the service is not available";
+            return (Answer::error(503, "ServiceUnavailable", message), 0.0);
+        }
+        match self.dispatch(operation, body, weighs) {
+            None => (Answer::unavailable("dynamodb", operation), 0.0),
+            Some(Ok((body, units))) => (Answer { status: 200, body }, units),
+            Some(Err(error)) => (self.failed(&error), 0.0),
+        }
+    }
+
+    fn failed(&self, error: &DynoxideError) -> Answer {
+        match fault(error) {
+            None => {}
+            Some(FileFault::Transient) => {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+                let file = &self.file;
+                tracing::error!(file, %error, "database temporarily unavailable");
+            }
+            Some(FileFault::Damaged) => {
+                let file = &self.file;
+                tracing::error!(file, %error, "the database is damaged");
+                return Answer::error(400, DAMAGED, &format!("{file}: {error}"));
+            }
+        }
+        Answer {
+            status: error.status_code(),
+            body: error.to_json(),
+        }
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// Returns the items of a table as plain JSON, without type tags.
+    pub fn items(&self, table: &str) -> Vec<Value> {
+        let mut items = vec![];
+        let mut request = json!({ "TableName": table });
+        loop {
+            let answer = self.call("Scan", &request.to_string());
+            let page: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            let found = page.get("Items").and_then(Value::as_array);
+            items.extend(found.into_iter().flatten().map(plain));
+            match (page.get("LastEvaluatedKey"), &mut request) {
+                (Some(key), Value::Object(request)) => {
+                    request.insert("ExclusiveStartKey".to_owned(), key.clone());
+                }
+                _ => return items,
+            }
+        }
+    }
+
+    /// Wakes the readers of the streams with these indices.
+    fn note_writes(&self, written: &[usize]) {
+        for (_, counters) in written.iter().filter_map(|at| self.streams.get(*at)) {
+            let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
+            for counter in counters.iter() {
+                counter.send_modify(|writes| *writes += 1);
+            }
+        }
+    }
+
+    /// Returns the answer and its capacity units; `None` for an operation that is not available.
+    fn dispatch(
+        &self,
+        operation: &str,
+        body: &str,
+        weighs: bool,
+    ) -> Option<Result<(String, f64), DynoxideError>> {
+        let db = &self.database;
+        Some(match operation {
+            "PutItem" => self.charged(body, weighs, |request| db.put_item(request)),
+            "GetItem" => self.charged(body, weighs, |request| db.get_item(request)),
+            "DeleteItem" => self.charged(body, weighs, |request| db.delete_item(request)),
+            "UpdateItem" => self.charged(body, weighs, |request| db.update_item(request)),
+            "BatchGetItem" => self.charged(body, weighs, |request| db.batch_get_item(request)),
+            "BatchWriteItem" => self.charged(body, weighs, |request| db.batch_write_item(request)),
+            "Query" => self.charged(body, weighs, |request| db.query(request)),
+            "Scan" => self.charged(body, weighs, |request| db.scan(request)),
+            "TransactWriteItems" => {
+                self.charged(body, weighs, |request| db.transact_write_items(request))
+            }
+            "TransactGetItems" => {
+                self.charged(body, weighs, |request| db.transact_get_items(request))
+            }
+            "ExecuteStatement" => {
+                self.charged(body, weighs, |request| db.execute_statement(request))
+            }
+            "ExecuteTransaction" => {
+                self.charged(body, weighs, |request| db.execute_transaction(request))
+            }
+            "BatchExecuteStatement" => {
+                self.charged(body, weighs, |request| db.batch_execute_statement(request))
+            }
+            _ => {
+                return self
+                    .manage(operation, body)
+                    .map(|answer| Ok((answer?, 0.0)));
+            }
+        })
+    }
+
+    /// Executes a call that reads or writes items.
+    fn charged<Q: Charged + DeserializeOwned>(
+        &self,
+        body: &str,
+        weighs: bool,
+        run: impl FnOnce(Q) -> dynoxide::errors::Result<Q::Response>,
+    ) -> Result<(String, f64), DynoxideError> {
+        let mut request: Q = parsed(body)?;
+        let asked = capacity::weigh(&mut request, weighs);
+        let named =
+            |(at, (table, _)): (usize, &(String, Counters))| request.may_write(table).then_some(at);
+        let written: Vec<usize> = self.streams.iter().enumerate().filter_map(named).collect();
+        let answer = run(request);
+        // A failed batch may have written some of its items.
+        if answer.is_ok() || Q::IN_PARTS {
+            self.note_writes(&written);
+        }
+        let mut answer = answer?;
+        let units = if weighs { Q::units(&answer) } else { 0.0 };
+        if !asked {
+            Q::forget_units(&mut answer);
+        }
+        Ok((text(&answer)?, units))
+    }
+
+    /// Returns the next records of a table's stream after a sequence number, or from its start;
+    /// `None` if the stream cannot be read.
+    pub(crate) fn records(&self, table: &str, after: Option<&str>, limit: usize) -> Option<Page> {
+        if self.is_away() {
+            return None;
+        }
+        let page = self.page(table, after, limit);
+        page.inspect_err(|error| drop(self.failed(error))).ok()
+    }
+
+    fn page(&self, table: &str, after: Option<&str>, limit: usize) -> Result<Page, DynoxideError> {
+        let kind = match after {
+            Some(_) => "AFTER_SEQUENCE_NUMBER",
+            None => "TRIM_HORIZON",
+        };
+        let request = GetShardIteratorRequest {
+            stream_arn: stream_arn(table, "latest"),
+            shard_id: shard_id(table),
+            shard_iterator_type: kind.to_owned(),
+            sequence_number: after.map(str::to_owned),
+        };
+        let iterator = self.database.get_shard_iterator(request)?.shard_iterator;
+        let read = self.database.get_records(GetRecordsRequest {
+            shard_iterator: iterator.unwrap_or_default(),
+            limit: Some(limit),
+        })?;
+        let last = read.records.last();
+        let last = last.map(|record| record.dynamodb.sequence_number.clone());
+        let is_full = read.records.len() >= limit;
+        let view = self.views.view(table);
+        let arn = names::stream_arn(table);
+        let mut records = Vec::with_capacity(read.records.len());
+        for record in read.records {
+            let Some(record) = aws_record(record, view.as_deref()) else {
+                continue;
+            };
+            let mut record = serde_json::to_value(record).map_err(internal)?;
+            if let Value::Object(record) = &mut record {
+                record.insert("eventSourceARN".to_owned(), arn.as_str().into());
+            }
+            records.push(record);
+        }
+        Ok(Page {
+            records,
+            last,
+            is_full,
+        })
+    }
+
+    fn get_records(&self, body: &str) -> Result<String, DynoxideError> {
+        let request: GetRecordsRequest = parsed(body)?;
+        let table = decode_shard_iterator(&request.shard_iterator).map(|(table, ..)| table);
+        let view = table.and_then(|table| self.views.view(&table));
+        let read = self.database.get_records(request)?;
+        let records: Vec<_> = read
+            .records
+            .into_iter()
+            .filter_map(|record| aws_record(record, view.as_deref()))
+            .collect();
+        text(&json!({ "Records": records, "NextShardIterator": read.next_shard_iterator }))
+    }
+
+    /// Executes a call about tables or their streams.
+    fn manage(&self, operation: &str, body: &str) -> Option<Result<String, DynoxideError>> {
+        let db = &self.database;
+        let body = streams::to_dynoxide(body);
+        let body = body.as_str();
+        let declared = || {
+            let declared = self.views.declare(&parsed(body)?).map_err(internal)?;
+            Ok::<_, DynoxideError>(declared.to_string())
+        };
+        let answer = match operation {
+            "CreateTable" => {
+                declared().and_then(|body| run(&body, |request| db.create_table(request)))
+            }
+            "UpdateTable" => {
+                declared().and_then(|body| run(&body, |request| db.update_table(request)))
+            }
+            "DeleteTable" => run(body, |request| db.delete_table(request)),
+            "DescribeTable" => run(body, |request| db.describe_table(request)),
+            "ListTables" => run(body, |request| db.list_tables(request)),
+            "ListStreams" => run(body, |request| db.list_streams(request)),
+            "DescribeStream" => run(body, |request| db.describe_stream(request)),
+            "GetShardIterator" => run(body, |request| db.get_shard_iterator(request)),
+            "GetRecords" => return Some(self.get_records(body)),
+            _ => return None,
+        };
+        Some(answer.and_then(|answer| self.views.to_aws(&answer)))
+    }
+}
+
+impl fmt::Debug for Dynamo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dynamo").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileFault {
+    /// The disk is full, has an I/O error, or another process has locked the file.
+    Transient,
+    /// The file is damaged, missing or read-only until an operator restores it.
+    Damaged,
+}
+
+/// Classifies an error as a fault of the file; `None` for an answer of `DynamoDB`.
+fn fault(error: &DynoxideError) -> Option<FileFault> {
+    // dynoxide keeps SQLite's text and drops its code in errors that cross its storage interface.
+    const TRANSIENT: [&str; 4] = [
+        "database or disk is full",
+        "I/O error",
+        "locked",
+        "interrupted",
+    ];
+    let text = match error {
+        DynoxideError::InternalServerError(text) => text.clone(),
+        DynoxideError::SqliteError(error) => error.to_string(),
+        _ => return None,
+    };
+    let is_transient = TRANSIENT.iter().any(|part| text.contains(part));
+    Some(if is_transient {
+        FileFault::Transient
+    } else {
+        FileFault::Damaged
+    })
+}
+
+pub(crate) fn table_names(file: &Path) -> rusqlite::Result<Vec<String>> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let database = rusqlite::Connection::open_with_flags(file, flags)?;
+    let mut names = database.prepare("SELECT table_name FROM _tables")?;
+    let names = names.query_map([], |row| row.get(0))?;
+    names.collect()
+}
+
+/// Returns the part of a table that differs from its template; `None` if it is the same. A table
+/// whose creation was interrupted lacks its stream, so that no function receives its writes.
+fn difference(create: &Value, described: &Value) -> Option<&'static str> {
+    let described = described.get("Table").unwrap_or(&Value::Null);
+    let stream = |table: &Value| {
+        table
+            .pointer("/StreamSpecification/StreamViewType")
+            .cloned()
+    };
+    let indexes = |table: &Value| {
+        let indexes = table
+            .get("GlobalSecondaryIndexes")
+            .and_then(Value::as_array);
+        let mut indexes: Vec<_> = indexes
+            .into_iter()
+            .flatten()
+            .map(|index| {
+                let part = |name| index.get(name).map(Value::to_string);
+                (part("IndexName"), part("KeySchema"))
+            })
+            .collect();
+        indexes.sort();
+        indexes
+    };
+    if create.get("KeySchema") != described.get("KeySchema") {
+        return Some("key");
+    }
+    if stream(create) != stream(described) {
+        return Some("stream");
+    }
+    (indexes(create) != indexes(described)).then_some("index")
+}
+
+/// dynoxide finds the last and the next records of a stream by reading all of them. Writes became
+/// ten times slower within some thousand commits. This index makes both look-ups (measured:
+/// docs/decisions/0003).
+fn index_streams(name: &str) -> rusqlite::Result<()> {
+    rusqlite::Connection::open(name)?.execute_batch(
+        "CREATE INDEX IF NOT EXISTS cairn_stream_order
+         ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
+    )
+}

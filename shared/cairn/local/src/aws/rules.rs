@@ -1,0 +1,114 @@
+//! EventBridge's rules, as an operator reads them.
+//! <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_DescribeRule.html>
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::call::Answer;
+use crate::{
+    names::{STACK, alias_arn, alias_id, queue_arn, rule_arn},
+    template::{RuleTarget, Template, Trigger},
+};
+
+const DEFAULT_BUS: &str = "default";
+
+/// The rules of all buses, by bus and name.
+#[derive(Debug)]
+pub struct Rules(BTreeMap<(String, String), Rule>);
+
+#[derive(Debug)]
+struct Rule {
+    is_enabled: bool,
+    target: Value,
+}
+
+/// The physical name of a rule, and its target as the template sets it.
+pub(crate) struct TargetSettings {
+    pub(crate) rule: String,
+    pub(crate) target: Value,
+}
+
+/// Returns the rule of a function's event source in the form of CloudFormation.
+pub(crate) fn target(function: &str, rule: &RuleTarget) -> TargetSettings {
+    let name = format!("{function}{}", rule.name);
+    let mut target = json!({
+        "Id": format!("{name}LambdaTarget"),
+        "Arn": { "Ref": alias_id(function) },
+        "RetryPolicy": {
+            "MaximumRetryAttempts": rule.retries,
+            "MaximumEventAgeInSeconds": rule.max_age.as_secs(),
+        },
+    });
+    if let (Some(queue), Value::Object(target)) = (&rule.dead_letters, &mut target) {
+        target.insert(
+            "DeadLetterConfig".to_owned(),
+            json!({ "Arn": queue_arn(queue) }),
+        );
+    }
+    TargetSettings {
+        rule: format!("{STACK}-{name}"),
+        target,
+    }
+}
+
+pub(crate) fn rule_state(is_enabled: bool) -> &'static str {
+    if is_enabled { "ENABLED" } else { "DISABLED" }
+}
+
+impl Rules {
+    pub(crate) fn new(template: &Template) -> Self {
+        let mut rules = BTreeMap::new();
+        for function in &template.functions {
+            for trigger in &function.triggers {
+                let (bus, rule) = match trigger {
+                    Trigger::Rule(rule) => (rule.bus.as_str(), &rule.target),
+                    Trigger::Schedule(schedule) => (DEFAULT_BUS, &schedule.target),
+                    Trigger::Http(_) | Trigger::Stream(_) => continue,
+                };
+                let TargetSettings {
+                    rule: name,
+                    mut target,
+                } = target(&function.id, rule);
+                if let Value::Object(target) = &mut target {
+                    target.insert("Arn".to_owned(), alias_arn(&function.id).into());
+                }
+                let is_enabled = rule.is_enabled;
+                rules.insert((bus.to_owned(), name), Rule { is_enabled, target });
+            }
+        }
+        Self(rules)
+    }
+
+    pub(super) fn call(&self, operation: &str, body: &str) -> Answer {
+        let member = match operation {
+            "DescribeRule" => "Name",
+            "ListTargetsByRule" => "Rule",
+            _ => return Answer::unavailable("events", operation),
+        };
+        let request: Value = match serde_json::from_str(body) {
+            Ok(request) => request,
+            Err(error) => return Answer::error(400, "SerializationException", &error.to_string()),
+        };
+        let text = |name| request.get(name).and_then(Value::as_str);
+        let (name, bus) = (text(member).unwrap_or_default(), text("EventBusName"));
+        let bus = bus.unwrap_or(DEFAULT_BUS);
+        let Some(rule) = self.0.get(&(bus.to_owned(), name.to_owned())) else {
+            let message = format!("Rule {name} does not exist on EventBus {bus}.");
+            return Answer::error(400, "ResourceNotFoundException", &message);
+        };
+        if operation == "ListTargetsByRule" {
+            return Answer::ok(&json!({ "Targets": [rule.target] }));
+        }
+        let path = match bus {
+            DEFAULT_BUS => name.to_owned(),
+            bus => format!("{bus}/{name}"),
+        };
+        Answer::ok(&json!({
+            "Name": name,
+            "Arn": rule_arn(&path),
+            "EventBusName": bus,
+            "State": rule_state(rule.is_enabled),
+        }))
+    }
+}

@@ -1,0 +1,369 @@
+//! Lambda's API on the port: invocations and function configurations.
+//! <https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html>
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use percent_encoding::percent_decode_str;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use tracing::{Dispatch, Event, Subscriber, dispatcher, instrument::WithSubscriber};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::{Context, SubscriberExt},
+};
+
+use super::{
+    cloudformation::{mapping_id, settings},
+    protocol::{self, Protocol},
+};
+use crate::{
+    aws::{Aws, Call, too_large_for_event},
+    host::{Hosted, Hosts, InvokeError},
+    names::{LATEST, STACK, alias_arn, function_arn, is_qualifier, unknown_function},
+    template::Trigger,
+};
+
+const FUNCTIONS: &str = "/2015-03-31/functions";
+const MAPPINGS: &str = "/2015-03-31/event-source-mappings/";
+/// The largest payload of a synchronous invocation in bytes.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const MAX_REQUEST: usize = 6 * 1024 * 1024;
+/// The largest answer in bytes: 100 more than the largest request.
+const MAX_RESPONSE: usize = MAX_REQUEST + 100;
+/// The bytes of log tail that an invocation returns.
+const TAIL_BYTES: usize = 4 * 1024;
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            status,
+            code,
+            message,
+        }
+    }
+}
+
+/// Answers a request to a path of Lambda; `None` if the operation is not available.
+pub(super) async fn answer(
+    (aws, hosts): (&Aws, &Hosts),
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    body: &Bytes,
+    request_id: &str,
+) -> Option<Response> {
+    let api = Api {
+        aws,
+        hosts,
+        headers,
+        query: uri.query().unwrap_or_default(),
+        request_id,
+    };
+    if let (&Method::GET, Some(id)) = (method, uri.path().strip_prefix(MAPPINGS)) {
+        return Some(api.mapping(id));
+    }
+    let path = uri.path().strip_prefix(FUNCTIONS)?.trim_end_matches('/');
+    let parts: Vec<_> = path.split('/').skip(1).collect();
+    let answer = match (method, parts.as_slice()) {
+        (&Method::GET, []) => {
+            let functions: Vec<_> = hosts.values().map(configuration).collect();
+            Ok(Some(api.answer(&json!({ "Functions": functions }))))
+        }
+        (&Method::GET, [function]) => api.hosted(function).map(|hosted| {
+            let concurrency = hosted.spec.reserved;
+            let concurrency = concurrency.map(|n| json!({ "ReservedConcurrentExecutions": n }));
+            Some(api.answer(&json!({
+                "Configuration": configuration(hosted),
+                "Concurrency": concurrency,
+            })))
+        }),
+        (&Method::GET, [function, "configuration"]) => api
+            .hosted(function)
+            .map(|hosted| Some(api.answer(&configuration(hosted)))),
+        (&Method::POST, [function, "invocations"]) => {
+            api.invoke(uri.path(), function, body).await.map(Some)
+        }
+        _ => Ok(None),
+    };
+    match answer {
+        Ok(answer) => answer,
+        Err(Refusal {
+            status,
+            code,
+            message,
+        }) => Some(Protocol::RestJson.error(status, code, &message, request_id)),
+    }
+}
+
+struct Api<'a> {
+    aws: &'a Aws,
+    hosts: &'a Hosts,
+    headers: &'a HeaderMap,
+    query: &'a str,
+    request_id: &'a str,
+}
+
+impl<'a> Api<'a> {
+    fn answer(&self, body: &Value) -> Response {
+        protocol::answer(200, "application/json", self.request_id, body.to_string())
+    }
+
+    /// Returns the function and version that the path and the query name.
+    fn hosted(&self, named: &str) -> Result<&'a Hosted, Refusal> {
+        let decoded = percent_decode_str(named).decode_utf8_lossy();
+        let name = decoded.rsplit("function:").next().unwrap_or_default();
+        let in_name = name
+            .split_once(':')
+            .map(|(_, qualifier)| qualifier.to_owned());
+        let mut query = form_urlencoded::parse(self.query.as_bytes());
+        let asked = query.find(|(name, _)| name == "Qualifier");
+        let asked = asked.map(|(_, qualifier)| qualifier.into_owned());
+        if let (Some(in_name), Some(asked)) = (&in_name, &asked)
+            && in_name != asked
+        {
+            let message = "The derived qualifier from the function name does not match the specified qualifier.";
+            return Err(Refusal::new(400, "InvalidParameterValueException", message));
+        }
+        let qualified = match (&in_name, &asked) {
+            (None, Some(asked)) => format!("{decoded}:{asked}"),
+            _ => decoded.clone().into_owned(),
+        };
+        let is_known = asked.as_deref().is_none_or(is_qualifier);
+        let function = self.aws.function(named).filter(|_| is_known);
+        let hosted = function.and_then(|function| self.hosts.get(function));
+        hosted.ok_or_else(|| {
+            Refusal::new(
+                404,
+                "ResourceNotFoundException",
+                unknown_function(&qualified),
+            )
+        })
+    }
+
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html>
+    fn mapping(&self, id: &str) -> Response {
+        let mappings = self.hosts.values().flat_map(|hosted| {
+            let triggers = hosted.spec.triggers.iter();
+            triggers.filter_map(move |trigger| match trigger {
+                Trigger::Stream(mapping) => Some((&hosted.spec.id, mapping)),
+                Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) => None,
+            })
+        });
+        let mut mappings =
+            mappings.filter(|(function, mapping)| mapping_id(function, mapping) == id);
+        let Some((function, mapping)) = mappings.next() else {
+            let (code, message) = (
+                "ResourceNotFoundException",
+                "The resource you requested does not exist.",
+            );
+            return Protocol::RestJson.error(404, code, message, self.request_id);
+        };
+        let mut found = settings(mapping);
+        let state = if mapping.is_enabled {
+            "Enabled"
+        } else {
+            "Disabled"
+        };
+        let function = alias_arn(function);
+        for (name, value) in [("UUID", id), ("State", state), ("FunctionArn", &*function)] {
+            found.insert(name.to_owned(), value.into());
+        }
+        self.answer(&found.into())
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
+    async fn invoke(&self, path: &str, named: &str, body: &[u8]) -> Result<Response, Refusal> {
+        let kind = self.header("x-amz-invocation-type");
+        let kind = kind.unwrap_or("RequestResponse");
+        if !matches!(kind, "RequestResponse" | "Event" | "DryRun") {
+            let allowed = "[Event, RequestResponse, DryRun]";
+            return Err(no_member("invocationType", kind, allowed));
+        }
+        let log = self.header("x-amz-log-type").unwrap_or("None");
+        if !matches!(log, "None" | "Tail") {
+            return Err(no_member("logType", log, "[None, Tail]"));
+        }
+        let hosted = self.hosted(named)?;
+        if body.len() > MAX_REQUEST {
+            let message = format!(
+                "Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation"
+            );
+            return Err(Refusal::new(413, "RequestEntityTooLargeException", message));
+        }
+        let body = if body.is_empty() { b"{}" } else { body };
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|error| {
+            let message = format!("Could not parse request body into json: {error}");
+            Refusal::new(400, "InvalidRequestContentException", message)
+        })?;
+        match kind {
+            "DryRun" => Ok(StatusCode::NO_CONTENT.into_response()),
+            "Event" => self.enqueue(path, body),
+            _ => self.invoke_now(hosted, body, log == "Tail").await,
+        }
+    }
+
+    fn enqueue(&self, path: &str, body: &[u8]) -> Result<Response, Refusal> {
+        if let Some(problem) = too_large_for_event(body.len()) {
+            return Err(Refusal::new(413, "RequestEntityTooLargeException", problem));
+        }
+        let target = "";
+        let answer = self.aws.call("endpoint", &Call { target, path, body });
+        if answer.status == 202 {
+            return Ok(StatusCode::ACCEPTED.into_response());
+        }
+        Err(Refusal::new(answer.status, "ServiceException", answer.body))
+    }
+
+    /// Invokes a function and waits for its answer. A failure is an answer with a header.
+    async fn invoke_now(
+        &self,
+        hosted: &Hosted,
+        body: &[u8],
+        tails: bool,
+    ) -> Result<Response, Refusal> {
+        let invocation = hosted.invoke(body.to_vec(), self.request_id);
+        let (answer, log) = if tails {
+            let level = hosted.spec.settings.get("RUST_LOG");
+            let (log, begun) = (Log::default(), Instant::now());
+            let answer = invocation.with_subscriber(log.subscriber(level)).await;
+            (answer, Some(log.tail(self.request_id, begun)))
+        } else {
+            (invocation.await, None)
+        };
+        let (failed, answer) = match answer {
+            Ok(answer) if answer.len() > MAX_RESPONSE => {
+                let error = json!({
+                    "errorType": "Function.ResponseSizeTooLarge",
+                    "errorMessage": format!(
+                        "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+                    ),
+                });
+                (true, error.to_string().into_bytes())
+            }
+            Ok(answer) => (false, answer),
+            Err(error @ InvokeError::Throttled) => {
+                let code = "TooManyRequestsException";
+                return Err(Refusal::new(429, code, error.to_string()));
+            }
+            Err(error) => (
+                true,
+                error.payload(self.request_id).to_string().into_bytes(),
+            ),
+        };
+        let mut response = protocol::answer(200, "application/json", self.request_id, answer);
+        let headers = response.headers_mut();
+        let mut add = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        add("x-amz-executed-version", LATEST);
+        if failed {
+            add("x-amz-function-error", "Unhandled");
+        }
+        if let Some(log) = log {
+            add("x-amz-log-result", &log);
+        }
+        Ok(response)
+    }
+}
+
+fn no_member(member: &str, value: &str, allowed: &str) -> Refusal {
+    let message = format!(
+        "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: \
+         Member must satisfy enum value set: {allowed}"
+    );
+    Refusal::new(400, "ValidationException", message)
+}
+
+/// The configuration of a function, limited to the fields of the template.
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html>
+fn configuration(hosted: &Hosted) -> Value {
+    let spec = &hosted.spec;
+    json!({
+        "FunctionName": format!("{STACK}-{}", spec.id),
+        "FunctionArn": function_arn(&spec.id),
+        "Runtime": "provided.al2023",
+        "Handler": "bootstrap",
+        "Timeout": spec.timeout_s,
+        "Version": LATEST,
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "PackageType": "Zip",
+        "Environment": { "Variables": spec.settings },
+    })
+}
+
+/// The log lines of one invocation. All local functions log in one process, so each invocation has
+/// a subscriber that copies its lines and forwards them to the process's subscriber.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Copies lines in the format and at the level of the function on AWS.
+    fn subscriber(&self, level: Option<&String>) -> impl Subscriber + Send + Sync + use<> {
+        let level = level.and_then(|level| level.parse::<Targets>().ok());
+        let level = level.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
+        let log = self.clone();
+        let lines = fmt::layer().json().with_span_list(false);
+        let lines = lines.with_writer(move || log.clone()).with_filter(level);
+        let process = Forward(dispatcher::get_default(Clone::clone));
+        tracing_subscriber::registry().with(lines).with(process)
+    }
+
+    /// The end of the log in base64, between the lines that Lambda itself writes.
+    fn tail(&self, request_id: &str, begun: Instant) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = begun.elapsed().as_secs_f64() * 1e3;
+        let mut log = format!("START RequestId: {request_id} Version: {LATEST}\n").into_bytes();
+        log.extend(lines.iter());
+        log.extend(format!("END RequestId: {request_id}\n").into_bytes());
+        log.extend(
+            format!("REPORT RequestId: {request_id}\tDuration: {spent:.2} ms\n").into_bytes(),
+        );
+        let tail = log.get(log.len().saturating_sub(TAIL_BYTES)..);
+        BASE64_STANDARD.encode(tail.unwrap_or_default())
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Forward(Dispatch);
+
+impl<S: Subscriber> Layer<S> for Forward {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if self.0.enabled(event.metadata()) {
+            self.0.event(event);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The routes of the AWS endpoint: each request in the protocol of its service.
+
+use std::{collections::BTreeMap, error::Error as _, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    response::{IntoResponse, Response},
+};
+use http_body_util::LengthLimitError;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    cloudformation::Stack,
+    lambda,
+    protocol::{Protocol, Wanted, XML, answer},
+};
+use crate::{
+    aws::{
+        Answer, Aws, Call,
+        call::{SEND_EMAIL, UNKNOWN_OPERATION},
+        queues::query_code,
+    },
+    host::Hosts,
+    names::{ACCOUNT, QUEUE_ORIGIN},
+};
+
+/// The largest request body of any service, with a margin.
+const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
+
+/// The path of the meter's counts. AWS has no equivalent.
+const METER: &str = "/_cairn/meter";
+
+type Services = (Arc<Aws>, Arc<Hosts>, Arc<Stack>);
+
+pub(crate) fn router(aws: Arc<Aws>, hosts: Arc<Hosts>, stack: Arc<Stack>) -> Router {
+    Router::new().fallback(take).with_state((aws, hosts, stack))
+}
+
+async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let (parts, body) = request.into_parts();
+    let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
+    let body = match to_bytes(body, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(error) => {
+            let mut causes = std::iter::successors(error.source(), |cause| (**cause).source());
+            let (status, code, message) =
+                if causes.any(<dyn std::error::Error>::is::<LengthLimitError>) {
+                    let message = format!("a request has at most {MAX_BODY_BYTES} bytes");
+                    (413, "RequestEntityTooLargeException", message)
+                } else {
+                    let message = format!("the body cannot be read: {error}");
+                    (400, "MalformedHttpRequestException", message)
+                };
+            let wanted = Wanted::new(method, uri, headers, b"");
+            return wanted.protocol.error(status, code, &message, &request_id);
+        }
+    };
+    if method == Method::GET && uri.path() == METER {
+        return counted(&aws, &hosts).into_response();
+    }
+    let request = (method, uri, headers);
+    if let Some(answer) = lambda::answer((&aws, &hosts), request, &body, &request_id).await {
+        return answer;
+    }
+    let wanted = Wanted::new(method, uri, headers, &body);
+    if let Protocol::Json(media_type) = &wanted.protocol {
+        let answer = called(&aws, headers, &body).await;
+        let problem = Problem::parse(&answer);
+        if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
+            return wanted.unavailable(&request_id);
+        }
+        return respond(&answer, media_type, &request_id);
+    }
+    let known = (method, uri.path(), wanted.operation.as_str());
+    match known {
+        (&Method::POST, SEND_EMAIL, _) => {
+            let (target, path) = ("", SEND_EMAIL);
+            let body = &body;
+            let mail = aws.call("endpoint", &Call { target, path, body });
+            respond(&mail, "application/json", &request_id)
+        }
+        (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
+            answer(200, XML, &request_id, identity(&request_id))
+        }
+        (_, _, operation) if wanted.protocol == Protocol::Query => stack
+            .answer(operation, &body, &request_id)
+            .unwrap_or_else(|| wanted.unavailable(&request_id)),
+        _ => wanted.unavailable(&request_id),
+    }
+}
+
+/// Answers a call in one of the JSON protocols that name the operation in a header.
+async fn called(aws: &Aws, headers: &HeaderMap, body: &Bytes) -> Answer {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let call = Call::new(header("x-amz-target").unwrap_or_default(), body);
+    match (call.target, std::str::from_utf8(body)) {
+        ("AmazonSQS.ReceiveMessage", Ok(text)) => {
+            aws.meter.count("endpoint", call.operation());
+            aws.queues.receive_message(text).await
+        }
+        // Clients send later calls to the host in a queue's URL.
+        ("AmazonSQS.GetQueueUrl" | "AmazonSQS.ListQueues", _) => {
+            let Answer { status, body } = aws.call("endpoint", &call);
+            let body = match header("host") {
+                Some(host) => body.replace(QUEUE_ORIGIN, &format!("http://{host}")),
+                None => body,
+            };
+            Answer { status, body }
+        }
+        _ => aws.call("endpoint", &call),
+    }
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(rename = "__type")]
+    kind: String,
+}
+
+impl Problem {
+    fn parse(answer: &Answer) -> Option<Self> {
+        let problem = (answer.status >= 400).then(|| serde_json::from_str(&answer.body));
+        problem?.ok()
+    }
+}
+
+fn respond(given: &Answer, media_type: &str, request_id: &str) -> Response {
+    let mut response = answer(given.status, media_type, request_id, given.body.clone());
+    let fault = if given.status < 500 {
+        "Sender"
+    } else {
+        "Receiver"
+    };
+    if let Some(Problem { kind }) = Problem::parse(given)
+        && let Some(code) = query_code(&kind)
+        && let Ok(code) = HeaderValue::from_str(&format!("{code};{fault}"))
+    {
+        let name = HeaderName::from_static("x-amzn-query-error");
+        response.headers_mut().insert(name, code);
+    }
+    response
+}
+
+/// The caller as STS names it: always the account's root, because the endpoint checks no
+/// credentials.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+fn identity(request_id: &str) -> String {
+    format!(
+        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <GetCallerIdentityResult><Arn>arn:aws:iam::{ACCOUNT}:root</Arn>\
+         <UserId>{ACCOUNT}</UserId><Account>{ACCOUNT}</Account></GetCallerIdentityResult>\
+         <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>\
+         </GetCallerIdentityResponse>"
+    )
+}
+
+/// The invocations, calls and capacity units of each function.
+fn counted(aws: &Aws, hosts: &Hosts) -> String {
+    let (calls, units) = (aws.meter.counts(), aws.meter.units());
+    let functions: serde_json::Map<_, _> = hosts
+        .iter()
+        .map(|(id, hosted)| {
+            let calls = calls.iter().filter(|((caller, _), _)| caller == id);
+            let calls: BTreeMap<_, _> = calls
+                .map(|((_, operation), count)| (operation, count))
+                .collect();
+            let units = units.get(id).copied().unwrap_or_default();
+            let counted = json!({
+                "invocations": hosted.invocations(),
+                "calls": calls,
+                "readUnits": units.read,
+                "writeUnits": units.write,
+            });
+            (id.clone(), counted)
+        })
+        .collect();
+    json!({ "functions": functions }).to_string()
+}

@@ -1,0 +1,12 @@
+//! The local ports: the server, its checks of foreign requests, and the HTTP API.
+
+pub(crate) mod access;
+mod framing;
+pub(crate) mod gateway;
+pub mod responses;
+pub(crate) mod server;
+mod throttle;
+mod tokens;
+
+pub use access::{AllowedHost, NotAHost};
+pub use gateway::Gateway;

@@ -1,0 +1,116 @@
+//! The local platform, with faults that can be switched on while it runs.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use cairn::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    faults::{Fault, FaultProfile},
+    platform::{InvocationFault, Note, Observer, Platform},
+};
+
+/// The local platform. Minutes on AWS become seconds.
+#[derive(Clone, Debug, Default)]
+pub struct LocalPlatform {
+    pub faults: FaultProfile,
+    observer: Option<Arc<dyn Observer>>,
+    /// The function that [`Fault::BrokenReader`] breaks, and its error.
+    broken: Option<(&'static str, &'static str)>,
+}
+
+impl LocalPlatform {
+    /// The factor by which waits are shorter than on AWS.
+    const PACE: u32 = 60;
+    /// The longest delay of a delivery with [`Fault::Disorder`], in milliseconds.
+    const DISORDER_MS: u64 = 40;
+    /// The delay of a delivery with [`Fault::Delays`], in milliseconds.
+    const DELAY_MS: Range<u64> = 1_000..2_000;
+
+    /// Creates the platform on which `faults` switches faults on and off.
+    pub fn new(faults: FaultProfile) -> Self {
+        Self {
+            faults,
+            ..Self::default()
+        }
+    }
+
+    pub fn with(faults: &[Fault]) -> Self {
+        let local = Self::default();
+        local.faults.set(faults);
+        local
+    }
+
+    /// Passes everything that it observes to `observer`.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        let observer = Some(observer);
+        Self { observer, ..self }
+    }
+
+    /// Chooses the function that fails with this error while [`Fault::BrokenReader`] is on.
+    #[must_use]
+    pub fn breaking(self, function: &'static str, error: &'static str) -> Self {
+        let broken = Some((function, error));
+        Self { broken, ..self }
+    }
+
+    fn late(&self) -> Duration {
+        let mut late_ms = 0;
+        if self.faults.has(Fault::Disorder) {
+            late_ms += fastrand::u64(0..Self::DISORDER_MS);
+        }
+        if self.faults.has(Fault::Delays) {
+            late_ms += fastrand::u64(Self::DELAY_MS);
+        }
+        Duration::from_millis(late_ms)
+    }
+}
+
+impl Platform for LocalPlatform {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn chance(&self) -> f64 {
+        fastrand::f64()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        wait / Self::PACE
+    }
+
+    fn emit(&self, function: &str, line: &str) {
+        if let Some(observer) = &self.observer {
+            observer.emit(function, line);
+        }
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.note(note);
+        }
+    }
+
+    fn copies(&self, _: &str, _: &str) -> Vec<Duration> {
+        let copies = if self.faults.has(Fault::Duplicates) {
+            2
+        } else {
+            1
+        };
+        (0..copies).map(|_| self.late()).collect()
+    }
+
+    fn invocation(&self, function: &str, _: &[u8]) -> InvocationFault {
+        match self.broken {
+            Some((broken, error)) if broken == function && self.faults.has(Fault::BrokenReader) => {
+                InvocationFault::Fails(error.to_owned())
+            }
+            _ => InvocationFault::None,
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Functions: their configuration and their event sources.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    api::Api,
+    error::TemplateError,
+    fields::Fields,
+    model::{FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, Trigger},
+    policies::grants,
+    references::References,
+};
+use crate::{names::queue_arn, pattern::Pattern, yaml::Node};
+
+/// The environment variables of a function: their values, and how the template sets them.
+type Settings = BTreeMap<String, (String, Value)>;
+
+#[derive(Default)]
+pub(super) struct Globals {
+    settings: Settings,
+    timeout_s: Option<u64>,
+    pub(super) boundary: Option<String>,
+    pub(super) api: Api,
+}
+
+/// Properties of the runtime and of deployments, which have no local effect.
+const RUNTIME: [&str; 11] = [
+    "Runtime",
+    "Architectures",
+    "Handler",
+    "MemorySize",
+    "Tracing",
+    "LoggingConfig",
+    "Description",
+    "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
+    "DeploymentPreference",
+];
+
+impl Globals {
+    pub(super) fn new(node: Option<Node>, names: &References) -> Result<Self, TemplateError> {
+        let Some(node) = node else {
+            return Ok(Self::default());
+        };
+        let mut globals = Fields::new("Globals", node)?;
+        let mut function = Fields::new("Globals.Function", globals.required("Function")?)?;
+        let api = match globals.take("HttpApi") {
+            Some(api) => Api::new(Fields::new("Globals.HttpApi", api)?, &Api::default(), names)?,
+            None => Api::default(),
+        };
+        globals.finish()?;
+        function.ignore(&RUNTIME);
+        let boundary = function
+            .take("PermissionsBoundary")
+            .map(|boundary| names.text(&boundary))
+            .transpose()?;
+        let timeout_s = function
+            .take("Timeout")
+            .map(|node| names.number(&node))
+            .transpose()?;
+        let settings = function
+            .take("Environment")
+            .map_or(Ok(BTreeMap::new()), |node| settings_of(node, names))?;
+        function.finish()?;
+        Ok(Self {
+            settings,
+            timeout_s,
+            boundary,
+            api,
+        })
+    }
+}
+
+fn settings_of(node: Node, names: &References) -> Result<Settings, TemplateError> {
+    let mut environment = Fields::new("Environment", node)?;
+    let variables = Fields::new("Variables", environment.required("Variables")?)?;
+    environment.finish()?;
+    variables
+        .entries
+        .into_iter()
+        .map(|(name, value)| Ok((name, (names.text(&value)?, names.unresolved(&value)?))))
+        .collect()
+}
+
+pub(super) fn function(
+    id: &str,
+    line: usize,
+    mut properties: Fields,
+    globals: &Globals,
+    names: &References,
+) -> Result<FunctionSpec, TemplateError> {
+    properties.ignore(&RUNTIME);
+    let code = names.text(&properties.required("CodeUri")?)?;
+    let mut settings = globals.settings.clone();
+    if let Some(environment) = properties.take("Environment") {
+        settings.extend(settings_of(environment, names)?);
+    }
+    let timeout_s = match properties.take("Timeout") {
+        Some(timeout) => names.number(&timeout)?,
+        // The default of AWS.
+        None => globals.timeout_s.unwrap_or(3),
+    };
+    let reserved = properties
+        .take("ReservedConcurrentExecutions")
+        .map(|reserved| names.number(&reserved))
+        .transpose()?;
+    let (mut retries, mut max_age_s, mut on_failure) = (2, 6 * 60 * 60, None);
+    if let Some(config) = properties.take("EventInvokeConfig") {
+        let mut config = Fields::new("EventInvokeConfig", config)?;
+        if let Some(age) = config.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
+        if let Some(attempts) = config.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        on_failure = destination(config.take("DestinationConfig"), names)?;
+        config.finish()?;
+    }
+    let grants = match properties.take("Policies") {
+        Some(policies) => grants(policies, names)?,
+        None => BTreeSet::new(),
+    };
+    let mut triggers = vec![];
+    if let Some(events) = properties.take("Events") {
+        for (name, event) in Fields::new("Events", events)?.entries {
+            let mut event = Fields::new(&name, event)?;
+            let kind = names.text(&event.required("Type")?)?;
+            let properties = Fields::new(&name, event.required("Properties")?)?;
+            let line = event.line;
+            event.finish()?;
+            triggers.push(match kind.as_str() {
+                "HttpApi" => Trigger::Http(route(properties, names)?),
+                "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
+                "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
+                "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
+                _ => {
+                    let problem =
+                        format!("an event of type {kind} is not supported by the local system");
+                    return Err(TemplateError::new(line, problem));
+                }
+            });
+        }
+    }
+    properties.finish()?;
+    let variables = settings
+        .iter()
+        .map(|(name, (_, variable))| (name.clone(), variable.clone()));
+    let variables = variables.collect();
+    let settings = settings.into_iter().map(|(name, (value, _))| (name, value));
+    Ok(FunctionSpec {
+        id: id.to_owned(),
+        stem: code.rsplit('/').next().unwrap_or_default().to_owned(),
+        line,
+        settings: settings.collect(),
+        variables,
+        timeout_s,
+        reserved,
+        retries,
+        max_age: Duration::from_secs(max_age_s),
+        on_failure,
+        grants,
+        triggers,
+    })
+}
+
+fn route(mut properties: Fields, names: &References) -> Result<Route, TemplateError> {
+    properties.ignore(&["ApiId"]);
+    let method = properties.required("Method")?;
+    let known = ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+    let name = names.text(&method)?.to_uppercase();
+    if !known.contains(&name.as_str()) {
+        return Err(TemplateError::new(
+            method.line,
+            format!("`{name}` is not an HTTP method"),
+        ));
+    }
+    let route = Route {
+        method: name,
+        path: names.text(&properties.required("Path")?)?,
+        scopes: None,
+        line: method.line,
+    };
+    properties.finish()?;
+    Ok(route)
+}
+
+fn rule(name: &str, mut properties: Fields, names: &References) -> Result<Rule, TemplateError> {
+    let target = target(name, &mut properties, names)?;
+    let pattern = names.resolved(&properties.required("Pattern")?)?;
+    let matcher = Pattern::parse(&pattern).map_err(TemplateError::at)?;
+    let rule = Rule {
+        bus: names.text(&properties.required("EventBusName")?)?,
+        pattern: names.value(&pattern)?,
+        matcher,
+        line: pattern.line,
+        target,
+    };
+    properties.finish()?;
+    Ok(rule)
+}
+
+/// Reads the common part of rules and schedules: their delivery settings.
+fn target(
+    name: &str,
+    properties: &mut Fields,
+    names: &References,
+) -> Result<RuleTarget, TemplateError> {
+    // The defaults of `EventBridge`.
+    let (mut retries, mut max_age_s) = (185, 24 * 60 * 60);
+    if let Some(policy) = properties.take("RetryPolicy") {
+        let mut policy = Fields::new("RetryPolicy", policy)?;
+        if let Some(attempts) = policy.take("MaximumRetryAttempts") {
+            retries = names.number(&attempts)?;
+        }
+        if let Some(age) = policy.take("MaximumEventAgeInSeconds") {
+            max_age_s = names.number(&age)?;
+        }
+        policy.finish()?;
+    }
+    let dead_letters = match properties.take("DeadLetterConfig") {
+        Some(config) => {
+            let mut config = Fields::new("DeadLetterConfig", config)?;
+            let arn = config.required("Arn")?;
+            config.finish()?;
+            Some(queue_of(&arn, names)?)
+        }
+        None => None,
+    };
+    let is_enabled = is_on(properties.take("State"), names)?;
+    Ok(RuleTarget {
+        name: name.to_owned(),
+        is_declared_enabled: is_enabled,
+        is_enabled,
+        retries,
+        max_age: Duration::from_secs(max_age_s),
+        dead_letters,
+    })
+}
+
+fn schedule(
+    name: &str,
+    mut properties: Fields,
+    names: &References,
+) -> Result<Schedule, TemplateError> {
+    properties.ignore(&["Name", "Description"]);
+    let target = target(name, &mut properties, names)?;
+    let expression = properties.required("Schedule")?;
+    let input = properties
+        .take("Input")
+        .map(|input| names.text(&input))
+        .transpose()?;
+    properties.finish()?;
+    let text = names.text(&expression)?;
+    let every = rate(&text).ok_or_else(|| {
+        let problem = format!(
+            "{text} is not supported by the local system; use a rate in minutes, hours or days"
+        );
+        TemplateError::new(expression.line, problem)
+    })?;
+    Ok(Schedule {
+        every,
+        input,
+        target,
+    })
+}
+
+/// Parses an expression such as `rate(5 minutes)`.
+fn rate(expression: &str) -> Option<Duration> {
+    let rate = expression.strip_prefix("rate(")?.strip_suffix(')')?;
+    let (value, unit) = rate.split_once(' ')?;
+    let minutes = match unit {
+        "minute" | "minutes" => 1,
+        "hour" | "hours" => 60,
+        "day" | "days" => 24 * 60,
+        _ => return None,
+    };
+    let value: u64 = value.parse().ok().filter(|value| *value > 0)?;
+    Some(Duration::from_secs(value * minutes * 60))
+}
+
+fn mapping(
+    name: &str,
+    mut properties: Fields,
+    names: &References,
+) -> Result<Mapping, TemplateError> {
+    let is_enabled = is_on(properties.take("Enabled"), names)?;
+    let stream = properties.required("Stream")?;
+    let arn = names.text(&stream)?;
+    let table = arn
+        .split("table/")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .ok_or_else(|| {
+            TemplateError::new(stream.line, "Stream must be the ARN of a table's stream")
+        })?
+        .to_owned();
+    let start = properties.required("StartingPosition")?;
+    if names.text(&start)? != "TRIM_HORIZON" {
+        let problem = "a stream must start at TRIM_HORIZON: a later position could miss events";
+        return Err(TemplateError::new(start.line, problem));
+    }
+    let mut number = |name: &str| {
+        let node = properties.take(name);
+        node.map(|node| names.number::<u32>(&node)).transpose()
+    };
+    let batch_size = number("BatchSize")?.unwrap_or(100);
+    let retries = number("MaximumRetryAttempts")?;
+    let max_age = number("MaximumRecordAgeInSeconds")?;
+    let mut switch = |name: &str, on: Value| match properties.take(name) {
+        Some(node) if names.value(&node)? == on => Ok(true),
+        Some(node) => Err(TemplateError::new(
+            node.line,
+            format!("{name} must be {on} or absent"),
+        )),
+        None => Ok(false),
+    };
+    let reports_failures = switch("FunctionResponseTypes", json!(["ReportBatchItemFailures"]))?;
+    let bisects = switch("BisectBatchOnFunctionError", json!(true))?;
+    let on_failure = destination(properties.take("DestinationConfig"), names)?;
+    properties.finish()?;
+    Ok(Mapping {
+        name: name.to_owned(),
+        is_enabled,
+        table,
+        batch_size: batch_size.try_into().unwrap_or(100),
+        reports_failures,
+        bisects,
+        retries,
+        max_age: max_age.map(|age| Duration::from_secs(age.into())),
+        on_failure,
+    })
+}
+
+/// Reads the switch of an event source, which is on by default.
+fn is_on(node: Option<Node>, names: &References) -> Result<bool, TemplateError> {
+    let Some(node) = node else {
+        return Ok(true);
+    };
+    match names.text(&node)?.as_str() {
+        "true" | "ENABLED" => Ok(true),
+        "false" | "DISABLED" => Ok(false),
+        _ => Err(TemplateError::new(
+            node.line,
+            "an event source is enabled or disabled",
+        )),
+    }
+}
+
+fn destination(node: Option<Node>, names: &References) -> Result<Option<String>, TemplateError> {
+    let Some(node) = node else {
+        return Ok(None);
+    };
+    let mut config = Fields::new("DestinationConfig", node)?;
+    let mut failure = Fields::new("OnFailure", config.required("OnFailure")?)?;
+    config.finish()?;
+    failure.ignore(&["Type"]);
+    let destination = failure.required("Destination")?;
+    failure.finish()?;
+    queue_of(&destination, names).map(Some)
+}
+
+fn queue_of(arn: &Node, names: &References) -> Result<String, TemplateError> {
+    let text = names.text(arn)?;
+    match text.strip_prefix(&queue_arn("")) {
+        Some(queue) => Ok(queue.to_owned()),
+        None => Err(TemplateError::new(
+            arn.line,
+            "the destination of failures must be a queue",
+        )),
+    }
+}

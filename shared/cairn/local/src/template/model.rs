@@ -1,0 +1,245 @@
+//! The part of a template that runs locally.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::error::TemplateError;
+use crate::pattern::Pattern;
+
+/// Parameter values by name, which replace the defaults.
+pub type Parameters = BTreeMap<String, String>;
+
+/// The part of a template that runs locally.
+#[derive(Debug, Clone, Default)]
+pub struct Template {
+    pub(super) file: String,
+    /// The values of all parameters.
+    pub parameters: Parameters,
+    pub tables: Vec<Table>,
+    pub buses: Vec<String>,
+    pub queues: Vec<Queue>,
+    pub keys: Vec<MasterKey>,
+    pub functions: Vec<FunctionSpec>,
+    /// The issuer of the tokens that protected routes accept.
+    pub authorizer: Option<Authorizer>,
+    pub throttling: Throttling,
+    /// The permissions boundary of all functions; `None` if only their roles restrict them.
+    pub boundary: Option<BTreeSet<Grant>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The name, which is the logical id.
+    pub name: String,
+    /// The `CreateTable` request.
+    pub create: Value,
+}
+
+/// A KMS key that wraps other keys.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    /// The id, which is the logical id.
+    pub id: String,
+    /// The aliases, such as `alias/personal-data`.
+    pub aliases: Vec<String>,
+}
+
+/// A queue, with the defaults of its messages.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html>
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub name: String,
+    pub visibility_s: i64,
+    pub delay_s: i64,
+    /// The wait time of a receive in seconds.
+    pub wait_s: i64,
+    /// The retention on AWS in seconds. Locally a message stays until it is deleted.
+    pub retention_s: i64,
+    pub max_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct FunctionSpec {
+    pub id: String,
+    /// The name of the crate: the last part of `CodeUri`.
+    pub stem: String,
+    pub line: usize,
+    pub settings: BTreeMap<String, String>,
+    /// The same variables as the template sets them: a reference to a parameter is a `Ref`.
+    pub variables: BTreeMap<String, Value>,
+    /// The timeout of an invocation in seconds.
+    pub timeout_s: u64,
+    pub reserved: Option<usize>,
+    /// The retries of a failed asynchronous invocation.
+    pub retries: u32,
+    /// The maximum age of an asynchronous event on AWS.
+    pub max_age: Duration,
+    /// The queue for asynchronous invocations that failed permanently.
+    pub on_failure: Option<String>,
+    pub grants: BTreeSet<Grant>,
+    pub triggers: Vec<Trigger>,
+}
+
+impl FunctionSpec {
+    /// Returns the target of a rule or a schedule, by its name among the function's events.
+    pub fn target(&self, rule: Option<&str>) -> Option<&RuleTarget> {
+        let targets = self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Rule(rule) => Some(&rule.target),
+            Trigger::Schedule(schedule) => Some(&schedule.target),
+            Trigger::Http(_) | Trigger::Stream(_) => None,
+        });
+        let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
+        named.next()
+    }
+
+    /// True if the rule is a schedule of the function.
+    pub(crate) fn is_scheduled(&self, rule: Option<&str>) -> bool {
+        self.triggers.iter().any(|trigger| match trigger {
+            Trigger::Schedule(schedule) => Some(schedule.target.name.as_str()) == rule,
+            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) => false,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Trigger {
+    Http(Route),
+    Rule(Rule),
+    /// The `DynamoDB` Stream of a table.
+    Stream(Mapping),
+    Schedule(Schedule),
+}
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub method: String,
+    /// The path, with parameters in braces.
+    pub path: String,
+    /// The scopes of which a token needs one, if any are listed; `None` if no token is needed.
+    pub scopes: Option<Vec<String>>,
+    pub line: usize,
+}
+
+impl Route {
+    pub(crate) fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// The request limits of an HTTP API, which answers 429 beyond them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// The shared limits of all routes without their own; `None` if unlimited.
+    pub default: Option<Throttle>,
+    /// The limits of routes with their own settings, by method and path, such as `POST /orders`.
+    pub routes: BTreeMap<String, Throttle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// Requests per second.
+    pub rate: u64,
+    /// Requests in a burst.
+    pub burst: u64,
+}
+
+/// The issuer whose tokens an API accepts.
+#[derive(Debug, Clone)]
+pub struct Authorizer {
+    /// The URL of the issuer, whose keys are found by `OpenID` discovery.
+    pub issuer: String,
+    /// The audiences or client ids, one of which a token must name.
+    pub audience: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub bus: String,
+    pub pattern: Value,
+    pub matcher: Pattern,
+    pub line: usize,
+    pub target: RuleTarget,
+}
+
+/// The delivery settings of a rule.
+#[derive(Debug, Clone)]
+pub struct RuleTarget {
+    /// The name of the rule among the function's events.
+    pub name: String,
+    /// True if the template enables the rule.
+    pub is_declared_enabled: bool,
+    /// True if the rule delivers events.
+    pub is_enabled: bool,
+    pub retries: u32,
+    /// The maximum age of an event on AWS.
+    pub max_age: Duration,
+    /// The queue for events that could not be delivered.
+    pub dead_letters: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// The interval on AWS.
+    pub every: Duration,
+    /// The constant input that replaces the event.
+    pub input: Option<String>,
+    pub target: RuleTarget,
+}
+
+/// An event source mapping from the `DynamoDB` Stream of a table to a function.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    /// The name of the mapping among the function's events.
+    pub name: String,
+    /// True if records are delivered.
+    pub is_enabled: bool,
+    pub table: String,
+    pub batch_size: usize,
+    /// True if the function reports unhandled records.
+    pub reports_failures: bool,
+    /// True if a failed batch is halved.
+    pub bisects: bool,
+    /// The retries of a failed batch; `None` if it is retried until its records expire.
+    pub retries: Option<u32>,
+    /// The maximum age of a record on AWS; `None` if only the stream's retention limits it.
+    pub max_age: Option<Duration>,
+    /// The queue for pointers to records that failed permanently.
+    pub on_failure: Option<String>,
+}
+
+/// An action that is allowed on resources that match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// The action, such as `dynamodb:Query`.
+    pub action: String,
+    /// An ARN in which `*` matches any text.
+    pub resource: String,
+    /// The value that the call must have for a condition key.
+    pub condition: Option<(ConditionKey, String)>,
+}
+
+/// The subject of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionKey {
+    /// `events:source`, the source of each event.
+    Source,
+    /// `ses:FromAddress`, the sender of an email.
+    Sender,
+}
+
+impl Template {
+    pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> TemplateError {
+        TemplateError::new(line, problem).within(&self.file)
+    }
+
+    /// Removes the request limits of the API.
+    #[must_use]
+    pub fn unthrottled(self) -> Self {
+        let throttling = Throttling::default();
+        Self { throttling, ..self }
+    }
+}

@@ -1,0 +1,176 @@
+//! Reads a whole template.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    api::Api,
+    conditions::Conditions,
+    error::{DEFAULT_FILE, TemplateError},
+    fields::Fields,
+    functions::{Globals, function},
+    model::{Parameters, Template, Trigger},
+    nested::Nested,
+    parameters,
+    policies::managed_policy,
+    references::References,
+    resource::{Resource, WATCHING, alias, bus, key, queue, resource, table},
+};
+use crate::{names::key_arn, yaml::parse};
+
+impl Template {
+    pub fn load(path: &Path) -> Result<Self, TemplateError> {
+        Self::load_with(path, &Parameters::default())
+    }
+
+    pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let file = path.display().to_string();
+        let template = read(path).and_then(|text| Self::parse_in(directory, &text, parameters));
+        match template {
+            Ok(template) => Ok(Self { file, ..template }),
+            Err(error) => Err(error.within(&file)),
+        }
+    }
+
+    pub fn parameters_of(path: &Path) -> Result<Vec<String>, TemplateError> {
+        let declared = |text: String| {
+            let mut root = Fields::new("the template", parse(&text).map_err(TemplateError::at)?)?;
+            let parameters = root.take("Parameters");
+            parameters.map_or(Ok(vec![]), parameters::names)
+        };
+        read(path)
+            .and_then(declared)
+            .map_err(|error| error.within(&path.display().to_string()))
+    }
+
+    /// Reads a text without nested templates.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_in(Path::new(""), text, &Parameters::default())
+    }
+
+    /// Reads a text, with values for some parameters. Nested templates are read from `directory`.
+    pub fn parse_in(
+        directory: &Path,
+        text: &str,
+        parameters: &Parameters,
+    ) -> Result<Self, TemplateError> {
+        let mut root = Fields::new("the template", parse(text).map_err(TemplateError::at)?)?;
+        root.ignore(&[
+            "AWSTemplateFormatVersion",
+            "Transform",
+            "Description",
+            "Metadata",
+            "Outputs",
+        ]);
+        let mut names = References::new(parameters::values(root.take("Parameters"), parameters)?);
+        let conditions = Conditions::new(root.take("Conditions"), &names)?;
+        conditions.check(root.take("Rules"), &names)?;
+        let globals = match root.take("Globals") {
+            Some(globals) => conditions.choose(globals)?,
+            None => None,
+        };
+        let mut nested = Nested::new(directory);
+        let mut resources = vec![];
+        for (id, node) in Fields::new("Resources", root.required("Resources")?)?.entries {
+            if let Some(resource) = resource(&id, node, &conditions, &names)? {
+                if resource.kind == "AWS::CloudFormation::Stack" {
+                    let outputs = nested.take_in(&resource, &names)?;
+                    names.stack(&id, outputs);
+                } else {
+                    names.resource(&id, &resource.kind, &resource.properties)?;
+                }
+                resources.push(resource);
+            }
+        }
+        root.finish()?;
+
+        // Globals refer to resources, so they are read after all resources are known.
+        let globals = Globals::new(globals, &names)?;
+        let mut template = Self {
+            file: DEFAULT_FILE.to_owned(),
+            queues: nested.queues,
+            parameters: names.given(),
+            ..Self::default()
+        };
+        let mut api = globals.api.clone();
+        let mut policies = BTreeMap::new();
+        let mut aliases = vec![];
+        for Resource {
+            id,
+            kind,
+            line,
+            properties,
+        } in resources
+        {
+            let properties = Fields::new(&id, properties)?;
+            match kind.as_str() {
+                "AWS::DynamoDB::Table" => template.tables.push(table(&id, properties, &names)?),
+                "AWS::Events::EventBus" => template.buses.push(bus(properties, &names)?),
+                "AWS::KMS::Key" => template.keys.push(key(&id, properties)?),
+                "AWS::KMS::Alias" => aliases.push((alias(properties, &names)?, line)),
+                "AWS::SQS::Queue" => template.queues.push(queue(&id, properties, &names)?),
+                "AWS::Serverless::Function" => {
+                    template
+                        .functions
+                        .push(function(&id, line, properties, &globals, &names)?);
+                }
+                "AWS::Serverless::HttpApi" => {
+                    api = Api::new(properties, &globals.api, &names)?;
+                }
+                "AWS::IAM::ManagedPolicy" => {
+                    policies.insert(id, managed_policy(properties, &names)?);
+                }
+                // Its resources are already known.
+                "AWS::CloudFormation::Stack" => {}
+                _ if WATCHING.contains(&kind.as_str()) => {}
+                // A function implements its steps; locally an operator runs them.
+                "AWS::Serverless::StateMachine" => {}
+                _ => {
+                    return Err(TemplateError::new(
+                        line,
+                        format!("{id} is a {kind}, which the local system does not support"),
+                    ));
+                }
+            }
+        }
+        for function in &mut template.functions {
+            for trigger in &mut function.triggers {
+                if let Trigger::Http(route) = trigger {
+                    route.scopes = api.scopes(route)?;
+                }
+            }
+        }
+        template.check_buses()?;
+        for ((alias, target), line) in aliases {
+            let mut keys = template.keys.iter_mut();
+            let Some(key) = keys.find(|key| target == key.id || target == key_arn(&key.id)) else {
+                let problem = format!("{alias} names the key {target}, which does not exist");
+                return Err(TemplateError::new(line, problem));
+            };
+            key.aliases.push(alias);
+        }
+        template.throttling = api.throttling(&template.functions)?;
+        template.authorizer = api.authorizer;
+        template.boundary = globals.boundary.and_then(|name| policies.remove(&name));
+        Ok(template)
+    }
+
+    /// Checks that every rule names a bus of the template.
+    fn check_buses(&self) -> Result<(), TemplateError> {
+        let triggers = self.functions.iter().flat_map(|spec| &spec.triggers);
+        for trigger in triggers {
+            if let Trigger::Rule(rule) = trigger
+                && !self.buses.contains(&rule.bus)
+            {
+                let problem = format!("unknown bus {}", rule.bus);
+                return Err(TemplateError::new(rule.line, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<String, TemplateError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| TemplateError::of_all(format!("reading the file failed: {error}")))
+}
