@@ -1,38 +1,30 @@
 //! A book: its copies, and the readers who have one.
+//!
+//! Events are stored: their names and members never change.
 
 use std::collections::BTreeSet;
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug)]
 pub struct Book;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Command {
-    Add(u32),
-    HandOut {
-        reader: String,
-    },
-    /// Takes no effect if the reader has no copy.
-    TakeBack {
-        reader: String,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Copy")]
 pub enum Event {
-    #[serde(rename = "CopiesAdded")]
-    Added { copies: u32 },
-    #[serde(rename = "CopyHandedOut")]
-    HandedOut { reader: String },
-    #[serde(rename = "CopyTakenBack")]
-    TakenBack { reader: String },
+    #[event(name = "CopiesAdded")]
+    Added {
+        copies: u32,
+    },
+    HandedOut {
+        reader: String,
+    },
+    TakenBack {
+        reader: String,
+    },
 }
-
-impl event::Event for Event {}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct State {
@@ -45,6 +37,18 @@ impl State {
     pub fn on_shelf(&self) -> usize {
         (self.copies as usize).saturating_sub(self.readers.len())
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    Add(u32),
+    HandOut {
+        reader: String,
+    },
+    /// Takes no effect if the reader has no copy.
+    TakeBack {
+        reader: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,10 +64,6 @@ impl Decider for Book {
     type Command = Command;
     type Event = Event;
     type Rejection = Rejection;
-
-    fn initial() -> State {
-        State::default()
-    }
 
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match command {

@@ -1,8 +1,10 @@
 //! A reader: the loans that they request, and the books that they have.
+//!
+//! Events are stored: their names and members never change.
 
 use std::collections::BTreeSet;
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +14,31 @@ pub struct Reader;
 /// The maximum number of books that a reader has at a time.
 pub const MOST: usize = 3;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Loan")]
+pub enum Event {
+    /// The event that starts the saga of a loan.
+    AskedFor {
+        /// The id of the loan that the request starts.
+        loan: String,
+        book: String,
+    },
+    Noted {
+        book: String,
+    },
+    Struck {
+        book: String,
+    },
+}
+
+pub type Books = BTreeSet<String>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct State {
+    pub books: Books,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Ask {
         /// The id of the loan that the request starts.
@@ -23,31 +49,6 @@ pub enum Command {
     Note { book: String },
     /// Removes a book from the account.
     Strike { book: String },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// The event that starts the saga of a loan.
-    #[serde(rename = "LoanAskedFor")]
-    AskedFor {
-        /// The id of the loan that the request starts.
-        loan: String,
-        book: String,
-    },
-    #[serde(rename = "LoanNoted")]
-    Noted { book: String },
-    #[serde(rename = "LoanStruck")]
-    Struck { book: String },
-}
-
-impl event::Event for Event {}
-
-pub type Books = BTreeSet<String>;
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct State {
-    pub books: Books,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,10 +62,6 @@ impl Decider for Reader {
     type Command = Command;
     type Event = Event;
     type Rejection = Rejection;
-
-    fn initial() -> State {
-        State::default()
-    }
 
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match command {

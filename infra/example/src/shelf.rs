@@ -2,36 +2,31 @@
 //! out.
 
 use cairn::{
-    RecordedEvent, StreamId,
-    event::CodecError,
-    read_model::{Change, ReadModel, RowKey},
+    RecordedEvent,
+    read_model::{Change, Project},
 };
 
-use crate::book::Event;
+use crate::book::{Book, Event};
 
-#[derive(Clone, Copy, Debug)]
-pub struct Shelf;
+#[derive(Clone, Debug, cairn::Row)]
+#[row(name = "shelf", table = "SHELF_TABLE")]
+pub struct Shelf {
+    #[row(key)]
+    pub book: String,
+    #[row(gate = Book)]
+    pub version: u64,
+    #[serde(default)]
+    pub copies: u32,
+    #[serde(default)]
+    pub out: u32,
+}
 
-impl ReadModel for Shelf {
-    const NAME: &'static str = "shelf";
-    const KEY: &'static str = "book";
-
-    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
-        (stream.category() == "book").then(|| RowKey {
-            key: stream.key(),
-            gate: "version",
-        })
-    }
-
-    fn streams(key: &str) -> Vec<StreamId> {
-        StreamId::new("book", key).into_iter().collect()
-    }
-
-    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
-        Ok(match event.decode::<Event>()? {
-            Event::Added { copies } => vec![Change::Add("copies".into(), copies.into())],
-            Event::HandedOut { .. } => vec![Change::Add("out".into(), 1)],
-            Event::TakenBack { .. } => vec![Change::Add("out".into(), -1)],
-        })
+impl Project<Book> for Shelf {
+    fn project(event: &Event, _: &RecordedEvent) -> Vec<Change> {
+        vec![match event {
+            Event::Added { copies } => Self::copies().add(*copies),
+            Event::HandedOut { .. } => Self::out().add(1),
+            Event::TakenBack { .. } => Self::out().subtract(1),
+        }]
     }
 }

@@ -1,10 +1,8 @@
 //! The order: placed, confirmed, shipped, or cancelled with a reason.
+//!
+//! Events are stored: their names and members never change.
 
-use cairn::{
-    Aggregate, Decider,
-    event::{self, Upcaster},
-    personal_data::Sealed,
-};
+use cairn::{Aggregate, Decider, personal_data::Sealed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +12,39 @@ use crate::values::{Address, CustomerId, Email, Item, Lines, Money, PaymentToken
 /// The order's rules.
 #[derive(Debug)]
 pub struct Order;
+
+/// An event of an order. It carries the data that its consumers need.
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Order")]
+pub enum Event {
+    /// An order was placed.
+    Placed(Box<Placed>),
+    /// An order was confirmed.
+    Confirmed {
+        /// The customer who placed the order.
+        customer_id: CustomerId,
+        /// The items sold, one for each SKU.
+        items: Vec<Item>,
+        /// The total of the order.
+        total: Money,
+    },
+    /// An order was handed to the carrier.
+    Shipped {
+        /// The customer who placed the order.
+        customer_id: CustomerId,
+    },
+    /// An order was cancelled.
+    #[event(upcasters(with_canceller))]
+    Cancelled {
+        /// The customer who placed the order.
+        customer_id: CustomerId,
+        /// The reason for the cancellation.
+        reason: Text,
+        /// The party that cancelled the order.
+        #[serde(rename = "cancelledBy")]
+        by: Canceller,
+    },
+}
 
 /// An order as the customer placed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,41 +72,6 @@ pub struct Payment {
     pub token: PaymentToken,
 }
 
-/// A command to an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum Command {
-    /// Places the order.
-    Place(Box<PlaceOrder>),
-    /// Confirms the order: its stock is reserved and its payment is captured.
-    Confirm,
-    /// Hands the order to the carrier.
-    Ship,
-    /// Cancels the order.
-    Cancel {
-        /// The reason for the cancellation.
-        reason: Text,
-        /// The party that cancels the order.
-        by: Canceller,
-    },
-}
-
-/// An order to place. Its total follows from its lines, and its personal data is encrypted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlaceOrder {
-    /// The customer who places the order.
-    pub customer_id: CustomerId,
-    /// The lines of the order.
-    pub lines: Lines,
-    /// The payment of the order.
-    pub payment: Payment,
-    /// The delivery address, encrypted with the customer's key.
-    pub ship_to: Sealed<Address>,
-    /// The customer's email address, encrypted with the customer's key, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<Sealed<Email>>,
-}
-
 /// The party that cancelled an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -89,50 +85,6 @@ pub enum Canceller {
     Unknown,
     /// The fulfilment, because it could not be completed.
     Fulfilment,
-}
-
-/// An event of an order. It carries the data that its consumers need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// An order was placed.
-    #[serde(rename = "OrderPlaced")]
-    Placed(Box<Placed>),
-    /// An order was confirmed.
-    #[serde(rename = "OrderConfirmed", rename_all = "camelCase")]
-    Confirmed {
-        /// The customer who placed the order.
-        customer_id: CustomerId,
-        /// The items sold, one for each SKU.
-        items: Vec<Item>,
-        /// The total of the order.
-        total: Money,
-    },
-    /// An order was handed to the carrier.
-    #[serde(rename = "OrderShipped", rename_all = "camelCase")]
-    Shipped {
-        /// The customer who placed the order.
-        customer_id: CustomerId,
-    },
-    /// An order was cancelled.
-    #[serde(rename = "OrderCancelled", rename_all = "camelCase")]
-    Cancelled {
-        /// The customer who placed the order.
-        customer_id: CustomerId,
-        /// The reason for the cancellation.
-        reason: Text,
-        /// The party that cancelled the order.
-        #[serde(rename = "cancelledBy")]
-        by: Canceller,
-    },
-}
-
-impl event::Event for Event {
-    const UPCASTERS: &'static [Upcaster] = &[Upcaster {
-        name: "OrderCancelled",
-        from: 1,
-        lift: Some(with_canceller),
-    }];
 }
 
 impl Event {
@@ -163,9 +115,10 @@ fn with_canceller(mut data: Value) -> Value {
 }
 
 /// The state of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// The order does not exist.
+    #[default]
     NotPlaced,
     /// The fulfilment of the order is in progress.
     Placed(Box<Placed>),
@@ -199,6 +152,24 @@ impl State {
             | Self::Cancelled(placed) => Some(placed),
         }
     }
+}
+
+/// A command to an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Command {
+    /// Places the order. Its total follows from its lines.
+    Place(Box<Placed>),
+    /// Confirms the order: its stock is reserved and its payment is captured.
+    Confirm,
+    /// Hands the order to the carrier.
+    Ship,
+    /// Cancels the order.
+    Cancel {
+        /// The reason for the cancellation.
+        reason: Text,
+        /// The party that cancels the order.
+        by: Canceller,
+    },
 }
 
 /// The reason for which an order rejects a command.
@@ -238,10 +209,6 @@ impl Decider for Order {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn initial() -> State {
-        State::NotPlaced
-    }
-
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match (command, state) {
             (Command::Place(order), State::NotPlaced) => Ok(vec![placed(order)]),
@@ -250,24 +217,14 @@ impl Decider for Order {
                 State::Placed(_) | State::Confirmed(_) | State::Shipped(_) | State::Cancelled(_),
             ) => Err(Rejection::AlreadyPlaced),
 
-            (Command::Confirm, State::Placed(order)) => Ok(vec![Event::Confirmed {
-                customer_id: order.customer_id.clone(),
-                items: items(&order.lines),
-                total: order.total,
-            }]),
+            (Command::Confirm, State::Placed(order)) => Ok(vec![confirmed(order)]),
             (Command::Confirm, State::Confirmed(_)) => Err(Rejection::AlreadyConfirmed),
 
-            (Command::Ship, State::Confirmed(order)) => Ok(vec![Event::Shipped {
-                customer_id: order.customer_id.clone(),
-            }]),
+            (Command::Ship, State::Confirmed(order)) => Ok(vec![shipped(order)]),
             (Command::Ship, State::Placed(_)) => Err(Rejection::NotConfirmed),
 
             (Command::Cancel { reason, by }, State::Placed(order) | State::Confirmed(order)) => {
-                Ok(vec![Event::Cancelled {
-                    customer_id: order.customer_id.clone(),
-                    reason: reason.clone(),
-                    by: *by,
-                }])
+                Ok(vec![cancelled(order, reason, *by)])
             }
             (Command::Cancel { .. }, State::Cancelled(_)) => Ok(vec![]),
 
@@ -306,13 +263,30 @@ impl Aggregate for Order {
     const CATEGORY: &'static str = "order";
 }
 
-fn placed(order: &PlaceOrder) -> Event {
-    Event::Placed(Box::new(Placed {
+fn placed(order: &Placed) -> Event {
+    let total = order.lines.total();
+    let order = order.clone();
+    Event::Placed(Box::new(Placed { total, ..order }))
+}
+
+fn confirmed(order: &Placed) -> Event {
+    Event::Confirmed {
         customer_id: order.customer_id.clone(),
-        total: order.lines.total(),
-        lines: order.lines.clone(),
-        payment: order.payment.clone(),
-        ship_to: order.ship_to.clone(),
-        email: order.email.clone(),
-    }))
+        items: items(&order.lines),
+        total: order.total,
+    }
+}
+
+fn shipped(order: &Placed) -> Event {
+    Event::Shipped {
+        customer_id: order.customer_id.clone(),
+    }
+}
+
+fn cancelled(order: &Placed, reason: &Text, by: Canceller) -> Event {
+    Event::Cancelled {
+        customer_id: order.customer_id.clone(),
+        reason: reason.clone(),
+        by,
+    }
 }

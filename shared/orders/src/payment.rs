@@ -1,6 +1,8 @@
 //! The payment of one order: the provider's responses and the amount.
+//!
+//! Events are stored: their names and members never change.
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,54 @@ use crate::values::Money;
 /// The payment's rules.
 #[derive(Debug)]
 pub struct Payment;
+
+/// An event of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Payment")]
+pub enum Event {
+    /// The provider authorized a payment.
+    Authorized(Authorization),
+    /// The provider declined a payment.
+    Declined {
+        /// The requested amount.
+        amount: Money,
+        /// The provider's reason.
+        reason: String,
+    },
+    /// The provider captured an authorized payment.
+    Captured(Authorization),
+    /// The provider voided an authorization.
+    Voided(Authorization),
+    /// The provider refunded a captured payment.
+    Refunded(Authorization),
+}
+
+/// The provider's authorization of a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Authorization {
+    /// The provider's reference for the payment.
+    pub reference: String,
+    /// The authorized amount.
+    pub amount: Money,
+}
+
+/// The state of a payment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// No request was sent to the provider, or its outcome is unknown.
+    #[default]
+    None,
+    /// The provider authorized the payment.
+    Authorized(Authorization),
+    /// The provider declined the payment.
+    Declined,
+    /// The provider captured the payment.
+    Captured(Authorization),
+    /// The provider voided the authorization.
+    Voided,
+    /// The provider refunded the payment.
+    Refunded,
+}
 
 /// An outcome at the provider, to record before a step depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,60 +80,6 @@ pub enum Command {
     RecordRefund,
 }
 
-/// The provider's authorization of a payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Authorization {
-    /// The provider's reference for the payment.
-    pub reference: String,
-    /// The authorized amount.
-    pub amount: Money,
-}
-
-/// An event of a payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// The provider authorized a payment.
-    #[serde(rename = "PaymentAuthorized")]
-    Authorized(Authorization),
-    /// The provider declined a payment.
-    #[serde(rename = "PaymentDeclined")]
-    Declined {
-        /// The requested amount.
-        amount: Money,
-        /// The provider's reason.
-        reason: String,
-    },
-    /// The provider captured an authorized payment.
-    #[serde(rename = "PaymentCaptured")]
-    Captured(Authorization),
-    /// The provider voided an authorization.
-    #[serde(rename = "PaymentVoided")]
-    Voided(Authorization),
-    /// The provider refunded a captured payment.
-    #[serde(rename = "PaymentRefunded")]
-    Refunded(Authorization),
-}
-
-impl event::Event for Event {}
-
-/// The state of a payment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum State {
-    /// No request was sent to the provider, or its outcome is unknown.
-    None,
-    /// The provider authorized the payment.
-    Authorized(Authorization),
-    /// The provider declined the payment.
-    Declined,
-    /// The provider captured the payment.
-    Captured(Authorization),
-    /// The provider voided the authorization.
-    Voided,
-    /// The provider refunded the payment.
-    Refunded,
-}
-
 /// The reason for which a payment rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -97,19 +93,14 @@ impl Decider for Payment {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn initial() -> State {
-        State::None
-    }
-
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match (command, state) {
             (Command::RecordAuthorization(authorization), State::None) => {
                 Ok(vec![Event::Authorized(authorization.clone())])
             }
-            (Command::RecordDecline { amount, reason }, State::None) => Ok(vec![Event::Declined {
-                amount: *amount,
-                reason: reason.clone(),
-            }]),
+            (Command::RecordDecline { amount, reason }, State::None) => {
+                Ok(vec![declined(*amount, reason)])
+            }
             (Command::RecordCapture, State::Authorized(authorization)) => {
                 Ok(vec![Event::Captured(authorization.clone())])
             }
@@ -169,4 +160,11 @@ impl Decider for Payment {
 
 impl Aggregate for Payment {
     const CATEGORY: &'static str = "payment";
+}
+
+fn declined(amount: Money, reason: &str) -> Event {
+    Event::Declined {
+        amount,
+        reason: reason.to_owned(),
+    }
 }

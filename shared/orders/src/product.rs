@@ -2,7 +2,7 @@
 //!
 //! Events are stored: their names and members never change.
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,31 +12,22 @@ use crate::values::{Money, Price};
 #[derive(Debug)]
 pub struct Product;
 
-/// A request to a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Command {
-    /// Sets the price of one unit.
-    SetPrice(Price),
-}
-
 /// An event of a product.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Product")]
 pub enum Event {
     /// The price of one unit was set.
-    #[serde(rename = "ProductPriceSet")]
     PriceSet {
         /// The new price of one unit.
         price: Money,
     },
 }
 
-impl event::Event for Event {}
-
 /// The state of a product.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum State {
     /// The product has no price: it cannot be sold.
+    #[default]
     Unpriced,
     /// The product has a price.
     Priced {
@@ -55,6 +46,13 @@ impl State {
     }
 }
 
+/// A command to a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Command {
+    /// Sets the price of one unit.
+    SetPrice(Price),
+}
+
 /// A product accepts every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {}
@@ -64,10 +62,6 @@ impl Decider for Product {
     type Command = Command;
     type Event = Event;
     type Rejection = Rejection;
-
-    fn initial() -> State {
-        State::Unpriced
-    }
 
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match (command, state) {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     charge,
-    order::{Payment, PlaceOrder},
+    order::{Payment, Placed},
     prices::{Prices, UnpricedLine},
     values::{
         Address, Currency, CustomerId, Email, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT,
@@ -48,9 +48,10 @@ impl OrderRequest {
         lines: Lines,
         ship_to: Sealed<Address>,
         email: Option<Sealed<Email>>,
-    ) -> PlaceOrder {
-        PlaceOrder {
+    ) -> Placed {
+        Placed {
             customer_id: self.customer_id,
+            total: lines.total(),
             lines,
             payment: self.payment,
             ship_to,

@@ -1,12 +1,53 @@
 //! The shipment of one order: the carrier's response and the label.
+//!
+//! Events are stored: their names and members never change.
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The shipment's rules.
 #[derive(Debug)]
 pub struct Shipment;
+
+/// An event of a shipment.
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Shipment")]
+pub enum Event {
+    /// A shipment was arranged with the carrier.
+    Arranged(Label),
+    /// The carrier refused a shipment.
+    Refused {
+        /// The carrier's reason.
+        reason: String,
+    },
+    /// A shipment was cancelled with the carrier.
+    Cancelled(Label),
+}
+
+/// A shipping label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Label {
+    /// The name of the carrier.
+    pub carrier: String,
+    /// The carrier's tracking number.
+    pub tracking_number: String,
+}
+
+/// The state of a shipment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// No request was sent to the carrier, or its outcome is unknown.
+    #[default]
+    None,
+    /// The carrier accepted the shipment.
+    Arranged(Label),
+    /// The carrier refused the shipment.
+    Refused,
+    /// The carrier cancelled the shipment.
+    Cancelled,
+}
 
 /// An outcome at the carrier, to record before a step depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,49 +63,6 @@ pub enum Command {
     RecordCancellation,
 }
 
-/// A shipping label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Label {
-    /// The name of the carrier.
-    pub carrier: String,
-    /// The carrier's tracking number.
-    pub tracking_number: String,
-}
-
-/// An event of a shipment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// A shipment was arranged with the carrier.
-    #[serde(rename = "ShipmentArranged")]
-    Arranged(Label),
-    /// The carrier refused a shipment.
-    #[serde(rename = "ShipmentRefused")]
-    Refused {
-        /// The carrier's reason.
-        reason: String,
-    },
-    /// A shipment was cancelled with the carrier.
-    #[serde(rename = "ShipmentCancelled")]
-    Cancelled(Label),
-}
-
-impl event::Event for Event {}
-
-/// The state of a shipment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum State {
-    /// No request was sent to the carrier, or its outcome is unknown.
-    None,
-    /// The carrier accepted the shipment.
-    Arranged(Label),
-    /// The carrier refused the shipment.
-    Refused,
-    /// The carrier cancelled the shipment.
-    Cancelled,
-}
-
 /// The reason for which a shipment rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -78,18 +76,12 @@ impl Decider for Shipment {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn initial() -> State {
-        State::None
-    }
-
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
         match (command, state) {
             (Command::RecordArrangement(label), State::None) => {
                 Ok(vec![Event::Arranged(label.clone())])
             }
-            (Command::RecordRefusal { reason }, State::None) => Ok(vec![Event::Refused {
-                reason: reason.clone(),
-            }]),
+            (Command::RecordRefusal { reason }, State::None) => Ok(vec![refused(reason)]),
             (Command::RecordCancellation, State::Arranged(label)) => {
                 Ok(vec![Event::Cancelled(label.clone())])
             }
@@ -115,4 +107,10 @@ impl Decider for Shipment {
 
 impl Aggregate for Shipment {
     const CATEGORY: &'static str = "shipment";
+}
+
+fn refused(reason: &str) -> Event {
+    Event::Refused {
+        reason: reason.to_owned(),
+    }
 }

@@ -1,8 +1,10 @@
 //! The stock of one SKU: units on hand, and the units reserved for each order.
+//!
+//! Events are stored: their names and members never change.
 
 use std::collections::BTreeMap;
 
-use cairn::{Aggregate, Decider, event};
+use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,74 @@ use crate::values::{OrderId, Quantity};
 /// The stock's rules.
 #[derive(Debug)]
 pub struct Stock;
+
+/// An event of the stock of a SKU.
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Event)]
+#[event(prefix = "Stock")]
+pub enum Event {
+    /// Units of a SKU were received.
+    Received {
+        /// The number of units received.
+        quantity: u64,
+    },
+    /// Units of a SKU were reserved for an order.
+    Reserved {
+        /// The order that the units are reserved for.
+        order_id: OrderId,
+        /// The number of units reserved.
+        quantity: u64,
+    },
+    /// The units reserved for an order were released.
+    Released {
+        /// The order that the units were reserved for.
+        order_id: OrderId,
+        /// The number of units released.
+        quantity: u64,
+    },
+    /// The units reserved for an order were allocated to it, and are no longer on hand.
+    Allocated {
+        /// The order that the units are allocated to.
+        order_id: OrderId,
+        /// The number of units allocated.
+        quantity: u64,
+    },
+    /// The units allocated to an order were returned, and are reserved for it again.
+    Returned {
+        /// The order that the units were allocated to.
+        order_id: OrderId,
+        /// The number of units returned.
+        quantity: u64,
+    },
+}
+
+/// The state of the stock of a SKU. It is empty before the first receipt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct State {
+    on_hand: u64,
+    reservations: BTreeMap<OrderId, u64>,
+}
+
+impl State {
+    /// Returns the number of units on hand, including reserved units.
+    pub fn on_hand(&self) -> u64 {
+        self.on_hand
+    }
+
+    /// Returns the number of units reserved for orders, which is never more than are on hand.
+    pub fn reserved(&self) -> u64 {
+        let reserved = self.reservations.values();
+        reserved.fold(0, |sum: u64, quantity| sum.saturating_add(*quantity))
+    }
+
+    fn reserved_for(&self, order: OrderId) -> Option<u64> {
+        self.reservations.get(&order).copied()
+    }
+
+    /// Returns the number of units that can still be reserved.
+    pub fn available(&self) -> u64 {
+        self.on_hand.saturating_sub(self.reserved())
+    }
+}
 
 /// A command to the stock of a SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,77 +113,6 @@ pub enum Command {
     },
 }
 
-/// An event of the stock of a SKU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// Units of a SKU were received.
-    #[serde(rename = "StockReceived")]
-    Received {
-        /// The number of units received.
-        quantity: u64,
-    },
-    /// Units of a SKU were reserved for an order.
-    #[serde(rename = "StockReserved", rename_all = "camelCase")]
-    Reserved {
-        /// The order that the units are reserved for.
-        order_id: OrderId,
-        /// The number of units reserved.
-        quantity: u64,
-    },
-    /// The units reserved for an order were released.
-    #[serde(rename = "StockReleased", rename_all = "camelCase")]
-    Released {
-        /// The order that the units were reserved for.
-        order_id: OrderId,
-        /// The number of units released.
-        quantity: u64,
-    },
-    /// The units reserved for an order were allocated to it, and are no longer on hand.
-    #[serde(rename = "StockAllocated", rename_all = "camelCase")]
-    Allocated {
-        /// The order that the units are allocated to.
-        order_id: OrderId,
-        /// The number of units allocated.
-        quantity: u64,
-    },
-    /// The units allocated to an order were returned, and are reserved for it again.
-    #[serde(rename = "StockReturned", rename_all = "camelCase")]
-    Returned {
-        /// The order that the units were allocated to.
-        order_id: OrderId,
-        /// The number of units returned.
-        quantity: u64,
-    },
-}
-
-impl event::Event for Event {}
-
-/// The state of the stock of a SKU. It is empty before the first receipt.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct State {
-    on_hand: u64,
-    reservations: BTreeMap<OrderId, u64>,
-}
-
-impl State {
-    /// Returns the number of units on hand, including reserved units.
-    pub fn on_hand(&self) -> u64 {
-        self.on_hand
-    }
-
-    /// Returns the number of units reserved for orders, which is never more than are on hand.
-    pub fn reserved(&self) -> u64 {
-        let reserved = self.reservations.values();
-        reserved.fold(0, |sum: u64, quantity| sum.saturating_add(*quantity))
-    }
-
-    /// Returns the number of units that can still be reserved.
-    pub fn available(&self) -> u64 {
-        self.on_hand.saturating_sub(self.reserved())
-    }
-}
-
 /// The reason for which the stock rejects a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -134,49 +133,13 @@ impl Decider for Stock {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn initial() -> State {
-        State::default()
-    }
-
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
-        let reserved = |order: &OrderId| state.reservations.get(order).copied();
         match *command {
-            Command::Receive(quantity) => Ok(vec![Event::Received {
-                quantity: quantity.get(),
-            }]),
-            Command::Reserve { order, quantity } => match reserved(&order) {
-                Some(_) => Err(Rejection::AlreadyReserved),
-                None if quantity > state.available() => Err(Rejection::OutOfStock),
-                None => Ok(vec![Event::Reserved {
-                    order_id: order,
-                    quantity,
-                }]),
-            },
-            // A release of nothing changes nothing.
-            Command::Release { order } => Ok(reserved(&order)
-                .map(|quantity| Event::Released {
-                    order_id: order,
-                    quantity,
-                })
-                .into_iter()
-                .collect()),
-            Command::Allocate { order } => match reserved(&order) {
-                Some(quantity) => Ok(vec![Event::Allocated {
-                    order_id: order,
-                    quantity,
-                }]),
-                None => Err(Rejection::NotReserved),
-            },
-            // The state does not record allocations, or it would grow with every order. The saga
-            // knows that the stock was allocated; its event is in the same append.
-            Command::Return { order, quantity } => match reserved(&order) {
-                // The units are still reserved: the abandoned confirmation never allocated them.
-                Some(_) => Ok(vec![]),
-                None => Ok(vec![Event::Returned {
-                    order_id: order,
-                    quantity,
-                }]),
-            },
+            Command::Receive(quantity) => Ok(receive(quantity)),
+            Command::Reserve { order, quantity } => reserve(state, order, quantity),
+            Command::Release { order } => Ok(release(state, order)),
+            Command::Allocate { order } => allocate(state, order),
+            Command::Return { order, quantity } => Ok(take_back(state, order, quantity)),
         }
     }
 
@@ -206,4 +169,41 @@ impl Decider for Stock {
 
 impl Aggregate for Stock {
     const CATEGORY: &'static str = "stock";
+}
+
+fn receive(quantity: Quantity) -> Vec<Event> {
+    let quantity = quantity.get();
+    vec![Event::Received { quantity }]
+}
+
+fn reserve(state: &State, order_id: OrderId, quantity: u64) -> Result<Vec<Event>, Rejection> {
+    match state.reserved_for(order_id) {
+        Some(_) => Err(Rejection::AlreadyReserved),
+        None if quantity > state.available() => Err(Rejection::OutOfStock),
+        None => Ok(vec![Event::Reserved { order_id, quantity }]),
+    }
+}
+
+/// A release of nothing changes nothing.
+fn release(state: &State, order_id: OrderId) -> Vec<Event> {
+    let reserved = state.reserved_for(order_id).into_iter();
+    reserved
+        .map(|quantity| Event::Released { order_id, quantity })
+        .collect()
+}
+
+fn allocate(state: &State, order_id: OrderId) -> Result<Vec<Event>, Rejection> {
+    let reserved = state.reserved_for(order_id);
+    let quantity = reserved.ok_or(Rejection::NotReserved)?;
+    Ok(vec![Event::Allocated { order_id, quantity }])
+}
+
+/// The state does not record allocations, or it would grow with every order. The saga knows that
+/// the stock was allocated; its event is in the same append.
+fn take_back(state: &State, order_id: OrderId, quantity: u64) -> Vec<Event> {
+    match state.reserved_for(order_id) {
+        // The units are still reserved: the abandoned confirmation never allocated them.
+        Some(_) => vec![],
+        None => vec![Event::Returned { order_id, quantity }],
+    }
 }

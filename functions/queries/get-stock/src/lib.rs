@@ -2,7 +2,7 @@
 
 use cairn::{
     Commit,
-    read_model::fold_on,
+    read_model::{Row, fold_on},
     store::{EventStore, ReadRange},
 };
 use cairn_aws::{
@@ -42,15 +42,13 @@ async fn get(
             async move { rows.get(sku.as_str()).await }
         })
         .await?;
-    if let Some(view) = row
-        .as_ref()
-        .map(render)
-        .filter(|view| view.version >= version)
-    {
+    let rendered = |row: &Row| render(row).map_err(|error| Problem::internal(&error));
+    let view = row.as_ref().map(rendered).transpose()?;
+    let known = view.as_ref().map_or(0, |view| view.version);
+    if let Some(view) = view.filter(|_| known >= version) {
         return Response::new(200, view);
     }
     // The row is missing or outdated: add the events since its version.
-    let known = row.as_ref().map_or(0, |row| render(row).version);
     let commits = store
         .read(&sku.stock_stream(), &ReadRange::after(known))
         .await?;
@@ -60,7 +58,7 @@ async fn get(
         .filter(|event| event.version > known)
         .collect();
     let row = fold_on::<StockLevels>(row, &news).map_err(|error| Problem::internal(&error))?;
-    let view = render(&row.ok_or_else(unknown)?);
+    let view = rendered(&row.ok_or_else(unknown)?)?;
     if view.version < version {
         return Err(Problem::not_found(format!(
             "the stock is at version {}: there is no version {version} yet",

@@ -16,6 +16,7 @@ struct Probe;
 
 impl ReadModel for Probe {
     const NAME: &'static str = "probe";
+    const TABLE: &'static str = "ORDERS_TABLE";
     const KEY: &'static str = "orderId";
 
     fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
@@ -94,6 +95,7 @@ async fn a_change_does_the_same_in_a_fold_and_in_the_table() {
         (json!([["set", "map.text.a", 1]]), false),
         (json!([["add", "map.n.a", 1]]), false),
         (json!([["add", "map.text", 1]]), false),
+        (json!([["set", "map.", 1]]), false),
         // Two changes of the same attribute.
         (json!([["set", "a", {}], ["set", "a.b", 1]]), false),
         (json!([["set", "map.n", 1], ["add", "map.n", 1]]), false),

@@ -48,10 +48,6 @@ impl Decider for First {
     type Event = FirstEvent;
     type Rejection = Infallible;
 
-    fn initial() -> u64 {
-        0
-    }
-
     fn decide(_: &u64, price: &u64) -> Result<Vec<FirstEvent>, Infallible> {
         Ok(vec![FirstEvent::PriceSet { price: *price }])
     }
@@ -114,10 +110,6 @@ impl<const WRITES: bool> Decider for Later<WRITES> {
     type Event = LaterEvent<WRITES>;
     type Rejection = Infallible;
 
-    fn initial() -> Self::State {
-        (0, String::new())
-    }
-
     fn decide(_: &Self::State, price: &u64) -> Result<Vec<Self::Event>, Infallible> {
         Ok(vec![if WRITES && *price == 0 {
             LaterEvent::Withdrawn {}
@@ -160,6 +152,7 @@ struct Prices<R>(PhantomData<fn() -> R>);
 
 impl<R: Release> ReadModel for Prices<R> {
     const NAME: &'static str = "products";
+    const TABLE: &'static str = "PRODUCTS_TABLE";
     const KEY: &'static str = "sku";
 
     fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {

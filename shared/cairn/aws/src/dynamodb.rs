@@ -1066,6 +1066,7 @@ mod tests {
 
     impl CounterProjection for Names {
         const NAME: &'static str = "names";
+        const TABLE: &'static str = "NAMES_TABLE";
 
         fn shard(_: &StreamId) -> Option<u32> {
             Some(0)

@@ -16,7 +16,9 @@ use crate::event::Event;
 /// If a decision needs the time or a new id, the command carries it.
 pub trait Decider {
     /// The state that the events add up to. Each variant has only the fields that are valid in it.
-    type State;
+    ///
+    /// The default is the state before the first event.
+    type State: Default;
     /// A request, which the rules can reject.
     type Command;
     /// A fact, in the past tense.
@@ -25,7 +27,9 @@ pub trait Decider {
     type Rejection;
 
     /// Returns the state before the first event.
-    fn initial() -> Self::State;
+    fn initial() -> Self::State {
+        Self::State::default()
+    }
 
     /// Checks a command against a state, and returns the events that follow.
     ///

@@ -33,8 +33,10 @@ impl PartialEq for StoredEvent {
     }
 }
 
-/// The events of an aggregate: a serde enum with `#[serde(tag = "type", content = "data")]`, whose
-/// variants have their stored names in `#[serde(rename = "...")]`.
+/// The events of an aggregate. [`derive@crate::Event`] implements it.
+///
+/// A generic type implements it by hand: it is a serde enum with `#[serde(tag = "type", content =
+/// "data")]`, whose variants have their stored names in `#[serde(rename = "...")]`.
 pub trait Event: Serialize + DeserializeOwned {
     /// The upcasters of earlier schema versions. Each entry lifts one event type by one version.
     const UPCASTERS: &'static [Upcaster] = &[];
@@ -418,30 +420,21 @@ mod tests {
     }
 
     /// The events of a release that writes version 1 of `TemperatureRead`, and no `SensorMoved`.
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(tag = "type", content = "data")]
+    #[derive(Debug, PartialEq, cairn::Event)]
+    #[event(prefix = "Sensor")]
     enum Ahead {
-        #[serde(rename = "TemperatureRead")]
+        #[event(name = "TemperatureRead", upcasters(with_place), read_only = without_place)]
         Temperature { celsius: i32, place: String },
-        #[serde(rename = "SensorMoved")]
+        #[event(read_only)]
         Moved {},
     }
 
-    impl Event for Ahead {
-        const UPCASTERS: &'static [Upcaster] = &[Upcaster {
-            name: "TemperatureRead",
-            from: 1,
-            lift: Some(|data| serde_json::json!({ "celsius": data["value"], "place": "unknown" })),
-        }];
-        const READ_ONLY: &'static [ReadOnly] = &[
-            ReadOnly::Version {
-                name: "TemperatureRead",
-                lower: |data| serde_json::json!({ "value": data["celsius"] }),
-            },
-            ReadOnly::Type {
-                name: "SensorMoved",
-            },
-        ];
+    fn with_place(data: Value) -> Value {
+        serde_json::json!({ "celsius": data["value"], "place": "unknown" })
+    }
+
+    fn without_place(data: Value) -> Value {
+        serde_json::json!({ "value": data["celsius"] })
     }
 
     #[test]
@@ -473,5 +466,77 @@ mod tests {
         let encoded = Reading::Ended {}.encode().unwrap();
         assert_eq!(encoded.name, "ReadingsEnded");
         assert_eq!(Reading::decode(&encoded).unwrap(), Reading::Ended {});
+    }
+
+    #[derive(
+        Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+    )]
+    struct Position {
+        latitude: i32,
+    }
+
+    #[derive(Debug, PartialEq, cairn::Event)]
+    #[event(prefix = "Ship")]
+    enum Derived {
+        /// A ship arrived.
+        Arrived(Box<Position>),
+        #[event(upcasters(with_port, _))]
+        Left {
+            home_port: String,
+            #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
+            captain: Option<String>,
+        },
+        #[event(name = "VoyageEnded")]
+        Ended {},
+    }
+
+    fn with_port(_: Value) -> Value {
+        serde_json::json!({ "homePort": "unknown" })
+    }
+
+    #[test]
+    fn a_derived_event_is_stored_with_its_prefix_and_in_camel_case() {
+        let home_port = "Bergen".to_owned();
+        let captain = Some("Ada".to_owned());
+        for (event, name, schema, json) in [
+            (
+                Derived::Arrived(Box::new(Position { latitude: 60 })),
+                "ShipArrived",
+                1,
+                r#"{"latitude":60}"#,
+            ),
+            (
+                Derived::Left { home_port, captain },
+                "ShipLeft",
+                3,
+                r#"{"homePort":"Bergen","by":"Ada"}"#,
+            ),
+            (Derived::Ended {}, "VoyageEnded", 1, "{}"),
+        ] {
+            let encoded = event.encode().unwrap();
+            assert_eq!(encoded, stored(name, schema, json));
+            assert_eq!(Derived::decode(&encoded).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn the_upcasters_of_a_derived_event_are_in_the_order_of_its_versions() {
+        let lifts = Derived::UPCASTERS.iter().map(|upcaster| {
+            let Upcaster { name, from, lift } = upcaster;
+            (*name, *from, lift.is_some())
+        });
+        let expected = [("ShipLeft", 1, true), ("ShipLeft", 2, false)];
+        assert_eq!(lifts.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_derived_event_has_the_schema_of_its_stored_form() {
+        let types = crate::schema::EventType::list::<Derived>("ship");
+        let names: Vec<_> = types.iter().map(|kind| kind.name.as_str()).collect();
+        assert_eq!(names, ["ShipArrived", "ShipLeft", "VoyageEnded"]);
+        assert_eq!(types[0].schema["description"], "A ship arrived.");
+        let left = &types[1].schema;
+        assert_eq!(left["required"], serde_json::json!(["homePort"]));
+        assert!(left["properties"]["by"].is_object(), "{left}");
     }
 }

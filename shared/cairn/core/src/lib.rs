@@ -9,24 +9,17 @@
 #![cfg_attr(not(feature = "store"), doc = "```ignore")]
 //! use std::{error::Error, sync::Arc, time::Duration};
 //!
-//! use cairn::{Aggregate, Context, Decider, StreamId, Timestamp, event};
+//! use cairn::{Aggregate, Context, Decider, StreamId, Timestamp};
 //! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
-//! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Debug)]
 //! struct GiftCard;
 //!
 //! enum Command { Load(u64), Spend(u64) }
 //!
-//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-//! #[serde(tag = "type", content = "data")]
-//! enum Event {
-//!     #[serde(rename = "CardLoaded")]
-//!     Loaded { amount: u64 },
-//!     #[serde(rename = "CardSpent")]
-//!     Spent { amount: u64 },
-//! }
-//! impl event::Event for Event {}
+//! #[derive(Clone, Debug, PartialEq, cairn::Event)]
+//! #[event(prefix = "Card")]
+//! enum Event { Loaded { amount: u64 }, Spent { amount: u64 } }
 //!
 //! #[derive(Debug, PartialEq, thiserror::Error)]
 //! #[error("the balance is too low")]
@@ -37,8 +30,6 @@
 //!     type Command = Command;
 //!     type Event = Event;
 //!     type Rejection = NotEnough;
-//!
-//!     fn initial() -> u64 { 0 }
 //!
 //!     fn decide(balance: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
 //!         match *command {
@@ -194,6 +185,10 @@
 
 #![warn(missing_docs)]
 
+// The derives name the crate `cairn`.
+#[cfg(test)]
+extern crate self as cairn;
+
 pub mod audit;
 pub mod causality;
 pub mod cloudevent;
@@ -236,9 +231,18 @@ pub mod step;
 #[cfg(feature = "store")]
 pub mod store;
 
+pub use cairn_macros::{Event, Row};
 pub use commit::{Commit, CommitKey, Context, RecordedEvent};
 pub use decider::{Aggregate, Decider};
 pub use event::StoredEvent;
 pub use metadata::Metadata;
 pub use stream::StreamId;
 pub use timestamp::Timestamp;
+
+/// The crates that the code of the derives uses.
+#[doc(hidden)]
+pub mod __private {
+    pub use schemars;
+    pub use serde;
+    pub use serde_json;
+}

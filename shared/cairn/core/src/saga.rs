@@ -101,11 +101,12 @@ impl<Step> Due<Step> {
 pub struct Saga<D>(std::marker::PhantomData<D>);
 
 /// The state of a saga.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(bound = "")]
 #[schemars(bound = "D: Definition")]
 pub enum State<D: Definition> {
     /// The saga has not started.
+    #[default]
     NotStarted,
     /// A step is due.
     Running {
@@ -416,10 +417,6 @@ impl<D: Definition> Decider for Saga<D> {
     type Command = Command<D>;
     type Event = Event<D>;
     type Rejection = Rejection;
-
-    fn initial() -> State<D> {
-        State::NotStarted
-    }
 
     #[expect(
         clippy::too_many_lines,

@@ -10,7 +10,6 @@
 //! # enum Command { Open, Close }
 //! # impl Decider for Door {
 //! #     type State = bool; type Command = Command; type Event = Event; type Rejection = Rejection;
-//! #     fn initial() -> bool { false }
 //! #     fn decide(open: &bool, command: &Command) -> Result<Vec<Event>, Rejection> {
 //! #         match (open, command) {
 //! #             (false, Command::Open) => Ok(vec![Event::Opened]),

@@ -15,7 +15,7 @@ use std::{
 
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
-    event::{Event as _, ReadOnly, Upcaster},
+    event::Event as _,
     gate::{Advance, Checkpointed, Delivery, DeliveryError, deliver},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
@@ -27,19 +27,17 @@ use cairn::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// An account that cannot be overdrawn.
 #[derive(Debug)]
 struct Account;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
+#[derive(Clone, Debug, PartialEq, cairn::Event)]
 enum Moved {
     Deposited { amount: i64 },
     Withdrawn { amount: i64 },
 }
-
-impl cairn::event::Event for Moved {}
 
 enum Move {
     Deposit(i64),
@@ -59,10 +57,6 @@ impl Decider for Account {
     type Command = Move;
     type Event = Moved;
     type Rejection = Overdrawn;
-
-    fn initial() -> i64 {
-        0
-    }
 
     fn decide(balance: &i64, command: &Move) -> Result<Vec<Moved>, Overdrawn> {
         match command {
@@ -556,10 +550,6 @@ impl Decider for Recounted {
     type Event = Moved;
     type Rejection = Overdrawn;
 
-    fn initial() -> i64 {
-        0
-    }
-
     fn decide(thousandths: &i64, command: &Move) -> Result<Vec<Moved>, Overdrawn> {
         Account::decide(&(thousandths / 1000), command)
     }
@@ -1008,22 +998,18 @@ async fn a_saga_that_is_cancelled_before_it_begins_never_begins() {
 #[derive(Debug)]
 struct Notes;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
+#[derive(Clone, Debug, PartialEq, cairn::Event)]
 enum Noted {
+    #[event(upcasters(with_author), read_only = without_author)]
     NoteTaken { text: String, author: String },
 }
 
-impl cairn::event::Event for Noted {
-    const UPCASTERS: &'static [Upcaster] = &[Upcaster {
-        name: "NoteTaken",
-        from: 1,
-        lift: Some(|data| serde_json::json!({ "text": data["text"], "author": "unknown" })),
-    }];
-    const READ_ONLY: &'static [ReadOnly] = &[ReadOnly::Version {
-        name: "NoteTaken",
-        lower: |data| serde_json::json!({ "text": data["text"] }),
-    }];
+fn with_author(data: Value) -> Value {
+    json!({ "text": data["text"], "author": "unknown" })
+}
+
+fn without_author(data: Value) -> Value {
+    json!({ "text": data["text"] })
 }
 
 impl Decider for Notes {
@@ -1032,10 +1018,6 @@ impl Decider for Notes {
     type Command = ();
     type Event = Noted;
     type Rejection = Overdrawn;
-
-    fn initial() -> Vec<String> {
-        vec![]
-    }
 
     fn decide(_: &Vec<String>, (): &()) -> Result<Vec<Noted>, Overdrawn> {
         let (text, author) = ("a note".to_owned(), "Ada".to_owned());

@@ -4,140 +4,137 @@
 //! earlier or later state of its fulfilment. [`OrderView::is_torn`] detects that, and the query
 //! then folds the [`streams`] themselves with [`of_histories`].
 
+use std::collections::BTreeMap;
+
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
     causality::History,
-    event::CodecError,
-    read_model::{Change, FoldError, ReadModel, Row, RowKey, fold},
+    read_model::{Change, FoldError, Project, Row, fold},
     saga::{Action, Definition},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::{
     fulfilment::{self, Due, Fulfilment, Step},
-    order, shipment,
-    values::{Lines, Money, OrderId},
+    order::{self, Order},
+    shipment::{self, Shipment},
+    values::{CustomerId, Lines, Money, OrderId},
 };
 
-#[derive(Clone, Copy, Debug)]
-pub struct Orders;
+/// An order as its row stores it.
+#[derive(Debug, cairn::Row)]
+#[row(name = "orders", table = "ORDERS_TABLE")]
+pub struct Orders {
+    #[row(key)]
+    order_id: String,
+    #[row(gate = Order)]
+    order_version: u64,
+    #[row(gate = fulfilment::Saga)]
+    fulfilment_version: u64,
+    #[row(gate = Shipment)]
+    shipment_version: u64,
+    customer_id: CustomerId,
+    status: OrderStatus,
+    lines: Lines,
+    total: Money,
+    #[schemars(with = "String")]
+    placed_at: Timestamp,
+    #[schemars(with = "String")]
+    updated_at: Timestamp,
+    #[serde(default)]
+    fulfilment: StoredFulfilment,
+    shipment: Option<shipment::Label>,
+    cancellation: Option<Cancellation>,
+}
 
-/// The version gate of the order's own stream.
-pub const ORDER_GATE: &str = "orderVersion";
-
-impl ReadModel for Orders {
-    const NAME: &'static str = "orders";
-    const KEY: &'static str = "orderId";
-
-    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
-        let gate = match stream.category() {
-            "order" => ORDER_GATE,
-            "fulfilment" => "fulfilmentVersion",
-            "shipment" => "shipmentVersion",
-            _ => return None,
+impl Project<Order> for Orders {
+    fn project(event: &order::Event, recorded: &RecordedEvent) -> Vec<Change> {
+        let at = recorded.at;
+        let (status, others) = match event {
+            order::Event::Placed(placed) => {
+                let placed = vec![
+                    Self::placed_at().set(at),
+                    Self::customer_id().set(&placed.customer_id),
+                    Self::lines().set(&placed.lines),
+                    Self::total().set(placed.total),
+                ];
+                (OrderStatus::Placed, placed)
+            }
+            order::Event::Confirmed { .. } => (OrderStatus::Confirmed, vec![]),
+            order::Event::Shipped { .. } => (OrderStatus::Shipped, vec![]),
+            order::Event::Cancelled { reason, .. } => {
+                let reason = reason.to_string();
+                let cancellation = Some(Cancellation { reason, at });
+                let cancelled = vec![Self::cancellation().set(cancellation)];
+                (OrderStatus::Cancelled, cancelled)
+            }
         };
-        Some(RowKey {
-            key: stream.key(),
-            gate,
-        })
-    }
-
-    fn streams(key: &str) -> Vec<StreamId> {
-        let categories = ["order", "fulfilment", "shipment"].into_iter();
-        categories
-            .filter_map(|category| StreamId::new(category, key).ok())
-            .collect()
-    }
-
-    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
-        Ok(match event.stream.category() {
-            "order" => of_order(&event.decode::<order::Event>()?, event.at),
-            "fulfilment" => of_fulfilment(&event.decode::<fulfilment::Event>()?, event),
-            "shipment" => of_shipment(&event.decode::<shipment::Event>()?),
-            _ => vec![],
-        })
+        let updated = [Self::status().set(status), Self::updated_at().set(at)];
+        updated.into_iter().chain(others).collect()
     }
 }
 
-fn of_order(event: &order::Event, at: Timestamp) -> Vec<Change> {
-    let updated = |status: &str| {
-        vec![
-            Change::set("status", status),
-            Change::set("updatedAt", at.to_string()),
-        ]
-    };
-    match event {
-        order::Event::Placed(placed) => {
-            let mut changes = updated("placed");
-            changes.extend([
-                Change::set("placedAt", at.to_string()),
-                Change::set("customerId", placed.customer_id.as_str()),
-                Change::set("lines", json!(placed.lines)),
-                Change::set("total", json!(placed.total)),
-            ]);
-            changes
-        }
-        order::Event::Confirmed { .. } => updated("confirmed"),
-        order::Event::Shipped { .. } => updated("shipped"),
-        order::Event::Cancelled { reason, .. } => {
-            let mut changes = updated("cancelled");
-            let cancellation = json!({ "reason": reason, "at": at });
-            changes.push(Change::set("cancellation", cancellation));
-            changes
+impl Project<fulfilment::Saga> for Orders {
+    fn project(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Change> {
+        let begun = |status| Self::fulfilment().set(StoredFulfilment::new(status));
+        let status = |status: FulfilmentStatus| Change::set("fulfilment.status", json!(status));
+        let outcome = |step: Step, outcome, detail: Option<&String>| {
+            let (at, detail) = (recorded.at, detail.cloned());
+            let outcome = json!(StepOutcome {
+                outcome,
+                at,
+                detail
+            });
+            Change::set(format!("fulfilment.steps.{}", step.name()), outcome)
+        };
+        let unwinding = |next: &Option<Due>| {
+            next.filter(|next| next.action == Action::Compensate)
+                .map(|_| status(FulfilmentStatus::Compensating))
+        };
+
+        match event {
+            fulfilment::Event::Started { .. } => vec![begun(FulfilmentStatus::Running)],
+            fulfilment::Event::StepCompleted { step, detail, .. } => {
+                vec![outcome(*step, Outcome::Completed, detail.as_ref())]
+            }
+            fulfilment::Event::StepFailed { step, reason, next } => {
+                [outcome(*step, Outcome::Failed, Some(reason))]
+                    .into_iter()
+                    .chain(unwinding(next))
+                    .collect()
+            }
+            fulfilment::Event::StepCompensated { step, .. } => {
+                vec![outcome(*step, Outcome::Compensated, None)]
+            }
+            fulfilment::Event::CompensationFailed { step, reason } => {
+                vec![outcome(*step, Outcome::CompensationFailed, Some(reason))]
+            }
+            fulfilment::Event::StepRetried { .. } => vec![],
+            fulfilment::Event::StepAbandoned { .. }
+            | fulfilment::Event::Resumed { .. }
+            | fulfilment::Event::CancelRequested { .. } => {
+                vec![status(FulfilmentStatus::Compensating)]
+            }
+            fulfilment::Event::Completed {} => vec![status(FulfilmentStatus::Completed)],
+            // If the order is cancelled before its fulfilment starts, this is the only event.
+            fulfilment::Event::Aborted { .. } if recorded.version == 1 => {
+                vec![begun(FulfilmentStatus::Aborted)]
+            }
+            fulfilment::Event::Aborted { .. } => vec![status(FulfilmentStatus::Aborted)],
+            fulfilment::Event::Stuck { .. } => vec![status(FulfilmentStatus::Stuck)],
         }
     }
 }
 
-fn of_fulfilment(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Change> {
-    let status = |status: &str| Change::set("fulfilment.status", status);
-    let outcome = |step: Step, outcome: &str, detail: Option<&str>| {
-        let mut entry = json!({ "outcome": outcome, "at": recorded.at });
-        if let (Some(detail), Value::Object(entry)) = (detail, &mut entry) {
-            entry.insert("detail".to_owned(), detail.into());
+impl Project<Shipment> for Orders {
+    fn project(event: &shipment::Event, _: &RecordedEvent) -> Vec<Change> {
+        match event {
+            shipment::Event::Arranged(label) => vec![Self::shipment().set(Some(label.clone()))],
+            shipment::Event::Refused { .. } => vec![],
+            shipment::Event::Cancelled(_) => vec![Self::shipment().set(None)],
         }
-        Change::set(format!("fulfilment.steps.{}", step.name()), entry)
-    };
-    let unwinding = |next: &Option<Due>| {
-        next.filter(|next| next.action == Action::Compensate)
-            .map(|_| status("compensating"))
-    };
-    let begun = |status: &str| Change::set("fulfilment", json!({ "status": status, "steps": {} }));
-
-    match event {
-        fulfilment::Event::Started { .. } => vec![begun("running")],
-        fulfilment::Event::StepCompleted { step, detail, .. } => {
-            vec![outcome(*step, "completed", detail.as_deref())]
-        }
-        fulfilment::Event::StepFailed { step, reason, next } => {
-            [outcome(*step, "failed", Some(reason))]
-                .into_iter()
-                .chain(unwinding(next))
-                .collect()
-        }
-        fulfilment::Event::StepCompensated { step, .. } => {
-            vec![outcome(*step, "compensated", None)]
-        }
-        fulfilment::Event::CompensationFailed { step, reason } => {
-            vec![outcome(*step, "compensation-failed", Some(reason))]
-        }
-        fulfilment::Event::StepRetried { .. } => vec![],
-        fulfilment::Event::StepAbandoned { .. }
-        | fulfilment::Event::Resumed { .. }
-        | fulfilment::Event::CancelRequested { .. } => vec![status("compensating")],
-        fulfilment::Event::Completed {} => vec![status("completed")],
-        // If the order is cancelled before its fulfilment starts, this is the only event.
-        fulfilment::Event::Aborted { .. } if recorded.version == 1 => vec![begun("aborted")],
-        fulfilment::Event::Aborted { .. } => vec![status("aborted")],
-        fulfilment::Event::Stuck { .. } => vec![status("stuck")],
-    }
-}
-
-fn of_shipment(event: &shipment::Event) -> Vec<Change> {
-    match event {
-        shipment::Event::Arranged(label) => vec![Change::set("shipment", json!(label))],
-        shipment::Event::Refused { .. } => vec![],
-        shipment::Event::Cancelled(_) => vec![Change::set("shipment", Value::Null)],
     }
 }
 
@@ -170,7 +167,7 @@ impl OrderView {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum OrderStatus {
     Placed,
@@ -179,7 +176,7 @@ enum OrderStatus {
     Cancelled,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum FulfilmentStatus {
     Running,
@@ -280,7 +277,7 @@ struct StepView {
     outcome: StepOutcome,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Outcome {
     Completed,
@@ -289,65 +286,54 @@ enum Outcome {
     CompensationFailed,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct StepOutcome {
     outcome: Outcome,
+    #[schemars(with = "String")]
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct Cancellation {
     reason: String,
+    #[schemars(with = "String")]
     at: Timestamp,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredOrder {
-    order_id: String,
-    customer_id: String,
-    status: OrderStatus,
-    lines: Lines,
-    total: Money,
-    placed_at: Timestamp,
-    updated_at: Timestamp,
-    order_version: u64,
-    #[serde(default)]
-    fulfilment: StoredFulfilment,
-    shipment: Option<shipment::Label>,
-    cancellation: Option<Cancellation>,
-}
-
-#[derive(Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct StoredFulfilment {
     status: FulfilmentStatus,
-    steps: Map<String, Value>,
+    steps: BTreeMap<String, StepOutcome>,
+}
+
+impl StoredFulfilment {
+    fn new(status: FulfilmentStatus) -> Self {
+        let steps = BTreeMap::new();
+        Self { status, steps }
+    }
 }
 
 /// A fulfilment without events is about to start.
 impl Default for StoredFulfilment {
     fn default() -> Self {
-        Self {
-            status: FulfilmentStatus::Running,
-            steps: Map::new(),
-        }
+        Self::new(FulfilmentStatus::Running)
     }
 }
 
 /// Returns the row as the API shows it, or `None` if it has no event of the order itself.
 pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
-    if !row.contains_key(ORDER_GATE) {
+    if !row.contains_key("orderVersion") {
         return Ok(None);
     }
-    let stored: StoredOrder = serde_json::from_value(Value::Object(row.clone()))?;
+    let mut stored = Orders::try_from(row.clone())?;
     let mut steps = vec![];
     for step in Fulfilment::STEPS {
-        if let Some(outcome) = stored.fulfilment.steps.get(step.name()) {
+        if let Some(outcome) = stored.fulfilment.steps.remove(step.name()) {
             steps.push(StepView {
                 step: *step,
-                outcome: serde_json::from_value(outcome.clone())?,
+                outcome,
             });
         }
     }
@@ -361,7 +347,7 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
     fulfilment.status = fulfilment.shown_with(stored.status);
     Ok(Some(OrderView {
         order_id: stored.order_id,
-        customer_id: stored.customer_id,
+        customer_id: stored.customer_id.to_string(),
         status: stored.status,
         lines: stored.lines,
         total: stored.total,

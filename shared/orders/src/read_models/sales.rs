@@ -92,6 +92,7 @@ impl std::str::FromStr for Window {
 
 impl CounterProjection for Sales {
     const NAME: &'static str = "sales";
+    const TABLE: &'static str = "SALES_TABLE";
 
     fn shard(stream: &StreamId) -> Option<u32> {
         (stream.category() == "order").then(|| shard(stream))

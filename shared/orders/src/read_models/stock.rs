@@ -1,50 +1,44 @@
 //! One row per SKU: units on hand and reserved.
 
 use cairn::{
-    RecordedEvent, StreamId,
-    event::CodecError,
-    read_model::{Change, ReadModel, Row, RowKey},
+    RecordedEvent,
+    read_model::{Change, Project, Row},
 };
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::stock::Event;
+use crate::stock::{Event, Stock};
 
-#[derive(Clone, Copy, Debug)]
-pub struct StockLevels;
+/// A SKU's stock as its row stores it.
+#[derive(Clone, Debug, PartialEq, Eq, cairn::Row)]
+#[row(name = "stock", table = "STOCK_TABLE")]
+pub struct StockLevels {
+    #[row(key)]
+    sku: String,
+    #[serde(default)]
+    on_hand: u64,
+    #[serde(default)]
+    reserved: u64,
+    #[row(gate = Stock)]
+    version: u64,
+}
 
-/// The version gate of a SKU's stream.
-pub const GATE: &str = "version";
-
-impl ReadModel for StockLevels {
-    const NAME: &'static str = "stock";
-    const KEY: &'static str = "sku";
-
-    fn row_key(stream: &StreamId) -> Option<RowKey<'_>> {
-        (stream.category() == "stock").then(|| RowKey {
-            key: stream.key(),
-            gate: GATE,
-        })
-    }
-
-    fn streams(key: &str) -> Vec<StreamId> {
-        StreamId::new("stock", key).into_iter().collect()
-    }
-
-    fn changes(event: &RecordedEvent) -> Result<Vec<Change>, CodecError> {
-        let on_hand = |by| Change::Add("onHand".into(), by);
-        let reserved = |by| Change::Add("reserved".into(), by);
-        Ok(match event.decode::<Event>()? {
-            Event::Received { quantity } => vec![on_hand(signed(quantity))],
-            Event::Reserved { quantity, .. } => vec![reserved(signed(quantity))],
-            Event::Released { quantity, .. } => vec![reserved(-signed(quantity))],
-            Event::Allocated { quantity, .. } => {
-                vec![on_hand(-signed(quantity)), reserved(-signed(quantity))]
-            }
+impl Project<Stock> for StockLevels {
+    fn project(event: &Event, _: &RecordedEvent) -> Vec<Change> {
+        match *event {
+            Event::Received { quantity } => vec![Self::on_hand().add(quantity)],
+            Event::Reserved { quantity, .. } => vec![Self::reserved().add(quantity)],
+            Event::Released { quantity, .. } => vec![Self::reserved().subtract(quantity)],
+            Event::Allocated { quantity, .. } => vec![
+                Self::on_hand().subtract(quantity),
+                Self::reserved().subtract(quantity),
+            ],
             Event::Returned { quantity, .. } => {
-                vec![on_hand(signed(quantity)), reserved(signed(quantity))]
+                vec![
+                    Self::on_hand().add(quantity),
+                    Self::reserved().add(quantity),
+                ]
             }
-        })
+        }
     }
 }
 
@@ -64,19 +58,13 @@ pub struct StockView {
 }
 
 /// Returns the row as the API shows it.
-pub fn render(row: &Row) -> StockView {
-    let number = |name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let (on_hand, reserved) = (number("onHand"), number("reserved"));
-    let sku = row.get(StockLevels::KEY).and_then(Value::as_str);
-    StockView {
-        sku: sku.unwrap_or_default().to_owned(),
-        on_hand,
-        reserved,
-        available: on_hand.saturating_sub(reserved),
-        version: number(GATE),
-    }
-}
-
-fn signed(quantity: u64) -> i64 {
-    i64::try_from(quantity).unwrap_or(i64::MAX)
+pub fn render(row: &Row) -> Result<StockView, serde_json::Error> {
+    let levels = StockLevels::try_from(row.clone())?;
+    Ok(StockView {
+        sku: levels.sku,
+        on_hand: levels.on_hand,
+        reserved: levels.reserved,
+        available: levels.on_hand.saturating_sub(levels.reserved),
+        version: levels.version,
+    })
 }

@@ -16,7 +16,7 @@ use orders::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
 
-use crate::sample_order::{input, label, order_id, place_order, text};
+use crate::sample_order::{input, label, order_id, placed, text};
 
 /// A change of an order, if the order allows it.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ const SHIPMENT: usize = 2;
 impl World {
     fn placed(clock: i64) -> Self {
         let mut world = Self::default();
-        let place = order::Command::Place(Box::new(place_order()));
+        let place = order::Command::Place(Box::new(placed()));
         let events = Order::decide(&Order::initial(), &place).unwrap();
         world.order(events, "place", None, clock);
         world

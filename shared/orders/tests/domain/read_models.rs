@@ -388,7 +388,7 @@ fn a_stock_row_shows_the_levels_after_each_event() {
     let events = stock_events();
     let shown = (1..=events.len()).map(|count| {
         let row = fold::<StockLevels>(&events[..count]).unwrap().unwrap();
-        let view = levels::render(&row);
+        let view = levels::render(&row).unwrap();
         (view.on_hand, view.reserved, view.available)
     });
     assert_eq!(
@@ -408,7 +408,7 @@ fn a_stock_row_shows_the_levels_after_each_event() {
 fn stock_is_shown_in_the_shape_of_the_contract() {
     let row = fold::<StockLevels>(&stock_events()).unwrap().unwrap();
     assert_eq!(
-        serde_json::to_value(levels::render(&row)).unwrap(),
+        serde_json::to_value(levels::render(&row).unwrap()).unwrap(),
         json!({ "sku": "TEA-01", "onHand": 10, "reserved": 4, "available": 6, "version": 6 })
     );
 }

@@ -3,7 +3,7 @@
 use cairn::personal_data::Sealed;
 use orders::{
     fulfilment::Input,
-    order::{Payment, PlaceOrder, Placed},
+    order::{Payment, Placed},
     payment::Authorization,
     requests::{OrderRequest, RequestedLines},
     shipment::Label,
@@ -44,20 +44,10 @@ pub(crate) fn request() -> OrderRequest {
     }
 }
 
-pub(crate) fn place_order() -> PlaceOrder {
-    request().sealed(lines(), Sealed::new("AQ+the+address".to_owned()), None)
-}
-
 pub(crate) fn placed() -> Placed {
-    let order = place_order();
-    Placed {
-        customer_id: order.customer_id,
-        lines: order.lines,
-        total: eur(4500),
-        payment: order.payment,
-        ship_to: order.ship_to,
-        email: order.email,
-    }
+    let placed = request().sealed(lines(), Sealed::new("AQ+the+address".to_owned()), None);
+    assert_eq!(placed.total, eur(4500));
+    placed
 }
 
 pub(crate) fn input() -> Input {

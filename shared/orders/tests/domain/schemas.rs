@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, fs};
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use cairn::{
-    event::{self, Upcaster},
+    event::Event,
     schema::{EventType, Release, breaking, same_structure},
 };
 use orders::catalogue::event_types;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{files, samples};
@@ -176,39 +175,24 @@ fn the_registry_gets_every_version() {
 
 /// A type in versions 1 to 3. Version 2 accepts the data of version 1; version 3 does not accept
 /// that of version 2.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
+#[derive(cairn::Event)]
 enum Reading {
+    #[event(upcasters(_, in_celsius))]
     TemperatureRead { celsius: i32 },
 }
 
-impl event::Event for Reading {
-    const UPCASTERS: &'static [Upcaster] = &[
-        to_version(2, None),
-        to_version(3, Some(|data| json!({ "celsius": data["degrees"] }))),
-    ];
+fn in_celsius(data: Value) -> Value {
+    json!({ "celsius": data["degrees"] })
 }
 
 /// The same type without the upcaster of version 2.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", content = "data")]
+#[derive(cairn::Event)]
 enum Unlifted {
+    #[event(upcasters(_, _))]
     TemperatureRead { celsius: i32 },
 }
 
-impl event::Event for Unlifted {
-    const UPCASTERS: &'static [Upcaster] = &[to_version(2, None), to_version(3, None)];
-}
-
-const fn to_version(version: u32, lift: Option<fn(Value) -> Value>) -> Upcaster {
-    Upcaster {
-        name: "TemperatureRead",
-        from: version - 1,
-        lift,
-    }
-}
-
-fn reading<E: event::Event + JsonSchema>() -> (EventType, Versions) {
+fn reading<E: Event + JsonSchema>() -> (EventType, Versions) {
     let kind = EventType::list::<E>("reading").remove(0);
     let version = |members: Value| json!({ "type": "object", "properties": members, "required": ["degrees"] });
     let degrees = json!({ "type": "integer" });

@@ -42,10 +42,6 @@ impl<const EVERY: u32> Decider for Order<EVERY> {
     type Event = Event;
     type Rejection = &'static str;
 
-    fn initial() -> State {
-        State::default()
-    }
-
     fn decide(state: &State, command: &Command) -> Result<Vec<Event>, &'static str> {
         match command {
             Command::Place => state
