@@ -12,7 +12,7 @@ use cairn_aws::{
 };
 use clap::{Args, builder::PossibleValuesParser};
 use orders::{
-    deadlines::Fulfilments,
+    fulfilment::Saga,
     read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels},
 };
 
@@ -114,7 +114,7 @@ pub(crate) async fn report(
         .with(app.rows::<StockLevels>("STOCK_TABLE")?)
         .with(app.rows::<Products>("PRODUCTS_TABLE")?)
         .with(app.counters::<Sales>("SALES_TABLE")?);
-    let report = audit.run::<Fulfilments>(projection).await;
+    let report = audit.run::<Saga>(projection).await;
     report.map_err(Failure::refused)
 }
 

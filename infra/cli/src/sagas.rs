@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use cairn::{
     Timestamp,
     deadlines::{Deadline, StoredDeadline},
-    saga::{Action, State},
+    saga::{Action, NextAction, OpenSaga, Phase},
 };
 use cairn_aws::{dynamodb::Repository, operator::Stack};
 use clap::{Args, Subcommand};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use orders::{
-    deadlines::{NextAction, next_action},
-    fulfilment::{Fulfilment, Saga},
-    order::Order,
+    fulfilment::{Fulfilment, Saga, State},
     values::OrderId,
 };
 use serde::Serialize;
@@ -65,7 +63,7 @@ impl Sagas {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let app = stack.app();
         let deadlines = app.deadlines("DEADLINES_TABLE")?;
-        let (orders, sagas) = (app.repository()?, app.repository()?);
+        let sagas = app.repository()?;
         let step_timeout = app.seconds("STEP_TIMEOUT_SECONDS")?;
         // A cancelled order has a deadline, and its fulfilment has another.
         let mut rows = BTreeMap::<OrderId, Deadline>::new();
@@ -85,8 +83,8 @@ impl Sagas {
         let now = Timestamp::now();
         let open = stream::iter(rows)
             .map(|(order, deadline)| {
-                let (orders, sagas) = (&orders, &sagas);
-                async move { look(order, &deadline, orders, sagas, now, step_timeout).await }
+                let sagas = &sagas;
+                async move { look(order, &deadline, sagas, now, step_timeout).await }
             })
             .buffered(AT_ONCE)
             .try_collect::<Vec<_>>();
@@ -124,22 +122,12 @@ const STUCK: &str = "stuck";
 async fn look(
     order_id: OrderId,
     deadline: &Deadline,
-    orders: &Repository<Order>,
     sagas: &Repository<Saga>,
     now: Timestamp,
     step_timeout: std::time::Duration,
 ) -> Result<Option<Open>, Failure> {
-    let order = orders.load(&order_id.order_stream()).await?;
-    let saga = sagas.load(&order_id.fulfilment_stream()).await?;
-    let since = saga.at().unwrap_or(deadline.at);
-    let next = match next_action(
-        order_id,
-        &order.state,
-        &saga.state,
-        since,
-        now,
-        step_timeout,
-    ) {
+    let open = OpenSaga::<Fulfilment>::load(sagas, &deadline.stream).await?;
+    let next = match open.next_action(deadline.at, now, step_timeout) {
         NextAction::Start(_) => "start".to_owned(),
         NextAction::Compensate => "compensate".to_owned(),
         NextAction::Retry(..) => "retry".to_owned(),
@@ -147,29 +135,30 @@ async fn look(
         NextAction::Operator => "operator".to_owned(),
         NextAction::None => return Ok(None),
     };
+    let OpenSaga { saga, trigger } = &open;
     let (phase, step, failure) = phase(&saga.state);
     Ok(Some(Open {
         order: order_id,
         phase,
         step,
         action: saga.state.due().map(|due| due.action),
-        retries: saga.state.retries(),
-        since: saga.at().or(order.at()).unwrap_or(since),
+        retries: saga.state.retries,
+        since: saga.at().or(trigger.at).unwrap_or(deadline.at),
         next,
-        reason: failure.or(saga.state.reason()).map(str::to_owned),
+        reason: failure.or(saga.state.reason.as_deref()).map(str::to_owned),
     }))
 }
 
 /// Returns the phase of a saga, its current step, and the reason for which it is stuck.
-fn phase(state: &State<Fulfilment>) -> (&'static str, Option<&'static str>, Option<&str>) {
-    match state {
-        State::NotStarted => ("not started", None, None),
-        State::Running { due, .. } => ("running", Some(due.name()), None),
-        State::CancelPending { due, .. } => ("cancel-pending", Some(due.name()), None),
-        State::Compensating { due, .. } => ("compensating", Some(due.name()), None),
-        State::Stuck { step, failure, .. } => (STUCK, Some(step.name()), Some(failure)),
-        State::Completed { .. } => ("completed", None, None),
-        State::Aborted { .. } => ("aborted", None, None),
+fn phase(state: &State) -> (&'static str, Option<&'static str>, Option<&str>) {
+    match &state.phase {
+        Phase::NotStarted => ("not started", None, None),
+        Phase::Forward { due, .. } if state.reason.is_none() => ("running", Some(due.name()), None),
+        Phase::Forward { due, .. } => ("cancel-pending", Some(due.name()), None),
+        Phase::Backward { due, .. } => ("compensating", Some(due.name()), None),
+        Phase::Stuck { step, failure, .. } => (STUCK, Some(step.name()), Some(failure)),
+        Phase::Completed { .. } => ("completed", None, None),
+        Phase::Aborted => ("aborted", None, None),
     }
 }
 

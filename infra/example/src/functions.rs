@@ -2,15 +2,13 @@
 
 use cairn::{
     RecordedEvent, StreamId,
+    event::CodecError,
     saga::Due,
-    step::{DueStep, StepOutcome},
+    step::{DueStep, StepFailure, StepHandler, StepOutcome},
 };
 use cairn_aws::{
     dynamodb::DynamoStore,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler, consumer,
-        step::{self, StepHandler},
-    },
+    lambda::{AppContext, ConfigError, Handler, consumer, step},
 };
 
 use crate::{
@@ -39,16 +37,16 @@ struct HandOut(Library<DynamoStore>);
 impl StepHandler<Loan> for HandOut {
     const STEP: Step = Step::HandOut;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, StepFailure> {
         step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, StepFailure> {
         step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 
-    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
-        Ok(begun_by(event)?)
+    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, CodecError> {
+        begun_by(event)
     }
 }
 
@@ -57,11 +55,11 @@ struct NoteLoan(Library<DynamoStore>);
 impl StepHandler<Loan> for NoteLoan {
     const STEP: Step = Step::NoteLoan;
 
-    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+    async fn execute(&self, due: &DueStep<Loan>) -> Result<StepOutcome, StepFailure> {
         step_outcome(&self.0, Due::execute(Self::STEP), due)
     }
 
-    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Loan>) -> Result<StepOutcome, StepFailure> {
         step_outcome(&self.0, Due::compensate(Self::STEP), due)
     }
 }
@@ -70,6 +68,8 @@ fn step_outcome(
     library: &Library<DynamoStore>,
     what: Due<Step>,
     due: &DueStep<Loan>,
-) -> Result<StepOutcome, FunctionError> {
-    Ok(library.step_outcome(what, due.input())?)
+) -> Result<StepOutcome, StepFailure> {
+    library
+        .step_outcome(what, due.input())
+        .map_err(StepFailure::transient)
 }

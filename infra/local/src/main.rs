@@ -210,7 +210,7 @@ async fn serve(
         allow_hosts: arguments.allow_host.clone(),
         secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
-        ..options_with_page(faults)
+        ..options_with_page(&faults)
     };
     let system = System::start(template, &options).await?;
     let events = system.watch();
@@ -248,7 +248,7 @@ fn greeting(system: &System) -> String {
         style("AWS endpoint").bold()
     );
     // Writing to a `String` cannot fail.
-    if has_page(&system) {
+    if has_page(system) {
         let _ = writeln!(text, "{}  http://{http}/", style("Web page    ").bold());
     }
     let resumed = system.composition.resumed;

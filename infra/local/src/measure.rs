@@ -21,7 +21,7 @@ use cairn_local::{
     client::Client,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use orders::deadlines::Fulfilments;
+use orders::fulfilment::Saga;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, task::JoinSet, time::sleep};
 
@@ -270,7 +270,7 @@ impl Growth {
         for (_, scope, read) in &mut audits {
             let before = units("operator");
             let audit = audit(&operator, now, Limits::default())?.examining(scope.clone());
-            let report = audit.run::<Fulfilments>(None).await?;
+            let report = audit.run::<Saga>(None).await?;
             if report.found > 0 {
                 return Err(format!("the audit found {:?}", report.findings).into());
             }

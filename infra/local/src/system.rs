@@ -28,7 +28,7 @@ pub fn options() -> Options {
 }
 
 /// Returns the same options with the page, which shows deliveries and switches these faults.
-pub fn options_with_page(faults: FaultProfile) -> Options {
+pub fn options_with_page(faults: &FaultProfile) -> Options {
     let delivery_log = Arc::new(DeliveryLog::default());
     let (broken, error) = BROKEN;
     let platform = LocalPlatform::new(faults.clone())
@@ -36,7 +36,7 @@ pub fn options_with_page(faults: FaultProfile) -> Options {
         .breaking(broken, error);
     let platform = Arc::new(platform);
     Options {
-        functions: with_faults(&faults),
+        functions: with_faults(faults),
         platform: platform.clone(),
         extension: Some(Arc::new(Page {
             platform,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use cairn_local::template::Template;
-use orders::{fulfilment, order, payment, shipment, stock};
+use orders::{fulfilment::Phase, order, payment, shipment, stock};
 
 use crate::{
     invariants::{AT_REST, AT_THE_END},
@@ -277,10 +277,10 @@ async fn act(scenario: &Scenario, simulation: &Simulation) {
 fn summary(seen: &Observed) -> Ending {
     let mut summary = BTreeMap::new();
     for order in seen.orders.values() {
-        let fulfilment = match &order.fulfilment {
-            fulfilment::State::Completed { .. } => "completed".to_owned(),
+        let fulfilment = match &order.fulfilment.phase {
+            Phase::Completed { .. } => "completed".to_owned(),
             // The customer's cancellation and the order's event race, and each has its own reason.
-            fulfilment::State::Aborted { .. } => "aborted".to_owned(),
+            Phase::Aborted => "aborted".to_owned(),
             other => format!("{other:?}"),
         };
         let (payment, shipment) = (order.id.payment_stream(), order.id.shipment_stream());

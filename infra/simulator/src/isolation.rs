@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cairn::Timestamp;
 use cairn_local::{Platform, template::TemplateError};
 use futures_util::future::{join_all, join3};
-use orders::fulfilment;
+use orders::fulfilment::Phase;
 use tokio::time::sleep;
 
 use crate::{
@@ -236,8 +236,7 @@ async fn read(simulation: &Simulation) {
 fn time(seen: &Observed, id: &str, asked: Timestamp) -> Duration {
     let mut orders = seen.orders.values();
     let order = orders.find(|order| order.id.to_string() == id);
-    let completed =
-        order.filter(|order| matches!(order.fulfilment, fulfilment::State::Completed { .. }));
+    let completed = order.filter(|order| matches!(order.fulfilment.phase, Phase::Completed { .. }));
     let last = completed.and_then(|order| seen.stream(&order.id.fulfilment_stream()).last());
     let took = last.map(|last| last.at.as_millis() - asked.as_millis());
     let took = took.and_then(|took| u64::try_from(took).ok());

@@ -9,8 +9,7 @@ use cairn_local::{
 };
 use futures_util::future::{join_all, join3};
 use orders::{
-    deadlines::Fulfilments,
-    fulfilment::{State, Step},
+    fulfilment::{Phase, Saga, Step},
     prices::Prices,
 };
 use orders_local::audit::audit;
@@ -229,7 +228,7 @@ impl Simulation {
         };
         let audit = audit(&self.system.operator(), self.platform.now(), limits);
         let violations = match audit {
-            Ok(audit) => match audit.run::<Fulfilments>(None).await {
+            Ok(audit) => match audit.run::<Saga>(None).await {
                 Ok(report) => unexplained(seen, &report),
                 Err(error) => vec![violation("the audit", error.to_string())],
             },
@@ -328,7 +327,7 @@ impl Simulation {
     /// Resumes each stuck fulfilment, or abandons the step that was settled manually.
     async fn unstick(&self, remedy: Remedy) {
         for order in self.observed().orders.values() {
-            let State::Stuck { step, .. } = order.fulfilment else {
+            let Phase::Stuck { step, .. } = order.fulfilment.phase else {
                 continue;
             };
             let is_providers = matches!(

@@ -12,12 +12,15 @@
 //! Compensation ends with the order itself. An order that its fulfilment cancelled therefore has no
 //! reservation and no charge.
 
-use cairn::saga::Definition;
+use cairn::{
+    StreamId,
+    saga::{Definition, Signal, Triggered},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    order::Placed,
+    order::{self, Canceller, Order, Placed},
     values::{CustomerId, Lines, Money, OrderId, PaymentToken},
 };
 
@@ -29,6 +32,7 @@ pub type Saga = cairn::saga::Saga<Fulfilment>;
 pub type Event = cairn::saga::Event<Fulfilment>;
 pub type Command = cairn::saga::Command<Fulfilment>;
 pub type State = cairn::saga::State<Fulfilment>;
+pub type Phase = cairn::saga::Phase<Step>;
 /// A pending step.
 pub type Due = cairn::saga::Due<Step>;
 
@@ -145,6 +149,29 @@ impl Definition for Fulfilment {
             | Step::ArrangeShipment
             | Step::CapturePayment
             | Step::ConfirmOrder => true,
+        }
+    }
+}
+
+impl Triggered for Fulfilment {
+    type Source = Order;
+
+    const METRICS: &'static str = "Fulfilments";
+
+    fn signal(order: &StreamId, event: &order::Event) -> Option<Signal<Input>> {
+        match event {
+            order::Event::Placed(placed) => {
+                let order_id = OrderId::from_stream(order).ok()?;
+                Some(Signal::Start(Input::new(order_id, placed)))
+            }
+            order::Event::Cancelled { reason, by, .. } => Some(Signal::Cancel {
+                reason: reason.as_str().to_owned(),
+                by_saga: match by {
+                    Canceller::Fulfilment => true,
+                    Canceller::Customer | Canceller::Operator | Canceller::Unknown => false,
+                },
+            }),
+            order::Event::Confirmed { .. } | order::Event::Shipped { .. } => None,
         }
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! Begin with [`order`], the aggregate that the rest is about. [`product`] has the prices, and
 //! [`prices`] gives them to an order's lines. [`stock`], [`payment`] and [`shipment`] are the
-//! aggregates that the steps of [`fulfilment`], the saga, change. [`deadlines`] finds the next
-//! action for an order that makes no progress. [`catalogue`] lists every event type.
-//! [`read_models`] serve the queries. [`requests`] parses request bodies, [`personal`] names their
-//! personal data, and [`values`] has the checked types. [`providers`] has the ports to external
-//! services and their sandboxes. [`charge`] defines the amounts that a card can be charged, and
-//! [`canary`] the synthetic orders.
+//! aggregates that the steps of [`fulfilment`], the saga, change. [`catalogue`] lists every event
+//! type. [`read_models`] serve the queries. [`requests`] parses request bodies, [`personal`] names
+//! their personal data, and [`values`] has the checked types. [`providers`] has the ports to
+//! external services and their sandboxes. [`charge`] defines the amounts that a card can be
+//! charged, and [`canary`] the synthetic orders.
 //!
 //! Nothing here reads a clock, draws a random number, does I/O or depends on an AWS crate. The CI
 //! gate checks the dependencies.
@@ -15,7 +14,6 @@
 pub mod canary;
 pub mod catalogue;
 pub mod charge;
-pub mod deadlines;
 pub mod fulfilment;
 pub mod order;
 pub mod payment;

@@ -5,9 +5,9 @@
 //! before the call arrives. The sandboxes store nothing: their responses depend only on the
 //! request.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use cairn::provider::{Call, ProviderError};
+use cairn::provider::{Call, CallLimits, ProviderError};
 
 use crate::{
     charge::charge,
@@ -15,6 +15,13 @@ use crate::{
     payment::Authorization,
     shipment::Label,
     values::{Address, Money, PaymentToken},
+};
+
+/// The limits of a call. A payment provider may itself call a bank, and three attempts fit into the
+/// time of a step function.
+pub const CALL_LIMITS: CallLimits = CallLimits {
+    attempts: 3,
+    timeout: Duration::from_secs(3),
 };
 
 /// The parameters of an authorization request, whatever its outcome.

@@ -1,19 +1,19 @@
 //! Requests a shipping label from the carrier; the compensation cancels it.
 
-use cairn::step::{DueStep, Enlisted, StepOutcome};
+use cairn::{
+    provider::{self, CallError},
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+};
 use cairn_aws::{
     dynamodb::{Keyring, Repository},
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
+    lambda::{AppContext, ConfigError, Handler, step},
 };
 use orders::{
     fulfilment::{Fulfilment, Step},
     order::Order,
     personal,
-    providers::{Carrier, SandboxCarrier},
-    shipment::{Command, Label, Shipment, State},
+    providers::{CALL_LIMITS, Carrier, SandboxCarrier},
+    shipment::{Command, Shipment, State},
     values::Address,
 };
 
@@ -45,75 +45,76 @@ struct ArrangeShipment<C> {
 const FORGOTTEN: &str = "the customer's personal data was erased";
 
 impl<C: Carrier + 'static> ArrangeShipment<C> {
-    /// Returns the carrier's label or the reason for its refusal.
-    async fn label(
-        &self,
-        key: &str,
-        to: Option<&Address>,
-    ) -> Result<Result<Label, String>, FunctionError> {
-        if let Some(to) = to {
-            return step::ask(key, |call| self.carrier.arrange(call, to)).await;
-        }
-        // A request before the erasure may have reached the carrier without a response, so cancel
-        // it.
+    /// Returns the address of the order; `None` after its erasure.
+    async fn address(&self, due: &DueStep<Fulfilment>) -> Result<Option<Address>, StepFailure> {
+        let order_id = due.input().order_id;
+        let order = self.orders.load(&order_id.order_stream()).await?;
+        let Some(placed) = order.state.placed() else {
+            return Err(StepFailure::transient(format!(
+                "order {order_id} not found"
+            )));
+        };
+        let context = personal::ship_to(&placed.customer_id, &order.stream);
+        let to = self.customers.open(&context, &placed.ship_to).await;
+        to.map_err(StepFailure::transient)
+    }
+
+    /// Cancels a label that a request before the erasure may have obtained without a response.
+    async fn cancel_forgotten(&self, due: &DueStep<Fulfilment>) -> Result<(), StepFailure> {
+        let key = due.idempotency_key();
         let undo = format!("{key}/forgotten");
-        let undone = step::ask(&undo, |call| self.carrier.cancel(call, key)).await?;
-        undone.map_err(FunctionError::new)?;
-        Ok(Err(FORGOTTEN.to_owned()))
+        let cancelled = provider::call(&undo, CALL_LIMITS, |call| self.carrier.cancel(call, key));
+        cancelled.await.map_err(|error| match error {
+            CallError::Permanent(reason) => StepFailure::transient(reason),
+            error => error.into(),
+        })
     }
 }
 
 impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     const STEP: Step = Step::ArrangeShipment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (key, order_id) = (due.idempotency_key(), due.input().order_id);
-        let order = self.orders.load(&order_id.order_stream()).await?;
-        let Some(placed) = order.state.placed() else {
-            return Err(FunctionError::new(format!("order {order_id} not found")));
-        };
-        let context = personal::ship_to(&placed.customer_id, &order.stream);
-        let to = self.customers.open(&context, &placed.ship_to).await?;
-        let answer = self.label(&key, to.as_ref()).await?;
-        let stream = order_id.shipment_stream();
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let stream = due.input().order_id.shipment_stream();
         let record = |command| Enlisted::new(&self.shipments, &stream, command);
-        Ok(match answer {
+        let answer = if let Some(to) = self.address(due).await? {
+            due.ask(CALL_LIMITS, |call| self.carrier.arrange(call, &to))
+                .await
+        } else {
+            self.cancel_forgotten(due).await?;
+            Err(CallError::Permanent(FORGOTTEN.to_owned()))
+        };
+        match answer {
             Ok(label) => {
                 let detail = format!("{} {}", label.carrier, label.tracking_number);
-                StepOutcome::done(vec![record(Command::RecordArrangement(label))])
-                    .with_detail(detail)
+                let arranged = record(Command::RecordArrangement(label));
+                Ok(StepOutcome::done([arranged]).with_detail(detail))
             }
-            Err(reason) => {
-                let refusal = Command::RecordRefusal {
+            Err(CallError::Permanent(reason)) => {
+                let refused = Command::RecordRefusal {
                     reason: reason.clone(),
                 };
-                StepOutcome::failed(reason, vec![record(refusal)])
+                Ok(StepOutcome::failed(reason, [record(refused)]))
             }
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (key, stream) = (
-            due.idempotency_key(),
-            due.input().order_id.shipment_stream(),
-        );
-        let shipment = self.shipments.load(&stream).await?;
-        match shipment.state {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let stream = due.input().order_id.shipment_stream();
+        match self.shipments.load(&stream).await?.state {
             // Without a record the response may have been lost, or the carrier may still process
             // the request.
             State::None | State::Arranged(_) => {
-                let asked_with = due.execution_key();
-                let cancelled = step::ask(&key, |call| self.carrier.cancel(call, &asked_with));
-                if let Err(reason) = cancelled.await? {
-                    return Ok(StepOutcome::failed(reason, vec![]));
-                }
+                let arranged_with = due.execution_key();
+                due.ask(CALL_LIMITS, |call| {
+                    self.carrier.cancel(call, &arranged_with)
+                })
+                .await?;
             }
             State::Refused | State::Cancelled => {}
         }
-        Ok(StepOutcome::done(vec![Enlisted::new(
-            &self.shipments,
-            &stream,
-            Command::RecordCancellation,
-        )]))
+        let record = Enlisted::new(&self.shipments, &stream, Command::RecordCancellation);
+        Ok(StepOutcome::done([record]))
     }
 }

@@ -1,17 +1,16 @@
 //! Authorizes the payment of an order; the compensation voids the authorization.
 
-use cairn::step::{DueStep, Enlisted, StepOutcome};
-use cairn_aws::{
-    dynamodb::Repository,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
+use cairn::{
+    provider::CallError,
+    repository::Repository,
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::{AuthorizationRequest, PaymentProvider},
+    providers::{AuthorizationRequest, CALL_LIMITS, PaymentProvider},
 };
 use payments::Payments;
 
@@ -24,71 +23,66 @@ pub fn with(
     app: &AppContext,
     provider: impl PaymentProvider + 'static,
 ) -> Result<Handler, ConfigError> {
-    step::function(
-        app,
-        AuthorizePayment {
-            payments: app.repository()?,
-            provider,
-        },
-    )
+    let payments = app.repository()?;
+    step::function(app, AuthorizePayment { payments, provider })
 }
 
-struct AuthorizePayment<P> {
-    payments: Repository<Payment>,
+struct AuthorizePayment<S, P> {
+    payments: Repository<Payment, S>,
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for AuthorizePayment<P> {
+impl<S, P> StepHandler<Fulfilment> for AuthorizePayment<S, P>
+where
+    S: EventStore + Clone + 'static,
+    P: PaymentProvider + 'static,
+{
     const STEP: Step = Step::AuthorizePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (input, key) = (due.input(), due.idempotency_key());
-        let amount = input.total();
-        let answer = step::ask(&key, |call| {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let input = due.input();
+        let (amount, stream) = (input.total(), input.order_id.payment_stream());
+        let record = |command| Enlisted::new(&self.payments, &stream, command);
+        let answer = due.ask(CALL_LIMITS, |call| {
             self.provider.authorize(call, &input.payment_token, amount)
         });
-        let stream = input.order_id.payment_stream();
-        let record = |command| Enlisted::new(&self.payments, &stream, command);
-        Ok(match answer.await? {
+        match answer.await {
             Ok(authorization) => {
-                StepOutcome::done(vec![record(Command::RecordAuthorization(authorization))])
+                let authorized = Command::RecordAuthorization(authorization);
+                Ok(StepOutcome::done([record(authorized)]))
             }
-            Err(reason) => {
-                let decline = Command::RecordDecline {
+            Err(CallError::Permanent(reason)) => {
+                let declined = Command::RecordDecline {
                     amount,
                     reason: reason.clone(),
                 };
-                StepOutcome::failed(reason, vec![record(decline)])
+                Ok(StepOutcome::failed(reason, [record(declined)]))
             }
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (input, key) = (due.input(), due.idempotency_key());
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let input = due.input();
         let stream = input.order_id.payment_stream();
-        let payment = self.payments.load(&stream).await?;
-        match &payment.state {
+        let payment = self.payments.load(&stream).await?.state;
+        match &payment {
             // Without a record the response may have been lost, or the provider may still process
             // the request.
-            known @ (State::None | State::Authorized(_)) => {
-                let asked = AuthorizationRequest {
+            State::None | State::Authorized(_) => {
+                let request = AuthorizationRequest {
                     key: &due.execution_key(),
                     token: &input.payment_token,
                     amount: input.total(),
-                    reference: reference(known),
+                    reference: reference(&payment),
                 };
-                let voided = step::ask(&key, |call| self.provider.void(call, asked));
-                if let Err(reason) = voided.await? {
-                    return Ok(StepOutcome::failed(reason, vec![]));
-                }
+                due.ask(CALL_LIMITS, |call| self.provider.void(call, request))
+                    .await?;
             }
             State::Declined | State::Captured(_) | State::Voided | State::Refunded => {}
         }
-        Ok(StepOutcome::done(vec![Enlisted::new(
-            &self.payments,
-            &stream,
-            Command::RecordVoid,
-        )]))
+        let record = Enlisted::new(&self.payments, &stream, Command::RecordVoid);
+        Ok(StepOutcome::done([record]))
     }
 }
 

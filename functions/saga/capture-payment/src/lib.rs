@@ -1,17 +1,15 @@
 //! Captures the authorized payment of an order; the compensation refunds it.
 
-use cairn::step::{DueStep, Enlisted, StepOutcome};
-use cairn_aws::{
-    dynamodb::Repository,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
+use cairn::{
+    repository::Repository,
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Step},
     payment::{Command, Payment, State},
-    providers::PaymentProvider,
+    providers::{CALL_LIMITS, PaymentProvider},
 };
 use payments::Payments;
 
@@ -24,61 +22,53 @@ pub fn with(
     app: &AppContext,
     provider: impl PaymentProvider + 'static,
 ) -> Result<Handler, ConfigError> {
-    step::function(
-        app,
-        CapturePayment {
-            payments: app.repository()?,
-            provider,
-        },
-    )
+    let payments = app.repository()?;
+    step::function(app, CapturePayment { payments, provider })
 }
 
-struct CapturePayment<P> {
-    payments: Repository<Payment>,
+struct CapturePayment<S, P> {
+    payments: Repository<Payment, S>,
     provider: P,
 }
 
-impl<P: PaymentProvider + 'static> StepHandler<Fulfilment> for CapturePayment<P> {
+impl<S, P> StepHandler<Fulfilment> for CapturePayment<S, P>
+where
+    S: EventStore + Clone + 'static,
+    P: PaymentProvider + 'static,
+{
     const STEP: Step = Step::CapturePayment;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = self.payments.load(&stream).await?;
-        if let State::Authorized(authorization) = &payment.state
-            && let Err(reason) =
-                step::ask(&key, |call| self.provider.capture(call, authorization)).await?
-        {
-            return Ok(StepOutcome::failed(reason, vec![]));
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let stream = due.input().order_id.payment_stream();
+        if let State::Authorized(authorization) = &self.payments.load(&stream).await?.state {
+            due.ask(CALL_LIMITS, |call| {
+                self.provider.capture(call, authorization)
+            })
+            .await?;
         }
         // Without an authorization the payment rejects the record, and the step fails.
-        Ok(StepOutcome::done(vec![Enlisted::new(
-            &self.payments,
-            &stream,
-            Command::RecordCapture,
-        )]))
+        let record = Enlisted::new(&self.payments, &stream, Command::RecordCapture);
+        Ok(StepOutcome::done([record]))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let (key, stream) = (due.idempotency_key(), due.input().order_id.payment_stream());
-        let payment = self.payments.load(&stream).await?;
-        match &payment.state {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let stream = due.input().order_id.payment_stream();
+        match &self.payments.load(&stream).await?.state {
             // An authorized payment may be captured already: the response may have been lost, or
             // the provider may still process the request.
             State::Authorized(authorization) | State::Captured(authorization) => {
-                let asked_with = due.execution_key();
-                let refunded = step::ask(&key, |call| {
-                    self.provider.refund(call, authorization, &asked_with)
-                });
-                if let Err(reason) = refunded.await? {
-                    return Ok(StepOutcome::failed(reason, vec![]));
-                }
+                let captured_with = due.execution_key();
+                due.ask(CALL_LIMITS, |call| {
+                    self.provider.refund(call, authorization, &captured_with)
+                })
+                .await?;
             }
             State::None | State::Declined | State::Voided | State::Refunded => {}
         }
-        Ok(StepOutcome::done(vec![Enlisted::new(
-            &self.payments,
-            &stream,
-            Command::RecordRefund,
-        )]))
+        let record = Enlisted::new(&self.payments, &stream, Command::RecordRefund);
+        Ok(StepOutcome::done([record]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,12 @@
 //! The last step: confirms the order and allocates its stock in one transaction. When a confirmed
 //! order is cancelled, the compensation returns the stock and reserves it again.
 
-use cairn::step::{DueStep, Enlisted, StepOutcome};
-use cairn_aws::{
-    dynamodb::Repository,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
+use cairn::{
+    repository::Repository,
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Step},
     order::{self, Order},
@@ -17,24 +15,19 @@ use orders::{
 };
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    step::function(
-        app,
-        ConfirmOrder {
-            orders: app.repository()?,
-            stocks: app.repository()?,
-        },
-    )
+    let (orders, stocks) = (app.repository()?, app.repository()?);
+    step::function(app, ConfirmOrder { orders, stocks })
 }
 
-struct ConfirmOrder {
-    orders: Repository<Order>,
-    stocks: Repository<Stock>,
+struct ConfirmOrder<S> {
+    orders: Repository<Order, S>,
+    stocks: Repository<Stock, S>,
 }
 
-impl StepHandler<Fulfilment> for ConfirmOrder {
+impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S> {
     const STEP: Step = Step::ConfirmOrder;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let order = due.input().order_id;
         let stream = order.order_stream();
         let confirm = Enlisted::new(&self.orders, &stream, order::Command::Confirm);
@@ -42,18 +35,16 @@ impl StepHandler<Fulfilment> for ConfirmOrder {
             let command = stock::Command::Allocate { order };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(StepOutcome::done(
-            [confirm].into_iter().chain(allocations).collect(),
-        ))
+        Ok(StepOutcome::done([confirm].into_iter().chain(allocations)))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let order = due.input().order_id;
         let returns = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = stock::Command::Return { order, quantity };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(StepOutcome::done(returns.collect()))
+        Ok(StepOutcome::done(returns))
     }
 }

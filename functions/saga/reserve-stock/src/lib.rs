@@ -1,13 +1,11 @@
 //! Reserves every SKU of an order or none; the compensation releases them.
 
-use cairn::step::{DueStep, Enlisted, StepOutcome};
-use cairn_aws::{
-    dynamodb::Repository,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
+use cairn::{
+    repository::Repository,
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Step},
     stock::{Command, Stock},
@@ -19,29 +17,32 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(app, ReserveStock { stocks })
 }
 
-struct ReserveStock {
-    stocks: Repository<Stock>,
+struct ReserveStock<S> {
+    stocks: Repository<Stock, S>,
 }
 
-impl StepHandler<Fulfilment> for ReserveStock {
+impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ReserveStock<S> {
     const STEP: Step = Step::ReserveStock;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let order = due.input().order_id;
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = Command::Reserve { order, quantity };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(StepOutcome::done(reservations.collect()))
+        Ok(StepOutcome::done(reservations))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
             let command = Command::Release { order };
             Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
         });
-        Ok(StepOutcome::done(releases.collect()))
+        Ok(StepOutcome::done(releases))
     }
 }
+
+#[cfg(test)]
+mod tests;

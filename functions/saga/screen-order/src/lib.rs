@@ -3,20 +3,19 @@
 
 use cairn::{
     RecordedEvent, StreamId,
-    step::{DueStep, Enlisted, StepOutcome},
+    event::CodecError,
+    provider::CallError,
+    repository::Repository,
+    saga::begun_by,
+    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
-use cairn_aws::{
-    dynamodb::Repository,
-    lambda::{
-        AppContext, ConfigError, FunctionError, Handler,
-        step::{self, StepHandler},
-    },
-};
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Input, Step},
     order::{self, Canceller, Order},
-    providers::{SandboxScreening, Screening},
-    values::{OrderId, Text},
+    providers::{CALL_LIMITS, SandboxScreening, Screening},
+    values::Text,
 };
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
@@ -25,60 +24,45 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 
 /// Builds the function with another screening provider.
 pub fn with(app: &AppContext, screening: impl Screening + 'static) -> Result<Handler, ConfigError> {
-    step::function(
-        app,
-        ScreenOrder {
-            orders: app.repository()?,
-            screening,
-        },
-    )
+    let orders = app.repository()?;
+    step::function(app, ScreenOrder { orders, screening })
 }
 
-struct ScreenOrder<S> {
-    orders: Repository<Order>,
-    screening: S,
+struct ScreenOrder<S, P> {
+    orders: Repository<Order, S>,
+    screening: P,
 }
 
-impl<S: Screening + 'static> StepHandler<Fulfilment> for ScreenOrder<S> {
+impl<S, P> StepHandler<Fulfilment> for ScreenOrder<S, P>
+where
+    S: EventStore + Clone + 'static,
+    P: Screening + 'static,
+{
     const STEP: Step = Step::ScreenOrder;
 
-    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, FunctionError> {
-        if event.stream.category() != "order" {
-            return Ok(None);
-        }
-        let order_id = OrderId::from_stream(&event.stream)?;
-        match event.decode::<order::Event>()? {
-            order::Event::Placed(placed) => Ok(Some((
-                order_id.fulfilment_stream(),
-                Input::new(order_id, &placed),
-            ))),
-            order::Event::Confirmed { .. }
-            | order::Event::Shipped { .. }
-            | order::Event::Cancelled { .. } => Err(FunctionError::new(
-                "unexpected event type; this function handles only OrderPlaced. Check the EventBridge rule",
-            )),
-        }
+    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, Input)>, CodecError> {
+        begun_by::<Fulfilment>(event)
     }
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        let key = due.idempotency_key();
-        let screened = step::ask(&key, |call| self.screening.screen(call, due.input()));
-        Ok(match screened.await? {
-            Ok(()) => StepOutcome::done(vec![]),
+    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        let screened = due.ask(CALL_LIMITS, |call| self.screening.screen(call, due.input()));
+        match screened.await {
+            Ok(()) => Ok(StepOutcome::done([])),
             // Nothing else has happened yet, so the order is cancelled with the rejection.
-            Err(reason) => {
+            Err(CallError::Permanent(reason)) => {
                 let cancel = self.cancel(due, &reason);
-                StepOutcome::failed(reason, vec![cancel])
+                Ok(StepOutcome::failed(reason, [cancel]))
             }
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, FunctionError> {
-        Ok(StepOutcome::done(vec![self.cancel(due, due.reason())]))
+    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+        Ok(StepOutcome::done([self.cancel(due, due.reason())]))
     }
 }
 
-impl<S> ScreenOrder<S> {
+impl<S: EventStore + Clone + 'static, P> ScreenOrder<S, P> {
     fn cancel(&self, due: &DueStep<Fulfilment>, reason: &str) -> Enlisted {
         let command = order::Command::Cancel {
             reason: Text::truncated(reason),

@@ -20,7 +20,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 async fn system(allowed: &[&str]) -> System {
     let options = Options {
         allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
-        ..options_with_page(FaultProfile::default())
+        ..options_with_page(&FaultProfile::default())
     };
     System::start(&template(), &options).await.unwrap()
 }
@@ -56,7 +56,7 @@ fn api_routes(system: &System) -> Vec<(Method, String)> {
 fn endpoint_routes(system: &System) -> Vec<(Method, String)> {
     let invocations = system.composition.hosts.keys();
     let invocations = invocations.map(|id| {
-        let path = format!("{}/{id}/invocations", FUNCTIONS);
+        let path = format!("{FUNCTIONS}/{id}/invocations");
         (Method::POST, path)
     });
     let others = [

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cairn::dead_letter::DeadLetter;
-use cairn_aws::lambda::stream;
+use cairn_aws::{functions::deadline_tracker, lambda::stream};
 use cairn_local::Functions;
 use orders_local::functions;
 use serde_json::{Value, json};
@@ -151,7 +151,7 @@ fn panicking_relay(kind: &'static str) -> Functions {
 #[tokio::test(start_paused = true)]
 async fn a_record_at_which_a_consumer_panics_is_a_dead_letter_and_later_events_flow() {
     let tracker = functions().with("track-deadlines", |app| {
-        stream::deadlines(app, |event| {
+        deadline_tracker::track(app, |event| {
             assert!(event.event.name != FIRST, "test panic");
             Ok(None)
         })

@@ -3,14 +3,15 @@
 //! A step that is delivered twice or late therefore cannot reserve stock for a saga that has moved
 //! on. Either both are written, or neither.
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
 
 use crate::{
-    commit::{self, Commit, Context},
+    commit::{self, Commit, Context, RecordedEvent},
     decider::{Aggregate, Decider},
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
+    provider::{self, Call, CallError, CallLimits, ProviderError},
     repository::{Attempt, Decision, HandleError, Repository},
     retry::{ConflictBackoff, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
@@ -18,12 +19,101 @@ use crate::{
     stream::StreamId,
 };
 
+pub mod testing;
+
+/// The handler of one step. The surrounding function loads the saga, checks that the step is due,
+/// and records the outcome of the handler in one append.
+///
+/// Both methods may be called more than once. Call providers through [`DueStep::ask`], and put
+/// commands on streams of the store into the outcome.
+pub trait StepHandler<D: Definition>: Send + Sync + 'static {
+    /// The step.
+    const STEP: D::Step;
+
+    /// Executes the step.
+    ///
+    /// # Errors
+    /// See [`StepFailure`].
+    fn execute(
+        &self,
+        due: &DueStep<D>,
+    ) -> impl Future<Output = Result<StepOutcome, StepFailure>> + Send;
+
+    /// Compensates the step.
+    ///
+    /// # Errors
+    /// See [`StepFailure`].
+    fn compensate(
+        &self,
+        due: &DueStep<D>,
+    ) -> impl Future<Output = Result<StepOutcome, StepFailure>> + Send;
+
+    /// Returns the saga that an event of another stream starts, and its input. Only the first step
+    /// implements it, usually with [`begun_by`](crate::saga::begun_by).
+    ///
+    /// # Errors
+    /// Returns an error if the event cannot be decoded.
+    fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, CodecError> {
+        Ok(None)
+    }
+}
+
+/// A step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepFailure {
+    /// The step failed for this reason; a retry does not help. The saga compensates.
+    #[error("{0}")]
+    Permanent(String),
+    /// The outcome is unknown. The step stays due and is retried with the same key.
+    #[error(transparent)]
+    Transient(Box<dyn Error + Send + Sync>),
+    /// A provider throttles, and did nothing. The step stays due and is retried later, which uses
+    /// up no retry.
+    #[error("the provider throttles: {reason}")]
+    Throttled {
+        /// The response of the provider.
+        reason: String,
+        /// The delay that the provider requests before the next call.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl StepFailure {
+    /// Creates the failure of a step whose outcome is unknown.
+    pub fn transient(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Transient(error.into())
+    }
+}
+
+impl From<StoreError> for StepFailure {
+    fn from(error: StoreError) -> Self {
+        Self::transient(error)
+    }
+}
+
+impl From<CallError> for StepFailure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Permanent(reason) => Self::Permanent(reason),
+            CallError::Transient(_) | CallError::NoAnswer(_) => Self::transient(error),
+            CallError::Throttled {
+                reason,
+                retry_after,
+            } => Self::Throttled {
+                reason,
+                retry_after,
+            },
+        }
+    }
+}
+
 /// A step that is due, and the loaded saga.
 #[derive(Debug)]
 pub struct DueStep<D: Definition> {
     saga: LoadedStream<Saga<D>>,
     due: Due<D::Step>,
     input: D::Input,
+    key: String,
     /// The first events of a saga that has not started. They are appended with the outcome of the
     /// step.
     opening: Vec<Event<D>>,
@@ -51,17 +141,17 @@ pub enum StepResult {
 
 impl StepOutcome {
     /// Creates the outcome of a step that is done if these commands are accepted.
-    pub fn done(enlist: Vec<Enlisted>) -> Self {
+    pub fn done(enlist: impl IntoIterator<Item = Enlisted>) -> Self {
         Self {
-            enlist,
+            enlist: enlist.into_iter().collect(),
             result: StepResult::Done(None),
         }
     }
 
     /// Creates the outcome of a failed step, with commands that follow from the failure.
-    pub fn failed(reason: impl Into<String>, enlist: Vec<Enlisted>) -> Self {
+    pub fn failed(reason: impl Into<String>, enlist: impl IntoIterator<Item = Enlisted>) -> Self {
         Self {
-            enlist,
+            enlist: enlist.into_iter().collect(),
             result: StepResult::Failed(reason.into()),
         }
     }
@@ -74,10 +164,20 @@ impl StepOutcome {
     }
 }
 
-/// The outcome of a step was not recorded. After a transient store error, it may have been
-/// recorded; the next delivery detects that.
+/// A step was not loaded, or its outcome was not recorded. After a transient store error, it may
+/// have been recorded; the next delivery detects that.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
+    /// The event neither starts a saga nor makes a step due.
+    #[error(
+        "the event {event} of type {name} does not start this saga; check the EventBridge rule"
+    )]
+    Unexpected {
+        /// The id of the event.
+        event: String,
+        /// The type of the event.
+        name: String,
+    },
     /// The saga rejects the outcome of its own pending step: its definition contradicts itself.
     #[error("the saga rejected the outcome of its pending step: {0}")]
     Rejected(#[from] Rejection),
@@ -102,6 +202,31 @@ impl From<OutOfTime> for StepError {
 }
 
 impl<D: Definition> DueStep<D> {
+    /// Loads the step that an event starts a saga with, or makes due, if it is that of the handler.
+    /// `None` means that the caller acknowledges the delivery; see [`load`](Self::load).
+    ///
+    /// # Errors
+    /// Returns an error if the event is of another stream and starts no saga, if it cannot be
+    /// decoded, or if the store fails.
+    pub async fn from_event<H: StepHandler<D>, S: EventStore + Clone>(
+        sagas: &Repository<Saga<D>, S>,
+        event: &RecordedEvent,
+    ) -> Result<Option<Self>, StepError> {
+        if let Some((saga, input)) = H::begins(event)? {
+            return Self::begin(sagas, &saga, input).await;
+        }
+        if event.stream.category() != D::CATEGORY {
+            return Err(StepError::Unexpected {
+                event: event.id(),
+                name: event.event.name.clone(),
+            });
+        }
+        match event.decode::<Event<D>>()?.next() {
+            Some(due) if due.step == H::STEP => Self::load(sagas, &event.stream, due).await,
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// Loads a step that is due. `None` means that its outcome is recorded or the saga has
     /// continued without it; the caller acknowledges the delivery.
     ///
@@ -136,13 +261,57 @@ impl<D: Definition> DueStep<D> {
     }
 
     fn new(saga: LoadedStream<Saga<D>>, due: Due<D::Step>, opening: Vec<Event<D>>) -> Option<Self> {
-        let input = saga.state.input()?.clone();
+        let input = saga.state.input.clone()?;
+        let mut key = step_key(&saga.stream, due);
+        if !holds(Guard::ProviderKey) {
+            key = format!("{key}/{}", fastrand::u32(..));
+        }
+        if saga.state.attempt() > 0 {
+            key = format!("{key}/{}", saga.state.attempt());
+        }
         (saga.state.due() == Some(due)).then_some(Self {
             saga,
             due,
             input,
+            key,
             opening,
         })
+    }
+
+    /// Executes or compensates the step. A [permanent](StepFailure::Permanent) failure becomes the
+    /// outcome.
+    ///
+    /// # Errors
+    /// Returns an error if the step stays due.
+    pub async fn perform(&self, handler: &impl StepHandler<D>) -> Result<StepOutcome, StepFailure> {
+        let outcome = match self.due.action {
+            Action::Execute => handler.execute(self).await,
+            Action::Compensate => handler.compensate(self).await,
+        };
+        match outcome {
+            Err(StepFailure::Permanent(reason)) => Ok(StepOutcome::failed(reason, [])),
+            outcome => outcome,
+        }
+    }
+
+    /// Calls a provider with the [key](Self::idempotency_key) of the step.
+    ///
+    /// # Errors
+    /// See [`provider::call`]. As a [`StepFailure`], a rejection by the provider fails the step.
+    pub async fn ask<'k, T, F>(
+        &'k self,
+        limits: CallLimits,
+        request: impl FnMut(Call<'k>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, ProviderError>>,
+    {
+        provider::call(&self.key, limits, request).await
+    }
+
+    /// Returns the direction of the step.
+    pub fn action(&self) -> Action {
+        self.due.action
     }
 
     /// Returns the stream of the saga, and its loaded version.
@@ -157,26 +326,19 @@ impl<D: Definition> DueStep<D> {
 
     /// Returns the reason for the cancellation or compensation of the saga, or an empty text.
     pub fn reason(&self) -> &str {
-        self.saga.state.reason().unwrap_or_default()
+        self.saga.state.reason.as_deref().unwrap_or_default()
     }
 
     /// Returns the idempotency key for calls to providers. It is the same in every delivery of this
     /// step and action, and changes each time that an operator resumes the saga at this step.
-    pub fn idempotency_key(&self) -> String {
-        let mut key = idempotency_key(&self.saga.stream, self.due);
-        if !holds(Guard::ProviderKey) {
-            key = format!("{key}/{}", fastrand::u32(..));
-        }
-        match self.saga.state.attempt() {
-            0 => key,
-            attempt => format!("{key}/{attempt}"),
-        }
+    pub fn idempotency_key(&self) -> &str {
+        &self.key
     }
 
     /// Returns the idempotency key with which this step was executed. A compensation refers to the
     /// original call by this key, even if that call had no response.
     pub fn execution_key(&self) -> String {
-        idempotency_key(&self.saga.stream, Due::execute(self.due.step))
+        step_key(&self.saga.stream, Due::execute(self.due.step))
     }
 
     /// Records the outcome of the step and appends the enlisted commands.
@@ -192,7 +354,7 @@ impl<D: Definition> DueStep<D> {
         context: Context,
     ) -> Result<bool, StepError> {
         let context = Context {
-            id: self.idempotency_key(),
+            id: self.key.clone(),
             // The key identifies the step, so a digest is not necessary.
             fingerprint: None,
             ..context
@@ -366,7 +528,7 @@ where
 
 /// Returns the id of the commit that records the outcome of a step, which is also the key for calls
 /// to providers.
-fn idempotency_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -> String {
+fn step_key<S: Copy + serde::Serialize>(stream: &StreamId, due: Due<S>) -> String {
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let step = name(serde_json::json!(due.step));
     let action = name(serde_json::json!(due.action));

@@ -46,6 +46,16 @@ impl StreamId {
         self.text.get(self.category + 1..).unwrap_or_default()
     }
 
+    /// Returns the stream of another category with the same key. The category must have lower-case
+    /// letters only, as the [`CATEGORY`](crate::Aggregate::CATEGORY) of an aggregate has.
+    #[must_use]
+    pub fn with_category(&self, category: &str) -> Self {
+        Self {
+            text: format!("{category}-{}", self.key()),
+            category: category.len(),
+        }
+    }
+
     /// Returns the whole id.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -102,6 +112,7 @@ mod tests {
     fn the_key_may_have_hyphens_of_its_own() {
         let id: StreamId = "stock-TEA-01".parse().unwrap();
         assert_eq!((id.category(), id.key()), ("stock", "TEA-01"));
+        assert_eq!(id.with_category("price").as_str(), "price-TEA-01");
     }
 
     #[test]

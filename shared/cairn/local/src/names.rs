@@ -28,7 +28,7 @@ pub(crate) fn alias_id(function: &str) -> String {
     format!("{function}Alias{ALIAS}")
 }
 
-/// Returns the logical id in a function's id, name or ARN, as it stands in a path. The id need not
+/// Returns the logical id in a function's id, name or ARN, as a path has it. The id need not
 /// exist. A qualifier is the alias or `$LATEST`: no versions are published locally.
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
 pub(crate) fn function_id(named: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::{Decider as _, event::Event as _, saga::Definition as _, saga::Rejection, spec::given};
-use orders::fulfilment::{Command, Due, Event, Fulfilment, Saga, State, Step};
+use orders::fulfilment::{Command, Due, Event, Fulfilment, Phase, Saga, State, Step};
 
 use crate::{
     fixtures::stored,
@@ -220,7 +220,8 @@ fn when_all_goes_well_every_step_is_due_once_and_in_order() {
     let mut run = Run::started();
     assert_eq!(run.drive(succeeding), executions(STEPS));
     let (input, done) = (input(), STEPS.to_vec());
-    assert_eq!(run.state(), State::Completed { input, done });
+    assert_eq!(run.state().input, Some(input));
+    assert_eq!(run.state().phase, Phase::Completed { done });
 }
 
 #[test]
@@ -262,7 +263,8 @@ fn a_failure_unwinds_the_completed_steps_in_reverse_order() {
         ];
         assert_eq!(dues, expected.concat());
         let reason = "refused".to_owned();
-        assert_eq!(run.state(), State::Aborted { reason }, "{step:?}");
+        let state = run.state();
+        assert_eq!((state.phase, state.reason), (Phase::Aborted, Some(reason)));
     }
 }
 
@@ -549,7 +551,7 @@ fn retries_are_counted_for_each_step_by_itself_and_the_timeout_doubles_with_each
     let mut run = Run::up_to(Step::ReserveStock);
     for times in [1, 2, 4] {
         assert_eq!(run.state().step_timeout(first), first * times);
-        run.tell(&Command::Retry(due, run.state().retries()));
+        run.tell(&Command::Retry(due, run.state().retries));
     }
     run.tell(&complete(Step::ReserveStock));
     assert_eq!(run.state().step_timeout(first), first);

@@ -137,7 +137,7 @@ impl World {
             Act::Step { succeeds } => self.step(state, succeeds, clock),
             Act::GiveUp => {
                 while let Some(due) = Saga::fold(&self.sagas).due() {
-                    let retries = Saga::fold(&self.sagas).retries();
+                    let retries = Saga::fold(&self.sagas).retries;
                     let retry = fulfilment::Command::Retry(due, retries);
                     let events = Saga::decide(&Saga::fold(&self.sagas), &retry).unwrap();
                     self.saga(events, &format!("retry/{due:?}/{retries}"), None, clock);
@@ -185,7 +185,7 @@ impl World {
     /// Appends one transaction as the step functions write it.
     fn step(&mut self, mut state: fulfilment::State, succeeds: bool, clock: i64) {
         let mut events = vec![];
-        if matches!(state, saga::State::NotStarted) {
+        if state.phase == saga::Phase::NotStarted {
             events = Saga::decide(&state, &fulfilment::Command::Start(input())).unwrap();
             state = events.iter().fold(state, Saga::evolve);
         }

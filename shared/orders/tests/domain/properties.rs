@@ -7,7 +7,7 @@ use cairn::{
     event::Event,
     personal_data::Sealed,
     read_model::fold,
-    saga::{self, Action, Definition, Due},
+    saga::{self, Action, Definition, Due, Phase},
 };
 use orders::{
     fulfilment::{self, Fulfilment, Input, Step},
@@ -236,7 +236,7 @@ fn command<D: Definition>(
         Word::Refusal => state.due().map(|due| refusal(due.step, due.action)),
         Word::Silence => {
             let due = state.due()?;
-            Some(saga::Command::Retry(due, state.retries()))
+            Some(saga::Command::Retry(due, state.retries))
         }
         Word::Resume => Some(saga::Command::Resume),
         Word::Abandon => Some(saga::Command::Abandon("settled by hand".to_owned())),
@@ -265,17 +265,17 @@ fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &
     let mut to_undo = left_behind(&history);
     to_undo.reverse();
     let undone = compensated(&history);
-    match saga::Saga::<D>::fold(&history) {
-        saga::State::NotStarted => assert!(history.is_empty()),
-        saga::State::Completed { .. } => assert_eq!(undone, []),
-        saga::State::Aborted { .. } => assert_eq!(undone, to_undo),
-        saga::State::Stuck { step, .. } => {
+    match saga::Saga::<D>::fold(&history).phase {
+        Phase::NotStarted => assert!(history.is_empty()),
+        Phase::Completed { .. } => assert_eq!(undone, []),
+        Phase::Aborted => assert_eq!(undone, to_undo),
+        Phase::Stuck { step, .. } => {
             assert_eq!(undone, to_undo[..undone.len()]);
             assert_eq!(to_undo.get(undone.len()), Some(&step));
         }
-        state @ (saga::State::Running { .. }
-        | saga::State::CancelPending { .. }
-        | saga::State::Compensating { .. }) => panic!("the saga does not end: {state:?}"),
+        phase @ (Phase::Forward { .. } | Phase::Backward { .. }) => {
+            panic!("the saga does not end: {phase:?}")
+        }
     }
 }
 

@@ -3,8 +3,14 @@
 //! An event for a step that is no longer due is acknowledged without an effect. After an error the
 //! step stays due.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use cairn::{
+    commit::{Context, RecordedEvent},
+    gate::Delivery,
+    saga::{Definition, Saga},
+    step::{DueStep, StepFailure, StepHandler, StepOutcome, StepResult},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -13,76 +19,6 @@ use crate::{
         AppContext, ConfigError, FunctionError, Handler, Throttled, consumer, metrics::Metrics,
     },
 };
-use cairn::{
-    commit::{Context, RecordedEvent},
-    gate::Delivery,
-    provider::{Call, ProviderError},
-    retry::{self, CallError},
-    saga::{Action, Definition, Due, Event, Saga},
-    step::{DueStep, StepOutcome, StepResult},
-    stream::StreamId,
-};
-
-/// The handler of one step. The surrounding function loads the saga, checks that the step is due,
-/// and records the outcome of the handler in one append.
-///
-/// Both methods may be called more than once. Pass [`DueStep::idempotency_key`] to external calls,
-/// and put commands on streams of the store into the outcome.
-pub trait StepHandler<D: Definition>: Send + Sync + 'static {
-    /// The step.
-    const STEP: D::Step;
-
-    /// Executes the step.
-    ///
-    /// # Errors
-    /// Returns an error if the outcome is unknown; the step is then retried.
-    fn execute(
-        &self,
-        due: &DueStep<D>,
-    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
-
-    /// Compensates the step.
-    ///
-    /// # Errors
-    /// Returns an error if the outcome is unknown; the step is then retried.
-    fn compensate(
-        &self,
-        due: &DueStep<D>,
-    ) -> impl Future<Output = Result<StepOutcome, FunctionError>> + Send;
-
-    /// Returns the saga that an event of another stream starts, and its input. Only the first step
-    /// implements it.
-    fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, FunctionError> {
-        Ok(None)
-    }
-}
-
-/// Calls a provider, up to three times after transient failures. The inner error is the rejection
-/// by the provider.
-///
-/// # Errors
-/// Returns an error if the outcome is unknown; the step is then retried with the same key. If the
-/// provider throttles, the error is [throttled](FunctionError::throttled); see [`function`].
-pub async fn ask<'k, T, F>(
-    key: &'k str,
-    mut ask: impl FnMut(Call<'k>) -> F,
-) -> Result<Result<T, String>, FunctionError>
-where
-    F: Future<Output = Result<T, ProviderError>>,
-{
-    let answer = retry::call(TRIES, LIMIT, |attempt| ask(Call { key, attempt })).await;
-    answer.map_err(|error| match error {
-        CallError::Throttled { retry_after, .. } => FunctionError::throttled(error, retry_after),
-        CallError::Transient(_) | CallError::NoAnswer(_) => FunctionError::new(error),
-    })
-}
-
-/// The number of calls to a provider in one invocation.
-const TRIES: u32 = 3;
-/// The time limit of one call to a provider, which may itself call a bank.
-const LIMIT: Duration = Duration::from_secs(3);
-
-type Sagas<D> = Repository<Saga<D>>;
 
 /// Creates the function of a step. Its rule selects the events that make the step due.
 ///
@@ -108,36 +44,28 @@ pub fn function<D: Definition, H: StepHandler<D>>(
 
 struct Parts<D: Definition, H> {
     app: AppContext,
-    sagas: Sagas<D>,
+    sagas: Repository<Saga<D>>,
     deadlines: Option<Deadlines>,
     handler: H,
 }
 
 impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
     async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
-        let Some((due, action)) = load::<D, H>(&self.sagas, &event).await? else {
+        let due = DueStep::from_event::<H, _>(&self.sagas, &event).await;
+        let Some(due) = due? else {
             tracing::info!("step skipped: not pending");
             return Ok(Delivery::Duplicate);
         };
         let asked = Instant::now();
-        let work = async {
-            match action {
-                Action::Execute => self.handler.execute(&due).await,
-                Action::Compensate => self.handler.compensate(&due).await,
+        let outcome = self.app.waiting(due.perform(&self.handler)).await;
+        match (outcome, &self.deadlines) {
+            (Ok(outcome), _) => self.record(due, outcome, asked, context).await,
+            (Err(StepFailure::Throttled { retry_after, .. }), Some(deadlines)) => {
+                let throttled = Throttled { retry_after };
+                self.postpone(deadlines, &due, throttled).await
             }
-        };
-        let outcome = match self.app.waiting(work).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                return match (error.is_throttled(), &self.deadlines) {
-                    (Some(throttled), Some(deadlines)) => {
-                        self.postpone(deadlines, &due, throttled).await
-                    }
-                    _ => Err(error),
-                };
-            }
-        };
-        self.record(due, action, outcome, asked, context).await
+            (Err(failure), _) => Err(failure.into()),
+        }
     }
 
     /// Postpones the step: it stays due, and its deadline has the time of the next attempt.
@@ -159,12 +87,12 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
     async fn record(
         &self,
         due: DueStep<D>,
-        action: Action,
         outcome: StepOutcome,
         asked: Instant,
         context: Context,
     ) -> Result<Delivery, FunctionError> {
         let done = matches!(outcome.result, StepResult::Done(_));
+        let action = due.action();
         // The provider may have taken seconds: the commit has the time of its answer.
         let context = Context {
             now: self.app.now().max(context.now),
@@ -179,20 +107,4 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
             Delivery::Duplicate
         })
     }
-}
-
-async fn load<D: Definition, H: StepHandler<D>>(
-    sagas: &Sagas<D>,
-    event: &RecordedEvent,
-) -> Result<Option<(DueStep<D>, Action)>, FunctionError> {
-    if let Some((saga, input)) = H::begins(event)? {
-        let due = DueStep::begin(sagas, &saga, input).await?;
-        return Ok(due.map(|due| (due, Action::Execute)));
-    }
-    let next = event.decode::<Event<D>>()?.next();
-    let Some(next) = next.filter(|next: &Due<D::Step>| next.step == H::STEP) else {
-        return Ok(None);
-    };
-    let due = DueStep::load(sagas, &event.stream, next).await?;
-    Ok(due.map(|due| (due, next.action)))
 }

@@ -22,7 +22,6 @@ use aws_lambda_events::{
     event::dynamodb::{Event, EventRecord},
     event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse},
 };
-use futures_util::{StreamExt, stream};
 use serde_dynamo::AttributeValue;
 use serde_json::{Value, json};
 
@@ -36,8 +35,6 @@ use cairn::{
     cloudevent::CloudEvent,
     commit::{Commit, RecordedEvent},
     dead_letter::{self, Condition, Subject},
-    deadlines::{DeadlineChange, DeadlineUpdate},
-    event::CodecError,
     relay::{Entry, Unhandled, publish_all},
     retry::Backoff,
     timestamp::Timestamp,
@@ -50,7 +47,7 @@ use cairn::{
 ///
 /// - `RelayLag`, the age of the oldest event of the batch.
 /// - The metric that `count` names for an event, once per event.
-/// - `HistoryChanged`: see [`deadlines`].
+/// - `HistoryChanged`: see [`track`](crate::functions::deadline_tracker::track).
 pub fn relay(
     app: &AppContext,
     count: impl Fn(&RecordedEvent) -> Option<&'static str> + Send + Sync + 'static,
@@ -102,71 +99,7 @@ pub fn relay(
     })
 }
 
-/// The number of concurrent writes.
-const UPDATES_AT_ONCE: usize = 8;
-
-/// Creates the deadline tracker, which updates the deadlines in the table of `DEADLINES_TABLE`.
-///
-/// `update` returns the change that an event makes to a deadline. Of the updates of a stream in a
-/// batch, only the latest is written.
-///
-/// A restored commit opens no deadline, because the later commits of its process may not be restored
-/// yet. The [audit](cairn::audit) reports the processes that need one.
-///
-/// The deadline tracker and the relay both emit the metric `HistoryChanged`, the number of records
-/// that change or remove a stored commit, and log each. No function of the kit causes such a record.
-pub fn deadlines(
-    app: &AppContext,
-    update: impl Fn(&RecordedEvent) -> Result<Option<DeadlineUpdate>, CodecError>
-    + Send
-    + Sync
-    + 'static,
-) -> Result<Handler, ConfigError> {
-    let deadlines = app.deadlines("DEADLINES_TABLE")?;
-    let read = move |commit: &Commit, record| {
-        let updates = commit
-            .recorded()
-            .filter_map(|event| update(&event).transpose());
-        let opens = |update: &DeadlineUpdate| matches!(update.change, DeadlineChange::Open(_));
-        updates
-            .filter(|update| !(commit.restored && update.as_ref().is_ok_and(opens)))
-            .map(|update| Ok((record, update?)))
-            .collect()
-    };
-    reader(app, read, move |updates, _| {
-        let deadlines = deadlines.clone();
-        async move {
-            let latest: BTreeMap<_, _> = updates
-                .into_iter()
-                .map(|(record, update): (usize, DeadlineUpdate)| {
-                    (update.stream.clone(), (record, update))
-                })
-                .collect();
-            let updates = latest.len();
-            let failed = stream::iter(latest.into_values())
-                .map(|(record, update)| {
-                    let deadlines = deadlines.clone();
-                    async move { (record, deadlines.apply(&update).await) }
-                })
-                .buffer_unordered(UPDATES_AT_ONCE)
-                .filter_map(|(record, written)| async move {
-                    let error = written.err()?;
-                    tracing::warn!(%error, "failed to store deadline");
-                    Some(record)
-                })
-                .collect::<Vec<_>>()
-                .await;
-            let failed = failed.into_iter().min();
-            tracing::info!(updates, ?failed, "deadlines updated");
-            Unhandled {
-                failed,
-                ..Unhandled::default()
-            }
-        }
-    })
-}
-
-type ReadError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A record that replaces or removes a stored commit.
 struct HistoryChange {
@@ -207,7 +140,7 @@ impl HistoryChange {
 /// Creates a stream consumer. `read` converts each commit, with the index of its record; it must
 /// not depend on anything else. `handle` receives the results, and returns the records that it did
 /// not handle.
-fn reader<T, F>(
+pub(crate) fn reader<T, F>(
     app: &AppContext,
     read: impl Fn(&Commit, usize) -> Result<Vec<T>, ReadError> + Send + Sync + 'static,
     handle: impl Fn(Vec<T>, Invocation) -> F + Send + Sync + 'static,

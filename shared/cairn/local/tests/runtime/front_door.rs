@@ -88,7 +88,8 @@ async fn foreign_requests_are_refused_at_the_routes_of_functions_and_of_extensio
             ("host", "evil.example"),
             ("sec-fetch-site", "cross-site"),
         ] {
-            let answer = client.send(Method::GET, path, &[foreign], Bytes::new());
+            let headers = [foreign];
+            let answer = client.send(Method::GET, path, &headers, Bytes::new());
             assert_eq!(answer.await.unwrap().status, 403, "{path} {foreign:?}");
         }
     }

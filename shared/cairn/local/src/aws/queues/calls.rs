@@ -367,7 +367,7 @@ impl Queues {
         }
         let messages: Vec<_> = messages
             .into_iter()
-            .map(|message| message.to_json(call))
+            .map(|message| message.into_json(call))
             .collect();
         Ok(json!({ "Messages": messages }))
     }
@@ -448,7 +448,7 @@ impl Receipt {
 }
 
 impl Received {
-    fn to_json(self, call: &ReceiveMessage) -> Value {
+    fn into_json(self, call: &ReceiveMessage) -> Value {
         let mut message = Map::from_iter([
             ("MessageId".to_owned(), self.id.into()),
             ("ReceiptHandle".to_owned(), self.receipt.into()),

@@ -15,16 +15,18 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cairn::{
     StreamId,
-    store::{Consistency, EventStore as _, ReadRange},
+    saga::Due,
+    store::{Consistency, EventStore, ReadRange},
 };
-use cairn_aws::{dynamodb::DynamoStore, lambda::FunctionError};
 use futures_util::future::try_join_all;
-use orders::fulfilment::Due;
+
+use crate::lambda::FunctionError;
 
 /// The limit of the first run, and its bounds.
 const FIRST: usize = 10;
@@ -36,8 +38,7 @@ const LEAST_IN_TROUBLE: usize = 5;
 const EXAMINED: usize = 5;
 
 /// The limit of each step.
-#[derive(Default)]
-pub(crate) struct Pace(Mutex<HashMap<Due, Window>>);
+pub(super) struct Pace<Step>(Mutex<HashMap<Due<Step>, Window>>);
 
 struct Window {
     size: usize,
@@ -68,9 +69,13 @@ enum Effect {
     None,
 }
 
-impl Pace {
+impl<Step: Copy + Eq + Hash> Pace<Step> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::default())
+    }
+
     /// Starts a run: examines the effects of the last run's retries.
-    pub(crate) async fn begin(&self, store: &DynamoStore) -> Result<(), FunctionError> {
+    pub(super) async fn begin(&self, store: &impl EventStore) -> Result<(), FunctionError> {
         let examined: Vec<_> = {
             let mut windows = self.windows();
             let windows = windows.iter_mut();
@@ -93,8 +98,8 @@ impl Pace {
         Ok(())
     }
 
-    /// Returns whether this run may retry the step once more.
-    pub(crate) fn takes(&self, due: Due) -> bool {
+    /// Returns true if this run may retry the step once more.
+    pub(super) fn takes(&self, due: Due<Step>) -> bool {
         let mut windows = self.windows();
         let window = windows.entry(due).or_default();
         let takes = window.asked < window.size;
@@ -103,7 +108,7 @@ impl Pace {
     }
 
     /// Records a retry and the version of its `StepRetried`.
-    pub(crate) fn asked(&self, due: Due, stream: &StreamId, version: u64) {
+    pub(super) fn asked(&self, due: Due<Step>, stream: &StreamId, version: u64) {
         let mut windows = self.windows();
         let window = windows.entry(due).or_default();
         if window.examined.len() < EXAMINED {
@@ -111,13 +116,13 @@ impl Pace {
         }
     }
 
-    fn windows(&self) -> MutexGuard<'_, HashMap<Due, Window>> {
+    fn windows(&self) -> MutexGuard<'_, HashMap<Due<Step>, Window>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn effect(
-    store: &DynamoStore,
+    store: &impl EventStore,
     stream: &StreamId,
     version: u64,
 ) -> Result<Effect, FunctionError> {
@@ -144,5 +149,26 @@ fn next(size: usize, effects: &[Effect]) -> usize {
         all if needed * 2 >= all => (size * 2).min(MOST),
         _ if needless > 0 && needless >= needed => PROBES_IN_LAG,
         _ => (size / 2).max(LEAST_IN_TROUBLE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_follows_from_the_effects_of_the_last_retries() {
+        use Effect::{Needed, Needless, None};
+        let cases: [(&[Effect], usize); 5] = [
+            (&[], 10),
+            (&[Needed, Needed, None], 20),
+            (&[Needless, Needless, None], PROBES_IN_LAG),
+            (&[None, None, None, Needed], LEAST_IN_TROUBLE),
+            (&[None, None, Needless], PROBES_IN_LAG),
+        ];
+        for (effects, limit) in cases {
+            assert_eq!(next(10, effects), limit, "{effects:?}");
+        }
+        assert_eq!(next(MOST, &[Needed]), MOST);
     }
 }

@@ -1,0 +1,101 @@
+//! The step on a store in memory.
+
+use std::sync::Arc;
+
+use cairn::{
+    saga::Due,
+    step::testing::{context, reach},
+    store::memory::MemoryStore,
+};
+use orders::{
+    fulfilment::{Input, Phase, Saga, State as SagaState},
+    payment::Authorization,
+    providers::SandboxPayments,
+};
+use serde_json::json;
+
+use super::*;
+
+type Store = Arc<MemoryStore>;
+
+fn input() -> Input {
+    let input = json!({
+        "orderId": "6f9619ff-8b86-4011-b42d-00cf4fc964ff",
+        "customerId": "c-42",
+        "lines": [{
+            "sku": "TEA-01",
+            "quantity": 2,
+            "unitPrice": { "amount": 1250, "currency": "EUR" },
+        }],
+        "paymentToken": "tok_visa",
+    });
+    serde_json::from_value(input).unwrap()
+}
+
+fn authorization(reference: &str) -> Authorization {
+    Authorization {
+        reference: reference.to_owned(),
+        amount: input().total(),
+    }
+}
+
+/// Runs the step after these commands to the payment. Returns the payment and the saga after it.
+async fn run(due: Due<Step>, commands: &[Command]) -> (State, SagaState) {
+    let store = Store::default();
+    let sagas = Repository::<Saga, Store>::new(store.clone());
+    let payments = Repository::<Payment, Store>::new(store);
+    let order_id = input().order_id;
+    let (saga, payment) = (order_id.fulfilment_stream(), order_id.payment_stream());
+    for (number, command) in (100..).zip(commands) {
+        let recorded = payments.handle(&payment, command, &context(number)).await;
+        recorded.unwrap();
+    }
+    let step = CapturePayment {
+        payments: payments.clone(),
+        provider: SandboxPayments,
+    };
+    let due = reach(&sagas, &saga, input(), due).await;
+    let outcome = due.perform(&step).await.unwrap();
+    assert!(due.record(&sagas, outcome, context(200)).await.unwrap());
+    let payment = payments.load(&payment).await.unwrap().state;
+    (payment, sagas.load(&saga).await.unwrap().state)
+}
+
+#[tokio::test]
+async fn an_authorized_payment_is_captured() {
+    let authorized = Command::RecordAuthorization(authorization("auth_1"));
+    let (payment, saga) = run(Due::execute(Step::CapturePayment), &[authorized]).await;
+    assert_eq!(payment, State::Captured(authorization("auth_1")));
+    assert_eq!(saga.due(), Some(Due::execute(Step::ConfirmOrder)));
+}
+
+#[tokio::test]
+async fn a_payment_without_an_authorization_fails_the_step() {
+    let (payment, saga) = run(Due::execute(Step::CapturePayment), &[]).await;
+    assert_eq!(payment, State::None);
+    assert_eq!(saga.due(), Some(Due::compensate(Step::ArrangeShipment)));
+}
+
+#[tokio::test]
+async fn a_captured_payment_is_refunded() {
+    let authorized = Command::RecordAuthorization(authorization("auth_1"));
+    let commands = [authorized, Command::RecordCapture];
+    let (payment, saga) = run(Due::compensate(Step::CapturePayment), &commands).await;
+    assert_eq!(payment, State::Refunded);
+    assert_eq!(saga.due(), Some(Due::compensate(Step::ArrangeShipment)));
+}
+
+#[tokio::test]
+async fn a_refund_that_the_provider_rejects_needs_manual_action() {
+    let authorized = Command::RecordAuthorization(authorization("kept_1"));
+    let commands = [authorized, Command::RecordCapture];
+    let (payment, saga) = run(Due::compensate(Step::CapturePayment), &commands).await;
+    assert_eq!(payment, State::Captured(authorization("kept_1")));
+    let Phase::Stuck { step, failure, .. } = saga.phase else {
+        panic!("the saga is not stuck: {saga:?}");
+    };
+    assert_eq!(
+        (step, failure.as_str()),
+        (Step::CapturePayment, "the bank refuses")
+    );
+}

@@ -1,0 +1,58 @@
+//! Helpers for the tests of step handlers.
+
+use std::time::Duration;
+
+use crate::{
+    commit::Context,
+    repository::Repository,
+    saga::{Action, Command, Definition, Due, Phase, Saga, State},
+    step::DueStep,
+    store::EventStore,
+    stream::StreamId,
+    timestamp::Timestamp,
+};
+
+/// Starts a saga and records the success of each step before `due`, without its effects. To reach a
+/// compensation, it cancels the completed saga.
+///
+/// # Panics
+/// Panics if the step never becomes due, or if the store fails.
+pub async fn reach<D: Definition, S: EventStore + Clone>(
+    sagas: &Repository<Saga<D>, S>,
+    stream: &StreamId,
+    input: D::Input,
+    due: Due<D::Step>,
+) -> DueStep<D> {
+    let mut command = Command::Start(input);
+    for number in 0.. {
+        let handled = sagas.handle(stream, &command, &context(number)).await;
+        let saga = handled.unwrap_or_else(|error| panic!("{error}")).current;
+        if saga.state.due() == Some(due) {
+            break;
+        }
+        command = success(&saga.state);
+    }
+    let loaded = DueStep::load(sagas, stream, due).await;
+    match loaded {
+        Ok(Some(due)) => due,
+        Ok(None) => panic!("{due:?} is not due"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Returns a context whose id has this number.
+pub fn context(number: u64) -> Context {
+    let now = Timestamp::from_millis(0);
+    Context::new(format!("test/{number}"), now, Duration::from_secs(1))
+}
+
+fn success<D: Definition>(state: &State<D>) -> Command<D> {
+    assert!(state.phase != Phase::Aborted, "the saga ended");
+    match state.due() {
+        Some(due) => match due.action {
+            Action::Execute => Command::Complete(due.step, None),
+            Action::Compensate => Command::Undone(due.step),
+        },
+        None => Command::Cancel("test".to_owned()),
+    }
+}
