@@ -17,7 +17,6 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use futures_util::future::try_join_all;
 use orders::{
-    deadlines::Fulfilments,
     read_models::{orders::Orders, sales::Sales},
 };
 use orders_local::audit::audit;
@@ -126,16 +125,16 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
     let events = seed(&app(&service.near()), events).await?;
     let client = service.client();
     let far = app(&client);
-    let rows = far.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
-    let counters = far.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
+    let rows = far.rows::<Orders>().map_err(Failed::new)?;
+    let counters = far.counters::<Sales>().map_err(Failed::new)?;
     let store = far.event_store().map_err(Failed::new)?;
     let orders = Rebuild::new(store.clone(), rows);
     let sales = Rebuild::new(store, counters);
     if what == What::Audit {
         let near = app(&service.near());
         let store = near.event_store().map_err(Failed::new)?;
-        let rows = near.rows::<Orders>("ORDERS_TABLE").map_err(Failed::new)?;
-        let counters = near.counters::<Sales>("SALES_TABLE").map_err(Failed::new)?;
+        let rows = near.rows::<Orders>().map_err(Failed::new)?;
+        let counters = near.counters::<Sales>().map_err(Failed::new)?;
         show(&Rebuild::new(store.clone(), rows), events).await?;
         show(&Rebuild::new(store, counters), events).await?;
     }
@@ -149,7 +148,7 @@ pub(crate) async fn measure(what: What, events: u64, rtt: Duration) -> Result<Ex
         What::Audit => {
             let limits = Limits::default();
             let audit = audit(&far, Timestamp::now(), limits).map_err(Failed::new)?;
-            let report = audit.run::<Fulfilments>(None).await.map_err(Failed::new)?;
+            let report = audit.run(None).await.map_err(Failed::new)?;
             if report.found > 0 || report.events != events {
                 return Err(Failed::new(format!("{report:?}")));
             }

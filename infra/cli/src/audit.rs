@@ -5,16 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use cairn::{
     Timestamp,
     audit::{Limits, Part, Report, Scope},
+    read_model::AnyReadModel,
 };
-use cairn_aws::{
-    dynamodb::{self, MarkError},
-    operator::Stack,
-};
+use cairn_aws::{dynamodb::MarkError, operator::Stack};
 use clap::{Args, builder::PossibleValuesParser};
-use orders::{
-    fulfilment::Saga,
-    read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels},
-};
 
 use crate::{
     export,
@@ -42,7 +36,7 @@ Examples:
 Exit status: 0 nothing found; 1 findings; 2 usage error or system unreachable")]
 pub(crate) struct Audit {
     /// Compare only the rows of this read model
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(["orders", "stock", "products", "sales"]))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(read_models()))]
     projection: Option<String>,
     /// Audit one of N parts, from 1/N to N/N, without counters
     #[arg(long, value_name = "K/N", default_value_t = Part::WHOLE)]
@@ -98,6 +92,13 @@ impl Audit {
     }
 }
 
+/// Returns the names of the read models.
+pub(crate) fn read_models() -> Vec<&'static str> {
+    let system = orders::system();
+    let names = system.read_models().iter().map(AnyReadModel::name);
+    names.collect()
+}
+
 /// Audits the stack, or the rows of one read model.
 pub(crate) async fn report(
     stack: &Stack,
@@ -105,16 +106,9 @@ pub(crate) async fn report(
     scope: Scope,
     projection: Option<&str>,
 ) -> Result<Report, Failure> {
-    let app = stack.app();
-    let (store, deadlines) = (app.event_store()?, app.deadlines("DEADLINES_TABLE")?);
-    let audit = dynamodb::Audit::new(store, deadlines, Timestamp::now())
-        .within(limits)
-        .examining(scope)
-        .with(app.rows::<Orders>("ORDERS_TABLE")?)
-        .with(app.rows::<StockLevels>("STOCK_TABLE")?)
-        .with(app.rows::<Products>("PRODUCTS_TABLE")?)
-        .with(app.counters::<Sales>("SALES_TABLE")?);
-    let report = audit.run::<Saga>(projection).await;
+    let audit = stack.app().audit(&orders::system(), Timestamp::now())?;
+    let audit = audit.within(limits).examining(scope);
+    let report = audit.run(projection).await;
     report.map_err(Failure::refused)
 }
 

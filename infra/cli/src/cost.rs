@@ -32,6 +32,9 @@ Examples:
 Exit status: 0 success; 2 usage error, or system unreachable or without counts")]
 pub(crate) struct Cost {}
 
+/// The path at which the local runtime serves its counters of requests and costs.
+const METER: &str = "/_cairn/meter";
+
 #[derive(Debug, Deserialize)]
 struct Meter {
     functions: BTreeMap<String, Counted>,
@@ -47,7 +50,10 @@ struct Counted {
 }
 
 pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-    let meter: Option<Meter> = stack.meter().await.map_err(Failure::refused)?;
+    let meter: Option<Meter> = stack
+        .local_document(METER)
+        .await
+        .map_err(Failure::refused)?;
     let Some(Meter { mut functions }) = meter else {
         return Err(Failure::refused(
             "AWS does not count request units by function; see the dashboard for request units by table and \

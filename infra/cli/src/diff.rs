@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn::StreamId;
+use cairn::{StreamId, past::Moment};
 use cairn_aws::operator::Stack;
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
-    state::{When, one_stream, past},
+    state::{one_stream, past},
 };
 
 /// Compare the state of a stream at two versions
@@ -44,8 +44,8 @@ struct Change {
 
 impl Diff {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let before = past(stack, &self.stream, When::Version(self.from)).await?;
-        let after = past(stack, &self.stream, When::Version(self.to)).await?;
+        let before = past(stack, &self.stream, Moment::Version(self.from)).await?;
+        let after = past(stack, &self.stream, Moment::Version(self.to)).await?;
         let changes = changes(&before.state, &after.state);
         if out.is_json {
             let end = |version, at| json!({ "version": version, "at": at });

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use cairn::{StreamId, Timestamp, audit::Part};
 use cairn_aws::{
-    dynamodb::{DynamoStore, Generations, Projection},
+    dynamodb::{AnyProjection, DynamoStore, Projection},
     operator::Stack,
 };
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use indicatif::ProgressBar;
-use orders::read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels};
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,7 +22,6 @@ use crate::{
 const SEGMENTS: u32 = 8;
 /// The number of version gates that each segment reads concurrently for each read model.
 const GATES: usize = 8;
-const READ_MODELS: usize = 4;
 /// The maximum number of streams in `examples`.
 const EXAMPLES: usize = 10;
 
@@ -64,7 +62,7 @@ struct Behind {
 
 #[derive(Debug, Serialize)]
 struct Consumer {
-    consumer: &'static str,
+    consumer: String,
     #[serde(flatten)]
     behind: Behind,
 }
@@ -72,12 +70,13 @@ struct Consumer {
 impl Lag {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let app = stack.app();
+        let mut rows = vec![];
+        for generations in app.read_models(&orders::system())? {
+            rows.push(generations.live().await?);
+        }
         let readers = Readers {
             store: app.event_store()?,
-            orders: shown(app.rows::<Orders>("ORDERS_TABLE")?).await?,
-            stock: shown(app.rows::<StockLevels>("STOCK_TABLE")?).await?,
-            products: shown(app.rows::<Products>("PRODUCTS_TABLE")?).await?,
-            sales: shown(app.counters::<Sales>("SALES_TABLE")?).await?,
+            rows,
             bar: ProgressBar::new_spinner(),
         };
         let mut parts = vec![];
@@ -87,19 +86,14 @@ impl Lag {
         }
         let parts = try_join_all(parts).await?;
         readers.bar.finish_and_clear();
-        let mut all: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
+        let mut all = readers.nothing();
         for part in parts {
             for (sum, behind) in all.iter_mut().zip(part) {
                 sum.add(behind);
             }
         }
-        let names = [
-            "ProjectOrdersFunction",
-            "ProjectStockFunction",
-            "ProjectProductsFunction",
-            "ProjectSalesFunction",
-        ];
-        let consumers = names.into_iter().zip(all);
+        let functions = readers.rows.iter().map(|rows| rows.model().function());
+        let consumers = functions.zip(all);
         let consumers: Vec<_> = consumers
             .map(|(consumer, behind)| Consumer { consumer, behind })
             .collect();
@@ -118,7 +112,7 @@ impl Lag {
             .iter()
             .map(|Consumer { consumer, behind }| {
                 [
-                    (*consumer).to_owned(),
+                    consumer.clone(),
                     behind.events.to_string(),
                     behind.streams.to_string(),
                     age(behind).map(duration).unwrap_or_default(),
@@ -141,28 +135,25 @@ impl Lag {
     }
 }
 
-/// Returns the rows of the live generation.
-async fn shown<P: Projection>(generations: Generations<P>) -> Result<P, Failure> {
-    Ok(generations.with_generation(generations.set().await?.live))
-}
-
-struct Readers<O, K, P, S> {
+struct Readers {
     store: DynamoStore,
-    orders: O,
-    stock: K,
-    products: P,
-    sales: S,
+    /// The live rows of each read model.
+    rows: Vec<AnyProjection>,
     bar: ProgressBar,
 }
 
 /// The version and time of each event, by stream.
 type Events = BTreeMap<StreamId, Vec<(u64, Timestamp)>>;
 
-impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P, S> {
+impl Readers {
+    fn nothing(&self) -> Vec<Behind> {
+        self.rows.iter().map(|_| Behind::default()).collect()
+    }
+
     /// Compares a segment of the events page by page. The gates are read after the events, so a
     /// missing event had not been applied when its commit was read.
-    async fn part(&self, segment: u32, segments: u32) -> Result<[Behind; READ_MODELS], Failure> {
-        let mut sums: [Behind; READ_MODELS] = std::array::from_fn(|_| Behind::default());
+    async fn part(&self, segment: u32, segments: u32) -> Result<Vec<Behind>, Failure> {
+        let mut sums = self.nothing();
         let mut after = None;
         loop {
             let page = self.store.scan(segment, segments, after.as_ref()).await?;
@@ -173,11 +164,9 @@ impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P
                 let of_stream = events.entry(event.stream).or_default();
                 of_stream.push((event.version, event.at));
             }
-            let [orders, stock, products, sales] = &mut sums;
-            orders.add(compare(&self.orders, &events).await?);
-            stock.add(compare(&self.stock, &events).await?);
-            products.add(compare(&self.products, &events).await?);
-            sales.add(compare(&self.sales, &events).await?);
+            for (sum, rows) in sums.iter_mut().zip(&self.rows) {
+                sum.add(compare(rows, &events).await?);
+            }
             self.bar.inc(commits.len() as u64);
             self.bar
                 .set_message(format!("{} commits read", self.bar.position()));
@@ -188,10 +177,10 @@ impl<O: Projection, K: Projection, P: Projection, S: Projection> Readers<O, K, P
     }
 }
 
-async fn compare<P: Projection>(rows: &P, events: &Events) -> Result<Behind, Failure> {
+async fn compare(rows: &AnyProjection, events: &Events) -> Result<Behind, Failure> {
     let theirs = events
         .iter()
-        .filter(|(stream, _)| P::shard(stream).is_some());
+        .filter(|(stream, _)| rows.shard(stream).is_some());
     let gates = stream::iter(theirs.map(|(stream, events)| async move {
         let reached = rows.reached(stream).await?;
         Ok::<_, Failure>((stream, events, reached))

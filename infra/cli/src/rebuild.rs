@@ -7,7 +7,7 @@ use cairn_aws::{
     dynamodb::{BackfillProgress, Comparison, Pruned, Started},
     operator::Stack,
 };
-use clap::{Args, ValueEnum};
+use clap::{Args, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
+    audit::read_models,
     failure::{Failure, Verdict},
     output::Output,
 };
@@ -41,7 +42,8 @@ Examples:
 Exit status: 0 success; 1 orphan rows found, or the rebuild did not end in time; 2 usage error or system unreachable")]
 pub(crate) struct Rebuild {
     /// Read model
-    projection: Projection,
+    #[arg(value_parser = PossibleValuesParser::new(read_models()))]
+    projection: String,
     /// Number of parallel backfill segments; ignored when a rebuild is resumed
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     segments: u32,
@@ -56,19 +58,6 @@ pub(crate) struct Rebuild {
     timeout: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum Projection {
-    /// One row per order
-    Orders,
-    /// One row per SKU
-    Stock,
-    /// One price per SKU
-    Products,
-    /// Sales per time window
-    Sales,
-}
-
 #[derive(Debug, Deserialize)]
 struct Progress {
     generations: GenerationSet,
@@ -76,8 +65,8 @@ struct Progress {
 }
 
 #[derive(Debug, Serialize)]
-struct Done {
-    projection: Projection,
+struct Done<'a> {
+    projection: &'a str,
     /// `rebuilt`, `pruned` where only the retired rows of an earlier rebuild were left, or
     /// `cancelled`.
     did: &'static str,
@@ -104,7 +93,7 @@ impl Rebuild {
     async fn rebuild(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let steps = Steps {
             stack,
-            projection: self.projection,
+            projection: &self.projection,
         };
         let Progress { generations, .. } = steps.take("progress").await?;
         let is_building = matches!(generations.secondary, Some(Secondary::Building { .. }));
@@ -149,7 +138,7 @@ impl Rebuild {
             }
         }
         let done = Done {
-            projection: self.projection,
+            projection: &self.projection,
             did,
             events,
             comparison,
@@ -207,7 +196,7 @@ impl Rebuild {
 
 struct Steps<'a> {
     stack: &'a Stack,
-    projection: Projection,
+    projection: &'a str,
 }
 
 impl Steps<'_> {
@@ -221,10 +210,7 @@ impl Steps<'_> {
         mut request: Value,
     ) -> Result<A, Failure> {
         if let Value::Object(request) = &mut request {
-            request.insert(
-                "projection".to_owned(),
-                serde_json::to_value(self.projection)?,
-            );
+            request.insert("projection".to_owned(), self.projection.into());
             request.insert("step".to_owned(), step.into());
         }
         Ok(self.stack.operate(REBUILD, request).await?)

@@ -5,6 +5,9 @@ use clap::Args;
 
 use crate::failure::Failure;
 
+/// The alias that the template gives to each function.
+const ALIAS: &str = "live";
+
 /// The options that select the system.
 #[derive(Debug, Args)]
 pub(crate) struct Access {
@@ -33,7 +36,7 @@ impl Access {
         let endpoint = said(&self.endpoint_url);
         let (profile, name) = (said(&self.profile), said(&self.stack));
         let aws = operator::aws(endpoint.as_deref(), profile.as_deref()).await;
-        let found = Stack::find(&aws, name.as_deref()).await;
+        let found = Stack::find(&aws, name.as_deref(), ALIAS).await;
         let stack = found.map_err(|error| match error {
             FindError::Unreachable(problem) => {
                 let (place, hint) = match &endpoint {

@@ -1,12 +1,12 @@
 //! `cairn state`: the state of a stream, now or at an earlier time.
 
-use cairn::{Aggregate, StreamId, Timestamp};
+use cairn::{
+    StreamId, Timestamp,
+    past::{Moment, PastState},
+};
 use cairn_aws::operator::Stack;
 use clap::Args;
-use orders::{
-    fulfilment::Saga, order::Order, payment::Payment, product::Product, shipment::Shipment,
-    stock::Stock, values::OrderId,
-};
+use orders::values::OrderId;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,13 +49,6 @@ pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
     stream.map_err(|error| error.to_string())
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum When {
-    Now,
-    At(Timestamp),
-    Version(u64),
-}
-
 #[derive(Debug, Serialize)]
 pub(crate) struct Past {
     pub(crate) stream: StreamId,
@@ -66,12 +59,12 @@ pub(crate) struct Past {
 
 impl State {
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let when = match (self.at, self.version) {
-            (Some(time), _) => When::At(time),
-            (None, Some(version)) => When::Version(version),
-            (None, None) => When::Now,
+        let moment = match (self.at, self.version) {
+            (Some(time), _) => Moment::Time(time),
+            (None, Some(version)) => Moment::Version(version),
+            (None, None) => Moment::Latest,
         };
-        let past = past(stack, &self.stream, when).await?;
+        let past = past(stack, &self.stream, moment).await?;
         if out.is_json {
             out.document(&past)?;
             return Ok(Verdict::Well);
@@ -84,46 +77,30 @@ impl State {
 }
 
 /// Folds a stream by the rules of its category.
-pub(crate) async fn past(stack: &Stack, stream: &StreamId, when: When) -> Result<Past, Failure> {
-    match stream.category() {
-        Order::CATEGORY => folded::<Order>(stack, stream, when).await,
-        Stock::CATEGORY => folded::<Stock>(stack, stream, when).await,
-        Product::CATEGORY => folded::<Product>(stack, stream, when).await,
-        Payment::CATEGORY => folded::<Payment>(stack, stream, when).await,
-        Shipment::CATEGORY => folded::<Shipment>(stack, stream, when).await,
-        Saga::CATEGORY => folded::<Saga>(stack, stream, when).await,
-        other => Err(Failure::refused(format!(
-            "unknown category `{other}`; use order, stock, product, payment, shipment or fulfilment"
-        ))),
-    }
-}
-
-async fn folded<A: Aggregate>(
+pub(crate) async fn past(
     stack: &Stack,
     stream: &StreamId,
-    when: When,
+    moment: Moment,
 ) -> Result<Past, Failure> {
-    let repository = stack.app().repository::<A>()?;
-    let then = match when {
-        When::Now => repository.load(stream).await?,
-        When::At(time) => repository.load_by(stream, time).await?,
-        When::Version(version) => repository.load_at(stream, version).await?,
-    };
-    let version = then.version;
-    match when {
-        When::Now if version == 0 => Err(Failure::found(format!("{stream} has no events"))),
-        When::At(time) if version == 0 => {
+    let system = orders::system();
+    let aggregate = system.find_aggregate(stream.category());
+    let aggregate = aggregate.map_err(Failure::refused)?;
+    let store = stack.app().event_store()?;
+    let PastState { version, at, state } = aggregate.past(&store, stream, moment).await?;
+    match moment {
+        Moment::Latest if version == 0 => Err(Failure::found(format!("{stream} has no events"))),
+        Moment::Time(time) if version == 0 => {
             let problem = format!("{stream} had no events yet at {time}");
             Err(Failure::found(problem))
         }
-        When::Version(wanted) if version < wanted || wanted == 0 => Err(Failure::found(format!(
+        Moment::Version(wanted) if version < wanted || wanted == 0 => Err(Failure::found(format!(
             "{stream} has no version {wanted}; it is at version {version}"
         ))),
-        When::Now | When::At(_) | When::Version(_) => Ok(Past {
+        Moment::Latest | Moment::Time(_) | Moment::Version(_) => Ok(Past {
             stream: stream.clone(),
             version,
-            at: then.at(),
-            state: serde_json::to_value(&then.state)?,
+            at,
+            state,
         }),
     }
 }

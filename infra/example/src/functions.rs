@@ -29,7 +29,7 @@ pub fn note_loan(app: &AppContext) -> Result<Handler, ConfigError> {
 
 /// The projection of the shelf. Its rule selects the events of books.
 pub fn project_shelf(app: &AppContext) -> Result<Handler, ConfigError> {
-    consumer::projection(app, app.rows::<Shelf>("SHELF_TABLE")?)
+    consumer::projection(app, app.rows::<Shelf>()?)
 }
 
 struct HandOut(Library<DynamoStore>);

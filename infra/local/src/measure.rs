@@ -21,7 +21,6 @@ use cairn_local::{
     client::Client,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use orders::fulfilment::Saga;
 use serde_json::{Value, json};
 use tokio::{sync::broadcast::Receiver, task::JoinSet, time::sleep};
 
@@ -270,7 +269,7 @@ impl Growth {
         for (_, scope, read) in &mut audits {
             let before = units("operator");
             let audit = audit(&operator, now, Limits::default())?.examining(scope.clone());
-            let report = audit.run::<Saga>(None).await?;
+            let report = audit.run(None).await?;
             if report.found > 0 {
                 return Err(format!("the audit found {:?}", report.findings).into());
             }

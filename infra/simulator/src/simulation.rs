@@ -9,7 +9,7 @@ use cairn_local::{
 };
 use futures_util::future::{join_all, join3};
 use orders::{
-    fulfilment::{Phase, Saga, Step},
+    fulfilment::{Phase, Step},
     prices::Prices,
 };
 use orders_local::audit::audit;
@@ -228,7 +228,7 @@ impl Simulation {
         };
         let audit = audit(&self.system.operator(), self.platform.now(), limits);
         let violations = match audit {
-            Ok(audit) => match audit.run::<Saga>(None).await {
+            Ok(audit) => match audit.run(None).await {
                 Ok(report) => unexplained(seen, &report),
                 Err(error) => vec![violation("the audit", error.to_string())],
             },

@@ -47,7 +47,7 @@ impl Catalogue {
     pub(crate) fn new(app: &AppContext) -> Result<Self, ConfigError> {
         Ok(Self {
             products: app.repository()?,
-            rows: app.rows("PRODUCTS_TABLE")?,
+            rows: app.rows()?,
             remembered: Arc::default(),
         })
     }

@@ -4,5 +4,5 @@ use cairn_aws::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::products::Products;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    consumer::projection(app, app.rows::<Products>("PRODUCTS_TABLE")?)
+    consumer::projection(app, app.rows::<Products>()?)
 }

@@ -4,5 +4,5 @@ use cairn_aws::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::sales::Sales;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    consumer::projection(app, app.counters::<Sales>("SALES_TABLE")?)
+    consumer::projection(app, app.counters::<Sales>()?)
 }

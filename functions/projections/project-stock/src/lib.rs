@@ -4,5 +4,5 @@ use cairn_aws::lambda::{AppContext, ConfigError, Handler, consumer};
 use orders::read_models::stock::StockLevels;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    consumer::projection(app, app.rows::<StockLevels>("STOCK_TABLE")?)
+    consumer::projection(app, app.rows::<StockLevels>()?)
 }

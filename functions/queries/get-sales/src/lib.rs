@@ -16,7 +16,7 @@ use serde_json::json;
 const USUAL_WINDOWS: i64 = 60;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    let counters = app.counters("SALES_TABLE")?;
+    let counters = app.counters()?;
     api::function(app, move |request| get(counters.clone(), request))
 }
 

@@ -22,7 +22,7 @@ const MAX_VERSION: u64 = (1 << 53) - 1;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
-    let rows = app.rows("STOCK_TABLE")?;
+    let rows = app.rows()?;
     api::function(app, move |request| {
         get(store.clone(), rows.clone(), request)
     })

@@ -25,7 +25,7 @@ const USUAL: u64 = 20;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
-    let rows = app.rows("ORDERS_TABLE")?;
+    let rows = app.rows()?;
     api::function(app, move |request| {
         list(store.clone(), rows.clone(), request)
     })

@@ -9,7 +9,10 @@ use cairn::{
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
 };
-use cairn_aws::lambda::{AppContext, Invocation, Runtime, stream::relay as relay_function};
+use cairn_aws::{
+    functions::relay as relay_function,
+    lambda::{AppContext, Invocation, Runtime},
+};
 use orders::{
     fulfilment::{self, Due, Input, Step},
     order::{self, Placed},

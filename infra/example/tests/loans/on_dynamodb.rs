@@ -115,7 +115,7 @@ impl Deployed {
     }
 
     async fn row(&self, book: &str) -> (i64, i64) {
-        let rows = self.tables.app().rows::<Shelf>("SHELF_TABLE").unwrap();
+        let rows = self.tables.app().rows::<Shelf>().unwrap();
         let row = rows.shown(|rows| async move { rows.get(book).await }).await;
         let row = row.unwrap().unwrap();
         let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or(0);

@@ -8,7 +8,7 @@ use cairn::{
     schema::{EventType, generate, structure},
 };
 use cairn_local::template::Trigger;
-use orders::catalogue::event_types;
+use orders::system;
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,7 @@ fn members<'a>(document: &'a Value, pointer: &str) -> &'a Map<String, Value> {
 /// Every version of every event type up to the one that is written, with the name of its message.
 fn versions() -> Vec<(String, EventType, u32)> {
     let mut versions = vec![];
-    for kind in event_types() {
+    for kind in system().event_types() {
         for version in 1..=kind.written.unwrap_or(0) {
             versions.push((format!("{}-{version}", kind.name), kind.clone(), version));
         }

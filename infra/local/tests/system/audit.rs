@@ -9,7 +9,6 @@ use cairn::{
 use cairn_aws::dynamodb::{Audit, AuditError};
 use cairn_local::{Options, Template, client::Client};
 use futures_util::future::join_all;
-use orders::fulfilment::Saga;
 use orders_local::{audit, options};
 use serde_json::{Value, json};
 
@@ -31,7 +30,7 @@ fn audit(fixture: &Fixture, limits: Limits) -> Audit {
 
 async fn report(fixture: &Fixture) -> Report {
     let audit = self::audit(fixture, AT_ONCE);
-    audit.run::<Saga>(None).await.unwrap()
+    audit.run(None).await.unwrap()
 }
 
 async fn findings(fixture: &Fixture) -> Vec<Value> {
@@ -156,7 +155,7 @@ async fn nothing_is_found_while_clients_place_orders() {
             // With a minute to settle, as for an operator: rows, counters and versions change
             // during the audit.
             let audit = self::audit(&fixture, Limits::default());
-            let report = audit.run::<Saga>(None).await.unwrap();
+            let report = audit.run(None).await.unwrap();
             assert_eq!(report.findings, []);
             compared += report.rows.get("orders").map_or(0, |rows| rows.compared);
         }
@@ -255,7 +254,7 @@ async fn a_changed_stream_that_lost_its_last_commit_is_found_by_the_rows_and_gat
         },
     };
     let audit = self::audit(&fixture, AT_ONCE).examining(scope);
-    let report = audit.run::<Saga>(None).await.unwrap();
+    let report = audit.run(None).await.unwrap();
     let gate = format!("gate#{stream} gate");
     let ahead = [("orders", id), ("sales", gate)].map(|(projection, key)| Finding::RowAhead {
         projection: projection.to_owned(),
@@ -363,7 +362,7 @@ async fn what_is_younger_than_the_time_to_settle_is_not_missed_yet() {
     fixture.place(&order("TEA-01", 1, "tok_visa")).await;
     fixture.settled().await;
     let audit = self::audit(&fixture, Limits::default());
-    let report = audit.run::<Saga>(None).await.unwrap();
+    let report = audit.run(None).await.unwrap();
     assert_eq!(report.findings, []);
 }
 
@@ -392,7 +391,7 @@ async fn a_row_that_differs_from_the_fold_is_found() {
     assert_eq!(findings(&fixture).await, [differs]);
     // Other read models are not audited.
     let audit = self::audit(&fixture, AT_ONCE);
-    let report = audit.run::<Saga>(Some("stock")).await.unwrap();
+    let report = audit.run(Some("stock")).await.unwrap();
     assert_eq!(report.findings, []);
 }
 
@@ -518,7 +517,7 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
         &json!({ "S": "open#9" }),
     );
     let audit = self::audit(&fixture, Limits::default());
-    let report = audit.run::<Saga>(None).await.unwrap();
+    let report = audit.run(None).await.unwrap();
     let overdue = Finding::Overdue {
         stream: format!("fulfilment-{id}").parse().unwrap(),
         version: 0,
@@ -534,7 +533,7 @@ async fn a_fulfilment_that_is_past_its_deadline_is_found() {
         "watch",
         &json!({ "S": "parked#9" }),
     );
-    let report = audit.run::<Saga>(None).await.unwrap();
+    let report = audit.run(None).await.unwrap();
     assert_eq!(report.findings, []);
     assert_eq!((report.open, report.stuck), (0, 1));
 }
@@ -596,6 +595,6 @@ async fn a_fulfilment_that_has_not_ended_and_has_no_deadline_is_found() {
 async fn a_read_model_that_is_not_there_is_no_read_model() {
     let (fixture, _) = quiet().await;
     let audit = self::audit(&fixture, AT_ONCE);
-    let error = audit.run::<Saga>(Some("customers")).await.unwrap_err();
+    let error = audit.run(Some("customers")).await.unwrap_err();
     assert!(matches!(error, AuditError::Unknown(_)), "{error}");
 }

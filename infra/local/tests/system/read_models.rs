@@ -60,7 +60,7 @@ async fn both(fixture: &Fixture, key: &str, changes: &[Value]) -> [Option<Value>
     let events = events(key, changes);
     let folded = fold::<Probe>(&events).ok().flatten().map(Value::Object);
     let rows = fixture.system.composition.operator();
-    let rows = rows.rows::<Probe>("ORDERS_TABLE").unwrap();
+    let rows = rows.rows::<Probe>().unwrap();
     let rows = rows.with_generation(Generation::FIRST);
     for event in &events {
         match rows.advance(event).await {

@@ -309,10 +309,7 @@ async fn a_comparison_continues_where_it_was_stopped() {
         fixture.aws("DynamoDB_20120810.PutItem", &put);
     }
     let operator = fixture.system.composition.operator();
-    let (store, rows) = (
-        operator.event_store(),
-        operator.rows::<Orders>("ORDERS_TABLE"),
-    );
+    let (store, rows) = (operator.event_store(), operator.rows::<Orders>());
     let rebuild = Rebuild::new(store.unwrap(), rows.unwrap());
     for segment in rebuild.start(Timestamp::now(), 1).await.unwrap().segments {
         assert!(rebuild.backfill(segment, || true).await.unwrap().done);
@@ -443,7 +440,7 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
     }
     // As a new execution environment.
     let operator = fixture.system.composition.operator();
-    let stock = operator.rows::<StockLevels>("STOCK_TABLE").unwrap();
+    let stock = operator.rows::<StockLevels>().unwrap();
     let live = stock.set().await.unwrap().live;
     // One environment reads every copy.
     for _ in 0..8 {
@@ -459,7 +456,7 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
     fixture.settled().await;
     let rows = fixture.scan("StockTable");
     assert_eq!(rows.len(), 2, "{rows:?}");
-    let fresh = operator.rows::<StockLevels>("STOCK_TABLE").unwrap();
+    let fresh = operator.rows::<StockLevels>().unwrap();
     for _ in 0..8 {
         assert_eq!(fresh.written().await.unwrap().len(), 2);
     }
@@ -468,7 +465,7 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
 #[tokio::test(start_paused = true)]
 async fn a_change_of_generations_that_never_comes_first_ends_with_an_error() {
     let shop = StillShop::open();
-    let rows = shop.system.operator().rows::<Orders>("ORDERS_TABLE");
+    let rows = shop.system.operator().rows::<Orders>();
     let rows = rows.unwrap();
     let attempts = Cell::new(0_u32);
     let changed = rows.change(|set| {

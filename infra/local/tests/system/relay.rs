@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cairn::dead_letter::DeadLetter;
-use cairn_aws::{functions::deadline_tracker, lambda::stream};
+use cairn_aws::functions::{self as ready_made, deadline_tracker};
 use cairn_local::Functions;
 use orders_local::functions;
 use serde_json::{Value, json};
@@ -141,7 +141,7 @@ async fn an_unreadable_record_in_a_retried_batch_has_one_dead_letter() {
 
 fn panicking_relay(kind: &'static str) -> Functions {
     functions().with("relay-events", move |app| {
-        stream::relay(app, move |event| {
+        ready_made::relay(app, move |event| {
             assert!(event.event.name != kind, "test panic");
             None
         })

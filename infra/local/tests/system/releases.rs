@@ -170,7 +170,7 @@ impl<R: Release> ReadModel for Prices<R> {
 }
 
 fn project_products<R: Release>(app: &AppContext) -> Result<Handler, ConfigError> {
-    consumer::projection(app, app.rows::<Prices<R>>("PRODUCTS_TABLE")?)
+    consumer::projection(app, app.rows::<Prices<R>>()?)
 }
 
 /// The function takes the SKU, the id of the command, and the price.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use cairn::audit::Limits;
 use cairn_aws::dynamodb::{Restore, Restored};
 use cairn_local::{Platform, aws::Call};
-use orders::fulfilment::Saga;
 use orders_local::audit;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -88,7 +87,7 @@ async fn assert_consistent(shop: &StillShop) {
         overdue: Duration::ZERO,
     };
     let audit = audit::audit(&shop.system.operator(), shop.platform.now(), limits).unwrap();
-    let report = audit.run::<Saga>(None).await.unwrap();
+    let report = audit.run(None).await.unwrap();
     assert_eq!(report.findings, []);
     let letters = ["DeadLettersQueue", "StreamFailuresQueue"].map(|queue| shop.depth(queue));
     assert_eq!(letters, [0, 0]);

@@ -39,7 +39,9 @@ use cairn::{
     gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
     guard::{Guard, holds},
-    read_model::{Change, CounterChange, CounterProjection, ReadModel, Row},
+    read_model::{
+        Change, CounterChange, CounterModel, CounterProjection, ReadModel, Row, RowModel,
+    },
     retry::Backoff,
     store::{
         AppendError, ConditionalStore, Conditions, Conflict, Consistency, EventStore,
@@ -69,7 +71,7 @@ pub use generations::{ChangeError, Contended, Generations};
 pub use history::Scanned;
 pub use keys::{Erasure, Forgotten, KeyError, KeyTable, Keyring, SubjectKey};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::{Key, Projection, ScannedRow, Table};
+pub use projection::{AnyProjection, Key, Projection, ScannedRow, Table};
 pub use rebuild::{
     BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
 };
@@ -497,13 +499,15 @@ fn token(commits: &[Commit], conditions: Conditions<'_>) -> Result<String, Store
 /// A repository of an aggregate on DynamoDB.
 pub type Repository<A> = cairn::repository::Repository<A, DynamoStore>;
 
-/// The rows of one generation of a read model, behind version gates.
+/// The rows of one generation of a read model, behind version gates. `M` names the read model;
+/// without it, they are the rows of any.
 #[derive(Debug)]
-pub struct Rows<M> {
+pub struct Rows<M = ()> {
     client: Client,
     table: String,
     generation: Generation,
-    model: PhantomData<M>,
+    model: RowModel,
+    named: PhantomData<fn() -> M>,
 }
 
 impl<M> Clone for Rows<M> {
@@ -519,11 +523,25 @@ impl<M> Clone for Rows<M> {
 impl<M: ReadModel> Rows<M> {
     /// Creates an adapter of the first generation in this table.
     pub fn new(client: Client, table: String) -> Self {
+        Self::of_model(client, table, RowModel::new::<M>())
+    }
+}
+
+impl Rows {
+    /// Creates an adapter of the first generation of any read model in this table.
+    pub fn with_model(client: Client, table: String, model: RowModel) -> Self {
+        Self::of_model(client, table, model)
+    }
+}
+
+impl<M> Rows<M> {
+    fn of_model(client: Client, table: String, model: RowModel) -> Self {
         Self {
             client,
             table,
             generation: Generation::FIRST,
-            model: PhantomData,
+            model,
+            named: PhantomData,
         }
     }
 
@@ -536,20 +554,23 @@ impl<M: ReadModel> Rows<M> {
             .client
             .get_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(self.generation.key(key)))
+            .key(self.model.key, AttributeValue::S(self.generation.key(key)))
             .send()
             .await?;
-        let found = got.item.map(Self::row).transpose()?;
+        let found = got.item.map(|item| self.row(item)).transpose()?;
         Ok(found.map(|(_, row)| row))
     }
 
     /// Splits the stored key of a row into its generation and its key.
-    fn row(item: Item) -> Result<(Generation, Row), TableError> {
+    fn row(&self, item: Item) -> Result<(Generation, Row), TableError> {
         let mut row = row(item)?;
-        let stored = row.get(M::KEY).and_then(Value::as_str).unwrap_or_default();
+        let stored = row
+            .get(self.model.key)
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let (generation, key) = Generation::split(stored);
         let key = Value::from(key);
-        row.insert(M::KEY.to_owned(), key);
+        row.insert(self.model.key.to_owned(), key);
         Ok((generation, row))
     }
 
@@ -575,7 +596,7 @@ impl<M: ReadModel> Rows<M> {
         positions.truncate(limit as usize);
         let key = |position: &Row| {
             position
-                .get(M::KEY)
+                .get(self.model.key)
                 .and_then(Value::as_str)
                 .map(str::to_owned)
         };
@@ -592,7 +613,7 @@ impl<M: ReadModel> Rows<M> {
         for keys in keys.chunks(MAX_BATCH) {
             let wanted = HashMap::from([(self.table.clone(), self.wanted(keys)?)]);
             let mut found = batch_get(&self.client, wanted).await?;
-            rows.extend(Self::by_key(found.remove(&self.table))?);
+            rows.extend(self.by_key(found.remove(&self.table))?);
         }
         Ok(rows)
     }
@@ -600,17 +621,17 @@ impl<M: ReadModel> Rows<M> {
     fn wanted(&self, keys: &[String]) -> Result<KeysAndAttributes, TableError> {
         let keys = keys.iter().map(|key| {
             let stored = AttributeValue::S(self.generation.key(key));
-            Item::from([(M::KEY.to_owned(), stored)])
+            Item::from([(self.model.key.to_owned(), stored)])
         });
         let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect()));
         wanted.build().map_err(TableError::from)
     }
 
-    fn by_key(items: Option<Vec<Item>>) -> Result<HashMap<String, Row>, TableError> {
+    fn by_key(&self, items: Option<Vec<Item>>) -> Result<HashMap<String, Row>, TableError> {
         let mut rows = HashMap::new();
         for item in items.into_iter().flatten() {
-            let (_, row) = Self::row(item)?;
-            let key = row.get(M::KEY).and_then(Value::as_str);
+            let (_, row) = self.row(item)?;
+            let key = row.get(self.model.key).and_then(Value::as_str);
             rows.insert(key.unwrap_or_default().to_owned(), row);
         }
         Ok(rows)
@@ -628,7 +649,9 @@ impl<M: ReadModel> Rows<M> {
         let mut from: Option<Item> = from
             .map(|from| serde_dynamo::to_item(from).map_err(TableError::from))
             .transpose()?;
-        if let Some(AttributeValue::S(key)) = from.as_mut().and_then(|from| from.get_mut(M::KEY)) {
+        if let Some(AttributeValue::S(key)) =
+            from.as_mut().and_then(|from| from.get_mut(self.model.key))
+        {
             *key = self.generation.key(key);
         }
         let query = self
@@ -645,7 +668,7 @@ impl<M: ReadModel> Rows<M> {
         loop {
             let page = query.clone().set_exclusive_start_key(from).send().await?;
             for item in page.items.unwrap_or_default() {
-                let (generation, row) = Self::row(item)?;
+                let (generation, row) = self.row(item)?;
                 if generation == self.generation && rows.len() < limit as usize {
                     rows.push(row);
                 }
@@ -676,21 +699,24 @@ pub struct Index {
     pub key: &'static str,
 }
 
-impl<M: ReadModel> Checkpointed for Rows<M> {
+impl<M: 'static> Checkpointed for Rows<M> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
-        let Some(row_key) = M::row_key(&event.stream) else {
+        let Some(row_key) = (self.model.row_key)(&event.stream) else {
             return Ok(Advance::Duplicate);
         };
         let before = event.version.saturating_sub(1);
         let mut update = Expression::gate(row_key.gate, before, event.version);
-        for change in M::changes(event)? {
+        for change in (self.model.changes)(event)? {
             update.change(change)?;
         }
         let sent = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key(M::KEY, AttributeValue::S(self.generation.key(row_key.key)))
+            .key(
+                self.model.key,
+                AttributeValue::S(self.generation.key(row_key.key)),
+            )
             .update_expression(update.text())
             .condition_expression(update.condition)
             .set_expression_attribute_names(Some(update.names))
@@ -711,13 +737,14 @@ impl<M: ReadModel> Checkpointed for Rows<M> {
 }
 
 /// The counters of one generation, in a table with the keys `partition` (S) and `row` (S), with one
-/// version gate per stream.
+/// version gate per stream. `T` names the read model; without it, they are the counters of any.
 #[derive(Debug)]
-pub struct Counters<T> {
+pub struct Counters<T = ()> {
     client: Client,
     table: String,
     generation: Generation,
-    tally: PhantomData<T>,
+    model: CounterModel,
+    named: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Counters<T> {
@@ -731,18 +758,32 @@ impl<T> Clone for Counters<T> {
 }
 
 impl<T: CounterProjection> Counters<T> {
+    /// Creates an adapter of the first generation in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self::of_model(client, table, CounterModel::new::<T>())
+    }
+}
+
+impl Counters {
+    /// Creates an adapter of the first generation of any counters in this table.
+    pub fn with_model(client: Client, table: String, model: CounterModel) -> Self {
+        Self::of_model(client, table, model)
+    }
+}
+
+impl<T> Counters<T> {
     const GATE: &'static str = "version";
     const GATES: &'static str = "gate#";
     /// The time budget for retries after conflicts with other writers of the counters.
     const TIME_BUDGET: Duration = Duration::from_secs(2);
 
-    /// Creates an adapter of the first generation in this table.
-    pub fn new(client: Client, table: String) -> Self {
+    fn of_model(client: Client, table: String, model: CounterModel) -> Self {
         Self {
             client,
             table,
             generation: Generation::FIRST,
-            tally: PhantomData,
+            model,
+            named: PhantomData,
         }
     }
 
@@ -868,24 +909,24 @@ impl<T: CounterProjection> Counters<T> {
 /// The stored item of a gate whose condition failed.
 struct ConditionFailed(Option<Item>);
 
-impl<T: CounterProjection> Checkpointed for Counters<T> {
+impl<T: 'static> Checkpointed for Counters<T> {
     async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
-        if T::shard(&event.stream).is_none() {
+        if (self.model.shard)(&event.stream).is_none() {
             return Ok(Advance::Duplicate);
         }
-        let (batch, _) = Batch::new::<T>(std::slice::from_ref(event))?;
+        let (batch, _) = Batch::new(&self.model, std::slice::from_ref(event))?;
         Ok(match self.write(&batch).await? {
             Ok(()) => Advance::Applied,
             Err(ConditionFailed(item)) => not_applied(item.as_ref(), Self::GATE, event.version),
         })
     }
 
-    fn fitting(events: &[RecordedEvent]) -> usize {
-        Batch::new::<T>(events).map_or(1, |(_, events)| events)
+    fn fitting(&self, events: &[RecordedEvent]) -> usize {
+        Batch::new(&self.model, events).map_or(1, |(_, events)| events)
     }
 
     async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, DeliveryError> {
-        let (batch, taken) = Batch::new::<T>(events)?;
+        let (batch, taken) = Batch::new(&self.model, events)?;
         Ok(taken == events.len() && self.write(&batch).await?.is_ok())
     }
 }
@@ -907,11 +948,11 @@ impl<'a> Batch<'a> {
 
     /// Takes the first events that fit into one transaction, at least one, and returns their
     /// number. The events of each stream must be consecutive.
-    fn new<T: CounterProjection>(events: &'a [RecordedEvent]) -> Result<(Self, usize), TableError> {
+    fn new(model: &CounterModel, events: &'a [RecordedEvent]) -> Result<(Self, usize), TableError> {
         let mut batch = Self::default();
         let mut taken = 0;
         for event in events {
-            let counts = T::counts(event)?;
+            let counts = (model.counts)(event)?;
             if taken > 0 && !batch.has_room(event, &counts) {
                 break;
             }
@@ -1064,6 +1105,8 @@ mod tests {
 
     struct Names;
 
+    const NAMES: CounterModel = CounterModel::new::<Names>();
+
     impl CounterProjection for Names {
         const NAME: &'static str = "names";
         const TABLE: &'static str = "NAMES_TABLE";
@@ -1102,7 +1145,7 @@ mod tests {
             event("order-a", 4, "Placed"),
             event("order-b", 1, "Placed"),
         ];
-        let (batch, taken) = Batch::new::<Names>(&events).unwrap();
+        let (batch, taken) = Batch::new(&NAMES, &events).unwrap();
         assert_eq!(taken, 3);
         let gates: Vec<_> = batch.gates.into_iter().collect();
         assert_eq!(
@@ -1115,7 +1158,7 @@ mod tests {
 
     #[test]
     fn a_transaction_takes_no_more_than_there_is_room_for_and_no_gap() {
-        let fitting = |events: &[RecordedEvent]| Counters::<Names>::fitting(events);
+        let fitting = |events: &[RecordedEvent]| Batch::new(&NAMES, events).unwrap().1;
         let streams: Vec<_> = (0..150)
             .map(|number| event(&format!("order-{number}"), 1, "Placed"))
             .collect();

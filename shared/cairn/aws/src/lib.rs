@@ -4,7 +4,8 @@
 //! * [`dynamodb`]: The event store, rows, counters, deadlines and keys on DynamoDB.
 //! * [`lambda`]: A handler gets its clients and environment variables from an `AppContext`. The
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
-//! * [`functions`]: Ready-made functions: watchdog, deadline tracker.
+//! * [`functions`]: Ready-made functions: relay, watchdog, deadline tracker, rebuild, redrive and
+//!   erasure.
 //! * [`eventbridge`]: The bus of the relay.
 //! * [`sqs`], [`invoker`]: Dead letters are read from a queue; a redrive invokes their functions.
 //! * [`kms`]: The key that wraps the keys of [`personal_data`](cairn::personal_data).

@@ -72,9 +72,6 @@ pub async fn aws(endpoint: Option<&str>, profile: Option<&str>) -> SdkConfig {
     loader.load().await
 }
 
-/// The path at which the local runtime serves its counters of requests and costs.
-const METER: &str = "/_cairn/meter";
-
 fn is_here(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split('/').next().unwrap_or_default();
@@ -91,6 +88,8 @@ pub struct Stack {
     app: AppContext,
     /// The function names by logical id.
     functions: BTreeMap<String, String>,
+    /// The alias of the functions that is invoked.
+    alias: String,
     lambda: Client,
     /// The operator, once it is known.
     operator: OnceCell<Option<String>>,
@@ -147,11 +146,12 @@ impl Stack {
     /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
     const BATCH_SIZE: usize = 10;
 
-    /// Finds the stack with this name or, without a name, the only stack.
+    /// Finds the stack with this name or, without a name, the only stack. Its functions are invoked
+    /// by their alias.
     ///
     /// # Errors
     /// See [`FindError`].
-    pub async fn find(aws: &SdkConfig, name: Option<&str>) -> Result<Self, FindError> {
+    pub async fn find(aws: &SdkConfig, name: Option<&str>, alias: &str) -> Result<Self, FindError> {
         if aws.region().is_none() {
             let problem = "no region is configured: set AWS_REGION, or use a profile with a region";
             return Err(FindError::Unreachable(problem.to_owned()));
@@ -179,6 +179,7 @@ impl Stack {
             aws: aws.clone(),
             app: AppContext::new(move |name| settings.get(name).cloned(), aws.clone()),
             functions,
+            alias: alias.to_owned(),
             lambda: Client::from_conf(lambda),
             operator: OnceCell::new(),
         })
@@ -238,19 +239,22 @@ impl Stack {
         .await
     }
 
-    /// Returns the requests and capacity units that a local runtime has counted, by function;
-    /// `None` on AWS.
+    /// Returns the JSON document that an endpoint on this computer serves at a path; `None` on AWS,
+    /// or if the endpoint has no such document.
     ///
     /// # Errors
     /// Returns an error if the endpoint does not respond.
-    pub async fn meter<T: DeserializeOwned>(&self) -> Result<Option<T>, HttpError> {
+    pub async fn local_document<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, HttpError> {
         let Some(endpoint) = self.aws.endpoint_url().filter(|endpoint| is_here(endpoint)) else {
             return Ok(None);
         };
-        let url = format!("{}{METER}", endpoint.trim_end_matches('/'));
+        let url = format!("{}{path}", endpoint.trim_end_matches('/'));
         let answer = HttpClient::network().get(&url).await?;
-        let counted = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
-        Ok(counted.flatten())
+        let found = (answer.status == 200).then(|| serde_json::from_slice(&answer.body).ok());
+        Ok(found.flatten())
     }
 
     /// Invokes a [function for operations](crate::lambda::operation) by its logical id with a
@@ -269,7 +273,7 @@ impl Stack {
         self.invoke(function, &request).await
     }
 
-    /// Invokes the alias `live` of a function.
+    /// Invokes the alias of a function.
     async fn invoke<A: DeserializeOwned>(
         &self,
         function: &str,
@@ -282,8 +286,9 @@ impl Stack {
         })?;
         let failed = |error: &dyn std::fmt::Display| InvokeError::Failed(error.to_string());
         let payload = serde_json::to_vec(request).map_err(|error| failed(&error))?;
-        let invoke = self.lambda.invoke().function_name(name).qualifier("live");
-        let answer = invoke.payload(Blob::new(payload)).send().await;
+        let invoke = self.lambda.invoke().function_name(name);
+        let invoke = invoke.qualifier(&self.alias).payload(Blob::new(payload));
+        let answer = invoke.send().await;
         let answer = answer.map_err(|error| InvokeError::Unreachable {
             function: function.to_owned(),
             problem: cause(&error),

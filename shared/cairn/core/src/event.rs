@@ -342,6 +342,8 @@ fn original<'a>(names: &[(&'static str, &str)], stored: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -358,12 +360,12 @@ mod tests {
             Upcaster {
                 name: "TemperatureRead",
                 from: 1,
-                lift: Some(|data| serde_json::json!({ "degrees": data["value"] })),
+                lift: Some(|data| json!({ "degrees": data["value"] })),
             },
             Upcaster {
                 name: "TemperatureRead",
                 from: 2,
-                lift: Some(|data| serde_json::json!({ "celsius": data["degrees"] })),
+                lift: Some(|data| json!({ "celsius": data["degrees"] })),
             },
             Upcaster {
                 name: "TemperatureRead",
@@ -423,18 +425,14 @@ mod tests {
     #[derive(Debug, PartialEq, cairn::Event)]
     #[event(prefix = "Sensor")]
     enum Ahead {
-        #[event(name = "TemperatureRead", upcasters(with_place), read_only = without_place)]
+        #[event(
+            name = "TemperatureRead",
+            upcasters(|data| json!({ "celsius": data["value"], "place": "unknown" })),
+            read_only = |data| json!({ "value": data["celsius"] }),
+        )]
         Temperature { celsius: i32, place: String },
         #[event(read_only)]
         Moved {},
-    }
-
-    fn with_place(data: Value) -> Value {
-        serde_json::json!({ "celsius": data["value"], "place": "unknown" })
-    }
-
-    fn without_place(data: Value) -> Value {
-        serde_json::json!({ "value": data["celsius"] })
     }
 
     #[test]
@@ -480,7 +478,7 @@ mod tests {
     enum Derived {
         /// A ship arrived.
         Arrived(Box<Position>),
-        #[event(upcasters(with_port, _))]
+        #[event(upcasters(|_| json!({ "homePort": "unknown" }), _))]
         Left {
             home_port: String,
             #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
@@ -488,10 +486,6 @@ mod tests {
         },
         #[event(name = "VoyageEnded")]
         Ended {},
-    }
-
-    fn with_port(_: Value) -> Value {
-        serde_json::json!({ "homePort": "unknown" })
     }
 
     #[test]
@@ -536,7 +530,7 @@ mod tests {
         assert_eq!(names, ["ShipArrived", "ShipLeft", "VoyageEnded"]);
         assert_eq!(types[0].schema["description"], "A ship arrived.");
         let left = &types[1].schema;
-        assert_eq!(left["required"], serde_json::json!(["homePort"]));
+        assert_eq!(left["required"], json!(["homePort"]));
         assert!(left["properties"]["by"].is_object(), "{left}");
     }
 }

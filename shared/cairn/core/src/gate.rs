@@ -44,7 +44,7 @@ pub trait Checkpointed: Send + Sync {
     ) -> impl Future<Output = Result<Advance, DeliveryError>> + Send;
 
     /// Returns how many of the first events fit into one write, at least one.
-    fn fitting(_events: &[RecordedEvent]) -> usize {
+    fn fitting(&self, _events: &[RecordedEvent]) -> usize {
         1
     }
 

@@ -94,6 +94,7 @@
 //!   reads streams. `store::memory` implements it for tests, and `dynamodb` for AWS.
 //! * `repository`: A `Repository` loads a stream, decides a command and appends the events. It
 //!   decides again after a conflict, and replays a command that was handled before.
+//! * `past`: The state of a stream at an earlier version or time.
 //! * [`causality`]: The commits of several streams in one order, causes before effects.
 //!
 //! ## Publish and project
@@ -123,11 +124,13 @@
 //!
 //! ## Run on Lambda, and operate
 //!
+//! * [`system`]: The registry of an application, a [`System`], names each aggregate, saga and read
+//!   model once. Schemas, past states, rebuilds and audits follow from it.
 //! * `lambda`: A handler gets its clients and environment variables from an `AppContext`. The
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`input`]: Strict JSON input, with a pointer to every invalid field.
 //! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it. `sqs` reads
-//!   the queue, and `functions` invokes the function.
+//!   the queue, and `invoker` invokes the function.
 //! * [`audit`]: The findings of an audit, which compares streams, rows and deadlines.
 //! * `operator`: The connection of a command-line tool to a deployed stack.
 //! * [`guard`]: Switches for tests. They prove that a guarantee fails without its check.
@@ -212,12 +215,15 @@ pub mod snapshot;
 pub mod spec;
 pub mod stream;
 mod structure;
+pub mod system;
 pub mod timestamp;
 
 #[cfg(feature = "store")]
 pub mod gate;
 #[cfg(feature = "store")]
 pub mod loaded_stream;
+#[cfg(feature = "store")]
+pub mod past;
 #[cfg(feature = "store")]
 pub mod recent_commands;
 #[cfg(feature = "store")]
@@ -237,6 +243,7 @@ pub use decider::{Aggregate, Decider};
 pub use event::StoredEvent;
 pub use metadata::Metadata;
 pub use stream::StreamId;
+pub use system::System;
 pub use timestamp::Timestamp;
 
 /// The crates that the code of the derives uses.

@@ -19,6 +19,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{commit::RecordedEvent, decider::Aggregate, event::CodecError, stream::StreamId};
 
+mod any;
+
+pub use any::{AnyReadModel, CounterModel, RowModel};
+
 /// A row: its key, one version gate per stream, and the attributes of the read model.
 pub type Row = Map<String, Value>;
 
@@ -114,7 +118,7 @@ impl<T: Serialize> Path<T> {
     /// # Panics
     /// Panics if the value is not JSON, such as a map whose keys are not texts.
     #[must_use]
-    pub fn set(self, value: impl Borrow<T>) -> Change {
+    pub fn set(&self, value: impl Borrow<T>) -> Change {
         Change::set(self.name, json!(value.borrow()))
     }
 }
@@ -123,13 +127,13 @@ impl<T: TryInto<i64>> Path<T> {
     /// Adds to the number, which is 0 before its first change. A number that is too large counts as
     /// `i64::MAX`.
     #[must_use]
-    pub fn add(self, by: T) -> Change {
+    pub fn add(&self, by: T) -> Change {
         Change::Add(self.name.into(), by.try_into().unwrap_or(i64::MAX))
     }
 
     /// Subtracts from the number, like [`add`](Self::add).
     #[must_use]
-    pub fn subtract(self, by: T) -> Change {
+    pub fn subtract(&self, by: T) -> Change {
         let by = by.try_into().unwrap_or(i64::MAX);
         Change::Add(self.name.into(), by.saturating_neg())
     }
@@ -177,18 +181,31 @@ pub fn fold<'a, M: ReadModel>(
 /// # Errors
 /// See [`FoldError`].
 pub fn fold_on<'a, M: ReadModel>(
+    row: Option<Row>,
+    events: impl IntoIterator<Item = &'a RecordedEvent>,
+) -> Result<Option<Row>, FoldError> {
+    fold_any(&RowModel::new::<M>(), row, events)
+}
+
+/// Folds events into an existing row of any read model. See [`fold_on`].
+///
+/// # Errors
+/// See [`FoldError`].
+pub fn fold_any<'a>(
+    model: &RowModel,
     mut row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, FoldError> {
+    let key = model.key;
     for event in events {
-        let Some(row_key) = M::row_key(&event.stream) else {
+        let Some(row_key) = (model.row_key)(&event.stream) else {
             continue;
         };
-        let row = row
-            .get_or_insert_with(|| Row::from_iter([(M::KEY.to_owned(), Value::from(row_key.key))]));
+        let row =
+            row.get_or_insert_with(|| Row::from_iter([(key.to_owned(), Value::from(row_key.key))]));
         // `UpdateItem` accepts no overlapping paths, and no change of the key.
-        let mut taken = vec![M::KEY.to_owned(), row_key.gate.to_owned()];
-        for change in M::changes(event)? {
+        let mut taken = vec![key.to_owned(), row_key.gate.to_owned()];
+        for change in (model.changes)(event)? {
             let path = change.path().to_owned();
             let applied = if taken.iter().any(|other| overlap(other, &path)) {
                 Err("it overlaps with the key, the gate, or another change of the event")
@@ -399,7 +416,6 @@ mod tests {
     fn an_amount_beyond_an_integer_is_the_largest_integer() {
         let path = Path::<u64>::new("n");
         assert_eq!(path.add(u64::MAX), Change::Add("n".into(), i64::MAX));
-        let path = Path::<u64>::new("n");
         assert_eq!(path.subtract(u64::MAX), Change::Add("n".into(), -i64::MAX));
     }
 

@@ -22,6 +22,7 @@ use crate::{
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
+    past,
     retry::{ConflictBackoff, OutOfTime},
     snapshot::state_fingerprint,
     store::{
@@ -307,21 +308,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         stream: &StreamId,
         version: u64,
     ) -> Result<LoadedStream<A>, StoreError> {
-        let range = ReadRange {
-            to: version,
-            ..self.latest(Consistency::Strong)
-        };
-        let mut commits = self.store.read(stream, &range).await?;
-        if let Some(last) = commits.pop_if(|last| last.last_version() > version) {
-            if commits.is_empty() {
-                let before = ReadRange {
-                    to: last.version - 1,
-                    ..range
-                };
-                commits = self.store.read(stream, &before).await?;
-            }
-            commits.push(last.until(version));
-        }
+        let latest = self.latest(Consistency::Strong);
+        let commits = past::at_version(self.store(), stream, version, latest).await?;
         self.folded(stream, &commits)
     }
 
@@ -338,47 +326,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         time: Timestamp,
     ) -> Result<LoadedStream<A>, StoreError> {
         let latest = self.latest(Consistency::Strong);
-        let mut commits = self.store.read(stream, &latest).await?;
-        match commits.first() {
-            // A read that includes the first commit is complete.
-            Some(first) if first.at > time && first.version > 1 => {
-                let version = self.version_by(stream, time, first.version).await?;
-                self.load_at(stream, version).await
-            }
-            Some(_) | None => {
-                commits.retain(|commit| commit.at <= time);
-                self.folded(stream, &commits)
-            }
-        }
-    }
-
-    /// Finds the last version at a time by binary search, because times never decrease within a
-    /// stream. `later` is a version after that time.
-    async fn version_by(
-        &self,
-        stream: &StreamId,
-        time: Timestamp,
-        later: u64,
-    ) -> Result<u64, StoreError> {
-        let (mut by_then, mut later) = (0, later);
-        while by_then + 1 < later {
-            let middle = by_then + (later - by_then) / 2;
-            let one = ReadRange {
-                to: middle,
-                ..ReadRange::after(middle - 1)
-            };
-            let commits = self.store.read(stream, &one).await?;
-            let commit = commits.last().ok_or_else(|| StoreError::Corrupt {
-                stream: stream.clone(),
-                reason: format!("version {middle} is missing"),
-            })?;
-            if commit.at <= time {
-                by_then = commit.last_version();
-            } else {
-                later = commit.version;
-            }
-        }
-        Ok(by_then)
+        let commits = past::at_time(self.store(), stream, time, latest).await?;
+        self.folded(stream, &commits)
     }
 
     fn folded(&self, stream: &StreamId, commits: &[Commit]) -> Result<LoadedStream<A>, StoreError> {

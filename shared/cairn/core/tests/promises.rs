@@ -14,9 +14,10 @@ use std::{
 };
 
 use cairn::{
-    Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, Timestamp,
+    Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, System, Timestamp,
     event::Event as _,
     gate::{Advance, Checkpointed, Delivery, DeliveryError, deliver},
+    past::{Moment, PastState},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Phase, Saga, State},
@@ -27,7 +28,7 @@ use cairn::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// An account that cannot be overdrawn.
 #[derive(Debug)]
@@ -400,8 +401,22 @@ async fn a_load_reads_one_interval_at_most_and_comes_to_the_fold_of_everything()
                 (then.state, then.version),
                 (folded(&whole, version), version)
             );
+            let past = any_account(&store, &stream, Moment::Version(version)).await;
+            assert_eq!(
+                (past.state, past.version, past.at),
+                (folded(&whole, version).into(), version, then.at())
+            );
         }
     }
+    let latest = any_account(&store, &stream, Moment::Latest).await;
+    assert_eq!(latest.state, folded(&whole, u64::MAX));
+}
+
+/// Reads a state as a tool does that knows the aggregate only from the registry.
+async fn any_account(store: &Faulty, stream: &StreamId, moment: Moment) -> PastState {
+    let system = System::new("bank").aggregate::<Account>();
+    let account = system.find_aggregate(stream.category()).unwrap();
+    account.past(store, stream, moment).await.unwrap()
 }
 
 #[tokio::test]
@@ -449,6 +464,9 @@ async fn a_past_time_is_found_on_a_long_stream_with_few_reads() {
             (version, folded(&whole, version)),
             "at {at}"
         );
+        let past = any_account(&store, &stream, Moment::Time(time)).await;
+        assert_eq!((past.version, past.state), (version, then.state.into()));
+        store.reads();
         // Two pages, and one read per step of the binary search.
         let every = Account::SNAPSHOT_EVERY as usize;
         let read: usize = reads.iter().map(|(_, commits)| commits).sum();
@@ -1001,16 +1019,11 @@ struct Notes;
 
 #[derive(Clone, Debug, PartialEq, cairn::Event)]
 enum Noted {
-    #[event(upcasters(with_author), read_only = without_author)]
+    #[event(
+        upcasters(|data| json!({ "text": data["text"], "author": "unknown" })),
+        read_only = |data| json!({ "text": data["text"] }),
+    )]
     NoteTaken { text: String, author: String },
-}
-
-fn with_author(data: Value) -> Value {
-    json!({ "text": data["text"], "author": "unknown" })
-}
-
-fn without_author(data: Value) -> Value {
-    json!({ "text": data["text"] })
 }
 
 impl Decider for Notes {

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, LitStr, Path, Result, Token, Variant,
+    Attribute, Data, DeriveInput, Error, Fields, LitStr, Result, Token, Variant,
     ext::IdentExt,
     parenthesized,
     parse::{Parse, ParseStream},
@@ -51,7 +51,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 
 fn prefix(attributes: &[Attribute]) -> Result<String> {
     let mut prefix = String::new();
-    for attribute in attributes.iter().filter(is_ours) {
+    for attribute in stored::named(attributes, "event") {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("prefix") {
                 return Err(meta.error("the attribute of an event type is `prefix`"));
@@ -63,10 +63,6 @@ fn prefix(attributes: &[Attribute]) -> Result<String> {
     Ok(prefix)
 }
 
-fn is_ours(attribute: &&Attribute) -> bool {
-    attribute.path().is_ident("event")
-}
-
 /// One variant, and its attributes.
 struct Event<'a> {
     variant: &'a Variant,
@@ -76,7 +72,7 @@ struct Event<'a> {
 }
 
 /// An upcaster; `None` if the next version accepts the data.
-struct Lift(Option<Path>);
+struct Lift(Option<TokenStream>);
 
 impl Parse for Lift {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
@@ -84,13 +80,25 @@ impl Parse for Lift {
             input.parse::<Token![_]>()?;
             return Ok(Self(None));
         }
-        input.parse().map(|path| Self(Some(path)))
+        function(input).map(|lift| Self(Some(lift)))
     }
 }
 
 enum ReadOnly {
     Type,
-    Version(Path),
+    Version(TokenStream),
+}
+
+/// Parses the path of a function, or a closure.
+fn function(input: ParseStream<'_>) -> Result<TokenStream> {
+    let mut tokens = vec![];
+    while !input.is_empty() && !input.peek(Token![,]) {
+        tokens.push(input.parse::<TokenTree>()?);
+    }
+    if tokens.is_empty() {
+        return Err(input.error("a function from JSON to JSON is missing"));
+    }
+    Ok(tokens.into_iter().collect())
 }
 
 fn event<'a>(prefix: &str, variant: &'a Variant) -> Result<Event<'a>> {
@@ -102,7 +110,7 @@ fn event<'a>(prefix: &str, variant: &'a Variant) -> Result<Event<'a>> {
         upcasters: vec![],
         read_only: None,
     };
-    for attribute in variant.attrs.iter().filter(is_ours) {
+    for attribute in stored::named(&variant.attrs, "event") {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("name") {
                 event.name = meta.value()?.parse()?;
@@ -113,7 +121,7 @@ fn event<'a>(prefix: &str, variant: &'a Variant) -> Result<Event<'a>> {
                 event.upcasters = lifts.into_iter().collect();
             } else if meta.path.is_ident("read_only") {
                 event.read_only = Some(if meta.input.peek(Token![=]) {
-                    ReadOnly::Version(meta.value()?.parse()?)
+                    ReadOnly::Version(function(meta.value()?)?)
                 } else {
                     ReadOnly::Type
                 });
@@ -124,9 +132,9 @@ fn event<'a>(prefix: &str, variant: &'a Variant) -> Result<Event<'a>> {
             Ok(())
         })?;
     }
-    if let (Some(ReadOnly::Version(path)), []) = (&event.read_only, event.upcasters.as_slice()) {
+    if let (Some(ReadOnly::Version(lower)), []) = (&event.read_only, event.upcasters.as_slice()) {
         let message = "the event has one version; an earlier one to write needs an upcaster";
-        return Err(Error::new_spanned(path, message));
+        return Err(Error::new_spanned(lower, message));
     }
     Ok(event)
 }
@@ -158,10 +166,10 @@ impl Event<'_> {
         (1_u32..)
             .zip(&self.upcasters)
             .map(move |(from, Lift(lift))| {
-                let lift = match lift {
-                    Some(lift) => quote! { ::core::option::Option::Some(#lift) },
-                    None => quote! { ::core::option::Option::None },
-                };
+                let lift = lift.as_ref().map_or_else(
+                    || quote! { ::core::option::Option::None },
+                    |lift| quote! { ::core::option::Option::Some(#lift) },
+                );
                 quote! { ::cairn::event::Upcaster { name: #name, from: #from, lift: #lift } }
             })
     }
@@ -174,5 +182,46 @@ impl Event<'_> {
                 quote! { ::cairn::event::ReadOnly::Version { name: #name, lower: #lower } }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_explained() {
+        for (input, message) in [
+            ("struct Event;", "events are an enum"),
+            (
+                "enum Event<T> { Placed { by: T } }",
+                "the type has parameters",
+            ),
+            ("enum Event { Placed }", "write `Placed {}`"),
+            ("enum Event { Placed(u64, u64) }", "name the fields"),
+            (
+                "enum Event { A {}, #[event(name = \"A\")] B {} }",
+                "two events have the stored name `A`",
+            ),
+            (
+                "#[event(prefxi = \"A\")] enum Event { A {} }",
+                "the attribute of an event type is `prefix`",
+            ),
+            (
+                "enum Event { #[event(rename = \"A\")] A {} }",
+                "the attributes of an event are `name`, `upcasters` and `read_only`",
+            ),
+            (
+                "enum Event { #[event(upcasters(,))] A {} }",
+                "a function from JSON to JSON is missing",
+            ),
+            (
+                "enum Event { #[event(read_only = lower)] A {} }",
+                "needs an upcaster",
+            ),
+        ] {
+            let error = derive(&syn::parse_str(input).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(message), "{input}: {error}");
+        }
     }
 }

@@ -24,7 +24,7 @@ mod stored;
 /// | `#[event(read_only = lower)]` | a variant | this release writes the version before the newest |
 /// | `#[serde(..)]`, `#[schemars(..)]` | all | as with those derives |
 ///
-/// `lift` and `lower` are paths of functions from JSON to JSON.
+/// `lift` and `lower` are functions or closures from JSON to JSON.
 #[proc_macro_derive(Event, attributes(event, serde, schemars))]
 pub fn event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -54,6 +54,6 @@ pub fn row(input: TokenStream) -> TokenStream {
 
 fn output(derived: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     derived
-        .unwrap_or_else(|error| error.into_compile_error())
+        .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

@@ -2,9 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Path, Result, ext::IdentExt,
-};
+use syn::{Data, DeriveInput, Error, Field, Fields, Ident, LitStr, Path, Result, ext::IdentExt};
 
 use crate::stored;
 
@@ -92,7 +90,7 @@ struct Model {
 
 fn model(input: &DeriveInput) -> Result<Model> {
     let (mut name, mut table) = (None, None);
-    for attribute in input.attrs.iter().filter(is_ours) {
+    for attribute in stored::named(&input.attrs, "row") {
         attribute.parse_nested_meta(|meta| {
             let value = if meta.path.is_ident("name") {
                 &mut name
@@ -111,10 +109,6 @@ fn model(input: &DeriveInput) -> Result<Model> {
         return Err(Error::new_spanned(&input.ident, message));
     };
     Ok(Model { name, table })
-}
-
-fn is_ours(attribute: &&Attribute) -> bool {
-    attribute.path().is_ident("row")
 }
 
 /// A field, the name of its attribute, and its part in the row.
@@ -148,26 +142,20 @@ fn attribute(field: &Field) -> Option<Result<Attr<'_>>> {
     let ident = field.ident.as_ref()?;
     let mut name = LitStr::new(&camel_case(&ident.unraw().to_string()), ident.span());
     let mut part = Part::Value;
-    let parsed = field
-        .attrs
-        .iter()
-        .filter(is_ours)
-        .try_for_each(|attribute| {
-            attribute.parse_nested_meta(|meta| {
-                if meta.path.is_ident("key") {
-                    part = Part::Key(ident.span());
-                } else if meta.path.is_ident("gate") {
-                    part = Part::Gate(meta.value()?.parse()?);
-                } else if meta.path.is_ident("name") {
-                    name = meta.value()?.parse()?;
-                } else {
-                    return Err(
-                        meta.error("the attributes of a field are `key`, `gate` and `name`")
-                    );
-                }
-                Ok(())
-            })
-        });
+    let parsed = stored::named(&field.attrs, "row").try_for_each(|attribute| {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("key") {
+                part = Part::Key(ident.span());
+            } else if meta.path.is_ident("gate") {
+                part = Part::Gate(meta.value()?.parse()?);
+            } else if meta.path.is_ident("name") {
+                name = meta.value()?.parse()?;
+            } else {
+                return Err(meta.error("the attributes of a field are `key`, `gate` and `name`"));
+            }
+            Ok(())
+        })
+    });
     Some(parsed.map(|()| Attr {
         field,
         ident,
@@ -231,5 +219,48 @@ impl Attr<'_> {
                 ::cairn::read_model::Path::new(#name)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_explained() {
+        const MODEL: &str = "#[row(name = \"a\", table = \"A_TABLE\")]";
+        for (input, message) in [
+            (
+                "struct Row { a: u64 }".to_owned(),
+                "a row needs `#[row(name",
+            ),
+            (format!("{MODEL} enum Row {{}}"), "a row is a struct"),
+            (format!("{MODEL} struct Row(u64);"), "a row is a struct"),
+            (
+                format!("{MODEL} struct Row {{ #[row(gate = A)] a: u64 }}"),
+                "`#[row(key)]`",
+            ),
+            (
+                format!("{MODEL} struct Row {{ #[row(key)] a: String }}"),
+                "`#[row(gate = ..)]`",
+            ),
+            (
+                format!("{MODEL} struct Row {{ #[row(key)] a: String, #[row(key)] b: String }}"),
+                "a row has one partition key",
+            ),
+            (
+                format!("{MODEL} struct Row {{ #[row(kye)] a: String }}"),
+                "the attributes of a field are `key`, `gate` and `name`",
+            ),
+        ] {
+            let error = derive(&syn::parse_str(&input).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(message), "{input}: {error}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_in_camel_case() {
+        let names = ["a", "on_hand", "line_1_text"].map(camel_case);
+        assert_eq!(names, ["a", "onHand", "line1Text"]);
     }
 }

@@ -57,6 +57,15 @@ pub(crate) fn impls(input: &DeriveInput, copy: &TokenStream) -> TokenStream {
     }
 }
 
+/// Returns the attributes with a name.
+pub(crate) fn named<'a>(
+    attributes: &'a [Attribute],
+    name: &'static str,
+) -> impl Iterator<Item = &'a Attribute> {
+    let attributes = attributes.iter();
+    attributes.filter(move |attribute| attribute.path().is_ident(name))
+}
+
 /// Returns the attributes that the stored form has too.
 pub(crate) fn kept(attributes: &[Attribute]) -> Vec<&Attribute> {
     let names = ["doc", "cfg", "serde", "schemars"];

@@ -9,7 +9,7 @@ use cairn::{
     cloudevent::CloudEvent,
     schema::{EventType, Release},
 };
-use orders::catalogue::event_types;
+use orders::system;
 use serde_json::{Value, json};
 
 use crate::samples;
@@ -56,7 +56,8 @@ pub(crate) fn read(file: &Path) -> Option<Value> {
 
 /// Returns the name and version of every schema, up to the version that each type is written in.
 pub(crate) fn published() -> Vec<(String, u32)> {
-    let mut published: Vec<_> = event_types()
+    let mut published: Vec<_> = system()
+        .event_types()
         .iter()
         .filter_map(|kind| Some((kind.name.clone(), kind.written?)))
         .flat_map(|(name, written)| (1..=written).map(move |version| (name.clone(), version)))

@@ -21,7 +21,7 @@ mod samples;
 use std::{fs, io, path::Path, process::ExitCode};
 
 use cairn::schema::{Release, same_structure};
-use orders::catalogue::event_types;
+use orders::system;
 use serde_json::Value;
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         .filter(|name| *name != "--replace")
         .collect();
     let mut refused = false;
-    for kind in event_types() {
+    for kind in system().event_types() {
         let version = format!("{}/{}", kind.name, kind.version);
         let is_replaced = replaced.contains(&&version);
         let file = files::schema(&kind.name, kind.version);
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 
 /// Records this code as the previous release, unless the recorded one cannot read its events.
 fn record_release() -> ExitCode {
-    let types = event_types();
+    let types = system().event_types();
     let unreadable = files::released().unreadable(&types);
     for found in &unreadable {
         eprintln!("{found}");

@@ -27,3 +27,4 @@ mod schemas;
 mod shipment;
 mod snapshots;
 mod stock;
+mod system;

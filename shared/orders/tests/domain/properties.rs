@@ -76,7 +76,7 @@ proptest! {
         let row = fold::<StockLevels>(&fixtures::recorded(&stream, at_ten)).unwrap();
         let state = Stock::fold(&history);
         let Some(row) = row else {
-            prop_assert_eq!(state, Default::default());
+            prop_assert_eq!(state, stock::State::default());
             return Ok(());
         };
         let view = levels::render(&row).unwrap();

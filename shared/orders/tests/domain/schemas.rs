@@ -7,7 +7,7 @@ use cairn::{
     event::Event,
     schema::{EventType, Release, breaking, same_structure},
 };
-use orders::catalogue::event_types;
+use orders::system;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn mistakes(kind: &EventType, shipped: &Versions) -> Vec<String> {
 
 #[test]
 fn every_event_is_as_it_was_shipped() {
-    let types = event_types();
+    let types = system().event_types();
     let found: Vec<_> = types
         .iter()
         .flat_map(|kind| mistakes(kind, &shipped(&kind.name)))
@@ -79,7 +79,11 @@ fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     named.sort();
-    let mut types: Vec<_> = event_types().into_iter().map(|kind| kind.name).collect();
+    let mut types: Vec<_> = system()
+        .event_types()
+        .into_iter()
+        .map(|kind| kind.name)
+        .collect();
     types.sort();
     assert_eq!(named, types);
 }
@@ -88,7 +92,7 @@ fn every_version_that_was_ever_shipped_is_of_a_type_that_there_is() {
 /// newest version and in the version that is written.
 #[test]
 fn every_example_of_every_version_is_read() {
-    for kind in event_types() {
+    for kind in system().event_types() {
         let versions = shipped(&kind.name);
         let newest = Valid::by(&kind.schema);
         let written = kind.written.map(|version| Valid::by(&versions[&version]));
@@ -121,7 +125,7 @@ fn every_example_of_every_version_is_read() {
 
 #[test]
 fn what_is_written_today_is_valid_by_its_schema() {
-    for kind in event_types() {
+    for kind in system().event_types() {
         let valid = Valid::by(&kind.schema);
         let samples = files::samples_of(&kind);
         assert!(!samples.is_empty(), "no sample of {}", kind.name);
@@ -129,14 +133,14 @@ fn what_is_written_today_is_valid_by_its_schema() {
             valid.check(&kind.name, &sample);
         }
     }
-    assert!(samples::all().len() >= event_types().len());
+    assert!(samples::all().len() >= system().event_types().len());
 }
 
 /// The previous release runs in parallel with this one during a gradual deployment, and again after
 /// a rollback.
 #[test]
 fn the_previous_release_reads_what_is_written() {
-    let found = files::released().unreadable(&event_types());
+    let found = files::released().unreadable(&system().event_types());
     assert!(
         found.is_empty(),
         "{found:#?}\nOnce a release that reads them is deployed, run: {COMMAND} -- --released"
@@ -146,7 +150,7 @@ fn the_previous_release_reads_what_is_written() {
 /// The change of a release from `OrderCancelled/2` to version 3, in one step and in two.
 #[test]
 fn a_release_that_reads_and_writes_a_new_version_is_refused() {
-    let mut types = event_types();
+    let mut types = system().event_types();
     let order_cancelled = |kind: &EventType| kind.name == "OrderCancelled";
     let index = types.iter().position(order_cancelled).unwrap();
     let previous = Release::new(&types);
@@ -177,12 +181,8 @@ fn the_registry_gets_every_version() {
 /// that of version 2.
 #[derive(cairn::Event)]
 enum Reading {
-    #[event(upcasters(_, in_celsius))]
+    #[event(upcasters(_, |data| json!({ "celsius": data["degrees"] })))]
     TemperatureRead { celsius: i32 },
-}
-
-fn in_celsius(data: Value) -> Value {
-    json!({ "celsius": data["degrees"] })
 }
 
 /// The same type without the upcaster of version 2.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::{Item, MAX_BATCH, Projection, Rows, TableError, batch_get};
 use cairn::{
     generation::{Generation, GenerationSet, OutOfTurn},
-    read_model::{ReadModel, Row},
+    read_model::Row,
     retry::Backoff,
 };
 
@@ -72,6 +72,11 @@ impl<P: Projection> Generations<P> {
         }
     }
 
+    /// Returns the name of the read model.
+    pub fn name(&self) -> &'static str {
+        self.rows.name()
+    }
+
     /// Returns the rows of one generation.
     pub fn with_generation(&self, generation: Generation) -> P {
         self.rows.with_generation(generation)
@@ -102,9 +107,14 @@ impl<P: Projection> Generations<P> {
         read(self.with_generation(set.live)).await
     }
 
+    /// Returns the live rows, by the authoritative copy of the generation set.
+    pub async fn live(&self) -> Result<P, TableError> {
+        Ok(self.with_generation(self.set().await?.live))
+    }
+
     /// Returns the authoritative copy of the generation set.
     pub async fn set(&self) -> Result<GenerationSet, TableError> {
-        self.stored(Self::copy_key(0)).await
+        self.stored(self.copy_key(0)).await
     }
 
     /// The limit of the retries of a change after conflicts.
@@ -126,15 +136,15 @@ impl<P: Projection> Generations<P> {
             // If nothing changes, an earlier call may have failed before all copies had the change.
             if changed == set || self.put_authoritative(&changed).await? {
                 for copy in 1..Self::COPIES {
-                    self.put_copy(Self::copy_key(copy), &changed).await?;
-                    self.put_copy(Self::former_key(copy), &changed).await?;
+                    self.put_copy(self.copy_key(copy), &changed).await?;
+                    self.put_copy(self.former_key(copy), &changed).await?;
                 }
                 return Ok(changed);
             }
             attempts += 1;
             if backoff.wait().await.is_err() {
                 return Err(ChangeError::Contended(Contended {
-                    read_model: P::NAME,
+                    read_model: self.name(),
                     attempts,
                 }));
             }
@@ -159,22 +169,22 @@ impl<P: Projection> Generations<P> {
     /// Returns the key of the copy to read next: the authoritative one first, then each in turn.
     fn next_copy(&self) -> Item {
         if self.known().is_none() {
-            return Self::copy_key(0);
+            return self.copy_key(0);
         }
-        Self::copy_key(self.turn.fetch_add(1, Ordering::Relaxed) % Self::COPIES)
+        self.copy_key(self.turn.fetch_add(1, Ordering::Relaxed) % Self::COPIES)
     }
 
-    fn copy_key(copy: u32) -> Item {
+    fn copy_key(&self, copy: u32) -> Item {
         if copy == 0 {
-            return Self::former_key(0);
+            return self.former_key(0);
         }
-        key(&format!("{}#{copy}", P::NAME), &copy_name(copy))
+        key(&format!("{}#{copy}", self.name()), &copy_name(copy))
     }
 
     /// Returns the key that a copy had before the copies were distributed over partitions. Code of
     /// that time reads these items during a deployment and after a rollback.
-    fn former_key(copy: u32) -> Item {
-        key(P::NAME, &copy_name(copy))
+    fn former_key(&self, copy: u32) -> Item {
+        key(self.name(), &copy_name(copy))
     }
 
     /// Returns the set of a copy that was read, or the authoritative one if the copy is outdated.
@@ -197,7 +207,7 @@ impl<P: Projection> Generations<P> {
     async fn put_authoritative(&self, set: &GenerationSet) -> Result<bool, TableError> {
         let before = set.revision.saturating_sub(1);
         let condition = "attribute_not_exists(revision) OR revision = :revision";
-        self.put(Self::copy_key(0), set, condition, before).await
+        self.put(self.copy_key(0), set, condition, before).await
     }
 
     /// Writes another copy unless it has a later set.
@@ -231,7 +241,7 @@ impl<P: Projection> Generations<P> {
         name: &str,
         value: &impl Serialize,
     ) -> Result<PutItemFluentBuilder, TableError> {
-        self.put_item(key(P::NAME, name), value)
+        self.put_item(key(self.name(), name), value)
     }
 
     fn put_item(
@@ -250,7 +260,7 @@ impl<P: Projection> Generations<P> {
         &self,
         name: &str,
     ) -> Result<Option<T>, TableError> {
-        self.read(key(P::NAME, name)).await
+        self.read(key(self.name(), name)).await
     }
 
     async fn read<T: for<'de> Deserialize<'de>>(&self, key: Item) -> Result<Option<T>, TableError> {
@@ -267,7 +277,7 @@ impl<P: Projection> Generations<P> {
     }
 }
 
-impl<M: ReadModel> Generations<Rows<M>> {
+impl<M: 'static> Generations<Rows<M>> {
     /// Returns the live rows with these keys that exist. Up to 99 keys take one DynamoDB request,
     /// which also reads the generation set. The rows are eventually consistent.
     pub async fn find(&self, keys: &[String]) -> Result<HashMap<String, Row>, TableError> {
@@ -292,7 +302,7 @@ impl<M: ReadModel> Generations<Rows<M>> {
         let set: Option<GenerationSet> = set.map(serde_dynamo::from_item).transpose()?;
         let live = self.latest(set.unwrap_or_default()).await?.live;
         if live == known {
-            return Rows::<M>::by_key(found.remove(&rows.table));
+            return rows.by_key(found.remove(&rows.table));
         }
         self.with_generation(live).all(keys).await
     }

@@ -27,7 +27,8 @@ pub struct KeyTable {
 }
 
 /// The result of erasing the data of a subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Forgotten {
     /// The key was deleted now.
     Now,

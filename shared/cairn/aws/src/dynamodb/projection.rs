@@ -4,56 +4,70 @@ use std::future::Future;
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
-use super::{Counters, DynamoStore, Item, Rows, TableError, audit, history::part, row};
+use super::{Counters, Item, Rows, TableError, history::part, row};
 use cairn::{
-    audit::{Report, Scope},
-    gate::Checkpointed,
+    commit::RecordedEvent,
+    gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
     hash::fnv1a,
-    read_model::{CounterChange, CounterProjection, ReadModel, Row},
-    store::StoreError,
+    read_model::{AnyReadModel, CounterChange, Row},
     stream::StreamId,
 };
 
 /// The rows of one generation of a read model, behind their version gates.
 pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
-    /// The name of the read model.
-    const NAME: &'static str;
+    /// Returns the read model.
+    fn model(&self) -> AnyReadModel;
+
+    /// Returns the table, which holds the rows of every generation.
+    fn table(&self) -> Table<'_>;
 
     /// Returns the rows of another generation in the same table.
     #[must_use]
     fn with_generation(&self, generation: Generation) -> Self;
 
+    /// Returns the name of the read model.
+    fn name(&self) -> &'static str {
+        self.model().name()
+    }
+
     /// Returns the shard of a stream, one of a few. Streams that write to the same row have the
     /// same shard, and a rebuild applies the events of a shard in sequence. `None`: the read model
     /// ignores the stream.
-    fn shard(stream: &StreamId) -> Option<u32>;
+    fn shard(&self, stream: &StreamId) -> Option<u32> {
+        match self.model() {
+            AnyReadModel::Rows(model) => {
+                (model.row_key)(stream).map(|row_key| fnv1a(row_key.key) % 16)
+            }
+            AnyReadModel::Counters(model) => (model.shard)(stream),
+        }
+    }
 
     /// Returns the item and the attribute with the version gate of a stream. `None`: the read model
     /// ignores the stream.
-    fn gate(stream: &StreamId) -> Option<(Key, &'static str)>;
+    fn gate(&self, stream: &StreamId) -> Option<(Key, &'static str)> {
+        match self.model() {
+            AnyReadModel::Rows(model) => {
+                let row_key = (model.row_key)(stream)?;
+                Some((Key::new([(model.key, row_key.key)]), row_key.gate))
+            }
+            AnyReadModel::Counters(model) => {
+                (model.shard)(stream)?;
+                Some((<Counters>::gate_of(stream), <Counters>::GATE))
+            }
+        }
+    }
 
     /// Returns the version of the last applied event of a stream; 0 before the first. The read is
     /// strongly consistent.
     fn reached(&self, stream: &StreamId) -> impl Future<Output = Result<u64, TableError>> + Send {
         async move {
-            match Self::gate(stream) {
+            match self.gate(stream) {
                 Some((key, gate)) => self.table().number(&key, gate).await,
                 None => Ok(0),
             }
         }
     }
-
-    /// Returns the table, which holds the rows of every generation.
-    fn table(&self) -> Table<'_>;
-
-    /// Compares the rows of this generation in a scope with the rows that their events produce.
-    fn audit(
-        &self,
-        store: &DynamoStore,
-        scope: &Scope,
-        report: &mut Report,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The key of an item without its generation: the partition key, and the sort key if the table has
@@ -99,23 +113,9 @@ pub struct ScannedRow {
     pub row: Row,
 }
 
-impl<M: ReadModel> Projection for Rows<M> {
-    const NAME: &'static str = M::NAME;
-
-    fn with_generation(&self, generation: Generation) -> Self {
-        Self {
-            generation,
-            ..self.clone()
-        }
-    }
-
-    fn shard(stream: &StreamId) -> Option<u32> {
-        M::row_key(stream).map(|row_key| fnv1a(row_key.key) % 16)
-    }
-
-    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        let row_key = M::row_key(stream)?;
-        Some((Key::new([(M::KEY, row_key.key)]), row_key.gate))
+impl<M: 'static> Projection for Rows<M> {
+    fn model(&self) -> AnyReadModel {
+        AnyReadModel::Rows(self.model)
     }
 
     fn table(&self) -> Table<'_> {
@@ -123,37 +123,22 @@ impl<M: ReadModel> Projection for Rows<M> {
             client: &self.client,
             name: &self.table,
             generation: self.generation,
-            keys: &[M::KEY],
+            partition: self.model.key,
+            sort: None,
         }
     }
 
-    async fn audit(
-        &self,
-        store: &DynamoStore,
-        scope: &Scope,
-        report: &mut Report,
-    ) -> Result<(), StoreError> {
-        audit::rows::<M>(self.table(), store, scope, report).await
+    fn with_generation(&self, generation: Generation) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
     }
 }
 
-impl<T: CounterProjection> Projection for Counters<T> {
-    const NAME: &'static str = T::NAME;
-
-    fn with_generation(&self, generation: Generation) -> Self {
-        Self {
-            generation,
-            ..self.clone()
-        }
-    }
-
-    fn shard(stream: &StreamId) -> Option<u32> {
-        T::shard(stream)
-    }
-
-    fn gate(stream: &StreamId) -> Option<(Key, &'static str)> {
-        T::shard(stream)?;
-        Some((Self::gate_of(stream), Self::GATE))
+impl<T: 'static> Projection for Counters<T> {
+    fn model(&self) -> AnyReadModel {
+        AnyReadModel::Counters(self.model)
     }
 
     fn table(&self) -> Table<'_> {
@@ -161,17 +146,83 @@ impl<T: CounterProjection> Projection for Counters<T> {
             client: &self.client,
             name: &self.table,
             generation: self.generation,
-            keys: &["partition", "row"],
+            partition: "partition",
+            sort: Some("row"),
         }
     }
 
-    async fn audit(
-        &self,
-        store: &DynamoStore,
-        scope: &Scope,
-        report: &mut Report,
-    ) -> Result<(), StoreError> {
-        audit::counters(self, store, scope, report).await
+    fn with_generation(&self, generation: Generation) -> Self {
+        Self {
+            generation,
+            ..self.clone()
+        }
+    }
+}
+
+/// The rows or counters of any read model.
+#[derive(Clone, Debug)]
+pub enum AnyProjection {
+    /// A row per aggregate.
+    Rows(Rows),
+    /// Sums over many streams.
+    Counters(Counters),
+}
+
+impl AnyProjection {
+    /// Creates an adapter of the first generation of a read model in this table.
+    pub fn new(client: Client, table: String, model: AnyReadModel) -> Self {
+        match model {
+            AnyReadModel::Rows(model) => Self::Rows(Rows::with_model(client, table, model)),
+            AnyReadModel::Counters(model) => {
+                Self::Counters(Counters::with_model(client, table, model))
+            }
+        }
+    }
+}
+
+impl Projection for AnyProjection {
+    fn model(&self) -> AnyReadModel {
+        match self {
+            Self::Rows(rows) => rows.model(),
+            Self::Counters(counters) => counters.model(),
+        }
+    }
+
+    fn table(&self) -> Table<'_> {
+        match self {
+            Self::Rows(rows) => rows.table(),
+            Self::Counters(counters) => counters.table(),
+        }
+    }
+
+    fn with_generation(&self, generation: Generation) -> Self {
+        match self {
+            Self::Rows(rows) => Self::Rows(rows.with_generation(generation)),
+            Self::Counters(counters) => Self::Counters(counters.with_generation(generation)),
+        }
+    }
+}
+
+impl Checkpointed for AnyProjection {
+    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
+        match self {
+            Self::Rows(rows) => rows.advance(event).await,
+            Self::Counters(counters) => counters.advance(event).await,
+        }
+    }
+
+    fn fitting(&self, events: &[RecordedEvent]) -> usize {
+        match self {
+            Self::Rows(rows) => rows.fitting(events),
+            Self::Counters(counters) => counters.fitting(events),
+        }
+    }
+
+    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, DeliveryError> {
+        match self {
+            Self::Rows(rows) => rows.advance_all(events).await,
+            Self::Counters(counters) => counters.advance_all(events).await,
+        }
     }
 }
 
@@ -181,7 +232,8 @@ pub struct Table<'a> {
     pub(super) client: &'a Client,
     name: &'a str,
     generation: Generation,
-    keys: &'static [&'static str],
+    partition: &'static str,
+    sort: Option<&'static str>,
 }
 
 impl Table<'_> {
@@ -269,7 +321,7 @@ impl Table<'_> {
     fn found(&self, item: Item) -> Result<ScannedRow, TableError> {
         let Key(mut parts) = self.key(&item);
         let mut row = row(item)?;
-        row.retain(|name, _| !self.keys.contains(&name.as_str()));
+        row.retain(|name, _| self.keys().all(|key| key != name));
         let mut generation = Generation::FIRST;
         if let Some((_, partition)) = parts.first_mut() {
             let (of, key) = Generation::split(partition);
@@ -284,16 +336,20 @@ impl Table<'_> {
     }
 
     pub(super) fn key_of(&self, values: &[String]) -> Key {
-        let parts = self.keys.iter().zip(values);
-        Key(parts.map(|(name, value)| (*name, value.clone())).collect())
+        let parts = self.keys().zip(values);
+        Key(parts.map(|(name, value)| (name, value.clone())).collect())
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.partition).chain(self.sort)
     }
 
     /// The key as stored, with its generation.
     fn key(&self, item: &Item) -> Key {
         let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let parts = self.keys.iter();
+        let parts = self.keys();
         Key(parts
-            .map(|name| (*name, text(name).unwrap_or_default()))
+            .map(|name| (name, text(name).unwrap_or_default()))
             .collect())
     }
 }

@@ -243,7 +243,7 @@ impl<P: Projection> Rebuild<P> {
     async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), DeliveryError> {
         let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
         for commit in commits {
-            if let Some(shard) = P::shard(&commit.stream) {
+            if let Some(shard) = rows.shard(&commit.stream) {
                 shards.entry(shard).or_default().extend(commit.recorded());
             }
         }
@@ -261,7 +261,7 @@ impl<P: Projection> Rebuild<P> {
     ) -> Result<(), DeliveryError> {
         let mut events = events;
         while !events.is_empty() {
-            let (together, rest) = events.split_at(P::fitting(events).clamp(1, events.len()));
+            let (together, rest) = events.split_at(rows.fitting(events).clamp(1, events.len()));
             self.apply_together(rows, together).await?;
             events = rest;
         }
@@ -471,7 +471,7 @@ const SEGMENT_PREFIX: &str = "segment#";
 impl<P: Projection> Generations<P> {
     /// Deletes the progress of ended rebuilds.
     async fn forget(&self, set: &GenerationSet) -> Result<(), TableError> {
-        let model = AttributeValue::S(P::NAME.to_owned());
+        let model = AttributeValue::S(self.name().to_owned());
         let noted = self
             .client
             .query()

@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 use crate::{
     dynamodb::{
-        Answers, AuditMark, Counters, Deadlines, DynamoStore, Generations, KeyTable, Keyring,
-        MailGate, Projection, Repository, Rows,
+        Answers, AnyProjection, Audit, AuditMark, Counters, Deadlines, DynamoStore, Generations,
+        KeyTable, Keyring, MailGate, Projection, Repository, Rows,
     },
     eventbridge::EventBridge,
     invoker::Invoker,
@@ -43,7 +43,8 @@ use crate::{
 use cairn::{
     decider::Aggregate,
     error::BoxError,
-    read_model::{CounterProjection, ReadModel},
+    read_model::{AnyReadModel, CounterProjection, ReadModel},
+    system::System,
     timestamp::Timestamp,
 };
 
@@ -381,23 +382,48 @@ impl AppContext {
         Ok(Repository::new(self.event_store()?))
     }
 
-    /// Returns the rows of a read model. `variable` names the environment variable with their
-    /// table; `READ_MODELS_TABLE` has the table of generation sets.
-    pub fn rows<M: ReadModel>(&self, variable: &str) -> Result<Generations<Rows<M>>, ConfigError> {
-        self.generations(Rows::new(self.dynamodb(), self.variable(variable)?))
+    /// Returns the rows of a read model. `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn rows<M: ReadModel>(&self) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.variable(M::TABLE)?))
     }
 
-    /// Returns the counters of a read model. `variable` names the environment variable with their
-    /// table; `READ_MODELS_TABLE` has the table of generation sets.
-    pub fn counters<T: CounterProjection>(
+    /// Returns the counters of a read model. `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn counters<T: CounterProjection>(&self) -> Result<Generations<Counters<T>>, ConfigError> {
+        self.generations(Counters::new(self.dynamodb(), self.variable(T::TABLE)?))
+    }
+
+    /// Returns the rows or counters of each read model of a system.
+    pub fn read_models(
         &self,
-        variable: &str,
-    ) -> Result<Generations<Counters<T>>, ConfigError> {
-        self.generations(Counters::new(self.dynamodb(), self.variable(variable)?))
+        system: &System,
+    ) -> Result<Vec<Generations<AnyProjection>>, ConfigError> {
+        let read_models = system.read_models().iter();
+        let read_models = read_models.map(|model| self.read_model(*model));
+        read_models.collect()
+    }
+
+    /// Returns the rows or counters of any read model.
+    pub fn read_model(
+        &self,
+        model: AnyReadModel,
+    ) -> Result<Generations<AnyProjection>, ConfigError> {
+        let table = self.variable(model.table())?;
+        self.generations(AnyProjection::new(self.dynamodb(), table, model))
     }
 
     fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
         Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
+    }
+
+    /// Returns an audit of all streams, read models and deadlines of a system at the time `now`.
+    pub fn audit(&self, system: &System, now: Timestamp) -> Result<Audit, ConfigError> {
+        Ok(Audit::new(
+            self.event_store()?,
+            self.deadlines("DEADLINES_TABLE")?,
+            system.processes().to_vec(),
+            self.read_models(system)?,
+            now,
+        ))
     }
 
     /// Returns the mark of the last clean audit, in the table of `READ_MODELS_TABLE`.
@@ -626,7 +652,7 @@ fn remaining(deadline: std::time::SystemTime) -> Duration {
 }
 
 /// Returns the time budget of retries. The rest of the time is for the response.
-fn time_budget(invocation: &Invocation) -> Duration {
+pub(crate) fn time_budget(invocation: &Invocation) -> Duration {
     invocation
         .remaining
         .saturating_sub(Duration::from_millis(500))

@@ -149,7 +149,7 @@ impl Doctor<'_> {
                 .lambda
                 .get_function_configuration()
                 .function_name(name);
-            let found = match request.qualifier("live").send().await {
+            let found = match request.qualifier(&self.stack.alias).send().await {
                 Ok(found) => found,
                 Err(error) => {
                     result.failed(id, &error);

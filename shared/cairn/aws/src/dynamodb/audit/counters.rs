@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
-use super::{AT_ONCE, Stopped, differing, examine, note, stored, version};
-use crate::dynamodb::{
-    Counters, DynamoStore, Key, Projection, ScannedRow, Table, history::Scanned,
+use super::{
+    AT_ONCE, Stopped,
+    rows::{differing, examine, note, stored},
+    version,
 };
+use crate::dynamodb::{Counters, DynamoStore, Key, Projection, ScannedRow, history::Scanned};
 use cairn::{
     audit::{Finding, Omitted, Report, Scope},
     commit::{Commit, RecordedEvent},
     hash::fnv1a,
-    read_model::{CounterProjection, Row},
+    read_model::Row,
     store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
 };
@@ -24,21 +26,22 @@ use cairn::{
 /// gates of its events, because one transaction moves both. Counters that changed are skipped.
 ///
 /// In a scope that is not everything, only the version gates are checked.
-pub(in crate::dynamodb) async fn counters<T: CounterProjection>(
-    counters: &Counters<T>,
+pub(super) async fn counters(
+    counters: &Counters,
     store: &DynamoStore,
     scope: &Scope,
     report: &mut Report,
 ) -> Result<(), StoreError> {
+    let name = counters.name();
     if *scope != Scope::default() {
-        let projection = T::NAME.to_owned();
+        let projection = name.to_owned();
         report.omitted.insert(Omitted::Counters { projection });
         return gates(counters, store, scope, report).await;
     }
     let mut batches = vec![ScanBatch::ALL];
     while let Some(batch) = batches.pop() {
         let mut sums = Sums::new(batch, Sums::AT_ONCE);
-        stored_sums::<T>(counters.table(), store, &mut sums, report).await?;
+        stored_sums(counters, store, &mut sums, report).await?;
         sum_events(counters, store, &mut sums, report).await?;
         for (key, sum) in sums.rows {
             let attributes = sum.differing();
@@ -47,7 +50,7 @@ pub(in crate::dynamodb) async fn counters<T: CounterProjection>(
             } else if counters.table().item(&key).await? != sum.stored {
                 Err(Stopped::Broken)
             } else {
-                let (projection, key) = (T::NAME.to_owned(), key.to_string());
+                let (projection, key) = (name.to_owned(), key.to_string());
                 Ok(Some(if sum.expected.is_empty() {
                     Finding::NoEvents { projection, key }
                 } else {
@@ -58,7 +61,7 @@ pub(in crate::dynamodb) async fn counters<T: CounterProjection>(
                     }
                 }))
             };
-            note(T::NAME, look, report);
+            note(name, look, report);
         }
         batches.extend(sums.put_off);
     }
@@ -66,28 +69,30 @@ pub(in crate::dynamodb) async fn counters<T: CounterProjection>(
 }
 
 /// Checks that no version gate of a part, or of the changed streams, is ahead of its stream.
-async fn gates<T: CounterProjection>(
-    counters: &Counters<T>,
+async fn gates(
+    counters: &Counters,
     store: &DynamoStore,
     scope: &Scope,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let table = counters.table();
+    let (table, name) = (counters.table(), counters.name());
     let part = match scope {
         Scope::Part(part) => *part,
         Scope::Changed { streams, .. } => {
-            let counted = streams.iter().filter(|stream| T::shard(stream).is_some());
-            let keys = counted.map(Counters::<T>::gate_of).collect();
+            let counted = streams
+                .iter()
+                .filter(|stream| (counters.model.shard)(stream).is_some());
+            let keys = counted.map(<Counters>::gate_of).collect();
             let gates = stored(table, keys).await?;
-            return examine(T::NAME, &gates, |gate| reaches::<T>(gate, store), report).await;
+            return examine(name, &gates, |gate| reaches(name, gate, store), report).await;
         }
     };
     let (segment, segments) = part.segment();
     let mut from = None;
     loop {
         let (mut found, next) = table.part(segment, segments, from).await?;
-        found.retain(|row| row.generation == table.generation() && is_gate::<T>(row));
-        examine(T::NAME, &found, |gate| reaches::<T>(gate, store), report).await?;
+        found.retain(|row| row.generation == table.generation() && is_gate(row));
+        examine(name, &found, |gate| reaches(name, gate, store), report).await?;
         from = next;
         if from.is_none() {
             return Ok(());
@@ -95,17 +100,18 @@ async fn gates<T: CounterProjection>(
     }
 }
 
-fn is_gate<T: CounterProjection>(row: &ScannedRow) -> bool {
-    row.key.partition().starts_with(Counters::<T>::GATES)
+fn is_gate(row: &ScannedRow) -> bool {
+    row.key.partition().starts_with(<Counters>::GATES)
 }
 
 /// Reads the counters of a batch, and checks that no version gate is ahead of its stream.
-async fn stored_sums<T: CounterProjection>(
-    table: Table<'_>,
+async fn stored_sums(
+    counters: &Counters,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
+    let (table, name) = (counters.table(), counters.name());
     let is_first = sums.batch.residue == 0;
     let mut from = None;
     loop {
@@ -115,14 +121,14 @@ async fn stored_sums<T: CounterProjection>(
             if row.generation != table.generation() {
                 continue;
             }
-            if is_gate::<T>(&row) {
+            if is_gate(&row) {
                 gates.push(row);
             } else if let Some(sum) = sums.at(row.key) {
                 sum.stored = Some(row.row);
             }
         }
         if is_first {
-            examine(T::NAME, &gates, |gate| reaches::<T>(gate, store), report).await?;
+            examine(name, &gates, |gate| reaches(name, gate, store), report).await?;
         }
         from = next;
         if from.is_none() {
@@ -132,16 +138,17 @@ async fn stored_sums<T: CounterProjection>(
 }
 
 /// Finds a version gate that is ahead of its stream.
-async fn reaches<T: CounterProjection>(
+async fn reaches(
+    name: &str,
     gate: &ScannedRow,
     store: &DynamoStore,
 ) -> Result<Option<Finding>, Stopped> {
-    let (projection, key) = (T::NAME.to_owned(), gate.key.to_string());
-    let stream = gate.key.partition().strip_prefix(Counters::<T>::GATES);
+    let (projection, key) = (name.to_owned(), gate.key.to_string());
+    let stream = gate.key.partition().strip_prefix(<Counters>::GATES);
     let Some(stream) = stream.and_then(|stream| stream.parse::<StreamId>().ok()) else {
         return Ok(Some(Finding::NoEvents { projection, key }));
     };
-    let at = version(&gate.row, Counters::<T>::GATE);
+    let at = version(&gate.row, <Counters>::GATE);
     let Some(last) = store.last(&stream).await? else {
         return Ok(Some(Finding::NoEvents { projection, key }));
     };
@@ -156,14 +163,14 @@ async fn reaches<T: CounterProjection>(
 }
 
 /// Adds up the changes of a batch of counters by all events up to their version gates.
-async fn sum_events<T: CounterProjection>(
-    counters: &Counters<T>,
+async fn sum_events(
+    counters: &Counters,
     store: &DynamoStore,
     sums: &mut Sums,
     report: &mut Report,
 ) -> Result<(), StoreError> {
     let is_first = sums.batch.residue == 0;
-    let mut add = |sums: &mut Sums, event: &RecordedEvent| match T::counts(event) {
+    let mut add = |sums: &mut Sums, event: &RecordedEvent| match (counters.model.counts)(event) {
         Ok(counts) => {
             for count in counts {
                 if let Some(sum) = sums.at(Key::from(&count)) {
@@ -191,7 +198,7 @@ async fn sum_events<T: CounterProjection>(
             .into_iter()
             .filter(|stream| !gates.contains_key(*stream));
         let new: Vec<_> = new
-            .filter_map(|stream| Some((stream, T::shard(stream)?)))
+            .filter_map(|stream| Some((stream, (counters.model.shard)(stream)?)))
             .collect();
         for some in new.chunks(AT_ONCE) {
             let mut reads = vec![];
@@ -230,15 +237,9 @@ async fn sum_events<T: CounterProjection>(
     Ok(())
 }
 
-async fn gate_at<T: CounterProjection>(
-    counters: &Counters<T>,
-    stream: &StreamId,
-) -> Result<(StreamId, u64), StoreError> {
-    let item = counters
-        .table()
-        .item(&Counters::<T>::gate_of(stream))
-        .await?;
-    let at = item.map_or(0, |gate| version(&gate, Counters::<T>::GATE));
+async fn gate_at(counters: &Counters, stream: &StreamId) -> Result<(StreamId, u64), StoreError> {
+    let item = counters.table().item(&<Counters>::gate_of(stream)).await?;
+    let at = item.map_or(0, |gate| version(&gate, <Counters>::GATE));
     Ok((stream.clone(), at))
 }
 
