@@ -97,5 +97,7 @@ impl Decider for Book {
 }
 
 impl Aggregate for Book {
+    type Id = String;
+
     const CATEGORY: &'static str = "book";
 }

@@ -93,5 +93,7 @@ impl Decider for Reader {
 }
 
 impl Aggregate for Reader {
+    type Id = String;
+
     const CATEGORY: &'static str = "reader";
 }

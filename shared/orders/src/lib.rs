@@ -11,6 +11,8 @@
 //! Nothing here reads a clock, draws a random number, does I/O or depends on an AWS crate. The CI
 //! gate checks the dependencies.
 
+use cairn::api::ClaimVariables;
+
 pub mod canary;
 pub mod charge;
 pub mod fulfilment;
@@ -28,3 +30,9 @@ mod system;
 pub mod values;
 
 pub use system::system;
+
+/// The environment variables that identify the callers of the API.
+pub const CLAIMS: ClaimVariables = ClaimVariables {
+    user: "CUSTOMER_CLAIM",
+    operator: "OPERATOR_SCOPE",
+};

@@ -2,12 +2,14 @@
 //!
 //! Events are stored: their names and members never change.
 
-use cairn::{Aggregate, Decider, personal_data::Sealed};
+use cairn::{Aggregate, Decider, Input, api::Conflict, personal_data::Sealed};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::values::{Address, CustomerId, Email, Item, Lines, Money, PaymentToken, Text, items};
+use crate::values::{
+    Address, CustomerId, Email, Item, Lines, Money, OrderId, PaymentToken, Text, items,
+};
 
 /// The order's rules.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub struct Placed {
 }
 
 /// The payment of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Input)]
 pub struct Payment {
     /// The payment provider's token for the means of payment.
     pub token: PaymentToken,
@@ -189,10 +191,8 @@ pub enum Rejection {
     Cancelled,
 }
 
-impl Rejection {
-    /// Returns the status of the order that rejects the command, or `None` if the rejection does
-    /// not imply one.
-    pub fn status(self) -> Option<&'static str> {
+impl Conflict for Rejection {
+    fn status(&self) -> Option<&'static str> {
         match self {
             Self::NotPlaced | Self::AlreadyPlaced => None,
             Self::NotConfirmed => Some("placed"),
@@ -260,6 +260,8 @@ impl Decider for Order {
 }
 
 impl Aggregate for Order {
+    type Id = OrderId;
+
     const CATEGORY: &'static str = "order";
 }
 

@@ -6,7 +6,7 @@ use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::Money;
+use crate::values::{Money, OrderId};
 
 /// The payment's rules.
 #[derive(Debug)]
@@ -159,6 +159,8 @@ impl Decider for Payment {
 }
 
 impl Aggregate for Payment {
+    type Id = OrderId;
+
     const CATEGORY: &'static str = "payment";
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use cairn::input::FieldError;
+use cairn::{Input, input::FieldError};
 use serde::Serialize;
 
 use crate::{
@@ -32,7 +32,7 @@ impl FromStr for Prices {
 }
 
 /// A line of an order without a price.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Input)]
 #[serde(rename_all = "camelCase")]
 pub struct UnpricedLine {
     pub sku: Sku,

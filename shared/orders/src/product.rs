@@ -6,7 +6,7 @@ use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Money, Price};
+use crate::values::{Money, Price, Sku};
 
 /// The product's rules.
 #[derive(Debug)]
@@ -80,6 +80,8 @@ impl Decider for Product {
 }
 
 impl Aggregate for Product {
+    type Id = Sku;
+
     const CATEGORY: &'static str = "product";
 }
 

@@ -1,27 +1,25 @@
-//! Parses request bodies into commands.
+//! The bodies of requests.
 
 use cairn::{
-    input::{Field, FieldError, ValidationErrors},
+    Input,
+    input::{self, Field, FieldError, Schema, ValidationErrors},
     personal_data::Sealed,
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::{
     charge,
     order::{Payment, Placed},
     prices::{Prices, UnpricedLine},
-    values::{
-        Address, Currency, CustomerId, Email, Invalid, InvalidLines, Line, Lines, MAX_AMOUNT,
-        Money, Price, Quantity, Sku, Text,
-    },
+    values::{Address, CustomerId, Email, InvalidLines, Line, Lines, Money, Price, Quantity, Text},
 };
 
-/// An order as its customer requests it. No other type has the address unencrypted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrderRequest {
+/// The body of `POST /orders`. No other type has the address unencrypted.
+#[derive(Clone, Debug, PartialEq, Eq, Input)]
+pub struct OrderRequest<L = RequestedLines> {
     pub customer_id: CustomerId,
-    pub lines: RequestedLines,
+    pub lines: L,
     pub payment: Payment,
     pub ship_to: Address,
     pub email: Option<Email>,
@@ -32,11 +30,56 @@ pub struct OrderRequest {
 pub enum RequestedLines {
     /// Lines with the caller's prices.
     Priced(Lines),
-    /// 1 to 50 lines to be priced from the catalogue.
-    Unpriced(Vec<UnpricedLine>),
+    /// Lines to be priced from the catalogue.
+    Unpriced(UnpricedLines),
+}
+
+/// 1 to 50 lines without prices. The expected prices would make a valid order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct UnpricedLines(Vec<UnpricedLine>);
+
+/// The body of `POST /orders/{orderId}/cancel`.
+#[derive(Clone, Debug, PartialEq, Eq, Input)]
+pub struct CancelOrder {
+    pub reason: Text,
+}
+
+/// The body of `POST /orders/{orderId}/ship`. No member has a meaning yet.
+#[derive(Clone, Debug, PartialEq, Eq, Input)]
+pub struct ShipOrder {}
+
+/// The body of `POST /stock/{sku}/receipts`.
+#[derive(Clone, Debug, PartialEq, Eq, Input)]
+pub struct ReceiveStock {
+    pub quantity: Quantity,
+}
+
+/// The body of `PUT /products/{sku}`.
+#[derive(Clone, Debug, PartialEq, Eq, Input)]
+pub struct SetPrice {
+    pub price: Price,
 }
 
 impl OrderRequest {
+    /// Parses the body. With [`Prices::Caller`] each line needs a price.
+    ///
+    /// # Errors
+    ///
+    /// Every invalid field, in the order of reading.
+    pub fn parse(body: &Value, prices: Prices) -> Result<Self, Vec<FieldError>> {
+        Ok(match prices {
+            Prices::Caller => {
+                let order: OrderRequest<Lines> = input::parse(body)?;
+                order.map(RequestedLines::Priced)
+            }
+            Prices::Catalogue => {
+                let order: OrderRequest<UnpricedLines> = input::parse(body)?;
+                order.map(RequestedLines::Unpriced)
+            }
+        })
+    }
+
     /// Returns the order without personal data. Earlier releases stored a digest of this form.
     pub fn impersonal(&self) -> impl Serialize {
         (&self.customer_id, &self.lines, &self.payment)
@@ -60,132 +103,75 @@ impl OrderRequest {
     }
 }
 
-/// Parses the body of `POST /orders`. With [`Prices::Caller`] each line needs a price.
-///
-/// # Errors
-///
-/// Every invalid field, in the order of reading.
-pub fn place_order(body: &Value, prices: Prices) -> Result<OrderRequest, Vec<FieldError>> {
-    let root = Field::root(body);
-    let mut errors = ValidationErrors::default();
-    if root.object(&mut errors).is_none() {
-        return errors.result(None);
+impl<L> OrderRequest<L> {
+    fn map(self, lines: impl FnOnce(L) -> RequestedLines) -> OrderRequest {
+        OrderRequest {
+            customer_id: self.customer_id,
+            lines: lines(self.lines),
+            payment: self.payment,
+            ship_to: self.ship_to,
+            email: self.email,
+        }
     }
-    let customer_id = root.get("customerId").text(&mut errors, str::parse);
-    let lines = lines(&root.get("lines"), prices, &mut errors);
-    let payment = root.get("payment");
-    let token = payment
-        .object(&mut errors)
-        .and_then(|_| payment.get("token").text(&mut errors, str::parse));
-    let ship_to = address(&root.get("shipTo"), &mut errors);
-    let field = root.get("email");
-    let email = field
-        .is_present()
-        .then(|| field.text(&mut errors, str::parse))
-        .flatten();
-    let order = (|| {
-        Some(OrderRequest {
-            customer_id: customer_id?,
-            lines: lines?,
-            payment: Payment { token: token? },
-            ship_to: ship_to?,
-            email,
-        })
-    })();
-    errors.result(order)
 }
 
-/// Rejects a total that cannot be charged to a card.
-pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
-    let refused = charge::chargeable(total).err();
-    refused.map_or(Ok(()), |refused| {
-        Err(vec![FieldError {
-            pointer: "/lines".to_owned(),
-            detail: refused.to_string(),
-        }])
-    })
+impl UnpricedLines {
+    pub fn as_slice(&self) -> &[UnpricedLine] {
+        &self.0
+    }
 }
 
-/// Parses the body of `POST /orders/{orderId}/cancel` and returns the reason.
-pub fn cancel_order(body: &Value) -> Result<Text, Vec<FieldError>> {
-    let mut errors = ValidationErrors::default();
-    let reason = Field::root(body)
-        .get("reason")
-        .text(&mut errors, str::parse);
-    errors.result(reason)
+impl Input for Lines {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        let items = items(field, errors)?;
+        let lines = read_all(&items, errors)?;
+        one_order(lines, field, &items.iter().collect::<Vec<_>>(), errors)
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "array", "minItems": 1, "maxItems": 50, "items": Line::schema() })
+    }
 }
 
-/// Parses the body of `POST /orders/{orderId}/ship`: an object. No member has a meaning yet.
-pub fn ship_order(body: &Value) -> Result<Map<String, Value>, Vec<FieldError>> {
-    let mut errors = ValidationErrors::default();
-    let members = Field::root(body).object(&mut errors).cloned();
-    errors.result(members)
-}
-
-/// Parses the body of `POST /stock/{sku}/receipts` and returns the number of units received.
-pub fn receive_stock(body: &Value) -> Result<Quantity, Vec<FieldError>> {
-    let mut errors = ValidationErrors::default();
-    let quantity = Field::root(body)
-        .get("quantity")
-        .integer(&mut errors, Quantity::try_from);
-    errors.result(quantity)
-}
-
-/// Parses the body of `PUT /products/{sku}` and returns the price of one unit.
-pub fn set_price(body: &Value) -> Result<Price, Vec<FieldError>> {
-    let mut errors = ValidationErrors::default();
-    let field = Field::root(body).get("price");
-    let price = field
-        .object(&mut errors)
-        .and_then(|_| money(&field, &mut errors))
-        .and_then(|money| match Price::try_from(money) {
-            Ok(price) => Some(price),
-            Err(invalid) => {
-                errors.add(&field.get("amount"), invalid);
-                None
-            }
+impl Input for UnpricedLines {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        let items = items(field, errors)?;
+        let lines: Vec<UnpricedLine> = read_all(&items, errors)?;
+        // The expected prices must make a valid order even before the catalogue is read.
+        let expected = items.iter().zip(&lines).filter_map(|(item, line)| {
+            let unit_price = line.unit_price?;
+            let line = Line {
+                sku: line.sku.clone(),
+                quantity: line.quantity,
+                unit_price,
+            };
+            Some((item, line))
         });
-    errors.result(price)
+        let (items, expected): (Vec<_>, Vec<_>) = expected.unzip();
+        if !expected.is_empty() {
+            one_order(expected, field, &items, errors)?;
+        }
+        Some(Self(lines))
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "array", "minItems": 1, "maxItems": 50, "items": UnpricedLine::schema() })
+    }
 }
 
-fn lines(
-    field: &Field<'_>,
-    prices: Prices,
-    errors: &mut ValidationErrors,
-) -> Option<RequestedLines> {
+/// Returns the fields of 1 to 50 lines: one error, not one for each of thousands of lines.
+fn items<'a>(field: &Field<'a>, errors: &mut ValidationErrors) -> Option<Vec<Field<'a>>> {
     let items = field.items(errors)?;
-    // Report one error, not one for each of thousands of lines.
-    if !(1..=50).contains(&items.len()) {
-        errors.add(field, InvalidLines::Count);
-        return None;
+    if (1..=50).contains(&items.len()) {
+        return Some(items);
     }
-    match prices {
-        Prices::Caller => {
-            let read: Vec<_> = items.iter().map(|item| line(item, errors)).collect();
-            let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
-            let items: Vec<_> = items.iter().collect();
-            one_order(lines, field, &items, errors).map(RequestedLines::Priced)
-        }
-        Prices::Catalogue => {
-            let read: Vec<_> = items.iter().map(|item| unpriced(item, errors)).collect();
-            let lines = read.into_iter().collect::<Option<Vec<_>>>()?;
-            // The expected prices must make a valid order even before the catalogue is read.
-            let expected = items.iter().zip(&lines).filter_map(|(item, line)| {
-                let unit_price = line.unit_price?;
-                let line = Line {
-                    sku: line.sku.clone(),
-                    quantity: line.quantity,
-                    unit_price,
-                };
-                Some((item, line))
-            });
-            let (items, expected): (Vec<_>, Vec<_>) = expected.unzip();
-            if !expected.is_empty() {
-                one_order(expected, field, &items, errors)?;
-            }
-            Some(RequestedLines::Unpriced(lines))
-        }
-    }
+    errors.add(field, InvalidLines::Count);
+    None
+}
+
+fn read_all<T: Input>(items: &[Field<'_>], errors: &mut ValidationErrors) -> Option<Vec<T>> {
+    let read: Vec<_> = items.iter().map(|item| T::read(item, errors)).collect();
+    read.into_iter().collect()
 }
 
 /// Checks that the lines make one order. `items` are their fields.
@@ -209,70 +195,13 @@ fn one_order(
     }
 }
 
-fn line(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Line> {
-    field.object(errors)?;
-    let sku = field.get("sku").text(errors, str::parse::<Sku>);
-    let quantity = field.get("quantity").integer(errors, Quantity::try_from);
-    let price = field.get("unitPrice");
-    let unit_price = price.object(errors).and_then(|_| money(&price, errors));
-    Some(Line {
-        sku: sku?,
-        quantity: quantity?,
-        unit_price: unit_price?,
-    })
-}
-
-fn unpriced(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<UnpricedLine> {
-    field.object(errors)?;
-    let sku = field.get("sku").text(errors, str::parse::<Sku>);
-    let quantity = field.get("quantity").integer(errors, Quantity::try_from);
-    let price = field.get("unitPrice");
-    let unit_price = if price.is_present() {
-        let read = price.object(errors).and_then(|_| money(&price, errors));
-        Some(read?)
-    } else {
-        None
-    };
-    Some(UnpricedLine {
-        sku: sku?,
-        quantity: quantity?,
-        unit_price,
-    })
-}
-
-fn money(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Money> {
-    let amount = field.get("amount").integer(errors, |amount| {
-        if amount <= MAX_AMOUNT {
-            Ok(amount)
-        } else {
-            Err(Invalid("must be at most 9007199254740991"))
-        }
-    });
-    let currency = field.get("currency").text(errors, str::parse::<Currency>);
-    Some(Money {
-        amount: amount?,
-        currency: currency?,
-    })
-}
-
-fn address(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Address> {
-    field.object(errors)?;
-    let name = field.get("name").text(errors, str::parse);
-    let line1 = field.get("line1").text(errors, str::parse);
-    let second = field.get("line2");
-    let line2 = second
-        .is_present()
-        .then(|| second.text(errors, str::parse))
-        .flatten();
-    let city = field.get("city").text(errors, str::parse);
-    let postal_code = field.get("postalCode").text(errors, str::parse);
-    let country = field.get("country").text(errors, str::parse);
-    Some(Address {
-        name: name?,
-        line1: line1?,
-        line2,
-        city: city?,
-        postal_code: postal_code?,
-        country: country?,
+/// Rejects a total that cannot be charged to a card.
+pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
+    let refused = charge::chargeable(total).err();
+    refused.map_or(Ok(()), |refused| {
+        Err(vec![FieldError {
+            pointer: "/lines".to_owned(),
+            detail: refused.to_string(),
+        }])
     })
 }

@@ -6,6 +6,8 @@ use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::values::OrderId;
+
 /// The shipment's rules.
 #[derive(Debug)]
 pub struct Shipment;
@@ -106,6 +108,8 @@ impl Decider for Shipment {
 }
 
 impl Aggregate for Shipment {
+    type Id = OrderId;
+
     const CATEGORY: &'static str = "shipment";
 }
 

@@ -8,7 +8,7 @@ use cairn::{Aggregate, Decider};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{OrderId, Quantity};
+use crate::values::{OrderId, Quantity, Sku};
 
 /// The stock's rules.
 #[derive(Debug)]
@@ -168,6 +168,8 @@ impl Decider for Stock {
 }
 
 impl Aggregate for Stock {
+    type Id = Sku;
+
     const CATEGORY: &'static str = "stock";
 }
 

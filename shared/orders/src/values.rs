@@ -2,9 +2,13 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData, str::FromStr};
 
-use cairn::StreamId;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use cairn::{
+    Input, StreamId,
+    input::{self, Field, Schema, ValidationErrors},
+};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
 /// 2^53-1, the largest integer that every JSON parser keeps exact.
@@ -101,6 +105,10 @@ struct Stored(String);
 pub trait Constraint: Clone {
     /// The rule in words, for error messages.
     const EXPECTS: &'static str;
+    /// The rule as a pattern, for the HTTP API.
+    const PATTERN: &'static str;
+    /// The maximum number of characters, unless the pattern defines it.
+    const MAX_LENGTH: Option<usize> = None;
 
     /// Returns whether a client may send this text.
     fn check(text: &str) -> bool;
@@ -146,6 +154,9 @@ pub mod rules {
     impl Constraint for CustomerId {
         const EXPECTS: &'static str =
             "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
+        const PATTERN: &'static str =
+            r"^(\.?[A-Za-z0-9_~|@:+=-]|\.\.[A-Za-z0-9._~|@:+=-])[A-Za-z0-9._~|@:+=-]*$";
+        const MAX_LENGTH: Option<usize> = Some(255);
 
         fn check(text: &str) -> bool {
             // Clients and proxies remove these two segments from a path.
@@ -161,6 +172,7 @@ pub mod rules {
 
     impl Constraint for Sku {
         const EXPECTS: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
+        const PATTERN: &'static str = "^[A-Z0-9-]{1,40}$";
 
         fn check(text: &str) -> bool {
             is_word(text, 40, |b| {
@@ -171,6 +183,7 @@ pub mod rules {
 
     impl Constraint for PaymentToken {
         const EXPECTS: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
+        const PATTERN: &'static str = "^[A-Za-z0-9_-]{1,128}$";
 
         fn check(text: &str) -> bool {
             is_word(text, 128, |b| {
@@ -182,6 +195,11 @@ pub mod rules {
     impl Constraint for Email {
         const EXPECTS: &'static str =
             "must be an email address: name@host.domain, at most 254 characters";
+        const PATTERN: &'static str = concat!(
+            "^[!#-'*+./0-9=?A-Z^-~-]+@[!#-'*+/0-9=?A-Z^-~-]+",
+            r"(\.[!#-'*+/0-9=?A-Z^-~-]+)+$"
+        );
+        const MAX_LENGTH: Option<usize> = Some(254);
 
         /// Only the mail server knows whether the address exists. This rule excludes a list of
         /// addresses, or none.
@@ -206,6 +224,17 @@ pub mod rules {
         const EXPECTS: &'static str = "must be 1 to 200 characters with a visible one among them, and \
             none that breaks or reorders a line: no control, line separator, bidirectional control \
             or noncharacter";
+        /// Leaves out noncharacters beyond the first plane.
+        const PATTERN: &'static str = concat!(
+            r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069",
+            r"\ufdd0-\ufdef\ufffe\uffff]*[^\u0000- \u007f-\u00a0\u00ad\u034f\u0600-\u0605",
+            r"\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-",
+            r"\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufdd0-",
+            r"\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff][^\u0000-\u001f",
+            r"\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufdd0-\ufdef",
+            r"\ufffe\uffff]*$",
+        );
+        const MAX_LENGTH: Option<usize> = Some(Self::MAX_CHARS);
 
         fn check(text: &str) -> bool {
             text.chars().count() <= Self::MAX_CHARS
@@ -220,6 +249,7 @@ pub mod rules {
 
     impl Constraint for Country {
         const EXPECTS: &'static str = "must be two capital letters, as in ISO 3166-1";
+        const PATTERN: &'static str = "^[A-Z]{2}$";
 
         fn check(text: &str) -> bool {
             text.len() == 2 && is_word(text, 2, |b| b.is_ascii_uppercase())
@@ -355,8 +385,22 @@ impl<R> JsonSchema for Validated<R> {
         "Text".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+    fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
         String::json_schema(generator)
+    }
+}
+
+impl<R: Constraint> Input for Validated<R> {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.text(errors, str::parse)
+    }
+
+    fn schema() -> Schema {
+        let mut schema = json!({ "type": "string", "pattern": R::PATTERN });
+        if let (Some(length), Some(schema)) = (R::MAX_LENGTH, schema.as_object_mut()) {
+            schema.insert("maxLength".to_owned(), length.into());
+        }
+        schema
     }
 }
 
@@ -396,6 +440,16 @@ impl TryFrom<u64> for Quantity {
         } else {
             Err(Invalid("must be from 1 to 1000000"))
         }
+    }
+}
+
+impl Input for Quantity {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.integer(errors, Self::try_from)
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000 })
     }
 }
 
@@ -455,6 +509,17 @@ impl TryFrom<String> for Currency {
     }
 }
 
+impl Input for Currency {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.text(errors, str::parse)
+    }
+
+    fn schema() -> Schema {
+        let codes: Vec<_> = CURRENCIES.split_ascii_whitespace().collect();
+        json!({ "type": "string", "enum": codes })
+    }
+}
+
 /// An amount of money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
@@ -462,6 +527,39 @@ pub struct Money {
     pub amount: u64,
     /// The currency of the amount.
     pub currency: Currency,
+}
+
+impl Money {
+    /// Returns the schema of amounts from a minimum.
+    fn schema_from(least: u64) -> Schema {
+        let amount = json!({ "type": "integer", "minimum": least, "maximum": MAX_AMOUNT });
+        input::object([
+            ("amount", true, amount),
+            ("currency", true, Currency::schema()),
+        ])
+    }
+}
+
+impl Input for Money {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.object(errors)?;
+        let amount = field.get("amount").integer(errors, |amount| {
+            if amount <= MAX_AMOUNT {
+                Ok(amount)
+            } else {
+                Err(Invalid("must be at most 9007199254740991"))
+            }
+        });
+        let currency = Currency::read(&field.get("currency"), errors);
+        Some(Self {
+            amount: amount?,
+            currency: currency?,
+        })
+    }
+
+    fn schema() -> Schema {
+        Self::schema_from(0)
+    }
 }
 
 /// A price of the catalogue, 1 to 2^53-1 minor units.
@@ -488,8 +586,22 @@ impl TryFrom<Money> for Price {
     }
 }
 
+impl Input for Price {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        let money = Money::read(field, errors)?;
+        let price = money.try_into();
+        price
+            .map_err(|invalid: Invalid| errors.add(&field.get("amount"), invalid))
+            .ok()
+    }
+
+    fn schema() -> Schema {
+        Money::schema_from(1)
+    }
+}
+
 /// A line of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Input)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
     /// The SKU that the customer ordered.
@@ -593,7 +705,7 @@ pub fn items(lines: &Lines) -> Vec<Item> {
 }
 
 /// The delivery address of an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Input)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     /// The name of the recipient.

@@ -5,28 +5,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cairn::store::{StoreError, StreamVersion};
-use cairn_aws::{
-    dynamodb::{Generations, Repository, Rows, TableError},
-    lambda::{AppContext, ConfigError},
+use cairn::{
+    Aggregate,
+    repository::Repository,
+    store::{EventStore, LiveRows, StoreError, StreamVersion},
 };
 use futures_util::future::try_join_all;
 use orders::{
     prices::{PriceList, UnpricedLine},
     product::Product,
-    read_models::products::{self, Products},
+    read_models::products,
     values::{Money, Sku},
 };
 
-/// The catalogue. Clones share the cache.
-#[derive(Clone)]
-pub(crate) struct Catalogue {
-    products: Repository<Product>,
-    rows: Generations<Rows<Products>>,
-    remembered: Arc<Mutex<BTreeMap<Sku, Offer>>>,
+/// The catalogue.
+pub(crate) struct Catalogue<S, R> {
+    products: Repository<Product, S>,
+    rows: R,
+    remembered: Mutex<BTreeMap<Sku, Offer>>,
 }
 
 /// A price, and the version of the product's stream that set it.
@@ -40,20 +39,20 @@ struct Offer {
 #[derive(Default)]
 pub(crate) struct Offers(BTreeMap<Sku, Offer>);
 
-impl Catalogue {
+impl<S: EventStore + Clone, R: LiveRows> Catalogue<S, R> {
     /// The capacity of the cache; an entry has about 100 bytes.
     const REMEMBERED: usize = 10_000;
 
-    pub(crate) fn new(app: &AppContext) -> Result<Self, ConfigError> {
-        Ok(Self {
-            products: app.repository()?,
-            rows: app.rows()?,
-            remembered: Arc::default(),
-        })
+    pub(crate) fn new(products: Repository<Product, S>, rows: R) -> Self {
+        Self {
+            products,
+            rows,
+            remembered: Mutex::default(),
+        }
     }
 
     /// Returns cached prices, and reads the rows of all other SKUs with one call.
-    pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, TableError> {
+    pub(crate) async fn known(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
         let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
         let mut offers = Offers::default();
         let mut unknown = vec![];
@@ -66,7 +65,7 @@ impl Catalogue {
                 }
             }
         }
-        let rows = self.rows.find(&unknown).await?;
+        let rows = self.rows.rows(&unknown).await?;
         for view in rows.into_values().filter_map(products::render) {
             let offer = Offer {
                 price: view.price,
@@ -82,7 +81,7 @@ impl Catalogue {
     pub(crate) async fn current(&self, lines: &[UnpricedLine]) -> Result<Offers, StoreError> {
         let skus: BTreeSet<_> = lines.iter().map(|line| &line.sku).collect();
         let reads = skus.into_iter().map(|sku| async move {
-            let product = self.products.load(&sku.product_stream()).await?;
+            let product = self.products.load(&Product::stream(sku)).await?;
             let offer = product.state.price().map(|price| Offer {
                 price,
                 version: product.version,
@@ -129,7 +128,7 @@ impl Offers {
         let offers = self.0.iter();
         offers
             .map(|(sku, offer)| StreamVersion {
-                stream: sku.product_stream(),
+                stream: Product::stream(sku),
                 version: offer.version,
             })
             .collect()

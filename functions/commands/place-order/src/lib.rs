@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cairn::{
-    Timestamp,
+    Aggregate, Timestamp,
     commit::Context,
     personal_data::{Key, Sealed},
     repository::{HandleError, Handled, Repository},
-    store::{Limited, Quota, StoreError},
+    store::{ConditionalStore, Limited, LiveRows, Quota, StoreError},
 };
 use cairn_aws::{
-    dynamodb::{DynamoStore, Keyring, SubjectKey},
+    dynamodb::SubjectKey,
     lambda::{
         AppContext, ConfigError, Handler,
         api::{self, Problem, Request, Response, problem},
@@ -20,40 +20,43 @@ use orders::{
     order::{Command, Order, Placed, Rejection},
     personal,
     prices::{ChangedPrice, Mispriced, Prices, UnpricedLine, priced},
+    read_models::products::Products,
     requests::{self, OrderRequest, RequestedLines},
     values::{Address, CustomerId, Email, Lines, OrderId},
 };
 use serde_json::json;
 
-use crate::catalogue::Catalogue;
+use crate::{catalogue::Catalogue, customer_keys::CustomerKeys};
 
 mod catalogue;
+mod customer_keys;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let quotas = app.variable("QUOTAS_TABLE")?;
+    let catalogue = match prices(app)? {
+        Prices::Caller => None,
+        Prices::Catalogue => {
+            let rows = app.rows::<Products>()?;
+            Some(Catalogue::new(app.repository()?, rows))
+        }
+    };
     let parts = Arc::new(Parts {
         orders: Repository::new(app.event_store()?.with_quotas(quotas)),
         orders_per_minute: orders_per_minute(app)?,
         customers: app.keyring("CUSTOMER_KEYS_TABLE", "PERSONAL_DATA_KEY")?,
-        catalogue: catalogue(app)?,
+        catalogue,
     });
-    api::function(app, move |request| {
+    api::function(app, orders::CLAIMS, move |request| {
         let parts = parts.clone();
         async move { place(&parts, request).await }
     })
 }
 
-/// Returns the catalogue if prices come from it.
-fn catalogue(app: &AppContext) -> Result<Option<Catalogue>, ConfigError> {
+/// Returns the source of prices.
+fn prices(app: &AppContext) -> Result<Prices, ConfigError> {
     let text = app.variable("PRICES")?;
-    match text.parse::<Prices>() {
-        Ok(Prices::Caller) => Ok(None),
-        Ok(Prices::Catalogue) => Catalogue::new(app).map(Some),
-        Err(error) => Err(ConfigError::new(
-            "PRICES",
-            format!("is `{text}`: it {error}"),
-        )),
-    }
+    let prices = text.parse();
+    prices.map_err(|error| ConfigError::new("PRICES", format!("is `{text}`: it {error}")))
 }
 
 /// Returns the number of orders that a customer may place in a minute, if it is limited.
@@ -70,19 +73,24 @@ fn orders_per_minute(app: &AppContext) -> Result<Option<u32>, ConfigError> {
     }
 }
 
-struct Parts {
-    orders: Repository<Order, DynamoStore>,
+struct Parts<S, K, R> {
+    orders: Repository<Order, S>,
     orders_per_minute: Option<u32>,
-    customers: Keyring,
-    catalogue: Option<Catalogue>,
+    customers: K,
+    catalogue: Option<Catalogue<S, R>>,
 }
 
-async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
+async fn place<S, K, R>(parts: &Parts<S, K, R>, request: Request) -> Result<Response, Problem>
+where
+    S: ConditionalStore + Clone,
+    K: CustomerKeys,
+    R: LiveRows,
+{
     let prices = match parts.catalogue {
         Some(_) => Prices::Catalogue,
         None => Prices::Caller,
     };
-    let asked = requests::place_order(&request.json()?, prices).map_err(Problem::invalid)?;
+    let asked = OrderRequest::parse(&request.json()?, prices).map_err(Problem::invalid)?;
     if !request.caller.can_access(asked.customer_id.as_str()) {
         return Err(Problem::forbidden(
             "The token belongs to another customer than `customerId`.",
@@ -100,8 +108,8 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
         Quota::new(&key, limit, Duration::from_mins(1), context.now)
     });
     let attempt = Attempt {
-        parts,
         orders: parts.orders.within(quota),
+        customers: &parts.customers,
         order_id,
         context: &context,
         asked: &asked,
@@ -113,7 +121,7 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
             attempt.place(lines.clone(), &personal).await?
         }
         (RequestedLines::Unpriced(lines), Some(catalogue)) => {
-            attempt.place_by(catalogue, lines).await?
+            attempt.place_by(catalogue, lines.as_slice()).await?
         }
         (RequestedLines::Unpriced(_), None) => {
             return Err(Problem::internal(&"lines without prices, and no catalogue"));
@@ -133,10 +141,10 @@ async fn place(parts: &Parts, request: Request) -> Result<Response, Problem> {
 }
 
 /// One request to place an order.
-struct Attempt<'a> {
-    parts: &'a Parts,
+struct Attempt<'a, S, K> {
     /// The orders, within the quota of the customer.
-    orders: Repository<Order, Limited<DynamoStore>>,
+    orders: Repository<Order, Limited<S>>,
+    customers: &'a K,
     order_id: OrderId,
     context: &'a Context,
     asked: &'a OrderRequest,
@@ -148,9 +156,9 @@ struct Personal {
     email: Option<Sealed<Email>>,
 }
 
-impl Attempt<'_> {
+impl<S: ConditionalStore + Clone, K: CustomerKeys> Attempt<'_, S, K> {
     async fn place(&self, lines: Lines, personal: &Personal) -> Result<Handled<Order>, Problem> {
-        let (stream, command) = (self.order_id.order_stream(), self.command(lines, personal));
+        let (stream, command) = (Order::stream(&self.order_id), self.command(lines, personal));
         let placed = self.orders.create(&stream, &command, self.context).await;
         same(placed.map_err(|error| self.refused(error))?, personal)
     }
@@ -160,10 +168,10 @@ impl Attempt<'_> {
     /// price.
     async fn place_by(
         &self,
-        catalogue: &Catalogue,
+        catalogue: &Catalogue<S, impl LiveRows>,
         asked: &[UnpricedLine],
     ) -> Result<Handled<Order>, Problem> {
-        let stream = self.order_id.order_stream();
+        let stream = Order::stream(&self.order_id);
         let known = catalogue.known(asked).await?;
         let mut sealed = None;
         if let Ok(lines) = priced(asked, &known.prices()) {
@@ -208,7 +216,7 @@ impl Attempt<'_> {
     /// Returns the customer's key. A repeated request creates none for an erased customer, because
     /// its order exists.
     async fn key(&self, customer: &str) -> Result<Key, Problem> {
-        let customers = &self.parts.customers;
+        let customers = self.customers;
         let key = match customers.find(customer).await? {
             SubjectKey::Stored(key) => return Ok(*key),
             SubjectKey::Erased if self.earlier().await?.is_some() => {
@@ -221,7 +229,7 @@ impl Attempt<'_> {
 
     /// Returns the order if an earlier request with the same key has placed it.
     async fn earlier(&self) -> Result<Option<Handled<Order>>, Problem> {
-        let stream = self.order_id.order_stream();
+        let stream = Order::stream(&self.order_id);
         let earlier = self.orders.replay(&stream, self.context).await;
         earlier.map_err(|error| self.refused(error))
     }
@@ -250,7 +258,7 @@ fn sealed(
     ship_to: &Address,
     email: Option<&Email>,
 ) -> Result<Personal, serde_json::Error> {
-    let stream = order.order_stream();
+    let stream = Order::stream(&order);
     let email = email.map(|email| key.seal(&personal::email(customer, &stream), email));
     Ok(Personal {
         ship_to: key.seal(&personal::ship_to(customer, &stream), ship_to)?,
@@ -303,3 +311,6 @@ fn contradicts(stored: &Placed, asked: &Personal) -> bool {
         || stored.email.is_some() != asked.email.is_some()
         || emails.is_some_and(|(stored, asked)| stored.contradicts(asked))
 }
+
+#[cfg(test)]
+mod tests;

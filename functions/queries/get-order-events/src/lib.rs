@@ -1,34 +1,38 @@
 //! `GET /orders/{orderId}/events`: the events of an order, causes before effects.
 
-use cairn::{Commit, causality::in_causal_order, cloudevent::CloudEvent, store};
-use cairn_aws::{
-    dynamodb::DynamoStore,
-    lambda::{
-        AppContext, ConfigError, Handler,
-        api::{self, Problem, Request, Response},
-    },
+use cairn::{
+    Aggregate, Commit,
+    causality::in_causal_order,
+    cloudevent::CloudEvent,
+    store::{self, EventStore},
+};
+use cairn_aws::lambda::{
+    AppContext, ConfigError, Handler,
+    api::{Problem, Request, Response, query},
 };
 use orders::{
-    order::Event,
+    order::{Event, Order},
+    payment::Payment,
+    shipment::Shipment,
     values::{CustomerId, OrderId},
 };
 use serde_json::json;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    let store = app.event_store()?;
-    let source = app.variable("EVENT_SOURCE")?;
-    api::function(app, move |request| {
-        list(store.clone(), source.clone(), request)
-    })
+    let parts = (app.event_store()?, app.variable("EVENT_SOURCE")?);
+    query(app, orders::CLAIMS, parts, list)
 }
 
-async fn list(store: DynamoStore, source: String, request: Request) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("order not found");
-    let order_id: OrderId = request.path("orderId").parse().map_err(|_| unknown())?;
+async fn list<S: EventStore>(
+    (store, source): (S, String),
+    request: Request,
+) -> Result<Response, Problem> {
+    let unknown = "order not found";
+    let order_id: OrderId = request.id("orderId", unknown)?;
     let others = [
-        order_id.order_stream(),
-        order_id.payment_stream(),
-        order_id.shipment_stream(),
+        Order::stream(&order_id),
+        Payment::stream(&order_id),
+        Shipment::stream(&order_id),
     ];
     let saga = order_id.fulfilment_stream();
     let mut histories = store::read_together(&store, &saga, &others, None).await?;
@@ -37,7 +41,7 @@ async fn list(store: DynamoStore, source: String, request: Request) -> Result<Re
     let placed = histories.first().and_then(|commits| commits.first());
     let customer_id = placed.map(customer_of).transpose()?.flatten();
     if !customer_id.is_some_and(|id| request.caller.can_access(id.as_str())) {
-        return Err(unknown());
+        return Err(Problem::not_found(unknown));
     }
     let events: Vec<_> = in_causal_order(&histories)
         .into_iter()

@@ -5,7 +5,7 @@ use cairn_aws::{
     dynamodb::{Counters, Generations},
     lambda::{
         AppContext, ConfigError, Handler,
-        api::{self, Problem, Request, Response},
+        api::{Problem, Request, Response, query},
     },
 };
 use futures_util::future::try_join_all;
@@ -16,8 +16,7 @@ use serde_json::json;
 const USUAL_WINDOWS: i64 = 60;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    let counters = app.counters()?;
-    api::function(app, move |request| get(counters.clone(), request))
+    query(app, orders::CLAIMS, app.counters()?, get)
 }
 
 async fn get(

@@ -6,7 +6,7 @@ use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
         AppContext, ConfigError, Handler,
-        api::{self, Problem, Request, Response},
+        api::{Problem, Request, Response, query},
     },
 };
 use futures_util::future::try_join_all;
@@ -24,16 +24,12 @@ const MOST: u64 = 100;
 const USUAL: u64 = 20;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    let store = app.event_store()?;
-    let rows = app.rows()?;
-    api::function(app, move |request| {
-        list(store.clone(), rows.clone(), request)
-    })
+    let parts = (app.event_store()?, app.rows()?);
+    query(app, orders::CLAIMS, parts, list)
 }
 
 async fn list(
-    store: DynamoStore,
-    generations: Generations<Rows<Orders>>,
+    (store, generations): (DynamoStore, Generations<Rows<Orders>>),
     request: Request,
 ) -> Result<Response, Problem> {
     let customer_id: CustomerId = request

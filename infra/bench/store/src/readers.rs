@@ -18,7 +18,7 @@ use orders::{
     order::{self, Placed},
     prices::Prices,
     read_models::orders::Orders,
-    requests::{self, RequestedLines},
+    requests::{OrderRequest, RequestedLines},
     shipment,
     values::OrderId,
 };
@@ -229,7 +229,7 @@ pub fn placed() -> Result<Placed, Failed> {
         "shipTo": { "name": "A. Lovelace", "line1": "1 Main St", "city": "Berlin",
             "postalCode": "10115", "country": "DE" },
     });
-    let place = requests::place_order(&body, Prices::Caller)
+    let place = OrderRequest::parse(&body, Prices::Caller)
         .map_err(|errors| Failed::new(format!("{errors:?}")))?;
     let RequestedLines::Priced(lines) = place.lines else {
         return Err(Failed::new("the lines have no prices"));

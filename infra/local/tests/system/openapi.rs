@@ -11,11 +11,15 @@ use axum::{
     body::Bytes,
     http::{HeaderMap, Method, StatusCode},
 };
-use cairn::Timestamp;
+use cairn::{Input, Timestamp};
 use cairn_local::{client::Answer, template::Trigger};
 use fastrand::Rng;
-use orders::values::{
-    Country, Currency, CustomerId, Email, MAX_AMOUNT, OrderId, PaymentToken, Quantity, Sku, Text,
+use orders::{
+    requests::{CancelOrder, OrderRequest, ReceiveStock, SetPrice, ShipOrder, UnpricedLines},
+    values::{
+        Country, Currency, CustomerId, Email, MAX_AMOUNT, OrderId, PaymentToken, Quantity, Sku,
+        Text,
+    },
 };
 use orders_local::options;
 use regex_lite::Regex;
@@ -322,6 +326,22 @@ fn the_document_takes_the_currencies_and_numbers_that_the_code_takes() {
     );
 }
 
+#[test]
+fn the_bodies_of_the_document_are_those_of_the_code() {
+    let document = Document::read();
+    for (operation, schema) in [
+        ("placeOrder", OrderRequest::<UnpricedLines>::schema()),
+        ("cancelOrder", CancelOrder::schema()),
+        ("shipOrder", ShipOrder::schema()),
+        ("receiveStock", ReceiveStock::schema()),
+        ("setPrice", SetPrice::schema()),
+    ] {
+        let content = &document.operation(operation)["requestBody"]["content"];
+        let documented = document.bare(&content["application/json"]["schema"]);
+        assert_eq!(documented, schema, "{operation}");
+    }
+}
+
 struct Document {
     root: Value,
     patterns: BTreeMap<String, Regex>,
@@ -377,6 +397,34 @@ impl Document {
         match node["$ref"].as_str() {
             Some(reference) => self.root.pointer(&reference[1..]).unwrap(),
             None => node,
+        }
+    }
+
+    /// Returns a schema without references and remarks. `allOf` is replaced by its members.
+    fn bare(&self, schema: &Value) -> Value {
+        match self.resolved(schema) {
+            Value::Object(keywords) => {
+                let parts = keywords.get("allOf").and_then(Value::as_array);
+                let mut bare: Map<_, _> = parts
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|part| self.bare(part).as_object().cloned())
+                    .flatten()
+                    .collect();
+                for (name, value) in keywords {
+                    if name == "properties" {
+                        let properties = value.as_object().unwrap().iter();
+                        let properties = properties
+                            .map(|(name, schema)| (name.clone(), self.bare(schema)))
+                            .collect();
+                        bare.insert(name.clone(), Value::Object(properties));
+                    } else if !["allOf", "description", "example"].contains(&name.as_str()) {
+                        bare.insert(name.clone(), self.bare(value));
+                    }
+                }
+                Value::Object(bare)
+            }
+            other => other.clone(),
         }
     }
 

@@ -58,6 +58,8 @@ impl Decider for First {
 }
 
 impl Aggregate for First {
+    type Id = String;
+
     const CATEGORY: &'static str = "product";
 }
 
@@ -131,6 +133,8 @@ impl<const WRITES: bool> Decider for Later<WRITES> {
 }
 
 impl<const WRITES: bool> Aggregate for Later<WRITES> {
+    type Id = String;
+
     const CATEGORY: &'static str = "product";
 }
 

@@ -58,12 +58,13 @@ mod error;
 mod generations;
 mod history;
 mod keys;
+mod live_rows;
 mod mail_gate;
 mod projection;
 mod rebuild;
 mod restore;
 
-pub use answers::{Answers, KeptAnswer};
+pub use answers::Answers;
 pub use audit::{Audit, AuditError, AuditMark, MarkError};
 pub use deadlines::Deadlines;
 pub use error::TableError;

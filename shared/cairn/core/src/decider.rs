@@ -4,12 +4,15 @@
 //! random number or waits. The same history therefore results in the same state in a function, in a
 //! test, and in a query of a past state.
 
-use std::fmt::Debug;
+use std::{
+    fmt::{Debug, Display},
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::event::Event;
+use crate::{event::Event, stream::StreamId};
 
 /// The rules of an aggregate, without a clock, random numbers or I/O.
 ///
@@ -67,6 +70,9 @@ pub trait Aggregate:
         Rejection: Send,
     > + 'static
 {
+    /// The id of an instance, such as `OrderId`. Its text is the key of a stream id.
+    type Id: Display + FromStr<Err: Display> + Send + Sync;
+
     /// The first part of the stream ids, such as `order` in `order-<uuid>`. It is stored: never
     /// change it.
     const CATEGORY: &'static str;
@@ -84,4 +90,13 @@ pub trait Aggregate:
     /// snapshots of 1.4 KB, this is 10 without cache hits, and 14 with a hit for every second
     /// command. `infra/bench` measures the curve, which is flat around the minimum.
     const SNAPSHOT_EVERY: u32 = 16;
+
+    /// Returns the stream of an instance.
+    ///
+    /// # Panics
+    /// Panics if the text of the id is no valid key; see [`StreamId`].
+    #[expect(clippy::expect_used, reason = "an id is checked when it is parsed")]
+    fn stream(id: &Self::Id) -> StreamId {
+        StreamId::new(Self::CATEGORY, &id.to_string()).expect("an id is the key of a stream")
+    }
 }

@@ -1,14 +1,17 @@
 //! Strict JSON input: a request's body becomes validated types, or a list of all its errors.
 //!
-//! Each error has a pointer to its field, so a client can fix a body in one step.
+//! Each error has a pointer to its field, so a client can fix a body in one step. A body is a type
+//! that derives [`Input`]. The type also has the JSON Schema of the body, in the dialect of
+//! OpenAPI 3.0.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
-use serde::{
-    Deserializer, Serialize,
-    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+pub use json::{BodyError, read};
+
+mod json;
 
 /// One error in a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,117 +22,66 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A body cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The body is not JSON.
-    #[error("the body is not JSON: {0}")]
-    NotJson(#[from] serde_json::Error),
-    /// Objects have several members with one name. JSON readers differ in which of them they use.
-    #[error("the body contains duplicate members")]
-    Repeated(Vec<FieldError>),
+/// A JSON Schema in the dialect of OpenAPI 3.0.
+pub type Schema = Value;
+
+/// A value in a request body.
+///
+/// The derive [`Input`](derive@crate::Input) implements it for a struct. A type of a single value
+/// implements it with [`Field::text`] or [`Field::integer`].
+pub trait Input: Sized {
+    /// False if the value may be missing.
+    const REQUIRED: bool = true;
+
+    /// Reads a field. Returns `None` after it has added the errors of the field.
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self>;
+
+    /// Returns the schema of the valid values.
+    fn schema() -> Schema;
 }
 
-/// Reads JSON, and rejects objects that have two members with one name.
+/// Parses a whole body.
 ///
 /// # Errors
-/// See [`BodyError`]. It lists at most 50 repeated members.
-pub fn read(body: &[u8]) -> Result<Value, BodyError> {
-    let mut repeated = vec![];
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let value = Node {
-        pointer: String::new(),
-        repeated: &mut repeated,
-    }
-    .deserialize(&mut json)?;
-    json.end()?;
-    if repeated.is_empty() {
-        Ok(value)
-    } else {
-        Err(BodyError::Repeated(repeated))
-    }
+/// Returns every invalid field, in the order of reading.
+pub fn parse<T: Input>(body: &Value) -> Result<T, Vec<FieldError>> {
+    let mut errors = ValidationErrors::default();
+    let value = T::read(&Field::root(body), &mut errors);
+    errors.result(value)
 }
 
-struct Node<'a> {
-    pointer: String,
-    repeated: &'a mut Vec<FieldError>,
+/// Returns the schema of an object from the name, the necessity and the schema of each member.
+pub fn object<const N: usize>(members: [(&str, bool, Schema); N]) -> Schema {
+    let names = members.iter().filter(|(_, required, _)| *required);
+    let required: Vec<_> = names.map(|(name, ..)| *name).collect();
+    let properties = members
+        .into_iter()
+        .map(|(name, _, schema)| (name.to_owned(), schema));
+    let properties: Map<_, _> = properties.collect();
+    if properties.is_empty() {
+        return json!({ "type": "object" });
+    }
+    json!({ "type": "object", "required": required, "properties": properties })
 }
 
-impl Node<'_> {
-    const MAX_REPEATED: usize = 50;
+/// A value that may be missing or null.
+impl<T: Input> Input for Option<T> {
+    const REQUIRED: bool = false;
 
-    fn child(&mut self, pointer: String) -> Node<'_> {
-        Node {
-            pointer,
-            repeated: &mut *self.repeated,
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = vec![];
-        loop {
-            let pointer = format!("{}/{}", self.pointer, items.len());
-            match seq.next_element_seed(self.child(pointer))? {
-                Some(item) => items.push(item),
-                None => return Ok(items.into()),
-            }
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        if field.is_present() {
+            T::read(field, errors).map(Some)
+        } else {
+            Some(None)
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let pointer = member(&self.pointer, &name);
-            if members.contains_key(&name) && self.repeated.len() < Self::MAX_REPEATED {
-                self.repeated.push(FieldError {
-                    pointer: pointer.clone(),
-                    detail: "is a duplicate member: send it once".to_owned(),
-                });
-            }
-            let value = map.next_value_seed(self.child(pointer))?;
-            members.insert(name, value);
+    fn schema() -> Schema {
+        let mut schema = T::schema();
+        if let Value::Object(keywords) = &mut schema {
+            keywords.insert("nullable".to_owned(), true.into());
         }
-        Ok(members.into())
+        schema
     }
 }
 
@@ -155,7 +107,7 @@ impl ValidationErrors {
     ///
     /// # Errors
     /// Returns the errors in the order of reading.
-    pub fn result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+    fn result<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => Err(self.0),
@@ -193,13 +145,22 @@ impl<'a> Field<'a> {
         self.value.is_some_and(|value| !value.is_null())
     }
 
-    /// Returns the members of an object.
-    pub fn object(&self, errors: &mut ValidationErrors) -> Option<&'a Map<String, Value>> {
-        let object = self.value.and_then(Value::as_object);
-        if object.is_none() {
-            errors.add(self, self.wanted("an object"));
+    /// Checks that the field is an object.
+    pub fn object(&self, errors: &mut ValidationErrors) -> Option<()> {
+        if self.value.is_some_and(Value::is_object) {
+            return Some(());
         }
-        object
+        errors.add(self, self.wanted("an object"));
+        None
+    }
+
+    /// Checks that the field is an object with a number of members. A whole body with one member is
+    /// not checked: the error of the member says what to send.
+    pub fn members(&self, count: usize, errors: &mut ValidationErrors) -> Option<()> {
+        if count == 1 && self.pointer.is_empty() {
+            return Some(());
+        }
+        self.object(errors)
     }
 
     /// Parses a string.
@@ -260,50 +221,6 @@ impl<'a> Field<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_member_that_is_there_twice_is_pointed_at_wherever_it_is() {
-        for (body, pointers) in [
-            (r#"{"a":1,"a":1}"#, &["/a"][..]),
-            (r#"{"a":{"b/c":null,"b/c":[]}}"#, &["/a/b~1c"]),
-            (r#"[{},{"x":[{"y":1,"y":2}],"z":1}]"#, &["/1/x/0/y"]),
-            (r#"{"a":1,"\u0061":2,"b":1,"b":2}"#, &["/a", "/b"]),
-            (r#"{"":1,"":1}"#, &["/"]),
-        ] {
-            let Err(BodyError::Repeated(errors)) = read(body.as_bytes()) else {
-                panic!("{body} is accepted");
-            };
-            let found: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
-            assert_eq!(found, pointers, "{body}");
-        }
-        let many = format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000));
-        let Err(BodyError::Repeated(errors)) = read(many.as_bytes()) else {
-            panic!("10,001 members with one name are accepted");
-        };
-        assert_eq!(errors.len(), Node::MAX_REPEATED);
-    }
-
-    #[test]
-    fn any_other_json_is_read_as_serde_json_reads_it() {
-        let deep = "[".repeat(1_000);
-        for body in [
-            "null",
-            "true",
-            "-1",
-            "18446744073709551615",
-            "1.5e3",
-            r#""\ud83e\uded6""#,
-            r#"{"a":[1,{"a":{"a":"a"}}],"b":[[],{}]}"#,
-            "{",
-            "",
-            "{} {}",
-            "1e999",
-            &deep,
-        ] {
-            let known: Option<Value> = serde_json::from_str(body).ok();
-            assert_eq!(read(body.as_bytes()).ok(), known, "{body}");
-        }
-    }
 
     #[test]
     fn every_error_is_found_in_one_reading_and_pointed_at() {

@@ -9,7 +9,7 @@
 #![cfg_attr(not(feature = "store"), doc = "```ignore")]
 //! use std::{error::Error, sync::Arc, time::Duration};
 //!
-//! use cairn::{Aggregate, Context, Decider, StreamId, Timestamp};
+//! use cairn::{Aggregate, Context, Decider, Timestamp};
 //! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
 //!
 //! #[derive(Debug)]
@@ -46,7 +46,10 @@
 //!         }
 //!     }
 //! }
-//! impl Aggregate for GiftCard { const CATEGORY: &'static str = "card"; }
+//! impl Aggregate for GiftCard {
+//!     type Id = String;
+//!     const CATEGORY: &'static str = "card";
+//! }
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn Error>> {
@@ -56,7 +59,7 @@
 //!         .then_rejected(&NotEnough);
 //!
 //!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
-//!     let card = StreamId::new(GiftCard::CATEGORY, "4711")?;
+//!     let card = GiftCard::stream(&"4711".to_owned());
 //!     let now = Timestamp::now();
 //!     let context = |id: &str| Context::new(id, now, Duration::from_secs(5));
 //!     cards.handle(&card, &Command::Load(50), &context("load-1")).await?;
@@ -192,6 +195,7 @@
 #[cfg(test)]
 extern crate self as cairn;
 
+pub mod api;
 pub mod audit;
 pub mod causality;
 pub mod cloudevent;
@@ -237,10 +241,11 @@ pub mod step;
 #[cfg(feature = "store")]
 pub mod store;
 
-pub use cairn_macros::{Event, Row};
+pub use cairn_macros::{Event, Input, Row};
 pub use commit::{Commit, CommitKey, Context, RecordedEvent};
 pub use decider::{Aggregate, Decider};
 pub use event::StoredEvent;
+pub use input::Input;
 pub use metadata::Metadata;
 pub use stream::StreamId;
 pub use system::System;

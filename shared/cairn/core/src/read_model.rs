@@ -334,6 +334,8 @@ mod tests {
     }
 
     impl Aggregate for Ship {
+        type Id = String;
+
         const CATEGORY: &'static str = "ship";
     }
 

@@ -86,6 +86,8 @@ impl Decider for Account {
 }
 
 impl Aggregate for Account {
+    type Id = String;
+
     const CATEGORY: &'static str = "account";
 }
 
@@ -578,6 +580,8 @@ impl Decider for Recounted {
 }
 
 impl Aggregate for Recounted {
+    type Id = String;
+
     const CATEGORY: &'static str = "account";
     const REVISION: u32 = 2;
 }
@@ -1046,6 +1050,8 @@ impl Decider for Notes {
 }
 
 impl Aggregate for Notes {
+    type Id = String;
+
     const CATEGORY: &'static str = "notes";
     const SNAPSHOT_EVERY: u32 = 2;
 }

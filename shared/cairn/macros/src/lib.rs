@@ -6,6 +6,7 @@ use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
 mod event;
+mod input;
 mod row;
 mod stored;
 
@@ -50,6 +51,17 @@ pub fn event(input: TokenStream) -> TokenStream {
 pub fn row(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     output(row::derive(&input))
+}
+
+/// Derives `cairn::input::Input` for a struct: the parser and the JSON Schema of a request body, or
+/// of an object in one.
+///
+/// Every type of a member is an `Input`. A member that is an `Option` may be missing or null. The
+/// members have their field names in camel case.
+#[proc_macro_derive(Input)]
+pub fn input(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    output(input::derive(input))
 }
 
 fn output(derived: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

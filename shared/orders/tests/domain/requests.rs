@@ -1,10 +1,13 @@
 //! Request bodies: accepted values, and the fields that errors point to.
 
-use cairn::{commit::fingerprint, input::FieldError};
+use cairn::{
+    commit::fingerprint,
+    input::{FieldError, parse},
+};
 use orders::{
     prices::Prices,
-    requests::{self, OrderRequest, RequestedLines, cancel_order, receive_stock, set_price},
-    values::{MAX_AMOUNT, Quantity},
+    requests::{CancelOrder, OrderRequest, ReceiveStock, RequestedLines, SetPrice},
+    values::MAX_AMOUNT,
 };
 use serde_json::{Value, json};
 
@@ -12,7 +15,7 @@ use crate::{fixtures::body, sample_order};
 
 /// Parses an order with the caller's prices.
 fn place_order(body: &Value) -> Result<OrderRequest, Vec<FieldError>> {
-    requests::place_order(body, Prices::Caller)
+    OrderRequest::parse(body, Prices::Caller)
 }
 
 /// Returns the sample body with another value at a pointer.
@@ -359,8 +362,8 @@ fn a_mistake_says_what_the_field_takes() {
 
 #[test]
 fn a_cancellation_has_a_reason() {
-    let reason = cancel_order(&json!({ "reason": "changed my mind" }));
-    assert_eq!(reason, Ok(sample_order::text("changed my mind")));
+    let body = parse::<CancelOrder>(&json!({ "reason": "changed my mind" }));
+    assert_eq!(body.unwrap().reason, sample_order::text("changed my mind"));
     for body in [
         json!({}),
         json!({ "reason": "" }),
@@ -369,7 +372,7 @@ fn a_cancellation_has_a_reason() {
         json!({ "reason": 7 }),
         json!("changed my mind"),
     ] {
-        let errors = cancel_order(&body).unwrap_err();
+        let errors = parse::<CancelOrder>(&body).unwrap_err();
         assert_eq!(errors.len(), 1, "{body}");
         assert_eq!(errors[0].pointer, "/reason", "{body}");
     }
@@ -377,8 +380,8 @@ fn a_cancellation_has_a_reason() {
 
 #[test]
 fn a_receipt_has_a_quantity() {
-    let received = receive_stock(&json!({ "quantity": 100 }));
-    assert_eq!(received.map(Quantity::get), Ok(100));
+    let received = parse::<ReceiveStock>(&json!({ "quantity": 100 }));
+    assert_eq!(received.unwrap().quantity.get(), 100);
     for body in [
         json!({}),
         json!({ "quantity": 0 }),
@@ -387,7 +390,7 @@ fn a_receipt_has_a_quantity() {
         json!({ "quantity": "100" }),
         json!([100]),
     ] {
-        let errors = receive_stock(&body).unwrap_err();
+        let errors = parse::<ReceiveStock>(&body).unwrap_err();
         assert_eq!(errors.len(), 1, "{body}");
         assert_eq!(errors[0].pointer, "/quantity", "{body}");
     }
@@ -396,7 +399,8 @@ fn a_receipt_has_a_quantity() {
 #[test]
 fn a_price_is_a_positive_amount_in_a_currency() {
     let price = |amount: Value, currency: &str| {
-        set_price(&json!({ "price": { "amount": amount, "currency": currency } }))
+        let body = json!({ "price": { "amount": amount, "currency": currency } });
+        parse::<SetPrice>(&body).map(|body| body.price)
     };
     assert_eq!(
         price(json!(1250), "EUR").unwrap().money(),
@@ -411,20 +415,24 @@ fn a_price_is_a_positive_amount_in_a_currency() {
     let errors = price(json!(1), "EURO").unwrap_err();
     assert_eq!(errors[0].pointer, "/price/currency");
     for body in [json!({}), json!({ "price": 1250 }), json!([1250])] {
-        let errors = set_price(&body).unwrap_err();
+        let errors = parse::<SetPrice>(&body).unwrap_err();
         assert_eq!(errors[0].pointer, "/price", "{body}");
     }
 }
 
 #[test]
 fn with_a_catalogue_a_line_may_leave_its_price_out() {
-    let of_catalogue = |body: &Value| requests::place_order(body, Prices::Catalogue);
+    let of_catalogue = |body: &Value| OrderRequest::parse(body, Prices::Catalogue);
     let order = of_catalogue(&without("/lines/0/unitPrice")).unwrap();
     let RequestedLines::Unpriced(lines) = &order.lines else {
         panic!("{order:?}");
     };
-    assert_eq!(lines[0].unit_price, None);
-    assert_eq!(lines[1].unit_price, Some(sample_order::eur(900)));
+    let prices: Vec<_> = lines
+        .as_slice()
+        .iter()
+        .map(|line| line.unit_price)
+        .collect();
+    assert_eq!(prices[..2], [None, Some(sample_order::eur(900))]);
     assert_eq!(
         pointers(&without("/lines/0/unitPrice")),
         ["/lines/0/unitPrice"]
@@ -439,7 +447,7 @@ fn with_a_catalogue_a_line_may_leave_its_price_out() {
 #[test]
 fn the_digest_of_a_request_does_not_depend_on_where_prices_come_from() {
     let digest = |prices| {
-        let order = requests::place_order(&body(), prices).unwrap();
+        let order = OrderRequest::parse(&body(), prices).unwrap();
         fingerprint(&order.impersonal()).unwrap()
     };
     assert_eq!(digest(Prices::Caller), digest(Prices::Catalogue));

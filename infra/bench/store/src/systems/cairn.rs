@@ -62,6 +62,8 @@ impl<const EVERY: u32> Decider for Order<EVERY> {
 }
 
 impl<const EVERY: u32> Aggregate for Order<EVERY> {
+    type Id = String;
+
     const CATEGORY: &'static str = "order";
     const SNAPSHOT_EVERY: u32 = EVERY;
 }

@@ -1,18 +1,15 @@
-//! Stores the responses to requests with an idempotency key that appended no commit.
-//!
-//! A command that changes something stores its id and its digest in its commit. A command that
-//! changes nothing, or is rejected, appends no commit: its response is stored here. A repeated
-//! request then gets the same response, and a reused key with another body is detected.
+//! The responses to requests with an idempotency key that appended no commit, in a table.
 
+use super::{Item, TableError};
 use aws_sdk_dynamodb::{
     Client,
     operation::put_item::PutItemError,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
-use serde::{Deserialize, Serialize};
-
-use super::{Item, TableError};
-use cairn::timestamp::Timestamp;
+use cairn::store::{
+    StoreError,
+    answers::{AnswerStore, KeptAnswer},
+};
 
 /// A table with the key `request` (S). An item is the first response to a request with a key.
 #[derive(Clone, Debug)]
@@ -21,32 +18,15 @@ pub struct Answers {
     table: String,
 }
 
-/// A stored response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptAnswer {
-    /// The key of the item: the path parameters, the operation and the idempotency key.
-    pub request: String,
-    /// The digest of the request, see [`Commit::fingerprint`](cairn::Commit::fingerprint).
-    pub fingerprint: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// The `Content-Type`.
-    #[serde(rename = "mediaType")]
-    pub media_type: String,
-    /// The body.
-    pub body: String,
-    /// The time of the first response.
-    pub at: Timestamp,
-}
-
 impl Answers {
     /// Creates a handle to the table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
+}
 
-    /// Returns the stored response to a request. The read is strongly consistent.
-    pub async fn find(&self, request: &str) -> Result<Option<KeptAnswer>, TableError> {
+impl AnswerStore for Answers {
+    async fn find(&self, request: &str) -> Result<Option<KeptAnswer>, StoreError> {
         let got = self
             .client
             .get_item()
@@ -54,14 +34,14 @@ impl Answers {
             .key("request", AttributeValue::S(request.to_owned()))
             .consistent_read(true)
             .send()
-            .await?;
-        got.item.map(kept).transpose()
+            .await
+            .map_err(TableError::from)?;
+        Ok(got.item.map(kept).transpose()?)
     }
 
-    /// Stores the first response to a request with one conditional write, and returns the stored
-    /// one. A concurrent call may have stored another response first.
-    pub async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, TableError> {
-        let item = serde_dynamo::to_item(&answer)?;
+    /// Makes one conditional write.
+    async fn keep(&self, answer: KeptAnswer) -> Result<KeptAnswer, StoreError> {
+        let item = serde_dynamo::to_item(&answer).map_err(TableError::from)?;
         let sent = self
             .client
             .put_item()
@@ -79,11 +59,10 @@ impl Answers {
             // it because the answer was lost.
             Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                 let winner = failed.item().cloned().map(kept).transpose()?;
-                winner.ok_or_else(|| {
-                    TableError::Unavailable("the stored response disappeared".into())
-                })
+                let lost = || TableError::Unavailable("the stored response disappeared".into());
+                Ok(winner.ok_or_else(lost)?)
             }
-            _ => Err(error.into()),
+            _ => Err(TableError::from(error).into()),
         }
     }
 }

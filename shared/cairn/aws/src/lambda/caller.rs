@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
+use cairn::api::ClaimVariables;
 
 use crate::lambda::{AppContext, ConfigError, api::Problem};
 
@@ -52,8 +53,9 @@ pub(crate) enum Access {
     /// The response is the same for every caller, so no caller is identified.
     Public,
     /// A request without claims is anonymous. If a request has claims, the API checks tokens
-    /// already, while this function still has its old environment: the claims are used.
-    Open(Option<ClaimNames>),
+    /// already, while this function still has its old environment: the claims are used, if the
+    /// variables with their names are set.
+    Open(Result<ClaimNames, ClaimVariables>),
     /// A request needs claims: the API has verified a token.
     Tokens(ClaimNames),
 }
@@ -68,18 +70,18 @@ pub(crate) struct ClaimNames {
 }
 
 impl Access {
-    /// Reads `AUTHORIZATION`, which is `jwt` or `none`, and `CUSTOMER_CLAIM` and `OPERATOR_SCOPE`,
-    /// which `jwt` needs. A function without `AUTHORIZATION` does not start.
-    pub(crate) fn from_app(app: &AppContext) -> Result<Self, ConfigError> {
+    /// Reads `AUTHORIZATION`, which is `jwt` or `none`, and the `claims`, which `jwt` needs. A
+    /// function without `AUTHORIZATION` does not start.
+    pub(crate) fn from_app(app: &AppContext, claims: ClaimVariables) -> Result<Self, ConfigError> {
         let name = "AUTHORIZATION";
         let names = || {
             Ok(ClaimNames {
-                id: app.variable("CUSTOMER_CLAIM")?,
-                operator: app.variable("OPERATOR_SCOPE")?,
+                id: app.variable(claims.user)?,
+                operator: app.variable(claims.operator)?,
             })
         };
         match app.variable(name)?.as_str() {
-            "none" => Ok(Self::Open(names().ok())),
+            "none" => Ok(Self::Open(names().map_err(|_: ConfigError| claims))),
             "jwt" => names().map(Self::Tokens),
             other => Err(ConfigError::new(
                 name,
@@ -99,13 +101,14 @@ impl Access {
         let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
         match (self, jwt.map(|jwt| &jwt.claims)) {
             (Self::Public, _) | (Self::Open(_), None) => Ok(Caller::Anonymous),
-            (Self::Open(None), Some(_)) => Err(Problem::internal(
-                &"the request has the claims of a token: set CUSTOMER_CLAIM and OPERATOR_SCOPE",
-            )),
+            (Self::Open(Err(unset)), Some(_)) => Err(Problem::internal(&format!(
+                "the request has the claims of a token: set {} and {}",
+                unset.user, unset.operator
+            ))),
             (Self::Tokens(_), None) => Err(Problem::unauthorized(
                 "Missing bearer token. Send it as `Authorization: Bearer ...`.",
             )),
-            (Self::Open(Some(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
+            (Self::Open(Ok(names)) | Self::Tokens(names), Some(claims)) => names.caller(claims),
         }
     }
 }
@@ -150,6 +153,11 @@ mod tests {
 
     use super::*;
 
+    const UNSET: ClaimVariables = ClaimVariables {
+        user: "USER_CLAIM",
+        operator: "OPERATOR_SCOPE",
+    };
+
     fn names() -> ClaimNames {
         ClaimNames {
             id: "sub".to_owned(),
@@ -177,17 +185,20 @@ mod tests {
     fn a_request_with_claims_is_never_anonymous_whatever_the_environment_says() {
         let user = json!({ "sub": "c-42", "scope": "openid" });
         let operator = json!({ "sub": "o-1", "scope": "openid cairn/operator" });
-        for access in [Access::Open(Some(names())), Access::Tokens(names())] {
+        for access in [Access::Open(Ok(names())), Access::Tokens(names())] {
             let found = caller(&access, Some(user.clone()));
             assert_eq!(found, Ok(Caller::User("c-42".to_owned())));
             let found = caller(&access, Some(operator.clone()));
             assert_eq!(found, Ok(Caller::Operator("o-1".to_owned())));
             assert_eq!(caller(&access, Some(json!({}))), Err(401));
         }
-        assert_eq!(caller(&Access::Open(None), Some(user)), Err(500));
-        assert_eq!(caller(&Access::Open(None), None), Ok(Caller::Anonymous));
+        assert_eq!(caller(&Access::Open(Err(UNSET)), Some(user)), Err(500));
         assert_eq!(
-            caller(&Access::Open(Some(names())), None),
+            caller(&Access::Open(Err(UNSET)), None),
+            Ok(Caller::Anonymous)
+        );
+        assert_eq!(
+            caller(&Access::Open(Ok(names())), None),
             Ok(Caller::Anonymous)
         );
         assert_eq!(caller(&Access::Tokens(names()), None), Err(401));

@@ -57,9 +57,13 @@ pub mod http_client;
 pub mod metrics;
 pub mod operation;
 mod process;
+mod reaction;
 pub mod secret;
 pub mod step;
 pub mod stream;
+
+pub use api::{command, query};
+pub use reaction::reaction;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>, FunctionError>> + Send>>;
 

@@ -111,6 +111,8 @@ impl<D: Definition> Decider for Saga<D> {
 }
 
 impl<D: Definition> Aggregate for Saga<D> {
+    type Id = String;
+
     const CATEGORY: &'static str = D::CATEGORY;
 }
 

@@ -154,6 +154,8 @@ impl Decider for Order {
 }
 
 impl Aggregate for Order {
+    type Id = String;
+
     const CATEGORY: &'static str = "order";
 }
 

@@ -17,8 +17,12 @@ use crate::{
     timestamp::Timestamp,
 };
 
+pub mod answers;
 pub mod contract;
+mod live_rows;
 pub mod memory;
+
+pub use live_rows::LiveRows;
 
 /// The maximum number of streams of one append. A quota counts as one.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
@@ -80,6 +84,16 @@ impl<S: EventStore> EventStore for Arc<S> {
         range: &ReadRange<'_>,
     ) -> Result<Vec<Commit>, StoreError> {
         S::read(self, stream, range).await
+    }
+}
+
+impl<S: ConditionalStore> ConditionalStore for Arc<S> {
+    async fn append_if(
+        &self,
+        commits: &[Commit],
+        conditions: Conditions<'_>,
+    ) -> Result<(), AppendError> {
+        S::append_if(self, commits, conditions).await
     }
 }
 
