@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use clap::{Arg, ArgAction, Command, CommandFactory, builder::PossibleValue};
+use clap::{Arg, ArgAction, Command, builder::PossibleValue};
 
-use crate::{Arguments, generated::assert_generated};
+use crate::{generated::assert_generated, tool};
 
 const HEADER: &str = "\
 # Command-line reference
@@ -128,7 +128,7 @@ fn examples(text: &str) -> String {
 
 #[test]
 fn the_reference_of_the_commands_is_generated_from_their_help() {
-    let mut command = Arguments::command();
+    let mut command = tool().command();
     command.build();
     let mut page = HEADER.to_owned();
     section(&command, &mut page);

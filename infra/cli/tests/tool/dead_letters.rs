@@ -61,6 +61,19 @@ async fn a_dead_letter_is_listed_shown_and_redriven() {
         .await;
     assert_eq!(none["redriven"], 0);
 
+    let typo = ["dead-letters", "redrive", "--function", "ProjectOrdrs"];
+    let refused = system.run(&typo).await;
+    assert_eq!(
+        (refused.status, refused.out.as_str()),
+        (2, ""),
+        "{refused:?}"
+    );
+    assert!(
+        refused.err.contains("unknown function `ProjectOrdrs`"),
+        "{refused:?}"
+    );
+    assert!(refused.err.contains("ProjectOrdersFunction"), "{refused:?}");
+
     system.receive("CUP-02", 5).await;
     system.receive("CUP-02", 7).await;
     system.settled().await;

@@ -7,6 +7,7 @@
     reason = "a test fails by panic"
 )]
 
+mod add;
 mod audit;
 mod child;
 mod dead_letters;

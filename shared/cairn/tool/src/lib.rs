@@ -1,5 +1,38 @@
-//! The operator's tool `cairn` as a library.
+//! The operator's tool `cairn` as a library, for any system.
 //!
+//! A program names its system and the little that only an application knows:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use cairn_tool::{Subject, Tool};
+//!
+//! fn main() -> ExitCode {
+//!     Tool::new(orders::system())
+//!         .example_stream("stock-TEA-01")
+//!         .subject(Subject::new::<CustomerId>("customer", "c-42", "ForgetCustomerFunction"))
+//!         .run()
+//! }
+//! ```
+//!
+//! * [`Tool`]: The system and its words. [`Tool::run`] parses the command line and runs the
+//!   command.
+//! * [`Ids`], [`Subject`], [`Sagas`]: The ids that name several streams, the subjects of personal
+//!   data, and the saga of the system.
 //! * [`scaffold`]: Writes new aggregates, functions and read models into a project.
+//!
+//! A command has a file in `commands`. The tool reaches AWS only through the kit, as the functions
+//! do.
 
+#![warn(missing_docs)]
+
+mod access;
+mod commands;
+mod failure;
+mod output;
+mod program;
+mod saga;
 pub mod scaffold;
+mod tool;
+
+pub use tool::{Ids, Sagas, Subject, Tool};

@@ -243,6 +243,42 @@ impl Project {
         files.write()
     }
 
+    /// Returns the next step of a developer who has added a part.
+    pub fn next_step(&self, part: &Part) -> String {
+        let src = self.domain.join("src");
+        let (src, package) = (src.display(), self.domain_name.replace('_', "-"));
+        match part {
+            Part::Aggregate { name } => format!(
+                "write the rules in {src}/{name}.rs and the test, run `cargo test -p {package} \
+                 {name}`, then write the schemas and examples of the events",
+                name = name.snake(),
+            ),
+            Part::Command {
+                name, aggregate, ..
+            } => format!(
+                "write `{command}` in {src}/requests.rs and `Command::{command}` in \
+                 {src}/{aggregate}.rs, then run `cargo check -p {name}`",
+                command = name.pascal(),
+                aggregate = aggregate.snake(),
+                name = name.kebab(),
+            ),
+            Part::Projection { name, .. } => format!(
+                "write the changes in {src}/read_models/{}.rs, then run `cargo check -p project-{}`",
+                name.snake(),
+                name.kebab(),
+            ),
+            Part::Query { name, .. } => format!(
+                "run `cargo check -p {}`, then start the local system and request the route",
+                name.kebab(),
+            ),
+            Part::Reaction { name, .. } => format!(
+                "write the command in functions/reactions/{name}/src/lib.rs, then run \
+                 `cargo check -p {name}`",
+                name = name.kebab(),
+            ),
+        }
+    }
+
     fn aggregate(&self, files: &mut Files<'_>, name: &Name) -> Result<(), AddError> {
         let words = [
             ("name", name.snake()),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_tool::scaffold::{AddError, EventVersion, Name, Part, Project};
+use cairn_tool::scaffold::{AddError, EventVersion, Name, Part, Project, Route};
 use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
@@ -160,7 +160,6 @@ fn names_and_routes_of_another_form_are_refused() {
     ] {
         assert!(text.parse::<Name>().is_err(), "{text}");
     }
-    use cairn_tool::scaffold::Route;
     for text in [
         "",
         "GET",

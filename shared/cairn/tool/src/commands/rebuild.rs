@@ -7,17 +7,18 @@ use cairn_aws::{
     dynamodb::{BackfillProgress, Comparison, Pruned, Started},
     operator::Stack,
 };
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{Args, Command, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::change_arg;
 use crate::{
-    audit::read_models,
     failure::{Failure, Verdict},
     output::Output,
+    tool::Tool,
 };
 
 const REBUILD: &str = "RebuildProjectionFunction";
@@ -34,15 +35,14 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cairn rebuild orders
-  cairn rebuild sales --segments 32
-  cairn rebuild stock --drop-orphans
-  cairn rebuild stock --cancel
+  cairn rebuild {read model}
+  cairn rebuild {read model} --segments 32
+  cairn rebuild {read model} --drop-orphans
+  cairn rebuild {read model} --cancel
 
 Exit status: 0 success; 1 orphan rows found, or the rebuild did not end in time; 2 usage error or system unreachable")]
 pub(crate) struct Rebuild {
     /// Read model
-    #[arg(value_parser = PossibleValuesParser::new(read_models()))]
     projection: String,
     /// Number of parallel backfill segments; ignored when a rebuild is resumed
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -78,6 +78,14 @@ struct Done<'a> {
 }
 
 impl Rebuild {
+    /// Accepts the read models of the system.
+    pub(crate) fn adapt(command: Command, tool: &Tool) -> Command {
+        let read_models = PossibleValuesParser::new(tool.read_models());
+        change_arg(command, "projection", |argument| {
+            argument.value_parser(read_models.clone())
+        })
+    }
+
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let limit = Duration::from_secs(self.timeout);
         match timeout(limit, self.rebuild(stack, out)).await {

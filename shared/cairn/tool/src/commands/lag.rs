@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::{
     failure::{Failure, Verdict},
     output::{Output, duration},
+    tool::Tool,
 };
 
 /// The number of segments that are read concurrently.
@@ -28,9 +29,9 @@ const EXAMPLES: usize = 10;
 /// Show how far each read model lags
 ///
 /// The command compares every stream with the version gates of the rows, so the result is exact and
-/// needs no metrics. It reads each event once and up to three gates per stream: about 6 read
-/// request units (RRU) per order, or 0.75 dollars per million orders. The metric `ConsumerLag` is a
-/// free estimate, for all consumers. If the relay has stopped, every read model lags.
+/// needs no metrics. It reads each event once, and a gate per stream for each of its read models.
+/// The metric `ConsumerLag` is a free estimate, for all consumers. If the relay has stopped, every
+/// read model lags.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -68,10 +69,15 @@ struct Consumer {
 }
 
 impl Lag {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        stack: &Stack,
+        out: &mut Output,
+    ) -> Result<Verdict, Failure> {
         let app = stack.app();
         let mut rows = vec![];
-        for generations in app.read_models(&orders::system())? {
+        for generations in app.read_models(&tool.system)? {
             rows.push(generations.live().await?);
         }
         let readers = Readers {

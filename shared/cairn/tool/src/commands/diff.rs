@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 
 use cairn::{StreamId, past::Moment};
 use cairn_aws::operator::Stack;
-use clap::Args;
+use clap::{Args, Command};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::state::{State, past};
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
-    state::{one_stream, past},
+    tool::Tool,
 };
 
 /// Compare the state of a stream at two versions
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cairn diff stock-TEA-01 1 2
-  cairn diff fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b 2 5 --json | jq '.changes[]'
+  cairn diff {stream} 1 2
+  cairn diff {stream} 2 5 --json | jq '.changes[]'
 
 Exit status: 0 success; 1 no such version; 2 usage error or system unreachable")]
 pub(crate) struct Diff {
-    /// Stream such as `stock-TEA-01`
-    #[arg(value_parser = one_stream)]
+    /// Stream such as `{stream}`
     stream: StreamId,
     /// First version
     from: u64,
@@ -43,9 +43,18 @@ struct Change {
 }
 
 impl Diff {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
-        let before = past(stack, &self.stream, Moment::Version(self.from)).await?;
-        let after = past(stack, &self.stream, Moment::Version(self.to)).await?;
+    pub(crate) fn adapt(command: Command, tool: &Tool) -> Command {
+        State::adapt(command, tool)
+    }
+
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        stack: &Stack,
+        out: &mut Output,
+    ) -> Result<Verdict, Failure> {
+        let before = past(tool, stack, &self.stream, Moment::Version(self.from)).await?;
+        let after = past(tool, stack, &self.stream, Moment::Version(self.to)).await?;
         let changes = changes(&before.state, &after.state);
         if out.is_json {
             let end = |version, at| json!({ "version": version, "at": at });

@@ -2,13 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::{
-    Arguments,
-    failure::{Failure, Verdict},
-};
+use crate::failure::{Failure, Verdict};
 
 /// Generate shell completions
 #[derive(Debug, Args)]
@@ -23,9 +20,9 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(&self) -> Result<Verdict, Failure> {
+    pub(crate) fn run(&self, command: &mut Command) -> Result<Verdict, Failure> {
         let mut script = vec![];
-        clap_complete::generate(self.shell, &mut Arguments::command(), "cairn", &mut script);
+        clap_complete::generate(self.shell, command, "cairn", &mut script);
         io::stdout().write_all(&script)?;
         Ok(Verdict::Well)
     }

@@ -241,7 +241,10 @@ impl Redrive {
     async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let request = match (&self.message, &self.function) {
             (Some(message), _) => json!({ "message": message }),
-            (None, Some(function)) => json!({ "function": function }),
+            (None, Some(function)) => {
+                check_function(function, stack)?;
+                json!({ "function": function })
+            }
             (None, None) => json!({}),
         };
         let sum = Report::request(stack, request).await?;
@@ -262,6 +265,22 @@ impl Redrive {
         }
         Ok(verdict)
     }
+}
+
+/// Rejects a function that the stack does not have.
+fn check_function(function: &str, stack: &Stack) -> Result<(), Failure> {
+    let subject = Subject {
+        function: Some(function.to_owned()),
+        ..Subject::default()
+    };
+    if stack.functions().any(|known| subject.is_for(known)) {
+        return Ok(());
+    }
+    let known: Vec<_> = stack.functions().collect();
+    Err(Failure::refused(format!(
+        "unknown function `{function}`; use one of: {}",
+        known.join(", ")
+    )))
 }
 
 impl Delete {

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(after_help = "\
 Examples:
   cairn tail
-  cairn tail --stream stock-TEA-01
+  cairn tail --stream {stream}
   cairn tail --from start --limit 100 --json | jq -r .type
 
 Exit status: 0 success; 1 fewer events than --limit within --timeout; 2 usage error or system unreachable")]
@@ -78,7 +78,7 @@ impl Tail {
             let commits = tokio::select! {
                 biased;
                 _ = &mut end => break,
-                () = &mut late => return self.late(left),
+                () = &mut late => return self.stop(left),
                 commits = tail.next() => commits?,
             };
             for commit in commits {
@@ -93,7 +93,7 @@ impl Tail {
             tokio::select! {
                 biased;
                 _ = &mut end => break,
-                () = &mut late => return self.late(left),
+                () = &mut late => return self.stop(left),
                 () = sleep(PAUSE) => {}
             }
         }
@@ -101,7 +101,7 @@ impl Tail {
     }
 
     /// Ends at the timeout: successfully, unless fewer events than `--limit` arrived.
-    fn late(&self, left: u64) -> Result<Verdict, Failure> {
+    fn stop(&self, left: u64) -> Result<Verdict, Failure> {
         let (Some(limit), Some(timeout)) = (self.limit, self.timeout) else {
             return Ok(Verdict::Well);
         };

@@ -1,80 +1,92 @@
-//! `cairn history`: the events of a stream or an order.
+//! `cairn history`: shows the events of a stream, or of all streams of an id.
 
 use cairn::{
     RecordedEvent, StreamId,
     cloudevent::CloudEvent,
     store::{EventStore, ReadRange},
+    stream::NotAStreamId,
 };
 use cairn_aws::{dynamodb::DynamoStore, operator::Stack};
-use clap::Args;
-use orders::values::OrderId;
+use clap::{Args, Command};
 use serde_json::json;
 
+use super::change_arg;
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
+    tool::{Ids, Tool},
 };
 
-/// Show the events of a stream or an order
+/// Show the events of a stream{or id}
 ///
 /// BY is the caller of the request or the operator, if one is known. With `--json`, events are
 /// CloudEvents, as on the bus.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cairn history order-2d6944f5-e237-4a33-9c67-ba4a44120b1b
-  cairn history 2d6944f5-e237-4a33-9c67-ba4a44120b1b     its order, payment, shipment and fulfilment
-  cairn history stock-TEA-01 --after 100
-  cairn history stock-TEA-01 --json | jq -r '.events[].type'
+  cairn history {stream}
+  cairn history {stream} --after 100
+  cairn history {stream} --json | jq -r '.events[].type'
 
 Exit status: 0 success; 1 no events; 2 usage error or system unreachable")]
 pub(crate) struct History {
-    /// Stream such as `stock-TEA-01`, or order ID for all streams of the order
-    #[arg(value_name = "STREAM|ORDER", value_parser = subject)]
-    subject: Subject,
+    /// Stream such as `{stream}`
+    #[arg(value_name = "STREAM", value_parser = |text: &str| Named::parse(None, text))]
+    named: Named,
     /// Show only events after this version
     #[arg(long, value_name = "VERSION", default_value_t = 0)]
     after: u64,
 }
 
+/// The streams that an argument names.
 #[derive(Clone, Debug)]
-enum Subject {
-    Stream(StreamId),
-    Order(OrderId),
+struct Named {
+    text: String,
+    streams: Vec<StreamId>,
 }
 
-fn subject(text: &str) -> Result<Subject, String> {
-    if let Ok(order) = text.parse() {
-        return Ok(Subject::Order(order));
+impl Named {
+    fn parse(ids: Option<Ids>, text: &str) -> Result<Self, String> {
+        if let Some((Ok(streams), name)) = ids.map(|ids| ((ids.streams)(text), ids.name)) {
+            let text = format!("the {name} {text}");
+            return Ok(Self { text, streams });
+        }
+        let stream: StreamId = text
+            .parse()
+            .map_err(|error: NotAStreamId| error.to_string())?;
+        Ok(Self {
+            text: text.to_owned(),
+            streams: vec![stream],
+        })
     }
-    let stream: Result<StreamId, _> = text.parse();
-    stream
-        .map(Subject::Stream)
-        .map_err(|error| error.to_string())
 }
 
 impl History {
+    /// Accepts the ids that name several streams.
+    pub(crate) fn adapt(command: Command, tool: &Tool) -> Command {
+        let Some(ids) = tool.ids else {
+            return command;
+        };
+        let name = ids.name;
+        change_arg(command, "named", |argument| {
+            argument
+                .value_name(format!("STREAM|{}", name.to_uppercase()))
+                .help(format!(
+                    "Stream such as `{{stream}}`, or {name} ID for all streams of the {name}"
+                ))
+                .value_parser(move |text: &str| Named::parse(Some(ids), text))
+        })
+    }
+
     pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
         let store = stack.app().event_store()?;
-        let streams = match &self.subject {
-            Subject::Stream(stream) => vec![stream.clone()],
-            Subject::Order(order) => vec![
-                order.order_stream(),
-                order.payment_stream(),
-                order.shipment_stream(),
-                order.fulfilment_stream(),
-            ],
-        };
         let mut entries = vec![];
-        for stream in &streams {
+        for stream in &self.named.streams {
             entries.extend(self.entries(&store, stream).await?);
         }
         if entries.is_empty() {
-            let subject = match &self.subject {
-                Subject::Stream(stream) => stream.to_string(),
-                Subject::Order(order) => format!("the order {order}"),
-            };
-            return Err(Failure::found(format!("no events found for {subject}")));
+            let problem = format!("no events found for {}", self.named.text);
+            return Err(Failure::found(problem));
         }
         // The sort is stable, and time never decreases within a stream, so the events of each
         // stream keep their order.
@@ -125,7 +137,7 @@ impl Entry {
     }
 }
 
-pub(crate) fn row(event: &RecordedEvent) -> [String; 4] {
+fn row(event: &RecordedEvent) -> [String; 4] {
     let data = event.event.data.get().to_owned();
     [
         event.at.to_string(),

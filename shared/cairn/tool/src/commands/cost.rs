@@ -57,7 +57,7 @@ pub(crate) async fn run(stack: &Stack, out: &mut Output) -> Result<Verdict, Fail
     let Some(Meter { mut functions }) = meter else {
         return Err(Failure::refused(
             "AWS does not count request units by function; see the dashboard for request units by table and \
-             for invocations, or run `cargo run --release -- measure` for the units of one order",
+             for invocations, or run the local system",
         ));
     };
     functions.retain(|_, counted| counted.invocations > 0);

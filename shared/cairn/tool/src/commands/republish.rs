@@ -25,13 +25,13 @@ const TRACKER: &str = "TrackDeadlinesFunction";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cairn republish stock-TEA-01
-  cairn republish order-2d6944f5-e237-4a33-9c67-ba4a44120b1b --after 4
+  cairn republish {stream}
+  cairn republish {stream} --after 4
   cairn audit --json | jq -r '.findings[] | select(.kind == \"unpublished\") | .stream' | xargs cairn republish
 
 Exit status: 0 success; 1 no events, or a consumer failed; 2 usage error or system unreachable")]
 pub(crate) struct Republish {
-    /// Streams, for example `stock-TEA-01`
+    /// Streams, for example `{stream}`
     #[arg(value_name = "STREAM", required = true)]
     streams: Vec<StreamId>,
     /// Send only commits with events after this version

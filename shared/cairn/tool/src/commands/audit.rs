@@ -5,16 +5,18 @@ use std::{path::PathBuf, time::Duration};
 use cairn::{
     Timestamp,
     audit::{Limits, Part, Report, Scope},
-    read_model::AnyReadModel,
 };
 use cairn_aws::{dynamodb::MarkError, operator::Stack};
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{Args, Command, builder::PossibleValuesParser};
 
+use super::change_arg;
 use crate::{
-    export,
     failure::{Failure, Verdict},
     output::Output,
+    tool::Tool,
 };
+
+mod export;
 
 /// Check the consistency of streams, read models, publication and deadlines
 ///
@@ -27,7 +29,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cairn audit
-  cairn audit --projection orders     only the rows of one read model
+  cairn audit --projection {read model}     only the rows of one read model
   cairn audit --settle 0              no grace period: use when the system is idle
   cairn audit --part 7/30             one of 30 parts of all streams and rows
   cairn audit --export export/01764460800000-1a2b3c4d --mark
@@ -36,7 +38,7 @@ Examples:
 Exit status: 0 nothing found; 1 findings; 2 usage error or system unreachable")]
 pub(crate) struct Audit {
     /// Compare only the rows of this read model
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(read_models()))]
+    #[arg(long, value_name = "NAME")]
     projection: Option<String>,
     /// Audit one of N parts, from 1/N to N/N, without counters
     #[arg(long, value_name = "K/N", default_value_t = Part::WHOLE)]
@@ -62,7 +64,20 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    /// Accepts the read models of the system.
+    pub(crate) fn adapt(command: Command, tool: &Tool) -> Command {
+        let read_models = PossibleValuesParser::new(tool.read_models());
+        change_arg(command, "projection", |argument| {
+            argument.value_parser(read_models.clone())
+        })
+    }
+
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        stack: &Stack,
+        out: &mut Output,
+    ) -> Result<Verdict, Failure> {
         let limits = Limits {
             settle: Duration::from_secs(self.settle),
             overdue: Duration::from_secs(self.overdue),
@@ -72,7 +87,7 @@ impl Audit {
         } else {
             export::changed(&self.export, &stack.app().variable("EVENTS_TABLE")?)?
         };
-        let report = report(stack, limits, scope, self.projection.as_deref()).await?;
+        let report = report(tool, stack, limits, scope, self.projection.as_deref()).await?;
         if out.is_json {
             out.document(&report)?;
         } else {
@@ -92,21 +107,15 @@ impl Audit {
     }
 }
 
-/// Returns the names of the read models.
-pub(crate) fn read_models() -> Vec<&'static str> {
-    let system = orders::system();
-    let names = system.read_models().iter().map(AnyReadModel::name);
-    names.collect()
-}
-
 /// Audits the stack, or the rows of one read model.
 pub(crate) async fn report(
+    tool: &Tool,
     stack: &Stack,
     limits: Limits,
     scope: Scope,
     projection: Option<&str>,
 ) -> Result<Report, Failure> {
-    let audit = stack.app().audit(&orders::system(), Timestamp::now())?;
+    let audit = stack.app().audit(&tool.system, Timestamp::now())?;
     let audit = audit.within(limits).examining(scope);
     let report = audit.run(projection).await;
     report.map_err(Failure::refused)

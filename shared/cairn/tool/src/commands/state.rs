@@ -5,14 +5,15 @@ use cairn::{
     past::{Moment, PastState},
 };
 use cairn_aws::operator::Stack;
-use clap::Args;
-use orders::values::OrderId;
+use clap::{Args, Command};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::change_arg;
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
+    tool::{Ids, Tool},
 };
 
 /// Show the state of a stream, now or at an earlier time or version
@@ -21,15 +22,13 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cairn state order-2d6944f5-e237-4a33-9c67-ba4a44120b1b
-  cairn state stock-TEA-01 --at 2026-11-23T09:30:00Z
-  cairn state product-TEA-01
-  cairn state fulfilment-2d6944f5-e237-4a33-9c67-ba4a44120b1b --version 3 --json | jq .state
+  cairn state {stream}
+  cairn state {stream} --at 2026-11-23T09:30:00Z
+  cairn state {stream} --version 3 --json | jq .state
 
 Exit status: 0 success; 1 no such state; 2 usage error or system unreachable")]
 pub(crate) struct State {
-    /// Stream such as `stock-TEA-01`
-    #[arg(value_parser = one_stream)]
+    /// Stream such as `{stream}`
     stream: StreamId,
     /// Show the state at this time
     #[arg(long, value_name = "TIME", conflicts_with = "version")]
@@ -39,11 +38,15 @@ pub(crate) struct State {
     version: Option<u64>,
 }
 
-/// Parses a stream. An order id is rejected, because it stands for four streams.
-pub(crate) fn one_stream(text: &str) -> Result<StreamId, String> {
-    if text.parse::<OrderId>().is_ok() {
-        let each = ["order", "payment", "shipment", "fulfilment"].map(|of| format!("{of}-{text}"));
-        return Err(format!("an order has four streams: {}", each.join(", ")));
+/// Parses a stream. An id that names several streams is rejected.
+fn one_stream(ids: Option<Ids>, text: &str) -> Result<StreamId, String> {
+    if let Some(Ok(streams)) = ids.map(|ids| (ids.streams)(text)) {
+        let each: Vec<_> = streams.iter().map(StreamId::as_str).collect();
+        return Err(format!(
+            "{text} names {} streams: {}",
+            each.len(),
+            each.join(", ")
+        ));
     }
     let stream = text.parse::<StreamId>();
     stream.map_err(|error| error.to_string())
@@ -58,13 +61,26 @@ pub(crate) struct Past {
 }
 
 impl State {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    /// Rejects ids that name several streams.
+    pub(crate) fn adapt(command: Command, tool: &Tool) -> Command {
+        let ids = tool.ids;
+        change_arg(command, "stream", |argument| {
+            argument.value_parser(move |text: &str| one_stream(ids, text))
+        })
+    }
+
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        stack: &Stack,
+        out: &mut Output,
+    ) -> Result<Verdict, Failure> {
         let moment = match (self.at, self.version) {
             (Some(time), _) => Moment::Time(time),
             (None, Some(version)) => Moment::Version(version),
             (None, None) => Moment::Latest,
         };
-        let past = past(stack, &self.stream, moment).await?;
+        let past = past(tool, stack, &self.stream, moment).await?;
         if out.is_json {
             out.document(&past)?;
             return Ok(Verdict::Well);
@@ -78,12 +94,12 @@ impl State {
 
 /// Folds a stream by the rules of its category.
 pub(crate) async fn past(
+    tool: &Tool,
     stack: &Stack,
     stream: &StreamId,
     moment: Moment,
 ) -> Result<Past, Failure> {
-    let system = orders::system();
-    let aggregate = system.find_aggregate(stream.category());
+    let aggregate = tool.system.find_aggregate(stream.category());
     let aggregate = aggregate.map_err(Failure::refused)?;
     let store = stack.app().event_store()?;
     let PastState { version, at, state } = aggregate.past(&store, stream, moment).await?;

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::failure::Failure;
 
-/// The alias that the template gives to each function.
+/// The alias that a template of the kit gives to each function.
 const ALIAS: &str = "live";
 
 /// The options that select the system.
@@ -32,9 +32,9 @@ pub(crate) struct Access {
 
 impl Access {
     pub(crate) async fn connect(&self) -> Result<Stack, Failure> {
-        let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let endpoint = said(&self.endpoint_url);
-        let (profile, name) = (said(&self.profile), said(&self.stack));
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let endpoint = given(&self.endpoint_url);
+        let (profile, name) = (given(&self.profile), given(&self.stack));
         let aws = operator::aws(endpoint.as_deref(), profile.as_deref()).await;
         let found = Stack::find(&aws, name.as_deref(), ALIAS).await;
         let stack = found.map_err(|error| match error {
@@ -51,7 +51,7 @@ impl Access {
             FindError::Several(_) => Failure::refused(format!("{error}; choose one with --stack")),
             FindError::None | FindError::Unknown(..) => Failure::refused(error),
         })?;
-        Ok(match said(&self.operator) {
+        Ok(match given(&self.operator) {
             Some(name) => stack.operated_by(name),
             None => stack,
         })

@@ -14,10 +14,11 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 
+use super::{audit, dead_letters};
 use crate::{
-    audit, dead_letters,
     failure::{Failure, Verdict},
     output::{Output, duration},
+    tool::Tool,
 };
 
 /// The maximum number of lines for one check.
@@ -78,10 +79,11 @@ impl Check {
     }
 
     /// The action of an operator on a problem.
-    fn next(self) -> &'static str {
-        match self {
+    fn next(self, tool: &Tool) -> String {
+        let next = match self {
             Self::Functions => {
-                "deploy with infra/deploy/run, which makes a version of each function"
+                let deployment = tool.deployment;
+                return format!("deploy with {deployment}, which makes a version of each function");
             }
             Self::Routes => "read the events of the stack, check JwtIssuer, and deploy again",
             Self::Mappings => {
@@ -91,11 +93,13 @@ impl Check {
                 "enable a disabled one: aws events enable-rule --name RULE --event-bus-name BUS"
             }
             Self::Alarms => {
-                "follow the runbook, docs/operations/README.md, or deploy a missing alarm again"
+                let runbook = tool.runbook;
+                return format!("follow {runbook}, or deploy a missing alarm again");
             }
             Self::DeadLetters => "list them: cairn dead-letters list",
             Self::Audit => "list the findings: cairn audit",
-        }
+        };
+        next.to_owned()
     }
 }
 
@@ -128,21 +132,26 @@ struct Checked {
 }
 
 impl Doctor {
-    pub(crate) async fn run(&self, stack: &Stack, out: &mut Output) -> Result<Verdict, Failure> {
+    pub(crate) async fn run(
+        &self,
+        tool: &Tool,
+        stack: &Stack,
+        out: &mut Output,
+    ) -> Result<Verdict, Failure> {
         let doctor = stack.doctor().await;
         let mut checks = vec![];
         for check in Check::value_variants() {
             if self.skip.contains(check) {
                 continue;
             }
-            let examined = examine(*check, stack, doctor.as_ref()).await;
+            let examined = examine(*check, tool, stack, doctor.as_ref()).await;
             let checked = Checked {
                 check: *check,
                 outcome: Outcome::of(&examined),
                 examined,
             };
             if !out.is_json {
-                print(&checked, out)?;
+                print(&checked, tool, out)?;
             }
             checks.push(checked);
         }
@@ -170,6 +179,7 @@ impl Doctor {
 
 async fn examine(
     check: Check,
+    tool: &Tool,
     stack: &Stack,
     doctor: Result<&doctor::Doctor<'_>, &doctor::QueryError>,
 ) -> Examined {
@@ -185,7 +195,7 @@ async fn examine(
                 .unwrap_or_else(|it| not_checked(&it));
         }
         Check::Audit => {
-            return examine_data(stack)
+            return examine_data(tool, stack)
                 .await
                 .unwrap_or_else(|it| not_checked(&it));
         }
@@ -225,8 +235,9 @@ async fn examine_queues(stack: &Stack) -> Result<Examined, Failure> {
     })
 }
 
-async fn examine_data(stack: &Stack) -> Result<Examined, Failure> {
+async fn examine_data(tool: &Tool, stack: &Stack) -> Result<Examined, Failure> {
     let report = audit::report(
+        tool,
         stack,
         Limits::default(),
         Scope::Part(cairn::audit::Part::WHOLE),
@@ -241,7 +252,7 @@ async fn examine_data(stack: &Stack) -> Result<Examined, Failure> {
     })
 }
 
-fn print(checked: &Checked, out: &mut Output) -> Result<(), Failure> {
+fn print(checked: &Checked, tool: &Tool, out: &mut Output) -> Result<(), Failure> {
     let Checked {
         check,
         outcome,
@@ -258,7 +269,7 @@ fn print(checked: &Checked, out: &mut Output) -> Result<(), Failure> {
         return line("ok", &format!("{} {}", examined.examined, check.subject()));
     }
     for problem in examined.wrong.iter().take(LINES) {
-        line("wrong", &format!("{problem}. Next: {}", check.next()))?;
+        line("wrong", &format!("{problem}. Next: {}", check.next(tool)))?;
     }
     for reason in examined.not_checked.iter().take(LINES) {
         line("not checked", reason)?;
