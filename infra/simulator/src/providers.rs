@@ -11,6 +11,7 @@ use std::{
 
 use cairn::provider::{Call, ProviderError};
 use cairn_aws::mail::MailError;
+use cairn_simulator::platform::Simulated;
 use notify_customer::{CustomerMailer, Mail};
 use orders::{
     fulfilment::Input,
@@ -23,8 +24,6 @@ use orders::{
     values::{Address, Money, PaymentToken},
 };
 use tokio::time::sleep;
-
-use crate::platform::Simulated;
 
 /// The providers of one simulation. Clones share their records.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@
 use std::ops::RangeInclusive;
 
 use cairn::guard::{Guard, switch_off};
-use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
+use cairn_simulator::simulation::{Plan, run};
+use orders_simulator::shop::{Shop, TEMPLATE, system};
 
 /// The seeds that are tried. The rarest violation needs more than the first two.
 const SEEDS: RangeInclusive<u64> = 43..=236;
@@ -22,10 +23,10 @@ const ORDERS: u32 = 20;
 fn expect(template: &str, invariants: &[&str]) {
     let template = system(template, &[]).unwrap();
     let found = SEEDS.into_iter().find_map(|seed| {
-        let outcome = run(&Plan {
+        let outcome = run::<Shop>(&Plan {
             seed,
             template: template.clone(),
-            ..Plan::new(seed, ORDERS).unwrap()
+            ..Plan::new::<Shop>(seed, ORDERS).unwrap()
         });
         let mut broken = outcome.broken.iter().map(|broken| broken.invariant);
         broken.find(|broken| invariants.contains(broken))

@@ -1,7 +1,7 @@
 //! docs/asyncapi.yaml matches the bus: every version of every event, its envelope, and the
 //! consumers that the template's rules select.
 
-use std::path::Path;
+use std::{fmt::Write, path::Path};
 
 use cairn::{
     cloudevent::CloudEvent,
@@ -52,7 +52,7 @@ fn the_reference_of_events_is_current() {
     let mut bus = String::new();
     let mut messages = String::new();
     for (name, kind, version) in versions() {
-        bus += &format!("{name}: {{ $ref: \"{MESSAGES}{name}\" }}\n");
+        writeln!(bus, "{name}: {{ $ref: \"{MESSAGES}{name}\" }}").unwrap();
         messages += &message(&name, &kind, version);
     }
     assert_regions(
@@ -120,7 +120,11 @@ fn operations() -> String {
         let mut description = String::new();
         for pattern in &patterns {
             let pattern = pattern.to_string();
-            description += &format!("A rule has this pattern:\n\n```json\n{pattern}\n```\n\n");
+            writeln!(
+                description,
+                "A rule has this pattern:\n\n```json\n{pattern}\n```\n"
+            )
+            .unwrap();
         }
         operations += &operation(&function.stem, "receive", description.trim_end());
         operations += "  messages:\n";
@@ -129,7 +133,11 @@ fn operations() -> String {
                 .iter()
                 .any(|pattern| may_match(pattern, &kind, version))
             {
-                operations += &format!("    - {{ $ref: \"#/channels/bus/messages/{name}\" }}\n");
+                writeln!(
+                    operations,
+                    "    - {{ $ref: \"#/channels/bus/messages/{name}\" }}"
+                )
+                .unwrap();
             }
         }
     }

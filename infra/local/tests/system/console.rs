@@ -176,7 +176,7 @@ async fn the_settings_name_each_consumer_of_the_bus_with_its_kind() {
         let named = consumers.iter().filter(|one| text(one, "kind") == kind);
         named.map(|one| text(one, "id")).collect()
     };
-    // The folder of a function's crate says what it is.
+    // The folder of a function's crate is its kind.
     let in_folder = |folder: &str| -> Vec<_> {
         let folder = template_file().with_file_name("functions").join(folder);
         let functions = template().functions.into_iter();

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cairn_simulator::simulation::{Plan, TEMPLATE, run, system};
+use cairn_simulator::simulation::{Plan, run};
+use orders_simulator::shop::{Shop, TEMPLATE, system};
 
 /// Permissions that are needed only in cases that these seeds do not have.
 const RARE: [(&str, &str, &str, &str); 10] = [
@@ -78,7 +79,7 @@ const ELSEWHERE: &[&str] = &[
 fn every_permission_of_every_function_is_needed() {
     let mut unused: Option<BTreeSet<_>> = None;
     for seed in 2_000..2_005 {
-        let outcome = run(&Plan::new(seed, 40).unwrap());
+        let outcome = run::<Shop>(&Plan::new::<Shop>(seed, 40).unwrap());
         unused = Some(match unused {
             Some(unused) => unused.intersection(&outcome.unused).cloned().collect(),
             None => outcome.unused,

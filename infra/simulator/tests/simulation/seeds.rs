@@ -6,9 +6,10 @@ use cairn_simulator::{
     platform::Counts,
     simulation::{Outcome, Plan, run},
 };
+use orders_simulator::shop::Shop;
 
 fn outcome(seed: u64, orders: u32) -> Outcome {
-    run(&Plan::new(seed, orders).unwrap())
+    run::<Shop>(&Plan::new::<Shop>(seed, orders).unwrap())
 }
 
 #[test]

@@ -14,12 +14,14 @@
 //! A saga that another aggregate starts is [`Triggered`]. Its deadlines and its next action follow
 //! from its own events and from the signals of that aggregate.
 
+mod course;
 mod decide;
 mod definition;
 mod event;
 mod state;
 mod trigger;
 
+pub use course::{AnySaga, Course, Ending};
 pub use decide::{Command, Rejection, Saga};
 pub use definition::{Action, Definition, Due};
 pub use event::Event;

@@ -14,7 +14,7 @@ use crate::{
     decider::Aggregate,
     event::{CodecError, Event},
     read_model::{AnyReadModel, CounterModel, CounterProjection, ReadModel, RowModel},
-    saga::{Saga, Triggered},
+    saga::{AnySaga, Saga, Triggered},
     schema::EventType,
     snapshot::state_fingerprint,
 };
@@ -25,6 +25,7 @@ pub struct System {
     name: &'static str,
     aggregates: Vec<AnyAggregate>,
     processes: Vec<AnyProcess>,
+    sagas: Vec<AnySaga>,
     read_models: Vec<AnyReadModel>,
 }
 
@@ -35,6 +36,7 @@ impl System {
             name,
             aggregates: vec![],
             processes: vec![],
+            sagas: vec![],
             read_models: vec![],
         }
     }
@@ -50,6 +52,7 @@ impl System {
     #[must_use]
     pub fn saga<D: Triggered>(mut self) -> Self {
         self.processes.push(AnyProcess::new::<Saga<D>>());
+        self.sagas.push(AnySaga::new::<D>());
         self.aggregate::<Saga<D>>()
     }
 
@@ -82,6 +85,11 @@ impl System {
     /// Returns the processes in the order of their registration.
     pub fn processes(&self) -> &[AnyProcess] {
         &self.processes
+    }
+
+    /// Returns the sagas in the order of their registration.
+    pub fn sagas(&self) -> &[AnySaga] {
+        &self.sagas
     }
 
     /// Returns the read models in the order of their registration.

@@ -409,3 +409,36 @@ fn the_audit_reads_both_streams_of_a_saga_that_has_not_ended() {
     let elsewhere = recorded("stock-1", &Ordered::Placed {});
     assert_eq!(Parcel::streams(&elsewhere).unwrap(), []);
 }
+
+#[test]
+fn the_course_of_a_saga_names_its_steps_and_its_end() {
+    let course = |commands: &[Command<Reads>]| {
+        let events = history(commands);
+        let events: Vec<_> = events
+            .iter()
+            .map(|event| recorded("parcel-1", event))
+            .collect();
+        Course::new::<Reads>(&events).unwrap()
+    };
+    let running = course(&[start(), complete(Step::Pick)]);
+    assert_eq!(running.ending, None);
+    assert_eq!(running.due.as_deref(), Some("execute of Send"));
+    assert_eq!(running.done, ["Pick"]);
+
+    let stuck = [
+        start(),
+        complete(Step::Pick),
+        complete(Step::Send),
+        cancel(),
+    ];
+    let stuck = course(&[&stuck[..], &[undo_failed(Step::Send)]].concat());
+    assert_eq!(stuck.stuck_at(), Some("Send"));
+    assert_eq!(
+        (stuck.due, stuck.done.len(), stuck.undone.len()),
+        (None, 2, 0)
+    );
+
+    let completed = course(&[start(), complete(Step::Pick), complete(Step::Send)]);
+    assert!(completed.is_completed() && !completed.is_aborted());
+    assert_eq!(AnySaga::new::<Reads>().stuck, "Stuck");
+}

@@ -22,75 +22,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The probability of each fault, from 0 to 1.
-#[derive(Clone, Copy, Debug)]
-pub struct FaultProfile {
-    pub throttled: f64,
-    /// A service fails without an effect.
-    pub unavailable: f64,
-    pub request_lost: f64,
-    /// The response is lost after the effect.
-    pub answer_lost: f64,
-    pub stale: f64,
-    /// The bus rejects everything for a whole minute.
-    pub bus_away: f64,
-    /// A rule does not reach its target.
-    pub unreached: f64,
-    pub repeated: f64,
-    pub lost: f64,
-    /// A delivery arrives seconds or minutes late.
-    pub late: f64,
-    /// An invocation crashes at an await.
-    pub crashed: f64,
-    /// A function fails at one event until its code is fixed.
-    pub poison: f64,
-    /// The clock of an execution environment is wrong by seconds.
-    pub skewed: f64,
-    /// A provider does not respond, or is unavailable.
-    pub provider: f64,
-    /// A provider permanently refuses an undo.
-    pub refuses_to_undo: f64,
-}
-
-impl FaultProfile {
-    /// All faults.
-    pub const SEVERE: Self = Self {
-        throttled: 0.03,
-        unavailable: 0.01,
-        request_lost: 0.003,
-        answer_lost: 0.01,
-        stale: 0.1,
-        bus_away: 0.1,
-        unreached: 0.02,
-        repeated: 0.1,
-        lost: 0.003,
-        late: 0.05,
-        crashed: 0.01,
-        poison: 0.002,
-        skewed: 0.2,
-        provider: 0.05,
-        refuses_to_undo: 0.02,
-    };
-
-    /// No faults.
-    pub const NONE: Self = Self {
-        throttled: 0.0,
-        unavailable: 0.0,
-        request_lost: 0.0,
-        answer_lost: 0.0,
-        stale: 0.0,
-        bus_away: 0.0,
-        unreached: 0.0,
-        repeated: 0.0,
-        lost: 0.0,
-        late: 0.0,
-        crashed: 0.0,
-        poison: 0.0,
-        skewed: 0.0,
-        provider: 0.0,
-        refuses_to_undo: 0.0,
-    };
-}
+use crate::{application::Application, faults::FaultProfile};
 
 pub type Counts = BTreeMap<&'static str, u64>;
 
@@ -103,6 +35,8 @@ pub struct Simulated {
     concurrency: usize,
     /// The longest travel time of the request of a transaction.
     transaction: Duration,
+    /// See [`Application::is_step`](crate::application::Application::is_step).
+    is_step: fn(&str) -> bool,
     state: Mutex<State>,
 }
 
@@ -147,14 +81,16 @@ const BACK: Duration = Duration::from_millis(4);
 const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
-    /// Returns the platform of a seed. Its time is the runtime's, so it must be called within one.
-    pub fn new(seed: u64, faults: FaultProfile) -> Self {
+    /// Returns the platform of a seed for an application. Its time is the runtime's, so it must be
+    /// called within one.
+    pub fn new<A: Application>(seed: u64, faults: FaultProfile) -> Self {
         Self {
             begun: Instant::now(),
             seed,
             pace: 1,
             concurrency: 1_000,
             transaction: THERE,
+            is_step: A::is_step,
             state: Mutex::new(State {
                 chance: Rng::with_seed(seed),
                 faults,
@@ -171,20 +107,20 @@ impl Simulated {
     }
 
     /// Returns a platform on real time, with AWS's waits shortened.
-    pub fn hurried(seed: u64, faults: FaultProfile, pace: u32) -> Self {
+    pub fn hurried<A: Application>(seed: u64, faults: FaultProfile, pace: u32) -> Self {
         Self {
             pace,
-            ..Self::new(seed, faults)
+            ..Self::new::<A>(seed, faults)
         }
     }
 
     /// Returns a platform without faults, with this quota of concurrent invocations and this longest
     /// travel time of the request of a transaction.
-    pub fn narrow(seed: u64, concurrency: usize, transaction: Duration) -> Self {
+    pub fn narrow<A: Application>(seed: u64, concurrency: usize, transaction: Duration) -> Self {
         Self {
             concurrency,
             transaction,
-            ..Self::new(seed, FaultProfile::NONE)
+            ..Self::new::<A>(seed, FaultProfile::NONE)
         }
     }
 
@@ -204,7 +140,7 @@ impl Simulated {
     }
 
     /// Records that a request may have changed something at a provider.
-    pub(crate) fn provided(&self) {
+    pub fn provided(&self) {
         self.state().provided += 1;
     }
 
@@ -482,10 +418,8 @@ impl Platform for Simulated {
         if poison > 0.0
             && let Some(event) = event_of(payload)
         {
-            // A broken function always fails at the same event. A step function fails for the whole
-            // saga, because a retry of the step is another event.
-            let is_step = !function.starts_with("Project") && !function.starts_with("Notify");
-            let place = if is_step {
+            // A broken function always fails at the same event.
+            let place = if (self.is_step)(function) {
                 event.split('@').next().unwrap_or_default()
             } else {
                 event.as_str()

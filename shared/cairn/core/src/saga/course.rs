@@ -1,0 +1,134 @@
+//! Sagas as values, and the course of one: what is due, what was done, and how it ended.
+
+use serde_json::Value;
+
+use crate::{
+    commit::RecordedEvent,
+    event::{CodecError, renamed},
+    saga::{Definition, Due, Event, Triggered, begun_by},
+    stream::StreamId,
+};
+
+/// The items of a saga, for code that handles all sagas of an application alike.
+#[derive(Clone, Copy, Debug)]
+pub struct AnySaga {
+    /// The stored name of the event of a stuck saga.
+    pub stuck: &'static str,
+    /// Returns the stream of the saga that an event starts.
+    pub begun_by: fn(&RecordedEvent) -> Result<Option<StreamId>, CodecError>,
+    /// Reads the events of a saga.
+    pub course: fn(&[RecordedEvent]) -> Result<Course, CodecError>,
+}
+
+impl AnySaga {
+    /// Creates the value of a type.
+    pub fn new<D: Triggered>() -> Self {
+        Self {
+            stuck: renamed(D::EVENT_NAMES, "Stuck"),
+            begun_by: |event| Ok(begun_by::<D>(event)?.map(|(stream, _)| stream)),
+            course: Course::new::<D>,
+        }
+    }
+}
+
+/// The course of a saga. Steps have their stored names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Course {
+    /// The end; `None` while the saga runs, and before it starts.
+    pub ending: Option<Ending>,
+    /// The step that is due, if the saga runs.
+    pub due: Option<String>,
+    /// The steps that had an effect or may have had one, in order.
+    pub done: Vec<String>,
+    /// The steps that were compensated or abandoned, in order.
+    pub undone: Vec<String>,
+}
+
+/// The end of a saga.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every step is completed.
+    Completed,
+    /// Every completed step is compensated or abandoned.
+    Aborted,
+    /// The compensation of a step failed.
+    Stuck {
+        /// The step.
+        step: String,
+    },
+}
+
+impl Course {
+    /// Reads the events of a saga.
+    ///
+    /// # Errors
+    /// Returns an error if an event cannot be decoded.
+    pub fn new<D: Definition>(events: &[RecordedEvent]) -> Result<Self, CodecError> {
+        let mut course = Self::default();
+        for event in events {
+            course.take::<D>(&event.decode()?);
+        }
+        Ok(course)
+    }
+
+    fn take<D: Definition>(&mut self, event: &Event<D>) {
+        if let Some(Due { step, action }) = event.next() {
+            self.due = Some(format!("{} of {}", name(&action), name(&step)));
+        }
+        self.ending = match event {
+            Event::Completed {} => Some(Ending::Completed),
+            Event::Aborted { .. } => Some(Ending::Aborted),
+            Event::Stuck { step, .. } => Some(Ending::Stuck { step: name(step) }),
+            Event::StepCompleted { step, .. } => {
+                self.done.push(name(step));
+                None
+            }
+            Event::StepFailed { step, next, .. } => {
+                // A step without an outcome is compensated too.
+                if *next == Some(Due::compensate(*step)) {
+                    self.done.push(name(step));
+                }
+                None
+            }
+            Event::StepCompensated { step, .. } | Event::StepAbandoned { step, .. } => {
+                self.undone.push(name(step));
+                None
+            }
+            Event::Started { .. }
+            | Event::StepRetried { .. }
+            | Event::Resumed { .. }
+            | Event::CompensationFailed { .. }
+            | Event::CancelRequested { .. } => None,
+        };
+        if self.ending.is_some() {
+            self.due = None;
+        }
+    }
+
+    /// Returns true if every step is completed.
+    pub fn is_completed(&self) -> bool {
+        self.ending == Some(Ending::Completed)
+    }
+
+    /// Returns true if every completed step is compensated or abandoned.
+    pub fn is_aborted(&self) -> bool {
+        self.ending == Some(Ending::Aborted)
+    }
+
+    /// Returns the step whose compensation failed, if the saga is stuck.
+    pub fn stuck_at(&self) -> Option<&str> {
+        match &self.ending {
+            Some(Ending::Stuck { step }) => Some(step),
+            Some(Ending::Completed | Ending::Aborted) | None => None,
+        }
+    }
+}
+
+/// Returns the stored name of a step or an action.
+fn name(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => name,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
