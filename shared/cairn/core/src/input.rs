@@ -155,7 +155,7 @@ impl<'a> Field<'a> {
     }
 
     /// Checks that the field is an object with a number of members. A whole body with one member is
-    /// not checked: the error of the member says what to send.
+    /// not checked: the error of the member shows what to send.
     pub fn members(&self, count: usize, errors: &mut ValidationErrors) -> Option<()> {
         if count == 1 && self.pointer.is_empty() {
             return Some(());

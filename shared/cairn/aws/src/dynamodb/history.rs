@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 
-use super::{DynamoStore, Item, TableError, decode};
+use super::{DynamoStore, Item, TableError, event_store::decode};
 use cairn::{
     commit::{Commit, CommitKey},
     store::StoreError,
