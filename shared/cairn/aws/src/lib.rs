@@ -16,17 +16,14 @@
 
 #![warn(missing_docs)]
 
+mod clients;
 pub mod dynamodb;
-pub mod error;
-pub mod eventbridge;
 pub mod functions;
-pub mod invoker;
-pub mod kms;
 pub mod lambda;
-pub mod lazy_client;
-#[cfg(feature = "mail")]
-pub mod mail;
 #[cfg(feature = "operator")]
 pub mod operator;
-pub mod sqs;
 mod trace;
+
+#[cfg(feature = "mail")]
+pub use clients::mail;
+pub use clients::{error, eventbridge, invoker, kms, lazy_client, sqs};

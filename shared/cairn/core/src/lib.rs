@@ -195,51 +195,31 @@
 #[cfg(test)]
 extern crate self as cairn;
 
-pub mod api;
-pub mod audit;
-pub mod causality;
-pub mod cloudevent;
-pub mod commit;
-pub mod dead_letter;
-pub mod deadlines;
-pub mod decider;
-pub mod error;
-pub mod event;
-pub mod generation;
-pub mod guard;
-pub mod hash;
-pub mod input;
-pub mod metadata;
+mod command;
+mod events;
+mod operations;
+mod outbox;
 pub mod personal_data;
-pub mod provider;
-pub mod read_model;
-pub mod saga;
-pub mod schema;
-pub mod snapshot;
-pub mod spec;
-pub mod stream;
-mod structure;
-pub mod system;
-pub mod timestamp;
-
-#[cfg(feature = "store")]
-pub mod gate;
-#[cfg(feature = "store")]
-pub mod loaded_stream;
-#[cfg(feature = "store")]
-pub mod past;
-#[cfg(feature = "store")]
-pub mod recent_commands;
-#[cfg(feature = "store")]
-pub mod relay;
-#[cfg(feature = "store")]
-pub mod repository;
-#[cfg(feature = "store")]
-pub mod retry;
-#[cfg(feature = "store")]
-pub mod step;
+mod process;
+mod projection;
 #[cfg(feature = "store")]
 pub mod store;
+
+pub use command::{api, decider, input, spec};
+#[cfg(feature = "store")]
+pub use command::{loaded_stream, past, recent_commands, repository, retry};
+use events::structure;
+pub use events::{
+    commit, error, event, guard, hash, metadata, schema, snapshot, stream, timestamp,
+};
+pub use operations::{audit, system};
+pub use outbox::{cloudevent, dead_letter};
+pub use process::{deadlines, provider, saga};
+pub use projection::{generation, read_model};
+#[cfg(feature = "store")]
+pub use store::causality;
+#[cfg(feature = "store")]
+pub use {outbox::relay, process::step, projection::gate};
 
 pub use cairn_macros::{Event, Input, Row};
 pub use commit::{Commit, CommitKey, Context, RecordedEvent};

@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub mod answers;
+pub mod causality;
 pub mod contract;
 mod live_rows;
 pub mod memory;

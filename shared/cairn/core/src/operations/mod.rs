@@ -1,0 +1,4 @@
+//! The registry of a system, and the audit of its data.
+
+pub mod audit;
+pub mod system;

@@ -1,0 +1,7 @@
+//! Sagas, their steps and deadlines, and calls of providers.
+
+pub mod deadlines;
+pub mod provider;
+pub mod saga;
+#[cfg(feature = "store")]
+pub mod step;
