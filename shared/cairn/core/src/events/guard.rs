@@ -41,6 +41,7 @@ mod switch {
         static OFF: Cell<Option<Guard>> = const { Cell::new(None) };
     }
 
+    /// Returns true unless a test switched the guard off on this thread.
     pub fn holds(guard: Guard) -> bool {
         OFF.get() != Some(guard)
     }

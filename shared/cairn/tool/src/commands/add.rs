@@ -20,8 +20,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cargo run -p cairn-cli -- add aggregate loyalty
-  cargo run -p cairn-cli -- add command redeem-points --aggregate loyalty --route 'POST /customers/{customerId}/points'
+  cairn add aggregate loyalty
+  cairn add command redeem-points --aggregate loyalty --route 'POST /customers/{customerId}/points'
 
 Exit status: 0 success; 2 usage error, unknown name, or the project has no place for the part")]
 pub(crate) struct Add {
