@@ -85,5 +85,6 @@ fn every_aggregate_and_saga_is_registered_once() {
     assert_eq!(registered.len(), categories.len(), "{categories:?}");
     let states: Value = serde_json::from_str(include_str!("states.json")).unwrap();
     let states = states.as_object().unwrap();
-    assert_eq!(states.keys().cloned().collect::<BTreeSet<_>>(), registered);
+    let states: BTreeSet<_> = states.keys().cloned().collect();
+    assert!(states.is_subset(&registered), "{states:?}");
 }
