@@ -210,14 +210,12 @@ pub use command::{api, decider, input, spec};
 pub use command::{loaded_stream, past, recent_commands, repository, retry};
 use events::structure;
 pub use events::{
-    commit, error, event, guard, hash, metadata, schema, snapshot, stream, timestamp,
+    causality, commit, error, event, guard, hash, metadata, schema, snapshot, stream, timestamp,
 };
 pub use operations::{audit, system};
 pub use outbox::{cloudevent, dead_letter};
 pub use process::{deadlines, provider, saga};
 pub use projection::{generation, read_model};
-#[cfg(feature = "store")]
-pub use store::causality;
 #[cfg(feature = "store")]
 pub use {outbox::relay, process::step, projection::gate};
 

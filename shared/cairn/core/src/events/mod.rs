@@ -1,5 +1,6 @@
 //! Streams, events and commits: what is stored, and its schemas.
 
+pub mod causality;
 pub mod commit;
 pub mod error;
 pub mod event;

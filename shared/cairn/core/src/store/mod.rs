@@ -18,7 +18,6 @@ use crate::{
 };
 
 pub mod answers;
-pub mod causality;
 pub mod contract;
 mod live_rows;
 pub mod memory;
