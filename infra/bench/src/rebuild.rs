@@ -11,14 +11,15 @@ use std::{
 };
 
 use cairn::{Commit, Metadata, RecordedEvent, Timestamp, audit::Limits, store::EventStore};
-use cairn_aws::{dynamodb::{Projection, Rebuild}, lambda::AppContext};
+use cairn_aws::{
+    dynamodb::{Projection, Rebuild},
+    lambda::AppContext,
+};
 use cairn_local::{Parameters, Template};
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use futures_util::future::try_join_all;
-use orders::{
-    read_models::{orders::Orders, sales::Sales},
-};
+use orders::read_models::{orders::Orders, sales::Sales};
 use orders_local::audit::audit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
