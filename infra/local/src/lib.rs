@@ -1,9 +1,9 @@
 //! The order system on the local runtime of the kit, [`cairn_local`].
 //!
-//! - [`functions`] lists the functions by crate name, and [`system`] has the parts and options that
-//!   start them.
+//! - [`functions`](mod@functions) lists the functions by crate name, and [`system`] has the parts and
+//!   options that start them.
 //! - [`console`] is the local part of the page. It shows the [`delivery_log`] and switches the
-//!   [`faults`] on.
+//!   faults on.
 //! - [`audit`] is the operator's audit of the whole system.
 //! - [`demo`] and [`measure`] use the system from outside.
 //!

@@ -3,7 +3,7 @@
 //! An aggregate is three pure functions. The kit appends the events that they decide with one
 //! conditional write, publishes them from the table's DynamoDB Stream, and applies each event to
 //! each read model once and in order. The following program is complete. On Lambda, its store is
-//! `dynamodb::DynamoStore`, and the rest stays the same:
+//! `cairn_aws::dynamodb::DynamoStore`, and the rest stays the same:
 //!
 #![cfg_attr(feature = "store", doc = "```")]
 #![cfg_attr(not(feature = "store"), doc = "```ignore")]
@@ -94,7 +94,8 @@
 //!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream, and the
 //!   [`metadata`] names its cause and its caller.
 //! * `store`: The `EventStore` trait appends commits on condition that their versions are free, and
-//!   reads streams. `store::memory` implements it for tests, and `dynamodb` for AWS.
+//!   reads streams. `store::memory` implements it for tests, and
+//!   `cairn_aws::dynamodb` for AWS.
 //! * `repository`: A `Repository` loads a stream, decides a command and appends the events. It
 //!   decides again after a conflict, and replays a command that was handled before.
 //! * `past`: The state of a stream at an earlier version or time.
@@ -103,7 +104,7 @@
 //! ## Publish and project
 //!
 //! * `relay`: The relay publishes the commits of the DynamoDB Stream as [`cloudevent`] envelopes.
-//!   `eventbridge` connects it to a bus.
+//!   `cairn_aws::eventbridge` connects it to a bus.
 //! * `gate`: A version gate applies each event once and in order. It skips a duplicate delivery,
 //!   and fills a gap from the store.
 //! * [`read_model`]: A read model states the changes that an event makes to its row. The same
@@ -116,7 +117,6 @@
 //! * `step`: A step appends its commands and the saga's record of them in one transaction.
 //! * [`provider`] and `retry`: Calls to external providers, with an idempotency key and a time
 //!   budget.
-//! * `mail`: Emails through Amazon SES. `dynamodb::MailGate` claims an email before it is sent.
 //! * [`deadlines`]: A deadline makes the watchdog check a stream that makes no progress.
 //!
 //! ## Protect personal data
@@ -129,13 +129,11 @@
 //!
 //! * [`system`]: The registry of an application, a [`System`], names each aggregate, saga and read
 //!   model once. Schemas, past states, rebuilds and audits follow from it.
-//! * `lambda`: A handler gets its clients and environment variables from an `AppContext`. The
+//! * `cairn_aws::lambda`: A handler gets its clients and environment variables from an `AppContext`. The
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`input`]: Strict JSON input, with a pointer to every invalid field.
-//! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it. `sqs` reads
-//!   the queue, and `invoker` invokes the function.
+//! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it.
 //! * [`audit`]: The findings of an audit, which compares streams, rows and deadlines.
-//! * `operator`: The connection of a command-line tool to a deployed stack.
 //! * [`guard`]: Switches for tests. They prove that a guarantee fails without its check.
 //!
 //! # Features

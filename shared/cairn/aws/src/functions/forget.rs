@@ -12,7 +12,7 @@ use crate::{
 
 /// A request to erase the personal data of a subject.
 pub trait ErasureRequest: DeserializeOwned + Serialize + Send + 'static {
-    /// Returns the subject, as [`SealContext`](cairn::sealed::SealContext) names it.
+    /// Returns the subject, as [`SealContext`](cairn::personal_data::SealContext) names it.
     fn subject(&self) -> &str;
 
     /// Logs the erasure.

@@ -1,7 +1,7 @@
 //! The port of the event store: append commits, read a stream.
 //!
-//! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and, with the feature `aws`,
-//! `dynamodb::DynamoStore`.
+//! Two adapters pass one [`contract`] suite: [`memory::MemoryStore`] and
+//! `cairn_aws::dynamodb::DynamoStore`.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -18,7 +18,7 @@ pub enum Scope {
     Changed {
         /// Every stream with a commit that was written, changed or removed in the window.
         streams: BTreeSet<StreamId>,
-        /// The window. Its end may be too young to judge; [`Report::covers`] then ends earlier.
+        /// The window. Its end may be too young to judge; [`Report::covers`](crate::audit::Report::covers) then ends earlier.
         window: Window,
     },
 }
