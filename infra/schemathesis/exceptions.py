@@ -42,8 +42,8 @@ def breaks_rule_of_lines(case, problem):
     """Returns true if the only reported problem is a missing price, a second currency, or a total
     that is too large for JSON or cannot be charged."""
     lines = case.body["lines"]
-    # The local system takes prices from its callers.
-    unpriced = [f"/lines/{index}/unitPrice" for index, line in enumerate(lines) if "unitPrice" not in line]
+    # The local system takes prices from its callers. A price of null is a missing one.
+    unpriced = [f"/lines/{index}/unitPrice" for index, line in enumerate(lines) if line.get("unitPrice") is None]
     if unpriced:
         return [error["pointer"] for error in problem.get("errors", [])] == unpriced
     currencies = [line["unitPrice"]["currency"] for line in lines]
