@@ -7,7 +7,7 @@ use crate::{
     order::Order,
     payment::Payment,
     product::Product,
-    read_models::{orders::Orders, products::Products, sales::Sales, stock::StockLevels},
+    read_models::{orders::Orders, products::ProductView, sales::Sales, stock::StockLevels},
     shipment::Shipment,
     stock::Stock,
 };
@@ -27,6 +27,6 @@ pub fn system() -> System {
         .saga::<Fulfilment>()
         .rows::<Orders>()
         .rows::<StockLevels>()
-        .rows::<Products>()
+        .rows::<ProductView>()
         .counters::<Sales>()
 }

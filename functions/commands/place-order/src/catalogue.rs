@@ -10,8 +10,9 @@ use std::{
 
 use cairn::{
     Aggregate,
+    read_model::LiveRows,
     repository::Repository,
-    store::{EventStore, LiveRows, StoreError, StreamVersion},
+    store::{EventStore, StoreError, StreamVersion},
 };
 use futures_util::future::try_join_all;
 use orders::{

@@ -6,8 +6,9 @@ use cairn::{
     Aggregate, Timestamp,
     commit::Context,
     personal_data::{Key, Sealed},
+    read_model::LiveRows,
     repository::{HandleError, Handled, Repository},
-    store::{ConditionalStore, Limited, LiveRows, Quota, StoreError},
+    store::{ConditionalStore, Limited, Quota, StoreError},
 };
 use cairn_aws::{
     dynamodb::SubjectKey,
@@ -20,7 +21,7 @@ use orders::{
     order::{Command, Order, Placed, Rejection},
     personal,
     prices::{ChangedPrice, Mispriced, Prices, UnpricedLine, priced},
-    read_models::products::Products,
+    read_models::products::ProductView,
     requests::{self, OrderRequest, RequestedLines},
     values::{Address, CustomerId, Email, Lines, OrderId},
 };
@@ -36,7 +37,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let catalogue = match prices(app)? {
         Prices::Caller => None,
         Prices::Catalogue => {
-            let rows = app.rows::<Products>()?;
+            let rows = app.rows::<ProductView>()?;
             Some(Catalogue::new(app.repository()?, rows))
         }
     };

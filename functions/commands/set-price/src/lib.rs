@@ -32,7 +32,7 @@ mod tests {
         store::{answers::MemoryAnswers, memory::MemoryStore},
     };
     use cairn_aws::lambda::{
-        api::{Problem, Request, Response},
+        api::{Request, Response},
         caller::Caller,
     };
     use serde_json::Value;
@@ -50,10 +50,7 @@ mod tests {
 
     async fn answer(streams: &Streams, request: &Request) -> (u16, Value) {
         let (function, answers) = (set_price(), MemoryAnswers::default());
-        let answer = function.handle(streams, &answers, request).await;
-        let response: Response = answer.unwrap_or_else(Problem::into_response);
-        let (status, _, body) = response.into_parts();
-        (status, serde_json::from_str(&body).unwrap())
+        Response::for_test(function.handle(streams, &answers, request).await).unwrap()
     }
 
     #[tokio::test]

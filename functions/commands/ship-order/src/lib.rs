@@ -40,7 +40,7 @@ mod tests {
         store::{answers::MemoryAnswers, memory::MemoryStore},
     };
     use cairn_aws::lambda::{
-        api::{Problem, Request, Response},
+        api::{Request, Response},
         caller::Caller,
     };
     use orders::{
@@ -57,10 +57,7 @@ mod tests {
         let mut request = Request::for_test(&[("orderId", ORDER)], &json!({}));
         request.caller = caller;
         let (function, answers) = (ship_order(), MemoryAnswers::default());
-        let answer = function.handle(orders, &answers, &request).await;
-        let response: Response = answer.unwrap_or_else(Problem::into_response);
-        let (status, _, body) = response.into_parts();
-        (status, serde_json::from_str(&body).unwrap())
+        Response::for_test(function.handle(orders, &answers, &request).await).unwrap()
     }
 
     /// Returns the orders of a store in which one customer has placed an order.

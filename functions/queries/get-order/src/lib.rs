@@ -3,8 +3,9 @@
 
 use cairn::{
     Timestamp,
+    read_model::LiveRows,
     read_model::Row,
-    store::{self, EventStore, LiveRows},
+    store::{self, EventStore},
 };
 use cairn_aws::lambda::{
     AppContext, ConfigError, Handler,

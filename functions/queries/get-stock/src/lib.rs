@@ -2,8 +2,9 @@
 
 use cairn::{
     Aggregate, Commit,
+    read_model::LiveRows,
     read_model::{Row, fold_on},
-    store::{EventStore, LiveRows, ReadRange},
+    store::{EventStore, ReadRange},
 };
 use cairn_aws::lambda::{
     AppContext, ConfigError, Handler,

@@ -203,9 +203,11 @@ $("troubles").append(
 
 /** Until this time a frame may be older than the visitor's choice. */
 let chosen = 0;
+/** Choices are sent one after the other, so that the last one stays. */
+let sent = Promise.resolve();
+let unsent = 0;
 
-$("troubles").addEventListener("change", async () => {
-  chosen = Infinity;
+async function sendTroubles() {
   const on = [...$("troubles").querySelectorAll("input:checked")].map((input) => input.name);
   try {
     await ask("PUT", "/console/troubles", { troubles: on });
@@ -213,7 +215,14 @@ $("troubles").addEventListener("change", async () => {
   } catch (error) {
     problem("troubles", error.message);
   }
-  chosen = performance.now() + 300;
+  unsent -= 1;
+  if (unsent === 0) chosen = performance.now() + 300;
+}
+
+$("troubles").addEventListener("change", () => {
+  chosen = Infinity;
+  unsent += 1;
+  sent = sent.then(sendTroubles);
 });
 
 function show(troubles) {

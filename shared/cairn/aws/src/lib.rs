@@ -24,6 +24,6 @@ pub mod lambda;
 pub mod operator;
 mod trace;
 
-#[cfg(feature = "mail")]
-pub use clients::mail;
 pub use clients::{error, eventbridge, invoker, kms, lazy_client, sqs};
+#[cfg(feature = "mail")]
+pub use lambda::mail;

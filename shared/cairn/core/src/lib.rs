@@ -203,9 +203,11 @@ mod projection;
 #[cfg(feature = "store")]
 pub mod store;
 
+#[cfg(feature = "store")]
+use command::moments;
 pub use command::{api, decider, input, spec};
 #[cfg(feature = "store")]
-pub use command::{loaded_stream, past, recent_commands, repository, retry};
+pub use command::{loaded_stream, recent_commands, repository, retry};
 use events::structure;
 pub use events::{
     causality, commit, error, event, guard, hash, metadata, schema, snapshot, stream, timestamp,
@@ -215,7 +217,7 @@ pub use outbox::{cloudevent, dead_letter};
 pub use process::{deadlines, provider, saga};
 pub use projection::{generation, read_model};
 #[cfg(feature = "store")]
-pub use {outbox::relay, process::step, projection::gate};
+pub use {operations::past, outbox::relay, process::step, projection::gate};
 
 pub use cairn_macros::{Event, Input, Row};
 pub use commit::{Commit, CommitKey, Context, RecordedEvent};

@@ -98,6 +98,17 @@ pub enum AddError {
     /// A file of the part exists.
     #[error("{} exists already; choose another name, or delete it first", .0.display())]
     Exists(PathBuf),
+    /// A file has no aggregate.
+    #[error("{}: no `impl Aggregate for {name}`; a part needs an aggregate in the module of its category", file.display())]
+    NoAggregate {
+        /// The file.
+        file: PathBuf,
+        /// The expected type.
+        name: String,
+    },
+    /// An aggregate has no command without data.
+    #[error("{}: `enum Command` has no variant without data; add one first, the function gives it", .0.display())]
+    NoCommand(PathBuf),
     /// An event type has no examples.
     #[error("{}: no example of the event; write the examples of events first", .0.display())]
     NoExample(PathBuf),
@@ -168,6 +179,7 @@ impl Project {
                 route,
             } => {
                 let words = [
+                    ("variant", self.variant(aggregate)?),
                     ("aggregate", aggregate.snake()),
                     ("Aggregate", aggregate.pascal()),
                     ("route", route.to_string()),
@@ -176,6 +188,10 @@ impl Project {
                     ("id", route.id().to_owned()),
                 ];
                 let function = Function::new("commands", name, &words);
+                files.edit(self.domain.join("src/requests.rs"), |text| {
+                    let body = include_str!("scaffold/templates/body.rs.txt");
+                    Ok(format!("{text}{}", self.fill(body, &function.words)))
+                })?;
                 self.function(
                     &mut files,
                     &function,
@@ -226,7 +242,9 @@ impl Project {
                 aggregate,
                 event,
             } => {
+                self.module(&event.category)?;
                 let words = [
+                    ("variant", self.variant(aggregate)?),
                     ("aggregate", aggregate.snake()),
                     ("Aggregate", aggregate.pascal()),
                     ("source", event.category.snake()),
@@ -279,6 +297,32 @@ impl Project {
         }
     }
 
+    /// Returns the file and the text of the module of an aggregate.
+    fn module(&self, name: &Name) -> Result<(PathBuf, String), AddError> {
+        let file = self.domain.join(format!("src/{}.rs", name.snake()));
+        let text = fs::read_to_string(self.root.join(&file)).unwrap_or_default();
+        if text.contains(&format!("impl Aggregate for {} ", name.pascal())) {
+            return Ok((file, text));
+        }
+        let name = name.pascal();
+        Err(AddError::NoAggregate { file, name })
+    }
+
+    /// Returns the first variant without data of the commands of an aggregate.
+    fn variant(&self, aggregate: &Name) -> Result<String, AddError> {
+        let (file, text) = self.module(aggregate)?;
+        let commands = text
+            .split_once("pub enum Command {")
+            .map_or("", |(_, rest)| rest);
+        let variants = commands.lines().take_while(|line| *line != "}");
+        let is_name = |name: &str| name.chars().all(char::is_alphanumeric) && !name.is_empty();
+        variants
+            .filter_map(|line| line.trim().strip_suffix(','))
+            .find(|name| is_name(name))
+            .map(str::to_owned)
+            .ok_or(AddError::NoCommand(file))
+    }
+
     fn aggregate(&self, files: &mut Files<'_>, name: &Name) -> Result<(), AddError> {
         let words = [
             ("name", name.snake()),
@@ -324,6 +368,7 @@ impl Project {
         event: &EventVersion,
         key: &str,
     ) -> Result<(), AddError> {
+        self.module(aggregate)?;
         let words = [
             ("category", event.category.kebab().to_owned()),
             ("rows", name.snake()),

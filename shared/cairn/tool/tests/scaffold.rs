@@ -11,12 +11,14 @@ use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 /// The files that the edits need.
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "Cargo.toml",
     "template.yaml",
     "infra/local/Cargo.toml",
     "infra/local/src/functions.rs",
     "shared/orders/src/lib.rs",
+    "shared/orders/src/requests.rs",
+    "shared/orders/src/stock.rs",
     "shared/orders/src/system.rs",
     "shared/orders/src/read_models.rs",
     "shared/orders/tests/domain/main.rs",
@@ -138,12 +140,30 @@ fn a_part_that_exists_changes_nothing() {
 #[test]
 fn an_edit_without_a_place_changes_nothing() {
     let (folder, project) = project();
+    let mut parts = parts().into_iter();
+    project.add(&parts.next().unwrap()).unwrap();
     fs::write(folder.path().join("template.yaml"), "Resources:\n").unwrap();
     let before = all_files(folder.path());
-    for part in parts().into_iter().skip(1) {
+    for part in parts {
         let refused = project.add(&part).unwrap_err();
         assert!(matches!(refused, AddError::Edit { .. }), "{refused}");
     }
+    assert_eq!(all_files(folder.path()), before);
+}
+
+#[test]
+fn a_part_of_a_saga_or_of_an_aggregate_without_a_plain_command_is_refused() {
+    let (folder, project) = project();
+    let before = all_files(folder.path());
+    let command = |aggregate: &str| Part::Command {
+        name: name("count-stock"),
+        aggregate: name(aggregate),
+        route: "POST /stock/{sku}/counts".parse().unwrap(),
+    };
+    let refused = project.add(&command("fulfilment")).unwrap_err();
+    assert!(matches!(refused, AddError::NoAggregate { .. }), "{refused}");
+    let refused = project.add(&command("stock")).unwrap_err();
+    assert!(matches!(refused, AddError::NoCommand(_)), "{refused}");
     assert_eq!(all_files(folder.path()), before);
 }
 

@@ -22,8 +22,6 @@ pub struct ProductView {
     pub version: u64,
 }
 
-pub type Products = ProductView;
-
 impl Project<Product> for ProductView {
     fn project(event: &Event, _: &RecordedEvent) -> Vec<Change> {
         match event {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn::{
     Decider as _, Metadata, RecordedEvent, StreamId, Timestamp,
-    audit::Process as _,
+    deadlines::Process as _,
     deadlines::{DeadlineChange, DeadlineUpdate},
     event::Event as _,
     saga::{Definition as _, Signal, Triggered as _, deadline_update},
@@ -85,7 +85,7 @@ fn a_later_event_of_an_order_means_nothing_to_its_fulfilment() {
 }
 
 /// Returns true if an order, and its fulfilment after these commands, need an action.
-fn goes_on(commands: &[fulfilment::Command]) -> bool {
+fn is_unfinished(commands: &[fulfilment::Command]) -> bool {
     let mut events = vec![of_order(&was_placed())];
     let mut state = Saga::initial();
     for command in commands {
@@ -95,18 +95,18 @@ fn goes_on(commands: &[fulfilment::Command]) -> bool {
             state = Saga::evolve(state, &event);
         }
     }
-    Saga::goes_on(&events).unwrap()
+    Saga::is_unfinished(&events).unwrap()
 }
 
 #[test]
 fn an_order_needs_an_action_until_its_fulfilment_has_ended() {
-    assert!(goes_on(&[]));
+    assert!(is_unfinished(&[]));
     let start = fulfilment::Command::Start(input());
     let steps = Fulfilment::STEPS.iter();
     let steps = steps.map(|step| fulfilment::Command::Complete(*step, None));
     let commands: Vec<_> = std::iter::once(start).chain(steps).collect();
-    assert!(goes_on(&commands[..3]));
-    assert!(!goes_on(&commands));
+    assert!(is_unfinished(&commands[..3]));
+    assert!(!is_unfinished(&commands));
 }
 
 #[test]

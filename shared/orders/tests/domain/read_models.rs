@@ -11,7 +11,7 @@ use orders::{
     product,
     read_models::{
         orders::{Orders, render},
-        products::{self as price_list, Products},
+        products::{self as price_list, ProductView},
         sales::{self, Sales, Window},
         stock::{self as levels, StockLevels},
     },
@@ -422,7 +422,7 @@ fn a_product_is_shown_with_its_latest_price_in_the_shape_of_the_contract() {
             ("10:00:00.000", product::Event::PriceSet { price })
         }),
     );
-    let row = fold::<Products>(&events).unwrap().unwrap();
+    let row = fold::<ProductView>(&events).unwrap().unwrap();
     assert_eq!(
         serde_json::to_value(price_list::render(row).unwrap()).unwrap(),
         json!({ "sku": "TEA-01", "price": { "amount": 1300, "currency": "EUR" }, "version": 2 })
@@ -684,5 +684,5 @@ fn a_row_knows_the_streams_that_feed_it() {
     check::<Orders>(ORDER, &["payment", "stock", "product"]);
     let others = ["order", "fulfilment", "shipment", "payment"];
     check::<StockLevels>("TEA-01", &[others.as_slice(), &["product"]].concat());
-    check::<Products>("TEA-01", &[others.as_slice(), &["stock"]].concat());
+    check::<ProductView>("TEA-01", &[others.as_slice(), &["stock"]].concat());
 }

@@ -5,6 +5,4 @@ pub mod eventbridge;
 pub mod invoker;
 pub mod kms;
 pub mod lazy_client;
-#[cfg(feature = "mail")]
-pub mod mail;
 pub mod sqs;

@@ -7,8 +7,9 @@
 use std::fmt::Display;
 
 use cairn::{
-    audit::{AnyProcess, Finding, Limits, Omitted, Part, Report, Scope, Window},
+    audit::{Finding, Limits, Omitted, Part, Report, Scope, Window},
     commit::RecordedEvent,
+    deadlines::AnyProcess,
     read_model::Row,
     store::StoreError,
     timestamp::Timestamp,

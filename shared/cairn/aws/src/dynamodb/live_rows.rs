@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use cairn::{
+    read_model::LiveRows,
     read_model::{ReadModel, Row},
-    store::{LiveRows, StoreError},
+    store::StoreError,
 };
 
 use super::{Generations, Rows};

@@ -78,7 +78,6 @@ pub(super) fn function_name(arn: &str) -> &str {
 #[derive(Debug)]
 pub struct FunctionError {
     cause: BoxError,
-    throttled: Option<Throttled>,
 }
 
 impl fmt::Display for FunctionError {
@@ -123,22 +122,7 @@ impl FunctionError {
     pub fn new(cause: impl Into<BoxError>) -> Self {
         Self {
             cause: cause.into(),
-            throttled: None,
         }
-    }
-
-    /// Creates an error of a provider that throttles.
-    pub fn throttled(cause: impl Into<BoxError>, retry_after: Option<Duration>) -> Self {
-        Self {
-            throttled: Some(Throttled { retry_after }),
-            ..Self::new(cause)
-        }
-    }
-
-    /// Returns the throttling, if a provider throttles: nothing has failed, and the work must be
-    /// repeated later.
-    pub fn is_throttled(&self) -> Option<Throttled> {
-        self.throttled
     }
 }
 

@@ -21,6 +21,8 @@ pub mod correlation;
 mod handler;
 pub(crate) mod http;
 pub mod http_client;
+#[cfg(feature = "mail")]
+pub mod mail;
 pub mod metrics;
 pub mod operation;
 mod process;

@@ -6,7 +6,7 @@ pub mod input;
 #[cfg(feature = "store")]
 pub mod loaded_stream;
 #[cfg(feature = "store")]
-pub mod past;
+pub(crate) mod moments;
 #[cfg(feature = "store")]
 pub mod recent_commands;
 #[cfg(feature = "store")]

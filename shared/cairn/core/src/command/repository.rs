@@ -22,7 +22,7 @@ use crate::{
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
-    past,
+    moments,
     retry::{ConflictBackoff, OutOfTime},
     snapshot::state_fingerprint,
     store::{
@@ -309,7 +309,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         version: u64,
     ) -> Result<LoadedStream<A>, StoreError> {
         let latest = self.latest(Consistency::Strong);
-        let commits = past::at_version(self.store(), stream, version, latest).await?;
+        let commits = moments::at_version(self.store(), stream, version, latest).await?;
         self.folded(stream, &commits)
     }
 
@@ -326,7 +326,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         time: Timestamp,
     ) -> Result<LoadedStream<A>, StoreError> {
         let latest = self.latest(Consistency::Strong);
-        let commits = past::at_time(self.store(), stream, time, latest).await?;
+        let commits = moments::at_time(self.store(), stream, time, latest).await?;
         self.folded(stream, &commits)
     }
 

@@ -13,8 +13,6 @@
 
 use std::time::Duration;
 
-use crate::{commit::RecordedEvent, event::CodecError, stream::StreamId};
-
 mod finding;
 mod report;
 mod scan;
@@ -24,41 +22,6 @@ pub use finding::Finding;
 pub use report::{Omitted, Report, Rows};
 pub use scan::StreamScan;
 pub use scope::{NotAPart, Part, Scope, Window};
-
-/// A process over several streams that has deadlines, such as a saga.
-pub trait Process: Send + Sync + 'static {
-    /// Returns the streams that determine the state of the process. Its deadline has the id of one
-    /// of them. The result is empty if `last` ends its stream with nothing left to do.
-    ///
-    /// # Errors
-    /// Returns an error if the event cannot be decoded.
-    fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError>;
-
-    /// Returns true if the process is unfinished or stuck after all events of those streams.
-    ///
-    /// # Errors
-    /// Returns an error if an event cannot be decoded.
-    fn goes_on(events: &[RecordedEvent]) -> Result<bool, CodecError>;
-}
-
-/// The functions of a [`Process`] as values.
-#[derive(Clone, Copy, Debug)]
-pub struct AnyProcess {
-    /// See [`Process::streams`].
-    pub streams: fn(&RecordedEvent) -> Result<Vec<StreamId>, CodecError>,
-    /// See [`Process::goes_on`].
-    pub goes_on: fn(&[RecordedEvent]) -> Result<bool, CodecError>,
-}
-
-impl AnyProcess {
-    /// Creates the value of a type.
-    pub const fn new<P: Process>() -> Self {
-        Self {
-            streams: P::streams,
-            goes_on: P::goes_on,
-        }
-    }
-}
 
 /// The ages at which the audit reports a delay.
 #[derive(Clone, Copy, Debug)]

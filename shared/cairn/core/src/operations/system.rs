@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::{
-    audit::AnyProcess,
     commit::Commit,
+    deadlines::AnyProcess,
     decider::Aggregate,
     event::{CodecError, Event},
     read_model::{AnyReadModel, CounterModel, CounterProjection, ReadModel, RowModel},

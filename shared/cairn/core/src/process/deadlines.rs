@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{stream::StreamId, timestamp::Timestamp};
+use crate::{commit::RecordedEvent, event::CodecError, stream::StreamId, timestamp::Timestamp};
 
 /// The change that an event makes to a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,4 +56,39 @@ pub struct Deadline {
     /// version, the watchdog requests the step again at `at`. This uses up no retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u64>,
+}
+
+/// A process over several streams that has deadlines, such as a saga.
+pub trait Process: Send + Sync + 'static {
+    /// Returns the streams that determine the state of the process. Its deadline has the id of one
+    /// of them. The result is empty if `last` ends its stream with nothing left to do.
+    ///
+    /// # Errors
+    /// Returns an error if the event cannot be decoded.
+    fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError>;
+
+    /// Returns true if the process is unfinished or stuck after all events of those streams.
+    ///
+    /// # Errors
+    /// Returns an error if an event cannot be decoded.
+    fn is_unfinished(events: &[RecordedEvent]) -> Result<bool, CodecError>;
+}
+
+/// The functions of a [`Process`] as values.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyProcess {
+    /// See [`Process::streams`].
+    pub streams: fn(&RecordedEvent) -> Result<Vec<StreamId>, CodecError>,
+    /// See [`Process::is_unfinished`].
+    pub is_unfinished: fn(&[RecordedEvent]) -> Result<bool, CodecError>,
+}
+
+impl AnyProcess {
+    /// Creates the value of a type.
+    pub const fn new<P: Process>() -> Self {
+        Self {
+            streams: P::streams,
+            is_unfinished: P::is_unfinished,
+        }
+    }
 }

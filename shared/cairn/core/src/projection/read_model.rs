@@ -20,8 +20,12 @@ use serde_json::{Map, Value, json};
 use crate::{commit::RecordedEvent, decider::Aggregate, event::CodecError, stream::StreamId};
 
 mod any;
+#[cfg(feature = "store")]
+mod live_rows;
 
 pub use any::{AnyReadModel, CounterModel, RowModel};
+#[cfg(feature = "store")]
+pub use live_rows::LiveRows;
 
 /// A row: its key, one version gate per stream, and the attributes of the read model.
 pub type Row = Map<String, Value>;

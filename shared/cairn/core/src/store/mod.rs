@@ -19,10 +19,7 @@ use crate::{
 
 pub mod answers;
 pub mod contract;
-mod live_rows;
 pub mod memory;
-
-pub use live_rows::LiveRows;
 
 /// The maximum number of streams of one append. A quota counts as one.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>

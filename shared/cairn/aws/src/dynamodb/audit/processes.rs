@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use cairn::{
-    audit::{AnyProcess, Finding, Report},
+    audit::{Finding, Report},
     commit::{Commit, RecordedEvent},
+    deadlines::AnyProcess,
     store::{EventStore, ReadRange, StoreError},
 };
 
@@ -50,7 +51,7 @@ impl Audit {
         let since = events.iter().map(|event| event.at).max();
         let since = since.filter(|since| self.is_settled(*since));
         Ok(match since {
-            Some(since) if (process.goes_on)(&events).map_err(unreadable)? => {
+            Some(since) if (process.is_unfinished)(&events).map_err(unreadable)? => {
                 Some(Finding::Unwatched {
                     streams: versions,
                     since,

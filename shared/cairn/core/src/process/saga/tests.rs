@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::{
     Aggregate, Decider, RecordedEvent, StreamId, Timestamp,
-    audit::Process as _,
     deadlines::DeadlineChange,
+    deadlines::Process as _,
     event::{self, Event as _, StoredEvent},
     metadata::Metadata,
     spec::given,

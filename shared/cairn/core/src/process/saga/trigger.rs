@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::{
-    audit::Process,
     commit::RecordedEvent,
+    deadlines::Process,
     deadlines::{DeadlineChange, DeadlineUpdate},
     decider::{Aggregate, Decider},
     event::CodecError,
@@ -232,7 +232,7 @@ impl<D: Triggered> Process for Saga<D> {
         Ok(if needs_watch { streams.into() } else { vec![] })
     }
 
-    fn goes_on(events: &[RecordedEvent]) -> Result<bool, CodecError> {
+    fn is_unfinished(events: &[RecordedEvent]) -> Result<bool, CodecError> {
         let (mut saga, mut trigger) = (Self::initial(), Trigger::default());
         for event in events {
             if event.stream.category() == D::CATEGORY {

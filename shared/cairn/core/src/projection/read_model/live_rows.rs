@@ -5,8 +5,8 @@ use std::{
     future::Future,
 };
 
-use super::StoreError;
-use crate::read_model::Row;
+use super::Row;
+use crate::store::StoreError;
 
 /// The live rows of a read model.
 pub trait LiveRows: Send + Sync {
