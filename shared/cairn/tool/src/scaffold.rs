@@ -274,24 +274,26 @@ impl Project {
             Part::Command {
                 name, aggregate, ..
             } => format!(
-                "write `{command}` in {src}/requests.rs and `Command::{command}` in \
-                 {src}/{aggregate}.rs, then run `cargo check -p {name}`",
-                command = name.pascal(),
+                "write the members of `{body}` in {src}/requests.rs, choose the command of \
+                 `{aggregate}` in functions/commands/{name}/src/lib.rs, then run `cargo fmt --all` \
+                 and `cargo check -p {name}`",
+                body = name.pascal(),
                 aggregate = aggregate.snake(),
                 name = name.kebab(),
             ),
             Part::Projection { name, .. } => format!(
-                "write the changes in {src}/read_models/{}.rs, then run `cargo check -p project-{}`",
+                "write the changes in {src}/read_models/{}.rs, then run `cargo fmt --all` and `cargo check \
+                 -p project-{}`",
                 name.snake(),
                 name.kebab(),
             ),
             Part::Query { name, .. } => format!(
-                "run `cargo check -p {}`, then start the local system and request the route",
+                "run `cargo fmt --all` and `cargo check -p {}`, then start the local system and request the route",
                 name.kebab(),
             ),
             Part::Reaction { name, .. } => format!(
-                "write the command in functions/reactions/{name}/src/lib.rs, then run \
-                 `cargo check -p {name}`",
+                "choose the command in functions/reactions/{name}/src/lib.rs, then run `cargo fmt \
+                 --all` and `cargo check -p {name}`",
                 name = name.kebab(),
             ),
         }
