@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
-use cairn::StreamId;
+use cairn::{Aggregate, StreamId};
 use cairn_tool::{Ids, Sagas, Subject, Tool};
 use orders::{
-    fulfilment::Fulfilment,
+    fulfilment::{Fulfilment, Saga},
+    order::Order,
+    payment::Payment,
+    shipment::Shipment,
     values::{CustomerId, Invalid, OrderId},
 };
 
@@ -43,9 +46,9 @@ fn tool() -> Tool {
 fn streams(id: &str) -> Result<Vec<StreamId>, String> {
     let order: OrderId = id.parse().map_err(|error: Invalid| error.to_string())?;
     Ok(vec![
-        order.order_stream(),
-        order.payment_stream(),
-        order.shipment_stream(),
-        order.fulfilment_stream(),
+        Order::stream(&order),
+        Payment::stream(&order),
+        Shipment::stream(&order),
+        Saga::stream(&order),
     ])
 }

@@ -32,6 +32,7 @@ pub struct Input {
 impl Definition for Loan {
     type Step = Step;
     type Input = Input;
+    type Id = String;
 
     const CATEGORY: &'static str = "loan";
     const STEPS: &'static [Step] = &[Step::HandOut, Step::NoteLoan];

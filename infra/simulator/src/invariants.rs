@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use cairn::{StreamId, saga::Course};
+use cairn::{Aggregate, StreamId, saga::Course};
 use cairn_simulator::{
     api::Asked,
     invariants::{Invariant, Violation, violation},
     observed::Observed,
 };
 use orders::{
-    fulfilment::Step,
+    fulfilment::{Saga, Step},
     order::{self, Order},
     payment::{self, Payment},
     stock::{self, Stock},
@@ -42,7 +42,7 @@ pub(crate) fn orders(seen: &Observed) -> impl Iterator<Item = OrderSeen<'_>> {
         let id = OrderId::from_stream(stream).ok()?;
         Some(OrderSeen {
             id,
-            state: seen.state::<Order>(&id.order_stream()),
+            state: seen.state::<Order>(&Order::stream(&id)),
             fulfilment,
         })
     })
@@ -119,7 +119,7 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
         };
         let about = &asked.command.about;
         let status = about.parse().ok().and_then(|id: OrderId| {
-            let order = seen.state::<Order>(&id.order_stream());
+            let order = seen.state::<Order>(&Order::stream(&id));
             order.status()
         });
         if status != Some(wanted) {
@@ -134,11 +134,7 @@ fn an_order_and_its_fulfilment_agree(seen: &Observed) -> Vec<Violation> {
 
 /// Returns true if a provider's call has the key of a step of this order.
 fn is_of(order: &OrderSeen<'_>, step: Step, key: &str) -> bool {
-    key.starts_with(&format!(
-        "{}/{}/",
-        order.id.fulfilment_stream(),
-        step.name()
-    ))
+    key.starts_with(&format!("{}/{}/", Saga::stream(&order.id), step.name()))
 }
 
 fn captured_money(shop: &Shop, seen: &Observed) -> Vec<Violation> {
@@ -162,8 +158,8 @@ fn captured_money(shop: &Shop, seen: &Observed) -> Vec<Violation> {
             let problem = "an authorization is neither captured nor voided";
             violations.push(violation(&order.id, problem));
         }
-        let recorded = seen.state::<Payment>(&order.id.payment_stream());
-        let saga = seen.stream(&order.id.fulfilment_stream());
+        let recorded = seen.state::<Payment>(&Payment::stream(&order.id));
+        let saga = seen.stream(&Saga::stream(&order.id));
         // The payment's stream has no event for manual actions.
         let by_hand = saga.iter().any(|event| event.event.name == "StepAbandoned");
         if !by_hand && is_fulfilled != matches!(recorded, payment::State::Captured(_)) {
@@ -193,7 +189,7 @@ fn stock_adds_up(seen: &Observed) -> Vec<Violation> {
     for order in orders(seen).filter(|order| order.fulfilment.is_completed()) {
         let placed = order.state.placed().into_iter();
         for item in placed.flat_map(|placed| items(&placed.lines)) {
-            *sold.entry(item.sku.stock_stream()).or_default() += item.quantity;
+            *sold.entry(Stock::stream(&item.sku)).or_default() += item.quantity;
         }
     }
     let mut violations = vec![];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cairn::Timestamp;
+use cairn::{Aggregate, Timestamp};
 use cairn_local::{Template, template::TemplateError};
 use cairn_simulator::{
     api::Api,
@@ -11,7 +11,7 @@ use cairn_simulator::{
     observed::Observed,
 };
 use futures_util::future::join_all;
-use orders::values::OrderId;
+use orders::fulfilment::Saga;
 use tokio::time::sleep;
 
 use crate::{
@@ -95,7 +95,7 @@ impl Disturbances for Shop {
     }
 
     fn ended_at(seen: &Observed, order_id: &str) -> Option<Timestamp> {
-        let stream = order_id.parse::<OrderId>().ok()?.fulfilment_stream();
+        let stream = Saga::stream(&order_id.parse().ok()?);
         let is_completed = seen.sagas.get(&stream)?.is_completed();
         let last = seen.stream(&stream).last().filter(|_| is_completed);
         last.map(|last| last.at)

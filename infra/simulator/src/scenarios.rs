@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cairn::Aggregate;
 use cairn_simulator::{
     crashes::{Ending, Scenario, Scenarios},
     faults::FaultProfile,
@@ -9,7 +10,7 @@ use cairn_simulator::{
     simulation::{Remedy, Simulation},
 };
 use orders::{
-    order,
+    order::{self, Order},
     payment::{self, Payment},
     shipment::{self, Shipment},
     stock::Stock,
@@ -170,7 +171,7 @@ impl Scenarios for Shop {
         for order in orders(seen) {
             // Nothing remains of a payment that was never authorized, or that was voided or
             // refunded.
-            let payment = match seen.state::<Payment>(&order.id.payment_stream()) {
+            let payment = match seen.state::<Payment>(&Payment::stream(&order.id)) {
                 payment::State::Captured(authorization) => {
                     format!("{} taken", authorization.amount.amount)
                 }
@@ -180,13 +181,13 @@ impl Scenarios for Shop {
                 | payment::State::Voided
                 | payment::State::Refunded => "nothing".to_owned(),
             };
-            let shipment = match seen.state::<Shipment>(&order.id.shipment_stream()) {
+            let shipment = match seen.state::<Shipment>(&Shipment::stream(&order.id)) {
                 shipment::State::Arranged(_) => "arranged",
                 shipment::State::None | shipment::State::Refused | shipment::State::Cancelled => {
                     "none"
                 }
             };
-            let stream = order.id.order_stream();
+            let stream = Order::stream(&order.id);
             let cancelled = seen.decoded(&stream).find_map(|event| match event {
                 order::Event::Cancelled { reason, by, .. } => {
                     Some(format!("cancelled by {by:?}: {reason}"))

@@ -1,21 +1,12 @@
-//! The order system as an application of the simulator.
+//! The simulated order system: its template, its source of prices and its providers.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
-use cairn::{StreamId, System};
-use cairn_local::{Functions, Parameters, Template, template::TemplateError};
-use cairn_simulator::{
-    api::{Api, Asked},
-    application::{Application, Resources},
-    invariants::Invariant,
-    observed::Observed,
-    platform::Simulated,
-    simulation::Simulation,
-};
-use orders::{fulfilment::Step, prices::Prices};
-use serde_json::{Value, json};
+use cairn_local::{Parameters, Template, template::TemplateError};
+use cairn_simulator::platform::Simulated;
+use orders::prices::Prices;
 
-use crate::{customers::NAME, invariants, providers::Providers};
+use crate::providers::Providers;
 
 pub const TEMPLATE: &str = include_str!("../../../template.yaml");
 /// The folder of the nested templates.
@@ -34,7 +25,7 @@ pub fn system(text: &str, parameters: &[(&str, &str)]) -> Result<Template, Templ
 }
 
 /// Returns the source of prices in this template; by default it is the caller.
-fn prices(template: &Template) -> Prices {
+pub(crate) fn prices(template: &Template) -> Prices {
     let settings = template.functions.iter().map(|function| &function.settings);
     let mut prices = settings.filter_map(|settings| settings.get("PRICES")?.parse().ok());
     prices.next().unwrap_or(Prices::Caller)
@@ -46,115 +37,4 @@ pub struct Shop {
     pub(crate) prices: Prices,
     pub(crate) platform: Arc<Simulated>,
     pub(crate) providers: Providers,
-}
-
-impl Application for Shop {
-    const UNITS: &'static str = "orders";
-    const RESOURCES: Resources = Resources {
-        dead_letters: &["DeadLettersQueue", "StreamFailuresQueue"],
-        redrive: "RedriveDeadLettersFunction",
-        watchdog: "WatchFulfilmentsFunction",
-    };
-    const PERSONAL_DATA: &'static [&'static str] = &[NAME];
-    const AT_THE_END: &'static [Invariant<Self>] = &invariants::AT_THE_END;
-
-    /// Odd seeds take prices from the catalogue.
-    fn template(seed: u64) -> Result<Template, TemplateError> {
-        let prices = if seed.is_multiple_of(2) {
-            "caller"
-        } else {
-            "catalogue"
-        };
-        system(TEMPLATE, &[("Prices", prices)])
-    }
-
-    fn load_template() -> Result<Template, TemplateError> {
-        // The step of an unavailable payment provider is abandoned after 31 times this.
-        system(TEMPLATE, &[("StepTimeoutSeconds", "4")])
-    }
-
-    fn system() -> System {
-        orders::system()
-    }
-
-    fn new(template: &Template, platform: Arc<Simulated>) -> Self {
-        Self {
-            prices: prices(template),
-            providers: Providers::new(platform.clone()),
-            platform,
-        }
-    }
-
-    fn functions(&self) -> Functions {
-        let [screening, payments, captures, carrier, mailer] =
-            [(); 5].map(|()| self.providers.clone());
-        orders_local::functions()
-            .with("screen-order", move |app| {
-                screen_order::with(app, screening.clone())
-            })
-            .with("authorize-payment", move |app| {
-                authorize_payment::with(app, payments.clone())
-            })
-            .with("capture-payment", move |app| {
-                capture_payment::with(app, captures.clone())
-            })
-            .with("arrange-shipment", move |app| {
-                arrange_shipment::with(app, carrier.clone())
-            })
-            .with("notify-customer", move |app| {
-                notify_customer::with(app, mailer.clone())
-            })
-    }
-
-    async fn prepare(&self, api: &Api, orders: u32) {
-        self.stock_up(api, orders).await;
-    }
-
-    async fn client(&self, api: &Api, number: u32, window: Duration) {
-        self.customer(api, number, window).await;
-    }
-
-    async fn others(&self, api: &Api, orders: u32, window: Duration) {
-        self.restock(api, orders / 10, window).await;
-    }
-
-    async fn operate(simulation: &Simulation<Self>, turn: u32) {
-        // The customer may be ordering, and may order again with the same id.
-        let customer = json!({ "customer": format!("c-{turn}") });
-        simulation.invoke("ForgetCustomerFunction", &customer).await;
-    }
-
-    fn settle(&self, saga: &StreamId, step: &str) -> bool {
-        let steps = [
-            Step::AuthorizePayment,
-            Step::ArrangeShipment,
-            Step::CapturePayment,
-        ];
-        let is_providers = steps.iter().any(|other| other.name() == step);
-        if is_providers {
-            self.providers.settle(saga.key(), step);
-        }
-        is_providers
-    }
-
-    fn is_justified(&self, seen: &Observed, asked: &Asked, status: u16, body: &Value) -> bool {
-        invariants::is_justified(seen, asked, status, body)
-    }
-
-    fn missing_effects(&self, seen: &Observed) -> Vec<(String, StreamId, u64)> {
-        let mails = self.providers.read().mails;
-        let mailed = seen.events().filter(|event| {
-            let name = event.event.name.as_str();
-            ["OrderConfirmed", "OrderShipped", "OrderCancelled"].contains(&name)
-        });
-        let missing = mailed.filter(|event| !mails.contains(&event.id()));
-        let function = "NotifyCustomerFunction";
-        missing
-            .map(|event| (function.to_owned(), event.stream.clone(), event.version))
-            .collect()
-    }
-
-    fn is_step(function: &str) -> bool {
-        !function.starts_with("Project") && !function.starts_with("Notify")
-    }
 }

@@ -116,6 +116,7 @@ pub fn outcome(event_type: &str) -> Option<&'static str> {
 impl Definition for Fulfilment {
     type Step = Step;
     type Input = Input;
+    type Id = OrderId;
 
     const CATEGORY: &'static str = "fulfilment";
 

@@ -6,7 +6,7 @@ use cairn::{Input, input::FieldError};
 use serde::Serialize;
 
 use crate::{
-    requests::chargeable,
+    charge,
     values::{Invalid, InvalidLines, Line, Lines, Money, Quantity, Sku},
 };
 
@@ -96,6 +96,17 @@ pub fn priced(lines: &[UnpricedLine], prices: &PriceList) -> Result<Lines, Mispr
     let lines = lines.map_err(|invalid| Mispriced::Invalid(vec![misfit(&invalid)]))?;
     chargeable(lines.total()).map_err(Mispriced::Invalid)?;
     Ok(lines)
+}
+
+/// Rejects a total that cannot be charged to a card.
+pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
+    let refused = charge::chargeable(total).err();
+    refused.map_or(Ok(()), |refused| {
+        Err(vec![FieldError {
+            pointer: "/lines".to_owned(),
+            detail: refused.to_string(),
+        }])
+    })
 }
 
 fn misfit(invalid: &InvalidLines) -> FieldError {

@@ -9,10 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    charge,
     order::{Payment, Placed},
     prices::{Prices, UnpricedLine},
-    values::{Address, CustomerId, Email, InvalidLines, Line, Lines, Money, Price, Quantity, Text},
+    values::{Address, CustomerId, Email, InvalidLines, Line, Lines, Price, Quantity, Text},
 };
 
 /// The body of `POST /orders`. No other type has the address unencrypted.
@@ -193,15 +192,4 @@ fn one_order(
             None
         }
     }
-}
-
-/// Rejects a total that cannot be charged to a card.
-pub fn chargeable(total: Money) -> Result<(), Vec<FieldError>> {
-    let refused = charge::chargeable(total).err();
-    refused.map_or(Ok(()), |refused| {
-        Err(vec![FieldError {
-            pointer: "/lines".to_owned(),
-            detail: refused.to_string(),
-        }])
-    })
 }

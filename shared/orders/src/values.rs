@@ -39,29 +39,9 @@ impl OrderId {
         Self(Uuid::new_v5(&Self::NAMESPACE, key.as_bytes()))
     }
 
-    pub fn order_stream(self) -> StreamId {
-        self.stream("order")
-    }
-
-    pub fn fulfilment_stream(self) -> StreamId {
-        self.stream("fulfilment")
-    }
-
-    pub fn payment_stream(self) -> StreamId {
-        self.stream("payment")
-    }
-
-    pub fn shipment_stream(self) -> StreamId {
-        self.stream("shipment")
-    }
-
     /// Returns the order that owns one of these streams.
     pub fn from_stream(stream: &StreamId) -> Result<Self, Invalid> {
         stream.key().parse()
-    }
-
-    fn stream(self, category: &str) -> StreamId {
-        stream(category, &self.to_string())
     }
 }
 
@@ -303,18 +283,6 @@ mod characters {
 impl<R> Validated<R> {
     pub fn as_str(&self) -> &str {
         &self.text
-    }
-}
-
-impl Sku {
-    /// Returns the SKU's stock stream.
-    pub fn stock_stream(&self) -> StreamId {
-        stream("stock", &self.text)
-    }
-
-    /// Returns the SKU's product stream.
-    pub fn product_stream(&self) -> StreamId {
-        stream("product", &self.text)
     }
 }
 
@@ -723,14 +691,6 @@ pub struct Address {
     pub country: Country,
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "UUIDs and SKUs have only characters of a stream id"
-)]
-fn stream(category: &str, key: &str) -> StreamId {
-    StreamId::new(category, key).expect("a stream id")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -883,6 +843,5 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<OrderId>().is_err());
         assert!(id.0.simple().to_string().parse::<OrderId>().is_err());
-        assert_eq!(OrderId::from_stream(&id.payment_stream()), Ok(id));
     }
 }

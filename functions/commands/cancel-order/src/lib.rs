@@ -44,25 +44,27 @@ fn canceller(caller: &Caller) -> Canceller {
 }
 
 #[cfg(test)]
+#[path = "../../../../shared/orders/tests/domain/sample_order.rs"]
+#[expect(dead_code, reason = "the tests use the sample order only")]
+mod sample_order;
+
+#[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use cairn::{
-        Aggregate, Context, Timestamp,
-        personal_data::Sealed,
+        Aggregate,
         repository::Repository,
+        step::testing::given,
         store::{answers::MemoryAnswers, memory::MemoryStore},
     };
     use cairn_aws::lambda::api::{Problem, Request, Response};
-    use orders::{
-        prices::Prices,
-        requests::{OrderRequest, RequestedLines},
-    };
     use serde_json::Value;
 
-    use super::*;
-
-    const ORDER: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
+    use super::{
+        sample_order::{ORDER, order_id, placed},
+        *,
+    };
 
     struct Shop {
         orders: Repository<Order, Arc<MemoryStore>>,
@@ -84,9 +86,9 @@ mod tests {
         }
     }
 
-    async fn shop() -> Shop {
+    async fn shop(commands: &[Command]) -> Shop {
         Shop {
-            orders: orders().await,
+            orders: orders(commands).await,
             answers: MemoryAnswers::default(),
         }
     }
@@ -95,34 +97,18 @@ mod tests {
         Caller::User(id.to_owned())
     }
 
-    /// Returns the orders of a store in which one customer has placed an order.
-    async fn orders() -> Repository<Order, Arc<MemoryStore>> {
-        let body = json!({
-            "customerId": "c-42",
-            "lines": [{ "sku": "TEA-01", "quantity": 1, "unitPrice": { "amount": 1250, "currency": "EUR" } }],
-            "payment": { "token": "tok_visa" },
-            "shipTo": { "name": "A", "line1": "1", "city": "B", "postalCode": "1", "country": "DE" },
-        });
-        let order = OrderRequest::parse(&body, Prices::Caller).unwrap();
-        let RequestedLines::Priced(lines) = order.lines.clone() else {
-            panic!("the lines have no prices");
-        };
-        let place = order.sealed(lines, Sealed::new("an address".to_owned()), None);
+    /// Returns the orders of a store in which the sample order is placed, after these commands.
+    async fn orders(commands: &[Command]) -> Repository<Order, Arc<MemoryStore>> {
         let orders = Repository::new(Arc::new(MemoryStore::default()));
-        handle(&orders, &Command::Place(Box::new(place))).await;
+        let mut history = vec![Command::Place(Box::new(placed()))];
+        history.extend_from_slice(commands);
+        given(&orders, &Order::stream(&order_id()), &history).await;
         orders
-    }
-
-    async fn handle(orders: &Repository<Order, Arc<MemoryStore>>, command: &Command) {
-        let stream = Order::stream(&ORDER.parse().unwrap());
-        let id = format!("{command:?}");
-        let context = Context::new(id, Timestamp::from_millis(0), Duration::ZERO);
-        orders.handle(&stream, command, &context).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_customer_cancels_an_order_once_for_each_key() {
-        let shop = shop().await;
+        let shop = shop(&[]).await;
         let cancelled = json!({ "orderId": ORDER, "status": "cancelled", "version": 2 });
         let first = shop.cancel(ORDER, customer("c-42"), "too late").await;
         assert_eq!(first, (200, false, cancelled.clone()));
@@ -144,13 +130,13 @@ mod tests {
             (Caller::Anonymous, Canceller::Unknown),
         ] {
             assert_eq!(canceller(&caller), by);
-            assert_eq!(shop().await.cancel(ORDER, caller, "x").await.0, 200);
+            assert_eq!(shop(&[]).await.cancel(ORDER, caller, "x").await.0, 200);
         }
     }
 
     #[tokio::test]
     async fn an_order_of_another_customer_does_not_exist() {
-        let shop = shop().await;
+        let shop = shop(&[]).await;
         let unknown = "00000000-0000-0000-0000-000000000000";
         for (id, caller) in [
             (ORDER, customer("c-43")),
@@ -168,9 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_shipped_order_cannot_be_cancelled_and_the_answer_stays() {
-        let shop = shop().await;
-        handle(&shop.orders, &Command::Confirm).await;
-        handle(&shop.orders, &Command::Ship).await;
+        let shop = shop(&[Command::Confirm, Command::Ship]).await;
         let (status, replayed, problem) = shop.cancel(ORDER, customer("c-42"), "x").await;
         assert_eq!((status, replayed), (409, false));
         let order = json!({ "orderId": ORDER, "status": "shipped", "version": 3 });
@@ -182,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_without_a_reason_is_invalid() {
-        let (status, _, problem) = shop().await.cancel(ORDER, Caller::Anonymous, "").await;
+        let (status, _, problem) = shop(&[]).await.cancel(ORDER, Caller::Anonymous, "").await;
         assert_eq!(
             (status, &problem["errors"][0]["pointer"]),
             (422, &json!("/reason"))

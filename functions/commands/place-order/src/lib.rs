@@ -20,9 +20,9 @@ use cairn_aws::{
 use orders::{
     order::{Command, Order, Placed, Rejection},
     personal,
-    prices::{ChangedPrice, Mispriced, Prices, UnpricedLine, priced},
+    prices::{self, ChangedPrice, Mispriced, Prices, UnpricedLine},
     read_models::products::ProductView,
-    requests::{self, OrderRequest, RequestedLines},
+    requests::{OrderRequest, RequestedLines},
     values::{Address, CustomerId, Email, Lines, OrderId},
 };
 use serde_json::json;
@@ -34,7 +34,7 @@ mod customer_keys;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let quotas = app.variable("QUOTAS_TABLE")?;
-    let catalogue = match prices(app)? {
+    let catalogue = match source_of_prices(app)? {
         Prices::Caller => None,
         Prices::Catalogue => {
             let rows = app.rows::<ProductView>()?;
@@ -54,7 +54,7 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
 }
 
 /// Returns the source of prices.
-fn prices(app: &AppContext) -> Result<Prices, ConfigError> {
+fn source_of_prices(app: &AppContext) -> Result<Prices, ConfigError> {
     let text = app.variable("PRICES")?;
     let prices = text.parse();
     prices.map_err(|error| ConfigError::new("PRICES", format!("is `{text}`: it {error}")))
@@ -117,7 +117,7 @@ where
     };
     let placed = match (&asked.lines, &parts.catalogue) {
         (RequestedLines::Priced(lines), _) => {
-            requests::chargeable(lines.total()).map_err(Problem::invalid)?;
+            prices::chargeable(lines.total()).map_err(Problem::invalid)?;
             let personal = attempt.seal().await?;
             attempt.place(lines.clone(), &personal).await?
         }
@@ -175,7 +175,7 @@ impl<S: ConditionalStore + Clone, K: CustomerKeys> Attempt<'_, S, K> {
         let stream = Order::stream(&self.order_id);
         let known = catalogue.known(asked).await?;
         let mut sealed = None;
-        if let Ok(lines) = priced(asked, &known.prices()) {
+        if let Ok(lines) = prices::priced(asked, &known.prices()) {
             let personal = self.seal().await?;
             let (command, versions) = (self.command(lines, &personal), known.versions());
             let orders = &self.orders;
@@ -186,7 +186,7 @@ impl<S: ConditionalStore + Clone, K: CustomerKeys> Attempt<'_, S, K> {
             sealed = Some(personal);
         }
         let current = catalogue.current(asked).await?;
-        match priced(asked, &current.prices()) {
+        match prices::priced(asked, &current.prices()) {
             Ok(lines) => {
                 let personal = match sealed {
                     Some(personal) => personal,

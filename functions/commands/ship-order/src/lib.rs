@@ -30,28 +30,30 @@ fn ship_order() -> CommandFunction<Order, ShipOrder> {
 }
 
 #[cfg(test)]
+#[path = "../../../../shared/orders/tests/domain/sample_order.rs"]
+#[expect(dead_code, reason = "the tests use the sample order only")]
+mod sample_order;
+
+#[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use cairn::{
-        Aggregate, Context, Timestamp,
-        personal_data::Sealed,
+        Aggregate,
         repository::Repository,
+        step::testing::given,
         store::{answers::MemoryAnswers, memory::MemoryStore},
     };
     use cairn_aws::lambda::{
         api::{Request, Response},
         caller::Caller,
     };
-    use orders::{
-        prices::Prices,
-        requests::{OrderRequest, RequestedLines},
-    };
     use serde_json::Value;
 
-    use super::*;
-
-    const ORDER: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
+    use super::{
+        sample_order::{ORDER, order_id, placed},
+        *,
+    };
 
     async fn ship(orders: &Repository<Order, Arc<MemoryStore>>, caller: Caller) -> (u16, Value) {
         let mut request = Request::for_test(&[("orderId", ORDER)], &json!({}));
@@ -60,47 +62,30 @@ mod tests {
         Response::for_test(function.handle(orders, &answers, &request).await).unwrap()
     }
 
-    /// Returns the orders of a store in which one customer has placed an order.
-    async fn orders() -> Repository<Order, Arc<MemoryStore>> {
-        let body = json!({
-            "customerId": "c-42",
-            "lines": [{ "sku": "TEA-01", "quantity": 1, "unitPrice": { "amount": 1250, "currency": "EUR" } }],
-            "payment": { "token": "tok_visa" },
-            "shipTo": { "name": "A", "line1": "1", "city": "B", "postalCode": "1", "country": "DE" },
-        });
-        let order = OrderRequest::parse(&body, Prices::Caller).unwrap();
-        let RequestedLines::Priced(lines) = order.lines.clone() else {
-            panic!("the lines have no prices");
-        };
-        let place = order.sealed(lines, Sealed::new("an address".to_owned()), None);
+    /// Returns the orders of a store in which the sample order is placed, after these commands.
+    async fn orders(commands: &[Command]) -> Repository<Order, Arc<MemoryStore>> {
         let orders = Repository::new(Arc::new(MemoryStore::default()));
-        handle(&orders, &Command::Place(Box::new(place))).await;
+        let mut history = vec![Command::Place(Box::new(placed()))];
+        history.extend_from_slice(commands);
+        given(&orders, &Order::stream(&order_id()), &history).await;
         orders
-    }
-
-    async fn handle(orders: &Repository<Order, Arc<MemoryStore>>, command: &Command) {
-        let stream = Order::stream(&ORDER.parse().unwrap());
-        let id = format!("{command:?}");
-        let context = Context::new(id, Timestamp::from_millis(0), Duration::ZERO);
-        orders.handle(&stream, command, &context).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_operator_ships_a_confirmed_order() {
-        let orders = orders().await;
         let operator = || Caller::Operator("o-1".to_owned());
-        let (status, problem) = ship(&orders, operator()).await;
+        let (status, problem) = ship(&orders(&[]).await, operator()).await;
         let placed = json!({ "orderId": ORDER, "status": "placed", "version": 1 });
         assert_eq!((status, &problem["order"]), (409, &placed));
         assert_eq!(problem["type"], "urn:cairn:problem:cannot-be-shipped");
-        handle(&orders, &Command::Confirm).await;
+        let confirmed = orders(&[Command::Confirm]).await;
         let shipped = json!({ "orderId": ORDER, "status": "shipped", "version": 3 });
-        assert_eq!(ship(&orders, operator()).await, (200, shipped));
+        assert_eq!(ship(&confirmed, operator()).await, (200, shipped));
     }
 
     #[tokio::test]
     async fn a_customer_ships_nothing() {
         let customer = Caller::User("c-42".to_owned());
-        assert_eq!(ship(&orders().await, customer).await.0, 403);
+        assert_eq!(ship(&orders(&[]).await, customer).await.0, 403);
     }
 }

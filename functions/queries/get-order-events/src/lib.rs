@@ -11,6 +11,7 @@ use cairn_aws::lambda::{
     api::{Problem, Request, Response, query},
 };
 use orders::{
+    fulfilment::Saga,
     order::{Event, Order},
     payment::Payment,
     shipment::Shipment,
@@ -34,7 +35,7 @@ async fn list<S: EventStore>(
         Payment::stream(&order_id),
         Shipment::stream(&order_id),
     ];
-    let saga = order_id.fulfilment_stream();
+    let saga = Saga::stream(&order_id);
     let mut histories = store::read_together(&store, &saga, &others, None).await?;
     // Among independent commits, those of the saga come last.
     histories.rotate_left(1);

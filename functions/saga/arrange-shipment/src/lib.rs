@@ -1,6 +1,7 @@
 //! Requests a shipping label from the carrier; the compensation cancels it.
 
 use cairn::{
+    Aggregate,
     provider::{self, CallError},
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
 };
@@ -48,7 +49,7 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
     /// Returns the address of the order; `None` after its erasure.
     async fn address(&self, due: &DueStep<Fulfilment>) -> Result<Option<Address>, StepFailure> {
         let order_id = due.input().order_id;
-        let order = self.orders.load(&order_id.order_stream()).await?;
+        let order = self.orders.load(&Order::stream(&order_id)).await?;
         let Some(placed) = order.state.placed() else {
             return Err(StepFailure::transient(format!(
                 "order {order_id} not found"
@@ -75,7 +76,7 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     const STEP: Step = Step::ArrangeShipment;
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
-        let stream = due.input().order_id.shipment_stream();
+        let stream = Shipment::stream(&due.input().order_id);
         let record = |command| Enlisted::new(&self.shipments, &stream, command);
         let answer = if let Some(to) = self.address(due).await? {
             due.ask(CALL_LIMITS, |call| self.carrier.arrange(call, &to))
@@ -101,7 +102,7 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
     }
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
-        let stream = due.input().order_id.shipment_stream();
+        let stream = Shipment::stream(&due.input().order_id);
         match self.shipments.load(&stream).await?.state {
             // Without a record the response may have been lost, or the carrier may still process
             // the request.

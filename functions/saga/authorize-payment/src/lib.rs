@@ -1,6 +1,7 @@
 //! Authorizes the payment of an order; the compensation voids the authorization.
 
 use cairn::{
+    Aggregate,
     provider::CallError,
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
@@ -41,7 +42,7 @@ where
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let input = due.input();
-        let (amount, stream) = (input.total(), input.order_id.payment_stream());
+        let (amount, stream) = (input.total(), Payment::stream(&input.order_id));
         let record = |command| Enlisted::new(&self.payments, &stream, command);
         let answer = due.ask(CALL_LIMITS, |call| {
             self.provider.authorize(call, &input.payment_token, amount)
@@ -64,7 +65,7 @@ where
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let input = due.input();
-        let stream = input.order_id.payment_stream();
+        let stream = Payment::stream(&input.order_id);
         let payment = self.payments.load(&stream).await?.state;
         match &payment {
             // Without a record the response may have been lost, or the provider may still process

@@ -1,6 +1,7 @@
 //! Captures the authorized payment of an order; the compensation refunds it.
 
 use cairn::{
+    Aggregate,
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
     store::EventStore,
@@ -39,7 +40,7 @@ where
     const STEP: Step = Step::CapturePayment;
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
-        let stream = due.input().order_id.payment_stream();
+        let stream = Payment::stream(&due.input().order_id);
         if let State::Authorized(authorization) = &self.payments.load(&stream).await?.state {
             due.ask(CALL_LIMITS, |call| {
                 self.provider.capture(call, authorization)
@@ -52,7 +53,7 @@ where
     }
 
     async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
-        let stream = due.input().order_id.payment_stream();
+        let stream = Payment::stream(&due.input().order_id);
         match &self.payments.load(&stream).await?.state {
             // An authorized payment may be captured already: the response may have been lost, or
             // the provider may still process the request.

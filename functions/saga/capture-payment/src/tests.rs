@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn::{
     saga::Due,
-    step::testing::{context, reach},
+    step::testing::{context, given, reach},
     store::memory::MemoryStore,
 };
 use orders::{
@@ -45,11 +45,8 @@ async fn run(due: Due<Step>, commands: &[Command]) -> (State, SagaState) {
     let sagas = Repository::<Saga, Store>::new(store.clone());
     let payments = Repository::<Payment, Store>::new(store);
     let order_id = input().order_id;
-    let (saga, payment) = (order_id.fulfilment_stream(), order_id.payment_stream());
-    for (number, command) in (100..).zip(commands) {
-        let recorded = payments.handle(&payment, command, &context(number)).await;
-        recorded.unwrap();
-    }
+    let (saga, payment) = (Saga::stream(&order_id), Payment::stream(&order_id));
+    given(&payments, &payment, commands).await;
     let step = CapturePayment {
         payments: payments.clone(),
         provider: SandboxPayments,

@@ -2,6 +2,7 @@
 //! order is cancelled, the compensation returns the stock and reserves it again.
 
 use cairn::{
+    Aggregate,
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
     store::EventStore,
@@ -29,11 +30,11 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
         let order = due.input().order_id;
-        let stream = order.order_stream();
+        let stream = Order::stream(&order);
         let confirm = Enlisted::new(&self.orders, &stream, order::Command::Confirm);
         let allocations = items(&due.input().lines).into_iter().map(|item| {
             let command = stock::Command::Allocate { order };
-            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
+            Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
         Ok(StepOutcome::done([confirm].into_iter().chain(allocations)))
     }
@@ -43,7 +44,7 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S
         let returns = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = stock::Command::Return { order, quantity };
-            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
+            Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
         Ok(StepOutcome::done(returns))
     }

@@ -1,6 +1,7 @@
 //! Reserves every SKU of an order or none; the compensation releases them.
 
 use cairn::{
+    Aggregate,
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
     store::EventStore,
@@ -29,7 +30,7 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ReserveStock<S
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = Command::Reserve { order, quantity };
-            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
+            Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
         Ok(StepOutcome::done(reservations))
     }
@@ -38,7 +39,7 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ReserveStock<S
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
             let command = Command::Release { order };
-            Enlisted::new(&self.stocks, &item.sku.stock_stream(), command)
+            Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
         Ok(StepOutcome::done(releases))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn::{
     saga::Due,
-    step::testing::{context, reach},
+    step::testing::{context, given, reach},
     store::memory::MemoryStore,
 };
 use orders::{
@@ -44,18 +44,15 @@ async fn reserve(tea: u64, cups: u64) -> ([u64; 2], State) {
     let store = Store::default();
     let sagas = Repository::<Saga, Store>::new(store.clone());
     let stocks = Repository::<Stock, Store>::new(store);
-    let streams = ["TEA-01", "CUP-07"].map(|text| sku(text).stock_stream());
+    let streams = ["TEA-01", "CUP-07"].map(|text| Stock::stream(&sku(text)));
     for (stream, quantity) in streams.iter().zip([tea, cups]) {
         let receive = Command::Receive(quantity.try_into().unwrap());
-        stocks
-            .handle(stream, &receive, &context(100))
-            .await
-            .unwrap();
+        given(&stocks, stream, &[receive]).await;
     }
     let step = ReserveStock {
         stocks: stocks.clone(),
     };
-    let saga = input().order_id.fulfilment_stream();
+    let saga = Saga::stream(&input().order_id);
     let due = reach(&sagas, &saga, input(), Due::execute(Step::ReserveStock)).await;
     let outcome = due.perform(&step).await.unwrap();
     assert!(due.record(&sagas, outcome, context(200)).await.unwrap());

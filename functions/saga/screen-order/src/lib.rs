@@ -2,7 +2,7 @@
 //! compensation is the last one and cancels the order.
 
 use cairn::{
-    RecordedEvent, StreamId,
+    Aggregate, RecordedEvent, StreamId,
     event::CodecError,
     provider::CallError,
     repository::Repository,
@@ -68,6 +68,6 @@ impl<S: EventStore + Clone + 'static, P> ScreenOrder<S, P> {
             reason: Text::truncated(reason),
             by: Canceller::Fulfilment,
         };
-        Enlisted::new(&self.orders, &due.input().order_id.order_stream(), command)
+        Enlisted::new(&self.orders, &Order::stream(&due.input().order_id), command)
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cairn::{
-    Metadata, RecordedEvent, StreamId, Timestamp,
+    Aggregate, Metadata, RecordedEvent, StreamId, Timestamp,
     personal_data::Sealed,
     read_model::{ReadModel, Row as ReadRow, fold_on},
     saga,
@@ -14,12 +14,12 @@ use cairn_aws::{
     lambda::{AppContext, Invocation, Runtime},
 };
 use orders::{
-    fulfilment::{self, Due, Input, Step},
-    order::{self, Placed},
+    fulfilment::{self, Due, Input, Saga, Step},
+    order::{self, Order, Placed},
     prices::Prices,
     read_models::orders::Orders,
     requests::{OrderRequest, RequestedLines},
-    shipment,
+    shipment::{self, Shipment},
     values::OrderId,
 };
 use serde_json::{Value, json};
@@ -287,9 +287,9 @@ pub fn history(key: &str, placed: &Placed) -> Result<Vec<RecordedEvent>, Failed>
         saga::Event::Completed {},
     ];
     let of_shipment = [shipment::Event::Arranged(label.map_err(Failed::new)?)];
-    let mut all = recorded(&id.order_stream(), &of_order)?;
-    all.extend(recorded(&id.fulfilment_stream(), &of_saga)?);
-    all.extend(recorded(&id.shipment_stream(), &of_shipment)?);
+    let mut all = recorded(&Order::stream(&id), &of_order)?;
+    all.extend(recorded(&Saga::stream(&id), &of_saga)?);
+    all.extend(recorded(&Shipment::stream(&id), &of_shipment)?);
     Ok(all)
 }
 

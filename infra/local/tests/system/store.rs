@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use cairn::{
-    Commit, Context, Decider, StoredEvent, Timestamp,
+    Aggregate, Commit, Context, Decider, StoredEvent, Timestamp,
     repository::HandleError,
     store::{
         AppendError, Consistency, EventStore, MAX_COMMIT_BYTES, ReadRange, Snapshots, StoreError,
@@ -172,7 +172,7 @@ async fn a_command_whose_answer_was_lost_permanently_is_found_done_by_the_next_o
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let sku: Sku = "LOST-01".parse().unwrap();
-    let (stream, command) = (sku.stock_stream(), Command::Receive(7.try_into().unwrap()));
+    let (stream, command) = (Stock::stream(&sku), Command::Receive(7.try_into().unwrap()));
     // The stream is cached, so that only the append loses its answers.
     let warm = lossy.stocks();
     warm.handle(&stream, &command, &context("c1"))
@@ -200,7 +200,7 @@ async fn a_stream_is_loaded_by_one_call_at_any_length() {
     let system = Fixture::start().await;
     let lossy = Lossy::to(&system);
     let sku: Sku = "LONG-01".parse().unwrap();
-    let (stream, command) = (sku.stock_stream(), Command::Receive(1.try_into().unwrap()));
+    let (stream, command) = (Stock::stream(&sku), Command::Receive(1.try_into().unwrap()));
     let writer = lossy.stocks();
     for n in 1..=300 {
         let context = context(&format!("c{n}"));

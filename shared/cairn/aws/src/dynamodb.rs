@@ -35,26 +35,38 @@ mod rebuild;
 mod restore;
 mod rows;
 
-pub use answers::Answers;
-pub use audit::{Audit, AuditError, AuditMark, MarkError};
 pub use counters::Counters;
-pub use deadlines::Deadlines;
 pub use error::TableError;
-pub use event_store::DynamoStore;
-pub use generations::{ChangeError, Contended, Generations};
-pub use history::Scanned;
-pub use keys::{Erasure, Forgotten, KeyError, KeyTable, Keyring, SubjectKey};
+pub use event_store::{DynamoStore, Repository};
+pub use generations::Generations;
+pub use keys::{Forgotten, KeyError, Keyring, SubjectKey};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::{AnyProjection, Key, Projection, ScannedRow, Table};
+pub use projection::Projection;
+pub use rows::{Index, Page, Rows};
+
+// For the ready-made functions, the tool and the simulator.
+#[doc(hidden)]
+pub use answers::Answers;
+#[doc(hidden)]
+pub use audit::{Audit, AuditError, AuditMark, MarkError};
+#[doc(hidden)]
+pub use deadlines::Deadlines;
+#[doc(hidden)]
+pub use generations::{ChangeError, Contended};
+#[doc(hidden)]
+pub use history::Scanned;
+#[doc(hidden)]
+pub use keys::{Erasure, KeyTable};
+#[doc(hidden)]
+pub use projection::{AnyProjection, Key, ScannedRow, Table};
+#[doc(hidden)]
 pub use rebuild::{
     BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,
 };
+#[doc(hidden)]
 pub use restore::{Restore, Restored};
-pub use rows::{Index, Page, Rows};
 
 type Item = HashMap<String, AttributeValue>;
-/// A repository of an aggregate on DynamoDB.
-pub type Repository<A> = cairn::repository::Repository<A, DynamoStore>;
 /// The maximum number of keys per `BatchGetItem`.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
 const MAX_BATCH: usize = 100;

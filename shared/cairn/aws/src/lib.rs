@@ -6,9 +6,8 @@
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`functions`]: Ready-made functions: relay, watchdog, deadline tracker, rebuild, redrive and
 //!   erasure.
-//! * [`eventbridge`]: The bus of the relay.
-//! * [`sqs`], [`invoker`]: Dead letters are read from a queue; a redrive invokes their functions.
-//! * [`kms`]: The key that wraps the keys of [`personal_data`](cairn::personal_data).
+//! * The clients of the kit's own functions: the bus of the relay, the queues and functions of a
+//!   redrive, and the key that wraps the keys of [`personal_data`](cairn::personal_data).
 //! * `mail`: Emails through Amazon SES, with the feature `mail`. [`dynamodb::MailGate`] claims an
 //!   email before it is sent.
 //! * `operator`: The connection of a command-line tool to a deployed stack, with the feature
@@ -17,13 +16,17 @@
 #![warn(missing_docs)]
 
 mod clients;
+mod context;
 pub mod dynamodb;
+pub mod error;
 pub mod functions;
 pub mod lambda;
 #[cfg(feature = "operator")]
 pub mod operator;
 mod trace;
 
-pub use clients::{error, eventbridge, invoker, kms, lazy_client, sqs};
 #[cfg(feature = "mail")]
-pub use lambda::mail;
+pub use clients::mail;
+// For the ready-made functions, the tool and the simulator.
+#[doc(hidden)]
+pub use clients::{eventbridge, invoker, kms, lazy_client, sqs};

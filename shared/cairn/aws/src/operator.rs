@@ -24,13 +24,13 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::{
-    dynamodb::TableError,
-    lambda::{
+    context::{
         AppContext,
         http::{Http, TrustStore},
         http_client::{HttpClient, HttpError},
-        operation::OPERATOR,
     },
+    dynamodb::TableError,
+    lambda::operation::OPERATOR,
 };
 use cairn::{commit::Commit, error::BoxError, store::StoreError};
 

@@ -76,7 +76,8 @@
 //! # A guided tour
 //!
 //! The tour follows the data: from a command to its events, to the read models and sagas that react
-//! to them, and to the operator. A module without a link needs a [feature](#features).
+//! to them, and to the operator. A module without a link needs a [feature](#features), or serves the
+//! other crates of the kit.
 //!
 //! ## Decide
 //!
@@ -91,7 +92,7 @@
 //! ## Store
 //!
 //! * [`commit`]: A [`Commit`] is the events of one command on one stream, stored as one item. Some
-//!   commits carry a [`snapshot`] of the state. A [`StreamId`] names the stream, and the
+//!   commits carry a `snapshot` of the state. A [`StreamId`] names the stream, and the
 //!   [`metadata`] names its cause and its caller.
 //! * `store`: The `EventStore` trait appends commits on condition that their versions are free, and
 //!   reads streams. `store::memory` implements it for tests, and
@@ -109,7 +110,7 @@
 //!   and fills a gap from the store.
 //! * [`read_model`]: A read model states the changes that an event makes to its row. The same
 //!   function updates the table, rebuilds it and audits it.
-//! * [`generation`]: A rebuild backfills a second generation of rows while queries read the first.
+//! * `generation`: A rebuild backfills a second generation of rows while queries read the first.
 //!
 //! ## Run a process
 //!
@@ -117,7 +118,7 @@
 //! * `step`: A step appends its commands and the saga's record of them in one transaction.
 //! * [`provider`] and `retry`: Calls to external providers, with an idempotency key and a time
 //!   budget.
-//! * [`deadlines`]: A deadline makes the watchdog check a stream that makes no progress.
+//! * `deadlines`: A deadline makes the watchdog check a stream that makes no progress.
 //!
 //! ## Protect personal data
 //!
@@ -132,9 +133,9 @@
 //! * `cairn_aws::lambda`: A handler gets its clients and environment variables from an `AppContext`. The
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`input`]: Strict JSON input, with a pointer to every invalid field.
-//! * [`dead_letter`]: A dead letter is the failed invocation, so a redrive repeats it.
-//! * [`audit`]: The findings of an audit, which compares streams, rows and deadlines.
-//! * [`guard`]: Switches for tests. They prove that a guarantee fails without its check.
+//! * `dead_letter`: A dead letter is the failed invocation, so a redrive repeats it.
+//! * `audit`: The findings of an audit, which compares streams, rows and deadlines.
+//! * `guard`: Switches for tests. They prove that a guarantee fails without its check.
 //!
 //! # Features
 //!
@@ -143,7 +144,7 @@
 //! | none | the pure core: deciders, codec, sagas, read models; no executor and no AWS crate |
 //! | `store` | asynchronous modules: `store`, `repository`, `relay`, `gate`, `step`, `retry`; ciphers |
 //! | `schema-compat` | `schema::breaking`, for tests |
-//! | `unguarded` | switches for the [guards](guard), for tests only |
+//! | `unguarded` | switches for the guards, for tests only |
 //!
 //! # Guarantees
 //!
@@ -172,8 +173,8 @@
 //! | [two readers per DynamoDB Stream][quotas] | the relay and the deadline tracker |
 //! | [10 entries per `PutEvents`][put] | `relay::MAX_ENTRIES`; a failed entry is retried |
 //! | [256 KB per entry, 1 MB since January 2026][entry] | `relay::MAX_BYTES`; else by reference |
-//! | [24 hours or 185 retries per delivery of a rule][rule] | then a [dead letter](dead_letter) |
-//! | [two retries per asynchronous invocation][invocation] | then a [dead letter](dead_letter) |
+//! | [24 hours or 185 retries per delivery of a rule][rule] | then a dead letter |
+//! | [two retries per asynchronous invocation][invocation] | then a dead letter |
 //! | [10 messages per `ReceiveMessage`][receive] | a redrive calls it until the queue is empty |
 //!
 //! [item-size]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
@@ -205,19 +206,35 @@ pub mod store;
 
 #[cfg(feature = "store")]
 use command::moments;
+#[cfg(feature = "store")]
+pub use command::repository;
 pub use command::{api, decider, input, spec};
-#[cfg(feature = "store")]
-pub use command::{loaded_stream, recent_commands, repository, retry};
 use events::structure;
-pub use events::{
-    causality, commit, error, event, guard, hash, metadata, schema, snapshot, stream, timestamp,
-};
-pub use operations::{audit, system};
-pub use outbox::{cloudevent, dead_letter};
-pub use process::{deadlines, provider, saga};
-pub use projection::{generation, read_model};
+pub use events::{causality, commit, error, event, metadata, schema, stream, timestamp};
+pub use operations::system;
+pub use outbox::cloudevent;
+pub use process::{provider, saga};
+pub use projection::read_model;
 #[cfg(feature = "store")]
-pub use {operations::past, outbox::relay, process::step, projection::gate};
+pub use {process::step, projection::gate};
+
+// For the other crates of the kit. An application does not name their items.
+#[doc(hidden)]
+#[cfg(feature = "store")]
+pub use command::{loaded_stream, recent_commands, retry};
+#[doc(hidden)]
+pub use events::{guard, hash, snapshot};
+#[doc(hidden)]
+pub use operations::audit;
+#[doc(hidden)]
+pub use outbox::dead_letter;
+#[doc(hidden)]
+pub use process::deadlines;
+#[doc(hidden)]
+pub use projection::generation;
+#[doc(hidden)]
+#[cfg(feature = "store")]
+pub use {operations::past, outbox::relay};
 
 pub use cairn_macros::{Event, Input, Row};
 pub use commit::{Commit, CommitKey, Context, RecordedEvent};

@@ -840,6 +840,7 @@ enum Step {
 impl Definition for Transfer {
     type Step = Step;
     type Input = i64;
+    type Id = String;
     const CATEGORY: &'static str = "transfer";
     const STEPS: &'static [Step] = &[Step::Take, Step::Give];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];

@@ -11,7 +11,7 @@ use crate::{
     invariants::Invariant,
     observed::Observed,
     platform::Simulated,
-    simulation::Simulation,
+    running::Simulation,
 };
 
 /// Any error of an application or of the program.

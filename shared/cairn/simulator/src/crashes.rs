@@ -8,7 +8,7 @@ use cairn_local::Template;
 use crate::{
     application::Application,
     faults::FaultProfile,
-    invariants::{at_rest, at_the_end},
+    guarantees::{at_rest, at_the_end},
     observed::Observed,
     platform::{Crash, Simulated},
     simulation::{Remedy, Simulation, on_virtual_time},
@@ -138,7 +138,7 @@ fn play<A: Scenarios>(
     crash: Option<&Crash>,
 ) -> Result<(Ending, Arc<Simulated>), Box<Difference>> {
     on_virtual_time(1, async {
-        let platform = Simulated::new::<A>(1, scenario.faults);
+        let platform = Simulated::new(1, scenario.faults, A::is_step);
         if let Some(crash) = crash {
             platform.crash_at(crash.clone());
         }

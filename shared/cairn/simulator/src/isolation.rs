@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::{
     api::Api,
     application::Application,
+    faults::FaultProfile,
     invariants::{BrokenInvariant, Violation, violation},
     observed::Observed,
     platform::Simulated,
@@ -156,7 +157,8 @@ async fn begin_all<A: Disturbances>(
     units: u32,
     disturbance: Option<&Disturbance<A::Story>>,
 ) -> (Simulation<A>, BTreeMap<String, Timestamp>) {
-    let platform = Simulated::narrow::<A>(seed, A::CONCURRENCY, A::TRANSACTION);
+    let platform = Simulated::new(seed, FaultProfile::NONE, A::is_step);
+    let platform = platform.narrow(A::CONCURRENCY, A::TRANSACTION);
     let simulation = Simulation::<A>::begin(template, platform);
     let (application, api) = (&simulation.application, &simulation.api);
     application.prepare(api, A::OTHERS + units).await;

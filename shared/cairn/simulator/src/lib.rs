@@ -9,7 +9,7 @@
 //! - An [`application`] brings its functions, its clients and its own invariants. The clients use
 //!   the [`api`].
 //! - [`simulation`] runs one seed to its end. [`observed`] is the final state, which must satisfy
-//!   the [`invariants`].
+//!   the kit's guarantees and the application's [`invariants`].
 //! - [`crashes`] crashes every handler at every await, in an application's scenarios.
 //! - [`isolation`] compares a run with the same run beside a disturbance.
 //! - [`load`] runs the system on real time, behind a port.
@@ -27,6 +27,7 @@ pub mod api;
 pub mod application;
 pub mod crashes;
 pub mod faults;
+mod guarantees;
 pub mod invariants;
 pub mod isolation;
 pub mod load;
@@ -34,4 +35,5 @@ pub mod observed;
 pub mod platform;
 pub mod program;
 mod projections;
+mod running;
 pub mod simulation;

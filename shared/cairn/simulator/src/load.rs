@@ -21,7 +21,7 @@ use crate::{
 
 /// A tenth of all calls is throttled, a twentieth of all responses is lost, and a fifth of all
 /// deliveries is duplicated.
-pub const FAULTS: FaultProfile = FaultProfile {
+const FAULTS: FaultProfile = FaultProfile {
     throttled: 0.1,
     answer_lost: 0.05,
     repeated: 0.2,
@@ -50,7 +50,7 @@ pub async fn run<A: Application>(
     clients: u32,
     told: impl Fn(Progress) + Sync,
 ) -> Result<Outcome, Failure> {
-    let platform = Simulated::hurried::<A>(fastrand::u64(..), FAULTS, PACE);
+    let platform = Simulated::new(fastrand::u64(..), FAULTS, A::is_step).hurried(PACE);
     let mut simulation = Simulation::<A>::begin(&A::load_template()?, platform);
     let server = serve(&mut simulation).await?;
     let (application, api) = (&simulation.application, &simulation.api);

@@ -9,9 +9,7 @@ use serde_json::Value;
 
 use crate::{
     api::{Asked, Looked},
-    application::Application,
-    projections::Projection,
-    simulation::Simulation,
+    running::{Projection, Simulation},
 };
 
 #[derive(Clone, Debug)]
@@ -35,8 +33,8 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Reads the complete state.
-    pub fn new<A: Application>(simulation: &Simulation<A>) -> Self {
+    /// Reads the complete state, with the dead letters in these queues.
+    pub fn new<A>(simulation: &Simulation<A>, dead_letters: &[&str]) -> Self {
         let (aws, tables) = (&simulation.system.aws, &simulation.tables);
         let commits = aws.dynamo.items(&tables.events).into_iter();
         let mut commits: Vec<Commit> = commits
@@ -58,7 +56,7 @@ impl Observed {
         }
         let others = tables.all.iter().filter(|table| **table != tables.events);
         let others = others.map(|table| (table.clone(), aws.dynamo.items(table)));
-        let queues = A::RESOURCES.dead_letters.iter();
+        let queues = dead_letters.iter();
         let letters = queues.map(|queue| aws.queues.messages(queue));
         let letters: Vec<_> = letters.flatten().flatten().collect();
         let dead: Vec<_> = letters

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{application::Application, faults::FaultProfile};
+use crate::faults::FaultProfile;
 
 pub type Counts = BTreeMap<&'static str, u64>;
 
@@ -35,7 +35,7 @@ pub struct Simulated {
     concurrency: usize,
     /// The longest travel time of the request of a transaction.
     transaction: Duration,
-    /// See [`Application::is_step`](crate::application::Application::is_step).
+    /// Whether a simulated bug of a function affects all events of a stream.
     is_step: fn(&str) -> bool,
     state: Mutex<State>,
 }
@@ -81,16 +81,16 @@ const BACK: Duration = Duration::from_millis(4);
 const BEGINNING: i64 = 1_800_000_000_000;
 
 impl Simulated {
-    /// Returns the platform of a seed for an application. Its time is the runtime's, so it must be
-    /// called within one.
-    pub fn new<A: Application>(seed: u64, faults: FaultProfile) -> Self {
+    /// Returns the platform of a seed. Its time is the runtime's, so it must be called within one.
+    /// `is_step` is that of the application.
+    pub fn new(seed: u64, faults: FaultProfile, is_step: fn(&str) -> bool) -> Self {
         Self {
             begun: Instant::now(),
             seed,
             pace: 1,
             concurrency: 1_000,
             transaction: THERE,
-            is_step: A::is_step,
+            is_step,
             state: Mutex::new(State {
                 chance: Rng::with_seed(seed),
                 faults,
@@ -106,31 +106,30 @@ impl Simulated {
         }
     }
 
-    /// Returns a platform on real time, with AWS's waits shortened.
-    pub fn hurried<A: Application>(seed: u64, faults: FaultProfile, pace: u32) -> Self {
-        Self {
-            pace,
-            ..Self::new::<A>(seed, faults)
-        }
+    /// Shortens AWS's waits, for real time.
+    #[must_use]
+    pub(crate) fn hurried(self, pace: u32) -> Self {
+        Self { pace, ..self }
     }
 
-    /// Returns a platform without faults, with this quota of concurrent invocations and this longest
-    /// travel time of the request of a transaction.
-    pub fn narrow<A: Application>(seed: u64, concurrency: usize, transaction: Duration) -> Self {
+    /// Sets the quota of concurrent invocations, and the longest travel time of the request of a
+    /// transaction.
+    #[must_use]
+    pub(crate) fn narrow(self, concurrency: usize, transaction: Duration) -> Self {
         Self {
             concurrency,
             transaction,
-            ..Self::new::<A>(seed, FaultProfile::NONE)
+            ..self
         }
     }
 
-    pub fn set_faults(&self, faults: FaultProfile) {
+    pub(crate) fn set_faults(&self, faults: FaultProfile) {
         self.state().faults = faults;
         self.say("faults", "changed");
     }
 
     /// Schedules one crash, and no other.
-    pub fn crash_at(&self, crash: Crash) {
+    pub(crate) fn crash_at(&self, crash: Crash) {
         self.state().crash = Some(crash);
     }
 
@@ -144,7 +143,7 @@ impl Simulated {
         self.state().provided += 1;
     }
 
-    pub fn has_crashed(&self) -> bool {
+    pub(crate) fn has_crashed(&self) -> bool {
         self.state().crashed
     }
 

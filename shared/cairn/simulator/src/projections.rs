@@ -11,29 +11,13 @@ use serde_json::Value;
 use crate::{
     invariants::{Violation, violation},
     observed::Observed,
-    simulation::Tables,
+    running::Projection,
 };
 
 /// Streams with those of their events that a projection has applied.
 type Applied<'a> = [(&'a StreamId, &'a [RecordedEvent])];
 
-/// A read model with its table and its function, by logical id.
-#[derive(Clone, Debug)]
-pub(crate) struct Projection {
-    pub(crate) model: AnyReadModel,
-    pub(crate) function: String,
-    table: String,
-}
-
 impl Projection {
-    pub(crate) fn new(model: AnyReadModel, tables: &Tables) -> Self {
-        Self {
-            model,
-            function: model.function(),
-            table: tables.find(model.table()),
-        }
-    }
-
     /// Returns the version gate of each stream that the projection follows; 0 without a row.
     pub(crate) fn gates<'a>(&self, seen: &'a Observed) -> BTreeMap<&'a StreamId, u64> {
         let (rows, streams) = (seen.table(&self.table), seen.streams.keys());

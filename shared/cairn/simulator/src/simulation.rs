@@ -1,13 +1,8 @@
 //! One simulation: an application on the simulated platform, from the start to the invariants.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 
-use cairn::{audit::Limits, saga::AnySaga};
+use cairn::audit::Limits;
 use cairn_local::{
     Composition, Parts, Platform, Template,
     template::{Grant, TemplateError},
@@ -15,17 +10,20 @@ use cairn_local::{
 use futures_util::future::{join_all, join3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::{
     api::Api,
     application::{Application, Failure},
     faults::FaultProfile,
-    invariants::{BrokenInvariant, at_rest, at_the_end, unexplained, violation},
+    guarantees::{at_rest, at_the_end, unexplained},
+    invariants::{BrokenInvariant, violation},
     observed::Observed,
     platform::{Counts, Simulated},
-    projections::Projection,
+    running::{LOOK, Projection, Tables},
 };
+
+pub use crate::running::Simulation;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -75,15 +73,10 @@ pub enum Remedy {
 
 /// The time window for new clients, per unit of work.
 const PER_UNIT: Duration = Duration::from_secs(2);
-/// The time limit for the sagas to end. All retries of all steps of one saga take a few hours.
-const LONGEST: Duration = Duration::from_hours(24);
 /// The maximum number of attempts of an operator's action.
 const REPEATS: u32 = 5;
 /// The number of times that operators act while clients use the system.
 const TURNS: u32 = 3;
-/// The interval of checks for the end.
-const LOOK: Duration = Duration::from_mins(5);
-
 /// Runs a plan on a runtime of its own, on the current thread.
 ///
 /// # Panics
@@ -91,7 +84,7 @@ const LOOK: Duration = Duration::from_mins(5);
 /// If the runtime cannot be created, or the template does not match the functions.
 pub fn run<A: Application>(plan: &Plan) -> Outcome {
     on_virtual_time(plan.seed, async {
-        let platform = Simulated::new::<A>(plan.seed, plan.faults);
+        let platform = Simulated::new(plan.seed, plan.faults, A::is_step);
         let simulation = Simulation::<A>::begin(&plan.template, platform);
         simulation.run(plan.units).await
     })
@@ -113,52 +106,6 @@ pub(crate) fn on_virtual_time<F: Future>(seed: u64, work: F) -> F::Output {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => panic!("creating the runtime failed: {error}"),
     }
-}
-
-/// The tables of a template.
-#[derive(Clone, Debug)]
-pub(crate) struct Tables {
-    pub(crate) all: Vec<String>,
-    pub(crate) events: String,
-    pub(crate) deadlines: String,
-    by_variable: BTreeMap<String, String>,
-}
-
-impl Tables {
-    fn new(template: &Template) -> Self {
-        let functions = template.functions.iter();
-        let by_variable = functions.flat_map(|function| function.settings.clone());
-        let mut tables = Self {
-            all: template
-                .tables
-                .iter()
-                .map(|table| table.name.clone())
-                .collect(),
-            events: String::new(),
-            deadlines: String::new(),
-            by_variable: by_variable.collect(),
-        };
-        tables.events = tables.find("EVENTS_TABLE");
-        tables.deadlines = tables.find("DEADLINES_TABLE");
-        tables
-    }
-
-    /// Returns the table that an environment variable names; empty if no function has it.
-    pub(crate) fn find(&self, variable: &str) -> String {
-        self.by_variable.get(variable).cloned().unwrap_or_default()
-    }
-}
-
-/// An application on the simulated platform.
-#[derive(Debug)]
-pub struct Simulation<A> {
-    pub application: A,
-    pub api: Api,
-    pub system: Composition,
-    pub platform: Arc<Simulated>,
-    pub(crate) projections: Vec<Projection>,
-    pub(crate) sagas: Vec<AnySaga>,
-    pub(crate) tables: Tables,
 }
 
 impl<A: Application> Simulation<A> {
@@ -276,28 +223,6 @@ impl<A: Application> Simulation<A> {
         });
     }
 
-    /// Waits until no saga needs the watchdog and nothing is in progress, up to a time limit.
-    pub async fn ended(&self) {
-        let ended = async {
-            loop {
-                self.system.settled().await;
-                if self.deadlines("open") == 0 {
-                    return;
-                }
-                sleep(self.platform.pace(LOOK)).await;
-            }
-        };
-        // After the time limit an invariant reports the open sagas.
-        let _ = timeout(self.platform.pace(LONGEST), ended).await;
-    }
-
-    /// Returns the number of deadlines that are open or need manual action.
-    pub(crate) fn deadlines(&self, how: &str) -> usize {
-        let rows = self.system.aws.dynamo.items(&self.tables.deadlines);
-        let watches = rows.iter().filter_map(|row| row.get("watch")?.as_str());
-        watches.filter(|watch| watch.starts_with(how)).count()
-    }
-
     /// Performs the operators' actions: redrives the dead letters, and resolves stuck sagas.
     pub async fn help(&self, remedy: Remedy) {
         for _ in 0..REPEATS {
@@ -357,22 +282,8 @@ impl<A: Application> Simulation<A> {
         }
     }
 
-    /// Invokes a function as an operator does, and returns its response.
-    pub async fn invoke(&self, function: &str, event: &Value) -> Option<String> {
-        let answer = self.system.invoke(function, &event.to_string()).await;
-        match &answer {
-            Ok(answer) => self
-                .platform
-                .say("operator", format_args!("{function} {event}: {answer}")),
-            Err(error) => self
-                .platform
-                .say("operator", format_args!("{function} {event}: {error}")),
-        }
-        answer.ok()
-    }
-
     pub fn observed(&self) -> Observed {
-        Observed::new(self)
+        Observed::new(self, A::RESOURCES.dead_letters)
     }
 }
 

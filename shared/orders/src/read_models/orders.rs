@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use cairn::{
-    RecordedEvent, StreamId, Timestamp,
+    Aggregate, RecordedEvent, StreamId, Timestamp,
     causality::History,
     read_model::{Change, FoldError, Project, Row, fold},
     saga::{Action, Definition},
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    fulfilment::{self, Due, Fulfilment, Step},
+    fulfilment::{self, Due, Fulfilment, Saga, Step},
     order::{self, Order},
     shipment::{self, Shipment},
     values::{CustomerId, Lines, Money, OrderId},
@@ -364,8 +364,8 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
 /// Returns the streams of an order's view: its fulfilment's, then those that the fulfilment writes
 /// to.
 pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
-    let others = [order.order_stream(), order.shipment_stream()];
-    (order.fulfilment_stream(), others)
+    let others = [Order::stream(&order), Shipment::stream(&order)];
+    (Saga::stream(&order), others)
 }
 
 /// Returns the row that results from these histories, or `None` without events.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::{
-    Decider as _, Metadata, RecordedEvent, StreamId, Timestamp,
+    Aggregate, Decider as _, Metadata, RecordedEvent, StreamId, Timestamp,
     deadlines::Process as _,
     deadlines::{DeadlineChange, DeadlineUpdate},
     event::Event as _,
@@ -39,7 +39,7 @@ fn recorded(stream: StreamId, event: cairn::StoredEvent) -> RecordedEvent {
 }
 
 fn of_order(event: &order::Event) -> RecordedEvent {
-    recorded(order_id().order_stream(), event.encode().unwrap())
+    recorded(Order::stream(&order_id()), event.encode().unwrap())
 }
 
 fn update(event: &order::Event) -> Option<DeadlineUpdate> {
@@ -47,7 +47,7 @@ fn update(event: &order::Event) -> Option<DeadlineUpdate> {
 }
 
 fn signal(event: &order::Event) -> Option<Signal<fulfilment::Input>> {
-    Fulfilment::signal(&order_id().order_stream(), event)
+    Fulfilment::signal(&Order::stream(&order_id()), event)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_order_that_is_placed_starts_its_fulfilment_and_opens_its_deadline() {
     assert_eq!(
         update(&was_placed()),
         Some(DeadlineUpdate {
-            stream: order_id().fulfilment_stream(),
+            stream: Saga::stream(&order_id()),
             version: 0,
             change: DeadlineChange::Open(Timestamp::from_millis(300_000)),
         })
@@ -73,7 +73,7 @@ fn a_cancellation_reaches_the_fulfilment_unless_the_fulfilment_caused_it() {
         assert_eq!(signal(&event), Some(Signal::Cancel { reason, by_saga }));
         let stream = update(&event).map(|update| update.stream);
         assert_eq!(stream.is_some(), !by_saga, "{event:?}");
-        assert!(stream.is_none_or(|stream| stream == order_id().order_stream()));
+        assert!(stream.is_none_or(|stream| stream == Order::stream(&order_id())));
     }
 }
 
@@ -90,7 +90,7 @@ fn is_unfinished(commands: &[fulfilment::Command]) -> bool {
     let mut state = Saga::initial();
     for command in commands {
         for event in Saga::decide(&state, command).unwrap() {
-            let stream = order_id().fulfilment_stream();
+            let stream = Saga::stream(&order_id());
             events.push(recorded(stream, event.encode().unwrap()));
             state = Saga::evolve(state, &event);
         }
@@ -111,7 +111,7 @@ fn an_order_needs_an_action_until_its_fulfilment_has_ended() {
 
 #[test]
 fn the_audit_reads_both_streams_of_an_order_that_needs_an_action() {
-    let both = [order_id().order_stream(), order_id().fulfilment_stream()];
+    let both = [Order::stream(&order_id()), Saga::stream(&order_id())];
     let streams = |event: &order::Event| Saga::streams(&of_order(event)).unwrap();
     assert_eq!(streams(&was_placed()), both);
     assert_eq!(streams(&was_cancelled(Canceller::Customer)), both);

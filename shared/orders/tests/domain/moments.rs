@@ -1,7 +1,7 @@
 //! A view shows an order at one moment, whatever version of each of its streams was read.
 
 use cairn::{
-    Commit, Decider, StreamId, Timestamp,
+    Aggregate, Commit, Decider, StreamId, Timestamp,
     causality::{History, consistent, in_causal_order},
     event::Event as _,
     read_model::Row,
@@ -249,7 +249,7 @@ impl World {
         events.extend(Saga::decide(&state, &told).unwrap());
         let cause = match self.histories[SAGA].last() {
             Some(last) => format!("{}@{}", last.stream, last.last_version()),
-            None => format!("{}@1", order_id().order_stream()),
+            None => format!("{}@1", Order::stream(&order_id())),
         };
         let record = self.saga(events, &format!("{due:?}/{attempt}"), Some(&cause), clock);
         self.order(orders, &record.id, Some(&record), clock);

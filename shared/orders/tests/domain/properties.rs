@@ -340,6 +340,7 @@ enum ErrandStep {
 impl Definition for Errand {
     type Step = ErrandStep;
     type Input = ();
+    type Id = String;
 
     const CATEGORY: &'static str = "errand";
     const STEPS: &'static [ErrandStep] = &[

@@ -1,21 +1,22 @@
 //! Read models of given histories.
 
 use cairn::{
-    RecordedEvent, StreamId,
+    Aggregate, RecordedEvent, StreamId,
     read_model::{CounterProjection as _, ReadModel, fold},
     saga::Definition as _,
 };
 use orders::{
-    fulfilment::{self, Due, Fulfilment, Step},
-    order::{self, Canceller},
-    product,
+    fulfilment::{self, Due, Fulfilment, Saga, Step},
+    order::{self, Canceller, Order},
+    product::{self, Product},
     read_models::{
         orders::{Orders, render},
         products::{self as price_list, ProductView},
         sales::{self, Sales, Window},
         stock::{self as levels, StockLevels},
     },
-    shipment, stock,
+    shipment::{self, Shipment},
+    stock::{self, Stock},
     values::{Item, Money, OrderId, Sku, items},
 };
 use serde_json::{Value, json};
@@ -114,9 +115,9 @@ fn streams(
 ) -> Streams {
     let id = order_id();
     [
-        recorded(&id.order_stream(), order),
-        recorded(&id.fulfilment_stream(), saga),
-        recorded(&id.shipment_stream(), shipment),
+        recorded(&Order::stream(&id), order),
+        recorded(&Saga::stream(&id), saga),
+        recorded(&Shipment::stream(&id), shipment),
     ]
 }
 
@@ -354,7 +355,7 @@ fn an_order_is_not_shown_before_its_own_stream_has_arrived() {
 #[test]
 fn other_streams_do_not_touch_an_orders_row() {
     let received = [("10:00:00.000", stock::Event::Received { quantity: 1 })];
-    let stream = tea().stock_stream();
+    let stream = Stock::stream(&tea());
     assert_eq!(fold::<Orders>(&recorded(&stream, received)).unwrap(), None);
 }
 
@@ -378,7 +379,7 @@ fn stock_events() -> Vec<RecordedEvent> {
         },
     ];
     recorded(
-        &tea().stock_stream(),
+        &Stock::stream(&tea()),
         events.map(|event| ("10:00:00.000", event)),
     )
 }
@@ -416,7 +417,7 @@ fn stock_is_shown_in_the_shape_of_the_contract() {
 #[test]
 fn a_product_is_shown_with_its_latest_price_in_the_shape_of_the_contract() {
     let events = recorded(
-        &tea().product_stream(),
+        &Product::stream(&tea()),
         [1250, 1300].map(|amount| {
             let price = eur(amount);
             ("10:00:00.000", product::Event::PriceSet { price })
@@ -445,8 +446,8 @@ fn two_orders() -> Vec<RecordedEvent> {
         ("10:01:59.999", was_cancelled("changed my mind")),
     ];
     let streams = [
-        recorded(&order_id().order_stream(), first),
-        recorded(&other_order_id().order_stream(), second),
+        recorded(&Order::stream(&order_id()), first),
+        recorded(&Order::stream(&other_order_id()), second),
     ];
     streams.concat()
 }
@@ -509,7 +510,10 @@ fn hours_and_days_of_utc_hold_what_their_minutes_hold() {
 
 #[test]
 fn an_order_that_was_only_placed_brings_no_revenue() {
-    let events = recorded(&order_id().order_stream(), [("10:00:00.000", was_placed())]);
+    let events = recorded(
+        &Order::stream(&order_id()),
+        [("10:00:00.000", was_placed())],
+    );
     assert_eq!(windows(Window::Day, &events)[0]["revenue"], json!([]));
 }
 
@@ -533,7 +537,7 @@ fn confirmed(
         },
     };
     let id = OrderId::new(uuid::Uuid::from_u128(index));
-    recorded(&id.order_stream(), [("10:00:00.000", event)])
+    recorded(&Order::stream(&id), [("10:00:00.000", event)])
 }
 
 #[test]

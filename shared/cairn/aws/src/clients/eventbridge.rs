@@ -9,11 +9,15 @@
 
 use aws_sdk_eventbridge::{
     Client,
+    config::Builder,
     error::ProvideErrorMetadata,
     types::{PutEventsRequestEntry, PutEventsResultEntry},
 };
 
-use crate::trace;
+use crate::{
+    context::{AppContext, ConfigError, retries},
+    trace,
+};
 use cairn::relay::{Entry, EntryResult, Publisher};
 
 /// The error codes of an entry whose content is invalid. The other codes concern the service, or a
@@ -31,6 +35,18 @@ pub struct EventBridge {
     client: Client,
     bus: String,
     source: String,
+}
+
+impl AppContext {
+    /// Returns the event bus of `EVENT_BUS`, with `EVENT_SOURCE` as the source of its events.
+    pub fn bus(&self) -> Result<EventBridge, ConfigError> {
+        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        Ok(EventBridge::new(
+            Client::from_conf(config),
+            self.variable("EVENT_BUS")?,
+            self.variable("EVENT_SOURCE")?,
+        ))
+    }
 }
 
 impl EventBridge {

@@ -4,9 +4,12 @@
 //! invocation](https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html),
 //! so the caller does not wait and the event is not lost.
 
-use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use aws_sdk_lambda::{Client, config::Builder, primitives::Blob, types::InvocationType};
 
-use crate::error::AwsError;
+use crate::{
+    context::{AppContext, retries},
+    error::AwsError,
+};
 
 /// A client of Lambda that invokes functions.
 #[derive(Clone, Debug)]
@@ -20,6 +23,14 @@ pub struct Invoker {
 pub struct InvokeError {
     function: String,
     source: AwsError,
+}
+
+impl AppContext {
+    /// Returns a client to invoke the functions of this account.
+    pub fn invoker(&self) -> Invoker {
+        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        Invoker::new(Client::from_conf(config))
+    }
 }
 
 impl Invoker {

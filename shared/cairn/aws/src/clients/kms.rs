@@ -1,16 +1,29 @@
 //! A key of AWS KMS, which wraps the keys of subjects.
 
-use aws_sdk_kms::{Client, primitives::Blob, types::DataKeySpec};
+use aws_sdk_kms::{Client, config::Builder, primitives::Blob, types::DataKeySpec};
 use cairn::personal_data::{DataKey, Key, MasterKey, MasterKeyError};
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::{error::AwsError, lazy_client::LazyClient};
+use crate::{
+    context::{AppContext, ConfigError, retries},
+    error::AwsError,
+    lazy_client::LazyClient,
+};
 
 /// A key of AWS KMS.
 #[derive(Clone, Debug)]
 pub struct KmsKey {
     client: LazyClient<Client>,
     id: String,
+}
+
+impl AppContext {
+    /// Returns the KMS key whose id is in an environment variable.
+    pub(crate) fn kms_key(&self, variable: &str) -> Result<KmsKey, ConfigError> {
+        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let client = LazyClient::new(|| Client::from_conf(config));
+        Ok(KmsKey::new(client, self.variable(variable)?))
+    }
 }
 
 impl KmsKey {

@@ -1,8 +1,10 @@
-//! Clients of the other AWS services, and their errors.
+//! Clients of the other AWS services.
 
-pub mod error;
 pub mod eventbridge;
 pub mod invoker;
 pub mod kms;
 pub mod lazy_client;
+#[cfg(feature = "mail")]
+pub mod mail;
+pub mod secret;
 pub mod sqs;

@@ -10,11 +10,16 @@ use std::{
 
 use aws_sdk_sqs::{
     Client,
+    config::Builder,
     error::{ProvideErrorMetadata, SdkError},
     types::MessageSystemAttributeName,
 };
 
-use crate::{error::AwsError, lazy_client::LazyClient};
+use crate::{
+    context::{AppContext, ConfigError, retries},
+    error::AwsError,
+    lazy_client::LazyClient,
+};
 use cairn::timestamp::Timestamp;
 
 /// A dead-letter queue.
@@ -56,6 +61,15 @@ where
 fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Timestamp> {
     let sent = attributes.get(&MessageSystemAttributeName::SentTimestamp)?;
     Some(Timestamp::from_millis(sent.parse().ok()?))
+}
+
+impl AppContext {
+    /// Returns the queue whose URL is in an environment variable.
+    pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
+        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let client = LazyClient::new(|| Client::from_conf(config));
+        Ok(Queue::new(client, self.variable(variable)?))
+    }
 }
 
 impl Queue {
@@ -115,7 +129,7 @@ impl Queue {
 
     /// The number of consecutive receives without a new message after which the queue counts as
     /// read. One receive can miss messages.
-    pub const QUIET: u32 = 2;
+    pub(crate) const QUIET: u32 = 2;
 
     /// Receives each message once and then releases all of them. It misses messages that another
     /// receiver hides.

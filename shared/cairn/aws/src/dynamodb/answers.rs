@@ -1,6 +1,8 @@
 //! The responses to requests with an idempotency key that appended no commit, in a table.
 
 use super::{Item, TableError};
+use crate::context::{AppContext, ConfigError};
+
 use aws_sdk_dynamodb::{
     Client,
     operation::put_item::PutItemError,
@@ -16,6 +18,13 @@ use cairn::store::{
 pub struct Answers {
     client: Client,
     table: String,
+}
+
+impl AppContext {
+    /// Returns the stored responses in the table of an environment variable.
+    pub fn answers(&self, variable: &str) -> Result<Answers, ConfigError> {
+        Ok(Answers::new(self.dynamodb(), self.variable(variable)?))
+    }
 }
 
 impl Answers {

@@ -12,11 +12,13 @@ use cairn::{
     deadlines::AnyProcess,
     read_model::Row,
     store::StoreError,
+    system::System,
     timestamp::Timestamp,
 };
 use serde_json::Value;
 
 use super::{AnyProjection, Deadlines, DynamoStore, Generations, Projection, TableError};
+use crate::context::{AppContext, ConfigError};
 
 mod counters;
 mod mark;
@@ -53,6 +55,19 @@ pub enum AuditError {
     /// A call failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AppContext {
+    /// Returns an audit of all streams, read models and deadlines of a system at the time `now`.
+    pub fn audit(&self, system: &System, now: Timestamp) -> Result<Audit, ConfigError> {
+        Ok(Audit::new(
+            self.event_store()?,
+            self.deadlines("DEADLINES_TABLE")?,
+            system.processes().to_vec(),
+            self.read_models(system)?,
+            now,
+        ))
+    }
 }
 
 impl Audit {

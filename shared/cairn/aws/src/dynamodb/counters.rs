@@ -51,7 +51,7 @@ impl<T: CounterProjection> Counters<T> {
 
 impl Counters {
     /// Creates an adapter of the first generation of any counters in this table.
-    pub fn with_model(client: Client, table: String, model: CounterModel) -> Self {
+    pub(crate) fn with_model(client: Client, table: String, model: CounterModel) -> Self {
         Self::of_model(client, table, model)
     }
 }

@@ -15,7 +15,10 @@ use futures_util::{
     stream::{select_all, unfold},
 };
 
-use crate::dynamodb::{Item, TableError};
+use crate::{
+    context::{AppContext, ConfigError},
+    dynamodb::{Item, TableError},
+};
 use cairn::{
     deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
     hash::fnv1a,
@@ -33,6 +36,13 @@ pub struct Deadlines {
 
 const OPEN: &str = "open";
 const STUCK: &str = "parked";
+
+impl AppContext {
+    /// Returns the deadlines in the table of an environment variable.
+    pub fn deadlines(&self, variable: &str) -> Result<Deadlines, ConfigError> {
+        Ok(Deadlines::new(self.dynamodb(), self.variable(variable)?))
+    }
+}
 
 impl Deadlines {
     const INDEX: &str = "byTime";
@@ -112,7 +122,7 @@ impl Deadlines {
 
     /// Marks a deadline as stuck, to be checked again at a time, unless it has changed since it was
     /// read.
-    pub async fn mark_stuck(
+    pub(crate) async fn mark_stuck(
         &self,
         deadline: &Deadline,
         again: Timestamp,
@@ -122,7 +132,7 @@ impl Deadlines {
 
     /// Records that a provider throttled the step that is due at this version, and the time of the
     /// next attempt. Creates the deadline if it does not exist.
-    pub async fn ask_again(
+    pub(crate) async fn ask_again(
         &self,
         stream: &StreamId,
         version: u64,
@@ -187,7 +197,7 @@ impl Deadlines {
     }
 
     /// Counts all stuck deadlines, whenever their next check is. The read is eventually consistent.
-    pub async fn count_stuck(&self) -> Result<u64, TableError> {
+    pub(crate) async fn count_stuck(&self) -> Result<u64, TableError> {
         let shards = (0..Self::SHARDS).map(|shard| async move {
             let query = self
                 .query(STUCK, shard)

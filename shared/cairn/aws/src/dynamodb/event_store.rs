@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use cairn::{
     commit::Commit,
+    decider::Aggregate,
     guard::{Guard, holds},
     store::{
         AppendError, ConditionalStore, Conditions, Conflict, Consistency, EventStore,
@@ -31,6 +32,7 @@ use cairn::{
 };
 
 use super::{Item, MAX_BATCH, TableError, batch_get};
+use crate::context::{AppContext, ConfigError};
 
 /// The event store: one item per commit, in a table with the keys `stream` (S) and `version` (N).
 #[derive(Clone, Debug)]
@@ -39,6 +41,23 @@ pub struct DynamoStore {
     pub(super) table: String,
     pub(super) quotas: Option<String>,
     pub(super) conflicts: Arc<AtomicU64>,
+}
+
+/// A repository of an aggregate on DynamoDB.
+pub type Repository<A> = cairn::repository::Repository<A, DynamoStore>;
+
+impl AppContext {
+    /// Returns the event store in the table of `EVENTS_TABLE`.
+    pub fn event_store(&self) -> Result<DynamoStore, ConfigError> {
+        let table = self.variable("EVENTS_TABLE")?;
+        Ok(DynamoStore::new(self.dynamodb(), table).with_conflict_counter(self.conflicts.clone()))
+    }
+
+    /// Returns the streams of an aggregate in the table of `EVENTS_TABLE`. Its cache lives as long
+    /// as the execution environment.
+    pub fn repository<A: Aggregate>(&self) -> Result<Repository<A>, ConfigError> {
+        Ok(Repository::new(self.event_store()?))
+    }
 }
 
 impl DynamoStore {
@@ -66,7 +85,7 @@ impl DynamoStore {
 
     /// Counts the appends that end in a conflict.
     #[must_use]
-    pub fn with_conflict_counter(self, conflicts: Arc<AtomicU64>) -> Self {
+    pub(crate) fn with_conflict_counter(self, conflicts: Arc<AtomicU64>) -> Self {
         Self { conflicts, ..self }
     }
 

@@ -26,11 +26,13 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, MAX_BATCH, Projection, Rows, TableError, batch_get};
+use super::{AnyProjection, Counters, Item, MAX_BATCH, Projection, Rows, TableError, batch_get};
+use crate::context::{AppContext, ConfigError};
 use cairn::{
     generation::{Generation, GenerationSet, OutOfTurn},
-    read_model::Row,
+    read_model::{AnyReadModel, CounterProjection, ReadModel, Row},
     retry::Backoff,
+    system::System,
 };
 
 /// The rows of a read model and its generation set. Several read models share one table with the
@@ -43,6 +45,41 @@ pub struct Generations<P> {
     /// The latest set that was read. Clones share it.
     known: Arc<Mutex<Option<GenerationSet>>>,
     turn: Arc<AtomicU32>,
+}
+
+impl AppContext {
+    /// Returns the rows of a read model. `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn rows<M: ReadModel>(&self) -> Result<Generations<Rows<M>>, ConfigError> {
+        self.generations(Rows::new(self.dynamodb(), self.variable(M::TABLE)?))
+    }
+
+    /// Returns the counters of a read model. `READ_MODELS_TABLE` has the table of generation sets.
+    pub fn counters<T: CounterProjection>(&self) -> Result<Generations<Counters<T>>, ConfigError> {
+        self.generations(Counters::new(self.dynamodb(), self.variable(T::TABLE)?))
+    }
+
+    /// Returns the rows or counters of each read model of a system.
+    pub fn read_models(
+        &self,
+        system: &System,
+    ) -> Result<Vec<Generations<AnyProjection>>, ConfigError> {
+        let read_models = system.read_models().iter();
+        let read_models = read_models.map(|model| self.read_model(*model));
+        read_models.collect()
+    }
+
+    /// Returns the rows or counters of any read model.
+    pub fn read_model(
+        &self,
+        model: AnyReadModel,
+    ) -> Result<Generations<AnyProjection>, ConfigError> {
+        let table = self.variable(model.table())?;
+        self.generations(AnyProjection::new(self.dynamodb(), table, model))
+    }
+
+    fn generations<P: Projection>(&self, rows: P) -> Result<Generations<P>, ConfigError> {
+        Ok(Generations::new(self.variable("READ_MODELS_TABLE")?, rows))
+    }
 }
 
 impl<P: Clone> Clone for Generations<P> {

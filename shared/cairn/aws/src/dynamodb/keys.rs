@@ -11,6 +11,8 @@ use aws_sdk_dynamodb::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Item, TableError};
+use crate::context::{AppContext, ConfigError};
+
 use cairn::{
     personal_data::{Key, MasterKey, MasterKeyError, OpenError, SealContext, Sealed},
     stream::StreamId,
@@ -193,6 +195,20 @@ impl KeyError {
 pub struct Keyring {
     table: KeyTable,
     master: Arc<dyn MasterKey>,
+}
+
+impl AppContext {
+    /// Returns the key table of an environment variable.
+    pub(crate) fn key_table(&self, variable: &str) -> Result<KeyTable, ConfigError> {
+        Ok(KeyTable::new(self.dynamodb(), self.variable(variable)?))
+    }
+
+    /// Returns the encryption keys of subjects. `table` and `master` name the environment variables
+    /// with their table and with the id of the KMS key that wraps them.
+    pub fn keyring(&self, table: &str, master: &str) -> Result<Keyring, ConfigError> {
+        let master = self.kms_key(master)?;
+        Ok(Keyring::new(self.key_table(table)?, Arc::new(master)))
+    }
 }
 
 impl Keyring {

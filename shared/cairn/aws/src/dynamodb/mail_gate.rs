@@ -15,7 +15,10 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 
-use crate::dynamodb::TableError;
+use crate::{
+    context::{AppContext, ConfigError},
+    dynamodb::TableError,
+};
 use cairn::timestamp::Timestamp;
 
 /// A table of emails with the key `mail` (S), and an index `byTime` with the keys `watch` (S) and
@@ -38,6 +41,13 @@ pub struct WaitingMail {
 const WAITING: &str = "waiting";
 /// The maximum number of emails that `due` returns.
 const PAGE: i32 = 100;
+
+impl AppContext {
+    /// Returns the mail gate in the table of an environment variable.
+    pub fn mail_gate(&self, variable: &str) -> Result<MailGate, ConfigError> {
+        Ok(MailGate::new(self.dynamodb(), self.variable(variable)?))
+    }
+}
 
 impl MailGate {
     /// Creates a handle to the table.

@@ -48,7 +48,7 @@ impl<M: ReadModel> Rows<M> {
 
 impl Rows {
     /// Creates an adapter of the first generation of any read model in this table.
-    pub fn with_model(client: Client, table: String, model: RowModel) -> Self {
+    pub(crate) fn with_model(client: Client, table: String, model: RowModel) -> Self {
         Self::of_model(client, table, model)
     }
 }

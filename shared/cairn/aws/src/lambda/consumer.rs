@@ -17,7 +17,8 @@ use tracing::Span;
 use crate::{
     dynamodb::{DynamoStore, Generations, Projection},
     lambda::{
-        AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics, time_budget,
+        AppContext, ConfigError, FunctionError, Handler, Invocation, handler::short_name,
+        metrics::Metrics, time_budget,
     },
 };
 use cairn::{
@@ -92,7 +93,7 @@ where
             let (happened, id) = (event.at, event.id());
             let request_id = invocation.request_id.clone();
             let delivered = handle(event, context, request_id).await?;
-            let consumer = app.short_name(&invocation.function);
+            let consumer = short_name(&app, &invocation.function);
             let mut metrics = Metrics::for_consumer(&consumer)
                 .about("Event", id)
                 .about("Outcome", delivered.name());

@@ -13,8 +13,14 @@ use std::{
 
 use tracing::{Instrument, Span, field::Empty};
 
-use crate::trace;
+use crate::{
+    context::{AppContext, ConfigError},
+    trace,
+};
 use cairn::error::BoxError;
+
+/// A constructor of a function.
+pub type Build = fn(&AppContext) -> Result<Handler, ConfigError>;
 
 /// The fraction of its time after which an invocation is close to its timeout.
 const NEAR: f32 = 0.8;
@@ -64,6 +70,16 @@ impl Invocation {
             operator = Empty,
         )
     }
+}
+
+/// Returns the logical name of a function, for example `ProjectOrdersFunction`, from its ARN.
+pub(super) fn short_name(app: &AppContext, arn: &str) -> String {
+    let name = function_name(arn);
+    let stack = app.variable("STACK").unwrap_or_default();
+    let rest = name.strip_prefix(stack.as_str()).unwrap_or(name);
+    // CloudFormation appends a random suffix.
+    let mut parts = rest.trim_start_matches('-').split('-');
+    parts.next().unwrap_or(name).to_owned()
 }
 
 /// Returns the name of a function from its ARN.

@@ -14,27 +14,24 @@ use tracing_subscriber::{
 };
 
 pub mod api;
-pub mod caller;
 pub mod consumer;
-mod context;
 pub mod correlation;
 mod handler;
-pub(crate) mod http;
-pub mod http_client;
-#[cfg(feature = "mail")]
-pub mod mail;
-pub mod metrics;
 pub mod operation;
-mod process;
 mod reaction;
-pub mod secret;
 pub mod step;
 pub mod stream;
 
-pub use api::{command, query};
-pub use context::{AppContext, Build, ConfigError, Runtime};
-pub use handler::{FunctionError, Handler, Invocation, Throttled};
+pub use api::{caller, command, query};
+pub use handler::{Build, FunctionError, Handler, Invocation, Throttled};
 pub use reaction::reaction;
+
+#[cfg(feature = "mail")]
+pub use crate::clients::mail;
+pub use crate::{
+    clients::secret,
+    context::{AppContext, ConfigError, Runtime, http_client, metrics},
+};
 
 /// Runs a function on Lambda until the execution environment shuts down.
 ///

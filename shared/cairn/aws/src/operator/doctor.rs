@@ -21,7 +21,7 @@ use super::{
     deployment::Deployment,
     query::{CLOUDWATCH, Record, call},
 };
-use crate::lambda::http_client::HttpClient;
+use crate::context::http_client::HttpClient;
 
 /// A stack with the templates that CloudFormation deployed: its own and those of nested stacks.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use aws_sigv4::{
 };
 use aws_smithy_xml::decode::{Depth, Document, XmlDecodeError, try_data};
 
-use crate::lambda::http_client::HttpClient;
+use crate::context::http_client::HttpClient;
 
 /// A service that offers the protocol.
 #[derive(Clone, Copy, Debug)]

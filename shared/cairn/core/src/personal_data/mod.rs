@@ -11,6 +11,8 @@ mod seal;
 mod sealed;
 
 #[cfg(feature = "store")]
+// For the adapter of a key service.
+#[doc(hidden)]
 pub use master_key::{DataKey, MasterKey, MasterKeyError};
 #[cfg(feature = "store")]
 pub use seal::{Key, OpenError};

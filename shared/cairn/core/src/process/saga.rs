@@ -21,16 +21,20 @@ mod event;
 mod state;
 mod trigger;
 
-pub use course::{AnySaga, Course, Ending};
 pub use decide::{Command, Rejection, Saga};
 pub use definition::{Action, Definition, Due};
 pub use event::Event;
 pub use state::{Phase, State};
+pub use trigger::{Signal, Triggered, begun_by};
+
+// For the other crates of the kit: the registry, the watchdog, the audit and the simulator.
+#[doc(hidden)]
+pub use course::{AnySaga, Course, Ending};
+#[doc(hidden)]
 #[cfg(feature = "store")]
 pub use trigger::OpenSaga;
-pub use trigger::{
-    NextAction, Signal, SourceEvent, Trigger, Triggered, begun_by, deadline_update, signal,
-};
+#[doc(hidden)]
+pub use trigger::{NextAction, SourceEvent, Trigger, deadline_update, signal};
 
 #[cfg(test)]
 mod tests;

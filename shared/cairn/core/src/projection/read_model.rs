@@ -23,6 +23,8 @@ mod any;
 #[cfg(feature = "store")]
 mod live_rows;
 
+// For the registry, and for the adapters of tables.
+#[doc(hidden)]
 pub use any::{AnyReadModel, CounterModel, RowModel};
 #[cfg(feature = "store")]
 pub use live_rows::LiveRows;

@@ -6,7 +6,10 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
 
-use crate::dynamodb::{Item, TableError};
+use crate::{
+    context::{AppContext, ConfigError},
+    dynamodb::{Item, TableError},
+};
 use cairn::{
     audit::{Report, Window},
     timestamp::Timestamp,
@@ -39,6 +42,14 @@ pub enum MarkError {
     /// A call failed.
     #[error(transparent)]
     Table(#[from] TableError),
+}
+
+impl AppContext {
+    /// Returns the mark of the last clean audit, in the table of `READ_MODELS_TABLE`.
+    pub fn audit_mark(&self) -> Result<AuditMark, ConfigError> {
+        let table = self.variable("READ_MODELS_TABLE")?;
+        Ok(AuditMark::new(self.dynamodb(), table))
+    }
 }
 
 impl AuditMark {

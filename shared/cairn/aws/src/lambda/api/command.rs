@@ -14,10 +14,16 @@ use cairn::{
 };
 use serde_json::{Value, json};
 
-use super::{Problem, Request, Response, function, problem};
+use super::{
+    caller::Caller,
+    function::function,
+    problem::{Problem, problem},
+    request::Request,
+    response::Response,
+};
 use crate::{
     dynamodb::Repository,
-    lambda::{AppContext, ConfigError, Handler, caller::Caller},
+    lambda::{AppContext, ConfigError, Handler},
 };
 
 /// Starts the declaration of a function that handles a command of an aggregate.

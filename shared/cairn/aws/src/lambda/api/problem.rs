@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use aws_lambda_events::http::{HeaderMap, HeaderName, HeaderValue, header};
 use cairn::{input::FieldError, repository::HandleError, store::StoreError};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::Response;
 use crate::dynamodb::{KeyError, TableError};
 
 /// The maximum size of a request body in bytes. It is below the 6 MB that Lambda accepts, and below
@@ -18,13 +17,13 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Problem {
     pub(super) status: u16,
-    kind: &'static str,
-    title: &'static str,
-    detail: String,
-    errors: Vec<FieldError>,
-    members: Map<String, Value>,
+    pub(super) kind: &'static str,
+    pub(super) title: &'static str,
+    pub(super) detail: String,
+    pub(super) errors: Vec<FieldError>,
+    pub(super) members: Map<String, Value>,
     /// Boxed, because every handler returns `Result<_, Problem>` and most problems have no headers.
-    headers: Box<HeaderMap>,
+    pub(super) headers: Box<HeaderMap>,
 }
 
 impl Problem {
@@ -139,29 +138,6 @@ impl Problem {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
-    }
-
-    /// Converts the problem into a response.
-    pub fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": format!("urn:cairn:problem:{}", self.kind),
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        });
-        if let Value::Object(body) = &mut body {
-            if !self.errors.is_empty() {
-                body.insert("errors".to_owned(), json!(self.errors));
-            }
-            body.extend(self.members);
-        }
-        Response {
-            status: self.status,
-            media_type: "application/problem+json".into(),
-            headers: *self.headers,
-            body: body.to_string(),
-            is_unchanged: false,
-        }
     }
 }
 

@@ -20,8 +20,11 @@ use cairn::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{MAX_BODY_BYTES, Problem, Response};
-use crate::lambda::caller::{Access, Caller};
+use super::{
+    caller::{Access, Caller},
+    problem::{MAX_BODY_BYTES, Problem},
+    response::Response,
+};
 
 pub(super) struct RequestContext {
     pub(super) metadata: Metadata,

@@ -9,8 +9,9 @@ use aws_lambda_events::{
 };
 use cairn::store::answers::KeptAnswer;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::Problem;
+use super::problem::Problem;
 use crate::lambda::FunctionError;
 
 /// A response.
@@ -126,5 +127,30 @@ impl Response {
         response.headers = headers;
         response.body = Some(Body::Text(body));
         Ok(serde_json::to_vec(&response)?)
+    }
+}
+
+impl Problem {
+    /// Converts the problem into a response.
+    pub fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("urn:cairn:problem:{}", self.kind),
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        });
+        if let Value::Object(body) = &mut body {
+            if !self.errors.is_empty() {
+                body.insert("errors".to_owned(), json!(self.errors));
+            }
+            body.extend(self.members);
+        }
+        Response {
+            status: self.status,
+            media_type: "application/problem+json".into(),
+            headers: *self.headers,
+            body: body.to_string(),
+            is_unchanged: false,
+        }
     }
 }

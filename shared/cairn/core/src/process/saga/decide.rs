@@ -111,7 +111,7 @@ impl<D: Definition> Decider for Saga<D> {
 }
 
 impl<D: Definition> Aggregate for Saga<D> {
-    type Id = String;
+    type Id = D::Id;
 
     const CATEGORY: &'static str = D::CATEGORY;
 }

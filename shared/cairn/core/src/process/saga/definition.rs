@@ -1,6 +1,10 @@
 //! The definition of a saga: its steps, and their input.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{
+    fmt::{Debug, Display},
+    hash::Hash,
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -22,6 +26,10 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
         + 'static;
     /// The data that the steps use, fixed at the start.
     type Input: Clone + Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema + Send + Sync;
+
+    /// The id of an instance, which is the key of its stream; usually that of the aggregate that
+    /// starts it.
+    type Id: Display + FromStr<Err: Display> + Send + Sync;
 
     /// The category of the streams.
     const CATEGORY: &'static str;

@@ -29,6 +29,7 @@ struct Reads;
 impl Definition for Reads {
     type Step = Step;
     type Input = ();
+    type Id = String;
 
     const CATEGORY: &'static str = "parcel";
     const STEPS: &'static [Step] = &[Step::Pick, Step::Send];
@@ -48,6 +49,7 @@ struct Writes;
 impl Definition for Writes {
     type Step = Step;
     type Input = ();
+    type Id = String;
 
     const CATEGORY: &'static str = "parcel";
     const STEPS: &'static [Step] = &[Step::Pick, Step::Wrap, Step::Send];

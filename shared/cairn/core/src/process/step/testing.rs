@@ -1,9 +1,10 @@
-//! Helpers for the tests of step handlers.
+//! Helpers for tests of functions on a store in memory.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use crate::{
     commit::Context,
+    decider::Aggregate,
     repository::Repository,
     saga::{Action, Command, Definition, Due, Phase, Saga, State},
     step::DueStep,
@@ -37,6 +38,21 @@ pub async fn reach<D: Definition, S: EventStore + Clone>(
         Ok(Some(due)) => due,
         Ok(None) => panic!("{due:?} is not due"),
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Handles commands on a stream, as its history before the test.
+///
+/// # Panics
+/// Panics if a command is rejected, or if the store fails.
+pub async fn given<A, S>(streams: &Repository<A, S>, stream: &StreamId, commands: &[A::Command])
+where
+    A: Aggregate<Rejection: Display>,
+    S: EventStore + Clone,
+{
+    for (number, command) in (100..).zip(commands) {
+        let handled = streams.handle(stream, command, &context(number)).await;
+        handled.unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -11,8 +11,8 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 use crate::{
+    context::http::{Http, TrustStore},
     error::chain,
-    lambda::http::{Http, TrustStore},
 };
 use cairn::error::BoxError;
 

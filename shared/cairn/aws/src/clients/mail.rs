@@ -13,8 +13,8 @@ use aws_sdk_sesv2::{
 use cairn::error::BoxError;
 
 use crate::{
+    context::{AppContext, ConfigError},
     error::AwsError,
-    lambda::{AppContext, ConfigError},
 };
 
 /// A sender of emails with one address.

@@ -9,7 +9,7 @@ use aws_config::{
 };
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 
-use crate::lambda::{
+use super::{
     ConfigError,
     http::{Http, TrustStore},
 };

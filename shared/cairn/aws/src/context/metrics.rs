@@ -20,7 +20,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Creates the metrics of one consumer.
-    pub fn for_consumer(consumer: &str) -> Self {
+    pub(crate) fn for_consumer(consumer: &str) -> Self {
         Self {
             consumer: Some(consumer.to_owned()),
             ..Self::default()

@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::{Client, config::Builder};
 
-use crate::error::AwsError;
+use crate::{
+    context::{AppContext, ConfigError, retries},
+    error::AwsError,
+};
 use cairn::error::BoxError;
 
 /// A secret. Clones share the cached value.
@@ -31,6 +34,15 @@ pub struct SecretError {
     source: BoxError,
 }
 
+impl AppContext {
+    /// Returns the secret whose ARN is in an environment variable.
+    pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
+        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let client = Client::from_conf(config);
+        Ok(Secret::managed(client, self.variable(variable)?))
+    }
+}
+
 impl Secret {
     /// The lifetime of a cached value: a rotated secret is used after this time at the latest.
     const FRESH: Duration = Duration::from_mins(5);
@@ -40,7 +52,7 @@ impl Secret {
         Self(Arc::new(Source::Value(text)))
     }
 
-    pub(crate) fn managed(client: Client, arn: String) -> Self {
+    fn managed(client: Client, arn: String) -> Self {
         let known = Mutex::default();
         Self(Arc::new(Source::Manager { client, arn, known }))
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use aws_lambda_events::event::apigw::ApiGatewayV2httpRequest;
 use cairn::api::ClaimVariables;
 
-use crate::lambda::{AppContext, ConfigError, api::Problem};
+use super::problem::Problem;
+use crate::lambda::{AppContext, ConfigError};
 
 /// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::lambda::AppContext;
+use crate::context::AppContext;
 
 /// The behaviour of a server.
 #[derive(Clone, Copy)]
