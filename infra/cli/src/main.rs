@@ -13,10 +13,6 @@ use orders::{
 };
 
 #[cfg(test)]
-#[allow(dead_code, reason = "the tests of the local system use the rest")]
-#[path = "../../local/tests/system/generated.rs"]
-mod generated;
-#[cfg(test)]
 mod reference;
 
 fn main() -> ExitCode {

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use clap::{Arg, ArgAction, Command, builder::PossibleValue};
+use orders_local::references;
 
-use crate::{generated::assert_generated, tool};
+use crate::tool;
 
 const HEADER: &str = "\
 # Command-line reference
@@ -132,5 +133,5 @@ fn the_reference_of_the_commands_is_generated_from_their_help() {
     command.build();
     let mut page = HEADER.to_owned();
     section(&command, &mut page);
-    assert_generated("reference/cli.md", &page);
+    references::file("docs/reference/cli.md", &page).unwrap();
 }

@@ -6,6 +6,7 @@
 //!   faults on.
 //! - [`audit`] is the operator's audit of the whole system.
 //! - [`demo`] and [`measure`] use the system from outside.
+//! - [`references`] compares generated files with their code, in tests.
 //!
 //! Absent on purpose: business rules, and a second implementation of anything that runs on Lambda.
 //! The functions are the deployed ones.
@@ -17,6 +18,7 @@ pub mod demo;
 mod faults;
 pub mod functions;
 pub mod measure;
+pub mod references;
 pub mod system;
 
 pub use functions::functions;

@@ -31,13 +31,14 @@ impl FromStr for Prices {
     }
 }
 
-/// A line of an order without a price.
+/// A line of an order to place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Input)]
 #[serde(rename_all = "camelCase")]
+#[input(name = "Line")]
 pub struct UnpricedLine {
     pub sku: Sku,
     pub quantity: Quantity,
-    /// The price that the caller expects; `None` accepts any price.
+    /// The price that the caller expects. Without it, the caller accepts any price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit_price: Option<Money>,
 }

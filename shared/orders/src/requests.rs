@@ -14,13 +14,17 @@ use crate::{
     values::{Address, CustomerId, Email, InvalidLines, Line, Lines, Price, Quantity, Text},
 };
 
-/// The body of `POST /orders`. No other type has the address unencrypted.
+// No other type has the address unencrypted.
+/// An order to place.
 #[derive(Clone, Debug, PartialEq, Eq, Input)]
+#[input(name = "PlaceOrder")]
 pub struct OrderRequest<L = RequestedLines> {
     pub customer_id: CustomerId,
+    /// The lines of the order. They have one currency. Several lines can have the same SKU.
     pub lines: L,
     pub payment: Payment,
     pub ship_to: Address,
+    /// The email address for messages about the order. It is stored encrypted.
     pub email: Option<Email>,
 }
 
@@ -41,10 +45,11 @@ pub struct UnpricedLines(Vec<UnpricedLine>);
 /// The body of `POST /orders/{orderId}/cancel`.
 #[derive(Clone, Debug, PartialEq, Eq, Input)]
 pub struct CancelOrder {
+    /// The reason for the cancellation. The order shows it.
     pub reason: Text,
 }
 
-/// The body of `POST /orders/{orderId}/ship`. No member has a meaning yet.
+/// The body of `POST /orders/{orderId}/ship`. It has no properties yet.
 #[derive(Clone, Debug, PartialEq, Eq, Input)]
 pub struct ShipOrder {}
 

@@ -83,6 +83,10 @@ struct Stored(String);
 
 /// The rule of a [`Validated`] text.
 pub trait Constraint: Clone {
+    /// The name of the type in the HTTP API.
+    const NAME: &'static str;
+    /// The documentation of the type for clients of the HTTP API.
+    const DESCRIPTION: &'static str;
     /// The rule in words, for error messages.
     const EXPECTS: &'static str;
     /// The rule as a pattern, for the HTTP API.
@@ -132,6 +136,10 @@ pub mod rules {
 
     /// Accepts the `sub` of common identity providers, see docs/decisions/0039.
     impl Constraint for CustomerId {
+        const NAME: &'static str = "CustomerId";
+        const DESCRIPTION: &'static str = "\
+            The ID of a customer, 1 to 255 characters. The `sub` of common identity providers is\n\
+            valid; `.` and `..` are not.";
         const EXPECTS: &'static str =
             "must be 1 to 255 characters of A-Z a-z 0-9 . _ ~ | @ : + = -, and neither . nor ..";
         const PATTERN: &'static str =
@@ -151,6 +159,8 @@ pub mod rules {
     }
 
     impl Constraint for Sku {
+        const NAME: &'static str = "Sku";
+        const DESCRIPTION: &'static str = "A stock keeping unit (SKU).";
         const EXPECTS: &'static str = "must be 1 to 40 characters of A-Z 0-9 -";
         const PATTERN: &'static str = "^[A-Z0-9-]{1,40}$";
 
@@ -162,6 +172,15 @@ pub mod rules {
     }
 
     impl Constraint for PaymentToken {
+        const NAME: &'static str = "PaymentToken";
+        const DESCRIPTION: &'static str = concat!(
+            "The payment provider's token for a means of payment. The sandbox has these tokens:\n\n",
+            "- `tok_visa`: the payment succeeds.\n",
+            "- `tok_declined`: the provider declines the payment.\n",
+            "- `tok_flaky`: the third attempt succeeds.\n",
+            "- `tok_down`: the provider does not respond.\n",
+            "- `tok_norefund`: the provider refuses to void or refund the payment.",
+        );
         const EXPECTS: &'static str = "must be 1 to 128 characters of A-Z a-z 0-9 _ -";
         const PATTERN: &'static str = "^[A-Za-z0-9_-]{1,128}$";
 
@@ -173,6 +192,8 @@ pub mod rules {
     }
 
     impl Constraint for Email {
+        const NAME: &'static str = "Email";
+        const DESCRIPTION: &'static str = "An email address: name@host.domain.";
         const EXPECTS: &'static str =
             "must be an email address: name@host.domain, at most 254 characters";
         const PATTERN: &'static str = concat!(
@@ -201,6 +222,12 @@ pub mod rules {
     }
 
     impl Constraint for Text {
+        const NAME: &'static str = "Text";
+        const DESCRIPTION: &'static str = "\
+            A single line of 1 to 200 characters. At least one is visible: it is neither white\n\
+            space, a format character nor ignorable by default in Unicode. Control characters,\n\
+            line and paragraph separators, bidirectional controls and noncharacters are not\n\
+            allowed. The pattern leaves out noncharacters beyond the first plane.";
         const EXPECTS: &'static str = "must be 1 to 200 characters with a visible one among them, and \
             none that breaks or reorders a line: no control, line separator, bidirectional control \
             or noncharacter";
@@ -228,6 +255,10 @@ pub mod rules {
     }
 
     impl Constraint for Country {
+        const NAME: &'static str = "Country";
+        const DESCRIPTION: &'static str = "\
+            The two letters of a country code of ISO 3166-1. The carrier decides whether it delivers\n\
+            there; the carrier of the sandbox does not deliver to `XX`.";
         const EXPECTS: &'static str = "must be two capital letters, as in ISO 3166-1";
         const PATTERN: &'static str = "^[A-Z]{2}$";
 
@@ -368,7 +399,7 @@ impl<R: Constraint> Input for Validated<R> {
         if let (Some(length), Some(schema)) = (R::MAX_LENGTH, schema.as_object_mut()) {
             schema.insert("maxLength".to_owned(), length.into());
         }
-        schema
+        input::named(R::NAME, R::DESCRIPTION, schema)
     }
 }
 
@@ -417,7 +448,8 @@ impl Input for Quantity {
     }
 
     fn schema() -> Schema {
-        json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000 })
+        let schema = json!({ "type": "integer", "minimum": 1, "maximum": 1_000_000 });
+        input::named("Quantity", "A number of units, without a fraction.", schema)
     }
 }
 
@@ -484,7 +516,9 @@ impl Input for Currency {
 
     fn schema() -> Schema {
         let codes: Vec<_> = CURRENCIES.split_ascii_whitespace().collect();
-        json!({ "type": "string", "enum": codes })
+        let schema = json!({ "type": "string", "enum": codes });
+        let documentation = "The code of a currency of ISO 4217 that is in use.";
+        input::named("Currency", documentation, schema)
     }
 }
 
@@ -500,7 +534,12 @@ pub struct Money {
 impl Money {
     /// Returns the schema of amounts from a minimum.
     fn schema_from(least: u64) -> Schema {
-        let amount = json!({ "type": "integer", "minimum": least, "maximum": MAX_AMOUNT });
+        let amount = json!({
+            "type": "integer",
+            "description": "The amount in the minor unit of the currency, without a fraction.",
+            "minimum": least,
+            "maximum": MAX_AMOUNT,
+        });
         input::object([
             ("amount", true, amount),
             ("currency", true, Currency::schema()),
@@ -526,7 +565,7 @@ impl Input for Money {
     }
 
     fn schema() -> Schema {
-        Self::schema_from(0)
+        input::named("Money", "An amount of money.", Self::schema_from(0))
     }
 }
 
@@ -564,13 +603,14 @@ impl Input for Price {
     }
 
     fn schema() -> Schema {
-        Money::schema_from(1)
+        input::named("Price", "The price of one unit.", Money::schema_from(1))
     }
 }
 
 /// A line of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Input)]
 #[serde(rename_all = "camelCase")]
+#[input(name = "PricedLine")]
 pub struct Line {
     /// The SKU that the customer ordered.
     pub sku: Sku,
@@ -672,7 +712,8 @@ pub fn items(lines: &Lines) -> Vec<Item> {
         .collect()
 }
 
-/// The delivery address of an order.
+/// The delivery address. It is stored encrypted, and responses do not contain it. Events contain
+/// `{"sealed": "..."}` instead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Input)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {

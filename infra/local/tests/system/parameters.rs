@@ -2,10 +2,11 @@
 
 use std::{fmt::Write, fs};
 
+use orders_local::references;
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::Value;
 
-use crate::{fixture::template_file, generated::assert_generated, openapi::plain};
+use crate::{fixture::template_file, openapi::plain};
 
 const HEADER: &str = "\
 # Template parameters
@@ -60,5 +61,5 @@ fn the_reference_of_the_parameters_is_generated_from_the_template() {
         )
         .unwrap();
     }
-    assert_generated("reference/parameters.md", &page);
+    references::file("docs/reference/parameters.md", &page).unwrap();
 }

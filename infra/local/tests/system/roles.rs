@@ -1,8 +1,6 @@
 //! A function can do only what its role allows.
 
-use std::collections::BTreeSet;
-
-use cairn_local::{Composition, names::function_arn};
+use cairn_local::Composition;
 use orders_local::parts;
 use serde_json::Value;
 
@@ -50,26 +48,6 @@ fn policies_name_their_actions_and_their_resources() {
             assert!(!resource.contains('*'), "{}: {grant:?}", function.id);
         }
     }
-}
-
-#[test]
-fn a_redrive_may_invoke_only_functions_whose_failures_are_kept() {
-    let template = template();
-    let redrive = template.functions.iter();
-    let redrive = redrive
-        .clone()
-        .find(|function| function.id == "RedriveDeadLettersFunction");
-    let grants = redrive.unwrap().grants.iter();
-    let may_be_invoked: BTreeSet<_> = grants
-        .filter(|grant| grant.action == "lambda:InvokeFunction")
-        .map(|grant| grant.resource.clone())
-        .collect();
-    let kept = template.functions.iter();
-    let kept: BTreeSet<_> = kept
-        .filter(|function| function.on_failure.is_some())
-        .map(|function| format!("{}*", function_arn(&function.id)))
-        .collect();
-    assert_eq!(may_be_invoked, kept);
 }
 
 #[tokio::test]

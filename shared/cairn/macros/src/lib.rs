@@ -57,8 +57,9 @@ pub fn row(input: TokenStream) -> TokenStream {
 /// of an object in one.
 ///
 /// Every type of a member is an `Input`. A member that is an `Option` may be missing or null. The
-/// members have their field names in camel case.
-#[proc_macro_derive(Input)]
+/// members have their field names in camel case. The schema has the doc comments, and the name of the
+/// type; `#[input(name = "Order")]` gives it another.
+#[proc_macro_derive(Input, attributes(input))]
 pub fn input(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     output(input::derive(input))

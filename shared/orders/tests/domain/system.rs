@@ -1,12 +1,11 @@
 //! The registry names every part of the order system that has code, a table or a function.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-use cairn::read_model::AnyReadModel;
 use orders::system;
 use serde_json::Value;
 
@@ -23,19 +22,6 @@ fn names_in(folder: &str) -> BTreeSet<String> {
     entries.map(|entry| name(&entry.unwrap().path())).collect()
 }
 
-/// Returns the text of each resource of the template, by its logical id.
-fn resources(template: &str) -> BTreeMap<&str, String> {
-    let (mut resources, mut id) = (BTreeMap::<_, String>::new(), "");
-    for line in template.lines() {
-        let inner = line
-            .strip_prefix("  ")
-            .filter(|line| !line.starts_with(' '));
-        id = inner.and_then(|line| line.strip_suffix(':')).unwrap_or(id);
-        resources.entry(id).or_default().push_str(line);
-    }
-    resources
-}
-
 #[test]
 fn every_read_model_is_registered_once() {
     let system = system();
@@ -50,30 +36,8 @@ fn every_read_model_is_registered_once() {
 fn every_read_model_has_a_projection_function_and_every_such_function_a_read_model() {
     let system = system();
     let read_models = system.read_models().iter();
-    let crates = read_models
-        .clone()
-        .map(|model| format!("project-{}", model.name()));
+    let crates = read_models.map(|model| format!("project-{}", model.name()));
     assert_eq!(names_in("functions/projections"), crates.collect());
-
-    let template = fs::read_to_string(at_root("template.yaml")).unwrap();
-    let resources = resources(&template);
-    let projections = resources.keys().filter(|id| is_projection(id));
-    let ids: BTreeSet<_> = projections.map(|id| (*id).to_owned()).collect();
-    let expected = read_models.clone().map(AnyReadModel::function);
-    assert_eq!(ids, expected.collect());
-    for model in read_models {
-        for user in [&*model.function(), "RebuildProjectionFunction"] {
-            let variable = format!(" {}: ", model.table());
-            assert!(
-                resources[user].contains(&variable),
-                "{user} has no{variable}"
-            );
-        }
-    }
-}
-
-fn is_projection(id: &str) -> bool {
-    id.starts_with("Project") && id.ends_with("Function")
 }
 
 #[test]

@@ -64,6 +64,31 @@ pub fn object<const N: usize>(members: [(&str, bool, Schema); N]) -> Schema {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
+/// Returns the schema of a named type, with its documentation. The name is the `title`, by which an
+/// OpenAPI document can define the schema once and refer to it.
+pub fn named(name: &str, documentation: &str, schema: Schema) -> Schema {
+    with(described(schema, documentation), "title", name.into())
+}
+
+/// Returns the schema of a member, with the documentation of the member.
+pub fn described(schema: Schema, documentation: &str) -> Schema {
+    if documentation.is_empty() {
+        return schema;
+    }
+    let member = match schema.get("title") {
+        Some(_) => json!({ "allOf": [schema] }),
+        None => schema,
+    };
+    with(member, "description", documentation.into())
+}
+
+fn with(mut schema: Schema, keyword: &str, value: Value) -> Schema {
+    if let Value::Object(keywords) = &mut schema {
+        keywords.insert(keyword.to_owned(), value);
+    }
+    schema
+}
+
 /// A value that may be missing or null.
 impl<T: Input> Input for Option<T> {
     const REQUIRED: bool = false;
@@ -77,11 +102,13 @@ impl<T: Input> Input for Option<T> {
     }
 
     fn schema() -> Schema {
-        let mut schema = T::schema();
-        if let Value::Object(keywords) = &mut schema {
-            keywords.insert("nullable".to_owned(), true.into());
-        }
-        schema
+        let schema = T::schema();
+        let member = match schema.get("title") {
+            // OpenAPI 3.0 needs the type beside `nullable`.
+            Some(_) => json!({ "type": schema.get("type"), "allOf": [schema] }),
+            None => schema,
+        };
+        with(member, "nullable", true.into())
     }
 }
 
@@ -237,5 +264,36 @@ mod tests {
         let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/a~1b", "/gone", "/list/1"]);
         assert!(errors[1].detail.starts_with("is required"));
+    }
+
+    /// A shelf.
+    #[derive(crate::Input)]
+    #[expect(dead_code, reason = "the test reads the schema only")]
+    struct Shelf {
+        /// The room of the shelf.
+        room: Room,
+        next: Option<Room>,
+    }
+
+    /// A room.
+    ///
+    /// It is dry.
+    #[derive(crate::Input)]
+    #[input(name = "DryRoom")]
+    struct Room {}
+
+    #[test]
+    fn a_schema_has_the_names_and_the_documentation_of_its_types() {
+        let room = json!({
+            "title": "DryRoom", "description": "A room.\n\nIt is dry.", "type": "object"
+        });
+        let shelf = json!({
+            "title": "Shelf", "description": "A shelf.", "type": "object", "required": ["room"],
+            "properties": {
+                "room": { "description": "The room of the shelf.", "allOf": [&room] },
+                "next": { "type": "object", "nullable": true, "allOf": [&room] },
+            },
+        });
+        assert_eq!(Shelf::schema(), shelf);
     }
 }

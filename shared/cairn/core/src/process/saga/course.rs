@@ -14,6 +14,8 @@ use crate::{
 pub struct AnySaga {
     /// The stored name of the event of a stuck saga.
     pub stuck: &'static str,
+    /// Returns the stored names of the steps in order.
+    pub steps: fn() -> Vec<String>,
     /// Returns the stream of the saga that an event starts.
     pub begun_by: fn(&RecordedEvent) -> Result<Option<StreamId>, CodecError>,
     /// Reads the events of a saga.
@@ -25,6 +27,7 @@ impl AnySaga {
     pub fn new<D: Triggered>() -> Self {
         Self {
             stuck: renamed(D::EVENT_NAMES, "Stuck"),
+            steps: || D::STEPS.iter().map(name).collect(),
             begun_by: |event| Ok(begun_by::<D>(event)?.map(|(stream, _)| stream)),
             course: Course::new::<D>,
         }
