@@ -31,7 +31,8 @@
 //!   port.
 //! - [`composition`] combines all parts on a platform. [`system`] adds ports, and [`extension`]
 //!   local routes of an application.
-//! - [`client`], [`printer`] and [`signals`] are tools for programs.
+//! - [`client`], [`printer`] and [`signals`] are tools for programs. [`program`] is the command line
+//!   of an application.
 //!
 //! Absent on purpose: anything about one application, and a second implementation of anything that
 //! runs on Lambda.
@@ -50,6 +51,7 @@ pub mod names;
 mod pattern;
 pub mod platform;
 pub mod printer;
+pub mod program;
 pub mod signals;
 pub mod system;
 pub mod template;

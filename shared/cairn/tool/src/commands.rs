@@ -12,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod forget;
 pub(crate) mod history;
 pub(crate) mod lag;
+pub(crate) mod new;
 pub(crate) mod rebuild;
 pub(crate) mod republish;
 pub(crate) mod restore;

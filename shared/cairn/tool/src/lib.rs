@@ -19,6 +19,7 @@
 //!   command.
 //! * [`Ids`], [`Subject`], [`Sagas`]: The ids that name several streams, the subjects of personal
 //!   data, and the saga of the system.
+//! * [`project`]: Writes a new project.
 //! * [`scaffold`]: Writes new aggregates, functions and read models into a project.
 //!
 //! A command has a file in `commands`. The tool reaches AWS only through the kit, as the functions
@@ -31,6 +32,7 @@ mod commands;
 mod failure;
 mod output;
 mod program;
+pub mod project;
 mod saga;
 pub mod scaffold;
 mod tool;

@@ -21,6 +21,7 @@ use crate::{
         forget::Forget,
         history::History,
         lag::Lag,
+        new::New,
         rebuild::Rebuild,
         republish::Republish,
         restore::Restore,
@@ -43,8 +44,8 @@ use crate::{
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  cairn --endpoint-url http://127.0.0.1:4566 history {stream}
-  AWS_PROFILE=shop cairn --stack cairn sagas --stuck
+  {program} --endpoint-url http://127.0.0.1:4566 history {stream}
+  AWS_PROFILE=shop {program} --stack cairn sagas --stuck
 
 Exit status: 0 success; 1 problems found; 2 usage error or system unreachable"
 )]
@@ -75,6 +76,7 @@ enum Command {
     Restore(Restore),
     Cost(Cost),
     Forget(Forget),
+    New(New),
     Add(Add),
     Completions(Completions),
 }
@@ -97,20 +99,21 @@ impl Tool {
         };
         let runtime = match tokio::runtime::Runtime::new() {
             Ok(runtime) => runtime,
-            Err(error) => return fail(&error, 2),
+            Err(error) => return self.fail(&error, 2),
         };
         match runtime.block_on(self.execute(&arguments)) {
             Ok(Verdict::Well) | Err(Failure::Output) => ExitCode::SUCCESS,
             Ok(Verdict::Wrong) => ExitCode::FAILURE,
             Ok(Verdict::Unknown) => ExitCode::from(2),
-            Err(Failure::Found(problem)) => fail(&problem, 1),
-            Err(Failure::Refused(problem)) => fail(&problem, 2),
+            Err(Failure::Found(problem)) => self.fail(&problem, 1),
+            Err(Failure::Refused(problem)) => self.fail(&problem, 2),
         }
     }
 
     /// Returns the command line, for references and completions.
     pub fn command(&self) -> clap::Command {
-        let command = Arguments::command().mut_subcommands(|command| match command.get_name() {
+        let command = Arguments::command().name(self.program);
+        let command = command.mut_subcommands(|command| match command.get_name() {
             "audit" => Audit::adapt(command, self),
             "history" => History::adapt(command, self),
             "state" => State::adapt(command, self),
@@ -126,7 +129,10 @@ impl Tool {
         let or_id = self
             .ids
             .map_or(String::new(), |ids| format!(" or {}", ids.name));
+        let example = format!("  {} ", self.program);
         let words = [
+            ("  cairn ", example.as_str()),
+            ("{program}", self.program),
             ("{or id}", or_id.as_str()),
             ("{stream}", self.example_stream),
             ("{read model}", read_model),
@@ -140,6 +146,12 @@ impl Tool {
             ("{effect}", self.subject.map_or("", |it| it.effect)),
         ];
         worded(command, &words)
+    }
+
+    fn fail(&self, problem: &dyn Display, status: u8) -> ExitCode {
+        // If stderr is closed, no reader is left.
+        let _ = writeln!(io::stderr(), "{}: {problem}", self.program);
+        ExitCode::from(status)
     }
 
     async fn execute(&self, arguments: &Arguments) -> Result<Verdict, Failure> {
@@ -161,6 +173,7 @@ impl Tool {
             Command::Restore(restore) => restore.run(&connect().await?, out).await,
             Command::Cost(Cost {}) => cost::run(&connect().await?, out).await,
             Command::Forget(forget) => forget.run(self, &connect().await?, out).await,
+            Command::New(new) => new.run(out),
             Command::Add(add) => add.run(&self.system, out),
             Command::Completions(completions) => completions.run(&mut self.command()),
         }
@@ -193,12 +206,6 @@ fn worded(mut command: clap::Command, words: &[(&str, &str)]) -> clap::Command {
             argument
         })
         .mut_subcommands(|subcommand| worded(subcommand, words))
-}
-
-fn fail(problem: &dyn Display, status: u8) -> ExitCode {
-    // If stderr is closed, no reader is left.
-    let _ = writeln!(io::stderr(), "cairn: {problem}");
-    ExitCode::from(status)
 }
 
 #[cfg(test)]
@@ -244,6 +251,13 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_the_program() {
+        let help = help(&with_everything().program("loans-cli"), "history");
+        assert!(help.contains("  loans-cli history loan-7"), "{help}");
+        assert!(!help.contains("cairn history"), "{help}");
+    }
+
+    #[test]
     fn no_word_in_braces_is_left() {
         for tool in [Tool::new(System::new("things")), with_everything()] {
             for command in tool
@@ -252,7 +266,15 @@ mod tests {
                 .map(clap::Command::get_name)
             {
                 let help = help(&tool, command);
-                let words = ["stream", "read model", "id", "or id", "subject", "effect"];
+                let words = [
+                    "program",
+                    "stream",
+                    "read model",
+                    "id",
+                    "or id",
+                    "subject",
+                    "effect",
+                ];
                 for word in words.map(|word| format!("{{{word}}}")) {
                     assert!(!help.contains(&word), "{help}");
                 }

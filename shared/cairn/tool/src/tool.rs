@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Clone, Debug)]
 pub struct Tool {
     pub(crate) system: System,
+    pub(crate) program: &'static str,
     pub(crate) example_stream: &'static str,
     pub(crate) deployment: &'static str,
     pub(crate) runbook: &'static str,
@@ -125,6 +126,7 @@ impl Tool {
     pub fn new(system: System) -> Self {
         Self {
             system,
+            program: "cairn",
             example_stream: "thing-1",
             deployment: "sam deploy",
             runbook: "the runbook",
@@ -132,6 +134,12 @@ impl Tool {
             subject: None,
             sagas: None,
         }
+    }
+
+    /// Sets the name of the program, which is `cairn` by default, in the help and in errors.
+    #[must_use]
+    pub fn program(self, program: &'static str) -> Self {
+        Self { program, ..self }
     }
 
     /// Sets the stream of the examples in the help.
