@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use cairn::{Aggregate, StreamId};
+use cairn_local::command;
 use cairn_tool::{Ids, Sagas, Subject, Tool};
 use orders::{
     fulfilment::{Fulfilment, Saga},
@@ -28,6 +29,7 @@ fn tool() -> Tool {
             example: "2d6944f5-e237-4a33-9c67-ba4a44120b1b",
             streams,
         })
+        .command_of(command::command(), command::run)
         .sagas(Sagas::new::<Fulfilment>("WatchFulfilmentsFunction"))
         .subject(
             Subject::new::<CustomerId>("customer", "c-42", "ForgetCustomerFunction").with_effect(

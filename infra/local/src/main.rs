@@ -12,8 +12,9 @@ use std::{
 use cairn::cloudevent::CloudEvent;
 use cairn_aws::lambda::logged;
 use cairn_local::{
-    Options, Parameters, System, Template,
+    Options, Parameters, Search, System, Template,
     aws::{bus::Seen, secrets::Secrets},
+    command::parameter,
     faults::{Fault, FaultProfile},
     http::AllowedHost,
     printer::Printer,
@@ -50,6 +51,15 @@ struct Arguments {
     /// Deliver every event twice and out of order
     #[arg(long)]
     disturb: bool,
+    /// Run the functions as processes, over the Lambda Runtime API
+    #[arg(long)]
+    processes: bool,
+    /// With --processes: use a function's program as soon as it changes
+    #[arg(long, requires = "processes")]
+    watch: bool,
+    /// With --processes: use the binaries of the last build
+    #[arg(long, requires = "processes")]
+    no_build: bool,
     /// SAM template [default: nearest template.yaml]
     #[arg(long, value_name = "FILE", global = true)]
     template: Option<PathBuf>,
@@ -85,13 +95,6 @@ const HERE: [(&str, &str); 4] = [
     ("Prices", "caller"),
     ("Console", "on"),
 ];
-
-fn parameter(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err("expected NAME=VALUE".to_owned()),
-    }
-}
 
 /// The time that the end of the program waits for the readers of its output.
 const LAST_LINES: Duration = Duration::from_millis(300);
@@ -204,13 +207,21 @@ async fn serve(
     if arguments.disturb {
         faults.set(&[Fault::Duplicates, Fault::Disorder]);
     }
+    let mut options = options_with_page(&faults);
+    if arguments.processes {
+        let search = Search {
+            builds: !arguments.no_build,
+            watches: arguments.watch,
+        };
+        options.functions = search.functions(template)?;
+    }
     let options = Options {
         port: arguments.port,
         aws_port: arguments.aws_port,
         allow_hosts: arguments.allow_host.clone(),
         secrets: secrets(&arguments.secret)?,
         data: arguments.data.clone(),
-        ..options_with_page(&faults)
+        ..options
     };
     let system = System::start(template, &options).await?;
     let events = system.watch();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -24,7 +25,7 @@ use crate::{
         secrets::Secrets,
     },
     delivery::{schedule, stream_poller::StreamPoller, worker},
-    host::{Functions, Hosts, InvokeError, host, sdk},
+    host::{Functions, Hosted, Hosts, InvokeError, host, sdk},
     http::Gateway,
     local_platform::LocalPlatform,
     platform::Platform,
@@ -39,6 +40,8 @@ pub struct Parts {
     pub functions: Functions,
     pub secrets: Secrets,
     pub platform: Arc<dyn Platform>,
+    /// The address of the AWS endpoint, for functions that run as processes.
+    pub endpoint: Option<SocketAddr>,
 }
 
 impl Default for Parts {
@@ -48,6 +51,7 @@ impl Default for Parts {
             functions: Functions::default(),
             secrets: Secrets::default(),
             platform: Arc::new(LocalPlatform::default()),
+            endpoint: None,
         }
     }
 }
@@ -92,6 +96,7 @@ impl Composition {
             functions,
             secrets,
             platform,
+            endpoint,
         } = parts;
         let Stores {
             journal,
@@ -117,7 +122,7 @@ impl Composition {
             roles: Roles::new(template),
             meter: Meter::default(),
         });
-        let hosts = Arc::new(host(template, &functions, &aws, &platform)?);
+        let hosts = Arc::new(host(template, &functions, &aws, &platform, endpoint)?);
 
         // Before new deliveries are accepted: they would be resumed too.
         let resumed = async_queue.resume()?;
@@ -136,6 +141,10 @@ impl Composition {
             for trigger in &hosted.spec.triggers {
                 composition.spawn_trigger(&hosted.spec, trigger, &journal);
             }
+        }
+        if hosts.values().any(Hosted::is_process) {
+            let expiry = Hosted::end_idle_processes(hosts.clone());
+            composition.workers.spawn(expiry);
         }
         let work = worker::run(async_queue, queue, hosts, aws, platform);
         composition.workers.spawn(work);
@@ -245,5 +254,6 @@ impl Composition {
     /// Stops everything. With a data directory, the next start resumes unfinished deliveries.
     pub async fn stop(mut self) {
         self.workers.shutdown().await;
+        self.hosts.values().for_each(Hosted::stop);
     }
 }

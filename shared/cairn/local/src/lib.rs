@@ -1,5 +1,5 @@
-//! Runs any SAM template locally: its functions in process, and the AWS services that they use,
-//! with the failure behaviour of AWS.
+//! Runs any SAM template locally: its functions, in process or as processes, and the AWS services
+//! that they use, with the failure behaviour of AWS.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -31,6 +31,8 @@
 //!   port.
 //! - [`composition`] combines all parts on a platform. [`system`] adds ports, and [`extension`]
 //!   local routes of an application.
+//! - [`programs`] finds the programs of functions that run as processes, and [`command`] is
+//!   `cairn local`.
 //! - [`client`], [`printer`] and [`signals`] are tools for programs. [`program`] is the command line
 //!   of an application.
 //!
@@ -39,6 +41,7 @@
 
 pub mod aws;
 pub mod client;
+pub mod command;
 pub mod composition;
 mod delivery;
 mod endpoint;
@@ -52,14 +55,16 @@ mod pattern;
 pub mod platform;
 pub mod printer;
 pub mod program;
+pub mod programs;
 pub mod signals;
 pub mod system;
 pub mod template;
 mod yaml;
 
 pub use composition::{Composition, Parts};
-pub use host::Functions;
+pub use host::{Functions, Program};
 pub use local_platform::LocalPlatform;
 pub use platform::Platform;
+pub use programs::Search;
 pub use system::{Options, System};
 pub use template::{Parameters, Template};

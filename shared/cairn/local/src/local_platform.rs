@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     faults::{Fault, FaultProfile},
     platform::{InvocationFault, Note, Observer, Platform},
+    printer::Printer,
 };
 
 /// The local platform. Minutes on AWS become seconds.
@@ -17,6 +18,8 @@ pub struct LocalPlatform {
     observer: Option<Arc<dyn Observer>>,
     /// The function that [`Fault::BrokenReader`] breaks, and its error.
     broken: Option<(&'static str, &'static str)>,
+    /// The printer of the lines of processes; without it they go to the log.
+    printer: Option<Printer>,
 }
 
 impl LocalPlatform {
@@ -46,6 +49,13 @@ impl LocalPlatform {
     pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
         let observer = Some(observer);
         Self { observer, ..self }
+    }
+
+    /// Prints the lines of functions that run as processes.
+    #[must_use]
+    pub fn printing(self, printer: Printer) -> Self {
+        let printer = Some(printer);
+        Self { printer, ..self }
     }
 
     /// Chooses the function that fails with this error while [`Fault::BrokenReader`] is on.
@@ -87,6 +97,13 @@ impl Platform for LocalPlatform {
     fn emit(&self, function: &str, line: &str) {
         if let Some(observer) = &self.observer {
             observer.emit(function, line);
+        }
+    }
+
+    fn log(&self, function: &str, line: &str) {
+        match &self.printer {
+            Some(printer) => printer.line(format!("{function}  {line}")),
+            None => tracing::info!(function, line, "output of a process"),
         }
     }
 

@@ -8,6 +8,8 @@ pub const STACK: &str = "cairn";
 
 /// The prefix of queue URLs in templates and functions.
 pub(crate) const QUEUE_ORIGIN: &str = "http://127.0.0.1:4566";
+/// The prefix of the access keys of functions.
+const ROLE: &str = "ROLE_";
 /// The version that runs locally.
 pub(crate) const LATEST: &str = "$LATEST";
 /// The alias under which all functions are deployed.
@@ -26,6 +28,16 @@ pub(crate) fn alias_arn(function: &str) -> String {
 /// The logical id that SAM gives to the alias of a function.
 pub(crate) fn alias_id(function: &str) -> String {
     format!("{function}Alias{ALIAS}")
+}
+
+/// The access key of a function's role.
+pub(crate) fn access_key(function: &str) -> String {
+    format!("{ROLE}{function}")
+}
+
+/// Returns the function whose role has the access key.
+pub(crate) fn function_of_key(key: &str) -> Option<&str> {
+    key.strip_prefix(ROLE)
 }
 
 /// Returns the logical id in a function's id, name or ARN, as a path has it. The id need not

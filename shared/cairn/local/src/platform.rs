@@ -36,6 +36,9 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
     /// Receives a metrics line of a function.
     fn emit(&self, _function: &str, _line: &str) {}
 
+    /// Receives a line that the process of a function printed.
+    fn log(&self, _function: &str, _line: &str) {}
+
     /// Receives an occurrence, to count it.
     fn note(&self, _note: &Note<'_>) {}
 

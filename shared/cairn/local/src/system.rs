@@ -64,6 +64,7 @@ impl Default for Options {
             functions,
             secrets,
             platform,
+            endpoint: _,
         } = Parts::default();
         Self {
             port: 0,
@@ -120,6 +121,7 @@ impl System {
                 functions: options.functions.clone(),
                 secrets: options.secrets.clone(),
                 platform: options.platform.clone(),
+                endpoint: Some(endpoint.1),
             },
         )?;
         // The endpoint also returns the consumed units.

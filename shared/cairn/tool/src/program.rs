@@ -85,6 +85,11 @@ impl Tool {
     /// Runs the command of the command line, and returns its exit status.
     pub fn run(&self) -> ExitCode {
         let parsed = self.command().try_get_matches();
+        if let (Ok(matches), Some(extra)) = (&parsed, &self.extra)
+            && let Some(matches) = matches.subcommand_matches(extra.command.get_name())
+        {
+            return (extra.run)(matches);
+        }
         let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
             Ok(arguments) => arguments,
             Err(request) if !request.use_stderr() => {
@@ -112,7 +117,8 @@ impl Tool {
 
     /// Returns the command line, for references and completions.
     pub fn command(&self) -> clap::Command {
-        let command = Arguments::command().name(self.program);
+        let extra = self.extra.iter().map(|extra| extra.command.clone());
+        let command = Arguments::command().subcommands(extra).name(self.program);
         let command = command.mut_subcommands(|command| match command.get_name() {
             "audit" => Audit::adapt(command, self),
             "history" => History::adapt(command, self),

@@ -1,6 +1,6 @@
 //! The system of a tool, and the little that only its application knows.
 
-use std::{error::Error, fmt::Display, str::FromStr};
+use std::{error::Error, fmt::Display, process::ExitCode, str::FromStr};
 
 use cairn::{
     StreamId, System, Timestamp, deadlines::Deadline, read_model::AnyReadModel, saga::Action,
@@ -20,6 +20,14 @@ pub struct Tool {
     pub(crate) ids: Option<Ids>,
     pub(crate) subject: Option<Subject>,
     pub(crate) sagas: Option<Sagas>,
+    pub(crate) extra: Option<Extra>,
+}
+
+/// A command of another crate.
+#[derive(Clone, Debug)]
+pub(crate) struct Extra {
+    pub(crate) command: clap::Command,
+    pub(crate) run: fn(&clap::ArgMatches) -> ExitCode,
 }
 
 /// The ids by which operators name several streams, such as the id of an order.
@@ -133,6 +141,7 @@ impl Tool {
             ids: None,
             subject: None,
             sagas: None,
+            extra: None,
         }
     }
 
@@ -140,6 +149,17 @@ impl Tool {
     #[must_use]
     pub fn program(self, program: &'static str) -> Self {
         Self { program, ..self }
+    }
+
+    /// Adds a command of another crate, such as `cairn local`.
+    #[must_use]
+    pub fn command_of(
+        self,
+        command: clap::Command,
+        run: fn(&clap::ArgMatches) -> ExitCode,
+    ) -> Self {
+        let extra = Some(Extra { command, run });
+        Self { extra, ..self }
     }
 
     /// Sets the stream of the examples in the help.

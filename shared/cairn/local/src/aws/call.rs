@@ -74,6 +74,13 @@ impl Answer {
         }
     }
 
+    /// The message of an error.
+    pub(crate) fn message(&self) -> String {
+        let error: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let message = error.get("message").and_then(Value::as_str);
+        message.unwrap_or_default().to_owned()
+    }
+
     /// The error for an operation that is not available locally.
     pub(crate) fn unavailable(service: &str, operation: &str) -> Self {
         Self::error(400, UNKNOWN_OPERATION, &unavailable(service, operation))

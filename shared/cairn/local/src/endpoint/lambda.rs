@@ -63,7 +63,7 @@ impl Refusal {
 
 /// Answers a request to a path of Lambda; `None` if the operation is not available.
 pub(super) async fn answer(
-    (aws, hosts): (&Aws, &Hosts),
+    (aws, hosts, caller): (&Aws, &Hosts, &str),
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
     body: &Bytes,
     request_id: &str,
@@ -71,6 +71,7 @@ pub(super) async fn answer(
     let api = Api {
         aws,
         hosts,
+        caller,
         headers,
         query: uri.query().unwrap_or_default(),
         request_id,
@@ -114,6 +115,7 @@ pub(super) async fn answer(
 struct Api<'a> {
     aws: &'a Aws,
     hosts: &'a Hosts,
+    caller: &'a str,
     headers: &'a HeaderMap,
     query: &'a str,
     request_id: &'a str,
@@ -227,7 +229,7 @@ impl<'a> Api<'a> {
             return Err(Refusal::new(413, "RequestEntityTooLargeException", problem));
         }
         let target = "";
-        let answer = self.aws.call("endpoint", &Call { target, path, body });
+        let answer = self.aws.call(self.caller, &Call { target, path, body });
         if answer.status == 202 {
             return Ok(StatusCode::ACCEPTED.into_response());
         }

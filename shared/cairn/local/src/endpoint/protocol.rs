@@ -190,13 +190,26 @@ pub(super) fn answer(
 /// The service in the credential scope of a signature, in the header or the query.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-signed-request-structure.html>
 fn signed_service(authorization: Option<&str>, query: Option<&str>) -> Option<String> {
+    credential(authorization, query)?
+        .split('/')
+        .nth(3)
+        .map(str::to_owned)
+}
+
+/// The access key that signed a request.
+pub(super) fn access_key(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let authorization = headers.get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    let credential = credential(authorization, query)?;
+    credential.split('/').next().map(str::to_owned)
+}
+
+fn credential(authorization: Option<&str>, query: Option<&str>) -> Option<String> {
     let in_header = authorization
         .and_then(|text| text.split_once("Credential="))
         .and_then(|(_, rest)| rest.split([',', ' ']).next())
         .map(str::to_owned);
-    let scope =
-        in_header.or_else(|| field(query.unwrap_or_default().as_bytes(), "X-Amz-Credential"))?;
-    scope.split('/').nth(3).map(str::to_owned)
+    in_header.or_else(|| field(query.unwrap_or_default().as_bytes(), "X-Amz-Credential"))
 }
 
 pub(super) fn field(form: &[u8], name: &str) -> Option<String> {

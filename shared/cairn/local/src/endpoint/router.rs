@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::{Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri},
     response::{IntoResponse, Response},
 };
 use http_body_util::LengthLimitError;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     cloudformation::Stack,
     lambda,
-    protocol::{Protocol, Wanted, XML, answer},
+    protocol::{Protocol, Wanted, XML, access_key, answer},
 };
 use crate::{
     aws::{
@@ -25,11 +25,14 @@ use crate::{
         queues::query_code,
     },
     host::Hosts,
-    names::{ACCOUNT, QUEUE_ORIGIN},
+    names::{ACCOUNT, QUEUE_ORIGIN, function_of_key},
 };
 
 /// The largest request body of any service, with a margin.
 const MAX_BODY_BYTES: usize = 20 * 1024 * 1024;
+
+/// The caller of requests that no function signed.
+const ENDPOINT: &str = "endpoint";
 
 /// The path of the meter's counts. AWS has no equivalent.
 const METER: &str = "/_cairn/meter";
@@ -64,12 +67,23 @@ async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> 
         return counted(&aws, &hosts).into_response();
     }
     let request = (method, uri, headers);
-    if let Some(answer) = lambda::answer((&aws, &hosts), request, &body, &request_id).await {
+    let wanted = Wanted::new(method, uri, headers, &body);
+    let key = access_key(headers, uri.query());
+    let function = key.as_deref().and_then(function_of_key);
+    if let Some(function) = function
+        && let Err(refusal) = check(&aws, function, request, &body)
+    {
+        let (status, message) = (refusal.status, refusal.message());
+        let code = "AccessDeniedException";
+        return wanted.protocol.error(status, code, &message, &request_id);
+    }
+    let caller = function.unwrap_or(ENDPOINT);
+    if let Some(answer) = lambda::answer((&aws, &hosts, caller), request, &body, &request_id).await
+    {
         return answer;
     }
-    let wanted = Wanted::new(method, uri, headers, &body);
     if let Protocol::Json(media_type) = &wanted.protocol {
-        let answer = called(&aws, headers, &body).await;
+        let answer = called(&aws, caller, headers, &body).await;
         let problem = Problem::parse(&answer);
         if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
             return wanted.unavailable(&request_id);
@@ -81,7 +95,7 @@ async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> 
         (&Method::POST, SEND_EMAIL, _) => {
             let (target, path) = ("", SEND_EMAIL);
             let body = &body;
-            let mail = aws.call("endpoint", &Call { target, path, body });
+            let mail = aws.call(caller, &Call { target, path, body });
             respond(&mail, "application/json", &request_id)
         }
         (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
@@ -94,25 +108,50 @@ async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> 
     }
 }
 
+/// Refuses a call that the role of a function does not allow. The operator's calls without a target
+/// are open to functions too: they read no data.
+fn check(
+    aws: &Aws,
+    function: &str,
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+    body: &[u8],
+) -> Result<(), Answer> {
+    let (target, path) = (target(headers), uri.path());
+    let call = Call { target, path, body };
+    let invokes = *method == Method::POST && call.function().is_some();
+    if target.is_empty() && !invokes && path != SEND_EMAIL {
+        return Ok(());
+    }
+    aws.roles.check(function, &call)
+}
+
+/// The service and the operation in the header of a JSON protocol; empty in others.
+fn target(headers: &HeaderMap) -> &str {
+    let target = headers.get("x-amz-target");
+    target
+        .and_then(|target| target.to_str().ok())
+        .unwrap_or_default()
+}
+
 /// Answers a call in one of the JSON protocols that name the operation in a header.
-async fn called(aws: &Aws, headers: &HeaderMap, body: &Bytes) -> Answer {
+async fn called(aws: &Aws, caller: &str, headers: &HeaderMap, body: &Bytes) -> Answer {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let call = Call::new(header("x-amz-target").unwrap_or_default(), body);
+    let call = Call::new(target(headers), body);
     match (call.target, std::str::from_utf8(body)) {
         ("AmazonSQS.ReceiveMessage", Ok(text)) => {
-            aws.meter.count("endpoint", call.operation());
+            aws.meter.count(caller, call.operation());
             aws.queues.receive_message(text).await
         }
         // Clients send later calls to the host in a queue's URL.
         ("AmazonSQS.GetQueueUrl" | "AmazonSQS.ListQueues", _) => {
-            let Answer { status, body } = aws.call("endpoint", &call);
+            let Answer { status, body } = aws.call(caller, &call);
             let body = match header("host") {
                 Some(host) => body.replace(QUEUE_ORIGIN, &format!("http://{host}")),
                 None => body,
             };
             Answer { status, body }
         }
-        _ => aws.call("endpoint", &call),
+        _ => aws.call(caller, &call),
     }
 }
 
@@ -146,8 +185,7 @@ fn respond(given: &Answer, media_type: &str, request_id: &str) -> Response {
     response
 }
 
-/// The caller as STS names it: always the account's root, because the endpoint checks no
-/// credentials.
+/// The caller as STS names it: always the account's root, because the endpoint checks no signatures.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
 fn identity(request_id: &str) -> String {
     format!(

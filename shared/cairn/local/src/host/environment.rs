@@ -6,15 +6,56 @@ use std::{
 };
 
 use cairn::Timestamp;
-use cairn_aws::lambda::{Handler, Runtime};
+use cairn_aws::lambda::{Handler, Invocation, Runtime};
 use uuid::Uuid;
 
-use super::places::{Place, Places, Rank};
+use super::{
+    invoke_error::InvokeError,
+    places::{Place, Places, Rank},
+    process::Process,
+};
 use crate::platform::Platform;
 
 pub(super) struct Execution {
-    pub(super) function: Handler,
+    pub(super) function: Running,
     pub(super) seat: Arc<Seat>,
+}
+
+pub(super) enum Running {
+    InProcess(Handler),
+    Process(Process),
+}
+
+impl Running {
+    /// Waits for the part of the start that takes no time of the invocation.
+    pub(super) async fn started(&self) {
+        match self {
+            Self::InProcess(_) => {}
+            Self::Process(process) => process.started().await,
+        }
+    }
+
+    pub(super) async fn invoke(
+        &self,
+        payload: Vec<u8>,
+        invocation: Invocation,
+    ) -> Result<Vec<u8>, InvokeError> {
+        match self {
+            Self::InProcess(function) => {
+                let answer = function.invoke(payload, invocation).await;
+                answer.map_err(|error| InvokeError::Failed(error.to_string()))
+            }
+            Self::Process(process) => process.invoke(payload, &invocation).await,
+        }
+    }
+
+    /// True if the next invocation may use the environment.
+    pub(super) fn is_usable(&self) -> bool {
+        match self {
+            Self::InProcess(_) => true,
+            Self::Process(process) => process.is_usable(),
+        }
+    }
 }
 
 /// The place of the current invocation of an environment.

@@ -1,7 +1,7 @@
-//! Functions in this process, each in its own execution environments.
+//! The functions of a template, each in its own execution environments.
 //!
 //! An environment handles one invocation at a time and keeps its memory for the next. An
-//! environment whose invocation timed out is not reused.
+//! environment whose invocation timed out is not reused. A process that has been idle for long ends.
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
 //!
 //! A function has as many environments as its reserved concurrency allows; all functions without a
@@ -11,6 +11,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,19 +19,21 @@ use std::{
     time::Duration,
 };
 
-use cairn_aws::lambda::{AppContext, ConfigError, Invocation, http_client::HttpClient};
+use cairn_aws::lambda::{AppContext, Invocation, http_client::HttpClient};
 use futures_util::FutureExt;
 use tokio::{
+    runtime::Handle,
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     crash::Crashable,
-    environment::{Clock, Execution, Seat},
-    functions::Functions,
+    environment::{Clock, Execution, Running, Seat},
+    functions::{Builder, Code, Functions},
     invoke_error::InvokeError,
     places::{Place, Places, Rank},
+    process::{Launcher, Process},
     sdk::{self, Network, Providers},
 };
 use crate::{
@@ -46,7 +49,10 @@ pub struct Hosted {
     pub spec: FunctionSpec,
     platform: Arc<dyn Platform>,
     build: Box<Build>,
-    idle: Mutex<Vec<Execution>>,
+    is_process: bool,
+    /// The idle environments, each with the end of its last invocation; the last one is the most
+    /// recently used.
+    idle: Mutex<Vec<(Instant, Execution)>>,
     invocations: AtomicU64,
     places: Places,
     /// The function's reservation, or the part of the account's quota that no function reserves.
@@ -54,20 +60,24 @@ pub struct Hosted {
 }
 
 /// Builds a function and the seat of its environment.
-type Build = dyn Fn() -> Result<Execution, ConfigError> + Send + Sync;
+type Build = dyn Fn() -> Result<Execution, InvokeError> + Send + Sync;
 
 /// The maximum number of concurrent asynchronous invocations of all functions locally. This keeps
 /// the processors busy; with more, each would take longer, and all would end later.
 const PLACES: usize = 64;
 /// An invocation that takes longer counts as waiting.
 const WORKS_FOR: Duration = Duration::from_secs(1);
+/// The time after which an idle process ends. Lambda documents none.
+const IDLE: Duration = Duration::from_mins(5);
 
 /// Builds the functions of a template, with their environment variables and their own clients.
+/// Functions that run as processes need the AWS endpoint.
 pub(crate) fn host(
     template: &Template,
     functions: &Functions,
     aws: &Arc<Aws>,
     platform: &Arc<dyn Platform>,
+    endpoint: Option<SocketAddr>,
 ) -> Result<Hosts, TemplateError> {
     let services: sdk::Services = Arc::new(OnceLock::from(aws.clone()));
     let network = Network::default();
@@ -84,43 +94,47 @@ pub(crate) fn host(
     let unreserved = Arc::new(Semaphore::new(unreserved));
     let mut hosts = Hosts::new();
     for spec in &template.functions {
-        let Some(build) = functions.find(&spec.stem) else {
-            let problem = format!("unknown crate {}", spec.stem);
-            return Err(template.error(spec.line, problem));
+        let (build, idle, is_process): (Box<Build>, _, _) = match functions.find(spec) {
+            None => {
+                let problem = format!("unknown crate {}", spec.stem);
+                return Err(template.error(spec.line, problem));
+            }
+            Some(Code::InProcess(builder)) => {
+                let shared = (places.clone(), services.clone(), network.clone());
+                let build = in_process(spec, builder, platform, shared);
+                let first = build()
+                    .map_err(|error| template.error(spec.line, format!("{}: {error}", spec.id)))?;
+                (Box::new(build), vec![(Instant::now(), first)], false)
+            }
+            Some(Code::Process(program)) => {
+                let Some(endpoint) = endpoint else {
+                    let problem = format!("{} runs as a process, which needs a port", spec.id);
+                    return Err(template.error(spec.line, problem));
+                };
+                let launcher = Arc::new(Launcher {
+                    spec: spec.clone(),
+                    program,
+                    endpoint,
+                    platform: platform.clone(),
+                    runtime: Handle::current(),
+                });
+                let places = places.clone();
+                let build = move || {
+                    let function = Running::Process(Process::start(&launcher)?);
+                    let seat = Arc::new(Seat::new(places.clone()));
+                    Ok(Execution { function, seat })
+                };
+                (Box::new(build), vec![], true)
+            }
         };
-        let settings = spec.settings.clone();
-        let (id, services, shared_platform) = (spec.id.clone(), services.clone(), platform.clone());
-        let network = network.clone();
-        let shared = places.clone();
-        let build = move || {
-            let settings = settings.clone();
-            let seat = Arc::new(Seat::new(shared.clone()));
-            let clock = Clock {
-                seat: seat.clone(),
-                function: id.clone(),
-                skew_ms: shared_platform.skew_ms(),
-                platform: shared_platform.clone(),
-            };
-            let config = sdk::config(&id, &services, &shared_platform);
-            let providers = Providers::new(&id, &shared_platform, &network);
-            let function = build(
-                &AppContext::new(move |name| settings.get(name).cloned(), config)
-                    .with_runtime(Arc::new(clock))
-                    .with_http_client(HttpClient::with_connector(providers)),
-            )?;
-            Ok(Execution { function, seat })
-        };
-        let build: Box<Build> = Box::new(build);
-        let first = build().map_err(|error: ConfigError| {
-            template.error(spec.line, format!("{}: {error}", spec.id))
-        })?;
         hosts.insert(
             spec.id.clone(),
             Hosted {
                 spec: spec.clone(),
                 platform: platform.clone(),
                 build,
-                idle: Mutex::new(vec![first]),
+                is_process,
+                idle: Mutex::new(idle),
                 invocations: AtomicU64::default(),
                 places: places.clone(),
                 concurrency: spec.reserved.map_or_else(
@@ -131,6 +145,36 @@ pub(crate) fn host(
         );
     }
     Ok(hosts)
+}
+
+/// Returns the constructor of an environment in this process.
+fn in_process(
+    spec: &FunctionSpec,
+    builder: Builder,
+    platform: &Arc<dyn Platform>,
+    (places, services, network): (Places, sdk::Services, Network),
+) -> impl Fn() -> Result<Execution, InvokeError> + Send + Sync + use<> {
+    let (settings, id, platform) = (spec.settings.clone(), spec.id.clone(), platform.clone());
+    move || {
+        let settings = settings.clone();
+        let seat = Arc::new(Seat::new(places.clone()));
+        let clock = Clock {
+            seat: seat.clone(),
+            function: id.clone(),
+            skew_ms: platform.skew_ms(),
+            platform: platform.clone(),
+        };
+        let config = sdk::config(&id, &services, &platform);
+        let providers = Providers::new(&id, &platform, &network);
+        let function = builder(
+            &AppContext::new(move |name| settings.get(name).cloned(), config)
+                .with_runtime(Arc::new(clock))
+                .with_http_client(HttpClient::with_connector(providers)),
+        )
+        .map_err(|error| InvokeError::Failed(error.to_string()))?;
+        let function = Running::InProcess(function);
+        Ok(Execution { function, seat })
+    }
 }
 
 impl Hosted {
@@ -184,6 +228,7 @@ impl Hosted {
             InvocationFault::Crashes(waits) => Some(waits),
         };
         let environment = self.environment()?;
+        environment.function.started().await;
         let seat = environment.seat.clone();
         let seated = place.map(|(rank, place)| seat.sit(rank, place));
         let limit = Duration::from_secs(self.spec.timeout_s);
@@ -219,20 +264,19 @@ impl Hosted {
             }
         };
         let result = match timeout(limit, call).await {
-            Ok(Some(Ok(Ok(answer)))) => Ok(answer),
-            Ok(Some(Ok(Err(error)))) => Err(InvokeError::Failed(error.to_string())),
+            Ok(Some(Ok(result))) => result,
             // The runtime catches a panic and keeps its environment.
             Ok(Some(Err(_))) => Err(InvokeError::Panicked),
             Ok(None) => {
                 let function = self.spec.id.as_str();
                 self.platform.note(&Note::Crashed { function });
-                return Err(InvokeError::Exited);
+                return Err(InvokeError::exited());
             }
             Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
         };
         // Release the seat before the next invocation takes it.
         drop(seated);
-        self.idle().push(environment);
+        self.idle().push((Instant::now(), environment));
         result
     }
 
@@ -240,16 +284,45 @@ impl Hosted {
         self.invocations.load(Ordering::Relaxed)
     }
 
-    /// Returns the most recently used environment, or a new one.
+    /// Returns the most recently used environment that is usable, or a new one.
     fn environment(&self) -> Result<Execution, InvokeError> {
-        let idle = self.idle().pop();
-        match idle {
-            Some(environment) => Ok(environment),
-            None => (self.build)().map_err(|error| InvokeError::Failed(error.to_string())),
+        loop {
+            let last = self.idle().pop();
+            match last {
+                None => return (self.build)(),
+                Some((_, environment)) if environment.function.is_usable() => {
+                    return Ok(environment);
+                }
+                Some(_) => {}
+            }
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Execution>> {
+    /// Ends the processes that have been idle for long, again and again.
+    pub(crate) async fn end_idle_processes(hosts: Arc<Hosts>) {
+        loop {
+            sleep(IDLE / 10).await;
+            for hosted in hosts.values() {
+                hosted.idle().retain(|(since, environment)| {
+                    since.elapsed() < IDLE || matches!(environment.function, Running::InProcess(_))
+                });
+            }
+        }
+    }
+
+    /// True if the function runs as a process.
+    pub(crate) fn is_process(&self) -> bool {
+        self.is_process
+    }
+
+    /// Ends all idle processes.
+    pub(crate) fn stop(&self) {
+        if self.is_process {
+            self.idle().clear();
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Execution)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

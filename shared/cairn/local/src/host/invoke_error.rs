@@ -16,7 +16,10 @@ pub enum InvokeError {
     Panicked,
     /// The timeout in seconds.
     TimedOut(u64),
-    Exited,
+    /// The process ended, for this reason.
+    Exited(String),
+    /// The error that the function's process reported.
+    Reported(Value),
 }
 
 impl fmt::Display for InvokeError {
@@ -27,12 +30,21 @@ impl fmt::Display for InvokeError {
             Self::Failed(error) => f.write_str(error),
             Self::Panicked => f.write_str("the function panicked"),
             Self::TimedOut(seconds) => write!(f, "Task timed out after {seconds}.00 seconds"),
-            Self::Exited => f.write_str("Runtime exited without providing a reason"),
+            Self::Exited(reason) => f.write_str(reason),
+            Self::Reported(error) => match error.get("errorMessage").and_then(Value::as_str) {
+                Some(message) => f.write_str(message),
+                None => error.fmt(f),
+            },
         }
     }
 }
 
 impl InvokeError {
+    /// The end of an environment of which only that is known.
+    pub(super) fn exited() -> Self {
+        Self::Exited("Runtime exited without providing a reason".to_owned())
+    }
+
     /// The payload with which Lambda and its Rust runtime report the error.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html#runtimes-api-invokeerror>
     pub(crate) fn payload(&self, request_id: &str) -> Value {
@@ -44,7 +56,8 @@ impl InvokeError {
                 let message = format!("RequestId: {request_id} Error: {self}");
                 ("Sandbox.Timedout", message)
             }
-            Self::Exited => {
+            Self::Reported(error) => return error.clone(),
+            Self::Exited(_) => {
                 let message = format!("RequestId: {request_id} Error: {self}");
                 ("Runtime.ExitError", message)
             }

@@ -1,4 +1,5 @@
-//! Functions in this process: their environments, their clients, and their share of the processors.
+//! Functions, in this process or as processes: their environments, their clients, and their share of
+//! the processors.
 
 mod crash;
 mod environment;
@@ -6,9 +7,13 @@ mod functions;
 mod hosting;
 mod invoke_error;
 pub(crate) mod places;
+mod process;
+mod program;
+mod runtime_api;
 pub mod sdk;
 
 pub use functions::{Builder, Functions};
 pub(crate) use hosting::host;
 pub use hosting::{Hosted, Hosts};
 pub use invoke_error::InvokeError;
+pub use program::Program;

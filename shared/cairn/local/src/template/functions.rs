@@ -11,7 +11,7 @@ use super::{
     api::Api,
     error::TemplateError,
     fields::Fields,
-    model::{FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, Trigger},
+    model::{Code, FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, Trigger},
     policies::grants,
     references::References,
 };
@@ -24,16 +24,16 @@ type Settings = BTreeMap<String, (String, Value)>;
 pub(super) struct Globals {
     settings: Settings,
     timeout_s: Option<u64>,
+    runtime: Option<String>,
+    handler: Option<String>,
+    memory_mb: Option<u64>,
     pub(super) boundary: Option<String>,
     pub(super) api: Api,
 }
 
 /// Properties of the runtime and of deployments, which have no local effect.
-const RUNTIME: [&str; 11] = [
-    "Runtime",
+const RUNTIME: [&str; 8] = [
     "Architectures",
-    "Handler",
-    "MemorySize",
     "Tracing",
     "LoggingConfig",
     "Description",
@@ -67,10 +67,16 @@ impl Globals {
         let settings = function
             .take("Environment")
             .map_or(Ok(BTreeMap::new()), |node| settings_of(node, names))?;
+        let runtime = text(&mut function, "Runtime", names)?;
+        let handler = text(&mut function, "Handler", names)?;
+        let memory_mb = memory(&mut function, names)?;
         function.finish()?;
         Ok(Self {
             settings,
             timeout_s,
+            runtime,
+            handler,
+            memory_mb,
             boundary,
             api,
         })
@@ -88,15 +94,64 @@ fn settings_of(node: Node, names: &References) -> Result<Settings, TemplateError
         .collect()
 }
 
+fn text(
+    fields: &mut Fields,
+    name: &str,
+    names: &References,
+) -> Result<Option<String>, TemplateError> {
+    fields.take(name).map(|node| names.text(&node)).transpose()
+}
+
+fn memory(fields: &mut Fields, names: &References) -> Result<Option<u64>, TemplateError> {
+    let node = fields.take("MemorySize");
+    node.map(|node| names.number(&node)).transpose()
+}
+
+/// Reads the properties and the metadata that lead to the program of a function.
+fn code(
+    properties: &mut Fields,
+    metadata: Option<Node>,
+    globals: &Globals,
+    names: &References,
+) -> Result<Code, TemplateError> {
+    let mut code = Code {
+        uri: names.text(&properties.required("CodeUri")?)?,
+        runtime: text(properties, "Runtime", names)?.or_else(|| globals.runtime.clone()),
+        handler: text(properties, "Handler", names)?.or_else(|| globals.handler.clone()),
+        // The default of AWS.
+        memory_mb: memory(properties, names)?
+            .or(globals.memory_mb)
+            .unwrap_or(128),
+        binary: None,
+        command: None,
+    };
+    let Some(metadata) = metadata else {
+        return Ok(code);
+    };
+    let mut metadata = Fields::new("Metadata", metadata)?;
+    if let Some(build) = metadata.take("BuildProperties") {
+        code.binary = text(&mut Fields::new("BuildProperties", build)?, "Binary", names)?;
+    }
+    if let Some(command) = metadata.take("LocalCommand") {
+        let words = names.texts(&command)?;
+        if words.is_empty() {
+            let problem = "LocalCommand is a list of a program and its arguments";
+            return Err(TemplateError::new(command.line, problem));
+        }
+        code.command = Some(words);
+    }
+    Ok(code)
+}
+
 pub(super) fn function(
-    id: &str,
-    line: usize,
+    (id, line): (&str, usize),
     mut properties: Fields,
+    metadata: Option<Node>,
     globals: &Globals,
     names: &References,
 ) -> Result<FunctionSpec, TemplateError> {
     properties.ignore(&RUNTIME);
-    let code = names.text(&properties.required("CodeUri")?)?;
+    let code = code(&mut properties, metadata, globals, names)?;
     let mut settings = globals.settings.clone();
     if let Some(environment) = properties.take("Environment") {
         settings.extend(settings_of(environment, names)?);
@@ -155,7 +210,8 @@ pub(super) fn function(
     let settings = settings.into_iter().map(|(name, (value, _))| (name, value));
     Ok(FunctionSpec {
         id: id.to_owned(),
-        stem: code.rsplit('/').next().unwrap_or_default().to_owned(),
+        stem: code.stem().to_owned(),
+        code,
         line,
         settings: settings.collect(),
         variables,

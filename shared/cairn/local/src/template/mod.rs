@@ -19,6 +19,6 @@ mod resource;
 
 pub use error::TemplateError;
 pub use model::{
-    Authorizer, ConditionKey, FunctionSpec, Grant, Mapping, MasterKey, Parameters, Queue, Route,
-    Rule, RuleTarget, Schedule, Table, Template, Throttle, Throttling, Trigger,
+    Authorizer, Code, ConditionKey, FunctionSpec, Grant, Mapping, MasterKey, Parameters, Queue,
+    Route, Rule, RuleTarget, Schedule, Table, Template, Throttle, Throttling, Trigger,
 };

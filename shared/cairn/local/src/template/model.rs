@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
@@ -67,6 +68,7 @@ pub struct FunctionSpec {
     pub id: String,
     /// The name of the crate: the last part of `CodeUri`.
     pub stem: String,
+    pub code: Code,
     pub line: usize,
     pub settings: BTreeMap<String, String>,
     /// The same variables as the template sets them: a reference to a parameter is a `Ref`.
@@ -82,6 +84,29 @@ pub struct FunctionSpec {
     pub on_failure: Option<String>,
     pub grants: BTreeSet<Grant>,
     pub triggers: Vec<Trigger>,
+}
+
+/// The entries of a function that lead to its program.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// The folder in `CodeUri`, relative to the template.
+    pub uri: String,
+    pub runtime: Option<String>,
+    pub handler: Option<String>,
+    /// The memory size in MiB.
+    pub memory_mb: u64,
+    /// The binary in the build properties of the metadata.
+    pub binary: Option<String>,
+    /// The `LocalCommand` of the metadata: a program and its arguments.
+    pub command: Option<Vec<String>>,
+}
+
+impl Code {
+    /// The last part of the folder.
+    pub(super) fn stem(&self) -> &str {
+        let folder = self.uri.trim_end_matches('/');
+        folder.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 impl FunctionSpec {
@@ -234,6 +259,11 @@ pub enum ConditionKey {
 impl Template {
     pub(crate) fn error(&self, line: usize, problem: impl Into<String>) -> TemplateError {
         TemplateError::new(line, problem).within(&self.file)
+    }
+
+    /// The folder that relative paths of the template start from.
+    pub(crate) fn directory(&self) -> &Path {
+        Path::new(&self.file).parent().unwrap_or(Path::new(""))
     }
 
     /// Removes the request limits of the API.

@@ -100,6 +100,7 @@ impl Template {
             kind,
             line,
             properties,
+            metadata,
         } in resources
         {
             let properties = Fields::new(&id, properties)?;
@@ -110,9 +111,9 @@ impl Template {
                 "AWS::KMS::Alias" => aliases.push((alias(properties, &names)?, line)),
                 "AWS::SQS::Queue" => template.queues.push(queue(&id, properties, &names)?),
                 "AWS::Serverless::Function" => {
-                    template
-                        .functions
-                        .push(function(&id, line, properties, &globals, &names)?);
+                    let place = (id.as_str(), line);
+                    let function = function(place, properties, metadata, &globals, &names)?;
+                    template.functions.push(function);
                 }
                 "AWS::Serverless::HttpApi" => {
                     api = Api::new(properties, &globals.api, &names)?;

@@ -33,6 +33,7 @@ pub(super) struct Resource {
     pub(super) kind: String,
     pub(super) line: usize,
     pub(super) properties: Node,
+    pub(super) metadata: Option<Node>,
 }
 
 /// Reads the common part of all resources; `None` if the resource's condition is false.
@@ -43,12 +44,8 @@ pub(super) fn resource(
     names: &References,
 ) -> Result<Option<Resource>, TemplateError> {
     let mut resource = Fields::new(id, node)?;
-    resource.ignore(&[
-        "DeletionPolicy",
-        "UpdateReplacePolicy",
-        "Metadata",
-        "DependsOn",
-    ]);
+    resource.ignore(&["DeletionPolicy", "UpdateReplacePolicy", "DependsOn"]);
+    let metadata = resource.take("Metadata");
     let line = resource.line;
     let kind = names.text(&resource.required("Type")?)?;
     let condition = resource.take("Condition");
@@ -72,6 +69,7 @@ pub(super) fn resource(
         kind,
         line,
         properties: properties.unwrap_or_else(nothing),
+        metadata,
     }))
 }
 

@@ -9,4 +9,5 @@
 
 mod failures;
 mod front_door;
+mod processes;
 mod virtual_time;

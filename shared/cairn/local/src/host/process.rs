@@ -1,0 +1,330 @@
+//! A function's process: an execution environment that uses the Runtime API.
+//!
+//! The process starts with the environment variables of Lambda and of the template, in its code's
+//! folder. Its AWS calls go to the local endpoint, with an access key that names its role. It is
+//! killed when its environment is dropped: after a timeout, when it is idle for long, and at the
+//! end.
+//! <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use cairn_aws::lambda::Invocation;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    runtime::Handle,
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    invoke_error::InvokeError,
+    program::{Program, Stamp},
+    runtime_api::{RuntimeApi, Start},
+};
+use crate::{
+    names::{QUEUE_ORIGIN, REGION, STACK, access_key},
+    platform::Platform,
+    template::FunctionSpec,
+};
+
+/// The longest start that does not count as time of the first invocation.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html>
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// The interval at which the memory of a process is compared with its memory size.
+const MEMORY_CHECK: Duration = Duration::from_millis(100);
+/// The variables that a process gets from this one. Others, such as the credentials of a developer,
+/// must not reach a function.
+const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", "SystemRoot", "TEMP"];
+
+/// All that the processes of a function need to start.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub(super) spec: FunctionSpec,
+    pub(super) program: Program,
+    /// The AWS endpoint.
+    pub(super) endpoint: SocketAddr,
+    pub(super) platform: Arc<dyn Platform>,
+    /// The runtime of the tasks of every process.
+    pub(super) runtime: Handle,
+}
+
+/// A running process. It is killed when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    launcher: Arc<Launcher>,
+    api: RuntimeApi,
+    id: Option<u32>,
+    stamp: Option<Stamp>,
+    /// The reason of the end, once the process has ended.
+    ended: watch::Receiver<Option<String>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Process {
+    pub(super) fn start(launcher: &Arc<Launcher>) -> Result<Self, InvokeError> {
+        Self::try_start(launcher).map_err(|error| {
+            let program = launcher.program.command.first();
+            let program = program.map(|program| program.display().to_string());
+            let program = program.unwrap_or_default();
+            InvokeError::Reported(json!({
+                "errorType": "Runtime.InvalidEntrypoint",
+                "errorMessage": format!("starting {program} failed: {error}"),
+            }))
+        })
+    }
+
+    fn try_start(launcher: &Arc<Launcher>) -> io::Result<Self> {
+        let stamp = launcher.program.stamp();
+        let _context = launcher.runtime.enter();
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = TcpListener::from_std(listener)?;
+        let api = RuntimeApi::new();
+        let router = api.router(address);
+        let mut child = launcher.command(address)?.spawn()?;
+        let (id, ended) = (child.id(), watch::Sender::new(None));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the Runtime API of a process ended");
+            }
+        });
+        if let Some(out) = child.stdout.take() {
+            tasks.spawn(read_lines(out, launcher.clone()));
+        }
+        if let Some(err) = child.stderr.take() {
+            tasks.spawn(read_lines(err, launcher.clone()));
+        }
+        let receiver = ended.subscribe();
+        tasks.spawn(watch_process(child, launcher.clone(), ended));
+        Ok(Self {
+            launcher: launcher.clone(),
+            api,
+            id,
+            stamp,
+            ended: receiver,
+            _tasks: tasks,
+        })
+    }
+
+    /// Waits until the process has started or failed to, but no longer than the limit.
+    pub(super) async fn started(&self) {
+        let (mut start, mut ended) = (self.api.start(), self.ended.clone());
+        let started = async {
+            tokio::select! {
+                _ = start.wait_for(|start| *start != Start::UnderWay) => {}
+                _ = ended.wait_for(Option::is_some) => {}
+            }
+        };
+        // Beyond the limit, the start takes time of the invocation.
+        let _ = timeout(START_LIMIT, started).await;
+    }
+
+    pub(super) async fn invoke(
+        &self,
+        payload: Vec<u8>,
+        invocation: &Invocation,
+    ) -> Result<Vec<u8>, InvokeError> {
+        let outcome = self.api.offer(payload, invocation);
+        let (mut start, mut ended) = (self.api.start(), self.ended.clone());
+        tokio::select! {
+            biased;
+            Ok(outcome) = outcome => outcome.map_err(InvokeError::Reported),
+            Ok(failed) = start.wait_for(|start| start.error().is_some()) => {
+                Err(InvokeError::Reported(failed.error().cloned().unwrap_or_default()))
+            }
+            ended = ended.wait_for(Option::is_some) => {
+                let reason = ended.ok().and_then(|reason| reason.clone());
+                Err(InvokeError::Exited(reason.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// True if the next invocation may use the process: it runs, and its program has not changed.
+    pub(super) fn is_usable(&self) -> bool {
+        let has_failed = self.api.start().borrow().error().is_some();
+        let stamp = self.launcher.program.stamp();
+        let is_current = stamp == self.stamp || !stamp.is_some_and(|stamp| stamp.is_settled());
+        is_current && !has_failed && self.ended.borrow().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended.borrow().is_none()
+            && let Some(id) = self.id
+        {
+            kill(id);
+        }
+    }
+}
+
+impl Launcher {
+    fn command(&self, runtime_api: SocketAddr) -> io::Result<Command> {
+        let (program, arguments) = (self.program.command.split_first())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
+        let directory = std::path::absolute(&self.program.directory)?;
+        let spec = &self.spec;
+        let endpoint = format!("http://{}", self.endpoint);
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(&directory)
+            .env_clear()
+            .envs(
+                INHERITED
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            );
+        for (name, value) in &spec.settings {
+            command.env(name, value.replace(QUEUE_ORIGIN, &endpoint));
+        }
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
+            .env(
+                "_HANDLER",
+                spec.code.handler.as_deref().unwrap_or("bootstrap"),
+            )
+            .env("LAMBDA_TASK_ROOT", &directory)
+            .env("AWS_LAMBDA_FUNCTION_NAME", format!("{STACK}-{}", spec.id))
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env(
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+                spec.code.memory_mb.to_string(),
+            )
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .env(
+                "AWS_LAMBDA_LOG_GROUP_NAME",
+                format!("/aws/lambda/{STACK}-{}", spec.id),
+            )
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
+            .env("AWS_REGION", REGION)
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("AWS_ACCESS_KEY_ID", access_key(&spec.id))
+            .env("AWS_SECRET_ACCESS_KEY", "local")
+            .env("AWS_SESSION_TOKEN", "local")
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("NO_PROXY", "127.0.0.1")
+            .env("TZ", ":UTC")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // A group of its own: Ctrl-C reaches this program only, and a kill reaches its children too.
+        #[cfg(unix)]
+        command.process_group(0);
+        Ok(command)
+    }
+}
+
+/// Passes the output of a process on, by line.
+async fn read_lines(out: impl AsyncRead + Unpin, launcher: Arc<Launcher>) {
+    let (platform, function) = (&launcher.platform, launcher.spec.id.as_str());
+    let mut out = BufReader::new(out);
+    let mut line = vec![];
+    while let Ok(1..) = out.read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        // Lambda reads metrics from the output too.
+        if text.starts_with('{') && text.contains("\"_aws\"") {
+            platform.emit(function, text);
+        } else {
+            platform.log(function, text);
+        }
+        line.clear();
+    }
+}
+
+/// Waits for the end of a process, and kills it if it uses more memory than it has.
+async fn watch_process(
+    mut child: Child,
+    launcher: Arc<Launcher>,
+    ended: watch::Sender<Option<String>>,
+) {
+    let (id, limit_mb) = (child.id(), launcher.spec.code.memory_mb);
+    let exceeds = async {
+        loop {
+            sleep(MEMORY_CHECK).await;
+            if let Some(memory_mb) = id.and_then(memory_mb)
+                && memory_mb > limit_mb
+            {
+                return memory_mb;
+            }
+        }
+    };
+    let status = tokio::select! {
+        status = child.wait() => status,
+        memory_mb = exceeds => {
+            let function = launcher.spec.id.as_str();
+            tracing::error!(function, memory_mb, limit_mb, "killed: memory size exceeded");
+            id.into_iter().for_each(kill);
+            child.wait().await
+        }
+    };
+    ended.send_replace(Some(match status {
+        Ok(status) => reason(status),
+        Err(error) => format!("Runtime exited: {error}"),
+    }));
+}
+
+/// Describes the end of a process as Lambda does.
+fn reason(status: ExitStatus) -> String {
+    match status.code() {
+        Some(0) => "Runtime exited without providing a reason".to_owned(),
+        Some(code) => format!("Runtime exited with error: exit status {code}"),
+        None => format!("Runtime exited with error: {}", signal(status)),
+    }
+}
+
+#[cfg(unix)]
+fn signal(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(9) => "signal: killed".to_owned(),
+        Some(6) => "signal: aborted".to_owned(),
+        Some(11) => "signal: segmentation fault".to_owned(),
+        Some(number) => format!("signal: {number}"),
+        None => status.to_string(),
+    }
+}
+
+#[cfg(not(unix))]
+fn signal(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// Kills a process and its children.
+#[cfg(unix)]
+fn kill(id: u32) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let group = i32::try_from(id).ok().and_then(Pid::from_raw);
+    // An error means that the process has ended.
+    let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+}
+
+/// The process is killed with its task.
+#[cfg(not(unix))]
+fn kill(_: u32) {}
+
+/// Returns the memory of a process in MiB, without shared pages; `None` where the system does not
+/// tell it.
+fn memory_mb(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}

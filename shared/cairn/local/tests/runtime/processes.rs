@@ -1,0 +1,456 @@
+//! Functions as processes. The process is this test program, which runs [`the_function`].
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{body::Bytes, http::Method};
+use cairn_aws::lambda::{AppContext, ConfigError, FunctionError, Handler};
+use cairn_local::{
+    Functions, LocalPlatform, Options, Platform, Program, System, Template,
+    aws::Call,
+    client::{Answer, Client},
+    platform::Note,
+};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+/// Far longer than any step: a test that reaches it has found a deadlock.
+const BOUND: Duration = Duration::from_secs(60);
+
+const TEMPLATE: &str = "
+Resources:
+  Allowed:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions: [{ AttributeName: id, AttributeType: S }]
+      KeySchema: [{ AttributeName: id, KeyType: HASH }]
+  Bus: { Type: AWS::Events::EventBus, Properties: { Name: bus } }
+  Failed: { Type: AWS::SQS::Queue }
+  ProbeFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/probe
+      Handler: probe.handler
+      Timeout: 2
+      MemorySize: 64
+      Environment: { Variables: { GREETING: hello, QUEUE: !Ref Failed } }
+      EventInvokeConfig:
+        DestinationConfig: { OnFailure: { Type: SQS, Destination: !GetAtt Failed.Arn } }
+      Policies:
+        - Statement:
+            - { Effect: Allow, Action: dynamodb:PutItem, Resource: !GetAtt Allowed.Arn }
+            - { Effect: Allow, Action: sqs:SendMessage, Resource: !GetAtt Failed.Arn }
+      Events:
+        Rule:
+          Type: EventBridgeRule
+          Properties: { EventBusName: !Ref Bus, Pattern: { source: [test] } }
+";
+
+/// The function of these tests. Without a Runtime API it is a test that does nothing.
+#[test]
+fn the_function() {
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        if std::env::var_os("_HANDLER").is_some_and(|handler| handler == "none") {
+            std::process::exit(7);
+        }
+        cairn_aws::lambda::run(|_: &AppContext| -> Result<Handler, ConfigError> {
+            Ok(Handler::new(|payload, _| act(payload)))
+        });
+    }
+}
+
+async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
+    let event: Value = serde_json::from_slice(&payload).unwrap();
+    // An event on the bus has the request in its detail.
+    let event = event.get("detail").cloned().unwrap_or(event);
+    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    match event["do"].as_str().unwrap_or_default() {
+        "fail" => return Err(FunctionError::new("test error")),
+        "panic" => panic!("test panic"),
+        "exit" => std::process::exit(3),
+        "hang" => std::future::pending().await,
+        "wait" => sleep(Duration::from_millis(300)).await,
+        "print" => eprintln!("printed"),
+        "use memory" => {
+            let memory = vec![1_u8; 128 * 1024 * 1024];
+            sleep(BOUND).await;
+            drop(memory);
+        }
+        // The first process is killed after it has left a file, and the next one finds the file.
+        "be killed once" if !Path::new(&text("file")).exists() => {
+            std::fs::write(text("file"), "").unwrap();
+            let kill = format!("kill -9 {}", std::process::id());
+            Command::new("sh").args(["-c", &kill]).status().unwrap();
+        }
+        "be killed once" => std::fs::write(text("done"), "").unwrap(),
+        "call" => {
+            let answer = call(&text("target"), &event["request"]).await;
+            let answer = json!({ "status": answer.status.as_u16(), "body": answer.body });
+            return Ok(answer.to_string().into_bytes());
+        }
+        _ => {}
+    }
+    let variables: serde_json::Map<_, _> = std::env::vars()
+        .map(|(name, value)| (name, value.into()))
+        .collect();
+    let answer = json!({ "pid": std::process::id(), "variables": variables });
+    Ok(answer.to_string().into_bytes())
+}
+
+/// Calls a service as an SDK does. The endpoint checks no signature.
+async fn call(target: &str, request: &Value) -> Answer {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let endpoint = variable("AWS_ENDPOINT_URL");
+    let endpoint = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+    let signed = format!(
+        "AWS4-HMAC-SHA256 Credential={}/20260101/us-east-1/dynamodb/aws4_request, Signature=0",
+        variable("AWS_ACCESS_KEY_ID")
+    );
+    let headers = [
+        ("authorization", signed.as_str()),
+        ("content-type", "application/x-amz-json-1.0"),
+        ("x-amz-target", target),
+    ];
+    let body = request.to_string().into();
+    let client = Client::new(endpoint);
+    let answer = client.send(Method::POST, "/", &headers, body).await;
+    answer.unwrap()
+}
+
+/// The local platform, with the lines of the processes and the number of retries.
+#[derive(Debug, Default)]
+struct Observed {
+    local: LocalPlatform,
+    lines: Mutex<Vec<String>>,
+    retries: Mutex<usize>,
+}
+
+impl Platform for Observed {
+    fn now(&self) -> cairn::Timestamp {
+        self.local.now()
+    }
+
+    fn new_id(&self) -> uuid::Uuid {
+        self.local.new_id()
+    }
+
+    fn chance(&self) -> f64 {
+        self.local.chance()
+    }
+
+    fn pace(&self, wait: Duration) -> Duration {
+        self.local.pace(wait)
+    }
+
+    fn log(&self, _: &str, line: &str) {
+        self.lines.lock().unwrap().push(line.to_owned());
+    }
+
+    fn note(&self, note: &Note<'_>) {
+        if matches!(note, Note::Retried { .. }) {
+            *self.retries.lock().unwrap() += 1;
+        }
+    }
+}
+
+struct Probe {
+    system: System,
+    platform: Arc<Observed>,
+}
+
+impl Probe {
+    async fn start() -> Self {
+        Self::with(TEMPLATE, None).await
+    }
+
+    /// Starts a system whose processes watch a file.
+    async fn with(template: &str, watched: Option<&Path>) -> Self {
+        let program = Program {
+            command: vec![
+                std::env::current_exe().unwrap().into(),
+                "processes::the_function".into(),
+                "--exact".into(),
+                "--nocapture".into(),
+            ],
+            directory: std::env::temp_dir(),
+            watched: watched.map(Path::to_owned),
+        };
+        let platform = Arc::<Observed>::default();
+        let options = Options {
+            functions: Functions::processes([("ProbeFunction".to_owned(), program)]),
+            platform: platform.clone(),
+            ..Options::default()
+        };
+        let template = Template::parse(template).unwrap();
+        let system = System::start(&template, &options).await.unwrap();
+        Self { system, platform }
+    }
+
+    /// Invokes the function on the AWS endpoint.
+    async fn invoke(&self, payload: &Value) -> Answer {
+        let path = "/2015-03-31/functions/ProbeFunction/invocations";
+        let client = Client::new(self.system.endpoint);
+        client.post(path, &[], payload).await.unwrap()
+    }
+
+    async fn does(&self, what: &str) -> Answer {
+        self.invoke(&json!({ "do": what })).await
+    }
+
+    async fn pid(&self) -> u64 {
+        self.does("").await.body["pid"].as_u64().unwrap()
+    }
+
+    /// Puts an event on the bus, and waits for the end of its deliveries.
+    async fn event(&self, detail: &Value) {
+        let entry = json!({ "EventBusName": "bus", "Source": "test", "DetailType": "Happened",
+            "Detail": detail.to_string() });
+        let request = json!({ "Entries": [entry] }).to_string();
+        let call = Call::new("AWSEvents.PutEvents", request.as_bytes());
+        assert_eq!(self.system.composition.aws.call("test", &call).status, 200);
+        timeout(BOUND, self.system.settled()).await.unwrap();
+    }
+}
+
+/// Returns the type and the message of the error of a failed invocation.
+fn error(answer: &Answer) -> (&str, &str) {
+    assert_eq!(answer.headers["x-amz-function-error"], "Unhandled");
+    let text = |name: &str| answer.body[name].as_str().unwrap();
+    (text("errorType"), text("errorMessage"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_has_the_variables_of_lambda_and_of_the_template_and_is_reused() {
+    let probe = Probe::start().await;
+    let answer = probe.does("").await.body;
+    let variables = &answer["variables"];
+    for (name, value) in [
+        ("GREETING", "hello"),
+        ("_HANDLER", "probe.handler"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "cairn-ProbeFunction"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "64"),
+        ("AWS_REGION", "us-east-1"),
+        (
+            "AWS_ENDPOINT_URL",
+            &format!("http://{}", probe.system.endpoint),
+        ),
+        (
+            "QUEUE",
+            &format!("http://{}/000000000000/Failed", probe.system.endpoint),
+        ),
+    ] {
+        assert_eq!(variables[name], value, "{name}");
+    }
+    // No variable of the developer reaches the function.
+    assert!(variables.get("CARGO_MANIFEST_DIR").is_none());
+    assert_eq!(probe.pid().await, answer["pid"]);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invocations_at_the_same_time_have_processes_of_their_own() {
+    let probe = Probe::start().await;
+    let (one, other) = tokio::join!(probe.does("wait"), probe.does("wait"));
+    assert_ne!(one.body["pid"], other.body["pid"]);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_is_reported_as_the_process_reports_it_and_the_process_stays() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    let answer = probe.does("fail").await;
+    assert_eq!(error(&answer).1, "test error");
+    let answer = probe.does("panic").await;
+    assert!(error(&answer).1.contains("test panic"), "{}", answer.text);
+    assert_eq!(probe.pid().await, pid);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_exits_is_an_error_and_the_next_invocation_has_another() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    let answer = probe.does("exit").await;
+    let (kind, message) = error(&answer);
+    assert_eq!(kind, "Runtime.ExitError");
+    let end = "Error: Runtime exited with error: exit status 3";
+    assert!(message.ends_with(end), "{message}");
+    assert_ne!(probe.pid().await, pid);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_does_not_start_is_an_error_of_its_invocation() {
+    let template = TEMPLATE.replace("probe.handler", "none");
+    let probe = Probe::with(&template, None).await;
+    let answer = probe.does("").await;
+    let (kind, message) = error(&answer);
+    assert_eq!(kind, "Runtime.ExitError");
+    assert!(message.ends_with("exit status 7"), "{message}");
+    probe.system.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_is_killed_at_its_time_limit_and_at_its_memory_size() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    let answer = probe.does("hang").await;
+    let (kind, message) = error(&answer);
+    assert_eq!(kind, "Sandbox.Timedout");
+    assert!(
+        message.ends_with("Task timed out after 2.00 seconds"),
+        "{message}"
+    );
+    assert_ne!(probe.pid().await, pid);
+    gone(pid).await;
+    let answer = probe.does("use memory").await;
+    let end = "Error: Runtime exited with error: signal: killed";
+    assert!(error(&answer).1.ends_with(end), "{}", answer.text);
+    probe.system.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_system_ends_its_processes() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    probe.system.stop().await;
+    gone(pid).await;
+}
+
+/// Waits until a process has ended. A killed process stays until its parent has read its status.
+#[cfg(target_os = "linux")]
+async fn gone(pid: u64) {
+    let is_there = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        status.is_ok_and(|status| !status.contains(") Z "))
+    };
+    let ended = async {
+        while is_there() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, ended).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_delivered_again_after_its_process_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, done) = (folder.path().join("file"), folder.path().join("done"));
+    let probe = Probe::start().await;
+    probe
+        .event(&json!({ "do": "be killed once", "file": file, "done": done }))
+        .await;
+    assert!(done.exists());
+    assert_eq!(*probe.platform.retries.lock().unwrap(), 1);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_always_kills_its_process_is_a_dead_letter() {
+    let probe = Probe::start().await;
+    probe.event(&json!({ "do": "exit" })).await;
+    let letters = probe.system.composition.aws.queues.messages("Failed");
+    let [(letter, _)] = letters.unwrap().try_into().unwrap();
+    let letter: Value = serde_json::from_str(&letter).unwrap();
+    assert_eq!(letter["requestContext"]["approximateInvokeCount"], 3);
+    assert_eq!(letter["responsePayload"]["errorType"], "Runtime.ExitError");
+    assert_eq!(letter["requestPayload"]["detail"]["do"], "exit");
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_process_are_checked_against_the_role_of_its_function() {
+    let probe = Probe::start().await;
+    let item = json!({ "TableName": "Allowed", "Item": { "id": { "S": "1" } } });
+    let allowed = json!({ "do": "call", "target": "DynamoDB_20120810.PutItem", "request": item });
+    let answer = probe.invoke(&allowed).await.body;
+    assert_eq!(answer["status"], 200, "{answer}");
+    let refused = json!({ "do": "call", "target": "DynamoDB_20120810.Scan", "request": item });
+    let answer = probe.invoke(&refused).await.body;
+    assert_eq!(answer["status"], 400, "{answer}");
+    let kind = answer["body"]["__type"].as_str().unwrap();
+    assert_eq!(kind, "AccessDeniedException");
+    let problem = answer["body"]["message"].as_str().unwrap();
+    assert!(
+        problem.contains("the role of ProbeFunction is not authorized"),
+        "{problem}"
+    );
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_output_of_a_process_is_log_lines() {
+    let probe = Probe::start().await;
+    probe.does("print").await;
+    let printed = async {
+        let has = || {
+            probe
+                .platform
+                .lines
+                .lock()
+                .unwrap()
+                .contains(&"printed".to_owned())
+        };
+        while !has() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, printed).await.unwrap();
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_program_is_used_by_an_invocation_within_a_second_and_a_running_one_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("program");
+    std::fs::write(&file, "1").unwrap();
+    let probe = Probe::with(TEMPLATE, Some(&file)).await;
+    let pid = probe.pid().await;
+    assert_eq!(probe.pid().await, pid);
+    let hosted = &probe.system.composition.hosts["ProbeFunction"];
+    let before = hosted.invocations();
+    let build = async {
+        // The invocation is running.
+        while hosted.invocations() == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::write(&file, "12").unwrap();
+    };
+    let (running, ()) = tokio::join!(probe.does("wait"), build);
+    assert_eq!(running.body["pid"], pid);
+    let changed = async {
+        while probe.pid().await == pid {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(1), changed).await.unwrap();
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_cannot_take_an_invocation() {
+    let probe = Probe::start().await;
+    let answer = probe.does("").await.body;
+    let api = answer["variables"]["AWS_LAMBDA_RUNTIME_API"].as_str();
+    let client = Client::new(api.unwrap().parse().unwrap());
+    for header in [
+        ("origin", "http://evil.example"),
+        ("host", "evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let path = "/2018-06-01/runtime/invocation/next";
+        let headers = [header];
+        let answer = client.send(Method::GET, path, &headers, Bytes::new());
+        assert_eq!(answer.await.unwrap().status, 403, "{header:?}");
+    }
+    probe.system.stop().await;
+}
