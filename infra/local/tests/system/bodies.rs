@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use cairn::Input;
 use orders::{
-    requests::{CancelOrder, OrderRequest, ReceiveStock, SetPrice, ShipOrder, UnpricedLines},
+    requests::{self, OrderRequest, UnpricedLines},
     values::Line,
 };
 use orders_local::references;
@@ -44,10 +44,10 @@ pub(crate) fn schemas() -> BTreeMap<String, Value> {
     let mut schemas = BTreeMap::new();
     for body in [
         OrderRequest::<UnpricedLines>::schema(),
-        CancelOrder::schema(),
-        ShipOrder::schema(),
-        ReceiveStock::schema(),
-        SetPrice::schema(),
+        requests::CancelOrder::schema(),
+        requests::ShipOrder::schema(),
+        requests::ReceiveStock::schema(),
+        requests::SetPrice::schema(),
         Line::schema(),
     ] {
         extract(&body, &mut schemas);

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use cairn::{
     Metadata, RecordedEvent, StreamId, Timestamp, event::StoredEvent, read_model::AnyReadModel,
+    saga::AnySaga,
 };
 use orders::system;
 use orders_local::references::{self, with_regions};
@@ -39,7 +40,7 @@ fn registered() -> Vec<Region> {
     let system = system();
     let (mut projections, mut variables, mut tables) = (vec![], String::new(), vec![]);
     for model in system.read_models() {
-        let table = resource(model.table());
+        let table = pascal(model.table());
         projections.push(projection(model, &table));
         writeln!(variables, "{}: !Ref {table}", model.table()).unwrap();
         tables.push(format!("!GetAtt {table}.Arn"));
@@ -55,22 +56,13 @@ fn registered() -> Vec<Region> {
     for saga in system.sagas() {
         for (index, step) in (saga.steps)().iter().enumerate() {
             let rules = match index {
-                0 => first_rules(step, &starts()),
+                0 => first_rules(step, &starts(saga)),
                 _ => rule("Due", &due(&format!("step: [{step}]"))),
             };
             regions.push((format!("rules of {step}"), rules));
         }
     }
     regions
-}
-
-/// Returns the logical id of a table, by convention: `StockTable` for `STOCK_TABLE`.
-fn resource(variable: &str) -> String {
-    let words = variable.split('_').filter_map(|word| {
-        let (first, rest) = word.split_at_checked(1)?;
-        Some(format!("{first}{}", rest.to_ascii_lowercase()))
-    });
-    words.collect()
 }
 
 /// The function of a read model, as `cairn add projection` writes it.
@@ -106,7 +98,7 @@ fn categories(model: &AnyReadModel) -> impl Iterator<Item = &'static str> {
 }
 
 /// The category and the name of each event type that starts a saga.
-fn starts() -> Vec<(&'static str, String)> {
+fn starts(saga: &AnySaga) -> Vec<(&'static str, String)> {
     let types = system().event_types().into_iter().filter_map(|kind| {
         let version = kind.written?;
         let examples = read(&format!(
@@ -125,9 +117,7 @@ fn starts() -> Vec<(&'static str, String)> {
                 data: to_raw_value(&examples[0]).unwrap(),
             },
         };
-        let system = system();
-        let mut sagas = system.sagas().iter();
-        let starts = sagas.any(|saga| (saga.begun_by)(&event).unwrap().is_some());
+        let starts = (saga.begun_by)(&event).unwrap().is_some();
         starts.then_some((kind.category, kind.name))
     });
     types.collect()
@@ -172,8 +162,10 @@ fn rule(name: &str, pattern: &str) -> String {
     )
 }
 
-fn pascal(kebab: &str) -> String {
-    let words = kebab.split('-').filter_map(|word| {
+/// Returns a name in the form of a logical id: `StockTable` for `stock-table` or `STOCK_TABLE`.
+fn pascal(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    let words = name.split(['-', '_']).filter_map(|word| {
         let (first, rest) = word.split_at_checked(1)?;
         Some(first.to_ascii_uppercase() + rest)
     });
