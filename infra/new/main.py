@@ -4,8 +4,8 @@ The project is target/new/shop. It is checked, tested, started, and used over HT
 success, another with a compensation. The operator's tool shows the history, rebuilds the read model
 and audits the system. The simulator runs some seeds.
 
-The project builds into target/, so the libraries of this tree are not compiled again. It gets a copy
-of this tree's Cargo.lock: the newest versions of the libraries would need the network.
+The project builds into target/. It gets this tree's Cargo.lock, profiles and features of libraries,
+so the libraries are not compiled again, and nothing needs the network.
 
 Exit status: 0 every step passed; 1 a step failed; 2 invalid arguments.
 """
@@ -33,6 +33,8 @@ LOG = WORK / "new.log"
 ANSWER = WORK / "answer"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "CARGO_NET_OFFLINE": "true"}
+# The libraries with more features here than in a new project.
+FEATURES = ["getrandom", "idna", "tempfile", "tokio-rustls"]
 # The time limit of a step, which may have to compile everything.
 STEP_S = 3600
 
@@ -47,7 +49,17 @@ def create():
     WORK.mkdir(parents=True)
     cargo("build", "--quiet", "--workspace", "--bin", "cairn", cwd=ROOT)
     run([TARGET / "debug" / "cairn", "new", "shop"], LOG, STEP_S, cwd=WORK)
+    share_libraries()
+
+
+def share_libraries():
+    """Gives the project the versions, profiles and features of this tree's libraries."""
     shutil.copy(ROOT / "Cargo.lock", PROJECT)
+    here, manifest, local = ROOT / "Cargo.toml", PROJECT / "Cargo.toml", PROJECT / "infra" / "local" / "Cargo.toml"
+    profiles = re.search(r"^\[profile\.dev\]$.*", here.read_text(), re.MULTILINE | re.DOTALL)[0]
+    manifest.write_text(manifest.read_text().partition("[profile.dev]")[0] + profiles)
+    libraries = (re.search(rf"^{name} = .*\n", here.read_text(), re.MULTILINE)[0] for name in FEATURES)
+    local.write_text(local.read_text().replace("[dependencies]\n", "[dependencies]\n" + "".join(libraries), 1))
 
 
 def call(address, path, body=None):
