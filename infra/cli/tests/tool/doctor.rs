@@ -129,7 +129,7 @@ async fn a_disabled_mapping_rule_or_schedule_is_wrong() {
                 Trigger::Stream(mapping) => mapping.is_enabled = false,
                 Trigger::Rule(rule) => rule.target.is_enabled = false,
                 Trigger::Schedule(schedule) => schedule.target.is_enabled = false,
-                Trigger::Http(_) => {}
+                Trigger::Http(_) | Trigger::Queue(_) => {}
             }
         }
         is_wrong(&started(&template).await, check, reason).await;

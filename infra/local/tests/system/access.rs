@@ -31,7 +31,7 @@ fn api_routes(system: &System) -> Vec<(Method, String)> {
     let triggers = functions.flat_map(|hosted| &hosted.spec.triggers);
     let of_functions = triggers.filter_map(|trigger| match trigger {
         Trigger::Http(route) => Some((route.method.clone(), route.path.clone())),
-        Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+        Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) | Trigger::Queue(_) => None,
     });
     let of_page = console::ROUTES.iter().flat_map(|(path, methods)| {
         let methods = methods.iter();

@@ -109,7 +109,10 @@ fn operations() -> String {
             .iter()
             .filter_map(|trigger| match trigger {
                 Trigger::Rule(rule) => Some(&rule.pattern),
-                Trigger::Http(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+                Trigger::Http(_)
+                | Trigger::Stream(_)
+                | Trigger::Schedule(_)
+                | Trigger::Queue(_) => None,
             })
             .collect();
         if patterns.is_empty() {

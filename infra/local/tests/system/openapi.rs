@@ -51,7 +51,9 @@ fn the_document_and_the_template_have_the_same_routes() {
         .flat_map(|function| &function.triggers)
         .filter_map(|trigger| match trigger {
             Trigger::Http(route) => Some(format!("{} {}", route.method, route.path)),
-            Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+            Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) | Trigger::Queue(_) => {
+                None
+            }
         })
         .collect();
     assert_eq!(documented, deployed);

@@ -367,7 +367,7 @@ fn every_function_is_observed_and_its_failures_go_somewhere() {
         let mut is_asynchronous = false;
         for trigger in &function.triggers {
             let target = match trigger {
-                Trigger::Http(_) => continue,
+                Trigger::Http(_) | Trigger::Queue(_) => continue,
                 Trigger::Rule(rule) => &rule.target,
                 Trigger::Schedule(schedule) => &schedule.target,
                 Trigger::Stream(mapping) => {

@@ -24,7 +24,12 @@ use crate::{
         rules::Rules,
         secrets::Secrets,
     },
-    delivery::{schedule, stream_poller::StreamPoller, worker},
+    delivery::{
+        queue_poller::{self, QueuePoller},
+        schedule,
+        stream_poller::StreamPoller,
+        worker,
+    },
     host::{Functions, Hosted, Hosts, InvokeError, host, sdk},
     http::Gateway,
     local_platform::LocalPlatform,
@@ -187,8 +192,27 @@ impl Composition {
                     self.platform.clone(),
                 ));
             }
+            Trigger::Queue(mapping) if mapping.is_enabled => {
+                for _ in 0..queue_poller::BATCHES {
+                    let poller = QueuePoller {
+                        aws: self.aws.clone(),
+                        mapping: mapping.clone(),
+                        platform: self.platform.clone(),
+                    };
+                    let (hosts, id) = (self.hosts.clone(), function.id.clone());
+                    self.workers.spawn(async move {
+                        if let Some(hosted) = hosts.get(&id) {
+                            poller.run(hosted).await;
+                        }
+                    });
+                }
+            }
             // The gateway and the bus handle these. A disabled event source delivers nothing.
-            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => {}
+            Trigger::Http(_)
+            | Trigger::Rule(_)
+            | Trigger::Stream(_)
+            | Trigger::Schedule(_)
+            | Trigger::Queue(_) => {}
         }
     }
 

@@ -64,7 +64,7 @@ impl Rules {
                 let (bus, rule) = match trigger {
                     Trigger::Rule(rule) => (rule.bus.as_str(), &rule.target),
                     Trigger::Schedule(schedule) => (DEFAULT_BUS, &schedule.target),
-                    Trigger::Http(_) | Trigger::Stream(_) => continue,
+                    Trigger::Http(_) | Trigger::Stream(_) | Trigger::Queue(_) => continue,
                 };
                 let TargetSettings {
                     rule: name,

@@ -88,6 +88,8 @@ impl Stack {
                 }
                 Trigger::Rule(rule) => self.rule(resources, id, Some(&rule.bus), &rule.target),
                 Trigger::Schedule(schedule) => self.rule(resources, id, None, &schedule.target),
+                // No tool reads it.
+                Trigger::Queue(_) => {}
                 Trigger::Stream(mapping) => {
                     let name = format!("{id}{}", mapping.name);
                     let mut properties = settings(mapping);

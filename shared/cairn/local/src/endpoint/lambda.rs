@@ -164,7 +164,9 @@ impl<'a> Api<'a> {
             let triggers = hosted.spec.triggers.iter();
             triggers.filter_map(move |trigger| match trigger {
                 Trigger::Stream(mapping) => Some((&hosted.spec.id, mapping)),
-                Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) => None,
+                Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) | Trigger::Queue(_) => {
+                    None
+                }
             })
         });
         let mut mappings =

@@ -318,8 +318,7 @@ fn kill(id: u32) {
 #[cfg(not(unix))]
 fn kill(_: u32) {}
 
-/// Returns the memory of a process in MiB, without shared pages; `None` where the system does not
-/// tell it.
+/// Returns the memory of a process in MiB, without shared pages; `None` on other systems than Linux.
 fn memory_mb(id: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status

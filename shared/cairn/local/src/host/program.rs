@@ -32,7 +32,7 @@ const SETTLED: Duration = Duration::from_millis(200);
 const UNWATCHED: [&str; 3] = ["node_modules", "target", "__pycache__"];
 
 impl Program {
-    /// Returns the state of the watched files; `None` if there are none.
+    /// Returns the state of the files to watch; `None` if there are none.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         let mut stamp = Stamp::default();
         add(self.watched.as_ref()?, &mut stamp).ok()?;

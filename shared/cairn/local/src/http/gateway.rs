@@ -81,7 +81,10 @@ impl Gateway {
                             scopes: route.scopes.clone(),
                             function: hosted.spec.id.clone(),
                         }),
-                        Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+                        Trigger::Rule(_)
+                        | Trigger::Stream(_)
+                        | Trigger::Schedule(_)
+                        | Trigger::Queue(_) => None,
                     })
             })
             .collect();

@@ -112,7 +112,10 @@ impl Api {
         let routes: Vec<_> = triggers
             .filter_map(|trigger| match trigger {
                 Trigger::Http(route) => Some(route.key()),
-                Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Schedule(_) => None,
+                Trigger::Rule(_)
+                | Trigger::Stream(_)
+                | Trigger::Schedule(_)
+                | Trigger::Queue(_) => None,
             })
             .collect();
         match self

@@ -11,11 +11,14 @@ use super::{
     api::Api,
     error::TemplateError,
     fields::Fields,
-    model::{Code, FunctionSpec, Mapping, Route, Rule, RuleTarget, Schedule, Trigger},
+    model::{
+        Code, FunctionSpec, Mapping, QueueMapping, Route, Rule, RuleTarget, Schedule, Trigger,
+    },
     policies::grants,
     references::References,
+    resource::queue_of,
 };
-use crate::{names::queue_arn, pattern::Pattern, yaml::Node};
+use crate::{pattern::Pattern, yaml::Node};
 
 /// The environment variables of a function: their values, and how the template sets them.
 type Settings = BTreeMap<String, (String, Value)>;
@@ -30,6 +33,9 @@ pub(super) struct Globals {
     pub(super) boundary: Option<String>,
     pub(super) api: Api,
 }
+
+/// The bus of rules that name none.
+pub(super) const DEFAULT_BUS: &str = "default";
 
 /// Properties of the runtime and of deployments, which have no local effect.
 const RUNTIME: [&str; 8] = [
@@ -194,6 +200,7 @@ pub(super) fn function(
                 "EventBridgeRule" => Trigger::Rule(rule(&name, properties, names)?),
                 "Schedule" => Trigger::Schedule(schedule(&name, properties, names)?),
                 "DynamoDB" => Trigger::Stream(mapping(&name, properties, names)?),
+                "SQS" => Trigger::Queue(queue_mapping(properties, names)?),
                 _ => {
                     let problem =
                         format!("an event of type {kind} is not supported by the local system");
@@ -251,7 +258,10 @@ fn rule(name: &str, mut properties: Fields, names: &References) -> Result<Rule, 
     let pattern = names.resolved(&properties.required("Pattern")?)?;
     let matcher = Pattern::parse(&pattern).map_err(TemplateError::at)?;
     let rule = Rule {
-        bus: names.text(&properties.required("EventBusName")?)?,
+        bus: match properties.take("EventBusName") {
+            Some(bus) => names.text(&bus)?,
+            None => DEFAULT_BUS.to_owned(),
+        },
         pattern: names.value(&pattern)?,
         matcher,
         line: pattern.line,
@@ -368,14 +378,7 @@ fn mapping(
     let batch_size = number("BatchSize")?.unwrap_or(100);
     let retries = number("MaximumRetryAttempts")?;
     let max_age = number("MaximumRecordAgeInSeconds")?;
-    let mut switch = |name: &str, on: Value| match properties.take(name) {
-        Some(node) if names.value(&node)? == on => Ok(true),
-        Some(node) => Err(TemplateError::new(
-            node.line,
-            format!("{name} must be {on} or absent"),
-        )),
-        None => Ok(false),
-    };
+    let mut switch = |name: &str, on: Value| switch(&mut properties, name, &on, names);
     let reports_failures = switch("FunctionResponseTypes", json!(["ReportBatchItemFailures"]))?;
     let bisects = switch("BisectBatchOnFunctionError", json!(true))?;
     let on_failure = destination(properties.take("DestinationConfig"), names)?;
@@ -391,6 +394,46 @@ fn mapping(
         max_age: max_age.map(|age| Duration::from_secs(age.into())),
         on_failure,
     })
+}
+
+fn queue_mapping(
+    mut properties: Fields,
+    names: &References,
+) -> Result<QueueMapping, TemplateError> {
+    // A batch does not wait for more messages, and the number of batches is fixed.
+    properties.ignore(&["MaximumBatchingWindowInSeconds", "ScalingConfig"]);
+    let is_enabled = is_on(properties.take("Enabled"), names)?;
+    let queue = queue_of(&properties.required("Queue")?, names)?;
+    let batch_size: u32 = match properties.take("BatchSize") {
+        Some(size) => names.number(&size)?,
+        None => 10,
+    };
+    let report = json!(["ReportBatchItemFailures"]);
+    let reports_failures = switch(&mut properties, "FunctionResponseTypes", &report, names)?;
+    properties.finish()?;
+    Ok(QueueMapping {
+        is_enabled,
+        queue,
+        batch_size: batch_size.try_into().unwrap_or(10),
+        reports_failures,
+    })
+}
+
+/// Reads a property that has one value or is absent.
+fn switch(
+    properties: &mut Fields,
+    name: &str,
+    on: &Value,
+    names: &References,
+) -> Result<bool, TemplateError> {
+    match properties.take(name) {
+        Some(node) if names.value(&node)? == *on => Ok(true),
+        Some(node) => Err(TemplateError::new(
+            node.line,
+            format!("{name} must be {on} or absent"),
+        )),
+        None => Ok(false),
+    }
 }
 
 /// Reads the switch of an event source, which is on by default.
@@ -419,15 +462,4 @@ fn destination(node: Option<Node>, names: &References) -> Result<Option<String>,
     let destination = failure.required("Destination")?;
     failure.finish()?;
     queue_of(&destination, names).map(Some)
-}
-
-fn queue_of(arn: &Node, names: &References) -> Result<String, TemplateError> {
-    let text = names.text(arn)?;
-    match text.strip_prefix(&queue_arn("")) {
-        Some(queue) => Ok(queue.to_owned()),
-        None => Err(TemplateError::new(
-            arn.line,
-            "the destination of failures must be a queue",
-        )),
-    }
 }

@@ -20,5 +20,6 @@ mod resource;
 pub use error::TemplateError;
 pub use model::{
     Authorizer, Code, ConditionKey, FunctionSpec, Grant, Mapping, MasterKey, Parameters, Queue,
-    Route, Rule, RuleTarget, Schedule, Table, Template, Throttle, Throttling, Trigger,
+    QueueMapping, Redrive, Route, Rule, RuleTarget, Schedule, Table, Template, Throttle,
+    Throttling, Trigger,
 };

@@ -61,6 +61,28 @@ pub struct Queue {
     /// The retention on AWS in seconds. Locally a message stays until it is deleted.
     pub retention_s: i64,
     pub max_bytes: usize,
+    /// The limit of receives; `None` without a dead-letter queue.
+    pub redrive: Option<Redrive>,
+}
+
+/// A queue's policy for messages that are received too often.
+#[derive(Debug, Clone)]
+pub struct Redrive {
+    /// The dead-letter queue.
+    pub queue: String,
+    /// The receives after which a message is moved.
+    pub receives: u32,
+}
+
+/// An event source mapping from a queue to a function.
+#[derive(Debug, Clone)]
+pub struct QueueMapping {
+    /// True if messages are delivered.
+    pub is_enabled: bool,
+    pub queue: String,
+    pub batch_size: usize,
+    /// True if the function reports unhandled messages.
+    pub reports_failures: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -115,7 +137,7 @@ impl FunctionSpec {
         let targets = self.triggers.iter().filter_map(|trigger| match trigger {
             Trigger::Rule(rule) => Some(&rule.target),
             Trigger::Schedule(schedule) => Some(&schedule.target),
-            Trigger::Http(_) | Trigger::Stream(_) => None,
+            Trigger::Http(_) | Trigger::Stream(_) | Trigger::Queue(_) => None,
         });
         let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
         named.next()
@@ -125,7 +147,7 @@ impl FunctionSpec {
     pub(crate) fn is_scheduled(&self, rule: Option<&str>) -> bool {
         self.triggers.iter().any(|trigger| match trigger {
             Trigger::Schedule(schedule) => Some(schedule.target.name.as_str()) == rule,
-            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) => false,
+            Trigger::Http(_) | Trigger::Rule(_) | Trigger::Stream(_) | Trigger::Queue(_) => false,
         })
     }
 }
@@ -137,6 +159,8 @@ pub enum Trigger {
     /// The `DynamoDB` Stream of a table.
     Stream(Mapping),
     Schedule(Schedule),
+    /// The messages of a queue.
+    Queue(QueueMapping),
 }
 
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use super::{
     conditions::Conditions,
     error::{DEFAULT_FILE, TemplateError},
     fields::Fields,
-    functions::{Globals, function},
+    functions::{DEFAULT_BUS, Globals, function},
     model::{Parameters, Template, Trigger},
     nested::Nested,
     parameters,
@@ -161,6 +161,7 @@ impl Template {
         let triggers = self.functions.iter().flat_map(|spec| &spec.triggers);
         for trigger in triggers {
             if let Trigger::Rule(rule) = trigger
+                && rule.bus != DEFAULT_BUS
                 && !self.buses.contains(&rule.bus)
             {
                 let problem = format!("unknown bus {}", rule.bus);

@@ -6,10 +6,13 @@ use super::{
     conditions::Conditions,
     error::TemplateError,
     fields::Fields,
-    model::{MasterKey, Queue, Table},
+    model::{MasterKey, Queue, Redrive, Table},
     references::References,
 };
-use crate::yaml::{Kind, Node};
+use crate::{
+    names::queue_arn,
+    yaml::{Kind, Node},
+};
 
 /// Resource types that monitor or describe others or limit the access to them, and do no work
 /// themselves.
@@ -143,6 +146,28 @@ pub(super) fn bus(mut properties: Fields, names: &References) -> Result<String, 
     Ok(name)
 }
 
+fn redrive(policy: Node, names: &References) -> Result<Redrive, TemplateError> {
+    let mut policy = Fields::new("RedrivePolicy", policy)?;
+    let redrive = Redrive {
+        queue: queue_of(&policy.required("deadLetterTargetArn")?, names)?,
+        receives: names.number(&policy.required("maxReceiveCount")?)?,
+    };
+    policy.finish()?;
+    Ok(redrive)
+}
+
+/// Returns the name of the queue with an ARN.
+pub(super) fn queue_of(arn: &Node, names: &References) -> Result<String, TemplateError> {
+    let text = names.text(arn)?;
+    match text.strip_prefix(&queue_arn("")) {
+        Some(queue) => Ok(queue.to_owned()),
+        None => Err(TemplateError::new(
+            arn.line,
+            "the destination of failures must be a queue",
+        )),
+    }
+}
+
 pub(super) fn queue(
     id: &str,
     mut properties: Fields,
@@ -160,6 +185,10 @@ pub(super) fn queue(
         wait_s: number("ReceiveMessageWaitTimeSeconds", 0)?.into(),
         retention_s: number("MessageRetentionPeriod", 345_600)?.into(),
         max_bytes: number("MaximumMessageSize", 1_048_576)? as usize,
+        redrive: match properties.take("RedrivePolicy") {
+            Some(policy) => Some(redrive(policy, names)?),
+            None => None,
+        },
     };
     properties.finish()?;
     Ok(queue)

@@ -153,6 +153,48 @@ impl Queues {
         Ok(id)
     }
 
+    /// Returns the visibility timeout of a queue.
+    pub(crate) fn visibility(&self, queue: &str) -> Duration {
+        let mut known = self.known.iter();
+        let known = known.find(|known| known.name == queue);
+        let seconds = known.map_or(0, |known| known.visibility_s);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    }
+
+    /// Changes the time for which a message with this receipt handle is hidden.
+    pub(crate) fn release(
+        &self,
+        queue: &str,
+        handle: &str,
+        hidden: Duration,
+    ) -> rusqlite::Result<()> {
+        let receipt = receipt_of(handle).unwrap_or_default();
+        self.hide(queue, (&receipt.0, &receipt.1), hidden).map(drop)
+    }
+
+    /// Moves the visible messages that were received too often to the dead-letter queue.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html>
+    fn redrive(&self, queue: &str, now: i64) -> rusqlite::Result<()> {
+        let known = self.known.iter().find(|known| known.name == queue);
+        let Some(redrive) = known.and_then(|known| known.redrive.as_ref()) else {
+            return Ok(());
+        };
+        let moved = self.journal.connection().execute(
+            "UPDATE messages SET queue = ?1, visible_at_ms = 0, receives = 0, receipt = NULL
+             WHERE queue = ?2 AND visible_at_ms <= ?3 AND receives >= ?4",
+            params![redrive.queue, queue, now, redrive.receives],
+        )?;
+        if moved > 0 {
+            tracing::warn!(
+                queue,
+                moved,
+                "moved to dead-letter queue (received too often)"
+            );
+            self.arrivals.send_replace(());
+        }
+        Ok(())
+    }
+
     /// Receives the oldest visible messages and hides them for the time `hidden`.
     pub(super) fn receive(
         &self,
@@ -161,6 +203,7 @@ impl Queues {
         hidden: Duration,
     ) -> rusqlite::Result<Vec<Received>> {
         let now = self.platform.now().as_millis();
+        self.redrive(queue, now)?;
         let mut connection = self.journal.connection();
         let transaction = connection.transaction()?;
         let ids: Vec<i64> = transaction
