@@ -31,7 +31,7 @@ def run(given):
         with progress.step("sam validate --lint"):
             validate()
         with progress.step("find the functions" if given.binaries else "build the functions"):
-            template = binaries.template(given)
+            template = binaries.template(given, zipped=True)
         with progress.step("find the operator's tool" if given.binaries else "build the operator's tool"):
             tool = operators.tool(given.binaries)
         with progress.step(f"connect to {given.endpoint or 'MiniStack'}"):

@@ -3,6 +3,7 @@
 import platform
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 from processes import Failure, run
@@ -43,18 +44,24 @@ def as_built():
     return template
 
 
-def as_found(binaries):
+def as_found(binaries, zipped):
     """Returns the template with binaries from a folder, for example target/debug."""
     found = WORK / "found"
     shutil.rmtree(found, ignore_errors=True)
+    found.mkdir(parents=True)
     for name in functions():
         binary = Path(binaries) / name
         if not binary.exists():
             raise Failure(f"{binary} does not exist")
-        (found / name).mkdir(parents=True)
-        shutil.copy2(binary, found / name / "bootstrap")
+        if zipped:
+            # `sam deploy` compresses a folder four times as long, and again for each stack.
+            with zipfile.ZipFile(found / f"{name}.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
+                package.write(binary, "bootstrap")
+        else:
+            (found / name).mkdir()
+            shutil.copy2(binary, found / name / "bootstrap")
     text = TEMPLATE.read_text()
-    text = re.sub(r"CodeUri: functions/\w+/([\w-]+)", rf"CodeUri: {found}/\1", text)
+    text = re.sub(r"CodeUri: functions/\w+/([\w-]+)", rf"CodeUri: {found}/\1{'.zip' if zipped else ''}", text)
     text = re.sub(r"(TemplateURL|DefinitionUri): infra/", rf"\1: {ROOT}/infra/", text)
     template = found / "template.yaml"
     template.write_text(text)
@@ -68,10 +75,10 @@ def add_arguments(parser):
     which.add_argument("--binaries", type=Path, metavar="DIR", help="use the binaries in DIR, for example target/debug")
 
 
-def template(arguments):
-    """Returns the template that the arguments select."""
+def template(arguments, zipped=False):
+    """Returns the template that the arguments select. Binaries of a folder can be zipped."""
     if arguments.binaries:
-        return as_found(arguments.binaries)
+        return as_found(arguments.binaries, zipped)
     return as_built() if arguments.skip_build else build(arguments.debug)
 
 

@@ -89,7 +89,8 @@ impl Alarm {
                 let metric = &self.metrics[id];
                 Some(metric.statistic(of_period?.get(metric.name.as_str())?))
             };
-            Expression::evaluate(&self.expression, &value)
+            let ids = self.metrics.keys().map(String::as_str).collect();
+            Expression::evaluate(&self.expression, ids, &value)
                 .is_some_and(|value| value > self.threshold)
         }));
         let mut windows = breaches.windows(self.evaluated);
@@ -192,15 +193,22 @@ fn text(value: &Value) -> String {
 /// The metric math of `CloudWatch`. A value is `None` in a period without data; true is 1.
 struct Expression<'a> {
     tokens: Peekable<std::vec::IntoIter<&'a str>>,
+    /// The result of `METRICS()`.
+    ids: Vec<&'a str>,
     value: &'a dyn Fn(&str) -> Option<f64>,
 }
 
 impl<'a> Expression<'a> {
-    fn evaluate(text: &'a str, value: &'a dyn Fn(&str) -> Option<f64>) -> Option<f64> {
+    fn evaluate(
+        text: &'a str,
+        ids: Vec<&'a str>,
+        value: &'a dyn Fn(&str) -> Option<f64>,
+    ) -> Option<f64> {
         let token = Regex::new(r"[A-Za-z0-9_.]+|[-+/<>(),]").unwrap();
         let tokens: Vec<_> = token.find_iter(text).map(|found| found.as_str()).collect();
         let mut expression = Self {
             tokens: tokens.into_iter().peekable(),
+            ids,
             value,
         };
         let result = expression.operation(0);
@@ -246,6 +254,13 @@ impl<'a> Expression<'a> {
             "FILL" => {
                 let arguments = self.arguments();
                 arguments[0].or(arguments[1])
+            }
+            "SUM" => {
+                for token in ["(", "METRICS", "(", ")", ")"] {
+                    assert_eq!(self.tokens.next(), Some(token));
+                }
+                let values = self.ids.iter().filter_map(|id| (self.value)(id));
+                values.reduce(|sum, value| sum + value)
             }
             number if number.starts_with(|c: char| c.is_ascii_digit()) => number.parse().ok(),
             id => (self.value)(id),

@@ -1,11 +1,14 @@
 //! A dead letter is handled later, once, and delays no other work meanwhile.
 
+use std::time::Duration;
+
 use cairn::{
     Timestamp,
     dead_letter::{self, Condition},
 };
 use cairn_local::aws;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
     fixture::{order, template_file},
@@ -74,7 +77,7 @@ async fn a_later_event_of_the_stream_heals_it_and_the_redrive_changes_nothing() 
     assert_eq!(repaired["status"], "shipped");
     let sales = shop.items("SalesTable");
     // Much later: checkpoints do not depend on time.
-    tokio::time::sleep(std::time::Duration::from_hours(3)).await;
+    sleep(Duration::from_hours(3)).await;
     shop.invoke(REDRIVE, &json!({})).await;
     shop.system.settled().await;
     assert_eq!(row(&shop, &poison), repaired);
@@ -131,7 +134,7 @@ async fn what_its_rule_could_not_hand_over_is_redriven_too() {
     shop.send("POST", &format!("/orders/{id}/ship"), &json!({}))
         .await;
     // A day of retries.
-    tokio::time::sleep(std::time::Duration::from_hours(25)).await;
+    sleep(Duration::from_hours(25)).await;
     assert_eq!(row(&shop, &id)["status"], "confirmed");
     *shop.platform.unreachable.lock().unwrap() = 0;
     shop.system.settled().await;
@@ -346,4 +349,34 @@ async fn a_continued_redrive_leaves_dead_letters_that_came_since_it_began() {
     let first = shop.invoke(REDRIVE, &other).await;
     let next = json!({ "before": first["began"] });
     assert_eq!(shop.invoke(REDRIVE, &next).await["redriven"], 1);
+}
+
+/// Most of the time is for the deliveries, and some is for the messages that stay.
+#[tokio::test(start_paused = true)]
+async fn a_redrive_ends_before_its_timeout_and_the_next_one_continues() {
+    const LETTERS: u64 = 80;
+    let (shop, _, _) = poisoned().await;
+    *shop.platform.poison.lock().unwrap() = None;
+    let queues = &shop.system.aws.queues;
+    let letter = queues.messages("DeadLettersQueue").unwrap().remove(0);
+    for _ in 1..LETTERS {
+        queues
+            .send("DeadLettersQueue", &letter.0, &letter.1)
+            .unwrap();
+    }
+    // A delivery takes two calls, so one run has time for no more than 40.
+    *shop.platform.distance.lock().unwrap() = Duration::from_millis(500);
+    let first = shop.invoke(REDRIVE, &json!({})).await;
+    assert_eq!(first["complete"], false);
+    let redriven = first["redriven"].as_u64().unwrap();
+    assert!((1..=40).contains(&redriven), "{first}");
+    assert_eq!(shop.depth("DeadLettersQueue"), LETTERS - redriven);
+    *shop.platform.distance.lock().unwrap() = Duration::ZERO;
+    // The first run did not have the time to make all messages visible again.
+    sleep(Duration::from_mins(1)).await;
+    let next = json!({ "before": first["began"] });
+    let next = shop.invoke(REDRIVE, &next).await;
+    assert_eq!(next["complete"], true);
+    assert_eq!(next["redriven"], LETTERS - redriven);
+    assert_eq!(shop.depth("DeadLettersQueue"), 0);
 }

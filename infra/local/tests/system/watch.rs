@@ -10,16 +10,17 @@ use std::{
 
 use cairn::{
     Commit,
+    audit::Limits,
     provider::{Call, ProviderError},
 };
-use cairn_local::aws;
+use cairn_local::{Platform as _, aws};
 use futures_util::future::join_all;
 use orders::{
     payment::Authorization,
     providers::{AuthorizationRequest, PaymentProvider, SandboxPayments},
     values::{Money, PaymentToken},
 };
-use orders_local::{functions, parts};
+use orders_local::{audit::audit, functions, parts};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -285,26 +286,58 @@ async fn a_stuck_fulfilment_is_checked_every_hour_and_counted_every_minute() {
     assert!((4..=5).contains(&checked), "{checked} checks in five hours");
 }
 
-/// Stores deadlines of orders that have ended, which the watchdog deletes. All of them are in one
-/// partition of the index.
-fn add_deadlines(shop: &StillShop, watch: &str, count: u128) {
+/// Stores due deadlines of streams that do not exist. All of them are in one partition of the
+/// index.
+fn add_deadlines(shop: &StillShop, category: &str, watch: &str, count: u128) {
     for number in 0..count {
-        let stream = format!("order-{}", Uuid::from_u128(number));
-        let item = json!({
-            "stream": { "S": stream }, "watch": { "S": watch }, "version": { "N": "1" },
-            "at": { "S": "2020-01-01T00:00:00.000Z" },
-        });
-        let put = json!({ "TableName": "DeadlinesTable", "Item": item }).to_string();
-        let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
-        let answer = shop.system.aws.call("test", &call);
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let stream = format!("{category}-{}", Uuid::from_u128(number));
+        put_deadline(shop, &stream, watch, "");
     }
+}
+
+fn put_deadline(shop: &StillShop, stream: &str, watch: &str, padding: &str) {
+    let item = json!({
+        "stream": { "S": stream }, "watch": { "S": watch }, "version": { "N": "1" },
+        "at": { "S": "2020-01-01T00:00:00.000Z" }, "padding": { "S": padding },
+    });
+    let put = json!({ "TableName": "DeadlinesTable", "Item": item }).to_string();
+    let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
+    let answer = shop.system.aws.call("test", &call);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// Several sagas can share the table; each has a watchdog of its own.
+#[tokio::test(start_paused = true)]
+async fn the_deadlines_of_another_saga_stay_and_are_not_counted() {
+    let shop = StillShop::open();
+    add_deadlines(&shop, "refund", "open#0", 3);
+    add_deadlines(&shop, "transfer", "parked#0", 3);
+    add_deadlines(&shop, "fulfilment", "parked#0", 1);
+    let others = shop.items("DeadlinesTable").into_iter();
+    let is_other = |row: &Value| !row["stream"].as_str().unwrap().starts_with("fulfilment-");
+    let others: Vec<_> = others.filter(is_other).collect();
+    let report = shop.invoke(WATCH, &json!({ "detail-type": "test" })).await;
+    assert_eq!(report["stuck"], 1);
+    assert_eq!(shop.items("DeadlinesTable"), others);
+}
+
+/// A page of a scan has at most 1 MB.
+#[tokio::test(start_paused = true)]
+async fn an_audit_reads_all_pages_of_deadlines() {
+    let shop = StillShop::open();
+    let padding = "x".repeat(300_000);
+    for number in 0..8 {
+        put_deadline(&shop, &format!("refund-{number}"), "open#0", &padding);
+    }
+    let (operator, now) = (shop.system.operator(), shop.platform.now());
+    let audit = audit(&operator, now, Limits::default()).unwrap();
+    assert_eq!(audit.run(None).await.unwrap().open, 8);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_run_examines_all_pages_of_due_deadlines() {
     let shop = StillShop::open();
-    add_deadlines(&shop, "open#0", 450);
+    add_deadlines(&shop, "order", "open#0", 450);
     let report = shop.invoke(WATCH, &json!({ "detail-type": "test" })).await;
     assert_eq!(
         (&report["complete"], &report["failed"]),
@@ -316,7 +349,7 @@ async fn one_run_examines_all_pages_of_due_deadlines() {
 #[tokio::test(start_paused = true)]
 async fn all_stuck_fulfilments_are_counted() {
     let shop = StillShop::open();
-    add_deadlines(&shop, "parked#0", 450);
+    add_deadlines(&shop, "order", "parked#0", 450);
     let report = shop.invoke(WATCH, &json!({ "detail-type": "test" })).await;
     assert_eq!(report["stuck"], 450);
     assert_eq!(shop.platform.metric("StuckFulfilments"), Some(450));
@@ -326,7 +359,7 @@ async fn all_stuck_fulfilments_are_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_run_ends_before_its_timeout_and_the_next_one_continues() {
     let shop = StillShop::open();
-    add_deadlines(&shop, "open#0", 450);
+    add_deadlines(&shop, "order", "open#0", 450);
     // Each deadline takes three calls, so one run has time for no more than 300.
     *shop.platform.distance.lock().unwrap() = Duration::from_millis(330);
     let begun = shop.platform.elapsed();

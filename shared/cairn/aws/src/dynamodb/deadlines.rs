@@ -1,23 +1,16 @@
 //! The deadlines of processes, in a DynamoDB table.
 
 use aws_sdk_dynamodb::{
-    Client,
-    error::SdkError,
-    operation::{
-        delete_item::DeleteItemError, put_item::PutItemError, query::builders::QueryFluentBuilder,
-        update_item::UpdateItemError,
-    },
-    types::{AttributeValue, Select},
+    Client, operation::update_item::builders::UpdateItemFluentBuilder, types::AttributeValue,
 };
 use futures_util::{
     Stream, StreamExt as _,
-    future::try_join_all,
     stream::{select_all, unfold},
 };
 
 use crate::{
     context::{AppContext, ConfigError},
-    dynamodb::{Item, TableError},
+    dynamodb::{Item, TableError, error::is_applied},
 };
 use cairn::{
     deadlines::{Deadline, DeadlineChange, DeadlineUpdate, StoredDeadline},
@@ -76,7 +69,7 @@ impl Deadlines {
         watch: &str,
         at: Timestamp,
     ) -> Result<(), TableError> {
-        let sent = self
+        let put = self
             .client
             .put_item()
             .table_name(&self.table)
@@ -85,10 +78,8 @@ impl Deadlines {
             .item("at", text(&at))
             .item("watch", text(&partition(watch, shard(&update.stream))))
             .condition_expression("attribute_not_exists(version) OR version < :version")
-            .expression_attribute_values(":version", number(update.version))
-            .send()
-            .await;
-        ignore_condition_failure(sent, PutItemError::is_conditional_check_failed_exception)
+            .expression_attribute_values(":version", number(update.version));
+        is_applied(put.send().await).map(|_| ())
     }
 
     /// Deletes a deadline unless it has changed since it was read.
@@ -103,16 +94,14 @@ impl Deadlines {
         condition: &str,
         version: u64,
     ) -> Result<(), TableError> {
-        let sent = self
+        let delete = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("stream", text(stream))
             .condition_expression(condition)
-            .expression_attribute_values(":version", number(version))
-            .send()
-            .await;
-        ignore_condition_failure(sent, DeleteItemError::is_conditional_check_failed_exception)
+            .expression_attribute_values(":version", number(version));
+        is_applied(delete.send().await).map(|_| ())
     }
 
     /// Postpones a deadline to a time, unless it has changed since it was read.
@@ -138,24 +127,16 @@ impl Deadlines {
         version: u64,
         at: Timestamp,
     ) -> Result<(), TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("stream", text(stream))
+        self.update(stream, OPEN, at)
             .update_expression(
                 "SET #at = :at, #watch = :watch, throttled = :throttled, \
                  version = if_not_exists(version, :none)",
             )
-            .expression_attribute_names("#at", "at")
-            .expression_attribute_names("#watch", "watch")
-            .expression_attribute_values(":at", text(&at))
-            .expression_attribute_values(":watch", text(&partition(OPEN, shard(stream))))
             .expression_attribute_values(":throttled", number(version))
             .expression_attribute_values(":none", number(0))
             .send()
-            .await;
-        sent.map(|_| ()).map_err(TableError::from)
+            .await?;
+        Ok(())
     }
 
     async fn reschedule(
@@ -164,21 +145,24 @@ impl Deadlines {
         watch: &str,
         at: Timestamp,
     ) -> Result<(), TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("stream", text(&deadline.stream))
+        let update = self
+            .update(&deadline.stream, watch, at)
             .update_expression("SET #at = :at, #watch = :watch")
             .condition_expression("version = :version")
+            .expression_attribute_values(":version", number(deadline.version));
+        is_applied(update.send().await).map(|_| ())
+    }
+
+    /// Returns an update of the attributes `#at` and `#watch`.
+    fn update(&self, stream: &StreamId, watch: &str, at: Timestamp) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("stream", text(stream))
             .expression_attribute_names("#at", "at")
             .expression_attribute_names("#watch", "watch")
             .expression_attribute_values(":at", text(&at))
-            .expression_attribute_values(":watch", text(&partition(watch, shard(&deadline.stream))))
-            .expression_attribute_values(":version", number(deadline.version))
-            .send()
-            .await;
-        ignore_condition_failure(sent, UpdateItemError::is_conditional_check_failed_exception)
+            .expression_attribute_values(":watch", text(&partition(watch, shard(stream))))
     }
 
     /// Returns all due deadlines, oldest first within each partition. The next page of a partition
@@ -188,29 +172,9 @@ impl Deadlines {
         self.watched(OPEN, now)
     }
 
-    /// Returns the stuck deadlines whose next check is due, as [`due`](Self::due) does.
-    pub fn stuck(
-        &self,
-        now: Timestamp,
-    ) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
-        self.watched(STUCK, now)
-    }
-
-    /// Counts all stuck deadlines, whenever their next check is. The read is eventually consistent.
-    pub(crate) async fn count_stuck(&self) -> Result<u64, TableError> {
-        let shards = (0..Self::SHARDS).map(|shard| async move {
-            let query = self
-                .query(STUCK, shard)
-                .key_condition_expression("#watch = :watch");
-            let mut pages = query.select(Select::Count).into_paginator().send();
-            let mut count = 0;
-            while let Some(page) = pages.next().await {
-                let page = page?;
-                count += u64::try_from(page.count).unwrap_or_default();
-            }
-            Ok::<_, TableError>(count)
-        });
-        Ok(try_join_all(shards).await?.into_iter().sum())
+    /// Returns all stuck deadlines, whenever their next check is, as [`due`](Self::due) does.
+    pub fn stuck(&self) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
+        self.watched(STUCK, Timestamp::from_millis(i64::MAX))
     }
 
     /// Returns the deadline of a stream. The read is strongly consistent.
@@ -254,9 +218,14 @@ impl Deadlines {
     ) -> impl Stream<Item = Result<Deadline, TableError>> + use<> {
         let shards = (0..Self::SHARDS).map(|shard| {
             let query = self
-                .query(watch, shard)
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(Self::INDEX)
                 .key_condition_expression("#watch = :watch AND #at <= :until")
+                .expression_attribute_names("#watch", "watch")
                 .expression_attribute_names("#at", "at")
+                .expression_attribute_values(":watch", text(&partition(watch, shard)))
                 .expression_attribute_values(":until", text(&until))
                 .limit(Self::PAGE);
             let rows = query.into_paginator().items().send();
@@ -267,16 +236,6 @@ impl Deadlines {
             let row = row?;
             serde_dynamo::from_item(row).map_err(TableError::from)
         })
-    }
-
-    /// Returns a query of one partition of the index.
-    fn query(&self, watch: &str, shard: u32) -> QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.table)
-            .index_name(Self::INDEX)
-            .expression_attribute_names("#watch", "watch")
-            .expression_attribute_values(":watch", text(&partition(watch, shard)))
     }
 }
 
@@ -302,19 +261,4 @@ fn text(value: &impl ToString) -> AttributeValue {
 
 fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
-}
-
-/// Treats a failed condition as success: the update is not needed then.
-fn ignore_condition_failure<T, E>(
-    sent: Result<T, SdkError<E>>,
-    is_condition: impl FnOnce(&E) -> bool,
-) -> Result<(), TableError>
-where
-    E: aws_sdk_dynamodb::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match sent {
-        Ok(_) => Ok(()),
-        Err(error) if error.as_service_error().is_some_and(is_condition) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

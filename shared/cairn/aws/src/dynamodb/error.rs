@@ -63,6 +63,18 @@ impl TableError {
     }
 }
 
+/// Returns false if the condition of a write failed.
+pub(super) fn is_applied<T, E>(sent: Result<T, SdkError<E>>) -> Result<bool, TableError>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match sent {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl From<AwsError> for TableError {
     fn from(error: AwsError) -> Self {
         if error.is_transient() {

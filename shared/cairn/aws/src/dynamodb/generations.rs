@@ -26,7 +26,10 @@ use aws_sdk_dynamodb::{
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
-use super::{AnyProjection, Counters, Item, MAX_BATCH, Projection, Rows, TableError, batch_get};
+use super::{
+    AnyProjection, Counters, Item, MAX_BATCH, Projection, Rows, TableError, batch_get,
+    error::is_applied,
+};
 use crate::context::{AppContext, ConfigError};
 use cairn::{
     generation::{Generation, GenerationSet, OutOfTurn},
@@ -264,13 +267,7 @@ impl<P: Projection> Generations<P> {
             .put_item(key, set)?
             .condition_expression(condition)
             .expression_attribute_values(":revision", AttributeValue::N(revision.to_string()));
-        let Err(error) = put.send().await else {
-            return Ok(true);
-        };
-        match error.as_service_error() {
-            Some(refused) if refused.is_conditional_check_failed_exception() => Ok(false),
-            _ => Err(error.into()),
-        }
+        is_applied(put.send().await)
     }
 
     pub(super) fn keeping(

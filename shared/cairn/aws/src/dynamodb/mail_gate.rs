@@ -10,14 +10,12 @@
 //!   invocation sends the email again.
 
 use aws_sdk_dynamodb::{
-    Client,
-    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
-    types::AttributeValue,
+    Client, operation::update_item::builders::UpdateItemFluentBuilder, types::AttributeValue,
 };
 
 use crate::{
     context::{AppContext, ConfigError},
-    dynamodb::TableError,
+    dynamodb::{TableError, error::is_applied},
 };
 use cairn::timestamp::Timestamp;
 
@@ -58,67 +56,34 @@ impl MailGate {
     /// Claims an email for an invocation, and returns whether the invocation may send it. The same
     /// invocation can claim it again.
     pub async fn claim(&self, mail: &str, invocation: &str) -> Result<bool, TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("mail", text(mail))
-            .update_expression("SET claimedBy = :by")
+        let claim = self
+            .update(mail, "SET claimedBy = :by")
             .condition_expression("attribute_not_exists(mail) OR claimedBy = :by")
-            .expression_attribute_values(":by", text(invocation))
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+            .expression_attribute_values(":by", text(invocation));
+        is_applied(claim.send().await)
     }
 
     /// Releases the claim of an email that was not sent.
     pub async fn release(&self, mail: &str, invocation: &str) -> Result<(), TableError> {
-        let sent = self
+        let release = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("mail", text(mail))
             .condition_expression("claimedBy = :by")
-            .expression_attribute_values(":by", text(invocation))
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(DeleteItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+            .expression_attribute_values(":by", text(invocation));
+        is_applied(release.send().await).map(|_| ())
     }
 
     /// Postpones an email until a time. It can then be leased, but no longer claimed.
     pub async fn wait(&self, mail: &str, until: Timestamp) -> Result<(), TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("mail", text(mail))
-            .update_expression("SET watch = :watch, #at = :at REMOVE claimedBy")
+        self.update(mail, "SET watch = :watch, #at = :at REMOVE claimedBy")
             .expression_attribute_names("#at", "at")
             .expression_attribute_values(":watch", text(WAITING))
             .expression_attribute_values(":at", text(&until.to_string()))
             .send()
-            .await;
-        sent.map(|_| ()).map_err(TableError::from)
+            .await?;
+        Ok(())
     }
 
     /// Returns at most 100 emails that are due, the oldest first. The read is eventually
@@ -155,44 +120,31 @@ impl MailGate {
     /// Leases a waiting email until a time, and returns whether the caller may send it: false if
     /// another invocation was first. If the caller crashes, the email is due again at that time.
     pub async fn lease(&self, mail: &WaitingMail, until: Timestamp) -> Result<bool, TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("mail", text(&mail.mail))
-            .update_expression("SET #at = :until")
+        let lease = self
+            .update(&mail.mail, "SET #at = :until")
             .condition_expression("#at = :at")
             .expression_attribute_names("#at", "at")
             .expression_attribute_values(":at", text(&mail.at))
-            .expression_attribute_values(":until", text(&until.to_string()))
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
+            .expression_attribute_values(":until", text(&until.to_string()));
+        is_applied(lease.send().await)
     }
 
     /// Marks a waiting email as done: it was sent, or it has no recipient.
     pub async fn done(&self, mail: &str, invocation: &str) -> Result<(), TableError> {
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("mail", text(mail))
-            .update_expression("SET claimedBy = :by REMOVE watch, #at")
+        self.update(mail, "SET claimedBy = :by REMOVE watch, #at")
             .expression_attribute_names("#at", "at")
             .expression_attribute_values(":by", text(invocation))
             .send()
-            .await;
-        sent.map(|_| ()).map_err(TableError::from)
+            .await?;
+        Ok(())
+    }
+
+    fn update(&self, mail: &str, expression: &str) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("mail", text(mail))
+            .update_expression(expression)
     }
 }
 

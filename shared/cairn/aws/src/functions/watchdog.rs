@@ -8,12 +8,17 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use cairn::{
     Timestamp,
     deadlines::Deadline,
+    decider::Aggregate as _,
     repository::HandleError,
     saga::{Command, Due, NextAction, OpenSaga, Saga, Triggered},
     step,
     stream::StreamId,
 };
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{Ready, ready},
+    stream,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
@@ -36,7 +41,8 @@ const AT_ONCE: usize = 8;
 /// its stream, so a check finds a change only if the record was lost.
 const STUCK_CHECK: Duration = Duration::from_hours(1);
 
-/// Creates the watchdog of a saga. `DEADLINES_TABLE` has its deadlines, and no others.
+/// Creates the watchdog of a saga. `DEADLINES_TABLE` has its deadlines, and can have those of other
+/// sagas.
 /// `STEP_TIMEOUT_SECONDS` is the time that a step has to finish.
 ///
 /// Each run emits three metrics, whose names end with [`Triggered::METRICS`]: `Stuck` sagas,
@@ -126,16 +132,19 @@ impl<D: Triggered> Watchdog<D> {
         // A run that ends close to its timeout raises an alarm.
         let end = Instant::now() + task.time_budget * 3 / 4;
         self.pace.begin(self.sagas.store()).await?;
-        let stuck = self.deadlines.count_stuck().await;
+        let stuck = self.deadlines.stuck().try_filter(is_own::<D>);
+        let stuck: Vec<_> = stuck.try_collect().await?;
         let mut report = Report {
-            stuck: stuck?,
+            stuck: u64::try_from(stuck.len())?,
             ..Report::default()
         };
         self.app
             .emit(Metrics::default().count(&metric::<D>("Stuck"), report.stuck));
-        let due = self.deadlines.due(task.now).map(|row| (row, false));
-        let stuck = self.deadlines.stuck(task.now).map(|row| (row, true));
-        let checks = due.chain(stuck).map(|(row, is_stuck)| async move {
+        let due = self.deadlines.due(task.now).try_filter(is_own::<D>);
+        let stuck = stuck.into_iter().filter(|row| row.at <= task.now);
+        let stuck = stream::iter(stuck.map(|row| (Ok(row), true)));
+        let rows = due.map(|row| (row, false)).chain(stuck);
+        let checks = rows.map(|(row, is_stuck)| async move {
             let row = row?;
             Ok::<_, FunctionError>((self.check(&row, task).await, row, is_stuck))
         });
@@ -323,6 +332,12 @@ impl<D: Triggered> Watchdog<D> {
             Err(error) => Err(FunctionError::new(error)),
         }
     }
+}
+
+/// True for a deadline of this saga, or of a cancellation by its source.
+fn is_own<D: Triggered>(deadline: &Deadline) -> Ready<bool> {
+    let own = [D::CATEGORY, D::Source::CATEGORY];
+    ready(own.contains(&deadline.stream.category()))
 }
 
 /// Returns the name of a metric, for example `StuckFulfilments`.

@@ -48,11 +48,24 @@ impl System {
         self
     }
 
-    /// Adds a saga. An audit also checks its deadlines.
+    /// Adds a saga. An audit also checks its deadlines. Several sagas can share a table of
+    /// deadlines.
+    ///
+    /// # Panics
+    /// Panics if another saga has the same source: both would close the deadline of its
+    /// cancellation.
     #[must_use]
     pub fn saga<D: Triggered>(mut self) -> Self {
+        let saga = AnySaga::new::<D>();
+        for category in self.sagas.iter().flat_map(|saga| saga.categories) {
+            assert!(
+                !saga.categories.contains(&category),
+                "two sagas have the streams `{category}`; give each saga a category and a source \
+                 of its own"
+            );
+        }
         self.processes.push(AnyProcess::new::<Saga<D>>());
-        self.sagas.push(AnySaga::new::<D>());
+        self.sagas.push(saga);
         self.aggregate::<Saga<D>>()
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     commit::RecordedEvent,
+    decider::Aggregate as _,
     event::{CodecError, renamed},
     saga::{Definition, Due, Event, Triggered, begun_by},
     stream::StreamId,
@@ -12,6 +13,8 @@ use crate::{
 /// The items of a saga, for code that handles all sagas of an application alike.
 #[derive(Clone, Copy, Debug)]
 pub struct AnySaga {
+    /// The categories of its source and of its own streams.
+    pub categories: [&'static str; 2],
     /// The stored name of the event of a stuck saga.
     pub stuck: &'static str,
     /// Returns the stored names of the steps in order.
@@ -26,6 +29,7 @@ impl AnySaga {
     /// Creates the value of a type.
     pub fn new<D: Triggered>() -> Self {
         Self {
+            categories: [D::Source::CATEGORY, D::CATEGORY],
             stuck: renamed(D::EVENT_NAMES, "Stuck"),
             steps: || D::STEPS.iter().map(name).collect(),
             begun_by: |event| Ok(begun_by::<D>(event)?.map(|(stream, _)| stream)),

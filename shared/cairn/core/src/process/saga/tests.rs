@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    Aggregate, Decider, RecordedEvent, StreamId, Timestamp,
+    Aggregate, Decider, RecordedEvent, StreamId, System, Timestamp,
     deadlines::DeadlineChange,
     deadlines::Process as _,
     event::{self, Event as _, StoredEvent},
@@ -443,4 +443,10 @@ fn the_course_of_a_saga_names_its_steps_and_its_end() {
     let completed = course(&[start(), complete(Step::Pick), complete(Step::Send)]);
     assert!(completed.is_completed() && !completed.is_aborted());
     assert_eq!(AnySaga::new::<Reads>().stuck, "Stuck");
+}
+
+#[test]
+#[should_panic(expected = "two sagas have the streams `order`")]
+fn a_second_saga_with_the_same_source_is_refused() {
+    let _ = System::new("parcels").saga::<Reads>().saga::<Reads>();
 }
