@@ -1,4 +1,4 @@
-"""Follows docs/how-to/add-an-aggregate.md in a clone of the last commit, and counts written lines.
+"""Follows docs/how-to/add-an-aggregate.md in a clone of the last commit, and counts its edits.
 
 The line before a block is an HTML comment that places the block:
 
@@ -13,14 +13,15 @@ bash runs a block of `sh`, which must succeed. A block of `cargo run` alone star
 free ports until the end of its section, and its address replaces that of the guide. After a block
 of `sh`, a block of `json` is the end of its output, and a block of `text` has the beginnings of
 some of its lines, in their order. Any other block without a comment is an error. What precedes the
-first section is not followed.
+first section is not followed. A block with a comment is an edit. The program counts the edits and
+their lines, and fails above MOST_EDITS or MOST_LINES. What `cairn add` writes is not counted.
 
-The clone is target/guide/tree. It builds into target/guide/target, because in target/ Cargo would
-confuse its crates with those of this tree. That folder starts with a copy of the libraries of this
-tree, so Cargo builds only the crates of the workspace again. The commands select packages with
---workspace, because another selection enables other features and builds the libraries again.
+The clone is target/guide/tree. Its own target/ starts with a copy of the libraries of this tree, so
+Cargo builds only the crates of the workspace again. The commands select packages with --workspace,
+because another selection enables other features and builds the libraries again. The system is built
+as the tests are, for the same reason.
 
-Exit status: 0 every step passed; 1 a step failed; 2 invalid arguments.
+Exit status: 0 every step passed; 1 a step failed or the page has too many edits; 2 invalid arguments.
 """
 
 import argparse
@@ -43,13 +44,15 @@ GUIDE = ROOT / "docs" / "how-to" / "add-an-aggregate.md"
 WORK = ROOT / "target" / "guide"
 TREE = WORK / "tree"
 LOG = WORK / "guide.log"
-TARGET = WORK / "target"
+TARGET = TREE / "target"
 # Compiling optimized crates takes longer than the commands of the guide.
 ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "CARGO_PROFILE_DEV_OPT_LEVEL": "0"}
 # The time limit of a block, which may have to build everything.
 BLOCK_S = 3600
 ADDRESS = "http://127.0.0.1:3000"
 SYSTEM = "cargo run"
+MOST_LINES = 200
+MOST_EDITS = 10
 
 PLACE = re.compile(
     r"<!-- (?:new (?P<new>\S+)|replace (?P<whole>\S+)"
@@ -125,7 +128,7 @@ def place(block, place):
 
 def start_system(stack):
     """Runs the clone's system until the section ends, and returns its address."""
-    build = ["cargo", "build", "--quiet", "--workspace", "--bin", "cairn-local"]
+    build = ["cargo", "test", "--no-run", "--quiet", "--workspace", "--test", "system"]
     run(build, LOG, BLOCK_S, cwd=TREE, env=ENVIRONMENT)
     log = WORK / "system.log"
     command = [TARGET / "debug" / "cairn-local", "--quiet", "--port", "0", "--aws-port", "0"]
@@ -177,21 +180,30 @@ def follow(blocks, written):
 
 def fresh_clone():
     """Clones the last commit, and copies the built libraries."""
-    for old in (TREE, TARGET):
-        shutil.rmtree(old, ignore_errors=True)
-    built = ROOT / "target" / "debug"
+    shutil.rmtree(TREE, ignore_errors=True)
+    run(["git", "clone", "--quiet", ROOT, TREE], LOG, BLOCK_S)
+    built = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
     for part, names in [("deps", r".*\.(rlib|rmeta|so|d)"), ("build", ".*"), (".fingerprint", ".*")]:
-        if (built / part).exists():
-            (TARGET / "debug" / part).mkdir(parents=True)
+        (TARGET / "debug" / part).mkdir(parents=True)
         for found in filter(lambda path: re.fullmatch(names, path.name), (built / part).glob("*")):
             copy = shutil.copytree if found.is_dir() else shutil.copy2
             copy(found, TARGET / "debug" / part / found.name)
-    run(["git", "clone", "--quiet", ROOT, TREE], LOG, BLOCK_S)
+
+
+def count_edits(parts):
+    """Returns the number of edits and of their lines, which must be within the limits."""
+    edits = [block for blocks in parts.values() for block in blocks if PLACE.fullmatch(block.before)]
+    lines = sum(len(block.text.splitlines()) for block in edits)
+    if len(edits) > MOST_EDITS or lines > MOST_LINES:
+        limits = f"at most {MOST_EDITS} edits and {MOST_LINES} lines"
+        raise Failure(f"{GUIDE.name} has {len(edits)} edits with {lines} lines: {limits}")
+    return len(edits), lines
 
 
 def all_steps():
     """Runs all sections and returns a summary."""
     parts = sections(GUIDE.read_text())
+    edits, lines = count_edits(parts)
     progress, written = Progress(len(parts) + 1), {}
     with progress.step("clone the repository"):
         fresh_clone()
@@ -199,8 +211,8 @@ def all_steps():
         with progress.step(heading):
             follow(blocks, written)
     counted = [f"  {kind:<28}{written[kind]:>4}" for kind, _ in KINDS if kind in written]
-    total = f"  {'lines written':<28}{sum(written.values()):>4}"
-    return "\n".join([*counted, total, progress.summary()])
+    totals = [f"  {'lines written':<28}{lines:>4}", f"  {'edits':<28}{edits:>4}"]
+    return "\n".join([*counted, *totals, progress.summary()])
 
 
 def main():

@@ -92,4 +92,27 @@ mod tests {
         request.caller = Caller::User("c-42".to_owned());
         assert_eq!(answer(&streams, &request).await.0, 403);
     }
+
+    /// No function of the order system has this access yet: `cairn add command` writes it.
+    #[tokio::test]
+    async fn a_command_that_its_id_owns_is_for_the_caller_with_that_id() {
+        let function = command::<Stock>("count-stock", "POST /stock/{sku}/counts")
+            .not_found("SKU not found")
+            .owned_by_id()
+            .body(|body: &ReceiveStock, _| Command::Receive(body.quantity));
+        let (streams, answers) = (
+            Streams::new(Arc::new(MemoryStore::default())),
+            MemoryAnswers::default(),
+        );
+        for (caller, expected) in [("c-42", 404), ("TEA-01", 200)] {
+            let mut request = Request::for_test(&[("sku", "TEA-01")], &json!({ "quantity": 1 }));
+            request.caller = Caller::User(caller.to_owned());
+            let response = function.handle(&streams, &answers, &request).await;
+            assert_eq!(
+                Response::for_test(response).unwrap().0,
+                expected,
+                "{caller}"
+            );
+        }
+    }
 }

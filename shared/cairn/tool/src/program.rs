@@ -180,7 +180,7 @@ impl Tool {
             Command::Cost(Cost {}) => cost::run(&connect().await?, out).await,
             Command::Forget(forget) => forget.run(self, &connect().await?, out).await,
             Command::New(new) => new.run(out),
-            Command::Add(add) => add.run(&self.system, out),
+            Command::Add(add) => add.run(out),
             Command::Completions(completions) => completions.run(&mut self.command()),
         }
     }

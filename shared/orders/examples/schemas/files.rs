@@ -12,8 +12,6 @@ use cairn::{
 use orders::system;
 use serde_json::{Value, json};
 
-use crate::samples;
-
 pub(crate) fn schemas() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events/schemas")
 }
@@ -40,12 +38,24 @@ pub(crate) fn released() -> Release {
     serde_json::from_value(read(&release()).unwrap()).unwrap()
 }
 
-/// Returns examples of the type's newest version.
-pub(crate) fn samples_of(kind: &EventType) -> Vec<Value> {
-    let all = samples::all().into_iter();
-    all.filter(|event| event.name == kind.name)
-        .map(|event| serde_json::from_str(event.data.get()).unwrap())
-        .collect()
+/// Texts that the values of the domain accept: ids of customers and SKUs, currencies, ids of orders.
+const TEXTS: [&str; 4] = [
+    "c-42",
+    "TEA-01",
+    "EUR",
+    "6f9619ff-8b86-4011-b42d-00cf4fc964ff",
+];
+
+/// Returns examples of the type's newest version: those of the previous version, and one that has
+/// every member.
+pub(crate) fn examples(kind: &EventType) -> Vec<Value> {
+    let previous = kind.version - 1;
+    let earlier = read(&golden(&kind.name, previous)).unwrap_or_default();
+    let earlier = earlier.as_array().cloned().unwrap_or_default();
+    let earlier = earlier
+        .iter()
+        .filter_map(|data| kind.renew(previous, data).ok());
+    earlier.chain(kind.example(&TEXTS)).collect()
 }
 
 /// Returns the JSON in a file, or `None` if the file does not exist.

@@ -13,10 +13,6 @@
 )]
 
 mod files;
-#[path = "../../tests/domain/sample_order.rs"]
-mod sample_order;
-#[path = "../../tests/domain/samples.rs"]
-mod samples;
 
 use std::{fs, io, path::Path, process::ExitCode};
 
@@ -54,7 +50,7 @@ fn main() -> ExitCode {
         }
         let golden = files::golden(&kind.name, kind.version);
         if is_replaced || !golden.exists() {
-            write(&golden, &Value::Array(files::samples_of(&kind))).unwrap();
+            write(&golden, &Value::Array(files::examples(&kind))).unwrap();
             println!("wrote examples of {version}");
         }
     }

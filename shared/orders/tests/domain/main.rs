@@ -22,7 +22,6 @@ mod properties;
 mod read_models;
 mod requests;
 mod sample_order;
-mod samples;
 mod schemas;
 mod shipment;
 mod snapshots;

@@ -13,6 +13,7 @@ use crate::event::{CodecError, Event, ReadOnly, StoredEvent, Upcaster, current_s
 
 #[cfg(feature = "schema-compat")]
 mod breaking;
+mod example;
 mod release;
 
 pub use crate::structure::structure;

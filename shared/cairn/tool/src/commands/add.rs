@@ -2,21 +2,20 @@
 
 use std::env;
 
-use cairn::{System, read_model::AnyReadModel, schema::EventType};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
-    scaffold::{AddError, EventVersion, Name, Part, Project, Route},
+    scaffold::{AddError, Name, Part, Project, Route},
 };
 
 /// Add an aggregate or a function to a project
 ///
 /// Writes the files of the new part, and its lines in the registry, the template and the workspace
 /// of the project in the current folder. It needs no running system. If one file cannot be changed,
-/// none is. Run it from the sources of the project, so that it knows the newest aggregates.
+/// none is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +28,7 @@ pub(crate) struct Add {
     part: Kind,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Kind {
     /// Add an aggregate, with its test and its line in the registry
     #[command(after_help = "\
@@ -44,11 +43,11 @@ Examples:
 Examples:
   cairn add command redeem-points --aggregate loyalty --route 'POST /customers/{customerId}/points'")]
     Command {
-        /// Name of the function
+        /// Name of the function; its first words are the name of the command
         name: Name,
         /// Aggregate that decides the command
         #[arg(long, value_name = "AGGREGATE")]
-        aggregate: String,
+        aggregate: Name,
         /// Method and path with the key of the aggregate in braces
         #[arg(long, value_name = "ROUTE")]
         route: Route,
@@ -62,7 +61,7 @@ Examples:
         name: Name,
         /// Aggregate whose events it reads
         #[arg(long, value_name = "AGGREGATE")]
-        of: String,
+        of: Name,
         /// Attribute with the key of a row
         #[arg(long, value_name = "ATTRIBUTE")]
         key: String,
@@ -76,7 +75,7 @@ Examples:
         name: Name,
         /// Read model that has the rows
         #[arg(long, value_name = "PROJECTION")]
-        of: String,
+        of: Name,
         /// Method and path with the key of a row in braces
         #[arg(long, value_name = "ROUTE")]
         route: Route,
@@ -93,13 +92,13 @@ Examples:
         on: String,
         /// Aggregate that decides the command
         #[arg(long, value_name = "AGGREGATE")]
-        aggregate: String,
+        aggregate: Name,
     },
 }
 
 impl Add {
-    pub(crate) fn run(&self, system: &System, out: &mut Output) -> Result<Verdict, Failure> {
-        let part = self.part.find(system)?;
+    pub(crate) fn run(&self, out: &mut Output) -> Result<Verdict, Failure> {
+        let part = self.part.clone().into();
         let project = Project::find(&env::current_dir()?)?;
         let files = project.add(&part)?;
         let next = project.next_step(&part);
@@ -115,103 +114,40 @@ impl Add {
     }
 }
 
-impl Kind {
-    /// Finds the aggregates, read models and events that the part refers to.
-    fn find(&self, system: &System) -> Result<Part, Failure> {
-        let name = self.name().clone();
-        Ok(match self {
-            Self::Aggregate { .. } => Part::Aggregate { name },
-            Self::Command {
-                aggregate, route, ..
-            } => Part::Command {
+impl From<Kind> for Part {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Aggregate { name } => Self::Aggregate { name },
+            Kind::Command {
                 name,
-                aggregate: find_aggregate(system, aggregate)?,
-                route: route.clone(),
-            },
-            Self::Projection { of, key, .. } => Part::Projection {
+                aggregate,
+                route,
+            } => Self::Command {
                 name,
-                aggregate: find_aggregate(system, of)?,
-                event: first_event(system, of)?,
-                key: key.clone(),
+                aggregate,
+                route,
             },
-            Self::Query { of, route, .. } => Part::Query {
+            Kind::Projection { name, of, key } => Self::Projection {
                 name,
-                read_model: find_rows(system, of)?,
-                route: route.clone(),
+                aggregate: of,
+                key,
             },
-            Self::Reaction { on, aggregate, .. } => Part::Reaction {
+            Kind::Query { name, of, route } => Self::Query {
                 name,
-                aggregate: find_aggregate(system, aggregate)?,
-                event: find_event(system, on)?,
+                read_model: of,
+                route,
             },
-        })
-    }
-
-    fn name(&self) -> &Name {
-        match self {
-            Self::Aggregate { name }
-            | Self::Command { name, .. }
-            | Self::Projection { name, .. }
-            | Self::Query { name, .. }
-            | Self::Reaction { name, .. } => name,
+            Kind::Reaction {
+                name,
+                on,
+                aggregate,
+            } => Self::Reaction {
+                name,
+                aggregate,
+                event: on,
+            },
         }
     }
-}
-
-fn find_aggregate(system: &System, category: &str) -> Result<Name, Failure> {
-    let found = system.find_aggregate(category).map_err(Failure::refused)?;
-    found.category.parse().map_err(Failure::refused)
-}
-
-/// Finds a read model of rows. A query of counters has no key.
-fn find_rows(system: &System, name: &str) -> Result<Name, Failure> {
-    let found = system.find_read_model(name).map_err(Failure::refused)?;
-    match found {
-        AnyReadModel::Rows(rows) => rows.name.parse().map_err(Failure::refused),
-        AnyReadModel::Counters(_) => Err(Failure::refused(format!(
-            "the read model `{name}` has counters; a query needs rows"
-        ))),
-    }
-}
-
-fn find_event(system: &System, name: &str) -> Result<EventVersion, Failure> {
-    let types = system.event_types();
-    if let Some(event) = types.iter().find(|event| event.name == name) {
-        return written(event);
-    }
-    let known: Vec<_> = types.iter().map(|event| event.name.as_str()).collect();
-    Err(Failure::refused(format!(
-        "unknown event `{name}`; use one of: {}",
-        known.join(", ")
-    )))
-}
-
-/// Returns the first event of an aggregate that this release writes.
-fn first_event(system: &System, category: &str) -> Result<EventVersion, Failure> {
-    let aggregate = system.find_aggregate(category).map_err(Failure::refused)?;
-    let types = aggregate.event_types();
-    let first = types.iter().find(|event| event.written.is_some());
-    match first {
-        Some(event) => written(event),
-        None => Err(Failure::refused(format!(
-            "the aggregate `{category}` writes no event"
-        ))),
-    }
-}
-
-/// Returns the newest version of an event type that this release writes.
-fn written(event: &EventType) -> Result<EventVersion, Failure> {
-    let version = event.written.ok_or_else(|| {
-        Failure::refused(format!(
-            "this release does not write the event `{}`",
-            event.name
-        ))
-    })?;
-    Ok(EventVersion {
-        category: event.category.parse().map_err(Failure::refused)?,
-        name: event.name.clone(),
-        version,
-    })
 }
 
 impl From<AddError> for Failure {

@@ -20,9 +20,19 @@ fn inserted<'a>(mut lines: Vec<&'a str>, at: usize, new: &'a str) -> String {
 
 /// Inserts lines after the last line that contains a text.
 pub(super) fn insert_after_last(text: &str, place: &str, new: &str) -> Result<String, EditError> {
+    insert_after(text, place, |line| line.contains(place), new)
+}
+
+/// Inserts lines after the last line that is a place. `name` is its name in an error.
+pub(super) fn insert_after(
+    text: &str,
+    name: &str,
+    is_place: impl Fn(&str) -> bool,
+    new: &str,
+) -> Result<String, EditError> {
     let lines = lines(text);
-    let last = lines.iter().rposition(|line| line.contains(place));
-    let last = last.ok_or_else(|| missing(place))?;
+    let last = lines.iter().rposition(|line| is_place(line));
+    let last = last.ok_or_else(|| missing(name))?;
     Ok(inserted(lines, last + 1, new))
 }
 
@@ -97,4 +107,76 @@ fn end_of_block(lines: &[&str], from: usize) -> usize {
     let inside = rest.take_while(|(_, line)| line.starts_with("   ") || line.trim().is_empty());
     let last = inside.filter(|(_, line)| !line.trim().is_empty()).last();
     last.map_or(from, |(index, _)| index + 1)
+}
+
+/// Inserts lines after the first line that is `place`, below a line that is `head`.
+pub(super) fn insert_after_first(
+    text: &str,
+    place: &str,
+    head: &str,
+    new: &str,
+) -> Result<String, EditError> {
+    let lines = lines(text);
+    let begin = lines.iter().position(|line| *line == head);
+    let begin = begin.ok_or_else(|| missing(head.trim_end()))?;
+    let mut rest = lines.iter().enumerate().skip(begin);
+    let found = rest.find(|(_, line)| **line == place);
+    let (at, _) = found.ok_or_else(|| missing(place.trim_end()))?;
+    Ok(inserted(lines, at + 1, new))
+}
+
+/// Inserts lines before the line that is `place`.
+pub(super) fn insert_before(text: &str, place: &str, new: &str) -> Result<String, EditError> {
+    let lines = lines(text);
+    let at = lines.iter().position(|line| line.trim_end() == place);
+    let at = at.ok_or_else(|| missing(place))?;
+    Ok(inserted(lines, at, new))
+}
+
+/// Inserts text before the end of the first line that begins with `head` and ends with `end`.
+pub(super) fn insert_in_line(
+    text: &str,
+    head: &str,
+    end: &str,
+    new: &str,
+) -> Result<String, EditError> {
+    insert_before_end(text, |line| line.starts_with(head), end, new).ok_or_else(|| missing(head))
+}
+
+/// Inserts text before `end`, in the last line that ends with it.
+pub(super) fn append_before(text: &str, end: &str, new: &str) -> Result<String, EditError> {
+    let last = lines(text)
+        .into_iter()
+        .rfind(|line| line.trim_end().ends_with(end));
+    let last = last.ok_or_else(|| missing(end))?;
+    insert_before_end(text, |line| line == last, end, new).ok_or_else(|| missing(end))
+}
+
+fn insert_before_end(
+    text: &str,
+    is_place: impl Fn(&str) -> bool,
+    end: &str,
+    new: &str,
+) -> Option<String> {
+    let mut lines = lines(text);
+    let at = lines.iter().position(|line| is_place(line))?;
+    let line = lines.get_mut(at)?;
+    let edited = format!("{}{new}{end}\n", line.trim_end().strip_suffix(end)?);
+    *line = &edited;
+    Some(lines.concat())
+}
+
+/// Inserts a row into the last table of a text, in the order of its rows.
+pub(super) fn insert_sorted_row(text: &str, row: &str) -> Result<String, EditError> {
+    let lines = lines(text);
+    let head = lines.iter().rposition(|line| line.starts_with("|---"));
+    let head = head.ok_or_else(|| missing("|---"))?;
+    let rows = lines.iter().enumerate().skip(head + 1);
+    let rows = rows.take_while(|(_, line)| line.starts_with('|'));
+    let before = rows
+        .filter(|(_, line)| **line < row)
+        .map(|(at, _)| at)
+        .last();
+    let line = format!("{row}\n");
+    Ok(inserted(lines, before.unwrap_or(head) + 1, &line))
 }

@@ -53,12 +53,7 @@ impl Name {
 
     /// Returns the name of a type: `RedeemPoints`.
     pub fn pascal(&self) -> String {
-        let words = self.0.split('-').map(|word| {
-            let mut letters = word.chars();
-            let first = letters.next().map(|first| first.to_ascii_uppercase());
-            first.into_iter().chain(letters).collect::<String>()
-        });
-        words.collect()
+        self.0.split('-').map(Self::pascal_of).collect()
     }
 
     /// Returns the name of an environment variable: `REDEEM_POINTS`.
@@ -66,10 +61,39 @@ impl Name {
         self.snake().to_ascii_uppercase()
     }
 
+    /// Returns the name of an operation: `redeemPoints`.
+    pub fn camel(&self) -> String {
+        Self::camel_of(&self.snake())
+    }
+
+    /// Returns the words of the name: `redeem points`.
+    pub fn words(&self) -> String {
+        self.0.replace('-', " ")
+    }
+
+    /// Returns the words with a capital: `Redeem points`.
+    pub fn sentence(&self) -> String {
+        Self::pascal_of(&self.words())
+    }
+
     /// Returns the name with a word before it.
     #[must_use]
     pub fn prefixed(&self, word: &str) -> Self {
         Self(format!("{word}-{}", self.0))
+    }
+
+    /// Returns the name of a field in camel case: `customer_id` is `customerId`.
+    pub fn camel_of(field: &str) -> String {
+        let mut words = field.split('_');
+        let first = words.next().unwrap_or_default().to_owned();
+        first + &words.map(Self::pascal_of).collect::<String>()
+    }
+
+    /// Returns a text with a capital: `customerId` is `CustomerId`.
+    pub fn pascal_of(text: &str) -> String {
+        let mut letters = text.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect()
     }
 
     /// Returns a name in camel case as the name of a field: `customerId` is `customer_id`.
@@ -138,19 +162,17 @@ impl Route {
         &self.id
     }
 
-    /// Returns a request of API Gateway for the route, with an example id and an empty body.
-    pub fn test_event(&self) -> String {
-        let path = self.path.replace(&format!("{{{}}}", self.id), EXAMPLE_ID);
-        let body = match self.method.as_str() {
-            "GET" => "",
-            _ => ",\n  \"body\": \"{}\"",
-        };
+    /// Returns a request of API Gateway for the route, of an operator with this scope.
+    pub(super) fn test_event(&self, id: &str, body: Option<&str>, scope: &str) -> String {
+        let path = self.path.replace(&format!("{{{}}}", self.id), id);
+        let body = body.map(|body| format!(",\n  \"body\": {}", serde_json::Value::from(body)));
         include_str!("templates/request.json")
             .replace("{{route}}", &self.to_string())
             .replace("{{method}}", &self.method)
             .replace("{{path}}", &path)
             .replace("{{id}}", &self.id)
-            .replace("{{key}}", EXAMPLE_ID)
-            .replace("{{body}}", body)
+            .replace("{{key}}", id)
+            .replace("{{scope}}", scope)
+            .replace("{{body}}", &body.unwrap_or_default())
     }
 }

@@ -59,6 +59,7 @@ enum Access<A: Aggregate> {
     Anyone,
     Operators,
     Owner(fn(&A::State) -> Option<&str>),
+    Id,
 }
 
 /// The problems of rejections.
@@ -107,6 +108,14 @@ impl<A: Aggregate> CommandRoute<A> {
     #[must_use]
     pub fn owned_by(mut self, owner: fn(&A::State) -> Option<&str>) -> Self {
         self.access = Access::Owner(owner);
+        self
+    }
+
+    /// Requires that the id of the aggregate is the caller's, or that the caller is an operator. For
+    /// every other caller, the aggregate does not exist.
+    #[must_use]
+    pub fn owned_by_id(mut self) -> Self {
+        self.access = Access::Id;
         self
     }
 
@@ -265,6 +274,11 @@ where
         let body: B = cairn::input::parse(&json).map_err(Problem::invalid)?;
         let unknown = || Problem::not_found(route.not_found.unwrap_or_default());
         let id = id.map_err(|_| unknown())?;
+        if let Access::Id = route.access
+            && !request.caller.can_access(&id.to_string())
+        {
+            return Err(unknown());
+        }
         if let (Access::Owner(owner), Caller::User(_)) = (&route.access, &request.caller) {
             let current = streams.load(&A::stream(&id)).await?;
             let owner = owner(&current.state).ok_or_else(unknown)?;
