@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_local::{LocalPlatform, Options, Parts, faults::FaultProfile};
+use cairn_local::{LocalPlatform, Options, Parts, faults::FaultProfile, printer::Printer};
 
 use crate::{
     console::Page,
@@ -27,13 +27,17 @@ pub fn options() -> Options {
     }
 }
 
-/// Returns the same options with the page, which shows deliveries and switches these faults.
-pub fn options_with_page(faults: &FaultProfile) -> Options {
+/// Returns the same options with the page, which shows deliveries and switches these faults, and
+/// with a printer of the lines of functions that run as processes.
+pub fn options_with_page(faults: &FaultProfile, printer: Option<Printer>) -> Options {
     let delivery_log = Arc::new(DeliveryLog::default());
     let (broken, error) = BROKEN;
-    let platform = LocalPlatform::new(faults.clone())
+    let mut platform = LocalPlatform::new(faults.clone())
         .observed_by(delivery_log.clone())
         .breaking(broken, error);
+    if let Some(printer) = printer {
+        platform = platform.printing(printer);
+    }
     let platform = Arc::new(platform);
     Options {
         functions: with_faults(faults),

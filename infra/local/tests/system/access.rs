@@ -20,7 +20,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 async fn system(allowed: &[&str]) -> System {
     let options = Options {
         allow_hosts: allowed.iter().map(|host| host.parse().unwrap()).collect(),
-        ..options_with_page(&FaultProfile::default())
+        ..options_with_page(&FaultProfile::default(), None)
     };
     System::start(&template(), &options).await.unwrap()
 }

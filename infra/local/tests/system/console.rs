@@ -25,7 +25,7 @@ async fn shop() -> Fixture {
 }
 
 async fn shop_of(template: &Template) -> Fixture {
-    let options = options_with_page(&FaultProfile::default());
+    let options = options_with_page(&FaultProfile::default(), None);
     Fixture::with_template(template, options).await
 }
 
