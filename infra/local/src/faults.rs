@@ -14,10 +14,10 @@ use payments::Payments;
 
 use crate::functions::functions;
 
-/// The function that fails while [`Fault::BrokenReader`] is on, and its error.
+/// The function that fails while [`Fault::BrokenFunction`] is on, and its error.
 pub(crate) const BROKEN: (&str, &str) = ("ProjectSalesFunction", "it was broken from the page");
 
-/// Returns the deployed functions, with a payment provider that [`Fault::ProviderAway`] makes
+/// Returns the deployed functions, with a payment provider that [`Fault::ProviderUnavailable`] makes
 /// unavailable.
 pub(crate) fn with_faults(faults: &FaultProfile) -> Functions {
     let (authorizing, capturing) = (faults.clone(), faults.clone());
@@ -44,7 +44,7 @@ impl<P> SometimesUnavailable<P> {
     }
 
     fn check(&self) -> Result<(), ProviderError> {
-        if self.faults.has(Fault::ProviderAway) {
+        if self.faults.has(Fault::ProviderUnavailable) {
             return Err(ProviderError::Transient("provider unavailable".to_owned()));
         }
         Ok(())

@@ -16,9 +16,11 @@ pub enum Fault {
     /// The bus is slow: each delivery is a random one to two seconds late.
     Delays,
     /// External providers are unavailable. The functions of the application apply it.
-    ProviderAway,
-    /// The consumer that the platform names fails at every event.
-    BrokenReader,
+    #[serde(rename = "provider-away")]
+    ProviderUnavailable,
+    /// The function that the platform names fails at every event.
+    #[serde(rename = "broken-reader")]
+    BrokenFunction,
 }
 
 impl Fault {
@@ -26,8 +28,8 @@ impl Fault {
         Self::Duplicates,
         Self::Disorder,
         Self::Delays,
-        Self::ProviderAway,
-        Self::BrokenReader,
+        Self::ProviderUnavailable,
+        Self::BrokenFunction,
     ];
 
     fn bit(self) -> u8 {
@@ -35,8 +37,8 @@ impl Fault {
             Self::Duplicates => 1,
             Self::Disorder => 1 << 1,
             Self::Delays => 1 << 2,
-            Self::ProviderAway => 1 << 3,
-            Self::BrokenReader => 1 << 4,
+            Self::ProviderUnavailable => 1 << 3,
+            Self::BrokenFunction => 1 << 4,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 pub struct LocalPlatform {
     pub faults: FaultProfile,
     observer: Option<Arc<dyn Observer>>,
-    /// The function that [`Fault::BrokenReader`] breaks, and its error.
+    /// The function that [`Fault::BrokenFunction`] breaks, and its error.
     broken: Option<(&'static str, &'static str)>,
     /// The printer of the lines of processes; without it they go to the log.
     printer: Option<Printer>,
@@ -58,7 +58,7 @@ impl LocalPlatform {
         Self { printer, ..self }
     }
 
-    /// Chooses the function that fails with this error while [`Fault::BrokenReader`] is on.
+    /// Chooses the function that fails with this error while [`Fault::BrokenFunction`] is on.
     #[must_use]
     pub fn breaking(self, function: &'static str, error: &'static str) -> Self {
         let broken = Some((function, error));
@@ -124,7 +124,9 @@ impl Platform for LocalPlatform {
 
     fn invocation(&self, function: &str, _: &[u8]) -> InvocationFault {
         match self.broken {
-            Some((broken, error)) if broken == function && self.faults.has(Fault::BrokenReader) => {
+            Some((broken, error))
+                if broken == function && self.faults.has(Fault::BrokenFunction) =>
+            {
                 InvocationFault::Fails(error.to_owned())
             }
             _ => InvocationFault::None,

@@ -35,7 +35,7 @@ pub struct Simulated {
     concurrency: usize,
     /// The longest travel time of the request of a transaction.
     transaction: Duration,
-    /// Whether a simulated bug of a function affects all events of a stream.
+    /// Returns true if a simulated bug of this function affects all events of a stream.
     is_step: fn(&str) -> bool,
     state: Mutex<State>,
 }

@@ -4,10 +4,10 @@ use aws_sdk_kms::{Client, config::Builder, primitives::Blob, types::DataKeySpec}
 use cairn::personal_data::{DataKey, Key, MasterKey, MasterKeyError};
 use futures_util::future::{BoxFuture, FutureExt};
 
+use super::lazy_client::LazyClient;
 use crate::{
     context::{AppContext, ConfigError, retries},
     error::AwsError,
-    lazy_client::LazyClient,
 };
 
 /// A key of AWS KMS.

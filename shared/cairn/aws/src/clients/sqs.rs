@@ -15,10 +15,10 @@ use aws_sdk_sqs::{
     types::MessageSystemAttributeName,
 };
 
+use super::lazy_client::LazyClient;
 use crate::{
     context::{AppContext, ConfigError, retries},
     error::AwsError,
-    lazy_client::LazyClient,
 };
 use cairn::timestamp::Timestamp;
 

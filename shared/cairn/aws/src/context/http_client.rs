@@ -10,10 +10,8 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
-use crate::{
-    context::http::{Http, TrustStore},
-    error::chain,
-};
+use super::http::{Http, TrustStore};
+use crate::error::chain;
 use cairn::error::BoxError;
 
 /// An HTTP client. Clones share its connections.

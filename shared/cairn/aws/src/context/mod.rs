@@ -20,28 +20,13 @@ use uuid::Uuid;
 use self::{http_client::HttpClient, metrics::Metrics};
 use cairn::timestamp::Timestamp;
 
+mod config_error;
 pub(crate) mod http;
 pub mod http_client;
 pub mod metrics;
 mod process;
 
-/// An environment variable is missing or invalid.
-#[derive(Debug, thiserror::Error)]
-#[error("environment variable {name} {problem}")]
-pub struct ConfigError {
-    name: String,
-    problem: String,
-}
-
-impl ConfigError {
-    /// Creates an error from the name of the variable and the problem, for example `is missing`.
-    pub fn new(name: &str, problem: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            problem: problem.into(),
-        }
-    }
-}
+pub use config_error::ConfigError;
 
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 

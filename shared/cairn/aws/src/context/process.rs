@@ -10,7 +10,7 @@ use aws_config::{
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
 
 use super::{
-    ConfigError,
+    config_error::ConfigError,
     http::{Http, TrustStore},
 };
 

@@ -49,19 +49,13 @@ impl<T: CounterProjection> Counters<T> {
     }
 }
 
-impl Counters {
-    /// Creates an adapter of the first generation of any counters in this table.
-    pub(crate) fn with_model(client: Client, table: String, model: CounterModel) -> Self {
-        Self::of_model(client, table, model)
-    }
-}
-
 impl<T> Counters<T> {
     pub(super) const GATE: &'static str = "version";
     pub(super) const GATES: &'static str = "gate#";
     /// The time budget for retries after conflicts with other writers of the counters.
     pub(super) const TIME_BUDGET: Duration = Duration::from_secs(2);
 
+    /// Creates an adapter of the first generation of any read model in this table.
     pub(super) fn of_model(client: Client, table: String, model: CounterModel) -> Self {
         Self {
             client,

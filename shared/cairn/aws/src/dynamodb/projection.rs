@@ -172,9 +172,9 @@ impl AnyProjection {
     /// Creates an adapter of the first generation of a read model in this table.
     pub fn new(client: Client, table: String, model: AnyReadModel) -> Self {
         match model {
-            AnyReadModel::Rows(model) => Self::Rows(Rows::with_model(client, table, model)),
+            AnyReadModel::Rows(model) => Self::Rows(Rows::of_model(client, table, model)),
             AnyReadModel::Counters(model) => {
-                Self::Counters(Counters::with_model(client, table, model))
+                Self::Counters(Counters::of_model(client, table, model))
             }
         }
     }

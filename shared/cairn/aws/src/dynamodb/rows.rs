@@ -46,14 +46,8 @@ impl<M: ReadModel> Rows<M> {
     }
 }
 
-impl Rows {
-    /// Creates an adapter of the first generation of any read model in this table.
-    pub(crate) fn with_model(client: Client, table: String, model: RowModel) -> Self {
-        Self::of_model(client, table, model)
-    }
-}
-
 impl<M> Rows<M> {
+    /// Creates an adapter of the first generation of any read model in this table.
     pub(super) fn of_model(client: Client, table: String, model: RowModel) -> Self {
         Self {
             client,

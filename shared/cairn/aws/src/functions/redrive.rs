@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    invoker::Invoker,
+    clients::invoker::Invoker,
     lambda::{
         AppContext, ConfigError, FunctionError, Handler,
         operation::{self, Task},

@@ -26,8 +26,8 @@ use serde_dynamo::AttributeValue;
 use serde_json::{Value, json};
 
 use crate::{
+    clients::sqs::Queue,
     lambda::{AppContext, ConfigError, FunctionError, Handler, Invocation, metrics::Metrics},
-    sqs::Queue,
 };
 use cairn::{
     commit::Commit,

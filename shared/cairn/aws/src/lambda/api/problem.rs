@@ -104,6 +104,14 @@ impl Problem {
             .detail("Unexpected error. Report it with the X-Correlation-Id of this response.")
     }
 
+    fn failed(error: &dyn std::fmt::Display, is_transient: bool) -> Self {
+        if is_transient {
+            Self::unavailable(error)
+        } else {
+            Self::internal(error)
+        }
+    }
+
     /// Sets the detail: the cause in this request, and the fix.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -143,31 +151,19 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() {
-            Self::unavailable(&error)
-        } else {
-            Self::internal(&error)
-        }
+        Self::failed(&error, error.is_transient())
     }
 }
 
 impl From<TableError> for Problem {
     fn from(error: TableError) -> Self {
-        if error.is_transient() {
-            Self::unavailable(&error)
-        } else {
-            Self::internal(&error)
-        }
+        Self::failed(&error, error.is_transient())
     }
 }
 
 impl From<KeyError> for Problem {
     fn from(error: KeyError) -> Self {
-        if error.is_transient() {
-            Self::unavailable(&error)
-        } else {
-            Self::internal(&error)
-        }
+        Self::failed(&error, error.is_transient())
     }
 }
 
