@@ -240,17 +240,20 @@ impl Decider for Order {
 
     fn evolve(state: State, event: &Event) -> State {
         match (event, state) {
-            (Event::Placed(placed), _) => State::Placed(placed.clone()),
+            (Event::Placed(order), State::NotPlaced) => State::Placed(order.clone()),
             (Event::Confirmed { .. }, State::Placed(order)) => State::Confirmed(order),
-            (Event::Shipped { .. }, State::Placed(order) | State::Confirmed(order)) => {
-                State::Shipped(order)
-            }
+            (Event::Shipped { .. }, State::Confirmed(order)) => State::Shipped(order),
             (Event::Cancelled { .. }, State::Placed(order) | State::Confirmed(order)) => {
                 State::Cancelled(order)
             }
+            // `decide` returns no event in any other state.
             (
-                Event::Confirmed { .. } | Event::Shipped { .. } | Event::Cancelled { .. },
+                Event::Placed(_)
+                | Event::Confirmed { .. }
+                | Event::Shipped { .. }
+                | Event::Cancelled { .. },
                 state @ (State::NotPlaced
+                | State::Placed(_)
                 | State::Confirmed(_)
                 | State::Shipped(_)
                 | State::Cancelled(_)),

@@ -50,126 +50,99 @@ mod sample_order;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use cairn::{
-        Aggregate,
-        repository::Repository,
-        step::testing::given,
-        store::{answers::MemoryAnswers, memory::MemoryStore},
+    use cairn_aws::lambda::api::{
+        Request,
+        testing::{Given, given},
     };
-    use cairn_aws::lambda::api::{Problem, Request, Response};
-    use serde_json::Value;
+    use orders::order::Event;
 
     use super::{
-        sample_order::{ORDER, order_id, placed},
+        sample_order::{ORDER, order_id, placed, text, was_confirmed, was_placed, was_shipped},
         *,
     };
 
-    struct Shop {
-        orders: Repository<Order, Arc<MemoryStore>>,
-        answers: MemoryAnswers,
+    /// Returns an order with this history after its placement.
+    async fn order(history: impl IntoIterator<Item = Event>) -> Given<Order, CancelOrder> {
+        let history = [was_placed()].into_iter().chain(history);
+        given(cancel_order(), &order_id(), history).await
     }
 
-    impl Shop {
-        async fn cancel(&self, id: &str, caller: Caller, reason: &str) -> (u16, bool, Value) {
-            let body = json!({ "reason": reason });
-            let mut request = Request::for_test(&[("orderId", id)], &body);
-            request.caller = caller;
-            request.key = Some("key".to_owned());
-            let function = cancel_order();
-            let answer = function.handle(&self.orders, &self.answers, &request);
-            let response: Response = answer.await.unwrap_or_else(Problem::into_response);
-            let (status, headers, body) = response.into_parts();
-            let replayed = headers.contains_key("idempotent-replayed");
-            (status, replayed, serde_json::from_str(&body).unwrap())
+    fn cancellation(id: &str, caller: Caller, reason: &str) -> Request {
+        Request::for_test(&[("orderId", id)], &json!({ "reason": reason }))
+            .by(caller)
+            .with_key("key")
+    }
+
+    fn customer() -> Caller {
+        Caller::User("c-42".to_owned())
+    }
+
+    fn was_cancelled(by: Canceller) -> Event {
+        Event::Cancelled {
+            customer_id: placed().customer_id,
+            reason: text("too late"),
+            by,
         }
-    }
-
-    async fn shop(commands: &[Command]) -> Shop {
-        Shop {
-            orders: orders(commands).await,
-            answers: MemoryAnswers::default(),
-        }
-    }
-
-    fn customer(id: &str) -> Caller {
-        Caller::User(id.to_owned())
-    }
-
-    /// Returns the orders of a store in which the sample order is placed, after these commands.
-    async fn orders(commands: &[Command]) -> Repository<Order, Arc<MemoryStore>> {
-        let orders = Repository::new(Arc::new(MemoryStore::default()));
-        let mut history = vec![Command::Place(Box::new(placed()))];
-        history.extend_from_slice(commands);
-        given(&orders, &Order::stream(&order_id()), &history).await;
-        orders
     }
 
     #[tokio::test]
     async fn a_customer_cancels_an_order_once_for_each_key() {
-        let shop = shop(&[]).await;
+        let order = order([]).await;
+        let cancel = |reason| order.when(cancellation(ORDER, customer(), reason));
         let cancelled = json!({ "orderId": ORDER, "status": "cancelled", "version": 2 });
-        let first = shop.cancel(ORDER, customer("c-42"), "too late").await;
-        assert_eq!(first, (200, false, cancelled.clone()));
-        let again = shop.cancel(ORDER, customer("c-42"), "too late").await;
-        assert_eq!(again, (200, true, cancelled));
-        let (status, _, problem) = shop.cancel(ORDER, customer("c-42"), "other").await;
-        assert_eq!(
-            (status, &problem["type"]),
-            (422, &json!("urn:cairn:problem:idempotency-key-reused"))
-        );
+        let event = was_cancelled(Canceller::Customer);
+        cancel("too late").await.then(200, &cancelled, [event]);
+        cancel("too late").await.then_replayed(200, &cancelled);
+        let reused = json!({ "type": "urn:cairn:problem:idempotency-key-reused" });
+        cancel("other").await.then_problem(422, &reused);
     }
 
     #[tokio::test]
     async fn the_event_names_the_party_that_cancels() {
-        let operator = Caller::Operator("o-1".to_owned());
         for (caller, by) in [
-            (customer("c-42"), Canceller::Customer),
-            (operator, Canceller::Operator),
+            (customer(), Canceller::Customer),
+            (Caller::Operator("o-1".to_owned()), Canceller::Operator),
             (Caller::Anonymous, Canceller::Unknown),
         ] {
-            assert_eq!(canceller(&caller), by);
-            assert_eq!(shop(&[]).await.cancel(ORDER, caller, "x").await.0, 200);
+            let order = order([]).await;
+            let cancelled = order.when(cancellation(ORDER, caller, "too late")).await;
+            assert_eq!(cancelled.events, [was_cancelled(by)]);
         }
     }
 
     #[tokio::test]
     async fn an_order_of_another_customer_does_not_exist() {
-        let shop = shop(&[]).await;
+        let order = order([]).await;
         let unknown = "00000000-0000-0000-0000-000000000000";
         for (id, caller) in [
-            (ORDER, customer("c-43")),
-            (unknown, customer("c-42")),
+            (ORDER, Caller::User("c-43".to_owned())),
+            (unknown, customer()),
             (unknown, Caller::Anonymous),
             ("none", Caller::Anonymous),
         ] {
-            let (status, _, problem) = shop.cancel(id, caller, "x").await;
-            assert_eq!(
-                (status, &problem["detail"]),
-                (404, &json!("order not found"))
-            );
+            let refused = order.when(cancellation(id, caller, "x")).await;
+            refused.then_problem(404, &json!({ "detail": "order not found" }));
         }
     }
 
     #[tokio::test]
     async fn a_shipped_order_cannot_be_cancelled_and_the_answer_stays() {
-        let shop = shop(&[Command::Confirm, Command::Ship]).await;
-        let (status, replayed, problem) = shop.cancel(ORDER, customer("c-42"), "x").await;
-        assert_eq!((status, replayed), (409, false));
-        let order = json!({ "orderId": ORDER, "status": "shipped", "version": 3 });
-        assert_eq!(problem["order"], order);
-        assert_eq!(problem["type"], "urn:cairn:problem:cannot-be-cancelled");
-        let again = shop.cancel(ORDER, customer("c-42"), "x").await;
-        assert_eq!(again, (409, true, problem));
+        let order = order([was_confirmed(), was_shipped()]).await;
+        let cancel = || order.when(cancellation(ORDER, customer(), "x"));
+        let refused = cancel().await;
+        let problem = json!({
+            "type": "urn:cairn:problem:cannot-be-cancelled",
+            "order": { "orderId": ORDER, "status": "shipped", "version": 3 },
+        });
+        refused.then_problem(409, &problem);
+        cancel().await.then_replayed(409, &refused.body);
     }
 
     #[tokio::test]
     async fn a_body_without_a_reason_is_invalid() {
-        let (status, _, problem) = shop(&[]).await.cancel(ORDER, Caller::Anonymous, "").await;
-        assert_eq!(
-            (status, &problem["errors"][0]["pointer"]),
-            (422, &json!("/reason"))
-        );
+        let order = order([]).await;
+        let refused = order.when(cancellation(ORDER, Caller::Anonymous, "")).await;
+        refused.then_problem(422, &json!({}));
+        assert_eq!(refused.body["errors"][0]["pointer"], "/reason");
     }
 }

@@ -23,74 +23,89 @@ fn receive_stock() -> CommandFunction<Stock, ReceiveStock> {
         // An earlier release stored the digest of the command.
         .formerly(|body, _| fingerprint(&Command::Receive(body.quantity)).ok())
         .responds(201, |stock| {
-            json!(StockView {
-                sku: stock.id.to_string(),
-                on_hand: stock.state.on_hand(),
-                reserved: stock.state.reserved(),
-                available: stock.state.available(),
-                version: stock.version,
-            })
+            let (sku, state) = (stock.id.to_string(), stock.state);
+            json!(StockView::new(
+                sku,
+                state.on_hand(),
+                state.reserved(),
+                stock.version
+            ))
         })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use cairn::{
-        repository::Repository,
-        store::{answers::MemoryAnswers, memory::MemoryStore},
-    };
     use cairn_aws::lambda::{
-        api::{Request, Response},
+        api::{
+            Request,
+            testing::{Given, given},
+        },
         caller::Caller,
     };
+    use orders::stock::Event;
     use serde_json::Value;
 
     use super::*;
 
-    type Streams = Repository<Stock, Arc<MemoryStore>>;
-
-    async fn call(streams: &Streams, sku: &str, body: &Value) -> (u16, Value) {
-        let mut request = Request::for_test(&[("sku", sku)], body);
-        request.caller = Caller::Operator("o-1".to_owned());
-        request.key = Some("key".to_owned());
-        answer(streams, &request).await
+    async fn stock(history: &[Event]) -> Given<Stock, ReceiveStock> {
+        let sku = "TEA-01".parse().unwrap();
+        given(receive_stock(), &sku, history.iter().cloned()).await
     }
 
-    async fn answer(streams: &Streams, request: &Request) -> (u16, Value) {
-        let (function, answers) = (receive_stock(), MemoryAnswers::default());
-        Response::for_test(function.handle(streams, &answers, request).await).unwrap()
+    fn receipt(sku: &str, body: &Value) -> Request {
+        Request::for_test(&[("sku", sku)], body)
+            .by(Caller::Operator("o-1".to_owned()))
+            .with_key("key")
     }
 
     #[tokio::test]
     async fn units_are_received_once_for_each_key() {
-        let stocks = Repository::new(Arc::new(MemoryStore::default()));
-        let body = json!({ "quantity": 100 });
+        let stock = stock(&[Event::Received { quantity: 20 }]).await;
+        let request = || receipt("TEA-01", &json!({ "quantity": 100 }));
         let view = json!({
-            "sku": "TEA-01", "onHand": 100, "reserved": 0, "available": 100, "version": 1,
+            "sku": "TEA-01", "onHand": 120, "reserved": 0, "available": 120, "version": 2,
         });
-        assert_eq!(call(&stocks, "TEA-01", &body).await, (201, view.clone()));
-        assert_eq!(call(&stocks, "TEA-01", &body).await, (201, view));
+        let received = Event::Received { quantity: 100 };
+        stock.when(request()).await.then(201, &view, [received]);
+        stock.when(request()).await.then_replayed(201, &view);
+    }
+
+    #[tokio::test]
+    async fn reserved_units_are_not_available() {
+        let order_id = "6f9619ff-8b86-4011-b42d-00cf4fc964ff".parse().unwrap();
+        let reserved = Event::Reserved {
+            order_id,
+            quantity: 5,
+        };
+        let stock = stock(&[Event::Received { quantity: 20 }, reserved]).await;
+        let received = stock
+            .when(receipt("TEA-01", &json!({ "quantity": 1 })))
+            .await;
+        let view = json!({
+            "sku": "TEA-01", "onHand": 21, "reserved": 5, "available": 16, "version": 3,
+        });
+        received.then(201, &view, [Event::Received { quantity: 1 }]);
     }
 
     #[tokio::test]
     async fn an_invalid_sku_or_body_is_refused() {
-        let streams = Repository::new(Arc::new(MemoryStore::default()));
-        let (status, problem) = call(&streams, "tea", &json!({})).await;
+        let stock = stock(&[]).await;
         let detail = "the sku must be 1 to 40 characters of A-Z 0-9 -";
-        assert_eq!((status, &problem["detail"]), (400, &json!(detail)));
-        let (status, problem) = call(&streams, "TEA-01", &json!({ "quantity": 0 })).await;
-        let pointer = &problem["errors"][0]["pointer"];
-        assert_eq!((status, pointer), (422, &json!("/quantity")));
+        let refused = stock.when(receipt("tea", &json!({}))).await;
+        refused.then_problem(400, &json!({ "detail": detail }));
+        let refused = stock
+            .when(receipt("TEA-01", &json!({ "quantity": 0 })))
+            .await;
+        refused.then_problem(422, &json!({}));
+        assert_eq!(refused.body["errors"][0]["pointer"], "/quantity");
     }
 
     #[tokio::test]
     async fn a_customer_may_not_call_it() {
-        let streams = Repository::new(Arc::new(MemoryStore::default()));
-        let mut request = Request::for_test(&[("sku", "TEA-01")], &json!({}));
-        request.caller = Caller::User("c-42".to_owned());
-        assert_eq!(answer(&streams, &request).await.0, 403);
+        let customer = Caller::User("c-42".to_owned());
+        let receipt = receipt("TEA-01", &json!({ "quantity": 1 })).by(customer);
+        let refused = stock(&[]).await.when(receipt).await;
+        refused.then_problem(403, &json!({}));
     }
 
     /// No function of the order system has this access yet: `cairn add command` writes it.

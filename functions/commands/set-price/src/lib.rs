@@ -25,64 +25,53 @@ fn set_price() -> CommandFunction<Product, SetPrice> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use cairn::{
-        repository::Repository,
-        store::{answers::MemoryAnswers, memory::MemoryStore},
-    };
     use cairn_aws::lambda::{
-        api::{Request, Response},
+        api::{
+            Request,
+            testing::{Given, given},
+        },
         caller::Caller,
     };
+    use orders::product::Event;
     use serde_json::Value;
 
     use super::*;
 
-    type Streams = Repository<Product, Arc<MemoryStore>>;
-
-    async fn call(streams: &Streams, sku: &str, body: &Value) -> (u16, Value) {
-        let mut request = Request::for_test(&[("sku", sku)], body);
-        request.caller = Caller::Operator("o-1".to_owned());
-        request.key = Some("key".to_owned());
-        answer(streams, &request).await
+    async fn product() -> Given<Product, SetPrice> {
+        given(set_price(), &"TEA-01".parse().unwrap(), []).await
     }
 
-    async fn answer(streams: &Streams, request: &Request) -> (u16, Value) {
-        let (function, answers) = (set_price(), MemoryAnswers::default());
-        Response::for_test(function.handle(streams, &answers, request).await).unwrap()
+    fn price(sku: &str, body: &Value) -> Request {
+        Request::for_test(&[("sku", sku)], body).by(Caller::Operator("o-1".to_owned()))
     }
 
     #[tokio::test]
     async fn a_price_is_set() {
-        let products = Repository::new(Arc::new(MemoryStore::default()));
-        let price = json!({ "amount": 1250, "currency": "EUR" });
-        let view = json!({ "sku": "TEA-01", "price": price, "version": 1 });
-        let body = json!({ "price": price });
-        assert_eq!(call(&products, "TEA-01", &body).await, (200, view));
+        let eur = json!({ "amount": 1250, "currency": "EUR" });
+        let set = product().await;
+        let set = set.when(price("TEA-01", &json!({ "price": eur }))).await;
+        let view = json!({ "sku": "TEA-01", "price": eur, "version": 1 });
+        let price = serde_json::from_value(eur).unwrap();
+        set.then(200, &view, [Event::PriceSet { price }]);
     }
 
     #[tokio::test]
     async fn an_invalid_sku_or_body_is_refused() {
-        let streams = Repository::new(Arc::new(MemoryStore::default()));
-        let (status, problem) = call(&streams, "tea", &json!({})).await;
+        let product = product().await;
         let detail = "the sku must be 1 to 40 characters of A-Z 0-9 -";
-        assert_eq!((status, &problem["detail"]), (400, &json!(detail)));
-        let (status, problem) = call(
-            &streams,
-            "TEA-01",
-            &json!({ "price": { "amount": 0, "currency": "EUR" } }),
-        )
-        .await;
-        let pointer = &problem["errors"][0]["pointer"];
-        assert_eq!((status, pointer), (422, &json!("/price/amount")));
+        let refused = product.when(price("tea", &json!({}))).await;
+        refused.then_problem(400, &json!({ "detail": detail }));
+        let free = json!({ "price": { "amount": 0, "currency": "EUR" } });
+        let refused = product.when(price("TEA-01", &free)).await;
+        refused.then_problem(422, &json!({}));
+        assert_eq!(refused.body["errors"][0]["pointer"], "/price/amount");
     }
 
     #[tokio::test]
     async fn a_customer_may_not_call_it() {
-        let streams = Repository::new(Arc::new(MemoryStore::default()));
-        let mut request = Request::for_test(&[("sku", "TEA-01")], &json!({}));
-        request.caller = Caller::User("c-42".to_owned());
-        assert_eq!(answer(&streams, &request).await.0, 403);
+        let eur = json!({ "price": { "amount": 1250, "currency": "EUR" } });
+        let by_customer = price("TEA-01", &eur).by(Caller::User("c-42".to_owned()));
+        let refused = product().await.when(by_customer).await;
+        refused.then_problem(403, &json!({}));
     }
 }

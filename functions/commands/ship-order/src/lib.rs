@@ -36,56 +36,52 @@ mod sample_order;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use cairn::{
-        Aggregate,
-        repository::Repository,
-        step::testing::given,
-        store::{answers::MemoryAnswers, memory::MemoryStore},
-    };
     use cairn_aws::lambda::{
-        api::{Request, Response},
+        api::{Request, testing::given},
         caller::Caller,
     };
-    use serde_json::Value;
 
     use super::{
-        sample_order::{ORDER, order_id, placed},
+        sample_order::{ORDER, order_id, was_confirmed, was_placed, was_shipped},
         *,
     };
 
-    async fn ship(orders: &Repository<Order, Arc<MemoryStore>>, caller: Caller) -> (u16, Value) {
-        let mut request = Request::for_test(&[("orderId", ORDER)], &json!({}));
-        request.caller = caller;
-        let (function, answers) = (ship_order(), MemoryAnswers::default());
-        Response::for_test(function.handle(orders, &answers, &request).await).unwrap()
+    fn shipping(caller: Caller) -> Request {
+        Request::for_test(&[("orderId", ORDER)], &json!({})).by(caller)
     }
 
-    /// Returns the orders of a store in which the sample order is placed, after these commands.
-    async fn orders(commands: &[Command]) -> Repository<Order, Arc<MemoryStore>> {
-        let orders = Repository::new(Arc::new(MemoryStore::default()));
-        let mut history = vec![Command::Place(Box::new(placed()))];
-        history.extend_from_slice(commands);
-        given(&orders, &Order::stream(&order_id()), &history).await;
-        orders
+    fn operator() -> Caller {
+        Caller::Operator("o-1".to_owned())
     }
 
     #[tokio::test]
     async fn an_operator_ships_a_confirmed_order() {
-        let operator = || Caller::Operator("o-1".to_owned());
-        let (status, problem) = ship(&orders(&[]).await, operator()).await;
-        let placed = json!({ "orderId": ORDER, "status": "placed", "version": 1 });
-        assert_eq!((status, &problem["order"]), (409, &placed));
-        assert_eq!(problem["type"], "urn:cairn:problem:cannot-be-shipped");
-        let confirmed = orders(&[Command::Confirm]).await;
+        let confirmed = [was_placed(), was_confirmed()];
+        let orders = given(ship_order(), &order_id(), confirmed).await;
         let shipped = json!({ "orderId": ORDER, "status": "shipped", "version": 3 });
-        assert_eq!(ship(&confirmed, operator()).await, (200, shipped));
+        let handled = orders.when(shipping(operator())).await;
+        handled.then(200, &shipped, [was_shipped()]);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_not_confirmed_cannot_be_shipped() {
+        let orders = given(ship_order(), &order_id(), [was_placed()]).await;
+        let problem = json!({
+            "type": "urn:cairn:problem:cannot-be-shipped",
+            "order": { "orderId": ORDER, "status": "placed", "version": 1 },
+        });
+        orders
+            .when(shipping(operator()))
+            .await
+            .then_problem(409, &problem);
     }
 
     #[tokio::test]
     async fn a_customer_ships_nothing() {
+        let confirmed = [was_placed(), was_confirmed()];
+        let orders = given(ship_order(), &order_id(), confirmed).await;
         let customer = Caller::User("c-42".to_owned());
-        assert_eq!(ship(&orders(&[]).await, customer).await.0, 403);
+        let refused = orders.when(shipping(customer)).await;
+        refused.then_problem(403, &json!({}));
     }
 }

@@ -3,12 +3,11 @@
 use cairn::{
     Aggregate,
     provider::{self, CallError},
+    repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    store::EventStore,
 };
-use cairn_aws::{
-    dynamodb::{Keyring, Repository},
-    lambda::{AppContext, ConfigError, Handler, step},
-};
+use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
 use orders::{
     fulfilment::{Fulfilment, Step},
     order::Order,
@@ -17,6 +16,10 @@ use orders::{
     shipment::{Command, Shipment, State},
     values::Address,
 };
+
+pub use customer_keys::CustomerKeys;
+
+mod customer_keys;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     with(app, SandboxCarrier)
@@ -35,17 +38,23 @@ pub fn with(app: &AppContext, carrier: impl Carrier + 'static) -> Result<Handler
     )
 }
 
-struct ArrangeShipment<C> {
-    orders: Repository<Order>,
-    shipments: Repository<Shipment>,
-    customers: Keyring,
-    carrier: C,
+/// The step on any store.
+pub struct ArrangeShipment<S, K, C> {
+    pub orders: Repository<Order, S>,
+    pub shipments: Repository<Shipment, S>,
+    pub customers: K,
+    pub carrier: C,
 }
 
 /// Without the customer's key there is no address to ship to.
 const FORGOTTEN: &str = "the customer's personal data was erased";
 
-impl<C: Carrier + 'static> ArrangeShipment<C> {
+impl<S, K, C> ArrangeShipment<S, K, C>
+where
+    S: EventStore + Clone,
+    K: CustomerKeys,
+    C: Carrier,
+{
     /// Returns the address of the order; `None` after its erasure.
     async fn address(&self, due: &DueStep<Fulfilment>) -> Result<Option<Address>, StepFailure> {
         let order_id = due.input().order_id;
@@ -72,7 +81,12 @@ impl<C: Carrier + 'static> ArrangeShipment<C> {
     }
 }
 
-impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
+impl<S, K, C> StepHandler<Fulfilment> for ArrangeShipment<S, K, C>
+where
+    S: EventStore + Clone + 'static,
+    K: CustomerKeys + 'static,
+    C: Carrier + 'static,
+{
     const STEP: Step = Step::ArrangeShipment;
 
     async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
@@ -119,3 +133,6 @@ impl<C: Carrier + 'static> StepHandler<Fulfilment> for ArrangeShipment<C> {
         Ok(StepOutcome::done([record]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,9 +28,10 @@ pub fn with(
     step::function(app, AuthorizePayment { payments, provider })
 }
 
-struct AuthorizePayment<S, P> {
-    payments: Repository<Payment, S>,
-    provider: P,
+/// The step on any store.
+pub struct AuthorizePayment<S, P> {
+    pub payments: Repository<Payment, S>,
+    pub provider: P,
 }
 
 impl<S, P> StepHandler<Fulfilment> for AuthorizePayment<S, P>
@@ -95,3 +96,6 @@ fn reference(payment: &State) -> Option<&str> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

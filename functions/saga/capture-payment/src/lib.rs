@@ -27,9 +27,10 @@ pub fn with(
     step::function(app, CapturePayment { payments, provider })
 }
 
-struct CapturePayment<S, P> {
-    payments: Repository<Payment, S>,
-    provider: P,
+/// The step on any store.
+pub struct CapturePayment<S, P> {
+    pub payments: Repository<Payment, S>,
+    pub provider: P,
 }
 
 impl<S, P> StepHandler<Fulfilment> for CapturePayment<S, P>

@@ -4,33 +4,23 @@ use std::sync::Arc;
 
 use cairn::{
     saga::Due,
-    step::testing::{context, given, reach},
+    step::testing::{given, perform, reach},
     store::memory::MemoryStore,
 };
 use orders::{
-    fulfilment::{Input, Phase, Saga, State as SagaState},
+    fulfilment::{Phase, Saga, State as SagaState},
     payment::Authorization,
     providers::SandboxPayments,
 };
-use serde_json::json;
 
+use self::sample_order::{input, order_id};
 use super::*;
 
-type Store = Arc<MemoryStore>;
+#[path = "../../../../shared/orders/tests/domain/sample_order.rs"]
+#[expect(dead_code, reason = "the tests use the sample order only")]
+mod sample_order;
 
-fn input() -> Input {
-    let input = json!({
-        "orderId": "6f9619ff-8b86-4011-b42d-00cf4fc964ff",
-        "customerId": "c-42",
-        "lines": [{
-            "sku": "TEA-01",
-            "quantity": 2,
-            "unitPrice": { "amount": 1250, "currency": "EUR" },
-        }],
-        "paymentToken": "tok_visa",
-    });
-    serde_json::from_value(input).unwrap()
-}
+type Store = Arc<MemoryStore>;
 
 fn authorization(reference: &str) -> Authorization {
     Authorization {
@@ -44,18 +34,15 @@ async fn run(due: Due<Step>, commands: &[Command]) -> (State, SagaState) {
     let store = Store::default();
     let sagas = Repository::<Saga, Store>::new(store.clone());
     let payments = Repository::<Payment, Store>::new(store);
-    let order_id = input().order_id;
-    let (saga, payment) = (Saga::stream(&order_id), Payment::stream(&order_id));
+    let (saga, payment) = (Saga::stream(&order_id()), Payment::stream(&order_id()));
     given(&payments, &payment, commands).await;
     let step = CapturePayment {
         payments: payments.clone(),
         provider: SandboxPayments,
     };
     let due = reach(&sagas, &saga, input(), due).await;
-    let outcome = due.perform(&step).await.unwrap();
-    assert!(due.record(&sagas, outcome, context(200)).await.unwrap());
-    let payment = payments.load(&payment).await.unwrap().state;
-    (payment, sagas.load(&saga).await.unwrap().state)
+    let saga = perform(&sagas, due, &step).await;
+    (payments.load(&payment).await.unwrap().state, saga)
 }
 
 #[tokio::test]

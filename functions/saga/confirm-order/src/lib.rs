@@ -20,9 +20,10 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(app, ConfirmOrder { orders, stocks })
 }
 
-struct ConfirmOrder<S> {
-    orders: Repository<Order, S>,
-    stocks: Repository<Stock, S>,
+/// The step on any store.
+pub struct ConfirmOrder<S> {
+    pub orders: Repository<Order, S>,
+    pub stocks: Repository<Stock, S>,
 }
 
 impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S> {
@@ -49,3 +50,6 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S
         Ok(StepOutcome::done(returns))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,9 @@ pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     step::function(app, ReserveStock { stocks })
 }
 
-struct ReserveStock<S> {
-    stocks: Repository<Stock, S>,
+/// The step on any store.
+pub struct ReserveStock<S> {
+    pub stocks: Repository<Stock, S>,
 }
 
 impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ReserveStock<S> {

@@ -28,9 +28,10 @@ pub fn with(app: &AppContext, screening: impl Screening + 'static) -> Result<Han
     step::function(app, ScreenOrder { orders, screening })
 }
 
-struct ScreenOrder<S, P> {
-    orders: Repository<Order, S>,
-    screening: P,
+/// The step on any store.
+pub struct ScreenOrder<S, P> {
+    pub orders: Repository<Order, S>,
+    pub screening: P,
 }
 
 impl<S, P> StepHandler<Fulfilment> for ScreenOrder<S, P>
@@ -71,3 +72,6 @@ impl<S: EventStore + Clone + 'static, P> ScreenOrder<S, P> {
         Enlisted::new(&self.orders, &Order::stream(&due.input().order_id), command)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ mod redrive;
 mod relay;
 mod watchdog;
 
-pub use cancellation::forward_cancellations;
+pub use cancellation::{forward_cancellation, forward_cancellations};
 pub use deadline_tracker::track_deadlines;
 pub use forget::{ErasureRequest, forget};
 pub use rebuild::rebuild;

@@ -57,14 +57,26 @@ pub struct StockView {
     pub version: u64,
 }
 
+impl StockView {
+    /// Creates the view of a SKU's stock. The available units are those on hand and not reserved.
+    pub fn new(sku: String, on_hand: u64, reserved: u64, version: u64) -> Self {
+        Self {
+            sku,
+            on_hand,
+            reserved,
+            available: on_hand.saturating_sub(reserved),
+            version,
+        }
+    }
+}
+
 /// Returns the row as the API shows it.
 pub fn render(row: &Row) -> Result<StockView, serde_json::Error> {
-    let levels = StockLevels::try_from(row.clone())?;
-    Ok(StockView {
-        sku: levels.sku,
-        on_hand: levels.on_hand,
-        reserved: levels.reserved,
-        available: levels.on_hand.saturating_sub(levels.reserved),
-        version: levels.version,
-    })
+    let StockLevels {
+        sku,
+        on_hand,
+        reserved,
+        version,
+    } = row.clone().try_into()?;
+    Ok(StockView::new(sku, on_hand, reserved, version))
 }

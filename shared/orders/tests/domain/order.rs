@@ -1,38 +1,13 @@
 //! Placing, confirming, shipping and cancelling orders.
 
 use cairn::{StoredEvent, event::Event as _, spec::given};
-use orders::{
-    order::{Canceller, Command, Event, Order, Rejection},
-    values::Item,
-};
+use orders::order::{Canceller, Command, Event, Order, Rejection};
 use serde_json::value::RawValue;
 
 use crate::{
     fixtures::stored,
-    sample_order::{eur, placed, text},
+    sample_order::{eur, placed, text, was_confirmed, was_placed, was_shipped},
 };
-
-fn was_placed() -> Event {
-    Event::Placed(Box::new(placed()))
-}
-
-fn was_confirmed() -> Event {
-    let item = |sku: &str, quantity| Item {
-        sku: sku.parse().unwrap(),
-        quantity,
-    };
-    Event::Confirmed {
-        customer_id: placed().customer_id,
-        items: vec![item("CUP-07", 1), item("TEA-01", 3)],
-        total: eur(4500),
-    }
-}
-
-fn was_shipped() -> Event {
-    Event::Shipped {
-        customer_id: placed().customer_id,
-    }
-}
 
 fn was_cancelled() -> Event {
     Event::Cancelled {
@@ -140,6 +115,23 @@ fn a_cancelled_order_stays_cancelled() {
         given::<Order>([was_placed(), was_confirmed(), was_cancelled()])
             .when(&command)
             .then_rejected(&Rejection::Cancelled);
+    }
+}
+
+#[test]
+fn no_event_reopens_an_order_that_is_cancelled_or_shipped() {
+    for end in [was_cancelled(), was_shipped()] {
+        let history = [was_placed(), was_confirmed(), end];
+        let ended = given::<Order>(history.clone()).state();
+        for event in [
+            was_placed(),
+            was_confirmed(),
+            was_shipped(),
+            was_cancelled(),
+        ] {
+            let events = history.clone().into_iter().chain([event]);
+            assert_eq!(given::<Order>(events).state(), ended);
+        }
     }
 }
 

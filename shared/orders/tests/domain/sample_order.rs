@@ -3,11 +3,11 @@
 use cairn::personal_data::Sealed;
 use orders::{
     fulfilment::Input,
-    order::{Payment, Placed},
+    order::{Event, Payment, Placed},
     payment::Authorization,
     requests::{OrderRequest, RequestedLines},
     shipment::Label,
-    values::{Address, Line, Lines, Money, OrderId, Text},
+    values::{Address, Item, Line, Lines, Money, OrderId, Text},
 };
 
 pub(crate) const ORDER: &str = "6f9619ff-8b86-4011-b42d-00cf4fc964ff";
@@ -48,6 +48,28 @@ pub(crate) fn placed() -> Placed {
     let placed = request().sealed(lines(), Sealed::new("AQ+the+address".to_owned()), None);
     assert_eq!(placed.total, eur(4500));
     placed
+}
+
+pub(crate) fn was_placed() -> Event {
+    Event::Placed(Box::new(placed()))
+}
+
+pub(crate) fn was_confirmed() -> Event {
+    let item = |sku: &str, quantity| Item {
+        sku: sku.parse().unwrap(),
+        quantity,
+    };
+    Event::Confirmed {
+        customer_id: placed().customer_id,
+        items: vec![item("CUP-07", 1), item("TEA-01", 3)],
+        total: eur(4500),
+    }
+}
+
+pub(crate) fn was_shipped() -> Event {
+    Event::Shipped {
+        customer_id: placed().customer_id,
+    }
 }
 
 pub(crate) fn input() -> Input {

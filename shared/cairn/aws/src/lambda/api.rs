@@ -6,6 +6,7 @@ mod function;
 mod problem;
 mod request;
 mod response;
+pub mod testing;
 
 pub use command::{CommandFunction, CommandRoute, Outcome, Rejected, command};
 pub use function::{function, open, query};

@@ -100,15 +100,6 @@ impl Response {
         self
     }
 
-    /// Returns the status and the JSON of an answer, for the unit test of a handler.
-    ///
-    /// # Errors
-    /// Returns an error if the body is no JSON.
-    pub fn for_test(answer: Result<Self, Problem>) -> serde_json::Result<(u16, serde_json::Value)> {
-        let (status, _, body) = answer.unwrap_or_else(Problem::into_response).into_parts();
-        Ok((status, serde_json::from_str(&body)?))
-    }
-
     /// Returns the status, the headers and the body.
     pub fn into_parts(self) -> (u16, HeaderMap, String) {
         let mut headers = self.headers;

@@ -7,7 +7,7 @@ use crate::{
     decider::Aggregate,
     repository::Repository,
     saga::{Action, Command, Definition, Due, Phase, Saga, State},
-    step::DueStep,
+    step::{DueStep, StepHandler},
     store::EventStore,
     stream::StreamId,
     timestamp::Timestamp,
@@ -39,6 +39,25 @@ pub async fn reach<D: Definition, S: EventStore + Clone>(
         Ok(None) => panic!("{due:?} is not due"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Performs a step that is due and records its outcome. Returns the saga after it.
+///
+/// # Panics
+/// Panics if the step stays due, or if the store fails.
+pub async fn perform<D: Definition, S: EventStore + Clone>(
+    sagas: &Repository<Saga<D>, S>,
+    due: DueStep<D>,
+    handler: &impl StepHandler<D>,
+) -> State<D> {
+    let stream = due.saga().0.clone();
+    let outcome = due.perform(handler).await;
+    let outcome = outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    let recorded = due.record(sagas, outcome, context(200)).await;
+    let recorded = recorded.unwrap_or_else(|error| panic!("{error}"));
+    assert!(recorded, "the saga has moved on");
+    let saga = sagas.load(&stream).await;
+    saga.unwrap_or_else(|error| panic!("{error}")).state
 }
 
 /// Handles commands on a stream, as its history before the test.
