@@ -172,7 +172,10 @@ impl Drop for Process {
 
 impl Launcher {
     fn command(&self, runtime_api: SocketAddr) -> io::Result<Command> {
-        let (program, arguments) = (self.program.command.split_first())
+        let (program, arguments) = self
+            .program
+            .command
+            .split_first()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
         let directory = std::path::absolute(&self.program.directory)?;
         let spec = &self.spec;

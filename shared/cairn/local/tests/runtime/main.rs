@@ -10,4 +10,5 @@
 mod failures;
 mod front_door;
 mod processes;
+mod queue_source;
 mod virtual_time;
