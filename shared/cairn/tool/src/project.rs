@@ -252,11 +252,12 @@ const FUNCTIONS: [Function; 12] = [
 ];
 
 /// The files that are no function, with their paths.
-const FILES: [(&str, &str); 29] = [
+const FILES: [(&str, &str); 30] = [
     (".ci/run", template!("ci.txt")),
     (".gitignore", template!("gitignore.txt")),
     ("Cargo.toml", template!("Cargo.toml.txt")),
     ("README.md", template!("README.md.txt")),
+    ("clippy.toml", template!("clippy.toml.txt")),
     ("samconfig.toml", template!("samconfig.toml.txt")),
     ("template.yaml", template!("template.yaml")),
     ("functions/build.rs", template!("functions/build.rs.txt")),
