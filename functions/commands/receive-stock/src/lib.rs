@@ -115,19 +115,15 @@ mod tests {
             .not_found("SKU not found")
             .owned_by_id()
             .body(|body: &ReceiveStock, _| Command::Receive(body.quantity));
-        let (streams, answers) = (
-            Streams::new(Arc::new(MemoryStore::default())),
-            MemoryAnswers::default(),
-        );
+        let store = std::sync::Arc::new(cairn::store::memory::MemoryStore::default());
+        let streams = cairn::repository::Repository::<Stock, _>::new(store);
+        let answers = cairn::store::answers::MemoryAnswers::default();
         for (caller, expected) in [("c-42", 404), ("TEA-01", 200)] {
             let mut request = Request::for_test(&[("sku", "TEA-01")], &json!({ "quantity": 1 }));
             request.caller = Caller::User(caller.to_owned());
             let response = function.handle(&streams, &answers, &request).await;
-            assert_eq!(
-                Response::for_test(response).unwrap().0,
-                expected,
-                "{caller}"
-            );
+            let response = response.unwrap_or_else(cairn_aws::lambda::api::Problem::into_response);
+            assert_eq!(response.into_parts().0, expected, "{caller}");
         }
     }
 }
