@@ -80,7 +80,13 @@ impl Search {
             watched: self.watches.then(|| watched.to_owned()),
         };
         if let Some(command) = &code.command {
-            let command = command.iter().map(OsString::from).collect();
+            let mut command: Vec<_> = command.iter().map(OsString::from).collect();
+            // A path starts from the folder of the code.
+            if let Some(first) = command.first_mut()
+                && Path::new(first.as_os_str()).components().count() > 1
+            {
+                *first = directory.join(first.as_os_str()).into();
+            }
             return Ok(program(command, &directory));
         }
         if directory.join("Cargo.toml").is_file() {

@@ -155,7 +155,7 @@ impl Process {
     pub(super) fn is_usable(&self) -> bool {
         let has_failed = self.api.start().borrow().error().is_some();
         let stamp = self.launcher.program.stamp();
-        let is_current = stamp == self.stamp || !stamp.is_some_and(|stamp| stamp.is_settled());
+        let is_current = stamp == self.stamp || stamp.is_none_or(|stamp| !stamp.is_settled());
         is_current && !has_failed && self.ended.borrow().is_none()
     }
 }
