@@ -20,7 +20,7 @@ use std::{
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::put_item::{PutItemError, builders::PutItemFluentBuilder},
+    operation::put_item::builders::PutItemFluentBuilder,
     types::{AttributeValue, KeysAndAttributes},
 };
 use futures_util::future::try_join;
