@@ -69,7 +69,7 @@ impl Shop {
         let receive = stock::Command::Receive(10_u64.try_into().unwrap());
         for sku in ["TEA-01", "CUP-07"] {
             let stream = Stock::stream(&sku.parse().unwrap());
-            given::<Stock, _>(&shop.streams(), &stream, &[receive.clone()]).await;
+            given::<Stock, _>(&shop.streams(), &stream, std::slice::from_ref(&receive)).await;
         }
         let mut request = request();
         request.ship_to.country = country.parse().unwrap();

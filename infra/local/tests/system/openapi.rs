@@ -298,7 +298,7 @@ async fn every_problem_is_answered_as_the_document_says() {
             if node.contains_key("title") && node.contains_key("detail") {
                 documented.extend(node["type"].as_str().map(str::to_owned));
             }
-        })
+        });
     });
     assert_eq!(seen, documented);
 }

@@ -81,7 +81,7 @@ fn projection(model: &AnyReadModel, table: &str) -> String {
             .replace("{{Rows}}Table", table);
     assert!(!block.contains("{{"), "a word is left:\n{block}");
     let lines = block.lines().map(|line| line.strip_prefix("  ").unwrap());
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// The categories of the streams that change a read model.
@@ -211,6 +211,7 @@ impl Resources {
     /// The regions that follow from other resources.
     fn regions(&self) -> Vec<Region> {
         let (mut redriven, mut reserved) = (String::new(), String::new());
+        let mut names = String::new();
         for name in self.functions(Some("EventInvokeConfig")) {
             writeln!(redriven, "- !Sub \"${{{name}Function.Arn}}*\"").unwrap();
         }
@@ -220,12 +221,10 @@ impl Resources {
         let mut metrics = vec![SERVER_ERRORS.to_owned()];
         metrics.extend(self.functions(None).into_iter().map(errors));
         let alarms = metrics.chunks(METRICS).zip(1..);
-        let names: String = alarms
-            .clone()
-            .map(|(_, number)| {
-                format!("- !If [Gradual, !Ref NewVersionFails{number}, !Ref AWS::NoValue]\n")
-            })
-            .collect();
+        for (_, number) in alarms.clone() {
+            let name = format_args!("NewVersionFails{number}");
+            writeln!(names, "- !If [Gradual, !Ref {name}, !Ref AWS::NoValue]").unwrap();
+        }
         let alarms: Vec<_> = alarms
             .map(|(metrics, number)| {
                 let metrics = metrics.concat().replace('\n', "\n      ");

@@ -101,9 +101,10 @@ impl Platform for LocalPlatform {
     }
 
     fn log(&self, function: &str, line: &str) {
-        match &self.printer {
-            Some(printer) => printer.line(format!("{function}  {line}")),
-            None => tracing::info!(function, line, "output of a process"),
+        if let Some(printer) = &self.printer {
+            printer.line(format!("{function}  {line}"));
+        } else {
+            tracing::info!(function, line, "output of a process");
         }
     }
 

@@ -110,18 +110,16 @@ impl Search {
             };
             Some(client.iter().copied().chain([handler]).map(OsString::from))
         });
-        match client {
-            Some(command) => Ok(program(command.collect(), &directory)),
-            None => {
-                let problem = format!(
-                    "{}: no program for {}: expected a Cargo.toml or a bootstrap in this folder, a \
-                     Runtime of Python or Node.js, or Metadata: {{ LocalCommand: [PROGRAM, ARGUMENT] }}",
-                    spec.id,
-                    directory.display()
-                );
-                Err(template.error(spec.line, problem).into())
-            }
-        }
+        let command = client.ok_or_else(|| {
+            let problem = format!(
+                "{}: no program for {}: expected a Cargo.toml or a bootstrap in this folder, a \
+                 Runtime of Python or Node.js, or Metadata: {{ LocalCommand: [PROGRAM, ARGUMENT] }}",
+                spec.id,
+                directory.display()
+            );
+            template.error(spec.line, problem)
+        })?;
+        Ok(program(command.collect(), &directory))
     }
 }
 

@@ -94,7 +94,7 @@ impl Kit {
                 if !kit.join("core/Cargo.toml").is_file() {
                     return Err(NewError::NoKit(root));
                 }
-                &move |folder| format!("path = {:?}", kit.join(folder))
+                &move |folder| format!("path = {:?}", kit.join(folder).to_string_lossy())
             }
             Self::Git(address) => &move |_| format!("git = {address:?}"),
             Self::Version(version) => &move |_| format!("version = {version:?}"),

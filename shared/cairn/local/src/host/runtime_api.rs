@@ -160,18 +160,16 @@ async fn next(State(api): State<RuntimeApi>) -> Response {
 }
 
 async fn response(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Body) -> Response {
-    match to_bytes(body, MAX_ANSWER).await {
-        Ok(answer) => api.finish(&id, Ok(answer.into())),
-        Err(_) => {
-            let kind = "Function.ResponseSizeTooLarge";
-            let message = format!(
-                "Response payload size exceeded maximum allowed payload size ({MAX_ANSWER} bytes)."
-            );
-            let error = json!({ "errorType": kind, "errorMessage": message });
-            api.finish(&id, Err(error));
-            refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
-        }
+    if let Ok(answer) = to_bytes(body, MAX_ANSWER).await {
+        return api.finish(&id, Ok(answer.into()));
     }
+    let kind = "Function.ResponseSizeTooLarge";
+    let message = format!(
+        "Response payload size exceeded maximum allowed payload size ({MAX_ANSWER} bytes)."
+    );
+    let error = json!({ "errorType": kind, "errorMessage": message });
+    api.finish(&id, Err(error));
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")
 }
 
 async fn error(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Bytes) -> Response {

@@ -1,6 +1,7 @@
 //! Functions as processes. The process is this test program, which runs [`the_function`].
 
 use std::{
+    io::Write,
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 /// Far longer than any step: a test that reaches it has found a deadlock.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 const TEMPLATE: &str = "
 Resources:
@@ -75,7 +76,7 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         "exit" => std::process::exit(3),
         "hang" => std::future::pending().await,
         "wait" => sleep(Duration::from_millis(300)).await,
-        "print" => eprintln!("printed"),
+        "print" => writeln!(std::io::stderr(), "printed").unwrap(),
         "use memory" => {
             let memory = vec![1_u8; 128 * 1024 * 1024];
             sleep(BOUND).await;
