@@ -122,7 +122,7 @@ async fn cut_off(cut: Cut, blocks: u32) {
 async fn a_first_start_that_is_cut_off_anywhere_is_completed_by_the_next() {
     // The largest file has 240 blocks; its log is beside it. infra/disk covers every size and
     // write.
-    let sizes = [0, 1, 7, 8, 16, 48, 80, 112, 144, 200, 239, 260, 300, 400];
+    let sizes = [0, 7, 48, 144, 239, 300, 400];
     let cuts = sizes
         .iter()
         .flat_map(|size| [(Cut::Full, *size), (Cut::Killed, *size)]);
