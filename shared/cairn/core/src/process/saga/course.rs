@@ -45,7 +45,7 @@ pub struct Course {
     pub ending: Option<Ending>,
     /// The step that is due, if the saga runs.
     pub due: Option<String>,
-    /// The steps that had an effect or may have had one, in order.
+    /// The steps that had an effect to compensate, or may have had one, in order.
     pub done: Vec<String>,
     /// The steps that were compensated or abandoned, in order.
     pub undone: Vec<String>,
@@ -87,7 +87,9 @@ impl Course {
             Event::Aborted { .. } => Some(Ending::Aborted),
             Event::Stuck { step, .. } => Some(Ending::Stuck { step: name(step) }),
             Event::StepCompleted { step, .. } => {
-                self.done.push(name(step));
+                if D::needs_compensation(*step) {
+                    self.done.push(name(step));
+                }
                 None
             }
             Event::StepFailed { step, next, .. } => {
