@@ -76,7 +76,7 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         "exit" => std::process::exit(3),
         "hang" => std::future::pending().await,
         "wait" => sleep(Duration::from_millis(300)).await,
-        "print" => writeln!(std::io::stderr(), "printed").unwrap(),
+        "print" => std::io::stderr().write_all(b"printed\n").unwrap(),
         "use memory" => {
             let memory = vec![1_u8; 128 * 1024 * 1024];
             sleep(BOUND).await;
