@@ -179,20 +179,20 @@ const FUNCTIONS: [Function; 12] = [
     },
     Function {
         group: "saga",
-        name: "bill-{{aggregate}}",
-        code: template!("functions/bill.rs.txt"),
+        name: "accept-{{aggregate}}",
+        code: template!("functions/accept.rs.txt"),
         dependencies: TESTED_STEP,
         event: Event::Rule("{{aggregate}}-a-1", "{{Aggregate}}Opened", OPENED),
     },
     Function {
         group: "saga",
-        name: "accept-{{aggregate}}",
-        code: template!("functions/accept.rs.txt"),
+        name: "bill-{{aggregate}}",
+        code: template!("functions/bill.rs.txt"),
         dependencies: STEP,
         event: Event::Rule(
             "intake-a-1",
             "StepCompleted",
-            r#"{ "step": "bill-{{aggregate}}", "next": { "step": "accept-{{aggregate}}", "action": "execute" } }"#,
+            r#"{ "step": "accept-{{aggregate}}", "next": { "step": "bill-{{aggregate}}", "action": "execute" } }"#,
         ),
     },
     Function {
