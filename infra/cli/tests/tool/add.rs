@@ -15,6 +15,9 @@ fn project() -> TempDir {
     for file in [
         "template.yaml",
         "shared/orders/src/lib.rs",
+        "shared/orders/src/order.rs",
+        "shared/orders/src/read_models/sales.rs",
+        "shared/orders/src/read_models/stock.rs",
         "shared/orders/src/system.rs",
         "shared/orders/tests/domain/main.rs",
     ] {
@@ -28,7 +31,14 @@ fn project() -> TempDir {
 
 fn add(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = tool(&[&["add"][..], arguments].concat());
-    output(command.current_dir(folder))
+    // rustfmt is found in the search path, and by the folders of rustup.
+    let variables = ["PATH", "HOME", "RUSTUP_HOME", "CARGO_HOME"];
+    let variables = variables.map(|name| Some((name, std::env::var_os(name)?)));
+    output(
+        command
+            .envs(variables.into_iter().flatten())
+            .current_dir(folder),
+    )
 }
 
 #[test]
@@ -66,19 +76,19 @@ fn an_unknown_name_is_refused_with_the_known_ones() {
     for (arguments, known) in [
         (
             &["projection", "points", "--of", "orders", "--key", "sku"][..],
-            "order, stock, ",
+            "use one of: order",
         ),
         (
             &["command", "win", "--aggregate", "x", "--route", route],
-            "order, stock, ",
+            "use one of: order",
         ),
         (
             &["query", "points", "--of", "order", "--route", route],
-            "orders, stock, ",
+            "use one of: stock",
         ),
         (
             &["query", "points", "--of", "sales", "--route", route],
-            "has counters",
+            "use one of: stock",
         ),
         (
             &["reaction", "win", "--on", "Placed", "--aggregate", "order"],

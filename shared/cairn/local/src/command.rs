@@ -31,7 +31,14 @@ struct Local {
 
 /// Returns the command line of the command.
 pub fn command() -> clap::Command {
-    Local::augment_args(clap::Command::new("local"))
+    Local::augment_args(clap::Command::new("local").after_help(
+        "\
+Examples:
+  cairn local
+  cairn local --template app/template.yaml --watch
+
+Exit status: 0 stopped by a signal; 2 usage error, invalid template, or a program that does not exist",
+    ))
 }
 
 /// Runs the command until a signal ends it.

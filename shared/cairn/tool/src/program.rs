@@ -238,7 +238,7 @@ mod tests {
     fn help(tool: &Tool, command: &str) -> String {
         let parsed = tool
             .command()
-            .try_get_matches_from(["cairn", command, "--help"]);
+            .try_get_matches_from([tool.program, command, "--help"]);
         parsed.unwrap_err().to_string()
     }
 

@@ -78,20 +78,24 @@ pub enum AddError {
     #[error("{} exists already; choose another name, or delete it first", .0.display())]
     Exists(PathBuf),
     /// A file has no aggregate.
-    #[error("{}: no `impl Aggregate for {name}`; a part needs an aggregate in the module of its category", file.display())]
+    #[error("{}: no `impl Aggregate for {name}`; use one of: {known}", file.display())]
     NoAggregate {
         /// The file.
         file: PathBuf,
         /// The expected type.
         name: String,
+        /// The aggregates of the project.
+        known: String,
     },
     /// A file has no read model.
-    #[error("{}: no `pub struct {name}` with a row; add the projection first", file.display())]
+    #[error("{}: no `pub struct {name}` with a row; add the projection first, or use one of: {known}", file.display())]
     NoReadModel {
         /// The file.
         file: PathBuf,
         /// The expected type.
         name: String,
+        /// The read models of the project.
+        known: String,
     },
     /// No command has the name of the function.
     #[error("{}: `enum Command` has no variant for {name} with named fields or none; begin the name of the function with that of a variant: redeem-points for `Redeem`", file.display())]
@@ -240,8 +244,25 @@ impl Project {
         if text.contains(&format!("impl Aggregate for {} ", name.pascal())) {
             return Ok((file, text));
         }
-        let name = name.pascal();
-        Err(AddError::NoAggregate { file, name })
+        Err(AddError::NoAggregate {
+            file,
+            name: name.pascal(),
+            known: self.modules_with("src", "impl Aggregate for "),
+        })
+    }
+
+    /// Lists the modules in a folder of the domain whose text has a mark.
+    fn modules_with(&self, folder: &str, mark: &str) -> String {
+        let folder = self.domain.join(folder);
+        let files = fs::read_dir(self.root.join(&folder)).into_iter().flatten();
+        let files = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+        let has_mark = |file: &String| self.read(&folder.join(file)).contains(mark);
+        let mut modules: Vec<_> = files
+            .filter(has_mark)
+            .filter_map(|file| Some(file.strip_suffix(".rs")?.replace('_', "-")))
+            .collect();
+        modules.sort();
+        modules.join(", ")
     }
 
     /// Adds a type of this crate to the registry.

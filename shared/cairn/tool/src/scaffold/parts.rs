@@ -137,8 +137,11 @@ impl Project {
             .join(format!("src/read_models/{}.rs", read_model.snake()));
         let fields = source::fields(&self.read(&file), &read_model.pascal());
         if fields.is_empty() {
-            let name = read_model.pascal();
-            return Err(AddError::NoReadModel { file, name });
+            return Err(AddError::NoReadModel {
+                file,
+                name: read_model.pascal(),
+                known: self.modules_with("src/read_models", "cairn::Row"),
+            });
         }
         let mut words = words_of(route);
         words.extend([
