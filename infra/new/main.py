@@ -124,7 +124,7 @@ def all_steps():
     """Runs all steps, and returns a summary."""
     steps = [
         ("cairn new shop", create),
-        ("it is formatted", lambda: cargo("fmt", "--all", "--check")),
+        ("it is formatted", lambda: cargo("fmt", "--check")),
         ("cargo test", lambda: cargo("test", "--quiet", "--workspace")),
         ("a command, its row, the end of its saga, an audit", use),
         ("5 seeds of 20 orders", simulate),

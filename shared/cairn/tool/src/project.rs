@@ -135,8 +135,7 @@ const AGGREGATE_DEPENDENCIES: &str = "cairn-aws.workspace = true\n{{name}}.works
 const COMMAND_DEPENDENCIES: &str = "cairn-aws.workspace = true\n{{name}}.workspace = true\n\
                                     serde_json.workspace = true\n";
 const TESTED_COMMAND: &str = "cairn-aws.workspace = true\n{{name}}.workspace = true\n\
-     serde_json.workspace = true\n\n[dev-dependencies]\n\
-     cairn = { workspace = true, features = [\"store\"] }\ntokio.workspace = true\n";
+     serde_json.workspace = true\n\n[dev-dependencies]\ntokio.workspace = true\n";
 const STEP: &str = "cairn = { workspace = true, features = [\"store\"] }\n\
                     cairn-aws.workspace = true\n{{name}}.workspace = true\n";
 const TESTED_STEP: &str = "cairn = { workspace = true, features = [\"store\"] }\n\
@@ -565,7 +564,7 @@ fn executable(_: &Path) -> Result<(), NewError> {
 fn format(folder: &Path) {
     let mut format = Command::new("cargo");
     let format = format
-        .args(["fmt", "--all"])
+        .args(["fmt"])
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -212,7 +212,7 @@ impl Project {
     /// Returns the next step of a developer who has added a part.
     pub fn next_step(&self, part: &Part) -> String {
         let src = self.domain.join("src");
-        let (src, package) = (src.display(), self.domain_name.replace('_', "-"));
+        let (src, package) = (src.display(), self.package());
         match part {
             Part::Aggregate { name } => format!(
                 "write the rules in {src}/{name}.rs and their test, run `cargo test -p {package} {name}`, \
@@ -282,9 +282,17 @@ impl Project {
         default.unwrap_or_default().trim_matches('"').to_owned()
     }
 
+    /// Returns the name of the crate with the registry, as manifests write it.
+    fn package(&self) -> String {
+        let folder = self.domain.file_name().unwrap_or_default();
+        folder.to_string_lossy().into_owned()
+    }
+
     /// Replaces `{{word}}` in a text.
     fn fill(&self, text: &str, words: &[(impl AsRef<str>, String)]) -> String {
-        let domain = text.replace("{{domain}}", &self.domain_name);
+        let domain = text
+            .replace("{{package}}", &self.package())
+            .replace("{{domain}}", &self.domain_name);
         words.iter().fold(domain, |text, (word, value)| {
             text.replace(&format!("{{{{{}}}}}", word.as_ref()), value)
         })

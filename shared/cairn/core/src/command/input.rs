@@ -4,7 +4,7 @@
 //! that derives [`Input`]. The type also has the JSON Schema of the body, in the dialect of
 //! OpenAPI 3.0.
 
-use std::fmt::Display;
+use std::{convert::Infallible, fmt::Display};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -109,6 +109,50 @@ impl<T: Input> Input for Option<T> {
             None => schema,
         };
         with(member, "nullable", true.into())
+    }
+}
+
+/// Any text.
+impl Input for String {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.text(errors, |text| Ok::<_, Infallible>(text.to_owned()))
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "string" })
+    }
+}
+
+/// A whole number up to 2^53-1, which every JSON parser keeps exact.
+impl Input for u64 {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        field.integer(errors, |number| {
+            let is_exact = number <= MOST;
+            is_exact
+                .then_some(number)
+                .ok_or(format!("must be at most {MOST}"))
+        })
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "integer", "minimum": 0, "maximum": MOST })
+    }
+}
+
+/// The largest number that every JSON parser keeps exact.
+const MOST: u64 = (1 << 53) - 1;
+
+impl Input for bool {
+    fn read(field: &Field<'_>, errors: &mut ValidationErrors) -> Option<Self> {
+        let value = field.value.and_then(Value::as_bool);
+        if value.is_none() {
+            errors.add(field, field.wanted("true or false"));
+        }
+        value
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -264,6 +308,27 @@ mod tests {
         let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
         assert_eq!(pointers, ["/a~1b", "/gone", "/list/1"]);
         assert!(errors[1].detail.starts_with("is required"));
+    }
+
+    #[test]
+    fn plain_values_are_read_strictly() {
+        let body = json!({ "text": "a", "number": 9_007_199_254_740_991_u64, "flag": true });
+        let root = Field::root(&body);
+        let mut errors = ValidationErrors::default();
+        let text = String::read(&root.get("text"), &mut errors);
+        assert_eq!(text.as_deref(), Some("a"));
+        assert_eq!(u64::read(&root.get("number"), &mut errors), Some(MOST));
+        assert_eq!(bool::read(&root.get("flag"), &mut errors), Some(true));
+        assert_eq!(errors.result(Some(())), Ok(()));
+        let mut errors = ValidationErrors::default();
+        let body = json!({ "text": 1, "number": 9_007_199_254_740_992_u64, "flag": "true" });
+        let root = Field::root(&body);
+        String::read(&root.get("text"), &mut errors);
+        u64::read(&root.get("number"), &mut errors);
+        bool::read(&root.get("flag"), &mut errors);
+        let errors = errors.result(Some(())).unwrap_err();
+        let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, ["/text", "/number", "/flag"]);
     }
 
     /// A shelf.

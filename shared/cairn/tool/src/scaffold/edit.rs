@@ -23,6 +23,24 @@ pub(super) fn insert_after_last(text: &str, place: &str, new: &str) -> Result<St
     insert_after(text, place, |line| line.contains(place), new)
 }
 
+/// Inserts an operation in the paths of an API, in the entry of its path if there is one.
+pub(super) fn insert_operation(
+    api: &str,
+    path: &str,
+    operation: &str,
+) -> Result<String, EditError> {
+    let key = format!("          \"{path}\":");
+    let Some(entry) = lines(api).into_iter().find(|line| line.starts_with(&key)) else {
+        let entry = format!("{key} {{ {operation} }}\n");
+        return insert_after_last(api, "security: !If [Closed", &entry);
+    };
+    let longer = match entry.trim_end().strip_suffix(" }") {
+        Some(inline) => format!("{inline}, {operation} }}\n"),
+        None => format!("{entry}            {operation}\n"),
+    };
+    Ok(api.replacen(entry, &longer, 1))
+}
+
 /// Inserts lines after the last line that is a place. `name` is its name in an error.
 pub(super) fn insert_after(
     text: &str,

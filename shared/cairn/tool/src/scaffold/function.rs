@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     AddError, Name, Project,
     documents::{self, Operation},
-    edit::{insert_after_last, insert_block_after, insert_in},
+    edit::{self, insert_after_last, insert_block_after, insert_in},
     files::Files,
     source::{self, Data, Field, Variant},
 };
@@ -89,13 +89,11 @@ impl Project {
         self.block(files, function, block)?;
         let route = operation.route;
         let method = route.method().to_lowercase();
-        let entry = format!(
-            "          \"{}\": {{ {method}: {{ security: !If [Closed, [{{ Jwt: [] }}], !Ref AWS::NoValue] }} }}\n",
-            route.path(),
-        );
+        let operation_entry =
+            format!("{method}: {{ security: !If [Closed, [{{ Jwt: [] }}], !Ref AWS::NoValue] }}");
         files.edit("template.yaml", |text| {
             insert_in(text, "  Api:", |block| {
-                insert_after_last(block, "security: !If [Closed", &entry)
+                edit::insert_operation(block, route.path(), &operation_entry)
             })
         })?;
         documents::operation(files, operation)?;
