@@ -23,7 +23,8 @@ import tools  # noqa: E402
 from processes import run, to_the_end  # noqa: E402
 
 WORK = tools.ROOT / "target" / "process"
-PYTHON = WORK / "python", ["awslambdaric", "boto3", "cryptography"]
+# The versions are pinned, because another one can need other answers from the local system.
+PYTHON = WORK / "python", ["awslambdaric==4.2.2", "boto3==1.44.8", "cryptography"]
 BUILDING_S = 3600
 
 

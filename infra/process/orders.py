@@ -1,5 +1,6 @@
 """The order system with its functions in the program and as processes."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from issuer import AUDIENCE, issuer
-from processes import Failure
+from processes import Failure, until
 from progress import Progress
 from scenarios import SCENARIOS, World, equal, the_watchdog_runs_and_a_redrive_finds_nothing_to_do
 from shop import Caller, order
@@ -91,7 +92,11 @@ def killed(world, log):
         victims = children(log)
         assert victims, "no process runs"
         for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # Until the local system has read its status, it sends requests to the process, which fail.
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in victims), "the processes end", log=log)
 
     fulfilled(world, kill)
 
@@ -115,6 +120,10 @@ def children(log):
 
 def memory_mib(log):
     """Returns the resident memory of the program and of its processes, without shared files."""
-    pids = [program(log), *children(log)]
-    lines = (line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) // 1024
+    kib = 0
+    for pid in [program(log), *children(log)]:
+        # It may have ended.
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            kib += sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    return kib // 1024

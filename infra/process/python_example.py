@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import re
+from pathlib import Path
 
 import boto3
 import tools
+from orders import children
 from processes import Failure, running, there, until
 from progress import Progress
 from scenarios import equal
@@ -156,8 +158,15 @@ def local(programs, python, log):
         yield there(process, "cairn local", address, log)[1]
 
 
+def runs(pid):
+    """True unless the process has ended. Without its parent, it may stay as a zombie."""
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
 def run(programs, work, python):
-    progress = Progress(len(STEPS))
+    progress = Progress(len(STEPS) + 1)
     log = work / "python.log"
     with local(programs, python, log) as endpoint:
         world = World(endpoint)
@@ -167,4 +176,9 @@ def run(programs, work, python):
                     step(world)
                 except AssertionError as failure:
                     raise Failure(f"assertion failed: {failure}", log) from None
+        world.send_message("hang")
+        world.reaches("message-hang", 1)
+        pids = children(log)
+    with progress.step("a process with an invocation ends with the program"):
+        until(lambda: not any(runs(pid) for pid in pids), "the processes end", log=log)
     return progress.summary()

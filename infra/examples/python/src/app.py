@@ -1,6 +1,7 @@
 """Handlers that count their attempts. An id decides what happens to it."""
 
 import os
+import time
 
 import boto3
 
@@ -21,6 +22,8 @@ def handle(kind, id):
         raise ValueError("every attempt fails")
     if id == "exit":
         os._exit(1)
+    if id == "hang":
+        time.sleep(600)
     if id == "forbidden":
         # The role of the function does not allow it.
         attempts.scan()

@@ -252,8 +252,8 @@ impl Composition {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Waits until every event is delivered and causes no further one. Pending deadlines do not
-    /// count.
+    /// Waits until every event is delivered and causes no further one. Pending deadlines and
+    /// messages of queues do not count.
     pub async fn settled(&self) {
         let mut outstanding = self.outstanding.clone();
         let written = || -> Vec<u64> {

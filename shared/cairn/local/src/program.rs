@@ -26,7 +26,7 @@ use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     aws::{bus::Seen, secrets::Secrets},
-    host::Functions,
+    host::{Functions, kill_all},
     http::AllowedHost,
     local_platform::LocalPlatform,
     platform::Platform,
@@ -39,6 +39,8 @@ use crate::{
 
 /// The arguments of each program that runs a template.
 #[derive(Clone, Debug, Args)]
+// A group has the name of its struct, which the program of an application may use too.
+#[group(skip)]
 pub struct Arguments {
     /// HTTP API port (0: any free port)
     #[arg(long, default_value_t = 3000, value_name = "N")]
@@ -68,6 +70,7 @@ pub struct Arguments {
 
 /// The arguments of an application, whose functions run in its own process by default.
 #[derive(Clone, Copy, Debug, Args)]
+#[group(skip)]
 pub struct Hosting {
     /// Run the functions as processes, over the Lambda Runtime API
     #[arg(long)]
@@ -151,7 +154,7 @@ fn nearest_template() -> Option<PathBuf> {
 /// Parses the command line of a program. Returns `None` after the help or the version.
 ///
 /// # Errors
-/// Returns the first line of the problem.
+/// Returns the problem in one line.
 pub fn parse<T: Parser>(command: clap::Command) -> Result<Option<T>, BoxError> {
     let parsed = command
         .try_get_matches()
@@ -165,11 +168,21 @@ pub fn parse<T: Parser>(command: clap::Command) -> Result<Option<T>, BoxError> {
         }
         Err(error) => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line);
-            Err(format!("{line}; see --help").into())
+            Err(format!("{}; see --help", problem(&text)).into())
         }
     }
+}
+
+/// Returns the first line of an error of clap, with the names that follow a colon at its end.
+fn problem(text: &str) -> String {
+    let mut lines = text.lines();
+    let line = lines.next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    if !line.ends_with(':') {
+        return line.to_owned();
+    }
+    let names = lines.map(str::trim).take_while(|line| !line.is_empty());
+    format!("{line} {}", names.collect::<Vec<_>>().join(", "))
 }
 
 /// The time that the end of the program waits for the readers of its output.
@@ -199,6 +212,7 @@ pub fn run(name: &str, body: impl FnOnce(&Terminal) -> Result<ExitCode, BoxError
     });
     terminal.out.flush(LAST_LINES);
     terminal.err.flush(LAST_LINES);
+    kill_all();
     status
 }
 
@@ -400,4 +414,16 @@ pub(crate) fn platform(arguments: &Arguments, terminal: &Terminal) -> Arc<dyn Pl
         Some(printer) => platform.printing(printer),
         None => platform,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_command_line_has_the_names_of_missing_arguments() {
+        let error = ApplicationArguments::try_parse_from(["program", "--watch"]).unwrap_err();
+        let line = "the following required arguments were not provided: --processes";
+        assert_eq!(problem(&error.to_string()), line);
+    }
 }

@@ -96,19 +96,27 @@ impl Search {
             return Ok(program(vec![binary.clone().into()], &binary));
         }
         let built = template.directory().join(".aws-sam/build").join(&spec.id);
-        let bootstrap = [&directory, &built].map(|folder| folder.join("bootstrap"));
-        if let Some(bootstrap) = bootstrap.into_iter().find(|file| file.is_file()) {
-            let bootstrap = std::path::absolute(&bootstrap).unwrap_or(bootstrap);
-            return Ok(program(vec![bootstrap.clone().into()], &bootstrap));
+        let built = std::path::absolute(&built).unwrap_or(built);
+        let mut folders = [&directory, &built].into_iter();
+        if let Some(folder) = folders.find(|folder| folder.join("bootstrap").is_file()) {
+            let bootstrap = folder.join("bootstrap");
+            return Ok(Program {
+                // The files beside it belong to it.
+                directory: folder.clone(),
+                ..program(vec![bootstrap.clone().into()], &bootstrap)
+            });
         }
         let (runtime, handler) = (code.runtime.as_deref(), code.handler.as_deref());
         let client = runtime.zip(handler).and_then(|(runtime, handler)| {
-            let client = match runtime {
-                _ if runtime.starts_with("python") => &["python3", "-m", "awslambdaric"][..],
-                _ if runtime.starts_with("nodejs") => &["npx", "--no-install", "aws-lambda-ric"],
+            let mut client: Vec<OsString> = match runtime {
+                _ if runtime.starts_with("python") => {
+                    ["python3", "-m", "awslambdaric"].map(OsString::from).into()
+                }
+                _ if runtime.starts_with("nodejs") => vec![node_client(&directory).into()],
                 _ => return None,
             };
-            Some(client.iter().copied().chain([handler]).map(OsString::from))
+            client.push(handler.into());
+            Some(client)
         });
         let command = client.ok_or_else(|| {
             let problem = format!(
@@ -119,8 +127,17 @@ impl Search {
             );
             template.error(spec.line, problem)
         })?;
-        Ok(program(command.collect(), &directory))
+        Ok(program(command, &directory))
     }
+}
+
+/// Returns the Runtime Interface Client among the packages of a folder or of one above it. Its
+/// process becomes Node.js. With `npx`, Node.js would be a child, and its memory would not count.
+fn node_client(directory: &Path) -> PathBuf {
+    const CLIENT: &str = "node_modules/.bin/aws-lambda-ric";
+    let mut files = directory.ancestors().map(|folder| folder.join(CLIENT));
+    let found = files.find(|file| file.is_file());
+    found.unwrap_or_else(|| directory.join(CLIENT))
 }
 
 /// A Cargo workspace, and the packages in it that functions need.

@@ -1,4 +1,4 @@
-//! Handles the signals that end the program: Ctrl-C and SIGTERM.
+//! Handles the signals that end the program: Ctrl-C, SIGTERM, and SIGHUP of a closed terminal.
 //!
 //! A dedicated thread waits for them, so that the program reacts while every other thread is busy,
 //! or waits for a disk or a reader.
@@ -6,6 +6,8 @@
 use std::{io, process, thread, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
+
+use crate::host::kill_all;
 
 /// The time from a signal to the end of the program. The contract allows two seconds.
 const LIMIT: Duration = Duration::from_millis(1_500);
@@ -47,6 +49,7 @@ impl Signals {
                     }
                     number
                 });
+                kill_all();
                 process::exit(match at_signal {
                     AtSignal::Stop => 0,
                     AtSignal::CutOff => 128 + number,
@@ -65,6 +68,8 @@ impl Signals {
 struct Listener {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// `None` under `nohup`.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -74,16 +79,45 @@ impl Listener {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: if ignores_hangup() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
         })
     }
 
     async fn next(&mut self) -> i32 {
         use tokio::signal::unix::SignalKind;
+        let Self {
+            interrupt,
+            terminate,
+            hangup,
+        } = self;
+        let hangup = async {
+            match hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = hangup => SignalKind::hangup().as_raw_value(),
         }
     }
+}
+
+/// True if the program was started with SIGHUP ignored, as `nohup` does. Only Linux reports it.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    // The lowest bit is that of signal 1.
+    ignored.is_some_and(|signals| signals & 1 == 1)
 }
 
 #[cfg(windows)]

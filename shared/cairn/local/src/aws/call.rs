@@ -49,6 +49,14 @@ impl<'a> Call<'a> {
         path.strip_prefix("/2015-03-31/functions/")?
             .strip_suffix("/invocations")
     }
+
+    /// The alias or version of the function, if the query names it.
+    pub(crate) fn qualifier(&self) -> Option<String> {
+        let (_, query) = self.path.split_once('?')?;
+        let mut query = form_urlencoded::parse(query.as_bytes());
+        let (_, qualifier) = query.find(|(name, _)| name == "Qualifier")?;
+        Some(qualifier.into_owned())
+    }
 }
 
 /// The answer to a call in one of AWS's JSON protocols.

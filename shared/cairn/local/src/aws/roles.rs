@@ -134,9 +134,15 @@ impl Grant {
     }
 
     fn covers(&self, need: &Self) -> bool {
-        self.action == need.action
-            && matches(&self.resource, &need.resource)
+        matches(&self.resource, &need.resource)
             && (self.condition.is_none() || self.condition == need.condition)
+            && self.allows(&need.action)
+    }
+
+    /// True if the action, in which `*` matches any text, is this one. Case does not count.
+    fn allows(&self, action: &str) -> bool {
+        let pattern = self.action.to_ascii_lowercase();
+        matches(&pattern, &action.to_ascii_lowercase())
     }
 }
 
@@ -162,6 +168,7 @@ struct Request {
     #[serde(rename = "RequestItems")]
     batch: serde_json::Map<String, serde_json::Value>,
     queue_url: String,
+    queue_name: String,
     entries: Vec<Named>,
     secret_id: String,
     key_id: String,
@@ -180,11 +187,17 @@ struct Named {
 fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
     if let Some(named) = call.function() {
         let named = percent_decode_str(named).decode_utf8_lossy();
-        let resource = if named.starts_with("arn:") {
-            named.into_owned()
+        let name = named.rsplit("function:").next().unwrap_or_default();
+        let mut resource = if named.starts_with("arn:") {
+            named.to_string()
         } else {
-            format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{named}")
+            format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
         };
+        if let Some(qualifier) = call.qualifier()
+            && !name.contains(':')
+        {
+            resource = format!("{resource}:{qualifier}");
+        }
         return vec![Grant::new("lambda:InvokeFunction", resource)];
     }
     let request: Request = serde_json::from_slice(call.body).unwrap_or_default();
@@ -193,7 +206,11 @@ fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
     let operation = operation.strip_suffix("Batch").unwrap_or(operation);
     match call.target.split('.').next().unwrap_or_default() {
         "AmazonSQS" => {
-            let name = request.queue_url.rsplit('/').next().unwrap_or_default();
+            // `GetQueueUrl` has the name.
+            let name = match request.queue_name.as_str() {
+                "" => request.queue_url.rsplit('/').next().unwrap_or_default(),
+                name => name,
+            };
             vec![Grant::new(&format!("sqs:{operation}"), queue_arn(name))]
         }
         "secretsmanager" => {
@@ -265,5 +282,35 @@ mod tests {
         assert!(matches("a*c*", "abcd"));
         assert!(!matches("a*d", "abc"));
         assert!(!matches("abc", "abcd"));
+    }
+
+    #[test]
+    fn an_invocation_needs_the_permission_of_the_alias_in_its_path_or_query() {
+        for (named, resource) in [
+            ("f", "f"),
+            ("function:f", "f"),
+            (
+                "arn:aws:lambda:us-east-1:000000000000:function:f:live",
+                "f:live",
+            ),
+            ("f:live", "f:live"),
+        ] {
+            for (query, resource) in [("", resource), ("?Qualifier=live", "f:live")] {
+                let path = format!("/2015-03-31/functions/{named}/invocations{query}");
+                let (target, body) = ("", b"{}".as_slice());
+                let path = path.as_str();
+                let needs = needs(&Call { target, path, body }, &BTreeMap::new());
+                let resource = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{resource}");
+                assert_eq!(needs, [Grant::new("lambda:InvokeFunction", resource)]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_action_is_allowed_by_a_pattern_in_any_case() {
+        for action in ["dynamodb:GetItem", "dynamodb:Get*", "DynamoDB:getitem", "*"] {
+            assert!(Grant::new(action, String::new()).allows("dynamodb:GetItem"));
+        }
+        assert!(!Grant::new("dynamodb:Put*", String::new()).allows("dynamodb:GetItem"));
     }
 }

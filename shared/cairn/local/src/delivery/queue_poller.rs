@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
+use super::failed_items;
 use crate::{
     aws::Aws,
     host::{Hosted, InvokeError},
@@ -94,12 +95,12 @@ impl QueuePoller {
         if !self.mapping.reports_failures {
             return BTreeSet::new();
         }
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let failures = answer.get("batchItemFailures").and_then(Value::as_array);
-        let ids = failures.into_iter().flatten().map(|failure| {
-            let id = failure.get("itemIdentifier").and_then(Value::as_str);
-            id.filter(|id| all.contains(*id)).map(str::to_owned)
-        });
+        let Some(failures) = failed_items(&answer) else {
+            return all;
+        };
+        let ids = failures
+            .into_iter()
+            .map(|id| id.filter(|id| all.contains(id)));
         // Without an identifier, or with an unknown one, the whole batch failed.
         ids.collect::<Option<_>>().unwrap_or(all)
     }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::dead_letters::store;
+use super::{dead_letters::store, failed_items};
 use crate::{
     aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
     host::{Hosted, InvokeError},
@@ -169,17 +169,16 @@ impl StreamPoller {
         if !self.mapping.reports_failures {
             return Ok(&[]);
         }
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let failures = answer.get("batchItemFailures").and_then(Value::as_array);
+        let Some(failures) = failed_items(&answer) else {
+            return Ok(records);
+        };
         let lowest = failures
             .into_iter()
-            .flatten()
-            .map(|failure| failure.get("itemIdentifier").and_then(Value::as_str))
             // Without an identifier, or with an unknown one, the whole batch failed.
             .map(|id| {
                 records
                     .iter()
-                    .position(|record| Some(sequence(record)) == id)
+                    .position(|record| Some(sequence(record)) == id.as_deref())
                     .unwrap_or(0)
             })
             .min();

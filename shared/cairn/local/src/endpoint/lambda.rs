@@ -79,8 +79,11 @@ pub(super) async fn answer(
     if let (&Method::GET, Some(id)) = (method, uri.path().strip_prefix(MAPPINGS)) {
         return Some(api.mapping(id));
     }
-    let path = uri.path().strip_prefix(FUNCTIONS)?.trim_end_matches('/');
-    let parts: Vec<_> = path.split('/').skip(1).collect();
+    let path = uri.path().trim_end_matches('/');
+    let parts: Vec<_> = match path.strip_prefix(FUNCTIONS)?.strip_prefix('/') {
+        None if path == FUNCTIONS => vec![],
+        rest => rest?.split('/').collect(),
+    };
     let answer = match (method, parts.as_slice()) {
         (&Method::GET, []) => {
             let functions: Vec<_> = hosts.values().map(configuration).collect();
@@ -98,7 +101,7 @@ pub(super) async fn answer(
             .hosted(function)
             .map(|hosted| Some(api.answer(&configuration(hosted)))),
         (&Method::POST, [function, "invocations"]) => {
-            api.invoke(uri.path(), function, body).await.map(Some)
+            api.invoke(path, function, body).await.map(Some)
         }
         _ => Ok(None),
     };
@@ -307,8 +310,9 @@ fn configuration(hosted: &Hosted) -> Value {
     json!({
         "FunctionName": format!("{STACK}-{}", spec.id),
         "FunctionArn": function_arn(&spec.id),
-        "Runtime": "provided.al2023",
-        "Handler": "bootstrap",
+        "Runtime": spec.code.runtime.as_deref().unwrap_or("provided.al2023"),
+        "Handler": spec.code.handler.as_deref().unwrap_or("bootstrap"),
+        "MemorySize": spec.code.memory_mb,
         "Timeout": spec.timeout_s,
         "Version": LATEST,
         "State": "Active",

@@ -108,21 +108,30 @@ async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> 
     }
 }
 
-/// Refuses a call that the role of a function does not allow. The operator's calls without a target
-/// are open to functions too: they read no data.
+/// Refuses a call that the role of a function does not allow. The call is the one that
+/// [`take`] executes for the request. The operator's calls without a target are open to functions
+/// too: they read no data.
 fn check(
     aws: &Aws,
     function: &str,
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
     body: &[u8],
 ) -> Result<(), Answer> {
-    let (target, path) = (target(headers), uri.path());
-    let call = Call { target, path, body };
-    let invokes = *method == Method::POST && call.function().is_some();
-    if target.is_empty() && !invokes && path != SEND_EMAIL {
-        return Ok(());
+    let (target, path) = (target(headers), uri.path().trim_end_matches('/'));
+    let path = format!("{path}?{}", uri.query().unwrap_or_default());
+    let call = Call {
+        target: "",
+        path: &path,
+        body,
+    };
+    if *method == Method::POST && call.function().is_some() {
+        return aws.roles.check(function, &call);
     }
-    aws.roles.check(function, &call)
+    match (target, uri.path()) {
+        ("", path @ SEND_EMAIL) => aws.roles.check(function, &Call { target, path, body }),
+        ("", _) => Ok(()),
+        (target, _) => aws.roles.check(function, &Call::new(target, body)),
+    }
 }
 
 /// The service and the operation in the header of a JSON protocol; empty in others.

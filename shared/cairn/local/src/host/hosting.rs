@@ -40,7 +40,7 @@ use crate::{
     aws::Aws,
     names::{STACK, alias_arn},
     platform::{InvocationFault, Note, Platform},
-    template::{FunctionSpec, Template, TemplateError},
+    template::{FunctionSpec, Template, TemplateError, Trigger},
 };
 
 pub type Hosts = BTreeMap<String, Hosted>;
@@ -94,6 +94,7 @@ pub(crate) fn host(
     let unreserved = Arc::new(Semaphore::new(unreserved));
     let mut hosts = Hosts::new();
     for spec in &template.functions {
+        check_visibility(template, spec)?;
         let (build, idle, is_process): (Box<Build>, _, _) = match functions.find(spec) {
             None => {
                 let problem = format!("unknown crate {}", spec.stem);
@@ -145,6 +146,31 @@ pub(crate) fn host(
         );
     }
     Ok(hosts)
+}
+
+/// Refuses a queue whose messages become visible while the function may still handle them, as
+/// Lambda does.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html>
+fn check_visibility(template: &Template, spec: &FunctionSpec) -> Result<(), TemplateError> {
+    for trigger in &spec.triggers {
+        let Trigger::Queue(mapping) = trigger else {
+            continue;
+        };
+        let mut queues = template.queues.iter();
+        let queue = queues.find(|queue| queue.name == mapping.queue);
+        let visibility_s = queue.and_then(|queue| u64::try_from(queue.visibility_s).ok());
+        if let Some(visibility_s) = visibility_s
+            && visibility_s < spec.timeout_s
+        {
+            let problem = format!(
+                "the visibility timeout of {}, {visibility_s} s, is less than the Timeout of {}, \
+                 {} s: increase VisibilityTimeout",
+                mapping.queue, spec.id, spec.timeout_s
+            );
+            return Err(template.error(spec.line, problem));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the constructor of an environment in this process.

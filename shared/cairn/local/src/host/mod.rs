@@ -16,4 +16,5 @@ pub use functions::{Builder, Functions};
 pub(crate) use hosting::host;
 pub use hosting::{Hosted, Hosts};
 pub use invoke_error::InvokeError;
+pub(crate) use process::kill_all;
 pub use program::Program;

@@ -7,10 +7,11 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -42,6 +43,8 @@ use crate::{
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// The interval at which the memory of a process is compared with its memory size.
 const MEMORY_CHECK: Duration = Duration::from_millis(100);
+/// The groups of all running processes.
+static LIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 /// The variables that a process gets from this one. Others, such as the credentials of a developer,
 /// must not reach a function.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", "SystemRoot", "TEMP"];
@@ -94,6 +97,7 @@ impl Process {
         let router = api.router(address);
         let mut child = launcher.command(address)?.spawn()?;
         let (id, ended) = (child.id(), watch::Sender::new(None));
+        let group = id.map(Group::new);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -107,7 +111,7 @@ impl Process {
             tasks.spawn(read_lines(err, launcher.clone()));
         }
         let receiver = ended.subscribe();
-        tasks.spawn(watch_process(child, launcher.clone(), ended));
+        tasks.spawn(watch_process(child, group, launcher.clone(), ended));
         Ok(Self {
             launcher: launcher.clone(),
             api,
@@ -189,9 +193,17 @@ impl Launcher {
                 INHERITED
                     .iter()
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            );
+            )
+            // The folder in `HOME` has the profiles of a developer.
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("NO_PROXY", "127.0.0.1")
+            .env("TZ", ":UTC");
         for (name, value) in &spec.settings {
             command.env(name, value.replace(QUEUE_ORIGIN, &endpoint));
+        }
+        if let Some(runtime) = &spec.code.runtime {
+            command.env("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}"));
         }
         command
             .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
@@ -219,8 +231,6 @@ impl Launcher {
             .env("AWS_SESSION_TOKEN", "local")
             .env("AWS_ENDPOINT_URL", endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("NO_PROXY", "127.0.0.1")
-            .env("TZ", ":UTC")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -253,6 +263,7 @@ async fn read_lines(out: impl AsyncRead + Unpin, launcher: Arc<Launcher>) {
 /// Waits for the end of a process, and kills it if it uses more memory than it has.
 async fn watch_process(
     mut child: Child,
+    group: Option<Group>,
     launcher: Arc<Launcher>,
     ended: watch::Sender<Option<String>>,
 ) {
@@ -276,6 +287,8 @@ async fn watch_process(
             child.wait().await
         }
     };
+    // The children of the process end too.
+    drop(group);
     ended.send_replace(Some(match status {
         Ok(status) => reason(status),
         Err(error) => format!("Runtime exited: {error}"),
@@ -308,6 +321,34 @@ fn signal(status: ExitStatus) -> String {
     status.to_string()
 }
 
+/// A process and its children. They are killed when dropped.
+#[derive(Debug)]
+struct Group(u32);
+
+impl Group {
+    fn new(id: u32) -> Self {
+        live().insert(id);
+        Self(id)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        kill(self.0);
+        live().remove(&self.0);
+    }
+}
+
+fn live() -> MutexGuard<'static, BTreeSet<u32>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills every process of a function. The end of the program does not wait for the tasks that
+/// own them.
+pub(crate) fn kill_all() {
+    live().iter().copied().for_each(kill);
+}
+
 /// Kills a process and its children.
 #[cfg(unix)]
 fn kill(id: u32) {
@@ -329,4 +370,30 @@ fn memory_mb(id: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{
+        io::Read,
+        os::unix::process::{CommandExt, ExitStatusExt},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_program_kills_processes_with_their_children() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let _group = Group::new(shell.id());
+        kill_all();
+        // Both hold the output open until they end.
+        let mut output = shell.stdout.take().unwrap();
+        output.read_to_end(&mut vec![]).unwrap();
+        assert_eq!(shell.wait().unwrap().signal(), Some(9));
+    }
 }

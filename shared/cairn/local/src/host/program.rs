@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs::{self, Metadata},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -34,8 +34,9 @@ const UNWATCHED: [&str; 3] = ["node_modules", "target", "__pycache__"];
 impl Program {
     /// Returns the state of the files to watch; `None` if there are none.
     pub(super) fn stamp(&self) -> Option<Stamp> {
+        let path = self.watched.as_ref()?;
         let mut stamp = Stamp::default();
-        add(self.watched.as_ref()?, &mut stamp).ok()?;
+        stamp.add(path, &fs::metadata(path).ok()?);
         Some(stamp)
     }
 }
@@ -47,23 +48,50 @@ impl Stamp {
         // A time in the future has no age.
         age.is_none_or(|age| age >= SETTLED)
     }
-}
 
-fn add(path: &Path, stamp: &mut Stamp) -> io::Result<()> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let name = entry.file_name();
+    /// Adds the files of a path. An unreadable one, such as a link that leads nowhere, is left out.
+    fn add(&mut self, path: &Path, metadata: &Metadata) {
+        if !metadata.is_dir() {
+            self.files += 1;
+            self.bytes += metadata.len();
+            self.modified = self.modified.max(metadata.modified().ok());
+            return;
+        }
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
             let name = name.to_string_lossy();
-            if !name.starts_with('.') && !UNWATCHED.contains(&name.as_ref()) {
-                add(&entry.path(), stamp)?;
+            if name.starts_with('.') || UNWATCHED.contains(&name.as_ref()) {
+                continue;
+            }
+            // The link to a folder may lead back to this one.
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            if let Ok(metadata) = fs::metadata(&path)
+                && !(is_link && metadata.is_dir())
+            {
+                self.add(&path, &metadata);
             }
         }
-        return Ok(());
     }
-    stamp.files += 1;
-    stamp.bytes += metadata.len();
-    stamp.modified = stamp.modified.max(Some(metadata.modified()?));
-    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_that_lead_nowhere_or_back_do_not_hide_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("absent", folder.path().join("dangling")).unwrap();
+        symlink(folder.path(), folder.path().join("loop")).unwrap();
+        let program = Program {
+            command: vec![],
+            directory: folder.path().to_owned(),
+            watched: Some(folder.path().to_owned()),
+        };
+        let before = program.stamp().unwrap();
+        std::fs::write(folder.path().join("file"), "1").unwrap();
+        assert_ne!(program.stamp().unwrap(), before);
+    }
 }

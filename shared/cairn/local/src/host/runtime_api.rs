@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
 use std::{
+    error::Error as _,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,7 +10,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
-    extract::{Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
@@ -17,6 +18,7 @@ use axum::{
 };
 use cairn::Timestamp;
 use cairn_aws::lambda::Invocation;
+use http_body_util::LengthLimitError;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -84,6 +86,8 @@ impl RuntimeApi {
             .route(&format!("{INVOCATION}/{{id}}/error"), post(error))
             .route("/2018-06-01/runtime/init/error", post(init_error))
             .with_state(self.clone())
+            // The limit of the reports of errors.
+            .layer(DefaultBodyLimit::max(MAX_ANSWER))
             .layer(from_fn(move |request: Request, next: Next| async move {
                 if is_of_page(request.headers(), address) {
                     return refused(StatusCode::FORBIDDEN, "AccessDeniedException");
@@ -160,8 +164,14 @@ async fn next(State(api): State<RuntimeApi>) -> Response {
 }
 
 async fn response(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Body) -> Response {
-    if let Ok(answer) = to_bytes(body, MAX_ANSWER).await {
-        return api.finish(&id, Ok(answer.into()));
+    let error = match to_bytes(body, MAX_ANSWER).await {
+        Ok(answer) => return api.finish(&id, Ok(answer.into())),
+        Err(error) => error,
+    };
+    let mut causes = std::iter::successors(error.source(), |cause| (**cause).source());
+    if !causes.any(<dyn std::error::Error>::is::<LengthLimitError>) {
+        // The end of the process, which broke the connection, ends the invocation.
+        return refused(StatusCode::BAD_REQUEST, "InvalidRequest");
     }
     let kind = "Function.ResponseSizeTooLarge";
     let message = format!(

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
@@ -22,6 +22,8 @@ use tokio::time::{sleep, timeout};
 /// Far longer than any step: a test that reaches it has found a deadlock.
 const BOUND: Duration = Duration::from_mins(1);
 
+const INVOKE: &str = "/2015-03-31/functions/ProbeFunction/invocations";
+
 const TEMPLATE: &str = "
 Resources:
   Allowed:
@@ -37,15 +39,15 @@ Resources:
     Properties:
       CodeUri: functions/probe
       Handler: probe.handler
-      Timeout: 2
+      Timeout: 60
       MemorySize: 64
-      Environment: { Variables: { GREETING: hello, QUEUE: !Ref Failed } }
+      Environment: { Variables: { GREETING: hello, TZ: Europe/Berlin, QUEUE: !Ref Failed } }
       EventInvokeConfig:
         DestinationConfig: { OnFailure: { Type: SQS, Destination: !GetAtt Failed.Arn } }
       Policies:
         - Statement:
             - { Effect: Allow, Action: dynamodb:PutItem, Resource: !GetAtt Allowed.Arn }
-            - { Effect: Allow, Action: sqs:SendMessage, Resource: !GetAtt Failed.Arn }
+            - { Effect: Allow, Action: 'sqs:*', Resource: !GetAtt Failed.Arn }
       Events:
         Rule:
           Type: EventBridgeRule
@@ -75,7 +77,22 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         "panic" => panic!("test panic"),
         "exit" => std::process::exit(3),
         "hang" => std::future::pending().await,
-        "wait" => sleep(Duration::from_millis(300)).await,
+        // Leaves a file in a folder, and waits for those of others.
+        "meet" => {
+            let folder = PathBuf::from(text("folder"));
+            let pid = std::process::id();
+            std::fs::write(folder.join(pid.to_string()), "").unwrap();
+            has_files(&folder, 2).await;
+        }
+        "leave a child" => {
+            let child = "sleep 600 > /dev/null 2>&1 & echo $! > \"$0\"";
+            let file = text("file");
+            Command::new("sh")
+                .args(["-c", child, &file])
+                .status()
+                .unwrap();
+            std::process::exit(3);
+        }
         "print" => std::io::stderr().write_all(b"printed\n").unwrap(),
         "use memory" => {
             let memory = vec![1_u8; 128 * 1024 * 1024];
@@ -101,6 +118,16 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         .collect();
     let answer = json!({ "pid": std::process::id(), "variables": variables });
     Ok(answer.to_string().into_bytes())
+}
+
+/// Waits until a folder has this number of files.
+async fn has_files(folder: &Path, count: usize) {
+    let has = async {
+        while std::fs::read_dir(folder).unwrap().count() < count {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, has).await.unwrap();
 }
 
 /// Calls a service as an SDK does. The endpoint checks no signature.
@@ -194,9 +221,8 @@ impl Probe {
 
     /// Invokes the function on the AWS endpoint.
     async fn invoke(&self, payload: &Value) -> Answer {
-        let path = "/2015-03-31/functions/ProbeFunction/invocations";
         let client = Client::new(self.system.endpoint);
-        client.post(path, &[], payload).await.unwrap()
+        client.post(INVOKE, &[], payload).await.unwrap()
     }
 
     async fn does(&self, what: &str) -> Answer {
@@ -232,6 +258,8 @@ async fn a_process_has_the_variables_of_lambda_and_of_the_template_and_is_reused
     let variables = &answer["variables"];
     for (name, value) in [
         ("GREETING", "hello"),
+        ("TZ", "Europe/Berlin"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
         ("_HANDLER", "probe.handler"),
         ("AWS_LAMBDA_FUNCTION_NAME", "cairn-ProbeFunction"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
@@ -257,7 +285,9 @@ async fn a_process_has_the_variables_of_lambda_and_of_the_template_and_is_reused
 #[tokio::test(flavor = "multi_thread")]
 async fn invocations_at_the_same_time_have_processes_of_their_own() {
     let probe = Probe::start().await;
-    let (one, other) = tokio::join!(probe.does("wait"), probe.does("wait"));
+    let folder = tempfile::tempdir().unwrap();
+    let meet = json!({ "do": "meet", "folder": folder.path() });
+    let (one, other) = tokio::join!(probe.invoke(&meet), probe.invoke(&meet));
     assert_ne!(one.body["pid"], other.body["pid"]);
     probe.system.stop().await;
 }
@@ -300,8 +330,9 @@ async fn a_process_that_does_not_start_is_an_error_of_its_invocation() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_is_killed_at_its_time_limit_and_at_its_memory_size() {
-    let probe = Probe::start().await;
+async fn a_process_is_killed_at_its_time_limit() {
+    let template = TEMPLATE.replace("Timeout: 60", "Timeout: 2");
+    let probe = Probe::with(&template, None).await;
     let pid = probe.pid().await;
     let answer = probe.does("hang").await;
     let (kind, message) = error(&answer);
@@ -312,6 +343,13 @@ async fn a_process_is_killed_at_its_time_limit_and_at_its_memory_size() {
     );
     assert_ne!(probe.pid().await, pid);
     gone(pid).await;
+    probe.system.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_is_killed_at_its_memory_size() {
+    let probe = Probe::start().await;
     let answer = probe.does("use memory").await;
     let end = "Error: Runtime exited with error: signal: killed";
     assert!(error(&answer).1.ends_with(end), "{}", answer.text);
@@ -325,6 +363,35 @@ async fn the_end_of_the_system_ends_its_processes() {
     let pid = probe.pid().await;
     probe.system.stop().await;
     gone(pid).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_system_ends_a_process_with_an_invocation() {
+    let probe = Probe::start().await;
+    let pid = probe.pid().await;
+    let folder = tempfile::tempdir().unwrap();
+    // The folder gets no second file, so the invocation does not end.
+    let meet = json!({ "do": "meet", "folder": folder.path() });
+    let client = Client::new(probe.system.endpoint);
+    let call = tokio::spawn(async move { client.post(INVOKE, &[], &meet).await });
+    has_files(folder.path(), 1).await;
+    probe.system.stop().await;
+    gone(pid).await;
+    call.abort();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_exits_leaves_no_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("child");
+    let probe = Probe::start().await;
+    let leaves = json!({ "do": "leave a child", "file": file });
+    assert_eq!(error(&probe.invoke(&leaves).await).0, "Runtime.ExitError");
+    let child = std::fs::read_to_string(file).unwrap();
+    gone(child.trim().parse().unwrap()).await;
+    probe.system.stop().await;
 }
 
 /// Waits until a process has ended. A killed process stays until its parent has read its status.
@@ -385,6 +452,39 @@ async fn calls_of_a_process_are_checked_against_the_role_of_its_function() {
         problem.contains("the role of ProbeFunction is not authorized"),
         "{problem}"
     );
+    // The role has every permission for this queue, and none for another.
+    for (queue, status) in [("Failed", 200), ("Other", 400)] {
+        let request = json!({ "QueueName": queue });
+        let call = json!({ "do": "call", "target": "AmazonSQS.GetQueueUrl", "request": request });
+        let answer = probe.invoke(&call).await.body;
+        assert_eq!(answer["status"], status, "{answer}");
+    }
+    probe.system.stop().await;
+}
+
+/// The path and the target of a request do not hide the operation that is executed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_checked_as_it_is_executed() {
+    let probe = Probe::start().await;
+    let client = Client::new(probe.system.endpoint);
+    let scan = "DynamoDB_20120810.Scan";
+    for (method, path, target) in [
+        (Method::POST, INVOKE, ""),
+        (Method::POST, &format!("{INVOKE}/"), ""),
+        (Method::GET, INVOKE, scan),
+        (Method::POST, "/", scan),
+    ] {
+        let signed = "AWS4-HMAC-SHA256 Credential=ROLE_ProbeFunction/a/b/c/d, Signature=0";
+        let headers = [("authorization", signed), ("x-amz-target", target)];
+        let count = if target.is_empty() { 1 } else { 2 };
+        let body = r#"{"TableName":"Allowed"}"#.into();
+        let answer = client.send(method, path, &headers[..count], body).await;
+        let problem = answer.unwrap().text;
+        assert!(
+            problem.contains("is not authorized to perform"),
+            "{path}: {problem}"
+        );
+    }
     probe.system.stop().await;
 }
 
@@ -410,30 +510,29 @@ async fn the_output_of_a_process_is_log_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_program_is_used_by_an_invocation_within_a_second_and_a_running_one_ends() {
+async fn a_changed_program_is_used_by_the_next_invocation_and_a_running_one_ends() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("program");
     std::fs::write(&file, "1").unwrap();
     let probe = Probe::with(TEMPLATE, Some(&file)).await;
     let pid = probe.pid().await;
     assert_eq!(probe.pid().await, pid);
-    let hosted = &probe.system.composition.hosts["ProbeFunction"];
-    let before = hosted.invocations();
+    let met = tempfile::tempdir().unwrap();
+    let meet = json!({ "do": "meet", "folder": met.path() });
     let build = async {
         // The invocation is running.
-        while hosted.invocations() == before {
-            sleep(Duration::from_millis(5)).await;
-        }
+        has_files(met.path(), 1).await;
         std::fs::write(&file, "12").unwrap();
+        std::fs::write(met.path().join("built"), "").unwrap();
     };
-    let (running, ()) = tokio::join!(probe.does("wait"), build);
+    let (running, ()) = tokio::join!(probe.invoke(&meet), build);
     assert_eq!(running.body["pid"], pid);
     let changed = async {
         while probe.pid().await == pid {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(1), changed).await.unwrap();
+    timeout(BOUND, changed).await.unwrap();
     probe.system.stop().await;
 }
 

@@ -42,7 +42,8 @@ struct Probe {
 }
 
 impl Probe {
-    /// Starts a function that reports the message `reported`, and fails at the message `fails`.
+    /// Starts a function that reports the message `reported`, fails at the message `fails`, and
+    /// answers the messages `garbled` and `not-a-list` with no report.
     fn start() -> Self {
         let seen: Arc<Mutex<Vec<(u64, String)>>> = Arc::default();
         let platform = VirtualTime::new();
@@ -53,9 +54,15 @@ impl Probe {
                 let event: Value = serde_json::from_slice(&payload).unwrap();
                 let mut failures = vec![];
                 let mut fails = false;
+                let mut invalid = None;
                 for record in event["Records"].as_array().unwrap() {
                     let body = record["body"].as_str().unwrap().to_owned();
                     fails |= body == "fails";
+                    match body.as_str() {
+                        "garbled" => invalid = Some("{"),
+                        "not-a-list" => invalid = Some(r#"{"batchItemFailures":"all"}"#),
+                        _ => {}
+                    }
                     if body == "reported" {
                         failures.push(json!({ "itemIdentifier": record["messageId"] }));
                     }
@@ -65,8 +72,8 @@ impl Probe {
                     if fails {
                         return Err(FunctionError::new("test error"));
                     }
-                    let answer = json!({ "batchItemFailures": failures });
-                    Ok(answer.to_string().into_bytes())
+                    let answer = json!({ "batchItemFailures": failures }).to_string();
+                    Ok(invalid.map_or(answer, str::to_owned).into_bytes())
                 }
             }))
         });
@@ -123,7 +130,7 @@ async fn a_message_that_was_handled_is_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_always_fails_is_moved_after_the_allowed_receives() {
-    for body in ["fails", "reported"] {
+    for body in ["fails", "reported", "garbled", "not-a-list"] {
         let probe = Probe::start();
         probe.send(&[body]);
         probe.has("Dead", 1).await;
@@ -149,4 +156,26 @@ async fn messages_beside_a_reported_one_are_deleted() {
     assert_eq!(probe.times("fine"), [0]);
     assert_eq!(probe.times("other"), [0]);
     assert_eq!(probe.times("reported"), [0, 30, 60]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_whose_messages_reappear_before_the_time_limit_is_refused() {
+    let code = "CodeUri: functions/probe";
+    let template = TEMPLATE.replace(code, &format!("{code}\n      Timeout: 31"));
+    let parts = Parts {
+        functions: Functions::default().with("probe", |_| {
+            Ok(Handler::new(|_, _| async { Ok(b"null".to_vec()) }))
+        }),
+        platform: VirtualTime::new(),
+        ..Parts::default()
+    };
+    let refused = Composition::start(&Template::parse(&template).unwrap(), parts);
+    let problem = refused.unwrap_err().to_string();
+    assert!(
+        problem.ends_with(
+            "the visibility timeout of Messages, 30 s, is less than the Timeout of \
+             ProbeFunction, 31 s: increase VisibilityTimeout"
+        ),
+        "{problem}"
+    );
 }
