@@ -517,13 +517,13 @@ async fn a_changed_program_is_used_by_the_next_invocation_and_a_running_one_ends
     let probe = Probe::with(TEMPLATE, Some(&file)).await;
     let pid = probe.pid().await;
     assert_eq!(probe.pid().await, pid);
-    let met = tempfile::tempdir().unwrap();
-    let meet = json!({ "do": "meet", "folder": met.path() });
+    let signs = tempfile::tempdir().unwrap();
+    let meet = json!({ "do": "meet", "folder": signs.path() });
     let build = async {
         // The invocation is running.
-        has_files(met.path(), 1).await;
+        has_files(signs.path(), 1).await;
         std::fs::write(&file, "12").unwrap();
-        std::fs::write(met.path().join("built"), "").unwrap();
+        std::fs::write(signs.path().join("built"), "").unwrap();
     };
     let (running, ()) = tokio::join!(probe.invoke(&meet), build);
     assert_eq!(running.body["pid"], pid);
