@@ -155,7 +155,7 @@ def stock_is_taken_in_and_sales_are_counted(page, *_):
         page.until("(start) => [...document.querySelectorAll('#windows tbody th')].some((cell) => cell.textContent === start)", argument=start)
         # The order may be placed in one window and confirmed in the next.
         row = [start, str(sold["ordersPlaced"]), "1", "0", "€25.00"]
-        until(lambda: page.cells("#windows")[:1] == [row], lambda: f"{row}: {page.cells('#windows')}", 10)
+        until(lambda: page.cells("#windows")[:1] == [row], lambda: f"{row}: {page.cells('#windows')}", 20)
     assert page.page.locator("#chart canvas").count() == 1
     assert "1 placed, 1 confirmed" in page.page.get_attribute("#chart", "aria-label")
 
@@ -252,7 +252,7 @@ def a_fault_shows_on_the_map_where_it_is(page, *_):
     def metrics():
         return dict(page.page.eval_on_selector_all("#part-metrics div", "(all) => all.map((one) => [one.children[0].textContent, one.children[1].textContent])"))
 
-    until(lambda: metrics().get("dead letters") == "2", lambda: f"two dead letters: {metrics()}", 10)
+    until(lambda: metrics().get("dead letters") == "2", lambda: f"two dead letters: {metrics()}", 20)
     assert metrics()["applied"] == "0", metrics()
     # The queue of a slow bus fills.
     page.page.uncheck("#troubles input[name=broken-reader]")
@@ -610,7 +610,7 @@ def every_consumer_keeps_its_latency_after_a_reload(page, *_):
         return len(rows) > 8 and all(row[-1].endswith((" ms", " s")) for row in rows)
 
     # The last deliveries of the order may follow its end.
-    until(is_shown, lambda: f"every latency: {page.cells('#tallies')}", 10)
+    until(is_shown, lambda: f"every latency: {page.cells('#tallies')}", 20)
 
 
 def the_axis_of_the_chart_shows_whole_numbers_of_any_size(page, *_):

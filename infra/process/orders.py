@@ -49,7 +49,7 @@ def one_way(progress, programs, work, name, options):
     with issuer() as provider:
         parameters = {
             "Authorization": "jwt", "Prices": "caller", "JwtIssuer": provider.url, "JwtAudience": AUDIENCE,
-            "StepTimeoutSeconds": 3,
+            "StepTimeoutSeconds": 30,
         }
         given = [word for key, value in parameters.items() for word in ("--parameter", f"{key}={value}")]
         with system(programs / "cairn-local", log, *given, *options) as (url, _endpoint):

@@ -331,14 +331,14 @@ async fn a_process_that_does_not_start_is_an_error_of_its_invocation() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_is_killed_at_its_time_limit() {
-    let template = TEMPLATE.replace("Timeout: 60", "Timeout: 2");
+    let template = TEMPLATE.replace("Timeout: 60", "Timeout: 10");
     let probe = Probe::with(&template, None).await;
     let pid = probe.pid().await;
     let answer = probe.does("hang").await;
     let (kind, message) = error(&answer);
     assert_eq!(kind, "Sandbox.Timedout");
     assert!(
-        message.ends_with("Task timed out after 2.00 seconds"),
+        message.ends_with("Task timed out after 10.00 seconds"),
         "{message}"
     );
     assert_ne!(probe.pid().await, pid);
