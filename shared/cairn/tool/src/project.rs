@@ -486,7 +486,7 @@ fn files() -> Vec<(String, String)> {
             (format!("{folder}/src/lib.rs"), function.code.to_owned()),
             (
                 format!("{folder}/src/main.rs"),
-                fill(template!("functions/main.rs.txt"), &own),
+                fill(include_str!("scaffold/templates/main.rs.txt"), &own),
             ),
             (format!("events/{name}.json"), function.event.text()),
         ]);
@@ -564,7 +564,7 @@ fn executable(_: &Path) -> Result<(), NewError> {
 fn format(folder: &Path) {
     let mut format = Command::new("cargo");
     let format = format
-        .args(["fmt"])
+        .arg("fmt")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -198,3 +198,35 @@ pub(super) fn insert_sorted_row(text: &str, row: &str) -> Result<String, EditErr
     let line = format!("{row}\n");
     Ok(inserted(lines, before.unwrap_or(head) + 1, &line))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const API: &str = "        paths:
+          \"/one\": { get: { security: !If [Closed, A, B] } }
+          \"/two\":
+            get: { security: !If [Closed, A, B] }
+";
+
+    #[test]
+    fn a_path_has_one_entry_with_all_its_operations() {
+        let post = "post: { security: !If [Closed, A, B] }";
+        for (path, expected) in [
+            (
+                "/one",
+                " { get: { security: !If [Closed, A, B] }, post: { security: !If [Closed, A, B] } }\n",
+            ),
+            (
+                "/two",
+                "\n            post: { security: !If [Closed, A, B] }\n            get:",
+            ),
+            ("/three", " { post: { security: !If [Closed, A, B] } }\n"),
+        ] {
+            let edited = insert_operation(API, path, post).unwrap();
+            let key = format!("\"{path}\":");
+            assert_eq!(edited.matches(&key).count(), 1, "{edited}");
+            assert!(edited.contains(&format!("{key}{expected}")), "{edited}");
+        }
+    }
+}
