@@ -4,9 +4,8 @@ use cairn::{
     Aggregate, Context, StreamId,
     repository::Repository,
     saga::{Action, Due, Saga, State},
-    step::{DueStep, Enlisted, StepError, StepOutcome},
-    store::{EventStore, StoreError},
-    stream::NotAStreamId,
+    step::{DueStep, Enlisted, StepOutcome},
+    store::EventStore,
 };
 
 use crate::{
@@ -15,6 +14,9 @@ use crate::{
     reader::{self, Reader},
 };
 
+/// The error of a library: an invalid name, or the error of the store.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
 #[derive(Clone, Debug)]
 pub struct Library<S> {
     pub books: Repository<Book, S>,
@@ -22,8 +24,8 @@ pub struct Library<S> {
     pub loans: Repository<Saga<Loan>, S>,
 }
 
-pub fn stream<A: Aggregate>(key: &str) -> Result<StreamId, NotAStreamId> {
-    StreamId::new(A::CATEGORY, key)
+pub fn stream<A: Aggregate>(key: &str) -> Result<StreamId, Error> {
+    Ok(StreamId::new(A::CATEGORY, key)?)
 }
 
 impl<S: EventStore + Clone + 'static> Library<S> {
@@ -37,12 +39,12 @@ impl<S: EventStore + Clone + 'static> Library<S> {
 
     /// Returns the outcome of a step in either direction. Its command takes effect in the same
     /// append as the record of the saga.
-    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, NotAStreamId> {
-        let book = |command| {
+    pub fn step_outcome(&self, due: Due<Step>, input: &Input) -> Result<StepOutcome, Error> {
+        let book = |command| -> Result<_, Error> {
             let stream = stream::<Book>(&input.book)?;
             Ok(Enlisted::new(&self.books, &stream, command))
         };
-        let reader = |command| {
+        let reader = |command| -> Result<_, Error> {
             let stream = stream::<Reader>(&input.reader)?;
             Ok(Enlisted::new(&self.readers, &stream, command))
         };
@@ -63,14 +65,12 @@ impl<S: EventStore + Clone + 'static> Library<S> {
         loan: &StreamId,
         input: Input,
         context: &Context,
-    ) -> Result<State<Loan>, StepError> {
+    ) -> Result<State<Loan>, Error> {
         let mut due = DueStep::begin(&self.loans, loan, input.clone()).await?;
         let mut next = Due::execute(Step::HandOut);
         loop {
             if let Some(due) = due {
-                let outcome = self
-                    .step_outcome(next, &input)
-                    .map_err(|error| StepError::Store(StoreError::Permanent(error.into())))?;
+                let outcome = self.step_outcome(next, &input)?;
                 due.record(&self.loans, outcome, context.clone()).await?;
             }
             let state = self.loans.load(loan).await?.state;

@@ -23,7 +23,7 @@ use cairn::{Timestamp, cloudevent::CloudEvent, dead_letter::DeadLetter};
 use cairn_aws::lambda::api::Problem;
 use cairn_local::{
     LocalPlatform, Platform, System, Template,
-    aws::{Aws, bus::Seen},
+    aws::{Aws, Seen},
     extension::{Extended, Extension, Started},
     faults::Fault,
     host::{Hosted, Hosts},

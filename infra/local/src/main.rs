@@ -1,8 +1,7 @@
 //! `cargo run`: the whole system, locally.
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
-use cairn::error::BoxError;
 use cairn_local::{
     faults::{Fault, FaultProfile},
     program::{self, Greeting, Hosting, Terminal},
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
     program::run(NAME, run)
 }
 
-fn run(terminal: &Terminal) -> Result<ExitCode, BoxError> {
+fn run(terminal: &Terminal) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     let Some(arguments) = program::parse::<Arguments>(Arguments::command())? else {
         return Ok(ExitCode::SUCCESS);
     };

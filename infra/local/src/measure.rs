@@ -17,7 +17,7 @@ use cairn::{
 };
 use cairn_local::{
     System, Template,
-    aws::{Call, bus::Seen},
+    aws::{Call, Seen},
     client::Client,
 };
 use indicatif::{ProgressBar, ProgressStyle};

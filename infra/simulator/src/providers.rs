@@ -275,6 +275,7 @@ impl CustomerMailer for Providers {
                 ProviderError::Permanent(reason) | ProviderError::Transient(reason) => {
                     MailError::NotSent(reason.into())
                 }
+                unknown @ ProviderError::NoAnswer(_) => MailError::Unknown(unknown.into()),
             }),
             Err(_) => Err(MailError::Unknown("no answer".into())),
         }

@@ -8,7 +8,7 @@ use cairn::{
     personal_data::{Key, Sealed},
     read_model::LiveRows,
     repository::{HandleError, Handled, Repository},
-    store::{ConditionalStore, Limited, Quota, StoreError},
+    store::{ConditionalStore, EventStore, Quota, StoreError},
 };
 use cairn_aws::{
     dynamodb::SubjectKey,
@@ -144,7 +144,7 @@ where
 /// One request to place an order.
 struct Attempt<'a, S, K> {
     /// The orders, within the quota of the customer.
-    orders: Repository<Order, Limited<S>>,
+    orders: Repository<Order, S>,
     customers: &'a K,
     order_id: OrderId,
     context: &'a Context,
@@ -169,7 +169,7 @@ impl<S: ConditionalStore + Clone, K: CustomerKeys> Attempt<'_, S, K> {
     /// price.
     async fn place_by(
         &self,
-        catalogue: &Catalogue<S, impl LiveRows>,
+        catalogue: &Catalogue<impl EventStore + Clone, impl LiveRows>,
         asked: &[UnpricedLine],
     ) -> Result<Handled<Order>, Problem> {
         let stream = Order::stream(&self.order_id);

@@ -4,9 +4,9 @@
 //! [`CustomerMailer::send`] documents the guarantees. If SES throttles an email, it waits in the
 //! function's table until the schedule sends it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
-use cairn::{RecordedEvent, StreamId, Timestamp, error::BoxError, gate::Delivery};
+use cairn::{RecordedEvent, StreamId, Timestamp, gate::Delivery};
 use cairn_aws::{
     dynamodb::{DynamoStore, Keyring, MailGate, Repository, WaitingMail},
     lambda::{
@@ -247,7 +247,7 @@ impl CustomerMailer for SesMailer {
 }
 
 /// SES did not receive the request.
-fn not_sent(error: impl Into<BoxError>) -> MailError {
+fn not_sent(error: impl Into<Box<dyn Error + Send + Sync>>) -> MailError {
     MailError::NotSent(error.into())
 }
 

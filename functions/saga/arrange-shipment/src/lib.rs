@@ -2,7 +2,7 @@
 
 use cairn::{
     Aggregate,
-    provider::{self, CallError},
+    provider::{self, ProviderError},
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
     store::EventStore,
@@ -75,7 +75,7 @@ where
         let undo = format!("{key}/forgotten");
         let cancelled = provider::call(&undo, CALL_LIMITS, |call| self.carrier.cancel(call, key));
         cancelled.await.map_err(|error| match error {
-            CallError::Permanent(reason) => StepFailure::transient(reason),
+            ProviderError::Permanent(reason) => StepFailure::transient(reason),
             error => error.into(),
         })
     }
@@ -97,7 +97,7 @@ where
                 .await
         } else {
             self.cancel_forgotten(due).await?;
-            Err(CallError::Permanent(FORGOTTEN.to_owned()))
+            Err(ProviderError::Permanent(FORGOTTEN.to_owned()))
         };
         match answer {
             Ok(label) => {
@@ -105,7 +105,7 @@ where
                 let arranged = record(Command::RecordArrangement(label));
                 Ok(StepOutcome::done([arranged]).with_detail(detail))
             }
-            Err(CallError::Permanent(reason)) => {
+            Err(ProviderError::Permanent(reason)) => {
                 let refused = Command::RecordRefusal {
                     reason: reason.clone(),
                 };

@@ -2,7 +2,7 @@
 
 use cairn::{
     Aggregate,
-    provider::CallError,
+    provider::ProviderError,
     repository::Repository,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
     store::EventStore,
@@ -53,7 +53,7 @@ where
                 let authorized = Command::RecordAuthorization(authorization);
                 Ok(StepOutcome::done([record(authorized)]))
             }
-            Err(CallError::Permanent(reason)) => {
+            Err(ProviderError::Permanent(reason)) => {
                 let declined = Command::RecordDecline {
                     amount,
                     reason: reason.clone(),

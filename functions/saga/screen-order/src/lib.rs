@@ -4,7 +4,7 @@
 use cairn::{
     Aggregate, RecordedEvent, StreamId,
     event::CodecError,
-    provider::CallError,
+    provider::ProviderError,
     repository::Repository,
     saga::begun_by,
     step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
@@ -50,7 +50,7 @@ where
         match screened.await {
             Ok(()) => Ok(StepOutcome::done([])),
             // Nothing else has happened yet, so the order is cancelled with the rejection.
-            Err(CallError::Permanent(reason)) => {
+            Err(ProviderError::Permanent(reason)) => {
                 let cancel = self.cancel(due, &reason);
                 Ok(StepOutcome::failed(reason, [cancel]))
             }

@@ -1,7 +1,7 @@
 //! Current code reads events of versions that are no longer written.
 
 use axum::http::StatusCode;
-use cairn_local::{Composition, Options, aws::bus::Seen, client::Client};
+use cairn_local::{Composition, Options, aws::Seen, client::Client};
 use orders::personal;
 use orders_local::options;
 use serde_json::{Value, json};

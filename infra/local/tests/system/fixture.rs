@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use cairn::{RecordedEvent, Timestamp, cloudevent::CloudEvent};
 use cairn_local::{
     LocalPlatform, Options, Parameters, Platform, System, Template,
-    aws::{Call, bus::Seen},
+    aws::{Call, Seen},
     client::{Answer, Client},
     faults::Fault,
     platform::{CallFault, FaultDecision, InvocationFault, Note},

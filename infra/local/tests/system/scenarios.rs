@@ -1,7 +1,7 @@
 //! Orders that succeed and orders that fail, each to its end.
 
 use axum::http::StatusCode;
-use cairn_local::{Options, aws::bus::Seen, faults::Fault};
+use cairn_local::{Options, aws::Seen, faults::Fault};
 use orders_local::options;
 use serde_json::{Value, json};
 

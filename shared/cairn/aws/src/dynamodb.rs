@@ -36,12 +36,10 @@ mod restore;
 mod rows;
 
 pub use counters::Counters;
-pub use error::TableError;
 pub use event_store::{DynamoStore, Repository};
 pub use generations::Generations;
 pub use keys::{Forgotten, KeyError, Keyring, SubjectKey};
 pub use mail_gate::{MailGate, WaitingMail};
-pub use projection::Projection;
 pub use rows::{Index, Page, Rows};
 
 // For the ready-made functions, the tool and the simulator.
@@ -52,13 +50,15 @@ pub use audit::{Audit, AuditError, AuditMark, MarkError};
 #[doc(hidden)]
 pub use deadlines::Deadlines;
 #[doc(hidden)]
+pub use error::TableError;
+#[doc(hidden)]
 pub use generations::{ChangeError, Contended};
 #[doc(hidden)]
 pub use history::Scanned;
 #[doc(hidden)]
 pub use keys::{Erasure, KeyTable};
 #[doc(hidden)]
-pub use projection::{AnyProjection, Key, ScannedRow, Table};
+pub use projection::{AnyProjection, Key, Projection, ScannedRow, Table};
 #[doc(hidden)]
 pub use rebuild::{
     BackfillProgress, Comparison, ComparisonProgress, Pruned, Rebuild, RebuildError, Started,

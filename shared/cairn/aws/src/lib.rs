@@ -10,17 +10,19 @@
 //!   redrive, and the key that wraps the keys of [`personal_data`](cairn::personal_data).
 //! * `mail`: Emails through Amazon SES, with the feature `mail`. [`dynamodb::MailGate`] claims an
 //!   email before it is sent.
-//! * `operator`: The connection of a command-line tool to a deployed stack, with the feature
-//!   `operator`.
+//!
+//! The feature `operator` adds the connection of a command-line tool to a deployed stack.
 
 #![warn(missing_docs)]
 
 mod clients;
 mod context;
 pub mod dynamodb;
+#[doc(hidden)]
 pub mod error;
 pub mod functions;
 pub mod lambda;
+#[doc(hidden)]
 #[cfg(feature = "operator")]
 pub mod operator;
 mod trace;

@@ -210,7 +210,7 @@ use command::moments;
 pub use command::repository;
 pub use command::{api, decider, input, spec};
 use events::structure;
-pub use events::{causality, commit, error, event, metadata, schema, stream, timestamp};
+pub use events::{causality, commit, event, metadata, schema, stream, timestamp};
 pub use operations::system;
 pub use outbox::cloudevent;
 pub use process::{provider, saga};
@@ -223,7 +223,7 @@ pub use {process::step, projection::gate};
 #[cfg(feature = "store")]
 pub use command::{loaded_stream, recent_commands, retry};
 #[doc(hidden)]
-pub use events::{guard, hash, snapshot};
+pub use events::{error, guard, hash, snapshot};
 #[doc(hidden)]
 pub use operations::audit;
 #[doc(hidden)]
@@ -237,7 +237,7 @@ pub use projection::generation;
 pub use {operations::past, outbox::relay};
 
 pub use cairn_macros::{Event, Input, Row};
-pub use commit::{Commit, CommitKey, Context, RecordedEvent};
+pub use commit::{Commit, Context, RecordedEvent};
 pub use decider::{Aggregate, Decider};
 pub use event::StoredEvent;
 pub use input::Input;

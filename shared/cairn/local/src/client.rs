@@ -37,6 +37,7 @@ pub struct Answer {
     pub text: String,
 }
 
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[error("{method} {path} got no answer: {problem}")]
 pub struct HttpError {

@@ -61,6 +61,7 @@ impl Default for Parts {
     }
 }
 
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     #[error(transparent)]

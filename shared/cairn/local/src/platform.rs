@@ -73,6 +73,7 @@ pub trait Platform: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The delays and the fault of one call to a service.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultDecision {
     /// The travel time of the request.
@@ -82,6 +83,7 @@ pub struct FaultDecision {
     pub back: Duration,
 }
 
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallFault {
     Throttled,
@@ -94,6 +96,7 @@ pub enum CallFault {
     Stale,
 }
 
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvocationFault {
     None,

@@ -25,7 +25,7 @@ use tokio::{
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    aws::{bus::Seen, secrets::Secrets},
+    aws::{Seen, secrets::Secrets},
     host::{Functions, kill_all},
     http::AllowedHost,
     local_platform::LocalPlatform,

@@ -22,6 +22,7 @@ use crate::{
     template::{FunctionSpec, Template, TemplateError},
 };
 
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     #[error(transparent)]

@@ -20,6 +20,7 @@ pub enum AtSignal {
     CutOff,
 }
 
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Signals(watch::Sender<bool>);
 

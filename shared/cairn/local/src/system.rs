@@ -79,6 +79,7 @@ impl Default for Options {
     }
 }
 
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]

@@ -122,6 +122,7 @@ impl Asked {
 }
 
 /// A query and the response to it.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Looked {
     /// The key of the subject.

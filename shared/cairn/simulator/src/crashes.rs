@@ -38,6 +38,7 @@ pub struct Scenario<S> {
 }
 
 /// A crash that changes the ending.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Difference {
     /// `None` if an invariant is broken even without a crash.
@@ -63,6 +64,7 @@ impl fmt::Display for Difference {
 pub type Ending = BTreeMap<String, String>;
 
 /// A scenario without a crash.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Undisturbed {
     pub ending: Ending,

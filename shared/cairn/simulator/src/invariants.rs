@@ -20,6 +20,7 @@ pub fn violation(about: &(impl ToString + ?Sized), problem: impl Into<String>) -
 /// An invariant: its name, and a function that returns its violations.
 pub type Invariant<A> = (&'static str, fn(&A, &Observed) -> Vec<Violation>);
 
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct BrokenInvariant {
     pub invariant: &'static str,

@@ -78,6 +78,7 @@ impl<S> Disturbance<S> {
 const READ: Duration = Duration::from_millis(100);
 
 /// A run with a disturbance, compared with the same run without it.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Report {
     /// The run with the disturbance, and all invariants that it breaks.

@@ -12,7 +12,6 @@
 //!   the kit's guarantees and the application's [`invariants`].
 //! - [`crashes`] crashes every handler at every await, in an application's scenarios.
 //! - [`isolation`] compares a run with the same run beside a disturbance.
-//! - [`load`] runs the system on real time, behind a port.
 //! - [`program`] is the command line.
 //!
 //! This program simulates an application, with all tests that the application describes:
@@ -30,7 +29,7 @@ pub mod faults;
 mod guarantees;
 pub mod invariants;
 pub mod isolation;
-pub mod load;
+mod load;
 pub mod observed;
 pub mod platform;
 pub mod program;

@@ -37,7 +37,7 @@ const OFTEN: Duration = Duration::from_secs(5);
 
 /// The progress of a load test.
 #[derive(Clone, Copy, Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// One more unit of work is begun.
     Begun,
     /// All are begun; the numbers of unfinished ones and of deliveries in progress.
@@ -45,7 +45,7 @@ pub enum Progress {
 }
 
 /// Runs units of work from several concurrent clients, and waits until each has ended.
-pub async fn run<A: Application>(
+pub(crate) async fn run<A: Application>(
     units: u32,
     clients: u32,
     told: impl Fn(Progress) + Sync,

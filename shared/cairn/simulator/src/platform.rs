@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::faults::FaultProfile;
 
+#[doc(hidden)]
 pub type Counts = BTreeMap<&'static str, u64>;
 
 pub struct Simulated {
@@ -57,9 +58,11 @@ struct State {
 
 /// The awaits of one invocation: at each, the number of changes so far by the function and at the
 /// providers. A crash at either of two awaits with the same number leaves the same system.
+#[doc(hidden)]
 pub type Waits = Vec<u32>;
 
 /// A crash at one await of one invocation.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crash {
     /// The function's logical id.

@@ -19,8 +19,6 @@
 //!   command.
 //! * [`Ids`], [`Subject`], [`Sagas`]: The ids that name several streams, the subjects of personal
 //!   data, and the saga of the system.
-//! * [`project`]: Writes a new project.
-//! * [`scaffold`]: Writes new aggregates, functions and read models into a project.
 //!
 //! A command has a file in `commands`. The tool reaches AWS only through the kit, as the functions
 //! do.
@@ -32,8 +30,10 @@ mod commands;
 mod failure;
 mod output;
 mod program;
+#[doc(hidden)]
 pub mod project;
 mod saga;
+#[doc(hidden)]
 pub mod scaffold;
 mod tool;
 

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use cairn::{
-    Aggregate, RecordedEvent, StreamId, Timestamp,
-    causality::History,
-    read_model::{Change, FoldError, Project, Row, fold},
+    Aggregate, Commit, RecordedEvent, StreamId, Timestamp,
+    event::CodecError,
+    read_model::{Change, Project, Row, fold},
     saga::{Action, Definition},
 };
 use schemars::JsonSchema;
@@ -369,8 +369,8 @@ pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
 }
 
 /// Returns the row that results from these histories, or `None` without events.
-pub fn of_histories(histories: &[History]) -> Result<Option<Row>, FoldError> {
+pub fn of_histories(histories: &[Vec<Commit>]) -> Result<Option<Row>, CodecError> {
     let commits = histories.iter().flatten();
-    let events: Vec<_> = commits.flat_map(cairn::Commit::recorded).collect();
+    let events: Vec<_> = commits.flat_map(Commit::recorded).collect();
     fold::<Orders>(&events)
 }

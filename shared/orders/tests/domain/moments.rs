@@ -2,7 +2,7 @@
 
 use cairn::{
     Aggregate, Commit, Decider, StreamId, Timestamp,
-    causality::{History, consistent, in_causal_order},
+    causality::{consistent, in_causal_order},
     event::Event as _,
     read_model::Row,
     saga::{self, Action},
@@ -40,7 +40,7 @@ enum Act {
 /// The streams of an order: its fulfilment's, its own and its shipment's.
 #[derive(Clone, Default)]
 struct World {
-    histories: [History; 3],
+    histories: [Vec<Commit>; 3],
     sagas: Vec<fulfilment::Event>,
     orders: Vec<order::Event>,
     shipments: Vec<shipment::Event>,
@@ -263,7 +263,7 @@ impl World {
         [SAGA, ORDER, SHIPMENT].map(|index| self.histories[index].len())
     }
 
-    fn until(&self, lengths: [usize; 3]) -> Vec<History> {
+    fn until(&self, lengths: [usize; 3]) -> Vec<Vec<Commit>> {
         let histories = self.histories.iter().zip(lengths);
         histories
             .map(|(history, length)| history[..length].to_vec())
@@ -417,7 +417,7 @@ proptest! {
 
 /// Checks that the histories are of one moment: each commit is there with its cause, its record and
 /// its parts, and the view does not contradict itself.
-fn check_moment(histories: &[History]) -> Result<(), TestCaseError> {
+fn check_moment(histories: &[Vec<Commit>]) -> Result<(), TestCaseError> {
     let all: Vec<_> = histories.iter().flatten().collect();
     for commit in all.iter().filter(|commit| commit.enlisted) {
         let mut records = histories[SAGA].iter();

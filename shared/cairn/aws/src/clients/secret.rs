@@ -27,6 +27,7 @@ enum Source {
 }
 
 /// Secrets Manager did not return the secret.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[error("reading the secret {arn} failed: {source}")]
 pub struct SecretError {

@@ -30,6 +30,7 @@ pub struct Answer {
 }
 
 /// No response arrived. The server may or may not have executed the request.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[error("request to {url} failed: {}", chain(source.as_ref()))]
 pub struct HttpError {

@@ -26,8 +26,6 @@ pub use api::{caller, command, query};
 pub use handler::{Build, FunctionError, Handler, Invocation, Throttled};
 pub use reaction::reaction;
 
-#[cfg(feature = "mail")]
-pub use crate::clients::mail;
 pub use crate::{
     clients::secret,
     context::{AppContext, ConfigError, Runtime, http_client, metrics},

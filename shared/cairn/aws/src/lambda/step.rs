@@ -9,7 +9,7 @@ use cairn::{
     commit::{Context, RecordedEvent},
     gate::Delivery,
     saga::{Definition, Saga},
-    step::{DueStep, StepFailure, StepHandler, StepOutcome, StepResult},
+    step::{DueStep, StepFailure, StepHandler, StepOutcome},
 };
 use tokio::time::Instant;
 
@@ -91,7 +91,7 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         asked: Instant,
         context: Context,
     ) -> Result<Delivery, FunctionError> {
-        let done = matches!(outcome.result, StepResult::Done(_));
+        let done = outcome.result.is_ok();
         let action = due.action();
         // The provider may have taken seconds: the commit has the time of its answer.
         let context = Context {

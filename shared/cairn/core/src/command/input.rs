@@ -9,6 +9,8 @@ use std::{convert::Infallible, fmt::Display};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+// For the API of the functions.
+#[doc(hidden)]
 pub use json::{BodyError, read};
 
 mod json;

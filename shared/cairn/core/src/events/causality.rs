@@ -8,18 +8,16 @@ use std::collections::HashSet;
 
 use crate::{commit::Commit, stream::StreamId};
 
-/// The commits of a stream from the first one on, oldest first.
-pub type History = Vec<Commit>;
-
 /// Removes each commit whose cause is missing, with all later commits of its stream. The rest is a
-/// state that all streams had at one moment.
+/// state that all streams had at one moment. A history is the commits of a stream from the first one
+/// on, oldest first.
 ///
 /// A commit stays if the event that caused it is present or is in a stream that is not among
 /// `streams`. An enlisted commit also needs the saga's commit. The saga's stream must have been
 /// read before the streams that its steps write to; then each of its commits has its enlisted
 /// commits.
 #[must_use]
-pub fn consistent(streams: &[StreamId], mut histories: Vec<History>) -> Vec<History> {
+pub fn consistent(streams: &[StreamId], mut histories: Vec<Vec<Commit>>) -> Vec<Vec<Commit>> {
     loop {
         let events: HashSet<_> = histories
             .iter()
@@ -64,7 +62,7 @@ pub fn consistent(streams: &[StreamId], mut histories: Vec<History>) -> Vec<Hist
 /// Returns the commits with causes before their effects, and each stream in its order. Independent
 /// commits are sorted by time, then by the position of their stream. An enlisted commit precedes
 /// the saga's commit that it was appended with.
-pub fn in_causal_order(histories: &[History]) -> Vec<&Commit> {
+pub fn in_causal_order(histories: &[Vec<Commit>]) -> Vec<&Commit> {
     let mut rest: Vec<&[Commit]> = histories.iter().map(Vec::as_slice).collect();
     let mut ordered = vec![];
     loop {
@@ -136,7 +134,7 @@ mod tests {
     }
 
     /// A saga that an order begins, and whose second step writes to the order.
-    fn sample(order: i64, first: i64, second: i64) -> Vec<History> {
+    fn sample(order: i64, first: i64, second: i64) -> Vec<Vec<Commit>> {
         let started = commit("saga-1", 1, first, Some("order-1@1"));
         let done = commit("saga-1", 2, second, Some("saga-1@1"));
         let confirmed = enlisted("order-1", 2, second, &done);

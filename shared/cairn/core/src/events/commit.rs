@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The key of a commit in the event table.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CommitKey {
     /// The stream.

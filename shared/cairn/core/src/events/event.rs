@@ -210,7 +210,7 @@ impl ReadOnly {
     }
 }
 
-/// An event cannot be encoded or decoded.
+/// An event cannot be encoded, decoded or folded into a row.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// The type is not an adjacently tagged enum.
@@ -255,6 +255,18 @@ pub enum CodecError {
         schema: u32,
         /// The newest version that this code can read.
         current: u32,
+    },
+    /// A read model makes a change that is impossible on the row. DynamoDB rejects it too.
+    #[error(
+        "{event} cannot change `{path}` of its row: {problem}; correct the read model's changes"
+    )]
+    Change {
+        /// The event.
+        event: String,
+        /// The path of the change.
+        path: String,
+        /// The problem.
+        problem: &'static str,
     },
 }
 

@@ -19,7 +19,7 @@ mod release;
 pub use crate::structure::structure;
 #[cfg(feature = "schema-compat")]
 pub use breaking::{Break, breaking};
-pub use release::{Release, Unreadable, Versions};
+pub use release::Release;
 
 /// An event type, as it is stored and published.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ pub struct StreamId {
 }
 
 /// A text is not a stream id.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a stream id: expected a lower-case category, a hyphen and a key of A-Za-z0-9._~|@:+=-"

@@ -77,6 +77,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// A text is not an RFC 3339 timestamp.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not an RFC 3339 time such as 2026-11-23T09:30:00.000Z")]
 pub struct NotATimestamp;

@@ -136,6 +136,7 @@ impl System {
 }
 
 /// The system has no part with this name.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {kind} `{name}`; use {known}")]
 pub struct UnknownName {
@@ -170,6 +171,7 @@ fn one_of(names: &[&str]) -> String {
 }
 
 /// The items of an [`Aggregate`] or of a saga.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct AnyAggregate {
     /// See [`Aggregate::CATEGORY`].

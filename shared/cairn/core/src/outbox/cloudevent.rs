@@ -64,6 +64,7 @@ pub struct CloudEvent {
 }
 
 /// An envelope is inconsistent.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[error("the event {id} is malformed: {reason}")]
 pub struct Malformed {

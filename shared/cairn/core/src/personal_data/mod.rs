@@ -15,5 +15,8 @@ mod sealed;
 #[doc(hidden)]
 pub use master_key::{DataKey, MasterKey, MasterKeyError};
 #[cfg(feature = "store")]
-pub use seal::{Key, OpenError};
+pub use seal::Key;
+#[cfg(feature = "store")]
+#[doc(hidden)]
+pub use seal::OpenError;
 pub use sealed::{SealContext, Sealed};

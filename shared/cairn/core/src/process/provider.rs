@@ -9,15 +9,18 @@ use std::time::Duration;
 /// The failure of a call to a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    #[error("{0}")]
     /// The provider rejects the call; a retry does not help.
+    #[error("{0}")]
     Permanent(String),
     /// The provider is unavailable; a retry can succeed.
-    #[error("{0}")]
+    #[error("the provider is unavailable: {0}")]
     Transient(String),
+    /// The provider did not respond in time. The operation may have happened.
+    #[error("the provider did not answer within {0:?}")]
+    NoAnswer(Duration),
     /// The provider throttles and did nothing. The call is repeated later, and this uses up no
     /// retry.
-    #[error("{reason}")]
+    #[error("the provider throttles: {reason}")]
     Throttled {
         /// The response of the provider.
         reason: String,
@@ -44,44 +47,6 @@ pub struct CallLimits {
     pub timeout: Duration,
 }
 
-/// A provider did not accept a call.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// The provider rejects the call; a retry does not help.
-    #[error("{0}")]
-    Permanent(String),
-    /// The provider failed; a later call can succeed.
-    #[error("the provider is unavailable: {0}")]
-    Transient(String),
-    /// The provider did not respond in time. The operation may have happened.
-    #[error("the provider did not answer within {0:?}")]
-    NoAnswer(Duration),
-    /// The provider throttles, and did nothing.
-    #[error("the provider throttles: {reason}")]
-    Throttled {
-        /// The response of the provider.
-        reason: String,
-        /// The delay that the provider requests before the next call.
-        retry_after: Option<Duration>,
-    },
-}
-
-impl From<ProviderError> for CallError {
-    fn from(error: ProviderError) -> Self {
-        match error {
-            ProviderError::Permanent(reason) => Self::Permanent(reason),
-            ProviderError::Transient(reason) => Self::Transient(reason),
-            ProviderError::Throttled {
-                reason,
-                retry_after,
-            } => Self::Throttled {
-                reason,
-                retry_after,
-            },
-        }
-    }
-}
-
 /// The maximum pause after the first failure of a provider. It doubles after each failure.
 #[cfg(feature = "store")]
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -101,16 +66,16 @@ pub async fn call<'k, T, F>(
     key: &'k str,
     limits: CallLimits,
     mut request: impl FnMut(Call<'k>) -> F,
-) -> Result<T, CallError>
+) -> Result<T, ProviderError>
 where
     F: Future<Output = Result<T, ProviderError>>,
 {
     let (mut attempt, mut pause) = (1, FIRST_PAUSE);
     loop {
         let answer = tokio::time::timeout(limits.timeout, request(Call { key, attempt })).await;
-        match answer.map_err(|_| CallError::NoAnswer(limits.timeout))? {
+        match answer.map_err(|_| ProviderError::NoAnswer(limits.timeout))? {
             Err(ProviderError::Transient(_)) if attempt < limits.attempts => {}
-            answer => return Ok(answer?),
+            answer => return answer,
         }
         let share = f64::midpoint(1.0, fastrand::f64());
         tokio::time::sleep(pause.mul_f64(share)).await;
@@ -147,7 +112,7 @@ mod tests {
     async fn the_last_transient_failure_is_returned() {
         let busy = || ProviderError::Transient("busy".to_owned());
         let answer = call("k", LIMITS, |_| std::future::ready(Err::<(), _>(busy())));
-        assert_eq!(answer.await, Err(CallError::from(busy())));
+        assert_eq!(answer.await, Err(busy()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -158,7 +123,7 @@ mod tests {
             asked += 1;
             std::future::pending::<Result<(), ProviderError>>()
         });
-        assert_eq!(answer.await, Err(CallError::NoAnswer(LIMITS.timeout)));
+        assert_eq!(answer.await, Err(ProviderError::NoAnswer(LIMITS.timeout)));
         assert_eq!((asked, began.elapsed()), (1, LIMITS.timeout));
     }
 
@@ -174,7 +139,7 @@ mod tests {
                 asked += 1;
                 std::future::ready(Err::<(), _>(error.clone()))
             });
-            assert_eq!(answer.await, Err(CallError::from(error.clone())));
+            assert_eq!(answer.await, Err(error.clone()));
             assert_eq!(asked, 1);
         }
     }

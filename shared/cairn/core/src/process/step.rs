@@ -11,7 +11,7 @@ use crate::{
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
-    provider::{self, Call, CallError, CallLimits, ProviderError},
+    provider::{self, Call, CallLimits, ProviderError},
     repository::{Attempt, Decision, HandleError, Repository},
     retry::{ConflictBackoff, OutOfTime},
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
@@ -91,12 +91,12 @@ impl From<StoreError> for StepFailure {
     }
 }
 
-impl From<CallError> for StepFailure {
-    fn from(error: CallError) -> Self {
+impl From<ProviderError> for StepFailure {
+    fn from(error: ProviderError) -> Self {
         match error {
-            CallError::Permanent(reason) => Self::Permanent(reason),
-            CallError::Transient(_) | CallError::NoAnswer(_) => Self::transient(error),
-            CallError::Throttled {
+            ProviderError::Permanent(reason) => Self::Permanent(reason),
+            ProviderError::Transient(_) | ProviderError::NoAnswer(_) => Self::transient(error),
+            ProviderError::Throttled {
                 reason,
                 retry_after,
             } => Self::Throttled {
@@ -126,25 +126,19 @@ pub struct StepOutcome {
     /// the step, or not at all. If one is rejected, none takes effect and the step has failed for
     /// that reason.
     pub enlist: Vec<Enlisted>,
-    /// The result of the step if all enlisted commands are accepted.
-    pub result: StepResult,
+    /// The result of the step if all enlisted commands are accepted: it is done, with a detail for
+    /// display, or it failed permanently for a reason.
+    pub result: Result<Option<String>, String>,
 }
 
-/// The result of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepResult {
-    /// The step is done, with a detail for display.
-    Done(Option<String>),
-    /// The step failed permanently.
-    Failed(String),
-}
+type StepResult = Result<Option<String>, String>;
 
 impl StepOutcome {
     /// Creates the outcome of a step that is done if these commands are accepted.
     pub fn done(enlist: impl IntoIterator<Item = Enlisted>) -> Self {
         Self {
             enlist: enlist.into_iter().collect(),
-            result: StepResult::Done(None),
+            result: Ok(None),
         }
     }
 
@@ -152,20 +146,21 @@ impl StepOutcome {
     pub fn failed(reason: impl Into<String>, enlist: impl IntoIterator<Item = Enlisted>) -> Self {
         Self {
             enlist: enlist.into_iter().collect(),
-            result: StepResult::Failed(reason.into()),
+            result: Err(reason.into()),
         }
     }
 
     /// Sets the result to done, with a detail for display.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.result = StepResult::Done(Some(detail.into()));
+        self.result = Ok(Some(detail.into()));
         self
     }
 }
 
 /// A step was not loaded, or its outcome was not recorded. After a transient store error, it may
 /// have been recorded; the next delivery detects that.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// The event neither starts a saga nor makes a step due.
@@ -302,7 +297,7 @@ impl<D: Definition> DueStep<D> {
         &'k self,
         limits: CallLimits,
         request: impl FnMut(Call<'k>) -> F,
-    ) -> Result<T, CallError>
+    ) -> Result<T, ProviderError>
     where
         F: Future<Output = Result<T, ProviderError>>,
     {
@@ -413,10 +408,10 @@ impl<D: Definition> DueStep<D> {
     fn outcome_events(&self, result: StepResult) -> Result<Vec<Event<D>>, Rejection> {
         let step = self.due.step;
         let command = match (self.due.action, result) {
-            (Action::Execute, StepResult::Done(detail)) => Command::Complete(step, detail),
-            (Action::Execute, StepResult::Failed(reason)) => Command::Fail(step, reason),
-            (Action::Compensate, StepResult::Done(_)) => Command::Undone(step),
-            (Action::Compensate, StepResult::Failed(reason)) => Command::UndoFailed(step, reason),
+            (Action::Execute, Ok(detail)) => Command::Complete(step, detail),
+            (Action::Execute, Err(reason)) => Command::Fail(step, reason),
+            (Action::Compensate, Ok(_)) => Command::Undone(step),
+            (Action::Compensate, Err(reason)) => Command::UndoFailed(step, reason),
         };
         Saga::decide(&self.saga.state, &command)
     }
@@ -431,7 +426,7 @@ async fn decide_enlisted(
     let decisions = enlist.iter_mut().map(|enlisted| enlisted.decide(context));
     match futures_util::future::try_join_all(decisions).await {
         Ok(commits) => Ok((commits.into_iter().flatten().collect(), result.clone())),
-        Err(Refusal::Rejected(reason)) => Ok((vec![], StepResult::Failed(reason))),
+        Err(Refusal::Rejected(reason)) => Ok((vec![], Err(reason))),
         Err(Refusal::Store(error)) => Err(error.into()),
     }
 }

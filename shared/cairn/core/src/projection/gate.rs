@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// The result of an event at a gate.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advance {
     /// The effect was written, and the gate moved to the version of the event.
@@ -31,6 +32,7 @@ pub enum Advance {
 }
 
 /// A target with a version gate, such as a table of rows.
+#[doc(hidden)]
 pub trait Checkpointed: Send + Sync {
     /// Applies an event if it is the next one of its stream.
     ///
@@ -87,6 +89,7 @@ impl Delivery {
 }
 
 /// The error of a delivery.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// The target is throttled, unreachable or timed out. A later retry may succeed.
@@ -121,6 +124,7 @@ impl From<CodecError> for DeliveryError {
 ///
 /// # Errors
 /// Returns an error if a write or read fails, or the store lacks the missing events.
+#[doc(hidden)]
 pub async fn deliver(
     projection: &impl Checkpointed,
     store: &impl EventStore,

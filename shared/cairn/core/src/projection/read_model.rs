@@ -57,6 +57,7 @@ pub trait ReadModel: Send + Sync + 'static {
 }
 
 /// The row that a stream changes, and the gate of the stream in it.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowKey<'a> {
     /// The value of [`ReadModel::KEY`].
@@ -151,57 +152,38 @@ impl<T> fmt::Debug for Path<T> {
     }
 }
 
-/// Events cannot be folded into a row.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    /// An event cannot be decoded.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    /// A read model makes a change that is impossible on the row. DynamoDB rejects it too.
-    #[error(
-        "{event} cannot change `{path}` of its row: {problem}; correct the read model's changes"
-    )]
-    Change {
-        /// The event.
-        event: String,
-        /// The path of the change.
-        path: String,
-        /// The problem.
-        problem: &'static str,
-    },
-}
-
 /// Folds events into a row, gates included. Returns `None` if the read model ignores all of them.
 /// The events of one stream must be in order; streams can be interleaved in any way.
 ///
 /// # Errors
-/// See [`FoldError`].
+/// Returns an error if an event cannot be decoded, or its change is impossible on the row.
 pub fn fold<'a, M: ReadModel>(
     events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Option<Row>, FoldError> {
+) -> Result<Option<Row>, CodecError> {
     fold_on::<M>(None, events)
 }
 
 /// Folds events into an existing row. The events must be those after its gates.
 ///
 /// # Errors
-/// See [`FoldError`].
+/// Returns an error if an event cannot be decoded, or its change is impossible on the row.
 pub fn fold_on<'a, M: ReadModel>(
     row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Option<Row>, FoldError> {
+) -> Result<Option<Row>, CodecError> {
     fold_any(&RowModel::new::<M>(), row, events)
 }
 
 /// Folds events into an existing row of any read model. See [`fold_on`].
 ///
 /// # Errors
-/// See [`FoldError`].
+/// Returns an error if an event cannot be decoded, or its change is impossible on the row.
+#[doc(hidden)]
 pub fn fold_any<'a>(
     model: &RowModel,
     mut row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Option<Row>, FoldError> {
+) -> Result<Option<Row>, CodecError> {
     let key = model.key;
     for event in events {
         let Some(row_key) = (model.row_key)(&event.stream) else {
@@ -218,7 +200,7 @@ pub fn fold_any<'a>(
             } else {
                 apply(row, change)
             };
-            applied.map_err(|problem| FoldError::Change {
+            applied.map_err(|problem| CodecError::Change {
                 event: event.id(),
                 path: path.clone(),
                 problem,

@@ -9,24 +9,26 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 
 use crate::{
-    causality::{History, consistent},
-    commit::Commit,
-    error::BoxError,
-    event::CodecError,
-    stream::StreamId,
+    causality::consistent, commit::Commit, error::BoxError, event::CodecError, stream::StreamId,
     timestamp::Timestamp,
 };
 
+// For the API of the functions.
+#[doc(hidden)]
 pub mod answers;
+// For the adapters.
+#[doc(hidden)]
 pub mod contract;
 pub mod memory;
 
 /// The maximum number of streams of one append. A quota counts as one.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+#[doc(hidden)]
 pub const MAX_STREAMS_PER_APPEND: usize = 100;
 
 /// The maximum size of a commit in bytes, as DynamoDB measures an item.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
+#[doc(hidden)]
 pub const MAX_COMMIT_BYTES: usize = 400 * 1024;
 
 /// An append-only store of commits.
@@ -110,6 +112,7 @@ pub trait ConditionalStore: EventStore {
 }
 
 /// The conditions of an append.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Conditions<'a> {
     /// Each of these streams still ends at its version. None of them may be written to.
@@ -148,6 +151,7 @@ impl Quota {
 }
 
 /// A store whose appends count against a quota. Without a quota, it is the store itself.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Limited<S> {
     /// The store of the streams.
@@ -229,6 +233,7 @@ impl ReadRange<'static> {
 }
 
 /// The usable snapshots of a stream, and their usual distance.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshots<'a> {
     /// The [fingerprint](crate::snapshot::state_fingerprint()) of usable snapshots.
@@ -238,6 +243,7 @@ pub struct Snapshots<'a> {
 }
 
 /// Read consistency.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
     /// The latest commits may be missing. The read costs half.
@@ -247,6 +253,7 @@ pub enum Consistency {
 }
 
 /// The error of an append.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// Concurrent commits took versions of these commits.
@@ -258,6 +265,7 @@ pub enum AppendError {
 }
 
 /// A conflict on one stream.
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conflict {
     /// The stream.
@@ -334,6 +342,7 @@ impl StoreError {
 ///
 /// Reads from the beginning, in ranges that double in length. Later commits cost at most as much as
 /// the commits up to that time, and a short stream takes one call.
+#[doc(hidden)]
 pub async fn read_by(
     store: &impl EventStore,
     stream: &StreamId,
@@ -367,7 +376,7 @@ pub async fn read_together(
     saga: &StreamId,
     others: &[StreamId],
     by: Option<Timestamp>,
-) -> Result<Vec<History>, StoreError> {
+) -> Result<Vec<Vec<Commit>>, StoreError> {
     // The saga is read first: then the later reads include the commits that were appended together
     // with its commits.
     let first = read_until(store, saga, by).await?;
@@ -382,7 +391,7 @@ async fn read_until(
     store: &impl EventStore,
     stream: &StreamId,
     by: Option<Timestamp>,
-) -> Result<History, StoreError> {
+) -> Result<Vec<Commit>, StoreError> {
     match by {
         Some(time) => read_by(store, stream, time).await,
         None => store.read(stream, &ReadRange::all()).await,
@@ -390,6 +399,7 @@ async fn read_until(
 }
 
 /// Checks the commits and conditions of an append.
+#[doc(hidden)]
 pub fn check_append(commits: &[Commit], conditions: Conditions<'_>) -> Result<(), StoreError> {
     let items =
         commits.len() + conditions.unchanged.len() + usize::from(conditions.quota.is_some());
@@ -403,13 +413,14 @@ pub fn check_append(commits: &[Commit], conditions: Conditions<'_>) -> Result<()
 }
 
 /// True if an append conflicts only with itself: an earlier attempt has stored the same commits.
+#[doc(hidden)]
 pub fn is_own(lost: &[Conflict], commits: &[Commit]) -> bool {
     let winners = lost.iter().filter_map(|lost| lost.winner.as_ref());
     !commits.is_empty() && winners.take(commits.len()).eq(commits)
 }
 
 /// Drops the commits before the latest one with a usable snapshot.
-pub fn from_snapshot(commits: &mut Vec<Commit>, range: &ReadRange<'_>) {
+pub(crate) fn from_snapshot(commits: &mut Vec<Commit>, range: &ReadRange<'_>) {
     let usable = |commit: &Commit| range.can_begin_with(commit);
     if let Some(index) = commits.iter().rposition(usable) {
         commits.drain(..index);

@@ -10,11 +10,15 @@ pub(crate) mod places;
 mod process;
 mod program;
 mod runtime_api;
+#[doc(hidden)]
 pub mod sdk;
 
-pub use functions::{Builder, Functions};
+#[doc(hidden)]
+pub use functions::Builder;
+pub use functions::Functions;
 pub(crate) use hosting::host;
 pub use hosting::{Hosted, Hosts};
+#[doc(hidden)]
 pub use invoke_error::InvokeError;
 pub(crate) use process::kill_all;
 pub use program::Program;

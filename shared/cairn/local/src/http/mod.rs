@@ -8,5 +8,7 @@ pub(crate) mod server;
 mod throttle;
 mod tokens;
 
+#[doc(hidden)]
 pub use access::{AllowedHost, NotAHost};
+#[doc(hidden)]
 pub use gateway::Gateway;

@@ -18,8 +18,9 @@ mod references;
 mod resource;
 
 pub use error::TemplateError;
+#[doc(hidden)]
 pub use model::{
-    Authorizer, Code, ConditionKey, FunctionSpec, Grant, Mapping, MasterKey, Parameters, Queue,
-    QueueMapping, Redrive, Route, Rule, RuleTarget, Schedule, Table, Template, Throttle,
-    Throttling, Trigger,
+    Authorizer, Code, ConditionKey, Mapping, MasterKey, Queue, QueueMapping, Redrive, Route, Rule,
+    RuleTarget, Schedule, Table, Throttle, Throttling,
 };
+pub use model::{FunctionSpec, Grant, Parameters, Template, Trigger};

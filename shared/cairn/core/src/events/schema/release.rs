@@ -1,7 +1,7 @@
 //! The schema versions that a release reads and writes, and the check that the previous release can
 //! read what this one writes.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,11 @@ pub struct Release(BTreeMap<String, BTreeMap<String, Versions>>);
 
 /// The schema versions of an event type in a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Versions {
+struct Versions {
     /// The newest version that the release reads. It reads all earlier ones too.
-    pub read: u32,
+    read: u32,
     /// The version that the release writes; `None` if it only reads the type.
-    pub written: Option<u32>,
+    written: Option<u32>,
 }
 
 impl Release {
@@ -32,53 +32,27 @@ impl Release {
         release
     }
 
-    /// Returns the event types of the next release that this release cannot read in the version
-    /// that is written. If there are none, both releases can run in parallel, and the next one can
-    /// be rolled back.
+    /// Returns an error text for each event type of the next release that this release cannot read
+    /// in the version that is written. If there are none, both releases can run in parallel, and
+    /// the next one can be rolled back.
     ///
     /// The events of a new category are left out: no function of this release reads its streams.
-    pub fn unreadable(&self, next: &[EventType]) -> Vec<Unreadable> {
+    pub fn unreadable(&self, next: &[EventType]) -> Vec<String> {
         let unreadable = next.iter().filter_map(|kind| {
             let category = self.0.get(kind.category)?;
             let read = category.get(&kind.name).map_or(0, |versions| versions.read);
             let written = kind.written.filter(|written| *written > read)?;
-            Some(Unreadable {
-                name: kind.name.clone(),
-                written,
-                read,
-            })
+            let name = &kind.name;
+            let known = match read {
+                0 => format!("does not know {name}"),
+                read => format!("reads only up to {name}/{read}"),
+            };
+            Some(format!(
+                "{name}/{written} is written, but the previous release {known}: add {name} to \
+                 READ_ONLY, deploy that, and write it in a later release"
+            ))
         });
         unreadable.collect()
-    }
-}
-
-/// An event type that a release writes, and that the previous release cannot read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// The stored name.
-    pub name: String,
-    /// The schema version that is written.
-    pub written: u32,
-    /// The newest schema version that the previous release reads; 0 if it does not know the type.
-    pub read: u32,
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            written,
-            read,
-        } = self;
-        write!(f, "{name}/{written} is written, but the previous release ")?;
-        match read {
-            0 => write!(f, "does not know {name}")?,
-            read => write!(f, "reads only up to {name}/{read}")?,
-        }
-        write!(
-            f,
-            ": add {name} to READ_ONLY, deploy that, and write it in a later release"
-        )
     }
 }
 
@@ -119,11 +93,11 @@ mod tests {
         let release = |kind: &EventType| Release::new(std::slice::from_ref(kind));
         let unreadable =
             |previous, next: &EventType| release(previous).unreadable(std::slice::from_ref(next));
-        assert_eq!(unreadable(&old, &reads), []);
-        assert_eq!(unreadable(&reads, &writes), []);
+        assert!(unreadable(&old, &reads).is_empty());
+        assert!(unreadable(&reads, &writes).is_empty());
         let [found] = unreadable(&old, &writes).try_into().unwrap();
         assert_eq!(
-            found.to_string(),
+            found,
             "TemperatureRead/2 is written, but the previous release reads only up to \
              TemperatureRead/1: add TemperatureRead to READ_ONLY, deploy that, and write it in a \
              later release"
@@ -135,19 +109,16 @@ mod tests {
         let old = Release::new(&[temperature(1, 1)]);
         let reads = [temperature(1, 1), moved(None)];
         let writes = [temperature(1, 1), moved(Some(1))];
-        assert_eq!(old.unreadable(&reads), []);
-        assert_eq!(Release::new(&reads).unreadable(&writes), []);
+        assert!(old.unreadable(&reads).is_empty());
+        assert!(Release::new(&reads).unreadable(&writes).is_empty());
         let [found] = old.unreadable(&writes).try_into().unwrap();
-        assert!(
-            found.to_string().contains("does not know SensorMoved"),
-            "{found}"
-        );
+        assert!(found.contains("does not know SensorMoved"), "{found}");
     }
 
     #[test]
     fn a_new_category_is_written_in_its_first_release() {
         let writes = [temperature(1, 1)];
-        assert_eq!(Release::default().unreadable(&writes), []);
+        assert!(Release::default().unreadable(&writes).is_empty());
     }
 
     #[test]
