@@ -1,5 +1,7 @@
-//! The kit on AWS: its stores on DynamoDB, its clients of other services, and its adapter for
-//! Lambda. The rules that these parts follow are in [`cairn`].
+#![doc = include_str!("../README.md")]
+//! # Modules
+//!
+//! The rules that these parts follow are in [`cairn`].
 //!
 //! * [`dynamodb`]: The event store, rows, counters, deadlines and keys on DynamoDB.
 //! * [`lambda`]: A handler gets its clients and environment variables from an `AppContext`. The
@@ -13,6 +15,7 @@
 //!
 //! The feature `operator` adds the connection of a command-line tool to a deployed stack.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
 mod clients;

@@ -1,78 +1,9 @@
-//! Cairn is a kit for event-sourced services on AWS Lambda, DynamoDB and EventBridge.
-//!
-//! An aggregate is three pure functions. The kit appends the events that they decide with one
-//! conditional write, publishes them from the table's DynamoDB Stream, and applies each event to
-//! each read model once and in order. The following program is complete. On Lambda, its store is
-//! `cairn_aws::dynamodb::DynamoStore`, and the rest stays the same:
-//!
-#![cfg_attr(feature = "store", doc = "```")]
-#![cfg_attr(not(feature = "store"), doc = "```ignore")]
-//! use std::{error::Error, sync::Arc, time::Duration};
-//!
-//! use cairn::{Aggregate, Context, Decider, Timestamp};
-//! use cairn::{repository::Repository, spec::given, store::memory::MemoryStore};
-//!
-//! #[derive(Debug)]
-//! struct GiftCard;
-//!
-//! enum Command { Load(u64), Spend(u64) }
-//!
-//! #[derive(Clone, Debug, PartialEq, cairn::Event)]
-//! #[event(prefix = "Card")]
-//! enum Event { Loaded { amount: u64 }, Spent { amount: u64 } }
-//!
-//! #[derive(Debug, PartialEq, thiserror::Error)]
-//! #[error("the balance is too low")]
-//! struct NotEnough;
-//!
-//! impl Decider for GiftCard {
-//!     type State = u64;
-//!     type Command = Command;
-//!     type Event = Event;
-//!     type Rejection = NotEnough;
-//!
-//!     fn decide(balance: &u64, command: &Command) -> Result<Vec<Event>, NotEnough> {
-//!         match *command {
-//!             Command::Load(amount) => Ok(vec![Event::Loaded { amount }]),
-//!             Command::Spend(amount) if amount <= *balance => Ok(vec![Event::Spent { amount }]),
-//!             Command::Spend(_) => Err(NotEnough),
-//!         }
-//!     }
-//!
-//!     fn evolve(balance: u64, event: &Event) -> u64 {
-//!         match *event {
-//!             Event::Loaded { amount } => balance.saturating_add(amount),
-//!             Event::Spent { amount } => balance.saturating_sub(amount),
-//!         }
-//!     }
-//! }
-//! impl Aggregate for GiftCard {
-//!     type Id = String;
-//!     const CATEGORY: &'static str = "card";
-//! }
-//!
-//! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn Error>> {
-//!     // The rules need no store.
-//!     given::<GiftCard>([Event::Loaded { amount: 50 }])
-//!         .when(&Command::Spend(70))
-//!         .then_rejected(&NotEnough);
-//!
-//!     let cards = Repository::<GiftCard, _>::new(Arc::new(MemoryStore::default()));
-//!     let card = GiftCard::stream(&"4711".to_owned());
-//!     let now = Timestamp::now();
-//!     let context = |id: &str| Context::new(id, now, Duration::from_secs(5));
-//!     cards.handle(&card, &Command::Load(50), &context("load-1")).await?;
-//!     let spent = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
-//!     assert_eq!((spent.current.state, spent.current.version), (30, 2));
-//!
-//!     // The client got no response, and sends the command again with the same id.
-//!     let again = cards.handle(&card, &Command::Spend(20), &context("spend-1")).await?;
-//!     assert!(again.replayed && again.current.state == 30);
-//!     Ok(())
-//! }
-//! ```
-//!
+// The front page is the README. Its program needs a store.
+#![cfg_attr(feature = "store", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "store"),
+    doc = "The core of Cairn without its feature `store`.\n"
+)]
 //! # A guided tour
 //!
 //! The tour follows the data: from a command to its events, to the read models and sagas that react
@@ -188,6 +119,7 @@
 //! [invocation]: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 //! [receive]: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs)]
 
 // The derives name the crate `cairn`.

@@ -1,21 +1,5 @@
-//! Runs any SAM template locally: its functions, in process or as processes, and the AWS services
-//! that they use, with the failure behaviour of AWS.
-//!
-//! ```no_run
-//! use std::path::Path;
-//!
-//! use cairn_local::{Functions, Options, System, Template};
-//!
-//! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let template = Template::load(Path::new("template.yaml"))?;
-//!     let functions = Functions::new(&[/* ("place-order", place_order::function), .. */]);
-//!     let system = System::start(&template, &Options { functions, ..Options::default() }).await?;
-//!     println!("HTTP API http://{}, AWS endpoint http://{}", system.http, system.endpoint);
-//!     system.watch().recv().await?;
-//!     Ok(system.stop().await)
-//! }
-//! ```
+#![doc = include_str!("../README.md")]
+//! # Modules
 //!
 //! The rooms, each of which uses only those above it:
 //!

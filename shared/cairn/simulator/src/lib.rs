@@ -1,4 +1,5 @@
-//! Simulates a system of the kit on virtual time, under faults and crashes, by seed.
+#![doc = include_str!("../README.md")]
+//! # Modules
 //!
 //! The simulated system is that of the local runtime: the template, the functions, the adapters and
 //! the AWS SDK. Only the [`platform`] differs. There the seed decides all [`faults`]: of calls,
@@ -13,14 +14,6 @@
 //! - [`crashes`] crashes every handler at every await, in an application's scenarios.
 //! - [`isolation`] compares a run with the same run beside a disturbance.
 //! - [`program`] is the command line.
-//!
-//! This program simulates an application, with all tests that the application describes:
-//!
-//! ```ignore
-//! fn main() -> std::process::ExitCode {
-//!     Program::<Shop>::new("shop-simulator").crashes().isolation().run()
-//! }
-//! ```
 
 pub mod api;
 pub mod application;

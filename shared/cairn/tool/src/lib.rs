@@ -1,19 +1,5 @@
-//! The operator's tool `cairn` as a library, for any system.
-//!
-//! A program names its system and the little that only an application knows:
-//!
-//! ```no_run
-//! use std::process::ExitCode;
-//!
-//! use cairn_tool::{Subject, Tool};
-//!
-//! fn main() -> ExitCode {
-//!     Tool::new(orders::system())
-//!         .example_stream("stock-TEA-01")
-//!         .subject(Subject::new::<CustomerId>("customer", "c-42", "ForgetCustomerFunction"))
-//!         .run()
-//! }
-//! ```
+#![doc = include_str!("../README.md")]
+//! # Modules
 //!
 //! * [`Tool`]: The system and its words. [`Tool::run`] parses the command line and runs the
 //!   command.

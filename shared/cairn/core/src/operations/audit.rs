@@ -36,8 +36,8 @@ impl Default for Limits {
     /// One minute and five minutes: the watchdog runs every minute.
     fn default() -> Self {
         Self {
-            settle: Duration::from_mins(1),
-            overdue: Duration::from_mins(5),
+            settle: Duration::from_secs(60),
+            overdue: Duration::from_secs(300),
         }
     }
 }

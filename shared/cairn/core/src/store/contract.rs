@@ -459,7 +459,7 @@ fn if_within(quota: &Quota) -> Conditions<'_> {
 /// A quota per minute, `seconds` after the start of a minute.
 fn quota(key: &str, limit: u32, seconds: u64) -> Quota {
     let now = Timestamp::from_millis(1_700_000_040_000).after(Duration::from_secs(seconds));
-    Quota::new(key, limit, Duration::from_mins(1), now)
+    Quota::new(key, limit, Duration::from_secs(60), now)
 }
 
 fn at(key: &str, version: u64) -> StreamVersion {

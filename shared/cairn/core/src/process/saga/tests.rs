@@ -180,7 +180,7 @@ impl Triggered for Reads {
 
 type Parcel = Saga<Reads>;
 
-const TIMEOUT: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 fn cause() -> String {
     "changed my mind".to_owned()
