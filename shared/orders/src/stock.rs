@@ -61,6 +61,13 @@ pub struct State {
 }
 
 impl State {
+    /// The number of open reservations from which on no order can reserve units.
+    ///
+    /// Reservations stay open while a provider is unavailable. Without a limit, the snapshot of a
+    /// SKU that sells well would grow over the size of a commit, and every load would read all
+    /// commits since the last snapshot.
+    pub const MAX_RESERVATIONS: usize = 5_000;
+
     /// Returns the number of units on hand, including reserved units.
     pub fn on_hand(&self) -> u64 {
         self.on_hand
@@ -119,6 +126,9 @@ pub enum Rejection {
     /// There are not enough units.
     #[error("out of stock")]
     OutOfStock,
+    /// Too many orders have an open reservation; see [`State::MAX_RESERVATIONS`].
+    #[error("too many orders in progress")]
+    TooManyReservations,
     /// The order has no reservation.
     #[error("no stock is reserved for this order")]
     NotReserved,
@@ -182,6 +192,9 @@ fn reserve(state: &State, order_id: OrderId, quantity: u64) -> Result<Vec<Event>
     match state.reserved_for(order_id) {
         Some(_) => Err(Rejection::AlreadyReserved),
         None if quantity > state.available() => Err(Rejection::OutOfStock),
+        None if state.reservations.len() >= State::MAX_RESERVATIONS => {
+            Err(Rejection::TooManyReservations)
+        }
         None => Ok(vec![Event::Reserved { order_id, quantity }]),
     }
 }

@@ -36,7 +36,7 @@ use cairn_local::{
 };
 use orders::{
     stock::{Command, Stock},
-    values::Sku,
+    values::{OrderId, Sku},
 };
 use serde_json::{Value, value::to_raw_value};
 
@@ -261,6 +261,49 @@ async fn a_stream_without_a_usable_snapshot_takes_two_calls_and_a_gap_in_a_long_
     };
     assert_eq!(store.read(stream, &gap).await.unwrap(), commits[98..100]);
     assert_eq!(lossy.calls(), ["Query"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_in_a_group_are_two_calls_and_take_effect_once() {
+    let system = Fixture::start().await;
+    let lossy = Lossy::to(&system);
+    let stream = Stock::stream(&"GROUP-01".parse().unwrap());
+    let reserve = |key: &str, quantity| Command::Reserve {
+        order: OrderId::from_key(key),
+        quantity,
+    };
+    let group = [
+        (Command::Receive(5.try_into().unwrap()), context("c1")),
+        (reserve("a", 3), context("c2")),
+        (reserve("b", 3), context("c3")),
+        (reserve("a", 3), context("c2")),
+        (reserve("c", 2), context("c4")),
+    ];
+    // The second time, the caller has lost the response.
+    for replayed in [[false, false, true, false], [true; 4]] {
+        let stocks = lossy.stocks();
+        lossy.calls();
+        let handled = stocks.handle_all(&stream, &group).await.unwrap();
+        let calls = lossy.calls();
+        assert_eq!(
+            calls.contains(&"TransactWriteItems".to_owned()),
+            !replayed[0]
+        );
+        assert!(calls.len() <= 2 + 4, "{calls:?}");
+        let rejected: Vec<_> = handled.iter().map(Result::is_err).collect();
+        assert_eq!(rejected, [false, false, true, false, false]);
+        let accepted = handled.iter().flatten().map(|handled| handled.replayed);
+        assert_eq!(accepted.collect::<Vec<_>>(), replayed);
+        let state = stocks.load(&stream).await.unwrap().state;
+        assert_eq!((state.on_hand(), state.reserved()), (5, 5));
+    }
+    let stored = lossy.store().read(&stream, &ReadRange::all()).await;
+    let ids: Vec<_> = stored
+        .unwrap()
+        .into_iter()
+        .map(|commit| commit.id)
+        .collect();
+    assert_eq!(ids, ["c1", "c2", "c4"]);
 }
 
 /// DynamoDB discards the token of a transaction after ten minutes. In this test it never existed.

@@ -97,7 +97,7 @@
 //! | limit | consequence |
 //! |---|---|
 //! | [400 KB per item][item-size] | a larger commit is rejected first: `store::MAX_COMMIT_BYTES` |
-//! | [100 items and 4 MB per transaction][transaction] | `store::MAX_STREAMS_PER_APPEND` |
+//! | [100 items and 4 MB per transaction][transaction] | `store::MAX_COMMITS_PER_APPEND` |
 //! | [1 MB per page of a query][page-size] | every read follows its pages |
 //! | [ten minutes per transaction token][transaction] | later, the write conditions apply |
 //! | [24 hours per stream record][retention] | a mapping has a lower maximum record age |

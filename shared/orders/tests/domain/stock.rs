@@ -116,6 +116,35 @@ fn an_order_reserves_once() {
 }
 
 #[test]
+fn open_reservations_have_a_limit_with_which_a_snapshot_fits_into_a_commit() {
+    let order = |number: usize| uuid::Uuid::from_u128(number as u128).to_string().parse();
+    let reservation = |number: usize| Event::Reserved {
+        order_id: order(number).unwrap(),
+        quantity: 1_000_000,
+    };
+    let reservations = (0..State::MAX_RESERVATIONS).map(reservation);
+    let full: Vec<_> = [received(u64::MAX)]
+        .into_iter()
+        .chain(reservations)
+        .collect();
+    given::<Stock>(full.clone())
+        .when(&reserve(1))
+        .then_rejected(&Rejection::TooManyReservations);
+    let state = given::<Stock>(full.clone()).state();
+    let snapshot = serde_json::to_string(&state).unwrap();
+    // A commit has 400 KB, and needs some of them for its events.
+    assert!(snapshot.len() < 300 * 1024, "{}", snapshot.len());
+
+    let released = Event::Released {
+        order_id: order(7).unwrap(),
+        quantity: 1_000_000,
+    };
+    given::<Stock>(full.into_iter().chain([released]))
+        .when(&reserve(1))
+        .then([reserved(1)]);
+}
+
+#[test]
 fn a_reservation_stays_on_hand() {
     let state = given::<Stock>([received(5), reserved(3)]).state();
     assert_eq!(levels(&state), (5, 3, 2));

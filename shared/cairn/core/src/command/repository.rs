@@ -18,7 +18,7 @@ use quick_cache::{
 
 use crate::{
     commit::{Commit, Context},
-    decider::Aggregate,
+    decider::{Aggregate, Decider},
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
@@ -26,8 +26,9 @@ use crate::{
     retry::{ConflictBackoff, OutOfTime},
     snapshot::state_fingerprint,
     store::{
-        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Limited, Quota,
-        ReadRange, Snapshots, StoreError, StreamVersion,
+        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Limited,
+        MAX_COMMITS_PER_APPEND, Quota, ReadRange, Snapshots, StoreError, StreamVersion,
+        group::GroupCommit,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -60,6 +61,9 @@ impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
         }
     }
 }
+
+/// The results of several commands, in their order.
+pub type Results<A> = Vec<Result<Handled<A>, HandleError<<A as Decider>::Rejection>>>;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -114,23 +118,37 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
 
     /// Creates a repository of the aggregate's streams in a store.
     pub fn new(store: S) -> Self {
+        Self {
+            store,
+            state_fingerprint: Arc::new(LazyLock::new(|| {
+                state_fingerprint::<A::State>(A::REVISION)
+            })),
+            cache: Arc::new(Self::empty_cache()),
+        }
+    }
+
+    fn empty_cache() -> Cache<A> {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(Self::CACHED_STREAMS)
             .weight_capacity(Self::CACHED_STREAMS as u64)
             .shards(1)
             .build()
             .unwrap_or_else(|_| unreachable!("both capacities are given"));
-        Self {
-            store,
-            state_fingerprint: Arc::new(LazyLock::new(|| {
-                state_fingerprint::<A::State>(A::REVISION)
-            })),
-            cache: Arc::new(sync::Cache::with_options(
-                options,
-                UnitWeighter,
-                BuildHasherDefault::default(),
-                DefaultLifecycle::default(),
-            )),
+        sync::Cache::with_options(
+            options,
+            UnitWeighter,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        )
+    }
+
+    /// Returns a repository of the same streams on the store of a group. It shares no cache,
+    /// because a state that is not stored must not be cached.
+    pub fn grouped(&self, group: &GroupCommit<S>) -> Repository<A, GroupCommit<S>> {
+        Repository {
+            store: group.clone(),
+            state_fingerprint: self.state_fingerprint.clone(),
+            cache: Arc::new(Self::empty_cache()),
         }
     }
 
@@ -170,6 +188,72 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
         context: &Context,
     ) -> Result<Handled<A>, HandleError<A::Rejection>> {
         self.run(Attempt::new(self, stream), command, context).await
+    }
+
+    /// Handles several commands on one stream, with the same results as [`handle`](Self::handle)
+    /// for one after the other.
+    ///
+    /// Up to [`MAX_COMMITS_PER_APPEND`] commands take two store calls: a read and one append, which
+    /// has a commit for each accepted command. A command that was handled before adds a read at
+    /// most, and a conflict repeats both calls. The time budget is that of the first command. If
+    /// the store rejects the append permanently, for example because of one command with too large
+    /// events, the commands are handled one at a time.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails or every attempt loses a conflict. Some commands may have
+    /// been handled; the same call again detects them.
+    pub async fn handle_all(
+        &self,
+        stream: &StreamId,
+        commands: &[(A::Command, Context)],
+    ) -> Result<Results<A>, HandleError<A::Rejection>> {
+        let mut results = Vec::with_capacity(commands.len());
+        for group in commands.chunks(MAX_COMMITS_PER_APPEND) {
+            match self.handle_group(stream, group).await {
+                Ok(handled) => results.extend(handled),
+                Err(HandleError::Store(error)) if !error.is_transient() => {
+                    tracing::warn!(%stream, %error, "group rejected; handling each command alone");
+                    for (command, context) in group {
+                        results.push(self.handle(stream, command, context).await);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(results)
+    }
+
+    async fn handle_group(
+        &self,
+        stream: &StreamId,
+        commands: &[(A::Command, Context)],
+    ) -> Result<Results<A>, HandleError<A::Rejection>> {
+        let time_budget = commands.first().map(|(_, context)| context.time_budget);
+        let mut backoff = ConflictBackoff::new(time_budget.unwrap_or_default());
+        loop {
+            let group = GroupCommit::new(self.store.clone());
+            let grouped = self.grouped(&group);
+            let mut results = Vec::with_capacity(commands.len());
+            for (command, context) in commands {
+                match grouped.handle(stream, command, context).await {
+                    Err(HandleError::Store(error)) => return Err(error.into()),
+                    result => results.push(result),
+                }
+            }
+            match group.commit().await {
+                Ok(()) => {
+                    if let Some(current) = grouped.cache.get(stream) {
+                        self.cache.insert(stream.clone(), current);
+                    }
+                    return Ok(results);
+                }
+                Err(AppendError::Conflict(_)) => {
+                    tracing::debug!(%stream, commands = commands.len(), "conflict");
+                    backoff.another(true).await?;
+                }
+                Err(AppendError::Store(error)) => return Err(error.into()),
+            }
+        }
     }
 
     /// Handles a command that begins a stream. It does not read first, because the append proves
@@ -423,6 +507,13 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
 
     pub(crate) fn stream(&self) -> &StreamId {
         &self.current.stream
+    }
+
+    /// Reads the stream without loading it, so that the store of a group knows it.
+    pub(crate) async fn read_latest(&self) -> Result<(), StoreError> {
+        let latest = self.repository.latest(Consistency::Strong);
+        let read = self.repository.store.read(self.stream(), &latest).await;
+        read.map(drop)
     }
 
     /// Decides on the loaded state, and reads again if that does not suffice.

@@ -19,6 +19,7 @@ use crate::{
     stream::StreamId,
 };
 
+pub mod group;
 pub mod testing;
 
 /// The handler of one step. The surrounding function loads the saga, checks that the step is due,
@@ -467,6 +468,7 @@ impl fmt::Debug for Enlisted {
 }
 
 type Decided<'a> = Pin<Box<dyn Future<Output = Result<Option<Commit>, Refusal>> + Send + 'a>>;
+type Read<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 enum Refusal {
     Rejected(String),
@@ -476,6 +478,8 @@ enum Refusal {
 /// An [`Attempt`] on a stream of any aggregate.
 trait Enlist: Send + Sync {
     fn stream(&self) -> &StreamId;
+    /// Reads the stream, so that the store of a group knows it.
+    fn read(&self) -> Read<'_>;
     fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a>;
     fn lost(&mut self, winner: Option<Commit>);
 }
@@ -492,6 +496,10 @@ where
 {
     fn stream(&self) -> &StreamId {
         self.attempt.stream()
+    }
+
+    fn read(&self) -> Read<'_> {
+        Box::pin(self.attempt.read_latest())
     }
 
     fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {

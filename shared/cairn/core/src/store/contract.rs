@@ -34,13 +34,14 @@ pub async fn check(store: &impl ConditionalStore) {
     the_place_of_a_commit_is_taken_once_and_the_winner_is_named(store).await;
     of_many_writers_at_once_one_wins(store).await;
     an_append_to_several_streams_is_all_or_nothing(store).await;
+    several_commits_of_an_append_can_follow_each_other_on_one_stream(store).await;
     the_very_same_append_again_is_a_success(store).await;
     an_append_of_which_a_part_is_there_is_a_conflict(store).await;
     the_same_append_at_another_time_is_a_conflict(store).await;
     a_commit_without_events_is_refused(store).await;
     a_gap_is_corruption(store).await;
     a_long_stream_is_read_to_its_end(store).await;
-    more_streams_than_a_transaction_takes_are_refused(store).await;
+    more_commits_than_a_transaction_takes_are_refused(store).await;
     an_append_on_a_condition_goes_through_while_the_other_streams_are_unchanged(store).await;
     an_append_on_a_condition_writes_nothing_once_another_stream_has_changed(store).await;
     the_very_same_append_on_a_condition_again_is_a_success(store).await;
@@ -239,6 +240,34 @@ async fn an_append_to_several_streams_is_all_or_nothing(store: &impl EventStore)
     );
 }
 
+async fn several_commits_of_an_append_can_follow_each_other_on_one_stream(store: &impl EventStore) {
+    let group = [
+        commit("hot", 1, "first", 2),
+        commit("hot", 3, "second", 1),
+        commit("beside-hot", 1, "second", 1),
+        commit("hot", 4, "third", 1),
+    ];
+    for _ in 0..2 {
+        store.append(&group).await.expect("append");
+    }
+    let [first, second, beside, third] = group;
+    let expected = [first, second, third];
+    let stored = store.read(&stream("hot"), &ReadRange::all()).await;
+    assert_eq!(stored.expect("read"), expected);
+    let stored = store.read(&stream("beside-hot"), &ReadRange::all()).await;
+    assert_eq!(stored.expect("read"), [beside]);
+
+    let late = [commit("hot", 4, "late", 1), commit("hot", 5, "later", 1)];
+    let lost = store.append(&late).await;
+    let Err(AppendError::Conflict(lost)) = lost else {
+        panic!("expected a conflict, got {lost:?}");
+    };
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].winner.as_ref(), Some(&expected[2]));
+    let stored = store.read(&stream("hot"), &ReadRange::all()).await;
+    assert_eq!(stored.expect("read"), expected);
+}
+
 /// The answer to the first append may have been lost.
 async fn the_very_same_append_again_is_a_success(store: &impl EventStore) {
     let commits = ["again-a", "again-b", "again-c"].map(|key| commit(key, 1, "same", 1));
@@ -311,7 +340,7 @@ async fn a_long_stream_is_read_to_its_end(store: &impl EventStore) {
     );
 }
 
-async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventStore) {
+async fn more_commits_than_a_transaction_takes_are_refused(store: &impl EventStore) {
     let commits: Vec<_> = (0..=100)
         .map(|n| commit(&format!("wide-{n}"), 1, "wide", 1))
         .collect();
@@ -319,7 +348,7 @@ async fn more_streams_than_a_transaction_takes_are_refused(store: &impl EventSto
     assert!(
         matches!(
             refused,
-            Err(AppendError::Store(StoreError::TooManyStreams(101)))
+            Err(AppendError::Store(StoreError::TooManyCommits(101)))
         ),
         "{refused:?}"
     );

@@ -19,12 +19,13 @@ pub mod answers;
 // For the adapters.
 #[doc(hidden)]
 pub mod contract;
+pub mod group;
 pub mod memory;
 
-/// The maximum number of streams of one append. A quota counts as one.
+/// The maximum number of commits of one append. A condition or a quota counts as one.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 #[doc(hidden)]
-pub const MAX_STREAMS_PER_APPEND: usize = 100;
+pub const MAX_COMMITS_PER_APPEND: usize = 100;
 
 /// The maximum size of a commit in bytes, as DynamoDB measures an item.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
@@ -33,10 +34,11 @@ pub const MAX_COMMIT_BYTES: usize = 400 * 1024;
 
 /// An append-only store of commits.
 pub trait EventStore: Send + Sync {
-    /// Appends one commit to each of one or more different streams: all of them, or none.
+    /// Appends commits to one or more streams: all of them, or none.
     ///
     /// A commit is appended if its stream has no commit at its version. The version must follow the
-    /// last version that the caller has read, so that no gap is possible. Appending exactly the
+    /// last version that the caller has read, or the previous commit of the same append on this
+    /// stream, so that no gap is possible. Appending exactly the
     /// same commits again succeeds and changes nothing, because the answer to the first append may
     /// have been lost. Several commits should be [linked](crate::commit::link), so that an audit
     /// finds one that is lost later.
@@ -293,11 +295,11 @@ pub enum StoreError {
     /// A commit has no events.
     #[error("a commit on {0} has no events")]
     NoEvents(StreamId),
-    /// An append has more streams than one transaction can write.
+    /// An append has more commits than one transaction can write.
     #[error(
-        "an append of {0} streams exceeds the limit of {MAX_STREAMS_PER_APPEND}; split the command"
+        "an append of {0} commits exceeds the limit of {MAX_COMMITS_PER_APPEND}; split the command"
     )]
-    TooManyStreams(usize),
+    TooManyCommits(usize),
     /// The stored commits are inconsistent.
     #[error("the stream {stream} is corrupt: {reason}")]
     Corrupt {
@@ -403,8 +405,8 @@ async fn read_until(
 pub fn check_append(commits: &[Commit], conditions: Conditions<'_>) -> Result<(), StoreError> {
     let items =
         commits.len() + conditions.unchanged.len() + usize::from(conditions.quota.is_some());
-    if items > MAX_STREAMS_PER_APPEND {
-        return Err(StoreError::TooManyStreams(items));
+    if items > MAX_COMMITS_PER_APPEND {
+        return Err(StoreError::TooManyCommits(items));
     }
     match commits.iter().find(|commit| commit.events.is_empty()) {
         Some(empty) => Err(StoreError::NoEvents(empty.stream.clone())),
