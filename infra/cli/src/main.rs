@@ -16,6 +16,10 @@ use orders::{
 #[cfg(test)]
 mod reference;
 
+/// As in `cargo run`, whose runtime is that of `cairn local`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     tool().run()
 }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, process::ExitCode};
 
+use cairn_aws::lambda::on_lambda;
 use cairn_local::{
     faults::{Fault, FaultProfile},
     program::{self, Greeting, Hosting, Terminal},
@@ -9,7 +10,16 @@ use cairn_local::{
     system::System,
 };
 use clap::{CommandFactory, Parser, Subcommand};
-use orders_local::{console::has_page, demo, measure, options_with_page};
+use orders_local::{
+    console::has_page,
+    demo,
+    measure::{self, LogMeter, Workload},
+    options_with_page,
+};
+
+/// An order is some seventy calls of the SDK in this process, which allocate much.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Run the Cairn order system locally, with an emulated AWS
 #[derive(Debug, Parser)]
@@ -30,16 +40,9 @@ struct Arguments {
 enum Command {
     /// Run sample orders that succeed and fail, each to its end
     Demo,
-    /// Measure confirmation time, orders per second and calls per order, without the template's
-    /// throttling
-    Measure {
-        /// Number of orders under load
-        #[arg(long, default_value_t = 2000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        orders: u32,
-        /// Number of clients
-        #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-        clients: u32,
-    },
+    /// Measure the speed of the local system and the cost of an order on AWS, without the
+    /// template's throttling
+    Measure(Workload),
 }
 
 /// Local values of parameters: shorter timeouts, and no tokens, because only local clients can
@@ -61,11 +64,18 @@ fn run(terminal: &Terminal) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     let Some(arguments) = program::parse::<Arguments>(Arguments::command())? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let (signals, runtime) = terminal.start(match arguments.command {
-        None => AtSignal::Stop,
-        Some(Command::Demo | Command::Measure { .. }) => AtSignal::CutOff,
-    })?;
-    let template = arguments.system.template(&HERE)?;
+    let logs = LogMeter::default();
+    let (signals, runtime) = match arguments.command {
+        None => terminal.start(AtSignal::Stop)?,
+        Some(Command::Demo) => terminal.start(AtSignal::CutOff)?,
+        Some(Command::Measure(_)) => {
+            terminal.start_with(AtSignal::CutOff, on_lambda(logs.clone()))?
+        }
+    };
+    let template = match &arguments.command {
+        None | Some(Command::Demo) => arguments.system.template(&HERE)?,
+        Some(Command::Measure(workload)) => arguments.system.template(&workload.parameters())?,
+    };
     let ended = match arguments.command {
         None => {
             let faults = FaultProfile::default();
@@ -83,8 +93,8 @@ fn run(terminal: &Terminal) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
             runtime.block_on(served)
         }
         Some(Command::Demo) => runtime.block_on(demo::run(&template)),
-        Some(Command::Measure { orders, clients }) => {
-            runtime.block_on(measure::run(&template, orders, clients))
+        Some(Command::Measure(workload)) => {
+            runtime.block_on(measure::run(&template, workload, &logs))
         }
     };
     // Work in progress is no longer needed.

@@ -28,6 +28,7 @@ mod forget;
 mod hostile;
 mod mails;
 mod malformed;
+mod measure;
 mod metrics;
 mod openapi;
 mod operators;

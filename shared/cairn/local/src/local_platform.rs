@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     faults::{Fault, FaultProfile},
-    platform::{InvocationFault, Note, Observer, Platform},
+    platform::{FaultDecision, InvocationFault, Note, Observer, Platform},
     printer::Printer,
 };
 
@@ -20,6 +20,8 @@ pub struct LocalPlatform {
     broken: Option<(&'static str, &'static str)>,
     /// The printer of the lines of processes; without it they go to the log.
     printer: Option<Printer>,
+    /// The time that a call to a service takes on its way.
+    round_trip: Duration,
 }
 
 impl LocalPlatform {
@@ -56,6 +58,12 @@ impl LocalPlatform {
     pub fn printing(self, printer: Printer) -> Self {
         let printer = Some(printer);
         Self { printer, ..self }
+    }
+
+    /// Sets the time that each call to a service takes on its way. By default it takes none.
+    #[must_use]
+    pub fn with_round_trip(self, round_trip: Duration) -> Self {
+        Self { round_trip, ..self }
     }
 
     /// Chooses the function that fails with this error while [`Fault::BrokenFunction`] is on.
@@ -111,6 +119,15 @@ impl Platform for LocalPlatform {
     fn note(&self, note: &Note<'_>) {
         if let Some(observer) = &self.observer {
             observer.note(note);
+        }
+    }
+
+    fn call(&self, _: &str, _: &str) -> FaultDecision {
+        let half = self.round_trip / 2;
+        FaultDecision {
+            there: half,
+            back: half,
+            fault: None,
         }
     }
 

@@ -22,7 +22,11 @@ use tokio::{
     runtime::Runtime,
     sync::broadcast::{Receiver, error::RecvError},
 };
-use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Identity, SubscriberExt},
+    util::SubscriberInitExt,
+};
 
 use crate::{
     aws::{Seen, secrets::Secrets},
@@ -222,11 +226,24 @@ impl Terminal {
     /// # Errors
     /// Returns an error if the operating system refuses one of them.
     pub fn start(&self, at_signal: AtSignal) -> Result<(Signals, Runtime), BoxError> {
+        self.start_with(at_signal, Identity::new())
+    }
+
+    /// Does the same as [`start`](Self::start), and adds a layer to the log, with its own filter.
+    ///
+    /// # Errors
+    /// Returns an error if the operating system refuses one of them.
+    pub fn start_with(
+        &self,
+        at_signal: AtSignal,
+        layer: impl Layer<Registry> + Send + Sync,
+    ) -> Result<(Signals, Runtime), BoxError> {
         let signals = Signals::listen(at_signal)
             .map_err(|error| format!("listening for signals failed: {error}"))?;
+        let lines = tracing_subscriber::fmt::layer().with_writer(self.err.clone());
         tracing_subscriber::registry()
-            .with(tracing_subscriber::fmt::layer().with_writer(self.err.clone()))
-            .with(logged())
+            .with(layer)
+            .with(lines.with_filter(logged()))
             .init();
         let err = self.err.clone();
         // Like the log, a panic does not wait for a reader.

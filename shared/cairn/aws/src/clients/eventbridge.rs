@@ -15,7 +15,7 @@ use aws_sdk_eventbridge::{
 };
 
 use crate::{
-    context::{AppContext, ConfigError, retries},
+    context::{AppContext, ConfigError, client_config},
     trace,
 };
 use cairn::relay::{Entry, EntryResult, Publisher};
@@ -40,7 +40,7 @@ pub struct EventBridge {
 impl AppContext {
     /// Returns the event bus of `EVENT_BUS`, with `EVENT_SOURCE` as the source of its events.
     pub fn bus(&self) -> Result<EventBridge, ConfigError> {
-        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let config = client_config!(Builder, &self.aws);
         Ok(EventBridge::new(
             Client::from_conf(config),
             self.variable("EVENT_BUS")?,

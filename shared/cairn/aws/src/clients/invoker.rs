@@ -7,7 +7,7 @@
 use aws_sdk_lambda::{Client, config::Builder, primitives::Blob, types::InvocationType};
 
 use crate::{
-    context::{AppContext, retries},
+    context::{AppContext, client_config},
     error::AwsError,
 };
 
@@ -28,7 +28,7 @@ pub struct InvokeError {
 impl AppContext {
     /// Returns a client to invoke the functions of this account.
     pub fn invoker(&self) -> Invoker {
-        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let config = client_config!(Builder, &self.aws);
         Invoker::new(Client::from_conf(config))
     }
 }

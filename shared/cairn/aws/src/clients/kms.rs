@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::lazy_client::LazyClient;
 use crate::{
-    context::{AppContext, ConfigError, retries},
+    context::{AppContext, ConfigError, client_config},
     error::AwsError,
 };
 
@@ -20,7 +20,7 @@ pub struct KmsKey {
 impl AppContext {
     /// Returns the KMS key whose id is in an environment variable.
     pub(crate) fn kms_key(&self, variable: &str) -> Result<KmsKey, ConfigError> {
-        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let config = client_config!(Builder, &self.aws);
         let client = LazyClient::new(|| Client::from_conf(config));
         Ok(KmsKey::new(client, self.variable(variable)?))
     }

@@ -13,7 +13,7 @@ use aws_sdk_sesv2::{
 use cairn::error::BoxError;
 
 use crate::{
-    context::{AppContext, ConfigError},
+    context::{AppContext, ConfigError, client_config},
     error::AwsError,
 };
 
@@ -68,9 +68,10 @@ impl Mailer {
     /// Creates a sender. The environment variable has its address, which SES must have verified.
     pub fn from_context(app: &AppContext, variable: &str) -> Result<Self, ConfigError> {
         // An attempt without an answer may have sent the mail, so the caller decides on a retry.
-        let config = Builder::from(&app.aws).retry_config(RetryConfig::disabled());
+        let config = client_config!(Builder, &app.aws).to_builder();
+        let config = config.retry_config(RetryConfig::disabled()).build();
         Ok(Self {
-            client: Client::from_conf(config.build()),
+            client: Client::from_conf(config),
             from: app.variable(variable)?,
         })
     }

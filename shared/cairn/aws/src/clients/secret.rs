@@ -8,7 +8,7 @@ use std::{
 use aws_sdk_secretsmanager::{Client, config::Builder};
 
 use crate::{
-    context::{AppContext, ConfigError, retries},
+    context::{AppContext, ConfigError, client_config},
     error::AwsError,
 };
 use cairn::error::BoxError;
@@ -38,7 +38,7 @@ pub struct SecretError {
 impl AppContext {
     /// Returns the secret whose ARN is in an environment variable.
     pub fn secret(&self, variable: &str) -> Result<Secret, ConfigError> {
-        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let config = client_config!(Builder, &self.aws);
         let client = Client::from_conf(config);
         Ok(Secret::managed(client, self.variable(variable)?))
     }

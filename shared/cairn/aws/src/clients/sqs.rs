@@ -17,7 +17,7 @@ use aws_sdk_sqs::{
 
 use super::lazy_client::LazyClient;
 use crate::{
-    context::{AppContext, ConfigError, retries},
+    context::{AppContext, ConfigError, client_config},
     error::AwsError,
 };
 use cairn::timestamp::Timestamp;
@@ -66,7 +66,7 @@ fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Time
 impl AppContext {
     /// Returns the queue whose URL is in an environment variable.
     pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
-        let config = Builder::from(&self.aws).retry_partition(retries()).build();
+        let config = client_config!(Builder, &self.aws);
         let client = LazyClient::new(|| Client::from_conf(config));
         Ok(Queue::new(client, self.variable(variable)?))
     }

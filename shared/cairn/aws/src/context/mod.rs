@@ -204,13 +204,26 @@ impl AppContext {
     /// Returns the client that all tables share.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let make = || {
-            let config = aws_sdk_dynamodb::config::Builder::from(&self.aws);
-            let config = config.retry_partition(retries()).build();
+            let config = client_config!(aws_sdk_dynamodb::config::Builder, &self.aws);
             aws_sdk_dynamodb::Client::from_conf(config)
         };
         self.dynamodb.get_or_init(make).clone()
     }
 }
+
+/// Builds the configuration of one client. Without credentials its calls are not signed, for a local
+/// runtime in the same process, which knows its callers.
+macro_rules! client_config {
+    ($builder:ty, $aws:expr) => {{
+        let aws = $aws;
+        let config = <$builder>::from(aws).retry_partition($crate::context::retries());
+        match aws.credentials_provider() {
+            Some(_) => config.build(),
+            None => config.allow_no_auth().build(),
+        }
+    }};
+}
+pub(crate) use client_config;
 
 /// Creates a retry quota for one client. By default all clients of a process share one quota. The
 /// local runtime runs all functions in one process, so the failures of one would use up the retries

@@ -5,11 +5,18 @@
 //! it. The local runtime builds the same functions from the template and calls them in its own
 //! process.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
+use tracing::Subscriber;
 use tracing_subscriber::{
+    Layer,
     filter::{LevelFilter, Targets},
+    fmt::{
+        self, MakeWriter,
+        format::{Format, Json, JsonFields},
+    },
     layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -36,11 +43,7 @@ pub use crate::{
 /// `build` creates the clients before the first event. A panic fails only its invocation.
 pub fn run(build: Build) -> ExitCode {
     tracing_subscriber::registry()
-        .with(
-            tracing_subscriber::fmt::layer()
-                .json()
-                .with_span_list(false),
-        )
+        .with(lines(io::stdout))
         .with(logged())
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -57,6 +60,27 @@ pub fn run(build: Build) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the lines that functions log on Lambda at the level `info`, for another writer.
+pub fn on_lambda<S>(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+{
+    lines(writer).with_filter(LevelFilter::INFO)
+}
+
+fn lines<S, W>(writer: W) -> fmt::Layer<S, JsonFields, Format<Json>, W>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    fmt::layer()
+        .json()
+        .with_span_list(false)
+        .with_writer(writer)
 }
 
 /// Returns the log filter of `RUST_LOG`, by target and level; by default it is `error`.

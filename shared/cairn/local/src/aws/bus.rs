@@ -1,6 +1,13 @@
 //! Event buses: an event goes to every target whose rule matches.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cairn::Timestamp;
 use serde::Deserialize;
@@ -29,6 +36,7 @@ pub struct Bus {
     buses: HashMap<String, Vec<Rule>>,
     async_queue: AsyncQueue,
     seen: broadcast::Sender<Seen>,
+    accepted: AtomicU64,
     platform: Arc<dyn Platform>,
 }
 
@@ -94,6 +102,7 @@ impl Bus {
             buses,
             async_queue,
             seen: broadcast::Sender::new(4096),
+            accepted: AtomicU64::default(),
             platform,
         }
     }
@@ -101,6 +110,11 @@ impl Bus {
     /// Subscribes to all events from now on.
     pub fn watch(&self) -> broadcast::Receiver<Seen> {
         self.seen.subscribe()
+    }
+
+    /// The number of events that the buses accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     pub fn call(&self, operation: &str, body: &str) -> Answer {
@@ -151,6 +165,8 @@ impl Bus {
         if let Err(error) = self.async_queue.accept(outgoing) {
             return Answer::error(500, "InternalException", &error.to_string());
         }
+        self.accepted
+            .fetch_add(seen.len() as u64, Ordering::Relaxed);
         for event in seen {
             // A bus without observers is not an error.
             let _ = self.seen.send(event);

@@ -47,7 +47,7 @@ impl Aws {
         match call.target.split('.').next().unwrap_or_default() {
             "DynamoDB_20120810" if self.meter.is_weighing() => {
                 let (answer, units) = self.dynamo.metered(operation, body, true);
-                self.meter.weigh(caller, operation, units);
+                self.meter.weigh(caller, units);
                 answer
             }
             "DynamoDB_20120810" | "DynamoDBStreams_20120810" => self.dynamo.call(operation, body),

@@ -23,6 +23,8 @@ pub struct Units {
     pub read: f64,
     /// Write request units: one per KB, two within a transaction.
     pub write: f64,
+    /// The part of `write` for writes whose condition failed.
+    pub refused: f64,
 }
 
 impl Meter {
@@ -37,7 +39,7 @@ impl Meter {
         lock(&self.counts).clone()
     }
 
-    /// Counts units by caller from now on, without those of writes that fail their condition.
+    /// Counts units by caller from now on.
     pub fn start_weighing(&self) {
         self.weighs.store(true, Ordering::Relaxed);
     }
@@ -50,14 +52,12 @@ impl Meter {
         self.weighs.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn weigh(&self, caller: &str, operation: &str, units: f64) {
+    pub(crate) fn weigh(&self, caller: &str, units: Units) {
         let mut all = lock(&self.units);
         let sum = all.entry(caller.to_owned()).or_default();
-        if matches!(operation, "GetItem" | "BatchGetItem" | "Query" | "Scan") {
-            sum.read += units;
-        } else {
-            sum.write += units;
-        }
+        sum.read += units.read;
+        sum.write += units.write;
+        sum.refused += units.refused;
     }
 }
 

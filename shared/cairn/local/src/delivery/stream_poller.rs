@@ -10,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -163,7 +164,13 @@ impl StreamPoller {
         hosted: &Hosted,
         records: &'a [Value],
     ) -> Result<&'a [Value], InvokeError> {
-        let payload = json!({ "Records": records }).to_string().into_bytes();
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Batch<'a> {
+            records: &'a [Value],
+        }
+        let payload = serde_json::to_vec(&Batch { records });
+        let payload = payload.map_err(|error| InvokeError::Failed(error.to_string()))?;
         let request_id = self.platform.new_id().to_string();
         let answer = hosted.invoke(payload, &request_id).await?;
         if !self.mapping.reports_failures {

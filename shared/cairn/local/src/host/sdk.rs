@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, stalled_stream_protection::StalledStreamProtectionConfig,
+};
 use aws_smithy_runtime_api::{
     client::{
         http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
@@ -26,18 +27,19 @@ use crate::{
 /// The services. They are created after the functions that call them.
 pub type Services = Arc<OnceLock<Arc<Aws>>>;
 
-/// Builds the SDK configuration of one caller, which has its own clients.
+/// Builds the SDK configuration of one caller, which has its own clients. It has no credentials:
+/// the connector names the caller, so calls need no signature. Nor does an answer in process need
+/// protection against a stalled stream.
 pub fn config(caller: &str, services: &Services, platform: &Arc<dyn Platform>) -> SdkConfig {
     let connector = SharedHttpConnector::new(InProcess {
         caller: caller.to_owned(),
         services: services.clone(),
         platform: platform.clone(),
     });
-    let credentials = Credentials::for_tests();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static(REGION))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .http_client(http_client_fn(move |_, _| connector.clone()))
         .build()
 }

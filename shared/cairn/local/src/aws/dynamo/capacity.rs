@@ -20,6 +20,8 @@ use dynoxide::{
 };
 use serde::Serialize;
 
+use crate::aws::meter::Units;
+
 /// A request for which `DynamoDB` charges capacity units.
 pub(super) trait Charged {
     type Response: Serialize;
@@ -32,7 +34,8 @@ pub(super) trait Charged {
 
     fn may_write(&self, table: &str) -> bool;
 
-    fn units(response: &Self::Response) -> f64;
+    /// The units of a successful request.
+    fn units(response: &Self::Response) -> Units;
 
     fn forget_units(response: &mut Self::Response);
 }
@@ -48,24 +51,28 @@ pub(super) fn weigh(request: &mut impl Charged, weighs: bool) -> bool {
     false
 }
 
-trait Units {
-    fn units(&self) -> f64;
+trait Consumed {
+    /// All units, and those that the response names as reads.
+    fn consumed(&self) -> (f64, f64);
 }
 
-impl Units for ConsumedCapacity {
-    fn units(&self) -> f64 {
-        self.capacity_units
+impl Consumed for ConsumedCapacity {
+    fn consumed(&self) -> (f64, f64) {
+        let read = self.read_capacity_units.unwrap_or_default();
+        (self.capacity_units, read)
     }
 }
 
-impl Units for Vec<ConsumedCapacity> {
-    fn units(&self) -> f64 {
-        self.iter().map(|table| table.capacity_units).sum()
+impl Consumed for Vec<ConsumedCapacity> {
+    fn consumed(&self) -> (f64, f64) {
+        self.iter()
+            .map(Consumed::consumed)
+            .fold((0.0, 0.0), |sum, table| (sum.0 + table.0, sum.1 + table.1))
     }
 }
 
 macro_rules! charged {
-    ($($request:ty => $response:ty, $parts:literal, |$it:ident, $table:ident| $writes:expr;)+) => {$(
+    ($($request:ty => $response:ty, $reads:literal, $parts:literal, |$it:ident, $table:ident| $writes:expr;)+) => {$(
         impl Charged for $request {
             type Response = $response;
 
@@ -80,8 +87,15 @@ macro_rules! charged {
                 $writes
             }
 
-            fn units(response: &$response) -> f64 {
-                response.consumed_capacity.as_ref().map_or(0.0, Units::units)
+            fn units(response: &$response) -> Units {
+                let consumed = response.consumed_capacity.as_ref();
+                let (all, read) = consumed.map_or((0.0, 0.0), Consumed::consumed);
+                // A transaction that is repeated with its token is billed as a read.
+                if $reads || read > 0.0 {
+                    Units { read: all, ..Units::default() }
+                } else {
+                    Units { write: all, ..Units::default() }
+                }
             }
 
             fn forget_units(response: &mut $response) {
@@ -92,19 +106,19 @@ macro_rules! charged {
 }
 
 charged! {
-    GetItemRequest => GetItemResponse, false, |_request, _table| false;
-    BatchGetItemRequest => BatchGetItemResponse, false, |_request, _table| false;
-    QueryRequest => QueryResponse, false, |_request, _table| false;
-    ScanRequest => ScanResponse, false, |_request, _table| false;
-    TransactGetItemsRequest => TransactGetItemsResponse, false, |_request, _table| false;
-    PutItemRequest => PutItemResponse, false, |request, table| is_of(&request.table_name, table);
-    UpdateItemRequest => UpdateItemResponse, false,
+    GetItemRequest => GetItemResponse, true, false, |_request, _table| false;
+    BatchGetItemRequest => BatchGetItemResponse, true, false, |_request, _table| false;
+    QueryRequest => QueryResponse, true, false, |_request, _table| false;
+    ScanRequest => ScanResponse, true, false, |_request, _table| false;
+    TransactGetItemsRequest => TransactGetItemsResponse, true, false, |_request, _table| false;
+    PutItemRequest => PutItemResponse, false, false, |request, table| is_of(&request.table_name, table);
+    UpdateItemRequest => UpdateItemResponse, false, false,
         |request, table| is_of(&request.table_name, table);
-    DeleteItemRequest => DeleteItemResponse, false,
+    DeleteItemRequest => DeleteItemResponse, false, false,
         |request, table| is_of(&request.table_name, table);
-    BatchWriteItemRequest => BatchWriteItemResponse, true,
+    BatchWriteItemRequest => BatchWriteItemResponse, false, true,
         |request, table| request.request_items.keys().any(|name| is_of(name, table));
-    TransactWriteItemsRequest => TransactWriteItemsResponse, false,
+    TransactWriteItemsRequest => TransactWriteItemsResponse, false, false,
         |request, table| request.transact_items.iter().any(|item| {
             let put = item.put.as_ref().map(|put| &put.table_name);
             let update = item.update.as_ref().map(|update| &update.table_name);
@@ -112,9 +126,9 @@ charged! {
             [put, update, delete].into_iter().flatten().any(|name| is_of(name, table))
         });
     // A statement names its table in its text, so it may write to any.
-    ExecuteStatementRequest => ExecuteStatementResponse, false, |_request, _table| true;
-    ExecuteTransactionRequest => ExecuteTransactionResponse, false, |_request, _table| true;
-    BatchExecuteStatementRequest => BatchExecuteStatementResponse, true, |_request, _table| true;
+    ExecuteStatementRequest => ExecuteStatementResponse, false, false, |_request, _table| true;
+    ExecuteTransactionRequest => ExecuteTransactionResponse, false, false, |_request, _table| true;
+    BatchExecuteStatementRequest => BatchExecuteStatementResponse, false, true, |_request, _table| true;
 }
 
 /// True if the name or ARN in a request denotes this table.

@@ -2,6 +2,7 @@
 
 mod capacity;
 mod json;
+mod refusals;
 mod streams;
 mod tables;
 

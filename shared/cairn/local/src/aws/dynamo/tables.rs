@@ -24,9 +24,14 @@ use tokio::sync::watch;
 use super::{
     capacity::{self, Charged},
     json::{internal, parsed, plain, run, text},
+    refusals::refused,
     streams::{self, Page, Views, aws_record},
 };
-use crate::{aws::call::Answer, names, template::Table};
+use crate::{
+    aws::{call::Answer, meter::Units},
+    names,
+    template::Table,
+};
 
 pub struct Dynamo {
     database: Database,
@@ -61,11 +66,12 @@ impl Dynamo {
         };
         let database = Database::new(&name).map_err(|error| fail(&error))?;
         // With syncs at checkpoints only, a killed process loses nothing; a power cut may lose the
-        // last writes.
-        database
-            .disable_bulk_loading()
-            .map_err(|error| fail(&error))?;
-        index_streams(&name).map_err(|error| fail(&error))?;
+        // last writes. In memory, a larger page cache saves copies.
+        let prepared = match file {
+            Some(_) => database.disable_bulk_loading(),
+            None => database.enable_bulk_loading(),
+        };
+        prepared.map_err(|error| fail(&error))?;
         let views = Views::open(&name).map_err(|error| fail(&error))?;
         let known = run("{}", |request| database.list_tables(request));
         let known = known.map_err(|error| fail(&error))?;
@@ -92,6 +98,7 @@ impl Dynamo {
             })
             .map_err(|error| fail(&error))?;
         }
+        add_indexes(&name, tables).map_err(|error| fail(&error))?;
         let streams = tables
             .iter()
             .filter(|table| table.create.get("StreamSpecification").is_some())
@@ -135,15 +142,28 @@ impl Dynamo {
     }
 
     /// Answers a call, and returns its capacity units if `weighs` is set.
-    pub(crate) fn metered(&self, operation: &str, body: &str, weighs: bool) -> (Answer, f64) {
+    pub(crate) fn metered(&self, operation: &str, body: &str, weighs: bool) -> (Answer, Units) {
+        let none = Units::default();
         if self.is_away() {
             let message = "the service is not available";
-            return (Answer::error(503, "ServiceUnavailable", message), 0.0);
+            return (Answer::error(503, "ServiceUnavailable", message), none);
         }
         match self.dispatch(operation, body, weighs) {
-            None => (Answer::unavailable("dynamodb", operation), 0.0),
+            None => (Answer::unavailable("dynamodb", operation), none),
             Some(Ok((body, units))) => (Answer { status: 200, body }, units),
-            Some(Err(error)) => (self.failed(&error), 0.0),
+            Some(Err(error)) => {
+                let refused = if weighs {
+                    refused(&self.database, body, &error)
+                } else {
+                    0.0
+                };
+                let units = Units {
+                    write: refused,
+                    refused,
+                    ..none
+                };
+                (self.failed(&error), units)
+            }
         }
     }
 
@@ -205,7 +225,7 @@ impl Dynamo {
         operation: &str,
         body: &str,
         weighs: bool,
-    ) -> Option<Result<(String, f64), DynoxideError>> {
+    ) -> Option<Result<(String, Units), DynoxideError>> {
         let db = &self.database;
         Some(match operation {
             "PutItem" => self.charged(body, weighs, |request| db.put_item(request)),
@@ -234,7 +254,7 @@ impl Dynamo {
             _ => {
                 return self
                     .manage(operation, body)
-                    .map(|answer| Ok((answer?, 0.0)));
+                    .map(|answer| Ok((answer?, Units::default())));
             }
         })
     }
@@ -245,7 +265,7 @@ impl Dynamo {
         body: &str,
         weighs: bool,
         run: impl FnOnce(Q) -> dynoxide::errors::Result<Q::Response>,
-    ) -> Result<(String, f64), DynoxideError> {
+    ) -> Result<(String, Units), DynoxideError> {
         let mut request: Q = parsed(body)?;
         let asked = capacity::weigh(&mut request, weighs);
         let named =
@@ -257,7 +277,7 @@ impl Dynamo {
             self.note_writes(&written);
         }
         let mut answer = answer?;
-        let units = if weighs { Q::units(&answer) } else { 0.0 };
+        let units = Q::units(&answer);
         if !asked {
             Q::forget_units(&mut answer);
         }
@@ -432,12 +452,74 @@ fn difference(create: &Value, described: &Value) -> Option<&'static str> {
     (indexes(create) != indexes(described)).then_some("index")
 }
 
-/// dynoxide finds the last and the next records of a stream by reading all of them. Writes became
-/// ten times slower within some thousand commits. This index makes both look-ups (measured:
-/// docs/decisions/0003).
-fn index_streams(name: &str) -> rusqlite::Result<()> {
-    rusqlite::Connection::open(name)?.execute_batch(
+/// Adds the indexes that dynoxide lacks.
+///
+/// - It finds the last and the next records of a stream by reading all of them.
+/// - It sorts the whole table for each page of a parallel scan.
+///
+/// The measurements are in docs/decisions/0003.
+fn add_indexes(name: &str, tables: &[Table]) -> rusqlite::Result<()> {
+    let connection = rusqlite::Connection::open(name)?;
+    connection.execute_batch(
         "CREATE INDEX IF NOT EXISTS cairn_stream_order
          ON _stream_records (table_name, CAST(sequence_number AS INTEGER))",
-    )
+    )?;
+    for table in tables {
+        let table = table.name.replace('"', "\"\"");
+        connection.execute_batch(&format!(
+            "CREATE INDEX IF NOT EXISTS \"cairn_scan_order_{table}\"
+             ON \"{table}\" (hash_prefix, pk, sk)"
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dynoxide::{
+        storage::ScanParams,
+        storage_backend::sql_builders::{SqlParam, scan_items},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_parallel_scan_needs_no_sorting() {
+        let create = json!({
+            "TableName": "Table", "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{ "AttributeName": "k", "AttributeType": "S" }],
+            "KeySchema": [{ "AttributeName": "k", "KeyType": "HASH" }],
+        });
+        let name = "Table".to_owned();
+        let dynamo = Dynamo::open(None, &[Table { name, create }]).unwrap();
+        let (sql, parameters) = scan_items(
+            "Table",
+            &ScanParams {
+                exclusive_start_pk: Some("S:a"),
+                exclusive_start_sk: Some(""),
+                segment: Some(1),
+                total_segments: Some(8),
+                ..ScanParams::default()
+            },
+        );
+        let connection = rusqlite::Connection::open(&dynamo.file).unwrap();
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let texts = parameters.iter().map(|parameter| match parameter {
+            SqlParam::Text(text) => text.to_string(),
+            other => panic!("{other:?}"),
+        });
+        let plan = plan.query_map(rusqlite::params_from_iter(texts), |row| row.get(3));
+        let plan: Vec<String> = plan.unwrap().collect::<Result<_, _>>().unwrap();
+        assert!(
+            plan.iter()
+                .any(|step| step.contains("cairn_scan_order_Table")),
+            "{plan:?}"
+        );
+        assert!(
+            !plan.iter().any(|step| step.contains("TEMP B-TREE")),
+            "{plan:?}"
+        );
+    }
 }
