@@ -417,7 +417,10 @@ def the_tool_shows_what_happened(world):
     # One line per event of the DynamoDB Stream.
     told = world.tool.lines("tail", "--from", "start", "--stream", f"order-{id}", "--limit", "2")
     equal([(event["type"], event["streamversion"]) for event in told], [("OrderPlaced", 1), ("OrderConfirmed", 2)], "the tail")
-    assert "does not count" in world.tool.refusal("cost"), "units are counted only locally"
+
+
+def the_tool_counts_units_only_locally(world):
+    assert "does not count" in world.tool.refusal("cost"), "the refusal"
 
 
 def the_tool_fixes_the_findings_of_the_audit(world):
@@ -680,6 +683,7 @@ SCENARIOS = [
     the_watchdog_runs_and_a_redrive_finds_nothing_to_do,
     a_read_model_is_rebuilt_by_its_state_machine,
     the_tool_shows_what_happened,
+    the_tool_counts_units_only_locally,
     the_tool_fixes_the_findings_of_the_audit,
     a_fulfilment_that_is_stuck_ends_by_the_tool,
     the_doctor_finds_nothing_wrong_and_names_a_disabled_rule,

@@ -1,7 +1,7 @@
 """Tests functions that run as processes over the Lambda Runtime API.
 
 The order system runs twice, with its functions in the program and as processes. The same acceptance
-scenarios pass both ways, and the output has the time and the memory of each. One process of every
+scenarios, with the operator's tool, pass both ways, and the output has the time and the memory of each. One process of every
 function is then killed while orders are in progress, and no order is lost.
 
 `cairn local` runs infra/examples/python, whose functions use AWS's Runtime Interface Client and

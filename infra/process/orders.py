@@ -10,22 +10,54 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import scenarios
 from issuer import AUDIENCE, issuer
+from operators import Tool
 from processes import Failure, until
 from progress import Progress
-from scenarios import SCENARIOS, World, equal, the_watchdog_runs_and_a_redrive_finds_nothing_to_do
+from scenarios import World, equal
 from shop import Caller, order
+from stack import Stack
 from system import system
 
-# The scenarios that use the HTTP API only.
-OVER_HTTP = SCENARIOS[: SCENARIOS.index(the_watchdog_runs_and_a_redrive_finds_nothing_to_do)]
+# The local system has no state machines, no IAM, and no logs and metrics of CloudWatch, and its rules
+# cannot be disabled. So the other scenarios need an AWS emulator.
+WITH_THE_TOOL = [
+    scenarios.the_watchdog_runs_and_a_redrive_finds_nothing_to_do,
+    scenarios.the_tool_shows_what_happened,
+    scenarios.the_tool_fixes_the_findings_of_the_audit,
+    scenarios.a_fulfilment_that_is_stuck_ends_by_the_tool,
+    scenarios.the_personal_data_of_a_customer_can_be_erased,
+]
+OVER_HTTP = scenarios.SCENARIOS[: scenarios.SCENARIOS.index(WITH_THE_TOOL[0])]
+LOCAL = OVER_HTTP + WITH_THE_TOOL
 ORDERS = 20
 
 
-class Local(World):
-    """The local system, with tokens of a local issuer."""
+class Names(dict):
+    """The names of local resources, which are their logical ids."""
 
-    def __init__(self, url, tokens):
+    def __missing__(self, id):
+        return id
+
+
+class LocalStack(Stack):
+    def __init__(self, endpoint, log):
+        super().__init__(endpoint, "cairn")
+        self.resources = Names()
+        self.log = log
+
+    def log_lines(self):
+        # The first lines have an order to try.
+        return self.log.read_text().partition("Ctrl-C")[2].splitlines()
+
+
+class Local(World):
+    """The local system, with tokens of a local issuer and with the operator's tool."""
+
+    def __init__(self, url, stack, tokens, tool):
+        self.stack = stack
+        self.tool = tool
         self.issuer = tokens
         self.run = uuid.uuid4().hex[:6]
         self.count = itertools.count(1)
@@ -35,7 +67,7 @@ class Local(World):
 
 def run(programs, work, _python):
     """Runs the scenarios both ways and returns the figures of both."""
-    progress = Progress(2 * (len(OVER_HTTP) + 1) + 1)
+    progress = Progress(2 * (len(LOCAL) + 1) + 1)
     figures = [one_way(progress, programs, work, name, options) for name, options in WAYS]
     return "\n".join([progress.summary(), *figures])
 
@@ -52,9 +84,10 @@ def one_way(progress, programs, work, name, options):
             "StepTimeoutSeconds": 30,
         }
         given = [word for key, value in parameters.items() for word in ("--parameter", f"{key}={value}")]
-        with system(programs / "cairn-local", log, *given, *options) as (url, _endpoint):
-            world = Local(url, provider)
-            for scenario in OVER_HTTP:
+        with system(programs / "cairn-local", log, *given, *options) as (url, endpoint):
+            stack, tool = LocalStack(endpoint, log), Tool(programs / "cairn", endpoint, "cairn")
+            world = Local(url, stack, provider, tool)
+            for scenario in LOCAL:
                 with progress.step(f"{name}: {scenario.__name__.replace('_', ' ')}"):
                     checked(scenario, world, log)
             with progress.step(f"{name}: {ORDERS} orders at the same time"):

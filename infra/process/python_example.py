@@ -1,5 +1,6 @@
 """infra/examples/python under `cairn local`."""
 
+import base64
 import contextlib
 import json
 import os
@@ -27,6 +28,7 @@ class World:
             )
 
         self.dynamodb, self.events, self.sqs = client("dynamodb"), client("events"), client("sqs")
+        self.functions = client("lambda")
         self.endpoint = endpoint
 
     def put_record(self, id):
@@ -114,6 +116,14 @@ def a_call_that_the_role_does_not_allow_is_refused(world):
     assert "OnEventFunction is not authorized" in letter["responsePayload"]["errorMessage"], letter
 
 
+def an_invocation_returns_its_error_and_the_end_of_its_log(world):
+    event = json.dumps({"detail": {"id": "broken"}})
+    answer = world.functions.invoke(FunctionName="OnEventFunction", LogType="Tail", Payload=event)
+    equal(json.load(answer["Payload"])["errorMessage"], "every attempt fails")
+    log = base64.b64decode(answer["LogResult"]).decode()
+    assert log.startswith("START RequestId: ") and "[ERROR] ValueError: every attempt fails" in log, log
+
+
 def a_message_is_handled_and_deleted(world):
     world.send_message("fine")
     world.reaches("message-fine", 1)
@@ -139,6 +149,7 @@ STEPS = [
     an_event_that_always_fails_is_a_dead_letter_with_the_error_of_python,
     an_event_whose_process_exits_is_a_dead_letter,
     a_call_that_the_role_does_not_allow_is_refused,
+    an_invocation_returns_its_error_and_the_end_of_its_log,
     a_message_is_handled_and_deleted,
     a_message_that_fails_once_is_delivered_again,
     a_message_that_always_fails_moves_to_the_dead_letter_queue,

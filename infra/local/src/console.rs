@@ -364,6 +364,19 @@ impl Console {
         }
     }
 
+    /// Refuses a fault that the functions of this process apply, if they run as processes.
+    fn check(&self, faults: &[Fault]) -> Result<(), Problem> {
+        let no_effect = faults.contains(&Fault::ProviderUnavailable);
+        if no_effect && self.hosts.values().any(Hosted::is_process) {
+            let problem = Problem::new(409, "fault-without-effect", "Fault without effect");
+            return Err(problem.detail(
+                "provider-away has no effect on functions that run as processes. Start the system \
+                 without --processes.",
+            ));
+        }
+        Ok(())
+    }
+
     /// Counts the fulfilments with a deadline. The deadline of a cancelled order does not count.
     fn open_fulfilments(&self) -> Open {
         let rows = self.aws.dynamo.items(DEADLINES);
@@ -412,6 +425,7 @@ async fn handle(console: &Arc<Console>, request: Request) -> Result<Response, Pr
         ("PUT", "/console/troubles") => {
             let wanted: Wanted = serde_json::from_slice(&read(body).await?)
                 .map_err(|error| Problem::bad_request(error.to_string()))?;
+            console.check(&wanted.faults)?;
             console.local.faults.set(&wanted.faults);
             Ok(faults(&console.local))
         }

@@ -16,7 +16,7 @@ use crate::{
     data::ended,
     fixture::{order, template_file},
     process::{self, Ended, Process, wait},
-    waiting::{BOUND, output},
+    waiting::{BOUND, output, until},
 };
 
 fn command() -> Command {
@@ -386,4 +386,70 @@ fn a_signal_cuts_the_demo_off_with_the_exit_status_of_a_shell() {
         assert!(sent.success());
         assert_eq!(wait(&mut child).code(), Some(status));
     }
+}
+
+/// The function never asks for its invocation, and its child ends with it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_terminal_ends_the_program_and_the_processes_of_its_functions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (template, child_file) = (folder.path().join("t.yaml"), folder.path().join("child"));
+    let text = format!(
+        "
+Resources:
+  WaitsFunction:
+    Type: AWS::Serverless::Function
+    Metadata: {{ LocalCommand: [sh, -c, 'sleep 600 & echo $! > new; mv new {}; wait'] }}
+    Properties: {{ CodeUri: ., Handler: bootstrap, Runtime: provided.al2023, Timeout: 60 }}
+",
+        child_file.display()
+    );
+    std::fs::write(&template, text).unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+        .args([
+            "--processes",
+            "--port",
+            "0",
+            "--aws-port",
+            "0",
+            "--template",
+        ])
+        .arg(&template)
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(reader).lines();
+    let endpoint = lines.find_map(|line| {
+        line.unwrap()
+            .strip_prefix("AWS endpoint  http://")?
+            .parse()
+            .ok()
+    });
+    let client = Client::new(endpoint.unwrap());
+    let invoke = "/2015-03-31/functions/WaitsFunction/invocations";
+    let event = [("x-amz-invocation-type", "Event")];
+    let accepted = client.post(invoke, &event, &json!({})).await.unwrap();
+    assert_eq!(accepted.status.as_u16(), 202, "{}", accepted.text);
+    until("a child", async || {
+        child_file.exists().then_some(()).ok_or(())
+    })
+    .await;
+    drop(lines);
+    let hangup = format!("kill -HUP {}", program.id());
+    let sent = Command::new("sh").args(["-c", &hangup]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(wait(&mut program).code(), Some(0));
+    let child = std::fs::read_to_string(&child_file).unwrap();
+    let status = format!("/proc/{}/stat", child.trim());
+    // Without its parent, it may stay as a zombie.
+    until(
+        "the end of the child",
+        async || match std::fs::read_to_string(&status) {
+            Ok(status) if !status.contains(") Z ") => Err(status),
+            _ => Ok(()),
+        },
+    )
+    .await;
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use cairn_local::{Template, faults::FaultProfile, template::Trigger};
+use cairn_local::{Functions, Options, Program, Template, faults::FaultProfile, template::Trigger};
 use orders_local::options_with_page;
 use serde_json::{Value, json};
 use tokio::{
@@ -419,6 +419,31 @@ async fn a_page_from_elsewhere_changes_nothing_and_learns_nothing() {
 
     assert_eq!(put(&shop, &[json, ("origin", &own)], &wanted).await.0, 200);
     assert_eq!(shop.get("/console/troubles").await.body, wanted);
+}
+
+/// A process has its own payment provider, which the page cannot reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_without_effect_on_processes_is_refused() {
+    let program = Program {
+        command: vec!["false".into()],
+        directory: ".".into(),
+        watched: None,
+    };
+    let template = template();
+    let ids = template.functions.iter().map(|spec| spec.id.clone());
+    let options = Options {
+        functions: Functions::processes(ids.map(|id| (id, program.clone()))),
+        ..options_with_page(&FaultProfile::default(), None)
+    };
+    let shop = Fixture::with_template(&template, options).await;
+    let wanted = json!({ "troubles": ["delays", "provider-away"] });
+    let (status, problem) = put(&shop, &JSON, &wanted).await;
+    assert_eq!(status, 409, "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("provider-away has no effect"), "{detail}");
+    let none = json!({ "troubles": [] });
+    assert_eq!(shop.get("/console/troubles").await.body, none);
+    troubled(&shop, &["delays", "broken-reader"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

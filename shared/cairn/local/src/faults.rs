@@ -15,7 +15,8 @@ pub enum Fault {
     Disorder,
     /// The bus is slow: each delivery is a random one to two seconds late.
     Delays,
-    /// External providers are unavailable. The functions of the application apply it.
+    /// External providers are unavailable. The functions of the application apply it, so it has no
+    /// effect on functions that run as processes.
     #[serde(rename = "provider-away")]
     ProviderUnavailable,
     /// The function that the platform names fails at every event.

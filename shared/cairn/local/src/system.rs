@@ -136,6 +136,7 @@ impl System {
             composition.aws.clone(),
             composition.hosts.clone(),
             Arc::new(stack),
+            options.platform.clone(),
         );
         let mut http_router = composition.gateway().router();
         let extended = options.extension.as_ref().and_then(|extension| {

@@ -1,11 +1,7 @@
 //! Lambda's API on the port: invocations and function configurations.
 //! <https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html>
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::time::Instant;
 
 use axum::{
     body::Bytes,
@@ -16,13 +12,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use tracing::{Dispatch, Event, Subscriber, dispatcher, instrument::WithSubscriber};
-use tracing_subscriber::{
-    Layer,
-    filter::{LevelFilter, Targets},
-    fmt,
-    layer::{Context, SubscriberExt},
-};
 
 use super::{
     cloudformation::{mapping_id, settings},
@@ -30,7 +19,7 @@ use super::{
 };
 use crate::{
     aws::{Aws, Call, too_large_for_event},
-    host::{Hosted, Hosts, InvokeError},
+    host::{Hosted, Hosts, InvokeError, Log},
     names::{LATEST, STACK, alias_arn, function_arn, is_qualifier, unknown_function},
     template::Trigger,
 };
@@ -42,8 +31,7 @@ const MAPPINGS: &str = "/2015-03-31/event-source-mappings/";
 const MAX_REQUEST: usize = 6 * 1024 * 1024;
 /// The largest answer in bytes: 100 more than the largest request.
 const MAX_RESPONSE: usize = MAX_REQUEST + 100;
-/// The bytes of log tail that an invocation returns.
-const TAIL_BYTES: usize = 4 * 1024;
+
 struct Refusal {
     status: u16,
     code: &'static str,
@@ -248,14 +236,13 @@ impl<'a> Api<'a> {
         body: &[u8],
         tails: bool,
     ) -> Result<Response, Refusal> {
-        let invocation = hosted.invoke(body.to_vec(), self.request_id);
+        let (payload, id) = (body.to_vec(), self.request_id);
         let (answer, log) = if tails {
-            let level = hosted.spec.settings.get("RUST_LOG");
             let (log, begun) = (Log::default(), Instant::now());
-            let answer = invocation.with_subscriber(log.subscriber(level)).await;
-            (answer, Some(log.tail(self.request_id, begun)))
+            let answer = hosted.invoke_logged(payload, id, &log).await;
+            (answer, Some(tail(&log, id, begun)))
         } else {
-            (invocation.await, None)
+            (hosted.invoke(payload, id).await, None)
         };
         let (failed, answer) = match answer {
             Ok(answer) if answer.len() > MAX_RESPONSE => {
@@ -322,56 +309,12 @@ fn configuration(hosted: &Hosted) -> Value {
     })
 }
 
-/// The log lines of one invocation. All local functions log in one process, so each invocation has
-/// a subscriber that copies its lines and forwards them to the process's subscriber.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Copies lines in the format and at the level of the function on AWS.
-    fn subscriber(&self, level: Option<&String>) -> impl Subscriber + Send + Sync + use<> {
-        let level = level.and_then(|level| level.parse::<Targets>().ok());
-        let level = level.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
-        let log = self.clone();
-        let lines = fmt::layer().json().with_span_list(false);
-        let lines = lines.with_writer(move || log.clone()).with_filter(level);
-        let process = Forward(dispatcher::get_default(Clone::clone));
-        tracing_subscriber::registry().with(lines).with(process)
-    }
-
-    /// The end of the log in base64, between the lines that Lambda itself writes.
-    fn tail(&self, request_id: &str, begun: Instant) -> String {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let spent = begun.elapsed().as_secs_f64() * 1e3;
-        let mut log = format!("START RequestId: {request_id} Version: {LATEST}\n").into_bytes();
-        log.extend(lines.iter());
-        log.extend(format!("END RequestId: {request_id}\n").into_bytes());
-        log.extend(
-            format!("REPORT RequestId: {request_id}\tDuration: {spent:.2} ms\n").into_bytes(),
-        );
-        let tail = log.get(log.len().saturating_sub(TAIL_BYTES)..);
-        BASE64_STANDARD.encode(tail.unwrap_or_default())
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Forward(Dispatch);
-
-impl<S: Subscriber> Layer<S> for Forward {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if self.0.enabled(event.metadata()) {
-            self.0.event(event);
-        }
-    }
+/// Returns the end of the log in base64, between the lines that Lambda itself writes.
+fn tail(log: &Log, request_id: &str, begun: Instant) -> String {
+    let spent = begun.elapsed().as_secs_f64() * 1e3;
+    let first = format!("START RequestId: {request_id} Version: {LATEST}\n");
+    let last = format!(
+        "END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {spent:.2} ms\n"
+    );
+    BASE64_STANDARD.encode(log.tail(&first, &last))
 }

@@ -1,14 +1,15 @@
 //! The routes of the AWS endpoint: each request in the protocol of its service.
 
-use std::{collections::BTreeMap, error::Error as _, sync::Arc};
+use std::{collections::BTreeMap, error::Error as _, io, sync::Arc};
 
 use axum::{
     Router,
-    body::{Bytes, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri},
     response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,8 +25,12 @@ use crate::{
         call::{SEND_EMAIL, UNKNOWN_OPERATION},
         queues::query_code,
     },
-    host::Hosts,
+    host::{
+        Hosts,
+        sdk::{Refusal, stale, throttled, undergo},
+    },
     names::{ACCOUNT, QUEUE_ORIGIN, function_of_key},
+    platform::{FaultDecision, Platform},
 };
 
 /// The largest request body of any service, with a margin.
@@ -37,13 +42,30 @@ const ENDPOINT: &str = "endpoint";
 /// The path of the meter's counts. AWS has no equivalent.
 const METER: &str = "/_cairn/meter";
 
-type Services = (Arc<Aws>, Arc<Hosts>, Arc<Stack>);
-
-pub(crate) fn router(aws: Arc<Aws>, hosts: Arc<Hosts>, stack: Arc<Stack>) -> Router {
-    Router::new().fallback(take).with_state((aws, hosts, stack))
+#[derive(Clone)]
+struct Services {
+    aws: Arc<Aws>,
+    hosts: Arc<Hosts>,
+    stack: Arc<Stack>,
+    platform: Arc<dyn Platform>,
 }
 
-async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> Response {
+/// Returns the routes. The platform decides the faults of the calls of processes.
+pub(crate) fn router(
+    aws: Arc<Aws>,
+    hosts: Arc<Hosts>,
+    stack: Arc<Stack>,
+    platform: Arc<dyn Platform>,
+) -> Router {
+    Router::new().fallback(take).with_state(Services {
+        aws,
+        hosts,
+        stack,
+        platform,
+    })
+}
+
+async fn take(State(services): State<Services>, request: Request) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
     let (parts, body) = request.into_parts();
     let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
@@ -64,52 +86,125 @@ async fn take(State((aws, hosts, stack)): State<Services>, request: Request) -> 
         }
     };
     if method == Method::GET && uri.path() == METER {
-        return counted(&aws, &hosts).into_response();
+        return counted(&services.aws, &services.hosts).into_response();
     }
-    let request = (method, uri, headers);
     let wanted = Wanted::new(method, uri, headers, &body);
     let key = access_key(headers, uri.query());
-    let function = key.as_deref().and_then(function_of_key);
-    if let Some(function) = function
-        && let Err(refusal) = check(&aws, function, request, &body)
-    {
-        let (status, message) = (refusal.status, refusal.message());
-        let code = "AccessDeniedException";
-        return wanted.protocol.error(status, code, &message, &request_id);
+    let received = Received {
+        request: (method, uri, headers),
+        body: &body,
+        wanted: &wanted,
+        request_id: &request_id,
+    };
+    let Some(function) = key.as_deref().and_then(function_of_key) else {
+        let decision = FaultDecision::default();
+        return services.answer(ENDPOINT, &received, decision).await;
+    };
+    let call = received.call();
+    let decision = services.platform.call(function, call.operation());
+    let refused = |(status, code, message): Refusal| {
+        let protocol = &wanted.protocol;
+        protocol.error(status, code, message, &request_id)
+    };
+    let called = services.answer_function(function, &received, decision);
+    undergo(decision, throttled(&call), refused, no_answer, called).await
+}
+
+/// A response that breaks off, so that the client receives no answer.
+fn no_answer() -> Response {
+    let broken = stream::once(async { Err::<Bytes, _>(io::Error::other("no answer")) });
+    Body::from_stream(broken).into_response()
+}
+
+/// A request as the services read it.
+struct Received<'a> {
+    request: (&'a Method, &'a Uri, &'a HeaderMap),
+    body: &'a Bytes,
+    wanted: &'a Wanted,
+    request_id: &'a str,
+}
+
+impl Received<'_> {
+    /// The call, as far as its operation is in the path or in a header.
+    fn call(&self) -> Call<'_> {
+        let (_, uri, headers) = self.request;
+        let (target, path, body) = (target(headers), uri.path().trim_end_matches('/'), self.body);
+        Call { target, path, body }
     }
-    let caller = function.unwrap_or(ENDPOINT);
-    if let Some(answer) = lambda::answer((&aws, &hosts, caller), request, &body, &request_id).await
-    {
-        return answer;
+}
+
+impl Services {
+    /// Answers a call that a function signed, if its role allows it.
+    async fn answer_function(
+        &self,
+        function: &str,
+        received: &Received<'_>,
+        decision: FaultDecision,
+    ) -> Response {
+        let Received {
+            request,
+            body,
+            wanted,
+            request_id,
+        } = received;
+        if let Err(refusal) = check(&self.aws, function, *request, body) {
+            let (status, message) = (refusal.status, refusal.message());
+            let code = "AccessDeniedException";
+            return wanted.protocol.error(status, code, &message, request_id);
+        }
+        self.answer(function, received, decision).await
     }
-    if let Protocol::Json(media_type) = &wanted.protocol {
-        let answer = called(&aws, caller, headers, &body).await;
-        let problem = Problem::parse(&answer);
-        if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
-            return wanted.unavailable(&request_id);
+
+    async fn answer(
+        &self,
+        caller: &str,
+        received: &Received<'_>,
+        decision: FaultDecision,
+    ) -> Response {
+        let (aws, hosts) = (&self.aws, &self.hosts);
+        let Received {
+            request,
+            body,
+            wanted,
+            request_id,
+        } = *received;
+        let (method, uri, headers) = request;
+        if let Some(answer) = lambda::answer((aws, hosts, caller), request, body, request_id).await
+        {
+            return answer;
         }
-        return respond(&answer, media_type, &request_id);
-    }
-    let known = (method, uri.path(), wanted.operation.as_str());
-    match known {
-        (&Method::POST, SEND_EMAIL, _) => {
-            let (target, path) = ("", SEND_EMAIL);
-            let body = &body;
-            let mail = aws.call(caller, &Call { target, path, body });
-            respond(&mail, "application/json", &request_id)
+        if let Protocol::Json(media_type) = &wanted.protocol {
+            let mut answer = called(aws, caller, headers, body).await;
+            let problem = Problem::parse(&answer);
+            if problem.is_some_and(|problem| problem.kind == UNKNOWN_OPERATION) {
+                return wanted.unavailable(request_id);
+            }
+            if let Some(page) = stale(decision, &received.call(), answer.body.as_bytes()) {
+                answer.body = page;
+            }
+            return respond(&answer, media_type, request_id);
         }
-        (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
-            answer(200, XML, &request_id, identity(&request_id))
+        let known = (method, uri.path(), wanted.operation.as_str());
+        match known {
+            (&Method::POST, SEND_EMAIL, _) => {
+                let (target, path) = ("", SEND_EMAIL);
+                let mail = aws.call(caller, &Call { target, path, body });
+                respond(&mail, "application/json", request_id)
+            }
+            (_, _, "GetCallerIdentity") if wanted.protocol == Protocol::Query => {
+                answer(200, XML, request_id, identity(request_id))
+            }
+            (_, _, operation) if wanted.protocol == Protocol::Query => self
+                .stack
+                .answer(operation, body, request_id)
+                .unwrap_or_else(|| wanted.unavailable(request_id)),
+            _ => wanted.unavailable(request_id),
         }
-        (_, _, operation) if wanted.protocol == Protocol::Query => stack
-            .answer(operation, &body, &request_id)
-            .unwrap_or_else(|| wanted.unavailable(&request_id)),
-        _ => wanted.unavailable(&request_id),
     }
 }
 
 /// Refuses a call that the role of a function does not allow. The call is the one that
-/// [`take`] executes for the request. The operator's calls without a target are open to functions
+/// [`Services::answer`] executes for the request. The operator's calls without a target are open to functions
 /// too: they read no data.
 fn check(
     aws: &Aws,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     invoke_error::InvokeError,
+    log::Log,
     places::{Place, Places, Rank},
     process::Process,
 };
@@ -46,6 +47,21 @@ impl Running {
                 answer.map_err(|error| InvokeError::Failed(error.to_string()))
             }
             Self::Process(process) => process.invoke(payload, &invocation).await,
+        }
+    }
+
+    /// Copies the lines of the process to a log, until [`end_log`](Self::end_log). A function in this
+    /// process logs to the subscriber of its invocation.
+    pub(super) fn begin_log(&self, log: &Log) {
+        if let Self::Process(process) = self {
+            process.begin_log(log);
+        }
+    }
+
+    /// Waits until the log has every line that the process has printed, and ends the log.
+    pub(super) async fn end_log(&self) {
+        if let Self::Process(process) = self {
+            process.end_log().await;
         }
     }
 
@@ -88,8 +104,12 @@ impl Seat {
 
     /// Releases the place to other work.
     pub(super) fn leave(&self) {
-        let place = self.held().place.take();
-        drop(place);
+        drop(self.take());
+    }
+
+    /// Takes the place out of the seat.
+    pub(super) fn take(&self) -> Option<Place> {
+        self.held().place.take()
     }
 
     /// Takes a place again if the invocation had one.

@@ -26,12 +26,14 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
+use tracing::instrument::WithSubscriber;
 
 use super::{
     crash::Crashable,
     environment::{Clock, Execution, Running, Seat},
     functions::{Builder, Code, Functions},
     invoke_error::InvokeError,
+    log::Log,
     places::{Place, Places, Rank},
     process::{Launcher, Process},
     sdk::{self, Network, Providers},
@@ -205,7 +207,19 @@ fn in_process(
 
 impl Hosted {
     pub async fn invoke(&self, payload: Vec<u8>, request_id: &str) -> Result<Vec<u8>, InvokeError> {
-        self.enter(payload, request_id, None, None).await
+        self.enter(payload, request_id, None, None, None).await
+    }
+
+    /// Invokes the function, and copies the lines of its log.
+    pub(crate) async fn invoke_logged(
+        &self,
+        payload: Vec<u8>,
+        request_id: &str,
+        log: &Log,
+    ) -> Result<Vec<u8>, InvokeError> {
+        let level = self.spec.settings.get("RUST_LOG");
+        let call = self.enter(payload, request_id, None, None, Some(log));
+        call.with_subscriber(log.subscriber(level)).await
     }
 
     /// Invokes the function once its rank gets a place. `trace` is the tracing header of its event.
@@ -217,7 +231,7 @@ impl Hosted {
         rank: Rank,
     ) -> Result<Vec<u8>, InvokeError> {
         let place = self.places.take(rank).await;
-        self.enter(payload, request_id, trace, Some((rank, place)))
+        self.enter(payload, request_id, trace, Some((rank, place)), None)
             .await
     }
 
@@ -227,13 +241,14 @@ impl Hosted {
         request_id: &str,
         trace: Option<&str>,
         place: Option<(Rank, Place)>,
+        log: Option<&Log>,
     ) -> Result<Vec<u8>, InvokeError> {
         let function = self.spec.id.as_str();
         let Ok(_running) = self.concurrency.try_acquire() else {
             self.platform.note(&Note::Throttled { function });
             return Err(InvokeError::Throttled);
         };
-        let result = self.execute(payload, request_id, trace, place).await;
+        let result = self.execute(payload, request_id, trace, place, log).await;
         if result.is_err() {
             self.platform.note(&Note::Failed { function });
         }
@@ -246,6 +261,7 @@ impl Hosted {
         request_id: &str,
         trace: Option<&str>,
         place: Option<(Rank, Place)>,
+        log: Option<&Log>,
     ) -> Result<Vec<u8>, InvokeError> {
         let invocation = self.invocations.fetch_add(1, Ordering::Relaxed);
         let wait = match self.platform.invocation(&self.spec.id, &payload) {
@@ -254,6 +270,9 @@ impl Hosted {
             InvocationFault::Crashes(waits) => Some(waits),
         };
         let environment = self.environment()?;
+        if let Some(log) = log {
+            environment.function.begin_log(log);
+        }
         environment.function.started().await;
         let seat = environment.seat.clone();
         let seated = place.map(|(rank, place)| seat.sit(rank, place));
@@ -277,7 +296,7 @@ impl Hosted {
                 });
             },
         };
-        let long = async {
+        let slow = async {
             sleep(WORKS_FOR).await;
             seat.leave();
             std::future::pending().await
@@ -286,10 +305,14 @@ impl Hosted {
             tokio::select! {
                 biased;
                 result = call => result,
-                never = long => never,
+                never = slow => never,
             }
         };
-        let result = match timeout(limit, call).await {
+        let outcome = timeout(limit, call).await;
+        if log.is_some() {
+            environment.function.end_log().await;
+        }
+        let result = match outcome {
             Ok(Some(Ok(result))) => result,
             // The runtime catches a panic and keeps its environment.
             Ok(Some(Err(_))) => Err(InvokeError::Panicked),
@@ -300,9 +323,12 @@ impl Hosted {
             }
             Err(_) => return Err(InvokeError::TimedOut(self.spec.timeout_s)),
         };
-        // Release the seat before the next invocation takes it.
+        // The next invocation takes the seat with the environment. It finds the environment idle when
+        // it gets the place.
+        let place = seat.take();
         drop(seated);
         self.idle().push((Instant::now(), environment));
+        drop(place);
         result
     }
 
@@ -337,7 +363,7 @@ impl Hosted {
     }
 
     /// True if the function runs as a process.
-    pub(crate) fn is_process(&self) -> bool {
+    pub fn is_process(&self) -> bool {
         self.is_process
     }
 

@@ -6,6 +6,7 @@ mod environment;
 mod functions;
 mod hosting;
 mod invoke_error;
+mod log;
 pub(crate) mod places;
 mod process;
 mod program;
@@ -20,5 +21,6 @@ pub(crate) use hosting::host;
 pub use hosting::{Hosted, Hosts};
 #[doc(hidden)]
 pub use invoke_error::InvokeError;
+pub(crate) use log::Log;
 pub(crate) use process::kill_all;
 pub use program::Program;

@@ -16,19 +16,21 @@ use std::{
 };
 
 use cairn_aws::lambda::Invocation;
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     net::TcpListener,
     process::{Child, Command},
     runtime::Handle,
-    sync::watch,
-    task::JoinSet,
+    sync::{mpsc, oneshot, watch},
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 
 use super::{
     invoke_error::InvokeError,
+    log::Log,
     program::{Program, Stamp},
     runtime_api::{RuntimeApi, Start},
 };
@@ -43,6 +45,8 @@ use crate::{
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// The interval at which the memory of a process is compared with its memory size.
 const MEMORY_CHECK: Duration = Duration::from_millis(100);
+/// The longest wait for the lines of an invocation. A process may print without end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// The groups of all running processes.
 static LIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 /// The variables that a process gets from this one. Others, such as the credentials of a developer,
@@ -70,6 +74,10 @@ pub(super) struct Process {
     stamp: Option<Stamp>,
     /// The reason of the end, once the process has ended.
     ended: watch::Receiver<Option<String>>,
+    /// The log of the current invocation, if its caller asks for it.
+    log: Arc<Mutex<Option<Log>>>,
+    /// Ask the reader of each output to read all that the process has printed.
+    outputs: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -104,11 +112,21 @@ impl Process {
                 tracing::error!(%error, "the Runtime API of a process ended");
             }
         });
+        let (log, mut outputs) = (Arc::default(), vec![]);
+        let mut output = || {
+            let (ask, asked) = mpsc::unbounded_channel();
+            outputs.push(ask);
+            Output {
+                launcher: launcher.clone(),
+                log: Arc::clone(&log),
+                asked,
+            }
+        };
         if let Some(out) = child.stdout.take() {
-            tasks.spawn(read_lines(out, launcher.clone()));
+            tasks.spawn(output().read_lines(out, has_unread));
         }
         if let Some(err) = child.stderr.take() {
-            tasks.spawn(read_lines(err, launcher.clone()));
+            tasks.spawn(output().read_lines(err, has_unread));
         }
         let receiver = ended.subscribe();
         tasks.spawn(watch_process(child, group, launcher.clone(), ended));
@@ -118,6 +136,8 @@ impl Process {
             id,
             stamp,
             ended: receiver,
+            log,
+            outputs,
             _tasks: tasks,
         })
     }
@@ -153,6 +173,26 @@ impl Process {
                 Err(InvokeError::Exited(reason.unwrap_or_default()))
             }
         }
+    }
+
+    pub(super) fn begin_log(&self, log: &Log) {
+        *self.log() = Some(log.clone());
+    }
+
+    /// Waits until the log has every line that the process has printed, and ends the log.
+    pub(super) async fn end_log(&self) {
+        let lines = self.outputs.iter().map(|output| async {
+            let (read, all) = oneshot::channel();
+            // A closed output has been read.
+            let _ = output.send(read);
+            let _ = all.await;
+        });
+        let _ = timeout(LAST_LINES, join_all(lines)).await;
+        *self.log() = None;
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if the next invocation may use the process: it runs, and its program has not changed.
@@ -242,13 +282,47 @@ impl Launcher {
     }
 }
 
-/// Passes the output of a process on, by line.
-async fn read_lines(out: impl AsyncRead + Unpin, launcher: Arc<Launcher>) {
-    let (platform, function) = (&launcher.platform, launcher.spec.id.as_str());
-    let mut out = BufReader::new(out);
-    let mut line = vec![];
-    while let Ok(1..) = out.read_until(b'\n', &mut line).await {
-        let text = String::from_utf8_lossy(&line);
+/// The reader of an output of a process.
+struct Output {
+    launcher: Arc<Launcher>,
+    log: Arc<Mutex<Option<Log>>>,
+    asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+}
+
+impl Output {
+    /// Passes the output on, by line. Each question is dropped once nothing is unread.
+    async fn read_lines<T>(mut self, out: T, has_unread: fn(&T) -> bool)
+    where
+        T: AsyncRead + Unpin,
+    {
+        let mut out = BufReader::new(out);
+        let (mut line, mut question) = (vec![], None);
+        loop {
+            tokio::select! {
+                biased;
+                // A part of a line stays in `line`.
+                read = out.read_until(b'\n', &mut line) => match read {
+                    Ok(1..) => {
+                        self.pass_on(&line);
+                        line.clear();
+                    }
+                    Ok(0) | Err(_) => return,
+                },
+                asked = self.asked.recv(), if question.is_none() => question = asked,
+                () = yield_now(), if question.is_some() => {
+                    // The runtime may not have noticed yet that there is more to read.
+                    question.take_if(|_| !has_unread(out.get_ref()));
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, line: &[u8]) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().for_each(|log| log.add(line));
+        drop(log);
+        let (platform, function) = (&self.launcher.platform, self.launcher.spec.id.as_str());
+        let text = String::from_utf8_lossy(line);
         let text = text.trim_end();
         // Lambda reads metrics from the output too.
         if text.starts_with('{') && text.contains("\"_aws\"") {
@@ -256,8 +330,18 @@ async fn read_lines(out: impl AsyncRead + Unpin, launcher: Arc<Launcher>) {
         } else {
             platform.log(function, text);
         }
-        line.clear();
     }
+}
+
+/// True if the pipe of an output has bytes that were not read.
+#[cfg(unix)]
+fn has_unread(out: &impl std::os::fd::AsFd) -> bool {
+    rustix::io::ioctl_fionread(out).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(not(unix))]
+fn has_unread<T>(_: &T) -> bool {
+    false
 }
 
 /// Waits for the end of a process, and kills it if it uses more memory than it has.
@@ -287,7 +371,8 @@ async fn watch_process(
             child.wait().await
         }
     };
-    // The children of the process end too.
+    // The children of the process end too. A group with children keeps its number. The number of an
+    // empty group is free since its status was read, but the kernel assigns all others before it.
     drop(group);
     ended.send_replace(Some(match status {
         Ok(status) => reason(status),

@@ -61,14 +61,14 @@ impl HttpConnector for InProcess {
         let connector = self.clone();
         HttpConnectorFuture::new(async move {
             let call = call_of(&request);
-            let answer = undergo(decision, &throttled(&call), async {
-                connector.answer(&call)
+            let called = async { connector.answer(&call) };
+            let answer = undergo(decision, throttled(&call), refused, no_answer, called).await?;
+            let page = answer.body().bytes();
+            let stale = page.and_then(|page| stale(decision, &call, page));
+            Ok(match stale {
+                Some(page) => HttpResponse::new(answer.status(), SdkBody::from(page)),
+                None => answer,
             })
-            .await;
-            match decision.fault {
-                Some(CallFault::Stale) => answer.map(|answer| stale(answer, &call)),
-                _ => answer,
-            }
         })
     }
 }
@@ -118,28 +118,35 @@ impl HttpConnector for Providers {
         let decision = self.platform.call(&self.caller, request.uri());
         let network = self.network.get_or_init(HttpClient::network).clone();
         HttpConnectorFuture::new(async move {
-            let throttled = Answer::error(429, "TooManyRequests", "too many requests");
-            undergo(decision, &throttled, network.call(request)).await
+            let throttled = (429, "TooManyRequests", "too many requests");
+            let called = network.call(request);
+            undergo(decision, throttled, refused, no_answer, called).await
         })
     }
 }
 
+/// The status, the kind and the message of an error.
+pub(crate) type Refusal = (u16, &'static str, &'static str);
+
 /// Applies a fault decision to a call. The call may be skipped, or its answer lost. The caller of
 /// this function applies [`CallFault::Stale`].
-async fn undergo(
+pub(crate) async fn undergo<T>(
     decision: FaultDecision,
-    throttled: &Answer,
-    call: impl Future<Output = Result<HttpResponse, ConnectorError>>,
-) -> Result<HttpResponse, ConnectorError> {
+    throttled: Refusal,
+    refused: impl FnOnce(Refusal) -> T,
+    no_answer: impl FnOnce() -> T,
+    call: impl Future<Output = T>,
+) -> T {
     sleep(decision.there).await;
     let answer = match decision.fault {
         None | Some(CallFault::Stale) => call.await,
-        Some(CallFault::Throttled) => response(throttled),
-        Some(CallFault::Unavailable) => {
-            response(&Answer::error(500, "InternalServerError", "internal error"))
+        Some(CallFault::Throttled) => refused(throttled),
+        Some(CallFault::Unavailable) => refused((500, "InternalServerError", "internal error")),
+        Some(CallFault::RequestLost) => no_answer(),
+        Some(CallFault::AnswerLost) => {
+            call.await;
+            no_answer()
         }
-        Some(CallFault::RequestLost) => Err(no_answer()),
-        Some(CallFault::AnswerLost) => call.await.and_then(|_| Err(no_answer())),
     };
     sleep(decision.back).await;
     answer
@@ -169,44 +176,40 @@ fn other(text: &str) -> ConnectorError {
     ConnectorError::other(text.into(), None)
 }
 
-fn no_answer() -> ConnectorError {
-    ConnectorError::timeout("no answer".into())
+fn refused((status, kind, message): Refusal) -> Result<HttpResponse, ConnectorError> {
+    response(&Answer::error(status, kind, message))
+}
+
+fn no_answer() -> Result<HttpResponse, ConnectorError> {
+    Err(ConnectorError::timeout("no answer".into()))
 }
 
 /// The throttling error of each service.
-fn throttled(call: &Call<'_>) -> Answer {
-    match call.target.split_once('.').map(|(service, _)| service) {
-        Some("DynamoDB_20120810") => {
-            let kind = "ThrottlingException";
-            Answer::error(
-                400,
-                kind,
-                "Rate of requests exceeds the allowed throughput.",
-            )
-        }
-        _ => Answer::error(400, "ThrottlingException", "Rate exceeded"),
-    }
+pub(crate) fn throttled(call: &Call<'_>) -> Refusal {
+    let message = match call.target.split_once('.').map(|(service, _)| service) {
+        Some("DynamoDB_20120810") => "Rate of requests exceeds the allowed throughput.",
+        _ => "Rate exceeded",
+    };
+    (400, "ThrottlingException", message)
 }
 
-/// Removes the latest item from an eventually consistent answer, as on a lagging replica.
-fn stale(answer: HttpResponse, call: &Call<'_>) -> HttpResponse {
+/// Returns a page of an eventually consistent query without its latest item, as from a lagging
+/// replica; `None` if the call or the decision is another.
+pub(crate) fn stale(decision: FaultDecision, call: &Call<'_>, page: &[u8]) -> Option<String> {
+    if decision.fault != Some(CallFault::Stale) || call.operation() != "Query" {
+        return None;
+    }
     let request: Value = serde_json::from_slice(call.body).unwrap_or_default();
     let is_tail = request.get("ScanIndexForward") == Some(&Value::Bool(false))
         && request.get("ExclusiveStartKey").is_none();
-    if call.operation() != "Query"
-        || request.get("ConsistentRead") == Some(&true.into())
-        || !is_tail
-    {
-        return answer;
+    if request.get("ConsistentRead") == Some(&true.into()) || !is_tail {
+        return None;
     }
-    let page = answer.body().bytes().map(serde_json::from_slice::<Value>);
-    let Some(Ok(mut page)) = page else {
-        return answer;
-    };
+    let mut page: Value = serde_json::from_slice(page).ok()?;
     if let Some(items) = page.get_mut("Items").and_then(Value::as_array_mut)
         && !items.is_empty()
     {
         items.remove(0);
     }
-    HttpResponse::new(answer.status(), SdkBody::from(page.to_string()))
+    Some(page.to_string())
 }

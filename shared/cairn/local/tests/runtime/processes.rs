@@ -1,20 +1,23 @@
 //! Functions as processes. The process is this test program, which runs [`the_function`].
 
 use std::{
+    collections::VecDeque,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{body::Bytes, http::Method};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use cairn_aws::lambda::{AppContext, ConfigError, FunctionError, Handler};
 use cairn_local::{
     Functions, LocalPlatform, Options, Platform, Program, System, Template,
     aws::Call,
     client::{Answer, Client},
-    platform::Note,
+    faults::Fault,
+    platform::{CallFault, FaultDecision, InvocationFault, Note},
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -69,8 +72,15 @@ fn the_function() {
 
 async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
     let event: Value = serde_json::from_slice(&payload).unwrap();
-    // An event on the bus has the request in its detail.
+    // An event on the bus has the request in its detail, and a record of a stream in its item.
     let event = event.get("detail").cloned().unwrap_or(event);
+    let record = event.pointer("/Records/0/dynamodb/NewImage").cloned();
+    let item = record.map(|record| {
+        let attributes = record.as_object().unwrap().iter();
+        let texts = attributes.map(|(name, value)| (name.clone(), value["S"].clone()));
+        texts.collect::<Value>()
+    });
+    let event = item.unwrap_or(event);
     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     match event["do"].as_str().unwrap_or_default() {
         "fail" => return Err(FunctionError::new("test error")),
@@ -93,22 +103,38 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
                 .unwrap();
             std::process::exit(3);
         }
-        "print" => std::io::stderr().write_all(b"printed\n").unwrap(),
+        "print" | "print and exit" => {
+            let line = text("line");
+            let (out, err) = (format!("{line} of stdout\n"), format!("{line} of stderr\n"));
+            std::io::stdout().write_all(out.as_bytes()).unwrap();
+            std::io::stderr().write_all(err.as_bytes()).unwrap();
+            if event["do"] == "print and exit" {
+                std::process::exit(3);
+            }
+        }
         "use memory" => {
             let memory = vec![1_u8; 128 * 1024 * 1024];
             sleep(BOUND).await;
             drop(memory);
         }
+        "be killed" => be_killed(),
         // The first process is killed after it has left a file, and the next one finds the file.
         "be killed once" if !Path::new(&text("file")).exists() => {
             std::fs::write(text("file"), "").unwrap();
-            let kill = format!("kill -9 {}", std::process::id());
-            Command::new("sh").args(["-c", &kill]).status().unwrap();
+            be_killed();
         }
         "be killed once" => std::fs::write(text("done"), "").unwrap(),
+        // Leaves one more file.
+        "count" => {
+            let file = uuid::Uuid::new_v4().to_string();
+            std::fs::write(Path::new(&text("folder")).join(file), "").unwrap();
+        }
         "call" => {
             let answer = call(&text("target"), &event["request"]).await;
-            let answer = json!({ "status": answer.status.as_u16(), "body": answer.body });
+            let answer = answer.map_or(
+                Value::Null,
+                |answer| json!({ "status": answer.status.as_u16(), "body": answer.body }),
+            );
             return Ok(answer.to_string().into_bytes());
         }
         _ => {}
@@ -118,6 +144,11 @@ async fn act(payload: Vec<u8>) -> Result<Vec<u8>, FunctionError> {
         .collect();
     let answer = json!({ "pid": std::process::id(), "variables": variables });
     Ok(answer.to_string().into_bytes())
+}
+
+fn be_killed() {
+    let kill = format!("kill -9 {}", std::process::id());
+    Command::new("sh").args(["-c", &kill]).status().unwrap();
 }
 
 /// Waits until a folder has this number of files.
@@ -130,8 +161,8 @@ async fn has_files(folder: &Path, count: usize) {
     timeout(BOUND, has).await.unwrap();
 }
 
-/// Calls a service as an SDK does. The endpoint checks no signature.
-async fn call(target: &str, request: &Value) -> Answer {
+/// Calls a service as an SDK does. The endpoint checks no signature. Returns `None` without an answer.
+async fn call(target: &str, request: &Value) -> Option<Answer> {
     let variable = |name: &str| std::env::var(name).unwrap();
     let endpoint = variable("AWS_ENDPOINT_URL");
     let endpoint = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
@@ -146,16 +177,17 @@ async fn call(target: &str, request: &Value) -> Answer {
     ];
     let body = request.to_string().into();
     let client = Client::new(endpoint);
-    let answer = client.send(Method::POST, "/", &headers, body).await;
-    answer.unwrap()
+    client.send(Method::POST, "/", &headers, body).await.ok()
 }
 
-/// The local platform, with the lines of the processes and the number of retries.
+/// The local platform, with the lines of the processes, the number of retries, and the faults of the
+/// next calls.
 #[derive(Debug, Default)]
 struct Observed {
     local: LocalPlatform,
     lines: Mutex<Vec<String>>,
     retries: Mutex<usize>,
+    faults: Mutex<VecDeque<CallFault>>,
 }
 
 impl Platform for Observed {
@@ -184,6 +216,23 @@ impl Platform for Observed {
             *self.retries.lock().unwrap() += 1;
         }
     }
+
+    fn call(&self, caller: &str, _: &str) -> FaultDecision {
+        assert_eq!(caller, "ProbeFunction");
+        let fault = self.faults.lock().unwrap().pop_front();
+        FaultDecision {
+            fault,
+            ..FaultDecision::default()
+        }
+    }
+
+    fn copies(&self, target: &str, event: &str) -> Vec<Duration> {
+        self.local.copies(target, event)
+    }
+
+    fn invocation(&self, function: &str, payload: &[u8]) -> InvocationFault {
+        self.local.invocation(function, payload)
+    }
 }
 
 struct Probe {
@@ -198,6 +247,10 @@ impl Probe {
 
     /// Starts a system whose processes watch a file.
     async fn with(template: &str, watched: Option<&Path>) -> Self {
+        Self::on(LocalPlatform::default(), template, watched).await
+    }
+
+    async fn on(local: LocalPlatform, template: &str, watched: Option<&Path>) -> Self {
         let program = Program {
             command: vec![
                 std::env::current_exe().unwrap().into(),
@@ -208,7 +261,10 @@ impl Probe {
             directory: std::env::temp_dir(),
             watched: watched.map(Path::to_owned),
         };
-        let platform = Arc::<Observed>::default();
+        let platform = Arc::new(Observed {
+            local,
+            ..Observed::default()
+        });
         let options = Options {
             functions: Functions::processes([("ProbeFunction".to_owned(), program)]),
             platform: platform.clone(),
@@ -225,12 +281,37 @@ impl Probe {
         client.post(INVOKE, &[], payload).await.unwrap()
     }
 
+    /// Invokes the function, and returns the end of its log.
+    async fn log(&self, payload: &Value) -> String {
+        let client = Client::new(self.system.endpoint);
+        let tail = [("x-amz-log-type", "Tail")];
+        let answer = client.post(INVOKE, &tail, payload).await.unwrap();
+        let log = answer.headers["x-amz-log-result"].as_bytes();
+        String::from_utf8(BASE64_STANDARD.decode(log).unwrap()).unwrap()
+    }
+
     async fn does(&self, what: &str) -> Answer {
         self.invoke(&json!({ "do": what })).await
     }
 
     async fn pid(&self) -> u64 {
         self.does("").await.body["pid"].as_u64().unwrap()
+    }
+
+    /// Puts an item into the table.
+    fn put(&self, id: &str, attributes: &Value) {
+        let mut request = json!({ "TableName": "Allowed", "Item": attributes });
+        request["Item"]["id"] = json!({ "S": id });
+        let request = request.to_string();
+        let call = Call::new("DynamoDB_20120810.PutItem", request.as_bytes());
+        assert_eq!(self.system.composition.aws.call("test", &call).status, 200);
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let request = json!({ "TableName": "Allowed", "Key": { "id": { "S": id } } }).to_string();
+        let call = Call::new("DynamoDB_20120810.GetItem", request.as_bytes());
+        let answer = self.system.composition.aws.call("test", &call);
+        answer.body.contains("Item")
     }
 
     /// Puts an event on the bus, and waits for the end of its deliveries.
@@ -307,13 +388,15 @@ async fn an_error_is_reported_as_the_process_reports_it_and_the_process_stays() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_exits_is_an_error_and_the_next_invocation_has_another() {
     let probe = Probe::start().await;
-    let pid = probe.pid().await;
-    let answer = probe.does("exit").await;
-    let (kind, message) = error(&answer);
-    assert_eq!(kind, "Runtime.ExitError");
-    let end = "Error: Runtime exited with error: exit status 3";
-    assert!(message.ends_with(end), "{message}");
-    assert_ne!(probe.pid().await, pid);
+    for (what, status) in [("exit", "exit status 3"), ("be killed", "signal: killed")] {
+        let pid = probe.pid().await;
+        let answer = probe.does(what).await;
+        let (kind, message) = error(&answer);
+        assert_eq!(kind, "Runtime.ExitError");
+        let end = format!("Error: Runtime exited with error: {status}");
+        assert!(message.ends_with(&end), "{message}");
+        assert_ne!(probe.pid().await, pid);
+    }
     probe.system.stop().await;
 }
 
@@ -423,6 +506,38 @@ async fn an_event_is_delivered_again_after_its_process_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_a_stream_is_delivered_again_after_its_process_was_killed() {
+    let template = TEMPLATE
+        .replace(
+            "      KeySchema",
+            "      StreamSpecification: { StreamViewType: NEW_IMAGE }\n      KeySchema",
+        )
+        .replace(
+            "      Events:",
+            "      Events:
+        Stream:
+          Type: DynamoDB
+          Properties: { Stream: !GetAtt Allowed.StreamArn, StartingPosition: TRIM_HORIZON, BatchSize: 1 }",
+        );
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let probe = Probe::with(&template, None).await;
+    for id in ["1", "2"] {
+        let (killed, done) = (path(&format!("killed-{id}")), path(&format!("done-{id}")));
+        probe.put(
+            id,
+            &json!({ "do": { "S": "be killed once" }, "file": { "S": killed },
+            "done": { "S": done } }),
+        );
+    }
+    timeout(BOUND, probe.system.settled()).await.unwrap();
+    for name in ["killed-1", "done-1", "killed-2", "done-2"] {
+        assert!(path(name).exists(), "{name}");
+    }
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_always_kills_its_process_is_a_dead_letter() {
     let probe = Probe::start().await;
     probe.event(&json!({ "do": "exit" })).await;
@@ -491,7 +606,31 @@ async fn a_call_is_checked_as_it_is_executed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_output_of_a_process_is_log_lines() {
     let probe = Probe::start().await;
-    probe.does("print").await;
+    let print = |what: &str, line: &str| json!({ "do": what, "line": line });
+    let log = probe.log(&print("print", "first")).await;
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines[0].starts_with("START RequestId: "), "{log}");
+    assert!(
+        lines.contains(&"first of stdout") && lines.contains(&"first of stderr"),
+        "{log}"
+    );
+    assert!(
+        lines.last().unwrap().starts_with("REPORT RequestId: "),
+        "{log}"
+    );
+    // A log has the lines of its own invocation, and the last of many.
+    let log = probe.log(&print("print and exit", "second")).await;
+    assert!(
+        log.contains("\nsecond of stdout\n") && !log.contains("first"),
+        "{log}"
+    );
+    let log = probe.log(&print("print", &"much ".repeat(1_000))).await;
+    assert_eq!(log.len(), 4 * 1024);
+    assert!(
+        log.contains("much") && log.contains("\nEND RequestId: "),
+        "{log}"
+    );
+
     let printed = async {
         let has = || {
             probe
@@ -499,7 +638,7 @@ async fn the_output_of_a_process_is_log_lines() {
                 .lines
                 .lock()
                 .unwrap()
-                .contains(&"printed".to_owned())
+                .contains(&"first of stderr".to_owned())
         };
         while !has() {
             sleep(Duration::from_millis(5)).await;
@@ -523,13 +662,22 @@ async fn a_changed_program_is_used_by_the_next_invocation_and_a_running_one_ends
         // The invocation is running.
         has_files(signs.path(), 1).await;
         std::fs::write(&file, "12").unwrap();
+        let end = Instant::now();
         std::fs::write(signs.path().join("built"), "").unwrap();
+        end
     };
-    let (running, ()) = tokio::join!(probe.invoke(&meet), build);
+    let (running, end_of_build) = tokio::join!(probe.invoke(&meet), build);
     assert_eq!(running.body["pid"], pid);
     let changed = async {
-        while probe.pid().await == pid {
-            sleep(Duration::from_millis(20)).await;
+        loop {
+            let begun = end_of_build.elapsed();
+            if probe.pid().await != pid {
+                return;
+            }
+            assert!(
+                begun < Duration::from_secs(1),
+                "an old program after {begun:?}"
+            );
         }
     };
     timeout(BOUND, changed).await.unwrap();
@@ -552,5 +700,56 @@ async fn a_web_page_cannot_take_an_invocation() {
         let answer = client.send(Method::GET, path, &headers, Bytes::new());
         assert_eq!(answer.await.unwrap().status, 403, "{header:?}");
     }
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_services_reach_a_process() {
+    let probe = Probe::start().await;
+    let status = async |id: &str| {
+        let item = json!({ "TableName": "Allowed", "Item": { "id": { "S": id } } });
+        let target = "DynamoDB_20120810.PutItem";
+        let call = json!({ "do": "call", "target": target, "request": item });
+        let answer = probe.invoke(&call).await.body;
+        (answer["status"].clone(), answer["body"]["__type"].clone())
+    };
+    let fail = |fault| probe.platform.faults.lock().unwrap().push_back(fault);
+    for (fault, expected, is_stored) in [
+        (
+            CallFault::Throttled,
+            json!([400, "ThrottlingException"]),
+            false,
+        ),
+        (
+            CallFault::Unavailable,
+            json!([500, "InternalServerError"]),
+            false,
+        ),
+        (CallFault::RequestLost, json!([null, null]), false),
+        (CallFault::AnswerLost, json!([null, null]), true),
+    ] {
+        fail(fault);
+        let id = format!("{fault:?}");
+        assert_eq!(json!(status(&id).await), expected, "{id}");
+        assert_eq!(probe.has(&id), is_stored, "{id}");
+    }
+    assert_eq!(status("last").await.0, 200);
+    probe.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_delivery_and_of_a_function_act_on_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = LocalPlatform::default().breaking("ProbeFunction", "it is broken");
+    let faults = local.faults.clone();
+    let probe = Probe::on(local, TEMPLATE, None).await;
+    faults.set(&[Fault::Duplicates, Fault::Disorder]);
+    let count = json!({ "do": "count", "folder": folder.path() });
+    probe.event(&count).await;
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    faults.set(&[Fault::BrokenFunction]);
+    assert_eq!(error(&probe.does("").await).1, "it is broken");
+    faults.set(&[]);
+    assert!(probe.pid().await > 0);
     probe.system.stop().await;
 }
