@@ -1,8 +1,9 @@
 """Creates a project with `cairn new` in an empty folder, and uses it as its README does.
 
-The project is target/new/shop. It is checked, tested, started, and used over HTTP: a saga ends with
-success, another with a compensation. The operator's tool shows the history, rebuilds the read model
-and audits the system. The simulator runs some seeds.
+The project is target/new/shop. `cairn add` adds a part of each kind to it. It is checked, tested,
+started, and used over HTTP: a saga ends with success, another with a compensation. The operator's
+tool shows the history, rebuilds the read model and audits the system. The simulator runs some
+seeds.
 
 The project builds into target/. It gets this tree's Cargo.lock, profiles and features of libraries,
 so the libraries are not compiled again, and nothing needs the network.
@@ -19,6 +20,8 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+import parts
 
 # For processes.py and progress.py.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "localstack"))
@@ -43,12 +46,16 @@ def cargo(*arguments, cwd=PROJECT):
     run(["cargo", *arguments], LOG, STEP_S, cwd=cwd, env=ENVIRONMENT)
 
 
+def cairn(*arguments, cwd=PROJECT):
+    run([TARGET / "debug" / "cairn", *arguments], LOG, STEP_S, cwd=cwd)
+
+
 def create():
     """Creates the project in an empty folder."""
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     cargo("build", "--quiet", "--workspace", "--bin", "cairn", cwd=ROOT)
-    run([TARGET / "debug" / "cairn", "new", "shop"], LOG, STEP_S, cwd=WORK)
+    cairn("new", "shop", cwd=WORK)
     share_libraries()
 
 
@@ -124,6 +131,7 @@ def all_steps():
     """Runs all steps, and returns a summary."""
     steps = [
         ("cairn new shop", create),
+        ("cairn add: a part of each kind", lambda: parts.add(cairn, PROJECT)),
         ("it is formatted", lambda: cargo("fmt", "--check")),
         ("cargo test", lambda: cargo("test", "--quiet", "--workspace")),
         ("a command, its row, the end of its saga, an audit", use),

@@ -14,8 +14,7 @@ use crate::reader;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loan;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, cairn::Step)]
 pub enum Step {
     HandOut,
     NoteLoan,
@@ -35,7 +34,6 @@ impl Definition for Loan {
     type Id = String;
 
     const CATEGORY: &'static str = "loan";
-    const STEPS: &'static [Step] = &[Step::HandOut, Step::NoteLoan];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[
         ("Started", "LoanStarted"),
         ("Completed", "LoanCompleted"),
@@ -43,12 +41,6 @@ impl Definition for Loan {
         ("Stuck", "LoanStuck"),
     ];
     const RETRIES: u32 = 4;
-
-    fn needs_compensation(step: Step) -> bool {
-        match step {
-            Step::HandOut | Step::NoteLoan => true,
-        }
-    }
 }
 
 /// Returns the stream and the input of the loan that an event of a reader starts, if it starts one.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cairn::{StreamId, System};
+use cairn::{StreamId, System, saga::Step as _};
 use cairn_local::{Functions, Template, template::TemplateError};
 use cairn_simulator::{
     api::{Api, Asked},

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use cairn::{Aggregate, StreamId, saga::Course};
+use cairn::{
+    Aggregate, StreamId,
+    saga::{Course, Step as _},
+};
 use cairn_simulator::{
     api::Asked,
     invariants::{Invariant, Violation, violation},

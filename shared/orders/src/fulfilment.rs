@@ -37,10 +37,7 @@ pub type Phase = cairn::saga::Phase<Step>;
 pub type Due = cairn::saga::Due<Step>;
 
 /// A step of the fulfilment.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, cairn::Step)]
 pub enum Step {
     /// Screens the order for fraud.
     ScreenOrder,
@@ -54,20 +51,6 @@ pub enum Step {
     CapturePayment,
     /// Confirms the order and allocates its stock.
     ConfirmOrder,
-}
-
-impl Step {
-    /// Returns the stored name of the step, which the template's rules also use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ScreenOrder => "screen-order",
-            Self::ReserveStock => "reserve-stock",
-            Self::AuthorizePayment => "authorize-payment",
-            Self::ArrangeShipment => "arrange-shipment",
-            Self::CapturePayment => "capture-payment",
-            Self::ConfirmOrder => "confirm-order",
-        }
-    }
 }
 
 /// The data of the order that the steps use. The step that needs the delivery address reads it from
@@ -120,15 +103,6 @@ impl Definition for Fulfilment {
 
     const CATEGORY: &'static str = "fulfilment";
 
-    const STEPS: &'static [Step] = &[
-        Step::ScreenOrder,
-        Step::ReserveStock,
-        Step::AuthorizePayment,
-        Step::ArrangeShipment,
-        Step::CapturePayment,
-        Step::ConfirmOrder,
-    ];
-
     /// With a step timeout of five minutes, the last retry is after 75 minutes and the step is
     /// abandoned after 155.
     const RETRIES: u32 = 4;
@@ -141,17 +115,6 @@ impl Definition for Fulfilment {
         ("Aborted", "FulfilmentAborted"),
         ("Stuck", "FulfilmentStuck"),
     ];
-
-    fn needs_compensation(step: Step) -> bool {
-        match step {
-            Step::ScreenOrder
-            | Step::ReserveStock
-            | Step::AuthorizePayment
-            | Step::ArrangeShipment
-            | Step::CapturePayment
-            | Step::ConfirmOrder => true,
-        }
-    }
 }
 
 impl Triggered for Fulfilment {

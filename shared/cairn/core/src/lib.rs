@@ -168,7 +168,7 @@ pub use projection::generation;
 #[cfg(feature = "store")]
 pub use {operations::past, outbox::relay};
 
-pub use cairn_macros::{Event, Input, Row};
+pub use cairn_macros::{Event, Input, Row, Step};
 pub use commit::{Commit, Context, RecordedEvent};
 pub use decider::{Aggregate, Decider};
 pub use event::StoredEvent;

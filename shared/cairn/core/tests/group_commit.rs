@@ -167,7 +167,7 @@ fn context(id: &str, fingerprint: &str) -> Context {
     let now = Timestamp::from_millis(1_000);
     Context {
         fingerprint: Some(fingerprint.to_owned()),
-        ..Context::new(id, now, Duration::from_secs(600))
+        ..Context::new(id, now, Duration::from_mins(10))
     }
 }
 

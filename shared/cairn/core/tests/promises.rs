@@ -21,13 +21,11 @@ use cairn::{
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
     saga::{Command as Tell, Definition, Due, Phase, Saga, State},
-    step::{DueStep, Enlisted, StepOutcome, cancel},
+    step::{DueStep, Enlisted, StepOutcome, cancel, testing::reach},
     store::{
         AppendError, Consistency, EventStore, ReadRange, StoreError, memory::MemoryStore, read_by,
     },
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// An account that cannot be overdrawn.
@@ -831,10 +829,14 @@ async fn an_event_that_the_store_does_not_have_is_an_error() {
 #[derive(Clone, Debug, PartialEq)]
 struct Transfer;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, cairn::Step)]
 enum Step {
     Take,
+    #[step(read_only)]
+    Check,
     Give,
+    #[step(read_only)]
+    Note,
 }
 
 impl Definition for Transfer {
@@ -842,14 +844,8 @@ impl Definition for Transfer {
     type Input = i64;
     type Id = String;
     const CATEGORY: &'static str = "transfer";
-    const STEPS: &'static [Step] = &[Step::Take, Step::Give];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
-
     const RETRIES: u32 = 1;
-
-    fn needs_compensation(_: Step) -> bool {
-        true
-    }
 }
 
 fn transfer() -> StreamId {
@@ -875,6 +871,17 @@ async fn bank(balance: i64) -> (Arc<Faulty>, Accounts, Sagas) {
         Repository::new(store.clone()),
     );
     (store, accounts, sagas)
+}
+
+#[tokio::test]
+async fn a_test_reaches_each_step_also_those_that_are_only_read() {
+    for step in [Step::Take, Step::Check, Step::Give, Step::Note] {
+        for due in [Due::execute(step), Due::compensate(step)] {
+            let (_, _, sagas) = bank(1).await;
+            let reached = reach(&sagas, &transfer(), 1, due).await;
+            assert_eq!(reached.action(), due.action, "{due:?}");
+        }
+    }
 }
 
 fn take(accounts: &Accounts, amount: i64) -> StepOutcome {

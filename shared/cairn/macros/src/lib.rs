@@ -1,6 +1,6 @@
-//! Derives for the stored forms of events and rows. They cover storage only, never a rule.
+//! Derives for the stored forms of events, steps and rows. They cover storage only, never a rule.
 //!
-//! Use them as `cairn::Event` and `cairn::Row`; the generated code names the crate `cairn`.
+//! Use them as `cairn::Event`, `cairn::Step` and `cairn::Row`; the generated code names the crate `cairn`.
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
@@ -8,6 +8,7 @@ use syn::{DeriveInput, parse_macro_input};
 mod event;
 mod input;
 mod row;
+mod step;
 mod stored;
 
 /// Derives the stored form of an enum of events: `cairn::event::Event`, serde's traits and
@@ -63,6 +64,23 @@ pub fn row(input: TokenStream) -> TokenStream {
 pub fn input(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     output(input::derive(input))
+}
+
+/// Derives the steps of a saga, in the order of the variants of an enum: `cairn::saga::Step`, serde's
+/// traits and `JsonSchema`.
+///
+/// The stored name of a step is the name of its variant in kebab case: `ShipOrder` is `ship-order`.
+///
+/// | attribute | on | meaning |
+/// |---|---|---|
+/// | `#[step(name = "ship")]` | a variant | its stored name |
+/// | `#[step(no_compensation)]` | a variant | the step has no effect that must be compensated |
+/// | `#[step(read_only)]` | a variant | this release executes the step and does not make it due yet |
+/// | `#[serde(..)]`, `#[schemars(..)]` | all | as with those derives |
+#[proc_macro_derive(Step, attributes(step, serde, schemars))]
+pub fn step(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    output(step::derive(&input))
 }
 
 fn output(derived: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

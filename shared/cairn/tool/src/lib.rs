@@ -22,5 +22,6 @@ mod saga;
 #[doc(hidden)]
 pub mod scaffold;
 mod tool;
+mod words;
 
 pub use tool::{Ids, Sagas, Subject, Tool};

@@ -11,7 +11,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::scaffold::Name;
+use crate::{
+    scaffold::Name,
+    words::{self, fill},
+};
 
 /// A project that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,30 +347,16 @@ const FILES: [(&str, &str); 30] = [
     ),
 ];
 
-/// The modules and crates of every project, and the words of Rust that are no names.
-const TAKEN: [&str; 22] = [
-    "as",
+/// The modules and crates of every project.
+const TAKEN: [&str; 8] = [
     "billing",
     "cairn",
     "cli",
-    "crate",
-    "enum",
-    "fn",
-    "impl",
     "intake",
     "local",
-    "match",
-    "mod",
-    "move",
     "request",
-    "self",
     "simulator",
-    "static",
-    "struct",
-    "super",
     "system",
-    "trait",
-    "type",
 ];
 
 impl NewProject {
@@ -403,7 +392,7 @@ impl NewProject {
         for taken in TAKEN {
             for given in [name, aggregate] {
                 if given == taken {
-                    let reason = "it is a word of Rust or a part of every project";
+                    let reason = "it is a part of every project";
                     return Err(NewError::Name(given.to_owned(), reason));
                 }
             }
@@ -509,29 +498,26 @@ impl Event {
                     ("path", path.replace("{{{aggregate}}Id}", "a-1")),
                     ("id", "{{aggregate}}Id".to_owned()),
                     ("key", "a-1".to_owned()),
+                    ("user", "u-1".to_owned()),
+                    ("scope", "{{name}}/operator".to_owned()),
                     ("body", body),
                 ];
-                fill(template!("events/request.json"), &words)
+                fill(words::REQUEST, &words)
             }
             Self::Rule(stream, event, data) => {
                 let words = [
                     ("stream", (*stream).to_owned()),
                     ("event", (*event).to_owned()),
+                    ("source", "{{name}}".to_owned()),
+                    ("version", "1".to_owned()),
                     ("data", (*data).to_owned()),
                 ];
-                fill(template!("events/event.json"), &words)
+                fill(words::EVENT, &words)
             }
             Self::Stream => template!("events/stream.json").to_owned(),
             Self::Payload(text) => (*text).to_owned(),
         }
     }
-}
-
-fn fill(text: &str, words: &[(&str, String)]) -> String {
-    let replace = |text: String, (word, value): &(&str, String)| {
-        text.replace(&format!("{{{{{word}}}}}"), value)
-    };
-    words.iter().fold(text.to_owned(), replace)
 }
 
 fn plural(noun: &str) -> String {

@@ -16,11 +16,14 @@ mod function;
 mod names;
 mod parts;
 mod source;
+mod step;
 
 pub use edit::EditError;
 use edit::insert_after_last;
 use files::Files;
-pub use names::{Name, NameError, Route};
+pub use names::{Name, NameError, Route, attribute};
+
+use crate::words::fill;
 
 /// A new part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,13 +69,22 @@ pub enum Part {
         /// The stored name of the event type that it reacts to.
         event: String,
     },
+    /// A step of a saga, with its compensation and its function.
+    Step {
+        /// The name of the step and of its function.
+        name: Name,
+        /// The saga.
+        saga: Name,
+        /// The step before it. A new step is never the first one, whose function starts the saga.
+        after: Name,
+    },
 }
 
-/// A part was not added. No file was changed, unless writing failed.
+/// A part was not added. No file was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The folder is no project.
-    #[error("{}: not a project; it needs template.yaml, functions/ and shared/*/src/system.rs", .0.display())]
+    #[error("{}: not a project, which has template.yaml, functions/ and shared/*/src/system.rs; run the command in a project, or create one with `cairn new`", .0.display())]
     NoProject(PathBuf),
     /// A file of the part exists.
     #[error("{} exists already; choose another name, or delete it first", .0.display())]
@@ -98,13 +110,49 @@ pub enum AddError {
         known: String,
     },
     /// No command has the name of the function.
-    #[error("{}: `enum Command` has no variant for {name} with named fields or none; begin the name of the function with that of a variant: redeem-points for `Redeem`", file.display())]
+    #[error("{}: `enum Command` has no variant for {name} with named fields or none; begin the name of the function with one of: {known}", file.display())]
     NoCommand {
         /// The file.
         file: PathBuf,
         /// The name of the function.
         name: String,
+        /// The commands of the aggregate that a function can have.
+        known: String,
     },
+    /// A file has no saga.
+    #[error("{}: no `impl Definition for {name}`; use one of: {known}", file.display())]
+    NoSaga {
+        /// The file.
+        file: PathBuf,
+        /// The expected type.
+        name: String,
+        /// The sagas of the project.
+        known: String,
+    },
+    /// A saga does not have the step before a new one.
+    #[error("{}: no step {name} in `enum Step`; the new step goes after one of: {known}", file.display())]
+    NoStep {
+        /// The file.
+        file: PathBuf,
+        /// The name.
+        name: String,
+        /// The steps of the saga.
+        known: String,
+    },
+    /// A saga has a step with the name of a new one.
+    #[error("{}: the step {name} exists already; choose another name", file.display())]
+    HasStep {
+        /// The file.
+        file: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Another function has a route.
+    #[error("template.yaml has the route {0} already; choose another method or path")]
+    RouteTaken(Route),
+    /// A crate or a dependency of the project has the name of a function.
+    #[error("Cargo.toml: {0} is a crate already; choose another name")]
+    Taken(String),
     /// No aggregate has an event.
     #[error("unknown event `{name}`; use one of: {known}")]
     UnknownEvent {
@@ -205,6 +253,7 @@ impl Project {
                 aggregate,
                 event,
             } => self.reaction(&mut files, name, aggregate, event),
+            Part::Step { name, saga, after } => self.step(&mut files, name, saga, after),
         }?;
         files.write()
     }
@@ -215,8 +264,12 @@ impl Project {
         let (src, package) = (src.display(), self.package());
         match part {
             Part::Aggregate { name } => format!(
-                "write the rules in {src}/{name}.rs and their test, run `cargo test -p {package} {name}`, \
-                 then write the schemas and examples of the events",
+                "write the rules in {src}/{name}.rs and their test, run `cargo test -p {package} {name}`{}",
+                if self.has_schemas() {
+                    ", then write the schemas and examples of the events"
+                } else {
+                    ""
+                },
                 name = name.snake(),
             ),
             Part::Projection { name, .. } => format!(
@@ -226,6 +279,12 @@ impl Project {
             Part::Reaction { name, .. } => format!(
                 "write the command of the event in functions/reactions/{}/src/lib.rs",
                 name.kebab(),
+            ),
+            Part::Step { name, .. } => format!(
+                "write the step and its compensation in functions/saga/{name}/src/lib.rs, and run \
+                 `cargo test -p {name}`; mark the step `#[step(read_only)]` in the first release if \
+                 the saga is deployed",
+                name = name.kebab(),
             ),
             Part::Command { route, .. } | Part::Query { route, .. } => {
                 format!("start the local system, and send a request to {route}")
@@ -290,11 +349,10 @@ impl Project {
 
     /// Replaces `{{word}}` in a text.
     fn fill(&self, text: &str, words: &[(impl AsRef<str>, String)]) -> String {
-        let domain = text
-            .replace("{{package}}", &self.package())
-            .replace("{{domain}}", &self.domain_name);
-        words.iter().fold(domain, |text, (word, value)| {
-            text.replace(&format!("{{{{{}}}}}", word.as_ref()), value)
-        })
+        let own = [
+            ("package", self.package()),
+            ("domain", self.domain_name.clone()),
+        ];
+        fill(&fill(text, &own), words)
     }
 }

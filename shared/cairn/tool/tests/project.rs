@@ -65,7 +65,7 @@ fn a_folder_with_content_and_names_that_do_not_compile_are_refused() {
     let refused = project("shop", "order").write(folder.path());
     assert!(matches!(refused, Err(NewError::Exists(_))), "{refused:?}");
     for (name, aggregate) in [
-        ("shop", "type"),
+        ("shop", "system"),
         ("shop", "intake"),
         ("shop", "shop"),
         ("shop", "sales-order"),

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cairn_tool::scaffold::{AddError, Name, Part, Project, Route};
+use cairn_tool::scaffold::{AddError, Name, Part, Project, Route, attribute};
 use tempfile::TempDir;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 /// The files that the edits need.
-const FILES: [&str; 16] = [
+const FILES: [&str; 19] = [
     "Cargo.toml",
     "template.yaml",
     "docs/openapi.yaml",
@@ -20,12 +20,15 @@ const FILES: [&str; 16] = [
     "docs/reference/test-events.md",
     "infra/local/Cargo.toml",
     "infra/local/src/functions.rs",
+    "shared/orders/src/fulfilment.rs",
     "shared/orders/src/lib.rs",
     "shared/orders/src/requests.rs",
     "shared/orders/src/stock.rs",
     "shared/orders/src/system.rs",
     "shared/orders/src/read_models.rs",
     "shared/orders/tests/domain/main.rs",
+    "events/schemas/FulfilmentStarted/1.golden.json",
+    "events/schemas/StepCompleted/1.golden.json",
     "events/schemas/StockReceived/1.golden.json",
     "functions/projections/project-stock/Cargo.toml",
 ];
@@ -72,7 +75,16 @@ fn functions() -> Vec<Part> {
             aggregate: name("loyalty"),
             event: "StockReceived".to_owned(),
         },
+        step("pack-order", "fulfilment", "authorize-payment"),
     ]
+}
+
+fn step(function: &str, saga: &str, after: &str) -> Part {
+    Part::Step {
+        name: name(function),
+        saga: name(saga),
+        after: name(after),
+    }
 }
 
 /// A command with fields and a rejection.
@@ -187,7 +199,7 @@ fn every_part_is_added_to_all_its_places() {
         ),
         (
             "docs/reference/test-events.md",
-            "`earn-points` | a rule of the bus |",
+            "`earn-points` `pack-order` | a rule of the bus |",
         ),
         (
             "docs/reference/environment.md",
@@ -198,6 +210,44 @@ fn every_part_is_added_to_all_its_places() {
     }
     for (file, text) in all_files(folder.path()) {
         assert!(!text.contains("{{"), "{} has a placeholder", file.display());
+    }
+}
+
+#[test]
+fn a_step_is_added_to_its_saga_and_to_all_places_of_its_function() {
+    let (folder, project) = project();
+    let part = step("pack-order", "fulfilment", "authorize-payment");
+    project.add(&part).unwrap();
+    let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+    for (file, text) in [
+        (
+            "shared/orders/src/fulfilment.rs",
+            "    AuthorizePayment,\n    PackOrder,\n    /// Arranges",
+        ),
+        (
+            "shared/orders/src/fulfilment.rs",
+            "| voids it |\n//! | `pack-order` | not written yet",
+        ),
+        (
+            "template.yaml",
+            "rules of authorize-payment\n\n  PackOrderFunction:\n",
+        ),
+        ("template.yaml", "rules of pack-order\n        Due:\n"),
+        ("template.yaml", "next: { step: [pack-order] }"),
+        ("template.yaml", "\"${PackOrderFunction.Arn}*\""),
+        (
+            "docs/reference/environment.md",
+            "`capture-payment`, `pack-order` |",
+        ),
+        // The published example of the input.
+        (
+            "functions/saga/pack-order/src/lib.rs",
+            "\"customerId\": \"c-42\",",
+        ),
+        ("events/pack-order.json", "\"step\": \"authorize-payment\","),
+        ("events/pack-order.json", "\"step\": \"pack-order\","),
+    ] {
+        assert!(read(file).contains(text), "{file}: {text}");
     }
 }
 
@@ -227,6 +277,19 @@ fn an_edit_without_a_place_changes_nothing() {
 }
 
 #[test]
+fn a_failed_write_changes_nothing() {
+    let (folder, project) = project();
+    let events = folder.path().join("events");
+    fs::remove_dir_all(&events).unwrap();
+    fs::write(events, "not a folder").unwrap();
+    let before = all_files(folder.path());
+    let part = step("pack-order", "fulfilment", "confirm-order");
+    let refused = project.add(&part).unwrap_err();
+    assert!(matches!(refused, AddError::File { .. }), "{refused}");
+    assert_eq!(all_files(folder.path()), before);
+}
+
+#[test]
 fn a_project_without_schemas_gets_test_events_with_the_fields_of_the_event() {
     let (folder, project) = project();
     add_loyalty(&folder, &project);
@@ -243,6 +306,40 @@ fn a_project_without_schemas_gets_test_events_with_the_fields_of_the_event() {
 }
 
 #[test]
+fn a_test_event_has_the_fields_of_the_struct_in_its_event() {
+    let (folder, project) = project();
+    add_loyalty(&folder, &project);
+    fs::remove_dir_all(folder.path().join("events")).unwrap();
+    let file = folder.path().join("shared/orders/src/loyalty.rs");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replacen("Created {}", "Created(Box<Card>)", 1)
+        + "\npub struct Card {\n    pub number: u64,\n}\n";
+    fs::write(file, text).unwrap();
+    let part = Part::Projection {
+        name: name("cards"),
+        aggregate: name("loyalty"),
+        key: "customerId".to_owned(),
+    };
+    project.add(&part).unwrap();
+    let event = fs::read_to_string(folder.path().join("events/project-cards.json")).unwrap();
+    assert!(
+        event.contains("\"data\": {\n      \"number\": 1\n    }"),
+        "{event}"
+    );
+}
+
+#[test]
+fn the_next_step_names_the_schemas_only_in_a_project_that_has_them() {
+    let (folder, project) = project();
+    let part = Part::Aggregate {
+        name: name("loyalty"),
+    };
+    assert!(project.next_step(&part).contains("schemas"));
+    fs::remove_dir_all(folder.path().join("events")).unwrap();
+    assert!(!project.next_step(&part).contains("schemas"));
+}
+
+#[test]
 fn a_part_that_refers_to_nothing_is_refused() {
     let (folder, project) = project();
     let before = all_files(folder.path());
@@ -253,12 +350,20 @@ fn a_part_that_refers_to_nothing_is_refused() {
     };
     let refusals = [
         (
+            Part::Command {
+                name: name("allocate-again"),
+                aggregate: name("stock"),
+                route: "POST /stock/{sku}/receipts".parse().unwrap(),
+            },
+            "template.yaml has the route POST /stock/{sku}/receipts already; choose another method or path",
+        ),
+        (
             command("count-stock", "fulfilment"),
             "no `impl Aggregate for Fulfilment`",
         ),
         (
             command("count-stock", "stock"),
-            "has no variant for count-stock",
+            "has no variant for count-stock with named fields or none; begin the name of the function with one of: reserve, release",
         ),
         // The data of `Receive` has no name.
         (
@@ -289,6 +394,22 @@ fn a_part_that_refers_to_nothing_is_refused() {
             },
             "StockReleased/1.golden.json: no example of the event",
         ),
+        (
+            step("pack-order", "stock", "confirm-order"),
+            "stock.rs: no `impl Definition for Stock`; use one of: fulfilment",
+        ),
+        (
+            step("pack-order", "fulfilment", "weigh-order"),
+            "no step weigh-order in `enum Step`; the new step goes after one of: screen-order, reserve-stock",
+        ),
+        (
+            step("reserve-stock", "fulfilment", "confirm-order"),
+            "the step reserve-stock exists already; choose another name",
+        ),
+        (
+            step("place-order", "fulfilment", "confirm-order"),
+            "place-order is a crate already; choose another name",
+        ),
     ];
     for (part, reason) in refusals {
         let refused = project.add(&part).unwrap_err().to_string();
@@ -298,7 +419,7 @@ fn a_part_that_refers_to_nothing_is_refused() {
 }
 
 #[test]
-fn names_and_routes_of_another_form_are_refused() {
+fn names_routes_and_attributes_of_another_form_are_refused() {
     for text in [
         "",
         "Loyalty",
@@ -307,6 +428,7 @@ fn names_and_routes_of_another_form_are_refused() {
         "-a",
         "4a",
         "a/../b",
+        "type",
     ] {
         assert!(text.parse::<Name>().is_err(), "{text}");
     }
@@ -321,4 +443,8 @@ fn names_and_routes_of_another_form_are_refused() {
     ] {
         assert!(text.parse::<Route>().is_err(), "{text}");
     }
+    for text in ["", "CustomerId", "customer id", "customer_id", "1st"] {
+        assert!(attribute(text).is_err(), "{text}");
+    }
+    assert_eq!(attribute("customerId").unwrap(), "customerId");
 }

@@ -10,14 +10,14 @@ use cairn::{
     Aggregate, Commit, RecordedEvent, StreamId, Timestamp,
     event::CodecError,
     read_model::{Change, Project, Row, fold},
-    saga::{Action, Definition},
+    saga::{Action, Step as _},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    fulfilment::{self, Due, Fulfilment, Saga, Step},
+    fulfilment::{self, Due, Saga, Step},
     order::{self, Order},
     shipment::{self, Shipment},
     values::{CustomerId, Lines, Money, OrderId},
@@ -329,7 +329,7 @@ pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
     }
     let mut stored = Orders::try_from(row.clone())?;
     let mut steps = vec![];
-    for step in Fulfilment::STEPS {
+    for step in Step::STEPS {
         if let Some(outcome) = stored.fulfilment.steps.remove(step.name()) {
             steps.push(StepView {
                 step: *step,

@@ -7,10 +7,10 @@ use cairn::{
     deadlines::Process as _,
     deadlines::{DeadlineChange, DeadlineUpdate},
     event::Event as _,
-    saga::{Definition as _, Signal, Triggered as _, deadline_update},
+    saga::{Signal, Step as _, Triggered as _, deadline_update},
 };
 use orders::{
-    fulfilment::{self, Fulfilment, Saga},
+    fulfilment::{self, Fulfilment, Saga, Step},
     order::{self, Canceller, Order},
 };
 
@@ -102,7 +102,7 @@ fn is_unfinished(commands: &[fulfilment::Command]) -> bool {
 fn an_order_needs_an_action_until_its_fulfilment_has_ended() {
     assert!(is_unfinished(&[]));
     let start = fulfilment::Command::Start(input());
-    let steps = Fulfilment::STEPS.iter();
+    let steps = Step::STEPS.iter();
     let steps = steps.map(|step| fulfilment::Command::Complete(*step, None));
     let commands: Vec<_> = std::iter::once(start).chain(steps).collect();
     assert!(is_unfinished(&commands[..3]));

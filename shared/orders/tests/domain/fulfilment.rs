@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use cairn::{Decider as _, event::Event as _, saga::Definition as _, saga::Rejection, spec::given};
+use cairn::{
+    Decider as _,
+    event::Event as _,
+    saga::{Definition as _, Rejection, Step as _},
+    spec::given,
+};
 use orders::fulfilment::{Command, Due, Event, Fulfilment, Phase, Saga, State, Step};
 
 use crate::{
@@ -10,7 +15,7 @@ use crate::{
     sample_order::{ORDER, input},
 };
 
-const STEPS: &[Step] = Fulfilment::STEPS;
+const STEPS: &[Step] = Step::STEPS;
 
 /// A saga and its history.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use cairn::{
     event::Event,
     personal_data::Sealed,
     read_model::fold,
-    saga::{self, Action, Definition, Due, Phase},
+    saga::{self, Action, Definition, Due, Phase, Step as _},
 };
 use orders::{
     fulfilment::{self, Fulfilment, Input, Step},
@@ -22,8 +22,6 @@ use orders::{
     values::{Currency, Item, Line, Lines, MAX_AMOUNT, Money, OrderId, Validated, rules},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::{fixtures, read_models, read_models::Streams, sample_order};
 
@@ -229,7 +227,7 @@ fn command<D: Definition>(
     state: &saga::State<D>,
     input: &D::Input,
 ) -> Option<saga::Command<D>> {
-    let step = |index: usize| D::STEPS[index % D::STEPS.len()];
+    let step = |index: usize| D::Step::STEPS[index % D::Step::STEPS.len()];
     match word {
         Word::Start => Some(saga::Command::Start(input.clone())),
         Word::Success => state.due().map(|due| success(due.step, due.action)),
@@ -249,7 +247,7 @@ fn command<D: Definition>(
 /// Gives a saga these inputs, then only successes, and checks its complete history.
 fn goes_to_its_end_or_all_the_way_back<D: Definition>(input: &D::Input, words: &[Word]) {
     let mut history: Vec<saga::Event<D>> = vec![];
-    let at_last = repeat_n(Word::Success, 2 * D::STEPS.len());
+    let at_last = repeat_n(Word::Success, 2 * D::Step::STEPS.len());
     for word in words.iter().copied().chain(at_last) {
         let state = saga::Saga::<D>::fold(&history);
         assert_eq!(
@@ -299,9 +297,7 @@ fn left_behind<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
         | saga::Event::Aborted { .. }
         | saga::Event::Stuck { .. } => None,
     });
-    completed
-        .filter(|step| D::needs_compensation(*step))
-        .collect()
+    completed.filter(|step| step.needs_compensation()).collect()
 }
 
 fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
@@ -327,13 +323,17 @@ fn compensated<D: Definition>(history: &[saga::Event<D>]) -> Vec<D::Step> {
 #[derive(Clone, Debug, PartialEq)]
 struct Errand;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, cairn::Step)]
 enum ErrandStep {
+    #[step(no_compensation)]
     Look,
     Take,
+    #[step(no_compensation)]
     Count,
+    #[step(no_compensation)]
     Weigh,
     Give,
+    #[step(no_compensation)]
     Leave,
 }
 
@@ -343,20 +343,8 @@ impl Definition for Errand {
     type Id = String;
 
     const CATEGORY: &'static str = "errand";
-    const STEPS: &'static [ErrandStep] = &[
-        ErrandStep::Look,
-        ErrandStep::Take,
-        ErrandStep::Count,
-        ErrandStep::Weigh,
-        ErrandStep::Give,
-        ErrandStep::Leave,
-    ];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
-
-    fn needs_compensation(step: ErrandStep) -> bool {
-        matches!(step, ErrandStep::Take | ErrandStep::Give)
-    }
 }
 
 /// Three streams, and the order in which their events are interleaved.
@@ -500,7 +488,7 @@ fn shipment_event() -> impl Strategy<Value = shipment::Event> {
 }
 
 fn saga_event() -> impl Strategy<Value = fulfilment::Event> {
-    let step = || select(Fulfilment::STEPS);
+    let step = || select(Step::STEPS);
     let due = move || {
         (step(), any::<bool>()).prop_map(|(step, forward)| {
             if forward {

@@ -3,10 +3,10 @@
 use cairn::{
     Aggregate, RecordedEvent, StreamId,
     read_model::{CounterProjection as _, ReadModel, fold},
-    saga::Definition as _,
+    saga::Step as _,
 };
 use orders::{
-    fulfilment::{self, Due, Fulfilment, Saga, Step},
+    fulfilment::{self, Due, Saga, Step},
     order::{self, Canceller, Order},
     product::{self, Product},
     read_models::{
@@ -155,7 +155,7 @@ fn was_started() -> fulfilment::Event {
 }
 
 fn was_done(step: Step, detail: Option<&str>) -> fulfilment::Event {
-    let mut from_here = Fulfilment::STEPS.iter().skip_while(|other| **other != step);
+    let mut from_here = Step::STEPS.iter().skip_while(|other| **other != step);
     let following = from_here.nth(1);
     fulfilment::Event::StepCompleted {
         step,

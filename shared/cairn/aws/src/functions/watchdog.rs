@@ -10,7 +10,7 @@ use cairn::{
     deadlines::Deadline,
     decider::Aggregate as _,
     repository::HandleError,
-    saga::{Command, Due, NextAction, OpenSaga, Saga, Triggered},
+    saga::{Command, Due, NextAction, OpenSaga, Saga, Step, Triggered},
     step,
     stream::StreamId,
 };
@@ -346,7 +346,7 @@ fn metric<D: Triggered>(prefix: &str) -> String {
 }
 
 fn first_step<D: Triggered>() -> Option<Due<D::Step>> {
-    D::STEPS.first().copied().map(Due::execute)
+    D::Step::STEPS.first().copied().map(Due::execute)
 }
 
 /// Returns the step that the next action retries.

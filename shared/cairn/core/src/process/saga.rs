@@ -22,7 +22,7 @@ mod state;
 mod trigger;
 
 pub use decide::{Command, Rejection, Saga};
-pub use definition::{Action, Definition, Due};
+pub use definition::{Action, Definition, Due, Step};
 pub use event::Event;
 pub use state::{Phase, State};
 pub use trigger::{Signal, Triggered, begun_by};

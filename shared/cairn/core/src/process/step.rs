@@ -14,7 +14,7 @@ use crate::{
     provider::{self, Call, CallLimits, ProviderError},
     repository::{Attempt, Decision, HandleError, Repository},
     retry::{ConflictBackoff, OutOfTime},
-    saga::{Action, Command, Definition, Due, Event, Rejection, Saga},
+    saga::{Action, Command, Definition, Due, Event, Rejection, Saga, Step},
     store::{AppendError, Conflict, EventStore, StoreError},
     stream::StreamId,
 };
@@ -252,7 +252,7 @@ impl<D: Definition> DueStep<D> {
         for event in &opening {
             saga.state = Saga::evolve(saga.state, event);
         }
-        let first = D::STEPS.first().copied().map(Due::execute);
+        let first = D::Step::STEPS.first().copied().map(Due::execute);
         Ok(first.and_then(|first| Self::new(saga, first, opening)))
     }
 

@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::{
     failure::{Failure, Verdict},
     output::Output,
-    scaffold::{AddError, Name, Part, Project, Route},
+    scaffold::{AddError, Name, Part, Project, Route, attribute},
 };
 
-/// Add an aggregate or a function to a project
+/// Add an aggregate, a saga step or a function to a project
 ///
 /// Writes the files of the new part, and its lines in the registry, the template and the workspace
 /// of the project in the current folder. It needs no running system. If one file cannot be changed,
@@ -21,6 +21,7 @@ use crate::{
 Examples:
   cairn add aggregate loyalty
   cairn add command redeem-points --aggregate loyalty --route 'POST /customers/{customerId}/points'
+  cairn add step pack-order --saga fulfilment --after capture-payment
 
 Exit status: 0 success; 2 usage error, unknown name, or the project has no place for the part")]
 pub(crate) struct Add {
@@ -63,7 +64,7 @@ Examples:
         #[arg(long, value_name = "AGGREGATE")]
         of: Name,
         /// Attribute with the key of a row
-        #[arg(long, value_name = "ATTRIBUTE")]
+        #[arg(long, value_name = "ATTRIBUTE", value_parser = attribute)]
         key: String,
     },
     /// Add a query function for the rows of a read model, behind an HTTP route
@@ -93,6 +94,23 @@ Examples:
         /// Aggregate that decides the command
         #[arg(long, value_name = "AGGREGATE")]
         aggregate: Name,
+    },
+    /// Add a step to a saga, with its compensation and its function
+    ///
+    /// A new step follows another one. The function of the first step starts the saga, and a
+    /// cancellation before the start aborts the saga without a compensation.
+    #[command(after_help = "\
+Examples:
+  cairn add step pack-order --saga fulfilment --after capture-payment")]
+    Step {
+        /// Name of the step and of its function
+        name: Name,
+        /// Saga that gets the step
+        #[arg(long, value_name = "SAGA")]
+        saga: Name,
+        /// Step before it
+        #[arg(long, value_name = "STEP")]
+        after: Name,
     },
 }
 
@@ -146,6 +164,7 @@ impl From<Kind> for Part {
                 aggregate,
                 event: on,
             },
+            Kind::Step { name, saga, after } => Self::Step { name, saga, after },
         }
     }
 }

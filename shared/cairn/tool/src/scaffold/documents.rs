@@ -10,6 +10,7 @@ use super::{
     names::{EXAMPLE_ID, Name, Route},
     source::{self, Field},
 };
+use crate::words::fill;
 
 pub(super) const OPENAPI: &str = "docs/openapi.yaml";
 const ENVIRONMENT: &str = "docs/reference/environment.md";
@@ -98,16 +99,21 @@ impl Document<'_> {
         let (request, headers, problems): (_, _, &[_]) = match operation.body {
             None => (String::new(), "", &[400, 401, 404, 429, 500, 503]),
             Some(fields) => (
-                include_str!("templates/openapi_request.yaml")
-                    .replace("{{Body}}", &name.pascal())
-                    .replace("{{example}}", &self.examples(fields)),
+                fill(
+                    include_str!("templates/openapi_request.yaml"),
+                    &[("Body", name.pascal()), ("example", self.examples(fields))],
+                ),
                 "            Idempotent-Replayed: { $ref: \"#/components/headers/IdempotentReplayed\" }\n",
                 &[400, 401, 404, 409, 413, 415, 422, 429, 500, 503],
             ),
         };
-        let conflict = include_str!("templates/openapi_conflict.yaml")
-            .replace("{{function}}", name.kebab())
-            .replace("{{title}}", &format!("Cannot {}", name.words()));
+        let conflict = fill(
+            include_str!("templates/openapi_conflict.yaml"),
+            &[
+                ("function", name.kebab().to_owned()),
+                ("title", format!("Cannot {}", name.words())),
+            ],
+        );
         let problems = problems.iter().map(|status| match status {
             409 if operation.is_rejected => conflict.clone(),
             409 => String::new(),
@@ -116,20 +122,20 @@ impl Document<'_> {
                 problem(*status)
             ),
         });
-        include_str!("templates/openapi_operation.yaml")
-            .replace("{{method}}", method)
-            .replace("{{operation}}", &name.camel())
-            .replace("{{tag}}", tag)
-            .replace("{{summary}}", &name.sentence())
-            .replace("{{description}}", &operation.description)
-            .replace("{{request}}", &request)
-            .replace("{{headers}}", headers)
-            .replace(
-                "{{schema}}",
-                &self.object(&operation.response, "                "),
-            )
-            .replace("{{example}}", &self.examples(&operation.response))
-            .replace("{{problems}}", &problems.collect::<String>())
+        let schema = self.object(&operation.response, "                ");
+        let words = [
+            ("method", method.to_owned()),
+            ("operation", name.camel()),
+            ("tag", tag.to_owned()),
+            ("summary", name.sentence()),
+            ("description", operation.description.clone()),
+            ("request", request),
+            ("headers", headers.to_owned()),
+            ("schema", schema),
+            ("example", self.examples(&operation.response)),
+            ("problems", problems.collect()),
+        ];
+        fill(include_str!("templates/openapi_operation.yaml"), &words)
     }
 
     /// Returns the schema of an object with these fields.

@@ -65,7 +65,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Formats the Rust files, and writes all files.
+    /// Formats the Rust files, and writes all files or none.
     pub(super) fn write(mut self) -> Result<Vec<PathBuf>, AddError> {
         for (file, text) in &mut self.texts {
             if file.extension().is_some_and(|extension| extension == "rs") {
@@ -75,18 +75,37 @@ impl<'a> Files<'a> {
                 })?;
             }
         }
+        let mut before = vec![];
         for (file, text) in &self.texts {
             let path = self.root.join(file);
+            before.push((path.clone(), fs::read(&path).ok()));
             let written = path
                 .parent()
                 .map_or(Ok(()), fs::create_dir_all)
                 .and_then(|()| fs::write(&path, text));
-            written.map_err(|source| AddError::File {
-                file: file.clone(),
-                source,
-            })?;
+            if let Err(source) = written {
+                before.into_iter().for_each(restore);
+                let file = file.clone();
+                return Err(AddError::File { file, source });
+            }
         }
         Ok(self.texts.into_keys().collect())
+    }
+}
+
+/// Restores a file, or deletes a new one with its new folders. The error of the write is reported,
+/// and not one of this function.
+fn restore((path, before): (PathBuf, Option<Vec<u8>>)) {
+    if let Some(text) = before {
+        let _ = fs::write(path, text);
+    } else {
+        let _ = fs::remove_file(&path);
+        let mut folders = path.ancestors().skip(1);
+        // A folder with other files is not removed.
+        while folders
+            .next()
+            .is_some_and(|folder| fs::remove_dir(folder).is_ok())
+        {}
     }
 }
 

@@ -2,19 +2,33 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::{
     AddError, Name, Project,
-    documents::{self, Operation},
+    documents::{self, Operation, example_data},
     edit::{self, insert_after_last, insert_block_after, insert_in},
     files::Files,
-    source::{self, Data, Field, Variant},
+    source::{self, Data, Field},
 };
+use crate::words::{self, fill};
 
 pub(super) struct Function {
     /// The folder below `functions/`.
     pub(super) group: &'static str,
     pub(super) name: Name,
     pub(super) words: Vec<(&'static str, String)>,
+    /// The function of its group that it follows in the template; `None` for the last one.
+    after: Option<Name>,
+}
+
+/// The event in the test event of a function.
+pub(super) struct TestEvent<'a> {
+    pub(super) stream: String,
+    pub(super) event: &'a str,
+    pub(super) version: u32,
+    /// Its data, as indented JSON.
+    pub(super) data: String,
 }
 
 impl Function {
@@ -22,6 +36,7 @@ impl Function {
         let dependencies = match group {
             "commands" => "serde_json.workspace = true\n",
             "queries" => "cairn.workspace = true\n",
+            "saga" => STEP,
             _ => "",
         };
         let own = [
@@ -35,9 +50,19 @@ impl Function {
             group,
             name: name.clone(),
             words: own.into_iter().chain(words.iter().cloned()).collect(),
+            after: None,
         }
     }
+
+    /// Puts the function after another one of its group.
+    pub(super) fn after(mut self, other: &Name) -> Self {
+        self.after = Some(other.clone());
+        self
+    }
 }
+
+const STEP: &str = "cairn = { workspace = true, features = [\"store\"] }\n\n[dev-dependencies]\n\
+                    serde_json.workspace = true\ntokio.workspace = true\n";
 
 impl Project {
     /// Adds the crate of a function, and its lines in the workspace and the local system.
@@ -64,6 +89,9 @@ impl Project {
         let entry = format!("{kebab} = {{ path = \"{}\" }}\n", folder.display());
         let place = "= { path = \"functions/";
         let workspace = self.read(Path::new("Cargo.toml"));
+        if workspace.contains(&format!("\n{kebab} = ")) {
+            return Err(AddError::Taken(kebab.to_owned()));
+        }
         let last = workspace.lines().rfind(|line| line.contains(place));
         let last = last.and_then(|line| line.split(' ').next());
         files.edit("Cargo.toml", |text| insert_after_last(text, place, &entry))?;
@@ -86,8 +114,12 @@ impl Project {
         operation: &Operation<'_>,
         block: &str,
     ) -> Result<(), AddError> {
-        self.block(files, function, block)?;
         let route = operation.route;
+        let place = format!("Method: {}, Path: \"{}\" }}", route.method(), route.path());
+        if self.read(Path::new("template.yaml")).contains(&place) {
+            return Err(AddError::RouteTaken(route.clone()));
+        }
+        self.block(files, function, block)?;
         let method = route.method().to_lowercase();
         let operation_entry =
             format!("{method}: {{ security: !If [Closed, [{{ Jwt: [] }}], !Ref AWS::NoValue] }}");
@@ -101,7 +133,7 @@ impl Project {
         let id = documents::example_of_id(&document, route.id());
         let body = operation
             .body
-            .map(|fields| documents::example_data(&document, fields).to_string());
+            .map(|fields| example_data(&document, fields).to_string());
         let scope = self.parameter("OperatorScope");
         files.create(
             format!("events/{}.json", function.name.kebab()).into(),
@@ -115,20 +147,19 @@ impl Project {
         &self,
         files: &mut Files<'_>,
         function: &Function,
-        category: &Name,
-        event: &str,
+        event: &TestEvent<'_>,
         block: &str,
+        variables: &[&str],
     ) -> Result<(), AddError> {
-        let (version, data) = self.example(event, &self.module(category)?.1)?;
-        let stream = format!("{}-{}", category.kebab(), self.example_id(category));
-        let test_event = include_str!("templates/event.json")
-            .replace("{{source}}", &self.parameter("EventSource"))
-            .replace("{{stream}}", &stream)
-            .replace("{{event}}", event)
-            .replace("{{version}}", &version.to_string())
-            .replace("{{data}}", &data.trim_end().replace('\n', "\n    "));
+        let words = [
+            ("source", self.parameter("EventSource")),
+            ("stream", event.stream.clone()),
+            ("event", event.event.to_owned()),
+            ("version", event.version.to_string()),
+            ("data", event.data.trim_end().replace('\n', "\n    ")),
+        ];
         let file = format!("events/{}.json", function.name.kebab());
-        files.create(file.into(), test_event)?;
+        files.create(file.into(), fill(words::EVENT, &words))?;
         self.block(files, function, block)?;
         let entry = format!(
             "                - !Sub \"${{{}Function.Arn}}*\"\n",
@@ -139,7 +170,7 @@ impl Project {
                 insert_after_last(block, "Function.Arn}*\"", &entry)
             })
         })?;
-        documents::function(files, &function.name, " | a rule of the bus |", &[])
+        documents::function(files, &function.name, " | a rule of the bus |", variables)
     }
 
     fn block(
@@ -150,20 +181,20 @@ impl Project {
     ) -> Result<(), AddError> {
         let block = self.fill(block, &function.words);
         let template = self.read(Path::new("template.yaml"));
-        // The first function of its group goes after the last function.
         let group = format!("CodeUri: functions/{}/", function.group);
-        let place = if template.contains(&group) {
-            &group
-        } else {
-            "CodeUri: functions/"
-        };
+        let other = function.after.as_ref();
+        let other = other.map(|other| format!("{group}{}\n", other.kebab()));
+        // The first function of its group goes after the last function.
+        let places = [other, Some(group), Some("CodeUri: functions/".to_owned())];
+        let mut places = places.into_iter().flatten();
+        let place = places.find(|place| template.contains(place));
         files.edit("template.yaml", |text| {
-            insert_block_after(text, place, &block)
+            insert_block_after(text, &place.unwrap_or_default(), &block)
         })
     }
 
     /// Returns an example of the id of an aggregate: the one of the HTTP API, if there is one.
-    fn example_id(&self, aggregate: &Name) -> String {
+    pub(super) fn example_id(&self, aggregate: &Name) -> String {
         let module = self.read(&self.domain.join(format!("src/{}.rs", aggregate.snake())));
         let kind = module
             .split_once("    type Id = ")
@@ -173,24 +204,51 @@ impl Project {
         documents::example_of_id(&self.read(Path::new(documents::OPENAPI)), &id)
     }
 
-    /// Returns the newest version of an event type, and an example of its data: the published one,
-    /// or in a project without schemas one with the fields of the variant.
-    fn example(&self, event: &str, module: &str) -> Result<(u32, String), AddError> {
-        let folder = Path::new("events/schemas");
-        if !self.root.join(folder).is_dir() {
-            let data = documents::example_data("", &data_of(module, event));
-            return Ok((1, format!("{data:#}")));
+    /// Returns the test event of an event of an aggregate. Its data is the published example, or in
+    /// a project without schemas one with the fields of the variant.
+    pub(super) fn test_event<'a>(
+        &self,
+        event: &'a str,
+        aggregate: &Name,
+    ) -> Result<TestEvent<'a>, AddError> {
+        let (_, module) = self.module(aggregate)?;
+        let own = || (1, example_data("", &data_of(&module, event)));
+        let (version, data) = self.published(event)?.unwrap_or_else(own);
+        Ok(TestEvent {
+            stream: format!("{}-{}", aggregate.kebab(), self.example_id(aggregate)),
+            event,
+            version,
+            data: format!("{data:#}"),
+        })
+    }
+
+    /// Returns true if the schemas and examples of events are published.
+    pub(super) fn has_schemas(&self) -> bool {
+        self.root.join(SCHEMAS).is_dir()
+    }
+
+    /// Returns the newest version of an event type, and the first example of its data; `None` in a
+    /// project without schemas.
+    pub(super) fn published(&self, event: &str) -> Result<Option<(u32, Value)>, AddError> {
+        if !self.has_schemas() {
+            return Ok(None);
         }
-        let file = |version: u32| folder.join(format!("{event}/{version}.golden.json"));
+        let file = |version: u32| Path::new(SCHEMAS).join(format!("{event}/{version}.golden.json"));
         let versions = (1..).take_while(|version| self.root.join(file(*version)).is_file());
-        let newest = versions
-            .last()
-            .ok_or_else(|| AddError::NoExample(file(1)))?;
-        let examples = self.read(&file(newest));
-        let example = first_example(&examples).ok_or_else(|| AddError::NoExample(file(newest)))?;
-        Ok((newest, example))
+        let newest = versions.last();
+        let file = file(newest.unwrap_or(1));
+        let examples = serde_json::from_str::<Vec<Value>>(&self.read(&file));
+        let example = examples
+            .ok()
+            .and_then(|examples| examples.into_iter().next());
+        match (newest, example) {
+            (Some(newest), Some(example)) => Ok(Some((newest, example))),
+            (_, _) => Err(AddError::NoExample(file)),
+        }
     }
 }
+
+const SCHEMAS: &str = "events/schemas";
 
 /// Returns the stored names of the events of an aggregate.
 pub(super) fn event_names(module: &str) -> Vec<String> {
@@ -202,26 +260,25 @@ pub(super) fn event_names(module: &str) -> Vec<String> {
 }
 
 fn prefix_of(module: &str) -> &str {
-    let attribute = module.split_once("#[event(prefix = \"");
-    let prefix = attribute.and_then(|(_, rest)| rest.split_once('"'));
-    prefix.map_or("", |(prefix, _)| prefix)
+    source::quoted(module, "#[event(prefix = ").unwrap_or_default()
 }
 
-/// Returns the named fields of an event.
+/// Returns the fields of the data of an event.
 fn data_of(module: &str, event: &str) -> Vec<Field> {
     let name = event.strip_prefix(prefix_of(module)).unwrap_or(event);
     let mut variants = source::variants(module, "Event").into_iter();
     match variants.find(|variant| variant.name == name) {
-        Some(Variant {
-            data: Data::Named(fields),
-            ..
-        }) => fields,
-        Some(_) | None => vec![],
+        Some(variant) => match variant.data {
+            Data::Named(fields) => fields,
+            // The fields of the struct, in the same module.
+            Data::Unnamed(kind) => {
+                let mut names = source::types(&kind);
+                names
+                    .next()
+                    .map_or_else(Vec::new, |name| source::fields(module, name))
+            }
+            Data::None => vec![],
+        },
+        None => vec![],
     }
-}
-
-/// Returns the first example of a file of examples, as indented JSON.
-fn first_example(examples: &str) -> Option<String> {
-    let examples: Vec<serde_json::Value> = serde_json::from_str(examples).ok()?;
-    serde_json::to_string_pretty(examples.first()?).ok()
 }

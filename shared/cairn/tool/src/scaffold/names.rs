@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::words::{self, fill};
+
 /// The id in test events.
 pub(super) const EXAMPLE_ID: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
 
@@ -9,12 +11,24 @@ pub(super) const EXAMPLE_ID: &str = "7b9f7c4e-0d5c-4bb0-9d0e-5f3f1a2b3c4d";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
+/// The words of Rust, which are no names of modules and crates.
+const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else \
+    enum extern false final fn for gen if impl in let loop macro match mod move mut override priv \
+    pub ref return self static struct super trait true try type typeof unsafe unsized use virtual \
+    where while yield";
+
 /// A name or a route has another form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name has other characters.
     #[error("`{0}` is no name; use lower-case words joined by hyphens, such as redeem-points")]
     Name(String),
+    /// The name is a word of Rust.
+    #[error("`{0}` is a word of Rust; choose another name")]
+    Keyword(String),
+    /// The attribute has another form.
+    #[error("`{0}` is no attribute; use letters and digits in camel case, such as customerId")]
+    Attribute(String),
     /// The route has another form.
     #[error(
         "`{0}` is no route; write a method and a path with one id, such as \"POST /orders/{{orderId}}/cancel\""
@@ -32,7 +46,9 @@ impl FromStr for Name {
                     .chars()
                     .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit())
         };
-        if text.split('-').all(is_word) {
+        if KEYWORDS.split_whitespace().any(|keyword| keyword == text) {
+            Err(NameError::Keyword(text.to_owned()))
+        } else if text.split('-').all(is_word) {
             Ok(Self(text.to_owned()))
         } else {
             Err(NameError::Name(text.to_owned()))
@@ -96,6 +112,12 @@ impl Name {
         first.into_iter().chain(letters).collect()
     }
 
+    /// Returns the name of a type in kebab case: `RedeemPoints` is `redeem-points`.
+    pub(super) fn kebab_of(pascal: &str) -> String {
+        let kebab = Self::snake_of(pascal).replace('_', "-");
+        kebab.trim_start_matches('-').to_owned()
+    }
+
     /// Returns a name in camel case as the name of a field: `customerId` is `customer_id`.
     pub fn snake_of(camel: &str) -> String {
         let letters = camel.chars().map(|letter| {
@@ -106,6 +128,20 @@ impl Name {
             }
         });
         letters.collect()
+    }
+}
+
+/// Parses the name of an attribute in camel case, such as `customerId`.
+///
+/// # Errors
+/// Returns an error if the name has another form.
+pub fn attribute(text: &str) -> Result<String, NameError> {
+    let is_camel = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|one| one.is_ascii_alphanumeric());
+    if is_camel {
+        Ok(text.to_owned())
+    } else {
+        Err(NameError::Attribute(text.to_owned()))
     }
 }
 
@@ -166,13 +202,16 @@ impl Route {
     pub(super) fn test_event(&self, id: &str, body: Option<&str>, scope: &str) -> String {
         let path = self.path.replace(&format!("{{{}}}", self.id), id);
         let body = body.map(|body| format!(",\n  \"body\": {}", serde_json::Value::from(body)));
-        include_str!("templates/request.json")
-            .replace("{{route}}", &self.to_string())
-            .replace("{{method}}", &self.method)
-            .replace("{{path}}", &path)
-            .replace("{{id}}", &self.id)
-            .replace("{{key}}", id)
-            .replace("{{scope}}", scope)
-            .replace("{{body}}", &body.unwrap_or_default())
+        let words = [
+            ("route", self.to_string()),
+            ("method", self.method.clone()),
+            ("path", path),
+            ("id", self.id.clone()),
+            ("key", id.to_owned()),
+            ("user", "c-42".to_owned()),
+            ("scope", scope.to_owned()),
+            ("body", body.unwrap_or_default()),
+        ];
+        fill(words::REQUEST, &words)
     }
 }

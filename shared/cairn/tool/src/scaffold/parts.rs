@@ -10,12 +10,14 @@ use super::{
     function::{Function, event_names},
     source::{self, Data, Field, Variant},
 };
+use crate::words::fill;
 
 impl Project {
     pub(super) fn aggregate(&self, files: &mut Files<'_>, name: &Name) -> Result<(), AddError> {
         let words = [
             ("name", name.snake()),
             ("Name", name.pascal()),
+            ("words", name.words()),
             ("category", name.kebab().to_owned()),
         ];
         let src = self.domain.join("src");
@@ -49,9 +51,17 @@ impl Project {
         route: &Route,
     ) -> Result<(), AddError> {
         let (file, module) = self.module(aggregate)?;
-        let command = command_of(&module, name).ok_or_else(|| AddError::NoCommand {
-            file,
-            name: name.kebab().to_owned(),
+        let command = command_of(&module, name).ok_or_else(|| {
+            let commands = source::variants(&module, "Command").into_iter();
+            let commands = commands.filter(|command| !matches!(command.data, Data::Unnamed(_)));
+            let known: Vec<_> = commands
+                .map(|command| Name::kebab_of(&command.name))
+                .collect();
+            AddError::NoCommand {
+                file,
+                name: name.kebab().to_owned(),
+                known: known.join(", "),
+            }
         })?;
         let (Variant { name: variant, .. }, fields) = &command;
         let is_rejected = !source::variants(&module, "Rejection").is_empty();
@@ -93,7 +103,7 @@ impl Project {
                 format!("pub {}: {kind}", field.name)
             });
             let fields = fields.collect::<Vec<_>>().join(", ");
-            let body = include_str!("templates/body.rs.txt").replace("{{fields}}", &fields);
+            let body = fill(include_str!("templates/body.rs.txt"), &[("fields", fields)]);
             Ok(format!("{text}{}", self.fill(&body, &function.words)))
         })?;
         files.edit_if_present("infra/local/tests/system/bodies.rs", |text| {
@@ -181,7 +191,7 @@ impl Project {
         let patterns = variants.iter().map(|variant| match variant.data {
             Data::None => format!("Event::{}", variant.name),
             Data::Named(_) => format!("Event::{} {{ .. }}", variant.name),
-            Data::Unnamed => format!("Event::{}(_)", variant.name),
+            Data::Unnamed(_) => format!("Event::{}(_)", variant.name),
         });
         let words = [
             ("aggregate", aggregate.snake()),
@@ -195,7 +205,8 @@ impl Project {
         let lib = include_str!("templates/reaction.rs.txt");
         let block = include_str!("templates/reaction.yaml");
         self.function(files, &function, lib)?;
-        self.consumer(files, &function, &source, event, block)
+        let test_event = self.test_event(event, &source)?;
+        self.consumer(files, &function, &test_event, block, &[])
     }
 
     pub(super) fn projection(
@@ -235,7 +246,8 @@ impl Project {
             include_str!("templates/projection.rs.txt"),
         )?;
         let block = include_str!("templates/projection.yaml");
-        self.consumer(files, &function, aggregate, &event, block)?;
+        let test_event = self.test_event(&event, aggregate)?;
+        self.consumer(files, &function, &test_event, block, &[])?;
         documents::table(files, name)?;
         let table = self.fill(include_str!("templates/table.yaml"), &words);
         let arn = format!("!GetAtt {}Table.Arn", name.pascal());
@@ -317,8 +329,8 @@ fn command_of(module: &str, function: &Name) -> Option<(Variant, Vec<Field>)> {
     let commands = source::variants(module, "Command").into_iter();
     let mut commands: Vec<_> = commands
         .filter(|command| {
-            let name = Name::snake_of(&command.name).replace('_', "-");
-            format!("-{}-", function.kebab()).starts_with(&format!("{name}-"))
+            format!("{}-", function.kebab())
+                .starts_with(&format!("{}-", Name::kebab_of(&command.name)))
         })
         .collect();
     commands.sort_by_key(|command| command.name.len());
@@ -326,7 +338,7 @@ fn command_of(module: &str, function: &Name) -> Option<(Variant, Vec<Field>)> {
     let fields = match &command.data {
         Data::None => vec![],
         Data::Named(fields) => fields.clone(),
-        Data::Unnamed => return None,
+        Data::Unnamed(_) => return None,
     };
     Some((command, fields))
 }

@@ -21,7 +21,8 @@ pub(super) struct Variant {
 pub(super) enum Data {
     None,
     Named(Vec<Field>),
-    Unnamed,
+    /// The type, or the types, in parentheses.
+    Unnamed(String),
 }
 
 /// Returns the lines between the braces of a declaration.
@@ -56,7 +57,7 @@ pub(super) fn variants(text: &str, name: &str) -> Vec<Variant> {
                     let inline = inline.trim_end_matches([' ', ',', '}']);
                     Data::Named(inline.split(", ").filter_map(field).collect())
                 }
-                Some('(') => Data::Unnamed,
+                Some('(') => Data::Unnamed(rest.trim_matches([' ', '(', ')', ',']).to_owned()),
                 _ => Data::None,
             };
             variants.push(Variant {
@@ -92,6 +93,12 @@ fn field(line: &str) -> Option<Field> {
         name: name.to_owned(),
         kind: kind.to_owned(),
     })
+}
+
+/// Returns the text in double quotes after the first occurrence of a text.
+pub(super) fn quoted<'a>(text: &'a str, before: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    Some(rest.strip_prefix('"')?.split_once('"')?.0)
 }
 
 /// Returns the types of a text that are not of Rust's prelude.
@@ -182,7 +189,7 @@ pub struct Points {
                 Data::Named(vec![field("order_id", "OrderId")]),
             ),
             variant("Moved", "", Data::Named(moved)),
-            variant("Named", "", Data::Unnamed),
+            variant("Named", "", Data::Unnamed("String".to_owned())),
             variant("Closed", "", Data::None),
         ];
         assert_eq!(variants, expected);

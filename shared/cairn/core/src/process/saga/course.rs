@@ -1,12 +1,10 @@
 //! Sagas as values, and the course of one: what is due, what was done, and how it ended.
 
-use serde_json::Value;
-
 use crate::{
     commit::RecordedEvent,
     decider::Aggregate as _,
     event::{CodecError, renamed},
-    saga::{Definition, Due, Event, Triggered, begun_by},
+    saga::{Action, Definition, Due, Event, Step, Triggered, begun_by},
     stream::StreamId,
 };
 
@@ -18,7 +16,7 @@ pub struct AnySaga {
     /// The stored name of the event of a stuck saga.
     pub stuck: &'static str,
     /// Returns the stored names of the steps in order.
-    pub steps: fn() -> Vec<String>,
+    pub steps: fn() -> Vec<&'static str>,
     /// Returns the stream of the saga that an event starts.
     pub begun_by: fn(&RecordedEvent) -> Result<Option<StreamId>, CodecError>,
     /// Reads the events of a saga.
@@ -31,7 +29,7 @@ impl AnySaga {
         Self {
             categories: [D::Source::CATEGORY, D::CATEGORY],
             stuck: renamed(D::EVENT_NAMES, "Stuck"),
-            steps: || D::STEPS.iter().map(name).collect(),
+            steps: || D::Step::STEPS.iter().map(|step| step.name()).collect(),
             begun_by: |event| Ok(begun_by::<D>(event)?.map(|(stream, _)| stream)),
             course: Course::new::<D>,
         }
@@ -80,27 +78,33 @@ impl Course {
 
     fn take<D: Definition>(&mut self, event: &Event<D>) {
         if let Some(Due { step, action }) = event.next() {
-            self.due = Some(format!("{} of {}", name(&action), name(&step)));
+            let action = match action {
+                Action::Execute => "execute",
+                Action::Compensate => "compensate",
+            };
+            self.due = Some(format!("{action} of {}", step.name()));
         }
         self.ending = match event {
             Event::Completed {} => Some(Ending::Completed),
             Event::Aborted { .. } => Some(Ending::Aborted),
-            Event::Stuck { step, .. } => Some(Ending::Stuck { step: name(step) }),
+            Event::Stuck { step, .. } => Some(Ending::Stuck {
+                step: step.name().to_owned(),
+            }),
             Event::StepCompleted { step, .. } => {
-                if D::needs_compensation(*step) {
-                    self.done.push(name(step));
+                if step.needs_compensation() {
+                    self.done.push(step.name().to_owned());
                 }
                 None
             }
             Event::StepFailed { step, next, .. } => {
                 // A step without an outcome is compensated too.
                 if *next == Some(Due::compensate(*step)) {
-                    self.done.push(name(step));
+                    self.done.push(step.name().to_owned());
                 }
                 None
             }
             Event::StepCompensated { step, .. } | Event::StepAbandoned { step, .. } => {
-                self.undone.push(name(step));
+                self.undone.push(step.name().to_owned());
                 None
             }
             Event::Started { .. }
@@ -130,14 +134,5 @@ impl Course {
             Some(Ending::Stuck { step }) => Some(step),
             Some(Ending::Completed | Ending::Aborted) | None => None,
         }
-    }
-}
-
-/// Returns the stored name of a step or an action.
-fn name(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(Value::String(name)) => name,
-        Ok(other) => other.to_string(),
-        Err(error) => error.to_string(),
     }
 }

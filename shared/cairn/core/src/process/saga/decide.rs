@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::{
     decider::{Aggregate, Decider},
     guard::{Guard, holds},
-    saga::{Definition, Due, Event, Phase, State},
+    saga::{Definition, Due, Event, Phase, State, Step},
 };
 
 /// A saga of one definition, as a decider.
@@ -244,7 +244,7 @@ fn compensate<D: Definition>(
 }
 
 fn last_to_compensate<D: Definition>(done: &[D::Step]) -> Option<D::Step> {
-    let mut steps = done.iter().filter(|step| D::needs_compensation(**step));
+    let mut steps = done.iter().filter(|step| step.needs_compensation());
     if holds(Guard::CompensationOrder) {
         steps.next_back().copied()
     } else {
@@ -267,12 +267,15 @@ fn stuck<D: Definition>(step: D::Step, reason: &str) -> Vec<Event<D>> {
 
 /// Returns the step after one, or the first step.
 fn following<D: Definition>(step: Option<D::Step>) -> Option<D::Step> {
-    let mut read_only = D::READ_ONLY_STEPS.iter();
+    let mut read_only = D::Step::READ_ONLY_STEPS.iter();
     if let Some((_, next)) = read_only.find(|(new, _)| step == Some(*new)) {
         return *next;
     }
     let index = step.map_or(0, |step| {
-        1 + D::STEPS.iter().take_while(|other| **other != step).count()
+        1 + D::Step::STEPS
+            .iter()
+            .take_while(|other| **other != step)
+            .count()
     });
-    D::STEPS.get(index).copied()
+    D::Step::STEPS.get(index).copied()
 }

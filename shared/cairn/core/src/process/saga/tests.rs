@@ -1,6 +1,5 @@
 //! The state of a saga, its next action, and a new step of the next release.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use std::time::Duration;
@@ -15,14 +14,24 @@ use crate::{
     spec::given,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// The steps of the release that only reads `Wrap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, crate::Step)]
 enum Step {
+    Pick,
+    #[step(read_only)]
+    Wrap,
+    Send,
+}
+
+/// The steps of the next release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, crate::Step)]
+enum NextStep {
     Pick,
     Wrap,
     Send,
 }
 
-/// The release that only reads the step `Wrap`.
+/// The release that only reads a step.
 #[derive(Clone, Debug, PartialEq)]
 struct Reads;
 
@@ -32,14 +41,8 @@ impl Definition for Reads {
     type Id = String;
 
     const CATEGORY: &'static str = "parcel";
-    const STEPS: &'static [Step] = &[Step::Pick, Step::Send];
-    const READ_ONLY_STEPS: &'static [(Step, Option<Step>)] = &[(Step::Wrap, Some(Step::Send))];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
-
-    fn needs_compensation(_: Step) -> bool {
-        true
-    }
 }
 
 /// The next release.
@@ -47,18 +50,13 @@ impl Definition for Reads {
 struct Writes;
 
 impl Definition for Writes {
-    type Step = Step;
+    type Step = NextStep;
     type Input = ();
     type Id = String;
 
     const CATEGORY: &'static str = "parcel";
-    const STEPS: &'static [Step] = &[Step::Pick, Step::Wrap, Step::Send];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
     const RETRIES: u32 = 1;
-
-    fn needs_compensation(_: Step) -> bool {
-        true
-    }
 }
 
 /// A stream that both releases read and write.
@@ -83,11 +81,11 @@ impl Stream {
         self.state::<D>().due()
     }
 
-    fn complete<D: Definition<Step = Step>>(&mut self, step: Step) -> Option<Due<Step>> {
+    fn complete<D: Definition>(&mut self, step: D::Step) -> Option<Due<D::Step>> {
         self.handle(&Command::<D>::Complete(step, None))
     }
 
-    fn undone<D: Definition<Step = Step>>(&mut self, step: Step) -> Option<Due<Step>> {
+    fn undone<D: Definition>(&mut self, step: D::Step) -> Option<Due<D::Step>> {
         self.handle(&Command::<D>::Undone(step))
     }
 }
@@ -96,8 +94,8 @@ impl Stream {
 fn a_step_that_the_next_release_makes_due_is_executed_and_compensated_by_this_one() {
     let mut stream = Stream::default();
     stream.handle(&Command::<Writes>::Start(()));
-    let wrap = stream.complete::<Writes>(Step::Pick);
-    assert_eq!(wrap, Some(Due::execute(Step::Wrap)));
+    let wrap = stream.complete::<Writes>(NextStep::Pick);
+    assert_eq!(wrap, Some(Due::execute(NextStep::Wrap)));
     let send = stream.complete::<Reads>(Step::Wrap);
     assert_eq!(send, Some(Due::execute(Step::Send)));
     assert_eq!(stream.complete::<Reads>(Step::Send), None);
@@ -121,9 +119,10 @@ fn a_step_that_is_only_read_is_not_made_due_and_not_compensated_later() {
     stream.complete::<Reads>(Step::Send);
 
     let cancel = Command::<Writes>::Cancel("changed my mind".to_owned());
-    assert_eq!(stream.handle(&cancel), Some(Due::compensate(Step::Send)));
-    let pick = stream.undone::<Writes>(Step::Send);
-    assert_eq!(pick, Some(Due::compensate(Step::Pick)));
+    let send = stream.handle(&cancel);
+    assert_eq!(send, Some(Due::compensate(NextStep::Send)));
+    let pick = stream.undone::<Writes>(NextStep::Send);
+    assert_eq!(pick, Some(Due::compensate(NextStep::Pick)));
 }
 
 /// The order of a parcel.
@@ -424,8 +423,8 @@ fn the_course_of_a_saga_names_its_steps_and_its_end() {
     };
     let running = course(&[start(), complete(Step::Pick)]);
     assert_eq!(running.ending, None);
-    assert_eq!(running.due.as_deref(), Some("execute of Send"));
-    assert_eq!(running.done, ["Pick"]);
+    assert_eq!(running.due.as_deref(), Some("execute of send"));
+    assert_eq!(running.done, ["pick"]);
 
     let stuck = [
         start(),
@@ -434,7 +433,7 @@ fn the_course_of_a_saga_names_its_steps_and_its_end() {
         cancel(),
     ];
     let stuck = course(&[&stuck[..], &[undo_failed(Step::Send)]].concat());
-    assert_eq!(stuck.stuck_at(), Some("Send"));
+    assert_eq!(stuck.stuck_at(), Some("send"));
     assert_eq!(
         (stuck.due, stuck.done.len(), stuck.undone.len()),
         (None, 2, 0)

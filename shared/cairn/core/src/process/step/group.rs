@@ -118,11 +118,14 @@ where
     results
 }
 
+/// A step with its outcome; `None` if it is not due any more.
+type Performed<D> = Result<Option<(DueStep<D>, StepOutcome)>, GroupedStepError>;
+
 async fn perform<D: Definition, H: StepHandler<D>, S: EventStore + Clone>(
     sagas: &Repository<Saga<D>, S>,
     event: &RecordedEvent,
     handler: &H,
-) -> Result<Option<(DueStep<D>, StepOutcome)>, GroupedStepError> {
+) -> Performed<D> {
     let Some(due) = DueStep::from_event::<H, _>(sagas, event).await? else {
         return Ok(None);
     };
@@ -132,7 +135,7 @@ async fn perform<D: Definition, H: StepHandler<D>, S: EventStore + Clone>(
 
 /// Returns the reads of the streams that the commands of the steps need, one per stream.
 fn reads<D: Definition>(
-    performed: &[Result<Option<(DueStep<D>, StepOutcome)>, GroupedStepError>],
+    performed: &[Performed<D>],
 ) -> Vec<impl Future<Output = Result<(), StoreError>> + Send> {
     let outcomes = performed.iter().flatten().flatten();
     let enlisted = outcomes.flat_map(|(_, outcome)| &outcome.enlist);
