@@ -14,9 +14,9 @@ BUILT = WORK / "build"
 TEMPLATE = ROOT / "template.yaml"
 
 
-def functions():
+def functions(root=ROOT):
     """Returns the functions' folders by the name of their binary."""
-    return {path.parent.name: path.parent for path in sorted((ROOT / "functions").glob("*/*/Cargo.toml"))}
+    return {path.parent.name: path.parent for path in sorted((root / "functions").glob("*/*/Cargo.toml"))}
 
 
 def build(debug):
@@ -44,12 +44,12 @@ def as_built():
     return template
 
 
-def as_found(binaries, zipped):
-    """Returns the template with binaries from a folder, for example target/debug."""
+def as_found(binaries, zipped, root=ROOT):
+    """Returns the template of a project, with binaries from a folder, for example target/debug."""
     found = WORK / "found"
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir(parents=True)
-    for name in functions():
+    for name in functions(root):
         binary = Path(binaries) / name
         if not binary.exists():
             raise Failure(f"{binary} does not exist")
@@ -60,9 +60,9 @@ def as_found(binaries, zipped):
         else:
             (found / name).mkdir()
             shutil.copy2(binary, found / name / "bootstrap")
-    text = TEMPLATE.read_text()
+    text = (root / "template.yaml").read_text()
     text = re.sub(r"CodeUri: functions/\w+/([\w-]+)", rf"CodeUri: {found}/\1{'.zip' if zipped else ''}", text)
-    text = re.sub(r"(TemplateURL|DefinitionUri): infra/", rf"\1: {ROOT}/infra/", text)
+    text = re.sub(r"(TemplateURL|DefinitionUri): infra/", rf"\1: {root}/infra/", text)
     template = found / "template.yaml"
     template.write_text(text)
     return template

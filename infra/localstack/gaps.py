@@ -8,7 +8,8 @@ from stack import OPEN
 def fill(stack, issuer, audience):
     make_routes(stack, issuer, audience)
     say_where_failures_go(stack)
-    let_mails_go(stack)
+    if role := stack.resources.get("NotifyCustomerFunctionRole"):
+        let_mails_go(stack, role)
 
 
 def make_routes(stack, issuer, audience):
@@ -48,10 +49,9 @@ def say_where_failures_go(stack):
         )
 
 
-def let_mails_go(stack):
+def let_mails_go(stack, role):
     """MiniStack requires a permission for every identity, SES for the sender's only."""
     iam = stack.client("iam")
-    role = stack.resources["NotifyCustomerFunctionRole"]
     statement = {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_role_policy(RoleName=role, PolicyName="Mails", PolicyDocument=policy)

@@ -31,7 +31,8 @@ def client(service, endpoint):
 
 
 class Stack:
-    def __init__(self, endpoint, name):
+    def __init__(self, endpoint, name, root=ROOT):
+        self.root = root
         self.endpoint = endpoint
         self.name = name
         self.deployed_at = 0
@@ -45,11 +46,11 @@ class Stack:
     def deploy(self, template, **parameters):
         overrides = [f"{name}={value}" for name, value in parameters.items()]
         command = [
-            SAM[0] / "bin" / "sam", "deploy", "--config-file", ROOT / "samconfig.toml", "--stack-name", self.name,
+            SAM[0] / "bin" / "sam", "deploy", "--config-file", self.root / "samconfig.toml", "--stack-name", self.name,
             "--template-file", template, "--parameter-overrides", *overrides,
         ]
         environment = settings(AWS_ENDPOINT_URL=self.endpoint)
-        run(command, WORK / f"sam-deploy-{self.name}.log", DEPLOYING_S, cwd=ROOT, env=environment)
+        run(command, WORK / f"sam-deploy-{self.name}.log", DEPLOYING_S, cwd=self.root, env=environment)
         self.deployed_at = int(time.time() * 1000)
         self.look()
 

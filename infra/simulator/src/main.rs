@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     Program::<Shop>::new("cairn-simulator")
-        .crashes()
+        .scenarios()
         .isolation()
         .run()
 }

@@ -327,9 +327,11 @@ async fn a_command_takes_effect_once_whatever_calls_are_lost_and_whoever_else_wr
 #[derive(Clone, Debug, PartialEq)]
 struct Booking;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, cairn::Step)]
 enum Step {
+    #[step(no_compensation)]
     Begin,
+    #[step(no_compensation)]
     Take,
 }
 
@@ -339,14 +341,9 @@ impl Definition for Booking {
     type Input = [u64; 2];
     type Id = String;
     const CATEGORY: &'static str = "booking";
-    const STEPS: &'static [Step] = &[Step::Begin, Step::Take];
     const EVENT_NAMES: &'static [(&'static str, &'static str)] = &[];
 
     const RETRIES: u32 = 1;
-
-    fn needs_compensation(_: Step) -> bool {
-        false
-    }
 }
 
 struct Take<S>(Repository<Places, S>);

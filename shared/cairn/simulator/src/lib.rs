@@ -11,9 +11,18 @@
 //!   the [`api`].
 //! - [`simulation`] runs one seed to its end. [`observed`] is the final state, which must satisfy
 //!   the kit's guarantees and the application's [`invariants`].
-//! - [`crashes`] crashes every handler at every await, in an application's scenarios.
+//! - [`crashes`] crashes every handler at every await, for units of work and for an application's
+//!   scenarios.
 //! - [`isolation`] compares a run with the same run beside a disturbance.
 //! - [`program`] is the command line.
+//!
+//! This program simulates an application, with all tests that the application describes:
+//!
+//! ```ignore
+//! fn main() -> std::process::ExitCode {
+//!     Program::<Shop>::new("shop-simulator").scenarios().isolation().run()
+//! }
+//! ```
 
 pub mod api;
 pub mod application;

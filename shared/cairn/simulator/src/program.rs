@@ -1,7 +1,7 @@
 //! The command line: looks for broken guarantees of an application.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     marker::PhantomData,
     panic::resume_unwind,
@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     application::{Application, Failure},
-    crashes::{Scenarios, crashed, undisturbed},
+    crashes::{Case, Scenarios, Unit, crashed, undisturbed},
     invariants::BrokenInvariant,
     isolation::{Disturbances, compare},
     load::{self, Progress},
@@ -46,8 +46,8 @@ struct Arguments {
     units: u32,
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "seed", "units"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     load: Option<u32>,
-    /// Crash test: crash every handler at every await point
-    #[arg(long, conflicts_with_all = ["seeds", "seed", "units", "load"])]
+    // The application names the units.
+    #[arg(long, conflicts_with_all = ["units", "load"])]
     crashes: bool,
     #[arg(long, conflicts_with_all = ["seeds", "units", "load", "crashes"])]
     isolation: bool,
@@ -65,7 +65,7 @@ type Test = fn(&Arguments) -> Result<bool, Failure>;
 #[derive(Debug)]
 pub struct Program<A> {
     name: &'static str,
-    crashes: Option<Test>,
+    crashes: Vec<Test>,
     /// The isolation test, and its disturbances.
     isolation: Option<(Test, String)>,
     application: PhantomData<A>,
@@ -76,20 +76,24 @@ impl<A: Application> Program<A> {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
-            crashes: None,
+            crashes: vec![crash_units::<A>],
             isolation: None,
             application: PhantomData,
         }
     }
 
-    /// Adds the crash test.
+    /// Adds the application's scenarios to the crash test.
     #[must_use]
-    pub fn crashes(self) -> Self
+    pub fn scenarios(mut self) -> Self
     where
         A: Scenarios,
     {
-        let crashes: Option<Test> = Some(crash_everywhere::<A>);
-        Self { crashes, ..self }
+        self.crashes.push(|arguments| match arguments.seed {
+            // The unit of one seed.
+            Some(_) => Ok(true),
+            None => crash_everywhere::<A, _>(arguments, A::SCENARIOS),
+        });
+        self
     }
 
     /// Adds the isolation test.
@@ -107,8 +111,11 @@ impl<A: Application> Program<A> {
     pub fn run(&self) -> ExitCode {
         let done = self.arguments().and_then(|arguments| {
             if arguments.crashes {
-                let test = self.crashes.ok_or("the application has no scenarios")?;
-                return test(&arguments);
+                let tests = self.crashes.iter();
+                let passed: Vec<_> = tests
+                    .map(|test| test(&arguments))
+                    .collect::<Result<_, _>>()?;
+                return Ok(passed.into_iter().all(|passed| passed));
             }
             if arguments.isolation {
                 let isolation = self.isolation.as_ref();
@@ -139,6 +146,10 @@ impl<A: Application> Program<A> {
         if let Some(first) = title.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        let crashes = format!(
+            "Crash test: crash every handler at every await, for each distinct history of one of \
+             the {units} of a seed"
+        );
         let load = format!("Load test: place N {units} over HTTP with faults, in real time");
         let disturbances = self.isolation.as_ref().map(|(_, names)| names.as_str());
         let isolation = format!(
@@ -151,7 +162,7 @@ impl<A: Application> Program<A> {
                 arg.long(units).help(format!("{title} per seed"))
             })
             .mut_arg("load", |arg| arg.help(load))
-            .mut_arg("crashes", |arg| arg.hide(self.crashes.is_none()))
+            .mut_arg("crashes", |arg| arg.help(crashes))
             .mut_arg("isolation", |arg| {
                 arg.hide(disturbances.is_none()).help(isolation)
             });
@@ -284,61 +295,79 @@ fn shrunk<A: Application>(plan: &Plan, outcome: Outcome) -> (u32, Outcome) {
     smallest
 }
 
-/// Crashes each handler at each await. The cores share the crashes of all scenarios.
-fn crash_everywhere<A: Scenarios>(arguments: &Arguments) -> Result<bool, Failure> {
+/// Crashes the handlers for one unit of each seed.
+fn crash_units<A: Application>(arguments: &Arguments) -> Result<bool, Failure> {
+    let seeds = arguments
+        .seed
+        .map_or(1..=arguments.seeds, |seed| seed..=seed);
+    crash_everywhere::<A, _>(arguments, &seeds.map(Unit).collect::<Vec<_>>())
+}
+
+/// Crashes each handler at each await. Cases with the same history are one. The cores share the
+/// crashes of all cases.
+fn crash_everywhere<A: Application, C: Case<A>>(
+    arguments: &Arguments,
+    cases: &[C],
+) -> Result<bool, Failure> {
     let template = A::template(0)?;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} crashes, {elapsed}, {eta} to go",
     )?);
     let differences = Mutex::new(BTreeMap::new());
-    let scenarios: Vec<_> = A::SCENARIOS.iter().enumerate().collect();
     let differs = |number, difference| {
         lock(&differences).entry(number).or_insert(difference);
     };
     let known = Mutex::new(BTreeMap::new());
-    on_all_cores(
-        arguments,
-        &scenarios,
-        |&(number, scenario)| match undisturbed::<A>(scenario, &template) {
+    let numbered: Vec<_> = cases.iter().enumerate().collect();
+    on_all_cores(arguments, &numbered, |&(number, case)| {
+        match undisturbed(case, &template) {
             Ok(found) => {
-                bar.inc_length(found.crashes.len() as u64);
-                lock(&known).insert(number, (scenario, found));
+                lock(&known).insert(number, found);
             }
             Err(difference) => differs(number, difference),
-        },
-    );
-    let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+    });
+    let mut known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut histories = BTreeSet::new();
+    known.retain(|_, found| histories.insert(found.history.clone()));
     let crashes: Vec<_> = known
         .iter()
-        .flat_map(|(number, (scenario, found))| {
-            let crashes = found.crashes.iter();
-            crashes.map(move |crash| (*number, *scenario, &found.ending, crash))
+        .flat_map(|(number, found)| {
+            found
+                .crashes
+                .iter()
+                .map(move |crash| (*number, found, crash))
         })
         .collect();
-    on_all_cores(arguments, &crashes, |(number, scenario, ending, crash)| {
-        if let Err(difference) = crashed::<A>(scenario, &template, ending, crash) {
-            differs(*number, difference);
+    bar.set_length(crashes.len() as u64);
+    on_all_cores(arguments, &crashes, |&(number, found, crash)| {
+        if let Some(case) = cases.get(number)
+            && let Err(difference) = crashed(case, &template, &found.ending, crash)
+        {
+            differs(number, difference);
         }
         bar.inc(1);
     });
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
     let differences = lock(&differences);
-    for (number, scenario) in scenarios {
-        let name = scenario.name;
+    for (number, case) in numbered {
+        let name = case.name();
         if let Some(difference) = differences.get(&number) {
             writeln!(out, "\n{name}: {difference}")?;
             for line in &difference.trace {
                 writeln!(out, "  {line}")?;
             }
-        } else if let Some((_, found)) = known.get(&number) {
+        } else if let Some(found) = known.get(&number) {
+            let (crashes, awaits) = (found.crashes.len(), found.awaits);
             writeln!(
                 out,
-                "  {name}: same ending after each of {} crashes, which cover {} awaits",
-                found.crashes.len(),
-                found.awaits
+                "  {name}: correct after each of {crashes} crashes, which cover {awaits} awaits"
             )?;
+            if found.history != name {
+                writeln!(out, "    {}", found.history)?;
+            }
         }
     }
     Ok(differences.is_empty())

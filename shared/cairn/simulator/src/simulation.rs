@@ -72,7 +72,7 @@ pub enum Remedy {
 }
 
 /// The time window for new clients, per unit of work.
-const PER_UNIT: Duration = Duration::from_secs(2);
+pub(crate) const PER_UNIT: Duration = Duration::from_secs(2);
 /// The maximum number of attempts of an operator's action.
 const REPEATS: u32 = 5;
 /// The number of times that operators act while clients use the system.

@@ -79,11 +79,15 @@ impl Kit {
     /// Reads a version, the address of a Git repository, or the path of a checkout.
     pub fn parse(text: &str) -> Self {
         let is_version = text.starts_with(|first: char| first.is_ascii_digit() || first == '=');
-        let is_address = text.contains("://") || text.starts_with("git@");
-        match (is_version, is_address) {
-            (true, _) => Self::Version(text.to_owned()),
-            (_, true) => Self::Git(text.to_owned()),
-            _ => Self::Path(text.into()),
+        if is_version {
+            Self::Version(text.to_owned())
+        } else if let Some(address) = text.strip_prefix("git@") {
+            // Cargo takes URLs only, where Git also takes `git@HOST:PATH`.
+            Self::Git(format!("ssh://git@{}", address.replacen(':', "/", 1)))
+        } else if text.contains("://") {
+            Self::Git(text.to_owned())
+        } else {
+            Self::Path(text.into())
         }
     }
 
@@ -575,13 +579,5 @@ mod tests {
         ] {
             assert_eq!(plural(noun), expected);
         }
-    }
-
-    #[test]
-    fn the_kit_is_a_version_an_address_or_a_path() {
-        assert_eq!(Kit::parse("0.2"), Kit::Version("0.2".to_owned()));
-        let address = "https://example.org/cairn.git";
-        assert_eq!(Kit::parse(address), Kit::Git(address.to_owned()));
-        assert_eq!(Kit::parse("../cairn"), Kit::Path("../cairn".into()));
     }
 }

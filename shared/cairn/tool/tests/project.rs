@@ -59,6 +59,46 @@ fn every_function_of_the_template_has_its_crate_its_local_entry_and_its_test_eve
 }
 
 #[test]
+fn the_manifest_names_every_crate_of_the_kit_at_its_place() {
+    let own = Kit::own();
+    let Kit::Path(root) = &own else {
+        panic!("{own:?}");
+    };
+    let root = root.canonicalize().unwrap();
+    for (kit, place) in [
+        (
+            own.clone(),
+            format!("path = {:?}", root.join("shared/cairn/local")),
+        ),
+        (
+            Kit::parse("file:///srv/cairn.git"),
+            "git = \"file:///srv/cairn.git\"".to_owned(),
+        ),
+        (
+            Kit::parse("git@example.org:team/cairn.git"),
+            "git = \"ssh://git@example.org/team/cairn.git\"".to_owned(),
+        ),
+        (Kit::parse("0.1"), "version = \"0.1\"".to_owned()),
+        (Kit::parse("=0.1.3"), "version = \"=0.1.3\"".to_owned()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let project = project("shop", "order");
+        NewProject { kit, ..project }.write(folder.path()).unwrap();
+        let manifest = read(folder.path(), "Cargo.toml");
+        let local = format!("cairn-local = {{ package = \"cairn-es-local\", {place} }}");
+        assert!(manifest.contains(&local), "{manifest}");
+        let crates = manifest.matches("package = \"cairn-es").count();
+        assert_eq!(crates, 5, "{manifest}");
+    }
+    let elsewhere = NewProject {
+        kit: Kit::parse("/nowhere"),
+        ..project("shop", "order")
+    };
+    let refused = elsewhere.write(Path::new("/nowhere/shop"));
+    assert!(matches!(refused, Err(NewError::NoKit(_))), "{refused:?}");
+}
+
+#[test]
 fn a_folder_with_content_and_names_that_do_not_compile_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("notes.txt"), "").unwrap();

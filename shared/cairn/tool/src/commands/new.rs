@@ -24,6 +24,10 @@ Examples:
   cairn new shop
   cairn new helpdesk --aggregate ticket
   cairn new shop --kit ../cairn
+  cairn new shop --kit https://example.org/cairn.git
+
+The crates of the kit are not on the registry yet. With a version, Cargo therefore reports that it
+finds no package `cairn-es`.
 
 Exit status: 0 success; 2 usage error, or the folder is not empty")]
 pub(crate) struct New {
