@@ -3,14 +3,15 @@
 
 use cairn::{
     Timestamp,
+    error::BoxError,
     read_model::LiveRows,
-    read_model::Row,
-    store::{self, EventStore},
+    store::{self, Consistency, EventStore, ReadRange},
 };
 use cairn_aws::lambda::{
     AppContext, ConfigError, Handler,
     api::{Problem, Request, Response, query},
 };
+use futures_util::future::try_join;
 use orders::{
     read_models::orders::{OrderView, Orders, of_histories, render, streams},
     values::OrderId,
@@ -37,8 +38,15 @@ async fn get<S: EventStore>(
             .ok_or_else(|| Problem::not_found("the order did not exist at that time"))?;
         return Response::new(200, view);
     }
-    let row = rows.row(&order_id.to_string()).await?;
-    if let Some(view) = shown(row.as_ref())?
+    let key = order_id.to_string();
+    let (fulfilment, _) = streams(order_id);
+    let range = ReadRange {
+        consistency: Consistency::Eventual,
+        ..ReadRange::all()
+    };
+    let (row, steps) = try_join(rows.row(&key), store.read(&fulfilment, &range)).await?;
+    if let Some(row) = row
+        && let Some(view) = shown(render(&row, &steps))?
         && view.version >= version
         && !view.is_torn()
     {
@@ -48,7 +56,7 @@ async fn get<S: EventStore>(
             Err(Problem::not_found(unknown))
         };
     }
-    // The row is missing, outdated or torn: read the streams instead.
+    // The row is missing, outdated or not of the moment of the steps: read all streams instead.
     let view = from_events(&store, order_id, None)
         .await?
         .filter(is_theirs)
@@ -71,11 +79,9 @@ async fn from_events(
 ) -> Result<Option<OrderView>, Problem> {
     let (saga, others) = streams(order_id);
     let histories = store::read_together(store, &saga, &others, by).await?;
-    let row = of_histories(&histories).map_err(|error| Problem::internal(&error))?;
-    shown(row.as_ref())
+    shown(of_histories(&histories))
 }
 
-fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
-    let view = row.map(render).transpose();
-    Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
+fn shown(view: Result<Option<OrderView>, BoxError>) -> Result<Option<OrderView>, Problem> {
+    view.map_err(|error| Problem::internal(&error))
 }

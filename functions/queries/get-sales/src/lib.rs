@@ -1,15 +1,15 @@
 //! `GET /sales`: windows of sales between two times. Windows without sales are omitted.
 
-use cairn::Timestamp;
+use cairn::{Timestamp, read_model::Row};
 use cairn_aws::{
-    dynamodb::{Counters, Generations},
+    dynamodb::{Counters, Generations, TableError},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{Problem, Request, Response, query},
     },
 };
 use futures_util::future::try_join_all;
-use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Window, render};
+use orders::read_models::sales::{MOST_WINDOWS, SHARDS, Sales, Sums, Window, Windows};
 use serde_json::json;
 
 /// The number of windows if the request has no `from`.
@@ -38,24 +38,36 @@ async fn get(
         return Response::new(200, json!({ "windows": [] }));
     }
     let until = Timestamp::from_millis(to.as_millis() - 1);
-    let (first, last) = (window.start(from), window.start(until));
-    let windows = (last.as_millis() - first.as_millis()) / window.millis() + 1;
-    if windows > MOST_WINDOWS {
+    let windows = Windows::new(window, from, until);
+    let count = windows.count();
+    if count > MOST_WINDOWS {
         return Err(Problem::bad_request(format!(
-            "from and to span {windows} windows: ask for at most {MOST_WINDOWS}, or for longer windows"
+            "from and to span {count} windows: ask for at most {MOST_WINDOWS}, or for longer windows"
         )));
     }
-    let (first, last) = (first.to_string(), last.to_string());
-    let rows = generations.shown(|counters| {
-        let (first, last) = (first.clone(), last.clone());
-        async move {
-            let partitions: Vec<_> = (0..SHARDS).map(|shard| window.partition(shard)).collect();
-            let shards = partitions
-                .iter()
-                .map(|partition| counters.between(partition, &first, &last));
-            try_join_all(shards).await
-        }
+    let shards = generations.shown(|counters| async move {
+        let shards = (0..SHARDS).map(|shard| sum(&counters, windows, shard));
+        try_join_all(shards).await
     });
-    let rows = rows.await?.into_iter().flatten();
-    Response::new(200, json!({ "windows": render(window, rows) }))
+    let mut sums = Sums::new(windows);
+    for shard in shards.await? {
+        if shard.is_too_large() {
+            return Err(Problem::bad_request(
+                "from and to span too many sales of products: ask for a shorter time",
+            ));
+        }
+        sums.join(shard);
+    }
+    Response::new(200, json!({ "windows": sums.render() }))
+}
+
+/// Adds up the rows of one shard.
+async fn sum(counters: &Counters<Sales>, windows: Windows, shard: u32) -> Result<Sums, TableError> {
+    let mut sums = Sums::new(windows);
+    for partition in windows.partitions(shard) {
+        let rows = windows.rows();
+        let add = |key: &str, row: &Row| sums.add(key, row);
+        counters.between(&partition, &rows, add).await?;
+    }
+    Ok(sums)
 }

@@ -1,7 +1,11 @@
 //! `GET /customers/{customerId}/orders`: a customer's orders, newest first, in pages.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use cairn::{Timestamp, read_model::Row, store};
+use cairn::{
+    Timestamp,
+    read_model::{ReadModel, Row},
+    store::{self, Consistency, EventStore, ReadRange},
+};
 use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
@@ -63,26 +67,26 @@ async fn list(
     Response::new(200, body)
 }
 
-/// Returns the order of a row. A torn row is rare, and only exists during a fulfilment; then the
-/// streams are read.
+/// Returns the order of a row, with the steps of its fulfilment. If they are of different moments,
+/// which is rare, all streams are read.
 async fn view(store: &DynamoStore, row: &Row) -> Result<Option<OrderView>, Problem> {
-    let view = shown(Some(row))?;
-    let Some(torn) = view.as_ref().filter(|view| view.is_torn()) else {
-        return Ok(view);
-    };
-    let order_id: OrderId = torn
-        .order_id
+    let order_id = row.get(Orders::KEY).and_then(Value::as_str);
+    let order_id: OrderId = order_id
+        .unwrap_or_default()
         .parse()
         .map_err(|error| Problem::internal(&error))?;
-    let (saga, others) = streams(order_id);
-    let histories = store::read_together(store, &saga, &others, None).await?;
-    let row = of_histories(&histories).map_err(|error| Problem::internal(&error))?;
-    shown(row.as_ref())
-}
-
-fn shown(row: Option<&Row>) -> Result<Option<OrderView>, Problem> {
-    let view = row.map(render).transpose();
-    Ok(view.map_err(|error| Problem::internal(&error))?.flatten())
+    let (fulfilment, others) = streams(order_id);
+    let range = ReadRange {
+        consistency: Consistency::Eventual,
+        ..ReadRange::all()
+    };
+    let steps = store.read(&fulfilment, &range).await?;
+    let view = render(row, &steps).map_err(|error| Problem::internal(&error))?;
+    if !view.as_ref().is_some_and(OrderView::is_torn) {
+        return Ok(view);
+    }
+    let histories = store::read_together(store, &fulfilment, &others, None).await?;
+    of_histories(&histories).map_err(|error| Problem::internal(&error))
 }
 
 /// The attributes of a position in the index.

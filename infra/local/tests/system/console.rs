@@ -210,7 +210,7 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     assert_eq!(kind, "state");
     assert_eq!(state["skus"], json!(["TEA-01"]));
     let id = shop.place(&order("TEA-01", 1, "tok_visa")).await;
-    let last = format!("fulfilment-{id}@8");
+    let last = format!("order-{id}@2");
     let (mut events, mut applied) = (vec![], 0);
     let is_done = |delivery: &Value| {
         delivery["consumer"] == "ProjectOrdersFunction" && delivery["event"] == last.as_str()
@@ -239,7 +239,7 @@ async fn the_stream_tells_the_present_and_then_what_happens() {
     assert!(
         order
             .iter()
-            .any(|event| event["id"] == last.as_str() && event["type"] == "FulfilmentCompleted")
+            .any(|event| event["id"] == last.as_str() && event["type"] == "OrderConfirmed")
     );
     assert!(tally["applied"].as_u64() > Some(0), "{tally}");
     assert!(tally["lagMs"].is_u64(), "{tally}");

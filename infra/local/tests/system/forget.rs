@@ -236,7 +236,7 @@ impl Shop {
         // The search finds text that exists.
         for id in orders {
             assert!(contains(&stored, id) && seen.contains(id));
-            let logged = format!("fulfilment-{id}@1");
+            let logged = format!("order-{id}@1");
             assert!(self.lines.text().contains(&logged), "{logged}");
         }
         assert!(contains(&stored, CUSTOMER));

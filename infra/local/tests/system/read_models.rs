@@ -1,11 +1,16 @@
 //! Changes of a read model give the same row in a fold and on DynamoDB, or both refuse them.
 
 use cairn::{
-    Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
-    event::CodecError,
+    Aggregate, Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
+    event::{CodecError, Event as _},
     gate::{Advance, Checkpointed},
     generation::Generation,
     read_model::{Change, ReadModel, RowKey, fold},
+};
+use orders::{
+    order::{self, Order},
+    read_models::sales::Sales,
+    values::{Item, Money, OrderId},
 };
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -110,4 +115,65 @@ async fn a_change_does_the_same_in_a_fold_and_in_the_table() {
         assert_eq!(folded, stored, "{changes}");
         assert_eq!(folded.is_some(), is_taken, "{changes}");
     }
+}
+
+/// An order of fifty products that no other order has.
+fn confirmed(number: u128) -> RecordedEvent {
+    let items = (0..50).map(|index| Item {
+        sku: format!("SKU-{}", number * 50 + index).parse().unwrap(),
+        quantity: 1,
+    });
+    let event = order::Event::Confirmed {
+        customer_id: "c-42".parse().unwrap(),
+        items: items.collect(),
+        total: Money {
+            amount: 100,
+            currency: "EUR".parse().unwrap(),
+        },
+    };
+    let stream = Order::stream(&order_id(number));
+    let at = Timestamp::now();
+    let commit = Commit::new(stream, 1, "confirm", at, vec![event.encode().unwrap()]);
+    commit.recorded().next().unwrap()
+}
+
+fn order_id(number: u128) -> OrderId {
+    OrderId::new(uuid::Uuid::from_u128(number))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_write_units_of_a_sale_do_not_depend_on_the_products_that_were_sold_before() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.system.composition.operator();
+    let counters = operator.counters::<Sales>().unwrap().live().await.unwrap();
+    let meter = &fixture.system.composition.aws.meter;
+    meter.start_weighing();
+    let written = || {
+        meter
+            .units()
+            .get("operator")
+            .map_or(0.0, |units| units.write)
+    };
+    let mut units = vec![];
+    for number in 0..40 {
+        let before = written();
+        let advanced = counters.advance(&confirmed(number)).await.unwrap();
+        assert_eq!(advanced, Advance::Applied);
+        units.push(written() - before);
+    }
+    let one = units[0];
+    assert!(
+        units.iter().all(|units| (units - one).abs() < 0.5),
+        "{units:?}"
+    );
+    assert_eq!(
+        counters.advance(&confirmed(7)).await.unwrap(),
+        Advance::Duplicate
+    );
+
+    let sales = fixture.get("/sales?window=day").await.body;
+    let windows = sales["windows"].as_array().unwrap();
+    let sum = |name: &str| -> u64 { windows.iter().map(|day| day[name].as_u64().unwrap()).sum() };
+    assert_eq!(sum("ordersConfirmed"), 40, "{sales}");
+    assert_eq!(windows[0]["topProducts"].as_array().unwrap().len(), 10);
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use cairn::{
@@ -442,11 +443,13 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
     let operator = fixture.system.composition.operator();
     let stock = operator.rows::<StockLevels>().unwrap();
     let live = stock.set().await.unwrap().live;
+    let (event, mut now) = (fixture.history().remove(0), Timestamp::now());
     // One environment reads every copy.
     for _ in 0..8 {
         let row = stock.shown(|rows| async move { rows.get("TEA-01").await });
         assert_eq!(row.await.unwrap().unwrap()["onHand"], 10);
-        let written = stock.written().await.unwrap();
+        now = now.after(Duration::from_secs(1));
+        let written = stock.written(&event, now).await.unwrap();
         assert_eq!(written.len(), 1);
         assert_eq!(written[0].table().generation(), live);
     }
@@ -458,8 +461,65 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
     assert_eq!(rows.len(), 2, "{rows:?}");
     let fresh = operator.rows::<StockLevels>().unwrap();
     for _ in 0..8 {
-        assert_eq!(fresh.written().await.unwrap().len(), 2);
+        now = now.after(Duration::from_secs(1));
+        assert_eq!(fresh.written(&event, now).await.unwrap().len(), 2);
     }
+}
+
+/// A consumer reads the generations once in a second, so a rebuild waits before it reads the events.
+#[tokio::test(start_paused = true)]
+async fn an_event_after_the_backfill_is_in_the_new_rows_although_consumers_cache_the_generations() {
+    let shop = StillShop::open();
+    let step = async |step: &str, segment: Value| {
+        let request = json!({ "projection": "orders", "step": step, "segment": segment });
+        shop.invoke(REBUILD, &request).await
+    };
+    shop.place(&order("TEA-01", 1, "tok_declined")).await;
+    shop.system.settled().await;
+    let started = step("start", Value::Null).await;
+    for segment in started["segments"].as_array().unwrap() {
+        let progress = step("backfill", segment.clone()).await;
+        assert_eq!(progress["done"], true, "{progress}");
+    }
+    shop.place(&order("TEA-01", 1, "tok_declined")).await;
+    shop.system.settled().await;
+    let comparison = step("compare", Value::Null).await;
+    assert_eq!(comparison["alike"], 2, "{comparison}");
+    assert_eq!(comparison["onlyOld"], 0, "{comparison}");
+}
+
+#[tokio::test]
+async fn consumers_read_the_generations_once_in_a_second() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.settled().await;
+    let operator = fixture.system.composition.operator();
+    let stock = operator.rows::<StockLevels>().unwrap();
+    let event = fixture.history().remove(0);
+    let reads = || {
+        let counts = fixture.system.composition.aws.meter.counts();
+        let key = ("operator".to_owned(), "GetItem".to_owned());
+        counts.get(&key).copied().unwrap_or(0)
+    };
+    let (now, mut counted) = (event.at, vec![]);
+    let second = Duration::from_secs(1);
+    let late = cairn::RecordedEvent {
+        at: now.after(second),
+        ..event.clone()
+    };
+    for (event, now) in [
+        (&event, now),
+        (&event, now.after(Duration::from_millis(999))),
+        // The clock of a frozen environment is late.
+        (&late, now),
+        (&event, now.after(second)),
+        (&event, now.before(second)),
+    ] {
+        let before = reads();
+        stock.written(event, now).await.unwrap();
+        counted.push(reads() - before);
+    }
+    assert_eq!(counted, [1, 0, 1, 1, 1]);
 }
 
 #[tokio::test(start_paused = true)]

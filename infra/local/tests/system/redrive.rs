@@ -39,7 +39,7 @@ async fn a_poison_event_parks_its_own_effect_and_nothing_else() {
     let (shop, poison, other) = poisoned().await;
     assert_eq!(row(&shop, &other)["status"], "confirmed");
     assert_eq!(row(&shop, &poison)["status"], "placed");
-    assert_eq!(row(&shop, &poison)["fulfilment"]["status"], "completed");
+    assert!(row(&shop, &poison)["shipment"].is_object());
     assert_eq!(shop.depth("DeadLettersQueue"), 1);
     let messages = shop.system.aws.queues.messages("DeadLettersQueue").unwrap();
     let letter = cairn::dead_letter::DeadLetter::parse(&messages[0].0, &messages[0].1).unwrap();

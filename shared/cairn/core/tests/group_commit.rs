@@ -29,8 +29,6 @@ use cairn::{
 };
 use fastrand::Rng;
 use futures_util::future::join_all;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 /// Places that can be sold out.
 #[derive(Debug)]
@@ -167,7 +165,7 @@ fn context(id: &str, fingerprint: &str) -> Context {
     let now = Timestamp::from_millis(1_000);
     Context {
         fingerprint: Some(fingerprint.to_owned()),
-        ..Context::new(id, now, Duration::from_mins(10))
+        ..Context::new(id, now, Duration::from_secs(600))
     }
 }
 

@@ -1,23 +1,25 @@
-//! One row per order, from three streams: the order's, its fulfilment's and its shipment's.
+//! One row per order, from two streams: the order's and its shipment's. It is written when the status
+//! of the order changes, or its shipment.
 //!
-//! Events of several streams arrive in any order. A row can therefore combine an order with an
-//! earlier or later state of its fulfilment. [`OrderView::is_torn`] detects that, and the query
-//! then folds the [`streams`] themselves with [`of_histories`].
+//! The steps of the fulfilment are in no row: a query folds them from the fulfilment's stream.
+//! Events of several streams arrive in any order, so a query can combine an order with an earlier
+//! or later state of its fulfilment. [`OrderView::is_torn`] detects that, and the query then folds
+//! all [`streams`] with [`of_histories`].
 
 use std::collections::BTreeMap;
 
 use cairn::{
     Aggregate, Commit, RecordedEvent, StreamId, Timestamp,
+    error::BoxError,
     event::CodecError,
     read_model::{Change, Project, Row, fold},
     saga::{Action, Step as _},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::{
-    fulfilment::{self, Due, Saga, Step},
+    fulfilment::{self, Saga, Step},
     order::{self, Order},
     shipment::{self, Shipment},
     values::{CustomerId, Lines, Money, OrderId},
@@ -31,8 +33,6 @@ pub struct Orders {
     order_id: String,
     #[row(gate = Order)]
     order_version: u64,
-    #[row(gate = fulfilment::Saga)]
-    fulfilment_version: u64,
     #[row(gate = Shipment)]
     shipment_version: u64,
     customer_id: CustomerId,
@@ -43,8 +43,6 @@ pub struct Orders {
     placed_at: Timestamp,
     #[schemars(with = "String")]
     updated_at: Timestamp,
-    #[serde(default)]
-    fulfilment: StoredFulfilment,
     shipment: Option<shipment::Label>,
     cancellation: Option<Cancellation>,
 }
@@ -73,58 +71,6 @@ impl Project<Order> for Orders {
         };
         let updated = [Self::status().set(status), Self::updated_at().set(at)];
         updated.into_iter().chain(others).collect()
-    }
-}
-
-impl Project<fulfilment::Saga> for Orders {
-    fn project(event: &fulfilment::Event, recorded: &RecordedEvent) -> Vec<Change> {
-        let begun = |status| Self::fulfilment().set(StoredFulfilment::new(status));
-        let status = |status: FulfilmentStatus| Change::set("fulfilment.status", json!(status));
-        let outcome = |step: Step, outcome, detail: Option<&String>| {
-            let (at, detail) = (recorded.at, detail.cloned());
-            let outcome = json!(StepOutcome {
-                outcome,
-                at,
-                detail
-            });
-            Change::set(format!("fulfilment.steps.{}", step.name()), outcome)
-        };
-        let unwinding = |next: &Option<Due>| {
-            next.filter(|next| next.action == Action::Compensate)
-                .map(|_| status(FulfilmentStatus::Compensating))
-        };
-
-        match event {
-            fulfilment::Event::Started { .. } => vec![begun(FulfilmentStatus::Running)],
-            fulfilment::Event::StepCompleted { step, detail, .. } => {
-                vec![outcome(*step, Outcome::Completed, detail.as_ref())]
-            }
-            fulfilment::Event::StepFailed { step, reason, next } => {
-                [outcome(*step, Outcome::Failed, Some(reason))]
-                    .into_iter()
-                    .chain(unwinding(next))
-                    .collect()
-            }
-            fulfilment::Event::StepCompensated { step, .. } => {
-                vec![outcome(*step, Outcome::Compensated, None)]
-            }
-            fulfilment::Event::CompensationFailed { step, reason } => {
-                vec![outcome(*step, Outcome::CompensationFailed, Some(reason))]
-            }
-            fulfilment::Event::StepRetried { .. } => vec![],
-            fulfilment::Event::StepAbandoned { .. }
-            | fulfilment::Event::Resumed { .. }
-            | fulfilment::Event::CancelRequested { .. } => {
-                vec![status(FulfilmentStatus::Compensating)]
-            }
-            fulfilment::Event::Completed {} => vec![status(FulfilmentStatus::Completed)],
-            // If the order is cancelled before its fulfilment starts, this is the only event.
-            fulfilment::Event::Aborted { .. } if recorded.version == 1 => {
-                vec![begun(FulfilmentStatus::Aborted)]
-            }
-            fulfilment::Event::Aborted { .. } => vec![status(FulfilmentStatus::Aborted)],
-            fulfilment::Event::Stuck { .. } => vec![status(FulfilmentStatus::Stuck)],
-        }
     }
 }
 
@@ -176,7 +122,7 @@ enum OrderStatus {
     Cancelled,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum FulfilmentStatus {
     Running,
@@ -186,6 +132,7 @@ enum FulfilmentStatus {
     Stuck,
 }
 
+/// The state of an order's fulfilment as the API shows it.
 #[derive(Debug, Serialize)]
 struct FulfilmentView {
     status: FulfilmentStatus,
@@ -193,6 +140,57 @@ struct FulfilmentView {
 }
 
 impl FulfilmentView {
+    /// Folds the history of a fulfilment. A fulfilment without events is about to start.
+    fn fold(history: &[Commit]) -> Result<Self, CodecError> {
+        let (mut status, mut outcomes) = (FulfilmentStatus::Running, BTreeMap::new());
+        for recorded in history.iter().flat_map(Commit::recorded) {
+            let at = recorded.at;
+            let mut note = |step: Step, outcome, detail| {
+                let outcome = StepOutcome {
+                    outcome,
+                    at,
+                    detail,
+                };
+                outcomes.insert(step, outcome);
+            };
+            match recorded.decode()? {
+                fulfilment::Event::Started { .. } | fulfilment::Event::StepRetried { .. } => {}
+                fulfilment::Event::StepCompleted { step, detail, .. } => {
+                    note(step, Outcome::Completed, detail);
+                }
+                fulfilment::Event::StepFailed { step, reason, next } => {
+                    note(step, Outcome::Failed, Some(reason));
+                    if next.is_some_and(|next| next.action == Action::Compensate) {
+                        status = FulfilmentStatus::Compensating;
+                    }
+                }
+                fulfilment::Event::StepCompensated { step, .. } => {
+                    note(step, Outcome::Compensated, None);
+                }
+                fulfilment::Event::CompensationFailed { step, reason } => {
+                    note(step, Outcome::CompensationFailed, Some(reason));
+                }
+                fulfilment::Event::StepAbandoned { .. }
+                | fulfilment::Event::Resumed { .. }
+                | fulfilment::Event::CancelRequested { .. } => {
+                    status = FulfilmentStatus::Compensating;
+                }
+                fulfilment::Event::Completed {} => status = FulfilmentStatus::Completed,
+                fulfilment::Event::Aborted { .. } => status = FulfilmentStatus::Aborted,
+                fulfilment::Event::Stuck { .. } => status = FulfilmentStatus::Stuck,
+            }
+        }
+        let steps = Step::STEPS.iter().filter_map(|step| {
+            let outcome = outcomes.remove(step)?;
+            let step = *step;
+            Some(StepView { step, outcome })
+        });
+        Ok(Self {
+            status,
+            steps: steps.collect(),
+        })
+    }
+
     fn outcome(&self, step: Step) -> Option<Outcome> {
         let step = self.steps.iter().find(|view| view.step == step);
         step.map(|view| view.outcome.outcome)
@@ -277,7 +275,7 @@ struct StepView {
     outcome: StepOutcome,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Outcome {
     Completed,
@@ -286,12 +284,11 @@ enum Outcome {
     CompensationFailed,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize)]
 struct StepOutcome {
     outcome: Outcome,
-    #[schemars(with = "String")]
     at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
@@ -302,46 +299,15 @@ struct Cancellation {
     at: Timestamp,
 }
 
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-struct StoredFulfilment {
-    status: FulfilmentStatus,
-    steps: BTreeMap<String, StepOutcome>,
-}
-
-impl StoredFulfilment {
-    fn new(status: FulfilmentStatus) -> Self {
-        let steps = BTreeMap::new();
-        Self { status, steps }
-    }
-}
-
-/// A fulfilment without events is about to start.
-impl Default for StoredFulfilment {
-    fn default() -> Self {
-        Self::new(FulfilmentStatus::Running)
-    }
-}
-
-/// Returns the row as the API shows it, or `None` if it has no event of the order itself.
-pub fn render(row: &Row) -> Result<Option<OrderView>, serde_json::Error> {
+/// Returns the row as the API shows it with the history of its fulfilment, or `None` if it has no
+/// event of the order itself.
+pub fn render(row: &Row, fulfilment: &[Commit]) -> Result<Option<OrderView>, BoxError> {
     if !row.contains_key("orderVersion") {
         return Ok(None);
     }
-    let mut stored = Orders::try_from(row.clone())?;
-    let mut steps = vec![];
-    for step in Step::STEPS {
-        if let Some(outcome) = stored.fulfilment.steps.remove(step.name()) {
-            steps.push(StepView {
-                step: *step,
-                outcome,
-            });
-        }
-    }
-    let latest = steps.iter().map(|step| step.outcome.at).max();
-    let mut fulfilment = FulfilmentView {
-        status: stored.fulfilment.status,
-        steps,
-    };
+    let stored = Orders::try_from(row.clone())?;
+    let mut fulfilment = FulfilmentView::fold(fulfilment)?;
+    let latest = fulfilment.steps.iter().map(|step| step.outcome.at).max();
     let is_whole = fulfilment.goes_with(stored.status)
         && fulfilment.goes_with_shipment(stored.shipment.is_some());
     fulfilment.status = fulfilment.shown_with(stored.status);
@@ -368,9 +334,16 @@ pub fn streams(order: OrderId) -> (StreamId, [StreamId; 2]) {
     (Saga::stream(&order), others)
 }
 
-/// Returns the row that results from these histories, or `None` without events.
-pub fn of_histories(histories: &[Vec<Commit>]) -> Result<Option<Row>, CodecError> {
-    let commits = histories.iter().flatten();
+/// Returns the order that results from the histories of its [`streams`], the fulfilment's first;
+/// `None` without an event of the order itself.
+pub fn of_histories(histories: &[Vec<Commit>]) -> Result<Option<OrderView>, BoxError> {
+    let Some((fulfilment, others)) = histories.split_first() else {
+        return Ok(None);
+    };
+    let commits = others.iter().flatten();
     let events: Vec<_> = commits.flat_map(Commit::recorded).collect();
-    fold::<Orders>(&events)
+    match fold::<Orders>(&events)? {
+        Some(row) => render(&row, fulfilment),
+        None => Ok(None),
+    }
 }

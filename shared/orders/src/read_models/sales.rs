@@ -1,18 +1,22 @@
 //! Sales in tumbling windows of a minute, an hour and a day, by the time of the event.
 //!
-//! The counters of a window are spread over several partitions by order, to avoid a hot key. A
-//! query adds them up.
+//! An order adds to one row of totals for its minute, to one for its hour, and to one row for each
+//! of its products in that hour. A product's row counts each minute apart, so it has at most 60
+//! counters. No row grows with the number of products. A day is the sum of its hours.
+//!
+//! The rows of a window are spread over several partitions by order, to avoid a hot key. A query
+//! adds them up.
 
 use std::collections::BTreeMap;
 
 use cairn::{
     RecordedEvent, StreamId, Timestamp,
+    error::BoxError,
     event::CodecError,
     hash::fnv1a,
     read_model::{CounterChange, CounterProjection, Row},
 };
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     canary::is_canary,
@@ -23,13 +27,15 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Sales;
 
-/// The number of partitions of one kind of window.
-pub const SHARDS: u32 = 4;
+/// The number of partitions of one kind of row. A query reads all of them, so a larger number is
+/// safe at any time; a smaller one is not.
+pub const SHARDS: u32 = 16;
 
 const PLACED: &str = "ordersPlaced";
 const CONFIRMED: &str = "ordersConfirmed";
 const CANCELLED: &str = "ordersCancelled";
 const REVENUE: &str = "revenue:";
+/// Until a rebuild, the totals of earlier windows contain a counter for each product.
 const PRODUCT: &str = "sku:";
 /// The maximum number of products in a window's view.
 const TOP: usize = 10;
@@ -38,6 +44,10 @@ const TOP: usize = 10;
 /// response is below Lambda's 6 MB limit.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const MOST_WINDOWS: i64 = 500;
+
+/// The maximum number of rows that a response adds up in each shard. All shards together read some
+/// 50 MB, which takes a few seconds.
+const MOST_ROWS: u32 = 500_000 / SHARDS;
 
 /// The kinds of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,8 +60,6 @@ pub enum Window {
 }
 
 impl Window {
-    const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
-
     pub fn millis(self) -> i64 {
         match self {
             Self::Minute => 60_000,
@@ -66,14 +74,13 @@ impl Window {
         Timestamp::from_millis(millis - millis.rem_euclid(self.millis()))
     }
 
-    /// Returns the partition of one shard of this kind of window.
-    pub fn partition(self, shard: u32) -> String {
-        let name = match self {
+    /// Returns the partitions that contain the totals and the products of one shard.
+    pub fn partitions(self, shard: u32) -> [String; 2] {
+        let totals = match self {
             Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
+            Self::Hour | Self::Day => "hour",
         };
-        format!("{name}#{shard}")
+        [format!("{totals}#{shard}"), products(shard)]
     }
 }
 
@@ -103,33 +110,41 @@ impl CounterProjection for Sales {
         if is_canary(decoded.customer()) {
             return Ok(vec![]);
         }
-        let add = match decoded {
-            Event::Placed(_) => vec![(PLACED.to_owned(), 1)],
-            Event::Confirmed { items, total, .. } => confirmed(&items, total),
-            Event::Cancelled { .. } => vec![(CANCELLED.to_owned(), 1)],
+        let (totals, items) = match &decoded {
+            Event::Placed(_) => (vec![(PLACED.to_owned(), 1)], [].as_slice()),
+            Event::Confirmed { items, total, .. } => (confirmed(*total), items.as_slice()),
+            Event::Cancelled { .. } => (vec![(CANCELLED.to_owned(), 1)], [].as_slice()),
             Event::Shipped { .. } => return Ok(vec![]),
         };
-        let shard = shard(&event.stream);
-        Ok(Window::ALL
-            .into_iter()
-            .map(|window| CounterChange {
-                partition: window.partition(shard),
+        let (shard, hour) = (shard(&event.stream), Window::Hour.start(event.at));
+        let totals = [Window::Minute, Window::Hour].map(|window| {
+            let [partition, _] = window.partitions(shard);
+            CounterChange {
+                partition,
                 row: window.start(event.at).to_string(),
-                add: add.clone(),
-            })
-            .collect())
+                add: totals.clone(),
+            }
+        });
+        let minute = (event.at.as_millis() - hour.as_millis()) / Window::Minute.millis();
+        let products = items.iter().map(|Item { sku, quantity }| CounterChange {
+            partition: products(shard),
+            row: format!("{hour}{SEPARATOR}{sku}"),
+            add: vec![(format!("{minute:02}"), signed(*quantity))],
+        });
+        Ok(totals.into_iter().chain(products).collect())
     }
 }
 
-fn confirmed(items: &[Item], total: Money) -> Vec<(String, i64)> {
-    let revenue = (format!("{REVENUE}{}", total.currency), signed(total.amount));
-    let products = items
-        .iter()
-        .map(|item| (format!("{PRODUCT}{}", item.sku), signed(item.quantity)));
-    [(CONFIRMED.to_owned(), 1), revenue]
-        .into_iter()
-        .chain(products)
-        .collect()
+/// Separates the hour from the SKU in the sort key of a product's row.
+const SEPARATOR: char = '#';
+
+fn products(shard: u32) -> String {
+    format!("product{SEPARATOR}{shard}")
+}
+
+fn confirmed(total: Money) -> Vec<(String, i64)> {
+    let revenue = format!("{REVENUE}{}", total.currency);
+    vec![(CONFIRMED.to_owned(), 1), (revenue, signed(total.amount))]
 }
 
 /// Shards are stored, so this hash must never change.
@@ -162,67 +177,194 @@ struct Product {
     quantity: i64,
 }
 
-/// Adds up rows of counters by window, oldest first. Each row comes with the start of its window.
-pub fn render(window: Window, rows: impl IntoIterator<Item = (Timestamp, Row)>) -> Vec<WindowView> {
-    let mut sums = BTreeMap::<Timestamp, BTreeMap<String, i64>>::new();
-    for (start, row) in rows {
-        let window = sums.entry(start).or_default();
-        for (name, value) in row {
-            let sum = window.entry(name).or_default();
-            *sum = sum.saturating_add(value.as_i64().unwrap_or(0));
-        }
-    }
-    sums.into_iter()
-        .map(|(start, counters)| view(window, start, &counters))
-        .collect()
+/// Consecutive windows of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    window: Window,
+    first: Timestamp,
+    /// The last instant of the last window.
+    until: Timestamp,
 }
 
-/// Computes the windows from events. The audit compares them with the rows, as [`render`] shows
-/// those.
-pub fn fold<'a>(
-    window: Window,
-    events: impl IntoIterator<Item = &'a RecordedEvent>,
-) -> Result<Vec<WindowView>, CodecError> {
-    let mut rows = vec![];
-    for event in events
-        .into_iter()
-        .filter(|event| Sales::shard(&event.stream).is_some())
-    {
-        let start = window.start(event.at);
-        for count in Sales::counts(event)? {
-            if count.partition == window.partition(shard(&event.stream)) {
-                let row = count
-                    .add
-                    .into_iter()
-                    .map(|(name, by)| (name, Value::from(by)));
-                rows.push((start, row.collect()));
+impl Windows {
+    /// Creates the windows that contain an instant from `from` to `until`.
+    pub fn new(window: Window, from: Timestamp, until: Timestamp) -> Self {
+        let end = window.start(until).as_millis() + window.millis();
+        Self {
+            window,
+            first: window.start(from),
+            until: Timestamp::from_millis(end - 1),
+        }
+    }
+
+    /// Returns the number of windows.
+    pub fn count(&self) -> i64 {
+        (self.until.as_millis() - self.first.as_millis()) / self.window.millis() + 1
+    }
+
+    /// Returns the partitions of one shard.
+    pub fn partitions(&self, shard: u32) -> [String; 2] {
+        self.window.partitions(shard)
+    }
+
+    /// Returns the sort keys from which and to which rows are read. The rows of products begin at
+    /// the hour.
+    pub fn rows(&self) -> [String; 2] {
+        [Window::Hour.start(self.first), self.until].map(|at| at.to_string())
+    }
+}
+
+/// The sums of rows by window.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    windows: Windows,
+    by_start: BTreeMap<Timestamp, Counters>,
+    rows: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    totals: BTreeMap<String, i64>,
+    products: BTreeMap<String, i64>,
+}
+
+impl Sums {
+    pub fn new(windows: Windows) -> Self {
+        Self {
+            windows,
+            by_start: BTreeMap::new(),
+            rows: 0,
+        }
+    }
+
+    /// Adds a row with its sort key. Ignores what is outside of the windows. Returns false if the
+    /// rows are too many for a response.
+    pub fn add(&mut self, key: &str, row: &Row) -> Result<bool, Invalid> {
+        self.rows += 1;
+        let (start, sku) = match key.split_once(SEPARATOR) {
+            Some((hour, sku)) => (hour, Some(sku)),
+            None => (key, None),
+        };
+        let start: Timestamp = start
+            .parse()
+            .map_err(|_| Invalid("must begin with the start of a window"))?;
+        let counters = row
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_i64()?)));
+        for (name, by) in counters {
+            match (sku, name.strip_prefix(PRODUCT)) {
+                (Some(sku), _) => {
+                    let minute: i64 = name
+                        .parse()
+                        .map_err(|_| Invalid("must count the minutes of an hour"))?;
+                    let at = start.as_millis() + minute * Window::Minute.millis();
+                    let at = Timestamp::from_millis(at);
+                    self.count(at, |window| &mut window.products, sku, by);
+                }
+                (None, Some(sku)) => self.count(start, |window| &mut window.products, sku, by),
+                (None, None) => self.count(start, |window| &mut window.totals, name, by),
+            }
+        }
+        Ok(!self.is_too_large())
+    }
+
+    /// Returns whether the rows are too many for a response. The sums are then incomplete.
+    pub fn is_too_large(&self) -> bool {
+        self.rows >= MOST_ROWS
+    }
+
+    /// Adds the sums of another shard.
+    pub fn join(&mut self, other: Self) {
+        for (start, counters) in other.by_start {
+            let sums = self.by_start.entry(start).or_default();
+            for (name, by) in counters.totals {
+                add(&mut sums.totals, &name, by);
+            }
+            for (sku, by) in counters.products {
+                add(&mut sums.products, &sku, by);
             }
         }
     }
-    Ok(render(window, rows))
+
+    /// Returns the windows with sales as the API shows them, oldest first.
+    pub fn render(self) -> Vec<WindowView> {
+        let window = self.windows.window;
+        let sums = self.by_start.into_iter();
+        sums.map(|(start, counters)| view(window, start, counters))
+            .collect()
+    }
+
+    fn count(
+        &mut self,
+        at: Timestamp,
+        counters: impl Fn(&mut Counters) -> &mut BTreeMap<String, i64>,
+        name: &str,
+        by: i64,
+    ) {
+        let start = self.windows.window.start(at);
+        if self.windows.first <= start && start <= self.windows.until {
+            add(counters(self.by_start.entry(start).or_default()), name, by);
+        }
+    }
 }
 
-fn view(window: Window, start: Timestamp, counters: &BTreeMap<String, i64>) -> WindowView {
-    let count = |name: &str| counters.get(name).copied().unwrap_or(0);
-    let with = |prefix: &'static str| {
-        counters
-            .iter()
-            .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), *value)))
+/// Computes the windows from events, as [`Sums`] computes them from rows.
+pub fn fold<'a>(
+    window: Window,
+    events: impl IntoIterator<Item = &'a RecordedEvent>,
+) -> Result<Vec<WindowView>, BoxError> {
+    let events = events.into_iter();
+    let counted: Vec<_> = events
+        .filter(|event| Sales::shard(&event.stream).is_some())
+        .collect();
+    let times = || counted.iter().map(|event| event.at);
+    let (Some(first), Some(last)) = (times().min(), times().max()) else {
+        return Ok(vec![]);
     };
-    let mut top_products: Vec<_> = with(PRODUCT)
+    let mut sums = Sums::new(Windows::new(window, first, last));
+    for event in counted {
+        let partitions = window.partitions(shard(&event.stream));
+        for count in Sales::counts(event)? {
+            if partitions.contains(&count.partition) {
+                let counters = count.add.into_iter();
+                let counters = counters.map(|(name, by)| (name, by.into())).collect();
+                sums.add(&count.row, &counters)?;
+            }
+        }
+    }
+    Ok(sums.render())
+}
+
+fn add(counters: &mut BTreeMap<String, i64>, name: &str, by: i64) {
+    match counters.get_mut(name) {
+        Some(sum) => *sum = sum.saturating_add(by),
+        None => {
+            counters.insert(name.to_owned(), by);
+        }
+    }
+}
+
+fn view(window: Window, start: Timestamp, counters: Counters) -> WindowView {
+    let Counters { totals, products } = counters;
+    let count = |name: &str| totals.get(name).copied().unwrap_or(0);
+    let products = products.into_iter();
+    let mut top_products: Vec<_> = products
         .map(|(sku, quantity)| Product { sku, quantity })
         .collect();
     top_products.sort_by(|a, b| b.quantity.cmp(&a.quantity).then_with(|| a.sku.cmp(&b.sku)));
     top_products.truncate(TOP);
+    let revenue = totals.iter().filter_map(|(name, amount)| {
+        let currency = name.strip_prefix(REVENUE)?.to_owned();
+        let amount = *amount;
+        Some(Revenue { amount, currency })
+    });
     WindowView {
         start,
         end: Timestamp::from_millis(start.as_millis() + window.millis()),
         orders_placed: count(PLACED),
         orders_confirmed: count(CONFIRMED),
         orders_cancelled: count(CANCELLED),
-        revenue: with(REVENUE)
-            .map(|(currency, amount)| Revenue { amount, currency })
-            .collect(),
+        revenue: revenue.collect(),
         top_products,
     }
 }

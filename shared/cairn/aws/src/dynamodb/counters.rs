@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use cairn::{
     commit::RecordedEvent,
+    error::BoxError,
     gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
     read_model::{CounterChange, CounterModel, CounterProjection, Row},
     retry::Backoff,
     stream::StreamId,
-    timestamp::Timestamp,
 };
 
 use super::{Item, Key, TableError, expression::Expression, not_applied, row};
@@ -66,44 +66,43 @@ impl<T> Counters<T> {
         }
     }
 
-    /// Reads the rows of one partition between two sort keys, both included.
+    /// Reads the rows of one partition between two sort keys, both included, in their order. Calls
+    /// `visit` with the sort key of each row and the row, until it returns false.
     ///
     /// # Errors
-    /// Returns an error if the read fails.
-    pub async fn between(
+    /// Returns an error if the read or `visit` fails.
+    pub async fn between<E: Into<BoxError>>(
         &self,
         partition: &str,
-        from: &str,
-        to: &str,
-    ) -> Result<Vec<(Timestamp, Row)>, TableError> {
-        let mut rows = vec![];
+        [from, to]: &[String; 2],
+        mut visit: impl FnMut(&str, &Row) -> Result<bool, E>,
+    ) -> Result<(), TableError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("#partition = :partition AND #row BETWEEN :from AND :to")
+            .expression_attribute_names("#partition", "partition")
+            .expression_attribute_names("#row", "row")
+            .expression_attribute_values(
+                ":partition",
+                AttributeValue::S(self.generation.key(partition)),
+            )
+            .expression_attribute_values(":from", AttributeValue::S(from.clone()))
+            .expression_attribute_values(":to", AttributeValue::S(to.clone()));
         let mut start = None;
         loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .key_condition_expression("#partition = :partition AND #row BETWEEN :from AND :to")
-                .expression_attribute_names("#partition", "partition")
-                .expression_attribute_names("#row", "row")
-                .expression_attribute_values(
-                    ":partition",
-                    AttributeValue::S(self.generation.key(partition)),
-                )
-                .expression_attribute_values(":from", AttributeValue::S(from.to_owned()))
-                .expression_attribute_values(":to", AttributeValue::S(to.to_owned()))
-                .set_exclusive_start_key(start)
-                .send()
-                .await?;
+            let page = query.clone().set_exclusive_start_key(start).send().await?;
             for item in page.items.unwrap_or_default() {
                 let row = row(item)?;
-                let start = row.get("row").and_then(Value::as_str).unwrap_or_default();
-                let start = start.parse().map_err(TableError::malformed)?;
-                rows.push((start, row));
+                let key = row.get("row").and_then(Value::as_str).unwrap_or_default();
+                if !visit(key, &row).map_err(TableError::malformed)? {
+                    return Ok(());
+                }
             }
             start = page.last_evaluated_key;
             if start.is_none() {
-                return Ok(rows);
+                return Ok(());
             }
         }
     }
@@ -286,6 +285,7 @@ mod tests {
     use cairn::{
         event::{CodecError, StoredEvent},
         metadata::Metadata,
+        timestamp::Timestamp,
     };
 
     struct Names;

@@ -7,6 +7,9 @@
 //!
 //! A process reads the authoritative item first. It then ignores each copy that is older than a set
 //! that it has read, and reads the authoritative item instead. A missing copy counts as the oldest.
+//!
+//! A consumer keeps the set for [`MAX_AGE`]. A rebuild waits for [`FENCE`] after each change of the
+//! written generations. Each event that is committed after that wait is handled with the new set.
 
 use std::{
     collections::HashMap,
@@ -32,11 +35,20 @@ use super::{
 };
 use crate::context::{AppContext, ConfigError};
 use cairn::{
+    commit::RecordedEvent,
     generation::{Generation, GenerationSet, OutOfTurn},
     read_model::{AnyReadModel, CounterProjection, ReadModel, Row},
     retry::Backoff,
     system::System,
+    timestamp::Timestamp,
 };
+
+/// The time for which a consumer uses a generation set without reading it again.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The time after a change of a generation set until no consumer uses the former set for a new
+/// event. It exceeds [`MAX_AGE`], because the clock of an execution environment can be adjusted.
+pub(super) const FENCE: Duration = Duration::from_secs(2);
 
 /// The rows of a read model and its generation set. Several read models share one table with the
 /// keys `readModel` (S) and `item` (S).
@@ -47,6 +59,8 @@ pub struct Generations<P> {
     rows: P,
     /// The latest set that was read. Clones share it.
     known: Arc<Mutex<Option<GenerationSet>>>,
+    /// The time before the last read for [`written`](Self::written).
+    read_at: Arc<Mutex<Option<Timestamp>>>,
     turn: Arc<AtomicU32>,
 }
 
@@ -92,6 +106,7 @@ impl<P: Clone> Clone for Generations<P> {
             table: self.table.clone(),
             rows: self.rows.clone(),
             known: self.known.clone(),
+            read_at: self.read_at.clone(),
             turn: self.turn.clone(),
         }
     }
@@ -108,6 +123,7 @@ impl<P: Projection> Generations<P> {
             table,
             rows,
             known: Arc::default(),
+            read_at: Arc::default(),
             turn: Arc::default(),
         }
     }
@@ -122,13 +138,33 @@ impl<P: Projection> Generations<P> {
         self.rows.with_generation(generation)
     }
 
-    /// Returns the rows to which a delivery must write an event, the live ones first.
-    pub async fn written(&self) -> Result<Vec<P>, TableError> {
-        let set = self.any_set().await?;
+    /// Returns the rows to which a delivery must write an event, the live ones first. Reads the
+    /// generation set unless it was read within the last second.
+    ///
+    /// The age is that of the later of the event and the clock. A frozen execution environment whose
+    /// clock is late therefore reads the set again for a new event.
+    pub async fn written(
+        &self,
+        event: &RecordedEvent,
+        now: Timestamp,
+    ) -> Result<Vec<P>, TableError> {
+        let set = if let Some(set) = self.recent(event.at.max(now)) {
+            set
+        } else {
+            let set = self.any_set().await?;
+            *lock(&self.read_at) = Some(now);
+            set
+        };
         Ok(set
             .written()
             .map(|generation| self.with_generation(generation))
             .collect())
+    }
+
+    fn recent(&self, now: Timestamp) -> Option<GenerationSet> {
+        let read_at = (*lock(&self.read_at))?;
+        let is_recent = read_at <= now && now < read_at.after(MAX_AGE);
+        self.known().clone().filter(|_| is_recent)
     }
 
     /// Reads from the live rows.
@@ -192,7 +228,7 @@ impl<P: Projection> Generations<P> {
     }
 
     fn known(&self) -> MutexGuard<'_, Option<GenerationSet>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     fn known_live(&self) -> Generation {
@@ -340,6 +376,10 @@ impl<M: 'static> Generations<Rows<M>> {
         }
         self.with_generation(live).all(keys).await
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn copy_name(copy: u32) -> String {

@@ -13,10 +13,11 @@ use std::{collections::BTreeMap, time::Duration};
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::{
     DynamoStore, TableError,
-    generations::{ChangeError, Contended, Generations},
+    generations::{ChangeError, Contended, FENCE, Generations},
     projection::{Key, Projection, ScannedRow, Table},
 };
 use cairn::{
@@ -182,11 +183,13 @@ impl<P: Projection> Rebuild<P> {
         Self { store, generations }
     }
 
-    /// Starts a rebuild with this number of segments, or resumes the running one. The new rows take
-    /// every event from now on.
+    /// Starts a rebuild with this number of segments, or resumes the running one. When the call
+    /// returns, the new rows take every event. The call takes two seconds, until no consumer uses a
+    /// cached set of generations without them.
     pub async fn start(&self, now: Timestamp, segments: u32) -> Result<Started, RebuildError> {
         let change = self.generations.change(|set| set.started(now, segments));
         let (generation, segments) = change.await?.building()?;
+        sleep(FENCE).await;
         Ok(Started {
             generation,
             segments: (0..segments).collect(),
@@ -374,7 +377,9 @@ impl<P: Projection> Rebuild<P> {
     pub async fn cancel(&self) -> Result<Generation, RebuildError> {
         self.generations.set().await?.building()?;
         let change = self.generations.change(|set| Ok(set.live_only()));
-        Ok(change.await?.live)
+        let live = change.await?.live;
+        sleep(FENCE).await;
+        Ok(live)
     }
 
     /// Deletes the rows of obsolete generations, page by page. A generation that is being built
@@ -383,11 +388,16 @@ impl<P: Projection> Rebuild<P> {
     /// A delivery that was in progress at the promotion may write a deleted row again. No query
     /// reads that row, and the next call deletes it.
     pub async fn prune(&self, go_on: impl Fn() -> bool) -> Result<Pruned, RebuildError> {
+        let before = self.generations.set().await?;
         let change = self.generations.change(|set| match set.secondary {
             Some(Secondary::Building { .. }) => Ok(set.clone()),
             Some(Secondary::Retired { .. }) | None => Ok(set.live_only()),
         });
         let set = change.await?;
+        if set != before {
+            // A consumer with a cached set still writes to the retired rows.
+            sleep(FENCE).await;
+        }
         let rows = self.generations.with_generation(set.live);
         let (mut dropped, mut from) = (0, None);
         loop {

@@ -122,7 +122,7 @@ pub fn projection<P: Projection>(
         let (store, generations) = (store.clone(), generations.clone());
         let app = shared.clone();
         async move {
-            let written = generations.written().await?;
+            let written = generations.written(&event, app.now()).await?;
             // The outcome for the live rows, which are the first.
             let mut shown = None;
             for rows in written {
