@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// The actions during which handlers are crashed.
+#[doc(hidden)]
 pub trait Case<A: Application>: Sync {
     fn name(&self) -> String;
 
@@ -49,6 +50,7 @@ pub trait Case<A: Application>: Sync {
 
 /// One unit of work of a seed. A crash delays it, and its client may then act differently, so only
 /// the invariants are checked.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Unit(pub u64);
 

@@ -63,6 +63,7 @@ impl<A: Aggregate, S: Clone> Clone for Repository<A, S> {
 }
 
 /// The results of several commands, in their order.
+#[doc(hidden)]
 pub type Results<A> = Vec<Result<Handled<A>, HandleError<<A as Decider>::Rejection>>>;
 
 /// The result of a command.

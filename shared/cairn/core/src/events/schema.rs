@@ -19,9 +19,11 @@ mod release;
 pub use crate::structure::structure;
 #[cfg(feature = "schema-compat")]
 pub use breaking::{Break, breaking};
+#[doc(hidden)]
 pub use release::Release;
 
 /// An event type, as it is stored and published.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct EventType {
     /// The category of its streams.

@@ -21,7 +21,9 @@ mod event;
 mod state;
 mod trigger;
 
-pub use decide::{Command, Rejection, Saga};
+pub use decide::Saga;
+#[doc(hidden)]
+pub use decide::{Command, Rejection};
 pub use definition::{Action, Definition, Due, Step};
 pub use event::Event;
 pub use state::{Phase, State};

@@ -19,6 +19,7 @@ use crate::{
     stream::StreamId,
 };
 
+#[doc(hidden)]
 pub mod group;
 pub mod testing;
 

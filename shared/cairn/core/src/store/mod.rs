@@ -19,6 +19,7 @@ pub mod answers;
 // For the adapters.
 #[doc(hidden)]
 pub mod contract;
+#[doc(hidden)]
 pub mod group;
 pub mod memory;
 
