@@ -406,8 +406,11 @@ Resources:
     );
     std::fs::write(&template, text).unwrap();
     let (reader, writer) = io::pipe().unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_cairn-local"))
+    // The tests may run under nohup, whose programs ignore the signal.
+    let mut program = Command::new("env")
         .args([
+            "--default-signal=HUP",
+            env!("CARGO_BIN_EXE_cairn-local"),
             "--processes",
             "--port",
             "0",
