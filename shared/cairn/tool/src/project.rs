@@ -6,6 +6,7 @@
 //! [`scaffold`](crate::scaffold) can add parts to it.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -374,10 +375,16 @@ impl NewProject {
         if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(NewError::Exists(folder.to_owned()));
         }
+        let files = files().into_iter();
+        let files = files.map(|(file, text)| (fill(&file, &words), fill(&text, &words)));
+        let files: Vec<_> = files.collect();
+        let mut paths = HashSet::new();
+        if files.iter().any(|(file, _)| !paths.insert(file)) {
+            return Err(taken(self.aggregate.kebab()));
+        }
         let mut written = vec![];
-        for (file, text) in files() {
-            let (file, text) = (fill(&file, &words), fill(&text, &words));
-            let path = folder.join(&file);
+        for (file, text) in &files {
+            let path = folder.join(file);
             let created = path
                 .parent()
                 .map_or(Ok(()), fs::create_dir_all)
@@ -393,12 +400,16 @@ impl NewProject {
     /// Returns the words that replace those in braces.
     fn words(&self) -> Result<Vec<(&'static str, String)>, NewError> {
         let (name, aggregate) = (self.name.kebab(), self.aggregate.kebab());
-        for taken in TAKEN {
-            for given in [name, aggregate] {
-                if given == taken {
-                    let reason = "it is a part of every project";
-                    return Err(NewError::Name(given.to_owned(), reason));
-                }
+        let kit = self.kit.dependencies()?;
+        let mut sections = template!("Cargo.toml.txt").split("\n[workspace.");
+        let dependencies = sections.find(|section| section.starts_with("dependencies]"));
+        let crates = kit.lines().chain(dependencies.unwrap_or_default().lines());
+        let crates = crates.filter_map(|line| Some(line.split_once(" = ")?.0));
+        let functions = FUNCTIONS.iter().map(|function| function.name);
+        let used: HashSet<_> = TAKEN.into_iter().chain(functions).chain(crates).collect();
+        for given in [name, aggregate] {
+            if used.contains(given) {
+                return Err(taken(given));
             }
         }
         if name == aggregate {
@@ -437,7 +448,7 @@ impl NewProject {
                 crates.clone().map(dependency).collect(),
             ),
             ("function_list", crates.map(entry).collect()),
-            ("kit", self.kit.dependencies()?),
+            ("kit", kit),
             ("an aggregate", format!("{article} {aggregate}")),
             (
                 "An aggregate",
@@ -452,6 +463,10 @@ impl NewProject {
             ("AGGREGATES", rows.upper()),
         ])
     }
+}
+
+fn taken(name: &str) -> NewError {
+    NewError::Name(name.to_owned(), "it is a part of every project")
 }
 
 /// Returns all files with words in braces.

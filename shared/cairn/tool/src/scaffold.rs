@@ -264,7 +264,8 @@ impl Project {
         let (src, package) = (src.display(), self.package());
         match part {
             Part::Aggregate { name } => format!(
-                "write the rules in {src}/{name}.rs and their test, run `cargo test -p {package} {name}`{}",
+                "write the rules in {src}/{name}.rs and their tests; the test that is there fails until \
+                 then. Run `cargo test -p {package} {name}`{}",
                 if self.has_schemas() {
                     ", then write the schemas and examples of the events"
                 } else {

@@ -109,7 +109,11 @@ fn a_folder_with_content_and_names_that_do_not_compile_are_refused() {
         ("shop", "intake"),
         ("shop", "shop"),
         ("shop", "sales-order"),
-        ("cairn", "order"),
+        ("tokio", "order"),
+        ("relay-events", "order"),
+        ("cairn-aws", "order"),
+        ("shop", "request"),
+        ("shop", "requests"),
     ] {
         let refused = project(name, aggregate).write(&folder.path().join("new"));
         assert!(matches!(refused, Err(NewError::Name(..))), "{refused:?}");

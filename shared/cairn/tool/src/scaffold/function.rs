@@ -131,9 +131,14 @@ impl Project {
         documents::operation(files, operation)?;
         let document = self.read(Path::new(documents::OPENAPI));
         let id = documents::example_of_id(&document, route.id());
-        let body = operation
-            .body
-            .map(|fields| example_data(&document, fields).to_string());
+        let requests = self.read(&self.domain.join("src/requests.rs"));
+        let body = operation.body.map(|fields| {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|field| source::unwrapped(&requests, field))
+                .collect();
+            example_data(&document, &fields).to_string()
+        });
         let scope = self.parameter("OperatorScope");
         files.create(
             format!("events/{}.json", function.name.kebab()).into(),

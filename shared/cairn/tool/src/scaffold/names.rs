@@ -17,21 +17,30 @@ const KEYWORDS: &str = "abstract as async await become box break const continue 
     pub ref return self static struct super trait true try type typeof unsafe unsized use virtual \
     where while yield";
 
+/// The crates of Rust and the kit, the fixed files of a crate, and the types of an aggregate. A
+/// module or a type of this name would hide them.
+const USED: &str = "alloc api cairn command core details domain event lib main rejection spec \
+    state std test";
+
 /// A name or a route has another form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// The name has other characters.
-    #[error("`{0}` is no name; use lower-case words joined by hyphens, such as redeem-points")]
+    #[error(
+        "`{0}` is not a valid name; use lower-case words joined by hyphens, such as redeem-points"
+    )]
     Name(String),
-    /// The name is a word of Rust.
-    #[error("`{0}` is a word of Rust; choose another name")]
-    Keyword(String),
+    /// The name is a word of Rust, or the written code uses it.
+    #[error("`{0}` has a meaning in Rust or in the written code; choose another name")]
+    Used(String),
     /// The attribute has another form.
-    #[error("`{0}` is no attribute; use letters and digits in camel case, such as customerId")]
+    #[error(
+        "`{0}` is not a valid attribute; use letters and digits in camel case, such as customerId"
+    )]
     Attribute(String),
     /// The route has another form.
     #[error(
-        "`{0}` is no route; write a method and a path with one id, such as \"POST /orders/{{orderId}}/cancel\""
+        "`{0}` is not a valid route; write a method and a path with one id, such as \"POST /orders/{{orderId}}/cancel\""
     )]
     Route(String),
 }
@@ -46,8 +55,9 @@ impl FromStr for Name {
                     .chars()
                     .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit())
         };
-        if KEYWORDS.split_whitespace().any(|keyword| keyword == text) {
-            Err(NameError::Keyword(text.to_owned()))
+        let mut used = KEYWORDS.split_whitespace().chain(USED.split_whitespace());
+        if used.any(|used| used == text) {
+            Err(NameError::Used(text.to_owned()))
         } else if text.split('-').all(is_word) {
             Ok(Self(text.to_owned()))
         } else {

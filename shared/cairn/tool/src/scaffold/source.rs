@@ -85,6 +85,17 @@ pub(super) fn fields(text: &str, name: &str) -> Vec<Field> {
         .collect()
 }
 
+/// Returns a field with the type in its newtype, if this text declares it.
+pub(super) fn unwrapped(text: &str, field: &Field) -> Field {
+    let declared = text.split_once(&format!("pub struct {}(", field.kind));
+    let inner = declared.and_then(|(_, rest)| rest.split_once(");"));
+    let kind = inner.map_or(field.kind.as_str(), |(inner, _)| inner);
+    Field {
+        name: field.name.clone(),
+        kind: kind.trim_start_matches("pub ").to_owned(),
+    }
+}
+
 fn field(line: &str) -> Option<Field> {
     let line = line.strip_prefix("pub ").unwrap_or(line);
     let (name, kind) = line.trim_end_matches(',').split_once(": ")?;
@@ -138,6 +149,16 @@ pub(super) fn import(text: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_has_the_type_in_its_newtype() {
+        let field = Field {
+            name: "amount".to_owned(),
+            kind: "Amount".to_owned(),
+        };
+        assert_eq!(unwrapped("pub struct Amount(pub u64);", &field).kind, "u64");
+        assert_eq!(unwrapped("pub struct Text(String);", &field), field);
+    }
 
     const TEXT: &str = "\
 //! Points.
