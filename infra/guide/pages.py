@@ -118,6 +118,8 @@ class Page:
         self.name, self.folder, self.work, self.environment = file.name, folder, work, environment
         self.system, self.prelude = system, prelude
         self.sections = sections(file.read_text())
+        if not self.sections:
+            raise Failure(f"{file} has no section with a block")
         self.log, self.answer = work / "page.log", work / "answer"
         self.addresses = {}
         self.stack = contextlib.ExitStack()

@@ -13,7 +13,7 @@ use cairn_aws::{
         api::{Problem, Request, Response, query},
     },
 };
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use orders::{
     read_models::orders::{OrderView, Orders, of_histories, render, streams},
     values::{CustomerId, OrderId},
@@ -25,6 +25,8 @@ const BY_CUSTOMER: Index = Index {
     key: "customerId",
 };
 const MOST: u64 = 100;
+/// The number of fulfilments that are read at the same time.
+const AT_ONCE: usize = 16;
 const USUAL: u64 = 20;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
@@ -58,7 +60,9 @@ async fn list(
         }
     });
     let found = found.await?;
-    let views = try_join_all(found.rows.iter().map(|row| view(&store, row))).await?;
+    let views: Vec<_> = found.rows.iter().map(|row| view(&store, row)).collect();
+    let views = stream::iter(views).buffered(AT_ONCE);
+    let views: Vec<_> = views.try_collect().await?;
     let orders: Vec<_> = views.into_iter().flatten().collect();
     let mut body = json!({ "orders": orders });
     if let (Some(next), Value::Object(body)) = (found.next, &mut body) {

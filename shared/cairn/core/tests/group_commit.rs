@@ -23,8 +23,7 @@ use cairn::{
         group::{GroupedStepError, execute_all},
     },
     store::{
-        AppendError, EventStore, MAX_COMMITS_PER_APPEND, ReadRange, StoreError, group::GroupCommit,
-        memory::MemoryStore,
+        AppendError, EventStore, ReadRange, StoreError, group::GroupCommit, memory::MemoryStore,
     },
 };
 use fastrand::Rng;
@@ -229,16 +228,17 @@ async fn commands_in_groups_have_the_results_and_commits_of_one_after_the_other(
 }
 
 #[tokio::test]
-async fn a_group_of_a_hundred_commands_is_one_read_and_one_append() {
+async fn a_group_is_one_read_and_one_append() {
     let store = Arc::new(Remote::default());
     let streams = Repository::<Places, _>::new(store.clone());
-    let commands: Vec<_> = (0..MAX_COMMITS_PER_APPEND)
+    let most = Repository::<Places, Arc<Remote>>::MOST_TOGETHER;
+    let commands: Vec<_> = (0..most)
         .map(|number| (Change::Add(1), context(&number.to_string(), "add")))
         .collect();
     let handled = streams.handle_all(&places("a"), &commands).await.unwrap();
     assert!(handled.iter().all(Result::is_ok));
     assert_eq!(store.calls.load(Ordering::Relaxed), 2);
-    assert_eq!(stored(&store.store, &places("a")).await.len(), 100);
+    assert_eq!(stored(&store.store, &places("a")).await.len(), most);
 }
 
 /// A group that a store rejects must not make its commands fail.
@@ -267,7 +267,7 @@ async fn the_commands_of_a_rejected_group_are_handled_alone() {
 
 /// Repeats each group until it returns, as a queue does.
 #[tokio::test(start_paused = true)]
-async fn a_command_takes_effect_once_whatever_calls_are_lost_and_whoever_else_writes() {
+async fn a_command_takes_effect_once_with_lost_calls_and_other_writers() {
     let mut conflicts = 0;
     for seed in 0..20 {
         fastrand::seed(seed);

@@ -27,8 +27,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Sales;
 
-/// The number of partitions of one kind of row. A query reads all of them, so a larger number is
-/// safe at any time; a smaller one is not.
+/// The number of partitions of one kind of row. A query reads all of them. A release that changes the
+/// number reads the sales of the other release incompletely until a rebuild.
 pub const SHARDS: u32 = 16;
 
 const PLACED: &str = "ordersPlaced";
@@ -45,9 +45,9 @@ const TOP: usize = 10;
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
 pub const MOST_WINDOWS: i64 = 500;
 
-/// The maximum number of rows that a response adds up in each shard. All shards together read some
-/// 50 MB, which takes a few seconds.
-const MOST_ROWS: u32 = 500_000 / SHARDS;
+/// The maximum number of rows of products that a response adds up in each shard. All shards together
+/// read some 50 MB, which takes a few seconds.
+const MOST_PRODUCTS: u32 = 500_000 / SHARDS;
 
 /// The kinds of windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -162,7 +162,9 @@ pub struct WindowView {
     orders_confirmed: i64,
     orders_cancelled: i64,
     revenue: Vec<Revenue>,
-    top_products: Vec<Product>,
+    /// `None` if the rows of products are too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_products: Option<Vec<Product>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -219,7 +221,7 @@ impl Windows {
 pub struct Sums {
     windows: Windows,
     by_start: BTreeMap<Timestamp, Counters>,
-    rows: u32,
+    products: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -233,18 +235,18 @@ impl Sums {
         Self {
             windows,
             by_start: BTreeMap::new(),
-            rows: 0,
+            products: 0,
         }
     }
 
     /// Adds a row with its sort key. Ignores what is outside of the windows. Returns false if the
-    /// rows are too many for a response.
+    /// rows of products are too many for a response.
     pub fn add(&mut self, key: &str, row: &Row) -> Result<bool, Invalid> {
-        self.rows += 1;
         let (start, sku) = match key.split_once(SEPARATOR) {
             Some((hour, sku)) => (hour, Some(sku)),
             None => (key, None),
         };
+        self.products += u32::from(sku.is_some());
         let start: Timestamp = start
             .parse()
             .map_err(|_| Invalid("must begin with the start of a window"))?;
@@ -265,16 +267,16 @@ impl Sums {
                 (None, None) => self.count(start, |window| &mut window.totals, name, by),
             }
         }
-        Ok(!self.is_too_large())
+        Ok(self.has_all_products())
     }
 
-    /// Returns whether the rows are too many for a response. The sums are then incomplete.
-    pub fn is_too_large(&self) -> bool {
-        self.rows >= MOST_ROWS
+    fn has_all_products(&self) -> bool {
+        self.products < MOST_PRODUCTS
     }
 
     /// Adds the sums of another shard.
     pub fn join(&mut self, other: Self) {
+        self.products = self.products.max(other.products);
         for (start, counters) in other.by_start {
             let sums = self.by_start.entry(start).or_default();
             for (name, by) in counters.totals {
@@ -288,9 +290,9 @@ impl Sums {
 
     /// Returns the windows with sales as the API shows them, oldest first.
     pub fn render(self) -> Vec<WindowView> {
-        let window = self.windows.window;
+        let (window, has_products) = (self.windows.window, self.has_all_products());
         let sums = self.by_start.into_iter();
-        sums.map(|(start, counters)| view(window, start, counters))
+        sums.map(|(start, counters)| view(window, start, counters, has_products))
             .collect()
     }
 
@@ -344,7 +346,7 @@ fn add(counters: &mut BTreeMap<String, i64>, name: &str, by: i64) {
     }
 }
 
-fn view(window: Window, start: Timestamp, counters: Counters) -> WindowView {
+fn view(window: Window, start: Timestamp, counters: Counters, has_products: bool) -> WindowView {
     let Counters { totals, products } = counters;
     let count = |name: &str| totals.get(name).copied().unwrap_or(0);
     let products = products.into_iter();
@@ -365,7 +367,7 @@ fn view(window: Window, start: Timestamp, counters: Counters) -> WindowView {
         orders_confirmed: count(CONFIRMED),
         orders_cancelled: count(CANCELLED),
         revenue: revenue.collect(),
-        top_products,
+        top_products: has_products.then_some(top_products),
     }
 }
 

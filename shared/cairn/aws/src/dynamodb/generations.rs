@@ -113,7 +113,7 @@ impl<P: Clone> Clone for Generations<P> {
 }
 
 impl<P: Projection> Generations<P> {
-    /// The number of copies of a generation set, which is read for every event.
+    /// The number of copies of a generation set, which every consumer reads once in a second.
     const COPIES: u32 = 4;
 
     /// Creates a handle to the rows and to the table of generation sets.

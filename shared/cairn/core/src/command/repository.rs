@@ -23,12 +23,12 @@ use crate::{
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
     moments,
+    recent_commands::RecentCommands,
     retry::{ConflictBackoff, OutOfTime},
     snapshot::state_fingerprint,
     store::{
-        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Limited,
-        MAX_COMMITS_PER_APPEND, Quota, ReadRange, Snapshots, StoreError, StreamVersion,
-        group::GroupCommit,
+        AppendError, ConditionalStore, Conditions, Consistency, EventStore, Limited, Quota,
+        ReadRange, Snapshots, StoreError, StreamVersion, group::GroupCommit,
     },
     stream::StreamId,
     timestamp::Timestamp,
@@ -117,6 +117,10 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     /// kilobytes, the cache fits into a small function.
     const CACHED_STREAMS: usize = 256;
 
+    /// The maximum number of commands of a group. After a lost answer, the stream still remembers the
+    /// ids of the group, and as many of other writers.
+    pub const MOST_TOGETHER: usize = RecentCommands::CAPACITY / 2;
+
     /// Creates a repository of the aggregate's streams in a store.
     pub fn new(store: S) -> Self {
         Self {
@@ -173,7 +177,7 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     }
 
     /// Decides a command on a stream and appends its events, once per command id. See
-    /// [`RecentCommands::CAPACITY`](crate::recent_commands::RecentCommands::CAPACITY) for the
+    /// [`RecentCommands::CAPACITY`] for the
     /// limit.
     ///
     /// A repeated command returns its first result. After a conflict, the command is decided again
@@ -194,22 +198,24 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
     /// Handles several commands on one stream, with the same results as [`handle`](Self::handle)
     /// for one after the other.
     ///
-    /// Up to [`MAX_COMMITS_PER_APPEND`] commands take two store calls: a read and one append, which
-    /// has a commit for each accepted command. A command that was handled before adds a read at
-    /// most, and a conflict repeats both calls. The time budget is that of the first command. If
-    /// the store rejects the append permanently, for example because of one command with too large
-    /// events, the commands are handled one at a time.
+    /// Up to [`MOST_TOGETHER`](Self::MOST_TOGETHER) commands are a group and take two store calls: a
+    /// read and one append, which has a commit for each accepted command. A command that was handled
+    /// before adds a read at most, and a conflict repeats both calls. The time budget is that of the
+    /// first command. If the store rejects the append permanently, for example because of one command
+    /// with too large events, the commands are handled one at a time.
+    ///
+    /// If a later group fails, the result has only the commands before it. Repeat the others.
     ///
     /// # Errors
-    /// Returns an error if the store fails or every attempt loses a conflict. Some commands may have
-    /// been handled; the same call again detects them.
+    /// Returns an error if the store fails or every attempt loses a conflict in the first group. Its
+    /// commands may have been handled; the same call again detects them.
     pub async fn handle_all(
         &self,
         stream: &StreamId,
         commands: &[(A::Command, Context)],
     ) -> Result<Results<A>, HandleError<A::Rejection>> {
         let mut results = Vec::with_capacity(commands.len());
-        for group in commands.chunks(MAX_COMMITS_PER_APPEND) {
+        for group in commands.chunks(Self::MOST_TOGETHER) {
             match self.handle_group(stream, group).await {
                 Ok(handled) => results.extend(handled),
                 Err(HandleError::Store(error)) if !error.is_transient() => {
@@ -218,7 +224,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
                         results.push(self.handle(stream, command, context).await);
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) if results.is_empty() => return Err(error),
+                Err(_) => break,
             }
         }
         Ok(results)

@@ -1,9 +1,9 @@
 //! Generations of a read model: the live rows, and the rows of a rebuild.
 //!
 //! Every event is written to all generations that [`GenerationSet::written`] returns. A consumer
-//! reads this set *after* the event was committed. If a consumer does not know a new generation
-//! yet, the event was committed before the backfill read the history, and the backfill includes it.
-//! No event is lost between the two.
+//! uses a set for one second, and a rebuild reads the history two seconds after the change of the
+//! set. If a consumer does not know a new generation yet, the event was committed before the
+//! backfill read the history, and the backfill includes it. No event is lost between the two.
 
 use std::{fmt, str::FromStr};
 

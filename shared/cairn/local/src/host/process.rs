@@ -290,7 +290,7 @@ struct Output {
 }
 
 impl Output {
-    /// Passes the output on, by line. Each question is dropped once nothing is unread.
+    /// Writes the output to the log, by line. Each question is dropped once nothing is unread.
     async fn read_lines<T>(mut self, out: T, has_unread: fn(&T) -> bool)
     where
         T: AsyncRead + Unpin,
@@ -301,13 +301,15 @@ impl Output {
             tokio::select! {
                 biased;
                 // A part of a line stays in `line`.
-                read = out.read_until(b'\n', &mut line) => match read {
-                    Ok(1..) => {
-                        self.pass_on(&line);
+                read = out.read_until(b'\n', &mut line) => {
+                    if !line.is_empty() {
+                        self.write(&line);
                         line.clear();
                     }
-                    Ok(0) | Err(_) => return,
-                },
+                    if !matches!(read, Ok(1..)) {
+                        return;
+                    }
+                }
                 asked = self.asked.recv(), if question.is_none() => question = asked,
                 () = yield_now(), if question.is_some() => {
                     // The runtime may not have noticed yet that there is more to read.
@@ -317,7 +319,7 @@ impl Output {
         }
     }
 
-    fn pass_on(&self, line: &[u8]) {
+    fn write(&self, line: &[u8]) {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.iter().for_each(|log| log.add(line));
         drop(log);

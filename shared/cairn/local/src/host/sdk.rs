@@ -1,6 +1,9 @@
 //! The real SDK, over an HTTP client that calls the dispatcher in process.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, stalled_stream_protection::StalledStreamProtectionConfig,
@@ -137,7 +140,7 @@ pub(crate) async fn undergo<T>(
     no_answer: impl FnOnce() -> T,
     call: impl Future<Output = T>,
 ) -> T {
-    sleep(decision.there).await;
+    pause(decision.there).await;
     let answer = match decision.fault {
         None | Some(CallFault::Stale) => call.await,
         Some(CallFault::Throttled) => refused(throttled),
@@ -148,8 +151,15 @@ pub(crate) async fn undergo<T>(
             no_answer()
         }
     };
-    sleep(decision.back).await;
+    pause(decision.back).await;
     answer
+}
+
+/// Waits. Without a time it returns immediately; a timer would round it up to a millisecond.
+async fn pause(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
 }
 
 /// Reads the call of a service from its HTTP request.

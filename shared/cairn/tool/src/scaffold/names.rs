@@ -19,8 +19,8 @@ const KEYWORDS: &str = "abstract as async await become box break const continue 
 
 /// The crates of Rust and the kit, the fixed files of a crate, and the types of an aggregate. A
 /// module or a type of this name would hide them.
-const USED: &str = "alloc api cairn command core details domain event lib main rejection spec \
-    state std test";
+const USED: &str = "alloc api cairn change command conflict core decider details domain event \
+    handler input lib main project rejection signal spec state std step test";
 
 /// A name or a route has another form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
