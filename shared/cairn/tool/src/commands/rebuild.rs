@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use cairn::generation::{GenerationSet, Secondary};
 use cairn_aws::{
-    dynamodb::{BackfillProgress, Comparison, Pruned, Started},
+    dynamodb::{BackfillProgress, Comparison, ComparisonProgress, Pruned, Started},
     operator::Stack,
 };
 use clap::{Args, Command, builder::PossibleValuesParser};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::try_join_all, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -118,8 +118,9 @@ impl Rebuild {
         }
         let wish = json!({ "segments": self.segments });
         let started: Started = steps.take_with("start", wish).await?;
-        let events = steps.backfill(started.segments, is_building).await?;
-        let comparison: Comparison = steps.take("compare").await?;
+        let segments = started.segments;
+        let events = steps.backfill(segments.clone(), is_building).await?;
+        let comparison = steps.compare(segments).await?;
         if comparison.only_old > 0 && !self.drop_orphans {
             return self.orphan_rows(&comparison, out);
         }
@@ -264,6 +265,25 @@ impl Steps<'_> {
         }
         bar.finish_and_clear();
         Ok(events)
+    }
+
+    /// Compares the rows of all segments, each in as many invocations as it needs.
+    async fn compare(&self, segments: Vec<u32>) -> Result<Comparison, Failure> {
+        let compared = segments
+            .into_iter()
+            .map(|segment| self.compare_segment(segment));
+        let compared = try_join_all(compared).await?;
+        let total = json!({ "compared": compared });
+        self.take_with("total", total).await
+    }
+
+    async fn compare_segment(&self, segment: u32) -> Result<ComparisonProgress, Failure> {
+        let mut compared = ComparisonProgress::default();
+        while !compared.done {
+            let part = json!({ "segment": segment, "compared": compared });
+            compared = self.take_with("compare", part).await?;
+        }
+        Ok(compared)
     }
 
     async fn backfill_segment(&self, segment: u32) -> Result<u64, Failure> {
