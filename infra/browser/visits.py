@@ -56,9 +56,9 @@ def the_time_line_is_whole(page, order):
     page.until("(many) => document.querySelectorAll('#timeline tbody tr').length === many", argument=len(events))
     shown = [(row[1], row[2]) for row in page.cells("#timeline")]
     assert shown == [(event["type"], f"{event['subject'].split('-')[0]}@{event['streamversion']}") for event in events], shown
-    # The read model of orders consumes every event of the saga.
+    # The read model of orders consumes every event of the order and its shipment.
     page.until(
-        "() => [...document.querySelectorAll('#timeline tbody tr')].filter((row) => /fulfilment@|order@/.test(row.textContent))"
+        "() => [...document.querySelectorAll('#timeline tbody tr')].filter((row) => /shipment@|order@/.test(row.textContent))"
         ".every((row) => row.textContent.includes('project-orders'))"
     )
 
