@@ -111,7 +111,10 @@ class Page:
         self.until("(before) => document.getElementById('placed').textContent.trim() !== before", argument=before)
         said = self.text("#placed")
         assert "Placed " in said, said
-        return said.split("Placed ")[1].split(",")[0]
+        order = said.split("Placed ")[1].split(",")[0]
+        # Until then the page shows the order before.
+        self.until("(order) => document.getElementById('order-id')?.textContent === order", argument=order)
+        return order
 
     def steps(self):
         """Returns the displayed outcome of each step."""
