@@ -30,7 +30,8 @@ TREE = WORK / "tree"
 LOG = WORK / "guide.log"
 TARGET = TREE / "target"
 # Compiling optimized crates takes longer than the commands of the guide.
-ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "CARGO_PROFILE_DEV_OPT_LEVEL": "0"}
+ENVIRONMENT = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "CARGO_PROFILE_DEV_OPT_LEVEL": "0",
+               "CARGO_INCREMENTAL": "1"}
 MOST_LINES = 200
 MOST_EDITS = 10
 
