@@ -4,7 +4,7 @@
 use cairn::{
     Aggregate,
     repository::Repository,
-    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    step::{DueStep, Enlisted, StepDecider, StepOutcome},
     store::EventStore,
 };
 use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
@@ -17,7 +17,12 @@ use orders::{
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let (orders, stocks) = (app.repository()?, app.repository()?);
-    step::function(app, ConfirmOrder { orders, stocks })
+    step::grouped(app, ConfirmOrder { orders, stocks }, |step, group| {
+        ConfirmOrder {
+            orders: step.orders.grouped(group),
+            stocks: step.stocks.grouped(group),
+        }
+    })
 }
 
 /// The step on any store.
@@ -26,10 +31,10 @@ pub struct ConfirmOrder<S> {
     pub stocks: Repository<Stock, S>,
 }
 
-impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S> {
+impl<S: EventStore + Clone + 'static> StepDecider<Fulfilment> for ConfirmOrder<S> {
     const STEP: Step = Step::ConfirmOrder;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+    fn execute(&self, due: &DueStep<Fulfilment>) -> StepOutcome {
         let order = due.input().order_id;
         let stream = Order::stream(&order);
         let confirm = Enlisted::new(&self.orders, &stream, order::Command::Confirm);
@@ -37,17 +42,17 @@ impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ConfirmOrder<S
             let command = stock::Command::Allocate { order };
             Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
-        Ok(StepOutcome::done([confirm].into_iter().chain(allocations)))
+        StepOutcome::done([confirm].into_iter().chain(allocations))
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+    fn compensate(&self, due: &DueStep<Fulfilment>) -> StepOutcome {
         let order = due.input().order_id;
         let returns = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = stock::Command::Return { order, quantity };
             Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
-        Ok(StepOutcome::done(returns))
+        StepOutcome::done(returns)
     }
 }
 

@@ -3,7 +3,7 @@
 use cairn::{
     Aggregate,
     repository::Repository,
-    step::{DueStep, Enlisted, StepFailure, StepHandler, StepOutcome},
+    step::{DueStep, Enlisted, StepDecider, StepOutcome},
     store::EventStore,
 };
 use cairn_aws::lambda::{AppContext, ConfigError, Handler, step};
@@ -15,7 +15,9 @@ use orders::{
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
     let stocks = app.repository()?;
-    step::function(app, ReserveStock { stocks })
+    step::grouped(app, ReserveStock { stocks }, |step, group| ReserveStock {
+        stocks: step.stocks.grouped(group),
+    })
 }
 
 /// The step on any store.
@@ -23,26 +25,26 @@ pub struct ReserveStock<S> {
     pub stocks: Repository<Stock, S>,
 }
 
-impl<S: EventStore + Clone + 'static> StepHandler<Fulfilment> for ReserveStock<S> {
+impl<S: EventStore + Clone + 'static> StepDecider<Fulfilment> for ReserveStock<S> {
     const STEP: Step = Step::ReserveStock;
 
-    async fn execute(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+    fn execute(&self, due: &DueStep<Fulfilment>) -> StepOutcome {
         let order = due.input().order_id;
         let reservations = items(&due.input().lines).into_iter().map(|item| {
             let quantity = item.quantity;
             let command = Command::Reserve { order, quantity };
             Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
-        Ok(StepOutcome::done(reservations))
+        StepOutcome::done(reservations)
     }
 
-    async fn compensate(&self, due: &DueStep<Fulfilment>) -> Result<StepOutcome, StepFailure> {
+    fn compensate(&self, due: &DueStep<Fulfilment>) -> StepOutcome {
         let order = due.input().order_id;
         let releases = items(&due.input().lines).into_iter().map(|item| {
             let command = Command::Release { order };
             Enlisted::new(&self.stocks, &Stock::stream(&item.sku), command)
         });
-        Ok(StepOutcome::done(releases))
+        StepOutcome::done(releases)
     }
 }
 

@@ -449,7 +449,10 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
         let row = stock.shown(|rows| async move { rows.get("TEA-01").await });
         assert_eq!(row.await.unwrap().unwrap()["onHand"], 10);
         now = now.after(Duration::from_secs(1));
-        let written = stock.written(&event, now).await.unwrap();
+        let written = stock
+            .written(std::slice::from_ref(&event), now)
+            .await
+            .unwrap();
         assert_eq!(written.len(), 1);
         assert_eq!(written[0].table().generation(), live);
     }
@@ -462,7 +465,14 @@ async fn rows_are_shown_and_written_if_the_copies_with_their_own_partition_keys_
     let fresh = operator.rows::<StockLevels>().unwrap();
     for _ in 0..8 {
         now = now.after(Duration::from_secs(1));
-        assert_eq!(fresh.written(&event, now).await.unwrap().len(), 2);
+        assert_eq!(
+            fresh
+                .written(std::slice::from_ref(&event), now)
+                .await
+                .unwrap()
+                .len(),
+            2
+        );
     }
 }
 
@@ -516,7 +526,10 @@ async fn consumers_read_the_generations_once_in_a_second() {
         (&event, now.before(second)),
     ] {
         let before = reads();
-        stock.written(event, now).await.unwrap();
+        stock
+            .written(std::slice::from_ref(event), now)
+            .await
+            .unwrap();
         counted.push(reads() - before);
     }
     assert_eq!(counted, [1, 0, 1, 1, 1]);

@@ -2,8 +2,8 @@
 //! audits.
 //!
 //! An append is one `PutItem`, or one `TransactWriteItems` for several streams. A load is one
-//! `Query` from the end of the stream backwards. An event costs one `UpdateItem` on a row, and one
-//! transaction on counters. Each write has a condition that proves its position in the stream; a
+//! `Query` from the end of the stream backwards. The events of a row that arrive together are one
+//! `UpdateItem`, and those of a shard of counters are one transaction. Each write has a condition that proves its position in the stream; a
 //! failed condition [returns the stored
 //! item](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html). Every
 //! read follows its [pages of 1
@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::{
     types::{AttributeValue, KeysAndAttributes},
 };
 
-use cairn::{gate::Advance, read_model::Row, retry::Backoff};
+use cairn::{read_model::Row, retry::Backoff};
 
 mod answers;
 mod audit;
@@ -96,17 +96,11 @@ async fn batch_get(
     }
     Ok(found)
 }
-fn not_applied(item: Option<&Item>, gate: &str, version: u64) -> Advance {
-    let at = item
-        .and_then(|item| item.get(gate))
-        .and_then(|gate| gate.as_n().ok())
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0);
-    if at >= version {
-        Advance::Duplicate
-    } else {
-        Advance::Gap { at }
-    }
+
+/// Returns the version of a gate in a stored item; 0 without one.
+fn version(item: Option<&Item>, gate: &str) -> u64 {
+    let gate = item.and_then(|item| item.get(gate)?.as_n().ok());
+    gate.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 fn row(item: Item) -> Result<Row, TableError> {

@@ -19,11 +19,12 @@ use cairn::{
     repository::{HandleError, Handled, Repository},
     saga::{Definition, Phase, Saga},
     step::{
-        DueStep, Enlisted, StepFailure, StepHandler, StepOutcome,
+        DueStep, Enlisted, StepDecider, StepError, StepOutcome,
         group::{GroupedStepError, execute_all},
     },
     store::{
-        AppendError, EventStore, ReadRange, StoreError, group::GroupCommit, memory::MemoryStore,
+        AppendError, EventStore, Quota, ReadRange, StoreError, group::GroupCommit,
+        memory::MemoryStore,
     },
 };
 use fastrand::Rng;
@@ -346,18 +347,19 @@ impl Definition for Booking {
 
 struct Take<S>(Repository<Places, S>);
 
-impl<S: EventStore + Clone + 'static> StepHandler<Booking> for Take<S> {
+impl<S: EventStore + Clone + 'static> StepDecider<Booking> for Take<S> {
     const STEP: Step = Step::Take;
 
-    async fn execute(&self, due: &DueStep<Booking>) -> Result<StepOutcome, StepFailure> {
+    fn execute(&self, due: &DueStep<Booking>) -> StepOutcome {
         let kinds = ["first", "second"].into_iter().zip(due.input());
-        Ok(StepOutcome::done(kinds.map(|(kind, number)| {
-            Enlisted::new(&self.0, &places(kind), Change::Take(*number))
-        })))
+        StepOutcome::done(
+            kinds
+                .map(|(kind, number)| Enlisted::new(&self.0, &places(kind), Change::Take(*number))),
+        )
     }
 
-    async fn compensate(&self, _: &DueStep<Booking>) -> Result<StepOutcome, StepFailure> {
-        Ok(StepOutcome::done([]))
+    fn compensate(&self, _: &DueStep<Booking>) -> StepOutcome {
+        StepOutcome::done([])
     }
 }
 
@@ -491,6 +493,80 @@ async fn the_steps_of_a_rejected_group_are_recorded_alone() {
         aborted += u32::from(state.phase == Phase::Aborted);
     }
     assert_eq!(aborted, 1);
+}
+
+/// The cause of a failure decides on a retry, so a permanent one must not look transient.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_the_store_rejects_fails_permanently_and_alone() {
+    let remote = Remote {
+        most: 1,
+        ..Remote::default()
+    };
+    let store = Arc::new(remote);
+    opened(&store.store, 3).await;
+    let events = bookings(&store.store, &[[1, 1], [9, 9], [1, 1]]).await;
+    let events: Vec<_> = events.iter().map(caused).collect();
+    for events in [&events[..1], &events] {
+        let results = execute(&store, events).await;
+        let is_permanent = |result: &Result<bool, GroupedStepError>| match result {
+            Err(GroupedStepError::Step(StepError::Store(error))) => !error.is_transient(),
+            _ => false,
+        };
+        assert!(is_permanent(&results[0]), "{:?}", results[0]);
+        // A step without commands has one commit, which the store accepts.
+        if let [_, rejected, other] = results.as_slice() {
+            assert!(matches!(rejected, Ok(true)), "{rejected:?}");
+            assert!(is_permanent(other), "{other:?}");
+        }
+    }
+}
+
+/// Another writer appends between the reads of a group.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_was_handled_before_meets_another_writer_in_a_group() {
+    for seed in 0..30 {
+        fastrand::seed(seed);
+        let store = Arc::new(Remote::default());
+        let stream = places("a");
+        let context = |id: &str| Context {
+            fingerprint: None,
+            ..context(id, "")
+        };
+        let streams = Repository::<Places, _>::new(store.clone());
+        let first = (Change::Add(1), context("first"));
+        streams.handle(&stream, &first.0, &first.1).await.unwrap();
+        let group = [(Change::Add(1), context("second")), first];
+        let other = Repository::<Places, _>::new(store.clone());
+        let (add, third) = (Change::Add(1), context("third"));
+        let (handled, added) = futures_util::future::join(
+            streams.handle_all(&stream, &group),
+            other.handle(&stream, &add, &third),
+        )
+        .await;
+        added.unwrap();
+        assert_eq!(handled.unwrap().len(), 2, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_counts_each_command_against_its_quota() {
+    let streams = Repository::<Places, _>::new(Arc::<MemoryStore>::default());
+    let now = Timestamp::from_millis(1_000);
+    let quota = Quota::new("places", 3, Duration::from_secs(60), now);
+    let streams = streams.within(Some(quota));
+    let commands: Vec<_> = (0..5)
+        .map(|number| (Change::Add(1), context(&format!("c{number}"), "add")))
+        .collect();
+    let handled = streams.handle_all(&places("a"), &commands).await.unwrap();
+    let accepted: Vec<_> = handled.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, true, true, false, false]);
+    let again = streams.handle_all(&places("a"), &commands[..3]).await;
+    assert!(
+        again
+            .unwrap()
+            .iter()
+            .all(|handled| handled.as_ref().unwrap().replayed)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use std::{
 use cairn::{
     Aggregate, Commit, Context, Decider, RecordedEvent, StreamId, System, Timestamp,
     event::Event as _,
-    gate::{Advance, Checkpointed, Delivery, DeliveryError, deliver},
+    gate::{Advance, Checkpointed, Delivery, DeliveryError, deliver_all},
     past::{Moment, PastState},
     recent_commands::RecentCommands,
     repository::{HandleError, Handled, Repository},
@@ -756,18 +757,29 @@ async fn time_never_goes_backwards_within_a_stream() {
 struct Remembering(Mutex<Vec<u64>>);
 
 impl Checkpointed for Remembering {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
+    fn target<'s>(&self, stream: &'s StreamId) -> Option<Cow<'s, str>> {
+        Some(stream.as_str().into())
+    }
+
+    async fn advance(&self, events: &[&RecordedEvent]) -> Result<Advance, DeliveryError> {
         let mut applied = self.0.lock().unwrap();
         let at = applied.last().copied().unwrap_or(0);
-        if event.version <= at {
-            return Ok(Advance::Duplicate);
+        let first = events[0];
+        if first.version != at + 1 {
+            return Ok(Advance::NotNext([(first.stream.clone(), at)].into()));
         }
-        if event.version > at + 1 {
-            return Ok(Advance::Gap { at });
-        }
-        applied.push(event.version);
-        Ok(Advance::Applied)
+        applied.extend(events.iter().map(|event| event.version));
+        Ok(Advance::Applied(events.len()))
     }
+}
+
+async fn deliver(
+    gate: &Remembering,
+    store: &MemoryStore,
+    event: &RecordedEvent,
+) -> Result<Delivery, Arc<DeliveryError>> {
+    let delivered = deliver_all(gate, store, std::slice::from_ref(event)).await;
+    delivered.into_iter().next().unwrap()
 }
 
 /// A stream of commits with one, two and three events.
@@ -820,7 +832,7 @@ async fn an_event_that_the_store_does_not_have_is_an_error() {
     };
     let error = deliver(&gate, &store, &forged).await.unwrap_err();
     assert!(
-        matches!(error, DeliveryError::Store(StoreError::Corrupt { .. })),
+        matches!(&*error, DeliveryError::Store(StoreError::Corrupt { .. })),
         "{error}"
     );
 }

@@ -1,10 +1,10 @@
 //! Counters, changed in one transaction with the version gates of their streams.
 
-use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, marker::PhantomData, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::transact_write_items::TransactWriteItemsError,
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
 use serde_json::Value;
@@ -14,12 +14,12 @@ use cairn::{
     error::BoxError,
     gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
-    read_model::{CounterChange, CounterModel, CounterProjection, Row},
+    read_model::{CounterBatch, CounterModel, CounterProjection, Row},
     retry::Backoff,
     stream::StreamId,
 };
 
-use super::{Item, Key, TableError, expression::Expression, not_applied, row};
+use super::{Item, Key, TableError, expression::Expression, row, version};
 
 /// The counters of one generation, in a table with the keys `partition` (S) and `row` (S), with one
 /// version gate per stream. `T` names the read model; without it, they are the counters of any.
@@ -116,13 +116,43 @@ impl<T> Counters<T> {
         super::projection::stored(key, Some(self.generation))
     }
 
-    /// Returns the updates of a batch, the gates first, and the number of gates.
-    pub(super) fn updates(
+    /// Moves the gate of one event without additions. A transaction would cost twice as much.
+    async fn move_gate(
         &self,
-        batch: &Batch<'_>,
-    ) -> Result<(usize, Vec<TransactWriteItem>), TableError> {
+        stream: &StreamId,
+        (from, to): (u64, u64),
+    ) -> Result<Written, TableError> {
+        let mut gate = Expression::default();
+        gate.gate(Self::GATE, from, to);
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(self.stored(&Self::gate_of(stream))))
+            .update_expression(gate.text())
+            .condition_expression(gate.condition)
+            .set_expression_attribute_names(Some(gate.names))
+            .set_expression_attribute_values(Some(gate.values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = sent else {
+            return Ok(Ok(()));
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                let at = version(failed.item(), Self::GATE);
+                Ok(Err(BTreeMap::from([(stream.clone(), at)])))
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Returns the updates of a batch, the gates first.
+    fn updates(&self, batch: &CounterBatch) -> Result<Vec<TransactWriteItem>, TableError> {
         let gates = batch.gates.iter().map(|(stream, (from, to))| {
-            let gate = Expression::gate(Self::GATE, *from, *to);
+            let mut gate = Expression::default();
+            gate.gate(Self::GATE, *from, *to);
             Update::builder()
                 .set_key(Some(self.stored(&Self::gate_of(stream))))
                 .update_expression(gate.text())
@@ -139,7 +169,7 @@ impl<T> Counters<T> {
                 update.add(name, *by);
             }
             Update::builder()
-                .set_key(Some(self.stored(key)))
+                .set_key(Some(self.stored(&Key::from(key))))
                 .update_expression(update.text())
                 .set_expression_attribute_names(Some(update.names))
                 .set_expression_attribute_values(Some(update.values))
@@ -148,18 +178,15 @@ impl<T> Counters<T> {
             let update = update.table_name(&self.table).build()?;
             Ok(TransactWriteItem::builder().update(update).build())
         });
-        Ok((
-            batch.gates.len(),
-            updates.collect::<Result<_, TableError>>()?,
-        ))
+        updates.collect()
     }
 
-    /// Writes a batch. The inner error is the first gate whose condition failed.
-    pub(super) async fn write(
-        &self,
-        batch: &Batch<'_>,
-    ) -> Result<Result<(), ConditionFailed>, TableError> {
-        let (gates, writes) = self.updates(batch)?;
+    /// Writes a batch, unless a gate is not at the version before its events.
+    async fn write(&self, batch: &CounterBatch) -> Result<Written, TableError> {
+        if let (1, Some((stream, versions))) = (batch.items(), batch.gates.iter().next()) {
+            return self.move_gate(stream, *versions).await;
+        }
+        let writes = self.updates(batch)?;
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
         loop {
             let sent = self
@@ -177,10 +204,13 @@ impl<T> Counters<T> {
                 return Err(error.into());
             };
             let reasons = cancelled.cancellation_reasons();
-            let mut of_gates = reasons.iter().take(gates);
-            let refused = of_gates.find(|gate| gate.code() == Some("ConditionalCheckFailed"));
-            if let Some(gate) = refused {
-                return Ok(Err(ConditionFailed(gate.item().cloned())));
+            let gates = batch.gates.keys().zip(reasons);
+            let refused = gates.filter(|(_, gate)| gate.code() == Some("ConditionalCheckFailed"));
+            let refused: BTreeMap<_, _> = refused
+                .map(|(stream, gate)| (stream.clone(), version(gate.item(), Self::GATE)))
+                .collect();
+            if !refused.is_empty() {
+                return Ok(Err(refused));
             }
             let error = TableError::cancelled(reasons);
             if !error.is_transient() || backoff.wait().await.is_err() {
@@ -190,169 +220,19 @@ impl<T> Counters<T> {
     }
 }
 
-/// The stored item of a gate whose condition failed.
-pub(super) struct ConditionFailed(pub(super) Option<Item>);
+/// The versions of the gates that refused a write.
+type Written = Result<(), BTreeMap<StreamId, u64>>;
 
 impl<T: 'static> Checkpointed for Counters<T> {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
-        if (self.model.shard)(&event.stream).is_none() {
-            return Ok(Advance::Duplicate);
-        }
-        let (batch, _) = Batch::new(&self.model, std::slice::from_ref(event))?;
+    fn target<'s>(&self, stream: &'s StreamId) -> Option<Cow<'s, str>> {
+        self.model.target(stream)
+    }
+
+    async fn advance(&self, events: &[&RecordedEvent]) -> Result<Advance, DeliveryError> {
+        let (batch, taken) = CounterBatch::new(&self.model, events)?;
         Ok(match self.write(&batch).await? {
-            Ok(()) => Advance::Applied,
-            Err(ConditionFailed(item)) => not_applied(item.as_ref(), Self::GATE, event.version),
+            Ok(()) => Advance::Applied(taken),
+            Err(gates) => Advance::NotNext(gates),
         })
-    }
-
-    fn fitting(&self, events: &[RecordedEvent]) -> usize {
-        Batch::new(&self.model, events).map_or(1, |(_, events)| events)
-    }
-
-    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, DeliveryError> {
-        let (batch, taken) = Batch::new(&self.model, events)?;
-        Ok(taken == events.len() && self.write(&batch).await?.is_ok())
-    }
-}
-
-/// The changes of several events in one transaction: each gate and each row of counters once.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    /// The versions before and after the batch.
-    gates: BTreeMap<&'a StreamId, (u64, u64)>,
-    counters: BTreeMap<Key, BTreeMap<String, i64>>,
-}
-
-impl<'a> Batch<'a> {
-    /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
-    pub(super) const MOST_ITEMS: usize = 100;
-    /// The maximum number of counters per row, because an expression is limited to 4 KB.
-    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>
-    pub(super) const MOST_COUNTERS: usize = 200;
-
-    /// Takes the first events that fit into one transaction, at least one, and returns their
-    /// number. The events of each stream must be consecutive.
-    pub(super) fn new(
-        model: &CounterModel,
-        events: &'a [RecordedEvent],
-    ) -> Result<(Self, usize), TableError> {
-        let mut batch = Self::default();
-        let mut taken = 0;
-        for event in events {
-            let counts = (model.counts)(event)?;
-            if taken > 0 && !batch.has_room(event, &counts) {
-                break;
-            }
-            batch.add(event, counts);
-            taken += 1;
-        }
-        Ok((batch, taken))
-    }
-
-    pub(super) fn has_room(&self, event: &RecordedEvent, counts: &[CounterChange]) -> bool {
-        let gate = self.gates.get(&event.stream);
-        let follows = gate.is_none_or(|(_, to)| to + 1 == event.version);
-        let mut items = self.gates.len() + self.counters.len() + usize::from(gate.is_none());
-        let mut is_short = true;
-        for count in counts {
-            match self.counters.get(&Key::from(count)) {
-                Some(counters) => {
-                    is_short &= counters.len() + count.add.len() <= Self::MOST_COUNTERS;
-                }
-                None => items += 1,
-            }
-        }
-        follows && is_short && items <= Self::MOST_ITEMS
-    }
-
-    pub(super) fn add(&mut self, event: &'a RecordedEvent, counts: Vec<CounterChange>) {
-        let before = event.version.saturating_sub(1);
-        let gate = self.gates.entry(&event.stream).or_insert((before, before));
-        gate.1 = event.version;
-        for count in counts {
-            let counters = self.counters.entry(Key::from(&count)).or_default();
-            for (name, by) in count.add {
-                *counters.entry(name).or_default() += by;
-            }
-        }
-    }
-}
-#[cfg(test)]
-mod tests {
-    use serde_json::{json, value::to_raw_value};
-
-    use super::*;
-    use cairn::{
-        event::{CodecError, StoredEvent},
-        metadata::Metadata,
-        timestamp::Timestamp,
-    };
-
-    struct Names;
-
-    const NAMES: CounterModel = CounterModel::new::<Names>();
-
-    impl CounterProjection for Names {
-        const NAME: &'static str = "names";
-        const TABLE: &'static str = "NAMES_TABLE";
-
-        fn shard(_: &StreamId) -> Option<u32> {
-            Some(0)
-        }
-
-        fn counts(event: &RecordedEvent) -> Result<Vec<CounterChange>, CodecError> {
-            Ok(vec![CounterChange {
-                partition: "all".to_owned(),
-                row: "row".to_owned(),
-                add: vec![(event.event.name.clone(), 1)],
-            }])
-        }
-    }
-
-    fn event(stream: &str, version: u64, name: &str) -> RecordedEvent {
-        RecordedEvent {
-            stream: stream.parse().unwrap(),
-            version,
-            at: Timestamp::from_millis(7),
-            metadata: Metadata::default(),
-            event: StoredEvent {
-                name: name.to_owned(),
-                schema: 1,
-                data: to_raw_value(&json!({})).unwrap(),
-            },
-        }
-    }
-
-    #[test]
-    fn events_that_are_counted_together_move_each_gate_once_and_add_up() {
-        let events = [
-            event("order-a", 3, "Placed"),
-            event("order-a", 4, "Placed"),
-            event("order-b", 1, "Placed"),
-        ];
-        let (batch, taken) = Batch::new(&NAMES, &events).unwrap();
-        assert_eq!(taken, 3);
-        let gates: Vec<_> = batch.gates.into_iter().collect();
-        assert_eq!(
-            gates,
-            [(&events[0].stream, (2, 4)), (&events[2].stream, (0, 1))]
-        );
-        let counters: Vec<_> = batch.counters.into_values().collect();
-        assert_eq!(counters, [BTreeMap::from([("Placed".to_owned(), 3)])]);
-    }
-
-    #[test]
-    fn a_transaction_takes_no_more_than_there_is_room_for_and_no_gap() {
-        let fitting = |events: &[RecordedEvent]| Batch::new(&NAMES, events).unwrap().1;
-        let streams: Vec<_> = (0..150)
-            .map(|number| event(&format!("order-{number}"), 1, "Placed"))
-            .collect();
-        assert_eq!(fitting(&streams), 99, "one item holds the counters");
-        let names: Vec<_> = (1..=300)
-            .map(|version| event("order-a", version, &format!("Event{version}")))
-            .collect();
-        assert_eq!(fitting(&names), 200);
-        let gap = [event("order-a", 1, "Placed"), event("order-a", 3, "Placed")];
-        assert_eq!(fitting(&gap), 1);
     }
 }

@@ -75,7 +75,7 @@ impl DynamoStore {
         }
     }
 
-    /// Counts appends with a quota in a table with the key `counter` (S). An item also has `count`
+    /// Counts commits with a quota in a table with the key `counter` (S). An item also has `count`
     /// and `expiresAt`, the time to live of DynamoDB, a day after the end of the period.
     #[must_use]
     pub fn with_quotas(self, table: String) -> Self {
@@ -237,7 +237,7 @@ impl DynamoStore {
             writes.push(TransactWriteItem::builder().condition_check(check).build());
         }
         if let Some(quota) = quota {
-            let count = self.count(quota)?;
+            let count = self.count(quota, commits.len())?;
             writes.push(TransactWriteItem::builder().update(count).build());
         }
         let sent = self
@@ -308,21 +308,28 @@ impl DynamoStore {
             .map_err(|error| TableError::from(error).into())
     }
 
-    pub(super) fn count(&self, quota: &Quota) -> Result<Update, StoreError> {
+    /// Returns the update that counts commits against a quota.
+    pub(super) fn count(&self, quota: &Quota, commits: usize) -> Result<Update, StoreError> {
         const DAY: Duration = Duration::from_hours(24);
         let table = self.quotas.as_ref();
         let table = table
             .ok_or_else(|| StoreError::Permanent("the store has no table of quotas".into()))?;
         let expires = quota.until.after(DAY).as_millis() / 1000;
+        let before = i64::from(quota.limit) - i64::try_from(commits).unwrap_or(i64::MAX);
+        let condition = if before < 0 {
+            "#count <= :before"
+        } else {
+            "attribute_not_exists(#count) OR #count <= :before"
+        };
         Update::builder()
             .table_name(table)
             .key("counter", AttributeValue::S(quota.counter.clone()))
-            .update_expression("ADD #count :one SET expiresAt = :expires")
-            .condition_expression("attribute_not_exists(#count) OR #count < :limit")
+            .update_expression("ADD #count :commits SET expiresAt = :expires")
+            .condition_expression(condition)
             .expression_attribute_names("#count", "count")
-            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .expression_attribute_values(":commits", AttributeValue::N(commits.to_string()))
             .expression_attribute_values(":expires", AttributeValue::N(expires.to_string()))
-            .expression_attribute_values(":limit", AttributeValue::N(quota.limit.to_string()))
+            .expression_attribute_values(":before", AttributeValue::N(before.to_string()))
             .build()
             .map_err(|error| TableError::from(error).into())
     }

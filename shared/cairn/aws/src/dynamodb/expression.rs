@@ -23,22 +23,24 @@ pub(super) struct Expression {
 
 impl Expression {
     /// Moves a gate from one version to another. `from` is 0 before the first event.
-    pub(super) fn gate(gate: &str, from: u64, to: u64) -> Self {
-        let mut update = Self::default();
-        let name = update.name(gate);
-        let to = update.value(AttributeValue::N(to.to_string()));
-        update.set.push(format!("{name} = {to}"));
-        update.condition = if from == 0 {
+    pub(super) fn gate(&mut self, gate: &str, from: u64, to: u64) {
+        let name = self.name(gate);
+        let to = self.value(AttributeValue::N(to.to_string()));
+        self.set.push(format!("{name} = {to}"));
+        let mut condition = if from == 0 {
             format!("attribute_not_exists({name})")
         } else {
-            let from = update.value(AttributeValue::N(from.to_string()));
+            let from = self.value(AttributeValue::N(from.to_string()));
             format!("{name} = {from}")
         };
         if !holds(Guard::VersionGate) {
             let either = format!("attribute_exists({name}) OR attribute_not_exists({name})");
-            update.condition = format!("{} OR {either}", update.condition);
+            condition = format!("({condition} OR {either})");
         }
-        update
+        if !self.condition.is_empty() {
+            self.condition.push_str(" AND ");
+        }
+        self.condition.push_str(&condition);
     }
 
     pub(super) fn change(&mut self, change: Change) -> Result<(), TableError> {

@@ -138,17 +138,21 @@ impl<P: Projection> Generations<P> {
         self.rows.with_generation(generation)
     }
 
-    /// Returns the rows to which a delivery must write an event, the live ones first. Reads the
+    /// Returns the rows to which a delivery must write events, the live ones first. Reads the
     /// generation set unless it was read within the last second.
     ///
-    /// The age is that of the later of the event and the clock. A frozen execution environment whose
-    /// clock is late therefore reads the set again for a new event.
+    /// The age is that of the latest of the events and the clock. A frozen execution environment
+    /// whose clock is late therefore reads the set again for a new event.
     pub async fn written(
         &self,
-        event: &RecordedEvent,
+        events: &[RecordedEvent],
         now: Timestamp,
     ) -> Result<Vec<P>, TableError> {
-        let set = if let Some(set) = self.recent(event.at.max(now)) {
+        let latest = events
+            .iter()
+            .map(|event| event.at)
+            .fold(now, Timestamp::max);
+        let set = if let Some(set) = self.recent(latest) {
             set
         } else {
             let set = self.any_set().await?;

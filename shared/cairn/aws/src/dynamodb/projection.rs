@@ -1,6 +1,6 @@
 //! The table of a read model, as a rebuild and an audit use it: rows of all generations.
 
-use std::future::Future;
+use std::{borrow::Cow, future::Future};
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 
@@ -9,8 +9,7 @@ use cairn::{
     commit::RecordedEvent,
     gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
-    hash::fnv1a,
-    read_model::{AnyReadModel, CounterChange, Row},
+    read_model::{AnyReadModel, CounterChange, CounterKey, Row},
     stream::StreamId,
 };
 
@@ -29,18 +28,6 @@ pub trait Projection: Checkpointed + Clone + Send + Sync + 'static {
     /// Returns the name of the read model.
     fn name(&self) -> &'static str {
         self.model().name()
-    }
-
-    /// Returns the shard of a stream, one of a few. Streams that write to the same row have the
-    /// same shard, and a rebuild applies the events of a shard in sequence. `None`: the read model
-    /// ignores the stream.
-    fn shard(&self, stream: &StreamId) -> Option<u32> {
-        match self.model() {
-            AnyReadModel::Rows(model) => {
-                (model.row_key)(stream).map(|row_key| fnv1a(row_key.key) % 16)
-            }
-            AnyReadModel::Counters(model) => (model.shard)(stream),
-        }
     }
 
     /// Returns the item and the attribute with the version gate of a stream. `None`: the read model
@@ -92,6 +79,12 @@ impl Key {
 impl From<&CounterChange> for Key {
     fn from(count: &CounterChange) -> Self {
         Self::new([("partition", &count.partition), ("row", &count.row)])
+    }
+}
+
+impl From<&CounterKey> for Key {
+    fn from(key: &CounterKey) -> Self {
+        Self::new([("partition", &key.partition), ("row", &key.row)])
     }
 }
 
@@ -204,24 +197,17 @@ impl Projection for AnyProjection {
 }
 
 impl Checkpointed for AnyProjection {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
+    fn target<'s>(&self, stream: &'s StreamId) -> Option<Cow<'s, str>> {
         match self {
-            Self::Rows(rows) => rows.advance(event).await,
-            Self::Counters(counters) => counters.advance(event).await,
+            Self::Rows(rows) => rows.target(stream),
+            Self::Counters(counters) => counters.target(stream),
         }
     }
 
-    fn fitting(&self, events: &[RecordedEvent]) -> usize {
+    async fn advance(&self, events: &[&RecordedEvent]) -> Result<Advance, DeliveryError> {
         match self {
-            Self::Rows(rows) => rows.fitting(events),
-            Self::Counters(counters) => counters.fitting(events),
-        }
-    }
-
-    async fn advance_all(&self, events: &[RecordedEvent]) -> Result<bool, DeliveryError> {
-        match self {
-            Self::Rows(rows) => rows.advance_all(events).await,
-            Self::Counters(counters) => counters.advance_all(events).await,
+            Self::Rows(rows) => rows.advance(events).await,
+            Self::Counters(counters) => counters.advance(events).await,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Each step can be repeated, and a rebuild that was killed resumes at its last page. A rebuild
 //! writes only rows and its own progress: it triggers no saga and no other consumer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::try_join_all;
@@ -21,8 +21,8 @@ use super::{
     projection::{Key, Projection, ScannedRow, Table},
 };
 use cairn::{
-    commit::{Commit, CommitKey, RecordedEvent},
-    gate::{DeliveryError, deliver},
+    commit::{Commit, CommitKey},
+    gate::{DeliveryError, deliver_all},
     generation::{Generation, GenerationSet, OutOfTurn, Secondary},
     read_model::Row,
     retry::Backoff,
@@ -159,7 +159,7 @@ pub enum RebuildError {
     Table(#[from] TableError),
     /// An event was not applied.
     #[error(transparent)]
-    Delivery(#[from] DeliveryError),
+    Delivery(#[from] Arc<DeliveryError>),
 }
 
 impl From<ChangeError> for RebuildError {
@@ -242,59 +242,34 @@ impl<P: Projection> Rebuild<P> {
         Ok((set, segments_progress))
     }
 
-    /// Applies shards concurrently, and the events of each shard in order.
-    async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), DeliveryError> {
-        let mut shards = BTreeMap::<u32, Vec<RecordedEvent>>::new();
-        for commit in commits {
-            if let Some(shard) = rows.shard(&commit.stream) {
-                shards.entry(shard).or_default().extend(commit.recorded());
-            }
-        }
-        let mut side_by_side = Vec::with_capacity(shards.len());
-        for events in shards.values() {
-            side_by_side.push(self.apply_in_order(rows, events));
-        }
-        try_join_all(side_by_side).await.map(|_| ())
-    }
-
-    async fn apply_in_order(
-        &self,
-        rows: &P,
-        events: &[RecordedEvent],
-    ) -> Result<(), DeliveryError> {
-        let mut events = events;
-        while !events.is_empty() {
-            let (together, rest) = events.split_at(rows.fitting(events).clamp(1, events.len()));
-            self.apply_together(rows, together).await?;
-            events = rest;
-        }
-        Ok(())
-    }
-
-    /// Applies events in one write if each is the next one of its stream. Otherwise each is
-    /// delivered alone, because some were backfilled before or arrived from the bus first.
-    async fn apply_together(
-        &self,
-        rows: &P,
-        events: &[RecordedEvent],
-    ) -> Result<(), DeliveryError> {
+    /// Applies the events of a page. Those of a row are one write if they fit. An event that was
+    /// backfilled before, or arrived from the bus first, is skipped.
+    async fn apply(&self, rows: &P, commits: &[Commit]) -> Result<(), Arc<DeliveryError>> {
+        let events = commits.iter().flat_map(Commit::recorded);
+        let mut waiting: Vec<_> = events
+            .filter(|event| rows.target(&event.stream).is_some())
+            .collect();
         let mut backoff = Backoff::new(Self::TIME_BUDGET);
-        while events.len() > 1 {
-            match rows.advance_all(events).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => break,
-                Err(error) if !error.is_transient() || backoff.wait().await.is_err() => {
-                    return Err(error);
+        while !waiting.is_empty() {
+            let results = deliver_all(rows, &self.store, &waiting).await;
+            let (mut failed, mut error, tried) = (vec![], None, waiting.len());
+            for (event, result) in waiting.into_iter().zip(results) {
+                if let Err(cause) = result {
+                    if !cause.is_transient() {
+                        return Err(cause);
+                    }
+                    failed.push(event);
+                    error = Some(cause);
                 }
-                Err(_) => {}
             }
-        }
-        for event in events {
-            let mut backoff = Backoff::new(Self::TIME_BUDGET);
-            while let Err(error) = deliver(rows, &self.store, event).await {
-                if !error.is_transient() || backoff.wait().await.is_err() {
-                    return Err(error);
-                }
+            waiting = failed;
+            if waiting.len() < tried {
+                backoff = Backoff::new(Self::TIME_BUDGET);
+            }
+            if let Some(error) = error
+                && backoff.wait().await.is_err()
+            {
+                return Err(error);
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The rows of a read model, each behind the version gates of its streams.
 
-use std::{collections::HashMap, marker::PhantomData};
+use std::{borrow::Cow, collections::HashMap, marker::PhantomData};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -13,10 +13,11 @@ use cairn::{
     commit::RecordedEvent,
     gate::{Advance, Checkpointed, DeliveryError},
     generation::Generation,
-    read_model::{ReadModel, Row, RowModel},
+    read_model::{ReadModel, Row, RowBatch, RowModel},
+    stream::StreamId,
 };
 
-use super::{Item, MAX_BATCH, TableError, batch_get, expression::Expression, not_applied, row};
+use super::{Item, MAX_BATCH, TableError, batch_get, expression::Expression, row, version};
 
 /// The rows of one generation of a read model, behind version gates. `M` names the read model;
 /// without it, they are the rows of any.
@@ -216,13 +217,23 @@ pub struct Index {
 }
 
 impl<M: 'static> Checkpointed for Rows<M> {
-    async fn advance(&self, event: &RecordedEvent) -> Result<Advance, DeliveryError> {
-        let Some(row_key) = (self.model.row_key)(&event.stream) else {
-            return Ok(Advance::Duplicate);
+    fn target<'s>(&self, stream: &'s StreamId) -> Option<Cow<'s, str>> {
+        self.model.target(stream)
+    }
+
+    async fn advance(&self, events: &[&RecordedEvent]) -> Result<Advance, DeliveryError> {
+        let (batch, taken) = RowBatch::new(&self.model, events)?;
+        let row_key = events
+            .first()
+            .and_then(|event| (self.model.row_key)(&event.stream));
+        let Some(row_key) = row_key else {
+            return Ok(Advance::Applied(0));
         };
-        let before = event.version.saturating_sub(1);
-        let mut update = Expression::gate(row_key.gate, before, event.version);
-        for change in (self.model.changes)(event)? {
+        let mut update = Expression::default();
+        for (gate, (from, to)) in batch.gates {
+            update.gate(gate, from, to);
+        }
+        for change in batch.changes {
             update.change(change)?;
         }
         let sent = self
@@ -241,10 +252,12 @@ impl<M: 'static> Checkpointed for Rows<M> {
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(Advance::Applied),
+            Ok(_) => Ok(Advance::Applied(taken)),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(not_applied(failed.item(), row_key.gate, event.version))
+                    let item = failed.item();
+                    let gates = self.model.gates_of(events, |gate| version(item, gate));
+                    Ok(Advance::NotNext(gates))
                 }
                 _ => Err(TableError::from(error).into()),
             },

@@ -1,38 +1,46 @@
-//! Functions that an EventBridge rule invokes, one event at a time.
+//! Functions that consume the events of an EventBridge rule.
+//!
+//! The rule invokes a function with one event, or sends to a queue whose messages arrive in
+//! batches. Both are one code path: the template chooses the delivery. The function reports the
+//! failed messages of a batch.
 //!
 //! Events arrive [at least
 //! once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in
 //! any order. A [`projection`] deduplicates through its version gates; any other [`function()`]
-//! must use the id of its context as idempotency key. An error makes Lambda retry.
+//! must use the id of its context as idempotency key. Lambda or the queue delivers a failed event
+//! again.
 //!
 //! After a restore, the events of the [restored](cairn::Commit::restored) commits are published
 //! again. A projection applies those that its rows lack. Every other function skips them, because
 //! their effects belong to the past: a saga that waits for one is continued by its deadline.
 
-use std::{future::Future, sync::Arc};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use aws_lambda_events::event::eventbridge::EventBridgeEvent;
+use futures_util::FutureExt;
 use tracing::Span;
 
+use super::payload::{Failure, Source};
 use crate::{
     dynamodb::{DynamoStore, Generations, Projection},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, Invocation, handler::short_name,
-        metrics::Metrics, time_budget,
+        metrics::Metrics, stream::panic_message, time_budget,
     },
 };
 use cairn::{
     cloudevent::CloudEvent,
     commit::{Context, RecordedEvent},
-    gate::{Delivery, deliver},
+    gate::{Delivered, Delivery, deliver_all},
     store::{EventStore, ReadRange, StoreError},
     stream::StreamId,
+    timestamp::Timestamp,
 };
 
 /// Creates an event consumer, which must accept duplicate deliveries. `handle` returns the outcome.
 ///
 /// For each event the function emits the metric `ConsumerLag` and the properties `Event`, `Outcome`
-/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`. It skips restored events.
+/// (`applied`, `duplicate`, `caught-up` or `postponed`) and `Gap`. It skips restored events. It
+/// handles the events of a batch one after the other.
 ///
 /// The context is that of a command that the event causes. Its id is the id of the event, and its
 /// time is never before that of the event, even if clocks differ.
@@ -46,14 +54,59 @@ where
     with_invocation(app, move |event, context, _| handle(event, context))
 }
 
-/// Creates an event consumer as [`function()`] does. `handle` also receives the id of the
-/// invocation: retries of an asynchronous invocation have the same id, a new delivery has another.
+/// Creates an event consumer as [`function()`] does. `handle` also receives the id of the delivery:
+/// that of an asynchronous invocation or of a message. Its retries have the same id, and a new
+/// delivery has another.
 pub fn with_invocation<F>(
     app: &AppContext,
     handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
 ) -> Result<Handler, ConfigError>
 where
     F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
+{
+    let handle = Arc::new(handle);
+    batches(app, move |arrivals| {
+        let handle = handle.clone();
+        async move {
+            let begun = Instant::now();
+            let mut outcomes = Vec::with_capacity(arrivals.len());
+            for arrival in arrivals {
+                let Arrival {
+                    event,
+                    context,
+                    delivery,
+                } = arrival;
+                trace(&event);
+                let context = Context {
+                    time_budget: context.time_budget.saturating_sub(begun.elapsed()),
+                    ..context
+                };
+                let handled = AssertUnwindSafe(handle(event, context, delivery)).catch_unwind();
+                outcomes.push(handled.await.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            }
+            outcomes
+        }
+    })
+}
+
+/// An event that was delivered.
+pub(super) struct Arrival {
+    pub(super) event: RecordedEvent,
+    pub(super) context: Context,
+    /// The id of the invocation or of the message.
+    pub(super) delivery: String,
+}
+
+/// The outcomes of the events of an invocation, in their order.
+pub(super) type Outcomes = Vec<Result<Delivery, FunctionError>>;
+
+/// Creates an event consumer as [`function()`] does, for all events of an invocation.
+pub(super) fn batches<F>(
+    app: &AppContext,
+    handle: impl Fn(Vec<Arrival>) -> F + Send + Sync + 'static,
+) -> Result<Handler, ConfigError>
+where
+    F: Future<Output = Outcomes> + Send + 'static,
 {
     consumer(app, RestoredEvents::Skip, handle)
 }
@@ -64,13 +117,21 @@ enum RestoredEvents {
     Skip,
 }
 
+/// An event as its metrics show it.
+struct Subject {
+    index: usize,
+    id: String,
+    at: Timestamp,
+    is_restored: bool,
+}
+
 fn consumer<F>(
     app: &AppContext,
     restored: RestoredEvents,
-    handle: impl Fn(RecordedEvent, Context, String) -> F + Send + Sync + 'static,
+    handle: impl Fn(Vec<Arrival>) -> F + Send + Sync + 'static,
 ) -> Result<Handler, ConfigError>
 where
-    F: Future<Output = Result<Delivery, FunctionError>> + Send + 'static,
+    F: Future<Output = Outcomes> + Send + 'static,
 {
     let store = app.event_store()?;
     let app = app.clone();
@@ -78,78 +139,191 @@ where
     Ok(Handler::new(move |payload, invocation| {
         let (store, handle, app) = (store.clone(), handle.clone(), app.clone());
         async move {
-            let envelope = envelope(&payload)?;
-            let is_restored = envelope.restored;
-            if is_restored && restored == RestoredEvents::Skip {
-                tracing::info!(event = envelope.id, "restored event skipped");
-                return Ok(b"null".to_vec());
+            let (source, envelopes) = Source::read(&payload);
+            let (mut subjects, mut arrivals, mut failures) = (vec![], vec![], vec![]);
+            for (index, envelope) in envelopes.into_iter().enumerate() {
+                let envelope = match envelope {
+                    Ok(envelope) if envelope.restored && restored == RestoredEvents::Skip => {
+                        tracing::info!(event = envelope.id, "restored event skipped");
+                        continue;
+                    }
+                    Ok(envelope) => envelope,
+                    Err(error) => {
+                        failures.push(Failure {
+                            index,
+                            event: None,
+                            error,
+                        });
+                        continue;
+                    }
+                };
+                let (id, is_restored) = (envelope.id.clone(), envelope.restored);
+                match read(&store, envelope).await {
+                    Ok(event) => {
+                        let delivery = source.message(index).unwrap_or(&invocation.request_id);
+                        subjects.push(Subject {
+                            index,
+                            id: event.id(),
+                            at: event.at,
+                            is_restored,
+                        });
+                        arrivals.push(Arrival {
+                            context: context(&event, &app, &invocation),
+                            event,
+                            delivery: delivery.to_owned(),
+                        });
+                    }
+                    Err(error) => failures.push(Failure {
+                        index,
+                        event: Some(id),
+                        error,
+                    }),
+                }
             }
-            let event = read(&store, envelope).await?;
-            let span = Span::current();
-            span.record("event", event.id());
-            span.record("correlation", &event.metadata.correlation);
-            span.record("traceparent", &event.metadata.traceparent);
-            let context = context(&event, &app, &invocation);
-            let (happened, id) = (event.at, event.id());
-            let request_id = invocation.request_id.clone();
-            let delivered = handle(event, context, request_id).await?;
+            let outcomes = if arrivals.is_empty() {
+                vec![]
+            } else {
+                handle(arrivals).await
+            };
             let consumer = short_name(&app, &invocation.function);
-            let mut metrics = Metrics::for_consumer(&consumer)
-                .about("Event", id)
-                .about("Outcome", delivered.name());
-            if !is_restored {
-                let lag = app.now().as_millis() - happened.as_millis();
-                metrics = metrics.milliseconds("ConsumerLag", lag);
+            for (subject, outcome) in subjects.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(delivered) => app.emit(metrics(&app, &consumer, &subject, delivered)),
+                    Err(error) => failures.push(Failure {
+                        index: subject.index,
+                        event: Some(subject.id),
+                        error,
+                    }),
+                }
             }
-            if let Delivery::CaughtUp(gap) = delivered {
-                metrics = metrics.about("Gap", gap);
-            }
-            app.emit(metrics);
-            Ok(b"null".to_vec())
+            source.answer(failures)
         }
     }))
 }
 
+fn metrics(app: &AppContext, consumer: &str, subject: &Subject, delivered: Delivery) -> Metrics {
+    let mut metrics = Metrics::for_consumer(consumer)
+        .about("Event", subject.id.as_str())
+        .about("Outcome", delivered.name());
+    if !subject.is_restored {
+        let lag = app.now().as_millis() - subject.at.as_millis();
+        metrics = metrics.milliseconds("ConsumerLag", lag);
+    }
+    if let Delivery::CaughtUp(gap) = delivered {
+        metrics = metrics.about("Gap", gap);
+    }
+    metrics
+}
+
+/// Gives the lines of the log the fields of an event.
+pub(super) fn trace(event: &RecordedEvent) {
+    let span = Span::current();
+    span.record("event", event.id());
+    span.record("correlation", &event.metadata.correlation);
+    let traceparent = event.metadata.traceparent.as_deref();
+    span.record("traceparent", traceparent.unwrap_or_default());
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> FunctionError {
+    FunctionError::new(panic_message(panic))
+}
+
 /// Creates the projection of a read model: every event passes the version gate of each generation
-/// of its rows.
+/// of its rows. The events of a batch that change one row are one write.
 pub fn projection<P: Projection>(
     app: &AppContext,
     generations: Generations<P>,
 ) -> Result<Handler, ConfigError> {
     let store = app.event_store()?;
     let shared = app.clone();
-    consumer(app, RestoredEvents::Handle, move |event, _, _| {
+    consumer(app, RestoredEvents::Handle, move |arrivals| {
         let (store, generations) = (store.clone(), generations.clone());
         let app = shared.clone();
         async move {
-            let written = generations.written(&event, app.now()).await?;
-            // The outcome for the live rows, which are the first.
-            let mut shown = None;
-            for rows in written {
-                let delivered = deliver(&rows, &store, &event).await?;
-                match delivered {
-                    Delivery::Applied => tracing::info!("event applied"),
-                    Delivery::Duplicate | Delivery::Postponed => {
-                        tracing::info!("duplicate skipped");
-                    }
-                    Delivery::CaughtUp(gap) => {
-                        app.emit(Metrics::default().count("GapsFilled", gap));
-                        tracing::info!(gap, "gap filled");
-                    }
-                }
-                shown.get_or_insert(delivered);
+            let events: Vec<_> = arrivals.into_iter().map(|arrival| arrival.event).collect();
+            if let [event] = events.as_slice() {
+                trace(event);
             }
-            Ok(shown.unwrap_or(Delivery::Duplicate))
+            project(&app, &store, &generations, &events).await
         }
     })
 }
 
-fn envelope(payload: &[u8]) -> Result<CloudEvent, FunctionError> {
-    let delivery = serde_json::from_slice::<EventBridgeEvent<CloudEvent>>(payload);
-    let delivery = delivery.map_err(|error| {
-        FunctionError::new(format!("the delivery is not a known event: {error}"))
-    })?;
-    Ok(delivery.detail)
+async fn project<P: Projection>(
+    app: &AppContext,
+    store: &DynamoStore,
+    generations: &Generations<P>,
+    events: &[RecordedEvent],
+) -> Outcomes {
+    let written = match generations.written(events, app.now()).await {
+        Ok(written) => written,
+        Err(error) => {
+            let error = Arc::new(error);
+            return events
+                .iter()
+                .map(|_| Err(FunctionError::new(error.clone())))
+                .collect();
+        }
+    };
+    // The outcomes for the live rows, which are the first, and the failures for any.
+    let mut shown = Outcomes::new();
+    for rows in written {
+        let delivered = isolated(&rows, store, events).await;
+        for (event, outcome) in events.iter().zip(&delivered) {
+            if events.len() > 1 {
+                trace(event);
+            }
+            match outcome {
+                Ok(Delivery::Applied) => tracing::info!("event applied"),
+                Ok(Delivery::Duplicate | Delivery::Postponed) => {
+                    tracing::info!("duplicate skipped");
+                }
+                Ok(Delivery::CaughtUp(gap)) => {
+                    app.emit(Metrics::default().count("GapsFilled", *gap));
+                    tracing::info!(gap, "gap filled");
+                }
+                Err(_) => {}
+            }
+        }
+        if shown.is_empty() {
+            shown = delivered;
+            continue;
+        }
+        for (shown, outcome) in shown.iter_mut().zip(delivered) {
+            if shown.is_ok() && outcome.is_err() {
+                *shown = outcome;
+            }
+        }
+    }
+    shown
+}
+
+/// Delivers events, and each alone if the read model panics. The event that causes it then fails
+/// alone.
+async fn isolated<P: Projection>(
+    rows: &P,
+    store: &DynamoStore,
+    events: &[RecordedEvent],
+) -> Outcomes {
+    let delivered = |outcome: Delivered| outcome.map_err(FunctionError::from);
+    let caught = AssertUnwindSafe(deliver_all(rows, store, events)).catch_unwind();
+    let panic = match caught.await {
+        Ok(outcomes) => return outcomes.into_iter().map(delivered).collect(),
+        Err(panic) => panic,
+    };
+    let mut outcomes = Outcomes::new();
+    if events.len() == 1 {
+        outcomes.push(Err(panicked(&*panic)));
+        return outcomes;
+    }
+    for event in events.chunks(1) {
+        let caught = AssertUnwindSafe(deliver_all(rows, store, event)).catch_unwind();
+        match caught.await {
+            Ok(alone) => outcomes.extend(alone.into_iter().map(delivered)),
+            Err(panic) => outcomes.push(Err(panicked(&*panic))),
+        }
+    }
+    outcomes
 }
 
 /// Returns the event of an envelope. An event that is too large for the bus is read from the store.

@@ -25,6 +25,7 @@ pub mod consumer;
 pub mod correlation;
 mod handler;
 pub mod operation;
+mod payload;
 mod reaction;
 pub mod step;
 pub mod stream;

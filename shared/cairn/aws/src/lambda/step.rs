@@ -1,7 +1,8 @@
 //! Functions that execute and compensate one step of a saga.
 //!
 //! An event for a step that is no longer due is acknowledged without an effect. After an error the
-//! step stays due.
+//! step stays due. The steps of a batch are executed one after the other by [`function`], and
+//! recorded together by [`grouped`].
 
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use cairn::{
     commit::{Context, RecordedEvent},
     gate::Delivery,
     saga::{Definition, Saga},
-    step::{DueStep, StepFailure, StepHandler, StepOutcome},
+    step::{DueStep, StepDecider, StepFailure, StepHandler, StepOutcome, group::execute_all},
+    store::group::GroupCommit,
 };
 use tokio::time::Instant;
 
 use crate::{
-    dynamodb::{Deadlines, Repository},
+    dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
         AppContext, ConfigError, FunctionError, Handler, Throttled, consumer, metrics::Metrics,
     },
@@ -40,6 +42,55 @@ pub fn function<D: Definition, H: StepHandler<D>>(
         let parts = parts.clone();
         async move { parts.run(event, context).await }
     })
+}
+
+/// Creates the function of a step that calls no provider. Its rule selects the events that make the
+/// step due.
+///
+/// The steps of a batch are recorded in groups, with as few appends as possible. `in_group` creates
+/// the handler on the store of a group. A single step is executed as by [`function`].
+pub fn grouped<D: Definition, H: StepDecider<D>, G: StepDecider<D>>(
+    app: &AppContext,
+    handler: H,
+    in_group: impl Fn(&H, &GroupCommit<DynamoStore>) -> G + Send + Sync + 'static,
+) -> Result<Handler, ConfigError> {
+    let parts = Arc::new(Parts {
+        app: app.clone(),
+        sagas: app.repository()?,
+        deadlines: None,
+        handler,
+    });
+    let in_group = Arc::new(in_group);
+    consumer::batches(app, move |arrivals| {
+        let (parts, in_group) = (parts.clone(), in_group.clone());
+        async move {
+            let events: Vec<_> = arrivals
+                .into_iter()
+                .map(|arrival| (arrival.event, arrival.context))
+                .collect();
+            if let [(event, context)] = events.as_slice() {
+                consumer::trace(event);
+                return vec![parts.run(event.clone(), context.clone()).await];
+            }
+            let handler = |group: &_| in_group(&parts.handler, group);
+            let results = execute_all(&parts.sagas, &events, handler).await;
+            let outcomes = events.iter().zip(results).map(|((event, _), result)| {
+                consumer::trace(event);
+                let recorded = result?;
+                tracing::info!(step = ?<H as StepDecider<D>>::STEP, recorded, "step executed in a group");
+                Ok(recorded_as(recorded))
+            });
+            outcomes.collect()
+        }
+    })
+}
+
+fn recorded_as(recorded: bool) -> Delivery {
+    if recorded {
+        Delivery::Applied
+    } else {
+        Delivery::Duplicate
+    }
 }
 
 struct Parts<D: Definition, H> {
@@ -101,10 +152,6 @@ impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
         };
         let recorded = due.record(&self.sagas, outcome, context).await?;
         tracing::info!(step = ?H::STEP, ?action, done, recorded, "step executed");
-        Ok(if recorded {
-            Delivery::Applied
-        } else {
-            Delivery::Duplicate
-        })
+        Ok(recorded_as(recorded))
     }
 }

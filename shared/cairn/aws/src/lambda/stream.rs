@@ -146,10 +146,11 @@ where
 
 /// Converts a panic into an error.
 fn caught<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(message(&*panic).into()))
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(panic_message(&*panic).into()))
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+/// Returns the error of a function that panicked.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the function panicked: {}", text.unwrap_or("no message"))

@@ -244,6 +244,8 @@ impl<A: Aggregate, S: EventStore + Clone> Repository<A, S> {
             let mut results = Vec::with_capacity(commands.len());
             for (command, context) in commands {
                 match grouped.handle(stream, command, context).await {
+                    // The commit of the group is the conflict.
+                    Err(HandleError::Store(_)) if group.is_lost() => break,
                     Err(HandleError::Store(error)) => return Err(error.into()),
                     result => results.push(result),
                 }

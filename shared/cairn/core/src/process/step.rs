@@ -60,6 +60,45 @@ pub trait StepHandler<D: Definition>: Send + Sync + 'static {
     }
 }
 
+/// The handler of a step that calls no provider: it decides the outcome from the input of the saga.
+///
+/// A `StepDecider` is a [`StepHandler`]. Its methods cannot wait for a response, so the steps of
+/// several sagas can be executed again after a conflict, and recorded in one append.
+pub trait StepDecider<D: Definition>: Send + Sync + 'static {
+    /// The step.
+    const STEP: D::Step;
+
+    /// Returns the outcome of executing the step.
+    fn execute(&self, due: &DueStep<D>) -> StepOutcome;
+
+    /// Returns the outcome of compensating the step.
+    fn compensate(&self, due: &DueStep<D>) -> StepOutcome;
+
+    /// See [`StepHandler::begins`].
+    ///
+    /// # Errors
+    /// Returns an error if the event cannot be decoded.
+    fn begins(_event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, CodecError> {
+        Ok(None)
+    }
+}
+
+impl<D: Definition, H: StepDecider<D>> StepHandler<D> for H {
+    const STEP: D::Step = <H as StepDecider<D>>::STEP;
+
+    async fn execute(&self, due: &DueStep<D>) -> Result<StepOutcome, StepFailure> {
+        Ok(StepDecider::execute(self, due))
+    }
+
+    async fn compensate(&self, due: &DueStep<D>) -> Result<StepOutcome, StepFailure> {
+        Ok(StepDecider::compensate(self, due))
+    }
+
+    fn begins(event: &RecordedEvent) -> Result<Option<(StreamId, D::Input)>, CodecError> {
+        <H as StepDecider<D>>::begins(event)
+    }
+}
+
 /// A step was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum StepFailure {

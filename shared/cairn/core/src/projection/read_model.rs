@@ -20,12 +20,15 @@ use serde_json::{Map, Value, json};
 use crate::{commit::RecordedEvent, decider::Aggregate, event::CodecError, stream::StreamId};
 
 mod any;
+mod batch;
 #[cfg(feature = "store")]
 mod live_rows;
 
 // For the registry, and for the adapters of tables.
 #[doc(hidden)]
 pub use any::{AnyReadModel, CounterModel, RowModel};
+#[doc(hidden)]
+pub use batch::{CounterBatch, CounterKey, RowBatch};
 #[cfg(feature = "store")]
 pub use live_rows::LiveRows;
 
@@ -184,30 +187,21 @@ pub fn fold_any<'a>(
     mut row: Option<Row>,
     events: impl IntoIterator<Item = &'a RecordedEvent>,
 ) -> Result<Option<Row>, CodecError> {
-    let key = model.key;
     for event in events {
         let Some(row_key) = (model.row_key)(&event.stream) else {
             continue;
         };
-        let row =
-            row.get_or_insert_with(|| Row::from_iter([(key.to_owned(), Value::from(row_key.key))]));
-        // `UpdateItem` accepts no overlapping paths, and no change of the key.
-        let mut taken = vec![key.to_owned(), row_key.gate.to_owned()];
-        for change in (model.changes)(event)? {
-            let path = change.path().to_owned();
-            let applied = if taken.iter().any(|other| overlap(other, &path)) {
-                Err("it overlaps with the key, the gate, or another change of the event")
-            } else {
-                apply(row, change)
-            };
-            applied.map_err(|problem| CodecError::Change {
+        let (batch, _) = RowBatch::new(model, &[event])?;
+        let row = row.get_or_insert_with(|| {
+            Row::from_iter([(model.key.to_owned(), Value::from(row_key.key))])
+        });
+        batch
+            .apply(model.key, row)
+            .map_err(|(path, problem)| CodecError::Change {
                 event: event.id(),
-                path: path.clone(),
+                path,
                 problem,
             })?;
-            taken.push(path);
-        }
-        set(row, row_key.gate, event.version.into());
     }
     Ok(row)
 }

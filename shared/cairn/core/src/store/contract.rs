@@ -46,6 +46,7 @@ pub async fn check(store: &impl ConditionalStore) {
     an_append_on_a_condition_writes_nothing_once_another_stream_has_changed(store).await;
     the_very_same_append_on_a_condition_again_is_a_success(store).await;
     a_quota_admits_its_limit_in_each_period_and_counts_a_repetition_once(store).await;
+    an_append_counts_each_of_its_commits(store).await;
     of_many_appends_at_once_no_more_than_the_quota_succeed(store).await;
 }
 
@@ -442,6 +443,28 @@ async fn a_quota_admits_its_limit_in_each_period_and_counts_a_repetition_once(
     let commits = [commit("quota-5", 1, "counted", 1)];
     let appended = store.append_if(&commits, if_within(&other)).await;
     appended.expect("append");
+}
+
+async fn an_append_counts_each_of_its_commits(store: &impl ConditionalStore) {
+    let quota = quota("grouped", 3, 0);
+    let append = async |versions: std::ops::RangeInclusive<u64>| {
+        let commits: Vec<_> = versions
+            .map(|version| commit("grouped", version, &format!("c{version}"), 1))
+            .collect();
+        store.append_if(&commits, if_within(&quota)).await
+    };
+    let over = |appended: &Result<(), AppendError>| {
+        matches!(
+            appended,
+            Err(AppendError::Store(StoreError::OverQuota { .. }))
+        )
+    };
+    assert!(over(&append(1..=4).await), "more than the limit");
+    append(1..=2).await.expect("append");
+    append(1..=2).await.expect("a repetition counts nowhere");
+    assert!(over(&append(3..=4).await), "more than the rest");
+    append(3..=3).await.expect("append");
+    assert!(over(&append(4..=4).await), "the quota is used up");
 }
 
 async fn of_many_appends_at_once_no_more_than_the_quota_succeed(store: &impl ConditionalStore) {

@@ -36,6 +36,8 @@ struct Group {
     pending: Vec<Commit>,
     /// The streams that were read to their end.
     read: HashMap<StreamId, ReadStream>,
+    /// A conflict that a read found: the group cannot be committed any more.
+    lost: Option<Conflict>,
 }
 
 /// The end of a stream, from its latest usable snapshot on.
@@ -54,6 +56,11 @@ impl<S: EventStore> GroupCommit<S> {
         }
     }
 
+    /// Returns true if another writer has taken the version of a commit of the group.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.group().lost.is_some()
+    }
+
     /// Returns true if the group accepts this number of further commits.
     pub fn has_room(&self, commits: usize) -> bool {
         self.group().pending.len() + commits <= MAX_COMMITS_PER_APPEND
@@ -64,7 +71,13 @@ impl<S: EventStore> GroupCommit<S> {
     /// # Errors
     /// See [`EventStore::append`]. After a conflict, decide the commands again in a new group.
     pub async fn commit(&self) -> Result<(), AppendError> {
-        let pending = std::mem::take(&mut self.group().pending);
+        let (pending, lost) = {
+            let mut group = self.group();
+            (std::mem::take(&mut group.pending), group.lost.take())
+        };
+        if let Some(lost) = lost {
+            return Err(AppendError::Conflict(vec![lost]));
+        }
         if pending.is_empty() {
             return Ok(());
         }
@@ -144,7 +157,7 @@ impl<S: EventStore> EventStore for GroupCommit<S> {
     ///
     /// # Errors
     /// Returns [`StoreError::Unavailable`] if another writer has taken the version of a commit of
-    /// the group, because the group cannot be committed any more.
+    /// the group. The commit of the group is then a conflict.
     async fn read(
         &self,
         stream: &StreamId,
@@ -152,13 +165,17 @@ impl<S: EventStore> EventStore for GroupCommit<S> {
     ) -> Result<Vec<Commit>, StoreError> {
         let mut commits = self.stored(stream, range).await?;
         let last = commits.last().map_or(0, Commit::last_version);
-        let group = self.group();
+        let mut group = self.group();
         let pending: Vec<_> = group
             .pending
             .iter()
             .filter(|commit| commit.stream == *stream)
             .collect();
         if pending.first().is_some_and(|first| first.version <= last) {
+            group.lost = Some(Conflict {
+                stream: stream.clone(),
+                winner: None,
+            });
             let reason = format!("another writer appended to {stream} before the group");
             return Err(StoreError::Unavailable(reason.into()));
         }

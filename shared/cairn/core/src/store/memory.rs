@@ -24,7 +24,7 @@ pub struct MemoryStore(Mutex<Stored>);
 #[derive(Debug, Default)]
 struct Stored {
     streams: BTreeMap<StreamId, BTreeMap<u64, Commit>>,
-    /// The number of appends by the counter of their quota.
+    /// The number of commits by the counter of their quota.
     counted: BTreeMap<String, u32>,
 }
 
@@ -63,10 +63,12 @@ impl ConditionalStore for MemoryStore {
         }
         if let Some(quota) = conditions.quota {
             let count = counted.entry(quota.counter.clone()).or_default();
-            if *count >= quota.limit {
+            let added = u32::try_from(commits.len()).unwrap_or(u32::MAX);
+            let sum = count.saturating_add(added);
+            if sum > quota.limit {
                 return Err(StoreError::from(quota).into());
             }
-            *count += 1;
+            *count = sum;
         }
         for commit in commits {
             streams

@@ -120,19 +120,19 @@ pub trait ConditionalStore: EventStore {
 pub struct Conditions<'a> {
     /// Each of these streams still ends at its version. None of them may be written to.
     pub unchanged: &'a [StreamVersion],
-    /// The quota is not used up. The append counts against it.
+    /// The quota is not used up. Each commit of the append counts against it.
     pub quota: Option<&'a Quota>,
 }
 
-/// A limit on the number of appends with one key within one period.
+/// A limit on the number of commits with one key within one period.
 ///
 /// The append and its count are one write, so the limit is exact, and an append that fails or is
-/// repeated is not counted.
+/// repeated is not counted. A group of commands counts each of its commits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Quota {
     /// The key with the start of the period.
     pub counter: String,
-    /// The number of appends in the period.
+    /// The number of commits in the period.
     pub limit: u32,
     /// The end of the period.
     pub until: Timestamp,
@@ -153,13 +153,13 @@ impl Quota {
     }
 }
 
-/// A store whose appends count against a quota. Without a quota, it is the store itself.
+/// A store whose commits count against a quota. Without a quota, it is the store itself.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
 pub struct Limited<S> {
     /// The store of the streams.
     pub store: S,
-    /// The quota of each append.
+    /// The quota of each commit.
     pub quota: Option<Quota>,
 }
 
@@ -309,7 +309,7 @@ pub enum StoreError {
         /// The inconsistency.
         reason: String,
     },
-    /// The appends of a period have reached their quota.
+    /// The commits of a period have reached their quota.
     #[error("{counter} has reached its quota; retry at {until}")]
     OverQuota {
         /// See [`Quota::counter`].

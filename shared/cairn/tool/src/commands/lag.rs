@@ -186,7 +186,7 @@ impl Readers {
 async fn compare(rows: &AnyProjection, events: &Events) -> Result<Behind, Failure> {
     let theirs = events
         .iter()
-        .filter(|(stream, _)| rows.shard(stream).is_some());
+        .filter(|(stream, _)| rows.gate(stream).is_some());
     let gates = stream::iter(theirs.map(|(stream, events)| async move {
         let reached = rows.reached(stream).await?;
         Ok::<_, Failure>((stream, events, reached))

@@ -12,7 +12,7 @@ use crate::{
     repository::Repository,
     retry::ConflictBackoff,
     saga::{Definition, Saga},
-    step::{DueStep, StepError, StepFailure, StepHandler, StepOutcome},
+    step::{DueStep, StepDecider, StepError, StepFailure, StepHandler, StepOutcome},
     store::{AppendError, EventStore, StoreError, group::GroupCommit},
 };
 
@@ -36,8 +36,8 @@ pub type GroupedStep = Result<bool, GroupedStepError>;
 ///
 /// The outcomes are those of steps that are executed one after the other. A step whose commands are
 /// rejected fails alone. After a conflict, the handler is called again for the whole group, so it
-/// should not call a provider. `handler` creates it on the store of a group. If the store rejects
-/// an append permanently, each step is recorded alone.
+/// is a [`StepDecider`], which calls no provider. `handler` creates it on the store of a group. If
+/// the store rejects an append permanently, each step is recorded alone, and fails alone.
 ///
 /// One step with more than
 /// [`MAX_COMMITS_PER_APPEND`](crate::store::MAX_COMMITS_PER_APPEND) commits is recorded alone, and
@@ -49,7 +49,7 @@ pub async fn execute_all<D, H, S>(
 ) -> Vec<GroupedStep>
 where
     D: Definition,
-    H: StepHandler<D>,
+    H: StepDecider<D>,
     S: EventStore + Clone,
 {
     let time_budget = events.first().map(|(_, context)| context.time_budget);
@@ -72,10 +72,7 @@ where
                 tracing::warn!(%error, "group rejected; recording each step alone");
                 most = 1;
             }
-            Err(AppendError::Store(error)) => {
-                let reason = error.to_string();
-                results.extend(recorded.iter().map(|_| Err(unavailable(&reason))));
-            }
+            Err(AppendError::Store(error)) => results.extend(void(recorded, error)),
         }
     }
     results
@@ -90,7 +87,7 @@ async fn record_group<D, H, S>(
 ) -> Vec<GroupedStep>
 where
     D: Definition,
-    H: StepHandler<D>,
+    H: StepDecider<D>,
     S: EventStore + Clone,
 {
     let handler = handler(group);
@@ -146,6 +143,15 @@ fn reads<D: Definition>(
         .collect()
 }
 
-fn unavailable(reason: &str) -> GroupedStepError {
-    StepError::Store(StoreError::Unavailable(reason.into())).into()
+/// Returns the results of steps whose append failed. A step that had failed before keeps its error.
+fn void(recorded: Vec<GroupedStep>, error: StoreError) -> Vec<GroupedStep> {
+    let reason = error.to_string();
+    let mut error = Some(error).filter(|_| recorded.len() == 1);
+    let failed = recorded.into_iter().map(|result| {
+        result?;
+        let unavailable = || StoreError::Unavailable(reason.as_str().into());
+        let error = error.take().unwrap_or_else(unavailable);
+        Err(StepError::Store(error).into())
+    });
+    failed.collect()
 }

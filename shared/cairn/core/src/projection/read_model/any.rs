@@ -1,5 +1,7 @@
 //! Read models as values, for code that handles all read models of an application alike.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use crate::{
     commit::RecordedEvent,
     event::CodecError,
@@ -36,6 +38,24 @@ impl RowModel {
             changes: M::changes,
         }
     }
+
+    /// Returns the key of the row that a stream changes. See `gate::Checkpointed::target`.
+    pub fn target<'s>(&self, stream: &'s StreamId) -> Option<Cow<'s, str>> {
+        (self.row_key)(stream).map(|row_key| Cow::Borrowed(row_key.key))
+    }
+
+    /// Returns the versions of the gates of events, by the version of a gate's attribute.
+    pub fn gates_of(
+        &self,
+        events: &[&RecordedEvent],
+        at: impl Fn(&str) -> u64,
+    ) -> BTreeMap<StreamId, u64> {
+        let gates = events.iter().filter_map(|event| {
+            let row_key = (self.row_key)(&event.stream)?;
+            Some((event.stream.clone(), at(row_key.gate)))
+        });
+        gates.collect()
+    }
 }
 
 /// The items of a [`CounterProjection`].
@@ -60,6 +80,11 @@ impl CounterModel {
             shard: T::shard,
             counts: T::counts,
         }
+    }
+
+    /// Returns the name of the shard of a stream. See `gate::Checkpointed::target`.
+    pub fn target(&self, stream: &StreamId) -> Option<Cow<'static, str>> {
+        (self.shard)(stream).map(|shard| Cow::Owned(shard.to_string()))
     }
 }
 
