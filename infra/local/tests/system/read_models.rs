@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use cairn::{
     Aggregate, Commit, RecordedEvent, StoredEvent, StreamId, Timestamp,
     event::{CodecError, Event as _},
-    gate::{Advance, Checkpointed},
+    gate::{Advance, Checkpointed, Delivery, deliver_all},
     generation::Generation,
-    read_model::{Change, ReadModel, RowKey, fold},
+    read_model::{Change, CounterProjection, ReadModel, RowKey, fold},
 };
 use orders::{
     order::{self, Order},
@@ -121,7 +121,12 @@ async fn a_change_does_the_same_in_a_fold_and_in_the_table() {
 
 /// An order of fifty products that no other order has.
 fn confirmed(number: u128) -> RecordedEvent {
-    let items = (0..50).map(|index| Item {
+    confirmed_with(number, 50)
+}
+
+/// An order of products that no other order has.
+fn confirmed_with(number: u128, products: u128) -> RecordedEvent {
+    let items = (0..products).map(|index| Item {
         sku: format!("SKU-{}", number * 50 + index).parse().unwrap(),
         quantity: 1,
     });
@@ -177,4 +182,49 @@ async fn the_write_units_of_a_sale_do_not_depend_on_the_products_that_were_sold_
     let sum = |name: &str| -> u64 { windows.iter().map(|day| day[name].as_u64().unwrap()).sum() };
     assert_eq!(sum("ordersConfirmed"), 40, "{sales}");
     assert_eq!(windows[0]["topProducts"].as_array().unwrap().len(), 10);
+}
+
+/// The units of the transactions of one shard, as [decision
+/// 61](../../../../docs/decisions/0061-fold-the-waiting-events-of-a-row-into-one-write.md) counts
+/// them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sales_of_a_batch_cost_fewer_write_units_than_those_of_its_events() {
+    let fixture = Fixture::start().await;
+    let operator = fixture.system.composition.operator();
+    let store = operator.event_store().unwrap();
+    let counters = operator.counters::<Sales>().unwrap().live().await.unwrap();
+    let meter = &fixture.system.composition.aws.meter;
+    meter.start_weighing();
+    let written = || {
+        meter
+            .units()
+            .get("operator")
+            .map_or(0.0, |units| units.write)
+    };
+    let one_shard = (100..).filter(|number| {
+        let stream = Order::stream(&order_id(*number));
+        Sales::shard(&stream) == Some(0)
+    });
+    // All events are of one minute.
+    let at = Timestamp::now();
+    let mut orders = one_shard.map(|number| RecordedEvent {
+        at,
+        ..confirmed_with(number, 1)
+    });
+    for (size, expected) in [(1, 8.0), (3, 3.0 * 4.0 + 4.0), (10, 10.0 * 4.0 + 4.0)] {
+        let events: Vec<_> = orders.by_ref().take(size).collect();
+        let before = written();
+        let delivered = deliver_all(&counters, &store, &events).await;
+        assert!(delivered.iter().all(Result::is_ok), "{delivered:?}");
+        let units = written() - before;
+        assert!(
+            (units - expected).abs() < 0.5,
+            "{size} events: {units} units"
+        );
+        let before = written();
+        let again = deliver_all(&counters, &store, &events).await;
+        let again: Vec<_> = again.into_iter().map(Result::unwrap).collect();
+        assert_eq!(again, vec![Delivery::Duplicate; size]);
+        assert!(written() - before <= expected, "a refused write");
+    }
 }

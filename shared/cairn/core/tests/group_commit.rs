@@ -521,30 +521,31 @@ async fn a_step_that_the_store_rejects_fails_permanently_and_alone() {
     }
 }
 
-/// Another writer appends between the reads of a group.
+/// A repeated command reads again in its group, and can find the commit of another writer there.
 #[tokio::test(start_paused = true)]
-async fn a_command_that_was_handled_before_meets_another_writer_in_a_group() {
+async fn a_group_that_finds_another_writer_is_decided_again() {
     for seed in 0..30 {
         fastrand::seed(seed);
         let store = Arc::new(Remote::default());
         let stream = places("a");
-        let context = |id: &str| Context {
-            fingerprint: None,
-            ..context(id, "")
-        };
         let streams = Repository::<Places, _>::new(store.clone());
-        let first = (Change::Add(1), context("first"));
-        streams.handle(&stream, &first.0, &first.1).await.unwrap();
-        let group = [(Change::Add(1), context("second")), first];
+        let command = |id: &str| (Change::Add(1), context(id, "add"));
+        let group = [command("first"), command("first"), command("second")];
         let other = Repository::<Places, _>::new(store.clone());
-        let (add, third) = (Change::Add(1), context("third"));
+        let (add, third) = command("third");
         let (handled, added) = futures_util::future::join(
             streams.handle_all(&stream, &group),
             other.handle(&stream, &add, &third),
         )
         .await;
         added.unwrap();
-        assert_eq!(handled.unwrap().len(), 2, "seed {seed}");
+        let replayed: Vec<_> = handled
+            .unwrap()
+            .into_iter()
+            .map(|handled| handled.unwrap().replayed)
+            .collect();
+        assert_eq!(replayed, [false, true, false], "seed {seed}");
+        assert_eq!(stored(&store.store, &stream).await.len(), 3, "seed {seed}");
     }
 }
 

@@ -14,7 +14,7 @@
 //! again. A projection applies those that its rows lack. Every other function skips them, because
 //! their effects belong to the past: a saga that waits for one is continued by its deadline.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use tracing::Span;
@@ -81,8 +81,8 @@ where
                     time_budget: context.time_budget.saturating_sub(begun.elapsed()),
                     ..context
                 };
-                let handled = AssertUnwindSafe(handle(event, context, delivery)).catch_unwind();
-                outcomes.push(handled.await.unwrap_or_else(|panic| Err(panicked(&*panic))));
+                let handled = caught(handle(event, context, delivery)).await;
+                outcomes.push(handled.unwrap_or_else(Err));
             }
             outcomes
         }
@@ -224,8 +224,10 @@ pub(super) fn trace(event: &RecordedEvent) {
     span.record("traceparent", traceparent.unwrap_or_default());
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> FunctionError {
-    FunctionError::new(panic_message(panic))
+/// Converts a panic into an error, so that it fails its event only.
+pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, FunctionError> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.map_err(|panic| FunctionError::new(panic_message(&*panic)))
 }
 
 /// Creates the projection of a read model: every event passes the version gate of each generation
@@ -306,21 +308,14 @@ async fn isolated<P: Projection>(
     events: &[RecordedEvent],
 ) -> Outcomes {
     let delivered = |outcome: Delivered| outcome.map_err(FunctionError::from);
-    let caught = AssertUnwindSafe(deliver_all(rows, store, events)).catch_unwind();
-    let panic = match caught.await {
-        Ok(outcomes) => return outcomes.into_iter().map(delivered).collect(),
-        Err(panic) => panic,
-    };
-    let mut outcomes = Outcomes::new();
-    if events.len() == 1 {
-        outcomes.push(Err(panicked(&*panic)));
-        return outcomes;
+    if let Ok(outcomes) = caught(deliver_all(rows, store, events)).await {
+        return outcomes.into_iter().map(delivered).collect();
     }
+    let mut outcomes = Outcomes::new();
     for event in events.chunks(1) {
-        let caught = AssertUnwindSafe(deliver_all(rows, store, event)).catch_unwind();
-        match caught.await {
+        match caught(deliver_all(rows, store, event)).await {
             Ok(alone) => outcomes.extend(alone.into_iter().map(delivered)),
-            Err(panic) => outcomes.push(Err(panicked(&*panic))),
+            Err(panic) => outcomes.push(Err(panic)),
         }
     }
     outcomes
@@ -365,3 +360,6 @@ fn context(event: &RecordedEvent, app: &AppContext, invocation: &Invocation) -> 
         ..Context::new(event.id(), app.now().max(event.at), time_budget(invocation))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use crate::{
     dynamodb::{Deadlines, DynamoStore, Repository},
     lambda::{
-        AppContext, ConfigError, FunctionError, Handler, Throttled, consumer, metrics::Metrics,
+        AppContext, ConfigError, FunctionError, Handler, Throttled,
+        consumer::{self, Outcomes},
+        metrics::Metrics,
     },
 };
 
@@ -68,16 +70,19 @@ pub fn grouped<D: Definition, H: StepDecider<D>, G: StepDecider<D>>(
                 .into_iter()
                 .map(|arrival| (arrival.event, arrival.context))
                 .collect();
-            if let [(event, context)] = events.as_slice() {
-                consumer::trace(event);
-                return vec![parts.run(event.clone(), context.clone()).await];
+            if events.len() == 1 {
+                return parts.run_each(events).await;
             }
             let handler = |group: &_| in_group(&parts.handler, group);
-            let results = execute_all(&parts.sagas, &events, handler).await;
+            let results = execute_all(&parts.sagas, &events, handler);
+            let Ok(results) = consumer::caught(results).await else {
+                return parts.run_each(events).await;
+            };
             let outcomes = events.iter().zip(results).map(|((event, _), result)| {
                 consumer::trace(event);
                 let recorded = result?;
-                tracing::info!(step = ?<H as StepDecider<D>>::STEP, recorded, "step executed in a group");
+                let step = <H as StepDecider<D>>::STEP;
+                tracing::info!(?step, recorded, "step executed in a group");
                 Ok(recorded_as(recorded))
             });
             outcomes.collect()
@@ -101,6 +106,18 @@ struct Parts<D: Definition, H> {
 }
 
 impl<D: Definition, H: StepHandler<D>> Parts<D, H> {
+    /// Executes steps one after the other: a single one, or those of a group in which the handler
+    /// panicked.
+    async fn run_each(&self, events: Vec<(RecordedEvent, Context)>) -> Outcomes {
+        let mut outcomes = Outcomes::new();
+        for (event, context) in events {
+            consumer::trace(&event);
+            let run = consumer::caught(self.run(event, context)).await;
+            outcomes.push(run.unwrap_or_else(Err));
+        }
+        outcomes
+    }
+
     async fn run(&self, event: RecordedEvent, context: Context) -> Result<Delivery, FunctionError> {
         let due = DueStep::from_event::<H, _>(&self.sagas, &event).await;
         let Some(due) = due? else {
