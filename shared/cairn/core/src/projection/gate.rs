@@ -189,10 +189,9 @@ impl<'e> Target<'e> {
             next.truncate(most);
             match projection.advance(&next).await {
                 Ok(Advance::Applied(taken)) => {
-                    positions
-                        .into_iter()
-                        .take(taken)
-                        .for_each(|position| self.settle_applied(position));
+                    for position in positions.into_iter().take(taken) {
+                        self.settle_applied(position);
+                    }
                 }
                 Ok(Advance::NotNext(gates)) => self.follow(&gates, store).await,
                 Err(error) if error.is_transient() => self.fail_all(error),
