@@ -3,25 +3,29 @@
 //! A step that is delivered twice or late therefore cannot reserve stock for a saga that has moved
 //! on. Either both are written, or neither.
 
-use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
+use std::{error::Error, future::Future, time::Duration};
 
 use crate::{
-    commit::{self, Commit, Context, RecordedEvent},
-    decider::{Aggregate, Decider},
+    commit::{Commit, Context, RecordedEvent},
+    decider::Decider,
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
     provider::{self, Call, CallLimits, ProviderError},
-    repository::{Attempt, Decision, HandleError, Repository},
-    retry::{ConflictBackoff, OutOfTime},
+    repository::{HandleError, Repository},
+    retry::OutOfTime,
     saga::{Action, Command, Definition, Due, Event, Rejection, Saga, Step},
-    store::{AppendError, Conflict, EventStore, StoreError},
+    store::{EventStore, StoreError},
     stream::StreamId,
 };
 
+pub(crate) mod enlisted;
 #[doc(hidden)]
 pub mod group;
 pub mod testing;
+
+pub use enlisted::Enlisted;
+use enlisted::Recorder;
 
 /// The handler of one step. The surrounding function loads the saga, checks that the step is due,
 /// and records the outcome of the handler in one append.
@@ -172,7 +176,7 @@ pub struct StepOutcome {
     pub result: Result<Option<String>, String>,
 }
 
-type StepResult = Result<Option<String>, String>;
+pub(crate) type StepResult = Result<Option<String>, String>;
 
 impl StepOutcome {
     /// Creates the outcome of a step that is done if these commands are accepted.
@@ -384,7 +388,7 @@ impl<D: Definition> DueStep<D> {
     /// # Errors
     /// See [`StepError`].
     pub async fn record<S: EventStore + Clone>(
-        mut self,
+        self,
         sagas: &Repository<Saga<D>, S>,
         outcome: StepOutcome,
         context: Context,
@@ -395,55 +399,7 @@ impl<D: Definition> DueStep<D> {
             fingerprint: None,
             ..context
         };
-        let StepOutcome { mut enlist, result } = outcome;
-        let mut backoff = ConflictBackoff::new(context.time_budget);
-        loop {
-            let (mut commits, result) = decide_enlisted(&mut enlist, &result, &context).await?;
-            commits.push(self.outcome_commit(result, &context, sagas.state_fingerprint())?);
-            commit::link(&mut commits);
-            let lost = match sagas.store().append(&commits).await {
-                Ok(()) => return Ok(true),
-                Err(AppendError::Conflict(lost)) => lost,
-                Err(AppendError::Store(error)) => return Err(error.into()),
-            };
-            let is_known = lost.iter().all(|conflict| conflict.winner.is_some());
-            let is_enough = backoff.another(is_known).await?;
-            for Conflict { stream, winner } in lost {
-                let enlisted = enlist.iter_mut().find(|one| one.stream() == &stream);
-                match enlisted {
-                    Some(enlisted) => enlisted.lost(winner.filter(|_| is_enough)),
-                    None => match self.still_due(sagas).await? {
-                        Some(due) => self = due,
-                        None => return Ok(false),
-                    },
-                }
-            }
-        }
-    }
-
-    async fn still_due<S: EventStore + Clone>(
-        &self,
-        sagas: &Repository<Saga<D>, S>,
-    ) -> Result<Option<Self>, StepError> {
-        if self.opening.is_empty() {
-            Self::load(sagas, &self.saga.stream, self.due).await
-        } else {
-            Self::begin(sagas, &self.saga.stream, self.input.clone()).await
-        }
-    }
-
-    fn outcome_commit(
-        &self,
-        result: StepResult,
-        context: &Context,
-        state_fingerprint: &str,
-    ) -> Result<Commit, StepError> {
-        let mut events = self.opening.clone();
-        events.extend(self.outcome_events(result)?);
-        let (commit, _) = self
-            .saga
-            .commit(context, &events, false, state_fingerprint)?;
-        Ok(commit)
+        enlisted::append(self, sagas, outcome, &context).await
     }
 
     fn outcome_events(&self, result: StepResult) -> Result<Vec<Event<D>>, Rejection> {
@@ -458,114 +414,26 @@ impl<D: Definition> DueStep<D> {
     }
 }
 
-/// Decides the enlisted commands. Returns their commits and the result of the step.
-async fn decide_enlisted(
-    enlist: &mut [Enlisted],
-    result: &StepResult,
-    context: &Context,
-) -> Result<(Vec<Commit>, StepResult), StepError> {
-    let decisions = enlist.iter_mut().map(|enlisted| enlisted.decide(context));
-    match futures_util::future::try_join_all(decisions).await {
-        Ok(commits) => Ok((commits.into_iter().flatten().collect(), result.clone())),
-        Err(Refusal::Rejected(reason)) => Ok((vec![], Err(reason))),
-        Err(Refusal::Store(error)) => Err(error.into()),
-    }
-}
-
-/// A command on another stream that takes effect with the record of a step.
-pub struct Enlisted(Box<dyn Enlist>);
-
-impl Enlisted {
-    /// Enlists a command of aggregate `A`. A command that changes nothing has no commit.
-    pub fn new<A, S>(repository: &Repository<A, S>, stream: &StreamId, command: A::Command) -> Self
-    where
-        A: Aggregate<Rejection: fmt::Display>,
-        S: EventStore + Clone + 'static,
-    {
-        Self(Box::new(OneCommand {
-            attempt: Attempt::enlisted(repository, stream),
-            command,
-        }))
+impl<D: Definition, S: EventStore + Clone> Recorder<Repository<Saga<D>, S>> for DueStep<D> {
+    fn commit(
+        &self,
+        sagas: &Repository<Saga<D>, S>,
+        result: StepResult,
+        context: &Context,
+    ) -> Result<Commit, StepError> {
+        let mut events = self.opening.clone();
+        events.extend(self.outcome_events(result)?);
+        let fingerprint = sagas.state_fingerprint();
+        let (commit, _) = self.saga.commit(context, &events, false, fingerprint)?;
+        Ok(commit)
     }
 
-    fn stream(&self) -> &StreamId {
-        self.0.stream()
-    }
-
-    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {
-        self.0.decide(context)
-    }
-
-    fn lost(&mut self, winner: Option<Commit>) {
-        self.0.lost(winner);
-    }
-}
-
-impl fmt::Debug for Enlisted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Enlisted").field(self.stream()).finish()
-    }
-}
-
-type Decided<'a> = Pin<Box<dyn Future<Output = Result<Option<Commit>, Refusal>> + Send + 'a>>;
-type Read<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
-
-enum Refusal {
-    Rejected(String),
-    Store(StoreError),
-}
-
-/// An [`Attempt`] on a stream of any aggregate.
-trait Enlist: Send + Sync {
-    fn stream(&self) -> &StreamId;
-    /// Reads the stream, so that the store of a group knows it.
-    fn read(&self) -> Read<'_>;
-    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a>;
-    fn lost(&mut self, winner: Option<Commit>);
-}
-
-struct OneCommand<A: Aggregate, S> {
-    attempt: Attempt<A, S>,
-    command: A::Command,
-}
-
-impl<A, S> Enlist for OneCommand<A, S>
-where
-    A: Aggregate<Rejection: fmt::Display>,
-    S: EventStore + Clone + 'static,
-{
-    fn stream(&self) -> &StreamId {
-        self.attempt.stream()
-    }
-
-    fn read(&self) -> Read<'_> {
-        Box::pin(self.attempt.read_latest())
-    }
-
-    fn decide<'a>(&'a mut self, context: &'a Context) -> Decided<'a> {
-        Box::pin(async move {
-            match self.attempt.decide(&self.command, context).await {
-                Ok(Decision::Append(proposal)) => Ok(Some(proposal.commit)),
-                // It was appended with the record, so the append of the record will conflict.
-                Ok(Decision::Done { .. }) => Ok(None),
-                Err(HandleError::Rejected { rejection, .. }) => {
-                    let stream = self.attempt.stream().key();
-                    Err(Refusal::Rejected(format!("{rejection} ({stream})")))
-                }
-                Err(HandleError::Store(error)) => Err(Refusal::Store(error)),
-                Err(HandleError::Contended) => Err(Refusal::Store(StoreError::Unavailable(
-                    "too many concurrent writers".into(),
-                ))),
-                Err(HandleError::IdReused) => Err(Refusal::Store(StoreError::Corrupt {
-                    stream: self.attempt.stream().clone(),
-                    reason: format!("the commit {} does not belong to this step", context.id),
-                })),
-            }
-        })
-    }
-
-    fn lost(&mut self, winner: Option<Commit>) {
-        self.attempt.lost(winner);
+    async fn again(&self, sagas: &Repository<Saga<D>, S>) -> Result<Option<Self>, StepError> {
+        if self.opening.is_empty() {
+            Self::load(sagas, &self.saga.stream, self.due).await
+        } else {
+            Self::begin(sagas, &self.saga.stream, self.input.clone()).await
+        }
     }
 }
 
