@@ -46,6 +46,7 @@
 //! ## Run a process
 //!
 //! * [`saga`]: A saga is a decider whose events name the step that is due.
+//! * [`processes`]: A process joins events of many streams, and has timers and parallel commands.
 //! * `step`: A step appends its commands and the saga's record of them in one transaction.
 //! * [`provider`] and `retry`: Calls to external providers, with an idempotency key and a time
 //!   budget.
@@ -59,8 +60,8 @@
 //!
 //! ## Run on Lambda, and operate
 //!
-//! * [`system`]: The registry of an application, a [`System`], names each aggregate, saga and read
-//!   model once. Schemas, past states, rebuilds and audits follow from it.
+//! * [`system`]: The registry of an application, a [`System`], names each aggregate, saga,
+//!   process and read model once. Schemas, past states, rebuilds and audits follow from it.
 //! * `cairn_aws::lambda`: A handler gets its clients and environment variables from an `AppContext`. The
 //!   module adapts HTTP requests, bus events, stream records and saga steps to handlers.
 //! * [`input`]: Strict JSON input, with a pointer to every invalid field.
@@ -145,7 +146,7 @@ use events::structure;
 pub use events::{causality, commit, event, metadata, schema, stream, timestamp};
 pub use operations::system;
 pub use outbox::cloudevent;
-pub use process::{provider, saga};
+pub use process::{processes, provider, saga};
 pub use projection::read_model;
 #[cfg(feature = "store")]
 pub use {process::step, projection::gate};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn::{
     Aggregate, Decider as _, Metadata, RecordedEvent, StreamId, Timestamp,
-    deadlines::Process as _,
+    deadlines::Monitored as _,
     deadlines::{DeadlineChange, DeadlineUpdate},
     event::Event as _,
     saga::{Signal, Step as _, Triggered as _, deadline_update},

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use cairn::{
     audit::{Finding, Limits, Omitted, Part, Report, Scope, Window},
     commit::RecordedEvent,
-    deadlines::AnyProcess,
+    deadlines::AnyMonitored,
     read_model::Row,
     store::StoreError,
     system::System,
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 16;
 pub struct Audit {
     store: DynamoStore,
     deadlines: Deadlines,
-    processes: Vec<AnyProcess>,
+    processes: Vec<AnyMonitored>,
     read_models: Vec<Generations<AnyProjection>>,
     now: Timestamp,
     limits: Limits,
@@ -63,7 +63,7 @@ impl AppContext {
         Ok(Audit::new(
             self.event_store()?,
             self.deadlines("DEADLINES_TABLE")?,
-            system.processes().to_vec(),
+            system.monitored().to_vec(),
             self.read_models(system)?,
             now,
         ))
@@ -76,7 +76,7 @@ impl Audit {
     pub fn new(
         store: DynamoStore,
         deadlines: Deadlines,
-        processes: Vec<AnyProcess>,
+        processes: Vec<AnyMonitored>,
         read_models: Vec<Generations<AnyProjection>>,
         now: Timestamp,
     ) -> Self {

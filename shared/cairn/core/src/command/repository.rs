@@ -100,6 +100,21 @@ pub enum HandleError<R> {
     Store(#[from] StoreError),
 }
 
+impl<R> HandleError<R> {
+    /// Converts the reason of a rejection.
+    pub(crate) fn map<T>(self, convert: impl FnOnce(R) -> T) -> HandleError<T> {
+        match self {
+            Self::Rejected { rejection, version } => HandleError::Rejected {
+                rejection: convert(rejection),
+                version,
+            },
+            Self::IdReused => HandleError::IdReused,
+            Self::Contended => HandleError::Contended,
+            Self::Store(error) => HandleError::Store(error),
+        }
+    }
+}
+
 impl<R> From<CodecError> for HandleError<R> {
     fn from(error: CodecError) -> Self {
         Self::Store(error.into())
@@ -517,6 +532,19 @@ impl<A: Aggregate, S: EventStore + Clone> Attempt<A, S> {
 
     pub(crate) fn stream(&self) -> &StreamId {
         &self.current.stream
+    }
+
+    /// Stores the id of the command in the stream's recent commands.
+    pub(crate) fn remember(&mut self) {
+        self.enlisted = false;
+    }
+
+    /// Returns the stream and its loaded version.
+    pub(crate) fn read_version(&self) -> StreamVersion {
+        StreamVersion {
+            stream: self.current.stream.clone(),
+            version: self.current.version,
+        }
     }
 
     /// Reads the stream without loading it, so that the store of a group knows it.

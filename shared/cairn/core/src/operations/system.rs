@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use crate::{
     commit::Commit,
-    deadlines::AnyProcess,
+    deadlines::AnyMonitored,
     decider::Aggregate,
     event::{CodecError, Event},
+    processes::{Process, ProcessStream},
     read_model::{AnyReadModel, CounterModel, CounterProjection, ReadModel, RowModel},
     saga::{AnySaga, Saga, Triggered},
     schema::EventType,
@@ -24,7 +25,7 @@ use crate::{
 pub struct System {
     name: &'static str,
     aggregates: Vec<AnyAggregate>,
-    processes: Vec<AnyProcess>,
+    monitored: Vec<AnyMonitored>,
     sagas: Vec<AnySaga>,
     read_models: Vec<AnyReadModel>,
 }
@@ -35,7 +36,7 @@ impl System {
         Self {
             name,
             aggregates: vec![],
-            processes: vec![],
+            monitored: vec![],
             sagas: vec![],
             read_models: vec![],
         }
@@ -64,9 +65,18 @@ impl System {
                  of its own"
             );
         }
-        self.processes.push(AnyProcess::new::<Saga<D>>());
+        self.monitored.push(AnyMonitored::new::<Saga<D>>());
         self.sagas.push(saga);
         self.aggregate::<Saga<D>>()
+    }
+
+    /// Adds a process. An audit also checks its deadlines. It can share the table of deadlines with
+    /// sagas and other processes.
+    #[must_use]
+    pub fn process<P: Process<Event: JsonSchema>>(mut self) -> Self {
+        let process = AnyMonitored::new::<ProcessStream<P>>();
+        self.monitored.push(process);
+        self.aggregate::<ProcessStream<P>>()
     }
 
     /// Adds a read model with a row per aggregate.
@@ -95,9 +105,10 @@ impl System {
         &self.aggregates
     }
 
-    /// Returns the processes in the order of their registration.
-    pub fn processes(&self) -> &[AnyProcess] {
-        &self.processes
+    /// Returns the sagas and processes, whose deadlines an audit checks, in the order of their
+    /// registration.
+    pub fn monitored(&self) -> &[AnyMonitored] {
+        &self.monitored
     }
 
     /// Returns the sagas in the order of their registration.

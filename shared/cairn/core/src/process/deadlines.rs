@@ -59,7 +59,7 @@ pub struct Deadline {
 }
 
 /// A process over several streams that has deadlines, such as a saga.
-pub trait Process: Send + Sync + 'static {
+pub trait Monitored: Send + Sync + 'static {
     /// Returns the streams that determine the state of the process. Its deadline has the id of one
     /// of them. The result is empty if `last` ends its stream with nothing left to do.
     ///
@@ -74,18 +74,18 @@ pub trait Process: Send + Sync + 'static {
     fn is_unfinished(events: &[RecordedEvent]) -> Result<bool, CodecError>;
 }
 
-/// The functions of a [`Process`] as values.
+/// The functions of a [`Monitored`] as values.
 #[derive(Clone, Copy, Debug)]
-pub struct AnyProcess {
-    /// See [`Process::streams`].
+pub struct AnyMonitored {
+    /// See [`Monitored::streams`].
     pub streams: fn(&RecordedEvent) -> Result<Vec<StreamId>, CodecError>,
-    /// See [`Process::is_unfinished`].
+    /// See [`Monitored::is_unfinished`].
     pub is_unfinished: fn(&[RecordedEvent]) -> Result<bool, CodecError>,
 }
 
-impl AnyProcess {
+impl AnyMonitored {
     /// Creates the value of a type.
-    pub const fn new<P: Process>() -> Self {
+    pub const fn new<P: Monitored>() -> Self {
         Self {
             streams: P::streams,
             is_unfinished: P::is_unfinished,

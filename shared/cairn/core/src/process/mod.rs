@@ -1,6 +1,7 @@
-//! Sagas, their steps and deadlines, and calls of providers.
+//! Sagas and processes, their steps and deadlines, and calls of providers.
 
 pub mod deadlines;
+pub mod processes;
 pub mod provider;
 pub mod saga;
 #[cfg(feature = "store")]

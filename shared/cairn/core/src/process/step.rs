@@ -11,6 +11,7 @@ use crate::{
     event::CodecError,
     guard::{Guard, holds},
     loaded_stream::LoadedStream,
+    processes::ProcessRejection,
     provider::{self, Call, CallLimits, ProviderError},
     repository::{HandleError, Repository},
     retry::OutOfTime,
@@ -24,8 +25,8 @@ pub(crate) mod enlisted;
 pub mod group;
 pub mod testing;
 
-pub use enlisted::Enlisted;
 use enlisted::Recorder;
+pub use enlisted::{Enlisted, handle_many};
 
 /// The handler of one step. The surrounding function loads the saga, checks that the step is due,
 /// and records the outcome of the handler in one append.
@@ -221,6 +222,9 @@ pub enum StepError {
     /// The saga rejects the outcome of its own pending step: its definition contradicts itself.
     #[error("the saga rejected the outcome of its pending step: {0}")]
     Rejected(#[from] Rejection),
+    /// The process rejects an event, an outcome or a command of an operator.
+    #[error(transparent)]
+    Process(#[from] ProcessRejection),
     /// Every attempt lost an optimistic-concurrency conflict. Nothing was written.
     #[error("too many concurrent writers on the step's streams; retry")]
     Contended,
@@ -399,7 +403,8 @@ impl<D: Definition> DueStep<D> {
             fingerprint: None,
             ..context
         };
-        enlisted::append(self, sagas, outcome, &context).await
+        let recorded = enlisted::append(self, sagas, outcome, &context).await?;
+        Ok(recorded.is_some())
     }
 
     fn outcome_events(&self, result: StepResult) -> Result<Vec<Event<D>>, Rejection> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cairn::{
     audit::{Finding, Report},
     commit::{Commit, RecordedEvent},
-    deadlines::AnyProcess,
+    deadlines::AnyMonitored,
     store::{EventStore, ReadRange, StoreError},
 };
 
@@ -16,7 +16,7 @@ impl Audit {
     /// after its last.
     pub(super) async fn watched(
         &self,
-        process: &AnyProcess,
+        process: &AnyMonitored,
         head: &RecordedEvent,
     ) -> Result<Option<Finding>, Stopped> {
         let unreadable = |error| Stopped::unreadable(head, &error);

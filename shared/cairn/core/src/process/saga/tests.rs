@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Aggregate, Decider, RecordedEvent, StreamId, System, Timestamp,
     deadlines::DeadlineChange,
-    deadlines::Process as _,
+    deadlines::Monitored as _,
     event::{self, Event as _, StoredEvent},
     metadata::Metadata,
     spec::given,

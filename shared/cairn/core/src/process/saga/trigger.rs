@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     commit::RecordedEvent,
-    deadlines::Process,
+    deadlines::Monitored,
     deadlines::{DeadlineChange, DeadlineUpdate},
     decider::{Aggregate, Decider},
     event::CodecError,
@@ -216,7 +216,7 @@ impl<D: Definition> NextAction<D> {
     }
 }
 
-impl<D: Triggered> Process for Saga<D> {
+impl<D: Triggered> Monitored for Saga<D> {
     fn streams(last: &RecordedEvent) -> Result<Vec<StreamId>, CodecError> {
         let needs_watch = if last.stream.category() == D::CATEGORY {
             !matches!(last.decode::<Event<D>>()?.watch(), Watch::Close)
