@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::fixture::{Fixture, said, tool};
+use orders_local::options;
+
+use crate::fixture::{Fixture, said, template, tool};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_system_that_is_not_there_is_one_clear_line_and_status_2() {
@@ -38,6 +40,60 @@ async fn a_stack_is_found_by_itself_and_another_is_not_there() {
             .contains("stack shop not found; available: cairn"),
         "{unknown:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_needs_the_registry_refuses_the_stack_of_another_application() {
+    let mut template = template(&[("Authorization", "none"), ("Prices", "caller")]);
+    for function in &mut template.functions {
+        let application = function.settings.get_mut("APPLICATION").unwrap();
+        assert_eq!(application, "orders");
+        *application = "shop".to_owned();
+    }
+    let system = Fixture::with_template(&template, options()).await;
+    system.receive("TEA-01", 3).await;
+    for arguments in [
+        &["audit"][..],
+        &["doctor"],
+        &["doctor", "--skip", "audit"],
+        &["sagas"],
+        &["lag"],
+        &["state", "stock-TEA-01"],
+        &["diff", "stock-TEA-01", "1", "1"],
+        &["forget", "c-42", "--yes"],
+    ] {
+        let refused = system.run(arguments).await;
+        assert_eq!(
+            (refused.status, refused.out.as_str()),
+            (2, ""),
+            "{refused:?}"
+        );
+        for part in [
+            "application shop",
+            "tool of orders",
+            "cargo run -p shop-cli",
+        ] {
+            assert!(refused.err.contains(part), "{refused:?}");
+        }
+    }
+    let history = system.run(&["history", "stock-TEA-01"]).await;
+    assert_eq!(history.status, 0, "{history:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_help_of_a_command_has_its_own_options_apart_from_those_of_every_command() {
+    let help = said(tool(&["audit", "--help"])).await.out;
+    let (own, global) = help.split_once("\nGlobal options:\n").unwrap();
+    for (option, is_global) in [
+        ("--settle", false),
+        ("--projection", false),
+        ("--stack", true),
+        ("--json", true),
+    ] {
+        let option = format!("      {option}");
+        assert_eq!(global.contains(&option), is_global, "{option}: {help}");
+        assert_eq!(own.contains(&option), !is_global, "{option}: {help}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,17 @@ use clap::Args;
 
 use crate::failure::Failure;
 
+/// The heading of the options of every command.
+pub(crate) const GLOBAL: &str = "Global options";
+
 /// The alias that a template of the kit gives to each function.
 const ALIAS: &str = "live";
+/// The variable of each function with the name of the application, as its registry has it.
+const APPLICATION: &str = "APPLICATION";
 
 /// The options that select the system.
 #[derive(Debug, Args)]
+#[command(next_help_heading = GLOBAL)]
 pub(crate) struct Access {
     /// AWS endpoint URL, for example `http://127.0.0.1:4566` for the local system
     #[arg(long, global = true, value_name = "URL", env = "AWS_ENDPOINT_URL")]
@@ -31,6 +37,23 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Connects to the stack of an application. The stack of another one is refused: its streams and
+    /// tables are not in the registry, and a check without them would find nothing wrong.
+    pub(crate) async fn connect_to(&self, application: &str) -> Result<Stack, Failure> {
+        let stack = self.connect().await?;
+        // A stack of an earlier release does not name its application.
+        let found = stack.app().variable(APPLICATION).ok();
+        match found.filter(|found| found != application) {
+            None => Ok(stack),
+            Some(found) => Err(Failure::refused(format!(
+                "the stack {} belongs to the application {found}, and this is the tool of \
+                 {application}. Use the tool of its project; `cargo run -p {found}-cli -- COMMAND` \
+                 runs the one that `cairn new` writes",
+                stack.name
+            ))),
+        }
+    }
+
     pub(crate) async fn connect(&self) -> Result<Stack, Failure> {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let endpoint = given(&self.endpoint_url);

@@ -9,7 +9,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    access::Access,
+    access::{Access, GLOBAL},
     commands::{
         add::Add,
         audit::Audit,
@@ -53,7 +53,7 @@ struct Arguments {
     #[command(flatten)]
     access: Access,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -163,22 +163,24 @@ impl Tool {
     async fn execute(&self, arguments: &Arguments) -> Result<Verdict, Failure> {
         let out = &mut Output::new(arguments.json);
         let connect = || arguments.access.connect();
+        // The registry describes the stack of its own application only.
+        let connect_own = || arguments.access.connect_to(self.system.name());
         match &arguments.command {
-            Command::Audit(audit) => audit.run(self, &connect().await?, out).await,
-            Command::Doctor(doctor) => doctor.run(self, &connect().await?, out).await,
+            Command::Audit(audit) => audit.run(self, &connect_own().await?, out).await,
+            Command::Doctor(doctor) => doctor.run(self, &connect_own().await?, out).await,
             Command::History(history) => history.run(&connect().await?, out).await,
-            Command::State(state) => state.run(self, &connect().await?, out).await,
-            Command::Diff(diff) => diff.run(self, &connect().await?, out).await,
+            Command::State(state) => state.run(self, &connect_own().await?, out).await,
+            Command::Diff(diff) => diff.run(self, &connect_own().await?, out).await,
             Command::Tail(tail) => tail.run(&connect().await?, out).await,
-            Command::Lag(lag) => lag.run(self, &connect().await?, out).await,
-            Command::Sagas(sagas) => sagas.run(self, &connect().await?, out).await,
-            Command::Saga(saga) => saga.run(self, &connect().await?, out).await,
+            Command::Lag(lag) => lag.run(self, &connect_own().await?, out).await,
+            Command::Sagas(sagas) => sagas.run(self, &connect_own().await?, out).await,
+            Command::Saga(saga) => saga.run(self, &connect_own().await?, out).await,
             Command::DeadLetters(letters) => letters.run(&connect().await?, out).await,
             Command::Rebuild(rebuild) => rebuild.run(&connect().await?, out).await,
             Command::Republish(republish) => republish.run(&connect().await?, out).await,
             Command::Restore(restore) => restore.run(&connect().await?, out).await,
             Command::Cost(Cost {}) => cost::run(&connect().await?, out).await,
-            Command::Forget(forget) => forget.run(self, &connect().await?, out).await,
+            Command::Forget(forget) => forget.run(self, &connect_own().await?, out).await,
             Command::New(new) => new.run(out),
             Command::Add(add) => add.run(out),
             Command::Completions(completions) => completions.run(&mut self.command()),
