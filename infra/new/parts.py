@@ -7,11 +7,16 @@ PARTS = [
     ["command", "create-gift-card", "--aggregate", "gift-card", "--route", "POST /gift-cards/{giftCardId}"],
     ["projection", "gift-cards", "--of", "gift-card", "--key", "giftCardId"],
     ["reaction", "issue-gift-card", "--on", "OrderAccepted", "--aggregate", "gift-card"],
+    # Its events and its commands are of one aggregate.
+    ["reaction", "copy-gift-card", "--on", "GiftCardCreated", "--aggregate", "gift-card"],
     ["step", "wrap-order", "--saga", "intake", "--after", "accept-order"],
 ]
 # The file of a rule, the code that `cairn add` writes, and the rule. The tests of the parts fail without it.
+CREATES = "=> Some((String::new(), Command::Create))"
 RULES = [
     ("shared/shop/src/gift_card.rs", r"Ok\(vec!\[\]\)", "Ok(vec![Event::Created {}])"),
+    ("functions/reactions/issue-gift-card/src/lib.rs", "=> None", CREATES),
+    ("functions/reactions/copy-gift-card/src/lib.rs", "=> None", CREATES),
     (
         "functions/saga/wrap-order/src/lib.rs",
         r'Err\(StepFailure::Permanent\(\s*"[^"]*"\.to_owned\(\),?\s*\)\)',

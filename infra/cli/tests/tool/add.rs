@@ -72,15 +72,15 @@ fn an_aggregate_is_added_without_a_system_and_only_once() {
 #[test]
 fn an_unknown_name_is_refused_with_the_known_ones() {
     let folder = project();
-    let route = "GET /points/{sku}";
+    let (route, post) = ("GET /points/{sku}", "POST /points/{sku}");
     for (arguments, known) in [
         (
             &["projection", "points", "--of", "orders", "--key", "sku"][..],
             "use one of: order",
         ),
         (
-            &["command", "win", "--aggregate", "x", "--route", route],
-            "use one of: order",
+            &["command", "win", "--aggregate", "x", "--route", post],
+            "unknown aggregate `x`: no module in shared/orders/src has `impl Aggregate for` it; use one of: order",
         ),
         (
             &["query", "points", "--of", "order", "--route", route],

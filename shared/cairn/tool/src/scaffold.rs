@@ -89,22 +89,22 @@ pub enum AddError {
     /// A file of the part exists.
     #[error("{} exists already; choose another name, or delete it first", .0.display())]
     Exists(PathBuf),
-    /// A file has no aggregate.
-    #[error("{}: no `impl Aggregate for {name}`; use one of: {known}", file.display())]
+    /// No module has the aggregate.
+    #[error("unknown aggregate `{name}`: no module in {} has `impl Aggregate for` it; use one of: {known}", folder.display())]
     NoAggregate {
-        /// The file.
-        file: PathBuf,
-        /// The expected type.
+        /// The folder of the modules.
+        folder: PathBuf,
+        /// The name.
         name: String,
         /// The aggregates of the project.
         known: String,
     },
-    /// A file has no read model.
-    #[error("{}: no `pub struct {name}` with a row; add the projection first, or use one of: {known}", file.display())]
+    /// No module has the read model.
+    #[error("unknown read model `{name}`: no module in {} has its row; add the projection first, or use one of: {known}", folder.display())]
     NoReadModel {
-        /// The file.
-        file: PathBuf,
-        /// The expected type.
+        /// The folder of the modules.
+        folder: PathBuf,
+        /// The name.
         name: String,
         /// The read models of the project.
         known: String,
@@ -119,12 +119,12 @@ pub enum AddError {
         /// The commands of the aggregate that a function can have.
         known: String,
     },
-    /// A file has no saga.
-    #[error("{}: no `impl Definition for {name}`; use one of: {known}", file.display())]
+    /// No module has the saga.
+    #[error("unknown saga `{name}`: no module in {} has `impl Definition for` it; use one of: {known}", folder.display())]
     NoSaga {
-        /// The file.
-        file: PathBuf,
-        /// The expected type.
+        /// The folder of the modules.
+        folder: PathBuf,
+        /// The name.
         name: String,
         /// The sagas of the project.
         known: String,
@@ -147,9 +147,39 @@ pub enum AddError {
         /// The name.
         name: String,
     },
+    /// The method does not suit the function.
+    #[error("a {kind} does not have the method {method}; use {allowed}")]
+    Method {
+        /// The kind of the function.
+        kind: &'static str,
+        /// The method.
+        method: String,
+        /// The methods of this kind.
+        allowed: String,
+    },
     /// Another function has a route.
     #[error("template.yaml has the route {0} already; choose another method or path")]
     RouteTaken(Route),
+    /// Another route has the same path, except for the name of its parameter.
+    #[error(
+        "template.yaml has the path {known}, from which {path} differs only in the name of its parameter; use {known}"
+    )]
+    SamePath {
+        /// The path.
+        path: String,
+        /// The path in the template.
+        known: String,
+    },
+    /// A command has a function.
+    #[error("{} gives the command {command} already; change its route, or add another variant to `enum Command` in {} first", function.display(), module.display())]
+    CommandTaken {
+        /// The code of the function.
+        function: PathBuf,
+        /// The variant of the command.
+        command: String,
+        /// The module of the aggregate.
+        module: PathBuf,
+    },
     /// A crate or a dependency of the project has the name of a function.
     #[error("Cargo.toml: {0} is a crate already; choose another name")]
     Taken(String),
@@ -278,8 +308,9 @@ impl Project {
                 name.snake(),
             ),
             Part::Reaction { name, .. } => format!(
-                "write the command of the event in functions/reactions/{}/src/lib.rs",
-                name.kebab(),
+                "write the command of the event in functions/reactions/{name}/src/lib.rs, and run \
+                 `cargo test -p {name}`, which fails until then",
+                name = name.kebab(),
             ),
             Part::Step { name, .. } => format!(
                 "write the step and its compensation in functions/saga/{name}/src/lib.rs, and run \
@@ -305,8 +336,8 @@ impl Project {
             return Ok((file, text));
         }
         Err(AddError::NoAggregate {
-            file,
-            name: name.pascal(),
+            folder: self.domain.join("src"),
+            name: name.kebab().to_owned(),
             known: self.modules_with("src", "impl Aggregate for "),
         })
     }

@@ -329,6 +329,82 @@ fn a_test_event_has_the_fields_of_the_struct_in_its_event() {
 }
 
 #[test]
+fn a_command_has_one_function() {
+    let (folder, project) = project();
+    add_loyalty(&folder, &project);
+    let command = |function: &str, route: &str| Part::Command {
+        name: name(function),
+        aggregate: name("loyalty"),
+        route: route.parse().unwrap(),
+    };
+    let redeem = command("redeem-points", "POST /customers/{customerId}/points");
+    project.add(&redeem).unwrap();
+    let before = all_files(folder.path());
+    let again = command("redeem-again", "POST /customers/{customerId}/again");
+    let refused = project.add(&again).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "functions/commands/redeem-points/src/lib.rs gives the command Redeem already; change its \
+         route, or add another variant to `enum Command` in shared/orders/src/loyalty.rs first"
+    );
+    assert_eq!(all_files(folder.path()), before);
+    // Another command of the same aggregate.
+    let create = command("create-card", "POST /customers/{customerId}/card");
+    project.add(&create).unwrap();
+}
+
+#[test]
+fn a_reaction_has_a_test_with_its_test_event_and_imports_each_module_once() {
+    for (aggregate, imports) in [
+        (
+            "loyalty",
+            "use orders::{\n    loyalty::{Command, Loyalty},\n    stock::{Event, Stock},\n};",
+        ),
+        ("stock", "use orders::stock::{Command, Event, Stock};"),
+    ] {
+        let (folder, project) = project();
+        add_loyalty(&folder, &project);
+        let part = Part::Reaction {
+            name: name("earn-points"),
+            aggregate: name(aggregate),
+            event: "StockReceived".to_owned(),
+        };
+        project.add(&part).unwrap();
+        let file = folder
+            .path()
+            .join("functions/reactions/earn-points/src/lib.rs");
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.contains(imports), "{text}");
+        let event = "include_str!(\"../../../../events/earn-points.json\")";
+        assert!(text.contains(event), "{text}");
+    }
+}
+
+#[test]
+fn the_table_of_a_read_model_is_beside_those_of_the_others() {
+    let (folder, project) = project();
+    project.add(&levels()).unwrap();
+    let template = fs::read_to_string(folder.path().join("template.yaml")).unwrap();
+    let tables = template.lines().filter(|line| line.ends_with("Table:"));
+    let tables: Vec<_> = tables
+        .map(|line| line.trim().trim_end_matches(':'))
+        .collect();
+    let place = tables
+        .iter()
+        .position(|table| *table == "LowLevelsTable")
+        .unwrap();
+    assert_eq!(
+        tables[place - 1..=place + 1],
+        ["SalesTable", "LowLevelsTable", "ReadModelsTable"]
+    );
+    let comment = "\n\n  # The generations of each read model, and the progress of its rebuild.\n  ReadModelsTable:";
+    assert!(template.contains(comment));
+    let entries =
+        "              - !GetAtt LowLevelsTable.Arn\n              - !GetAtt ReadModelsTable.Arn\n";
+    assert!(template.contains(entries));
+}
+
+#[test]
 fn the_next_step_names_the_schemas_only_in_a_project_that_has_them() {
     let (folder, project) = project();
     let part = Part::Aggregate {
@@ -358,8 +434,32 @@ fn a_part_that_refers_to_nothing_is_refused() {
             "template.yaml has the route POST /stock/{sku}/receipts already; choose another method or path",
         ),
         (
+            Part::Command {
+                name: name("allocate-again"),
+                aggregate: name("stock"),
+                route: "POST /stock/{item}/receipts".parse().unwrap(),
+            },
+            "template.yaml has the path /stock/{sku}/receipts, from which /stock/{item}/receipts differs only in the name of its parameter; use /stock/{sku}/receipts",
+        ),
+        (
+            Part::Command {
+                name: name("allocate-again"),
+                aggregate: name("stock"),
+                route: "GET /stock/{sku}/counts".parse().unwrap(),
+            },
+            "a command does not have the method GET; use POST, PUT, PATCH, DELETE",
+        ),
+        (
+            Part::Query {
+                name: name("get-levels"),
+                read_model: name("low-levels"),
+                route: "POST /levels/{sku}".parse().unwrap(),
+            },
+            "a query does not have the method POST; use GET",
+        ),
+        (
             command("count-stock", "fulfilment"),
-            "no `impl Aggregate for Fulfilment`",
+            "unknown aggregate `fulfilment`: no module in shared/orders/src has `impl Aggregate for`",
         ),
         (
             command("count-stock", "stock"),
@@ -396,7 +496,7 @@ fn a_part_that_refers_to_nothing_is_refused() {
         ),
         (
             step("pack-order", "stock", "confirm-order"),
-            "stock.rs: no `impl Definition for Stock`; use one of: fulfilment",
+            "unknown saga `stock`: no module in shared/orders/src has `impl Definition for` it; use one of: fulfilment",
         ),
         (
             step("pack-order", "fulfilment", "weigh-order"),

@@ -80,6 +80,18 @@ pub(super) fn insert_block_after(text: &str, place: &str, new: &str) -> Result<S
     Ok(inserted(lines, end, &block))
 }
 
+/// Inserts a resource of a template before the resource that begins with a line, and before the
+/// comment on it.
+pub(super) fn insert_block_before(text: &str, head: &str, new: &str) -> Result<String, EditError> {
+    let lines = lines(text);
+    let at = lines.iter().position(|line| line.trim_end() == head);
+    let at = at.ok_or_else(|| missing(head))?;
+    let above = lines.iter().take(at).rev();
+    let comments = above.take_while(|line| line.starts_with("  # ")).count();
+    let block = format!("{new}\n");
+    Ok(inserted(lines, at - comments, &block))
+}
+
 /// Changes the resource of a template that begins with a line.
 pub(super) fn insert_in(
     text: &str,

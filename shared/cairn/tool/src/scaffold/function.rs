@@ -36,6 +36,7 @@ impl Function {
         let dependencies = match group {
             "commands" => "serde_json.workspace = true\n",
             "queries" => "cairn.workspace = true\n",
+            "reactions" => REACTION,
             "saga" => STEP,
             _ => "",
         };
@@ -63,6 +64,8 @@ impl Function {
 
 const STEP: &str = "cairn = { workspace = true, features = [\"store\"] }\n\n[dev-dependencies]\n\
                     serde_json.workspace = true\ntokio.workspace = true\n";
+const REACTION: &str =
+    "cairn.workspace = true\n\n[dev-dependencies]\nserde_json.workspace = true\n";
 
 impl Project {
     /// Adds the crate of a function, and its lines in the workspace and the local system.
@@ -115,9 +118,19 @@ impl Project {
         block: &str,
     ) -> Result<(), AddError> {
         let route = operation.route;
+        let template = self.read(Path::new("template.yaml"));
         let place = format!("Method: {}, Path: \"{}\" }}", route.method(), route.path());
-        if self.read(Path::new("template.yaml")).contains(&place) {
+        if template.contains(&place) {
             return Err(AddError::RouteTaken(route.clone()));
+        }
+        let paths = template.split("Path: \"").skip(1);
+        let mut paths = paths.filter_map(|rest| Some(rest.split_once('"')?.0));
+        let path = route.path();
+        if let Some(known) = paths.find(|known| *known != path && shape(known) == shape(path)) {
+            return Err(AddError::SamePath {
+                path: path.to_owned(),
+                known: known.to_owned(),
+            });
         }
         self.block(files, function, block)?;
         let method = route.method().to_lowercase();
@@ -254,6 +267,14 @@ impl Project {
 }
 
 const SCHEMAS: &str = "events/schemas";
+
+/// Returns the parts of a path, without the names of its parameters.
+fn shape(path: &str) -> Vec<&str> {
+    let parts = path.split('/');
+    parts
+        .map(|part| if part.starts_with('{') { "{}" } else { part })
+        .collect()
+}
 
 /// Returns the stored names of the events of an aggregate.
 pub(super) fn event_names(module: &str) -> Vec<String> {

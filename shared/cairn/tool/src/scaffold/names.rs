@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use super::AddError;
 use crate::words::{self, fill};
 
 /// The id in test events.
@@ -206,6 +207,18 @@ impl Route {
     /// Returns the name of the id in the path.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Checks that a kind of function has the method.
+    pub(super) fn check(&self, kind: &'static str, allowed: &[&str]) -> Result<(), AddError> {
+        if allowed.contains(&self.method.as_str()) {
+            return Ok(());
+        }
+        Err(AddError::Method {
+            kind,
+            method: self.method.clone(),
+            allowed: allowed.join(", "),
+        })
     }
 
     /// Returns a request of API Gateway for the route, of an operator with this scope.

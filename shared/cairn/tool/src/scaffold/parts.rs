@@ -1,11 +1,14 @@
 //! The files and entries of each part.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     AddError, Name, Project, Route,
     documents::{self, Operation},
-    edit::{self, insert_after_last, insert_block_after, insert_in},
+    edit::{self, insert_after_last, insert_in},
     files::Files,
     function::{Function, event_names},
     source::{self, Data, Field, Variant},
@@ -50,6 +53,7 @@ impl Project {
         aggregate: &Name,
         route: &Route,
     ) -> Result<(), AddError> {
+        route.check("command", &["POST", "PUT", "PATCH", "DELETE"])?;
         let (file, module) = self.module(aggregate)?;
         let command = command_of(&module, name).ok_or_else(|| {
             let commands = source::variants(&module, "Command").into_iter();
@@ -58,12 +62,19 @@ impl Project {
                 .map(|command| Name::kebab_of(&command.name))
                 .collect();
             AddError::NoCommand {
-                file,
+                file: file.clone(),
                 name: name.kebab().to_owned(),
                 known: known.join(", "),
             }
         })?;
         let (Variant { name: variant, .. }, fields) = &command;
+        if let Some(function) = self.function_of(aggregate, variant) {
+            return Err(AddError::CommandTaken {
+                function,
+                command: variant.clone(),
+                module: file,
+            });
+        }
         let is_rejected = !source::variants(&module, "Rejection").is_empty();
         let names: Vec<_> = fields.iter().map(|field| &*field.name).collect();
         let names = names.join(", ");
@@ -142,14 +153,15 @@ impl Project {
         read_model: &Name,
         route: &Route,
     ) -> Result<(), AddError> {
+        route.check("query", &["GET"])?;
         let file = self
             .domain
             .join(format!("src/read_models/{}.rs", read_model.snake()));
         let fields = source::fields(&self.read(&file), &read_model.pascal());
         if fields.is_empty() {
             return Err(AddError::NoReadModel {
-                file,
-                name: read_model.pascal(),
+                folder: self.domain.join("src/read_models"),
+                name: read_model.kebab().to_owned(),
                 known: self.modules_with("src/read_models", "cairn::Row"),
             });
         }
@@ -193,11 +205,21 @@ impl Project {
             Data::Named(_) => format!("Event::{} {{ .. }}", variant.name),
             Data::Unnamed(_) => format!("Event::{}(_)", variant.name),
         });
+        let (own, other) = (aggregate.snake(), source.snake());
+        let imports = if *aggregate == source {
+            format!("{own}::{{Command, Event, {}}}", aggregate.pascal())
+        } else {
+            format!(
+                "{{{own}::{{Command, {}}}, {other}::{{Event, {}}}}}",
+                aggregate.pascal(),
+                source.pascal()
+            )
+        };
         let words = [
-            ("aggregate", aggregate.snake()),
+            ("aggregate", own),
             ("Aggregate", aggregate.pascal()),
-            ("source", source.snake()),
             ("Source", source.pascal()),
+            ("imports", imports),
             ("event", event.to_owned()),
             ("variants", patterns.collect::<Vec<_>>().join(" | ")),
         ];
@@ -252,10 +274,12 @@ impl Project {
         let table = self.fill(include_str!("templates/table.yaml"), &words);
         let arn = format!("!GetAtt {}Table.Arn", name.pascal());
         files.edit("template.yaml", |text| {
-            let text = insert_block_after(text, "Type: AWS::DynamoDB::Table", &table)?;
+            // Behind the tables of the other read models.
+            let text = edit::insert_block_before(text, "  ReadModelsTable:", &table)?;
             let entry = format!("              - {arn}\n");
             let text = insert_in(&text, "  Boundary:", |block| {
-                insert_after_last(block, "Table.Arn", &entry)
+                let end = "              - !GetAtt ReadModelsTable.Arn";
+                edit::insert_before(block, end, &entry)
             })?;
             insert_in(&text, "  RebuildProjectionFunction:", |block| {
                 let (upper, pascal) = (name.upper(), name.pascal());
@@ -266,6 +290,26 @@ impl Project {
                 let block = edit::insert_after(block, "_TABLE: !Ref", is_place, &entry)?;
                 edit::append_to_list(&block, "Resource: [!GetAtt ", &arn)
             })
+        })
+    }
+
+    /// Returns the code of the function that gives a command to an aggregate.
+    fn function_of(&self, aggregate: &Name, variant: &str) -> Option<PathBuf> {
+        let folder = Path::new("functions/commands");
+        let functions = fs::read_dir(self.root.join(folder)).into_iter().flatten();
+        let mut files = functions
+            .filter_map(|function| Some(folder.join(function.ok()?.file_name()).join("src/lib.rs")))
+            .collect::<Vec<_>>();
+        files.sort();
+        let kind = format!("command::<{}>(", aggregate.pascal());
+        files.into_iter().find(|file| {
+            let text = self.read(file);
+            let mut commands = text.split("Command::").skip(1);
+            let is_given = |rest: &str| {
+                let rest = rest.strip_prefix(variant);
+                rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            };
+            text.contains(&kind) && commands.any(is_given)
         })
     }
 

@@ -21,8 +21,8 @@ impl Project {
         let module = self.read(&file);
         if !module.contains(&format!("impl Definition for {} ", saga.pascal())) {
             return Err(AddError::NoSaga {
-                file,
-                name: saga.pascal(),
+                folder: self.domain.join("src"),
+                name: saga.kebab().to_owned(),
                 known: self.modules_with("src", "impl Definition for "),
             });
         }
