@@ -99,7 +99,7 @@ async fn a_diff_shows_what_changed_and_nothing_else() {
     let changes = diff["changes"].as_array().unwrap();
     let is = changes
         .iter()
-        .find(|change| change["path"] == "/is")
+        .find(|change| change["path"] == "variant")
         .unwrap();
     assert_eq!(
         (&is["before"], &is["after"]),

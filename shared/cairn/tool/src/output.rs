@@ -1,6 +1,9 @@
 //! The output of a command: text for a terminal, JSON for programs.
 
-use std::io::{self, Stdout, Write};
+use std::{
+    fmt::Display,
+    io::{self, Stdout, Write},
+};
 
 use console::{measure_text_width, style, truncate_str};
 use serde::Serialize;
@@ -65,6 +68,13 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Formats a number of things: `1 row`, `2 rows`.
+pub(crate) fn count(number: impl Display, thing: &str) -> String {
+    let number = number.to_string();
+    let end = if number == "1" { "" } else { "s" };
+    format!("{number} {thing}{end}")
 }
 
 /// Formats a duration in its largest whole unit, for example `3 min`.

@@ -12,7 +12,7 @@ use clap::{Args, Command, builder::PossibleValuesParser};
 use super::change_arg;
 use crate::{
     failure::{Failure, Verdict},
-    output::Output,
+    output::{Output, count},
     tool::Tool,
 };
 
@@ -133,13 +133,15 @@ fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
         out.line("")?;
     }
     out.line(&format!(
-        "{} streams with {} commits of {} events",
-        report.streams, report.commits, report.events
+        "{} with {} of {}",
+        count(report.streams, "stream"),
+        count(report.commits, "commit"),
+        count(report.events, "event")
     ))?;
     if report.streams_without_gate > 0 {
         out.line(&format!(
-            "{} streams have no read model; their publication cannot be checked",
-            report.streams_without_gate
+            "publication not checked: {} without a read model",
+            count(report.streams_without_gate, "stream")
         ))?;
     }
     for (name, rows) in &report.rows {
@@ -149,7 +151,8 @@ fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
                 format!(", {skipped} skipped (changed during the audit, or incomplete events)")
             }
         };
-        out.line(&format!("{name}: {} rows compared{skipped}", rows.compared))?;
+        let compared = count(rows.compared, "row");
+        out.line(&format!("{name}: {compared} compared{skipped}"))?;
     }
     out.line(&format!(
         "sagas: {} running, {} stuck",
@@ -161,7 +164,6 @@ fn print(report: &Report, out: &mut Output) -> Result<(), Failure> {
     out.line(&match report.found {
         0 if report.omitted.is_empty() => "Nothing is wrong.".to_owned(),
         0 => "Nothing is wrong in the audited data.".to_owned(),
-        1 => "1 finding".to_owned(),
-        found => format!("{found} findings"),
+        found => count(found, "finding"),
     })
 }

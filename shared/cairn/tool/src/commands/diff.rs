@@ -15,7 +15,13 @@ use crate::{
     tool::Tool,
 };
 
+/// The place of the variant of an enum, which is no JSON pointer.
+const VARIANT: &str = "variant";
+
 /// Compare the state of a stream at two versions
+///
+/// The places of the changes are JSON pointers within the variant of the state. The row `variant`
+/// has the variant itself.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +40,7 @@ pub(crate) struct Diff {
 
 #[derive(Debug, PartialEq, Serialize)]
 struct Change {
-    /// A JSON pointer.
+    /// A JSON pointer, or [`VARIANT`].
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Value>,
@@ -105,17 +111,18 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
 
 /// Returns the values without members, by JSON pointer.
 ///
-/// The variant of an enum is the value `/is`, so that fields that two variants share are no change.
+/// The variant of an enum is the value [`VARIANT`], so that fields that two variants share are no
+/// change.
 fn leaves(state: &Value) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     let is_name = |name: &str| name.starts_with(|first: char| first.is_ascii_uppercase());
     match state {
         Value::String(variant) => {
-            found.insert("/is".to_owned(), variant.as_str().into());
+            found.insert(VARIANT.to_owned(), variant.as_str().into());
         }
         Value::Object(only) if only.len() == 1 && only.keys().all(|name| is_name(name)) => {
             for (variant, fields) in only {
-                found.insert("/is".to_owned(), variant.as_str().into());
+                found.insert(VARIANT.to_owned(), variant.as_str().into());
                 collect(fields, "", &mut found);
             }
         }
@@ -160,9 +167,9 @@ mod tests {
             changes(&before, &after),
             [
                 change("/by", None, Some(json!({}))),
-                change("/is", Some("Placed".into()), Some("Shipped".into())),
                 change("/lines/1/sku", None, Some("B".into())),
                 change("/note", Some("x".into()), None),
+                change(VARIANT, Some("Placed".into()), Some("Shipped".into())),
             ]
         );
         assert_eq!(changes(&json!("None"), &json!("None")), []);

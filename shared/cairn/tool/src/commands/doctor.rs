@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{audit, dead_letters};
 use crate::{
     failure::{Failure, Verdict},
-    output::{Output, duration},
+    output::{Output, count, duration},
     tool::Tool,
 };
 
@@ -30,15 +30,16 @@ const LINES: usize = 10;
 /// parameters that CloudFormation deployed, requests each route of the API without a token, reads
 /// the dead letters, and audits the data. It changes nothing. Run it after every deployment.
 ///
-/// The check of the routes of a public API sends invalid requests, which the functions refuse.
+/// The check of the routes of a public API sends invalid requests, which the functions refuse. A
+/// check without a resource, such as that of alarms in the local system, has the result `none`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cairn doctor
   cairn doctor --skip audit           for large tables: the audit reads all of them
-  cairn doctor --json | jq '.checks[] | select(.outcome != \"ok\")'
+  cairn doctor --json | jq '.checks[] | select(.outcome == \"wrong\")'
 
-Exit status: 0 every check passed; 1 something is wrong; 2 nothing is wrong, but a check was not possible, usage error or system unreachable")]
+Exit status: 0 nothing is wrong; 1 something is wrong; 2 nothing is wrong, but a check was not possible, usage error or system unreachable")]
 pub(crate) struct Doctor {
     /// Leave out a check; can be repeated
     #[arg(long, value_name = "CHECK")]
@@ -65,16 +66,16 @@ enum Check {
 }
 
 impl Check {
-    /// The resources that are checked.
+    /// A resource that is checked.
     fn subject(self) -> &'static str {
         match self {
-            Self::Functions => "functions",
-            Self::Routes => "routes",
-            Self::Mappings => "event source mappings",
-            Self::Rules => "rules",
-            Self::Alarms => "alarms",
-            Self::DeadLetters => "queues",
-            Self::Audit => "streams",
+            Self::Functions => "function",
+            Self::Routes => "route",
+            Self::Mappings => "event source mapping",
+            Self::Rules => "rule",
+            Self::Alarms => "alarm",
+            Self::DeadLetters => "queue",
+            Self::Audit => "stream",
         }
     }
 
@@ -107,6 +108,8 @@ impl Check {
 #[serde(rename_all = "kebab-case")]
 enum Outcome {
     Ok,
+    /// The stack has no resource that the check examines.
+    None,
     Wrong,
     NotChecked,
 }
@@ -115,10 +118,12 @@ impl Outcome {
     fn of(examined: &Examined) -> Self {
         if !examined.wrong.is_empty() {
             Self::Wrong
-        } else if examined.not_checked.is_empty() {
-            Self::Ok
-        } else {
+        } else if !examined.not_checked.is_empty() {
             Self::NotChecked
+        } else if examined.examined == 0 {
+            Self::None
+        } else {
+            Self::Ok
         }
     }
 }
@@ -155,17 +160,17 @@ impl Doctor {
             }
             checks.push(checked);
         }
-        let count = |outcome| checks.iter().filter(|it| it.outcome == outcome).count();
-        let (ok, wrong) = (count(Outcome::Ok), count(Outcome::Wrong));
-        let not_checked = count(Outcome::NotChecked);
+        let with = |outcome| checks.iter().filter(|it| it.outcome == outcome).count();
+        let (ok, wrong) = (with(Outcome::Ok), with(Outcome::Wrong));
+        let (none, not_checked) = (with(Outcome::None), with(Outcome::NotChecked));
         if out.is_json {
             out.document(&json!({
                 "stack": stack.name, "checks": checks,
-                "ok": ok, "wrong": wrong, "notChecked": not_checked,
+                "ok": ok, "none": none, "wrong": wrong, "notChecked": not_checked,
             }))?;
         } else {
             out.line(&format!(
-                "\n{}: {ok} ok, {wrong} wrong, {not_checked} not checked",
+                "\n{}: {ok} ok, {none} none, {wrong} wrong, {not_checked} not checked",
                 stack.name
             ))?;
         }
@@ -218,14 +223,13 @@ async fn examine_queues(stack: &Stack) -> Result<Examined, Failure> {
     let mut wrong = vec![];
     for queue in dead_letters::queues() {
         let in_queue = messages.iter().filter(|(name, _)| *name == queue);
-        let count = in_queue.clone().count();
+        let number = in_queue.clone().count();
         let oldest = in_queue.filter_map(|(_, message)| message.sent).min();
-        if count > 0 {
+        if number > 0 {
             let age = oldest.map(|at| Timestamp::now().as_millis() - at.as_millis());
             let age = age.map_or("unknown".to_owned(), duration);
-            wrong.push(format!(
-                "{queue}: {count} messages, age of the oldest: {age}"
-            ));
+            let messages = count(number, "message");
+            wrong.push(format!("{queue}: {messages}, age of the oldest: {age}"));
         }
     }
     Ok(Examined {
@@ -265,8 +269,10 @@ fn print(checked: &Checked, tool: &Tool, out: &mut Output) -> Result<(), Failure
         .unwrap_or_default();
     let mut line =
         |outcome: &str, text: &str| out.line(&format!("{outcome:<11}  {name:<12}  {text}"));
-    if *outcome == Outcome::Ok {
-        return line("ok", &format!("{} {}", examined.examined, check.subject()));
+    match outcome {
+        Outcome::Ok => return line("ok", &count(examined.examined, check.subject())),
+        Outcome::None => return line("none", &format!("the stack has no {}", check.subject())),
+        Outcome::Wrong | Outcome::NotChecked => {}
     }
     for problem in examined.wrong.iter().take(LINES) {
         line("wrong", &format!("{problem}. Next: {}", check.next(tool)))?;

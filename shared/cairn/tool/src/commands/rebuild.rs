@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::change_arg;
 use crate::{
     failure::{Failure, Verdict},
-    output::Output,
+    output::{Output, count},
     tool::Tool,
 };
 
@@ -160,8 +160,12 @@ impl Rebuild {
         match &done.comparison {
             Some(comparison) => {
                 out.line(&format!(
-                    "Rebuilt from {events} events: {} rows unchanged, {} changed, {} added, {} removed.",
-                    comparison.alike, comparison.differing, comparison.only_new, comparison.only_old,
+                    "Rebuilt from {}: {} unchanged, {} changed, {} added, {} removed.",
+                    count(events, "event"),
+                    count(comparison.alike, "row"),
+                    comparison.differing,
+                    comparison.only_new,
+                    comparison.only_old,
                 ))?;
                 for example in &comparison.examples {
                     out.line(&format!("  {example}"))?;
@@ -176,7 +180,7 @@ impl Rebuild {
                 )?;
             }
         }
-        out.line(&format!("{dropped} obsolete rows dropped."))?;
+        out.line(&format!("{} dropped.", count(dropped, "obsolete row")))?;
         Ok(Verdict::Well)
     }
 
@@ -192,8 +196,8 @@ impl Rebuild {
             return Ok(Verdict::Wrong);
         }
         out.line(&format!(
-            "{} orphan rows, which no event leads to; the new rows are not promoted yet:",
-            comparison.only_old
+            "{}, to which no event leads; the new rows are not promoted yet:",
+            count(comparison.only_old, "orphan row")
         ))?;
         for example in &comparison.examples {
             out.line(&format!("  {example}"))?;

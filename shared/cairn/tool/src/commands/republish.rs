@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     failure::{Failure, Verdict},
-    output::Output,
+    output::{Output, count},
 };
 
 /// The stream consumers: the functions that read the event table's DynamoDB Stream.
@@ -59,7 +59,10 @@ impl Republish {
                 .redeliver(TRACKER, &tracked.collect::<Vec<_>>())
                 .await?;
             if !out.is_json {
-                out.line(&format!("{stream}: {events} events published again"))?;
+                out.line(&format!(
+                    "{stream}: {} published again",
+                    count(events, "event")
+                ))?;
             }
             republished.push(json!({ "stream": stream, "events": events }));
         }

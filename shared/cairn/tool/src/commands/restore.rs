@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     failure::{Failure, Verdict},
-    output::Output,
+    output::{Output, count},
 };
 
 /// Restore missing commits from a copy of the event table
@@ -98,8 +98,11 @@ impl Restore {
         }
         let missing = if self.dry_run { "missing" } else { "restored" };
         out.line(&format!(
-            "{} commits read: {} {missing}, {} present, {} in conflict",
-            restored.read, restored.missing, restored.present, restored.conflicts
+            "{} read: {} {missing}, {} present, {} in conflict",
+            count(restored.read, "commit"),
+            restored.missing,
+            restored.present,
+            restored.conflicts
         ))
     }
 }
