@@ -81,18 +81,12 @@ fn size(item: &Value) -> Option<usize> {
 mod tests {
     use serde_json::json;
 
-    use crate::{aws::dynamo::Dynamo, template::Table};
+    use crate::aws::dynamo::with_a_table;
 
     /// Executes a call on a table with an item of 3 KB, and returns its write request units: all,
     /// and those of a failed condition.
     fn billed(operation: &str, request: &serde_json::Value) -> serde_json::Value {
-        let create = json!({
-            "TableName": "Table", "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{ "AttributeName": "k", "AttributeType": "S" }],
-            "KeySchema": [{ "AttributeName": "k", "KeyType": "HASH" }],
-        });
-        let name = "Table".to_owned();
-        let dynamo = Dynamo::open(None, &[Table { name, create }]).unwrap();
+        let dynamo = with_a_table();
         let put = json!({ "TableName": "Table", "Item": item("stored", 3) });
         dynamo.metered("PutItem", &put.to_string(), true);
         let (_, units) = dynamo.metered(operation, &request.to_string(), true);

@@ -481,17 +481,11 @@ mod tests {
         storage_backend::sql_builders::{SqlParam, scan_items},
     };
 
-    use super::*;
+    use crate::aws::dynamo::with_a_table;
 
     #[test]
     fn a_page_of_a_parallel_scan_needs_no_sorting() {
-        let create = json!({
-            "TableName": "Table", "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{ "AttributeName": "k", "AttributeType": "S" }],
-            "KeySchema": [{ "AttributeName": "k", "KeyType": "HASH" }],
-        });
-        let name = "Table".to_owned();
-        let dynamo = Dynamo::open(None, &[Table { name, create }]).unwrap();
+        let dynamo = with_a_table();
         let (sql, parameters) = scan_items(
             "Table",
             &ScanParams {
