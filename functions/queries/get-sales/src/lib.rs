@@ -45,7 +45,7 @@ async fn get(
             "from and to span {count} windows: ask for at most {MOST_WINDOWS}, or for longer windows"
         )));
     }
-    let shards = generations.shown(|counters| async move {
+    let shards = generations.shown_whole(|counters| async move {
         let shards = (0..SHARDS).map(|shard| sum(&counters, windows, shard));
         try_join_all(shards).await
     });

@@ -279,7 +279,11 @@ async fn rebuild(shop: &StillShop) -> Value {
         })
         .await;
     }
-    let comparison = step(json!({ "step": "compare" })).await;
+    let mut parts = vec![];
+    for segment in started["segments"].as_array().unwrap() {
+        parts.push(step(json!({ "step": "compare", "segment": segment })).await);
+    }
+    let comparison = step(json!({ "step": "total", "compared": parts })).await;
     step(json!({ "step": "promote" })).await;
     assert_eq!(step(json!({ "step": "prune" })).await["complete"], true);
     comparison

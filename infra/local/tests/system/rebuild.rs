@@ -62,9 +62,33 @@ async fn backfill(fixture: &Fixture, projection: &str) {
     }
 }
 
+/// Compares all segments, and returns the total and its parts.
+async fn compare(fixture: &Fixture, projection: &str) -> (Value, Vec<Value>) {
+    let started = step(fixture, projection, "start").await;
+    let mut parts = vec![];
+    for segment in started["segments"].as_array().unwrap() {
+        let mut compared = json!({});
+        let part = until("a segment is compared", async || {
+            let request = json!({
+                "projection": projection, "step": "compare", "segment": segment,
+                "compared": compared,
+            });
+            compared = try_step(fixture, &request).await.unwrap();
+            if compared["done"] == true {
+                Ok(compared.clone())
+            } else {
+                Err(compared.clone())
+            }
+        });
+        parts.push(part.await);
+    }
+    let total = json!({ "projection": projection, "step": "total", "compared": parts });
+    (try_step(fixture, &total).await.unwrap(), parts)
+}
+
 pub(crate) async fn rebuild(fixture: &Fixture, projection: &str) -> Value {
     backfill(fixture, projection).await;
-    let comparison = step(fixture, projection, "compare").await;
+    let (comparison, _) = compare(fixture, projection).await;
     step(fixture, projection, "promote").await;
     let pruned = step(fixture, projection, "prune").await;
     assert_eq!(pruned["complete"], true, "{pruned}");
@@ -216,7 +240,7 @@ async fn an_orphan_row_is_reported_and_kept_until_the_operator_decides() {
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 
     backfill(&fixture, "stock").await;
-    let comparison = step(&fixture, "stock", "compare").await;
+    let (comparison, _) = compare(&fixture, "stock").await;
     let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &comparison[kind]);
     assert_eq!(counts, [1, 0, 0, 1]);
     assert_eq!(
@@ -233,7 +257,7 @@ async fn an_orphan_row_is_reported_and_kept_until_the_operator_decides() {
 }
 
 #[tokio::test]
-async fn the_comparisons_of_all_parts_equal_that_of_the_whole() {
+async fn the_comparisons_of_all_parts_add_up() {
     let fixture = Fixture::start().await;
     fixture.receive("TEA-01", 100).await;
     for _ in 0..12 {
@@ -256,39 +280,14 @@ async fn the_comparisons_of_all_parts_equal_that_of_the_whole() {
     fixture.aws("DynamoDB_20120810.PutItem", &put);
 
     backfill(&fixture, "orders").await;
-    let started = step(&fixture, "orders", "start").await;
-    let mut parts = vec![];
-    for segment in started["segments"].as_array().unwrap() {
-        let mut compared = json!({});
-        let part = until("a segment is compared", async || {
-            let request = json!({
-                "projection": "orders", "step": "compare", "segment": segment, "compared": compared,
-            });
-            compared = try_step(&fixture, &request).await.unwrap();
-            if compared["done"] == true {
-                Ok(compared.clone())
-            } else {
-                Err(compared.clone())
-            }
-        });
-        parts.push(part.await);
-    }
+    let (total, parts) = compare(&fixture, "orders").await;
     assert!(
         parts.iter().filter(|part| part["alike"] != 0).count() > 1,
         "{parts:?}"
     );
-    let total = json!({ "projection": "orders", "step": "total", "compared": parts });
-    let mut total = try_step(&fixture, &total).await.unwrap();
-    let mut whole = step(&fixture, "orders", "compare").await;
-    let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &whole[kind]);
+    let counts = ["alike", "differing", "onlyNew", "onlyOld"].map(|kind| &total[kind]);
     assert_eq!(counts, [10, 1, 1, 1]);
-    for comparison in [&mut total, &mut whole] {
-        comparison["examples"]
-            .as_array_mut()
-            .unwrap()
-            .sort_by_key(Value::to_string);
-    }
-    assert_eq!(total, whole);
+    assert_eq!(total["examples"].as_array().unwrap().len(), 3, "{total}");
 }
 
 #[tokio::test]
@@ -332,10 +331,9 @@ async fn a_comparison_continues_where_it_was_stopped() {
     });
     let compared = compared.await;
     assert!(stops > 1, "it was never stopped");
-    let whole = rebuild.compare().await.unwrap();
+    let whole = Comparison::new([compared]);
     let counts = (whole.alike, whole.only_new, whole.only_old);
     assert_eq!(counts, (3, 1, phantoms.len() as u64));
-    assert_eq!(Comparison::new([compared]), whole);
 }
 
 #[tokio::test]
@@ -493,7 +491,12 @@ async fn an_event_after_the_backfill_is_in_the_new_rows_although_consumers_cache
     }
     shop.place(&order("TEA-01", 1, "tok_declined")).await;
     shop.system.settled().await;
-    let comparison = step("compare", Value::Null).await;
+    let mut parts = vec![];
+    for segment in started["segments"].as_array().unwrap() {
+        parts.push(step("compare", segment.clone()).await);
+    }
+    let total = json!({ "projection": "orders", "step": "total", "compared": parts });
+    let comparison = shop.invoke(REBUILD, &total).await;
     assert_eq!(comparison["alike"], 2, "{comparison}");
     assert_eq!(comparison["onlyOld"], 0, "{comparison}");
 }
@@ -533,6 +536,31 @@ async fn consumers_read_the_generations_once_in_a_second() {
         counted.push(reads() - before);
     }
     assert_eq!(counted, [1, 0, 1, 1, 1]);
+}
+
+/// A response that adds up many rows takes longer than the wait of a prune.
+#[tokio::test]
+async fn rows_that_a_prune_deletes_during_a_read_are_read_again_in_the_new_generation() {
+    let fixture = Fixture::start().await;
+    fixture.receive("TEA-01", 10).await;
+    fixture.settled().await;
+    let operator = fixture.system.composition.operator();
+    let stock = operator.rows::<StockLevels>().unwrap();
+    let reads = Cell::new(0);
+    let row = stock.shown_whole(|rows| {
+        reads.set(reads.get() + 1);
+        let is_first = reads.get() == 1;
+        let fixture = &fixture;
+        async move {
+            if is_first {
+                rebuild(fixture, "stock").await;
+            }
+            rows.get("TEA-01").await
+        }
+    });
+    let row = row.await.unwrap();
+    assert_eq!(row.map(|row| row["onHand"].clone()), Some(json!(10)));
+    assert_eq!(reads.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]

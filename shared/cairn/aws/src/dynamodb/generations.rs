@@ -187,6 +187,27 @@ impl<P: Projection> Generations<P> {
         read(self.with_generation(set.live)).await
     }
 
+    /// Reads from the live rows with several requests.
+    ///
+    /// The generation set is read after the rows. If another generation became live meanwhile,
+    /// `read` runs again: a prune may have deleted rows that were still to be read. A prune begins
+    /// two seconds after the promotion, so a read of a single request needs [`shown`](Self::shown)
+    /// only.
+    pub async fn shown_whole<T, F>(&self, read: impl Fn(P) -> F) -> Result<T, TableError>
+    where
+        F: Future<Output = Result<T, TableError>>,
+    {
+        let mut known = self.known_live();
+        loop {
+            let answer = read(self.with_generation(known)).await?;
+            let live = self.any_set().await?.live;
+            if live == known {
+                return Ok(answer);
+            }
+            known = live;
+        }
+    }
+
     /// Returns the live rows, by the authoritative copy of the generation set.
     pub async fn live(&self) -> Result<P, TableError> {
         Ok(self.with_generation(self.set().await?.live))

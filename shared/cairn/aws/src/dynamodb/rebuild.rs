@@ -275,14 +275,8 @@ impl<P: Projection> Rebuild<P> {
         Ok(())
     }
 
-    /// Compares the new rows with the live ones after a complete backfill.
-    pub async fn compare(&self) -> Result<Comparison, RebuildError> {
-        let set = self.finished().await?;
-        let all = self.compare_part(&set, (0, 1), ComparisonProgress::default(), || true);
-        Ok(Comparison::new([all.await?]))
-    }
-
-    /// Compares one segment of the rows, page by page. The segments are those of the backfill.
+    /// Compares one segment of the new rows with the live ones after a complete backfill, page by
+    /// page. The segments are those of the backfill.
     ///
     /// `go_on` is called before each page; `false` stops. Pass the result of one call as `so_far`
     /// to the next, and add up the segments with [`Comparison::new`].
@@ -293,19 +287,7 @@ impl<P: Projection> Rebuild<P> {
         go_on: impl Fn() -> bool,
     ) -> Result<ComparisonProgress, RebuildError> {
         let set = self.finished().await?;
-        let (_, segments) = set.building()?;
-        self.compare_part(&set, (segment, segments), so_far, go_on)
-            .await
-    }
-
-    async fn compare_part(
-        &self,
-        set: &GenerationSet,
-        (segment, segments): (u32, u32),
-        so_far: ComparisonProgress,
-        go_on: impl Fn() -> bool,
-    ) -> Result<ComparisonProgress, RebuildError> {
-        let (new, _) = set.building()?;
+        let (new, segments) = set.building()?;
         let (old_rows, new_rows) = (
             self.generations.with_generation(set.live),
             self.generations.with_generation(new),

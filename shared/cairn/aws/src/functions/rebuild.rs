@@ -69,11 +69,10 @@ enum Step {
     },
     /// Reports the progress of all segments.
     Progress,
-    /// Compares the new rows with the live ones: all of them in one invocation, or one segment
-    /// within the time budget.
+    /// Compares one segment of the new rows with the live ones within the time budget.
     Compare {
         /// The segment, from 0.
-        segment: Option<u32>,
+        segment: u32,
         /// The progress of the segment's comparison.
         #[serde(default)]
         compared: ComparisonProgress,
@@ -134,11 +133,7 @@ async fn take(
                 segments,
             })
         }
-        Step::Compare { segment: None, .. } => rebuild.compare().await.map(Report::Compared),
-        Step::Compare {
-            segment: Some(segment),
-            compared,
-        } => {
+        Step::Compare { segment, compared } => {
             let compared = rebuild.compare_segment(segment, compared, is_time_left);
             compared.await.map(Report::ComparedPart)
         }
