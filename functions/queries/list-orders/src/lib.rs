@@ -3,19 +3,23 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cairn::{
     Timestamp,
+    error::BoxError,
     read_model::{ReadModel, Row},
-    store::{self, Consistency, EventStore, ReadRange},
+    store::{self, Consistency, EventStore, ReadRange, StoreError},
 };
 use cairn_aws::{
     dynamodb::{DynamoStore, Generations, Index, Rows},
     lambda::{
         AppContext, ConfigError, Handler,
         api::{Problem, Request, Response, query},
+        metrics::Metrics,
     },
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use orders::{
-    read_models::orders::{OrderView, Orders, of_histories, render, streams},
+    read_models::orders::{
+        OrderView, Orders, of_histories, render, render_without_fulfilment, streams,
+    },
     values::{CustomerId, OrderId},
 };
 use serde_json::{Value, json};
@@ -30,12 +34,12 @@ const AT_ONCE: usize = 16;
 const USUAL: u64 = 20;
 
 pub fn function(app: &AppContext) -> Result<Handler, ConfigError> {
-    let parts = (app.event_store()?, app.rows()?);
+    let parts = (app.clone(), app.event_store()?, app.rows()?);
     query(app, orders::CLAIMS, parts, list)
 }
 
 async fn list(
-    (store, generations): (DynamoStore, Generations<Rows<Orders>>),
+    (app, store, generations): (AppContext, DynamoStore, Generations<Rows<Orders>>),
     request: Request,
 ) -> Result<Response, Problem> {
     let customer_id: CustomerId = request
@@ -60,7 +64,8 @@ async fn list(
         }
     });
     let found = found.await?;
-    let views: Vec<_> = found.rows.iter().map(|row| view(&store, row)).collect();
+    let rows = found.rows.iter();
+    let views: Vec<_> = rows.map(|row| view(&app, &store, row)).collect();
     let views = stream::iter(views).buffered(AT_ONCE);
     let views: Vec<_> = views.try_collect().await?;
     let orders: Vec<_> = views.into_iter().flatten().collect();
@@ -71,26 +76,51 @@ async fn list(
     Response::new(200, body)
 }
 
-/// Returns the order of a row, with the steps of its fulfilment. If they are of different moments,
-/// which is rare, all streams are read.
-async fn view(store: &DynamoStore, row: &Row) -> Result<Option<OrderView>, Problem> {
+/// Returns the order of a row, with the steps of its fulfilment. A fulfilment that cannot be decoded
+/// fails only its own order's part of the list.
+async fn view(
+    app: &AppContext,
+    store: &DynamoStore,
+    row: &Row,
+) -> Result<Option<OrderView>, Problem> {
     let order_id = row.get(Orders::KEY).and_then(Value::as_str);
     let order_id: OrderId = order_id
         .unwrap_or_default()
         .parse()
         .map_err(|error| Problem::internal(&error))?;
+    match whole(store, row, order_id).await {
+        Err(StoreError::Corrupt { stream, reason }) => {
+            tracing::error!(%stream, reason, "fulfilment unreadable");
+            app.emit(Metrics::default().count("UnreadableFulfilments", 1));
+            render_without_fulfilment(row).map_err(|error| Problem::internal(&error))
+        }
+        view => Ok(view?),
+    }
+}
+
+/// Returns the order with its fulfilment. If they are of different moments, which is rare, all
+/// streams are read.
+async fn whole(
+    store: &DynamoStore,
+    row: &Row,
+    order_id: OrderId,
+) -> Result<Option<OrderView>, StoreError> {
     let (fulfilment, others) = streams(order_id);
+    let corrupt = |error: BoxError| StoreError::Corrupt {
+        stream: fulfilment.clone(),
+        reason: error.to_string(),
+    };
     let range = ReadRange {
         consistency: Consistency::Eventual,
         ..ReadRange::all()
     };
     let steps = store.read(&fulfilment, &range).await?;
-    let view = render(row, &steps).map_err(|error| Problem::internal(&error))?;
+    let view = render(row, &steps).map_err(corrupt)?;
     if !view.as_ref().is_some_and(OrderView::is_torn) {
         return Ok(view);
     }
     let histories = store::read_together(store, &fulfilment, &others, None).await?;
-    of_histories(&histories).map_err(|error| Problem::internal(&error))
+    of_histories(&histories).map_err(corrupt)
 }
 
 /// The attributes of a position in the index.

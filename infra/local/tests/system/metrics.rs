@@ -174,3 +174,55 @@ async fn both_stream_consumers_count_and_log_a_changed_and_a_removed_commit_and_
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_fulfilment_leaves_its_order_in_the_list_without_steps_and_is_counted() {
+    let shop = StillShop::open();
+    let mut ids = vec![];
+    for (token, end) in [
+        ("tok_visa", "completed"),
+        ("tok_visa", "completed"),
+        ("tok_declined", "aborted"),
+    ] {
+        let id = shop.place(&order("TEA-01", 1, token)).await;
+        shop.until(&id, end).await;
+        ids.push(id);
+    }
+    for id in &ids[1..] {
+        let stream = format!("fulfilment-{id}");
+        let commits = shop.items("EventsTable").into_iter();
+        let versions = commits
+            .filter(|commit| commit["stream"] == *stream)
+            .filter_map(|commit| commit["version"].as_u64());
+        let text = |text: &str| json!({ "S": text });
+        let event =
+            json!({ "M": { "type": text("Unknown"), "schema": { "N": "1" }, "data": text("{}") } });
+        let item = json!({
+            "stream": text(&stream), "version": { "N": (versions.max().unwrap() + 1).to_string() },
+            "commit": text("c"), "at": text("2027-01-15T08:00:00.000Z"), "correlation": text("c"),
+            "events": { "L": [event] },
+        });
+        let put = json!({ "TableName": "EventsTable", "Item": item }).to_string();
+        let call = aws::Call::new("DynamoDB_20120810.PutItem", put.as_bytes());
+        assert_eq!(shop.system.aws.call("test", &call).status, 200);
+    }
+    let path = "/customers/c-42/orders";
+    let (status, body) = shop.send("GET", path, &Value::Null).await;
+    assert_eq!(status, 200, "{body}");
+    let orders = body["orders"].as_array().unwrap();
+    let listed = |id: &str| orders.iter().find(|order| order["orderId"] == id).unwrap();
+    let [readable, confirmed, cancelled] = [&ids[0], &ids[1], &ids[2]].map(|id| listed(id));
+    let steps = readable["fulfilment"]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 6, "{readable}");
+    for (order, status, fulfilment) in [
+        (confirmed, "confirmed", "completed"),
+        (cancelled, "cancelled", "stuck"),
+    ] {
+        let expected = json!({ "status": fulfilment, "steps": [] });
+        assert_eq!(
+            (&order["status"], &order["fulfilment"]),
+            (&json!(status), &expected)
+        );
+    }
+    assert_eq!(sum(&shop, "UnreadableFulfilments"), 2);
+}

@@ -302,11 +302,28 @@ struct Cancellation {
 /// Returns the row as the API shows it with the history of its fulfilment, or `None` if it has no
 /// event of the order itself.
 pub fn render(row: &Row, fulfilment: &[Commit]) -> Result<Option<OrderView>, BoxError> {
+    rendered(row, || FulfilmentView::fold(fulfilment))
+}
+
+/// Returns the row as the API shows it if its fulfilment cannot be read: without steps and, unless
+/// the order is confirmed, as stuck, because it needs manual action.
+pub fn render_without_fulfilment(row: &Row) -> Result<Option<OrderView>, BoxError> {
+    let unreadable = FulfilmentView {
+        status: FulfilmentStatus::Stuck,
+        steps: vec![],
+    };
+    rendered(row, || Ok(unreadable))
+}
+
+fn rendered(
+    row: &Row,
+    fulfilment: impl FnOnce() -> Result<FulfilmentView, CodecError>,
+) -> Result<Option<OrderView>, BoxError> {
     if !row.contains_key("orderVersion") {
         return Ok(None);
     }
     let stored = Orders::try_from(row.clone())?;
-    let mut fulfilment = FulfilmentView::fold(fulfilment)?;
+    let mut fulfilment = fulfilment()?;
     let latest = fulfilment.steps.iter().map(|step| step.outcome.at).max();
     let is_whole = fulfilment.goes_with(stored.status)
         && fulfilment.goes_with_shipment(stored.shipment.is_some());
