@@ -4,7 +4,6 @@ use std::{error::Error, process::ExitCode};
 
 use cairn_aws::lambda::on_lambda;
 use cairn_local::{
-    faults::{Fault, FaultProfile},
     program::{self, Greeting, Hosting, Terminal},
     signals::AtSignal,
     system::System,
@@ -31,9 +30,6 @@ struct Arguments {
     system: program::Arguments,
     #[command(flatten)]
     hosting: Hosting,
-    /// Deliver every event twice and out of order
-    #[arg(long)]
-    disturb: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,10 +74,7 @@ fn run(terminal: &Terminal) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     };
     let ended = match arguments.command {
         None => {
-            let faults = FaultProfile::default();
-            if arguments.disturb {
-                faults.set(&[Fault::Duplicates, Fault::Disorder]);
-            }
+            let faults = arguments.system.faults();
             let printer = arguments.system.printer(terminal);
             let mut options = arguments
                 .system

@@ -16,6 +16,8 @@ mod fixture;
 mod forget;
 mod history;
 mod lag;
+#[cfg(unix)]
+mod local;
 mod past;
 mod reach;
 mod rebuild;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, pin::Pin, time::Duration};
 
-use cairn_local::{aws::Call, names::STACK, template::Trigger};
+use cairn_local::{aws::Call, template::Trigger};
 use futures_util::future::join_all;
 use orders_local::parts;
 use regex_lite::Regex;
@@ -377,11 +377,7 @@ fn samples(shop: &StillShop) -> Vec<Sample> {
         for metric in metrics["Metrics"].as_array().unwrap() {
             let name = metric["Name"].as_str().unwrap();
             let value = line[name].as_f64().unwrap();
-            add(
-                since_start(at),
-                format!("{namespace} {name} {STACK}"),
-                value,
-            );
+            add(since_start(at), format!("{namespace} {name} cairn"), value);
         }
     }
     for item in shop.items("EventsTable") {

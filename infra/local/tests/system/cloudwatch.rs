@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, fs, iter::Peekable, str::FromStr, time::Duration};
 
-use cairn_local::names::STACK;
 use regex_lite::Regex;
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};
@@ -164,7 +163,7 @@ pub(crate) fn alarms() -> BTreeMap<String, Alarm> {
             "Queue.QueueName" => format!("{id}Queue"),
             name => match &properties["Parameters"][name] {
                 Value::Null => name.to_owned(),
-                given if given == "AWS::StackName" => STACK.to_owned(),
+                given if given == "AWS::StackName" => "cairn".to_owned(),
                 given => text(given),
             },
         };

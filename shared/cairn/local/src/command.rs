@@ -6,6 +6,7 @@ use cairn::error::BoxError;
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::{
+    http::ApiErrors,
     program::{self, Arguments, Greeting, Terminal, platform},
     programs::Search,
     signals::AtSignal,
@@ -61,6 +62,7 @@ fn serve(matches: &ArgMatches, terminal: &Terminal) -> Result<ExitCode, BoxError
     let options = system.options(Options {
         functions: search.functions(&template)?,
         platform: platform(&system, terminal),
+        errors: ApiErrors::ApiGateway,
         ..Options::default()
     })?;
     let greeting = |_: &_| Greeting::default();

@@ -120,6 +120,7 @@ impl Composition {
             secrets,
             kms,
             async_queue: async_queue.clone(),
+            stack: template.stack.clone(),
             functions: template
                 .functions
                 .iter()

@@ -1,10 +1,9 @@
-//! Names in the local account: its Region and stack, ARNs, queue URLs, and the ids in them.
+//! Names in the local account: its Region, ARNs, queue URLs, and the ids in them.
 
 use percent_encoding::percent_decode_str;
 
 pub const REGION: &str = "us-east-1";
 pub const ACCOUNT: &str = "000000000000";
-pub const STACK: &str = "cairn";
 
 /// The prefix of queue URLs in templates and functions.
 pub(crate) const QUEUE_ORIGIN: &str = "http://127.0.0.1:4566";
@@ -15,14 +14,14 @@ pub(crate) const LATEST: &str = "$LATEST";
 /// The alias under which all functions are deployed.
 const ALIAS: &str = "live";
 
-/// The ARN of a function in this account. The stack's name precedes the function's, as on AWS.
-pub fn function_arn(function: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{STACK}-{function}")
+/// The ARN of a function in this account, by its name.
+pub fn function_arn(name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}")
 }
 
 /// The ARN of a function's alias, under which every caller invokes it.
-pub(crate) fn alias_arn(function: &str) -> String {
-    format!("{}:{ALIAS}", function_arn(function))
+pub(crate) fn alias_arn(name: &str) -> String {
+    format!("{}:{ALIAS}", function_arn(name))
 }
 
 /// The logical id that SAM gives to the alias of a function.
@@ -40,10 +39,10 @@ pub(crate) fn function_of_key(key: &str) -> Option<&str> {
     key.strip_prefix(ROLE)
 }
 
-/// Returns the logical id in a function's id, name or ARN, as a path has it. The id need not
-/// exist. A qualifier is the alias or `$LATEST`: no versions are published locally.
+/// Returns the logical id or the name in a function's id, name or ARN, as a path has it. The function
+/// need not exist. A qualifier is the alias or `$LATEST`: no versions are published locally.
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>
-pub(crate) fn function_id(named: &str) -> Option<String> {
+pub(crate) fn function_name(named: &str) -> Option<String> {
     let named = percent_decode_str(named).decode_utf8_lossy();
     let name = match named.split_once(":function:") {
         Some((account, name)) if is_local_account(account) => name,
@@ -57,9 +56,7 @@ pub(crate) fn function_id(named: &str) -> Option<String> {
     if qualifier.is_some_and(|qualifier| !is_qualifier(qualifier)) {
         return None;
     }
-    let id = name.strip_prefix(STACK);
-    let id = id.and_then(|id| id.strip_prefix('-')).unwrap_or(name);
-    Some(id.to_owned())
+    Some(name.to_owned())
 }
 
 /// True for an alias or version that every function has.

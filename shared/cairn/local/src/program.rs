@@ -30,6 +30,7 @@ use tracing_subscriber::{
 
 use crate::{
     aws::{Seen, secrets::Secrets},
+    faults::{Fault, FaultProfile},
     host::{Functions, kill_all},
     http::AllowedHost,
     local_platform::LocalPlatform,
@@ -61,6 +62,9 @@ pub struct Arguments {
     /// Print neither events nor lines of functions
     #[arg(long)]
     quiet: bool,
+    /// Deliver every event twice and out of order
+    #[arg(long)]
+    disturb: bool,
     /// SAM template [default: nearest template.yaml]
     #[arg(long, value_name = "FILE", global = true)]
     template: Option<PathBuf>,
@@ -140,6 +144,15 @@ impl Arguments {
             secrets,
             ..options
         })
+    }
+
+    /// Returns the faults that are switched on at the start.
+    pub fn faults(&self) -> FaultProfile {
+        let faults = FaultProfile::default();
+        if self.disturb {
+            faults.set(&[Fault::Duplicates, Fault::Disorder]);
+        }
+        faults
     }
 
     /// Returns the printer of the lines of processes, unless the program is to be quiet.
@@ -424,9 +437,10 @@ impl Program {
     }
 }
 
-/// Returns the local platform, which prints the lines of processes unless the program is quiet.
+/// Returns the local platform with the faults of the arguments, which prints the lines of processes
+/// unless the program is quiet.
 pub(crate) fn platform(arguments: &Arguments, terminal: &Terminal) -> Arc<dyn Platform> {
-    let platform = LocalPlatform::default();
+    let platform = LocalPlatform::new(arguments.faults());
     Arc::new(match arguments.printer(terminal) {
         Some(printer) => platform.printing(printer),
         None => platform,
@@ -436,6 +450,17 @@ pub(crate) fn platform(arguments: &Arguments, terminal: &Terminal) -> Arc<dyn Pl
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_program_delivers_events_twice_and_late_with_disturb() {
+        let copies = |arguments: &[&str]| {
+            let parsed = ApplicationArguments::try_parse_from(arguments).unwrap();
+            let platform = LocalPlatform::new(parsed.system.faults());
+            platform.copies("Function", "{}").len()
+        };
+        assert_eq!(copies(&["program"]), 1);
+        assert_eq!(copies(&["program", "--disturb"]), 2);
+    }
 
     #[test]
     fn an_error_of_the_command_line_has_the_names_of_missing_arguments() {

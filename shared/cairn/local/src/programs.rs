@@ -53,14 +53,8 @@ impl Search {
             workspaces.iter().try_for_each(Workspace::build)?;
         }
         for (spec, (id, program)) in template.functions.iter().zip(&programs) {
-            let path = program.command.first();
-            if path.is_some_and(|path| !is_executable(Path::new(path))) {
-                let path = path.map(|path| path.display().to_string());
-                let problem = format!(
-                    "{id}: the program {} does not exist, or is not executable",
-                    path.unwrap_or_default()
-                );
-                return Err(template.error(spec.line, problem).into());
+            if let Some(problem) = missing(program) {
+                return Err(template.error(spec.line, format!("{id}: {problem}")).into());
             }
         }
         Ok(Functions::processes(programs))
@@ -110,9 +104,7 @@ impl Search {
         let (runtime, handler) = (code.runtime.as_deref(), code.handler.as_deref());
         let client = runtime.zip(handler).and_then(|(runtime, handler)| {
             let mut client: Vec<OsString> = match runtime {
-                _ if runtime.starts_with("python") => {
-                    ["python3", "-m", "awslambdaric"].map(OsString::from).into()
-                }
+                _ if runtime.starts_with("python") => PYTHON_CLIENT.map(OsString::from).into(),
                 _ if runtime.starts_with("nodejs") => vec![node_client(&directory).into()],
                 _ => return None,
             };
@@ -132,13 +124,56 @@ impl Search {
     }
 }
 
+/// The Runtime Interface Client of Python.
+const PYTHON_CLIENT: [&str; 3] = ["python3", "-m", "awslambdaric"];
+/// The Runtime Interface Client of Node.js, in a folder with packages.
+const NODE_CLIENT: &str = "node_modules/.bin/aws-lambda-ric";
+
+/// Returns the reason for which a program cannot start, with its fix.
+fn missing(program: &Program) -> Option<String> {
+    let path = Path::new(program.command.first()?);
+    if !is_executable(path) {
+        let fix = if path.ends_with(NODE_CLIENT) {
+            "; install the client with `npm install aws-lambda-ric`"
+        } else {
+            ""
+        };
+        let path = path.display();
+        return Some(format!(
+            "the program {path} does not exist, or is not executable{fix}"
+        ));
+    }
+    let client = program.command.get(..PYTHON_CLIENT.len())?;
+    if client != PYTHON_CLIENT {
+        return None;
+    }
+    let [python, _, module] = PYTHON_CLIENT;
+    let mut import = Command::new(python);
+    import
+        .args(["-c", &format!("import {module}")])
+        .current_dir(&program.directory)
+        // As for the function, whose environment has no folders of modules.
+        .env_remove("PYTHONPATH")
+        .stdin(Stdio::null());
+    let problem = match import.output() {
+        Ok(output) if output.status.success() => return None,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let problem = problem.lines().last().unwrap_or_default();
+    Some(format!(
+        "{python} cannot import {module} in {}: {problem}; install the client with `{python} -m pip \
+         install {module}`",
+        program.directory.display()
+    ))
+}
+
 /// Returns the Runtime Interface Client among the packages of a folder or of one above it. Its
 /// process becomes Node.js. With `npx`, Node.js would be a child, and its memory would not count.
 fn node_client(directory: &Path) -> PathBuf {
-    const CLIENT: &str = "node_modules/.bin/aws-lambda-ric";
-    let mut files = directory.ancestors().map(|folder| folder.join(CLIENT));
+    let mut files = directory.ancestors().map(|folder| folder.join(NODE_CLIENT));
     let found = files.find(|file| file.is_file());
-    found.unwrap_or_else(|| directory.join(CLIENT))
+    found.unwrap_or_else(|| directory.join(NODE_CLIENT))
 }
 
 /// A Cargo workspace, and the packages in it that functions need.

@@ -28,7 +28,7 @@ use crate::{
     extension::{Extension, Started},
     host::Functions,
     http::{
-        AllowedHost,
+        AllowedHost, ApiErrors,
         access::{Access, Dialect},
         server::{Limits, serve},
     },
@@ -52,6 +52,8 @@ pub struct Options {
     pub functions: Functions,
     pub secrets: Secrets,
     pub platform: Arc<dyn Platform>,
+    /// The form of the errors of the HTTP API itself.
+    pub errors: ApiErrors,
     /// Local routes beside those of the API.
     pub extension: Option<Arc<dyn Extension>>,
 }
@@ -74,6 +76,7 @@ impl Default for Options {
             functions,
             secrets,
             platform,
+            errors: ApiErrors::default(),
             extension: None,
         }
     }
@@ -138,7 +141,7 @@ impl System {
             Arc::new(stack),
             options.platform.clone(),
         );
-        let mut http_router = composition.gateway().router();
+        let mut http_router = composition.gateway().with_errors(options.errors).router();
         let extended = options.extension.as_ref().and_then(|extension| {
             extension.start(&Started {
                 template,

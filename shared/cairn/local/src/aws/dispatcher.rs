@@ -13,7 +13,7 @@ use super::{
     rules::Rules,
     secrets::Secrets,
 };
-use crate::names::{function_id, unknown_function};
+use crate::names::{function_name, unknown_function};
 
 /// The largest payload of an asynchronous invocation in bytes.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
@@ -29,6 +29,9 @@ pub struct Aws {
     pub secrets: Secrets,
     pub kms: Kms,
     pub async_queue: AsyncQueue,
+    /// The name of the stack, with which the names of the functions begin.
+    pub stack: String,
+    /// The logical ids of the functions.
     pub functions: Vec<String>,
     pub roles: Roles,
     pub meter: Meter,
@@ -95,7 +98,9 @@ impl Aws {
 
     /// Returns the logical id of the function that a path names by logical id, name or ARN.
     pub fn function(&self, named: &str) -> Option<&str> {
-        let id = function_id(named)?;
+        let name = function_name(named)?;
+        let id = name.strip_prefix(&self.stack);
+        let id = id.and_then(|id| id.strip_prefix('-')).unwrap_or(&name);
         let mut functions = self.functions.iter().map(String::as_str);
         functions.find(|function| *function == id)
     }

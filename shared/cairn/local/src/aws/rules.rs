@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::call::Answer;
 use crate::{
-    names::{STACK, alias_arn, alias_id, queue_arn, rule_arn},
-    template::{RuleTarget, Template, Trigger},
+    names::{alias_id, queue_arn, rule_arn},
+    template::{FunctionSpec, RuleTarget, Template, Trigger},
 };
 
 const DEFAULT_BUS: &str = "default";
@@ -30,11 +30,11 @@ pub(crate) struct TargetSettings {
 }
 
 /// Returns the rule of a function's event source in the form of CloudFormation.
-pub(crate) fn target(function: &str, rule: &RuleTarget) -> TargetSettings {
-    let name = format!("{function}{}", rule.name);
+pub(crate) fn target(function: &FunctionSpec, rule: &RuleTarget) -> TargetSettings {
+    let name = format!("{}{}", function.id, rule.name);
     let mut target = json!({
         "Id": format!("{name}LambdaTarget"),
-        "Arn": { "Ref": alias_id(function) },
+        "Arn": { "Ref": alias_id(&function.id) },
         "RetryPolicy": {
             "MaximumRetryAttempts": rule.retries,
             "MaximumEventAgeInSeconds": rule.max_age.as_secs(),
@@ -47,7 +47,7 @@ pub(crate) fn target(function: &str, rule: &RuleTarget) -> TargetSettings {
         );
     }
     TargetSettings {
-        rule: format!("{STACK}-{name}"),
+        rule: format!("{}-{name}", function.stack),
         target,
     }
 }
@@ -69,9 +69,9 @@ impl Rules {
                 let TargetSettings {
                     rule: name,
                     mut target,
-                } = target(&function.id, rule);
+                } = target(function, rule);
                 if let Value::Object(target) = &mut target {
-                    target.insert("Arn".to_owned(), alias_arn(&function.id).into());
+                    target.insert("Arn".to_owned(), function.alias_arn().into());
                 }
                 let is_enabled = rule.is_enabled;
                 rules.insert((bus.to_owned(), name), Rule { is_enabled, target });

@@ -21,7 +21,6 @@ use super::{dead_letters::store, failed_items};
 use crate::{
     aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
     host::{Hosted, InvokeError},
-    names::alias_arn,
     platform::{Note, Platform},
     template::Mapping,
 };
@@ -210,7 +209,7 @@ impl StreamPoller {
             "timestamp": self.platform.now(),
             "requestContext": {
                 "requestId": self.platform.new_id(),
-                "functionArn": alias_arn(function),
+                "functionArn": hosted.spec.alias_arn(),
                 "condition": condition,
                 "approximateInvokeCount": part.failures.max(1),
             },

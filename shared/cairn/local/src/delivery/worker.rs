@@ -33,7 +33,7 @@ use crate::{
         Hosted, Hosts, InvokeError,
         places::{Rank, Requests},
     },
-    names::{alias_arn, rule_arn},
+    names::rule_arn,
     platform::{Note, Platform},
     template::{FunctionSpec, RuleTarget},
 };
@@ -141,7 +141,7 @@ impl Carrier<'_> {
         };
         let attributes = Attributes::from_iter([
             ("RULE_ARN".to_owned(), rule_arn(&target.name)),
-            ("TARGET_ARN".to_owned(), alias_arn(&hosted.spec.id)),
+            ("TARGET_ARN".to_owned(), hosted.spec.alias_arn()),
             ("ERROR_CODE".to_owned(), "SDK_CLIENT_ERROR".to_owned()),
             (
                 "ERROR_MESSAGE".to_owned(),
@@ -318,7 +318,7 @@ fn letter(
         "timestamp": platform.now(),
         "requestContext": {
             "requestId": request_id,
-            "functionArn": alias_arn(&spec.id),
+            "functionArn": spec.alias_arn(),
             "condition": failure.condition,
             "approximateInvokeCount": failure.invocations,
         },

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::protocol::{Protocol, XML, answer, escaped, field};
 use crate::{
     aws::rules::{TargetSettings, rule_state, target},
-    names::{ACCOUNT, REGION, STACK, alias_arn, alias_id},
+    names::{ACCOUNT, REGION, alias_id},
     template::{FunctionSpec, Mapping, Parameters, RuleTarget, Template, Trigger},
 };
 
@@ -24,6 +24,7 @@ const CREATED: &str = "2026-01-01T00:00:00Z";
 /// The stack of the system.
 #[derive(Debug)]
 pub(crate) struct Stack {
+    name: String,
     parameters: Parameters,
     /// The logical id, physical id and type of each resource.
     resources: Vec<(String, String, &'static str)>,
@@ -34,6 +35,7 @@ pub(crate) struct Stack {
 impl Stack {
     pub(crate) fn new(template: &Template, api: SocketAddr) -> Self {
         let mut stack = Self {
+            name: template.stack.clone(),
             parameters: template.parameters.clone(),
             resources: vec![],
             template: json!({}),
@@ -63,13 +65,18 @@ impl Stack {
             "Timeout": function.timeout_s,
             "Environment": { "Variables": function.variables },
         });
-        let name = format!("{STACK}-{id}");
-        self.add(resources, id, &name, "AWS::Lambda::Function", &properties);
+        self.add(
+            resources,
+            id,
+            &function.name(),
+            "AWS::Lambda::Function",
+            &properties,
+        );
         let (alias, properties) = (alias_id(id), json!({ "Name": "live" }));
         self.add(
             resources,
             &alias,
-            &alias_arn(id),
+            &function.alias_arn(),
             "AWS::Lambda::Alias",
             &properties,
         );
@@ -86,8 +93,12 @@ impl Stack {
                         path.insert(route.method.to_lowercase(), operation);
                     }
                 }
-                Trigger::Rule(rule) => self.rule(resources, id, Some(&rule.bus), &rule.target),
-                Trigger::Schedule(schedule) => self.rule(resources, id, None, &schedule.target),
+                Trigger::Rule(rule) => {
+                    self.rule(resources, function, Some(&rule.bus), &rule.target)
+                }
+                Trigger::Schedule(schedule) => {
+                    self.rule(resources, function, None, &schedule.target)
+                }
                 // No tool reads it.
                 Trigger::Queue(_) => {}
                 Trigger::Stream(mapping) => {
@@ -105,7 +116,7 @@ impl Stack {
     fn rule(
         &mut self,
         resources: &mut Map<String, Value>,
-        function: &str,
+        function: &FunctionSpec,
         bus: Option<&str>,
         rule: &RuleTarget,
     ) {
@@ -119,7 +130,7 @@ impl Stack {
         if let (Some(bus), Value::Object(properties)) = (bus, &mut properties) {
             properties.insert("EventBusName".to_owned(), bus.into());
         }
-        let id = format!("{function}{}", rule.name);
+        let id = format!("{}{}", function.id, rule.name);
         self.add(resources, &id, &physical, "AWS::Events::Rule", &properties);
     }
 
@@ -153,8 +164,9 @@ impl Stack {
             }
             _ => return None,
         };
-        let arn = arn();
-        if let Some(name) = field(form, "StackName").filter(|name| *name != STACK && *name != arn) {
+        let arn = self.arn();
+        let is_other = |name: &String| *name != self.name && *name != arn;
+        if let Some(name) = field(form, "StackName").filter(is_other) {
             let message = format!("Stack with id {name} does not exist");
             return Some(Protocol::Query.error(400, "ValidationError", &message, request_id));
         }
@@ -175,11 +187,17 @@ impl Stack {
             .collect();
         let output = member(&[("OutputKey", "ApiUrl"), ("OutputValue", &self.api)]);
         format!(
-            "<Stacks><member><StackName>{STACK}</StackName><StackId>{}</StackId>\
+            "<Stacks><member><StackName>{}</StackName><StackId>{}</StackId>\
              <StackStatus>CREATE_COMPLETE</StackStatus><CreationTime>{CREATED}</CreationTime>\
              <Parameters>{parameters}</Parameters><Outputs>{output}</Outputs></member></Stacks>",
-            arn()
+            self.name,
+            self.arn()
         )
+    }
+
+    fn arn(&self) -> String {
+        let name = &self.name;
+        format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/{ID}")
     }
 
     fn listed(&self) -> String {
@@ -207,10 +225,6 @@ fn member(texts: &[(&str, &str)]) -> String {
         xml.extend(["<", name, ">", &escaped(text), "</", name, ">"]);
     }
     xml + "</member>"
-}
-
-fn arn() -> String {
-    format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/{ID}")
 }
 
 /// The id of a mapping, the same at every start.

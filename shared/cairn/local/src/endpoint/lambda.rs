@@ -20,7 +20,7 @@ use super::{
 use crate::{
     aws::{Aws, Call, too_large_for_event},
     host::{Hosted, Hosts, InvokeError, Log},
-    names::{LATEST, STACK, alias_arn, function_arn, is_qualifier, unknown_function},
+    names::{LATEST, is_qualifier, unknown_function},
     template::Trigger,
 };
 
@@ -154,14 +154,14 @@ impl<'a> Api<'a> {
         let mappings = self.hosts.values().flat_map(|hosted| {
             let triggers = hosted.spec.triggers.iter();
             triggers.filter_map(move |trigger| match trigger {
-                Trigger::Stream(mapping) => Some((&hosted.spec.id, mapping)),
+                Trigger::Stream(mapping) => Some((&hosted.spec, mapping)),
                 Trigger::Http(_) | Trigger::Rule(_) | Trigger::Schedule(_) | Trigger::Queue(_) => {
                     None
                 }
             })
         });
         let mut mappings =
-            mappings.filter(|(function, mapping)| mapping_id(function, mapping) == id);
+            mappings.filter(|(function, mapping)| mapping_id(&function.id, mapping) == id);
         let Some((function, mapping)) = mappings.next() else {
             let (code, message) = (
                 "ResourceNotFoundException",
@@ -175,7 +175,7 @@ impl<'a> Api<'a> {
         } else {
             "Disabled"
         };
-        let function = alias_arn(function);
+        let function = function.alias_arn();
         for (name, value) in [("UUID", id), ("State", state), ("FunctionArn", &*function)] {
             found.insert(name.to_owned(), value.into());
         }
@@ -295,8 +295,8 @@ fn no_member(member: &str, value: &str, allowed: &str) -> Refusal {
 fn configuration(hosted: &Hosted) -> Value {
     let spec = &hosted.spec;
     json!({
-        "FunctionName": format!("{STACK}-{}", spec.id),
-        "FunctionArn": function_arn(&spec.id),
+        "FunctionName": spec.name(),
+        "FunctionArn": spec.arn(),
         "Runtime": spec.code.runtime.as_deref().unwrap_or("provided.al2023"),
         "Handler": spec.code.handler.as_deref().unwrap_or("bootstrap"),
         "MemorySize": spec.code.memory_mb,

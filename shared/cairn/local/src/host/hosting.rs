@@ -40,7 +40,6 @@ use super::{
 };
 use crate::{
     aws::Aws,
-    names::{STACK, alias_arn},
     platform::{InvocationFault, Note, Platform},
     template::{FunctionSpec, Template, TemplateError, Trigger},
 };
@@ -279,8 +278,8 @@ impl Hosted {
         let limit = Duration::from_secs(self.spec.timeout_s);
         let context = Invocation {
             request_id: request_id.to_owned(),
-            function: alias_arn(&self.spec.id),
-            service: STACK.to_owned(),
+            function: self.spec.alias_arn(),
+            service: self.spec.stack.clone(),
             trace: Some(trace.map_or_else(|| new_trace(request_id), str::to_owned)),
             remaining: limit,
         };

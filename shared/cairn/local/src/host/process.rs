@@ -35,7 +35,7 @@ use super::{
     runtime_api::{RuntimeApi, Start},
 };
 use crate::{
-    names::{QUEUE_ORIGIN, REGION, STACK, access_key},
+    names::{QUEUE_ORIGIN, REGION, access_key},
     platform::Platform,
     template::FunctionSpec,
 };
@@ -252,7 +252,7 @@ impl Launcher {
                 spec.code.handler.as_deref().unwrap_or("bootstrap"),
             )
             .env("LAMBDA_TASK_ROOT", &directory)
-            .env("AWS_LAMBDA_FUNCTION_NAME", format!("{STACK}-{}", spec.id))
+            .env("AWS_LAMBDA_FUNCTION_NAME", spec.name())
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env(
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -261,7 +261,7 @@ impl Launcher {
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env(
                 "AWS_LAMBDA_LOG_GROUP_NAME",
-                format!("/aws/lambda/{STACK}-{}", spec.id),
+                format!("/aws/lambda/{}", spec.name()),
             )
             .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
             .env("AWS_REGION", REGION)

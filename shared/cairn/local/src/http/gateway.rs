@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderName, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    responses::{Answered, answer_to, no_route, read, response},
+    responses::{Answered, ApiErrors, answer_to, api_gateway, no_route, read, response},
     throttle::Buckets,
     tokens::{Granted, Refusal, Tokens},
 };
@@ -32,6 +32,7 @@ pub struct Gateway {
     routes: Vec<Route>,
     buckets: Buckets,
     tokens: Option<Tokens>,
+    errors: ApiErrors,
     functions: Arc<Hosts>,
     platform: Arc<dyn Platform>,
 }
@@ -92,16 +93,27 @@ impl Gateway {
             routes,
             buckets: Buckets::new(throttling),
             tokens: authorizer.map(|authorizer| Tokens::new(authorizer, platform.clone())),
+            errors: ApiErrors::default(),
             functions,
             platform,
         }
+    }
+
+    /// Sets the form of the errors of the API itself.
+    #[must_use]
+    pub fn with_errors(self, errors: ApiErrors) -> Self {
+        Self { errors, ..self }
     }
 
     pub async fn answer(&self, request: Request) -> Response {
         let request_id = self.platform.new_id().to_string();
         let correlation = request.headers().get("x-correlation-id").cloned();
         let answer = handle(self, request, &request_id).await;
-        answer_to(answer.map(response), correlation, request_id)
+        let answer = answer.map(response);
+        match self.errors {
+            ApiErrors::Problems => answer_to(answer, correlation, request_id),
+            ApiErrors::ApiGateway => api_gateway(answer, &request_id),
+        }
     }
 
     pub fn router(self) -> Router {
@@ -160,10 +172,17 @@ async fn handle(
         .invoke(payload.to_string().into_bytes(), request_id)
         .await
         .map_err(|error| match error {
-            InvokeError::Throttled => Problem::unavailable(&"the function is busy"),
+            InvokeError::Throttled if gateway.errors == ApiErrors::Problems => {
+                Problem::unavailable(&"the function is busy")
+            }
+            // API Gateway returns 500 if Lambda rejects an invocation.
             error => failed(&error),
         })?;
-    let answer: FunctionAnswer = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|error| failed(&error))?;
+    if gateway.errors == ApiErrors::ApiGateway && answer.get("statusCode").is_none() {
+        return Ok(plain(answer));
+    }
+    let answer: FunctionAnswer = serde_json::from_value(answer).map_err(|error| failed(&error))?;
     let status = StatusCode::from_u16(answer.status_code).map_err(|error| failed(&error))?;
     let body = answer.body.unwrap_or_default();
     let body = if answer.is_base64_encoded {
@@ -177,6 +196,17 @@ async fn handle(
         .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
         .collect();
     Ok((status, headers, body))
+}
+
+/// Returns the response that API Gateway makes of a function's JSON without a status.
+fn plain(answer: Value) -> Answered {
+    let body = match answer {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+    (StatusCode::OK, headers, body.into_bytes())
 }
 
 fn payload(

@@ -12,3 +12,4 @@ mod tokens;
 pub use access::{AllowedHost, NotAHost};
 #[doc(hidden)]
 pub use gateway::Gateway;
+pub use responses::ApiErrors;

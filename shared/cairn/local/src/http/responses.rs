@@ -7,6 +7,17 @@ use axum::{
 };
 use cairn_aws::lambda::{api::Problem, correlation};
 use http_body_util::BodyExt;
+use serde_json::json;
+
+/// The form of the errors of the HTTP API itself, such as that of an unknown route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApiErrors {
+    /// The problem documents of the functions of the kit.
+    #[default]
+    Problems,
+    /// API Gateway's own responses: `{"message":"Not Found"}`.
+    ApiGateway,
+}
 
 /// The largest body that API Gateway accepts, in bytes.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>
@@ -27,6 +38,32 @@ pub fn answer_to(
             .headers_mut()
             .entry("x-correlation-id")
             .or_insert(id);
+    }
+    response
+}
+
+/// Builds the response of API Gateway, which has the id of the request in every response and neither
+/// the detail nor the `Retry-After` of a problem. A wrong method is an unknown route.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html>
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html>
+pub(super) fn api_gateway(answer: Result<Response, Problem>, request_id: &str) -> Response {
+    let mut response = answer.unwrap_or_else(|problem| {
+        let (status, of_problem, _) = refused(problem);
+        let (status, message) = match status {
+            StatusCode::METHOD_NOT_ALLOWED => (StatusCode::NOT_FOUND, "Not Found"),
+            StatusCode::PAYLOAD_TOO_LARGE => (status, "Request Entity Too Large"),
+            status => (status, status.canonical_reason().unwrap_or_default()),
+        };
+        let json = HeaderValue::from_static("application/json");
+        let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+        if let Some(scheme) = of_problem.get(header::WWW_AUTHENTICATE) {
+            headers.insert(header::WWW_AUTHENTICATE, scheme.clone());
+        }
+        let body = json!({ "message": message }).to_string();
+        response((status, headers, body.into_bytes()))
+    });
+    if let Ok(id) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert("apigw-requestid", id);
     }
     response
 }

@@ -217,6 +217,7 @@ pub(super) fn function(
     let settings = settings.into_iter().map(|(name, (value, _))| (name, value));
     Ok(FunctionSpec {
         id: id.to_owned(),
+        stack: names.stack_name().to_owned(),
         stem: code.stem().to_owned(),
         code,
         line,

@@ -9,7 +9,10 @@ use std::{
 use serde_json::Value;
 
 use super::error::TemplateError;
-use crate::pattern::Pattern;
+use crate::{
+    names::{alias_arn, function_arn},
+    pattern::Pattern,
+};
 
 /// Parameter values by name, which replace the defaults.
 pub type Parameters = BTreeMap<String, String>;
@@ -18,6 +21,8 @@ pub type Parameters = BTreeMap<String, String>;
 #[derive(Debug, Clone, Default)]
 pub struct Template {
     pub(super) file: String,
+    /// The name of the stack.
+    pub stack: String,
     /// The values of all parameters.
     pub parameters: Parameters,
     pub tables: Vec<Table>,
@@ -88,6 +93,8 @@ pub struct QueueMapping {
 #[derive(Debug, Clone)]
 pub struct FunctionSpec {
     pub id: String,
+    /// The name of the stack.
+    pub stack: String,
     /// The name of the crate: the last part of `CodeUri`.
     pub stem: String,
     pub code: Code,
@@ -132,6 +139,21 @@ impl Code {
 }
 
 impl FunctionSpec {
+    /// Returns the name of the function, which begins with that of the stack, as on AWS.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.stack, self.id)
+    }
+
+    /// Returns the ARN of the function.
+    pub fn arn(&self) -> String {
+        function_arn(&self.name())
+    }
+
+    /// Returns the ARN of the function's alias, under which every caller invokes it.
+    pub(crate) fn alias_arn(&self) -> String {
+        alias_arn(&self.name())
+    }
+
     /// Returns the target of a rule or a schedule, by its name among the function's events.
     pub fn target(&self, rule: Option<&str>) -> Option<&RuleTarget> {
         let targets = self.triggers.iter().filter_map(|trigger| match trigger {

@@ -1,6 +1,6 @@
 //! Reads a whole template.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     api::Api,
@@ -23,7 +23,8 @@ impl Template {
     }
 
     pub fn load_with(path: &Path, parameters: &Parameters) -> Result<Self, TemplateError> {
-        let directory = path.parent().unwrap_or(Path::new(""));
+        let directory = path.parent().filter(|folder| *folder != Path::new(""));
+        let directory = directory.unwrap_or(Path::new("."));
         let file = path.display().to_string();
         let template = read(path).and_then(|text| Self::parse_in(directory, &text, parameters));
         match template {
@@ -62,7 +63,9 @@ impl Template {
             "Metadata",
             "Outputs",
         ]);
-        let mut names = References::new(parameters::values(root.take("Parameters"), parameters)?);
+        let stack = stack_name(directory);
+        let given = parameters::values(root.take("Parameters"), parameters)?;
+        let mut names = References::new(&stack, given);
         let conditions = Conditions::new(root.take("Conditions"), &names)?;
         conditions.check(root.take("Rules"), &names)?;
         let globals = match root.take("Globals") {
@@ -88,6 +91,7 @@ impl Template {
         let globals = Globals::new(globals, &names)?;
         let mut template = Self {
             file: DEFAULT_FILE.to_owned(),
+            stack,
             queues: nested.queues,
             parameters: names.given(),
             ..Self::default()
@@ -172,7 +176,38 @@ impl Template {
     }
 }
 
+/// The name of the stack of a text, which has no folder.
+const STACK: &str = "cairn";
+
+/// Returns the name of a project, which is that of its local stack: the first `stack_name` in
+/// `samconfig.toml` without `-dev`, or the name of the folder.
+fn stack_name(directory: &Path) -> String {
+    let config = fs::read_to_string(directory.join("samconfig.toml")).unwrap_or_default();
+    let configured = config.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let value = value.trim().strip_prefix('"')?.split_once('"')?.0;
+        (name.trim() == "stack_name").then_some(value)
+    });
+    // A text has an empty path, which leads to no folder.
+    let folder = directory.canonicalize().ok();
+    let folder = folder.as_deref().and_then(Path::file_name);
+    let folder = folder.map(|name| name.to_string_lossy().into_owned());
+    let name = configured.map(|name| name.strip_suffix("-dev").unwrap_or(name).to_owned());
+    let name = name.or(folder).unwrap_or_default();
+    // https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html
+    let characters = name.chars().map(|one| match one {
+        one if one.is_ascii_alphanumeric() => one,
+        _ => '-',
+    });
+    let valid: String = characters.collect();
+    let valid = valid.trim_start_matches(|first: char| !first.is_ascii_alphabetic());
+    match valid.trim_end_matches('-') {
+        "" => STACK.to_owned(),
+        name => name.to_owned(),
+    }
+}
+
 fn read(path: &Path) -> Result<String, TemplateError> {
-    std::fs::read_to_string(path)
+    fs::read_to_string(path)
         .map_err(|error| TemplateError::of_all(format!("reading the file failed: {error}")))
 }

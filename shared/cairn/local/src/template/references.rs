@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{error::TemplateError, fields::Fields, model::Parameters};
 use crate::{
     names::{
-        ACCOUNT, REGION, STACK, bus_arn, function_arn, key_arn, queue_arn, queue_url, stream_arn,
+        ACCOUNT, REGION, bus_arn, function_arn, key_arn, queue_arn, queue_url, stream_arn,
         table_arn,
     },
     yaml::{Kind, Node},
@@ -16,18 +16,22 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct References {
     parameters: HashMap<String, String>,
+    stack: String,
     refs: HashMap<String, String>,
     attributes: HashMap<(String, String), String>,
 }
 
 impl References {
-    /// Knows the parameters, with these values, and the pseudo parameters.
-    pub(crate) fn new(parameters: Vec<(String, String)>) -> Self {
-        let mut names = Self::default();
+    /// Knows the parameters, with these values, and the pseudo parameters of a stack.
+    pub(crate) fn new(stack: &str, parameters: Vec<(String, String)>) -> Self {
+        let mut names = Self {
+            stack: stack.to_owned(),
+            ..Self::default()
+        };
         for (name, value) in [
             ("AWS::Region", REGION),
             ("AWS::AccountId", ACCOUNT),
-            ("AWS::StackName", STACK),
+            ("AWS::StackName", stack),
             ("AWS::Partition", "aws"),
             ("AWS::URLSuffix", "amazonaws.com"),
         ] {
@@ -35,6 +39,11 @@ impl References {
         }
         names.parameters.extend(parameters);
         names
+    }
+
+    /// Returns the name of the stack.
+    pub(super) fn stack_name(&self) -> &str {
+        &self.stack
     }
 
     /// Returns the values of the template's parameters, without pseudo parameters.
@@ -82,7 +91,8 @@ impl References {
                 name
             }
             "AWS::Serverless::Function" => {
-                self.attribute(id, "Arn", function_arn(id));
+                let name = format!("{}-{id}", self.stack);
+                self.attribute(id, "Arn", function_arn(&name));
                 id.to_owned()
             }
             "AWS::KMS::Key" => {
