@@ -100,7 +100,7 @@ async fn foreign_requests_are_refused_at_the_routes_of_functions_and_of_extensio
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_itself_answers_as_api_gateway_if_it_is_to() {
     let text = format!(
-        "Globals: {{ HttpApi: {{ RouteSettings: {{ 'GET /slow/{{id}}': {{ ThrottlingBurstLimit: 1, \
+        "Globals: {{ Function: {{ Timeout: 30 }}, HttpApi: {{ RouteSettings: {{ 'GET /slow/{{id}}': {{ ThrottlingBurstLimit: 1, \
          ThrottlingRateLimit: 0 }} }} }} }}{TEMPLATE}        Slow: {{ Type: HttpApi, Properties: \
          {{ Method: GET, Path: '/slow/{{id}}' }} }}
 "
