@@ -1,7 +1,7 @@
 //! The system of a template without its ports: services, functions, and event delivery.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -26,6 +26,7 @@ use crate::{
     },
     delivery::{
         queue_poller::{self, QueuePoller},
+        retention::Retention,
         schedule,
         stream_poller::StreamPoller,
         worker,
@@ -144,9 +145,16 @@ impl Composition {
             stream_pollers: vec![],
             workers: JoinSet::new(),
         };
+        let streams = template.tables.iter().filter(|table| table.has_stream());
+        let retentions = streams.map(|table| {
+            let retention = Retention::new(&table.name, template, &aws, &journal);
+            (table.name.clone(), Arc::new(retention))
+        });
+        let retentions: BTreeMap<_, _> = retentions.collect();
+        retentions.values().for_each(|retention| retention.trim());
         for hosted in hosts.values() {
             for trigger in &hosted.spec.triggers {
-                composition.spawn_trigger(&hosted.spec, trigger, &journal);
+                composition.spawn_trigger(&hosted.spec, trigger, &journal, &retentions);
             }
         }
         if hosts.values().any(Hosted::is_process) {
@@ -164,13 +172,19 @@ impl Composition {
         function: &FunctionSpec,
         trigger: &Trigger,
         journal: &Arc<Journal>,
+        retentions: &BTreeMap<String, Arc<Retention>>,
     ) {
         match trigger {
             Trigger::Stream(mapping) if mapping.is_enabled => {
+                let Some(retention) = retentions.get(&mapping.table) else {
+                    tracing::error!(table = mapping.table, "the table has no stream");
+                    return;
+                };
                 let stream_poller = StreamPoller {
                     aws: self.aws.clone(),
                     journal: journal.clone(),
                     mapping: mapping.clone(),
+                    retention: retention.clone(),
                     platform: self.platform.clone(),
                     caught_up: watch::Sender::new(None),
                 };

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 #[derive(Debug)]
 pub struct Journal {
@@ -94,6 +94,31 @@ impl Journal {
     /// local disk failed and not the function.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// The sequence number of the last stream record that a consumer handled; `None` before the
+    /// first.
+    pub(crate) fn position(&self, consumer: &str) -> rusqlite::Result<Option<String>> {
+        self.connection()
+            .prepare_cached("SELECT sequence FROM positions WHERE function = ?1")?
+            .query_row([consumer], |row| row.get(0))
+            .optional()
+    }
+
+    pub(crate) fn store_position(&self, consumer: &str, sequence: &str) -> rusqlite::Result<()> {
+        self.connection()
+            .prepare_cached(
+                "INSERT INTO positions (function, sequence) VALUES (?1, ?2)
+                 ON CONFLICT (function) DO UPDATE SET sequence = excluded.sequence",
+            )?
+            .execute(params![consumer, sequence])
+            .map(drop)
+    }
+
+    /// Makes everything that is written survive a power cut: a checkpoint syncs the log.
+    pub(crate) fn sync(&self) -> rusqlite::Result<()> {
+        self.connection()
+            .execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
     pub(crate) fn connection(&self) -> MutexGuard<'_, Connection> {

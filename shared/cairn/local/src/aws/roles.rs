@@ -10,7 +10,7 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::call::{Answer, Call, SEND_EMAIL};
 use crate::{
@@ -24,7 +24,8 @@ pub struct Roles {
     boundary: Option<BTreeSet<Grant>>,
     /// The ids of keys by alias. Permissions name the key.
     aliases: BTreeMap<String, String>,
-    used: Mutex<BTreeSet<(String, Grant)>>,
+    /// The permissions that each function has used.
+    used: Mutex<BTreeMap<String, BTreeSet<Grant>>>,
 }
 
 impl Roles {
@@ -85,7 +86,11 @@ impl Roles {
         let mut is_allowed = false;
         for grant in grants.filter(|grant| grant.covers(need)) {
             is_allowed = true;
-            self.used().insert((function.to_owned(), grant.clone()));
+            let mut used = self.used();
+            if !contains(&used, function, grant) {
+                let used = used.entry(function.to_owned()).or_default();
+                used.insert(grant.clone());
+            }
         }
         let mut boundary = self.boundary.iter();
         let is_within = boundary.all(|grants| grants.iter().any(|grant| grant.covers(need)));
@@ -109,14 +114,21 @@ impl Roles {
     pub fn unused(&self) -> BTreeSet<(String, Grant)> {
         let used = self.used();
         let granted = self.granted.iter().flat_map(|(function, grants)| {
-            grants.iter().map(|grant| (function.clone(), grant.clone()))
+            let unused = |grant: &&Grant| !contains(&used, function, grant);
+            let unused = grants.iter().filter(unused);
+            unused.map(|grant| (function.clone(), grant.clone()))
         });
-        granted.filter(|grant| !used.contains(grant)).collect()
+        granted.collect()
     }
 
-    fn used(&self) -> MutexGuard<'_, BTreeSet<(String, Grant)>> {
+    fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<Grant>>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn contains(grants: &BTreeMap<String, BTreeSet<Grant>>, function: &str, grant: &Grant) -> bool {
+    let grants = grants.get(function);
+    grants.is_some_and(|grants| grants.contains(grant))
 }
 
 impl Grant {
@@ -166,7 +178,7 @@ struct Request {
     index_name: Option<String>,
     transact_items: Vec<BTreeMap<String, Named>>,
     #[serde(rename = "RequestItems")]
-    batch: serde_json::Map<String, serde_json::Value>,
+    batch: BTreeMap<String, IgnoredAny>,
     queue_url: String,
     queue_name: String,
     entries: Vec<Named>,

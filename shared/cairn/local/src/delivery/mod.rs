@@ -2,6 +2,7 @@
 
 mod dead_letters;
 pub(crate) mod queue_poller;
+pub(crate) mod retention;
 pub(crate) mod schedule;
 pub(crate) mod stream_poller;
 pub(crate) mod worker;

@@ -9,18 +9,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 
-use super::{dead_letters::store, failed_items};
+use super::{dead_letters::store, failed_items, retention::Retention};
 use crate::{
-    aws::{Aws, dynamo::Page, journal::Journal, queues::Attributes},
+    aws::{
+        Aws,
+        dynamo::{Page, StreamRecord},
+        journal::Journal,
+        queues::Attributes,
+    },
     host::{Hosted, InvokeError},
+    names::stream_arn,
     platform::{Note, Platform},
     template::Mapping,
 };
@@ -35,12 +40,16 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html>
 const MOST_RECORDS: usize = 1_000;
 
+/// The number of records after which those that no mapping needs are removed.
+const TRIM_EVERY: usize = 1_000;
+
 #[derive(Debug)]
 pub(crate) struct StreamPoller {
     pub aws: Arc<Aws>,
     /// The journal, which stores the position.
     pub journal: Arc<Journal>,
     pub mapping: Mapping,
+    pub retention: Arc<Retention>,
     pub platform: Arc<dyn Platform>,
     /// The number of table writes whose records are delivered; `None` until the backlog of an
     /// earlier process is delivered.
@@ -50,7 +59,7 @@ pub(crate) struct StreamPoller {
 /// Records that are delivered together, and the number of failed attempts.
 #[derive(Clone, Copy)]
 struct Part<'a> {
-    records: &'a [Value],
+    records: &'a [StreamRecord],
     failures: u32,
 }
 
@@ -58,10 +67,11 @@ impl StreamPoller {
     /// Runs until the table's writes end.
     pub(crate) async fn run(self, hosted: &Hosted) {
         let Some(mut writes) = self.aws.dynamo.writes(&self.mapping.table) else {
-            tracing::error!(table = self.mapping.table, "the table has no stream");
             return;
         };
-        let mut position = self.position(&hosted.spec.id);
+        let consumer = hosted.spec.consumer(&self.mapping);
+        let mut position = self.position(&consumer);
+        let mut untrimmed = 0;
         loop {
             let seen = *writes.borrow_and_update();
             let Some(page) = self.records(position.as_deref()) else {
@@ -71,9 +81,14 @@ impl StreamPoller {
             if !page.records.is_empty() {
                 self.deliver(hosted, &page.records).await;
             }
-            if let Some(last) = page.last {
-                self.keep(&hosted.spec.id, &last);
-                position = Some(last);
+            if let Some(last) = &page.last {
+                self.keep(&consumer, last);
+                position = Some(last.clone());
+            }
+            untrimmed += page.read;
+            if untrimmed >= TRIM_EVERY {
+                self.retention.trim();
+                untrimmed = 0;
             }
             // A page that is not full is the last one.
             if page.is_full {
@@ -91,7 +106,7 @@ impl StreamPoller {
     }
 
     /// Delivers a batch, until each record is handled or sent to the failure destination.
-    async fn deliver(&self, hosted: &Hosted, batch: &[Value]) {
+    async fn deliver(&self, hosted: &Hosted, batch: &[StreamRecord]) {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
         // A stack: the next part is the last element.
@@ -161,12 +176,12 @@ impl StreamPoller {
     async fn invoke<'a>(
         &self,
         hosted: &Hosted,
-        records: &'a [Value],
-    ) -> Result<&'a [Value], InvokeError> {
+        records: &'a [StreamRecord],
+    ) -> Result<&'a [StreamRecord], InvokeError> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Batch<'a> {
-            records: &'a [Value],
+            records: &'a [StreamRecord],
         }
         let payload = serde_json::to_vec(&Batch { records });
         let payload = payload.map_err(|error| InvokeError::Failed(error.to_string()))?;
@@ -184,7 +199,7 @@ impl StreamPoller {
             .map(|id| {
                 records
                     .iter()
-                    .position(|record| Some(sequence(record)) == id.as_deref())
+                    .position(|record| Some(&record.sequence) == id.as_ref())
                     .unwrap_or(0)
             })
             .min();
@@ -194,7 +209,7 @@ impl StreamPoller {
     }
 
     async fn park(&self, hosted: &Hosted, part: &Part<'_>, condition: &str) {
-        let edge = |record: Option<&Value>| record.map(sequence).unwrap_or_default().to_owned();
+        let edge = |record: Option<&StreamRecord>| record.map(|record| record.sequence.clone());
         let (first, last) = (edge(part.records.first()), edge(part.records.last()));
         let function = hosted.spec.id.as_str();
         tracing::error!(
@@ -218,7 +233,7 @@ impl StreamPoller {
                 "startSequenceNumber": first,
                 "endSequenceNumber": last,
                 "batchSize": part.records.len(),
-                "streamArn": part.records.first().and_then(|record| record.get("eventSourceARN")),
+                "streamArn": stream_arn(&self.mapping.table),
             },
         });
         self.platform.note(&Note::DeadLetter {
@@ -238,7 +253,7 @@ impl StreamPoller {
     }
 
     /// Returns the next records, oldest first; `None` if the stream cannot be read.
-    fn records(&self, after: Option<&str>) -> Option<Page> {
+    fn records(&self, after: Option<&str>) -> Option<Arc<Page>> {
         let table = &self.mapping.table;
         let page = self.aws.dynamo.records(table, after, self.limit());
         if page.is_none() {
@@ -247,43 +262,26 @@ impl StreamPoller {
         page
     }
 
-    fn position(&self, function: &str) -> Option<String> {
-        let position = self.journal.connection().query_row(
-            "SELECT sequence FROM positions WHERE function = ?1",
-            [function],
-            |row| row.get(0),
-        );
-        position.optional().unwrap_or_else(|error| {
+    fn position(&self, consumer: &str) -> Option<String> {
+        self.journal.position(consumer).unwrap_or_else(|error| {
             tracing::error!(%error, "the position cannot be read: the stream starts over");
             None
         })
     }
 
-    fn keep(&self, function: &str, sequence: &str) {
-        let kept = self.journal.connection().execute(
-            "INSERT INTO positions (function, sequence) VALUES (?1, ?2)
-             ON CONFLICT (function) DO UPDATE SET sequence = excluded.sequence",
-            params![function, sequence],
-        );
+    fn keep(&self, consumer: &str, sequence: &str) {
         // An older position repeats records at the next start, which is harmless.
-        if let Err(error) = kept {
+        if let Err(error) = self.journal.store_position(consumer, sequence) {
             self.journal.report(&error);
         }
     }
 }
 
 impl<'a> Part<'a> {
-    fn new(records: &'a [Value]) -> Self {
+    fn new(records: &'a [StreamRecord]) -> Self {
         Self {
             records,
             failures: 0,
         }
     }
-}
-
-fn sequence(record: &Value) -> &str {
-    record
-        .pointer("/dynamodb/SequenceNumber")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
 }

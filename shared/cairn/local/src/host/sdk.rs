@@ -86,9 +86,9 @@ impl InProcess {
                         let function = self.caller.as_str();
                         self.platform.note(&Note::Changed { function });
                     }
-                    response(&answer)
+                    response(answer)
                 }
-                Err(refusal) => response(&refusal),
+                Err(refusal) => response(refusal),
             },
             None => Err(other("the system is not started")),
         }
@@ -174,12 +174,9 @@ fn call_of(request: &HttpRequest) -> Call<'_> {
     }
 }
 
-fn response(answer: &Answer) -> Result<HttpResponse, ConnectorError> {
+fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {
     let status = StatusCode::try_from(answer.status).map_err(|_| other("no HTTP status"))?;
-    Ok(HttpResponse::new(
-        status,
-        SdkBody::from(answer.body.clone()),
-    ))
+    Ok(HttpResponse::new(status, SdkBody::from(answer.body)))
 }
 
 fn other(text: &str) -> ConnectorError {
@@ -187,7 +184,7 @@ fn other(text: &str) -> ConnectorError {
 }
 
 fn refused((status, kind, message): Refusal) -> Result<HttpResponse, ConnectorError> {
-    response(&Answer::error(status, kind, message))
+    response(Answer::error(status, kind, message))
 }
 
 fn no_answer() -> Result<HttpResponse, ConnectorError> {

@@ -45,6 +45,13 @@ pub struct Table {
     pub create: Value,
 }
 
+impl Table {
+    /// True if the table has a `DynamoDB` Stream.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.create.get("StreamSpecification").is_some()
+    }
+}
+
 /// A KMS key that wraps other keys.
 #[derive(Debug, Clone)]
 pub struct MasterKey {
@@ -163,6 +170,16 @@ impl FunctionSpec {
         });
         let mut named = targets.filter(|target| Some(target.name.as_str()) == rule);
         named.next()
+    }
+
+    /// Returns the name under which the position of a stream mapping is stored.
+    pub(crate) fn consumer(&self, mapping: &Mapping) -> String {
+        let is_stream = |trigger: &&Trigger| matches!(trigger, Trigger::Stream(_));
+        if self.triggers.iter().filter(is_stream).count() > 1 {
+            format!("{}/{}", self.id, mapping.name)
+        } else {
+            self.id.clone()
+        }
     }
 
     /// True if the rule is a schedule of the function.

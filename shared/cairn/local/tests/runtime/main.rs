@@ -11,4 +11,5 @@ mod failures;
 mod front_door;
 mod processes;
 mod queue_source;
+mod streams;
 mod virtual_time;

@@ -2,11 +2,14 @@
 
 mod capacity;
 mod json;
+mod pages;
 mod refusals;
+mod retention;
 mod streams;
 mod tables;
 
-pub(crate) use streams::Page;
+pub(crate) use retention::Consumer;
+pub(crate) use streams::{Page, StreamRecord};
 pub(crate) use tables::table_names;
 pub use tables::{Dynamo, OpenError};
 

@@ -12,7 +12,11 @@ use std::{
 };
 
 use dynoxide::{DynoxideError, actions::get_records::Record, streams::LOCAL_REGION};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use super::json::{internal, text};
 use crate::names::REGION;
@@ -29,11 +33,43 @@ pub(super) struct Views {
 #[derive(Debug)]
 pub(crate) struct Page {
     /// The records that changed an item.
-    pub(crate) records: Vec<Value>,
+    pub(crate) records: Vec<StreamRecord>,
     /// The sequence number of the last record read, including omitted ones.
     pub(crate) last: Option<String>,
+    /// The number of records read, including omitted ones.
+    pub(crate) read: usize,
     /// True if more records may follow.
     pub(crate) is_full: bool,
+}
+
+/// A record as Lambda delivers it, in JSON.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct StreamRecord {
+    json: Box<RawValue>,
+    #[serde(skip)]
+    pub(crate) sequence: String,
+}
+
+impl StreamRecord {
+    /// Converts a record of the stream with this ARN.
+    pub(super) fn new(record: Record, stream: &str) -> Result<Self, DynoxideError> {
+        #[derive(Serialize)]
+        struct Delivered<'a> {
+            #[serde(flatten)]
+            record: &'a Record,
+            #[serde(rename = "eventSourceARN")]
+            stream: &'a str,
+        }
+        let delivered = Delivered {
+            record: &record,
+            stream,
+        };
+        Ok(Self {
+            json: to_raw_value(&delivered).map_err(internal)?,
+            sequence: record.dynamodb.sequence_number,
+        })
+    }
 }
 
 impl Views {

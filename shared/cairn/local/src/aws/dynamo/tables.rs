@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -24,8 +24,10 @@ use tokio::sync::watch;
 use super::{
     capacity::{self, Charged},
     json::{internal, parsed, plain, run, text},
+    pages::page,
     refusals::refused,
-    streams::{self, Page, Views, aws_record},
+    retention::{Consumer, Handled},
+    streams::{self, Page, StreamRecord, Views, aws_record},
 };
 use crate::{
     aws::{call::Answer, meter::Units},
@@ -35,18 +37,53 @@ use crate::{
 
 pub struct Dynamo {
     database: Database,
-    /// The template's tables with a `DynamoDB` Stream, each with its write counters.
-    streams: Vec<(String, Counters)>,
+    /// The streams of the template's tables.
+    streams: Vec<Stream>,
     views: Views,
     away: AtomicBool,
+    /// Held by each call. Held alone while a second connection writes: a call would otherwise find
+    /// the database locked.
+    calls: RwLock<()>,
     /// The database file, for the log.
     file: String,
     faults: AtomicU64,
 }
 
-/// One counter per subscriber: subscribers wake in the order of their subscription, not in a random
-/// order of the runtime.
-type Counters = Mutex<Vec<watch::Sender<u64>>>;
+/// The `DynamoDB` Stream of a table.
+struct Stream {
+    table: String,
+    /// The number of writes, in one counter per subscriber: subscribers wake in the order of their
+    /// subscription, not in a random order of the runtime.
+    counters: Mutex<Vec<watch::Sender<u64>>>,
+    /// The last page that was read. The stream's other readers need the same one.
+    latest: Mutex<Option<(Read, Arc<Page>)>>,
+}
+
+/// A read of a stream. It has one result, if it began after this number of writes.
+#[derive(PartialEq, Eq)]
+struct Read {
+    writes: u64,
+    after: Option<String>,
+    limit: usize,
+}
+
+impl Stream {
+    fn new(table: &Table) -> Self {
+        Self {
+            table: table.name.clone(),
+            counters: Mutex::default(),
+            latest: Mutex::default(),
+        }
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Vec<watch::Sender<u64>>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writes(&self) -> u64 {
+        self.counters().first().map_or(0, |first| *first.borrow())
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -101,14 +138,15 @@ impl Dynamo {
         add_indexes(&name, tables).map_err(|error| fail(&error))?;
         let streams = tables
             .iter()
-            .filter(|table| table.create.get("StreamSpecification").is_some())
-            .map(|table| (table.name.clone(), Counters::default()))
+            .filter(|table| table.has_stream())
+            .map(Stream::new)
             .collect();
         Ok(Self {
             database,
             streams,
             views,
             away: AtomicBool::new(false),
+            calls: RwLock::default(),
             file: name,
             faults: AtomicU64::default(),
         })
@@ -124,12 +162,15 @@ impl Dynamo {
 
     /// Subscribes to the number of writes to a table; `None` without a `DynamoDB` Stream.
     pub fn writes(&self, table: &str) -> Option<watch::Receiver<u64>> {
-        let (_, counters) = self.streams.iter().find(|(name, _)| name == table)?;
-        let mut counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = watch::Sender::new(counters.first().map_or(0, |first| *first.borrow()));
+        let stream = self.stream(table)?;
+        let counter = watch::Sender::new(stream.writes());
         let writes = counter.subscribe();
-        counters.push(counter);
+        stream.counters().push(counter);
         Some(writes)
+    }
+
+    fn stream(&self, table: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.table == table)
     }
 
     /// Makes the service unavailable, or available again.
@@ -148,6 +189,7 @@ impl Dynamo {
             let message = "the service is not available";
             return (Answer::error(503, "ServiceUnavailable", message), none);
         }
+        let _call = self.calls.read().unwrap_or_else(PoisonError::into_inner);
         match self.dispatch(operation, body, weighs) {
             None => (Answer::unavailable("dynamodb", operation), none),
             Some(Ok((body, units))) => (Answer { status: 200, body }, units),
@@ -211,9 +253,8 @@ impl Dynamo {
 
     /// Wakes the readers of the streams with these indices.
     fn note_writes(&self, written: &[usize]) {
-        for (_, counters) in written.iter().filter_map(|at| self.streams.get(*at)) {
-            let counters = counters.lock().unwrap_or_else(PoisonError::into_inner);
-            for counter in counters.iter() {
+        for stream in written.iter().filter_map(|at| self.streams.get(*at)) {
+            for counter in stream.counters().iter() {
                 counter.send_modify(|writes| *writes += 1);
             }
         }
@@ -234,8 +275,12 @@ impl Dynamo {
             "UpdateItem" => self.charged(body, weighs, |request| db.update_item(request)),
             "BatchGetItem" => self.charged(body, weighs, |request| db.batch_get_item(request)),
             "BatchWriteItem" => self.charged(body, weighs, |request| db.batch_write_item(request)),
-            "Query" => self.charged(body, weighs, |request| db.query(request)),
-            "Scan" => self.charged(body, weighs, |request| db.scan(request)),
+            "Query" => self.charged(body, weighs, |request| {
+                page(body, request, |request| db.query(request))
+            }),
+            "Scan" => self.charged(body, weighs, |request| {
+                page(body, request, |request| db.scan(request))
+            }),
             "TransactWriteItems" => {
                 self.charged(body, weighs, |request| db.transact_write_items(request))
             }
@@ -268,8 +313,7 @@ impl Dynamo {
     ) -> Result<(String, Units), DynoxideError> {
         let mut request: Q = parsed(body)?;
         let asked = capacity::weigh(&mut request, weighs);
-        let named =
-            |(at, (table, _)): (usize, &(String, Counters))| request.may_write(table).then_some(at);
+        let named = |(at, stream): (usize, &Stream)| request.may_write(&stream.table).then_some(at);
         let written: Vec<usize> = self.streams.iter().enumerate().filter_map(named).collect();
         let answer = run(request);
         // A failed batch may have written some of its items.
@@ -286,15 +330,60 @@ impl Dynamo {
 
     /// Returns the next records of a table's stream after a sequence number, or from its start;
     /// `None` if the stream cannot be read.
-    pub(crate) fn records(&self, table: &str, after: Option<&str>, limit: usize) -> Option<Page> {
+    pub(crate) fn records(
+        &self,
+        table: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Option<Arc<Page>> {
         if self.is_away() {
             return None;
         }
+        let stream = self.stream(table)?;
+        let mut latest = stream.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = Read {
+            writes: stream.writes(),
+            after: after.map(str::to_owned),
+            limit,
+        };
+        if let Some((latest, page)) = &*latest
+            && *latest == read
+        {
+            return Some(page.clone());
+        }
+        let _call = self.calls.read().unwrap_or_else(PoisonError::into_inner);
         let page = self.page(table, after, limit);
-        page.inspect_err(|error| drop(self.failed(error))).ok()
+        let page = page.inspect_err(|error| drop(self.failed(error))).ok();
+        let page = Arc::new(page?);
+        *latest = Some((read, page.clone()));
+        Some(page)
     }
 
     fn page(&self, table: &str, after: Option<&str>, limit: usize) -> Result<Page, DynoxideError> {
+        let read = self.database.get_records(GetRecordsRequest {
+            shard_iterator: self.iterator(table, after)?,
+            limit: Some(limit),
+        })?;
+        let last = read.records.last();
+        let last = last.map(|record| record.dynamodb.sequence_number.clone());
+        let count = read.records.len();
+        let view = self.views.view(table);
+        let arn = names::stream_arn(table);
+        let mut records = Vec::with_capacity(read.records.len());
+        for record in read.records {
+            if let Some(record) = aws_record(record, view.as_deref()) {
+                records.push(StreamRecord::new(record, &arn)?);
+            }
+        }
+        Ok(Page {
+            records,
+            last,
+            read: count,
+            is_full: count >= limit,
+        })
+    }
+
+    fn iterator(&self, table: &str, after: Option<&str>) -> Result<String, DynoxideError> {
         let kind = match after {
             Some(_) => "AFTER_SEQUENCE_NUMBER",
             None => "TRIM_HORIZON",
@@ -306,31 +395,23 @@ impl Dynamo {
             sequence_number: after.map(str::to_owned),
         };
         let iterator = self.database.get_shard_iterator(request)?.shard_iterator;
-        let read = self.database.get_records(GetRecordsRequest {
-            shard_iterator: iterator.unwrap_or_default(),
-            limit: Some(limit),
-        })?;
-        let last = read.records.last();
-        let last = last.map(|record| record.dynamodb.sequence_number.clone());
-        let is_full = read.records.len() >= limit;
-        let view = self.views.view(table);
-        let arn = names::stream_arn(table);
-        let mut records = Vec::with_capacity(read.records.len());
-        for record in read.records {
-            let Some(record) = aws_record(record, view.as_deref()) else {
-                continue;
-            };
-            let mut record = serde_json::to_value(record).map_err(internal)?;
-            if let Value::Object(record) = &mut record {
-                record.insert("eventSourceARN".to_owned(), arn.as_str().into());
-            }
-            records.push(record);
+        Ok(iterator.unwrap_or_default())
+    }
+
+    /// Removes records of a table's stream that none of these consumers needs, oldest first. A
+    /// failure is logged: the next call removes them.
+    pub(crate) fn trim(&self, table: &str, consumers: &[Consumer]) {
+        let _alone = self.calls.write().unwrap_or_else(PoisonError::into_inner);
+        let stored = |sequence: &str| {
+            let iterator = decode_shard_iterator(&self.iterator(table, Some(sequence))?);
+            let position = iterator.map(|(_, _, position)| position);
+            position.ok_or_else(|| internal("a shard iterator has no position"))
+        };
+        let handled = Handled::by(consumers, stored);
+        match handled.and_then(|handled| Ok(handled.remove(&self.file, table)?)) {
+            Ok(removed) => tracing::debug!(table, removed, "stream records removed"),
+            Err(error) => tracing::warn!(table, %error, "stream records not removed"),
         }
-        Ok(Page {
-            records,
-            last,
-            is_full,
-        })
     }
 
     fn get_records(&self, body: &str) -> Result<String, DynoxideError> {
@@ -481,7 +562,36 @@ mod tests {
         storage_backend::sql_builders::{SqlParam, scan_items},
     };
 
+    use super::*;
     use crate::aws::dynamo::with_a_table;
+
+    /// Scans a table of items with this many bytes, and returns the number of items in each page.
+    fn pages(items: usize, bytes: usize) -> Vec<u64> {
+        let dynamo = with_a_table();
+        for n in 0..items {
+            let text = "x".repeat(bytes - "k00000text".len());
+            let item = json!({ "k": { "S": format!("{n:05}") }, "text": { "S": text } });
+            let put = json!({ "TableName": "Table", "Item": item }).to_string();
+            assert_eq!(dynamo.call("PutItem", &put).status, 200);
+        }
+        let (mut pages, mut scan) = (vec![], json!({ "TableName": "Table" }));
+        loop {
+            let page = dynamo.call("Scan", &scan.to_string()).body;
+            let page: Value = serde_json::from_str(&page).unwrap();
+            pages.push(page["Count"].as_u64().unwrap());
+            match page.get("LastEvaluatedKey") {
+                Some(key) => scan["ExclusiveStartKey"] = key.clone(),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_without_a_limit_ends_at_1_mb_or_with_the_table() {
+        assert_eq!(pages(2_100, 20), [2_100]);
+        assert_eq!(pages(1_024, 20), [1_024]);
+        assert_eq!(pages(1_500, 1_024), [1_024, 476]);
+    }
 
     #[test]
     fn a_page_of_a_parallel_scan_needs_no_sorting() {
