@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use super::{capacity::Charged, json::parsed};
 
-/// The first limit: enough for a page of items of 1 KB.
-const FIRST_LIMIT: usize = 1_024;
+/// The first limit: enough for a page of items of 512 bytes.
+const FIRST_LIMIT: usize = 2_048;
 const GROWTH: usize = 4;
 
 /// A request for a page.

@@ -589,8 +589,8 @@ mod tests {
     #[test]
     fn a_page_without_a_limit_ends_at_1_mb_or_with_the_table() {
         assert_eq!(pages(2_100, 20), [2_100]);
-        assert_eq!(pages(1_024, 20), [1_024]);
-        assert_eq!(pages(1_500, 1_024), [1_024, 476]);
+        assert_eq!(pages(2_048, 20), [2_048]);
+        assert_eq!(pages(2_500, 512), [2_048, 452]);
     }
 
     #[test]
