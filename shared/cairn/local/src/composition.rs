@@ -151,7 +151,9 @@ impl Composition {
             (table.name.clone(), Arc::new(retention))
         });
         let retentions: BTreeMap<_, _> = retentions.collect();
-        retentions.values().for_each(|retention| retention.trim());
+        for retention in retentions.values() {
+            retention.trim();
+        }
         for hosted in hosts.values() {
             for trigger in &hosted.spec.triggers {
                 composition.spawn_trigger(&hosted.spec, trigger, &journal, &retentions);

@@ -10,7 +10,8 @@ use std::{
 };
 
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::call::{Answer, Call, SEND_EMAIL};
 use crate::{
@@ -24,8 +25,15 @@ pub struct Roles {
     boundary: Option<BTreeSet<Grant>>,
     /// The ids of keys by alias. Permissions name the key.
     aliases: BTreeMap<String, String>,
-    /// The permissions that each function has used.
-    used: Mutex<BTreeMap<String, BTreeSet<Grant>>>,
+    used: Mutex<Used>,
+}
+
+/// The permissions that the functions have used so far.
+#[derive(Debug, Default)]
+struct Used {
+    /// The needs of each function that were allowed, which are not evaluated again.
+    needs: BTreeMap<String, BTreeSet<Grant>>,
+    grants: BTreeSet<(String, Grant)>,
 }
 
 impl Roles {
@@ -82,19 +90,22 @@ impl Roles {
     /// Checks that the function's role allows the need and the permissions boundary does not
     /// exclude it.
     fn allow(&self, function: &str, need: &Grant) -> Result<(), String> {
+        let mut used = self.used();
+        let allowed = used.needs.get(function);
+        if allowed.is_some_and(|needs| needs.contains(need)) {
+            return Ok(());
+        }
         let grants = self.granted.get(function).into_iter().flatten();
         let mut is_allowed = false;
         for grant in grants.filter(|grant| grant.covers(need)) {
             is_allowed = true;
-            let mut used = self.used();
-            if !contains(&used, function, grant) {
-                let used = used.entry(function.to_owned()).or_default();
-                used.insert(grant.clone());
-            }
+            used.grants.insert((function.to_owned(), grant.clone()));
         }
         let mut boundary = self.boundary.iter();
         let is_within = boundary.all(|grants| grants.iter().any(|grant| grant.covers(need)));
         if is_allowed && is_within {
+            let allowed = used.needs.entry(function.to_owned()).or_default();
+            allowed.insert(need.clone());
             return Ok(());
         }
         let why = if is_allowed {
@@ -114,21 +125,16 @@ impl Roles {
     pub fn unused(&self) -> BTreeSet<(String, Grant)> {
         let used = self.used();
         let granted = self.granted.iter().flat_map(|(function, grants)| {
-            let unused = |grant: &&Grant| !contains(&used, function, grant);
-            let unused = grants.iter().filter(unused);
-            unused.map(|grant| (function.clone(), grant.clone()))
+            grants.iter().map(|grant| (function.clone(), grant.clone()))
         });
-        granted.collect()
+        granted
+            .filter(|grant| !used.grants.contains(grant))
+            .collect()
     }
 
-    fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<Grant>>> {
+    fn used(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn contains(grants: &BTreeMap<String, BTreeSet<Grant>>, function: &str, grant: &Grant) -> bool {
-    let grants = grants.get(function);
-    grants.is_some_and(|grants| grants.contains(grant))
 }
 
 impl Grant {
@@ -173,12 +179,12 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct Request {
+struct Request<'a> {
     table_name: Option<String>,
     index_name: Option<String>,
     transact_items: Vec<BTreeMap<String, Named>>,
-    #[serde(rename = "RequestItems")]
-    batch: BTreeMap<String, IgnoredAny>,
+    #[serde(rename = "RequestItems", borrow)]
+    batch: BTreeMap<String, &'a RawValue>,
     queue_url: String,
     queue_name: String,
     entries: Vec<Named>,
@@ -212,7 +218,7 @@ fn needs(call: &Call<'_>, aliases: &BTreeMap<String, String>) -> Vec<Grant> {
         }
         return vec![Grant::new("lambda:InvokeFunction", resource)];
     }
-    let request: Request = serde_json::from_slice(call.body).unwrap_or_default();
+    let request: Request<'_> = serde_json::from_slice(call.body).unwrap_or_default();
     // A batch needs the permission of the single operation.
     let operation = call.operation();
     let operation = operation.strip_suffix("Batch").unwrap_or(operation);
