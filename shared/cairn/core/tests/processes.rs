@@ -242,15 +242,23 @@ struct Log {
     reads: Mutex<u32>,
 }
 
+impl Log {
+    /// Keeps the new ones of the appended commits. A repeated append of the same commits succeeds.
+    fn log(&self, commits: &[Commit]) {
+        let mut log = self.commits.lock().unwrap();
+        for commit in commits {
+            if !log.contains(commit) {
+                log.push(commit.clone());
+            }
+        }
+    }
+}
+
 impl EventStore for Log {
     async fn append(&self, commits: &[Commit]) -> Result<(), AppendError> {
         tokio::task::yield_now().await;
         self.store.append(commits).await?;
-        let mut log = self.commits.lock().unwrap();
-        // A repeated append of the same commits succeeds.
-        let new: Vec<_> = commits.iter().filter(|one| !log.contains(one)).collect();
-        log.extend(new.into_iter().cloned());
-        drop(log);
+        self.log(commits);
         tokio::task::yield_now().await;
         Ok(())
     }
@@ -756,7 +764,9 @@ async fn run(seed: u64, paid: Option<Timestamp>) -> World {
                 } else if rng.bool() {
                     let other = &world.deliveries[rng.usize(..world.deliveries.len())];
                     let both = async { tokio::join!(world.deliver(&event), world.deliver(other)) };
-                    crash(polls, both).await.is_some_and(|(done, _)| done)
+                    Box::pin(crash(polls, both))
+                        .await
+                        .is_some_and(|(done, _)| done)
                 } else {
                     crash(polls, world.deliver(&event)).await == Some(true)
                 };
@@ -786,10 +796,10 @@ async fn run(seed: u64, paid: Option<Timestamp>) -> World {
 #[tokio::test(start_paused = true)]
 async fn any_deliveries_and_crashes_end_in_the_same_state_with_one_effect_of_each_command() {
     let just_late = minutes(30).after(Duration::from_millis(1));
-    let times = [minutes(3), minutes(20), minutes(30), just_late, minutes(50)];
+    let moments = [minutes(3), minutes(20), minutes(30), just_late, minutes(50)];
     for seed in 0..600 {
-        let paid = times.get(usize::try_from(seed).unwrap() % 6).copied();
-        let world = run(seed, paid).await;
+        let paid = moments.get(usize::try_from(seed).unwrap() % 6).copied();
+        let world = Box::pin(run(seed, paid)).await;
         let (effects, timers) = expected(paid);
         let mut booked = world.effects();
         booked.sort();

@@ -140,11 +140,11 @@ async fn concurrent_transfers_between_the_same_streams_keep_the_sum() {
         let (purses, id) = (&purses, format!("transfer/{number}"));
         async move {
             // Each is delivered twice. Both can append the same commits, which has one effect.
-            let once = || transfer(purses, from, to, 9, &id);
+            let attempt = || transfer(purses, from, to, 9, &id);
             if from == to {
                 return true;
             }
-            let (one, other) = tokio::join!(once(), once());
+            let (one, other) = tokio::join!(attempt(), attempt());
             match (one, other) {
                 (Ok(one), Ok(other)) => one || other,
                 // A rejection can precede an acceptance, and the reverse.

@@ -94,10 +94,10 @@ impl Stack {
                     }
                 }
                 Trigger::Rule(rule) => {
-                    self.rule(resources, function, Some(&rule.bus), &rule.target)
+                    self.rule(resources, function, Some(&rule.bus), &rule.target);
                 }
                 Trigger::Schedule(schedule) => {
-                    self.rule(resources, function, None, &schedule.target)
+                    self.rule(resources, function, None, &schedule.target);
                 }
                 // No tool reads it.
                 Trigger::Queue(_) => {}

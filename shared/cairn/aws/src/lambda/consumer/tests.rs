@@ -32,8 +32,8 @@ type Handled = Arc<Mutex<Vec<String>>>;
 
 /// A handler that fails at version 2, panics at version 3, and handles every other event.
 fn handler() -> (Handler, Handled) {
-    let handled = Handled::default();
-    let noted = handled.clone();
+    let seen = Handled::default();
+    let noted = seen.clone();
     let handler = with_invocation(&app(), move |event, context, delivery| {
         let noted = noted.clone();
         async move {
@@ -46,7 +46,7 @@ fn handler() -> (Handler, Handled) {
             }
         }
     });
-    (handler.unwrap(), handled)
+    (handler.unwrap(), seen)
 }
 
 async fn invoke(handler: &Handler, payload: &Value) -> Result<Value, String> {
@@ -66,27 +66,27 @@ async fn invoke(handler: &Handler, payload: &Value) -> Result<Value, String> {
 
 #[tokio::test]
 async fn the_events_of_a_batch_are_handled_in_order_and_the_failed_ones_are_reported() {
-    let (handler, handled) = handler();
+    let (handler, seen) = handler();
     let answer = invoke(&handler, &batch(&[1, 2, 3, 4])).await;
     let failed = json!([{ "itemIdentifier": "m2" }, { "itemIdentifier": "m3" }]);
     assert_eq!(answer, Ok(json!({ "batchItemFailures": failed })));
-    assert_eq!(*handled.lock().unwrap(), ["m1", "m2", "m3", "m4"]);
+    assert_eq!(*seen.lock().unwrap(), ["m1", "m2", "m3", "m4"]);
 }
 
 #[tokio::test]
 async fn a_rule_delivers_one_event_whose_failure_is_that_of_the_invocation() {
-    let (handler, handled) = handler();
+    let (handler, seen) = handler();
     assert_eq!(invoke(&handler, &delivery(1)).await, Ok(Value::Null));
     let refused = invoke(&handler, &delivery(2)).await;
     assert_eq!(refused, Err("refused".to_owned()));
     let panicked = invoke(&handler, &delivery(3)).await;
     assert_eq!(panicked, Err("the function panicked: version 3".to_owned()));
-    assert_eq!(*handled.lock().unwrap(), ["request"; 3]);
+    assert_eq!(*seen.lock().unwrap(), ["request"; 3]);
 }
 
 #[tokio::test]
 async fn a_restored_event_of_a_batch_is_skipped_and_not_reported() {
-    let (handler, handled) = handler();
+    let (handler, seen) = handler();
     let mut restored = delivery(2);
     restored["detail"]["restored"] = json!(true);
     let messages = json!([
@@ -95,5 +95,5 @@ async fn a_restored_event_of_a_batch_is_skipped_and_not_reported() {
     ]);
     let answer = invoke(&handler, &json!({ "Records": messages })).await;
     assert_eq!(answer, Ok(json!({ "batchItemFailures": [] })));
-    assert_eq!(*handled.lock().unwrap(), ["m2"]);
+    assert_eq!(*seen.lock().unwrap(), ["m2"]);
 }
