@@ -4,7 +4,7 @@ Usage: front_door.py TARGET_DOC. Exit status 1: a crate shows more types than it
 """
 import pathlib, re, sys
 
-LIMITS = {"cairn": 73, "cairn_aws": 39, "cairn_local": 36, "cairn_simulator": 21, "cairn_tool": 4}
+LIMITS = {"cairn": 74, "cairn_aws": 39, "cairn_local": 36, "cairn_simulator": 21, "cairn_tool": 4}
 TYPE = re.compile(r'href="([^"]*?)((?:struct|enum|trait|type|union)\.\w+)\.html"')
 
 

@@ -124,7 +124,7 @@ impl<T> Counters<T> {
     ) -> Result<Written, TableError> {
         let mut gate = Expression::default();
         gate.gate(Self::GATE, from, to);
-        let sent = self
+        let update = self
             .client
             .update_item()
             .table_name(&self.table)
@@ -133,18 +133,21 @@ impl<T> Counters<T> {
             .condition_expression(gate.condition)
             .set_expression_attribute_names(Some(gate.names))
             .set_expression_attribute_values(Some(gate.values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let Err(error) = sent else {
-            return Ok(Ok(()));
-        };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                let at = version(failed.item(), Self::GATE);
-                Ok(Err(BTreeMap::from([(stream.clone(), at)])))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut backoff = Backoff::new(Self::TIME_BUDGET);
+        loop {
+            let Err(error) = update.clone().send().await else {
+                return Ok(Ok(()));
+            };
+            match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    let at = version(failed.item(), Self::GATE);
+                    return Ok(Err(BTreeMap::from([(stream.clone(), at)])));
+                }
+                Some(UpdateItemError::TransactionConflictException(_))
+                    if backoff.wait().await.is_ok() => {}
+                _ => return Err(error.into()),
             }
-            _ => Err(error.into()),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The rule invokes a function with one event, or sends to a queue whose messages arrive in
 //! batches. Both are one code path: the template chooses the delivery. The function reports the
-//! failed messages of a batch.
+//! failed messages of a batch, so the event source of the queue must have the function response
+//! type `ReportBatchItemFailures`: without it, Lambda deletes the failed messages too.
 //!
 //! Events arrive [at least
 //! once](https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html) and in
@@ -14,9 +15,10 @@
 //! again. A projection applies those that its rows lack. Every other function skips them, because
 //! their effects belong to the past: a saga that waits for one is continued by its deadline.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::payload::{Failure, Source};
@@ -77,8 +79,14 @@ where
                     delivery,
                 } = arrival;
                 trace(&event);
+                let time_budget = context.time_budget.saturating_sub(begun.elapsed());
+                if time_budget.is_zero() && !outcomes.is_empty() {
+                    let problem = "the earlier events of the batch used up the time";
+                    outcomes.push(Err(FunctionError::new(problem)));
+                    continue;
+                }
                 let context = Context {
-                    time_budget: context.time_budget.saturating_sub(begun.elapsed()),
+                    time_budget,
                     ..context
                 };
                 let handled = caught(handle(event, context, delivery)).await;
@@ -308,8 +316,10 @@ async fn isolated<P: Projection>(
     events: &[RecordedEvent],
 ) -> Outcomes {
     let delivered = |outcome: Delivered| outcome.map_err(FunctionError::from);
-    if let Ok(outcomes) = caught(deliver_all(rows, store, events)).await {
-        return outcomes.into_iter().map(delivered).collect();
+    match (caught(deliver_all(rows, store, events)).await, events) {
+        (Ok(outcomes), _) => return outcomes.into_iter().map(delivered).collect(),
+        (Err(panic), [_]) => return vec![Err(panic)],
+        (Err(_), _) => {}
     }
     let mut outcomes = Outcomes::new();
     for event in events.chunks(1) {

@@ -10,7 +10,9 @@
 //!
 //! - **Timers** have absolute times. A timer fires once. Before that, the process reads the events
 //!   of its sources up to now, and receives those that were committed until the time of the timer.
-//!   A late delivery or a late watchdog therefore does not change the decision.
+//!   A late delivery or a late watchdog therefore does not change the order of events and timers.
+//!   Two orders are free: an outcome is decided when it is recorded, also after a timer that is due;
+//!   and an append that is in progress when a timer fires can carry an earlier time.
 //! - **Commands** are executed at least once under one key. Commands on other streams take effect
 //!   with the record of the outcome, and thus once. Without an outcome in time, a command is
 //!   requested again; after the last retry, its outcome is [unknown](CommandOutcome::Unknown).

@@ -20,6 +20,8 @@ use crate::{
     stream::StreamId,
 };
 
+// For tests of the kit.
+#[doc(hidden)]
 pub mod memory;
 
 /// The result of a write behind gates.

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 /// The form of the errors of the HTTP API itself, such as that of an unknown route.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiErrors {
     /// The problem documents of the functions of the kit.

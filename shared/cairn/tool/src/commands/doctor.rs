@@ -37,7 +37,7 @@ const LINES: usize = 10;
 Examples:
   cairn doctor
   cairn doctor --skip audit           for large tables: the audit reads all of them
-  cairn doctor --json | jq '.checks[] | select(.outcome == \"wrong\")'
+  cairn doctor --json | jq '.checks[] | select(.outcome != \"ok\" and .outcome != \"none\")'
 
 Exit status: 0 nothing is wrong; 1 something is wrong; 2 nothing is wrong, but a check was not possible, usage error or system unreachable")]
 pub(crate) struct Doctor {

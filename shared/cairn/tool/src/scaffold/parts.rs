@@ -304,7 +304,11 @@ impl Project {
         let kind = format!("command::<{}>(", aggregate.pascal());
         files.into_iter().find(|file| {
             let text = self.read(file);
-            let mut commands = text.split("Command::").skip(1);
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let mut commands = lines.flat_map(|line| line.split("Command::").skip(1));
             let is_given = |rest: &str| {
                 let rest = rest.strip_prefix(variant);
                 rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))

@@ -32,7 +32,8 @@ pub trait CommandHandler<P: Process>: Send + Sync + 'static {
     /// Executes a command.
     ///
     /// # Errors
-    /// See [`StepFailure`]. A permanent failure is an outcome of the command.
+    /// See [`StepFailure`]. A permanent failure is an outcome of the command. A throttled command is
+    /// requested again like one without an outcome, which uses up a retry.
     fn execute(
         &self,
         due: &DueCommand<P>,
@@ -283,7 +284,7 @@ impl<'a, P: Process, S: EventStore + Clone> Advance<'a, P, S> {
         Ok(arrivals.into_iter().flatten().collect())
     }
 
-    /// Decides on the first arrivals, as many as fit into one append. Returns false if others wait.
+    /// Decides on the first arrivals, at most [`MAX_RECEIVED`]. Returns false if others wait.
     fn decide(
         &self,
         process: &Loaded<P>,

@@ -108,6 +108,7 @@ pub async fn handle_many<S: ConditionalStore>(
         command.0.remember();
     }
     let mut backoff = ConflictBackoff::new(context.time_budget);
+    let mut are_current = false;
     loop {
         let choices = commands.iter_mut().map(|command| command.decide(context));
         let choices = futures_util::future::join_all(choices).await;
@@ -118,6 +119,15 @@ pub async fn handle_many<S: ConditionalStore>(
             .any(|choice| *choice == Choice::Replayed)
         {
             return Ok(false);
+        }
+        // Another stream can have the commit of an earlier call, and its first read can lack it.
+        let rejected = |choice: &Result<_, _>| matches!(choice, Err(HandleError::Rejected { .. }));
+        if !are_current && choices.iter().any(rejected) {
+            are_current = true;
+            for command in &mut commands {
+                command.lost(None);
+            }
+            continue;
         }
         let (mut commits, mut unchanged) = (vec![], vec![]);
         for (command, choice) in commands.iter().zip(choices) {
