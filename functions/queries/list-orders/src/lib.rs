@@ -76,8 +76,8 @@ async fn list(
     Response::new(200, body)
 }
 
-/// Returns the order of a row, with the steps of its fulfilment. A fulfilment that cannot be decoded
-/// fails only its own order's part of the list.
+/// Returns the order of a row, with the steps of its fulfilment, or without them if they cannot be
+/// decoded.
 async fn view(
     app: &AppContext,
     store: &DynamoStore,

@@ -148,19 +148,22 @@ fn order_id(number: u128) -> OrderId {
     OrderId::new(uuid::Uuid::from_u128(number))
 }
 
+/// Returns a function that gives the write request units of the operator from now on.
+fn weigh(fixture: &Fixture) -> impl Fn() -> f64 {
+    let meter = &fixture.system.composition.aws.meter;
+    meter.start_weighing();
+    move || {
+        let units = meter.units();
+        units.get("operator").map_or(0.0, |units| units.write)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_write_units_of_a_sale_do_not_depend_on_the_products_that_were_sold_before() {
     let fixture = Fixture::start().await;
     let operator = fixture.system.composition.operator();
     let counters = operator.counters::<Sales>().unwrap().live().await.unwrap();
-    let meter = &fixture.system.composition.aws.meter;
-    meter.start_weighing();
-    let written = || {
-        meter
-            .units()
-            .get("operator")
-            .map_or(0.0, |units| units.write)
-    };
+    let written = weigh(&fixture);
     let mut units = vec![];
     for number in 0..40 {
         let before = written();
@@ -193,14 +196,7 @@ async fn the_sales_of_a_batch_cost_fewer_write_units_than_those_of_its_events() 
     let operator = fixture.system.composition.operator();
     let store = operator.event_store().unwrap();
     let counters = operator.counters::<Sales>().unwrap().live().await.unwrap();
-    let meter = &fixture.system.composition.aws.meter;
-    meter.start_weighing();
-    let written = || {
-        meter
-            .units()
-            .get("operator")
-            .map_or(0.0, |units| units.write)
-    };
+    let written = weigh(&fixture);
     let one_shard = (100..).filter(|number| {
         let stream = Order::stream(&order_id(*number));
         Sales::shard(&stream) == Some(0)

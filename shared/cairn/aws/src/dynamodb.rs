@@ -3,8 +3,8 @@
 //!
 //! An append is one `PutItem`, or one `TransactWriteItems` for several streams. A load is one
 //! `Query` from the end of the stream backwards. The events of a row that arrive together are one
-//! `UpdateItem`, and those of a shard of counters are one transaction. Each write has a condition that proves its position in the stream; a
-//! failed condition [returns the stored
+//! `UpdateItem`, and those of a shard of counters are one transaction. Each write has a condition
+//! that proves its position in the stream. A failed condition [returns the stored
 //! item](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html). Every
 //! read follows its [pages of 1
 //! MB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html).

@@ -64,8 +64,9 @@ impl Aggregate for Purse {
     const CATEGORY: &'static str = "purse";
 }
 
-/// A store whose calls let other tasks run first, and whose eventually consistent reads lack the
-/// last commit of a stream.
+/// A store whose calls take some milliseconds of virtual time, which the seed of `fastrand`
+/// determines, so that concurrent calls meet. Its eventually consistent reads lack the last commit
+/// of a stream.
 #[derive(Debug, Default)]
 struct Remote(MemoryStore);
 
@@ -97,6 +98,11 @@ impl ConditionalStore for Remote {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(1..5))).await;
         self.0.append_if(commits, conditions).await
     }
+}
+
+fn remote(seed: u64) -> Arc<Remote> {
+    fastrand::seed(seed);
+    Arc::default()
 }
 
 type Purses = Repository<Purse, Arc<Remote>>;
@@ -136,7 +142,7 @@ async fn transfer(
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_transfers_between_the_same_streams_keep_the_sum() {
-    let purses = Purses::new(Arc::default());
+    let purses = Purses::new(remote(1));
     for number in 0..4 {
         fill(&purses, number, 40).await;
     }
@@ -168,7 +174,7 @@ async fn concurrent_transfers_between_the_same_streams_keep_the_sum() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rejected_command_writes_nothing_and_names_its_stream() {
-    let purses = Purses::new(Arc::default());
+    let purses = Purses::new(remote(1));
     fill(&purses, 1, 5).await;
     let refused = transfer(&purses, 1, 2, 9, "transfer").await;
     match refused {
@@ -185,7 +191,7 @@ async fn a_rejected_command_writes_nothing_and_names_its_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeated_command_changes_nothing_although_one_stream_has_forgotten_it() {
-    let purses = Purses::new(Arc::default());
+    let purses = Purses::new(remote(1));
     fill(&purses, 1, 1_000).await;
     assert!(transfer(&purses, 1, 2, 5, "transfer").await.unwrap());
     for number in 0..100 {
@@ -202,7 +208,7 @@ async fn a_repeated_command_changes_nothing_although_one_stream_has_forgotten_it
 
 #[tokio::test(start_paused = true)]
 async fn a_repeated_call_is_recognized_although_another_stream_would_reject_it_now() {
-    let purses = Purses::new(Arc::default());
+    let purses = Purses::new(remote(1));
     fill(&purses, 1, 1).await;
     fill(&purses, 2, 1).await;
     let take = || {
@@ -228,8 +234,8 @@ async fn a_repeated_call_is_recognized_although_another_stream_would_reject_it_n
 /// them on condition of the other.
 #[tokio::test(start_paused = true)]
 async fn a_command_that_changes_nothing_is_a_condition_of_the_others() {
-    for _ in 0..50 {
-        let purses = Purses::new(Arc::default());
+    for seed in 0..50 {
+        let purses = Purses::new(remote(seed));
         fill(&purses, 1, 1).await;
         fill(&purses, 2, 1).await;
         let take = |from: usize, other: usize| {
@@ -305,7 +311,7 @@ impl Aggregate for UserName {
 /// have. Bring the value to one form first, for example to lower case.
 #[tokio::test(start_paused = true)]
 async fn a_unique_value_is_a_stream_that_is_named_by_the_value() {
-    let purses = Purses::new(Arc::default());
+    let purses = Purses::new(remote(1));
     let names: Repository<UserName, _> = Repository::new(purses.store().clone());
     let name = UserName::stream(&"ada".to_owned());
     let register = |user: usize| {
