@@ -38,6 +38,7 @@ def arguments():
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--screenshots", type=Path, metavar="DIR", help="only take the README's screenshots, and copy them to DIR")
     instead.add_argument("--audit", action="store_true", help="only audit the page with axe-core and Lighthouse, which needs Node.js and npm")
+    instead.add_argument("--only", choices=["load", "visits"], help="only the visit under load, which measures response times, or all others")
     found = parser.parse_args()
     if found.binary and not os.access(found.binary, os.X_OK):
         parser.error(f"{found.binary} is not an executable file")
@@ -76,14 +77,18 @@ def all_steps(given):
     from browser import Browser
     from demo import demo
     from pictures import pictures
-    from visits import ALONE, VISITS
+    from visits import ALONE, LOAD, VISITS
 
-    visits, alone = [*VISITS, pictures], ALONE
+    visits, alone, demos = [*VISITS, pictures], ALONE, [demo]
+    if not given.only:
+        visits.append(LOAD)
+    if given.only == "load":
+        visits, alone, demos = [LOAD], [], []
     if given.screenshots:
         visits, alone = [pictures], []
     if given.audit:
         visits, alone = [], []
-    progress = Progress(3 + len(visits) + len(alone))
+    progress = Progress(2 + len(visits) + len(demos) + len(alone))
     with progress.step("find or install Chromium"):
         program = chromium()
     with progress.step("find or build the local system"):
@@ -97,8 +102,9 @@ def all_steps(given):
         for visit in visits:
             with progress.step(sentence(visit)), system(binary, LOG) as (api, endpoint):
                 browser.visits(visit, api, endpoint, given)
-        with progress.step("the demo"):
-            demo(browser, binary)
+        for visit in demos:
+            with progress.step(f"the {visit.__name__}"):
+                visit(browser, binary)
         for visit in alone:
             with progress.step(sentence(visit)):
                 visit(browser, binary, LOG)

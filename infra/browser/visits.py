@@ -679,6 +679,6 @@ VISITS = [
     every_consumer_keeps_its_latency_after_a_reload,
     the_axis_of_the_chart_shows_whole_numbers_of_any_size,
     a_customer_has_the_id_that_an_identity_provider_gave,
-    it_stays_live_and_right_with_fifty_orders_a_second_and_faults,
 ]
+LOAD = it_stays_live_and_right_with_fifty_orders_a_second_and_faults
 ALONE = [where_the_api_takes_tokens_it_is_asked_again_and_again, a_server_that_is_down_is_reported_with_what_to_do]

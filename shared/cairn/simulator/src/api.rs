@@ -98,6 +98,9 @@ impl Command {
 pub struct Asked {
     pub command: Command,
     pub key: String,
+    /// Whether two of its requests were sent concurrently. The first can be rejected, and the
+    /// second accepted, because the state changed between them.
+    pub is_concurrent: bool,
     /// Every response in order: its status and its body.
     pub answers: Vec<(u16, Value)>,
 }
@@ -188,11 +191,13 @@ impl Api {
         let mut asked = Asked {
             command,
             key: self.platform.new_id().to_string(),
+            is_concurrent: false,
             answers: vec![],
         };
         let mut pause = Duration::from_millis(500);
         for _ in 0..TRIES {
             let at_once = if self.platform.below(10) == 0 { 2 } else { 1 };
+            asked.is_concurrent |= at_once > 1;
             let Command {
                 method, path, body, ..
             } = &asked.command;

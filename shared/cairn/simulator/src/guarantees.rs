@@ -104,6 +104,7 @@ fn commands(seen: &Observed) -> Vec<Violation> {
         }
         if let Some((status, _)) = asked.rejected().next()
             && count > 0
+            && !asked.is_concurrent
         {
             let problem = format!("{id} was rejected with {status} and is committed");
             violations.push(violation(about, problem));

@@ -206,7 +206,7 @@ impl<A: Application> Program<A> {
                     break;
                 }
                 let outcome = run::<A>(&Plan::new::<A>(seed, arguments.units)?);
-                bar.inc(1);
+                advance(&bar, "seeds");
                 let mut sum = lock(&sum);
                 for (name, count) in &outcome.counts {
                     *sum.0.entry(name).or_default() += count;
@@ -347,7 +347,7 @@ fn crash_everywhere<A: Application, C: Case<A>>(
         {
             differs(number, difference);
         }
-        bar.inc(1);
+        advance(&bar, "crashes");
     });
     bar.finish_and_clear();
     let mut out = io::stdout().lock();
@@ -426,6 +426,15 @@ fn under_load<A: Application>(units: u32, clients: u32) -> Result<bool, Failure>
         )?;
     }
     Ok(holds)
+}
+
+/// Advances the bar by one. Without a terminal, prints a line for each tenth instead.
+fn advance(bar: &ProgressBar, what: &str) {
+    bar.inc(1);
+    let (done, all) = (bar.position(), bar.length().unwrap_or(0).max(1));
+    if bar.is_hidden() && done * 10 / all > (done - 1) * 10 / all {
+        let _ = writeln!(io::stderr(), "{done} of {all} {what}");
+    }
 }
 
 fn on_all_cores<T: Sync>(arguments: &Arguments, items: &[T], each: impl Fn(&T) + Sync) {

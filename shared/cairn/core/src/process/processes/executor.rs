@@ -62,6 +62,8 @@ pub enum Wake {
 
 /// The maximum number of events that one append receives.
 const MAX_RECEIVED: usize = 100;
+/// The maximum number of sources that are read concurrently.
+const MAX_READS: usize = 16;
 
 type Loaded<P> = LoadedStream<ProcessStream<P>>;
 
@@ -279,8 +281,12 @@ impl<'a, P: Process, S: EventStore + Clone> Advance<'a, P, S> {
         let mut sources: BTreeSet<_> = process.state.gates.keys().cloned().collect();
         sources.extend(P::sources(self.id));
         sources.extend(self.event.map(|event| event.stream.clone()));
-        let read = |source| async move { self.processes.missing(process, &source).await };
-        let arrivals = try_join_all(sources.into_iter().map(read)).await?;
+        let sources: Vec<_> = sources.into_iter().collect();
+        let mut arrivals = vec![];
+        for sources in sources.chunks(MAX_READS) {
+            let read = |source| self.processes.missing(process, source);
+            arrivals.extend(try_join_all(sources.iter().map(read)).await?);
+        }
         Ok(arrivals.into_iter().flatten().collect())
     }
 
