@@ -20,8 +20,8 @@ pub struct KmsKey {
 impl AppContext {
     /// Returns the KMS key whose id is in an environment variable.
     pub(crate) fn kms_key(&self, variable: &str) -> Result<KmsKey, ConfigError> {
-        let config = client_config!(Builder, &self.aws);
-        let client = LazyClient::new(|| Client::from_conf(config));
+        let aws = self.aws.clone();
+        let client = LazyClient::new(move || Client::from_conf(client_config!(Builder, &aws)));
         Ok(KmsKey::new(client, self.variable(variable)?))
     }
 }

@@ -66,8 +66,8 @@ fn sent(attributes: &HashMap<MessageSystemAttributeName, String>) -> Option<Time
 impl AppContext {
     /// Returns the queue whose URL is in an environment variable.
     pub fn queue(&self, variable: &str) -> Result<Queue, ConfigError> {
-        let config = client_config!(Builder, &self.aws);
-        let client = LazyClient::new(|| Client::from_conf(config));
+        let aws = self.aws.clone();
+        let client = LazyClient::new(move || Client::from_conf(client_config!(Builder, &aws)));
         Ok(Queue::new(client, self.variable(variable)?))
     }
 }
