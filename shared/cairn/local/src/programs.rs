@@ -18,7 +18,8 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    host::{Functions, Program},
+    host::{Functions, Program, variables},
+    names::QUEUE_ORIGIN,
     template::{FunctionSpec, Template, TemplateError},
 };
 
@@ -53,7 +54,7 @@ impl Search {
             workspaces.iter().try_for_each(Workspace::build)?;
         }
         for (spec, (id, program)) in template.functions.iter().zip(&programs) {
-            if let Some(problem) = missing(program) {
+            if let Some(problem) = missing(program, spec) {
                 return Err(template.error(spec.line, format!("{id}: {problem}")).into());
             }
         }
@@ -129,10 +130,11 @@ const PYTHON_CLIENT: [&str; 3] = ["python3", "-m", "awslambdaric"];
 /// The Runtime Interface Client of Node.js, in a folder with packages.
 const NODE_CLIENT: &str = "node_modules/.bin/aws-lambda-ric";
 
-/// Returns the reason for which a program cannot start, with its fix.
-fn missing(program: &Program) -> Option<String> {
+/// Returns the reason for which the program of a function cannot start, with its fix.
+fn missing(program: &Program, spec: &FunctionSpec) -> Option<String> {
+    let variables = variables(spec, QUEUE_ORIGIN);
     let path = Path::new(program.command.first()?);
-    if !is_executable(path) {
+    if !is_executable(path, &program.directory, variables.get("PATH")) {
         let fix = if path.ends_with(NODE_CLIENT) {
             "; install the client with `npm install aws-lambda-ric`"
         } else {
@@ -152,8 +154,8 @@ fn missing(program: &Program) -> Option<String> {
     import
         .args(["-c", &format!("import {module}")])
         .current_dir(&program.directory)
-        // As for the function, whose environment has no folders of modules.
-        .env_remove("PYTHONPATH")
+        .env_clear()
+        .envs(variables)
         .stdin(Stdio::null());
     let problem = match import.output() {
         Ok(output) if output.status.success() => return None,
@@ -307,15 +309,14 @@ fn cargo(arguments: &[&str], directory: &Path) -> Command {
     command
 }
 
-/// True for an existing file, or for the name of a program in `PATH`.
-fn is_executable(program: &Path) -> bool {
+/// True for an existing file, or for the name of a program in the search path of a folder.
+fn is_executable(program: &Path, directory: &Path, search: Option<&OsString>) -> bool {
     if program.components().count() > 1 {
         return program.is_file();
     }
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let mut folders = env::split_paths(&folders);
+    let mut folders = search.into_iter().flat_map(env::split_paths);
     folders.any(|folder| {
-        let file = folder.join(program);
+        let file = directory.join(folder).join(program);
         file.is_file() || file.with_extension(env::consts::EXE_EXTENSION).is_file()
     })
 }

@@ -22,5 +22,5 @@ pub use hosting::{Hosted, Hosts};
 #[doc(hidden)]
 pub use invoke_error::InvokeError;
 pub(crate) use log::Log;
-pub(crate) use process::kill_all;
+pub(crate) use process::{kill_all, variables};
 pub use program::Program;

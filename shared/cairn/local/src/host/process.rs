@@ -7,7 +7,8 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
     process::{ExitStatus, Stdio},
@@ -229,19 +230,11 @@ impl Launcher {
             .args(arguments)
             .current_dir(&directory)
             .env_clear()
-            .envs(
-                INHERITED
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
             // The folder in `HOME` has the profiles of a developer.
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("NO_PROXY", "127.0.0.1")
-            .env("TZ", ":UTC");
-        for (name, value) in &spec.settings {
-            command.env(name, value.replace(QUEUE_ORIGIN, &endpoint));
-        }
+            .envs(variables(spec, &endpoint));
         if let Some(runtime) = &spec.code.runtime {
             command.env("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}"));
         }
@@ -280,6 +273,17 @@ impl Launcher {
         command.process_group(0);
         Ok(command)
     }
+}
+
+/// Returns the variables that a process gets from this one and from its template.
+pub(crate) fn variables(spec: &FunctionSpec, endpoint: &str) -> BTreeMap<String, OsString> {
+    let inherited = INHERITED
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)));
+    let own = spec.settings.iter();
+    let own = own.map(|(name, value)| (name.clone(), value.replace(QUEUE_ORIGIN, endpoint).into()));
+    let zone = ("TZ".to_owned(), ":UTC".into());
+    inherited.chain([zone]).chain(own).collect()
 }
 
 /// The reader of an output of a process.
