@@ -85,6 +85,22 @@ impl Deployment {
         })
     }
 
+    /// Returns a stack with a template, and with the values of its resources and of its outputs.
+    #[cfg(test)]
+    pub(super) fn of(template: Value, values: &[(&str, &str)], outputs: &[(&str, &str)]) -> Self {
+        let texts = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            let texts = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            texts.collect()
+        };
+        Self {
+            template,
+            kinds: BTreeMap::new(),
+            values: texts(values),
+            outputs: texts(outputs),
+        }
+    }
+
     /// Returns the ARNs of the nested stacks.
     fn nested(&self) -> Vec<String> {
         let nested = self.resources("AWS::CloudFormation::Stack");
@@ -250,27 +266,22 @@ mod tests {
             ("Payments", "sandbox"),
             ("Table", "shop-Table-1"),
         ];
-        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Deployment {
-            template: json!({
-                "Conditions": {
-                    "Closed": { "Fn::Equals": [{ "Ref": "Authorization" }, "jwt"] },
-                    "Open": { "Fn::Not": [{ "Condition": "Closed" }] },
-                    "Both": { "Fn::And": [{ "Condition": "Closed" }, { "Condition": "Open" }] },
-                    "Unknown": { "Fn::Equals": [{ "Ref": "Other" }, "x"] },
-                },
-                "Resources": {
-                    "One": { "Type": "T", "Condition": "Closed", "Properties": { "Name": "one" } },
-                    "Two": { "Type": "T", "Condition": "Both" },
-                    "Three": { "Type": "T" },
-                    "Four": { "Type": "U" },
-                },
-                "Outputs": { "Url": { "Value": { "Fn::GetAtt": ["Api", "ApiEndpoint"] } } },
-            }),
-            kinds: BTreeMap::new(),
-            values: BTreeMap::from(values),
-            outputs: BTreeMap::from([("Url".to_owned(), "https://api".to_owned())]),
-        }
+        let template = json!({
+            "Conditions": {
+                "Closed": { "Fn::Equals": [{ "Ref": "Authorization" }, "jwt"] },
+                "Open": { "Fn::Not": [{ "Condition": "Closed" }] },
+                "Both": { "Fn::And": [{ "Condition": "Closed" }, { "Condition": "Open" }] },
+                "Unknown": { "Fn::Equals": [{ "Ref": "Other" }, "x"] },
+            },
+            "Resources": {
+                "One": { "Type": "T", "Condition": "Closed", "Properties": { "Name": "one" } },
+                "Two": { "Type": "T", "Condition": "Both" },
+                "Three": { "Type": "T" },
+                "Four": { "Type": "U" },
+            },
+            "Outputs": { "Url": { "Value": { "Fn::GetAtt": ["Api", "ApiEndpoint"] } } },
+        });
+        Deployment::of(template, &values, &[("Url", "https://api")])
     }
 
     #[test]

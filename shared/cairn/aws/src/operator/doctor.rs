@@ -15,13 +15,14 @@ use aws_sdk_lambda::{
 use serde::Serialize;
 use serde_json::Value;
 
+mod routes;
+
 pub use super::query::QueryError;
 use super::{
     Stack, cause,
     deployment::Deployment,
     query::{CLOUDWATCH, Record, call},
 };
-use crate::context::http_client::HttpClient;
 
 /// A stack with the templates that CloudFormation deployed: its own and those of nested stacks.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ pub enum Part {
     /// The description, timeout, memory and environment variables of the alias `live` of each
     /// function.
     Functions,
-    /// The response of each route of an HTTP API to a request without a token.
+    /// The response of each route of an HTTP API to a request without a token. The routes of other
+    /// APIs are not checked.
     Routes,
     /// The state and the settings of each event source mapping.
     Mappings,
@@ -124,7 +126,7 @@ impl Doctor<'_> {
         for deployment in &self.deployments {
             match part {
                 Part::Functions => self.functions(deployment, &mut result).await,
-                Part::Routes => routes(deployment, &mut result).await,
+                Part::Routes => routes::examine(deployment, &mut result).await,
                 Part::Mappings => self.mappings(deployment, &mut result).await,
                 Part::Rules => self.rules(deployment, &mut result).await,
                 Part::Alarms => self.alarms(deployment, &mut result).await,
@@ -395,116 +397,4 @@ fn compare_target(
         ),
     ];
     result.compare(deployment, (id, policy), configured);
-}
-
-async fn routes(deployment: &Deployment, result: &mut Examined) {
-    let http = HttpClient::network();
-    for (id, properties) in deployment.resources("AWS::ApiGatewayV2::Api") {
-        let Some(url) = deployment.output(id, "ApiEndpoint") else {
-            result
-                .not_checked
-                .push(format!("{id}: no output of the stack is its ApiEndpoint"));
-            continue;
-        };
-        let paths = properties.pointer("/Body/paths").and_then(Value::as_object);
-        for (path, methods) in paths.into_iter().flatten() {
-            let methods = deployment.chosen(methods).and_then(Value::as_object);
-            for (method, operation) in methods.into_iter().flatten() {
-                let route = format!("{} {path}", method.to_uppercase());
-                let security = deployment
-                    .chosen(operation)
-                    .and_then(|it| it.get("security"));
-                let security = security.and_then(|node| deployment.chosen(node));
-                let is_closed = security
-                    .and_then(Value::as_array)
-                    .is_some_and(|it| !it.is_empty());
-                match probe(&http, url, &method.to_uppercase(), path).await {
-                    Ok((status, body)) => {
-                        result.examined += 1;
-                        if let Some(problem) = refusal(is_closed, status, &body) {
-                            result.wrong.push(format!("{route} {problem}"));
-                        }
-                    }
-                    Err(error) => result.not_checked.push(format!("{route}: {error}")),
-                }
-            }
-        }
-    }
-}
-
-/// Sends a request without a token, whose path parameters name nothing and whose body is not JSON:
-/// a function that it reaches changes nothing.
-async fn probe(
-    http: &HttpClient,
-    url: &str,
-    method: &str,
-    path: &str,
-) -> Result<(u16, Vec<u8>), String> {
-    let path: String = path
-        .split_inclusive(['{', '}'])
-        .map(|part| match part.strip_suffix('}') {
-            Some(_) => "doctor",
-            None => part.strip_suffix('{').unwrap_or(part),
-        })
-        .collect();
-    // An emulator serves each API at a name below `localhost`, which is this computer in any case.
-    // <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>
-    let (scheme, authority) = url.split_once("://").unwrap_or(("https", url));
-    let authority = authority.trim_end_matches('/');
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
-    let (server, named) = if host.ends_with(".localhost") {
-        (
-            format!("127.0.0.1:{port}"),
-            vec![("host", authority.to_owned())],
-        )
-    } else {
-        (authority.to_owned(), vec![])
-    };
-    let body = if method == "GET" { "" } else { "{" };
-    let url = format!("{scheme}://{server}{path}");
-    let answer = http.send(method, &url, &named, body.to_owned()).await;
-    let answer = answer.map_err(|error| error.to_string())?;
-    Ok((answer.status, answer.body))
-}
-
-/// Returns the difference between a response to a request without a token and the expected one.
-fn refusal(is_closed: bool, status: u16, body: &[u8]) -> Option<String> {
-    /// The response of API Gateway to a request without a route.
-    const NO_ROUTE: &[u8] = br#"{"message":"Not Found"}"#;
-    match (is_closed, status) {
-        (_, 404) if body == NO_ROUTE => Some("does not exist in API Gateway".to_owned()),
-        (false, 401 | 403) => Some("requires a token, and the template requires none".to_owned()),
-        (false, 500..) => Some(format!("has the status {status}")),
-        (true, 401) | (false, _) => None,
-        (true, status) => Some(format!("has the status {status} without a token, not 401")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_route_refuses_a_request_without_a_token_and_an_open_one_reaches_its_function() {
-        let gateway = br#"{"message":"Not Found"}"#;
-        let function = br#"{"type":"about:blank","status":404}"#;
-        for (is_closed, status, body, is_right) in [
-            (true, 401, &b"{}"[..], true),
-            (true, 200, &b"{}"[..], false),
-            (true, 404, &gateway[..], false),
-            (true, 404, &function[..], false),
-            (false, 200, &b"{}"[..], true),
-            (false, 404, &function[..], true),
-            (false, 404, &gateway[..], false),
-            (false, 401, &b"{}"[..], false),
-            (false, 503, &b"{}"[..], false),
-        ] {
-            let problem = refusal(is_closed, status, body);
-            assert_eq!(
-                problem.is_none(),
-                is_right,
-                "{is_closed} {status}: {problem:?}"
-            );
-        }
-    }
 }

@@ -30,8 +30,9 @@ const LINES: usize = 10;
 /// parameters that CloudFormation deployed, requests each route of the API without a token, reads
 /// the dead letters, and audits the data. It changes nothing. Run it after every deployment.
 ///
-/// The check of the routes of a public API sends invalid requests, which the functions refuse. A
-/// check without a resource, such as that of alarms in the local system, has the result `none`.
+/// The check of the routes of a public API sends invalid requests, which the functions refuse. The
+/// routes of REST and WebSocket APIs are reported as not checked. A check without a resource, such as
+/// that of alarms in the local system, has the result `none`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
